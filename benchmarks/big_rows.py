@@ -56,26 +56,26 @@ def fill(connection: psycopg.Connection, pattern: Pattern, alerts: int, messages
         "inbound_inboundmessage", "inbound_messagetext", "inbound_processeddelivery", "alerts_alert",
         "alerts_alerttext", "alerts_alertevent", "escalation_run",
     )  # fmt: skip
-    begun = time.monotonic()
+    started_at = time.monotonic()
     indexes = _drop_indexes(connection, tables)
     first = _alerts(connection, pattern, alerts)
-    took["alerts s"] = time.monotonic() - begun
-    begun = time.monotonic()
+    took["alerts s"] = time.monotonic() - started_at
+    started_at = time.monotonic()
     now = datetime.now(UTC)
     for begin in range(1, messages + 1, CHUNK):
         _messages(connection, pattern, (begin, min(messages, begin + CHUNK - 1)), messages, first, alerts, now)
-    took["messages s"] = time.monotonic() - begun
-    begun = time.monotonic()
+    took["messages s"] = time.monotonic() - started_at
+    started_at = time.monotonic()
     connection.execute(_WORDS_OF_ALERTS)
     connection.execute(_WORDS_OF_MESSAGES)
-    took["words s"] = time.monotonic() - begun
-    begun = time.monotonic()
+    took["words s"] = time.monotonic() - started_at
+    started_at = time.monotonic()
     connection.execute("SET maintenance_work_mem = '512MB'")
     for index in indexes:
         connection.execute(index)
     connection.execute("VACUUM ANALYZE")
     connection.execute("CHECKPOINT")
-    took["indexes s"] = time.monotonic() - begun
+    took["indexes s"] = time.monotonic() - started_at
     return took
 
 
@@ -97,14 +97,14 @@ def _drop_indexes(connection: psycopg.Connection, tables: tuple[str, ...]) -> li
 
     The others stay: loops ask for what is open by them, each second.
     """
-    found = connection.execute(
+    results = connection.execute(
         "SELECT i.indexname, i.indexdef FROM pg_indexes i WHERE i.tablename = ANY(%s) AND i.schemaname = 'public' "
         "AND i.indexdef NOT LIKE 'CREATE UNIQUE%%' AND i.indexdef NOT LIKE '%% WHERE %%'",
         (list(tables),),
     ).fetchall()
-    for name, _ in found:
+    for name, _ in results:
         connection.execute(sql.SQL("DROP INDEX {}").format(sql.Identifier(name)))
-    return [sql.SQL(definition) for _, definition in found]
+    return [sql.SQL(definition) for _, definition in results]
 
 
 def _copies(
@@ -152,12 +152,12 @@ def _subject(place: str) -> str:
 
 def _alerts(connection: psycopg.Connection, pattern: Pattern, number: int) -> int:
     """The alerts, with their events and runs. Returns the number before the first."""
-    found = connection.execute(
+    results = connection.execute(
         "SELECT setval(pg_get_serial_sequence('alerts_alert', 'id'), max(id) + %s) - %s FROM alerts_alert",
         (number, number),
     ).fetchone()
-    assert found is not None
-    first = int(found[0])
+    assert results is not None
+    first = int(results[0])
     values: dict[str, object] = {"first": first, "all": number, "alert": pattern.alert}
     lives = f"n %% {LIVE_EVERY} = 0"
     opened = "now() - interval '365 days' * (1 - n::float / %(all)s)"

@@ -41,16 +41,16 @@ type Addresses = Mapping[str, Sequence[str]]
 
 def places(connection: psycopg.Connection) -> dict[str, str]:
     """Ids that the addresses name: an alert and a message in the middle, an integration."""
-    found = connection.execute(
+    results = connection.execute(
         "SELECT (SELECT id FROM alerts_alert ORDER BY id OFFSET %(alerts)s LIMIT 1), (SELECT id FROM "
         "inbound_inboundmessage WHERE alert_id IS NOT NULL ORDER BY id OFFSET %(messages)s LIMIT 1), "
         "(SELECT id FROM inbound_integration WHERE name = 'Source 3'), (SELECT max(id) FROM alerts_alert), "
         "(SELECT id FROM inbound_inboundmessage WHERE status = 'Mapped Ignored' ORDER BY id LIMIT 1)",
         {"alerts": ALERTS // 2, "messages": MESSAGES // 3},
     ).fetchone()
-    assert found is not None
+    assert results is not None
     names = ("alert", "message", "integration", "newest", "ignored")
-    at = {name: str(value) for name, value in zip(names, found, strict=True)}
+    at = {name: str(value) for name, value in zip(names, results, strict=True)}
     for name in ("alert", "message"):
         at[f"after_{name}"] = base64.urlsafe_b64encode(at[name].encode()).decode().rstrip("=")
     return at
@@ -136,13 +136,13 @@ def timed(client: httpx.Client, addresses: Sequence[str]) -> list[float]:
     took: list[float] = []
     deadline = time.monotonic() + PATIENCE
     for number, address in enumerate(cycle(addresses)):
-        begun = time.perf_counter()
+        started_at = time.perf_counter()
         try:
             is_right = client.get(address).status_code == 200
         except httpx.TimeoutException:
             is_right = False
         if number >= len(addresses) or SECONDS == 1 or not is_right:
-            took.append(1000 * (time.perf_counter() - begun) if is_right else float("inf"))
+            took.append(1000 * (time.perf_counter() - started_at) if is_right else float("inf"))
         if len(took) >= TIMES or (time.monotonic() > deadline and took):
             return sorted(took)
     raise AssertionError("addresses is empty")
@@ -156,10 +156,10 @@ def p95(times: Sequence[float]) -> float:
 def measured(served: Served, client: httpx.Client, connection: psycopg.Connection) -> dict[str, float]:
     """The p95 of each kind of page and answer, in milliseconds."""
     at = places(connection)
-    found = {kind: p95(timed(client, addresses)) for kind, addresses in pages(at).items()}
+    results = {kind: p95(timed(client, addresses)) for kind, addresses in pages(at).items()}
     headers = {"Authorization": f"Bearer {api_token(served)}"}
     with httpx.Client(base_url=served.url, headers=headers, timeout=30) as script:
-        return found | {kind: p95(timed(script, addresses)) for kind, addresses in answers(at).items()}
+        return results | {kind: p95(timed(script, addresses)) for kind, addresses in answers(at).items()}
 
 
 def until_quiet(connection: psycopg.Connection) -> None:
@@ -167,8 +167,8 @@ def until_quiet(connection: psycopg.Connection) -> None:
     deadline = time.monotonic() + 300
     busy = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'autovacuum worker')"
     while time.monotonic() < deadline:
-        found = connection.execute(busy).fetchone()
-        if found is None or not found[0]:
+        results = connection.execute(busy).fetchone()
+        if results is None or not results[0]:
             break
         time.sleep(1)
     connection.execute("CHECKPOINT")
@@ -177,15 +177,15 @@ def until_quiet(connection: psycopg.Connection) -> None:
 def pattern(served: Served, connection: psycopg.Connection) -> big_rows.Pattern:
     """The rows of a real message of 1.5 kB."""
     alert = open_alert(served.url, 1)
-    found = connection.execute("SELECT id FROM inbound_inboundmessage WHERE alert_id = %s", (alert,)).fetchone()
-    assert found is not None
+    results = connection.execute("SELECT id FROM inbound_inboundmessage WHERE alert_id = %s", (alert,)).fetchone()
+    assert results is not None
     # Its details are made longer here: 1.5 kB in all.
     connection.execute(
         "UPDATE inbound_inboundmessage SET raw = convert_to(replace(convert_from(raw, 'UTF8'), 'VPN gateway', "
         "'VPN gateway' || repeat(' again', greatest(0, 1400 - length(raw)) / 48)), 'UTF8') WHERE id = %s",
-        (found[0],),
+        (results[0],),
     )
-    return big_rows.Pattern(str(found[0]), alert)
+    return big_rows.Pattern(str(results[0]), alert)
 
 
 def see_that_there_is_room() -> None:
@@ -202,19 +202,19 @@ def main() -> None:
     """Measures ingest, fills the tables, measures pages, and ingest again."""
     see_that_there_is_room()
     with tocsin(more=CONFIGURATION) as served, sign_in(served) as client, database(served) as connection:
-        door = f"{served.url}/in/{TOKEN}"
+        integration = f"{served.url}/in/{TOKEN}"
         if SECONDS > 1:
-            wrk(door, halo_script(size=1_500), seconds=2)
-        before = wrk(door, halo_script(size=1_500))
+            wrk(integration, halo_script(size=1_500), seconds=2)
+        before = wrk(integration, halo_script(size=1_500))
         filled = big_rows.fill(connection, pattern(served, connection), ALERTS, MESSAGES)
         size = connection.execute("SELECT pg_database_size(current_database()) / 1e9").fetchone()
-        found = measured(served, client, connection)
+        results = measured(served, client, connection)
         until_quiet(connection)
-        after = wrk(door, halo_script(size=1_500))
-        left = connection.execute("SELECT count(*) FROM inbound_inboundmessage").fetchone()
+        after = wrk(integration, halo_script(size=1_500))
+        remaining = connection.execute("SELECT count(*) FROM inbound_inboundmessage").fetchone()
     assert size is not None
-    assert left is not None
-    slow = [f"{kind} {time:,.0f} ms" for kind, time in found.items() if time >= PROMISED_MS]
+    assert remaining is not None
+    slow = [f"{kind} {time:,.0f} ms" for kind, time in results.items() if time >= PROMISED_MS]
     ratio = 100 * after.per_second / before.per_second
     report(
         "big_tables",
@@ -223,8 +223,8 @@ def main() -> None:
             "messages": MESSAGES,
             "database GB": float(size[0]),
             **{f"filled, {name}": seconds for name, seconds in filled.items()},
-            **{f"{kind}, p95 ms": time if time < float("inf") else "failed" for kind, time in found.items()},
-            "median of the p95 ms": statistics.median(found.values()),
+            **{f"{kind}, p95 ms": time if time < float("inf") else "failed" for kind, time in results.items()},
+            "median of the p95 ms": statistics.median(results.values()),
             "ingest before, per second": before.per_second,
             "ingest after, per second": after.per_second,
             "ingest after, %": ratio,
@@ -232,7 +232,7 @@ def main() -> None:
         {
             f"each p95 < {PROMISED_MS:.0f} ms{f', slower: {"; ".join(slow)}' if slow else ''}": not slow,
             "ingest within 20 % of empty": ratio >= 80,
-            "no message was removed": left[0] > MESSAGES,
+            "no message was removed": remaining[0] > MESSAGES,
         },
     )
 

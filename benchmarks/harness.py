@@ -81,8 +81,8 @@ def _shared_out_mb(pid: str) -> float:
     """A process's share of the memory that it and others have resident (PSS), in MB; none of PostgreSQL's."""
     if b"postgres" in Path(f"/proc/{pid}/cmdline").read_bytes().partition(b"\0")[0]:
         return 0.0
-    found = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
-    return int(found.group(1)) / 1024 if found else 0.0
+    match = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+    return int(match.group(1)) / 1024 if match else 0.0
 
 
 @contextmanager
@@ -134,8 +134,8 @@ def tocsin(
 
 def _variables(data_dir: Path) -> dict[str, str]:
     """The environment of a Tocsin on `data_dir`, without what this process itself is told."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")}
-    return kept | {"TOCSIN_DATA_DIR": str(data_dir)}
+    stored = {name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")}
+    return stored | {"TOCSIN_DATA_DIR": str(data_dir)}
 
 
 @contextmanager
@@ -198,8 +198,8 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 def free_port() -> int:
     """A port of loopback that nobody listens at."""
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,10 +235,10 @@ def wrk(url: str, script: str, *, connections: int = 64, seconds: int = SECONDS)
 
 
 def _number(pattern: str, text: str) -> str:
-    found = re.search(pattern, text)
-    if found is None:
+    match = re.search(pattern, text)
+    if match is None:
         raise RuntimeError(f"wrk said something else: {text}")
-    return found.group(1)
+    return match.group(1)
 
 
 def _milliseconds(text: str) -> float:

@@ -11,11 +11,11 @@ def main() -> None:
     with noop() as url:
         nothing = wrk(url, new)
     with tocsin() as served:
-        door = f"{served.url}/in/{TOKEN}"
+        integration = f"{served.url}/in/{TOKEN}"
         idle = served.resident_mb()
-        fresh = wrk(door, new)
-        again = wrk(door, halo_script(size=1_500, new=False))
-        large = wrk(door, halo_script(size=30_000))
+        fresh = wrk(integration, new)
+        again = wrk(integration, halo_script(size=1_500, new=False))
+        large = wrk(integration, halo_script(size=30_000))
         loaded = served.resident_mb()
     ratio = 100 * fresh.per_second / nothing.per_second
     report(

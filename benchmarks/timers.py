@@ -61,7 +61,7 @@ def configuration(port: int) -> str:
 
 def opened(url: str, number: int, word: str) -> list[int]:
     """Opens so many alerts, in arrays of 500, and returns their numbers."""
-    found: list[int] = []
+    counts: list[int] = []
     with httpx.Client(timeout=60) as client:
         for begin in range(0, number, 500):
             body = [
@@ -70,13 +70,13 @@ def opened(url: str, number: int, word: str) -> list[int]:
             ]
             answer = client.post(f"{url}/in/{TOKEN}", json=body)
             answer.raise_for_status()
-            found += [message["alert_id"] for message in answer.json()["messages"]]
-    return found
+            counts += [message["alert_id"] for message in answer.json()["messages"]]
+    return counts
 
 
 def fall_due(connection: psycopg.Connection, alerts: Sequence[int], seconds: float, delay: float) -> datetime:
     """Spreads when the alerts' runs are due over so many seconds, from `delay` from now on; returns that moment."""
-    found = connection.execute(
+    results = connection.execute(
         "WITH begun AS MATERIALIZED (SELECT clock_timestamp() + make_interval(secs => %(delay)s) AS at), "
         "wanted AS (SELECT w.alert_id, begun.at + make_interval(secs => %(seconds)s * (w.place - 1) / %(all)s) AS at "
         "FROM unnest(%(alerts)s::bigint[]) WITH ORDINALITY AS w(alert_id, place), begun), "
@@ -85,22 +85,22 @@ def fall_due(connection: psycopg.Connection, alerts: Sequence[int], seconds: flo
         "SELECT begun.at, (SELECT count(*) FROM due) FROM begun",
         {"delay": delay, "seconds": seconds, "all": float(len(alerts)), "alerts": list(alerts)},
     ).fetchone()
-    assert found is not None
-    assert found[1] == len(alerts)
+    assert results is not None
+    assert results[1] == len(alerts)
     connection.execute("VACUUM ANALYZE escalation_run")
-    begun: datetime = found[0]
-    return begun
+    started_at: datetime = results[0]
+    return started_at
 
 
-def until_decided(connection: psycopg.Connection, begun: datetime, end: datetime, deadline: float) -> float:
-    """Waits until all runs due before `end` are decided; returns the seconds from `begun` until then."""
+def until_decided(connection: psycopg.Connection, started_at: datetime, end: datetime, deadline: float) -> float:
+    """Waits until all runs due before `end` are decided; returns the seconds from `started_at` until then."""
     while time.monotonic() < deadline:
-        left = connection.execute(
+        remaining = connection.execute(
             "SELECT clock_timestamp(), EXISTS (SELECT FROM escalation_run WHERE due_at < %s)", (end,)
         ).fetchone()
-        assert left is not None
-        if not left[1]:
-            return float((left[0] - begun).total_seconds())
+        assert remaining is not None
+        if not remaining[1]:
+            return float((remaining[0] - started_at).total_seconds())
         time.sleep(0.05)
     raise RuntimeError("not all runs were decided")
 
@@ -112,11 +112,11 @@ def lateness(connection: psycopg.Connection, alerts: Sequence[int], end: datetim
     )
     late: dict[int, float] = {}
     while len(late) < len(due) and time.monotonic() < deadline:
-        found = connection.execute(
+        results = connection.execute(
             "SELECT clock_timestamp(), (SELECT array_agg(alert_id) FROM escalation_run WHERE due_at < %s)", (end,)
         ).fetchone()
-        assert found is not None
-        now, waiting = found[0], set(found[1] or ())
+        assert results is not None
+        now, waiting = results[0], set(results[1] or ())
         for alert_id in due.keys() - waiting - late.keys():
             late[alert_id] = 1000 * (now - due[alert_id]).total_seconds()
         time.sleep(0.02)
@@ -125,14 +125,14 @@ def lateness(connection: psycopg.Connection, alerts: Sequence[int], end: datetim
 
 def fired(connection: psycopg.Connection, alerts: Sequence[int]) -> tuple[int, int]:
     """Of how many of the alerts the step has fired, and how many notifications there are of them."""
-    found = connection.execute(
+    results = connection.execute(
         "SELECT (SELECT count(DISTINCT alert_id) FROM alerts_alertevent "
         "WHERE alert_id = ANY(%(alerts)s) AND kind = 'step_fired'), "
         "(SELECT count(*) FROM notify_notification WHERE alert_id = ANY(%(alerts)s) AND purpose = 'page')",
         {"alerts": list(alerts)},
     ).fetchone()
-    assert found is not None
-    return int(found[0]), int(found[1])
+    assert results is not None
+    return int(results[0]), int(results[1])
 
 
 def main() -> None:
@@ -142,12 +142,12 @@ def main() -> None:
     environment = {"TOCSIN_ALLOW_TARGETS": "127.0.0.0/8"}
     with tocsin(environment=environment, more=configuration(port)) as served, database(served) as connection:
         flood = opened(served.url, RUNS, "flood")
-        begun = fall_due(connection, flood, 1, 1)
-        all_decided = until_decided(connection, begun, _after(begun, 2), time.monotonic() + 180)
+        started_at = fall_due(connection, flood, 1, 1)
+        all_decided = until_decided(connection, started_at, _after(started_at, 2), time.monotonic() + 180)
         number = A_MINUTE * STEADY // 60
         stream = opened(served.url, number, "stream")
-        begun = fall_due(connection, stream, STEADY, 1)
-        late = lateness(connection, stream, _after(begun, STEADY + 1), time.monotonic() + STEADY + 60)
+        started_at = fall_due(connection, stream, STEADY, 1)
+        late = lateness(connection, stream, _after(started_at, STEADY + 1), time.monotonic() + STEADY + 60)
         flood_fired, flood_pages = fired(connection, flood)
         stream_fired, stream_pages = fired(connection, stream)
     report(

@@ -114,13 +114,13 @@ def is_allowed(expression: str) -> bool:
 
 
 def _licence(distribution: metadata.Distribution) -> str:
-    said = distribution.metadata
-    if expression := LOOKED_UP.get(said["Name"]) or said.get("License-Expression"):
+    package_metadata = distribution.metadata
+    if expression := LOOKED_UP.get(package_metadata["Name"]) or package_metadata.get("License-Expression"):
         return str(expression)
-    classifiers = [text for text in said.get_all("Classifier", []) if text.startswith("License :: ")]
+    classifiers = [text for text in package_metadata.get_all("Classifier", []) if text.startswith("License :: ")]
     if classifiers:
         return " AND ".join(text.rsplit(" :: ", 1)[1] for text in classifiers)
-    return (said.get("License") or "").strip()
+    return (package_metadata.get("License") or "").strip()
 
 
 def workflows(folder: Path = ROOT / ".github" / "workflows") -> Iterator[str]:
@@ -147,13 +147,13 @@ def code() -> Iterator[str]:
     done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     report = json.loads(done.stdout)
     yield from (f"{error['filename']}: {error['reason']}" for error in report["errors"])
-    for found in report["results"]:
-        lines = (ROOT / found["filename"]).read_text().splitlines()
-        numbers = [*found["line_range"], found["line_number"]]
-        said = " ".join(lines[number - 1] for number in numbers)
-        if not re.search(rf"noqa:[A-Z0-9, ]*\bS{found['test_id'][1:]}\b", said):
-            where = f"{found['filename']}:{found['line_number']}"
-            yield f"{where}: {found['test_id']} {found['issue_text']}"
+    for result in report["results"]:
+        lines = (ROOT / result["filename"]).read_text().splitlines()
+        numbers = [*result["line_range"], result["line_number"]]
+        text = " ".join(lines[number - 1] for number in numbers)
+        if not re.search(rf"noqa:[A-Z0-9, ]*\bS{result['test_id'][1:]}\b", text):
+            where = f"{result['filename']}:{result['line_number']}"
+            yield f"{where}: {result['test_id']} {result['issue_text']}"
 
 
 if __name__ == "__main__":

@@ -61,10 +61,10 @@ def main() -> None:
 def needed_styles(styles: Path, content: Sequence[str]) -> str:
     """The rules whose names stand in a file that fits a pattern of `content`."""
     _npm, path = bring.npm(bring.uv())
-    asked = json.dumps({"css": str(styles), "content": list(content)})
+    query = json.dumps({"css": str(styles), "content": list(content)})
     done = subprocess.run(
         ["node", ROOT / "scripts" / "needed_styles.mjs"],
-        input=asked,
+        input=query,
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "PATH": path},
@@ -76,9 +76,9 @@ def needed_styles(styles: Path, content: Sequence[str]) -> str:
 def _what_names_styles() -> list[str]:
     """Templates, Tocsin's and its libraries', and code that writes class names."""
     libraries = [
-        f"{Path(found.origin).parent}/**/templates/**/*.html"
+        f"{Path(module_spec.origin).parent}/**/templates/**/*.html"
         for name in ("allauth", "django")
-        if (found := find_spec(name)) is not None and found.origin
+        if (module_spec := find_spec(name)) is not None and module_spec.origin
     ]
     package = ROOT / "src" / "tocsin"
     scripts = [f"{STATIC}/tocsin/*.js", str(MODULES / "htmx.org" / "dist" / "htmx.min.js")]
@@ -129,10 +129,10 @@ def _symbol(identity: str, svg: str) -> str:
     if drawing is None:
         sys.exit(f"{identity}: not an SVG drawing")
     attributes = dict(_ATTRIBUTE.findall(drawing["attributes"]))
-    kept = " ".join(f'{key}="{attributes[key]}"' for key in _KEPT if key in attributes)
+    value = " ".join(f'{key}="{attributes[key]}"' for key in _KEPT if key in attributes)
     # Each icon begins with an invisible square that only design programs need.
     shapes = re.sub(r'<path stroke="none" d="M0 0h24v24H0z" fill="none"\s*/>', "", drawing["shapes"])
-    return f'<symbol id="{identity}" {kept}>{re.sub(r"\s*\n\s*", "", shapes).strip()}</symbol>'
+    return f'<symbol id="{identity}" {value}>{re.sub(r"\s*\n\s*", "", shapes).strip()}</symbol>'
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -66,12 +66,12 @@ def chromium() -> str | None:
 
 def postgres_folder() -> Path | None:
     """Folder of the newest PostgreSQL server's programs that Debian's packages brought, 15 or later."""
-    found = [
+    results = [
         (int(initdb.parts[-3]), initdb.parent)
         for initdb in Path("/usr/lib/postgresql").glob("*/bin/initdb")
         if initdb.parts[-3].isdigit()
     ]
-    usable = [(major, folder) for major, folder in found if major >= MIN_POSTGRES_MAJOR]
+    usable = [(major, folder) for major, folder in results if major >= MIN_POSTGRES_MAJOR]
     return max(usable)[1] if usable else None
 
 

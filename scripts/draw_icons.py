@@ -25,7 +25,7 @@ ICONS = (
 
 
 def main() -> None:
-    chromium = next((found for name in ("chromium", "chromium-browser") if (found := shutil.which(name))), None)
+    chromium = next((value for name in ("chromium", "chromium-browser") if (value := shutil.which(name))), None)
     if chromium is None:
         sys.exit("There is no Chromium: apt-get install chromium.")
     (OWN / "icons").mkdir(exist_ok=True)

@@ -20,13 +20,13 @@ def every_interpreter() -> "list[str]":
     folders = [folder for folder in folders if folder.name != "shims"]
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
     folders += sorted(pyenv.glob("versions/3.*/bin"))
-    found = [sys.executable]
+    results = [sys.executable]
     for folder in folders:
         for path in sorted(folder.glob("python3*")):
             is_interpreter = all(part.isdigit() for part in path.name[len("python") :].split("."))
-            if is_interpreter and os.access(str(path), os.X_OK) and str(path) not in found:
-                found.append(str(path))
-    return found
+            if is_interpreter and os.access(str(path), os.X_OK) and str(path) not in results:
+                results.append(str(path))
+    return results
 
 
 def version_of(path: str) -> "tuple[int, int] | None":
@@ -43,9 +43,9 @@ def version_of(path: str) -> "tuple[int, int] | None":
 def newest_supported() -> "str | None":
     """The interpreter that Tocsin should run on, or None if this machine has none."""
     versions = [(path, version_of(path)) for path in every_interpreter()]
-    for wanted in SUPPORTED:
+    for expected in SUPPORTED:
         for path, version in versions:
-            if version == wanted:
+            if version == expected:
                 return path
     return None
 

@@ -13,15 +13,15 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def main() -> None:
-    found = {
+    results = {
         script.stem: script
         for script in sorted((ROOT / "benchmarks").glob("*.py"))
         if "def main(" in script.read_text()
     }
-    names = sys.argv[1:] or list(found)
-    unknown = [name for name in names if name not in found]
-    if unknown or not found:
-        sys.exit(f"bench: no benchmark {', '.join(unknown)}; there are: {', '.join(found) or 'none'}")
+    names = sys.argv[1:] or list(results)
+    unknown = [name for name in names if name not in results]
+    if unknown or not results:
+        sys.exit(f"bench: no benchmark {', '.join(unknown)}; there are: {', '.join(results) or 'none'}")
     debian.bring()
     failed = []
     for name in names:

@@ -117,24 +117,24 @@ def _described() -> Iterator[Text]:
                 yield tomllib.loads(sample.read_text())["title"], None
     for folder in ("notify/channels", "notify/integrations", "outbound/connectors"):
         for path in sorted((PACKAGE / folder).rglob("*.py")):
-            for said in _said_of_itself(ast.parse(path.read_text())):
-                yield said, None
+            for text in _said_of_itself(ast.parse(path.read_text())):
+                yield text, None
 
 
 def _said_of_itself(tree: ast.Module) -> Iterator[str]:
     for node in ast.walk(tree):
-        found: list[ast.expr | None] = []
+        exprs: list[ast.expr | None] = []
         if isinstance(node, ast.ClassDef):
             named = [part for part in node.body if isinstance(part, ast.Assign | ast.AnnAssign)]
-            found = [part.value for part in named if _target(part) in ("label", "about", "title", "description")]
+            exprs = [part.value for part in named if _target(part) in ("label", "about", "title", "description")]
         elif (
             isinstance(node, ast.Call)
             and isinstance(node.func, ast.Name)
             and node.func.id in ("ProviderSetting", "IntegrationSetting", "ConnectorKind")
         ):
             given = {word.arg: word.value for word in node.keywords}
-            found = [*node.args[1:2], *(given.get(name) for name in ("label", "title", "about", "description", "help"))]
-        for value in found:
+            exprs = [*node.args[1:2], *(given.get(name) for name in ("label", "title", "about", "description", "help"))]
+        for value in exprs:
             if isinstance(value, ast.Constant) and isinstance(value.value, str) and value.value.strip():
                 yield value.value
 

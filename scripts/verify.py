@@ -49,10 +49,10 @@ def main() -> None:
     slowest: list[tuple[float, str]] = []
     with ThreadPoolExecutor(1) as beside, tempfile.TemporaryDirectory() as folder:
         # It mostly waits for the network and the disk.
-        brought = None if is_quick else beside.submit(debian.bring)
+        future = None if is_quick else beside.submit(debian.bring)
         results = together(quick())
-        if brought is not None:
-            brought.result()
+        if future is not None:
+            future.result()
             if "--all" in arguments:
                 results += [(check, *run(check)) for check in long(Path(folder))]
             else:
@@ -76,8 +76,8 @@ def together(checks: list[Check]) -> list[tuple[Check, str, float]]:
         running = {check.name: pool.submit(_quietly, check) for check in reversed(checks)}
         results = []
         for check in checks:
-            outcome, seconds, said = running[check.name].result()
-            print(f"\n── {check.name}\n{said}", end="", flush=True)
+            outcome, seconds, text = running[check.name].result()
+            print(f"\n── {check.name}\n{text}", end="", flush=True)
             results.append((check, outcome, seconds))
     return results
 

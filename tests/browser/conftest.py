@@ -33,7 +33,7 @@ PICTURES = Path(__file__).resolve().parents[2] / "docs" / "pictures"
 
 def find_program(*names: str) -> str:
     """The path of Debian's Chromium. Where there is none the tests are skipped, except in CI, where they fail."""
-    path = next((found for name in names if (found := shutil.which(name))), None)
+    path = next((value for name in names if (value := shutil.which(name))), None)
     if path is None:
         problem = "There is no Chromium: apt-get install chromium, and run `make test` again."
         if os.environ.get("CI"):
@@ -49,18 +49,18 @@ def browser() -> Iterator[Browser]:
     # Playwright's event loop lives in this thread as long as the browser does; Django would refuse to work beside it.
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
     with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
-        yield found
-        found.close()
+        found_browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield found_browser
+        found_browser.close()
     del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
 
 
 @pytest.fixture
 def whole_browser(browser: Browser) -> Iterator[Browser]:
     """The whole Chromium: the one without windows does not support push messages."""
-    found = browser.browser_type.launch(executable_path=find_program(*CHROMIUM), args=ARGUMENTS)
-    yield found
-    found.close()
+    found_browser = browser.browser_type.launch(executable_path=find_program(*CHROMIUM), args=ARGUMENTS)
+    yield found_browser
+    found_browser.close()
 
 
 @pytest.fixture

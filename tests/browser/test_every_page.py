@@ -176,9 +176,9 @@ def test_documentation_screenshots_are_captured(browser: Browser, evening: Eveni
         ("halo-connect", "/outbound/add/haloitsm/", DESK, "light"),
         ("halo-written-back", f"/outbound/{OutboundIntegration.objects.get(kind='haloitsm').pk}/sync/", DESK, "light"),
     )
-    for (width, theme), taken in groupby(sorted(shots, key=_window), _window):
+    for (width, theme), accepted in groupby(sorted(shots, key=_window), _window):
         with _signed_in(browser, evening, width, theme) as alice:
-            for name, path, *_ in taken:
+            for name, path, *_ in accepted:
                 alice.open(path)
                 alice.page.evaluate("document.fonts.ready")
                 # What a schedule would do is asked for once its form is there.
@@ -186,7 +186,7 @@ def test_documentation_screenshots_are_captured(browser: Browser, evening: Eveni
                 alice.page.screenshot(path=str(PICTURES / f"{name}.png"))
                 # At a desk, the walk through every page looks at the same.
                 if width == PHONE:
-                    alice.look()
+                    alice.check_page()
             assert not alice.problems, "\n".join(alice.problems)
 
 
@@ -211,10 +211,10 @@ def test_every_page_is_accessible_quiet_and_fits_the_screen(
     with visitor(browser, evening.running.url, width=width, theme=theme, state=evening.state, locale=locale) as alice:
         for path in evening.paths():
             alice.open(path)
-            alice.look()
+            alice.check_page()
             if width == DESK:
                 with alice.narrowed(SMALLEST):
-                    alice.fits(f"{path} on a phone")
+                    alice.check_width(f"{path} on a phone")
         expect(alice.page.locator(f"html[lang={locale[:2]}]")).to_be_attached()
         assert not alice.problems, "\n".join(alice.problems)
 
@@ -236,7 +236,7 @@ def test_observer_on_smallest_screen_sees_content_without_actions(browser: Brows
         seen = ("/", "/alerts/", f"/alerts/{odd}/", "/inbound-log/", "/groups/", "/search/?q=a")
         for path in (*seen, "/on-call/", f"/on-call/groups/{evening.duty.group}/?show=month"):
             olga.open(path)
-            olga.look()
+            olga.check_page()
             expect(olga.page.locator("main form[method=post]")).to_have_count(0)
         olga.check()
 

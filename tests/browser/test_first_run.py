@@ -174,6 +174,6 @@ def _mail_about(mails: SmtpDouble, number: int) -> Mail:
 
 
 def _link_in(mail: Mail, base: str) -> str:
-    found = re.search(rf"{re.escape(base)}/a/[-\w]+", mail.part("plain"))
-    assert found, mail.part("plain")
-    return found[0]
+    match = re.search(rf"{re.escape(base)}/a/[-\w]+", mail.part("plain"))
+    assert match, mail.part("plain")
+    return match[0]

@@ -133,7 +133,7 @@ def test_an_alert_is_answered_by_keyboard_alone(browser: Browser, running: Serve
         # The sheet lists the keys, closes with Escape, and lets no key through to the page.
         keys.press("?")
         expect(page.get_by_role("dialog", name="Keyboard shortcuts")).to_be_visible()
-        alice.look("the sheet of shortcuts")
+        alice.check_page("the sheet of shortcuts")
         keys.press("a")
         keys.press("Escape")
         expect(page.get_by_role("dialog")).to_have_count(0)
@@ -169,8 +169,8 @@ def test_what_was_typed_is_not_lost_by_a_stray_press(
     number = post(running, desk, "1", "VPN down")
     with visitor(browser, running.url) as alice:
         page = alice.page
-        asked: list[str] = []
-        page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
+        queries: list[str] = []
+        page.on("dialog", lambda dialog: (queries.append(dialog.type), dialog.dismiss()))
         open_home(alice, "alice")
         alice.open(f"/alerts/{number}/")
         page.get_by_label("More actions").click()
@@ -181,7 +181,7 @@ def test_what_was_typed_is_not_lost_by_a_stray_press(
         page.keyboard.press("Escape")
         with page.expect_event("dialog"):
             page.get_by_role("button", name="Acknowledge").click()
-        assert asked == ["beforeunload", "beforeunload"]
+        assert queries == ["beforeunload", "beforeunload"]
         expect(page.locator("#reply-text")).to_have_value("On my way, since")
         # Nor does a server that is away, or a session that has ended meanwhile.
         page.get_by_label("More actions").click()
@@ -198,7 +198,7 @@ def test_what_was_typed_is_not_lost_by_a_stray_press(
         alice.context.add_cookies(cookies)
         send.click()
         expect(page.locator(".quote")).to_contain_text("On my way, since")
-        assert len(asked) == 2
+        assert len(queries) == 2
         # What is wrong far down, in a part that is folded away, is shown, and has the focus.
         alice.open(f"/policies/{desk.policy}/edit/")
         page.locator("details.seldom summary").last.click()
@@ -248,12 +248,12 @@ def test_the_sandboxs_phone_takes_one_key_after_the_other(
         open_home(alice, "alice")
         alice.open("/sandbox/?channel=voice")
         page.get_by_role("button", name="Pick up").click()
-        said = page.locator("[data-captions]")
-        expect(said).to_contain_text("Press 7 to acknowledge")
+        locator = page.locator("[data-captions]")
+        expect(locator).to_contain_text("Press 7 to acknowledge")
         page.locator(".key[value='9']").click()
-        expect(said).to_contain_text("9 again")
+        expect(locator).to_contain_text("9 again")
         page.locator(".key[value='9']").click()
-        expect(said).to_contain_text("closed")
+        expect(locator).to_contain_text("closed")
         alice.open(f"/alerts/{number}/")
         expect(page.locator("#state")).to_contain_text("Closed")
 

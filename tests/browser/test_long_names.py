@@ -44,7 +44,7 @@ def test_long_single_word_name_never_causes_horizontal_scrolling(
         sign_in(alice, "alice")
         for path in paths:
             alice.open(path)
-            alice.fits()
+            alice.check_width()
             with alice.narrowed(320):
-                alice.fits(f"{path} at 320")
+                alice.check_width(f"{path} at 320")
         assert not alice.problems, "\n".join(alice.problems)

@@ -111,5 +111,5 @@ def _drag(page: Page, track: Locator, before: timedelta, after: timedelta) -> No
 
 
 def _tomorrow(page: Page) -> str:
-    found: str = page.evaluate("new Date(Date.now() + 86400000).toLocaleDateString('sv')")
-    return found
+    value: str = page.evaluate("new Date(Date.now() + 86400000).toLocaleDateString('sv')")
+    return value

@@ -110,17 +110,17 @@ def _paged(running: ServerProcess, desk: service_desk.ServiceDesk, service: Push
 
 def _pushes(devtools: CDPSession, page: Page) -> Callable[[dict[str, Any]], None]:
     """Hands what it is called with to the page's service worker, as the browser's push service would."""
-    found: list[str] = []
+    results: list[str] = []
     devtools.on(
         "ServiceWorker.workerRegistrationUpdated",
-        lambda event: found.extend(one["registrationId"] for one in event["registrations"]),
+        lambda event: results.extend(one["registrationId"] for one in event["registrations"]),
     )
     devtools.send("ServiceWorker.enable")
 
     def registration() -> str:
         # The browser tells it in an event after its answer, and events are let in while something is asked.
         page.evaluate("async () => { await navigator.serviceWorker.ready; }")
-        return found[0] if found else ""
+        return results[0] if results else ""
 
     parts = urlsplit(page.url)
     to = {"origin": f"{parts.scheme}://{parts.netloc}", "registrationId": until("a service worker", registration)}

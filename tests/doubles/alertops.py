@@ -166,9 +166,9 @@ class AlertOpsDouble:
         }
         if parts.path not in lists:
             return _json(404, {"errors": "Not found"})
-        key, found = lists[parts.path]
+        key, results = lists[parts.path]
         limit, offset = int(query["limit"][0]), int(query["offset"][0])
-        return _json(200, {"limit": limit, "offset": offset, key: found[offset : offset + limit]})
+        return _json(200, {"limit": limit, "offset": offset, key: results[offset : offset + limit]})
 
 
 def _json(status: int, body: object) -> Response:

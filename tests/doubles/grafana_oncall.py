@@ -174,13 +174,13 @@ class OnCallDouble:
             return _json(403, {"detail": "Invalid token."})
         parts = urlsplit(request.path)
         kind = parts.path.removeprefix("/api/v1/").strip("/")
-        found = documents().get(kind)
-        if found is None or not parts.path.startswith("/api/v1/"):
+        results = documents().get(kind)
+        if results is None or not parts.path.startswith("/api/v1/"):
             return _json(404, {"detail": "Not found."})
         page = int(parse_qs(parts.query).get("page", ["1"])[0])
-        has_more = page * 2 < len(found)
+        has_more = page * 2 < len(results)
         following = f"http://oncall.internal/api/v1/{kind}/?page={page + 1}" if has_more else None
-        body = {"count": len(found), "next": following, "previous": None, "results": found[page * 2 - 2 : page * 2]}
+        body = {"count": len(results), "next": following, "previous": None, "results": results[page * 2 - 2 : page * 2]}
         return _json(200, {**body, "current_page_number": page, "page_size": 2})
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass
-class Held:
+class MailboxMessage:
     """One mail, and whether it was read."""
 
     data: bytes
@@ -30,7 +30,7 @@ class ImapDouble:
     password: str = "s3cret-Of-The-Mailbox"
     folder: str = "INBOX"
     port: int = 0
-    mails: list[Held] = field(default_factory=list)
+    mails: list[MailboxMessage] = field(default_factory=list)
     hangs_up: int = 0
     drips_at: str = ""
     keeps_flags: bool = False
@@ -38,10 +38,10 @@ class ImapDouble:
     lock: threading.Lock = field(default_factory=threading.Lock)
     ended: threading.Event = field(default_factory=threading.Event)
 
-    def receive(self, data: bytes) -> Held:
+    def receive(self, data: bytes) -> MailboxMessage:
         """A mail arrives."""
         with self.lock:
-            self.mails.append(Held(data.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")))
+            self.mails.append(MailboxMessage(data.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")))
             return self.mails[-1]
 
 
@@ -51,7 +51,7 @@ class _Session(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         if self._drips("GREETING"):
             return
-        self._say("* OK ready")
+        self._send_line("* OK ready")
         while line := self._line():
             tag, _, rest = line.partition(" ")
             if not self._do(tag, rest):
@@ -64,31 +64,31 @@ class _Session(socketserver.StreamRequestHandler):
             return False
         match name.upper():
             case "CAPABILITY":
-                self._say("* CAPABILITY IMAP4rev1 AUTH=PLAIN")
+                self._send_line("* CAPABILITY IMAP4rev1 AUTH=PLAIN")
             case "AUTHENTICATE":
                 return self._authenticate(tag)
             case "LOGIN":
                 if arguments.replace('"', "").split() != [self.double.username, self.double.password]:
-                    self._say(f"{tag} NO [AUTHENTICATIONFAILED] Invalid credentials")
+                    self._send_line(f"{tag} NO [AUTHENTICATIONFAILED] Invalid credentials")
                     return True
                 self.double.logins += 1
             case "SELECT":
                 return self._select(tag, arguments.strip('"'))
             case "UID" if self.double.keeps_flags and arguments.upper().startswith("STORE"):
-                self._say(f"{tag} NO [NOPERM] You may not change flags here")
+                self._send_line(f"{tag} NO [NOPERM] You may not change flags here")
                 return True
             case "UID":
                 self._uid(arguments)
             case "LOGOUT":
-                self._say("* BYE")
-                self._say(f"{tag} OK bye")
+                self._send_line("* BYE")
+                self._send_line(f"{tag} OK bye")
                 return False
             case "NOOP":
                 pass
             case _:
-                self._say(f"{tag} BAD unknown command")
+                self._send_line(f"{tag} BAD unknown command")
                 return True
-        self._say(f"{tag} OK done")
+        self._send_line(f"{tag} OK done")
         return True
 
     def _drips(self, *words: str) -> bool:
@@ -103,13 +103,13 @@ class _Session(socketserver.StreamRequestHandler):
     def _authenticate(self, tag: str) -> bool:
         import base64
 
-        self._say("+ ")
+        self._send_line("+ ")
         _, name, password = base64.b64decode(self._line()).decode().split("\0")
         if (name, password) != (self.double.username, self.double.password):
-            self._say(f"{tag} NO [AUTHENTICATIONFAILED] Invalid credentials")
+            self._send_line(f"{tag} NO [AUTHENTICATIONFAILED] Invalid credentials")
             return True
         self.double.logins += 1
-        self._say(f"{tag} OK signed in")
+        self._send_line(f"{tag} OK signed in")
         return True
 
     def _select(self, tag: str, folder: str) -> bool:
@@ -117,43 +117,43 @@ class _Session(socketserver.StreamRequestHandler):
             self.double.hangs_up -= 1
             return False
         if folder.upper() != self.double.folder.upper():
-            self._say(f"{tag} NO [NONEXISTENT] Unknown Mailbox: {folder}")
+            self._send_line(f"{tag} NO [NONEXISTENT] Unknown Mailbox: {folder}")
             return True
-        self._say(f"* {len(self.double.mails)} EXISTS")
-        self._say("* OK [UIDVALIDITY 3857529045] UIDs valid")
-        self._say(f"{tag} OK [READ-WRITE] selected")
+        self._send_line(f"* {len(self.double.mails)} EXISTS")
+        self._send_line("* OK [UIDVALIDITY 3857529045] UIDs valid")
+        self._send_line(f"{tag} OK [READ-WRITE] selected")
         return True
 
     def _uid(self, arguments: str) -> None:
         command, _, rest = arguments.partition(" ")
         match command.upper():
             case "SEARCH":
-                found = [str(number) for number, mail in enumerate(self.double.mails, 1) if not mail.is_read]
-                self._say(f"* SEARCH {' '.join(found)}".rstrip())
+                results = [str(number) for number, mail in enumerate(self.double.mails, 1) if not mail.is_read]
+                self._send_line(f"* SEARCH {' '.join(results)}".rstrip())
             case "FETCH":
                 self._fetch(rest)
             case "STORE":
                 number = int(rest.split()[0])
                 self.double.mails[number - 1].is_read = r"\Seen" in rest
-                self._say(f"* {number} FETCH (UID {number} FLAGS (\\Seen))")
+                self._send_line(f"* {number} FETCH (UID {number} FLAGS (\\Seen))")
 
     def _fetch(self, rest: str) -> None:
-        wanted = re.match(r"(\d+) \((.+)\)", rest)
-        assert wanted, rest
-        number, data = int(wanted[1]), self.double.mails[int(wanted[1]) - 1].data
+        expected = re.match(r"(\d+) \((.+)\)", rest)
+        assert expected, rest
+        number, data = int(expected[1]), self.double.mails[int(expected[1]) - 1].data
         if self.double.mails[number - 1].is_gone:
             return
-        if "SIZE" in wanted[2]:
-            self._say(f"* {number} FETCH (UID {number} RFC822.SIZE {len(data)})")
+        if "SIZE" in expected[2]:
+            self._send_line(f"* {number} FETCH (UID {number} RFC822.SIZE {len(data)})")
         else:
-            self._say(f"* {number} FETCH (UID {number} BODY[] {{{len(data)}}}")
+            self._send_line(f"* {number} FETCH (UID {number} BODY[] {{{len(data)}}}")
             self.wfile.write(data)
-            self._say(")")
+            self._send_line(")")
 
     def _line(self) -> str:
         return self.rfile.readline().decode().rstrip("\r\n")
 
-    def _say(self, line: str) -> None:
+    def _send_line(self, line: str) -> None:
         self.wfile.write(line.encode() + b"\r\n")
 
 

@@ -391,8 +391,8 @@ class OpsgenieDouble:
             return next((one for one in MAINTENANCES if path.endswith(one["id"])), None)
         if path == "/v2/schedules":
             expanded = query.get("expand") == ["rotation"]
-            found = [SCHEDULE, GLOBAL, OFF]
-            return found if expanded else [{**one, "rotations": []} for one in found]
+            results = [SCHEDULE, GLOBAL, OFF]
+            return results if expanded else [{**one, "rotations": []} for one in results]
         if path in lists:
             return lists[path]
         match re.split("/", path.strip("/"))[1:]:
@@ -410,8 +410,8 @@ class OpsgenieDouble:
             case ["schedules", number, "overrides"]:
                 return OVERRIDES if number == SCHEDULE["id"] else []
             case ["integrations", number]:
-                found = next((one for one in INTEGRATIONS if one["id"] == number), None)
-                return {**found, **DETAILS.get(number, {})} if found else None
+                results = next((one for one in INTEGRATIONS if one["id"] == number), None)
+                return {**results, **DETAILS.get(number, {})} if results else None
         return None
 
 

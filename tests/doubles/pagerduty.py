@@ -321,8 +321,8 @@ class PagerDutyDouble:
             case ["schedules", number]:
                 return _json(200, {"schedule": next(one for one in SCHEDULES if one["id"] == number)})
             case ["schedules", number, "overrides"]:
-                found = OVERRIDES if number == "PSCHED1" and query["since"] and query["until"] else []
-                return _json(200, {"overrides": found})
+                results = OVERRIDES if number == "PSCHED1" and query["since"] and query["until"] else []
+                return _json(200, {"overrides": results})
             case ["escalation_policies"]:
                 return _page("escalation_policies", POLICIES, query)
             case ["services"]:

@@ -118,15 +118,15 @@ class PushDouble:
         scheme, _, rest = authorization.partition(" ")
         parts = dict(part.split("=", 1) for part in rest.split(","))
         head, claims, signature = parts["t"].split(".")
-        said, raw = json.loads(bytes_of(claims)), bytes_of(signature)
+        body, raw = json.loads(bytes_of(claims)), bytes_of(signature)
         key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), bytes_of(parts["k"]))
         try:
             der = encode_dss_signature(int.from_bytes(raw[:32]), int.from_bytes(raw[32:]))
             key.verify(der, f"{head}.{claims}".encode(), ec.ECDSA(hashes.SHA256()))
         except InvalidSignature:
             return False
-        in_time = 0 < said["exp"] - time.time() <= 24 * 3600
-        is_ours = scheme == "vapid" and said["aud"] == self.http.url and said["sub"].startswith(("mailto:", "https:"))
+        in_time = 0 < body["exp"] - time.time() <= 24 * 3600
+        is_ours = scheme == "vapid" and body["aud"] == self.http.url and body["sub"].startswith(("mailto:", "https:"))
         return in_time and is_ours and self.public in ("", parts["k"])
 
 

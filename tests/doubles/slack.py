@@ -42,22 +42,22 @@ class SlackDouble:
             self.responded.set()
             return Response(200, b"ok")
         if request.headers.get("authorization") != f"Bearer {self.token}":
-            return _said({"ok": False, "error": "invalid_auth"})
+            return _json_response({"ok": False, "error": "invalid_auth"})
         if request.path == "/api/auth.test":
-            return _said({"ok": True, "team": "Acme", "user": "tocsin"})
+            return _json_response({"ok": True, "team": "Acme", "user": "tocsin"})
         if request.path != "/api/chat.postMessage" or request.method != "POST":
-            return _said({"ok": False, "error": "unknown_method"})
+            return _json_response({"ok": False, "error": "unknown_method"})
         if self.answers:
             return self.answers.pop(0)
         if self.errors:
-            return _said({"ok": False, "error": self.errors.pop(0)})
+            return _json_response({"ok": False, "error": self.errors.pop(0)})
         return self._post(request.json())
 
     def _post(self, message: dict[str, Any]) -> Response:
-        if not message.get("text") or not all(_fits(block) for block in message.get("blocks", [])):
-            return _said({"ok": False, "error": "invalid_blocks"})
+        if not message.get("text") or not all(_is_within_limits(block) for block in message.get("blocks", [])):
+            return _json_response({"ok": False, "error": "invalid_blocks"})
         self.messages.append(message)
-        return _said({"ok": True, "channel": message["channel"], "ts": f"1700000000.{len(self.messages):06}"})
+        return _json_response({"ok": True, "channel": message["channel"], "ts": f"1700000000.{len(self.messages):06}"})
 
     def press(self, message: dict[str, Any], command: str, member: str) -> bytes:
         """The body with which Slack tells of a pressed button."""
@@ -91,14 +91,14 @@ def _channel(address: str) -> dict[str, str]:
     return {"id": f"D{address[1:]}", "name": "directmessage"} if address[0] in "UW" else {"id": address, "name": "desk"}
 
 
-def _fits(block: dict[str, Any]) -> bool:
+def _is_within_limits(block: dict[str, Any]) -> bool:
     """The limits of Block Kit that a message could break."""
     text = block.get("text", {}).get("text", "x")
     most = {"header": 150, "section": 3000}.get(block["type"], 3000)
     return block["type"] in _TYPES and 0 < len(text) <= most
 
 
-def _said(body: dict[str, Any]) -> Response:
+def _json_response(body: dict[str, Any]) -> Response:
     return Response(200, json.dumps(body).encode())
 
 

@@ -40,8 +40,8 @@ class Mail:
 
     def part(self, kind: str) -> str:
         """The text of the `plain` or `html` part."""
-        found = self.message.get_body((kind,))
-        return str(found.get_content()) if found is not None else ""
+        mimepart = self.message.get_body((kind,))
+        return str(mimepart.get_content()) if mimepart is not None else ""
 
 
 @dataclass

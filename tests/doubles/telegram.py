@@ -64,7 +64,7 @@ class TelegramDouble:
         query = {"id": "q1", "from": {"id": sender, "first_name": "Ann"}, "message": shown, "data": data}
         return {"update_id": 900, "callback_query": query}
 
-    def say(self, text: str, sender: int, update: int = 1, kind: str = "private") -> dict[str, Any]:
+    def text_update(self, text: str, sender: int, update: int = 1, kind: str = "private") -> dict[str, Any]:
         """The update that tells of a line somebody wrote."""
         chat = {"id": sender if kind == "private" else -100123, "type": kind}
         return {"update_id": update, "message": {"message_id": 8, "from": {"id": sender}, "chat": chat, "text": text}}

@@ -36,7 +36,7 @@ ERRORS = {
 
 
 @dataclass(frozen=True)
-class Said:
+class SpokenDocument:
     """What a call said at one turn, and where a key goes; `then` is what it says where no key is pressed."""
 
     text: str
@@ -78,14 +78,14 @@ class TwilioDouble:
         path = urlsplit(request.path).path
         if request.method == "GET" and path == f"/2010-04-01/Accounts/{SID}.json":
             return _json(200, {"sid": SID, "friendly_name": "Acme", "status": "active", "type": "Full"})
-        found = re.fullmatch(rf"/2010-04-01/Accounts/{SID}/(Messages|Calls)\.json", path)
-        if request.method != "POST" or found is None:
+        match = re.fullmatch(rf"/2010-04-01/Accounts/{SID}/(Messages|Calls)\.json", path)
+        if request.method != "POST" or match is None:
             return Response(404, json.dumps({"code": 20404, "message": "not found", "status": 404}).encode())
         if self.refusals:
             refusal = self.refusals.pop(0)
             return refusal if isinstance(refusal, Response) else _error(refusal)
         fields = dict(parse_qsl(request.body.decode(), keep_blank_values=True))
-        return self._message(fields) if found[1] == "Messages" else self._call(fields)
+        return self._message(fields) if match[1] == "Messages" else self._call(fields)
 
     def _message(self, fields: dict[str, str]) -> Response:
         problem = self._addresses(fields, "MessagingServiceSid")
@@ -124,14 +124,14 @@ class TwilioDouble:
         fields = {"CallSid": call["sid"], "CallStatus": status, "To": call["To"], "AccountSid": SID, **more}
         return self.post(call["StatusCallback"], fields)[0]
 
-    def pick_up(self, call: Mapping[str, str], by: str = "human") -> Said:
+    def pick_up(self, call: Mapping[str, str], by: str = "human") -> SpokenDocument:
         """Somebody, or a machine, answers the call: what they hear."""
-        return self._turn(call, call["Url"], {"AnsweredBy": by, "CallStatus": "in-progress"})
+        return self._request_twiml(call, call["Url"], {"AnsweredBy": by, "CallStatus": "in-progress"})
 
-    def press(self, call: Mapping[str, str], said: Said, digits: str) -> Said:
+    def press(self, call: Mapping[str, str], message: SpokenDocument, digits: str) -> SpokenDocument:
         """A key is pressed, where the call asked for one."""
-        assert said.action, "the call asks for no key"
-        return self._turn(call, said.action, {"Digits": digits, "CallStatus": "in-progress"})
+        assert message.action, "the call asks for no key"
+        return self._request_twiml(call, message.action, {"Digits": digits, "CallStatus": "in-progress"})
 
     def text(self, url: str, sender: str, body: str, sid: str = "SM-in-1", **more: str) -> str | None:
         """Somebody sends a text to the number: what they are answered, or None."""
@@ -163,25 +163,25 @@ class TwilioDouble:
         text = url + "".join(f"{name}{fields[name]}" for name in sorted(fields))
         return base64.b64encode(hmac.digest(self.token.encode(), text.encode(), hashlib.sha1)).decode()
 
-    def _turn(self, call: Mapping[str, str], url: str, more: Mapping[str, str]) -> Said:
+    def _request_twiml(self, call: Mapping[str, str], url: str, more: Mapping[str, str]) -> SpokenDocument:
         fields = {"CallSid": call["sid"], "To": call["To"], "From": NUMBER, "Direction": "outbound-api", **more}
         status, answered = self.post(url, fields)
         assert status == 200, (status, answered)
-        return heard(answered)
+        return parse_twiml(answered)
 
 
-def heard(twiml: str) -> Said:
+def parse_twiml(twiml: str) -> SpokenDocument:
     """What a document of TwiML says and asks for."""
     root = ET.fromstring(twiml)
     gathers = root.findall("Gather")
     gather = gathers[0] if gathers else None
     says = list((root if gather is None else gather).iter("Say"))
-    return Said(
-        " ".join(say.text or "" for say in says),
-        tuple(say.get("language", "") for say in says),
+    return SpokenDocument(
+        " ".join(element.text or "" for element in says),
+        tuple(element.get("language", "") for element in says),
         gather.get("action", "") if gather is not None else "",
         root.find("Hangup") is not None,
-        " ".join(say.text or "" for other in gathers[1:] for say in other.iter("Say")),
+        " ".join(element.text or "" for other in gathers[1:] for element in other.iter("Say")),
     )
 
 

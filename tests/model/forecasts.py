@@ -30,33 +30,35 @@ class SimulatedMessage:
     is_paused: bool
 
 
-def simulate(system: System, door: int, incoming: IncomingMessage) -> SimulatedMessage:
+def simulate(system: System, integration: int, incoming: IncomingMessage) -> SimulatedMessage:
     """Simulates a message at the current time."""
-    simulated = chain.simulate(door, incoming.raw, "application/json", system.now)
+    simulated = chain.simulate(integration, incoming.raw, "application/json", system.now)
     with database.transaction() as connection:
         return SimulatedMessage(simulated.outcomes[0], pause.current_pause(connection, system.now) is not None)
 
 
 def compare(system: System, simulated_message: SimulatedMessage, stored: MessageResult) -> None:
     """Records differences to the actual outcome and, for a new alert, to the immediate escalation."""
-    said = simulated_message.outcome
+    simulated_outcome = simulated_message.outcome
     if stored.reason.code in _UNKNOWN:
         return
     # The endpoint may parse malformed input more leniently than `tests.support.ingest` does.
-    if said.status == stored.status == "Mapping Failed":
+    if simulated_outcome.status == stored.status == "Mapping Failed":
         return
-    if (said.status, said.reason) != (stored.status, stored.reason):
-        system.contradictions.append(f"simulated {said.status}, {said.reason}; it was {stored.status}, {stored.reason}")
+    if (simulated_outcome.status, simulated_outcome.reason) != (stored.status, stored.reason):
+        system.contradictions.append(
+            f"simulated {simulated_outcome.status}, {simulated_outcome.reason}; it was {stored.status}, {stored.reason}"
+        )
     if stored.status != "Mapped Opened" or simulated_message.is_paused:
         return
     system.tasks["escalation"]()
-    planned = [str(line.reason) for line in said.timeline[1:] if line.at == system.now]
-    found = system.rows(
+    planned = [str(line.reason) for line in simulated_outcome.timeline[1:] if line.at == system.now]
+    results = system.rows(
         "SELECT reason_code, reason_data FROM alerts_alertevent WHERE alert_id = %s AND at = %s AND kind = ANY(%s) "
         "ORDER BY id",
         stored.alert_id, system.now, list(_STEPS),
     )  # fmt: skip
-    did = [str(reason_from(row["reason_code"], row["reason_data"])) for row in found]
+    did = [str(reason_from(row["reason_code"], row["reason_data"])) for row in results]
     if did != [line for line in planned if line in did] or (not did and any("pages" in line for line in planned)):
         system.contradictions.append(f"simulated {planned}, and #{stored.alert_id} did {did}")
 
@@ -76,13 +78,13 @@ def compare_next_steps(system: System) -> None:
 
 
 def _compare_next(system: System, alert: int, step: NextAction, newest: int) -> None:
-    found = system.rows(
+    results = system.rows(
         "SELECT u.name FROM alerts_alertevent e CROSS JOIN LATERAL jsonb_array_elements_text(e.data -> 'people') p "
         "JOIN people_user u ON u.id = p.value::bigint WHERE e.alert_id = %s AND e.id > %s AND e.kind = 'step_fired'",
         alert, newest,
     )  # fmt: skip
-    paged, said = {row["name"] for row in found}, set(_PAGED.findall(str(step.summary)))
-    if "page" in str(step.summary) and paged != said:
+    paged, lines = {row["name"] for row in results}, set(_PAGED.findall(str(step.summary)))
+    if "page" in str(step.summary) and paged != lines:
         system.contradictions.append(
             f"#{alert} was forecast to do: {str(step.summary)!r}, and it paged {sorted(paged)}"
         )

@@ -370,8 +370,8 @@ def configuration_round_trips(system: System) -> Iterator[str]:
     """An exported configuration can be applied and changes nothing."""
     text = export.write(export.export_configuration(with_secrets=True))
     try:
-        wanted = config_files.collect([yaml_loader.parse(text, "export.yaml", Path())])
-        changes = plan.preview(wanted, prune=True, now=system.now)
+        expected = config_files.collect([yaml_loader.parse(text, "export.yaml", Path())])
+        changes = plan.preview(expected, prune=True, now=system.now)
     except Rejected as rejection:
         yield f"it is rejected: {rejection}"
     else:

@@ -25,36 +25,36 @@ _MALFORMED = b"{{ not json at all \xff"
 def arrive(system: System) -> None:
     """One message arrives, or a few at once at random integrations."""
     rng = system.rng
-    doors = {door.pk: door for door in Integration.objects.order_by("id")}
+    integrations = {integration.pk: integration for integration in Integration.objects.order_by("id")}
     sent: list[tuple[int, dict[str, Any] | bytes]] = []
     for _ in range(rng.choice([1, 1, 1, 2, 4])):
         dice = rng.random()
-        door = rng.choice(list(doors.values()))
+        integration = rng.choice(list(integrations.values()))
         if dice < 0.05:
-            sent.append((door.pk, _MALFORMED))
+            sent.append((integration.pk, _MALFORMED))
         elif dice < 0.12 and system.payloads:
             sent.append(rng.choice(system.payloads))
         else:
-            sent.append((door.pk, _payload(system, door.kind)))
+            sent.append((integration.pk, _payload(system, integration.kind)))
     system.payloads += sent
     ingest = Ingest(system.registry, system.numbers)
     # A batch may contain messages of several integrations, like the committer's.
-    batch = [message(doors[pk], payload, system.now) for pk, payload in sent]
+    batch = [message(integrations[pk], payload, system.now) for pk, payload in sent]
     simulated = forecasts.simulate(system, sent[0][0], batch[0]) if len(batch) == 1 and rng.random() < 0.5 else None
     stored = ingest.decide(batch, now=system.now)
     for (pk, payload), one in zip(sent, stored, strict=True):
-        said = payload if isinstance(payload, bytes) else json.dumps(payload)
-        system.record(f"{doors[pk].name} sends {said!r}: {one.status}, #{one.alert_id}, {one.reason}")
+        body = payload if isinstance(payload, bytes) else json.dumps(payload)
+        system.record(f"{integrations[pk].name} sends {body!r}: {one.status}, #{one.alert_id}, {one.reason}")
     if simulated is not None:
         forecasts.compare(system, simulated, stored[0])
 
 
 def replay_one(system: System) -> None:
     """Replays an earlier message, if there is one."""
-    found = InboundMessage.objects.exclude(status="Pending").order_by("-pk")[:15]
-    if not found:
+    messages = InboundMessage.objects.exclude(status="Pending").order_by("-pk")[:15]
+    if not messages:
         return
-    chosen, page = system.rng.choice(list(found)), system.rng.choice([None, True, False])
+    chosen, page = system.rng.choice(list(messages)), system.rng.choice([None, True, False])
     try:
         got = replay.replay(chosen.pk, page, ACTOR, system.now)
     except Rejected as refusal:
@@ -66,10 +66,10 @@ def replay_one(system: System) -> None:
 def _payload(system: System, kind: str) -> dict[str, Any]:
     rng = system.rng
     ticket, dice = rng.randint(1, TICKETS), rng.random()
-    said_at = (system.now - timedelta(minutes=rng.choice([0, 0, 0, 1, 30]))).isoformat()
+    text = (system.now - timedelta(minutes=rng.choice([0, 0, 0, 1, 30]))).isoformat()
     status = "New" if dice < 0.45 else "In Progress" if dice < 0.7 else "Closed"
     priority = rng.choice(PRIORITIES) if rng.random() < 0.5 else None
-    return (_halo if kind == "haloitsm" else _mapped)(system, ticket, status, priority, said_at)
+    return (_halo if kind == "haloitsm" else _mapped)(system, ticket, status, priority, text)
 
 
 def _halo(system: System, number: int, status: str, priority: str | None, said_at: str) -> dict[str, Any]:

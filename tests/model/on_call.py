@@ -56,9 +56,9 @@ def remind(system: System, name: str) -> None:
     """Sets a user's shift reminder, by one of their contact methods or by mail."""
     user = User.objects.get(username=name)
     label = system.rng.choice(["", *user.contact_methods.values_list("label", flat=True)])
-    wanted = [{"before": system.rng.choice(["15m", "1h", "1d"]), **({"by": label} if label else {})}]
-    system.record(f"{name} is reminded {wanted}")
-    reminder_rules.replace_all(user, wanted, actor=ACTOR, now=system.now)
+    expected = [{"before": system.rng.choice(["15m", "1h", "1d"]), **({"by": label} if label else {})}]
+    system.record(f"{name} is reminded {expected}")
+    reminder_rules.replace_all(user, expected, actor=ACTOR, now=system.now)
 
 
 def change_reminders(system: System) -> None:
@@ -78,17 +78,17 @@ def ask_to_swap(system: System) -> None:
     """A user requests a swap, sometimes with a shift in return."""
     if (found := _two_of_a_shift(system)) is None:
         return
-    schedule, asks, asked, stretch = found
+    schedule, asks, user, stretch = found
     back = None
     if system.rng.random() < 0.4:
         begins = system.now + timedelta(hours=system.rng.randint(1, 30))
         back = ShiftRange(begins, begins + timedelta(hours=8))
-    system.record(f"{asks.username} asks {asked.username} to take {stretch} of {schedule.name}, for {back}")
+    system.record(f"{asks.username} asks {user.username} to take {stretch} of {schedule.name}, for {back}")
     swaps.request_swap(
         schedule,
         stretch,
         requester=asks,
-        requested_user=asked,
+        requested_user=user,
         in_return=back,
         message="",
         actor=_by(asks),

@@ -50,8 +50,8 @@ def set_priority(system: System) -> None:
     alert, priority = system.rng.choice(active_alerts), Priority(system.rng.choice(PRIORITIES))
     erin = _actor(User.objects.get(username="erin"))
     with database.transaction() as connection:
-        said = service.set_priority_within(connection, alert, priority, erin, CommandChannel.WEB, system.now)
-    system.record(f"#{alert} priority {priority}: {said}")
+        reason = service.set_priority_within(connection, alert, priority, erin, CommandChannel.WEB, system.now)
+    system.record(f"#{alert} priority {priority}: {reason}")
 
 
 def _actor(user: User) -> Actor:

@@ -32,8 +32,8 @@ def set_up(system: System) -> None:
 
 def active(system: System) -> list[str]:
     """The enabled responders, or Erin if there is none."""
-    found = User.objects.filter(username__in=NAMES, is_active=True).order_by("username")
-    return list(found.values_list("username", flat=True)) or ["erin"]
+    found_users = User.objects.filter(username__in=NAMES, is_active=True).order_by("username")
+    return list(found_users.values_list("username", flat=True)) or ["erin"]
 
 
 def phone_numbers() -> list[str]:

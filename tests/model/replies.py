@@ -56,8 +56,8 @@ def reply_by_text(system: System) -> None:
     word = system.rng.choice(_WORDS)
     if (alerts := system.alerts()[:6]) and word in ("ack", "take", "close", "escalate") and system.rng.random() < 0.5:
         word = f"{word} {system.rng.choice(alerts)}"
-    heard = ProviderEventReceiver("Texts", system.now).handle_text(InboundText("sms", number, word))
-    system.record(f"{number} texts {word!r}: {heard}")
+    text = ProviderEventReceiver("Texts", system.now).handle_text(InboundText("sms", number, word))
+    system.record(f"{number} texts {word!r}: {text}")
 
 
 def answer_call(system: System) -> None:
@@ -67,15 +67,15 @@ def answer_call(system: System) -> None:
     if not calls:
         return
     message = rng.choice(calls)
-    hearing, keys = ProviderEventReceiver(message.provider, system.now), ""
+    receiver, keys = ProviderEventReceiver(message.provider, system.now), ""
     key = message.key if rng.random() < 0.8 else ""
-    step = hearing.handle_call(CallState(key, number=message.address, is_machine=rng.random() < 0.15))
+    step = receiver.handle_call(CallState(key, number=message.address, is_machine=rng.random() < 0.15))
     while step.script is not None or step.pending_digit:
         digit = rng.choice(_KEYS)
         if digit == "":
             break
         keys += digit
-        step = hearing.handle_call(
+        step = receiver.handle_call(
             CallState(key, number=message.address, digits=digit, pending_digit=step.pending_digit)
         )
     system.record(f"{message.address} picks up the call of {message.at:%H:%M:%S} and presses {keys!r}: {step.speech}")
@@ -106,20 +106,20 @@ def press_button(system: System) -> None:
     alerts = system.alerts()[:8]
     if alerts:
         alert, command = system.rng.choice(alerts), system.rng.choice(sorted(responder_actions.OFFERED))
-        heard = ProviderEventReceiver("Push 1", system.now).handle_button(user.pk, alert, str(command), "push")
-        system.record(f"{user.username} presses {command} of #{alert}: {heard}")
+        button_result = ProviderEventReceiver("Push 1", system.now).handle_button(user.pk, alert, str(command), "push")
+        system.record(f"{user.username} presses {command} of #{alert}: {button_result}")
 
 
 def _sent_message(system: System, channel: str) -> SentMessage | None:
     """One of the last messages of that channel with an answer link."""
-    found = [one for one in system.sent_messages() if one.channel == channel and "/a/" in one.rendered.link]
-    return system.rng.choice(found) if found else None
+    sent_messages = [one for one in system.sent_messages() if one.channel == channel and "/a/" in one.rendered.link]
+    return system.rng.choice(sent_messages) if sent_messages else None
 
 
 def _path(system: System) -> str | None:
     """The path of a signed link in one of the last messages, if there is one."""
-    found = [urlsplit(one.rendered.link).path for one in system.sent_messages()]
-    personal = [path for path in found if path.startswith("/a/")]
+    results = [urlsplit(one.rendered.link).path for one in system.sent_messages()]
+    personal = [path for path in results if path.startswith("/a/")]
     return system.rng.choice(personal) if personal else None
 
 

@@ -67,8 +67,8 @@ def _record_rejection(step: Step, system: System) -> None:
 def toggle_pause(system: System) -> None:
     """Pauses all paging, or ends the pause."""
     with database.transaction() as connection:
-        held = pause.current_pause(connection, system.now)
-    if held is not None:
+        current_pause = pause.current_pause(connection, system.now)
+    if current_pause is not None:
         pause.end(ACTOR, system.now)
         system.record("the pause ends")
     elif system.rng.random() < 0.5:

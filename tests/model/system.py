@@ -22,8 +22,9 @@ from tocsin.core.runtime import clock
 from tocsin.escalation.actions import deactivated_users
 from tocsin.escalation.tasks import EscalationTask
 from tocsin.inbound.config.registry import IntegrationRegistry
-from tocsin.inbound.processing import batch, delayed_alerts_task
+from tocsin.inbound.processing import delayed_alerts_task
 from tocsin.inbound.processing import drain as inbound
+from tocsin.inbound.processing.alert_ids import AlertIdAllocator
 from tocsin.notify import pause
 from tocsin.notify.dispatch import send
 from tocsin.notify.dispatch.claim import claim
@@ -128,7 +129,7 @@ class System:
         #: Received payloads with their integration ID, to be sent again.
         self.payloads: list[tuple[int, dict[str, Any] | bytes]] = []
         self.registry = IntegrationRegistry()
-        self.numbers = batch.AlertIdAllocator()
+        self.numbers = AlertIdAllocator()
         self.error_log = ErrorLog()
         self.misdirected: list[str] = []
         self.undone: UndoneCommand | None = None
@@ -153,8 +154,8 @@ class System:
         self._node = self._outbox.node
         keeper = EscalationTask()
         self.tasks: dict[str, Callable[[], bool]] = {
-            "inbound drain": lambda: inbound.drain(self.registry, batch.AlertIdAllocator(), self.now),
-            "delayed alerts": lambda: delayed_alerts_task.open_due(self.registry, batch.AlertIdAllocator(), self.now),
+            "inbound drain": lambda: inbound.drain(self.registry, AlertIdAllocator(), self.now),
+            "delayed alerts": lambda: delayed_alerts_task.open_due(self.registry, AlertIdAllocator(), self.now),
             "deactivated users": lambda: deactivated_users.run_once(self.now),
             "workflows": lambda: workflows.run_once(self.now),
             "shift notices": lambda: shift_reminders.queue_pending_notices(self.now),
@@ -179,8 +180,8 @@ class System:
 
     def alerts(self, *, active: bool = False) -> list[int]:
         """The IDs of alerts, the newest first."""
-        found = Alert.objects.order_by("-id")
-        return list((found.filter(status__in=list(ACTIVE)) if active else found).values_list("pk", flat=True))
+        alerts = Alert.objects.order_by("-id")
+        return list((alerts.filter(status__in=list(ACTIVE)) if active else alerts).values_list("pk", flat=True))
 
     def sent_messages(self) -> list[SentMessage]:
         """The last messages that users or groups received."""
@@ -210,7 +211,7 @@ class System:
     def run_until_idle(self) -> None:
         """Runs all tasks until nothing is due."""
         for _ in range(MAX_ROUNDS):
-            again = [turn() for turn in self.tasks.values()]
+            again = [attempt() for attempt in self.tasks.values()]
             if not any(again) and not self.rows(_DUE, self.now, self.now):
                 return
         raise RuntimeError("The tasks never become idle.")
@@ -229,9 +230,9 @@ class System:
         self._node = _CRASHED_NODE
         with database.transaction() as connection:
             self._providers.refresh(connection)
-            held = pause.current_pause(connection, self.now)
+            current_pause = pause.current_pause(connection, self.now)
             claimed = claim(
-                connection, self._providers, Counter(), node=_CRASHED_NODE, slots=9, now=self.now, pause=held
+                connection, self._providers, Counter(), node=_CRASHED_NODE, slots=9, now=self.now, pause=current_pause
             )
         for job in claimed.jobs:
             if self.rng.random() < 0.5:

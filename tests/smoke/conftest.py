@@ -130,10 +130,10 @@ def single(configured: Installation, mails: SmtpDouble, home: Path) -> Iterator[
         yield installation
     finally:
         installation.end()
-        _stop_what_was_left(installation)
+        _stop_leftover_postgres(installation)
 
 
-def _stop_what_was_left(installation: Installation) -> None:
+def _stop_leftover_postgres(installation: Installation) -> None:
     """A node that was killed leaves its PostgreSQL running for whoever comes next: one who ends it."""
     embedded = EmbeddedPostgres(installation.data_dir)
     embedded.start()

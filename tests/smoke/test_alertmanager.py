@@ -71,7 +71,7 @@ class Alertmanager:
                 stdout=log, stderr=log, cwd=folder,
             )  # fmt: skip
 
-    def tell(self, is_over: bool = False) -> None:
+    def send_alert(self, is_over: bool = False) -> None:
         """What Prometheus tells it: web1 is down, or was."""
         now = datetime.now(UTC)
         alert: dict[str, Any] = {
@@ -128,9 +128,9 @@ def statuses(tocsin: Installation) -> dict[str, list[str]]:
 def test_the_real_alertmanager_opens_repeats_and_closes_through_each_receiver(
     tocsin: Installation, sender: Alertmanager
 ) -> None:
-    sender.tell()
-    until("each opened an alert", lambda: all("Mapped Opened" in found for found in statuses(tocsin).values()))
-    until("each said it again", lambda: all(len(found) > 1 for found in statuses(tocsin).values()))
+    sender.send_alert()
+    until("each opened an alert", lambda: all("Mapped Opened" in results for results in statuses(tocsin).values()))
+    until("each said it again", lambda: all(len(results) > 1 for results in statuses(tocsin).values()))
     alerts = tocsin.api("alerts?status=open")["items"]
     assert {alert["integration"] for alert in alerts} == {f"By {kind}" for kind in TOKENS}
     assert {alert["integration"]: alert["priority"] for alert in alerts} == {
@@ -138,11 +138,11 @@ def test_the_real_alertmanager_opens_repeats_and_closes_through_each_receiver(
         "By pagerduty": "high",
         "By opsgenie": "critical",
     }
-    sender.tell(is_over=True)
-    until("each closed its alert", lambda: all("Mapped Closed" in found for found in statuses(tocsin).values()))
+    sender.send_alert(is_over=True)
+    until("each closed its alert", lambda: all("Mapped Closed" in results for results in statuses(tocsin).values()))
     assert tocsin.api("alerts?status=open")["items"] == []
-    for kind, found in statuses(tocsin).items():
-        assert found.count("Mapped Opened") == 1, kind
-        assert not {"Mapping Failed", "Pending"} & set(found), kind
+    for kind, results in statuses(tocsin).items():
+        assert results.count("Mapped Opened") == 1, kind
+        assert not {"Mapping Failed", "Pending"} & set(results), kind
     assert "unexpected status code" not in sender.log.read_text()
     assert not traces(tocsin.logs())

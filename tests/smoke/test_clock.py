@@ -12,7 +12,7 @@ def paged(mails: SmtpDouble) -> set[str]:
     return {mail.to for mail in mails.mails}
 
 
-def jumps_told(tocsin: Installation) -> int:
+def logged_jumps(tocsin: Installation) -> int:
     return len(tocsin.rows("SELECT FROM alerts_alertevent WHERE reason_code = 'escalation.clock_rolled_back'"))
 
 
@@ -31,12 +31,12 @@ def test_clock_jump_with_two_nodes_moves_next_step_once(tocsin: Installation, ma
     tocsin.serve()
     opened_two_hours_ahead(tocsin, mails)
     tocsin.jump(minutes=-AHEAD)
-    until("what waits was moved", lambda: jumps_told(tocsin))
+    until("what waits was moved", lambda: logged_jumps(tocsin))
     (run,) = tocsin.rows("SELECT due_at - now() AS left FROM escalation_run")
     assert 240 < run["left"].total_seconds() < 310
     tocsin.jump(minutes=5)
     until("Bob is paged", lambda: "bob@example.org" in paged(mails))
-    assert jumps_told(tocsin) == 1
+    assert logged_jumps(tocsin) == 1
 
 
 def test_node_started_after_clock_rollback_moves_pending_work(tocsin: Installation, mails: SmtpDouble) -> None:
@@ -45,6 +45,6 @@ def test_node_started_after_clock_rollback_moves_pending_work(tocsin: Installati
     tocsin.nodes[0].kill()
     tocsin.jump(minutes=-AHEAD)
     tocsin.serve()
-    until("what waits was moved", lambda: jumps_told(tocsin))
+    until("what waits was moved", lambda: logged_jumps(tocsin))
     tocsin.jump(minutes=5.5)
     until("Bob is paged", lambda: "bob@example.org" in paged(mails))

@@ -80,7 +80,7 @@ def test_concurrent_replies_work_and_500_alerts_are_few_texts(tocsin: Installati
         until("all are sent", lambda: tocsin.rows(count)[0]["n"] == 2 + 1000, 60)
         mine = [text["Body"] for text in twilio.messages if text["To"] == ALICE]
         assert len(mine) <= 12, mine
-        told = sum(int(found[1]) if (found := re.search(r"(\d+) alerts: ", body)) else 1 for body in mine)
-        assert told == 500
+        match = sum(int(found_match[1]) if (found_match := re.search(r"(\d+) alerts: ", body)) else 1 for body in mine)
+        assert match == 500
         assert all(f"{BASE}/alerts" in body for body in mine if " more" in body)
         assert not traces(tocsin.logs())

@@ -132,9 +132,9 @@ def test_sigterm_answers_what_is_in_flight_and_exits_0(tocsin: Installation) -> 
         answer = half.makefile("rb").read()
         assert node.process.wait(30) == 0
     assert answer.startswith(b"HTTP/1.1 200 ")
-    found = re.search(rb'"message_id":"([-0-9a-f]+)"', answer)
-    assert found is not None
-    load.answered[5000] = {"message_id": found[1].decode(), "status": "Pending"}
+    match = re.search(rb'"message_id":"([-0-9a-f]+)"', answer)
+    assert match is not None
+    load.answered[5000] = {"message_id": match[1].decode(), "status": "Pending"}
     assert not any("503" in problem for problem in load.unanswered.values())
     nothing_answered_is_lost(tocsin, load)
 
@@ -166,13 +166,13 @@ def test_sigterm_ends_an_open_live_stream_within_seconds(tocsin: Installation) -
 
 def test_apply_beside_a_running_node_takes_effect_at_once(tocsin: Installation) -> None:
     node = tocsin.serve()
-    door = f"{node.url}/in/{'a' * 32}"
-    assert ask("POST", door, ticket(1)).status == 404
+    integration = f"{node.url}/in/{'a' * 32}"
+    assert ask("POST", integration, ticket(1)).status == 404
     second = CONFIGURATION[CONFIGURATION.index("integrations:") :]
     tocsin.apply(second.replace("name: HaloITSM", "name: Second").replace(DOOR, "a" * 32))
-    assert ask("POST", door, ticket(1)).json()["status"] == "Mapped Opened"
+    assert ask("POST", integration, ticket(1)).json()["status"] == "Mapped Opened"
     tocsin.apply("integrations: [{name: Second, kind: haloitsm, mode: disabled}]")
-    answer = ask("POST", door, ticket(2)).json()
+    answer = ask("POST", integration, ticket(2)).json()
     assert (answer["status"], answer["reason"]) == ("Mapped Ignored", "the integration is disabled")
 
 
@@ -181,8 +181,8 @@ def test_what_cannot_start_says_why_in_one_line(tocsin: Installation) -> None:
     assert (unknown.returncode, unknown.stdout) == (1, "")
     assert unknown.stderr.startswith("tocsin: TOCSIN_SMPT_URL is not a variable that Tocsin knows.")
     assert unknown.stderr.count("\n") == 1
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
         busy = tocsin.run("serve", "--port", str(port))
     assert busy.returncode != 0
     assert busy.stdout == ""

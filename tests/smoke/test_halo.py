@@ -8,8 +8,8 @@ from tests.support.installation import Installation, ask, traces, until
 
 def notes(server: HaloServer, ticket: int) -> list[str]:
     """What Tocsin wrote on the ticket, by its first words."""
-    found = [one for one in server.halo.actions if one["ticket_id"] == ticket and one["hiddenfromuser"]]
-    return [str(one["note_html"]).removeprefix("<p>").split(" this")[0] for one in found]
+    results = [one for one in server.halo.actions if one["ticket_id"] == ticket and one["hiddenfromuser"]]
+    return [str(one["note_html"]).removeprefix("<p>").split(" this")[0] for one in results]
 
 
 def test_halo_ticket_syncs_both_directions_and_waits_during_outage(tocsin: Installation) -> None:

@@ -18,7 +18,7 @@ def test_killed_node_keeps_every_answered_message_after_restart(single: Installa
         load.wait_for(100)
         until(
             "some mails are sent, and others are on their way",
-            lambda: len(known_to_be_sent(single)) > 5 and on_their_way(single),
+            lambda: len(known_to_be_sent(single)) > 5 and deliveries_in_progress(single),
         )
         node.kill()
         load.stop()
@@ -26,7 +26,7 @@ def test_killed_node_keeps_every_answered_message_after_restart(single: Installa
 
     sent = known_to_be_sent(single)
     assert sent
-    waiting = on_their_way(single)
+    waiting = deliveries_in_progress(single)
     assert waiting
     mails.takes = 0
     again = single.serve()
@@ -35,14 +35,14 @@ def test_killed_node_keeps_every_answered_message_after_restart(single: Installa
 
     # Those that were on their way are taken up when their lease of ten seconds has run out.
     until("every alert has paged", lambda: known_to_be_sent(single) == set(load.answered), 40)
-    told = named(mails.mails)
-    assert set(told) == set(load.answered)
-    assert {number: told[number] for number in sent if told[number] != 1} == {}
-    assert sum(told.values()) <= len(told) + len(waiting)
+    data = named(mails.mails)
+    assert set(data) == set(load.answered)
+    assert {number: data[number] for number in sent if data[number] != 1} == {}
+    assert sum(data.values()) <= len(data) + len(waiting)
     assert traces(again.log) == []
     assert again.terminate() == 0
 
 
-def on_their_way(tocsin: Installation) -> list[dict[str, Any]]:
+def deliveries_in_progress(tocsin: Installation) -> list[dict[str, Any]]:
     """The deliveries that a node is at."""
     return tocsin.rows("SELECT id FROM notify_delivery WHERE status = 'sending'")

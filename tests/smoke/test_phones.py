@@ -41,9 +41,9 @@ def test_a_text_then_a_call_then_key_seven_then_silence(tocsin: Installation) ->
 
         tocsin.jump(minutes=3)
         call = until("the phone rings", lambda: second.calls)[0]
-        heard = second.pick_up(call)
-        assert heard.text.count("Acme: VPN 20817 down.") == 2
-        done = second.press(call, heard, "7")
+        spoken = second.pick_up(call)
+        assert spoken.text.count("Acme: VPN 20817 down.") == 2
+        done = second.press(call, spoken, "7")
         assert done.text == f"You acknowledged alert {number}. Goodbye."
         assert second.call_status(call, "completed") == 204
 
@@ -59,5 +59,5 @@ def test_a_text_then_a_call_then_key_seven_then_silence(tocsin: Installation) ->
 
 
 def delivered(tocsin: Installation, number: int) -> bool:
-    found = tocsin.api(f"deliveries?alert_id={number}")["items"]
-    return any(delivery["status"] == "delivered" for delivery in found)
+    results = tocsin.api(f"deliveries?alert_id={number}")["items"]
+    return any(delivery["status"] == "delivered" for delivery in results)

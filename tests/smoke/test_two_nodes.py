@@ -36,9 +36,9 @@ def test_the_other_node_takes_over_from_one_that_is_killed(tocsin: Installation,
     nothing_answered_is_lost(tocsin, load)
     # A lease is ten seconds, and is looked for each two.
     until("every alert has paged", lambda: known_to_be_sent(tocsin) == set(load.answered), 25)
-    told = named(mails.mails)
-    assert set(told) == set(load.answered)
-    assert {number: told[number] for number in sent if told[number] != 1} == {}
+    data = named(mails.mails)
+    assert set(data) == set(load.answered)
+    assert {number: data[number] for number in sent if data[number] != 1} == {}
     assert traces(second.log) == []
 
 

@@ -46,8 +46,8 @@ def pages_of(node: Node) -> int:
     """The number of the process that makes the node's pages."""
     tasks = Path(f"/proc/{node.pid}/task").iterdir()
     children = [int(number) for task in tasks for number in (task / "children").read_text().split()]
-    (found,) = [child for child in children if b"postgres" not in command_of(child)]
-    return found
+    (count,) = [child for child in children if b"postgres" not in command_of(child)]
+    return count
 
 
 def command_of(pid: int) -> bytes:

@@ -34,19 +34,19 @@ def data_dir(folder: Path) -> Path:
 @pytest.fixture
 def without_trace() -> Iterator[Callable[[Path], Path]]:
     """Gives back the data directory it is told of; at the end, removes what Tocsin put elsewhere because of it."""
-    told: list[Path] = []
+    paths: list[Path] = []
 
     def remember(data_dir: Path) -> Path:
-        told.append(data_dir)
+        paths.append(data_dir)
         return data_dir
 
     yield remember
-    for place in map(separate_location, told):
-        for left in (place, *Path("/tmp").glob(f"tocsin-*-{place.name}")):
-            if left.is_dir() and not left.is_symlink():
-                shutil.rmtree(left)
+    for place in map(separate_location, paths):
+        for path in (place, *Path("/tmp").glob(f"tocsin-*-{place.name}")):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
             else:
-                left.unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
 
 
 @pytest.fixture

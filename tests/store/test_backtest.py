@@ -38,7 +38,7 @@ def _wired(database: str) -> Iterator[None]:
 
 
 @pytest.fixture
-def door() -> Integration:
+def integration() -> Integration:
     """An integration that pages Alice by the desk's policy."""
     desk = EscalationHarness(NOW)
     integration = make_integration(policy=desk.policy)
@@ -47,7 +47,7 @@ def door() -> Integration:
     return integration
 
 
-def an_evening(door: Integration) -> None:
+def an_evening(integration: Integration) -> None:
     """Tickets of two clients by day and night: new, changed, closed, new again; one that nobody can read."""
     ingest = Ingest()
     for number, (ticket, status, more) in enumerate(
@@ -64,8 +64,8 @@ def an_evening(door: Integration) -> None:
             (2, "Logged", {}),
         )
     ):
-        ingest.send(door, halo(ticket, status, **more), now=NOW + timedelta(hours=number))
-    ingest.send(door, b"<html>", now=NOW + timedelta(hours=11))
+        ingest.send(integration, halo(ticket, status, **more), now=NOW + timedelta(hours=number))
+    ingest.send(integration, b"<html>", now=NOW + timedelta(hours=11))
 
 
 EDITS: list[dict[str, Any]] = [
@@ -79,14 +79,16 @@ EDITS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("edit", EDITS)
-def test_replay_matches_the_backtest(door: Integration, edit: dict[str, Any]) -> None:
-    an_evening(door)
+def test_replay_matches_the_backtest(integration: Integration, edit: dict[str, Any]) -> None:
+    an_evening(integration)
     messages = list(InboundMessage.objects.order_by("pk"))
-    found = backtest(door, edit)
-    said = {one.message_id: one for one in found.differences}
-    assert found.message_count == len(messages)
+    found_backtest = backtest(integration, edit)
+    body = {one.message_id: one for one in found_backtest.differences}
+    assert found_backtest.message_count == len(messages)
 
-    commands.save_integration({**commands.integration_spec(door), **edit}, existing=door, actor=COMMAND_LINE, now=NOW)
+    commands.save_integration(
+        {**commands.integration_spec(integration), **edit}, existing=integration, actor=COMMAND_LINE, now=NOW
+    )
     at = NOW + timedelta(days=1)
     closing = Close(actor=AlertActor(ActorKind.SYSTEM, "Test"))
     for number in Alert.objects.filter(status__in=sorted(ACTIVE)).values_list("pk", flat=True):
@@ -94,49 +96,49 @@ def test_replay_matches_the_backtest(door: Integration, edit: dict[str, Any]) ->
     for message in messages:
         at += timedelta(minutes=11)
         made = replay(message.pk, True, ACTOR, at)
-        if message.pk not in said:
+        if message.pk not in body:
             assert (made.status, made.subject) == (message.status, message.subject)
             continue
-        after = said[message.pk].after
+        after = body[message.pk].after
         assert made.status == after.status
         if after.opening is not None:
             alert, run = Alert.objects.get(pk=made.alert_id), EscalationRun.objects.get(alert=made.alert_id)
             assert (alert.subject, alert.priority) == (after.opening.alert.subject, after.opening.alert.priority)
             assert (run.mode, run.version_id) == (after.opening.paging.mode, after.opening.paging.version_id)
     statuses = InboundMessage.objects.exclude(replay_of=None).values_list("status", flat=True)
-    assert {status: list(statuses).count(status) for status in set(statuses)} == dict(found.after.statuses)
+    assert {status: list(statuses).count(status) for status in set(statuses)} == dict(found_backtest.after.statuses)
 
 
-def test_differences_are_described_in_sentences(door: Integration) -> None:
-    an_evening(door)
-    opens = backtest(door, EDITS[0])
+def test_differences_are_described_in_sentences(integration: Integration) -> None:
+    an_evening(integration)
+    opens = backtest(integration, EDITS[0])
     assert opens.counts == {DifferenceKind.OUTCOME: 4}
     says = [str(change.reason) for one in opens.differences for change in one.changes]
     assert says[-1].startswith("Mapped Opened instead of Mapped Ignored: status “Logged”") or "Logged" in says[-1]
     assert (opens.before.opened, opens.after.opened) == (4, 5), (
         "three for tickets that are new, one for the page of HTML"
     )
-    records = backtest(door, EDITS[2])
+    records = backtest(integration, EDITS[2])
     assert [str(change.reason) for one in records.differences for change in one.changes] == [
         "log only instead of pages"
     ]
     assert (records.before.pages, records.after.pages) == (4, 3)
-    keys = backtest(door, EDITS[4])
+    keys = backtest(integration, EDITS[4])
     assert DifferenceKind.KEY in keys.counts
     whole = backtest_report.as_json(keys)
     assert whole["looked_at"] == 11
     assert whole["more"] == 0
 
 
-def test_nothing_is_stored_and_samples_and_replays_do_not_count(door: Integration) -> None:
-    an_evening(door)
+def test_nothing_is_stored_and_samples_and_replays_do_not_count(integration: Integration) -> None:
+    an_evening(integration)
     message = InboundMessage.objects.first()
     assert message is not None
     replay(message.pk, False, ACTOR, NOW)
     InboundMessage.objects.filter(pk=message.pk).update(test=True)
     before = (InboundMessage.objects.count(), Alert.objects.count())
-    assert backtest(door, {}).message_count == 10
-    assert backtest(door, {}, limit=3).message_count == 3
+    assert backtest(integration, {}).message_count == 10
+    assert backtest(integration, {}, limit=3).message_count == 3
     assert (InboundMessage.objects.count(), Alert.objects.count()) == before
 
 
@@ -149,43 +151,45 @@ def test_nothing_is_stored_and_samples_and_replays_do_not_count(door: Integratio
         ({"filters": "new"}, "filters"),
     ],
 )
-def test_unsavable_definition_is_rejected_like_on_save(door: Integration, parts: dict[str, Any], place: str) -> None:
+def test_unsavable_definition_is_rejected_like_on_save(
+    integration: Integration, parts: dict[str, Any], place: str
+) -> None:
     with pytest.raises(Rejected) as caught:
-        backtest(door, parts)
+        backtest(integration, parts)
     assert caught.value.field == place
 
 
-def test_version_that_no_longer_compiles_is_compared_by_its_behaviour(door: Integration) -> None:
-    an_evening(door)
+def test_version_that_no_longer_compiles_is_compared_by_its_behaviour(integration: Integration) -> None:
+    an_evening(integration)
     broken = {"rules": {"open": {"field": "client", "operator": "smells"}}}
-    IntegrationVersion.objects.filter(pk=door.current_version_id).update(definition=broken)
+    IntegrationVersion.objects.filter(pk=integration.current_version_id).update(definition=broken)
     config_version.bump()
-    found = backtest(door, {"rules": {}})
-    assert "smells" in str(found.problem)
-    assert found.after.opened == 4
+    found_backtest = backtest(integration, {"rules": {}})
+    assert "smells" in str(found_backtest.problem)
+    assert found_backtest.after.opened == 4
 
 
-def test_thousand_messages_take_under_two_cpu_seconds(door: Integration) -> None:
+def test_thousand_messages_take_under_two_cpu_seconds(integration: Integration) -> None:
     body = halo(1, details="A long story. " * 100)
     ingest = Ingest()
     for start in range(0, 1_000, 250):
         tickets = range(start + 1, start + 251)
-        ingest.send(door, *({**body, "object_id": n, "ticket": {**body["ticket"], "id": n}} for n in tickets))
-    told: list[tuple[int, int]] = []
+        ingest.send(integration, *({**body, "object_id": n, "ticket": {**body["ticket"], "id": n}} for n in tickets))
+    notices: list[tuple[int, int]] = []
     began = time.thread_time()
-    found = backtest(door, EDITS[2], progress=lambda done, whole: told.append((done, whole)))
+    found_backtest = backtest(integration, EDITS[2], progress=lambda done, whole: notices.append((done, whole)))
     assert time.thread_time() - began < 2
-    assert found.message_count == 1_000
-    assert found.differing_count == 1_000
-    assert len(found.differences) == 500
-    assert told == [(done, 1_000) for done in range(100, 1_001, 100)]
+    assert found_backtest.message_count == 1_000
+    assert found_backtest.differing_count == 1_000
+    assert len(found_backtest.differences) == 500
+    assert notices == [(done, 1_000) for done in range(100, 1_001, 100)]
 
 
-def test_a_week_is_counted_by_several_versions_at_once(door: Integration) -> None:
+def test_a_week_is_counted_by_several_versions_at_once(integration: Integration) -> None:
     from tocsin.inbound.admin import drafts
 
-    an_evening(door)
-    doors = [drafts.compile_draft(door, edit) for edit in ({}, EDITS[2])]
-    everything, urgent = count_totals(door, doors, NOW)
+    an_evening(integration)
+    integrations = [drafts.compile_draft(integration, edit) for edit in ({}, EDITS[2])]
+    everything, urgent = count_totals(integration, integrations, NOW)
     assert (everything.pages, urgent.pages) == (4, 3)
     assert everything.at_night <= everything.pages

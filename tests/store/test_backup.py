@@ -84,7 +84,7 @@ def world(database: str, now: datetime) -> str:
     with escalation_enabled():
         desk = EscalationHarness(now)
         desk.open()
-        desk.turn(0)
+        desk.run_until(0)
     integration = make_integration("Halo 🔔", token_text="t" * 32, policy=desk.policy)
     Ingest().send(integration, halo(1), halo(2), AWKWARD)
     tokens.create(desk.users["erin"], "script", actor=ACTOR, now=now)
@@ -136,8 +136,8 @@ def saved(world: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     """A backup of that world."""
     file = tmp_path / "state"
     with using(world, monkeypatch):
-        status, said = answer(capsys, "backup", file)
-    assert (status, "rows of" in said) == (0, True)
+        status, output = answer(capsys, "backup", file)
+    assert (status, "rows of" in output) == (0, True)
     return file
 
 
@@ -151,8 +151,8 @@ def test_backup_restores_into_empty_database_and_work_continues(
 ) -> None:
     target = bare()
     with using(target, monkeypatch):
-        status, said = answer(capsys, "restore", saved)
-        assert (status, said.startswith("Restored ")) == (0, True)
+        status, output = answer(capsys, "restore", saved)
+        assert (status, output.startswith("Restored ")) == (0, True)
         assert contents(target) == contents(world)
         assert bytes(InboundMessage.objects.get(status="Mapping Failed").raw) == AWKWARD
         assert crypto.decrypt(Integration.objects.get().token) == "t" * 32
@@ -212,21 +212,21 @@ def test_what_is_there_is_replaced_only_with_force(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with using(world, monkeypatch):
-        kept = contents(world)
+        stored = contents(world)
         Alert.objects.update(subject="changed since")
         User.objects.create(username="new", email="new@example.org")
         changed = contents(world)
-        status, said = answer(capsys, "restore", saved)
+        status, output = answer(capsys, "restore", saved)
         assert status == 1
-        assert said == (
+        assert output == (
             "tocsin: This Tocsin is not empty: it holds 5 users, 1 integration, 4 alerts and 3 messages. "
             "With --force all of it is replaced by the backup.\n"
         )
         assert contents(world) == changed
-        status, said = answer(capsys, "restore", saved, "--force")
+        status, output = answer(capsys, "restore", saved, "--force")
         assert status == 0
-        assert "live: Tocsin pages people about them as soon as it starts" in said
-    assert contents(world) == kept
+        assert "live: Tocsin pages people about them as soon as it starts" in output
+    assert contents(world) == stored
 
 
 def test_running_nodes_would_notice_that_the_configuration_is_another(
@@ -247,8 +247,8 @@ def test_a_tocsin_that_runs_must_be_stopped_first(
     name: str, saved: Path, world: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with using(world, monkeypatch), database.connect(name=name):
-        status, said = answer(capsys, "restore", saved, "--force")
-        assert (status, said) == (
+        status, output = answer(capsys, "restore", saved, "--force")
+        assert (status, output) == (
             1,
             "tocsin: Tocsin runs on this database: stop it first, on every machine. Nothing was changed.\n",
         )
@@ -277,8 +277,8 @@ def test_a_backup_of_older_tables_is_brought_up_to_date(
         answer(capsys, "backup", file)
     with using(bare(), monkeypatch), BackupReader.open(file) as reader:
         assert last not in reader.manifest.migrations
-        status, said = answer(capsys, "restore", file)
-        assert (status, "Brought up to date: 1 migrations applied." in said) == (0, True)
+        status, output = answer(capsys, "restore", file)
+        assert (status, "Brought up to date: 1 migrations applied." in output) == (0, True)
 
 
 def test_backup_during_work_is_transactionally_consistent(
@@ -350,10 +350,10 @@ def _refused(
     """What `restore` says of a file that it refuses, having changed nothing."""
     before = contents(url)
     with using(url, monkeypatch):
-        status, said = answer(capsys, "restore", file, "--force", *options)
-    assert (status, said.count("\n")) == (1, 1)
+        status, output = answer(capsys, "restore", file, "--force", *options)
+    assert (status, output.count("\n")) == (1, 1)
     assert contents(url) == before
-    return said.removeprefix("tocsin: ").rstrip("\n")
+    return output.removeprefix("tocsin: ").rstrip("\n")
 
 
 def test_missing_or_foreign_file_is_rejected(
@@ -390,10 +390,10 @@ def test_flipped_bit_in_any_table_is_detected_and_named(
     for entry in entries[::3]:
         place = entry.header_offset + 30 + len(entry.filename) + entry.compress_size // 2
         saved.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
-        said = _refused(saved, world, monkeypatch, capsys)
+        text = _refused(saved, world, monkeypatch, capsys)
         name = entry.filename.removeprefix("tables/").removesuffix(".copy")
-        assert said.startswith("The backup is damaged: ")
-        assert name in said
+        assert text.startswith("The backup is damaged: ")
+        assert name in text
 
 
 def remade(file: Path, change: Callable[[dict[str, Any], dict[str, bytes]], None]) -> None:
@@ -454,10 +454,10 @@ def test_unwritable_destination_is_one_clear_error_line(
     database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with using(database, monkeypatch):
-        status, said = answer(capsys, "backup", tmp_path / "missing" / "state")
-        assert (status, "cannot be written: No such file or directory." in said) == (1, True)
-        status, said = answer(capsys, "backup", tmp_path)
-        assert (status, "is a folder" in said) == (1, True)
+        status, output = answer(capsys, "backup", tmp_path / "missing" / "state")
+        assert (status, "cannot be written: No such file or directory." in output) == (1, True)
+        status, output = answer(capsys, "backup", tmp_path)
+        assert (status, "is a folder" in output) == (1, True)
     assert list(tmp_path.glob(".*")) == []
 
 
@@ -466,8 +466,8 @@ def test_a_backup_that_fails_leaves_the_one_before_it(
 ) -> None:
     before = saved.read_bytes()
     with using(bare(), monkeypatch):
-        status, said = answer(capsys, "backup", saved)
-    assert (status, "There is nothing to back up" in said) == (1, True)
+        status, output = answer(capsys, "backup", saved)
+    assert (status, "There is nothing to back up" in output) == (1, True)
     assert saved.read_bytes() == before
     assert list(saved.parent.glob(".*.part")) == []
 
@@ -480,29 +480,29 @@ def test_leftover_of_killed_backup_is_removed_by_the_next(
         program = [Path(sys.executable).with_name("tocsin"), "backup", tmp_path / name]
         process = subprocess.Popen(program, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 60
-        while not (found := list(tmp_path.glob(f".{name}.*.part"))):
+        while not (paths := list(tmp_path.glob(f".{name}.*.part"))):
             assert process.poll() is None
             assert time.monotonic() < deadline
-        os.utime(found[0], (1, 1))
-        return process, found[0]
+        os.utime(paths[0], (1, 1))
+        return process, paths[0]
 
     other = tmp_path / ".film.mkv.part"
     other.write_bytes(b"PK\x03\x04")
     os.utime(other, (1, 1))
-    with using(world, monkeypatch), psycopg.connect(world, autocommit=True) as held:
-        held.execute("SELECT pg_advisory_lock(%s)", (MIGRATION_LOCK,))
-        (killed, left), (working, theirs) = begun("one"), begun("two")
+    with using(world, monkeypatch), psycopg.connect(world, autocommit=True) as connection:
+        connection.execute("SELECT pg_advisory_lock(%s)", (MIGRATION_LOCK,))
+        (killed, path), (working, theirs) = begun("one"), begun("two")
         try:
             killed.kill()
             killed.wait()
-            assert answer(capsys, "restore", left)[0] == 1
-            held.execute("SELECT pg_advisory_unlock(%s)", (MIGRATION_LOCK,))
+            assert answer(capsys, "restore", path)[0] == 1
+            connection.execute("SELECT pg_advisory_unlock(%s)", (MIGRATION_LOCK,))
             assert working.wait(60) == 0
             assert answer(capsys, "backup", tmp_path / "three")[0] == 0
         finally:
             working.kill()
             working.wait()
-    assert not left.exists()
+    assert not path.exists()
     assert not theirs.exists()
     assert (tmp_path / "two").exists()
     assert not (tmp_path / "one").exists()
@@ -574,22 +574,22 @@ def test_key_is_included_only_under_a_passphrase(
     passphrase.write_text("correct horse\n")
     wrong.write_text("battery staple\n")
     with using(world, monkeypatch, keyed):
-        status, said = answer(capsys, "backup", file, "--passphrase-file", passphrase)
-    assert (status, "WARNING" in said) == (0, False)
+        status, output = answer(capsys, "backup", file, "--passphrase-file", passphrase)
+    assert (status, "WARNING" in output) == (0, False)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     with zipfile.ZipFile(file) as archive:
-        held = b"".join(archive.read(name) for name in archive.namelist())
-    assert _keys(keyed)[0].encode() not in held
+        body = b"".join(archive.read(name) for name in archive.namelist())
+    assert _keys(keyed)[0].encode() not in body
 
     second, target = tmp_path / "second", bare()
     with using(target, monkeypatch, second):
-        status, said = answer(capsys, "restore", file)
-        assert (status, "give it with --passphrase-file" in said) == (1, True)
-        status, said = answer(capsys, "restore", file, "--passphrase-file", wrong)
-        assert (status, said) == (1, "tocsin: That is not the passphrase of this backup.\n")
+        status, output = answer(capsys, "restore", file)
+        assert (status, "give it with --passphrase-file" in output) == (1, True)
+        status, output = answer(capsys, "restore", file, "--passphrase-file", wrong)
+        assert (status, output) == (1, "tocsin: That is not the passphrase of this backup.\n")
         assert not (second / "secret.key").exists()
-        status, said = answer(capsys, "restore", file, "--passphrase-file", passphrase)
-        assert (status, "secret key is in" in said) == (0, True)
+        status, output = answer(capsys, "restore", file, "--passphrase-file", passphrase)
+        assert (status, "secret key is in" in output) == (0, True)
         assert crypto.decrypt(Integration.objects.get().token) == "t" * 32
     assert _keys(second)[0] == _keys(keyed)[0]
     assert stat.S_IMODE((second / "secret.key").stat().st_mode) == 0o600
@@ -617,8 +617,8 @@ def test_key_without_passphrase_is_stored_with_a_loud_warning(
 ) -> None:
     file = tmp_path / "state"
     with using(world, monkeypatch, keyed):
-        status, said = answer(capsys, "backup", file)
-    assert (status, said.startswith("WARNING: the backup is not under a passphrase.")) == (0, True)
+        status, output = answer(capsys, "backup", file)
+    assert (status, output.startswith("WARNING: the backup is not under a passphrase.")) == (0, True)
     second = tmp_path / "second"
     with using(bare(), monkeypatch, second):
         assert answer(capsys, "restore", file)[0] == 0
@@ -657,14 +657,14 @@ def test_environment_key_must_match_the_backup_or_be_waived(
         answer(capsys, "backup", file)
     monkeypatch.setenv("TOCSIN_SECRET_KEY", "another-key-of-at-least-thirty-two-characters")
     with using(bare(), monkeypatch, tmp_path / "second"):
-        status, said = answer(capsys, "restore", file)
-        assert (status, said.startswith("tocsin: TOCSIN_SECRET_KEY is not the key of this backup.")) == (1, True)
-        status, said = answer(capsys, "restore", file, "--without-key")
-        assert (status, "WARNING: the backup's secret key is missing" in said) == (0, True)
+        status, output = answer(capsys, "restore", file)
+        assert (status, output.startswith("tocsin: TOCSIN_SECRET_KEY is not the key of this backup.")) == (1, True)
+        status, output = answer(capsys, "restore", file, "--without-key")
+        assert (status, "WARNING: the backup's secret key is missing" in output) == (0, True)
     monkeypatch.setenv("TOCSIN_SECRET_KEY", f"newer-key-of-at-least-thirty-two-characters,{_keys(keyed)[0]}")
     with using(bare(), monkeypatch, tmp_path / "third"):
-        status, said = answer(capsys, "restore", file)
-        assert (status, "WARNING" in said) == (0, False)
+        status, output = answer(capsys, "restore", file)
+        assert (status, "WARNING" in output) == (0, False)
 
 
 def test_a_passphrase_file_that_is_empty_or_missing_is_refused(
@@ -674,8 +674,8 @@ def test_a_passphrase_file_that_is_empty_or_missing_is_refused(
     empty.write_text("\n")
     with using(world, monkeypatch):
         for given, reason in ((empty, "no passphrase on its first line"), (tmp_path / "none", "cannot be read")):
-            status, said = answer(capsys, "backup", tmp_path / "state", "--passphrase-file", given)
-            assert (status, reason in said) == (1, True)
+            status, output = answer(capsys, "backup", tmp_path / "state", "--passphrase-file", given)
+            assert (status, reason in output) == (1, True)
     assert not (tmp_path / "state").exists()
 
 
@@ -687,16 +687,16 @@ def test_database_of_newer_tocsin_is_neither_backed_up_nor_overwritten(
             "INSERT INTO django_migrations (app, name, applied) VALUES ('alerts', '9999_the_future', now())"
         )
     with using(world, monkeypatch):
-        status, said = answer(capsys, "backup", tmp_path / "other")
-        assert (status, "newer Tocsin's" in said) == (1, True)
+        status, output = answer(capsys, "backup", tmp_path / "other")
+        assert (status, "newer Tocsin's" in output) == (1, True)
     assert "newer Tocsin's" in _refused_newer(saved, world, monkeypatch, capsys)
 
 
 def _refused_newer(file: Path, url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
     with using(url, monkeypatch):
-        status, said = answer(capsys, "restore", file, "--force")
+        status, output = answer(capsys, "restore", file, "--force")
     assert status == 1
-    return said
+    return output
 
 
 # What gives access.
@@ -716,10 +716,10 @@ def test_no_session_and_no_link_is_in_a_backup(
     with using(world, monkeypatch):
         assert run(["backup", str(file), "--no-passphrase"]) == 0
     with zipfile.ZipFile(file) as archive:
-        held = b"".join(archive.read(name) for name in archive.namelist())
-    assert b"django_session" not in held
-    assert b"secret-link" not in held
-    assert ids.token_hash(token).hex().encode() not in held
+        body = b"".join(archive.read(name) for name in archive.namelist())
+    assert b"django_session" not in body
+    assert b"secret-link" not in body
+    assert ids.token_hash(token).hex().encode() not in body
     with using(bare(), monkeypatch):
         assert run(["restore", str(file)]) == 0
         assert not SessionStore(session.session_key).load()

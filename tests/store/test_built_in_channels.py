@@ -92,22 +92,22 @@ def _living(double: PushDouble) -> Callable[[Response], None]:
 
 def _gotify() -> Iterator[ProviderServer]:
     answers: list[Response] = []
-    taken: list[Request] = []
+    requests: list[Request] = []
 
     def answering(request: Request) -> Response:
         if answers:
             return answers.pop(0)
-        taken.append(request)
+        requests.append(request)
         return Response(200, b'{"id": 1}')
 
     with http_double(answering) as http:
         address = ChatChannel().normalize_address(f"gotify://127.0.0.1:{http.port}/{TOKEN}")
 
         def keys() -> list[str]:
-            return [request.headers["idempotency-key"] for request in taken]
+            return [request.headers["idempotency-key"] for request in requests]
 
         def accepted() -> int:
-            return len(taken)
+            return len(requests)
 
         yield ProviderServer(
             ProviderAccount("Services"), address, "chat", _how(answers.append), keys, accepted, answers.append

@@ -175,10 +175,10 @@ def _with(value: Any, path: tuple[Any, ...], changed: Any) -> Any:
     return copy
 
 
-def _body(vendor: Signing, said: Any, kind: str) -> bytes:
+def _body(vendor: Signing, message: Any, kind: str) -> bytes:
     if not vendor.is_form:
-        return json.dumps(said).encode()
-    fields = {"payload": json.dumps(said)} if kind == "slack" else said
+        return json.dumps(message).encode()
+    fields = {"payload": json.dumps(message)} if kind == "slack" else message
     if not isinstance(fields, dict):
         return json.dumps(fields).encode()
     return urlencode({name: str(value).encode("utf-8", "replace") for name, value in fields.items()}).encode()
@@ -222,12 +222,12 @@ def test_a_signed_callback_of_odd_types_breaks_nothing(kind: str, people: None) 
     @settings(max_examples=100, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(st.data())
     def run(data: st.DataObject) -> None:
-        said = data.draw(st.sampled_from(vendor.shapes))
+        body = data.draw(st.sampled_from(vendor.shapes))
         for _ in range(data.draw(st.integers(0, 2))):
-            said = _with(said, data.draw(st.sampled_from(_places(said))), data.draw(odd))
+            body = _with(body, data.draw(st.sampled_from(_places(body))), data.draw(odd))
         what = data.draw(st.sampled_from((*vendor.what, "other")))
         query = QueryDict(data.draw(st.sampled_from(QUERIES))).dict()
-        _hear(kind, what, query, _body(vendor, said, kind))
+        _hear(kind, what, query, _body(vendor, body, kind))
 
     run()
 

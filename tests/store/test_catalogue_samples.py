@@ -46,10 +46,10 @@ def pass_for(integration: Integration) -> str:
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_every_sample_ends_as_it_says(kind: IntegrationKind, node: InboundServer) -> None:
     """All samples of a kind by one node, each at an integration of its own that shares no alert with the others."""
-    doors_of = {sample.name: integration_for(kind, sample) for sample in kind.samples}
+    data = {sample.name: integration_for(kind, sample) for sample in kind.samples}
     for sample in kind.samples:
         try:
-            ends_as_it_says(kind, sample, node, doors_of[sample.name])
+            ends_as_it_says(kind, sample, node, data[sample.name])
         except AssertionError as error:
             error.add_note(f"in the sample {sample.name} of {kind.name}")
             raise
@@ -85,11 +85,11 @@ def ends_as_it_says(kind: IntegrationKind, sample: Sample, node: InboundServer, 
 
 def fields_of(row: InboundMessage, expected: Expectation) -> dict[str, object]:
     """The named fields of a stored message as an expectation writes them: "" for nobody."""
-    found = explain_message(
+    results = explain_message(
         InboundMessage.objects.select_related("integration__current_version", "version").get(pk=row.pk)
     ).mapped
-    assert found is not None
-    values = {name: found.get(name, "(no value)") for name in expected.fields}
+    assert results is not None
+    values = {name: results.get(name, "(no value)") for name in expected.fields}
     return {
         name: "" if value is None else value.replace("Z", "+00:00") if name == "source_time" else value
         for name, value in values.items()
@@ -120,7 +120,7 @@ def desk() -> EscalationHarness:
 
 
 @pytest.fixture
-def door(desk: EscalationHarness) -> Integration:
+def integration(desk: EscalationHarness) -> Integration:
     integration = make_integration(policy=desk.policy)
     integration.recipient_groups.add(desk.group)
     config_version.bump()
@@ -130,8 +130,8 @@ def door(desk: EscalationHarness) -> Integration:
 class Ticket:
     """One ticket of Halo, told about by messages that come as minutes pass."""
 
-    def __init__(self, desk: EscalationHarness, door: Integration) -> None:
-        self.desk, self.door, self.ingest = desk, door, Ingest()
+    def __init__(self, desk: EscalationHarness, integration: Integration) -> None:
+        self.desk, self.door, self.ingest = desk, integration, Ingest()
 
     def says(self, minute: float, status: str = "In Progress", **fields: Any) -> InboundMessage:
         (stored,) = self.ingest.send(self.door, halo(status=status, **fields), now=self.desk.at(minute))
@@ -152,8 +152,8 @@ class Ticket:
 
 
 @pytest.fixture
-def ticket(desk: EscalationHarness, door: Integration) -> Ticket:
-    return Ticket(desk, door)
+def ticket(desk: EscalationHarness, integration: Integration) -> Ticket:
+    return Ticket(desk, integration)
 
 
 NOBODY = {"id": 1, "name": "Unassigned"}
@@ -237,9 +237,9 @@ def test_agent_in_opening_message_is_shown_and_escalation_still_pages(desk: Esca
 
 
 def test_setting_makes_agent_in_opening_message_stop_escalation(
-    desk: EscalationHarness, door: Integration, ticket: Ticket
+    desk: EscalationHarness, integration: Integration, ticket: Ticket
 ) -> None:
-    Integration.objects.filter(pk=door.pk).update(settings={"owned_ticket_stops": True})
+    Integration.objects.filter(pk=integration.pk).update(settings={"owned_ticket_stops": True})
     config_version.bump()
     ticket.says(0, "New", agent={"id": 44, "name": "Noor Haddad"})
     assert ticket.owner() == ("assigned", None, "Noor Haddad")
@@ -278,7 +278,7 @@ def test_a_priority_that_rises_starts_escalation_again_once(desk: EscalationHarn
 
 
 def test_raised_priority_follows_the_newly_matching_route(
-    desk: EscalationHarness, door: Integration, ticket: Ticket
+    desk: EscalationHarness, integration: Integration, ticket: Ticket
 ) -> None:
     definition = {
         "routes": [
@@ -289,8 +289,8 @@ def test_raised_priority_follows_the_newly_matching_route(
             }
         ]
     }
-    door.current_version.definition = definition  # type: ignore[union-attr]
-    door.current_version.save()  # type: ignore[union-attr]
+    integration.current_version.definition = definition  # type: ignore[union-attr]
+    integration.current_version.save()  # type: ignore[union-attr]
     config_version.bump()
     ticket.says(0, "New", priority={"name": "Low"})
     assert EscalationRun.objects.get(alert=ticket.alert.pk).recipient_users == []
@@ -299,11 +299,13 @@ def test_raised_priority_follows_the_newly_matching_route(
 
 
 def test_ticket_moved_to_another_team_pages_that_teams_targets(
-    desk: EscalationHarness, door: Integration, ticket: Ticket
+    desk: EscalationHarness, integration: Integration, ticket: Ticket
 ) -> None:
     when = {"field": "team", "operator": "equals", "value": "Network"}
-    door.current_version.definition = {"routes": [{"when": when, "recipients": {"users": [desk.users["carol"].pk]}}]}  # type: ignore[union-attr]
-    door.current_version.save()  # type: ignore[union-attr]
+    integration.current_version.definition = {
+        "routes": [{"when": when, "recipients": {"users": [desk.users["carol"].pk]}}]
+    }  # type: ignore[union-attr]
+    integration.current_version.save()  # type: ignore[union-attr]
     config_version.bump()
     ticket.says(0, "New", team="1st Line Support")
     desk.through(0)

@@ -107,8 +107,8 @@ def test_slack_buttons_answer_a_page_and_update_the_message(scenario: ChatScenar
     (redrawn,) = scenario.slack.responses
     assert redrawn["replace_original"] is True
     assert f"You acknowledged alert {alert}." in json.dumps(redrawn["blocks"])
-    left = [b["action_id"] for block in redrawn["blocks"] if block["type"] == "actions" for b in block["elements"]]
-    assert left == ["tocsin_assign", "tocsin_close"]
+    remaining = [b["action_id"] for block in redrawn["blocks"] if block["type"] == "actions" for b in block["elements"]]
+    assert remaining == ["tocsin_assign", "tocsin_close"]
 
 
 def test_an_unsigned_forged_or_old_interaction_does_nothing(scenario: ChatScenario) -> None:
@@ -141,9 +141,9 @@ def test_room_members_answer_as_themselves_and_unknown_members_are_informed(scen
     assert "/a/" not in json.dumps(scenario.slack.messages[0]), "a room gets nobody's personal link"
     assert scenario.slack_press("assign", "U0STRANGER") == 200
     assert scenario.slack.responded.wait(5)
-    (said,) = scenario.slack.responses
-    assert said["response_type"] == "ephemeral"
-    assert "slack:U0STRANGER" in said["text"]
+    (body,) = scenario.slack.responses
+    assert body["response_type"] == "ephemeral"
+    assert "slack:U0STRANGER" in body["text"]
     assert not AlertEvent.objects.filter(kind="assigned").exists()
     assert scenario.slack_press("assign", "U0BOB0BOB") == 200
     assert AlertEvent.objects.get(kind="assigned").actor_id == bob.pk
@@ -156,14 +156,14 @@ def test_slack_answers_in_the_users_language_or_the_rooms(scenario: ChatScenario
     scenario.post.go()
     assert scenario.slack_press("acknowledge", "U012AB3CD") == 200
     assert scenario.slack.responded.wait(5)
-    said = json.dumps(scenario.slack.responses[0]["blocks"], ensure_ascii=False)
-    assert f"<@U012AB3CD> hat *Bestätigen* gedrückt: Sie haben Alarm {alert} bestätigt." in said
+    text = json.dumps(scenario.slack.responses[0]["blocks"], ensure_ascii=False)
+    assert f"<@U012AB3CD> hat *Bestätigen* gedrückt: Sie haben Alarm {alert} bestätigt." in text
     scenario.slack.messages[-1]["channel"] = "C012AB3CD"
     scenario.slack.responded.clear()
     assert scenario.slack_press("assign", "U012AB3CD") == 200
     assert scenario.slack.responded.wait(5)
-    said = json.dumps(scenario.slack.responses[1]["blocks"])
-    assert f"<@U012AB3CD> pressed *Take it*: Alert {alert} is assigned to you." in said
+    text = json.dumps(scenario.slack.responses[1]["blocks"])
+    assert f"<@U012AB3CD> pressed *Take it*: Alert {alert} is assigned to you." in text
 
 
 def test_telegram_bot_handles_buttons_and_commands_and_shows_chat_address(scenario: ChatScenario) -> None:
@@ -183,19 +183,19 @@ def test_telegram_bot_handles_buttons_and_commands_and_shows_chat_address(scenar
     assert scenario.telegram.edited.wait(5)
     (edit,) = scenario.telegram.edits
     assert f"Sie haben Alarm {alert} bestätigt." in edit["text"]
-    kept = edit["reply_markup"]["inline_keyboard"][0]
-    assert [button["callback_data"] for button in kept] == [f"assign:{alert}", f"close:{alert}"]
-    assert [button["text"] for button in kept] == ["Übernehmen", "Schließen"]
-    said = scenario.telegram_update(scenario.telegram.say("take", 123456789)).json()
-    assert said["text"] == f"Alarm {alert} ist Ihnen zugewiesen."
+    stored = edit["reply_markup"]["inline_keyboard"][0]
+    assert [button["callback_data"] for button in stored] == [f"assign:{alert}", f"close:{alert}"]
+    assert [button["text"] for button in stored] == ["Übernehmen", "Schließen"]
+    body = scenario.telegram_update(scenario.telegram.text_update("take", 123456789)).json()
+    assert body["text"] == f"Alarm {alert} ist Ihnen zugewiesen."
     # What a carrier takes for STOP is a word like another in a chat, where nobody would say that pages end.
-    unknown = scenario.telegram_update(scenario.telegram.say("cancel", 123456789, update=2)).json()["text"]
+    unknown = scenario.telegram_update(scenario.telegram.text_update("cancel", 123456789, update=2)).json()["text"]
     assert unknown == command_parser.UNKNOWN.localized("de")
     assert unknown.startswith("Unbekannter Befehl. ACK: ")
     assert not OptOut.objects.exists()
     assert (
         "telegram:-100123"
-        in scenario.telegram_update(scenario.telegram.say("/start", 5, kind="supergroup")).json()["text"]
+        in scenario.telegram_update(scenario.telegram.text_update("/start", 5, kind="supergroup")).json()["text"]
     )
     stranger = scenario.telegram_update(scenario.telegram.press(message, "close", 999)).json()
     assert "telegram:999" in stranger["text"]
@@ -234,7 +234,7 @@ def test_first_telegram_message_registers_the_webhook_without_a_test(scenario: C
 
 
 def test_telegram_update_requires_bot_secret_and_test_registers_webhook(scenario: ChatScenario) -> None:
-    update = scenario.telegram.say("ack", 123456789)
+    update = scenario.telegram.text_update("ack", 123456789)
     assert scenario.telegram_update(update, secret="guessed").status_code == 403
     assert scenario.telegram_update(update, secret="").status_code == 403
     kind = TelegramKind()
@@ -262,15 +262,15 @@ def test_chat_service_is_reached_by_its_sealed_address(scenario: ChatScenario) -
             scenario.post.go(second)
         assert scenario.post.deliveries()[-1].attempts == 3
         assert not ProviderHealth.objects.filter(failures__gt=0).exists()
-    kept = ContactMethod.objects.get(user=alice)
+    contact_method = ContactMethod.objects.get(user=alice)
     stored = " ".join(
         str(list(rows.objects.values())) for rows in (ContactMethod, Notification, Delivery, AuditEntry, AlertEvent)
     )
     assert "AbcdefghijKLMNO" not in stored
     # What is shown may come back as it is, and stays what it was.
     hidden = {"label": "Gotify", "channel": "chat", "address": "gotify://•••", "wait": "1m"}
-    people.save_contact_method(alice, hidden, existing=kept, actor=ACTOR, now=scenario.post.now)
-    kept.refresh_from_db()
-    assert kept.address.startswith("sealed:gotify:")
+    people.save_contact_method(alice, hidden, existing=contact_method, actor=ACTOR, now=scenario.post.now)
+    contact_method.refresh_from_db()
+    assert contact_method.address.startswith("sealed:gotify:")
     with pytest.raises(Rejected, match="Enter the complete address"):
         people.save_contact_method(alice, {**hidden, "label": "Other"}, actor=ACTOR, now=scenario.post.now)

@@ -44,27 +44,27 @@ def desk(database: str, now: datetime) -> Iterator[EscalationHarness]:
         yield EscalationHarness(now)
 
 
-def look(at: datetime) -> None:
+def check_clock(at: datetime) -> None:
     """A node looks at the clock, which shows this."""
     clock_jumps.run_once(lambda connection: at)
 
 
 def set_back(right: datetime, by: float = BY) -> None:
     """The clock, last seen at `right` and so many minutes more, shows `right`."""
-    look(right + by * MINUTE)
-    look(right)
+    check_clock(right + by * MINUTE)
+    check_clock(right)
 
 
 def test_next_step_keeps_its_policy_delay_after_clock_rollback(desk: EscalationHarness) -> None:
     alert = desk.open(BY)
-    desk.turn(BY)
+    desk.run_until(BY)
     # Looks are seconds apart, and nobody says "1 hour 59 minutes".
-    look(desk.at(BY + 0.95))
-    look(desk.at(1))
+    check_clock(desk.at(BY + 0.95))
+    check_clock(desk.at(1))
     assert desk.run(alert).due_at == desk.at(5.05), "late by that at most"
-    desk.turn(5)
+    desk.run_until(5)
     assert {who for who, *_ in desk.pages(alert)} == {"alice"}
-    desk.turn(5.05)
+    desk.run_until(5.05)
     assert {who for who, *_ in desk.pages(alert)} == {"alice", "bob"}
     assert desk.timeline(alert)[2] == (
         "The database's clock was set back by 2 hours: pending steps fire that much earlier."
@@ -73,46 +73,46 @@ def test_next_step_keeps_its_policy_delay_after_clock_rollback(desk: EscalationH
 
 def test_page_by_later_contact_method_keeps_its_delay(desk: EscalationHarness) -> None:
     alert = desk.open(BY)
-    desk.turn(BY)
+    desk.run_until(BY)
     set_back(desk.at(0))
     assert desk.pages(alert) == [("alice", "email", 0, "queued"), ("alice", "sms", 3, "queued")]
 
 
 def test_the_same_jump_counts_once(desk: EscalationHarness) -> None:
     alert = desk.open(BY)
-    desk.turn(BY)
+    desk.run_until(BY)
     set_back(desk.at(0))
     for minute in (0.01, 0.1, 1):
-        look(desk.at(minute))
+        check_clock(desk.at(minute))
     assert desk.run(alert).due_at == desk.at(5)
-    assert len([said for said in desk.timeline(alert) if "clock" in said]) == 1
+    assert len([text for text in desk.timeline(alert) if "clock" in text]) == 1
 
 
 def test_wobbling_clock_neither_floods_timeline_nor_blocks_work(desk: EscalationHarness) -> None:
     alert = desk.open()
-    desk.turn(0)
+    desk.run_until(0)
     for minute in range(4):
         set_back(desk.at(minute), 0.1)
-    assert not [said for said in desk.timeline(alert) if "clock" in said]
+    assert not [text for text in desk.timeline(alert) if "clock" in text]
     assert desk.run(alert).due_at == desk.at(5 - 4 * 0.1)
 
 
 def test_two_nodes_measuring_together_count_the_jump_once(desk: EscalationHarness) -> None:
     alert = desk.open(BY)
-    desk.turn(BY)
-    look(desk.at(BY))
+    desk.run_until(BY)
+    check_clock(desk.at(BY))
     with ThreadPoolExecutor(4) as nodes:
-        list(nodes.map(look, [desk.at(0)] * 8))
+        list(nodes.map(check_clock, [desk.at(0)] * 8))
     assert desk.run(alert).due_at == desk.at(5)
-    assert len([said for said in desk.timeline(alert) if "clock" in said]) == 1
+    assert len([text for text in desk.timeline(alert) if "clock" in text]) == 1
 
 
 def test_node_killed_during_adjustment_leaves_all_of_it_to_next(
     desk: EscalationHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alert = desk.open(BY)
-    desk.turn(BY)
-    look(desk.at(BY))
+    desk.run_until(BY)
+    check_clock(desk.at(BY))
 
     def killed(connection: Connection, by: timedelta, now: datetime) -> None:
         raise KeyboardInterrupt
@@ -120,10 +120,10 @@ def test_node_killed_during_adjustment_leaves_all_of_it_to_next(
     with monkeypatch.context() as patched:
         patched.setattr(clock_jumps, "_REPAIRS", (*clock_jumps._REPAIRS, ("its end", killed)))
         with pytest.raises(KeyboardInterrupt):
-            look(desk.at(0))
+            check_clock(desk.at(0))
     assert desk.run(alert).due_at == desk.at(BY + 5)
     # Another process: it knows of the clock what the row says.
-    look(desk.at(0.5))
+    check_clock(desk.at(0.5))
     assert desk.run(alert).due_at == desk.at(5.5)
 
 
@@ -131,7 +131,7 @@ def test_what_is_wrong_with_one_kind_keeps_no_other_waiting(
     desk: EscalationHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alert = desk.open(BY)
-    desk.turn(BY)
+    desk.run_until(BY)
 
     def broken(connection: Connection, by: timedelta, now: datetime) -> None:
         connection.execute("SELECT 1 / 0")
@@ -143,8 +143,8 @@ def test_what_is_wrong_with_one_kind_keeps_no_other_waiting(
 
 def test_lock_timeout_repeats_the_whole_adjustment(desk: EscalationHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     alert = desk.open(BY)
-    desk.turn(BY)
-    look(desk.at(BY))
+    desk.run_until(BY)
+    check_clock(desk.at(BY))
 
     def held_up(connection: Connection, by: timedelta, now: datetime) -> None:
         connection.execute("SET LOCAL statement_timeout = 1")
@@ -153,17 +153,17 @@ def test_lock_timeout_repeats_the_whole_adjustment(desk: EscalationHarness, monk
     with monkeypatch.context() as patched:
         patched.setattr(clock_jumps, "_REPAIRS", (*clock_jumps._REPAIRS, ("its end", held_up)))
         with pytest.raises(errors.QueryCanceled):
-            look(desk.at(0))
+            check_clock(desk.at(0))
     assert desk.run(alert).due_at == desk.at(BY + 5)
-    look(desk.at(0.5))
+    check_clock(desk.at(0.5))
     assert desk.run(alert).due_at == desk.at(5.5)
 
 
 def test_small_or_forward_clock_changes_adjust_nothing(desk: EscalationHarness) -> None:
     alert = desk.open()
-    desk.turn(0)
+    desk.run_until(0)
     for seconds in (0, 5, 3, 60, 57, 86_000):
-        look(desk.start + timedelta(seconds=seconds))
+        check_clock(desk.start + timedelta(seconds=seconds))
     assert desk.run(alert).due_at == desk.at(5)
     with database.transaction() as connection:
         assert clock_jump.last_jump(connection) is None
@@ -171,25 +171,25 @@ def test_small_or_forward_clock_changes_adjust_nothing(desk: EscalationHarness) 
 
 def test_hold_and_pause_end_at_their_requested_time(desk: EscalationHarness) -> None:
     held, paused = desk.open(BY), desk.open(BY)
-    desk.turn(BY)
+    desk.run_until(BY)
     desk.act(held, Hold(actor=desk.actor("alice"), until=desk.at(BY + 30)), BY)
     pause.start("Core switch", desk.at(BY + 60), COMMAND_LINE, desk.at(BY))
-    desk.turn(BY + 5)
+    desk.run_until(BY + 5)
     set_back(desk.at(0))
     assert (desk.run(held).due_at, desk.run(paused).due_at) == (desk.at(BY + 30), desk.at(BY + 60))
     # And all paging is paused still, although by the clock that is right it was not yet when that began.
-    desk.turn(6)
+    desk.run_until(6)
     assert {who for who, *_ in desk.pages(paused)} == {"alice"}
 
 
 def test_an_acknowledgement_stands_for_as_long_as_its_policy_says(desk: EscalationHarness) -> None:
     alert = desk.open(BY)
-    desk.turn(BY)
+    desk.run_until(BY)
     desk.act(alert, Acknowledge(actor=desk.actor("alice")), BY + 1)
     set_back(desk.at(1))
     assert Acknowledgement.objects.get().at == desk.at(1)
     assert desk.run(alert).due_at == desk.at(31)
-    desk.turn(31)
+    desk.run_until(31)
     assert [who for who, *_ in desk.pages(alert, "still_on_it")] == ["alice"]
 
 
@@ -271,12 +271,12 @@ def test_rate_limits_receipts_and_provider_errors_expire_earlier(now: datetime) 
 
 def test_delayed_alert_keeps_its_delay_after_arrival(now: datetime) -> None:
     ahead = now + BY * MINUTE
-    door = make_integration(settings={"anyway": True})
+    integration = make_integration(settings={"anyway": True})
     rows = {}
     for number, wait in enumerate(("wait", "every", "flapping", "count", "hours", "maintenance")):
         rows[wait] = DelayedAlert.objects.create(
             key_hash=bytes([number]) * 32,
-            integration=door,
+            integration=integration,
             delay_reason=wait,
             since=ahead,
             due_at=ahead + 5 * MINUTE,
@@ -294,10 +294,10 @@ def test_delayed_alert_keeps_its_delay_after_arrival(now: datetime) -> None:
 
 def test_heartbeat_received_by_advanced_clock_is_expected_earlier(now: datetime) -> None:
     ahead = now + BY * MINUTE
-    heard, before = (
+    integration, before = (
         make_integration(name, "heartbeat", settings={"interval": "1h", "anyway": True}) for name in ("Heard", "Before")
     )
-    Heartbeat.objects.create(integration=heard, health="up", last_at=ahead, due_at=ahead + 65 * MINUTE)
+    Heartbeat.objects.create(integration=integration, health="up", last_at=ahead, due_at=ahead + 65 * MINUTE)
     # Once a day, and heard by a clock that was right: no false alarm two hours before its time.
     Heartbeat.objects.create(integration=before, health="up", last_at=now - MINUTE, due_at=now + 24 * 60 * MINUTE)
     set_back(now)
@@ -344,8 +344,8 @@ def test_administrators_are_notified_of_clock_rollback(desk: EscalationHarness) 
     set_back(desk.at(0))
     assert audit(desk.at(0)) == ["clock_set_back"]
     audit(desk.at(0.5))
-    told = Notification.objects.get(purpose="notice", user=desk.users["erin"])
-    title, text = (reason_from_json(told.data[name]) for name in ("title", "text"))
+    notification = Notification.objects.get(purpose="notice", user=desk.users["erin"])
+    title, text = (reason_from_json(notification.data[name]) for name in ("title", "text"))
     assert str(title) == "Tocsin: The clock was set back"
     assert "was set back by 2 hours" in str(text)
     assert audit(desk.at(60)) == []
@@ -378,13 +378,13 @@ def test_audits_go_on_after_the_clock_was_set_back(desk: EscalationHarness) -> N
 def test_retention_removes_nothing_for_a_day_after_forward_jump(now: datetime) -> None:
     AuditEntry.objects.create(at=now, actor_name="erin", action="update")
     year = timedelta(days=500)
-    look(now)
-    look(now + year)
+    check_clock(now)
+    check_clock(now + year)
     retention.run_once(now + year)
     assert AuditEntry.objects.exists()
     assert audit(now + year) == ["clock_ahead"]
     # Set right before the day is over: nothing was lost.
-    look(now + MINUTE)
+    check_clock(now + MINUTE)
     retention.run_once(now + MINUTE)
     assert AuditEntry.objects.exists()
     assert audit(now + MINUTE) == ["clock_set_back"]
@@ -392,8 +392,8 @@ def test_retention_removes_nothing_for_a_day_after_forward_jump(now: datetime) -
 
 def test_after_a_day_it_is_believed(now: datetime) -> None:
     month = timedelta(days=30)
-    look(now)
-    look(now + month)
+    check_clock(now)
+    check_clock(now + month)
     with database.transaction() as connection:
         assert clock_jump.is_clock_suspect(connection, now + month + timedelta(hours=23))
         assert not clock_jump.is_clock_suspect(connection, now + month + timedelta(days=1))
@@ -401,21 +401,21 @@ def test_after_a_day_it_is_believed(now: datetime) -> None:
 
 
 def test_wobbling_advanced_clock_still_counts_as_far_ahead(now: datetime) -> None:
-    look(now)
+    check_clock(now)
     month = timedelta(days=30)
-    look(now + month)
+    check_clock(now + month)
     set_back(now + month, 0.1)
     with database.transaction() as connection:
         assert clock_jump.is_clock_suspect(connection, now + month + timedelta(hours=23))
         assert not clock_jump.is_clock_suspect(connection, now + month + timedelta(days=1))
-    look(now + timedelta(hours=30))
-    look(now + MINUTE)
+    check_clock(now + timedelta(hours=30))
+    check_clock(now + MINUTE)
     with database.transaction() as connection:
         assert not clock_jump.is_clock_suspect(connection, now + MINUTE)
 
 
 def test_starting_node_removes_nothing_before_checking_the_clock(now: datetime) -> None:
     AuditEntry.objects.create(at=now, actor_name="erin", action="update")
-    look(now)
+    check_clock(now)
     retention.run_once(now + timedelta(days=500))
     assert AuditEntry.objects.exists()

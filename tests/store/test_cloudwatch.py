@@ -38,7 +38,7 @@ def node(database: str) -> Iterator[InboundServer]:
 
 
 @pytest.fixture
-def door(database: str) -> Integration:
+def integration(database: str) -> Integration:
     return make_integration("AWS", "cloudwatch")
 
 
@@ -48,35 +48,35 @@ def alarm(state: str, at: str, number: int) -> dict[str, object]:
 
 
 def test_sns_subscription_is_confirmed_and_alarms_open_and_close(
-    amazon: Amazon, node: InboundServer, door: Integration
+    amazon: Amazon, node: InboundServer, integration: Integration
 ) -> None:
-    asked = subscription(PEM)
-    reply = node.post(door, asked, content_type="text/plain; charset=UTF-8")
+    requests = subscription(PEM)
+    reply = node.post(integration, requests, content_type="text/plain; charset=UTF-8")
     assert (reply.status, reply.body) == (200, {"status": "Subscription confirmed"})
-    assert amazon.asked[-1] == asked["SubscribeURL"]
+    assert amazon.asked[-1] == requests["SubscribeURL"]
     assert not rows()
-    opened = node.post(door, alarm("ALARM", "2026-11-24T02:10:42.236+0000", 1), content_type="text/plain")
+    opened = node.post(integration, alarm("ALARM", "2026-11-24T02:10:42.236+0000", 1), content_type="text/plain")
     assert opened.body["status"] == "Mapped Opened"
-    closed = node.post(door, alarm("OK", "2026-11-24T02:20:42.236+0000", 2), content_type="text/plain")
+    closed = node.post(integration, alarm("OK", "2026-11-24T02:20:42.236+0000", 2), content_type="text/plain")
     assert closed.body["status"] == "Mapped Closed"
     assert Alert.objects.get().source_id == ARN
 
 
 def test_sender_other_than_amazon_is_rejected_without_trace(
-    amazon: Amazon, node: InboundServer, door: Integration
+    amazon: Amazon, node: InboundServer, integration: Integration
 ) -> None:
     right = alarm("ALARM", "2026-11-24T02:10:42.236+0000", 1)
     forged = {**right, "Message": '{"NewStateValue": "ALARM"}'}
     elsewhere = signed({**right, "SigningCertURL": "https://sns.eu-west-1.amazonaws.com.evil.example/a.pem"})
     for body in (forged, elsewhere, {"AlarmName": "raw", "NewStateValue": "ALARM"}, [right, forged]):
-        reply = node.post(door, body)
+        reply = node.post(integration, body)
         assert (reply.status, reply.body["error"]) == (403, "not_the_sender")
     assert not rows()
     assert not Alert.objects.exists()
 
 
 def test_unavailable_certificate_is_fetched_when_amazon_retries(
-    amazon: Amazon, node: InboundServer, door: Integration, monkeypatch: pytest.MonkeyPatch
+    amazon: Amazon, node: InboundServer, integration: Integration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     right = {**alarm("ALARM", "2026-11-24T02:10:42.236+0000", 1)}
     right["SigningCertURL"] = "https://sns.eu-west-1.amazonaws.com/SimpleNotificationService-later.pem"
@@ -85,42 +85,42 @@ def test_unavailable_certificate_is_fetched_when_amazon_retries(
         raise Temporary(as_reason("sns.eu-west-1.amazonaws.com does not answer."))
 
     monkeypatch.setattr(sender_verification, "fetch", away)
-    reply = node.post(door, right)
+    reply = node.post(integration, right)
     assert (reply.status, reply.body["error"]) == (503, "not_checked")
     assert not rows()
     monkeypatch.setattr(sender_verification, "fetch", amazon.fetch)
-    assert node.post(door, right).body["status"] == "Mapped Opened"
+    assert node.post(integration, right).body["status"] == "Mapped Opened"
 
 
 OTHER = "arn:aws:sns:eu-west-1:999999999999:tocsin"
 
 
 def test_another_topic_is_refused_though_amazon_signed_it(
-    amazon: Amazon, node: InboundServer, door: Integration
+    amazon: Amazon, node: InboundServer, integration: Integration
 ) -> None:
-    assert node.post(door, subscription(PEM)).status == 200
-    asked = list(amazon.asked)
+    assert node.post(integration, subscription(PEM)).status == 200
+    queries = list(amazon.asked)
     foreign = signed({**alarm("ALARM", "2026-11-24T02:10:42.236+0000", 1), "TopicArn": OTHER})
     for body in (foreign, signed({**subscription(PEM), "TopicArn": OTHER})):
-        reply = node.post(door, body)
+        reply = node.post(integration, body)
         assert (reply.status, reply.body["error"]) == (403, "other_sender")
         assert OTHER in reply.body["detail"]
         assert "rotate its URL" in reply.body["detail"]
-    assert amazon.asked == asked, "no subscription of another topic is confirmed"
+    assert amazon.asked == queries, "no subscription of another topic is confirmed"
     assert not rows()
     ours = alarm("ALARM", "2026-11-24T02:10:42.236+0000", 1)
-    assert node.post(door, [ours, foreign]).status == 403
-    assert node.post(door, ours).body["status"] == "Mapped Opened"
+    assert node.post(integration, [ours, foreign]).status == 403
+    assert node.post(integration, ours).body["status"] == "Mapped Opened"
 
 
-def test_a_rotated_url_takes_the_next_topic(amazon: Amazon, node: InboundServer, door: Integration) -> None:
-    assert node.post(door, subscription(PEM)).status == 200
-    secrets.rotate_token(door, actor=COMMAND_LINE, now=datetime.now(UTC))
-    assert node.post(door, signed({**subscription(PEM), "TopicArn": OTHER})).status == 200
-    assert node.post(door, alarm("ALARM", "2026-11-24T02:10:42.236+0000", 1)).status == 403
+def test_a_rotated_url_takes_the_next_topic(amazon: Amazon, node: InboundServer, integration: Integration) -> None:
+    assert node.post(integration, subscription(PEM)).status == 200
+    secrets.rotate_token(integration, actor=COMMAND_LINE, now=datetime.now(UTC))
+    assert node.post(integration, signed({**subscription(PEM), "TopicArn": OTHER})).status == 200
+    assert node.post(integration, alarm("ALARM", "2026-11-24T02:10:42.236+0000", 1)).status == 403
 
 
 def test_setting_selects_the_accepted_topic(amazon: Amazon, node: InboundServer, database: str) -> None:
-    door = make_integration("AWS", "cloudwatch", settings={"topic_arn": OTHER})
-    assert node.post(door, subscription(PEM)).status == 403
-    assert node.post(door, signed({**subscription(PEM), "TopicArn": OTHER})).status == 200
+    integration = make_integration("AWS", "cloudwatch", settings={"topic_arn": OTHER})
+    assert node.post(integration, subscription(PEM)).status == 403
+    assert node.post(integration, signed({**subscription(PEM), "TopicArn": OTHER})).status == 200

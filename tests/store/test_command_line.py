@@ -118,11 +118,11 @@ def test_a_user_is_made_with_a_password_from_standard_input(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make = ("user", "create", "alice", "--email", "alice@example.org", "--role", "admin", "--password-stdin")
-    for typed, said in (("", "no password on standard input"), ("short\n", "too short")):
+    for typed, text in (("", "no password on standard input"), ("short\n", "too short")):
         monkeypatch.setattr("sys.stdin", StringIO(typed))
         status, _, err = answer(capsys, *make)
         assert status == 1
-        assert said in err
+        assert text in err
     monkeypatch.setattr("sys.stdin", StringIO("correct horse battery\n"))
     status, out, err = answer(capsys, *make)
     assert (status, out) == (0, "")
@@ -140,9 +140,9 @@ def test_a_token_is_alone_on_standard_output(capsys: pytest.CaptureFixture[str])
     answer(capsys, "user", "create", "alice", "--email", "alice@example.org")
     status, out, err = answer(capsys, "token", "create", "--user", "ALICE", "--name", "script")
     assert (status, err) == (0, "")
-    found = tokens.verify(out.removesuffix("\n"), now=clock.now())
-    assert found is not None
-    assert found.user.username == "alice"
+    api_token = tokens.verify(out.removesuffix("\n"), now=clock.now())
+    assert api_token is not None
+    assert api_token.user.username == "alice"
 
 
 def test_payload_file_is_simulated_as_text_or_json(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -150,14 +150,14 @@ def test_payload_file_is_simulated_as_text_or_json(capsys: pytest.CaptureFixture
     file = tmp_path / "payload.json"
     file.write_text('{"id": 20817, "summary": "VPN down", "status": "New", "client_name": "Acme"}')
     to = ("simulate", "--integration", "haloitsm", str(file))
-    for wrong, said in (
+    for wrong, text in (
         (("simulate", "--integration", "none", str(file)), 'There is no integration "none".'),
         ((*to, "--at", "noon"), '--at: "noon" is not a time'),
         (("simulate", "--integration", "haloitsm", str(tmp_path / "none")), "cannot be read"),
     ):
         status, out, err = answer(capsys, *wrong)
         assert (status, out) == (1, "")
-        assert said in err
+        assert text in err
         assert err.count("\n") == 1
     status, out, _ = answer(capsys, *to, "--at", "2026-01-13T03:00+01:00")
     assert status == 0
@@ -173,10 +173,10 @@ def test_command_resets_a_lost_second_factor(capsys: pytest.CaptureFixture[str])
     make = ("user", "create", "alice", "--email", "alice@example.org")
     assert answer(capsys, *make)[0] == 0
     Authenticator.objects.create(user=User.objects.get(), type="totp", data={"secret": "under a key that is lost"})
-    status, _, said = answer(capsys, "user", "reset-second-factor", "ALICE")
-    assert (status, said) == (0, "alice signs in by the password alone now.\n")
+    status, _, output = answer(capsys, "user", "reset-second-factor", "ALICE")
+    assert (status, output) == (0, "alice signs in by the password alone now.\n")
     assert not Authenticator.objects.exists()
     assert each_of(PendingNotice.objects.get().text)[0].code == "notice.second_factors_removed_on_server"
     assert answer(capsys, "user", "reset-second-factor", "alice")[2] == "alice has no second factor.\n"
-    status, _, said = answer(capsys, "user", "reset-second-factor", "bob")
-    assert (status, 'There is no user "bob".' in said) == (1, True)
+    status, _, output = answer(capsys, "user", "reset-second-factor", "bob")
+    assert (status, 'There is no user "bob".' in output) == (1, True)

@@ -94,17 +94,17 @@ def test_messages_of_one_key_are_decided_in_arrival_order(
     answered = Answered()
     made = Committer(registry)
     made.start()
-    turns = [(status, ticket) for _ in range(6) for status in ("New", "Closed") for ticket in range(1, 9)]
+    rounds = [(status, ticket) for _ in range(6) for status in ("New", "Closed") for ticket in range(1, 9)]
     try:
-        for number, (status, ticket) in enumerate(turns):
+        for number, (status, ticket) in enumerate(rounds):
             assert made.put(answered.ticket(number, [arriving(registry, integration, ticket, status)]))
-        results = answered.wait_for(len(turns))
+        results = answered.wait_for(len(rounds))
     finally:
         made.stop(10)
-    wanted = {"New": MessageStatus.OPENED, "Closed": MessageStatus.CLOSED}
-    for (status, _), result in zip(turns, results, strict=True):
+    expected = {"New": MessageStatus.OPENED, "Closed": MessageStatus.CLOSED}
+    for (status, _), result in zip(rounds, results, strict=True):
         assert isinstance(result, list)
-        assert result[0].status is wanted[status]
+        assert result[0].status is expected[status]
 
 
 def test_closing_message_applies_while_a_paged_user_is_deleted(

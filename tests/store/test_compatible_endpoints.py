@@ -51,7 +51,7 @@ def url(node: InboundServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         yield address
 
 
-def door(desk: EscalationHarness, kind: str, name: str = "Nagios") -> Integration:
+def integration(desk: EscalationHarness, kind: str, name: str = "Nagios") -> Integration:
     integration = make_integration(name, kind, policy=desk.policy)
     integration.recipient_groups.add(desk.group)
     config_version.bump()
@@ -74,7 +74,7 @@ def events(
     desk: EscalationHarness, node: InboundServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[pagerduty.EventsApiV2Client]:
     """The vendor's own client, which takes nothing but https."""
-    token = secrets.token_of(door(desk, "pagerduty"))
+    token = secrets.token_of(integration(desk, "pagerduty"))
     certificate = make_certificate(tmp_path)
     files = (str(certificate.file), str(tmp_path / "key.pem"))
     with served(node.app, monkeypatch, files) as url:
@@ -152,12 +152,12 @@ def test_no_message_holds_the_routing_key(events: Any) -> None:
 def test_an_event_that_pagerduty_refuses_is_refused_and_kept(
     desk: EscalationHarness, url: str, event: dict[str, Any], error: str
 ) -> None:
-    token = secrets.token_of(door(desk, "pagerduty"))
+    token = secrets.token_of(integration(desk, "pagerduty"))
     reply = httpx.post(f"{url}/v2/enqueue", json={"routing_key": token, **event})
     assert reply.status_code == 400
-    said = reply.json()
-    assert (said["status"], said["message"]) == ("invalid event", "Event object is invalid")
-    assert error in said["errors"][0]
+    body = reply.json()
+    assert (body["status"], body["message"]) == ("invalid event", "Event object is invalid")
+    assert error in body["errors"][0]
     (row,) = rows()
     assert (row.status, error in str(row.reason)) == ("Mapping Failed", True)
     assert "cannot read" in alert().subject
@@ -165,11 +165,11 @@ def test_an_event_that_pagerduty_refuses_is_refused_and_kept(
 
 @pytest.mark.parametrize("key", [7, True, ["a"], {"a": 1}, " ", "x y "])
 def test_the_key_that_is_answered_closes_what_it_opened(desk: EscalationHarness, url: str, key: Any) -> None:
-    event = {"routing_key": secrets.token_of(door(desk, "pagerduty")), "dedup_key": key}
+    event = {"routing_key": secrets.token_of(integration(desk, "pagerduty")), "dedup_key": key}
     payload = {"summary": "Disk full", "source": "db1", "severity": "error"}
-    said = httpx.post(f"{url}/v2/enqueue", json={**event, "event_action": "trigger", "payload": payload}).json()
-    assert (alert().status, alert().source_id) == ("open", said["dedup_key"])
-    httpx.post(f"{url}/v2/enqueue", json={**event, "event_action": "resolve", "dedup_key": said["dedup_key"]})
+    body = httpx.post(f"{url}/v2/enqueue", json={**event, "event_action": "trigger", "payload": payload}).json()
+    assert (alert().status, alert().source_id) == ("open", body["dedup_key"])
+    httpx.post(f"{url}/v2/enqueue", json={**event, "event_action": "resolve", "dedup_key": body["dedup_key"]})
     assert alert().status == "closed"
 
 
@@ -187,14 +187,14 @@ def test_missing_key_is_rejected_in_pagerduty_format_without_trace(node: Inbound
 
 
 def test_key_of_another_kind_is_rejected(desk: EscalationHarness, node: InboundServer) -> None:
-    token = secrets.token_of(door(desk, "haloitsm"))
+    token = secrets.token_of(integration(desk, "haloitsm"))
     event = {"routing_key": token, "event_action": "resolve", "dedup_key": "k"}
     assert node.post("/v2/enqueue", event).status == 400
     assert rows() == []
 
 
 def test_the_first_version_of_the_events_api_works_too(desk: EscalationHarness, node: InboundServer) -> None:
-    token = secrets.token_of(door(desk, "pagerduty"))
+    token = secrets.token_of(integration(desk, "pagerduty"))
     path = "/generic/2010-04-15/create_event.json"
     opened = node.post(path, {"service_key": token, "event_type": "trigger", "description": "It burns"})
     assert (opened.status, opened.body["status"]) == (200, "success")
@@ -232,7 +232,7 @@ class Sdk:
 
 @pytest.fixture
 def sdk(desk: EscalationHarness, url: str) -> Sdk:
-    return Sdk(url, secrets.token_of(door(desk, "opsgenie", "Scripts")))
+    return Sdk(url, secrets.token_of(integration(desk, "opsgenie", "Scripts")))
 
 
 def test_the_opsgenie_client_creates_reads_and_closes(sdk: Sdk) -> None:
@@ -249,8 +249,8 @@ def test_the_opsgenie_client_creates_reads_and_closes(sdk: Sdk) -> None:
     assert (alert().priority, alert().client, alert().tags) == ("critical", "Acme", {"component_name": "db1"})
     sdk.create("Disk full on db1", alias="disk/db 1")
     for identifier, kind in ((status.alert_id, "id"), (status.alert_id, "tiny"), ("disk/db 1", "alias")):
-        found = sdk.alerts.get_alert(identifier, identifier_type=kind).data
-        assert (found.message, found.count, found.status, found.priority) == ("Disk full on db1", 2, "open", "P1")
+        result = sdk.alerts.get_alert(identifier, identifier_type=kind).data
+        assert (result.message, result.count, result.status, result.priority) == ("Disk full on db1", 2, "open", "P1")
     assert [one.alias for one in sdk.alerts.list_alerts(query="status:open").data] == ["disk/db 1"]
     assert sdk.alerts.count_alerts(query="status:closed").data.count == 0
     sdk.alerts.close_alert("disk/db 1", identifier_type="alias", close_alert_payload={"note": "mended"})
@@ -258,8 +258,8 @@ def test_the_opsgenie_client_creates_reads_and_closes(sdk: Sdk) -> None:
     assert AlertEvent.objects.get(alert=alert(), kind="replied").data["text"] == "mended"
     assert sdk.alerts.get_alert(status.alert_id).data.status == "closed"
     late = sdk.alerts.close_alert("nothing", identifier_type="alias")
-    told = sdk.alerts.get_request_status(late.request_id).data
-    assert (told.is_success, told.status) == (False, "Alert does not exist")
+    received = sdk.alerts.get_request_status(late.request_id).data
+    assert (received.is_success, received.status) == (False, "Alert does not exist")
     sdk.create("Disk full on db1", alias="disk/db 1")
     assert Alert.objects.count() == 2
 
@@ -326,10 +326,10 @@ def test_tags_and_details_are_added_and_removed_individually(sdk: Sdk) -> None:
     sdk.alerts.remove_tags("a", tags=["x"], **by)
     sdk.alerts.add_details("a", m.AddDetailsToAlertPayload(details={"rack": "8", "row": "B"}), **by)
     sdk.alerts.remove_details("a", keys=["host"], **by)
-    found = sdk.alerts.get_alert("a", **by).data
-    assert found.tags == ["disk", "y"]
-    assert found.details == {"rack": "8", "row": "B"}
-    assert found.source == "cron"
+    result = sdk.alerts.get_alert("a", **by).data
+    assert result.tags == ["disk", "y"]
+    assert result.details == {"rack": "8", "row": "B"}
+    assert result.source == "cron"
 
 
 def test_a_verb_changes_what_it_names_and_nothing_beside(sdk: Sdk) -> None:
@@ -346,7 +346,7 @@ def test_a_verb_changes_what_it_names_and_nothing_beside(sdk: Sdk) -> None:
 
 def test_alert_is_visible_only_to_its_own_integration(sdk: Sdk, desk: EscalationHarness, url: str) -> None:
     sdk.create("Disk full", alias="a")
-    other = Sdk(url, secrets.token_of(door(desk, "opsgenie", "Others")))
+    other = Sdk(url, secrets.token_of(integration(desk, "opsgenie", "Others")))
     number = str(alert().pk)
     for identifier, kind in ((number, "id"), ("a", "alias")):
         with pytest.raises(other.models.ApiException) as caught:
@@ -382,8 +382,8 @@ def test_results_of_messages_from_other_endpoints_are_returned(sdk: Sdk, url: st
         (b"message=x", "x-www-form-urlencoded"),
     ):
         sent = httpx.post(f"{url}/in/{token}", content=body, headers={"Content-Type": f"application/{kind}"})
-        found = httpx.get(f"{url}/v2/alerts/requests/{sent.json()['message_id']}", headers=headers)
-        assert (found.status_code, found.json()["data"]["action"]) == (200, "Update")
+        response = httpx.get(f"{url}/v2/alerts/requests/{sent.json()['message_id']}", headers=headers)
+        assert (response.status_code, response.json()["data"]["action"]) == (200, "Update")
 
 
 def test_query_for_impossible_alias_returns_not_found(sdk: Sdk, url: str) -> None:
@@ -412,7 +412,7 @@ def test_query_for_impossible_alias_returns_not_found(sdk: Sdk, url: str) -> Non
 def test_what_opsgenie_refuses_is_refused_in_its_form(
     desk: EscalationHarness, url: str, method: str, path: str, body: bytes, status: int
 ) -> None:
-    token = secrets.token_of(door(desk, "opsgenie"))
+    token = secrets.token_of(integration(desk, "opsgenie"))
     reply = httpx.request(method, url + path, content=body, headers={"Authorization": f"GenieKey {token}"})
     assert reply.status_code == status
     assert {"message", "took", "requestId"} <= reply.json().keys()
@@ -420,7 +420,7 @@ def test_what_opsgenie_refuses_is_refused_in_its_form(
 
 @pytest.mark.parametrize("body", [b'{"message": "Disk "full""}', b"[{}, {}]", b"\xff\xfe"])
 def test_unreadable_opsgenie_request_is_kept_and_opens_an_alert(desk: EscalationHarness, url: str, body: bytes) -> None:
-    token = secrets.token_of(door(desk, "opsgenie"))
+    token = secrets.token_of(integration(desk, "opsgenie"))
     reply = httpx.post(f"{url}/v2/alerts", content=body, headers={"Authorization": f"GenieKey {token}"})
     assert reply.status_code == 422
     (row,) = rows()
@@ -451,7 +451,7 @@ def slack(text: str, secret: str, at: float) -> tuple[bytes, dict[str, str]]:
 
 
 def test_slash_command_opens_and_closes_and_confirms_to_its_user(desk: EscalationHarness, node: InboundServer) -> None:
-    chat = door(desk, "slack", "Chat")
+    chat = integration(desk, "slack", "Chat")
     secrets.put_credentials(chat, {"hmac": {"header": "X-Slack-Signature", "secret": "s3cret"}})
     chat.save()
     config_version.bump()
@@ -482,16 +482,16 @@ def test_slash_command_opens_and_closes_and_confirms_to_its_user(desk: Escalatio
 
 
 def test_get_with_query_is_a_message_and_without_is_not(desk: EscalationHarness, url: str) -> None:
-    token = secrets.token_of(door(desk, "api", "Anything"))
+    token = secrets.token_of(integration(desk, "api", "Anything"))
     answer = httpx.get(f"{url}/in/{token}", params={"id": "7", "title": "Disk full", "status": "firing"})
     assert answer.json()["status"] == "Mapped Opened"
     assert (alert().subject, alert().source_id) == ("Disk full", "7")
-    for looked in (
+    for response in (
         httpx.get(f"{url}/in/{token}"),
         httpx.head(f"{url}/in/{token}?id=8"),
         httpx.put(f"{url}/in/{token}"),
     ):
-        assert looked.status_code == 405
+        assert response.status_code == 405
     halo = secrets.token_of(make_integration())
     assert httpx.get(f"{url}/in/{halo}?id=7&status=New").status_code == 405
     assert Alert.objects.count() == 1

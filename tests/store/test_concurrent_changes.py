@@ -47,21 +47,21 @@ def while_somebody_saves(click: Callable[[], object], save: Callable[[], object]
 
 @pytest.mark.parametrize("click", ["a status", "an old version", "a new URL"])
 def test_an_integration_keeps_what_was_saved_while_a_click_waited(click: str) -> None:
-    door = make_integration(settings={"anyway": True})
-    save_integration({**integration_spec(door), "dedup_key": "mine"}, existing=door, **BY)
-    held = Integration.objects.get(pk=door.pk)
+    integration = make_integration(settings={"anyway": True})
+    save_integration({**integration_spec(integration), "dedup_key": "mine"}, existing=integration, **BY)
+    held_integration = Integration.objects.get(pk=integration.pk)
     clicks: dict[str, Callable[[], object]] = {
-        "a status": lambda: set_status(held, "Parked", StatusEffect.CLOSE, **BY),
-        "an old version": lambda: versions.restore_version(held, 1, **BY),
-        "a new URL": lambda: secrets.rotate_token(held, **BY),
+        "a status": lambda: set_status(held_integration, "Parked", StatusEffect.CLOSE, **BY),
+        "an old version": lambda: versions.restore_version(held_integration, 1, **BY),
+        "a new URL": lambda: secrets.rotate_token(held_integration, **BY),
     }
 
     def rename() -> None:
-        fresh = Integration.objects.get(pk=door.pk)
+        fresh = Integration.objects.get(pk=integration.pk)
         save_integration({**integration_spec(fresh), "name": "Renamed", "dedup_key": "theirs"}, existing=fresh, **BY)
 
     while_somebody_saves(clicks[click], rename)
-    spec = integration_spec(Integration.objects.get(pk=door.pk))
+    spec = integration_spec(Integration.objects.get(pk=integration.pk))
     assert spec["name"] == "Renamed"
     if click != "an old version":
         assert spec["dedup_key"] == "theirs"
@@ -71,9 +71,9 @@ def test_ending_a_window_keeps_a_concurrent_save() -> None:
     times = {"starts": "2026-11-01 00:00", "ends": "2026-12-31 00:00", "time_zone": "UTC"}
     make_integration(name="Desk", settings={"anyway": True})
     window = save_window({"name": "Patch day", "integrations": ["Desk"], **times}, **BY)
-    held = MaintenanceWindow.objects.get(pk=window.pk)
+    held_window = MaintenanceWindow.objects.get(pk=window.pk)
     spec = {"name": "Renamed", "integrations": ["Desk"], **times}
-    while_somebody_saves(lambda: end_now(held, **BY), lambda: save_window(spec, existing=window, **BY))
+    while_somebody_saves(lambda: end_now(held_window, **BY), lambda: save_window(spec, existing=window, **BY))
     now = MaintenanceWindow.objects.get(pk=window.pk)
     assert now.name == "Renamed"
     assert now.times["ends"] != times["ends"], "and it is over"

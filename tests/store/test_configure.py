@@ -67,14 +67,14 @@ def test_secret_address_is_exported_in_clear_only_with_secrets(now: datetime, mo
         "email: alice@example.org, contact_methods: [{label: Gotify, channel: chat, address: {env: GOTIFY}}]}",
     )
     apply(now, text)
-    assert "unchanged user alice" in said(apply(now, text))
+    assert "unchanged user alice" in plan_lines(apply(now, text))
     written = export.write(export.export_configuration(with_secrets=False))
     assert secret not in written
-    assert "unchanged user alice" in said(apply(now, written)), "what is exported may be applied again"
+    assert "unchanged user alice" in plan_lines(apply(now, written)), "what is exported may be applied again"
     assert secret in export.write(export.export_configuration(with_secrets=True))
 
 
-def said(lines: ConfigPlan) -> list[str]:
+def plan_lines(lines: ConfigPlan) -> list[str]:
     return [str(line) for line in lines.lines]
 
 
@@ -144,8 +144,8 @@ def refusals(now: datetime, *texts: str, **options: Any) -> list[str]:
 def test_bad_configuration_is_refused_with_its_line_and_changes_nothing(
     now: datetime, text: str, expected: str
 ) -> None:
-    found = refusals(now, text)
-    assert any(sentence.startswith(expected) for sentence in found), found
+    errors = refusals(now, text)
+    assert any(sentence.startswith(expected) for sentence in errors), errors
     assert not User.objects.exists()
     assert not AuditEntry.objects.exists()
 
@@ -179,8 +179,8 @@ def test_invalid_integration_path_operator_or_key_names_its_line(
     now: datetime, lines: list[str], expected: str
 ) -> None:
     text = DOOR + "".join(f"    {line}\n" for line in lines)
-    found = refusals(now, TEAM, text)
-    assert any(sentence.startswith(f"1t.yaml{expected}") for sentence in found), found
+    errors = refusals(now, TEAM, text)
+    assert any(sentence.startswith(f"1t.yaml{expected}") for sentence in errors), errors
     assert not User.objects.exists(), "all or nothing"
 
 
@@ -232,8 +232,8 @@ schedules: [{name: S, time_zone: Mars, shifts: []}]
 
 def test_all_root_errors_are_reported_without_their_consequences(now: datetime) -> None:
     follows = "groups: [{name: Ops, members: [{user: carol}]}]"
-    found = refusals(now, EVERY_KIND, follows)
-    assert [sentence.split(": ")[:3] for sentence in found] == [
+    errors = refusals(now, EVERY_KIND, follows)
+    assert [sentence.split(": ")[:3] for sentence in errors] == [
         ["t.yaml:18", "the environment variable TOCSIN_NOT_THERE is not set."],
         ["t.yaml:18", "the file none cannot be read", "No such file or directory."],
         ["t.yaml:28", 'unknown key "usres"; did you mean "users"?'],
@@ -252,7 +252,6 @@ def test_all_root_errors_are_reported_without_their_consequences(now: datetime) 
         ["t.yaml:25", "workflow W", "actions[0].outbound"],
         ["t.yaml:27", "provider X", "kind"],
         ["t.yaml:5", "user bob", "out_of_office[0].to"],
-        ["t.yaml:5", "user bob", "out_of_office[0].to"],
     ]
     assert not User.objects.exists()
     assert not AuditEntry.objects.exists()
@@ -267,7 +266,7 @@ def test_the_example_applies_and_a_second_time_nothing_changes(now: datetime) ->
     text = EXAMPLE.read_text()
     first = apply(now, text)
     assert {line.change for line in first.lines} == {PlanAction.CREATE}
-    assert said(first) == [
+    assert plan_lines(first) == [
         "create    user alice",
         "create    user bob",
         "create    group Service Desk",
@@ -292,9 +291,9 @@ def test_the_example_does_what_it_says(now: datetime) -> None:
     assert [(str(p.role), p.name) for p in people] == [("primary", "Bob Brown"), ("secondary", "Alice Andersson")]
     registry = IntegrationRegistry()
     registry.refresh()
-    door = registry.get(Integration.objects.get().pk)
-    assert [str(route.action) for route in door.normalizer.routes] == ["record", "page"]
-    assert door.recipient_groups == (desk.pk,)
+    integration = registry.get(Integration.objects.get().pk)
+    assert [str(route.action) for route in integration.normalizer.routes] == ["record", "page"]
+    assert integration.recipient_groups == (desk.pk,)
 
 
 def test_what_is_exported_applies_unchanged_and_says_the_same_elsewhere(now: datetime) -> None:
@@ -319,11 +318,11 @@ def test_empty_installation_exports_nothing_and_empty_file_changes_nothing(now: 
 
 
 def test_a_preview_says_what_apply_will_do_and_changes_nothing(now: datetime) -> None:
-    wanted = collect(EXAMPLE.read_text())
-    announced = plan.preview(wanted, prune=False, now=now)
+    expected = collect(EXAMPLE.read_text())
+    announced = plan.preview(expected, prune=False, now=now)
     assert not User.objects.exists()
     assert not ConfigVersion.objects.exists()
-    assert plan.apply(wanted, prune=False, now=now) == announced
+    assert plan.apply(expected, prune=False, now=now) == announced
 
 
 def test_a_change_is_an_update_that_names_the_keys(now: datetime) -> None:
@@ -331,7 +330,7 @@ def test_a_change_is_an_update_that_names_the_keys(now: datetime) -> None:
     done = apply(
         now, TEAM.replace("alice@example.org", "a@example.org"), DOOR + "    mode: dry_run\n    token: " + "t" * 32
     )
-    assert [line for line in said(done) if not line.startswith("unchanged")] == [
+    assert [line for line in plan_lines(done) if not line.startswith("unchanged")] == [
         "update    user alice: email",
         "update    integration HaloITSM: mode, token",
     ]
@@ -346,7 +345,7 @@ def test_a_rename_keeps_the_object_and_whatever_refers_to_it(now: datetime) -> N
         "escalation_policies: [{name: Usual, was: Standard, steps: [{notify: {roles: [primary]}}]}]\n"
     )
     done = apply(now, renamed)
-    assert said(done)[:3] == [
+    assert plan_lines(done)[:3] == [
         "update    user alicia (was alice): username",
         "update    group Service Desk (was Desk): name",
         "update    escalation policy Usual (was Standard): name",
@@ -368,7 +367,7 @@ def test_prune_deletes_only_objects_of_listed_resources(now: datetime) -> None:
     apply(now, EXAMPLE.read_text())
     assert apply(now, "users: []\nintegrations: []\n").lines == ()
     done = apply(now, "integrations: []\nescalation_policies: []\nschedules:\n", prune=True)
-    assert said(done) == [
+    assert plan_lines(done) == [
         "delete    integration HaloITSM",
         "delete    escalation policy Standard",
         "delete    schedule Service Desk 24x7",
@@ -379,15 +378,15 @@ def test_prune_deletes_only_objects_of_listed_resources(now: datetime) -> None:
 
 def test_prune_refuses_what_is_still_needed_and_then_deletes_nothing(now: datetime) -> None:
     apply(now, EXAMPLE.read_text())
-    found = refusals(now, "escalation_policies: []\n", prune=True)
-    assert found == ["--prune: escalation policy Standard: Can't delete Standard: it is used by integration HaloITSM."]
+    errors = refusals(now, "escalation_policies: []\n", prune=True)
+    assert errors == ["--prune: escalation policy Standard: Can't delete Standard: it is used by integration HaloITSM."]
     assert any("last administrator" in sentence for sentence in refusals(now, "users: []\n", prune=True))
     assert Policy.objects.exists()
 
 
 def test_settings_are_applied_and_prune_restores_other_defaults(now: datetime) -> None:
     done = apply(now, "settings: {message_retention_days: 30, organisation_name: Acme}\n")
-    assert said(done) == ["update    settings of the installation: message_retention_days, organisation_name"]
+    assert plan_lines(done) == ["update    settings of the installation: message_retention_days, organisation_name"]
     assert settings_store.get("message_retention_days") == 30
     assert apply(now, "settings: {organisation_name: Acme}\n").is_empty
     assert not apply(now, "settings: {organisation_name: Acme}\n", prune=True).is_empty
@@ -459,7 +458,7 @@ def test_provider_round_trips_and_exports_secret_only_on_request(
     now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NTFY_TOKEN", "tk_first")
-    assert said(apply(now, PROVIDERS)) == ["create    provider Push"]
+    assert plan_lines(apply(now, PROVIDERS)) == ["create    provider Push"]
     assert apply(now, PROVIDERS).is_empty
     without = export.write(export.export_configuration(with_secrets=False))
     assert "tk_first" not in without
@@ -468,9 +467,9 @@ def test_provider_round_trips_and_exports_secret_only_on_request(
     assert "token: tk_first" in with_secrets
     assert apply(now, with_secrets).is_empty
     monkeypatch.setenv("NTFY_TOKEN", "tk_second")
-    assert said(apply(now, PROVIDERS)) == ["update    provider Push: token"]
+    assert plan_lines(apply(now, PROVIDERS)) == ["update    provider Push: token"]
     assert not any(token in str(list(AuditEntry.objects.values())) for token in ("tk_first", "tk_second"))
-    assert said(apply(now, "providers: []", prune=True)) == ["delete    provider Push"]
+    assert plan_lines(apply(now, "providers: []", prune=True)) == ["delete    provider Push"]
 
 
 @pytest.mark.parametrize(
@@ -486,8 +485,8 @@ def test_a_bad_provider_names_its_line(
     now: datetime, change: tuple[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NTFY_TOKEN", "tk_first")
-    found = refusals(now, PROVIDERS.replace(*change))
-    assert any(sentence.startswith(expected) for sentence in found), found
+    errors = refusals(now, PROVIDERS.replace(*change))
+    assert any(sentence.startswith(expected) for sentence in errors), errors
 
 
 HALO = """\
@@ -512,13 +511,15 @@ def test_halo_at_new_address_requires_its_secret_again(now: datetime, monkeypatc
     without = HALO.replace("    client_secret: {env: HALO_SECRET}\n", "")
     assert apply(now, TEAM, without).is_empty, "a secret that is left out stays"
     elsewhere = without.replace("acme.haloitsm.com", "evil.example.org")
-    found = refusals(now, TEAM, elsewhere)
+    errors = refusals(now, TEAM, elsewhere)
     expected = "outbound integration Halo: client_secret: enter the secret again: the address has changed"
-    assert any(expected in sentence for sentence in found), found
+    assert any(expected in sentence for sentence in errors), errors
     row.refresh_from_db()
     assert row.settings["base_url"] == "https://acme.haloitsm.com"
     with_secret = HALO.replace("acme.haloitsm.com", "acme.halopsa.com")
-    assert any(line.startswith("update    outbound integration Halo") for line in said(apply(now, TEAM, with_secret)))
+    assert any(
+        line.startswith("update    outbound integration Halo") for line in plan_lines(apply(now, TEAM, with_secret))
+    )
 
 
 WORKFLOWS = """\
@@ -540,7 +541,7 @@ workflows:
 
 
 def test_workflows_are_applied_exported_renamed_and_pruned(now: datetime) -> None:
-    planned = said(plan.preview(collect(TEAM, WORKFLOWS), prune=False, now=now))
+    planned = plan_lines(plan.preview(collect(TEAM, WORKFLOWS), prune=False, now=now))
     assert "create    workflow Nobody answers" in planned
     assert not Workflow.objects.exists()
     apply(now, TEAM, WORKFLOWS)
@@ -551,12 +552,12 @@ def test_workflows_are_applied_exported_renamed_and_pruned(now: datetime) -> Non
     written = export.write(export.export_configuration(with_secrets=False))
     assert "Nobody answers: <subject>" in written
     for text in ((TEAM, WORKFLOWS), (written,)):
-        assert {line.split()[0] for line in said(apply(now, *text)) if "workflow" in line} == {"unchanged"}
+        assert {line.split()[0] for line in plan_lines(apply(now, *text)) if "workflow" in line} == {"unchanged"}
     first = Workflow.objects.get(name="Restart").pk
     renamed = WORKFLOWS.replace("  - name: Restart\n", "  - name: Start again\n    was: Restart\n")
     apply(now, TEAM, renamed)
     assert Workflow.objects.get(name="Start again").pk == first
-    lines = said(apply(now, TEAM.replace("Standard", "Other"), "workflows: []", prune=True))
+    lines = plan_lines(apply(now, TEAM.replace("Standard", "Other"), "workflows: []", prune=True))
     assert "delete    workflow Nobody answers" in lines
     assert not Workflow.objects.exists()
     wrong = WORKFLOWS.replace("groups: [Desk]", "groups: [Desc]")

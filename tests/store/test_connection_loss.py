@@ -25,7 +25,8 @@ from tocsin.core.db import guarded_connection
 from tocsin.core.runtime import clock
 from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.enums import MessageStatus
-from tocsin.inbound.processing.batch import AlertIdAllocator, process
+from tocsin.inbound.processing.alert_ids import AlertIdAllocator
+from tocsin.inbound.processing.batch import process
 
 _WRITE = "CREATE TABLE IF NOT EXISTS written (id int)"
 
@@ -223,9 +224,9 @@ def tcp_settings(connection: psycopg.Connection) -> tuple[int, ...]:
 
 def test_of_several_servers_the_one_that_takes_writes_is_used() -> None:
     several = "postgresql://a:5432,b:5433/t"
-    wanted = {"": "read-write", "?target_session_attrs=any": "any"}
-    for said, attrs in wanted.items():
-        options = db.django_settings(several + said)["OPTIONS"]
+    expected = {"": "read-write", "?target_session_attrs=any": "any"}
+    for text, attrs in expected.items():
+        options = db.django_settings(several + text)["OPTIONS"]
         assert isinstance(options, dict)
         assert options["target_session_attrs"] == attrs
     one = db.django_settings("postgresql://a:5432/t")["OPTIONS"]

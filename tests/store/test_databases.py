@@ -54,13 +54,18 @@ def test_database_is_dropped_despite_open_connections(postgres: Postgres) -> Non
 
 
 def test_session_options_in_url_are_kept_beside_tocsins_limits(database: str) -> None:
-    said = "&options=-c%20search_path%3Dpg_catalog%20-c%20statement_timeout%3D1h"
-    with in_use(f"{database}{said}"), tocsin_database.connect(name="test") as own, connection.cursor() as djangos:
+    text = "&options=-c%20search_path%3Dpg_catalog%20-c%20statement_timeout%3D1h"
+    with in_use(f"{database}{text}"), tocsin_database.connect(name="test") as own, connection.cursor() as djangos:
         djangos.execute(_SESSION)
         assert own.execute(_SESSION).fetchone() == djangos.fetchone() == ("pg_catalog", "30s")
 
 
 def test_an_address_of_several_servers_is_the_same_for_django() -> None:
-    asked = tocsin_database.django_settings("postgresql://u:p%23a@a:5432,b:5433/t?target_session_attrs=read-write")
-    assert (asked["HOST"], asked["PORT"], asked["NAME"], asked["PASSWORD"]) == ("a,b", "5432,5433", "t", "p#a")
-    assert asked["OPTIONS"]["target_session_attrs"] == "read-write"  # type: ignore[index]
+    requests = tocsin_database.django_settings("postgresql://u:p%23a@a:5432,b:5433/t?target_session_attrs=read-write")
+    assert (requests["HOST"], requests["PORT"], requests["NAME"], requests["PASSWORD"]) == (
+        "a,b",
+        "5432,5433",
+        "t",
+        "p#a",
+    )
+    assert requests["OPTIONS"]["target_session_attrs"] == "read-write"  # type: ignore[index]

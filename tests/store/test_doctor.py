@@ -60,13 +60,13 @@ def setenv(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
     config.current.cache_clear()
 
 
-def found(now: datetime, name: str = "") -> list[HealthFinding]:
+def find_problems(now: datetime, name: str = "") -> list[HealthFinding]:
     """The findings whose id begins so."""
     return [finding for finding in examine(now) if finding.id.startswith(name)]
 
 
 def ids(now: datetime, name: str = "") -> list[str]:
-    return [finding.id for finding in found(now, name)]
+    return [finding.id for finding in find_problems(now, name)]
 
 
 def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -95,7 +95,7 @@ def test_healthy_installation_reports_only_the_test_servers_problem(
 
 
 def test_what_is_not_durable_is_a_problem_with_its_remedy(now: datetime) -> None:
-    (finding,) = found(now, "database.fsync")
+    (finding,) = find_problems(now, "database.fsync")
     assert (str(finding.remedy), finding.is_problem) == ("Set fsync to on.", True)
 
 
@@ -109,7 +109,7 @@ def test_outdated_schema_is_reported_without_querying_it(now: datetime) -> None:
 def test_newer_schema_is_reported_and_other_checks_still_run(now: datetime) -> None:
     with database.transaction() as connection:
         connection.execute("INSERT INTO django_migrations (app, name, applied) VALUES ('alerts', '9999_later', now())")
-    (finding,) = found(now, "database.newer")
+    (finding,) = find_problems(now, "database.newer")
     assert "alerts.9999_later" in str(finding.detail)
     assert "running.nothing" in ids(now)
 
@@ -123,7 +123,7 @@ def test_too_few_connections_for_all_nodes_are_reported(now: datetime) -> None:
     assert ids(now, "database.connections") == []
     for _ in range(11):
         NodeHeartbeat(uuid4(), "all", list).run_once()
-    (finding,) = found(now, "database.connections")
+    (finding,) = find_problems(now, "database.connections")
     assert "11 Tocsin nodes can need 330 connections." in str(finding.detail)
     assert "allows 197" in str(finding.detail)
 
@@ -162,8 +162,8 @@ def test_secrets_that_no_key_opens_are_named(now: datetime) -> None:
     make_integration("Bad")
     Integration.objects.filter(name="Bad").update(token="gAAAA-of-another-key")
     Provider.objects.create(name="Mail", kind="smtp", channels=["email"], secrets="nonsense")
-    assert [finding.about for finding in found(now, "secrets.unreadable")] == ["Bad", "Mail"]
-    assert [finding.about for finding in found(now, "provider.unusable")] == ["Mail"]
+    assert [finding.about for finding in find_problems(now, "secrets.unreadable")] == ["Bad", "Mail"]
+    assert [finding.about for finding in find_problems(now, "provider.unusable")] == ["Mail"]
 
 
 def test_a_provider_that_refuses_is_named_without_its_secret(now: datetime) -> None:
@@ -174,7 +174,7 @@ def test_a_provider_that_refuses_is_named_without_its_secret(now: datetime) -> N
         settings={"host": "127.0.0.1", "port": 1},
         secrets=crypto.encrypt(json.dumps({"password": "hunter2hunter2"})),
     )
-    (finding,) = found(now, "provider.refuses")
+    (finding,) = find_problems(now, "provider.refuses")
     assert finding.about == "Mail"
     assert "hunter2" not in str(finding.detail)
 
@@ -183,7 +183,7 @@ def test_channel_in_use_without_provider_is_reported(now: datetime) -> None:
     method = {"label": "SMS", "channel": "sms", "address": "+41790000001"}
     make_user("alice", now, contact_methods=[method])
     make_user("bob", now, contact_methods=[{"label": "Push", "channel": "ntfy", "address": "a-topic-of-bobs"}])
-    missing = {finding.about: finding for finding in found(now, "provider.missing")}
+    missing = {finding.about: finding for finding in find_problems(now, "provider.missing")}
     assert set(missing) == {"email", "ntfy", "sms"}
     assert "the pages of 1 person" in str(missing["sms"].detail)
     assert str(missing["ntfy"].remedy) == str(missing["sms"].remedy) == "Add one under Providers."
@@ -192,9 +192,9 @@ def test_channel_in_use_without_provider_is_reported(now: datetime) -> None:
         name="Liechtenstein", kind="http_gateway", channels=["sms"],
         settings={"prefixes": "+423", "api_base": "http://127.0.0.1:1"},
     )  # fmt: skip
-    (uncarried,) = found(now, "provider.not_carried")
+    (uncarried,) = find_problems(now, "provider.not_carried")
     assert str(uncarried.detail) == "No provider carries SMS to the address of alice: their pages on it fail."
-    assert {finding.about for finding in found(now, "provider.missing")} == {"email", "ntfy"}
+    assert {finding.about for finding in find_problems(now, "provider.missing")} == {"email", "ntfy"}
 
 
 def test_unreachable_overrides_covers_and_calendar_users_are_named(now: datetime) -> None:
@@ -216,9 +216,9 @@ def test_unreachable_overrides_covers_and_calendar_users_are_named(now: datetime
     out_of_office.save_absence(users["frank"], {"from": begin, "to": end, "cover": "erin"}, actor=ACTOR, now=now)
     CalendarImport.objects.update(spans=[[users["dave"].pk, begin, end]])
     ContactMethod.objects.exclude(user__username="alice").delete()
-    named = [finding.about for finding in found(now, "people.unreachable")]
+    named = [finding.about for finding in find_problems(now, "people.unreachable")]
     assert named == ["bob", "carol", "dave"], "whom Erin covers for is called by nobody"
-    assert found(now + timedelta(days=3), "people.unreachable") == []
+    assert find_problems(now + timedelta(days=3), "people.unreachable") == []
 
 
 def test_on_call_users_without_contact_method_are_named(now: datetime) -> None:
@@ -229,11 +229,11 @@ def test_on_call_users_without_contact_method_are_named(now: datetime) -> None:
     ContactMethod.objects.filter(user__username="alice").update(is_enabled=False)
     ContactMethod.objects.filter(user__username="bob").update(address="nonsense")
     ContactMethod.objects.filter(user__username__in=("carol", "dave")).delete()
-    assert [finding.about for finding in found(now, "people.unreachable")] == ["alice", "bob", "carol"]
+    assert [finding.about for finding in find_problems(now, "people.unreachable")] == ["alice", "bob", "carol"]
     ContactMethod.objects.filter(user__username="bob").update(channel="push", address="bob-phone")
-    assert [finding.about for finding in found(now, "people.unreachable")] == ["alice", "carol"]
+    assert [finding.about for finding in find_problems(now, "people.unreachable")] == ["alice", "carol"]
     assert "Only push notifications reach bob at priority critical and high" in str(
-        found(now, "people.push_only")[0].detail
+        find_problems(now, "people.push_only")[0].detail
     )
     User.objects.update(is_active=False)
     assert ids(now, "people.unreachable") == []
@@ -248,11 +248,11 @@ def test_integration_that_pages_no_user_is_named_with_its_route(now: datetime) -
     make_integration("Routed", policy=policy, definition={"routes": routes})
     make_integration("Bare")
     make_integration("Dry run", mode="dry_run")
-    named = {(finding.about, finding.level.value) for finding in found(now, "integration.reaches_nobody")}
+    named = {(finding.about, finding.level.value) for finding in find_problems(now, "integration.reaches_nobody")}
     assert named == {("Routed", "problem"), ("Bare", "problem")}
-    assert "routes[0]" in next(str(f.detail) for f in found(now, "integration.") if f.about == "Routed")
+    assert "routes[0]" in next(str(f.detail) for f in find_problems(now, "integration.") if f.about == "Routed")
     Integration.objects.update(settings={"anyway": True})
-    assert {finding.level.value for finding in found(now, "integration.reaches_nobody")} == {"note"}
+    assert {finding.level.value for finding in find_problems(now, "integration.reaches_nobody")} == {"note"}
 
 
 def test_coverage_gaps_are_reported_with_their_times(now: datetime) -> None:
@@ -262,7 +262,7 @@ def test_coverage_gaps_are_reported_with_their_times(now: datetime) -> None:
     shift = {"name": "Days", "fixed": {"users": ["alice"], "roles": ["primary"], "windows": windows}}
     spec = {"name": "Days", "group": "Service Desk", "time_zone": "Europe/Zurich", "shifts": [shift]}
     save_schedule(spec, actor=ACTOR, now=now)
-    (finding,) = found(now, "oncall.gap")
+    (finding,) = find_problems(now, "oncall.gap")
     assert str(finding.detail) == (
         "Nobody is primary of Service Desk. From 2026-11-24 17:00 UTC for 14 hours, 60 times in total."
     )
@@ -270,10 +270,10 @@ def test_coverage_gaps_are_reported_with_their_times(now: datetime) -> None:
     save_schedule({**spec, "shifts": [shift, elsewhere]}, existing=Schedule.objects.get(), actor=ACTOR, now=now)
     assert ids(now, "oncall.calendar") == [], "it was not read yet"
     CalendarImport.objects.update(error_code=TEXT.code, error_data={"text": "Its server answers 404."})
-    (finding,) = found(now, "oncall.calendar")
+    (finding,) = find_problems(now, "oncall.calendar")
     assert str(finding.detail) == "The calendar of shift Elsewhere of Days: Its server answers 404."
     CalendarImport.objects.update(error_code="", error_data={}, unknown=["Zoe", "Yan"])
-    (finding,) = found(now, "oncall.calendar")
+    (finding,) = find_problems(now, "oncall.calendar")
     assert str(finding.detail) == (
         "The calendar of shift Elsewhere of Days: No user matches Zoe and Yan: nobody is on call for these events."
     )
@@ -292,7 +292,7 @@ def test_missing_nodes_and_missing_external_monitoring_are_reported(now: datetim
     assert ids(now, "paging.") == ["paging.unwatched"]
     NodeHeartbeat(uuid4(), "worker", list, "pager2").run_once()
     Node.objects.filter(name="pager2").update(seen_at=clock.now() - timedelta(minutes=5))
-    assert [finding.about for finding in found(now, "running.gone")] == ["pager2"]
+    assert [finding.about for finding in find_problems(now, "running.gone")] == ["pager2"]
 
 
 def test_self_check_problems_are_reported_by_doctor(now: datetime) -> None:
@@ -301,12 +301,12 @@ def test_self_check_problems_are_reported_by_doctor(now: datetime) -> None:
     alert = Alert.objects.create(subject="VPN", opened_at=now, last_message_at=now)
     NodeHeartbeat(uuid4(), "all", list).run_once()
     SelfCheckRunner(now=lambda: now, heartbeat_url=lambda: None).run_once()
-    (finding,) = found(now, "paging.")
+    (finding,) = find_problems(now, "paging.")
     assert (finding.id, f"#{alert.pk}" in str(finding.detail)) == ("paging.alerts_forgotten", True)
 
 
 def test_without_a_public_address_that_is_a_note(now: datetime) -> None:
-    (finding,) = found(now, "address.")
+    (finding,) = find_problems(now, "address.")
     assert (finding.id, finding.is_problem) == ("address.none", False)
 
 
@@ -368,7 +368,7 @@ def test_missing_tls_is_reported(now: datetime, monkeypatch: pytest.MonkeyPatch)
 def test_failing_check_is_reported_and_others_continue(now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
     with database.transaction() as connection:
         connection.execute("DROP TABLE notify_lastsent, operate_audit")
-    failed = [finding.about for finding in found(now, "check.failed")]
+    failed = [finding.about for finding in find_problems(now, "check.failed")]
     assert failed == ["running"]
     assert ids(now, "people.no_administrator") == ["people.no_administrator"]
 
@@ -385,11 +385,11 @@ def test_command_prints_each_problem_with_remedy_and_exits_1(
 
 def test_the_json_has_problems_and_notes_apart(capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = answer(capsys, "doctor", "--json")
-    said = json.loads(out)
-    assert (status, said["ok"]) == (1, False)
-    assert {"id", "detail", "remedy", "about", "level"} == set(said["problems"][0])
-    assert "address.none" in [one["id"] for one in said["notes"]]
-    assert all(one["remedy"] for one in said["problems"])
+    body = json.loads(out)
+    assert (status, body["ok"]) == (1, False)
+    assert {"id", "detail", "remedy", "about", "level"} == set(body["problems"][0])
+    assert "address.none" in [one["id"] for one in body["notes"]]
+    assert all(one["remedy"] for one in body["problems"])
 
 
 def test_unreachable_database_is_one_finding_without_password(

@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.support.embedded_server import owner_of, postmaster_pid, run_as_owner, value, wait_until_gone
+from tests.support.embedded_server import owner_of, postmaster_pid, run_as_owner, value, wait_until_ended
 from tests.support.embedded_server_process import TocsinProcess
 from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
 from tocsin.core.errors import Permanent, Temporary
@@ -28,7 +28,7 @@ def test_the_first_start_makes_a_durable_database_within_six_seconds(data_dir: P
         assert value(url, "SELECT datlocprovider::text || datlocale FROM pg_database WHERE datname = 'tocsin'") == (
             "bC.UTF-8"
         )
-        wanted = {
+        expected = {
             "fsync": "on",
             "synchronous_commit": "on",
             "full_page_writes": "on",
@@ -39,7 +39,7 @@ def test_the_first_start_makes_a_durable_database_within_six_seconds(data_dir: P
             "jit": "off",
             "TimeZone": "UTC",
         }
-        assert {name: value(url, f"SHOW {name}") for name in wanted} == wanted
+        assert {name: value(url, f"SHOW {name}") for name in expected} == expected
 
 
 def test_restart_takes_under_a_second_and_keeps_data(data_dir: Path) -> None:
@@ -50,7 +50,7 @@ def test_restart_takes_under_a_second_and_keeps_data(data_dir: Path) -> None:
         begin = time.monotonic()
         with EmbeddedPostgres(data_dir) as embedded:
             took.append(time.monotonic() - begin)
-            assert _kept(embedded.start()) == [42]
+            assert _committed_numbers(embedded.start()) == [42]
     assert min(took) < 1
 
 
@@ -72,7 +72,7 @@ def test_starting_twice_is_one_use_and_releasing_twice_is_harmless(data_dir: Pat
     assert embedded.start() == embedded.start()
     pid = postmaster_pid(data_dir)
     embedded.release()
-    wait_until_gone(pid)
+    wait_until_ended(pid)
     embedded.release()
 
 
@@ -95,11 +95,11 @@ def test_only_the_last_process_to_leave_stops_the_server(data_dir: Path) -> None
         url = first.answer()
         assert second.answer() == url
         pid = postmaster_pid(data_dir)
-        assert first.tell("release") == "released"
+        assert first.send_command("release") == "released"
         assert postmaster_pid(data_dir) == pid
         assert value(url, "SELECT 1") == 1
-        assert second.tell("release") == "released"
-        wait_until_gone(pid)
+        assert second.send_command("release") == "released"
+        wait_until_ended(pid)
 
 
 def test_killed_process_leaves_server_for_the_next_to_stop(data_dir: Path) -> None:
@@ -108,11 +108,11 @@ def test_killed_process_leaves_server_for_the_next_to_stop(data_dir: Path) -> No
         pid = postmaster_pid(data_dir)
         _keep(url, 1)
         process.kill()
-    assert _kept(url) == [1]
+    assert _committed_numbers(url) == [1]
     with EmbeddedPostgres(data_dir) as embedded:
         assert postmaster_pid(data_dir) == pid
-        assert _kept(embedded.start()) == [1]
-    wait_until_gone(pid)
+        assert _committed_numbers(embedded.start()) == [1]
+    wait_until_ended(pid)
 
 
 def test_killed_process_does_not_block_others_from_stopping_server(data_dir: Path) -> None:
@@ -120,7 +120,7 @@ def test_killed_process_does_not_block_others_from_stopping_server(data_dir: Pat
         killed.answer()
         pid = postmaster_pid(data_dir)
         killed.kill()
-    wait_until_gone(pid)
+    wait_until_ended(pid)
 
 
 def test_killed_postgresql_restarts_with_all_committed_data(data_dir: Path) -> None:
@@ -130,11 +130,11 @@ def test_killed_postgresql_restarts_with_all_committed_data(data_dir: Path) -> N
     killed = postmaster_pid(data_dir)
     os.kill(killed, signal.SIGKILL)
     # In the same process, as `serve` does when its connections break.
-    assert _kept(embedded.start()) == [7]
+    assert _committed_numbers(embedded.start()) == [7]
     again = postmaster_pid(data_dir)
     assert again != killed
     embedded.release()
-    wait_until_gone(again)
+    wait_until_ended(again)
 
 
 def test_when_both_are_killed_the_next_start_recovers(data_dir: Path) -> None:
@@ -145,7 +145,7 @@ def test_when_both_are_killed_the_next_start_recovers(data_dir: Path) -> None:
         process.kill()
     assert (EmbeddedPostgres(data_dir).location / "data" / "postmaster.pid").exists()
     with EmbeddedPostgres(data_dir) as embedded:
-        assert _kept(embedded.start()) == [9]
+        assert _committed_numbers(embedded.start()) == [9]
 
 
 def test_reused_pid_of_another_program_is_never_stopped(data_dir: Path) -> None:
@@ -158,7 +158,7 @@ def test_reused_pid_of_another_program_is_never_stopped(data_dir: Path) -> None:
         lines = (data / "postmaster.pid").read_text().splitlines()
         (data / "postmaster.pid").write_text("\n".join([str(other.pid), *lines[1:]]) + "\n")
         with EmbeddedPostgres(data_dir) as again:
-            assert _kept(again.start()) == [3]
+            assert _committed_numbers(again.start()) == [3]
         assert other.poll() is None
 
 
@@ -207,7 +207,7 @@ def test_exit_of_forked_child_keeps_parents_server_use(data_dir: Path) -> None:
             other.answer()
         assert postmaster_pid(data_dir) == pid
         assert value(embedded.start(), "SELECT 1") == 1
-    wait_until_gone(pid)
+    wait_until_ended(pid)
 
 
 def test_server_with_lost_socket_is_restarted_by_its_only_user(data_dir: Path) -> None:
@@ -216,7 +216,7 @@ def test_server_with_lost_socket_is_restarted_by_its_only_user(data_dir: Path) -
     _keep(url, 5)
     before = postmaster_pid(data_dir)
     (embedded.location / "run" / ".s.PGSQL.5432").unlink()
-    assert _kept(embedded.start()) == [5]
+    assert _committed_numbers(embedded.start()) == [5]
     assert postmaster_pid(data_dir) != before
     embedded.release()
 
@@ -275,6 +275,6 @@ def _keep(url: str, number: int) -> None:
         connection.execute("INSERT INTO kept VALUES (%s)", (number,))
 
 
-def _kept(url: str) -> list[int]:
+def _committed_numbers(url: str) -> list[int]:
     with psycopg.connect(url) as connection:
         return [row[0] for row in connection.execute("SELECT number FROM kept ORDER BY number")]

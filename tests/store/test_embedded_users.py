@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.embedded_server import owner_of, postmaster_pid, value, wait_until_gone
+from tests.support.embedded_server import owner_of, postmaster_pid, value, wait_until_ended
 from tests.support.embedded_server_process import TocsinProcess
 from tocsin.core.embedded_postgres import system_user
 from tocsin.core.embedded_postgres.binaries import LIBRARIES, PACKAGE, bundled
@@ -130,17 +130,17 @@ def test_ordinary_user_runs_server_as_themselves_in_closed_home(home: Path, ordi
     with TocsinProcess(data_dir, uid=ordinary_uid) as first, TocsinProcess(data_dir, uid=ordinary_uid) as second:
         url = first.answer()
         assert second.answer() == url
-        assert first.tell("location") == str(data_dir / "postgres" / "18")
+        assert first.send_command("location") == str(data_dir / "postgres" / "18")
         pid = postmaster_pid(data_dir)
         assert owner_of(Path(f"/proc/{pid}")) == ordinary_uid
-        assert first.tell("release") == "released"
+        assert first.send_command("release") == "released"
         assert value(url, "SELECT 1") == 1
         second.kill()
     # A killed one of his own is taken over and stopped at the end as well.
     with TocsinProcess(data_dir, uid=ordinary_uid) as third:
         assert third.answer() == url
         assert postmaster_pid(data_dir) == pid
-    wait_until_gone(pid)
+    wait_until_ended(pid)
     assert {owner_of(path) for path in [data_dir, *data_dir.rglob("*")]} == {ordinary_uid}
     assert stat.S_IMODE(home.stat().st_mode) == 0o700
 
@@ -186,14 +186,14 @@ def test_root_shares_an_ordinary_users_server_without_changing_ownership(home: P
 @pytest.mark.parametrize("number", range(len(system_user.recipes("any"))))
 def test_each_account_creation_method_creates_a_nologin_account(number: int) -> None:
     name = f"tocsin-test-{secrets.token_hex(3)}"
-    said: list[str] = []
+    lines: list[str] = []
     with system_user.exclusive():
-        account = system_user.make(name, system_user.recipes(name)[number], said)
+        account = system_user.make(name, system_user.recipes(name)[number], lines)
     if account is None:
         # Debian's adduser knows nothing of BusyBox's words, and says so; a missing program says nothing.
         assert number > 0
         assert system_user.find(name) is None
-        pytest.skip(f"this system has no such program: {' '.join(said) or 'not installed'}")
+        pytest.skip(f"this system has no such program: {' '.join(lines) or 'not installed'}")
     try:
         assert 0 < account.uid < 1000
         assert account.gid != 0
@@ -208,8 +208,8 @@ def test_concurrent_processes_create_one_shared_account() -> None:
     make = f"from tocsin.core.embedded_postgres import system_user; print(system_user.find_or_make({name!r}).uid)"
     runs = [subprocess.Popen([sys.executable, "-c", make], stdout=subprocess.PIPE, text=True) for _ in range(3)]
     try:
-        told = {run.communicate(timeout=60)[0].strip() for run in runs}
-        assert told == {str(pwd.getpwnam(name).pw_uid)}
+        notices = {run.communicate(timeout=60)[0].strip() for run in runs}
+        assert notices == {str(pwd.getpwnam(name).pw_uid)}
     finally:
         _remove(name)
 

@@ -133,11 +133,11 @@ def test_users_and_groups_know_the_policies_that_need_them(now: datetime) -> Non
 def test_policies_that_hand_over_in_a_circle_are_refused(now: datetime) -> None:
     first = save_policy(STANDARD, actor=ACTOR, now=now)
     second = save_policy({**STANDARD, "name": "Second", "end": _to("Standard")}, actor=ACTOR, now=now)
-    for policy, to, way in (
+    for policy, to, method in (
         (first, "Second", "Standard → Second → Standard"),
         (second, "Second", "Second → Second"),
     ):
-        with pytest.raises(Rejected, match=way) as refused:
+        with pytest.raises(Rejected, match=method) as refused:
             save_policy({**STANDARD, "name": policy.name, "end": _to(to)}, existing=policy, actor=ACTOR, now=now)
         assert (refused.value.code, refused.value.field) == ("circular", "end.policy")
     assert policies_using_policy(first.pk) == [object_hooks.POLICY(name="Second")]

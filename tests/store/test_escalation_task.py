@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from tests.support.escalation_harness import STEPS, EscalationHarness, escalation_enabled
 from tests.support.people import ACTOR
@@ -73,7 +73,7 @@ def as_priority(desk: EscalationHarness, alert: int, priority: Priority, minute:
 def test_new_alert_starts_run_and_pages_every_contact_method(desk: EscalationHarness) -> None:
     alert = desk.open()
     assert desk.run(alert).due_at == desk.at(0)
-    desk.turn(0)
+    desk.run_until(0)
     assert desk.pages(alert) == [("alice", "email", 0, "queued"), ("alice", "sms", 3, "queued")]
     run = desk.run(alert)
     assert (run.status, run.due_at, run.reason) == ("active", desk.at(5), reasons.NEXT_STEP(step=2, steps=3))
@@ -98,8 +98,8 @@ def test_steps_follow_in_order_and_exhaustion_mails_managers(desk: EscalationHar
     run = desk.run(alert)
     assert (run.status, run.due_at) == ("finished", None)
     assert desk.pages(alert, "notice") == [("carol", "email", 20, "queued")]
-    told = Notification.objects.get(alert=alert, purpose="notice")
-    assert str(told.title) == f"Nobody answered: Acme: VPN down (#{alert})"
+    notification = Notification.objects.get(alert=alert, purpose="notice")
+    assert str(notification.title) == f"Nobody answered: Acme: VPN down (#{alert})"
 
 
 def test_before_its_time_nothing_is_claimed(desk: EscalationHarness) -> None:
@@ -111,7 +111,7 @@ def test_before_its_time_nothing_is_claimed(desk: EscalationHarness) -> None:
 def test_runs_are_decided_in_batches(desk: EscalationHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(escalation_loop, "BATCH", 4)
     alerts = [desk.open() for _ in range(10)]
-    desk.turn(0)
+    desk.run_until(0)
     assert all(len(desk.pages(alert)) == 2 for alert in alerts)
 
 
@@ -120,7 +120,7 @@ def test_flood_lengthens_later_runs(desk: EscalationHarness, monkeypatch: pytest
     monkeypatch.setattr(escalation_loop, "BACKLOG_BATCH", 10)
     alerts = [desk.open() for _ in range(20)]
     decided = []
-    for _turn in range(4):
+    for _attempt in range(4):
         desk.keeper.run_once(desk.at(0))
         decided.append(sum(bool(desk.pages(alert)) for alert in alerts))
     assert decided == [4, 14, 20, 20]
@@ -142,13 +142,13 @@ def test_storm_of_one_integration_never_delays_anothers_first_page(
     assert desk.pages(late)
     assert desk.pages(by_hand)
     assert sum(bool(desk.pages(alert)) for alert in first) == 4
-    desk.turn(0.01)
+    desk.run_until(0.01)
     assert all(desk.pages(alert) for alert in first)
 
 
 def test_without_a_policy_the_recipient_users_are_paged_at_once(desk: EscalationHarness) -> None:
     alert = desk.open(version_id=None, recipient_users=(desk.users["bob"].pk,))
-    desk.turn(0)
+    desk.run_until(0)
     assert desk.pages(alert) == [("bob", "email", 0, "queued")]
 
 
@@ -161,7 +161,7 @@ def test_dry_run_pages_no_user_and_lists_would_be_targets(desk: EscalationHarnes
 
 def test_a_recorded_alert_has_no_timer_and_says_why(desk: EscalationHarness) -> None:
     alert = desk.open(mode=PagingMode.LOG_ONLY, reason="Route 1 says record.")
-    desk.turn(600)
+    desk.run_until(600)
     run = desk.run(alert)
     assert (run.status, run.due_at) == ("stopped", None)
     assert str(run.reason) == "Log only, nobody is paged. Route 1 says record."
@@ -175,14 +175,14 @@ def test_a_group_contact_is_paged(desk: EscalationHarness) -> None:
     )
     desk.save(steps=[{"notify": {"group_contacts": ["Team list"]}}])
     alert = desk.open()
-    desk.turn(0)
+    desk.run_until(0)
     assert desk.pages(alert) == [("Team list", "email", 0, "queued")]
 
 
 def test_unreachable_user_is_skipped_with_a_reason(desk: EscalationHarness) -> None:
     desk.users["alice"].contact_methods.update(is_enabled=False)
     alert = desk.open()
-    desk.turn(0)
+    desk.run_until(0)
     assert [who for who, *_ in desk.pages(alert)] == ["bob"]
     assert "Alice has no enabled contact method" in desk.timeline(alert)[1]
 
@@ -193,32 +193,32 @@ def test_unreachable_user_is_skipped_with_a_reason(desk: EscalationHarness) -> N
 def test_next_step_pages_user_again_after_advanced_fallback(desk: EscalationHarness) -> None:
     desk.save(steps=[STEPS[0], {"notify": {"roles": ["primary"]}, "after": "2m"}])
     alert = desk.open()
-    desk.turn(0)
+    desk.run_until(0)
     # Her mail came back: the text message that was to wait for 3 minutes left at once, and nothing of hers is to come.
     Delivery.objects.filter(alert=alert).update(status="sent", due_at=desk.at(0), sent_at=desk.at(0))
     with tocsin_database.transaction() as connection:
         assert next_steps(connection, [alert], desk.at(1))[alert].summary.code == reasons.WILL_PAGE.code
-    desk.turn(2)
+    desk.run_until(2)
     assert [who for who, _by, minute, _status in desk.pages(alert) if minute >= 2] == ["alice", "alice"]
     assert "still being paged" not in " ".join(desk.timeline(alert))
 
 
 def test_a_run_goes_on_with_the_version_it_began_with(desk: EscalationHarness) -> None:
     alert = desk.open()
-    desk.turn(0)
+    desk.run_until(0)
     desk.save(steps=[{"notify": {"users": ["carol"]}}])
-    desk.turn(5)
+    desk.run_until(5)
     assert [who for who, *_ in desk.pages(alert)] == ["alice", "alice", "bob"]
     later = desk.open(6)
-    desk.turn(6)
+    desk.run_until(6)
     assert [who for who, *_ in desk.pages(later)] == ["carol"]
 
 
 def test_a_policy_that_is_deleted_leaves_its_runs_at_work(desk: EscalationHarness) -> None:
     alert = desk.open()
-    desk.turn(0)
+    desk.run_until(0)
     delete_policy(desk.policy, actor=ACTOR, now=desk.start)
-    desk.turn(5)
+    desk.run_until(5)
     assert [who for who, *_ in desk.pages(alert)] == ["alice", "alice", "bob"]
 
 
@@ -230,7 +230,7 @@ def test_alert_opened_during_policy_deletion_still_pages(desk: EscalationHarness
         create_alerts(connection, [AlertCreation(new, desk.paging(), event)], desk.at(0))
         delete_policy(desk.policy, actor=ACTOR, now=desk.start)
     policy_cache._cache.clear()  # another node has never read it
-    desk.turn(0)
+    desk.run_until(0)
     assert [who for who, *_ in desk.pages(alert)] == ["alice", "alice"]
 
 
@@ -239,22 +239,22 @@ def test_alert_opened_during_policy_deletion_still_pages(desk: EscalationHarness
 
 def test_acknowledging_stops_escalation_and_cancels_what_is_not_sent(desk: EscalationHarness) -> None:
     alert = desk.open()
-    desk.turn(0)
+    desk.run_until(0)
     desk.act(alert, Acknowledge(actor=desk.actor("bob")), 1)
     assert [state for *_, state in desk.pages(alert)] == ["cancelled", "cancelled"]
     assert str(Delivery.objects.filter(alert=alert).first().reason) == "Bob acknowledged the alert"  # type: ignore[union-attr]
-    desk.turn(20)
+    desk.run_until(20)
     assert len(desk.pages(alert)) == 2
     assert desk.run(alert).due_at == desk.at(31)
 
 
 def test_acknowledgement_timeout_sends_reminder_then_restarts_escalation(desk: EscalationHarness) -> None:
     alert = desk.open()
-    desk.turn(0)
+    desk.run_until(0)
     desk.act(alert, Acknowledge(actor=desk.actor("alice")), 1)
-    desk.turn(31)
+    desk.run_until(31)
     assert [(who, channel) for who, channel, *_ in desk.pages(alert, "still_on_it")] == [("alice", "email")]
-    desk.turn(36)
+    desk.run_until(36)
     assert not desk.alert(alert).acknowledgements.exists()
     assert [(who, at) for who, channel, at, _ in desk.pages(alert) if channel == "email"] == [
         ("alice", 0),
@@ -267,27 +267,27 @@ def test_disabled_user_gets_no_reminder_and_escalation_restarts(
     desk: EscalationHarness,
 ) -> None:
     alert = desk.open()
-    desk.turn(0)
+    desk.run_until(0)
     desk.act(alert, Acknowledge(actor=desk.actor("alice")), 1)
     User.objects.filter(username="alice").update(is_active=False)
-    desk.turn(31)
+    desk.run_until(31)
     assert desk.pages(alert, "still_on_it") == []
     assert desk.timeline(alert)[-1] == (
         "Alice acknowledged the alert and cannot be reminded of it: the account is disabled."
     )
-    desk.turn(36)
+    desk.run_until(36)
     assert desk.pages(alert)[-1][0] == "bob"
 
 
 def test_acknowledging_again_answers_the_question(desk: EscalationHarness) -> None:
     alert = desk.open()
-    desk.turn(0)
+    desk.run_until(0)
     desk.act(alert, Acknowledge(actor=desk.actor("alice")), 1)
     assert not desk.act(alert, Acknowledge(actor=desk.actor("alice")), 2).is_change
-    desk.turn(31)
+    desk.run_until(31)
     answer = desk.act(alert, Acknowledge(actor=desk.actor("alice")), 33)
     assert answer.is_change
-    desk.turn(40)
+    desk.run_until(40)
     assert desk.run(alert).due_at == desk.at(63)
     assert len(desk.pages(alert)) == 2
 
@@ -295,35 +295,35 @@ def test_acknowledging_again_answers_the_question(desk: EscalationHarness) -> No
 @pytest.mark.parametrize("ends", [Close, Cancel])
 def test_closed_alert_ends_its_run_and_unsent_pages(desk: EscalationHarness, ends: type[Close] | type[Cancel]) -> None:
     alert = desk.open()
-    desk.turn(0)
+    desk.run_until(0)
     desk.act(alert, ends(actor=desk.actor("carol")), 1)
     assert desk.run(alert).status == "ended"
     assert {state for *_, state in desk.pages(alert)} == {"cancelled"}
-    desk.turn(60)
+    desk.run_until(60)
     assert len(desk.pages(alert)) == 2
 
 
 def test_undoing_a_closing_goes_on_where_it_was(desk: EscalationHarness) -> None:
     alert = desk.open()
-    desk.turn(0)
+    desk.run_until(0)
     desk.act(alert, Close(actor=desk.actor("carol")), 4.9)
     desk.act(alert, Undo(actor=desk.actor("carol")), 5.2)
-    desk.turn(5.2)
+    desk.run_until(5.2)
     assert [who for who, *_ in desk.pages(alert)] == ["alice", "alice", "bob"]
 
 
 def test_assign_unassign_and_reopen_restart_the_same_run(desk: EscalationHarness) -> None:
     alert = desk.open()
-    desk.turn(0)
+    desk.run_until(0)
     alice = desk.actor("alice")
     desk.act(alert, Assign(actor=alice, user_id=alice.user_id, name="Alice"), 1)
-    desk.turn(8)
+    desk.run_until(8)
     assert desk.run(alert).reason.code == reasons.ALERT_ASSIGNED.code
     desk.act(alert, Unassign(actor=alice), 9)
-    desk.turn(9)
+    desk.run_until(9)
     desk.act(alert, Close(actor=alice), 10)
     desk.act(alert, Reopen(actor=alice), 11)
-    desk.turn(11)
+    desk.run_until(11)
     emails = [(who, at) for who, channel, at, _ in desk.pages(alert) if channel == "email"]
     assert emails == [("alice", 0), ("alice", 9), ("alice", 11)]
     assert EscalationRun.objects.filter(alert=alert).count() == 1
@@ -331,7 +331,7 @@ def test_assign_unassign_and_reopen_restart_the_same_run(desk: EscalationHarness
 
 def test_alert_of_disabled_owner_is_unassigned_and_pages_again(desk: EscalationHarness) -> None:
     alerts = [desk.open() for _ in range(3)]
-    desk.turn(0)
+    desk.run_until(0)
     for alert, name in zip(alerts, ("alice", "alice", "bob"), strict=True):
         order = Assign(actor=desk.actor(name), user_id=desk.users[name].pk, name=name.title())
         desk.act(alert, order, 1)
@@ -344,7 +344,7 @@ def test_alert_of_disabled_owner_is_unassigned_and_pages_again(desk: EscalationH
         ("assigned", desk.users["bob"].pk),
     ]
     assert "Tocsin unassigned Alice: the account was deactivated" in desk.timeline(alerts[0])
-    desk.turn(3)
+    desk.run_until(3)
     assert desk.pages(alerts[0])[-1][:3] == ("bob", "email", 3)
 
 
@@ -352,39 +352,39 @@ def test_acknowledgement_of_disabled_user_expires_and_pages_again(
     desk: EscalationHarness,
 ) -> None:
     alone, both, held = (desk.open() for _ in range(3))
-    desk.turn(0)
+    desk.run_until(0)
     for alert, name in ((alone, "alice"), (both, "alice"), (both, "bob"), (held, "alice")):
         desk.act(alert, Acknowledge(actor=desk.actor(name)), 1)
     desk.act(held, Hold(actor=desk.actor("alice"), until=desk.at(60)), 1)
     User.objects.filter(username="alice").update(is_active=False)
     assert deactivated_users.run_once(desk.at(2)) is False
     assert deactivated_users.run_once(desk.at(2)) is False
-    said = "The acknowledgement of Alice expired: the account was deactivated"
-    assert said in desk.timeline(alone)
-    desk.turn(2)
+    text = "The acknowledgement of Alice expired: the account was deactivated"
+    assert text in desk.timeline(alone)
+    desk.run_until(2)
     assert desk.pages(alone)[-1][:3] == ("bob", "email", 2)
     assert desk.run(both).reason.code == reasons.STOPPED_BY_ACK.code
     assert desk.alert(held).status == "on_hold"
-    desk.turn(60)
+    desk.run_until(60)
     assert desk.pages(held)[-1][:3] == ("bob", "email", 60)
 
 
 def test_escalate_command_is_applied_by_the_next_run(desk: EscalationHarness) -> None:
     alert = desk.open()
-    desk.turn(0)
+    desk.run_until(0)
     desk.act(alert, Escalate(actor=desk.actor("carol")), 1)
     assert desk.run(alert).due_at == desk.at(1)
-    desk.turn(1)
+    desk.run_until(1)
     assert [(who, at) for who, _, at, _ in desk.pages(alert)] == [("alice", 0), ("alice", 3), ("bob", 1)]
 
 
 def test_hold_end_fires_the_step_then_due(desk: EscalationHarness) -> None:
     alert = desk.open()
-    desk.turn(0)
+    desk.run_until(0)
     desk.act(alert, Hold(actor=desk.actor("alice"), until=desk.at(30)), 1)
     desk.through(6, 29)
     assert desk.alert(alert).status == "on_hold"
-    desk.turn(30)
+    desk.run_until(30)
     row = desk.alert(alert)
     assert (row.status, row.hold_until) == ("open", None)
     assert desk.timeline(alert)[-2:] == ["The snooze ended", "Step 2 of 3 pages Bob (secondary, Service Desk)."]
@@ -392,7 +392,7 @@ def test_hold_end_fires_the_step_then_due(desk: EscalationHarness) -> None:
 
 def test_pages_delayed_by_hold_leave_on_manual_resume(desk: EscalationHarness) -> None:
     alert = desk.open()
-    desk.turn(0)
+    desk.run_until(0)
     desk.act(alert, Hold(actor=desk.actor("bob"), until=desk.at(300)), 1)
     Delivery.objects.filter(alert=alert, channel="sms").update(due_at=desk.at(300), reason_code=ON_HOLD.code)
     desk.act(alert, Resume(actor=desk.actor("bob")), 4)
@@ -401,11 +401,11 @@ def test_pages_delayed_by_hold_leave_on_manual_resume(desk: EscalationHarness) -
 
 def test_pages_delayed_by_hold_leave_when_it_ends_early(desk: EscalationHarness) -> None:
     alert = desk.open()
-    desk.turn(0)
+    desk.run_until(0)
     desk.act(alert, Hold(actor=desk.actor("bob"), until=desk.at(300)), 1)
     Delivery.objects.filter(alert=alert, channel="sms").update(due_at=desk.at(300), reason_code=ON_HOLD.code)
     desk.act(alert, Hold(actor=desk.actor("bob"), until=desk.at(20)), 10)
-    desk.turn(20)
+    desk.run_until(20)
     assert desk.alert(alert).status == "open"
     assert Delivery.objects.get(alert=alert, channel="sms").due_at == desk.at(20)
 
@@ -413,13 +413,13 @@ def test_pages_delayed_by_hold_leave_when_it_ends_early(desk: EscalationHarness)
 def test_undoing_an_acknowledgement_brings_back_the_pages_that_it_cancelled(desk: EscalationHarness) -> None:
     desk.save(steps=STEPS[:1])
     alert = desk.open()
-    desk.turn(0)
+    desk.run_until(0)
     planned = desk.pages(alert)
     desk.act(alert, Acknowledge(actor=desk.actor("bob")), 1)
     assert {state for *_, state in desk.pages(alert)} == {"cancelled"}
     desk.act(alert, Undo(actor=desk.actor("bob")), 1.5)
     assert desk.pages(alert) == planned
-    desk.turn(2)
+    desk.run_until(2)
     (until,) = desk.run(alert).progress["paging_until"].values()
     assert datetime.fromisoformat(until) == desk.at(3)
 
@@ -427,7 +427,7 @@ def test_undoing_an_acknowledgement_brings_back_the_pages_that_it_cancelled(desk
 def test_unacknowledging_restores_pending_pages(desk: EscalationHarness) -> None:
     desk.save(steps=STEPS[:1])
     first, second = desk.open(), desk.open()
-    desk.turn(0)
+    desk.run_until(0)
     for alert in (first, second):
         desk.act(alert, Acknowledge(actor=desk.actor("bob")), 1)
     desk.act(second, Acknowledge(actor=desk.actor("carol")), 1.5)
@@ -442,15 +442,15 @@ def test_unacknowledging_restores_pending_pages(desk: EscalationHarness) -> None
 
 
 def test_next_action_is_forecast_for_several_alerts_at_once(desk: EscalationHarness) -> None:
-    fresh, paged, taken, broken = (desk.open() for _ in range(4))
-    desk.turn(0)
+    fresh, paged, count, broken = (desk.open() for _ in range(4))
+    desk.run_until(0)
     desk.open(1)
     alice = desk.actor("alice")
-    desk.act(taken, Assign(actor=alice, user_id=alice.user_id, name="Alice"), 1)
+    desk.act(count, Assign(actor=alice, user_id=alice.user_id, name="Alice"), 1)
     EscalationRun.objects.filter(alert=broken).update(progress={"step": "first"})
     with tocsin_database.transaction() as connection:
-        found = next_steps(connection, [fresh, paged, taken, broken], desk.at(1))
-    assert {alert: (step.at, str(step.summary)) for alert, step in found.items()} == {
+        results = next_steps(connection, [fresh, paged, count, broken], desk.at(1))
+    assert {alert: (step.at, str(step.summary)) for alert, step in results.items()} == {
         fresh: (desk.at(5), "pages Bob (secondary, Service Desk)"),
         paged: (desk.at(5), "pages Bob (secondary, Service Desk)"),
         broken: (desk.at(5), "Step 2 of 3 is next."),
@@ -462,13 +462,13 @@ def test_next_action_is_forecast_for_several_alerts_at_once(desk: EscalationHarn
 
 def test_raised_priority_replaces_the_run_by_the_matching_route(desk: EscalationHarness) -> None:
     alert = desk.open()
-    desk.turn(0)
+    desk.run_until(0)
     urgent = desk.save(steps=[{"notify": {"roles": ["primary", "secondary"]}}])
     as_priority(desk, alert, Priority.CRITICAL, 2, version_id=urgent.current_version_id)
     old, new = EscalationRun.objects.filter(alert=alert).order_by("id")
     assert (old.status, old.due_at) == ("ended", None)
     assert (new.version_id, new.priority, new.due_at) == (urgent.current_version_id, "critical", desk.at(2))
-    desk.turn(2)
+    desk.run_until(2)
     assert [who for who, channel, at, _ in desk.pages(alert) if at == 2] == ["alice", "bob"]
     as_priority(desk, alert, Priority.CRITICAL, 3)
     assert EscalationRun.objects.filter(alert=alert).count() == 2
@@ -476,14 +476,14 @@ def test_raised_priority_replaces_the_run_by_the_matching_route(desk: Escalation
 
 def test_owner_is_notified_when_priority_rises(desk: EscalationHarness) -> None:
     alert = desk.open()
-    desk.turn(0)
+    desk.run_until(0)
     alice = desk.actor("alice")
     desk.act(alert, Assign(actor=alice, user_id=alice.user_id, name="Alice"), 1)
     as_priority(desk, alert, Priority.CRITICAL, 2)
     assert desk.pages(alert, "notice") == [("alice", "email", 2, "queued")]
-    told = reason_from_json(Notification.objects.get(purpose="notice").data["text"])
-    assert str(told) == "The priority rose from high to critical."
-    desk.turn(60)
+    reason = reason_from_json(Notification.objects.get(purpose="notice").data["text"])
+    assert str(reason) == "The priority rose from high to critical."
+    desk.run_until(60)
     assert len(desk.pages(alert)) == 2
 
 
@@ -492,15 +492,15 @@ def test_owner_is_notified_when_priority_rises(desk: EscalationHarness) -> None:
 
 def test_steps_wait_for_scheduled_or_early_end_of_pause(desk: EscalationHarness) -> None:
     alert, other = desk.open(), desk.open()
-    desk.turn(0)
+    desk.run_until(0)
     pauses.start("moving the data centre", desk.at(60), ACTOR, desk.at(1))
-    desk.turn(5)
+    desk.run_until(5)
     assert len(desk.pages(alert)) == 2
     assert desk.run(alert).due_at == desk.at(60)
     assert "moving the data centre" in desk.timeline(alert)[-1]
     desk.act(other, Hold(actor=desk.actor("bob"), until=desk.at(90)), 6)
     pauses.end(ACTOR, desk.at(10))
-    desk.turn(10)
+    desk.run_until(10)
     assert [who for who, *_ in desk.pages(alert)] == ["alice", "alice", "bob"]
     assert desk.run(other).due_at == desk.at(90)
 
@@ -512,9 +512,9 @@ def test_locked_alert_is_left_for_the_next_run(desk: EscalationHarness) -> None:
     held, free = desk.open(), desk.open()
     with tocsin_database.transaction() as connection:
         connection.execute("SELECT 1 FROM alerts_alert WHERE id = %s FOR NO KEY UPDATE", (held,))
-        desk.turn(0)
+        desk.run_until(0)
         assert (len(desk.pages(held)), len(desk.pages(free))) == (0, 2)
-    desk.turn(0)
+    desk.run_until(0)
     assert len(desk.pages(held)) == 2
 
 
@@ -532,14 +532,14 @@ def test_two_workers_share_work_without_duplicate_pages(
     with ThreadPoolExecutor(4) as workers:
         for done in [workers.submit(work) for _ in range(4)]:
             done.result()
-    found = Counter(Notification.objects.filter(purpose="page").values_list("alert_id", "label"))
-    assert found == {(alert, label): 1 for alert in alerts for label in ("Email-Official", "SMS-Official")}
+    results = Counter(Notification.objects.filter(purpose="page").values_list("alert_id", "label"))
+    assert results == {(alert, label): 1 for alert in alerts for label in ("Email-Official", "SMS-Official")}
 
 
 def test_what_another_worker_has_just_decided_is_not_decided_again(desk: EscalationHarness) -> None:
     alert = desk.open()
     seen_before = [desk.run(alert).pk]
-    desk.turn(0)
+    desk.run_until(0)
     with tocsin_database.transaction() as connection:
         assert escalation_loop._read(connection, seen_before, desk.at(0)) == []
         assert len(escalation_loop._read(connection, seen_before, desk.at(5))) == 1
@@ -548,7 +548,7 @@ def test_what_another_worker_has_just_decided_is_not_decided_again(desk: Escalat
 def test_unreadable_row_is_postponed_and_blocks_no_other(desk: EscalationHarness) -> None:
     bad, good = desk.open(), desk.open()
     EscalationRun.objects.filter(alert=bad).update(progress={"step": "first"})
-    desk.turn(0)
+    desk.run_until(0)
     assert len(desk.pages(good)) == 2
     run = desk.run(bad)
     assert (run.failures, run.due_at) == (1, desk.at(0) + timedelta(seconds=5))
@@ -560,7 +560,7 @@ def test_run_is_stuck_after_five_failures_and_administrators_notified_once(desk:
     bad = desk.open()
     EscalationRun.objects.filter(alert=bad).update(progress={"step": "first"})
     for minute in (0, 1, 2, 3, 5, 70, 140):
-        desk.turn(minute)
+        desk.run_until(minute)
     run = desk.run(bad)
     assert run.failures == 7
     assert run.reason == reasons.STUCK(count=run.failures)
@@ -568,7 +568,7 @@ def test_run_is_stuck_after_five_failures_and_administrators_notified_once(desk:
     assert desk.pages(bad, "notice") == [("erin", "email", 5, "queued")]
     assert "Administrators are notified" in desk.timeline(bad)[-1]
     EscalationRun.objects.filter(alert=bad).update(progress={})
-    desk.turn(200)
+    desk.run_until(200)
     assert (desk.run(bad).failures, desk.run(bad).error) == (0, "")
     assert len(desk.pages(bad)) == 2
 
@@ -583,7 +583,7 @@ def test_alert_with_unreadable_run_can_still_be_closed(desk: EscalationHarness) 
 def test_unreadable_policy_version_is_reported_as_such(desk: EscalationHarness) -> None:
     version = PolicyVersion.objects.create(policy=desk.policy, number=9, definition={"steps": 5}, created_at=desk.start)
     alert = desk.open(version_id=version.pk)
-    desk.turn(0)
+    desk.run_until(0)
     assert f"Version {version.pk} of the escalation policy cannot be read" in desk.run(alert).error
 
 
@@ -597,7 +597,7 @@ def test_row_that_breaks_its_batch_is_isolated(desk: EscalationHarness) -> None:
         connection.execute(
             "CREATE TRIGGER refuse BEFORE INSERT ON notify_notification FOR EACH ROW EXECUTE FUNCTION refuse()"
         )
-    desk.turn(0)
+    desk.run_until(0)
     assert len(desk.pages(good)) == 2
     run = desk.run(bad)
     assert run.failures == 1
@@ -635,7 +635,7 @@ def test_a_last_step_that_goes_on_is_red_on_home(desk: EscalationHarness) -> Non
 
 def test_group_paged_for_an_active_alert_is_not_deleted(desk: EscalationHarness) -> None:
     alert = desk.open()
-    desk.turn(0)
+    desk.run_until(0)
     assert deletion_guards.runs_using_group(desk.group.pk) == [ALERT_REFERENCE(alert=AlertRef(alert))]
     assert deletion_guards.runs_using_group(desk.group.pk + 1) == []
     step = {"notify": {"roles": ["primary"], "groups": ["Service Desk"]}, "after": "0m"}

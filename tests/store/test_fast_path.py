@@ -34,13 +34,13 @@ class Both:
 
 @pytest.fixture
 def both(database: str) -> Iterator[Both]:
-    taken: list[bytes] = []
+    accepted: list[bytes] = []
 
     class Watched(FastPath):
         def accept(self, handle: object, headers: Any, body: bytes, respond: Any) -> bool:
             is_taken = super().accept(handle, headers, body, respond)
             if is_taken:
-                taken.append(body)
+                accepted.append(body)
             return is_taken
 
     with inbound_server() as node:
@@ -57,7 +57,7 @@ def both(database: str) -> Iterator[Both]:
             assert ready.wait(10)
             urls.append(f"http://127.0.0.1:{listener.getsockname()[1]}")
             ends.append((server, thread))
-        yield Both(urls[0], urls[1], node, taken)
+        yield Both(urls[0], urls[1], node, accepted)
         for server, thread in ends:
             server.should_exit = True
             thread.join(10)

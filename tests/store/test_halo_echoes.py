@@ -70,10 +70,10 @@ def _play(both: HaloPair, dice: random.Random, steps: int) -> tuple[int, int]:
                 drain(both.registry, both.numbers, both.now)
             case _:
                 both.go()
-                both.look()
+                both.poll()
     both.seconds += 30
     both.go()
-    both.look()
+    both.poll()
     both.go()
     return ticket, alert
 

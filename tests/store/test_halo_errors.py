@@ -32,9 +32,9 @@ def test_each_rejected_write_is_one_clear_dead_letter(both: HaloPair) -> None:
         (CallStatus.DEAD, f"Halo shows no ticket {other} to Tocsin"),
     ]
     # Deleted: noticed at the second look, because Halo shows other tickets all the while.
-    both.look(200)
+    both.poll(200)
     assert both.alert(other).status == "open"
-    both.look(400)
+    both.poll(400)
     assert both.alert(other).status == "cancelled"
 
 
@@ -64,13 +64,13 @@ def test_unexplained_rejection_of_one_ticket_blocks_no_other(both: HaloPair) -> 
     assert [str(call.error).split(" (")[0] for call in both.calls(status="dead")] == [
         f"Halo shows no ticket {hidden} to Tocsin"
     ]
-    both.look(200)
-    assert (both.alert(hidden).status, both.standing().problem) == ("open", NO_REASON)
+    both.poll(200)
+    assert (both.alert(hidden).status, both.status().problem) == ("open", NO_REASON)
     # A token that is taken for nothing is another matter.
     both.server.api.fault = lambda method, path: None if path == "/auth/token" else EXPIRED
     both.act(both.alert(other).pk, Assign)
     both.go(400)
-    assert str(both.standing().problem).startswith("Halo rejected Tocsin's token when asked to write a note (401).")
+    assert str(both.status().problem).startswith("Halo rejected Tocsin's token when asked to write a note (401).")
 
 
 def test_expired_secret_stops_calls_with_one_error_until_replaced(both: HaloPair) -> None:
@@ -79,10 +79,10 @@ def test_expired_secret_stops_calls_with_one_error_until_replaced(both: HaloPair
     both.halo.tokens.clear()
     both.act(both.alert(ticket).pk, Acknowledge)
     both.go()
-    assert both.standing().problem == joined(reasons.CREDENTIALS_REJECTED(), reasons.COPY_CREDENTIALS(), separator=" ")
-    asked = len(both.server.api.requests)
+    assert both.status().problem == joined(reasons.CREDENTIALS_REJECTED(), reasons.COPY_CREDENTIALS(), separator=" ")
+    request_count = len(both.server.api.requests)
     both.go(600)
-    assert len(both.server.api.requests) == asked
+    assert len(both.server.api.requests) == request_count
     both.change(client_secret="another")
     both.go(700)
     assert len(both.notes(ticket)) == 1

@@ -48,9 +48,12 @@ def _change(both: HaloPair, ticket: int, seconds: float, **fields: Any) -> None:
 
 def _set(both: HaloPair, **spec: Any) -> None:
     """Changes the inbound integration."""
-    door = Integration.objects.get(pk=both.inbound.pk)
+    integration = Integration.objects.get(pk=both.inbound.pk)
     integrations.save_integration(
-        {**integrations.integration_spec(door), **spec, "anyway": True}, existing=door, actor=ACTOR, now=both.now
+        {**integrations.integration_spec(integration), **spec, "anyway": True},
+        existing=integration,
+        actor=ACTOR,
+        now=both.now,
     )
 
 
@@ -58,17 +61,17 @@ def _set(both: HaloPair, **spec: Any) -> None:
 def test_ticket_first_seen_after_changes_opens_with_current_state(pulled: HaloPair, status: int) -> None:
     ticket = _logged(pulled)
     _change(pulled, ticket, 20, status_id=status)
-    pulled.look(31)
+    pulled.poll(31)
     alert = pulled.alert(ticket)
     assert (alert.status, alert.subject) == ("open", "VPN down")
     assert alert.source_status == {IN_PROGRESS: "In Progress", RESOLVED: "Resolved"}[status]
     opened, updated = pulled.inbox(source_id=str(ticket))
     assert (opened.status, updated.status) == ("Mapped Opened", "Mapped Updated")
-    said = CHANGED_SINCE_CREATION()
-    assert said in [reason_from_json(note) for note in opened.verdict["notes"]]
-    assert json.loads(decompress(opened.raw))["message"] == str(said)
+    reason = CHANGED_SINCE_CREATION()
+    assert reason in [reason_from_json(note) for note in opened.verdict["notes"]]
+    assert json.loads(decompress(opened.raw))["message"] == str(reason)
     # Once.
-    pulled.look(62)
+    pulled.poll(62)
     assert len(pulled.inbox(source_id=str(ticket))) == 2
 
 
@@ -77,13 +80,13 @@ def test_already_assigned_ticket_still_pages_unless_setting_prevents_it(
 ) -> None:
     ticket = _logged(pulled)
     _change(pulled, ticket, 20, status_id=IN_PROGRESS, agent_id=DESK_AGENT)
-    pulled.look(31)
+    pulled.poll(31)
     alert = pulled.alert(ticket)
     assert (alert.status, alert.source_agent) == ("open", "Sam Service")
     _set(pulled, settings={"owned_ticket_stops": True})
     ticket = _logged(pulled, 40)
     _change(pulled, ticket, 50, status_id=IN_PROGRESS, agent_id=DESK_AGENT)
-    pulled.look(62)
+    pulled.poll(62)
     assert pulled.alert(ticket).status == "assigned"
 
 
@@ -93,18 +96,18 @@ def test_already_closed_or_filtered_ticket_opens_nothing(pulled: HaloPair) -> No
     _change(pulled, over, 20, status_id=CLOSED, agent_id=DESK_AGENT, team="2nd Line Support")
     _change(pulled, other, 20, status_id=IN_PROGRESS)
     _change(pulled, ours, 20, status_id=IN_PROGRESS)
-    pulled.look(31)
+    pulled.poll(31)
     assert [len(pulled.alerts(ticket)) for ticket in (over, other, ours)] == [0, 0, 1]
 
 
 def test_ticket_older_than_last_poll_opens_nothing_on_status_change(pulled: HaloPair) -> None:
     ticket = _logged(pulled)
     pulled.halo.tickets[ticket]["status_id"] = ACTION_REQUIRED
-    pulled.look(31)
+    pulled.poll(31)
     assert pulled.alerts(ticket) == []
     _change(pulled, ticket, 40, status_id=IN_PROGRESS)
-    pulled.look(62)
-    pulled.look(93)
+    pulled.poll(62)
+    pulled.poll(93)
     assert pulled.alerts(ticket) == []
 
 
@@ -113,12 +116,12 @@ def test_unchanged_new_ticket_uses_its_own_status(
 ) -> None:
     ticket = _logged(pulled)
     pulled.halo.tickets[ticket]["status_id"] = ACTION_REQUIRED
-    pulled.look(31)
+    pulled.poll(31)
     (message,) = pulled.inbox(source_id=str(ticket))
     assert (message.status, message.source_status) == ("Mapped Ignored", "Action Required")
     seen = load_observed_statuses(Integration.objects.get(pk=pulled.inbound.pk), pulled.now)
     assert 'started with "Action Required", and opened no alert' in str(seen.warning)
-    pulled.look(62)
+    pulled.poll(62)
     assert len(pulled.inbox(source_id=str(ticket))) == 1
 
 
@@ -127,7 +130,7 @@ def test_where_new_has_another_name_it_opens_by_that(pulled: HaloPair) -> None:
     ticket = _logged(pulled)
     pulled.halo.tickets[ticket]["status_id"] = ACTION_REQUIRED
     _change(pulled, ticket, 20, status_id=IN_PROGRESS)
-    pulled.look(31)
+    pulled.poll(31)
     assert pulled.alert(ticket).source_status == "In Progress"
 
 
@@ -136,13 +139,13 @@ def test_idle_or_upgraded_halo_recognizes_new_tickets_by_date(
 ) -> None:
     old = pulled.halo.create_ticket({"summary": "Old"}, DESK_AGENT)["id"]
     pulled.halo.tickets[old] |= {"dateoccurred": "2020-01-01T10:00:00", "status_id": ACTION_REQUIRED}
-    standing = pulled.standing()
-    standing.poll_state.pop("highest", None)
-    standing.save()
+    status = pulled.status()
+    status.poll_state.pop("highest", None)
+    status.save()
     ticket = _logged(pulled)
     _change(pulled, ticket, 20, status_id=IN_PROGRESS)
     _change(pulled, old, 20, status_id=IN_PROGRESS)
-    pulled.look(31)
+    pulled.poll(31)
     assert [len(pulled.alerts(one)) for one in (old, ticket)] == [0, 1]
 
 
@@ -153,8 +156,8 @@ def test_new_tickets_across_several_polls_are_all_recognized(pulled: HaloPair, m
     tickets = [_logged(pulled) for _ in range(9)]
     for ticket in tickets:
         _change(pulled, ticket, 20, status_id=IN_PROGRESS)
-    for look in range(4):
-        pulled.look(31 + 31 * look)
+    for attempt in range(4):
+        pulled.poll(31 + 31 * attempt)
     assert [len(pulled.alerts(ticket)) for ticket in tickets] == [1] * 9
 
 
@@ -165,7 +168,7 @@ def test_lost_new_ticket_webhook_is_recovered_despite_a_later_one(both: HaloPair
     both.halo.change_ticket(ticket, {"status_id": IN_PROGRESS}, DESK_AGENT)
     both.go()
     assert both.alerts(ticket) == []
-    both.look(200)
+    both.poll(200)
     alert = both.alert(ticket)
     assert (alert.status, alert.source_status) == ("open", "In Progress")
     first = AlertEvent.objects.filter(alert=alert.pk).earliest("pk")
@@ -179,8 +182,8 @@ def test_ticket_decided_by_webhook_is_not_paged_by_poll(both: HaloPair) -> None:
     both.seconds = 20
     both.halo.change_ticket(ticket, {"status_id": IN_PROGRESS}, DESK_AGENT)
     both.go()
-    both.look(200)
-    both.look(400)
+    both.poll(200)
+    both.poll(400)
     assert both.alerts(ticket) == []
 
 
@@ -195,5 +198,5 @@ def test_new_ticket_that_changed_before_lookup_still_opens(both: HaloPair) -> No
     alert = both.alert(ticket)
     assert (alert.status, alert.subject) == ("open", "VPN down")
     assert both.alerts(over) == []
-    both.look(200)
+    both.poll(200)
     assert both.alert(ticket).source_status == "In Progress"

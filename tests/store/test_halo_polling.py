@@ -28,17 +28,17 @@ def test_one_poll_recovers_every_ticket_despite_lost_webhooks(both: HaloPair) ->
         both.halo.change_ticket(ticket, {"agent_id": DESK_AGENT}, DESK_AGENT)
         both.halo.change_ticket(ticket, {"status_id": 9}, DESK_AGENT)
     both.go()
-    both.look(60)
+    both.poll(60)
     both.go()
     for number, ticket in enumerate(tickets):
-        found = both.alerts(ticket)
+        alerts = both.alerts(ticket)
         # One that was opened and closed before anybody heard of it needs nobody.
-        assert len(found) == 1 or (number % 3 == 0 and not found), ticket
-        assert [a.status for a in found if a.status in ("open", "assigned")] == ([] if number % 3 == 0 else ["open"])
-    by_look = [message for message in both.inbox() if message.headers.get("x-tocsin-found-by")]
-    assert by_look
+        assert len(alerts) == 1 or (number % 3 == 0 and not alerts), ticket
+        assert [a.status for a in alerts if a.status in ("open", "assigned")] == ([] if number % 3 == 0 else ["open"])
+    messages = [message for message in both.inbox() if message.headers.get("x-tocsin-found-by")]
+    assert messages
     before = len(both.inbox())
-    both.look(240)
+    both.poll(240)
     assert len(both.inbox()) == before
 
 
@@ -47,18 +47,18 @@ def test_rate_limited_writes_arrive_in_order_per_ticket(both: HaloPair) -> None:
     both.server.hooks.should_lose = lambda happened: happened.event != "new ticket logged"
     tickets = [both.log(f"Ticket {number}") for number in range(10)]
     numbers = {ticket: both.alert(ticket).pk for ticket in tickets}
-    turns = int(os.environ.get("TOCSIN_TEST_WRITES", "120")) // 10
-    for turn in range(turns):
+    rounds = int(os.environ.get("TOCSIN_TEST_WRITES", "120")) // 10
+    for attempt in range(rounds):
         for ticket in tickets:
-            both.act(numbers[ticket], Say, text=f"note {turn}")
+            both.act(numbers[ticket], Say, text=f"note {attempt}")
     both.server.api.limit = (20, 10.0)
-    for step in range(1, 5 * turns):
+    for step in range(1, 5 * rounds):
         both.go(step * 5)
         if not both.calls(status=CallStatus.QUEUED):
             break
     assert any(row == ("POST", "/api/Actions") for row in both.server.api.requests)
     assert [both.notes(ticket) for ticket in tickets] == [
-        [f"Alice Andersson: note {turn}" for turn in range(turns)] for _ in tickets
+        [f"Alice Andersson: note {attempt}" for attempt in range(rounds)] for _ in tickets
     ]
     assert {(call.status, call.attempts) for call in both.calls()} == {(CallStatus.SENT, 1)}
 
@@ -78,8 +78,8 @@ def test_changes_beyond_one_poll_are_all_read_with_notes(both: HaloPair, monkeyp
     for number in tickets[:4]:
         body = {"ticket_id": number, "outcome_id": 7, "note": f"seen {number}"}
         both.halo.add_action(body, DESK_AGENT, "Sam")
-    for look in range(6):
-        both.look(1700 + 200 * look)
+    for attempt in range(6):
+        both.poll(1700 + 200 * attempt)
     assert [len(both.alerts(ticket)) for ticket in tickets] == [1] * 7
     for ticket in tickets[:4]:
         replies = AlertEvent.objects.filter(alert=both.alert(ticket).pk, kind="replied")
@@ -91,24 +91,24 @@ def test_future_dates_and_hidden_notes_hide_no_other_change(both: HaloPair) -> N
     both.server.hooks.should_lose = lambda happened: True
     both.halo.tickets[ticket]["last_update"] = "2999-01-01T00:00:00"
     both.server.api.fault = lambda method, path: FORBIDDEN if (method, path) == ("GET", "/api/Actions") else None
-    both.look(200)
+    both.poll(200)
     other = both.log("second")
-    both.look(400)
-    before = both.standing()
+    both.poll(400)
+    before = both.status()
     assert both.alert(other).status == "open"
     assert "Halo does not let Tocsin read the actions of ticket" in str(before.poll_error)
     both.halo.change_ticket(other, {"summary": "third"}, DESK_AGENT)
     both.halo.delete(ticket, DESK_AGENT)
-    both.look(600)
-    both.look(800)
+    both.poll(600)
+    both.poll(800)
     assert (both.alert(other).subject, both.alert(ticket).status) == ("third", "cancelled")
-    assert both.standing().polled_until > before.polled_until
+    assert both.status().polled_until > before.polled_until
 
 
 def test_rate_limited_poll_pauses_all_calls_for_that_time(both: HaloPair) -> None:
     ticket = both.log()
     both.server.api.fault = lambda method, path: FakeResponse(429, None, {"Retry-After": "90"})
-    both.look(300)
+    both.poll(300)
     both.server.api.fault = lambda method, path: None
     both.act(both.alert(ticket).pk, Acknowledge)
     both.go(389)
@@ -124,14 +124,14 @@ def test_ticket_merged_into_another_merges_its_alert(both: HaloPair) -> None:
     elsewhere = both.log("Nobody here heard of this one")
     both.halo.change_ticket(elsewhere, {"agent_id": DESK_AGENT, "status_id": 2}, DESK_AGENT)
     both.halo.merge(orphan, elsewhere, DESK_AGENT)
-    both.look(200)
+    both.poll(200)
     merged, over = both.alert(child), both.alert(orphan)
     assert (merged.status, merged.merged_into_id) == ("merged", both.alert(parent).pk)
     # There is no alert to become part of: it needs nobody any more.
     assert over.status == "cancelled"
     last = AlertEvent.objects.filter(alert=over.pk).latest("pk")
     assert f"ticket {orphan} was merged into {elsewhere} in Halo" in str(last.reason)
-    both.look(400)
+    both.poll(400)
     both.go()
     assert (both.alert(child).status, both.alert(parent).status) == ("merged", "open")
 
@@ -161,7 +161,7 @@ def test_pull_mode_imports_tickets_every_30_seconds_without_webhooks(
         assert both.alert(ticket).status == "closed"
         # No webhook is asked about, and none is missed.
         assert not [path for _method, path in both.server.api.requests if "Webhook" in path]
-        assert both.standing().webhook_problem == NO_REASON
+        assert both.status().webhook_problem == NO_REASON
 
 
 def test_failing_poll_is_visible_to_users(database: str, now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,7 +175,7 @@ def test_failing_poll_is_visible_to_users(database: str, now: datetime, monkeypa
         monkeypatch.setattr(poller.PollRun, "run", broken)
         both.go(31)
         assert poller.poll(both.directory, lambda: both.now)
-        assert both.standing().poll_error == reasons.NOT_UNDERSTOOD()
+        assert both.status().poll_error == reasons.NOT_UNDERSTOOD()
 
 
 def test_long_poll_keeps_its_lease(both: HaloPair) -> None:
@@ -188,14 +188,14 @@ def test_long_poll_keeps_its_lease(both: HaloPair) -> None:
                 leases.append(connection.execute("SELECT poll_lease_until FROM outbound_integrationstatus").fetchone())
 
     both.server.api.fault = keep
-    both.look(200)
+    both.poll(200)
     assert len(leases) == 2
     assert leases == sorted(set(leases))
-    assert both.standing().poll_lease_until is None
+    assert both.status().poll_lease_until is None
 
 
 def test_poll_that_lost_its_lease_stops_without_writing(both: HaloPair) -> None:
-    before = both.standing()
+    before = both.status()
     both.log()
     theirs = datetime(2100, 1, 1, tzinfo=UTC)
 
@@ -205,8 +205,8 @@ def test_poll_that_lost_its_lease_stops_without_writing(both: HaloPair) -> None:
                 connection.execute("UPDATE outbound_integrationstatus SET poll_lease_until = %s", (theirs,))
 
     both.server.api.fault = take_over
-    both.look(200)
-    after = both.standing()
+    both.poll(200)
+    after = both.status()
     assert (after.poll_lease_until, after.last_polled_at, after.poll_state) == (
         theirs,
         before.last_polled_at,
@@ -245,7 +245,7 @@ def test_clock_rollback_never_blocks_polling_or_writing(
 
 def test_rate_limit_of_halo_applies_to_polls_too(both: HaloPair) -> None:
     both.server.api.fault = lambda method, path: FakeResponse(429, None, {"Retry-After": "900"})
-    both.look(300)
+    both.poll(300)
     both.server.api.fault = lambda method, path: None
     both.seconds = 310
     assert not poller.poll(both.directory, lambda: both.now)
@@ -260,8 +260,8 @@ def test_failed_halo_poll_is_retried_soon_and_recovers(
     with halo_pair(now) as both:
         both.connect(pull=True)
         both.server.api.fault = lambda method, path: EXPIRED
-        both.look(31)
-        assert str(both.standing().problem).startswith("Halo refused")
+        both.poll(31)
+        assert str(both.status().problem).startswith("Halo refused")
         ticket = both.halo.create_ticket({"summary": "VPN down"}, DESK_AGENT)["id"]
         both.server.api.fault = lambda method, path: None
         both.seconds = 300
@@ -269,5 +269,5 @@ def test_failed_halo_poll_is_retried_soon_and_recovers(
         both.seconds = 332
         assert poller.poll(both.directory, lambda: both.now)
         assert both.alert(ticket).status == "open"
-        standing = both.standing()
-        assert (standing.problem, standing.blocked_until, standing.poll_error) == (NO_REASON, None, NO_REASON)
+        status = both.status()
+        assert (status.problem, status.blocked_until, status.poll_error) == (NO_REASON, None, NO_REASON)

@@ -134,12 +134,12 @@ def test_agents_changes_are_applied_and_notes_become_replies(both: HaloPair) -> 
     both.halo.add_action(
         {"ticket_id": ticket, "outcome": "Private Note", "note": "Own", "hiddenfromuser": True}, API_AGENT
     )
-    both.look(200)
+    both.poll(200)
     replies = AlertEvent.objects.filter(alert=alert, kind="replied")
     assert [(event.actor_name, event.data["text"], event.via) for event in replies] == [
         ("Alice Andersson", "Calling the site", "halo")
     ]
-    both.look(400)
+    both.poll(400)
     both.go()
     assert replies.count() == 1
     assert both.notes(ticket) == ["None"]
@@ -159,18 +159,18 @@ def test_renamed_halo_agent_matches_user_even_when_unassigned(
     alice["name"] = "Andersson, Alice"
     bob |= {"name": "Brown, B.", "email": "bb@desk.example"}
     AgentMatch.objects.create(integration=both.outbound, user=both.users["bob"], number="8")
-    both.look(13 * 3600)
+    both.poll(13 * 3600)
     for agent, user in ((7, "alice"), (8, "bob")):
-        given, taken = both.log("given there"), both.log("taken here")
+        given, count = both.log("given there"), both.log("taken here")
         both.halo.change_ticket(given, {"agent_id": agent}, DESK_AGENT)
-        both.act(both.alert(taken).pk, Assign, user)
+        both.act(both.alert(count).pk, Assign, user)
         both.go()
-        assert both.halo.tickets[taken]["agent_id"] == agent
-        assert [both.alert(ticket).owner for ticket in (given, taken)] == [both.users[user]] * 2
-        for ticket in (given, taken):
+        assert both.halo.tickets[count]["agent_id"] == agent
+        assert [both.alert(ticket).owner for ticket in (given, count)] == [both.users[user]] * 2
+        for ticket in (given, count):
             both.halo.change_ticket(ticket, {"agent_id": UNASSIGNED}, DESK_AGENT)
         both.go()
-        assert [both.alert(ticket).status for ticket in (given, taken)] == ["open", "open"]
+        assert [both.alert(ticket).status for ticket in (given, count)] == ["open", "open"]
     # Without Halo's lists the address alone tells who it is.
     integrations.save_integration(
         {"name": "HaloITSM", "kind": "haloitsm", "settings": {"fail_open": False}, "anyway": True},
@@ -192,9 +192,9 @@ def test_hour_long_halo_outage_loses_nothing_and_keeps_order(both: HaloPair) -> 
     both.act(alert, Assign)
     for minute in range(1, 61):
         both.go(minute * 60)
-    assert "504" in str(both.standing().last_transient_error)
+    assert "504" in str(both.status().last_transient_error)
     assert [call.status for call in both.calls()] == [CallStatus.QUEUED, CallStatus.QUEUED]
-    both.look()
+    both.poll()
     with store.transaction() as connection:
         # Said once, although neither writing nor reading works.
         assert [one.kind for one in health.find_problems(connection)] == ["away"]
@@ -208,8 +208,8 @@ def test_hour_long_halo_outage_loses_nothing_and_keeps_order(both: HaloPair) -> 
         "Alice Andersson acknowledged this", "Alice Andersson assigned this to themselves",
     ]  # fmt: skip
     # After an outage Tocsin looks at once.
-    assert both.standing().next_poll_at <= both.now
-    both.look()
+    assert both.status().next_poll_at <= both.now
+    both.poll()
     assert both.alert(ticket).status == "closed"
 
 
@@ -233,18 +233,18 @@ def test_message_is_decided_without_halo_when_lookup_is_unavailable(both: HaloPa
     both.halo.webhooks["hook"]["payload_type"] = EVENT_ONLY
 
     def reason_of_a_ticket() -> tuple[str, int]:
-        asked = len(both.server.api.requests)
+        request_count = len(both.server.api.requests)
         both.log("Something")
-        return str(both.inbox()[-1].reason), len(both.server.api.requests) - asked
+        return str(both.inbox()[-1].reason), len(both.server.api.requests) - request_count
 
     both.halo.client_secret = "another"
     both.halo.tokens.clear()
-    said, asked = reason_of_a_ticket()
-    assert said.endswith("; decided without asking Halo, which rejects Tocsin until somebody acts")
-    assert asked > 0
+    text, request_count = reason_of_a_ticket()
+    assert text.endswith("; decided without asking Halo, which rejects Tocsin until somebody acts")
+    assert request_count > 0
     # From then on the bar holds, and the message does not wait for it either.
-    assert "rejected the client ID and secret" in str(both.standing().problem)
-    assert reason_of_a_ticket() == (said.replace(str(both.inbox()[-2].source_id), both.inbox()[-1].source_id), 0)
+    assert "rejected the client ID and secret" in str(both.status().problem)
+    assert reason_of_a_ticket() == (text.replace(str(both.inbox()[-2].source_id), both.inbox()[-1].source_id), 0)
     both.change(client_secret="another")
     both.server.api.fault = lambda method, path: FakeResponse(429, None, {"Retry-After": "90"})
     assert reason_of_a_ticket()[0].endswith("; decided without asking Halo, which is rate-limiting Tocsin")
@@ -266,7 +266,7 @@ def test_message_is_decided_without_halo_when_lookup_is_unavailable(both: HaloPa
     both.server.api.fault = lambda method, path: None
     both.seconds += 60
     assert "decided without" not in reason_of_a_ticket()[0]
-    assert (both.standing().failures, both.standing().last_transient_error) == (0, NO_REASON)
+    assert (both.status().failures, both.status().last_transient_error) == (0, NO_REASON)
     # Nobody asks at all: after ten seconds it is decided all the same, and says so.
     both.halo.create_ticket({"summary": "Nobody asks"}, DESK_AGENT)
     both.server.hooks.run()
@@ -329,7 +329,7 @@ def test_written_agent_is_a_command_after_reassignment_in_between(both: HaloPair
     # Somebody gives it to her again, and only a look finds it.
     both.halo.change_ticket(ticket, {"agent_id": 7}, DESK_AGENT)
     both.server.hooks.pending.clear()
-    both.look(60)
+    both.poll(60)
     assert (both.alert(ticket).status, both.alert(ticket).owner_id) == ("assigned", both.users["alice"].pk)
 
 
@@ -345,9 +345,9 @@ def test_late_echo_of_partially_rejected_write_is_no_command(both: HaloPair) -> 
     assert [call.status for call in both.calls()] == [CallStatus.DEAD]
     assert both.halo.tickets[ticket]["agent_id"] == 7
     both.go(20)
-    found = both.alert(ticket)
-    assert (found.status, found.owner_id, found.priority) == ("open", None, Priority.CRITICAL)
-    assert "told" not in both.story(found.pk)
+    alert = both.alert(ticket)
+    assert (alert.status, alert.owner_id, alert.priority) == ("open", None, Priority.CRITICAL)
+    assert "told" not in both.story(alert.pk)
 
 
 def test_echoed_priority_and_team_trigger_no_pages_or_workflows(both: HaloPair) -> None:

@@ -48,7 +48,7 @@ def test_failed_webhook_setup_keeps_the_existing_webhook(both: HaloPair) -> None
     assert {name: both.halo.webhooks["hook"][name] for name in before} == before
 
 
-def _set_up(both: HaloPair, door: Integration) -> webhook_setup.WebhookSetupResult:
+def _set_up(both: HaloPair, integration: Integration) -> webhook_setup.WebhookSetupResult:
     both.server.hooks.deliver = lambda hook, content: (200, "{}")
     stop = threading.Event()
 
@@ -59,7 +59,7 @@ def _set_up(both: HaloPair, door: Integration) -> webhook_setup.WebhookSetupResu
     sender = threading.Thread(target=answer)
     sender.start()
     try:
-        return halo_commands.set_up_webhook(both.outbound, door, ACTOR, both.now)
+        return halo_commands.set_up_webhook(both.outbound, integration, ACTOR, both.now)
     finally:
         stop.set()
         sender.join()
@@ -75,24 +75,24 @@ def test_each_inbound_halo_integration_has_a_monitored_webhook(
             {"name": "Field service", "kind": "haloitsm", "outbound": "Halo", "anyway": True,
              "settings": {"fail_open": False}}, actor=ACTOR, now=both.now,
         )  # fmt: skip
-        for door in (both.inbound, other):
-            done = _set_up(both, door)
+        for integration in (both.inbound, other):
+            done = _set_up(both, integration)
             assert not done.problem, done
         first, second = both.halo.webhooks.values()
         assert (first["url"], second["url"]) == (secrets.url_of(both.inbound), secrets.url_of(other))
-        both.look(200)
-        assert both.standing().webhook_problem == NO_REASON
+        both.poll(200)
+        assert both.status().webhook_problem == NO_REASON
         # Halo switches the first off, although the second was set up last.
         first["active"] = False
         first["last_status"] = 502
-        both.look(400)
-        assert str(both.standing().webhook_problem) == (
+        both.poll(400)
+        assert str(both.status().webhook_problem) == (
             "HaloITSM: Halo has disabled the webhook. Its last delivery was answered 502. "
             "Set it up again, or enable it in Halo."
         )
         assert not _set_up(both, both.inbound).problem
-        both.look(600)
-        assert both.standing().webhook_problem == NO_REASON
+        both.poll(600)
+        assert both.status().webhook_problem == NO_REASON
         # The URL is made anew: the webhook that is there gets it, and stays one.
         before = first["id"]
         secrets.rotate_token(other, actor=ACTOR, now=both.now)
@@ -108,12 +108,12 @@ def test_each_inbound_halo_integration_has_a_monitored_webhook(
         # Without the right to change it, the webhook's old address is said.
         secrets.rotate_token(other, actor=ACTOR, now=both.now)
         both.server.api.fault = lambda method, path: FORBIDDEN if (method, path) == ("POST", "/api/Webhook") else None
-        both.look(800)
-        assert "Field service: The webhook in Halo still has the old URL" in str(both.standing().webhook_problem)
+        both.poll(800)
+        assert "Field service: The webhook in Halo still has the old URL" in str(both.status().webhook_problem)
         both.server.api.fault = lambda method, path: None
         del both.halo.webhooks[second["id"]]
-        both.look(1000)
-        assert both.standing().webhook_problem == reasons.WEBHOOK_OF(
+        both.poll(1000)
+        assert both.status().webhook_problem == reasons.WEBHOOK_OF(
             integration="Field service", problem=reasons.WEBHOOK_DELETED()
         )
 
@@ -121,20 +121,20 @@ def test_each_inbound_halo_integration_has_a_monitored_webhook(
 def test_silent_webhook_is_reported_until_it_delivers(both: HaloPair) -> None:
     both.server.hooks.should_lose = lambda happened: True
     both.halo.create_ticket({"summary": "One"}, DESK_AGENT)
-    both.look(200)
-    both.look(400)
-    assert both.standing().webhook_problem == NO_REASON
+    both.poll(200)
+    both.poll(400)
+    assert both.status().webhook_problem == NO_REASON
     # An hour later the next ticket: in between nothing came by webhook either.
     both.seconds = 4000
     both.halo.create_ticket({"summary": "Two"}, DESK_AGENT)
-    both.look(4000)
-    assert both.standing().webhook_problem == reasons.WEBHOOK_SILENT()
-    both.look(4200)
-    assert both.standing().webhook_problem
+    both.poll(4000)
+    assert both.status().webhook_problem == reasons.WEBHOOK_SILENT()
+    both.poll(4200)
+    assert both.status().webhook_problem
     both.server.hooks.should_lose = lambda happened: False
     both.log("Three")
-    both.look(4400)
-    assert both.standing().webhook_problem == NO_REASON
+    both.poll(4400)
+    assert both.status().webhook_problem == NO_REASON
 
 
 def test_halos_webhook_test_needs_no_user(both: HaloPair) -> None:

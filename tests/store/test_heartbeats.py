@@ -136,22 +136,22 @@ def test_a_node_that_was_away_raises_no_false_alarm(node: InboundServer, backup:
 def test_suspended_machine_or_forward_clock_raises_no_false_alarm(node: InboundServer, backup: Integration) -> None:
     ping(node, backup)
     start, seconds = clock.now(), 0.0
-    turn = monitor.heartbeat_monitor_task(node.registry, lambda: start + timedelta(seconds=seconds)).run_once
-    turn()
+    attempt = monitor.heartbeat_monitor_task(node.registry, lambda: start + timedelta(seconds=seconds)).run_once
+    attempt()
     due_at = row().due_at
     assert due_at is not None
     # Nobody listened for five hours. Its sender has as long again as it had left.
     seconds = 5 * 3600
-    turn()
+    attempt()
     assert not Alert.objects.exists()
     assert abs(row().due_at - due_at - timedelta(hours=5)) < timedelta(seconds=1)  # type: ignore[operator]
     while seconds < 5 * 3600 + 64 * 60:
         seconds += 20
-        turn()
+        attempt()
     assert not Alert.objects.exists()
     while seconds < 5 * 3600 + 66 * 60:
         seconds += 20
-        turn()
+        attempt()
     assert Alert.objects.get().subject == "Backup is silent"
 
 
@@ -162,15 +162,15 @@ def test_a_database_that_was_away_raises_no_false_alarm(
     def away(registry: IntegrationRegistry, now: datetime) -> bool:
         raise problem("the connection is lost")
 
-    turn = monitor.heartbeat_monitor_task(node.registry).run_once
+    attempt = monitor.heartbeat_monitor_task(node.registry).run_once
     ping(node, backup)
-    turn()
+    attempt()
     with monkeypatch.context() as patched:
         patched.setattr(monitor, "report_missed", away)
         with pytest.raises(problem):
-            turn()
+            attempt()
     Heartbeat.objects.update(due_at=clock.now() - timedelta(minutes=1))
-    turn()
+    attempt()
     assert not Alert.objects.exists()
     assert row().due_at > clock.now()  # type: ignore[operator]
 
@@ -208,9 +208,9 @@ def test_heartbeat_missed_while_disabled_is_reported_when_enabled(node: InboundS
 
 def test_dry_run_missed_heartbeat_pages_once_paging_is_enabled(node: InboundServer, backup: Integration) -> None:
     def becomes(mode: str) -> None:
-        found = Integration.objects.get()
-        spec = {**integration_spec(found), "mode": mode}
-        save_integration(spec, existing=found, actor=COMMAND_LINE, now=clock.now())
+        integration = Integration.objects.get()
+        spec = {**integration_spec(integration), "mode": mode}
+        save_integration(spec, existing=integration, actor=COMMAND_LINE, now=clock.now())
 
     becomes("dry_run")
     ping(node, backup)

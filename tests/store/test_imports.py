@@ -53,14 +53,14 @@ def environment(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """How long the reader would have waited; nobody does."""
-    found: list[float] = []
+    secondses: list[float] = []
     original = api_reader.ApiReader.__init__
 
     def patient(self: api_reader.ApiReader, *args: Any, **named: Any) -> None:
-        original(self, *args, **{**named, "sleep": found.append})
+        original(self, *args, **{**named, "sleep": secondses.append})
 
     monkeypatch.setattr(api_reader.ApiReader, "__init__", patient)
-    return found
+    return secondses
 
 
 def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -123,7 +123,7 @@ def test_api_key_comes_from_file_or_standard_input(capsys: pytest.CaptureFixture
 
 
 @pytest.mark.parametrize(
-    ("key", "base", "said"),
+    ("key", "base", "message"),
     [
         ("wrong", "", "Opsgenie does not know this key. Create one under Settings"),
         ("two words", "", "This is not an API key"),
@@ -135,7 +135,7 @@ def test_api_key_comes_from_file_or_standard_input(capsys: pytest.CaptureFixture
 def test_import_error_is_one_line_with_remedy_without_key(
     key: str,
     base: str,
-    said: str,
+    message: str,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     waits: list[float],
@@ -147,7 +147,7 @@ def test_import_error_is_one_line_with_remedy_without_key(
     assert (status, out) == (1, "")
     last = err.splitlines()[-1]
     assert last.startswith("tocsin: ")
-    assert said in last
+    assert message in last
     assert key not in err
 
 

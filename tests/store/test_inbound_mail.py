@@ -52,7 +52,7 @@ def desk() -> EscalationHarness:
 
 
 @pytest.fixture
-def door(desk: EscalationHarness) -> Integration:
+def integration(desk: EscalationHarness) -> Integration:
     made = make_integration("Mails", "email", policy=desk.policy, settings={"mailbox": "Alerts"})
     made.recipient_groups.add(desk.group)
     config_version.bump()
@@ -60,7 +60,7 @@ def door(desk: EscalationHarness) -> Integration:
 
 
 @pytest.fixture
-def listener(node: InboundServer, door: Integration) -> Iterator[SmtpListener]:
+def listener(node: InboundServer, integration: Integration) -> Iterator[SmtpListener]:
     made = SmtpListener(node.app.service, lambda: "127.0.0.1:0")
     made.start()
     end = time.monotonic() + 10
@@ -93,7 +93,7 @@ def send(listener: SmtpListener) -> Callable[..., None]:
 
 
 def test_mail_opens_alert_by_mailbox_name_and_token(
-    send: Callable[..., None], door: Integration, client: Client, desk: EscalationHarness
+    send: Callable[..., None], integration: Integration, client: Client, desk: EscalationHarness
 ) -> None:
     message = mail()
     message.add_attachment(b"\x89PNG-bytes", maintype="image", subtype="png", filename="screen.png")
@@ -105,7 +105,7 @@ def test_mail_opens_alert_by_mailbox_name_and_token(
     assert alert.custom["attachments"].endswith(f"/inbound-log/{row.pk}/attachments/0")
     send(message)
     assert (Alert.objects.count(), rows()[1].reason.code == "message.duplicate_delivery") == (1, True)
-    send(mail(number=2), f"{secrets.token_of(door).upper()}@anything.example")
+    send(mail(number=2), f"{secrets.token_of(integration).upper()}@anything.example")
     assert Alert.objects.count() == 2
 
     client.force_login(desk.users["alice"])
@@ -120,7 +120,7 @@ def test_mail_opens_alert_by_mailbox_name_and_token(
 
 
 def test_one_mailbox_serves_several_integrations_with_open_and_close_rules(
-    send: Callable[..., None], door: Integration
+    send: Callable[..., None], integration: Integration
 ) -> None:
     make_integration(
         "Nagios",
@@ -138,7 +138,7 @@ def test_one_mailbox_serves_several_integrations_with_open_and_close_rules(
     send(mail("RECOVERY /web1", 2))
     nagios = Alert.objects.get(integration__name="Nagios")
     assert (nagios.source_id, nagios.status) == ("web1", "closed")
-    assert Alert.objects.filter(integration=door).count() == 2
+    assert Alert.objects.filter(integration=integration).count() == 2
 
 
 def test_no_mail_is_relayed_and_automatic_replies_open_nothing(
@@ -171,16 +171,16 @@ def test_a_large_mail_is_kept_without_what_is_attached(send: Callable[..., None]
 
 
 def test_integration_may_restrict_mail_to_named_networks(
-    send: Callable[..., None], door: Integration, node: InboundServer
+    send: Callable[..., None], integration: Integration, node: InboundServer
 ) -> None:
-    secrets.put_credentials(door, {"addresses": ["192.0.2.0/24"]})
-    door.save()
+    secrets.put_credentials(integration, {"addresses": ["192.0.2.0/24"]})
+    integration.save()
     config_version.bump()
     node.registry.refresh()
     with pytest.raises(smtplib.SMTPRecipientsRefused):
         send(mail())
-    secrets.put_credentials(door, {"addresses": ["127.0.0.0/8"]})
-    door.save()
+    secrets.put_credentials(integration, {"addresses": ["127.0.0.0/8"]})
+    integration.save()
     config_version.bump()
     node.registry.refresh()
     send(mail())
@@ -192,17 +192,17 @@ def test_unusable_imap_listen_address_is_replaced_by_the_previous(
 ) -> None:
     monkeypatch.setattr(mail_listener, "_SETTING_POLL_SECONDS", 0.01)
     good, bad = "127.0.0.1:0", "192.0.2.1:2525"
-    wanted, looked = [good], threading.Semaphore(0)
+    expected, looked = [good], threading.Semaphore(0)
 
     def listen() -> str:
         looked.release()
-        return wanted[0]
+        return expected[0]
 
     made = SmtpListener(node.app.service, listen)
     made.start()
     try:
         for place, is_open in ((good, True), (bad, False), (good, True)):
-            wanted[0] = place
+            expected[0] = place
             while looked.acquire(blocking=False):
                 pass
             # Each look begins when what the one before it asked for is done.
@@ -217,12 +217,12 @@ def test_unusable_imap_listen_address_is_replaced_by_the_previous(
 
 
 @pytest.fixture
-def box(door: Integration, monkeypatch: pytest.MonkeyPatch) -> Iterator[ImapDouble]:
+def box(integration: Integration, monkeypatch: pytest.MonkeyPatch) -> Iterator[ImapDouble]:
     allow_loopback(monkeypatch)
     with imap_double() as double:
         address = f"imap://tocsin%40example.org@127.0.0.1:{double.port}/INBOX"
-        secrets.put_credentials(door, {"imap": {"mailbox": address, "password": double.password}})
-        door.save()
+        secrets.put_credentials(integration, {"imap": {"mailbox": address, "password": double.password}})
+        integration.save()
         config_version.bump()
         yield double
 
@@ -242,11 +242,11 @@ def test_unread_mails_of_a_mailbox_become_messages_once(box: ImapDouble, node: I
 
 
 def test_a_mailbox_is_tried_without_reading_it(box: ImapDouble) -> None:
-    held = box.receive(mail().as_bytes())
+    held_mail = box.receive(mail().as_bytes())
     address = f"imap://tocsin%40example.org@127.0.0.1:{box.port}/INBOX"
-    said = imap_poller.check_mailbox(address, box.password)
-    assert "has 1 unread email." in str(said)
-    assert not held.is_read
+    reason = imap_poller.check_mailbox(address, box.password)
+    assert "has 1 unread email." in str(reason)
+    assert not held_mail.is_read
     assert rows() == []
     with pytest.raises(Permanent):
         imap_poller.check_mailbox(address, "wrong")
@@ -285,7 +285,7 @@ def test_mail_not_markable_as_read_is_processed_once_and_reported(box: ImapDoubl
     plain = b"Subject: One\r\nFrom: a@b.example\r\n\r\nIt burns.\r\n"
     box.receive(plain)
     box.receive(plain.replace(b"One", b"Two"))
-    for _turn in range(2):
+    for _attempt in range(2):
         imap_poller.poll_all(node.registry)
         assert [alert.subject for alert in Alert.objects.order_by("pk")] == ["One", "Two"]
         with database.transaction() as connection:
@@ -297,7 +297,7 @@ def test_mail_not_markable_as_read_is_processed_once_and_reported(box: ImapDoubl
     assert Alert.objects.count() == 3
     box.keeps_flags = False
     imap_poller.poll_all(node.registry)
-    assert all(held.is_read for held in box.mails)
+    assert all(held_mail.is_read for held_mail in box.mails)
     assert Alert.objects.count() == 3
     with database.transaction() as connection:
         assert troubles.current_errors(connection, troubles.MailboxReader.INBOUND) == []
@@ -311,7 +311,7 @@ def test_undecidable_mail_is_kept_and_blocks_no_later_mail(box: ImapDouble, node
     imap_poller.poll_all(node.registry)
     assert [row.status for row in rows()] == ["Mapping Failed", "Mapped Opened"]
     assert "could not decide it: CheckViolation" in str(rows()[0].reason)
-    assert all(held.is_read for held in box.mails)
+    assert all(held_mail.is_read for held_mail in box.mails)
 
 
 def test_mail_deleted_before_reading_is_ignored(box: ImapDouble, node: InboundServer) -> None:
@@ -328,7 +328,7 @@ def test_malformed_mail_blocks_no_later_mail(box: ImapDouble, node: InboundServe
     imap_poller.poll_all(node.registry)
     assert rows()[0].subject == "=?utf-8?b?abcde?="
     assert Alert.objects.count() == 2
-    assert all(held.is_read for held in box.mails)
+    assert all(held_mail.is_read for held_mail in box.mails)
 
 
 def test_home_says_which_mailbox_cannot_be_read_until_it_can(box: ImapDouble, node: InboundServer) -> None:

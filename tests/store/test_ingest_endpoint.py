@@ -39,20 +39,20 @@ def node() -> Iterator[InboundServer]:
 
 
 @pytest.fixture
-def halo_door() -> Integration:
+def halo_integration() -> Integration:
     return make_integration()
 
 
 @pytest.fixture
-def api_door() -> Integration:
+def api_integration() -> Integration:
     return make_integration("Tool", "api")
 
 
 # --- answers
 
 
-def test_message_is_stored_before_its_result_is_returned(node: InboundServer, halo_door: Integration) -> None:
-    reply = node.post(halo_door, halo())
+def test_message_is_stored_before_its_result_is_returned(node: InboundServer, halo_integration: Integration) -> None:
+    reply = node.post(halo_integration, halo())
     (row,) = rows()
     assert reply.status == 200
     assert reply.headers["content-type"] == "application/json"
@@ -65,24 +65,26 @@ def test_message_is_stored_before_its_result_is_returned(node: InboundServer, ha
     }
 
 
-def test_unreadable_body_is_kept_and_rejected_with_location(node: InboundServer, api_door: Integration) -> None:
-    reply = node.post(api_door, b'{"title": "Disk full" "host": "db01"}')
+def test_unreadable_body_is_kept_and_rejected_with_location(node: InboundServer, api_integration: Integration) -> None:
+    reply = node.post(api_integration, b'{"title": "Disk full" "host": "db01"}')
     assert (reply.status, reply.body["error"]) == (400, "invalid_json")
     assert "line 1 column 23" in reply.body["detail"]
     (row,) = rows()
     assert (str(row.pk), row.status, bytes(row.raw)[:9]) == (reply.body["message_id"], "Mapping Failed", b'{"title":')
 
 
-def test_halo_always_gets_200_to_keep_its_webhook_enabled(node: InboundServer, halo_door: Integration) -> None:
+def test_halo_always_gets_200_to_keep_its_webhook_enabled(node: InboundServer, halo_integration: Integration) -> None:
     for body in (b"<html>", b"", b"\xff\xfe", b"[]", b"null", b"{}"):
-        reply = node.post(halo_door, body)
+        reply = node.post(halo_integration, body)
         assert (reply.status, reply.body["status"]) == (200, "Mapping Failed"), body
         assert reply.body["reason"]
     assert len(rows()) == 6
 
 
-def test_a_message_without_an_id_is_readable_and_answered_200(node: InboundServer, halo_door: Integration) -> None:
-    reply = node.post(halo_door, {"event": "new ticket logged"})
+def test_a_message_without_an_id_is_readable_and_answered_200(
+    node: InboundServer, halo_integration: Integration
+) -> None:
+    reply = node.post(halo_integration, {"event": "new ticket logged"})
     assert (reply.status, reply.body["status"]) == (200, "Mapping Failed")
     assert "no ticket id" in reply.body["reason"]
 
@@ -97,12 +99,12 @@ def test_disabled_integration_stores_messages_and_reports_its_state(node: Inboun
     assert len(rows()) == 1
 
 
-def test_a_message_that_must_wait_is_answered_202(node: InboundServer, halo_door: Integration) -> None:
-    first = node.post(halo_door, halo(7))
+def test_a_message_that_must_wait_is_answered_202(node: InboundServer, halo_integration: Integration) -> None:
+    first = node.post(halo_integration, halo(7))
     with db.transaction() as holder:
         holder.execute("SELECT 1 FROM alerts_alert WHERE id = %s FOR NO KEY UPDATE", (first.body["alert_id"],))
-        reply = node.post(halo_door, halo(7, "Closed"))
-        several = node.post(halo_door, [halo(8), halo(7)])
+        reply = node.post(halo_integration, halo(7, "Closed"))
+        several = node.post(halo_integration, [halo(8), halo(7)])
     assert (reply.status, reply.body["status"]) == (202, "Pending")
     assert reply.body["message_id"] == str(rows(source_id="7")[1].pk)
     assert several.status == 202
@@ -112,14 +114,16 @@ def test_a_message_that_must_wait_is_answered_202(node: InboundServer, halo_door
 # --- arrays
 
 
-def test_array_elements_are_separate_messages_with_separate_errors(node: InboundServer, halo_door: Integration) -> None:
-    reply = node.post(halo_door, [halo(1), "text", 7, None, [halo(2)], {}, halo(3)])
+def test_array_elements_are_separate_messages_with_separate_errors(
+    node: InboundServer, halo_integration: Integration
+) -> None:
+    reply = node.post(halo_integration, [halo(1), "text", 7, None, [halo(2)], {}, halo(3)])
     assert reply.status == 200
-    found = reply.body["messages"]
-    assert [one["status"] for one in found] == ["Mapped Opened", *["Mapping Failed"] * 5, "Mapped Opened"]
-    assert "This element of the array is a text" in found[1]["reason"]
+    results = reply.body["messages"]
+    assert [one["status"] for one in results] == ["Mapped Opened", *["Mapping Failed"] * 5, "Mapped Opened"]
+    assert "This element of the array is a text" in results[1]["reason"]
     stored = rows()
-    assert [str(row.pk) for row in stored] == [one["message_id"] for one in found]
+    assert [str(row.pk) for row in stored] == [one["message_id"] for one in results]
     assert json.loads(bytes(stored[6].raw)) == halo(3)
     assert bytes(stored[1].raw) == b'"text"'
 
@@ -135,8 +139,8 @@ def test_array_of_1000_is_accepted_and_a_larger_one_rejected(node: InboundServer
     assert len(rows()) == 1000
 
 
-def test_empty_array_contains_no_message(node: InboundServer, api_door: Integration) -> None:
-    reply = node.post(api_door, b"[]")
+def test_empty_array_contains_no_message(node: InboundServer, api_integration: Integration) -> None:
+    reply = node.post(api_integration, b"[]")
     assert (reply.status, reply.body["error"]) == (400, "invalid_json")
     assert "empty" in reply.body["detail"]
     assert len(rows()) == 1
@@ -146,8 +150,8 @@ def test_empty_array_contains_no_message(node: InboundServer, api_door: Integrat
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"])
-def test_only_post_is_accepted(node: InboundServer, halo_door: Integration, method: str) -> None:
-    reply = node.post(halo_door, halo(), method=method)
+def test_only_post_is_accepted(node: InboundServer, halo_integration: Integration, method: str) -> None:
+    reply = node.post(halo_integration, halo(), method=method)
     assert (reply.status, reply.headers["allow"]) == (405, "POST")
 
 
@@ -167,28 +171,28 @@ def test_concurrent_invalid_tokens_share_one_lookup_and_valid_token_passes(node:
     node.post("/in/" + "0" * 32, halo())
     integration = make_integration()
     wrong = [("/in/" + f"{number:032x}", halo()) for number in range(50)]
-    found = node.post_at_once(*wrong, (integration, halo()), *wrong)
-    assert [reply.status for reply in found] == [404] * 50 + [200] + [404] * 50
+    responses = node.post_at_once(*wrong, (integration, halo()), *wrong)
+    assert [reply.status for reply in responses] == [404] * 50 + [200] + [404] * 50
 
 
 def test_rotated_token_works_during_overlap_and_requests_are_counted(
-    node: InboundServer, halo_door: Integration
+    node: InboundServer, halo_integration: Integration
 ) -> None:
-    old = path_of(halo_door)
-    secrets.rotate_token(halo_door, overlap=timedelta(hours=1), actor=ACTOR, now=clock.now())
+    old = path_of(halo_integration)
+    secrets.rotate_token(halo_integration, overlap=timedelta(hours=1), actor=ACTOR, now=clock.now())
     assert node.post(old, halo(1)).status == 200
-    assert node.post(halo_door, halo(2)).status == 200
-    Integration.objects.filter(pk=halo_door.pk).update(old_token_until=clock.now())
+    assert node.post(halo_integration, halo(2)).status == 200
+    Integration.objects.filter(pk=halo_integration.pk).update(old_token_until=clock.now())
     config_version.bump()
     node.registry.refresh()
     for _ in range(3):
         reply = node.post(old, halo(3))
         assert (reply.status, "rotated" in reply.body["detail"]) == (404, True)
     assert node.post(f"{old}/test/nonsense", halo(3)).status == 404
-    assert node.post(halo_door, halo(4)).status == 200
+    assert node.post(halo_integration, halo(4)).status == 200
 
     def counted() -> int:
-        return Integration.objects.get(pk=halo_door.pk).previous_token_requests
+        return Integration.objects.get(pk=halo_integration.pk).previous_token_requests
 
     assert counted() == 0
     write_expired(node.registry)
@@ -201,9 +205,9 @@ def test_rotated_token_works_during_overlap_and_requests_are_counted(
 
 
 def test_unwritable_rotated_token_requests_are_recorded_later(
-    node: InboundServer, halo_door: Integration, database: str
+    node: InboundServer, halo_integration: Integration, database: str
 ) -> None:
-    node.registry.count_expired(halo_door.pk)
+    node.registry.count_expired(halo_integration.pk)
     with db.transaction() as connection:
         connection.execute("ALTER TABLE inbound_integration ADD CONSTRAINT held CHECK (previous_token_requests = 0)")
     with pytest.raises(Exception, match="held"):
@@ -211,7 +215,7 @@ def test_unwritable_rotated_token_requests_are_recorded_later(
     with db.transaction() as connection:
         connection.execute("ALTER TABLE inbound_integration DROP CONSTRAINT held")
     write_expired(node.registry)
-    assert Integration.objects.get(pk=halo_door.pk).previous_token_requests == 1
+    assert Integration.objects.get(pk=halo_integration.pk).previous_token_requests == 1
 
 
 def _basic(text: str) -> str:
@@ -222,13 +226,13 @@ class TestCredentials:
     """Each on top of the secret URL; all that are asked must be right."""
 
     @pytest.fixture
-    def asked(self, node: InboundServer, halo_door: Integration) -> Any:
+    def requested(self, node: InboundServer, halo_integration: Integration) -> Any:
         def ask(credentials: dict[str, Any], **headers: str) -> InboundResponse:
-            secrets.put_credentials(halo_door, credentials)
-            halo_door.save()
+            secrets.put_credentials(halo_integration, credentials)
+            halo_integration.save()
             config_version.bump()
             node.registry.refresh()
-            return node.post(halo_door, halo(), **headers)
+            return node.post(halo_integration, halo(), **headers)
 
         return ask
 
@@ -245,9 +249,9 @@ class TestCredentials:
             (None, 401),
         ],
     )
-    def test_basic(self, asked: Any, header: str | None, status: int) -> None:
+    def test_basic(self, requested: Any, header: str | None, status: int) -> None:
         credentials = {"basic": {"username": "halo", "password": "pass:wörd"}}
-        reply = asked(credentials, **({} if header is None else {"authorization": header}))
+        reply = requested(credentials, **({} if header is None else {"authorization": header}))
         assert reply.status == status
         assert len(rows()) == (1 if status == 200 else 0)
         if status == 401:
@@ -255,91 +259,93 @@ class TestCredentials:
             assert ("missing" in reply.body["detail"]) is (header is None)
 
     @pytest.mark.parametrize(("value", "status"), [("s3cret", 200), ("s3cre", 401), ("S3CRET", 401), (None, 401)])
-    def test_a_header(self, asked: Any, value: str | None, status: int) -> None:
+    def test_a_header(self, requested: Any, value: str | None, status: int) -> None:
         credentials = {"header": {"name": "X-Halo-Secret", "value": "s3cret"}}
-        assert asked(credentials, **({} if value is None else {"x_halo_secret": value})).status == status
+        assert requested(credentials, **({} if value is None else {"x_halo_secret": value})).status == status
         for row in rows():
             assert "s3cret" not in str(row.headers)
             assert row.headers["x-halo-secret"] == "present, valid"
 
-    def test_a_signature_over_the_very_bytes(self, asked: Any) -> None:
+    def test_a_signature_over_the_very_bytes(self, requested: Any) -> None:
         credentials = {"hmac": {"header": "X-Signature", "secret": "key"}}
         digest = hmac.new(b"key", json.dumps(halo()).encode(), hashlib.sha256)
         other = hmac.new(b"key", b"other bytes", hashlib.sha256)
-        assert asked(credentials, x_signature=digest.hexdigest()).status == 200
-        assert asked(credentials, x_signature=f"sha256={digest.hexdigest().upper()}").status == 200
-        assert asked(credentials, x_signature=base64.b64encode(digest.digest()).decode()).status == 200
-        assert asked(credentials, x_signature=other.hexdigest()).status == 401
-        assert asked(credentials, x_signature="").status == 401
-        assert asked(credentials).status == 401
+        assert requested(credentials, x_signature=digest.hexdigest()).status == 200
+        assert requested(credentials, x_signature=f"sha256={digest.hexdigest().upper()}").status == 200
+        assert requested(credentials, x_signature=base64.b64encode(digest.digest()).decode()).status == 200
+        assert requested(credentials, x_signature=other.hexdigest()).status == 401
+        assert requested(credentials, x_signature="").status == 401
+        assert requested(credentials).status == 401
         assert len(rows()) == 3
 
-    def test_signed_time_must_be_fresh(self, asked: Any) -> None:
+    def test_signed_time_must_be_fresh(self, requested: Any) -> None:
         credentials = {"hmac": {"header": "X-Signature", "secret": "key", "timestamp_header": "X-Time"}}
 
         def sent(late: int) -> Any:
             time = str(int(clock.now().timestamp()) - late)
             text = f"{time}:{json.dumps(halo())}".encode()
-            return asked(credentials, x_signature=hmac.new(b"key", text, hashlib.sha256).hexdigest(), x_time=time)
+            return requested(credentials, x_signature=hmac.new(b"key", text, hashlib.sha256).hexdigest(), x_time=time)
 
         assert sent(0).status == 200
         replayed = sent(600)
         assert replayed.status == 401
         assert "x-time: present, not valid" in replayed.body["detail"]
 
-    def test_all_required_credentials_are_checked(self, asked: Any) -> None:
+    def test_all_required_credentials_are_checked(self, requested: Any) -> None:
         credentials = {
             "basic": {"username": "halo", "password": "p"},
             "header": {"name": "X-Halo-Secret", "value": "s3cret"},
         }
-        assert asked(credentials, authorization=_basic("halo:p")).status == 401
-        assert asked(credentials, x_halo_secret="s3cret").status == 401
-        assert asked(credentials, authorization=_basic("halo:p"), x_halo_secret="s3cret").status == 200
+        assert requested(credentials, authorization=_basic("halo:p")).status == 401
+        assert requested(credentials, x_halo_secret="s3cret").status == 401
+        assert requested(credentials, authorization=_basic("halo:p"), x_halo_secret="s3cret").status == 200
 
-    def test_undecryptable_credentials_reject_every_request(self, node: InboundServer, halo_door: Integration) -> None:
-        Integration.objects.filter(pk=halo_door.pk).update(credentials="nonsense")
+    def test_undecryptable_credentials_reject_every_request(
+        self, node: InboundServer, halo_integration: Integration
+    ) -> None:
+        Integration.objects.filter(pk=halo_integration.pk).update(credentials="nonsense")
         config_version.bump()
-        assert node.post(halo_door, halo()).status == 401
+        assert node.post(halo_integration, halo()).status == 401
 
 
 # --- size and time
 
 
-def test_body_limit_is_exactly_five_mebibytes(node: InboundServer, api_door: Integration) -> None:
+def test_body_limit_is_exactly_five_mebibytes(node: InboundServer, api_integration: Integration) -> None:
     frame = b'{"title": ""}'
     largest = b'{"title": "' + b"x" * (MAX_BODY_BYTES - len(frame)) + b'"}'
-    assert node.post(api_door, largest).status == 200
+    assert node.post(api_integration, largest).status == 200
     assert len(bytes(rows()[0].raw)) == MAX_BODY_BYTES
     halves = largest[: MAX_BODY_BYTES // 2], largest[MAX_BODY_BYTES // 2 :]
-    assert node.post(api_door, *halves).status == 200
+    assert node.post(api_integration, *halves).status == 200
     for parts in ([largest + b" "], [*halves, b" "]):
-        reply = node.post(api_door, *parts)
+        reply = node.post(api_integration, *parts)
         assert (reply.status, reply.body["error"]) == (413, "too_large")
-    assert node.post(api_door, b"{}", content_length=str(MAX_BODY_BYTES + 1)).status == 413
+    assert node.post(api_integration, b"{}", content_length=str(MAX_BODY_BYTES + 1)).status == 413
     assert len(rows()) == 2
     assert node.bodies.in_flight == 0
 
 
 @pytest.mark.parametrize("coming", [[], [{"type": "http.request", "body": b'{"id"', "more_body": True}]])
-def test_a_sender_that_is_too_slow_is_given_up(api_door: Integration, coming: list[dict[str, Any]]) -> None:
+def test_a_sender_that_is_too_slow_is_given_up(api_integration: Integration, coming: list[dict[str, Any]]) -> None:
     with inbound_server(bodies=BodyReader(deadline=0.01)) as node:
-        reply = asyncio.run(node.ask(path_of(api_door), coming))
+        reply = asyncio.run(node.ask(path_of(api_integration), coming))
         assert (reply.status, reply.headers["connection"]) == (408, "close")
         assert node.bodies.in_flight == 0
     assert not rows()
 
 
-def test_compressed_body_is_processed_and_stored_as_sent(node: InboundServer, api_door: Integration) -> None:
+def test_compressed_body_is_processed_and_stored_as_sent(node: InboundServer, api_integration: Integration) -> None:
     body = b'{"id": "1", "title": "Disk full"}'
     for encoding, packed in (("gzip", gzip.compress(body)), ("deflate", zlib.compress(body)), ("identity", body)):
-        assert node.post(api_door, packed, content_encoding=encoding).status == 200
+        assert node.post(api_integration, packed, content_encoding=encoding).status == 200
     assert [bytes(row.raw) for row in rows()] == [body] * 3
     assert node.bodies.in_flight == 0
 
 
-def test_decompression_bomb_is_rejected_early_without_trace(node: InboundServer, api_door: Integration) -> None:
+def test_decompression_bomb_is_rejected_early_without_trace(node: InboundServer, api_integration: Integration) -> None:
     bomb = gzip.compress(b"\0" * (4 * MAX_BODY_BYTES))
-    reply = node.post(api_door, bomb, content_encoding="gzip")
+    reply = node.post(api_integration, bomb, content_encoding="gzip")
     assert (reply.status, reply.body["error"]) == (413, "too_large")
     assert not rows()
     assert node.bodies.in_flight == 0
@@ -347,42 +353,42 @@ def test_decompression_bomb_is_rejected_early_without_trace(node: InboundServer,
 
 @pytest.mark.parametrize(("encoding", "code"), [("br", "unknown_encoding"), ("gzip", "invalid_encoding")])
 def test_undecodable_body_is_kept_and_rejected_with_accepted_encodings(
-    node: InboundServer, api_door: Integration, encoding: str, code: str
+    node: InboundServer, api_integration: Integration, encoding: str, code: str
 ) -> None:
-    reply = node.post(api_door, b'{"id": "1"}', content_encoding=encoding)
+    reply = node.post(api_integration, b'{"id": "1"}', content_encoding=encoding)
     assert (reply.status, reply.body["error"]) == (400, code)
     (row,) = rows()
     assert (row.status, bytes(row.raw), str(row.pk)) == ("Mapping Failed", b'{"id": "1"}', reply.body["message_id"])
     assert "Content-Encoding" in str(row.reason)
 
 
-def test_a_signature_is_of_the_bytes_that_were_sent(node: InboundServer, api_door: Integration) -> None:
-    secrets.put_credentials(api_door, {"hmac": {"header": "X-Signature", "secret": "key"}})
-    api_door.save()
+def test_a_signature_is_of_the_bytes_that_were_sent(node: InboundServer, api_integration: Integration) -> None:
+    secrets.put_credentials(api_integration, {"hmac": {"header": "X-Signature", "secret": "key"}})
+    api_integration.save()
     config_version.bump()
     packed = gzip.compress(b'{"id": "1"}')
     signature = hmac.new(b"key", packed, hashlib.sha256).hexdigest()
-    assert node.post(api_door, packed, content_encoding="gzip", x_signature=signature).status == 200
+    assert node.post(api_integration, packed, content_encoding="gzip", x_signature=signature).status == 200
 
 
-def test_a_sender_that_leaves_in_the_middle_stores_nothing(node: InboundServer, api_door: Integration) -> None:
+def test_a_sender_that_leaves_in_the_middle_stores_nothing(node: InboundServer, api_integration: Integration) -> None:
     coming = [{"type": "http.request", "body": b'{"id": 1}', "more_body": True}, {"type": "http.disconnect"}]
-    assert asyncio.run(node.ask(path_of(api_door), coming)).status == 0
-    assert asyncio.run(node.ask(path_of(api_door), [{"type": "http.disconnect"}])).status == 0
+    assert asyncio.run(node.ask(path_of(api_integration), coming)).status == 0
+    assert asyncio.run(node.ask(path_of(api_integration), [{"type": "http.disconnect"}])).status == 0
     assert node.bodies.in_flight == 0
     assert not rows()
 
 
-def test_excess_bytes_in_flight_are_rejected_with_retry_after(api_door: Integration) -> None:
+def test_excess_bytes_in_flight_are_rejected_with_retry_after(api_integration: Integration) -> None:
     with inbound_server(bodies=BodyReader(max_in_flight=100)) as node:
-        assert node.post(api_door, b'{"id": 1}').status == 200
-        assert node.post(api_door, b'{"id": 2, "t": "', b"x" * 100, b'"}').status == 503
-        reply = node.post(api_door, b"{}", content_length="101")
+        assert node.post(api_integration, b'{"id": 1}').status == 200
+        assert node.post(api_integration, b'{"id": 2, "t": "', b"x" * 100, b'"}').status == 503
+        reply = node.post(api_integration, b"{}", content_length="101")
         assert (reply.status, reply.body["error"]) == (503, "busy")
         assert int(reply.headers["retry-after"]) > 0
         assert node.bodies.in_flight == 0
 
 
-def test_sender_metadata_is_kept_only_when_harmless(node: InboundServer, api_door: Integration) -> None:
-    node.post(api_door, {"id": 1}, user_agent="Tool/1", cookie="a=b", x_api_key="k", authorization="Bearer t")
+def test_sender_metadata_is_kept_only_when_harmless(node: InboundServer, api_integration: Integration) -> None:
+    node.post(api_integration, {"id": 1}, user_agent="Tool/1", cookie="a=b", x_api_key="k", authorization="Bearer t")
     assert rows()[0].headers == {"content-type": "application/json", "user-agent": "Tool/1"}

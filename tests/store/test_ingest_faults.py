@@ -101,14 +101,18 @@ class Spoiled(Normalizer):
 
 class SpoiledRegistry(IntegrationRegistry):
     def find(self, token_hash: bytes, now: datetime) -> TokenLookup | None:
-        found = super().find(token_hash, now)
-        return None if found is None else TokenLookup(self.get(found.integration.id), found.is_expired)
+        token_lookup = super().find(token_hash, now)
+        return (
+            None
+            if token_lookup is None
+            else TokenLookup(self.get(token_lookup.integration.id), token_lookup.is_expired)
+        )
 
     def get(self, integration_id: int) -> CompiledIntegration:
-        door = super().get(integration_id)
-        normalizer = Spoiled(**{name: getattr(door.normalizer, name) for name in Normalizer.__slots__})
+        integration = super().get(integration_id)
+        normalizer = Spoiled(**{name: getattr(integration.normalizer, name) for name in Normalizer.__slots__})
         return CompiledIntegration(
-            **{**{name: getattr(door, name) for name in CompiledIntegration.__slots__}, "normalizer": normalizer}
+            **{**{name: getattr(integration, name) for name in CompiledIntegration.__slots__}, "normalizer": normalizer}
         )
 
 
@@ -117,14 +121,14 @@ def test_message_that_raises_is_kept_alone_and_others_decided() -> None:
     payloads: list[Any] = [halo(number) for number in range(1, 12)]
     payloads[6] = {**halo(7), "poison": True}
     results, _ = decide_together([integration] * 11, payloads, SpoiledRegistry())
-    statuses = [found[0].status.value for found in results]
+    statuses = [result[0].status.value for result in results]
     assert statuses == ["Mapped Opened"] * 6 + ["Mapping Failed"] + ["Mapped Opened"] * 4
-    (kept,) = rows(status="Mapping Failed")
-    assert "could not decide it: ZeroDivisionError" in str(kept.reason)
-    assert b'"poison": true' in bytes(kept.raw)
+    (kept_message,) = rows(status="Mapping Failed")
+    assert "could not decide it: ZeroDivisionError" in str(kept_message.reason)
+    assert b'"poison": true' in bytes(kept_message.raw)
     assert InboundMessage.objects.count() == 11
     # Fail open: somebody is told that there is something to look at.
-    assert Alert.objects.get(pk=kept.alert_id).subject == "HaloITSM sent something Tocsin cannot read"
+    assert Alert.objects.get(pk=kept_message.alert_id).subject == "HaloITSM sent something Tocsin cannot read"
 
 
 def test_message_rejected_by_database_is_kept_alone_and_others_decided() -> None:
@@ -133,7 +137,7 @@ def test_message_rejected_by_database_is_kept_alone_and_others_decided() -> None
     payloads: list[Any] = [halo(number) for number in range(1, 8)]
     payloads[2] = halo(3, summary="poison")
     results, _ = decide_together([integration] * 7, payloads)
-    assert [found[0].status.value for found in results].count("Mapped Opened") == 6
+    assert [result[0].status.value for result in results].count("Mapped Opened") == 6
     assert results[2][0].status.value == "Mapping Failed"
     assert "CheckViolation" in str(results[2][0].reason)
     assert sorted(alert.source_id for alert in Alert.objects.exclude(source_id="")) == ["1", "2", "4", "5", "6", "7"]
@@ -144,7 +148,7 @@ def test_undecidable_and_unstorable_message_is_reported_and_others_stored() -> N
     execute("ALTER TABLE inbound_inboundmessage ADD CONSTRAINT no_poison CHECK (position('poison'::bytea in raw) = 0)")
     results, _ = decide_together([integration] * 3, [halo(1), halo(2, summary="poison"), halo(3)])
     assert isinstance(results[1], NotStored)
-    assert [found[0].status.value for found in (results[0], results[2])] == ["Mapped Opened"] * 2
+    assert [result[0].status.value for result in (results[0], results[2])] == ["Mapped Opened"] * 2
     assert len(rows()) == 2
 
 
@@ -155,7 +159,7 @@ def test_batch_too_large_for_lock_table_is_split() -> None:
             holder.execute("SELECT count(pg_advisory_lock(1, i)) FROM generate_series(1, 1000000) AS i")
         holder.execute("SELECT count(pg_advisory_unlock(1, i)) FROM generate_series(1, 200) AS i")
         results, _ = decide_together([integration] * 400, [halo(number) for number in range(1, 401)])
-    assert {found[0].status.value for found in results if isinstance(found, list)} == {"Mapped Opened"}
+    assert {result[0].status.value for result in results if isinstance(result, list)} == {"Mapped Opened"}
     assert Alert.objects.count() == 400
 
 
@@ -213,15 +217,15 @@ def test_commit_with_lost_reply_is_answered_and_applied_once(database: str) -> N
         reply = node.post(integration, [halo(1), halo(2), halo(3)])
         assert wire.cuts == 1
         assert reply.status == 200
-        found = [(one["status"], one["alert_id"]) for one in reply.body["messages"]]
+        results = [(one["status"], one["alert_id"]) for one in reply.body["messages"]]
         # What was decided, not what a second decision would be: 2 and 3 were opened, not counted.
-        assert [status for status, _ in found] == ["Mapped Appended", "Mapped Opened", "Mapped Opened"]
+        assert [status for status, _ in results] == ["Mapped Appended", "Mapped Opened", "Mapped Opened"]
         assert [str(row.pk) for row in rows()][1:] == [one["message_id"] for one in reply.body["messages"]]
         assert dict(Alert.objects.values_list("source_id", "count")) == {"1": 2, "2": 1, "3": 1}
         # The numbers that the lost answer's alerts took are not given again.
         after = node.post(integration, halo(4))
         assert after.body["status"] == "Mapped Opened"
-        assert after.body["alert_id"] not in [alert for _, alert in found]
+        assert after.body["alert_id"] not in [alert for _, alert in results]
         db.use(database)
 
 
@@ -279,19 +283,19 @@ def test_queued_messages_of_deleted_integration_get_404_alone() -> None:
     Integration.objects.filter(pk=gone.pk).delete()
     config_version.bump()
     made.start()
-    found = results.wait()
+    found_results = results.wait()
     made.stop(10)
-    assert isinstance(found[1], UnknownIntegration)
-    assert [one[0].status.value for one in (found[0], found[2])] == ["Mapped Opened"] * 2
+    assert isinstance(found_results[1], UnknownIntegration)
+    assert [one[0].status.value for one in (found_results[0], found_results[2])] == ["Mapped Opened"] * 2
     assert {row.integration_id for row in rows()} == {stays.pk}
 
 
 def test_sender_to_deleted_integration_gets_404(node: InboundServer) -> None:
-    gone = make_integration("Gone")
-    assert node.post(gone, halo()).status == 200
-    path = path_of(gone)
-    Integration.objects.filter(pk=gone.pk).update(current_version=None)
-    Integration.objects.get(pk=gone.pk).delete()
+    integration = make_integration("Gone")
+    assert node.post(integration, halo()).status == 200
+    path = path_of(integration)
+    Integration.objects.filter(pk=integration.pk).update(current_version=None)
+    Integration.objects.get(pk=integration.pk).delete()
     config_version.bump()
     assert node.post(path, halo()).status == 404
 
@@ -342,11 +346,11 @@ def test_configuration_loaded_during_save_is_never_mixed(
     whole = registry.load_directory
 
     def while_a_policy_is_added(connection: db.Connection) -> ReferenceDirectory:
-        found = whole(connection)
+        reference_directory = whole(connection)
         if not Policy.objects.exists():
             Integration.objects.filter(pk=integration.pk).update(policy=EscalationHarness(NOW).policy)
             config_version.bump()
-        return found
+        return reference_directory
 
     monkeypatch.setattr(registry, "load_directory", while_a_policy_is_added)
     known = IntegrationRegistry()
@@ -370,12 +374,12 @@ def test_pending_bytes_count_all_messages_of_a_body() -> None:
     body = {"version": "4", "commonAnnotations": {"text": "x" * 10_000}, "alerts": alerts}
 
     async def waiting() -> int:
-        asking = asyncio.ensure_future(
+        task = asyncio.ensure_future(
             node.ask(path_of(integration), [{"type": "http.request", "body": json.dumps(body).encode()}])
         )
         while not node.committer.queue_status().message_count:
             await asyncio.sleep(0)
-        asking.cancel()
+        task.cancel()
         return node.committer.queue_status().size_bytes
 
     assert asyncio.run(waiting()) > 100 * 10_000

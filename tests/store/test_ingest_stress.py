@@ -26,7 +26,7 @@ from tocsin.core.runtime import clock
 from tocsin.escalation.models import EscalationRun
 from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.models import InboundMessage, Integration
-from tocsin.inbound.processing import batch
+from tocsin.inbound.processing.alert_ids import AlertIdAllocator
 from tocsin.inbound.processing.committer import Committer, IngestRequest
 from tocsin.inbound.processing.drain import drain
 from tocsin.inbound.storage.messages import MessageResult
@@ -51,7 +51,7 @@ class StressScenario:
     _moments: Iterator[int] = field(default_factory=itertools.count)
     _saying: threading.Lock = field(default_factory=threading.Lock)
 
-    def say(self, ticket: int, status: str) -> dict[str, Any]:
+    def message(self, ticket: int, status: str) -> dict[str, Any]:
         """A message that is newer than every one before it."""
         with self._saying:
             at = self.start + timedelta(milliseconds=next(self._moments))
@@ -90,7 +90,7 @@ def send(scenario: StressScenario, committer: Committer, seed: int) -> None:
     for _ in range(REQUESTS):
         assert answered.acquire(timeout=30)
         payloads = [
-            scenario.say(dice.choice(TICKETS), dice.choice(("New", "New", "Closed")))
+            scenario.message(dice.choice(TICKETS), dice.choice(("New", "New", "Closed")))
             for _ in range(dice.randint(1, 12))
         ]
         incoming = [message(scenario.door, payload, clock.now()) for payload in payloads]
@@ -106,8 +106,8 @@ def act(scenario: StressScenario, seed: int) -> None:
     me = scenario.desk.actor(name)
     while not scenario.is_over.is_set():
         with database.transaction() as connection:
-            found = connection.execute("SELECT id FROM alerts_alert WHERE status = ANY(%s)", (["open", "assigned"],))
-            live = [row[0] for row in found]
+            cursor = connection.execute("SELECT id FROM alerts_alert WHERE status = ANY(%s)", (["open", "assigned"],))
+            live = [row[0] for row in cursor]
         if not live:
             scenario.is_over.wait(0.01)
             continue
@@ -130,7 +130,7 @@ def act(scenario: StressScenario, seed: int) -> None:
             scenario.acted["done"] += 1
 
 
-def turn(scenario: StressScenario, work: Callable[[], object]) -> None:
+def repeat_until_over(scenario: StressScenario, work: Callable[[], object]) -> None:
     """A loop of a worker."""
     while not scenario.is_over.is_set():
         work()
@@ -142,10 +142,10 @@ def scenario(database: str) -> Iterator[StressScenario]:
     with escalation_enabled():
         now = clock.now()
         desk = EscalationHarness(now)
-        door = make_integration(policy=desk.policy)
-        door.recipient_groups.add(desk.group)
+        integration = make_integration(policy=desk.policy)
+        integration.recipient_groups.add(desk.group)
         config_version.bump()
-        yield StressScenario(door, desk, now)
+        yield StressScenario(integration, desk, now)
 
 
 def test_concurrent_opens_closes_and_commands_from_two_nodes_are_consistent(scenario: StressScenario) -> None:
@@ -153,12 +153,12 @@ def test_concurrent_opens_closes_and_commands_from_two_nodes_are_consistent(scen
     for registry in registries:
         registry.refresh()
     nodes = [Committer(registry) for registry in registries[:2]]
-    numbers = batch.AlertIdAllocator()
+    numbers = AlertIdAllocator()
     for node in nodes:
         node.start()
     with (
-        scenario.thread(lambda: turn(scenario, lambda: drain(registries[2], numbers, clock.now()))),
-        scenario.thread(lambda: turn(scenario, lambda: scenario.desk.keeper.run_once(clock.now()))),
+        scenario.thread(lambda: repeat_until_over(scenario, lambda: drain(registries[2], numbers, clock.now()))),
+        scenario.thread(lambda: repeat_until_over(scenario, lambda: scenario.desk.keeper.run_once(clock.now()))),
         scenario.thread(lambda: act(scenario, SEED + 1)),
         scenario.thread(lambda: act(scenario, SEED + 2)),
         scenario.thread(lambda: act(scenario, SEED + 3)),
@@ -176,8 +176,8 @@ def test_concurrent_opens_closes_and_commands_from_two_nodes_are_consistent(scen
     assert scenario.problems == []
     assert scenario.acted["done"] > 0
     assert_nothing_is_lost()
-    assert_each_ticket_ends_as_was_said_last(scenario)
-    assert_runs_fit_their_alerts()
+    assert_each_ticket_has_its_last_status(scenario)
+    assert_runs_match_their_alerts()
     with database.transaction() as connection:
         row = connection.execute("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()").fetchone()
     assert row == (0,)
@@ -193,14 +193,14 @@ def assert_nothing_is_lost() -> None:
     assert sum(Alert.objects.values_list("count", flat=True)) == counted
 
 
-def assert_each_ticket_ends_as_was_said_last(scenario: StressScenario) -> None:
+def assert_each_ticket_has_its_last_status(scenario: StressScenario) -> None:
     live = Counter(Alert.objects.exclude(status="closed").values_list("source_id", flat=True))
     assert set(live.values()) <= {1}
-    wanted = {str(ticket) for ticket, (_, status) in scenario.last.items() if status == "New"}
-    assert set(live) == wanted
+    expected = {str(ticket) for ticket, (_, status) in scenario.last.items() if status == "New"}
+    assert set(live) == expected
 
 
-def assert_runs_fit_their_alerts() -> None:
+def assert_runs_match_their_alerts() -> None:
     """Each alert has one run that is not ended while it lives, and none afterwards."""
     for alert in Alert.objects.all():
         alive = EscalationRun.objects.filter(alert=alert).exclude(status="ended").count()

@@ -262,9 +262,9 @@ def test_a_rotated_token_works_until_its_overlap_is_over(now: datetime) -> None:
     registry = IntegrationRegistry()
     registry.refresh()
     for token, seconds, expected in ((fresh, 0, False), (TOKEN, 3599, False), (TOKEN, 3600, True)):
-        found = registry.find(token_hash(token), now + timedelta(seconds=seconds))
-        assert found is not None
-        assert (found.integration.id, found.is_expired) == (integration.pk, expected)
+        token_lookup = registry.find(token_hash(token), now + timedelta(seconds=seconds))
+        assert token_lookup is not None
+        assert (token_lookup.integration.id, token_lookup.is_expired) == (integration.pk, expected)
     entry = AuditEntry.objects.latest("id")
     assert (entry.action, entry.object_name) == ("rotate_token", "HaloITSM")
     assert TOKEN not in str(AuditEntry.objects.values())
@@ -423,8 +423,8 @@ def test_renamed_integration_keeps_alerts_and_its_old_name_is_separate(now: date
             "rules": {"open": {**status, "value": "New"}, "close": {**status, "value": "Closed"}}}  # fmt: skip
     ingest = Ingest()
 
-    def send(integration: Integration, said: str) -> str:
-        (stored,) = ingest.send(integration, {"id": "1", "status": said})
+    def send(integration: Integration, message: str) -> str:
+        (stored,) = ingest.send(integration, {"id": "1", "status": message})
         return stored.status.value
 
     first = save(now, name="Monitoring", **more)
@@ -458,7 +458,7 @@ def test_two_halos_with_equal_ticket_numbers_share_no_alerts(now: datetime) -> N
     second = save(now, name="Beta", settings=beta, source="Beta's Halo")
     ingest = Ingest()
     ticket = {"ticket_id": 7, "status": "New", "summary": "VPN"}
-    sent = [ingest.send(door, ticket)[0].status.value for door in (first, second, first)]
+    sent = [ingest.send(integration, ticket)[0].status.value for integration in (first, second, first)]
     assert sent == ["Mapped Opened", "Mapped Opened", "Mapped Appended"]
     # One Halo may post to several doors, and an address that nobody entered tells nothing.
     save(now, name="VIP", settings=acme)

@@ -135,9 +135,9 @@ def columns_with_values(url: str) -> set[str]:
 
 def test_whatever_is_stored_encrypted_is_registered(filled: str) -> None:
     registered = {f"{column.table}.{column.column}" for column in COLUMNS}
-    found = columns_with_values(filled)
-    assert {"people_contactmethod.address", "mfa_authenticator.data", "access_auditentry.after"} <= found
-    assert found <= registered
+    results = columns_with_values(filled)
+    assert {"people_contactmethod.address", "mfa_authenticator.data", "access_auditentry.after"} <= results
+    assert results <= registered
 
 
 def test_every_caller_of_encryption_names_a_registered_column() -> None:
@@ -183,8 +183,8 @@ def test_after_a_rotation_the_new_key_alone_opens_everything(
     assert run(["keys", "rotate"]) == 0
     assert "Nothing needs an older key" in capsys.readouterr().err
     use_keys(monkeypatch, NEW)
-    left = remaining(filled)
-    assert (left.old, left.unreadable) == ({}, {})
+    left_over = remaining(filled)
+    assert (left_over.old, left_over.unreadable) == ({}, {})
     address = ContactMethod.objects.get(label="Chat").address
     assert encrypted_addresses.decrypt_address(address) == SLACK
     assert address == encrypted_addresses.encrypt_address("slack", SLACK), "found again by the same address"

@@ -30,7 +30,7 @@ DETAILS = "The gateway does not answer. " * 1_000
 
 
 @pytest.fixture
-def door() -> Integration:
+def integration() -> Integration:
     return make_integration()
 
 
@@ -46,38 +46,38 @@ def stored_size(message: InboundMessage) -> int:
     return int(size)
 
 
-def test_large_body_is_compressed_and_reads_back_unchanged(door: Integration) -> None:
-    Ingest().send(door, large(), halo(7))
+def test_large_body_is_compressed_and_reads_back_unchanged(integration: Integration) -> None:
+    Ingest().send(integration, large(), halo(7))
     first, small = InboundMessage.objects.order_by("pk")
     assert stored_size(first) < len(first.raw) / 5
     assert stored_size(small) == len(small.raw)
     assert DETAILS.encode() in first.raw
 
 
-def test_compressed_body_replays_and_backtests_unchanged(door: Integration) -> None:
-    Ingest().send(door, large(status="Logged"))
+def test_compressed_body_replays_and_backtests_unchanged(integration: Integration) -> None:
+    Ingest().send(integration, large(status="Logged"))
     old = InboundMessage.objects.get()
     made = replay(old.pk, None, ACTOR, NOW + timedelta(minutes=5))
     assert made.raw == old.raw
-    (tried,) = load_messages(door, compile_stored(door), NOW - timedelta(hours=1))
+    (tried,) = load_messages(integration, compile_stored(integration), NOW - timedelta(hours=1))
     assert tried.raw == old.raw
     assert stored_size(made) < len(made.raw) / 5
 
 
-def test_tickets_that_open_nothing_are_warned_of_whatever_their_size(door: Integration) -> None:
+def test_tickets_that_open_nothing_are_warned_of_whatever_their_size(integration: Integration) -> None:
     payload = {**large(status="Logged"), "event": "new ticket logged"}
-    Ingest().send(door, payload)
-    assert "Logged" in str(load_observed_statuses(door, NOW).warning)
+    Ingest().send(integration, payload)
+    assert "Logged" in str(load_observed_statuses(integration, NOW).warning)
 
 
-def test_pending_body_is_not_compressed_until_decided(door: Integration) -> None:
+def test_pending_body_is_not_compressed_until_decided(integration: Integration) -> None:
     ingest = Ingest()
-    (first,) = ingest.send(door, halo(7))
+    (first,) = ingest.send(integration, halo(7))
     with db.transaction() as holder:
         holder.execute("SELECT 1 FROM alerts_alert WHERE id = %s FOR NO KEY UPDATE", (first.alert_id,))
         with pytest.raises(errors.LockNotAvailable):
-            ingest.send(door, large(7))
-        assert ingest.send(door, large(7), wait=False)[0].status == "Pending"
+            ingest.send(integration, large(7))
+        assert ingest.send(integration, large(7), wait=False)[0].status == "Pending"
     waiting = InboundMessage.objects.get(status="Pending")
     assert stored_size(waiting) == len(waiting.raw)
     drain(ingest.registry, ingest.numbers, NOW)
@@ -85,19 +85,19 @@ def test_pending_body_is_not_compressed_until_decided(door: Integration) -> None
     assert waiting.status == "Mapped Appended"
 
 
-def form(door: Integration, body: bytes) -> IncomingMessage:
+def form(integration: Integration, body: bytes) -> IncomingMessage:
     media = "application/x-www-form-urlencoded"
-    return IncomingMessage(uuid7(), door.pk, NOW, body, element_of(body, media, lenient=True), media)
+    return IncomingMessage(uuid7(), integration.pk, NOW, body, element_of(body, media, lenient=True), media)
 
 
 def test_senders_own_compressed_lookalike_is_never_decompressed() -> None:
-    door, ingest = make_integration("Monitoring", "api"), Ingest()
-    (first,) = ingest.decide([form(door, b"source_id=7&subject=VPN+down")])
+    integration, ingest = make_integration("Monitoring", "api"), Ingest()
+    (first,) = ingest.decide([form(integration, b"source_id=7&subject=VPN+down")])
     # Form fields that are whole, and are a packed body's bytes too.
     sent = COMPRESSED_PREFIX + zlib.compress(b"&source_id=7&subject=VPN+down&more=" + b"0" * 1_000, 0)
     with db.transaction() as holder:
         holder.execute("SELECT 1 FROM alerts_alert WHERE id = %s FOR NO KEY UPDATE", (first.alert_id,))
-        assert ingest.decide([form(door, sent)], wait=False)[0].status == "Pending"
+        assert ingest.decide([form(integration, sent)], wait=False)[0].status == "Pending"
     assert InboundMessage.objects.get(status="Pending").raw == sent
     drain(ingest.registry, ingest.numbers, NOW)
     assert InboundMessage.objects.get(status="Mapped Appended").raw == sent

@@ -81,7 +81,7 @@ class IntegrationHarness:
 
     def pages(self, alert: int, minute: float) -> list[str]:
         """Whom it has paged by that minute."""
-        self.desk.turn(minute)
+        self.desk.run_until(minute)
         return [name for name, *_ in self.desk.pages(alert)]
 
 
@@ -94,9 +94,9 @@ def test_message_for_log_only_replayed_alert_starts_paging() -> None:
     assert "pages from now on" in str(stored.reason)
     assert harness.pages(number, 4) == ["alice", "alice"]
     assert harness.desk.run(number).mode == "page"
-    said = [line for line in harness.desk.timeline(number) if "nobody was paged about it so far" in line]
-    assert len(said) == 1
-    assert said[0].endswith(
+    lines = [line for line in harness.desk.timeline(number) if "nobody was paged about it so far" in line]
+    assert len(lines) == 1
+    assert lines[0].endswith(
         "; policy Standard, no routes: the integration's own policy and recipients. Escalation starts at step 1."
     )
     # From now on it is an alert like any other.
@@ -130,18 +130,18 @@ def test_opening_workflows_run_when_dry_run_alert_starts_paging() -> None:
         (opened,) = harness.send(0)
         number = opened.alert_id or 0
         desk.go(6)
-        assert {status for _, status, _ in desk.said(number)} == {"skipped"}
+        assert {status for _, status, _ in desk.outcomes(number)} == {"skipped"}
         harness.becomes("page")
         # Two in one batch: it begins to page once.
         harness.send(10, 20817, 20817)
         desk.go(10)
-        assert desk.told(number) == ["carol"]
-        assert ("Tell Carol", "done", "It has no conditions.") in desk.said(number)
+        assert desk.noticed_users(number) == ["carol"]
+        assert ("Tell Carol", "done", "It has no conditions.") in desk.outcomes(number)
         desk.go(15)
-        assert desk.told(number) == ["carol", "carol"]
+        assert desk.noticed_users(number) == ["carol", "carol"]
         harness.send(16)
         desk.go(30)
-        assert desk.told(number) == ["carol", "carol"]
+        assert desk.noticed_users(number) == ["carol", "carol"]
 
 
 def test_workflows_run_once_for_what_was_recorded_and_pages_later() -> None:
@@ -152,12 +152,12 @@ def test_workflows_run_once_for_what_was_recorded_and_pages_later() -> None:
         (opened,) = harness.send(0)
         number = opened.alert_id or 0
         desk.go(0)
-        assert desk.told(number) == ["carol"]
+        assert desk.noticed_users(number) == ["carol"]
         harness.redefine()
         harness.send(2)
         desk.go(2)
         assert harness.pages(number, 2) == ["alice", "alice"]
-        assert desk.told(number) == ["carol"]
+        assert desk.noticed_users(number) == ["carol"]
 
 
 def test_what_a_route_only_recorded_pages_once_a_route_pages() -> None:
@@ -239,7 +239,7 @@ def test_an_acknowledgement_stands_and_expires_like_any_other() -> None:
     harness.desk.act(number, Acknowledge(actor=harness.desk.actor("bob")), 3)
     harness.send(4)
     assert harness.pages(number, 30) == []
-    harness.desk.turn(34)
+    harness.desk.run_until(34)
     assert harness.pages(number, 39) == ["alice", "alice"]
 
 
@@ -336,9 +336,9 @@ def test_raised_priority_of_merged_alert_raises_and_pages_parent() -> None:
     harness.send(4, 1, status="In Progress", priority={"name": "Critical"})
     assert (harness.desk.alert(child).priority, harness.desk.alert(parent).priority) == ("critical", "critical")
     assert harness.pages(parent, 4) == ["alice"] * 4
-    said = harness.desk.timeline(parent)
-    assert any(f"Alert {child}, which is merged into this one, is now critical" in line for line in said)
-    assert any("priority rose from low to critical" in line for line in said)
+    lines = harness.desk.timeline(parent)
+    assert any(f"Alert {child}, which is merged into this one, is now critical" in line for line in lines)
+    assert any("priority rose from low to critical" in line for line in lines)
     # What it says again is no news.
     harness.send(5, 1, status="In Progress", priority={"name": "Critical"})
     assert EscalationRun.objects.filter(alert=parent).count() == 2

@@ -12,7 +12,7 @@ import pytest
 from django.test import Client
 from psycopg import errors
 
-from tests.doubles.imap import Held, ImapDouble, imap_double
+from tests.doubles.imap import ImapDouble, MailboxMessage, imap_double
 from tests.doubles.smtp import Mail, SmtpDouble, smtp_double
 from tests.support.outbox_harness import OutboxHarness, allow_loopback, outbox_harness, provider
 from tests.support.postgres import TAKES_NO_WRITES, in_use
@@ -39,7 +39,7 @@ class ReplyScenario:
     imap: ImapDouble
     reader: ReplyPoller
 
-    def answer(self, text: str, sender: str = "alice@example.org", **headers: str) -> Held:
+    def answer(self, text: str, sender: str = "alice@example.org", **headers: str) -> MailboxMessage:
         """A person answers the last mail, and the answer arrives in the mailbox."""
         return self.imap.receive(self.reply(text, sender, **headers))
 
@@ -89,16 +89,16 @@ def test_reply_word_acts_as_recipient_and_result_is_mailed(scenario: ReplyScenar
     page = scenario.smtp.mails[0]
     assert page.message["Reply-To"] == "alerts@example.org"
     assert "Or answer this mail: ack, take, close or escalate" in page.part("plain")
-    held = scenario.answer("Ack")
+    mail = scenario.answer("Ack")
     scenario.reader.poll()
     event = AlertEvent.objects.get(kind="acknowledged")
     assert (event.actor_id, event.via) == (scenario.post.users["alice"].pk, "email")
-    assert held.is_read
+    assert mail.is_read
     assert scenario.outcomes() == [("acted", f"You acknowledged alert {alert}.")]
     scenario.post.go(5)
     assert f"You acknowledged alert {alert}." in scenario.smtp.mails[-1].part("plain")
     # The same mail again, by another way, acts no more.
-    scenario.imap.receive(held.data)
+    scenario.imap.receive(mail.data)
     scenario.reader.poll()
     assert MailReply.objects.count() == 1
     assert scenario.imap.logins == 1, "the connection is kept"
@@ -153,19 +153,19 @@ def test_foreign_automatic_and_unreferenced_mails_are_ignored_with_reason(scenar
     scenario.answer("I am away until Monday.", Auto_Submitted="auto-replied")
     scenario.answer("")
     scenario.reader.poll()
-    found = [(outcome, reason) for outcome, reason in scenario.outcomes()]
-    assert [outcome for outcome, _ in found] == ["refused", "refused", "refused", "refused", "ignored", "refused"]
-    for (_, reason), said in zip(
-        found,
+    results = [(outcome, reason) for outcome, reason in scenario.outcomes()]
+    assert [outcome for outcome, _ in results] == ["refused", "refused", "refused", "refused", "ignored", "refused"]
+    for (_, reason), text in zip(
+        results,
         ("not an address of Alice", "not an address of Alice", "no signed reference", "not made by",
          "sent automatically", "no text of its own"),
         strict=True,
     ):  # fmt: skip
-        assert said in reason
+        assert text in reason
     assert AlertEvent.objects.count() == before
     scenario.post.go(60)
-    told = [mail.to for mail in scenario.smtp.mails if "Your reply" in str(mail.message["Subject"])]
-    assert told == ["alice@example.org"], "strangers hear nothing"
+    notices = [mail.to for mail in scenario.smtp.mails if "Your reply" in str(mail.message["Subject"])]
+    assert notices == ["alice@example.org"], "strangers hear nothing"
     browser, root = Client(), scenario.post.user("root", role="admin")
     browser.force_login(root, backend="django.contrib.auth.backends.ModelBackend")
     shown = browser.get("/providers/mail-replies/?outcome=refused").content.decode()
@@ -174,11 +174,11 @@ def test_foreign_automatic_and_unreferenced_mails_are_ignored_with_reason(scenar
     root.language = "de"
     root.save()
     german = browser.get("/providers/mail-replies/").content.decode()
-    for said in ("ist keine Adresse von Alice", "wurde automatisch versendet", "keinen eigenen Text"):
-        assert said in german
+    for text in ("ist keine Adresse von Alice", "wurde automatisch versendet", "keinen eigenen Text"):
+        assert text in german
 
 
-def came_back(mail: Mail, action: str = "failed", headers_only: bool = False) -> bytes:
+def bounce_report(mail: Mail, action: str = "failed", headers_only: bool = False) -> bytes:
     """The report of a server that could not deliver a mail (RFC 3464), as Postfix writes one."""
     original = mail.raw.decode().replace("\r\n", "\n")
     kind, inner = "message/rfc822", original
@@ -206,11 +206,11 @@ def test_bounced_page_fails_and_the_next_contact_method_begins(scenario: ReplySc
     scenario.post.go()
     scenario.post.go(10)
     first, bundle = scenario.smtp.mails
-    scenario.imap.receive(came_back(first, "delayed"))
+    scenario.imap.receive(bounce_report(first, "delayed"))
     scenario.reader.poll()
     assert {d.status for d in scenario.post.deliveries() if d.channel == "email"} == {"sent"}
-    scenario.imap.receive(came_back(first))
-    scenario.imap.receive(came_back(bundle, headers_only=True))
+    scenario.imap.receive(bounce_report(first))
+    scenario.imap.receive(bounce_report(bundle, headers_only=True))
     scenario.reader.poll()
     failed = [d for d in scenario.post.deliveries() if d.channel == "email" and d.purpose == "page"]
     assert {(d.status, d.is_permanent) for d in failed} == {("failed", True)}
@@ -222,8 +222,8 @@ def test_bounced_page_fails_and_the_next_contact_method_begins(scenario: ReplySc
     assert all(each_of(d.reason)[0].code == STARTED_EARLY.code for d in later)
     assert AlertEvent.objects.filter(kind="page_failed").count() == 3
     assert [outcome for outcome, _ in scenario.outcomes()] == ["ignored", "acted", "acted"]
-    told = [str(m.message["Subject"]) for m in scenario.smtp.mails if m.to == "root@example.org"]
-    assert any("could not be sent" in subject for subject in told)
+    notices = [str(m.message["Subject"]) for m in scenario.smtp.mails if m.to == "root@example.org"]
+    assert any("could not be sent" in subject for subject in notices)
 
 
 def test_a_mail_that_is_older_than_its_reference_is_refused(scenario: ReplyScenario) -> None:
@@ -262,7 +262,7 @@ def test_bounce_of_foreign_mail_fails_nothing(scenario: ReplyScenario) -> None:
     hers, his = sorted(scenario.smtp.mails, key=lambda mail: mail.to)
     number, own = str(hers.message["Message-ID"]), str(his.message["Message-ID"])
     forged = f"{number.partition('.')[0]}.{own.partition('.')[2]}"
-    scenario.imap.receive(came_back(his).replace(own.encode(), forged.encode()))
+    scenario.imap.receive(bounce_report(his).replace(own.encode(), forged.encode()))
     scenario.reader.poll()
     assert {d.status for d in scenario.post.deliveries() if d.channel == "email"} == {"sent"}
     assert [outcome for outcome, _ in scenario.outcomes()] == ["ignored"]
@@ -271,11 +271,11 @@ def test_bounce_of_foreign_mail_fails_nothing(scenario: ReplyScenario) -> None:
 def test_unavailable_mailbox_recovers_and_its_mails_wait(scenario: ReplyScenario) -> None:
     paged(scenario, "alice")
     scenario.imap.hangs_up = 1
-    held = scenario.answer("ack")
+    mail = scenario.answer("ack")
     scenario.reader.poll()
     ((text, _url, _is_urgent),) = mailbox_warnings.find_warnings()
     assert text.startswith("Answers by mail are not read, Answers: ")
-    assert not held.is_read
+    assert not mail.is_read
     for _ in range(7):
         scenario.reader.poll()
     assert list(mailbox_warnings.find_warnings()) == []
@@ -284,28 +284,28 @@ def test_unavailable_mailbox_recovers_and_its_mails_wait(scenario: ReplyScenario
 
 def test_reply_during_read_only_database_applies_afterwards(scenario: ReplyScenario, database: str) -> None:
     paged(scenario, "alice")
-    held = scenario.answer("ack")
+    mail = scenario.answer("ack")
     with in_use(f"{database}{TAKES_NO_WRITES}"), pytest.raises(errors.ReadOnlySqlTransaction):
         scenario.reader.poll()
-    assert not held.is_read
+    assert not mail.is_read
     with in_use(database):
         scenario.reader.poll()
         assert AlertEvent.objects.filter(kind="acknowledged").count() == 1
-    assert held.is_read
+    assert mail.is_read
 
 
 def test_reply_not_markable_as_read_acts_once_and_is_reported(scenario: ReplyScenario) -> None:
     paged(scenario, "alice")
     scenario.imap.keeps_flags = True
     scenario.answer("ack")
-    for _turn in range(9):
+    for _attempt in range(9):
         scenario.reader.poll()
     ((text, _url, _is_urgent),) = mailbox_warnings.find_warnings()
     assert "does not allow marking emails as read" in text
     assert AlertEvent.objects.filter(kind="acknowledged").count() == 1
     assert len(scenario.outcomes()) == 1
     scenario.imap.keeps_flags = False
-    for _turn in range(8):
+    for _attempt in range(8):
         scenario.reader.poll()
     assert list(mailbox_warnings.find_warnings()) == []
     assert scenario.imap.mails[0].is_read
@@ -340,9 +340,9 @@ def test_reply_through_id_rewriting_server_uses_the_tagged_address(scenario: Rep
 def test_unreadable_mail_blocks_no_reply(scenario: ReplyScenario, garbage: bytes) -> None:
     alert = paged(scenario, "alice")
     scenario.imap.receive(garbage)
-    held = scenario.answer("ack")
+    mail = scenario.answer("ack")
     scenario.reader.poll()
-    assert held.is_read
+    assert mail.is_read
     assert Alert.objects.get(pk=alert).acknowledgements.count() == 1
 
 
@@ -368,7 +368,7 @@ class Killed(BaseException):
 
 def test_reply_of_a_killed_parser_is_processed_again(scenario: ReplyScenario, monkeypatch: pytest.MonkeyPatch) -> None:
     alert = paged(scenario, "alice")
-    held, later = scenario.answer("ack"), scenario.answer("The line is back.")
+    mail, later = scenario.answer("ack"), scenario.answer("The line is back.")
     with monkeypatch.context() as killing:
 
         def die(*_: object) -> None:
@@ -379,9 +379,9 @@ def test_reply_of_a_killed_parser_is_processed_again(scenario: ReplyScenario, mo
             scenario.reader.poll()
     # Started again at once, or read by another node: somebody may still be at it.
     scenario.reader.poll()
-    assert (held.is_read, later.is_read) == (False, True)
+    assert (mail.is_read, later.is_read) == (False, True)
     scenario.post.go(180)
     scenario.reader.poll()
-    assert held.is_read
+    assert mail.is_read
     assert Alert.objects.get(pk=alert).acknowledgements.count() == 1
     assert AlertEvent.objects.filter(kind="replied").count() == 1

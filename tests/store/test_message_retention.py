@@ -56,14 +56,14 @@ def rows_read(table: str, work: Callable[[], object]) -> int:
 def _read(table: str) -> int:
     with database.pool().connection() as connection:
         connection.execute("SELECT pg_stat_force_next_flush()")
-        found = connection.execute(
+        results = connection.execute(
             "SELECT seq_tup_read + coalesce(idx_tup_fetch, 0) FROM pg_stat_user_tables WHERE relname = %s", (table,)
         ).fetchone()
-    assert found is not None
-    return int(found[0])
+    assert results is not None
+    return int(results[0])
 
 
-def left() -> set[UUID]:
+def remaining_ids() -> set[UUID]:
     return set(InboundMessage.objects.values_list("pk", flat=True))
 
 
@@ -73,14 +73,14 @@ def test_messages_expire_after_90_days_unless_pending_or_active(integration: Int
     old = now - 91 * DAY
     message(integration, old)
     message(integration, old, alert=over)
-    kept = {
+    stored_ids = {
         message(integration, now - 89 * DAY).pk,
         message(integration, old, alert=alert).pk,
         message(integration, old, status="Pending").pk,
         message(integration, old, status="Mapped Delayed").pk,
     }
     assert RetentionTask().run_once(now) is False
-    assert left() == kept
+    assert remaining_ids() == stored_ids
 
 
 def test_there_may_be_more_when_a_whole_chunk_went(integration: Integration, now: datetime) -> None:
@@ -88,18 +88,18 @@ def test_there_may_be_more_when_a_whole_chunk_went(integration: Integration, now
         message(integration, now - 91 * DAY + timedelta(hours=hours))
     keeper = RetentionTask()
     assert [keeper.run_once(now, chunk=2), keeper.run_once(now, chunk=2)] == [True, False]
-    assert not left()
+    assert not remaining_ids()
 
 
 def test_size_cap_removes_only_the_oldest_excess_messages(integration: Integration, now: datetime) -> None:
     settings_store.set(settings_store.MESSAGE_SIZE_CAP_MB, 10)
     made = [message(integration, now - DAY + timedelta(minutes=n), size=200_000).pk for n in range(60)]
     keeper = RetentionTask()
-    for _turn in range(20):
+    for _attempt in range(20):
         keeper.run_once(now, chunk=5)
-    kept = [pk for pk in made if pk in left()]
-    assert kept == made[-len(kept) :]
-    assert 45 <= len(kept) <= 52  # of 0.2 MB each
+    stored_ids = [pk for pk in made if pk in remaining_ids()]
+    assert stored_ids == made[-len(stored_ids) :]
+    assert 45 <= len(stored_ids) <= 52  # of 0.2 MB each
     with database.transaction() as connection:
         size = connection.execute("SELECT pg_total_relation_size('inbound_inboundmessage')").fetchone()
     assert size is not None
@@ -111,9 +111,9 @@ def test_chunk_over_size_cap_is_removed_only_partially(integration: Integration,
     made = [message(integration, now - DAY + timedelta(minutes=n), size=1_000_000).pk for n in range(15)]
     keeper = RetentionTask()
     assert keeper.run_once(now) is False
-    assert [pk for pk in made if pk in left()] == made[-10:]
+    assert [pk for pk in made if pk in remaining_ids()] == made[-10:]
     keeper.run_once(now)
-    assert len(left()) == 10
+    assert len(remaining_ids()) == 10
 
 
 def test_of_large_messages_fewer_go_in_one_transaction(
@@ -123,12 +123,12 @@ def test_of_large_messages_fewer_go_in_one_transaction(
     for hours in range(5):
         message(integration, now - 91 * DAY + timedelta(hours=hours), size=1_000_000)
     keeper = RetentionTask()
-    assert [(keeper.run_once(now), len(left())) for _ in range(2)] == [(True, 2), (False, 0)]
+    assert [(keeper.run_once(now), len(remaining_ids())) for _ in range(2)] == [(True, 2), (False, 0)]
 
 
 def test_what_messages_left_beside_them_goes_with_them(integration: Integration, now: datetime) -> None:
-    kept = message(integration, now)
-    ProcessedDelivery.objects.create(integration=integration, hash=b"1" * 32, message=kept.pk)
+    kept_message = message(integration, now)
+    ProcessedDelivery.objects.create(integration=integration, hash=b"1" * 32, message=kept_message.pk)
     ProcessedDelivery.objects.create(integration=integration, hash=b"2" * 32, message=uuid7())
     Alert.objects.create(
         subject="VPN", status="open", opened_at=now, last_message_at=now, key_hash=b"1" * 32, holds_key=True
@@ -160,8 +160,8 @@ def test_run_reads_only_old_rows_and_a_slice(
     keeper = RetentionTask()
     assert rows_read("inbound_inboundmessage", lambda: keeper.run_once(now)) < 500
     assert rows_read("inbound_processeddelivery", lambda: keeper.run_once(now)) < 500
-    assert len(left()) == 2_000
-    for _turn in range(60):
+    assert len(remaining_ids()) == 2_000
+    for _attempt in range(60):
         keeper.run_once(now)
     assert ProcessedDelivery.objects.count() == 2_000
     assert not ProcessedDelivery.objects.filter(hash=stale.hash).exists()

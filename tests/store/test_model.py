@@ -99,10 +99,10 @@ def _reset_message_count(scenario: Scenario) -> None:
     opens = {"open": {"field": "source_status", "operator": "equals", "value": "New"}}
     mapping = {"source_id": "id", "source_status": "status", "subject": "subject"}
     spec = {"name": "Door", "kind": "api", "escalation_policy": "Standard", "anyway": True, "rules": opens}
-    door = save_integration({**spec, "mapping": mapping}, actor=ACTOR, now=scenario.system.now)
+    integration = save_integration({**spec, "mapping": mapping}, actor=ACTOR, now=scenario.system.now)
     payload = {"id": 1, "status": "New", "subject": "Down"}
     Ingest(scenario.system.registry, scenario.system.numbers).decide(
-        [message(door, payload, scenario.system.now)], now=scenario.system.now
+        [message(integration, payload, scenario.system.now)], now=scenario.system.now
     )
     _execute("UPDATE alerts_alert SET count = 0")(scenario)
 

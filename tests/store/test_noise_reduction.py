@@ -30,6 +30,7 @@ from tocsin.inbound.inspect.message_explanation import explain_message
 from tocsin.inbound.maintenance import commands as maintenance_windows
 from tocsin.inbound.models import DelayedAlert, GroupMember, InboundMessage, Integration
 from tocsin.inbound.processing import batch, delayed_alerts_task
+from tocsin.inbound.processing.alert_ids import AlertIdAllocator
 from tocsin.inbound.storage.messages import MessageResult
 from tocsin.simulate import backtest, chain, maintenance_preview, reasons
 
@@ -69,7 +70,7 @@ class NoiseHarness:
     def wait(self, span: timedelta) -> None:
         """Time passes, and the loop takes its turns."""
         self.now += span
-        while delayed_alerts_task.open_due(IntegrationRegistry(), batch.AlertIdAllocator(), self.now):
+        while delayed_alerts_task.open_due(IntegrationRegistry(), AlertIdAllocator(), self.now):
             pass
 
 
@@ -355,7 +356,7 @@ def test_flood_releases_the_alerts_delayed_with_it() -> None:
     assert GroupMember.objects.filter(alert=flood).count() == 4
 
 
-def gate_of(number: int) -> list[tuple[str, bool, str]]:
+def gate_trace_of(number: int) -> list[tuple[str, bool, str]]:
     """What the trace of the so-manieth message says of the gate."""
     row = list(InboundMessage.objects.select_related("integration__current_version", "version").order_by("pk"))[number]
     trace = explain_message(row).trace
@@ -364,7 +365,7 @@ def gate_of(number: int) -> list[tuple[str, bool, str]]:
 
 
 @pytest.mark.parametrize(
-    ("definition", "ids", "said"),
+    ("definition", "ids", "message"),
     [
         (
             {"delay": {"wait": "5m"}},
@@ -390,11 +391,11 @@ def gate_of(number: int) -> list[tuple[str, bool, str]]:
     ids=["delay", "group", "flood", "nothing"],
 )
 def test_suppression_decision_appears_in_message_trace(
-    definition: dict[str, Any], ids: list[int], said: list[tuple[str, bool, str]]
+    definition: dict[str, Any], ids: list[int], message: list[tuple[str, bool, str]]
 ) -> None:
     stored = NoiseHarness(definition).send(*ids)
     number = stored[0].alert_id
-    assert gate_of(len(ids) - 1) == [(name, opens, why.replace("N", str(number))) for name, opens, why in said]
+    assert gate_trace_of(len(ids) - 1) == [(name, opens, why.replace("N", str(number))) for name, opens, why in message]
 
 
 @pytest.mark.parametrize(
@@ -423,12 +424,12 @@ def test_trace_of_delayed_message_names_delay_and_maintenance_window() -> None:
     desk = NoiseHarness({"delay": {"wait": "5m"}})
     desk.send(1)
     desk.wait(5 * MINUTE)
-    assert gate_of(0) == [
+    assert gate_trace_of(0) == [
         ("delay", True, "it was delayed for 5 minutes, and opens after 5 minutes, unless it closes before")
     ]
     window(desk.integration)
     desk.send(2)
-    assert gate_of(1) == [("maintenance", False, "Patch night, until 2026-11-24 10:00 UTC")]
+    assert gate_trace_of(1) == [("maintenance", False, "Patch night, until 2026-11-24 10:00 UTC")]
     body = b'{"id": "3", "status": "New"}'
     (outcome,) = chain.simulate(desk.integration.pk, body, "application/json", desk.now).outcomes
     assert outcome.trace is not None
@@ -437,7 +438,7 @@ def test_trace_of_delayed_message_names_delay_and_maintenance_window() -> None:
     flaps.send(1)
     flaps.send(1, status="Closed")
     flaps.send(1)
-    ((name, opens, why),) = gate_of(-1)
+    ((name, opens, why),) = gate_trace_of(-1)
     assert (name, opens) == ("flapping", True)
     assert why.startswith("it is flapping: it opened 2 times within 30 minutes")
 
@@ -464,23 +465,23 @@ def test_maintenance_opens_nothing_but_updates_active_alerts() -> None:
 
 
 def test_suppressed_alert_opens_when_its_source_repeats() -> None:
-    door, ingest = make_integration("Alertmanager", "alertmanager"), Ingest()
+    integration, ingest = make_integration("Alertmanager", "alertmanager"), Ingest()
     firing = {"status": "firing", "fingerprint": "c0ffee", "startsAt": "2026-11-24T09:10:00Z"}
-    told = {"alert": {**firing, "labels": {"alertname": "Disk"}}, "delivery": "c0ffee|2026-11-24T09:10:00Z|firing"}
-    window(door)
-    assert statuses(ingest.send(door, told, told)) == ["Ignored", "Ignored"]
-    opened, again = ingest.send(door, told, told, now=NOW + 46 * MINUTE)
+    data = {"alert": {**firing, "labels": {"alertname": "Disk"}}, "delivery": "c0ffee|2026-11-24T09:10:00Z|firing"}
+    window(integration)
+    assert statuses(ingest.send(integration, data, data)) == ["Ignored", "Ignored"]
+    opened, again = ingest.send(integration, data, data, now=NOW + 46 * MINUTE)
     assert statuses([opened, again]) == ["Opened", "Ignored"]
     assert "same delivery" in str(again.reason)
 
 
 def test_deferring_window_opens_unclosed_alerts_at_its_end() -> None:
     desk = NoiseHarness({})
-    held = window(action="hold", tags={"environment": "TEST"})
+    held_window = window(action="hold", tags={"environment": "TEST"})
     assert statuses(desk.send(1, 2, env="test") + desk.send(3, env="live")) == ["Delayed", "Delayed", "Opened"]
     desk.send(2, status="Closed")
     (in_force,) = maintenance_windows.active_windows(desk.now)
-    assert (in_force.window, in_force.delayed_count) == (held, 1)
+    assert (in_force.window, in_force.delayed_count) == (held_window, 1)
     desk.wait(44 * MINUTE)
     assert Alert.objects.count() == 1
     desk.wait(MINUTE)
@@ -489,17 +490,17 @@ def test_deferring_window_opens_unclosed_alerts_at_its_end() -> None:
 
 def test_shortened_or_deleted_window_releases_its_delayed_alerts() -> None:
     desk = NoiseHarness({})
-    held = window(action="hold")
+    held_window = window(action="hold")
     desk.send(1)
     maintenance_windows.save_window(
-        {**maintenance_windows.window_spec(held), "ends": "2026-11-24 11:00"},
-        existing=held,
+        {**maintenance_windows.window_spec(held_window), "ends": "2026-11-24 11:00"},
+        existing=held_window,
         actor=COMMAND_LINE,
         now=desk.now,
     )
     desk.wait(60 * MINUTE)
     assert not Alert.objects.exists()
-    maintenance_windows.delete_window(held, actor=COMMAND_LINE, now=desk.now)
+    maintenance_windows.delete_window(held_window, actor=COMMAND_LINE, now=desk.now)
     desk.wait(timedelta(seconds=1))
     assert Alert.objects.get().subject == "Host 1"
 
@@ -554,7 +555,7 @@ def test_concurrent_workers_open_due_alerts_once_despite_crash() -> None:
         # It holds the first key's lock in a transaction, as in the middle of opening it.
         other.execute("BEGIN")
         other.execute("SELECT pg_advisory_xact_lock(%s)", (advisory_lock_key(key),))
-        delayed_alerts_task.open_due(IntegrationRegistry(), batch.AlertIdAllocator(), desk.now)
+        delayed_alerts_task.open_due(IntegrationRegistry(), AlertIdAllocator(), desk.now)
         assert list(Alert.objects.values_list("subject", flat=True)) == ["Host 2"]
         assert DelayedAlert.objects.get().source_id == "1"
     desk.wait(timedelta(seconds=1))
@@ -576,7 +577,7 @@ def test_undecided_close_precedes_the_due_opening() -> None:
     assert not Alert.objects.exists()
     from tocsin.inbound.processing.drain import drain
 
-    drain(IntegrationRegistry(), batch.AlertIdAllocator(), desk.now)
+    drain(IntegrationRegistry(), AlertIdAllocator(), desk.now)
     desk.wait(timedelta(seconds=1))
     assert not Alert.objects.exists()
     assert log() == ["1 Ignored", "1 Ignored"]
@@ -585,7 +586,7 @@ def test_undecided_close_precedes_the_due_opening() -> None:
 def _decide_patiently(desk: NoiseHarness, payload: dict[str, Any]) -> None:
     with database.connect(name="a patient batch") as connection:
         incoming = [message(desk.integration, payload, desk.now)]
-        batch.process(connection, desk.ingest.registry, batch.AlertIdAllocator(), incoming, desk.now)
+        batch.process(connection, desk.ingest.registry, AlertIdAllocator(), incoming, desk.now)
 
 
 def _delete(window: Any, now: datetime) -> None:
@@ -597,7 +598,7 @@ def _delete(window: Any, now: datetime) -> None:
 
 def test_release_during_another_messages_decision_still_applies() -> None:
     desk = NoiseHarness({})
-    held = window(action="hold")
+    held_window = window(action="hold")
     desk.send(1)
     stored = DelayedAlert.objects.get()
     with ThreadPoolExecutor(2) as pool, database.connect(name="in between") as holder:
@@ -606,7 +607,7 @@ def test_release_during_another_messages_decision_still_applies() -> None:
         holder.execute("SELECT 1 FROM inbound_dedupkey WHERE key_hash = %s FOR UPDATE", (bytes(stored.key_hash),))
         deciding = pool.submit(_decide_patiently, desk, {"id": "1", "status": "New", "subject": "Host 1"})
         wait_for_waiters()
-        ending = pool.submit(_delete, held, desk.now)
+        ending = pool.submit(_delete, held_window, desk.now)
         wait_for_waiters(2, unless=ending.done)
         holder.execute("COMMIT")
         deciding.result(10)
@@ -620,7 +621,7 @@ def test_due_alert_that_raises_is_postponed_and_blocks_no_other() -> None:
     desk.send(1, poison=True)
     desk.send(2)
     desk.now += 5 * MINUTE
-    delayed_alerts_task.open_due(SpoiledRegistry(), batch.AlertIdAllocator(), desk.now)
+    delayed_alerts_task.open_due(SpoiledRegistry(), AlertIdAllocator(), desk.now)
     assert Alert.objects.get().subject == "Host 2"
     assert DelayedAlert.objects.get().due_at == desk.now + timedelta(seconds=30)
     desk.wait(timedelta(seconds=30))
@@ -638,7 +639,7 @@ def test_group_with_locked_alert_defers_its_members() -> None:
         other.execute("SELECT 1 FROM alerts_alert WHERE id = %s FOR NO KEY UPDATE", (number,))
         stored = desk.ingest.send(desk.integration, *payloads, now=desk.now, wait=False)
         assert statuses(stored) == ["Pending", "Pending"]
-    drain(IntegrationRegistry(), batch.AlertIdAllocator(), desk.now)
+    drain(IntegrationRegistry(), AlertIdAllocator(), desk.now)
     assert log()[-2:] == ["3 Appended", "2 Updated"]
     assert Alert.objects.get().status == "open"
 
@@ -730,8 +731,8 @@ def test_simulation_shows_delay_and_following_steps() -> None:
     (joins,) = chain.simulate(desk.integration.pk, other, "application/json", desk.now).outcomes
     assert (joins.status.value, joins.alert_id) == ("Mapped Appended", Alert.objects.get().pk)
     window(starts="2026-11-24 10:00", ends="2026-11-24 12:00")
-    (held,) = chain.simulate(desk.integration.pk, other, "application/json", NOW + 60 * MINUTE).outcomes
-    assert str(held.reason) == "maintenance: Patch night, until 2026-11-24 12:00 UTC"
+    (simulated_outcome,) = chain.simulate(desk.integration.pk, other, "application/json", NOW + 60 * MINUTE).outcomes
+    assert str(simulated_outcome.reason) == "maintenance: Patch night, until 2026-11-24 12:00 UTC"
 
 
 def test_a_backtest_plays_the_waiting_through() -> None:
@@ -741,10 +742,10 @@ def test_a_backtest_plays_the_waiting_through() -> None:
         desk.send(number)
     desk.now = NOW + 4 * MINUTE
     desk.send(2, status="Closed")
-    found = backtest.backtest(desk.integration, {"delay": {"wait": "5m"}})
-    assert (found.before.opened, found.after.opened) == (3, 2)
-    assert found.after.statuses == {"Mapped Delayed": 3, "Mapped Ignored": 1}
-    assert found.differing_count == 4
+    found_backtest = backtest.backtest(desk.integration, {"delay": {"wait": "5m"}})
+    assert (found_backtest.before.opened, found_backtest.after.opened) == (3, 2)
+    assert found_backtest.after.statuses == {"Mapped Delayed": 3, "Mapped Ignored": 1}
+    assert found_backtest.differing_count == 4
     grouped = backtest.backtest(desk.integration, {"grouping": {"by": "<client>", "within": "1h"}})
     assert (grouped.after.opened, grouped.after.pages) == (1, 1)
 
@@ -756,6 +757,8 @@ def test_window_preview_lists_matches_of_the_last_day() -> None:
     desk.send(1, status="Closed")
     spec = {"starts": "2027-01-01 00:00", "ends": "2027-01-02 00:00", "tags": {"environment": "test"}}
     row = maintenance_windows.unsaved_window(spec)
-    found = maintenance_preview.suppressed_alerts(maintenance_windows.compile_window(row), desk.now + MINUTE)
-    assert (found.opened, found.count) == (4, 3)
-    assert {one.subject for one in found.alerts} == {"Host 1", "Host 2", "Host 3"}
+    found_maintenance_preview = maintenance_preview.suppressed_alerts(
+        maintenance_windows.compile_window(row), desk.now + MINUTE
+    )
+    assert (found_maintenance_preview.opened, found_maintenance_preview.count) == (4, 3)
+    assert {one.subject for one in found_maintenance_preview.alerts} == {"Host 1", "Host 2", "Host 3"}

@@ -78,9 +78,9 @@ def test_on_call_users_are_resolved_for_several_groups_at_once(desk: Group, now:
     other = make_group("Other", now, members=("carol", "alice"))
     at = datetime(2026, 1, 13, 12, tzinfo=UTC)
     with database.transaction() as connection:
-        found = loader.on_call(connection, [desk.pk, other.pk, desk.pk, 10**9], at)
+        results = loader.on_call(connection, [desk.pk, other.pk, desk.pk, 10**9], at)
         assert loader.on_call(connection, [], at) == {}
-    assert {group: [(str(p.role), p.name) for p in people] for group, people in found.items()} == {
+    assert {group: [(str(p.role), p.name) for p in people] for group, people in results.items()} == {
         desk.pk: [("primary", "Bob"), ("secondary", "Alice"), ("manager", "Carol")],
         other.pk: [("primary", "Carol"), ("secondary", "Alice")],
     }
@@ -90,9 +90,9 @@ def test_shift_of_disabled_user_falls_back_to_group_order(desk: Group, now: date
     commands.save_schedule(SCHEDULE, actor=ACTOR, now=now)
     User.objects.filter(username="bob").update(is_active=False)
     with database.transaction() as connection:
-        found = loader.on_call(connection, [desk.pk], datetime(2026, 1, 14, 12, tzinfo=UTC))
-    assert [(str(p.role), p.name) for p in found[desk.pk]] == [("primary", "Alice"), ("secondary", "Alice")]
-    assert str(found[desk.pk][0].reason) == "primary of Desk; no shift is on"
+        results = loader.on_call(connection, [desk.pk], datetime(2026, 1, 14, 12, tzinfo=UTC))
+    assert [(str(p.role), p.name) for p in results[desk.pk]] == [("primary", "Alice"), ("secondary", "Alice")]
+    assert str(results[desk.pk][0].reason) == "primary of Desk; no shift is on"
 
 
 def test_support_hours_are_saved_loaded_and_deleted_with_audit_entries(desk: Group, now: datetime) -> None:

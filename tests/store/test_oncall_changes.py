@@ -87,8 +87,8 @@ def test_override_replaces_user_for_its_window_and_notifies_both(
     again = overrides.save_override(overrides.override_spec(made), existing=made, actor=ACTOR, now=now)
     bob = overrides.save_override({**spec, **window, "user": "bob"}, existing=again, actor=ACTOR, now=now)
     overrides.delete_override(bob, actor=ACTOR, now=now)
-    told = [(notice.user.username, notice.title_code) for notice in PendingNotice.objects.order_by("id")]
-    assert told[1:] == [
+    notices = [(notice.user.username, notice.title_code) for notice in PendingNotice.objects.order_by("id")]
+    assert notices[1:] == [
         ("bob", "override.notice_title"),
         ("carol", "override.notice_title"),
         ("bob", "override.deleted_title"),
@@ -148,14 +148,14 @@ def test_swap_is_requested_mailed_accepted_and_changes_both_shifts(
     alice, bob = user("alice"), user("bob")
     mine = ShiftRange(now + timedelta(hours=1), now + timedelta(hours=9))
     back = ShiftRange(now + timedelta(days=8), now + timedelta(days=8, hours=8))
-    asking = {"requester": alice, "requested_user": bob, "message": "Concert", "actor": ACTOR, "now": now}
+    data = {"requester": alice, "requested_user": bob, "message": "Concert", "actor": ACTOR, "now": now}
     with pytest.raises(Rejected, match="Alice is not on call"):
-        swaps.request_swap(schedule, back, in_return=None, **asking)  # type: ignore[arg-type]
-    swap = swaps.request_swap(schedule, mine, in_return=back, **asking)  # type: ignore[arg-type]
+        swaps.request_swap(schedule, back, in_return=None, **data)  # type: ignore[arg-type]
+    swap = swaps.request_swap(schedule, mine, in_return=back, **data)  # type: ignore[arg-type]
     assert not shift_reminders.queue_pending_notices(now)
-    told = Notification.objects.get()
-    assert (told.user, told.purpose, told.channel) == (bob, "notice", "email")
-    text = reason_from_json(told.data["text"])
+    notification = Notification.objects.get()
+    assert (notification.user, notification.purpose, notification.channel) == (bob, "notice", "email")
+    text = reason_from_json(notification.data["text"])
     assert [part.code for part in each_of(text)] == ["swap.request", "swap.in_return", TEXT.code]
     assert str(each_of(text)[-1]) == "Concert"
     swaps.accept(swap, actor=ACTOR, now=now)
@@ -171,8 +171,8 @@ def test_swap_is_requested_mailed_accepted_and_changes_both_shifts(
 
 def test_shift_changed_midway_keeps_its_past(desk: Group, schedule: Schedule, now: datetime) -> None:
     stretch, later = ShiftRange(now + timedelta(hours=1), now + timedelta(hours=9)), now + timedelta(hours=3)
-    asking = {"requester": user("alice"), "requested_user": user("bob"), "in_return": None, "message": ""}
-    swap = swaps.request_swap(schedule, stretch, actor=ACTOR, now=now, **asking)  # type: ignore[arg-type]
+    data = {"requester": user("alice"), "requested_user": user("bob"), "in_return": None, "message": ""}
+    swap = swaps.request_swap(schedule, stretch, actor=ACTOR, now=now, **data)  # type: ignore[arg-type]
     swaps.accept(swap, actor=ACTOR, now=later)
     assert primary(desk, later - timedelta(minutes=1))[0] == "Alice"
     assert primary(desk, later)[0] == "Bob"
@@ -195,8 +195,8 @@ def test_moved_or_replacing_override_notifies_again(schedule: Schedule, now: dat
     overrides.save_override({**spec, **window, "name": "Christmas"}, existing=made, actor=ACTOR, now=now)
     assert not PendingNotice.objects.exists(), "another name changes nobody's duty"
     overrides.save_override({**spec, **window, "to": "2026-12-27T12:00"}, existing=made, actor=ACTOR, now=now)
-    told = [(notice.user.username, notice.title["until"]) for notice in PendingNotice.objects.order_by("id")]
-    assert told == [(name, datetime(2026, 12, 27, 11, tzinfo=UTC)) for name in ("carol", "alice")]
+    notices = [(notice.user.username, notice.title["until"]) for notice in PendingNotice.objects.order_by("id")]
+    assert notices == [(name, datetime(2026, 12, 27, 11, tzinfo=UTC)) for name in ("carol", "alice")]
     PendingNotice.objects.all().delete()
     moved = {**window, "to": "2026-12-27T12:00", "instead_of": "bob"}
     overrides.save_override({**spec, **moved}, existing=made, actor=ACTOR, now=now)
@@ -282,9 +282,9 @@ def collected(text: str) -> config_files.ConfigFiles:
 
 
 def test_on_call_configuration_round_trips_through_yaml(now: datetime) -> None:
-    wanted = collected(YAML)
-    plan.apply(wanted, prune=False, now=now)
-    assert plan.apply(wanted, prune=True, now=now).is_empty
+    expected = collected(YAML)
+    plan.apply(expected, prune=False, now=now)
+    assert plan.apply(expected, prune=True, now=now).is_empty
     text = export.write(export.export_configuration(with_secrets=True))
     assert plan.apply(collected(text), prune=True, now=now).is_empty
     assert Override.objects.count() == 1, "what is over already is not made"
@@ -395,9 +395,9 @@ def test_managers_get_a_weekly_problem_mail_when_enabled(desk: Group, now: datet
     make_user("erin", now, role="admin")
     weekly_mail.run_once(monday)
     weekly_mail.run_once(monday + timedelta(minutes=10))
-    told = Notification.objects.get()
-    assert told.user == user("erin"), "the group has no manager"
-    text = reason_from_json(told.data["text"])
+    notification = Notification.objects.get()
+    assert notification.user == user("erin"), "the group has no manager"
+    text = reason_from_json(notification.data["text"])
     assert "Nobody is manager of Desk. From 2026-11-30 09:00 UTC" in str(text)
     assert "From Mon 30 Nov 2026, 10:00 CET" in text.localized("en", ZoneInfo("Europe/Zurich"))
     weekly_mail.run_once(monday + timedelta(days=7))
@@ -447,9 +447,9 @@ def test_reminder_leaves_once_before_a_shift_still_assigned(schedule: Schedule, 
     assert not Notification.objects.exists()
     shift_reminders.queue_reminders(begin - timedelta(minutes=59, seconds=43))
     shift_reminders.queue_reminders(begin - timedelta(minutes=59))
-    told = Notification.objects.get()
-    assert (told.user, told.label, told.purpose) == (bob, "Email-Official", "notice")
-    assert str(told.title) == "On call in 1 hour: primary of Desk"
+    notification = Notification.objects.get()
+    assert (notification.user, notification.label, notification.purpose) == (bob, "Email-Official", "notice")
+    assert str(notification.title) == "On call in 1 hour: primary of Desk"
 
 
 def test_reminder_missed_during_outage_is_sent_late(schedule: Schedule, now: datetime) -> None:
@@ -510,8 +510,10 @@ def test_overlapping_overrides_are_recreated_in_the_files_order(desk: Group, now
     assert primary(desk, CHRISTMAS) == ("Bob", "override Short")
     after = {override.name: override.pk for override in Override.objects.all()}
     assert after["Long"] == before["Long"], "only what must follow another one is made again"
-    told = [str(notice.title) for notice in PendingNotice.objects.all()]
-    assert told == ["Carol is on call in S from 2026-12-28 12:00 UTC until 2026-12-29 12:00 UTC"], "and of no other one"
+    notices = [str(notice.title) for notice in PendingNotice.objects.all()]
+    assert notices == ["Carol is on call in S from 2026-12-28 12:00 UTC until 2026-12-29 12:00 UTC"], (
+        "and of no other one"
+    )
     assert plan.apply(with_overrides(apart, LONG, SHORT), prune=False, now=now).is_empty
 
 
@@ -540,7 +542,7 @@ def test_absence_with_disabled_cover_still_applies_but_is_not_selectable(desk: G
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ("false", r"a\.yaml:5.*out_of_office: must be a list"),
         ("''", "must be a list"),
@@ -551,10 +553,10 @@ def test_absence_with_disabled_cover_still_applies_but_is_not_selectable(desk: G
         ),
     ],
 )
-def test_absences_that_cannot_be_read_take_none_away(desk: Group, now: datetime, given: str, said: str) -> None:
+def test_absences_that_cannot_be_read_take_none_away(desk: Group, now: datetime, given: str, message: str) -> None:
     plan.apply(collected(AWAY), prune=False, now=now)
     text = f"users:\n  - username: alice\n    email: alice@example.org\n    name: A\n    out_of_office: {given}\n"
-    with pytest.raises(Rejected, match=said):
+    with pytest.raises(Rejected, match=message):
         plan.apply(collected(text), prune=False, now=now)
     assert len(out_of_office.current(user("alice"), now)) == 1
 
@@ -564,8 +566,8 @@ def test_reminder_follows_renamed_contact_method_and_falls_back_to_mail(desk: Gr
     sms = people.save_contact_method(
         alice, {"label": "SMS", "channel": "sms", "address": "+41790000001"}, actor=ACTOR, now=now
     )
-    wanted = [{"before": "1d", "by": "SMS"}, {"before": "1h"}, {"before": "1h", "by": "SMS"}]
-    reminder_rules.replace_all(alice, wanted, actor=ACTOR, now=now)
+    expected = [{"before": "1d", "by": "SMS"}, {"before": "1h"}, {"before": "1h", "by": "SMS"}]
+    reminder_rules.replace_all(alice, expected, actor=ACTOR, now=now)
     renamed = {**people.contact_method_spec(sms), "label": "Mobile"}
     people.save_contact_method(alice, renamed, existing=sms, actor=ACTOR, now=now)
     assert user("alice").reminders[0] == {"before": "1d", "by": "Mobile"}

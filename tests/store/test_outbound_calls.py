@@ -41,13 +41,13 @@ def other() -> Iterator[HttpDouble]:
         yield double
 
 
-def told(double: HttpDouble) -> list[str]:
+def received_numbers(double: HttpDouble) -> list[str]:
     return [request.json()["n"] for request in double.requests]
 
 
 def test_calls_of_one_key_leave_in_order_without_blocking_others(at: OutboundHarness, other: HttpDouble) -> None:
     def answering(request: Request) -> Response:
-        is_first_a = request.json()["n"] == "a0" and len([n for n in told(other) if n == "a0"]) == 1
+        is_first_a = request.json()["n"] == "a0" and len([n for n in received_numbers(other) if n == "a0"]) == 1
         return Response(503 if is_first_a else 200)
 
     other.answering = answering
@@ -62,9 +62,9 @@ def test_calls_of_one_key_leave_in_order_without_blocking_others(at: OutboundHar
             at.now,
         )
     at.go()
-    assert sorted(told(other)) == ["a0", "b0"]
+    assert sorted(received_numbers(other)) == ["a0", "b0"]
     at.go(10)
-    assert [n for n in told(other) if n.startswith("a")] == ["a0", "a0", "a1", "a2"]
+    assert [n for n in received_numbers(other) if n.startswith("a")] == ["a0", "a0", "a1", "a2"]
     assert {call.status for call in at.calls()} == {CallStatus.SENT}
 
 
@@ -114,8 +114,8 @@ def test_outage_is_probed_by_one_call_until_recovery(at: OutboundHarness, other:
     at.queue(pager, *(f"k{number}" for number in range(8)))
     at.go()
     opened_at = len(other.requests)
-    assert at.standing(pager).open_until is not None
-    assert at.standing(pager).last_transient_error == reasons.SERVER_ERROR(status=503)
+    assert at.status(pager).open_until is not None
+    assert at.status(pager).last_transient_error == reasons.SERVER_ERROR(status=503)
     for minute in range(1, 61):
         at.go(minute * 60)
     tries = len(other.requests) - opened_at
@@ -124,7 +124,7 @@ def test_outage_is_probed_by_one_call_until_recovery(at: OutboundHarness, other:
     other.answering = lambda request: Response(200)
     at.go(3600 + 301)
     assert {call.status for call in at.calls()} == {CallStatus.SENT}
-    assert at.standing(pager).failures == 0
+    assert at.status(pager).failures == 0
 
 
 def test_after_a_day_without_success_a_call_is_given_up(at: OutboundHarness, other: HttpDouble) -> None:
@@ -148,19 +148,19 @@ def test_refused_credentials_stop_all_calls_until_a_person_enters_others(
     pager = at.integration(url=other.url, auth="bearer", token="wrong-token")
     at.queue(pager, "a", "b", "c")
     at.go()
-    asked = len(other.requests)
-    assert asked <= 3
-    assert "rejected the credentials" in str(at.standing(pager).problem)
+    request_count = len(other.requests)
+    assert request_count <= 3
+    assert "rejected the credentials" in str(at.status(pager).problem)
     at.go(1800)
-    assert len(other.requests) == asked
+    assert len(other.requests) == request_count
     spec = {**commands.outbound_spec(pager), "token": "right-token"}
     commands.save_outbound(spec, existing=pager, actor=ACTOR, now=at.now)
-    assert at.standing(pager).problem == NO_REASON
+    assert at.status(pager).problem == NO_REASON
     at.go()
     assert {call.status for call in at.calls()} == {CallStatus.SENT}
-    kept = json.dumps(list(Exchange.objects.values("url", "request", "response", "error")))
-    assert "right-token" not in kept
-    assert "wrong-token" not in kept
+    value = json.dumps(list(Exchange.objects.values("url", "request", "response", "error")))
+    assert "right-token" not in value
+    assert "wrong-token" not in value
 
 
 def test_a_process_that_dies_leaves_its_calls_to_another(at: OutboundHarness, other: HttpDouble) -> None:
@@ -229,10 +229,10 @@ def test_each_authentication_type_works_without_logging_secrets(
     other.answering = lambda request: Response(400, body=f"Bad {request.headers[name]}".encode())
     at.queue(pager, "b")
     at.go()
-    kept = json.dumps(list(Exchange.objects.values("url", "request", "response", "error")))
+    kept_value = json.dumps(list(Exchange.objects.values("url", "request", "response", "error")))
     errors = [str(call.error) for call in at.calls()]
     assert "The server answered 400" in errors[-1]
-    assert value.split()[-1] not in kept + str(errors)
+    assert value.split()[-1] not in kept_value + str(errors)
 
 
 def test_oauth_token_is_cached_and_renewed_after_early_expiry(at: OutboundHarness, other: HttpDouble) -> None:
@@ -262,15 +262,15 @@ def test_oauth_token_is_cached_and_renewed_after_early_expiry(at: OutboundHarnes
     at.queue(pager, "a")
     at.go()
     assert {call.status for call in at.calls()} == {CallStatus.SENT}
-    assert at.standing(pager).problem == NO_REASON
+    assert at.status(pager).problem == NO_REASON
     # Refused in both ways: one sentence with the server's own words.
     other.answering = lambda request: Response(401, b'{"error": "invalid_client", "error_description": "expired"}')
     at.queue(pager, "a")
     at.go()
-    assert "rejected the credentials (401, invalid_client: expired)" in str(at.standing(pager).problem)
-    kept = json.dumps(list(Exchange.objects.values("url", "request", "response", "error")))
-    assert "token-0" not in kept
-    assert "c-secret" not in kept
+    assert "rejected the credentials (401, invalid_client: expired)" in str(at.status(pager).problem)
+    value = json.dumps(list(Exchange.objects.values("url", "request", "response", "error")))
+    assert "token-0" not in value
+    assert "c-secret" not in value
 
 
 def test_missing_captured_field_is_reported(at: OutboundHarness, other: HttpDouble) -> None:

@@ -46,7 +46,7 @@ def paged(post: OutboxHarness) -> int:
     return alert
 
 
-def told(alert: int) -> list[tuple[str, str]]:
+def all_clears_of(alert: int) -> list[tuple[str, str]]:
     rows = Notification.objects.filter(alert=alert, purpose="all_clear").select_related("user").order_by("id")
     return [(row.user.username, str(reason_from_json(row.data["news"]))) for row in rows if row.user is not None]
 
@@ -54,7 +54,7 @@ def told(alert: int) -> list[tuple[str, str]]:
 def test_paged_user_is_informed_of_the_new_owner(post: OutboxHarness) -> None:
     alert = paged(post)
     post.act(alert, Assign(actor=post.actor("alice"), name="Alice", user_id=post.users["alice"].pk))
-    assert told(alert) == [("bob", f"Assigned to Alice: VPN down (#{alert}). Nothing to do.")]
+    assert all_clears_of(alert) == [("bob", f"Assigned to Alice: VPN down (#{alert}). Nothing to do.")]
 
 
 def test_user_informed_of_assignment_is_not_informed_of_close(post: OutboxHarness) -> None:
@@ -62,40 +62,40 @@ def test_user_informed_of_assignment_is_not_informed_of_close(post: OutboxHarnes
     post.act(alert, Assign(actor=post.actor("alice"), name="Alice", user_id=post.users["alice"].pk))
     post.go(post.seconds + 20)
     post.act(alert, Close(actor=post.actor("alice")))
-    assert [name for name, _ in told(alert)] == ["bob"]
+    assert [name for name, _ in all_clears_of(alert)] == ["bob"]
 
 
 def test_paged_user_is_informed_of_close_and_closer(post: OutboxHarness) -> None:
     alert = paged(post)
     post.act(alert, Close(actor=post.actor("carol")))
     news = f"Closed by Carol: VPN down (#{alert}). Nothing to do."
-    assert told(alert) == [("alice", news), ("bob", news)]
+    assert all_clears_of(alert) == [("alice", news), ("bob", news)]
 
 
 def test_closing_user_gets_no_all_clear(post: OutboxHarness) -> None:
     alert = paged(post)
     post.act(alert, Close(actor=post.actor("bob")))
-    assert [name for name, _ in told(alert)] == ["alice"]
+    assert [name for name, _ in all_clears_of(alert)] == ["alice"]
 
 
 def test_acknowledging_user_gets_no_all_clear(post: OutboxHarness) -> None:
     alert = paged(post)
     post.act(alert, Acknowledge(actor=post.actor("alice")))
-    assert told(alert) == []
+    assert all_clears_of(alert) == []
     post.act(alert, Cancel(actor=post.actor("carol")))
-    assert told(alert) == [("bob", f"Closed as false alarm by Carol: VPN down (#{alert}). Nothing to do.")]
+    assert all_clears_of(alert) == [("bob", f"Closed as false alarm by Carol: VPN down (#{alert}). Nothing to do.")]
 
 
 def test_giving_it_to_another_names_both(post: OutboxHarness) -> None:
     alert = paged(post)
     post.act(alert, Assign(actor=post.actor("alice"), name="Carol", user_id=post.users["carol"].pk))
-    assert told(alert) == [("bob", f"Assigned to Carol by Alice: VPN down (#{alert}). Nothing to do.")]
+    assert all_clears_of(alert) == [("bob", f"Assigned to Carol by Alice: VPN down (#{alert}). Nothing to do.")]
 
 
 def test_all_clear_without_earlier_page_is_not_sent(post: OutboxHarness) -> None:
     alert = post.alert()
     post.act(alert, Close(actor=post.actor("carol")))
-    assert told(alert) == []
+    assert all_clears_of(alert) == []
 
 
 def test_other_acts_are_no_all_clear(post: OutboxHarness) -> None:
@@ -103,12 +103,12 @@ def test_other_acts_are_no_all_clear(post: OutboxHarness) -> None:
     post.act(alert, Reply(actor=post.actor("carol"), text="Looking."))
     post.act(alert, Hold(actor=post.actor("carol"), until=post.at(9999)))
     post.act(alert, Assign(actor=post.actor("carol"), name="Halo's Harry"))
-    assert {name for name, _ in told(alert)} == {"alice", "bob"}
-    assert told(alert)[0][1].startswith("Assigned to Halo's Harry by Carol")
-    before = told(alert)
+    assert {name for name, _ in all_clears_of(alert)} == {"alice", "bob"}
+    assert all_clears_of(alert)[0][1].startswith("Assigned to Halo's Harry by Carol")
+    before = all_clears_of(alert)
     post.act(alert, Unassign(actor=post.actor("carol")))
     merge(post, alert, other)
-    assert told(alert) == before
+    assert all_clears_of(alert) == before
 
 
 def merge(post: OutboxHarness, alert: int, into: int) -> None:
@@ -121,8 +121,10 @@ def test_all_clear_of_merged_alert_follows_assignment_of_its_parent(post: Outbox
     post.go(post.seconds + 20)
     merge(post, alert, other)
     post.act(other, Close(actor=post.actor("carol")))
-    assert told(other) == [("bob", f"Closed by Carol: Site down (#{other}). Nothing to do.")]
-    assert told(alert) == [("alice", f"Closed by Carol: VPN down (#{alert}). Nothing to do.")], "Bob is told once"
+    assert all_clears_of(other) == [("bob", f"Closed by Carol: Site down (#{other}). Nothing to do.")]
+    assert all_clears_of(alert) == [("alice", f"Closed by Carol: VPN down (#{alert}). Nothing to do.")], (
+        "Bob is told once"
+    )
 
 
 def test_all_clear_of_self_ended_merged_alert_is_sent(post: OutboxHarness) -> None:
@@ -131,7 +133,7 @@ def test_all_clear_of_self_ended_merged_alert_is_sent(post: OutboxHarness) -> No
     post.act(alert, Close(actor=post.actor("carol")))
     post.go(post.seconds + 20)
     post.act(other, Close(actor=post.actor("carol")))
-    assert [name for name, _ in told(alert)] == ["alice", "bob"]
+    assert [name for name, _ in all_clears_of(alert)] == ["alice", "bob"]
 
 
 def test_user_paged_again_after_all_clear_gets_another(post: OutboxHarness) -> None:
@@ -142,7 +144,7 @@ def test_user_paged_again_after_all_clear_gets_another(post: OutboxHarness) -> N
     post.page(alert, "bob")
     post.go(post.seconds + 20)
     post.act(alert, Close(actor=post.actor("carol")))
-    assert [name for name, _ in told(alert)] == ["alice", "bob", "bob"]
+    assert [name for name, _ in all_clears_of(alert)] == ["alice", "bob", "bob"]
 
 
 EMAIL = {"label": "Email", "channel": "email", "address": "dave@example.org"}
@@ -188,8 +190,8 @@ def test_all_clear_skips_number_that_sent_stop(post: OutboxHarness) -> None:
 def test_all_clear_without_contact_method_fails_with_reason(post: OutboxHarness) -> None:
     clear = closed_for_dave(post, SMS, without="SMS")
     assert (clear.status, str(clear.error)) == ("failed", "Dave no longer uses SMS.")
-    told_of = AlertEvent.objects.filter(alert=clear.alert_id, kind="page_failed")
-    assert [str(event.reason) for event in told_of] == [
+    alert_events = AlertEvent.objects.filter(alert=clear.alert_id, kind="page_failed")
+    assert [str(event.reason) for event in alert_events] == [
         "An all-clear could not be sent to Dave by SMS: Dave no longer uses SMS."
     ]
 
@@ -212,7 +214,7 @@ def test_all_clear_follows_possibly_delivered_then_cancelled_page(post: OutboxHa
     close_and_stop(post, alert)
     post.go(20)
     assert len(mail.mails) == 2
-    assert told(alert) == [("alice", f"Closed by Carol: VPN down (#{alert}). Nothing to do.")]
+    assert all_clears_of(alert) == [("alice", f"Closed by Carol: VPN down (#{alert}). Nothing to do.")]
     page, clear = post.deliveries(alert)
     assert (page.status, clear.status) == ("cancelled", "sent")
     assert page.reason == NOT_RESENT(cause=as_reason("Carol closed it."))
@@ -248,7 +250,7 @@ def test_all_clear_follows_page_of_killed_process_once(post: OutboxHarness, mail
     post.go(20)
     post.act(alert, Close(actor=post.actor("carol")))
     post.go(40)
-    assert told(alert) == [("alice", f"Assigned to Carol: VPN down (#{alert}). Nothing to do.")]
+    assert all_clears_of(alert) == [("alice", f"Assigned to Carol: VPN down (#{alert}). Nothing to do.")]
 
 
 def test_user_with_no_delivered_page_gets_no_all_clear(post: OutboxHarness, mail: SmtpDouble) -> None:
@@ -257,5 +259,5 @@ def test_user_with_no_delivered_page_gets_no_all_clear(post: OutboxHarness, mail
     post.go(0)
     close_and_stop(post, alert)
     post.go(20)
-    assert told(alert) == []
+    assert all_clears_of(alert) == []
     assert str(post.deliveries(alert)[0].reason) == "Carol closed it."

@@ -300,14 +300,14 @@ def test_later_pages_use_no_quota_of_due_pages(post: OutboxHarness, mail: SmtpDo
 
 
 def test_a_provider_that_hangs_leaves_room_for_the_others(post: OutboxHarness, ntfy: NtfyDouble) -> None:
-    held = threading.Event()
+    event = threading.Event()
     with smtp_double() as mail:
         original = mail.handle_DATA
 
         async def hangs(*arguments: object) -> str:
             import asyncio
 
-            while not held.is_set():
+            while not event.is_set():
                 await asyncio.sleep(0.01)
             return await original(*arguments)  # type: ignore[arg-type]
 
@@ -328,7 +328,7 @@ def test_a_provider_that_hangs_leaves_room_for_the_others(post: OutboxHarness, n
         assert box.in_flight.wait_until(lambda jobs: not any(job.provider == "Works" for job in jobs), timeout=10)
         assert len(ntfy.messages) == 1
         assert mail.mails == []
-        held.set()
+        event.set()
         box.settle()
         post.go(1, box)
         assert len(mail.mails) == 40
@@ -465,8 +465,8 @@ def test_excess_pages_per_hour_are_bundled_except_critical_ones(post: OutboxHarn
     assert len(mail.mails) == 3, "the critical one counts too"
     post.go(3620)
     assert mail.subjects[3] == f"[High] 68 alerts: Acme: Alert 2 (Tocsin #{numbers[2]}) and 67 more"
-    said = mail.mails[3].part("plain")
-    assert all(f"#{number} High Acme: Alert" in said for number in numbers[2:])
+    text = mail.mails[3].part("plain")
+    assert all(f"#{number} High Acme: Alert" in text for number in numbers[2:])
     assert {d.status for d in post.deliveries()} == {"sent"}
 
 

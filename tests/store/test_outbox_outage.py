@@ -79,7 +79,7 @@ class Outage:
         return self.alerts[-1]
 
     def run_loops(self) -> None:
-        self.desk.turn(self.seconds / 60)
+        self.desk.run_until(self.seconds / 60)
         self.box.probe_providers()
         while self.box.run_once():
             self.box.in_flight.settle()
@@ -94,7 +94,7 @@ class Outage:
 
     def audit(self) -> list[str]:
         with database.transaction() as connection:
-            return [found.id for found in runner.run_self_check(connection, self.now)]
+            return [problem.id for problem in runner.run_self_check(connection, self.now)]
 
     def gauge(self, name: str) -> float:
         with database.transaction() as connection:

@@ -43,10 +43,10 @@ def test_pause_requires_reason_and_end_within_a_week(reason: str, hours: int, fi
 def test_a_pause_holds_until_its_end(now: datetime) -> None:
     erin = make_user("erin", now, name="Erin", role="admin")
     pause.start("Core switch.", now + HOUR, AuditActor.from_user(erin, "web"), now)
-    held = current(now)
-    assert held is not None
-    assert (held.reason, held.until, held.by) == ("Core switch", now + HOUR, "Erin")
-    assert held.wait_reason == PAUSED_BY(user=Person("Erin", erin.pk), cause="Core switch")
+    current_pause = current(now)
+    assert current_pause is not None
+    assert (current_pause.reason, current_pause.until, current_pause.by) == ("Core switch", now + HOUR, "Erin")
+    assert current_pause.wait_reason == PAUSED_BY(user=Person("Erin", erin.pk), cause="Core switch")
     assert current(now - timedelta(seconds=1)) is None
     assert current(now + HOUR - timedelta(seconds=1)) is not None
     assert current(now + HOUR) is None
@@ -55,9 +55,9 @@ def test_a_pause_holds_until_its_end(now: datetime) -> None:
 def test_a_new_pause_takes_the_place_of_the_old(now: datetime) -> None:
     pause.start("First", now + HOUR, NOBODY, now)
     pause.start("Second", now + 2 * HOUR, NOBODY, now + timedelta(minutes=1))
-    held = current(now + timedelta(minutes=2))
-    assert held is not None
-    assert held.reason == "Second"
+    current_pause = current(now + timedelta(minutes=2))
+    assert current_pause is not None
+    assert current_pause.reason == "Second"
     assert Pause.objects.filter(ended_at=None).count() == 1
 
 

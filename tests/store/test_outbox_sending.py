@@ -83,8 +83,8 @@ def test_channel_without_provider_uses_the_sandbox_visibly(post: OutboxHarness, 
     alert = post.alert(short_text="VPN down, 40 users")
     post.page(alert, "alice")
     post.go(0)
-    (kept,) = SandboxMessage.objects.all()
-    assert kept.content["text"].startswith(
+    (sandbox_message,) = SandboxMessage.objects.all()
+    assert sandbox_message.content["text"].startswith(
         f"CRITICAL Acme: VPN down, 40 users. Halo 20817. Reply ACK {alert}, TAKE {alert}. http"
     )
     (delivery,) = post.deliveries(alert)
@@ -224,16 +224,18 @@ def test_page_to_deleted_account_is_cancelled_with_reason(post: OutboxHarness, m
 
 def test_page_to_group_contact_follows_changes_and_deletion(post: OutboxHarness, mail: SmtpDouble) -> None:
     desk = Group.objects.create(name="Desk")
-    moved, gone, renamed = (
+    moved, group_contact, renamed = (
         GroupContact.objects.create(group=desk, label=label, channel="email", address=f"{label}@example.org")
         for label in ("moved", "gone", "renamed")
     )
     alert = post.alert()
-    starts = [PageRequest(alert, post.at(180), "Step 1.", group_contact_id=one.pk) for one in (moved, gone, renamed)]
+    starts = [
+        PageRequest(alert, post.at(180), "Step 1.", group_contact_id=one.pk) for one in (moved, group_contact, renamed)
+    ]
     with database.transaction() as connection:
         queue.queue(connection, starts, post.now)
     GroupContact.objects.filter(pk=moved.pk).update(address="new@example.org")
-    gone.delete(), renamed.delete()
+    group_contact.delete(), renamed.delete()
     GroupContact.objects.create(group=desk, label="other", channel="email", address="renamed@example.org")
     post.go(180)
     assert sorted(sent.to for sent in mail.mails) == ["new@example.org", "renamed@example.org"]
@@ -317,8 +319,12 @@ def test_cancelling_keeps_the_rows_with_the_reason(post: OutboxHarness, mail: Sm
     in_transaction(cancel)
     post.go(1)
     assert [m.to for m in mail.mails] == ["bob@example.org"]
-    gone = Delivery.objects.get(user=alice)
-    assert (gone.status, str(gone.reason), gone.ended_at) == ("cancelled", "Alice acknowledged by e-mail.", post.at(0))
+    delivery = Delivery.objects.get(user=alice)
+    assert (delivery.status, str(delivery.reason), delivery.ended_at) == (
+        "cancelled",
+        "Alice acknowledged by e-mail.",
+        post.at(0),
+    )
     assert Delivery.objects.get(user=bob).status == "sent"
 
 

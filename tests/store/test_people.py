@@ -73,8 +73,8 @@ def fields(spec: dict[str, object], now: datetime, existing: User | None = None)
     ],
 )
 def test_a_bad_user_is_refused_with_the_place(now: datetime, change: dict[str, object], place: str, part: str) -> None:
-    found = fields({"username": "bob", "email": "bob@example.org", **change}, now)
-    assert part in found[place]
+    results = fields({"username": "bob", "email": "bob@example.org", **change}, now)
+    assert part in results[place]
     assert not User.objects.exists()
     assert not AuditEntry.objects.exists()
 
@@ -340,18 +340,18 @@ def test_loading_group_members_uses_constant_statements(now: datetime) -> None:
 
     def save(of: list[str], existing: Group | None = None, roles: Sequence[str] = ("primary",)) -> tuple[Group, int]:
         spec = {"name": f"G{len(of)}", "members": [{"user": name.upper(), "roles": list(roles)} for name in of]}
-        with CaptureQueriesContext(connection) as taken:
+        with CaptureQueriesContext(connection) as queries:
             group = groups.save_group(spec, existing=existing, actor=ACTOR, now=now)
-        found = Membership.objects.filter(group=group).values_list("user__username", "roles", "position")
-        assert list(found) == [(name, list(roles), position) for position, name in enumerate(of)]
-        return group, len(taken)
+        memberships = Membership.objects.filter(group=group).values_list("user__username", "roles", "position")
+        assert list(memberships) == [(name, list(roles), position) for position, name in enumerate(of)]
+        return group, len(queries)
 
     few, many = save(names[:3]), save(names)
     assert few[1] == many[1]
-    kept = dict(Membership.objects.filter(group=many[0]).values_list("user__username", "pk"))
+    stored = dict(Membership.objects.filter(group=many[0]).values_list("user__username", "pk"))
     few, many = save(names[2::-1], few[0]), save(names[::-1], many[0])
     assert few[1] == many[1]
-    assert dict(Membership.objects.filter(group=many[0]).values_list("user__username", "pk")) == kept
+    assert dict(Membership.objects.filter(group=many[0]).values_list("user__username", "pk")) == stored
     few, many = save(names[:3], few[0], ("secondary", "manager")), save(names[:29], many[0], ("manager",))
     assert Membership.objects.filter(group=many[0]).count() == 29
 
@@ -359,10 +359,10 @@ def test_loading_group_members_uses_constant_statements(now: datetime) -> None:
 def test_saving_own_profile_never_restores_a_revoked_role(now: datetime) -> None:
     """Their request began before, and waited for the lock."""
     boss = make_user("boss", now, role="manager")
-    held = User.objects.get(pk=boss.pk)
+    user = User.objects.get(pk=boss.pk)
     spec = {**users.user_spec(boss), "role": "observer", "active": False}
     users.save_user(spec, existing=User.objects.get(pk=boss.pk), actor=ACTOR, now=now, password=PASSWORD)
-    users.save_notification_rules(held, {"most_per_hour": 20}, actor=AuditActor.from_user(held, "web"), now=now)
+    users.save_notification_rules(user, {"most_per_hour": 20}, actor=AuditActor.from_user(user, "web"), now=now)
     after = User.objects.get(pk=boss.pk)
     assert (after.role, after.is_active, after.check_password(PASSWORD)) == ("observer", False, True)
     assert after.notification_rules == {"most_per_hour": 20}

@@ -89,8 +89,8 @@ def test_text_explains_replies_and_is_marked_delivered_by_receipt(scenario: Phon
     assert scenario.first.message_status(message, "sent") == 204
     assert scenario.delivery("SMS").status == "sent"
     assert scenario.first.message_status(message, "delivered") == 204
-    told = scenario.delivery("SMS")
-    assert (told.status, told.receipt, told.delivered_at, told.external_id) == (
+    delivery = scenario.delivery("SMS")
+    assert (delivery.status, delivery.receipt, delivery.delivered_at, delivery.external_id) == (
         "delivered", "delivered", scenario.post.now, message["sid"],
     )  # fmt: skip
 
@@ -118,8 +118,8 @@ def test_receipt_for_lost_response_prevents_resending(scenario: PhoneScenario) -
     text, call = (f"n={scenario.delivery(label).notification_id}" for label in ("SMS", "Phone"))
     early = {"sid": "SM1", "To": ALICE, "StatusCallback": f"{BASE}/hooks/twilio/status?{text}"}
     scenario.first.message_status(early, "delivered")
-    heard = scenario.first.pick_up({"sid": "CA1", "To": ALICE, "Url": f"{BASE}/hooks/twilio/voice?{call}"})
-    assert "VPN down" in heard.text
+    spoken = scenario.first.pick_up({"sid": "CA1", "To": ALICE, "Url": f"{BASE}/hooks/twilio/voice?{call}"})
+    assert "VPN down" in spoken.text
     scenario.post.go(10)
     assert (scenario.first.messages, scenario.first.calls) == ([], [])
     assert scenario.post.states(alert) == [("SMS", "delivered", "Twilio"), ("Phone", "delivered", "Twilio")]
@@ -144,9 +144,9 @@ def test_late_delivered_message_is_not_resent_by_another_provider(scenario: Phon
     assert scenario.delivery("SMS").reason == delivery_reasons.DELIVERED_AFTER_ALL(provider="Twilio")
 
 
-@pytest.mark.parametrize(("said", "status"), [("answered", "delivered"), ("busy", "sent")])
+@pytest.mark.parametrize(("message", "status"), [("answered", "delivered"), ("busy", "sent")])
 def test_receipt_of_cancelled_call_with_lost_response_is_recorded(
-    scenario: PhoneScenario, said: str, status: str
+    scenario: PhoneScenario, message: str, status: str
 ) -> None:
     Provider.objects.filter(name="Twilio two").update(is_enabled=False)
     changed()
@@ -160,10 +160,10 @@ def test_receipt_of_cancelled_call_with_lost_response_is_recorded(
     key = scenario.delivery("Phone").notification_id
     early = {"sid": "CA1", "To": ALICE}
     scenario.post.seconds = 300
-    if said == "answered":
+    if message == "answered":
         scenario.first.pick_up({**early, "Url": f"{BASE}/hooks/twilio/voice?n={key}"})
     else:
-        scenario.first.call_status({**early, "StatusCallback": f"{BASE}/hooks/twilio/status?n={key}"}, said)
+        scenario.first.call_status({**early, "StatusCallback": f"{BASE}/hooks/twilio/status?n={key}"}, message)
     call = scenario.delivery("Phone")
     assert (call.status, call.sent_at, call.ended_at) == (status, scenario.post.at(0), None)
     scenario.post.go(600)
@@ -204,9 +204,9 @@ def test_a_text_acts_on_the_alert_that_is_open(scenario: PhoneScenario, text: st
     alert = scenario.post.alert()
     scenario.post.page(alert, "alice")
     scenario.post.go()
-    said = scenario.hear(ALICE, text.format(id=alert))
-    assert said
-    assert not answer or said == answer.format(id=alert)
+    shown_text = scenario.hear(ALICE, text.format(id=alert))
+    assert shown_text
+    assert not answer or shown_text == answer.format(id=alert)
     event = AlertEvent.objects.filter(alert=alert).order_by("-pk")[0]
     assert (event.kind, event.via, event.actor_name) == (status, "sms", "Alice")
 
@@ -293,10 +293,13 @@ def test_reply_to_merged_alert_acts_on_its_parent(scenario: PhoneScenario, text:
     scenario.post.page(child, "alice")
     scenario.post.go()
     scenario.post.act(child, merge_into(parent, Close(actor=scenario.post.actor("alice"))))
-    said = scenario.hear(ALICE, text.format(child=child, parent=parent))
-    told = "Your note was added to" if "reply" in text else "You acknowledged"
+    shown_text = scenario.hear(ALICE, text.format(child=child, parent=parent))
+    sent_text = "Your note was added to" if "reply" in text else "You acknowledged"
     direct = text in ("ack", "ack {parent}", "reply On my way")
-    assert said == ("" if direct else f"Alert {child} is merged into alert {parent}. ") + f"{told} alert {parent}."
+    assert (
+        shown_text
+        == ("" if direct else f"Alert {child} is merged into alert {parent}. ") + f"{sent_text} alert {parent}."
+    )
     kind = "replied" if "reply" in text else "acknowledged"
     assert AlertEvent.objects.get(kind=kind).alert_id == parent
 
@@ -308,9 +311,9 @@ def test_call_about_merged_alert_concerns_its_parent(scenario: PhoneScenario) ->
     scenario.post.go()
     (call,) = scenario.first.calls
     scenario.post.act(child, merge_into(parent, Close(actor=scenario.post.actor("alice"))))
-    heard = scenario.first.pick_up(call)
-    assert "Everything down" in heard.text
-    scenario.first.press(call, heard, "7")
+    spoken = scenario.first.pick_up(call)
+    assert "Everything down" in spoken.text
+    scenario.first.press(call, spoken, "7")
     assert AlertEvent.objects.get(kind="acknowledged").alert_id == parent
 
 
@@ -322,10 +325,10 @@ def test_call_about_merged_alerts_names_the_parent_once(scenario: PhoneScenario)
     scenario.post.go()
     scenario.post.go(10)
     scenario.post.act(child, merge_into(parent, Close(actor=scenario.post.actor("alice"))))
-    heard = scenario.first.pick_up(scenario.first.calls[1])
-    assert heard.text.count("Everything down") == heard.text.count("Acme:") > 0
-    assert "2 alerts" not in heard.text
-    done = scenario.first.press(scenario.first.calls[1], heard, "7")
+    spoken = scenario.first.pick_up(scenario.first.calls[1])
+    assert spoken.text.count("Everything down") == spoken.text.count("Acme:") > 0
+    assert "2 alerts" not in spoken.text
+    done = scenario.first.press(scenario.first.calls[1], spoken, "7")
     assert done.text == f"You acknowledged alert {parent}. Goodbye."
 
 
@@ -394,12 +397,12 @@ def test_disabled_providers_receipts_are_still_processed(scenario: PhoneScenario
     scenario.post.page(alert, "alice")
     scenario.post.go()
     (text,), (call,) = scenario.first.messages, scenario.first.calls
-    heard = scenario.first.pick_up(call)
+    spoken = scenario.first.pick_up(call)
     Provider.objects.filter(name="Twilio").update(is_enabled=False)
     changed()
     assert scenario.first.message_status(text, "delivered") == 204
     assert scenario.delivery("SMS").status == "delivered"
-    assert scenario.first.press(call, heard, "7").hangs_up
+    assert scenario.first.press(call, spoken, "7").hangs_up
     assert AlertEvent.objects.filter(alert=alert, kind="acknowledged", via="voice").exists()
     assert scenario.hear(ALICE, "take")
     assert AlertEvent.objects.filter(alert=alert, kind="assigned", via="sms").exists()
@@ -415,14 +418,14 @@ def test_renamed_providers_receipts_are_still_matched(scenario: PhoneScenario) -
     scenario.post.page(alert := scenario.post.alert(), "alice")
     scenario.post.go()
     (text,), (call,) = scenario.first.messages, scenario.first.calls
-    heard = scenario.first.pick_up(call)
+    spoken = scenario.first.pick_up(call)
     row = Provider.objects.get(name="Twilio")
     commands.save_provider(
         {**commands.provider_spec(row), "name": "Swiss"}, existing=row, actor=ACTOR, now=scenario.post.now
     )
     assert scenario.first.message_status(text, "delivered") == 204
     assert scenario.delivery("SMS").status == "delivered"
-    assert scenario.first.press(call, heard, "7").hangs_up
+    assert scenario.first.press(call, spoken, "7").hangs_up
     assert AlertEvent.objects.filter(alert=alert, kind="acknowledged", via="voice").exists()
     assert scenario.hear(ALICE, "take") == f"Alert {alert} is assigned to you."
     assert scenario.first.post(f"{BASE}/hooks/nobody/sms", {})[0] == 404
@@ -435,17 +438,17 @@ def test_call_repeats_message_reprompts_and_closes_on_double_nine(scenario: Phon
     scenario.post.go()
     (call,) = scenario.first.calls
     assert (call["To"], call["MachineDetection"]) == (ALICE, "Enable")
-    heard = scenario.first.pick_up(call)
-    assert heard.text == (
+    spoken = scenario.first.pick_up(call)
+    assert spoken.text == (
         "Tocsin. Critical alert for Alice. Acme: VPN down, 40 users. Acme: VPN down, 40 users. Press 7 to acknowledge, "
         "8 to take it, 6 to escalate, 9 to close, 1 to hear it again."
     )
-    assert heard.then == heard.text[heard.text.index("Press 7") :]
+    assert spoken.then == spoken.text[spoken.text.index("Press 7") :]
     assert scenario.delivery("Phone").status == "delivered"
-    wrong = scenario.first.press(call, heard, "5")
+    wrong = scenario.first.press(call, spoken, "5")
     assert wrong.text.startswith("This key does nothing. Tocsin. Critical alert")
     again = scenario.first.press(call, wrong, "1")
-    assert again.text == heard.text
+    assert again.text == spoken.text
     sure = scenario.first.press(call, again, "9")
     assert sure.text == "Press 9 again to close."
     assert Alert.objects.get(pk=alert).status == "open"
@@ -468,10 +471,10 @@ def test_a_key_acts(scenario: PhoneScenario, key: str, kind: str) -> None:
     alert = scenario.post.alert()
     scenario.post.page(alert, "alice")
     scenario.post.go()
-    heard = scenario.first.pick_up(scenario.first.calls[0])
-    assert heard.text.startswith("Tocsin. Kritischer Alarm für Alice.")
-    assert set(heard.languages) == {"de-DE"}
-    done = scenario.first.press(scenario.first.calls[0], heard, key)
+    spoken = scenario.first.pick_up(scenario.first.calls[0])
+    assert spoken.text.startswith("Tocsin. Kritischer Alarm für Alice.")
+    assert set(spoken.languages) == {"de-DE"}
+    done = scenario.first.press(scenario.first.calls[0], spoken, key)
     assert done.hangs_up
     assert AlertEvent.objects.filter(alert=alert, kind=kind, via="voice").exists()
 
@@ -489,9 +492,9 @@ def test_unanswered_call_falls_back_to_next_contact_method(scenario: PhoneScenar
         scenario.first.call_status(call, "failed", SipResponseCode="480")
     else:
         scenario.first.call_status(call, how)
-    told = scenario.delivery("Phone")
-    assert (told.status, told.receipt) == ("sent", "not_reached")
-    assert str(told.reason) in (
+    delivery = scenario.delivery("Phone")
+    assert (delivery.status, delivery.receipt) == ("sent", "not_reached")
+    assert str(delivery.reason) in (
         "A machine answered the call.", "Nobody picked up.", "The phone was busy.",
         "The phone was off or out of reach.",
         # It was put down while Twilio was still listening for a machine.
@@ -587,8 +590,8 @@ def test_consecutive_failures_open_circuit_breaker_until_recovery(scenario: Phon
         scenario.post.page(scenario.post.alert(), f"user{number}")
         scenario.post.go()
     assert len(scenario.second.messages) == 5
-    asked = [request for request in scenario.first.http.requests if request.method == "POST"]
-    assert len(asked) == 3
+    requests = [request for request in scenario.first.http.requests if request.method == "POST"]
+    assert len(requests) == 3
     health = ProviderHealth.objects.get(name="Twilio")
     assert health.is_open
     assert health.retry_at == scenario.post.now + timedelta(seconds=30)
@@ -731,12 +734,12 @@ def test_rate_limited_messages_block_no_others(scenario: PhoneScenario) -> None:
     scenario.post.user("alice", SMS)
     scenario.post.page(scenario.post.alert(), "alice")
     box = scenario.post.outbox(slots=6)
-    turns = 0
-    while box.run_once() and turns < 20:
+    rounds = 0
+    while box.run_once() and rounds < 20:
         box.settle()
-        turns += 1
+        rounds += 1
     box.settle()
-    assert turns < 20, "nothing can leave now, and it goes on looking"
+    assert rounds < 20, "nothing can leave now, and it goes on looking"
     assert (len(scenario.first.messages), len(scenario.second.messages)) == (2, 1)
     scenario.post.go(7, box)
     assert len(scenario.first.messages) == 3
@@ -771,10 +774,10 @@ def test_hanging_provider_of_some_countries_delays_no_others(scenario: PhoneScen
     alert = scenario.post.alert()
     scenario.post.page(alert, "alice")
     box = scenario.post.outbox(slots=6)
-    begun = time.monotonic()
+    started_at = time.monotonic()
     for _ in range(8):
         box.run_once()
-    assert time.monotonic() - begun < 2.0, "it waits for the one that hangs"
+    assert time.monotonic() - started_at < 2.0, "it waits for the one that hangs"
     assert scenario.post.deliveries(alert)[0].status in ("sending", "sent")
     scenario.second.takes = 0.0
     box.settle()

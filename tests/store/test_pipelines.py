@@ -24,24 +24,24 @@ def _ask(connection: Connection, *queries: LiteralString) -> None:
 def test_more_than_a_socket_takes_is_written_all_the_same() -> None:
     with database.connect(name="test") as connection:
         with connection.pipeline():
-            asked = [connection.execute("SELECT length(%b::bytea)", (bytes(LARGE + number),)) for number in range(8)]
-        assert [one.fetchone() for one in asked] == [(LARGE + number,) for number in range(8)]
+            cursors = [connection.execute("SELECT length(%b::bytea)", (bytes(LARGE + number),)) for number in range(8)]
+        assert [one.fetchone() for one in cursors] == [(LARGE + number,) for number in range(8)]
 
 
 def test_full_response_buffer_during_sending_never_deadlocks() -> None:
     with database.connect(name="test") as connection:
         with connection.pipeline():
-            asked = [
+            cursors = [
                 connection.execute("SELECT repeat('x', %s), length(%b::bytea)", (LARGE, bytes(LARGE))) for _ in range(6)
             ]
-        assert [len(row[0]) for one in asked for row in one] == [LARGE] * 6
+        assert [len(row[0]) for one in cursors for row in one] == [LARGE] * 6
 
 
 def test_small_statements_keep_their_order() -> None:
     with database.connect(name="test") as connection:
         with connection.pipeline():
-            asked = [connection.execute("SELECT %s::int", (number,)) for number in range(200)]
-        assert [one.fetchone() for one in asked] == [(number,) for number in range(200)]
+            cursors = [connection.execute("SELECT %s::int", (number,)) for number in range(200)]
+        assert [one.fetchone() for one in cursors] == [(number,) for number in range(200)]
 
 
 def test_what_fails_is_raised_and_the_connection_goes_on() -> None:

@@ -138,7 +138,7 @@ def test_policy_simulation_matches_actual_escalation(
         last = max(stage.at for stage in played.steps)
         while (due := _due(alert)) is not None and due <= last:
             desk.keeper.run_once(due)
-    assert _told(alert, last) == [(line.at, str(line.reason)) for line in played.timeline]
+    assert _events_until(alert, last) == [(line.at, str(line.reason)) for line in played.timeline]
     assert _sent(alert) == _planned(played)
     _over(alert)
     delete_policy(saved, actor=ACTOR, now=at)
@@ -169,7 +169,7 @@ def _due(alert: int) -> datetime | None:
     return row[0] if row else None
 
 
-def _told(alert: int, last: datetime) -> list[tuple[datetime, str]]:
+def _events_until(alert: int, last: datetime) -> list[tuple[datetime, str]]:
     with database.transaction() as connection:
         rows = connection.execute(
             "SELECT at, reason_code, reason_data FROM alerts_alertevent WHERE alert_id = %s AND at <= %s ORDER BY id",
@@ -180,13 +180,13 @@ def _told(alert: int, last: datetime) -> list[tuple[datetime, str]]:
 
 def _sent(alert: int) -> list[tuple[Any, ...]]:
     with database.transaction() as connection:
-        found = connection.execute(
+        results = connection.execute(
             "SELECT d.due_at, coalesce(d.user_id, 0), d.channel, d.address, n.reason_code, n.reason_data "
             "FROM notify_delivery d "
             "JOIN notify_notification n ON n.id = d.notification_id WHERE d.alert_id = %s AND d.purpose = 'page'",
             (alert,),
         ).fetchall()
-    return sorted((*page, str(reason_from(code, data))) for *page, code, data in found)
+    return sorted((*page, str(reason_from(code, data))) for *page, code, data in results)
 
 
 def _planned(played: SimulatedRun) -> list[tuple[Any, ...]]:
@@ -234,5 +234,5 @@ def test_waiting_step_is_simulated_without_per_minute_queries(
         last = max(stage.at for stage in played.steps)
         while (due := _due(alert)) is not None and due <= last:
             desk.keeper.run_once(due)
-    assert _told(alert, last) == [(line.at, str(line.reason)) for line in played.timeline]
+    assert _events_until(alert, last) == [(line.at, str(line.reason)) for line in played.timeline]
     assert _sent(alert) == _planned(played)

@@ -27,5 +27,5 @@ def test_reused_connection_is_not_probed_first(database: str) -> None:
     with tocsin_database.pool().connection() as connection:
         connection.execute("SELECT 42 AS answer")
     with tocsin_database.pool().connection() as again, psycopg.connect(database) as other:
-        said = other.execute("SELECT query FROM pg_stat_activity WHERE pid = %s", (again.info.backend_pid,)).fetchone()
-    assert said == ("SELECT 42 AS answer",)
+        lines = other.execute("SELECT query FROM pg_stat_activity WHERE pid = %s", (again.info.backend_pid,)).fetchone()
+    assert lines == ("SELECT 42 AS answer",)

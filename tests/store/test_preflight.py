@@ -54,8 +54,8 @@ def test_each_path_names_user_method_and_time() -> None:
 
 
 def test_only_currently_matching_routes_are_listed() -> None:
-    by_night = [way.route for way in the_one(NIGHT).routes]
-    by_day = [way.route for way in the_one(NOON).routes]
+    by_night = [method.route for method in the_one(NIGHT).routes]
+    by_day = [method.route for method in the_one(NOON).routes]
     assert by_night != by_day
     assert by_night[-1] == by_day[-1] == ""
 
@@ -77,14 +77,14 @@ def test_client_table_route_pages_named_targets_others_use_route(now: datetime) 
         actor=ACTOR,
         now=now,
     )
-    ways = changed().routes
-    assert [(way.route, way.clients, way.policy) for way in ways] == [
+    methods = changed().routes
+    assert [(method.route, method.clients, method.policy) for method in methods] == [
         ("Clients", ("Acme", "Beta"), "Nights only"),
         ("Clients", ("Globex",), "Standard"),
         ("Clients", (), "Standard"),
         ("", None, "Standard"),
     ]
-    assert {page.name for page in ways[0].pages} == {"Bob Brown"}
+    assert {page.name for page in methods[0].pages} == {"Bob Brown"}
 
 
 def test_clients_with_same_on_call_users_are_one_path(now: datetime) -> None:
@@ -101,9 +101,9 @@ def test_clients_with_same_on_call_users_are_one_path(now: datetime) -> None:
         actor=ACTOR,
         now=now,
     )
-    ways = changed().routes
-    assert [way.clients for way in ways] == [("Nights Ltd", "Weekends Ltd", "Holidays Ltd"), (), None]
-    assert {page.name for page in ways[0].pages} == {"Bob Brown"}
+    methods = changed().routes
+    assert [method.clients for method in methods] == [("Nights Ltd", "Weekends Ltd", "Holidays Ltd"), (), None]
+    assert {page.name for page in methods[0].pages} == {"Bob Brown"}
 
 
 def test_unreachable_integration_fails_preflight_with_reason() -> None:
@@ -111,7 +111,7 @@ def test_unreachable_integration_fails_preflight_with_reason() -> None:
     ContactMethod.objects.update(is_enabled=False)
     checked = the_one()
     assert not checked.is_fine
-    assert all(way.notes for way in checked.routes)
+    assert all(method.notes for method in checked.routes)
     Integration.objects.update(policy=None)
     assert "neither a policy nor a recipient" in str(changed().routes[-1].notes[0])
 
@@ -120,9 +120,9 @@ def test_hours_without_pages_are_reported() -> None:
     steps = [{"notify": {"roles": ["primary"]}, "after": "2h"}]
     policy = Policy.objects.get(name="Standard")
     save_policy({"name": "Standard", "steps": steps}, existing=policy, actor=ACTOR, now=NIGHT)
-    way = changed().routes[-1]
-    assert tuple(map(str, way.notes)) == ("Nobody is paged for 2 hours.",)
-    assert way.reaches_anybody
+    method = changed().routes[-1]
+    assert tuple(map(str, method.notes)) == ("Nobody is paged for 2 hours.",)
+    assert method.reaches_anybody
 
 
 def test_three_in_the_morning_is_the_next_one() -> None:

@@ -313,11 +313,11 @@ def test_readiness_answers_in_bounded_time_during_postgresql_outage(
 
 
 def test_concurrent_probes_share_one_pending_check() -> None:
-    asked: list[int] = []
+    request_counts: list[int] = []
     release = threading.Event()
 
     def hang() -> str:
-        asked.append(1)
+        request_counts.append(1)
         release.wait(10)
         return "answered"
 
@@ -329,14 +329,14 @@ def test_concurrent_probes_share_one_pending_check() -> None:
 
     *late, last = asyncio.run(several())
     assert [type(one) for one in late] == [TimeoutError] * 3
-    assert (len(asked), last) == (1, "answered")
+    assert (len(request_counts), last) == (1, "answered")
 
 
 def test_the_metrics_tell_what_the_database_and_this_process_know(committer: Committer, now: datetime) -> None:
     with escalation_enabled():
         desk = EscalationHarness(now)
         desk.open()
-        desk.turn(0)
+        desk.run_until(0)
         desk.open()
     SelfCheckRunner(now=lambda: now, heartbeat_url=lambda: None).run_once()
     text = ask(made(committer=committer), "/metrics").text

@@ -109,9 +109,9 @@ def test_a_secret_is_stored_encrypted_and_stands_nowhere_else(now: datetime) -> 
     save({**commands.provider_spec(made), "token": "tk_other"}, now, made)
     entries = list(AuditEntry.objects.filter(object_type="provider").order_by("id"))
     assert [entry.action for entry in entries] == ["create", "update"]
-    told = " ".join(f"{entry.before}{entry.after}" for entry in entries)
-    assert "tk_" not in told
-    assert "secrets_changed" in told
+    text = " ".join(f"{entry.before}{entry.after}" for entry in entries)
+    assert "tk_" not in text
+    assert "secrets_changed" in text
 
 
 def test_omitted_secret_is_kept_and_empty_secret_is_cleared(now: datetime) -> None:

@@ -38,7 +38,7 @@ def desk() -> EscalationHarness:
 
 
 @pytest.fixture
-def door(desk: EscalationHarness) -> Integration:
+def integration(desk: EscalationHarness) -> Integration:
     """An integration that pages Alice by the desk's policy."""
     integration = make_integration(policy=desk.policy)
     integration.recipient_groups.add(desk.group)
@@ -59,13 +59,13 @@ def later(integration: Integration, **definition: object) -> None:
     config_version.bump()
 
 
-def test_replay_creates_new_row_and_keeps_the_original(door: Integration) -> None:
-    Ingest().send(door, halo(status="Logged"))
+def test_replay_creates_new_row_and_keeps_the_original(integration: Integration) -> None:
+    Ingest().send(integration, halo(status="Logged"))
     old = last_message()
     assert old.status == "Mapped Ignored"
-    later(door, rules={"open": {"field": "source_status", "operator": "equals", "value": "Logged"}})
+    later(integration, rules={"open": {"field": "source_status", "operator": "equals", "value": "Logged"}})
     made = replay(old.pk, None, ACTOR, NOW + timedelta(minutes=5))
-    assert (made.status, made.replay_of, made.version_id) == ("Mapped Opened", old.pk, door.current_version_id)
+    assert (made.status, made.replay_of, made.version_id) == ("Mapped Opened", old.pk, integration.current_version_id)
     assert (bytes(made.raw), made.received_at) == (bytes(old.raw), NOW + timedelta(minutes=5))
     old.refresh_from_db()
     assert (old.status, old.version.number) == ("Mapped Ignored", 1)  # type: ignore[union-attr]
@@ -73,25 +73,25 @@ def test_replay_creates_new_row_and_keeps_the_original(door: Integration) -> Non
     assert (entry.object_id, entry.actor_name, entry.after["message"]) == (str(old.pk), "Alice", str(made.pk))
 
 
-def test_unreadable_message_is_replayed_after_mapping_fix(door: Integration) -> None:
-    Ingest().send(door, {"number": 77, "status": "New"})
+def test_unreadable_message_is_replayed_after_mapping_fix(integration: Integration) -> None:
+    Ingest().send(integration, {"number": 77, "status": "New"})
     failed = last_message()
     assert failed.status == "Mapping Failed"
-    later(door, mapping={"source_id": "number"})
+    later(integration, mapping={"source_id": "number"})
     made = replay(failed.pk, None, ACTOR, NOW)
     assert (made.status, made.source_id) == ("Mapped Opened", "77")
 
 
-def test_replay_is_neither_duplicate_nor_late(door: Integration) -> None:
+def test_replay_is_neither_duplicate_nor_late(integration: Integration) -> None:
     ingest = Ingest()
     delivery = "8e25bc7b-e07e-4102-9398-5d6647e1e79d"
-    ingest.send(door, {**halo(delivery=delivery), "timestamp": "2026-11-24T09:00:00Z"})
+    ingest.send(integration, {**halo(delivery=delivery), "timestamp": "2026-11-24T09:00:00Z"})
     new = last_message()
-    ingest.send(door, {**halo(status="Closed"), "timestamp": "2026-11-24T09:10:00Z"})
+    ingest.send(integration, {**halo(status="Closed"), "timestamp": "2026-11-24T09:10:00Z"})
     assert replay(new.pk, None, ACTOR, NOW).status == "Mapped Opened"
     # Had the replay moved the newest time back, this one would count.
     late = {**halo(status="In Progress"), "timestamp": "2026-11-24T09:05:00Z"}
-    (stored,) = ingest.send(door, late)
+    (stored,) = ingest.send(integration, late)
     assert "arrived late" in str(stored.reason)
 
 
@@ -106,11 +106,11 @@ def test_replay_is_neither_duplicate_nor_late(door: Integration) -> None:
     ],
 )
 def test_replay_of_old_message_is_log_only_by_default(
-    desk: EscalationHarness, door: Integration, age: timedelta, page: bool | None, mode: str
+    desk: EscalationHarness, integration: Integration, age: timedelta, page: bool | None, mode: str
 ) -> None:
-    Ingest().send(door, halo(status="Logged"))
+    Ingest().send(integration, halo(status="Logged"))
     old = last_message()
-    later(door, rules={"open": True})
+    later(integration, rules={"open": True})
     made = replay(old.pk, page, ACTOR, NOW + age)
     run = EscalationRun.objects.get(alert=made.alert_id)
     assert run.mode == mode
@@ -118,15 +118,17 @@ def test_replay_of_old_message_is_log_only_by_default(
     assert bool(desk.pages(made.alert_id or 0)) is (mode == "page")
 
 
-def test_log_only_replay_changes_no_active_alert_and_pages_nothing(desk: EscalationHarness, door: Integration) -> None:
+def test_log_only_replay_changes_no_active_alert_and_pages_nothing(
+    desk: EscalationHarness, integration: Integration
+) -> None:
     """The priority rises and the agent leaves in the old message: each would start escalation again, or end it."""
     ingest = Ingest()
     urgent = halo(priority={"name": "Critical"}, agent={"id": 1, "name": "Unassigned"})
-    ingest.send(door, urgent)
+    ingest.send(integration, urgent)
     old = last_message()
-    ingest.send(door, halo(status="Closed"))
-    (opened,) = ingest.send(door, halo(priority={"name": "Low"}, agent={"id": 9, "name": "Gerd"}))
-    ingest.send(door, halo(status="In Progress", agent={"id": 10, "name": "Hans"}))
+    ingest.send(integration, halo(status="Closed"))
+    (opened,) = ingest.send(integration, halo(priority={"name": "Low"}, agent={"id": 9, "name": "Gerd"}))
+    ingest.send(integration, halo(status="In Progress", agent={"id": 10, "name": "Hans"}))
     number = opened.alert_id or 0
     alert = Alert.objects.get(pk=number)
     assert (alert.status, alert.owner_name, alert.priority) == ("assigned", "Hans", "low")
@@ -137,13 +139,13 @@ def test_log_only_replay_changes_no_active_alert_and_pages_nothing(desk: Escalat
     assert EscalationRun.objects.get(alert=number).mode == "page"
 
 
-def test_replay_deferred_by_lock_stays_log_only(door: Integration) -> None:
+def test_replay_deferred_by_lock_stays_log_only(integration: Integration) -> None:
     ingest = Ingest()
-    ingest.send(door, halo(7))
+    ingest.send(integration, halo(7))
     first = last_message()
     with database.transaction() as holder:
         holder.execute("SELECT 1 FROM alerts_alert WHERE id = %s FOR NO KEY UPDATE", (first.alert_id,))
-        closing = ingest.send(door, halo(7, "Closed"), wait=False)
+        closing = ingest.send(integration, halo(7, "Closed"), wait=False)
         made = replay(first.pk, False, ACTOR, NOW)
     assert [closing[0].status.value, made.status] == ["Pending", "Pending"]
     with pytest.raises(Rejected, match="still pending"):
@@ -154,13 +156,13 @@ def test_replay_deferred_by_lock_stays_log_only(door: Integration) -> None:
     assert EscalationRun.objects.get(alert=made.alert_id).mode == "record"
 
 
-def test_what_cannot_be_replayed_says_why(door: Integration) -> None:
+def test_what_cannot_be_replayed_says_why(integration: Integration) -> None:
     with pytest.raises(Rejected) as caught:
         replay(uuid7(), None, ACTOR, NOW)
     assert caught.value.code == "not_found"
-    Ingest().send(door, halo())
+    Ingest().send(integration, halo())
     message = last_message()
-    Integration.objects.filter(pk=door.pk).update(kind="gone")
+    Integration.objects.filter(pk=integration.pk).update(kind="gone")
     config_version.bump()
     with pytest.raises(Rejected) as caught:
         replay(message.pk, None, ACTOR, clock.now())
@@ -168,12 +170,12 @@ def test_what_cannot_be_replayed_says_why(door: Integration) -> None:
     assert InboundMessage.objects.count() == 1
 
 
-def test_message_is_explained_by_past_and_current_rules(door: Integration, now: datetime) -> None:
-    Ingest().send(door, halo(status="Logged"))
+def test_message_is_explained_by_past_and_current_rules(integration: Integration, now: datetime) -> None:
+    Ingest().send(integration, halo(status="Logged"))
     message = InboundMessage.objects.select_related("integration__current_version", "version").get()
-    later(door, rules={"open": {"field": "source_status", "operator": "equals", "value": "Logged"}})
+    later(integration, rules={"open": {"field": "source_status", "operator": "equals", "value": "Logged"}})
     then = explain_message(message)
-    today = explain_message(message, door.current_version)
+    today = explain_message(message, integration.current_version)
     assert then.trace is not None
     assert today.trace is not None
     assert (then.trace.intent, today.trace.intent) == ("update", "open")
@@ -181,14 +183,14 @@ def test_message_is_explained_by_past_and_current_rules(door: Integration, now: 
     assert then.mapped["source_id"] == "20817"
 
 
-def test_a_trace_knows_the_support_hours_of_the_messages_arrival(door: Integration) -> None:
+def test_a_trace_knows_the_support_hours_of_the_messages_arrival(integration: Integration) -> None:
     from tocsin.oncall.changes import commands as oncall
 
     spec = {"name": "Office hours", "windows": [{"days": ["tue"], "from": "09:00", "to": "10:00"}]}
     hours = oncall.save_support_hours(spec, actor=ACTOR, now=NOW)
-    later(door, routes=[{"name": "By day", "during": hours.pk, "action": "record"}])
+    later(integration, routes=[{"name": "By day", "during": hours.pk, "action": "record"}])
     for at, taken in ((NOW, True), (NOW + timedelta(hours=2), False)):
-        Ingest().send(door, halo(), now=at)
+        Ingest().send(integration, halo(), now=at)
         message = InboundMessage.objects.select_related("integration__current_version", "version").latest("pk")
         trace = explain_message(message).trace
         assert trace is not None
@@ -196,10 +198,12 @@ def test_a_trace_knows_the_support_hours_of_the_messages_arrival(door: Integrati
         assert (route.is_true, "during Office hours" in str(route.reason)) == (taken, True)
 
 
-def test_unreadable_bytes_are_explained_as_such(door: Integration) -> None:
-    Ingest().send(door, b"<html>")
-    found = explain_message(InboundMessage.objects.select_related("integration__current_version", "version").get())
-    assert found.mapped is None
-    assert found.problem is not None
-    assert found.trace is not None
-    assert found.trace.problem == found.problem
+def test_unreadable_bytes_are_explained_as_such(integration: Integration) -> None:
+    Ingest().send(integration, b"<html>")
+    explanation = explain_message(
+        InboundMessage.objects.select_related("integration__current_version", "version").get()
+    )
+    assert explanation.mapped is None
+    assert explanation.problem is not None
+    assert explanation.trace is not None
+    assert explanation.trace.problem == explanation.problem

@@ -49,7 +49,7 @@ def last_week(now: datetime) -> Period:
     return Period.last_days(7, now, ZURICH)
 
 
-def asked(period: Period, by: GroupBy) -> dict[str, ResponseStats]:
+def load_stats(period: Period, by: GroupBy) -> dict[str, ResponseStats]:
     with store.transaction() as connection:
         return {row.key: row for row in response_times.load_response_times(connection, period, by).rows}
 
@@ -65,11 +65,19 @@ def test_response_time_ends_at_first_event_of_affected_alerts(database: str, now
         opened(at, (EventKind.ACKNOWLEDGED, minutes), (EventKind.ACKNOWLEDGED, 101))
     opened(at, (EventKind.ASSIGNED, 7))
     closed(at, 30)
-    found = together(last_week(now))
-    assert (found.alerts, found.acknowledged.count, found.assigned.count, found.closed.count) == (7, 5, 1, 1)
-    assert (found.acknowledged.p50, found.acknowledged.p90) == (3 * MINUTE, timedelta(minutes=61, seconds=36))
-    assert found.assigned.p50 == 7 * MINUTE
-    assert found.closed.p90 == 30 * MINUTE
+    response_stats = together(last_week(now))
+    assert (
+        response_stats.alerts,
+        response_stats.acknowledged.count,
+        response_stats.assigned.count,
+        response_stats.closed.count,
+    ) == (7, 5, 1, 1)
+    assert (response_stats.acknowledged.p50, response_stats.acknowledged.p90) == (
+        3 * MINUTE,
+        timedelta(minutes=61, seconds=36),
+    )
+    assert response_stats.assigned.p50 == 7 * MINUTE
+    assert response_stats.closed.p90 == 30 * MINUTE
 
 
 def test_alerts_needing_no_answer_are_not_counted(database: str, now: datetime) -> None:
@@ -83,19 +91,19 @@ def test_alerts_needing_no_answer_are_not_counted(database: str, now: datetime) 
 
 
 def test_nothing_has_no_times(database: str, now: datetime) -> None:
-    found = together(last_week(now))
-    assert (found.alerts, found.acknowledged.count, found.acknowledged.p50) == (0, 0, None)
-    assert [row.alerts for row in asked(last_week(now), GroupBy.DAY).values()] == [0] * 7
-    assert asked(last_week(now), GroupBy.CLIENT) == {}
+    response_stats = together(last_week(now))
+    assert (response_stats.alerts, response_stats.acknowledged.count, response_stats.acknowledged.p50) == (0, 0, None)
+    assert [row.alerts for row in load_stats(last_week(now), GroupBy.DAY).values()] == [0] * 7
+    assert load_stats(last_week(now), GroupBy.CLIENT) == {}
 
 
 def test_days_and_hours_use_readers_zone_without_omissions(database: str, now: datetime) -> None:
     # Half past midnight on the 24th in Zürich is the 23rd in London.
     opened(datetime(2026, 11, 23, 23, 30, tzinfo=UTC))
-    days = asked(last_week(now), GroupBy.DAY)
+    days = load_stats(last_week(now), GroupBy.DAY)
     assert list(days) == [f"2026-11-{day}" for day in range(18, 25)]
     assert [day for day, row in days.items() if row.alerts] == ["2026-11-24"]
-    hours = asked(last_week(now), GroupBy.HOUR)
+    hours = load_stats(last_week(now), GroupBy.HOUR)
     assert len(hours) == 24
     assert [hour for hour, row in hours.items() if row.alerts] == ["00"]
 
@@ -105,20 +113,20 @@ def test_a_day_on_which_clocks_change_is_one_day(database: str, day: datetime) -
     for hour in (0, 4, 23):
         opened(day.replace(hour=hour, minute=59).astimezone(UTC))
     period = Period.last_days(2, day.replace(hour=23, minute=59, second=59), ZURICH)
-    assert [row.alerts for row in asked(period, GroupBy.DAY).values()] == [0, 3]
+    assert [row.alerts for row in load_stats(period, GroupBy.DAY).values()] == [0, 3]
 
 
 def test_names_are_ordered_by_frequency_and_priorities_by_urgency(database: str, now: datetime) -> None:
     for client, source, priority in (("Acme", "Halo", "low"), ("Acme", "", "low"), ("", "Halo", "critical")):
         opened(now - MINUTE, client=client, source=source, priority=Priority(priority))
     period = last_week(now)
-    assert [(key, row.alerts) for key, row in asked(period, GroupBy.CLIENT).items()] == [("Acme", 2), ("", 1)]
-    assert [(key, row.alerts) for key, row in asked(period, GroupBy.SOURCE).items()] == [("Halo", 2), ("", 1)]
-    priorities = asked(period, GroupBy.PRIORITY)
+    assert [(key, row.alerts) for key, row in load_stats(period, GroupBy.CLIENT).items()] == [("Acme", 2), ("", 1)]
+    assert [(key, row.alerts) for key, row in load_stats(period, GroupBy.SOURCE).items()] == [("Halo", 2), ("", 1)]
+    priorities = load_stats(period, GroupBy.PRIORITY)
     assert [(key, row.alerts) for key, row in priorities.items()] == [
         ("critical", 1), ("high", 0), ("medium", 0), ("low", 2)
     ]  # fmt: skip
-    assert [(key, row.alerts) for key, row in asked(period, GroupBy.INTEGRATION).items()] == [("", 3)]
+    assert [(key, row.alerts) for key, row in load_stats(period, GroupBy.INTEGRATION).items()] == [("", 3)]
 
 
 def test_alert_of_two_groups_counts_for_both_and_once_overall(database: str, now: datetime) -> None:
@@ -126,7 +134,7 @@ def test_alert_of_two_groups_counts_for_both_and_once_overall(database: str, now
     opened(now - MINUTE, groups=[desk, net])
     opened(now - MINUTE, groups=[net])
     opened(now - MINUTE)
-    groups = asked(last_week(now), GroupBy.GROUP)
+    groups = load_stats(last_week(now), GroupBy.GROUP)
     assert {key: row.alerts for key, row in groups.items()} == {"Net": 2, "Desk": 1, "": 1}
     assert together(last_week(now)).alerts == 3
 
@@ -134,12 +142,12 @@ def test_alert_of_two_groups_counts_for_both_and_once_overall(database: str, now
 def called(user: User, alert: Alert, at: datetime, **fields: object) -> None:
     number = first_uuid7(at)
     number = type(number)(int=number.int + next(_numbers))
-    wanted = {"alert": alert, "user": user, "channel": "sms", "address": "+41790000001", "purpose": "page", **fields}
-    notification = {key: value for key, value in wanted.items() if key in ("alert", "user", "purpose", "channel")}
+    expected = {"alert": alert, "user": user, "channel": "sms", "address": "+41790000001", "purpose": "page", **fields}
+    notification = {key: value for key, value in expected.items() if key in ("alert", "user", "purpose", "channel")}
     Notification.objects.create(id=number, address="+41790000001", created_at=at, **notification)
     Delivery.objects.create(
         **{"id": number, "notification_id": number, "status": "sent", "provider_name": "Twilio", "queued_at": at,
-           "due_at": at, "sent_at": at, **wanted}
+           "due_at": at, "sent_at": at, **expected}
     )  # fmt: skip
 
 

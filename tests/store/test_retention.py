@@ -52,10 +52,10 @@ def alert(status: str, at: datetime) -> Alert:
 
 def test_notifications_and_their_deliveries_go_after_400_days(now: datetime) -> None:
     notification(now - 401 * DAY)
-    kept = notification(now - 399 * DAY)
+    kept_notification = notification(now - 399 * DAY)
     assert retention.run_once(now) is False
-    assert [one.pk for one in Notification.objects.all()] == [kept.pk]
-    assert [one.notification_id for one in Delivery.objects.all()] == [kept.pk]
+    assert [one.pk for one in Notification.objects.all()] == [kept_notification.pk]
+    assert [one.notification_id for one in Delivery.objects.all()] == [kept_notification.pk]
 
 
 def test_pending_deliveries_and_active_alerts_data_are_retained(now: datetime) -> None:

@@ -49,7 +49,7 @@ def desk() -> EscalationHarness:
 
 
 @pytest.fixture
-def door(desk: EscalationHarness) -> Integration:
+def integration(desk: EscalationHarness) -> Integration:
     """An integration that pages Alice by the desk's policy."""
     integration = make_integration(policy=desk.policy)
     integration.recipient_groups.add(desk.group)
@@ -69,10 +69,14 @@ def node() -> Iterator[InboundServer]:
 
 
 def test_sample_opens_test_alert_that_pages_only_its_sender(
-    desk: EscalationHarness, door: Integration, bob: AuditActor, node: InboundServer, monkeypatch: pytest.MonkeyPatch
+    desk: EscalationHarness,
+    integration: Integration,
+    bob: AuditActor,
+    node: InboundServer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with served(node.app, monkeypatch):
-        sent = send_sample(door, bob, now=clock.now())
+        sent = send_sample(integration, bob, now=clock.now())
     assert (sent.sample, sent.status) == ("new-ticket-linked", "Mapped Opened")
     (row,) = rows()
     assert (row.pk, row.test, row.source_id, row.alert_id) == (sent.message_id, True, sent.source_id, sent.alert_id)
@@ -83,16 +87,20 @@ def test_sample_opens_test_alert_that_pages_only_its_sender(
     entry = AuditEntry.objects.get(action="send_sample")
     assert (entry.actor_id, entry.object_name, entry.after["message"]) == (
         bob.user_id,
-        door.name,
+        integration.name,
         str(sent.message_id),
     )
 
 
 def test_unanswered_test_alert_notifies_no_one_else(
-    desk: EscalationHarness, door: Integration, bob: AuditActor, node: InboundServer, monkeypatch: pytest.MonkeyPatch
+    desk: EscalationHarness,
+    integration: Integration,
+    bob: AuditActor,
+    node: InboundServer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with served(node.app, monkeypatch):
-        sent = send_sample(door, bob, now=clock.now())
+        sent = send_sample(integration, bob, now=clock.now())
     for minute in range(0, 30, 5):
         desk.keeper.run_once(desk.at(minute + 1))
     assert any("is exhausted" in line for line in desk.timeline(sent.alert_id or 0))
@@ -100,18 +108,18 @@ def test_unanswered_test_alert_notifies_no_one_else(
 
 
 def test_second_sample_is_separate_and_claims_no_real_key(
-    door: Integration, bob: AuditActor, node: InboundServer, monkeypatch: pytest.MonkeyPatch
+    integration: Integration, bob: AuditActor, node: InboundServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Even where the integration's key is the same for all tickets of a client."""
-    door.current_version.definition = {"dedup_key": "<ticket^client_name>"}  # type: ignore[union-attr]
-    door.current_version.save()  # type: ignore[union-attr]
+    integration.current_version.definition = {"dedup_key": "<ticket^client_name>"}  # type: ignore[union-attr]
+    integration.current_version.save()  # type: ignore[union-attr]
     config_version.bump()
     with served(node.app, monkeypatch):
-        first = send_sample(door, bob, now=clock.now())
-        second = send_sample(door, bob, now=clock.now())
+        first = send_sample(integration, bob, now=clock.now())
+        second = send_sample(integration, bob, now=clock.now())
     assert first.alert_id != second.alert_id
     assert first.source_id != second.source_id
-    (real,) = Ingest().send(door, halo(client_name="Nordlicht GmbH"), now=clock.now())
+    (real,) = Ingest().send(integration, halo(client_name="Nordlicht GmbH"), now=clock.now())
     assert real.status.value == "Mapped Opened"
     assert Alert.objects.get(pk=real.alert_id).is_test is False
 
@@ -143,94 +151,103 @@ def test_each_kind_has_a_sample_that_opens_an_alert() -> None:
 
 
 def test_a_sample_knows_what_the_integration_asks_of_its_senders(
-    door: Integration, bob: AuditActor, node: InboundServer, monkeypatch: pytest.MonkeyPatch
+    integration: Integration, bob: AuditActor, node: InboundServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secrets.put_credentials(
-        door,
+        integration,
         {
             "basic": {"username": "halo", "password": "pässword"},
             "header": {"name": "X-Halo-Secret", "value": "s3cret"},
             "hmac": {"header": "X-Signature", "secret": "key"},
         },
     )
-    door.save()
+    integration.save()
     config_version.bump()
     with served(node.app, monkeypatch):
-        assert send_sample(door, bob, now=clock.now()).status == "Mapped Opened"
+        assert send_sample(integration, bob, now=clock.now()).status == "Mapped Opened"
     (row,) = rows()
     assert row.headers["x-signature"] == "present, valid"
 
 
 def test_expired_forged_or_foreign_test_token_is_rejected(
-    door: Integration, bob: AuditActor, node: InboundServer
+    integration: Integration, bob: AuditActor, node: InboundServer
 ) -> None:
     other = make_integration("Other", "api")
     now = clock.now()
     assert bob.user_id is not None
     texts = [
-        test_token.issue(door.pk, bob.user_id, now - test_token.VALID_FOR)[0],
+        test_token.issue(integration.pk, bob.user_id, now - test_token.VALID_FOR)[0],
         test_token.issue(other.pk, bob.user_id, now)[0],
         "A" * 64,
         "",
     ]
     for text in texts:
-        reply = node.post(f"{path_of(door)}/test/{text}", halo())
+        reply = node.post(f"{path_of(integration)}/test/{text}", halo())
         assert (reply.status, reply.body["error"]) == (401, "bad_pass")
-    assert node.post(f"{path_of(door)}/tests/{texts[0]}", halo()).status == 404
-    assert node.post(f"{path_of(door)}/", halo()).status == 404
+    assert node.post(f"{path_of(integration)}/tests/{texts[0]}", halo()).status == 404
+    assert node.post(f"{path_of(integration)}/", halo()).status == 404
     assert not rows()
 
 
-def test_a_pass_that_is_used_twice_opens_one_alert(door: Integration, bob: AuditActor, node: InboundServer) -> None:
+def test_a_pass_that_is_used_twice_opens_one_alert(
+    integration: Integration, bob: AuditActor, node: InboundServer
+) -> None:
     assert bob.user_id is not None
-    text, _ = test_token.issue(door.pk, bob.user_id, clock.now())
-    replies = [node.post(f"{path_of(door)}/test/{text}", halo()).body for _ in range(2)]
+    text, _ = test_token.issue(integration.pk, bob.user_id, clock.now())
+    replies = [node.post(f"{path_of(integration)}/test/{text}", halo()).body for _ in range(2)]
     assert [one["status"] for one in replies] == ["Mapped Opened", "Mapped Appended"]
 
 
-def test_unknown_sample_and_unreachable_sender_are_rejected(door: Integration, bob: AuditActor) -> None:
+def test_unknown_sample_and_unreachable_sender_are_rejected(integration: Integration, bob: AuditActor) -> None:
     with pytest.raises(Rejected, match="new-ticket-linked") as caught:
-        send_sample(door, bob, "nonsense", now=NOW)
+        send_sample(integration, bob, "nonsense", now=NOW)
     assert caught.value.field == "sample"
     with pytest.raises(Rejected) as caught:
-        send_sample(door, AuditActor(None, "command line", "cli"), now=NOW)
+        send_sample(integration, AuditActor(None, "command line", "cli"), now=NOW)
     assert caught.value.code == "needs_person"
 
 
 class TestAPublicUrlThatDoesNotLeadHere:
     """Each trouble is told in words, with what to look at."""
 
-    def told(self, door: Integration, actor: AuditActor, client: HttpClient | None = None) -> str:
+    def rejection_of(self, integration: Integration, actor: AuditActor, client: HttpClient | None = None) -> str:
         with pytest.raises(Permanent) as caught:
-            send_sample(door, actor, now=clock.now(), client=client)
-        assert secrets.token_of(door) not in str(caught.value)
+            send_sample(integration, actor, now=clock.now(), client=client)
+        assert secrets.token_of(integration) not in str(caught.value)
         assert not rows()
         return str(caught.value)
 
     def test_unreachable_webhook_url_is_reported(
-        self, door: Integration, bob: AuditActor, monkeypatch: pytest.MonkeyPatch
+        self, integration: Integration, bob: AuditActor, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         publish("http://127.0.0.1:9", monkeypatch)
-        told = self.told(door, bob)
-        assert told.startswith("http://127.0.0.1:9 cannot be reached from here:")
-        assert "refused" in told
-        assert "TOCSIN_BASE_URL" in told
+        text = self.rejection_of(integration, bob)
+        assert text.startswith("http://127.0.0.1:9 cannot be reached from here:")
+        assert "refused" in text
+        assert "TOCSIN_BASE_URL" in text
 
-    def test_the_name_is_unknown(self, door: Integration, bob: AuditActor, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_name_is_unknown(
+        self, integration: Integration, bob: AuditActor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         publish("http://tocsin.invalid", monkeypatch)
-        assert "cannot be resolved" in self.told(door, bob)
+        assert "cannot be resolved" in self.rejection_of(integration, bob)
 
     def test_the_certificate_is_not_one_to_trust(
-        self, door: Integration, bob: AuditActor, node: InboundServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self,
+        integration: Integration,
+        bob: AuditActor,
+        node: InboundServer,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         certificate = make_certificate(tmp_path)
         files = (str(certificate.file), str(tmp_path / "key.pem"))
         with served(node.app, monkeypatch, files, host="localhost"):
-            told = self.told(door, bob)
-            assert "certificate" in told.split(":", 2)[-1]
-            assert "Senders that check certificates cannot reach https://localhost" in told
+            text = self.rejection_of(integration, bob)
+            assert "certificate" in text.split(":", 2)[-1]
+            assert "Senders that check certificates cannot reach https://localhost" in text
             client = HttpClient(trusted=True, context=tls_context_trusting(str(certificate.file)))
-            assert send_sample(door, bob, now=clock.now(), client=client).status == "Mapped Opened"
+            assert send_sample(integration, bob, now=clock.now(), client=client).status == "Mapped Opened"
             client.close()
 
     @pytest.mark.parametrize(
@@ -252,17 +269,17 @@ class TestAPublicUrlThatDoesNotLeadHere:
         ],
     )
     def test_something_else_answers(
-        self, door: Integration, bob: AuditActor, monkeypatch: pytest.MonkeyPatch, response: Response, part: str
+        self, integration: Integration, bob: AuditActor, monkeypatch: pytest.MonkeyPatch, response: Response, part: str
     ) -> None:
         with http_double(lambda request: response) as double:
             publish(double.url, monkeypatch)
-            told = self.told(door, bob)
-        assert part in told
-        assert "/in/secret" not in told
+            text = self.rejection_of(integration, bob)
+        assert part in text
+        assert "/in/secret" not in text
 
 
 def test_a_proxy_that_sends_headers_and_query_away_changes_nothing(
-    door: Integration, bob: AuditActor, node: InboundServer, monkeypatch: pytest.MonkeyPatch
+    integration: Integration, bob: AuditActor, node: InboundServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only path and body go through, as through a cache that forwards nothing it was not told of."""
 
@@ -274,5 +291,5 @@ def test_a_proxy_that_sends_headers_and_query_away_changes_nothing(
 
     with http_double(forward) as proxy:
         publish(proxy.url, monkeypatch)
-        assert send_sample(door, bob, now=clock.now()).status == "Mapped Opened"
+        assert send_sample(integration, bob, now=clock.now()).status == "Mapped Opened"
     assert Alert.objects.get().is_test is True

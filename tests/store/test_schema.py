@@ -49,8 +49,8 @@ def test_older_tocsin_starts_on_newer_tables_with_warning(caplog: pytest.LogCapt
     with database.transaction() as other:
         other.execute("INSERT INTO django_migrations (app, name, applied) VALUES ('alerts', '9999_later', now())")
     assert migrate.migrate() == []
-    (said,) = caplog.messages
-    assert "newer Tocsin's (alerts.9999_later)" in said
+    (text,) = caplog.messages
+    assert "newer Tocsin's (alerts.9999_later)" in text
 
 
 def test_schema_and_initial_rows_match_django_migrations(

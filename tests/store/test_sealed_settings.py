@@ -35,13 +35,13 @@ ICAL_SHOWN = "https://calendar.example.org/…"
 
 def in_clear(url: str) -> set[str]:
     """The secrets that stand readable anywhere in the database."""
-    found = set()
+    results = set()
     with psycopg.connect(url) as connection:
         tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()").fetchall()
         for (table,) in tables:
             for (row,) in connection.execute(sql.SQL("SELECT t::text FROM {} t").format(sql.Identifier(table))):
-                found |= {secret for secret in SECRETS if secret in row}
-    return found
+                results |= {secret for secret in SECRETS if secret in row}
+    return results
 
 
 def save(spec: dict[str, Any], now: datetime, existing: OutboundIntegration | None = None) -> OutboundIntegration:

@@ -52,7 +52,7 @@ def closed(text: str = "", **chosen: str) -> list[str]:
     return [one.subject for one in first(queries.filtered("closed", chosen, text), 50)]
 
 
-def kept() -> set[str]:
+def indexed_subjects() -> set[str]:
     return set(MessageText.objects.values_list("subject", flat=True))
 
 
@@ -62,7 +62,7 @@ def test_closed_alerts_match_equally_before_and_after_indexing(now: datetime) ->
     alert("VPN is slow", now - 7 * MINUTE, status="open")
     alert("Ошибка диска C:\\Temp", now - 6 * MINUTE)
     latest = alert("Disk full", now - 6 * MINUTE)
-    asked = [
+    requests = [
         ({"text": "vpn"}, ["VPN down in Zürich"]),
         ({"text": "zÜRI"}, ["VPN down in Zürich"]),
         ({"text": "00%"}, ["VPN down in Zürich"]),
@@ -81,12 +81,12 @@ def test_closed_alerts_match_equally_before_and_after_indexing(now: datetime) ->
         ({"tag": "room=rack"}, []),
         ({"text": "slow", "client": "acme"}, []),
     ]
-    for words, found in asked:
-        assert closed(**words) == found, words
+    for words, results in requests:
+        assert closed(**words) == results, words
     search_index.run_once(now)
     assert AlertText.objects.count() == 5
-    for words, found in asked:
-        assert closed(**words) == found, words
+    for words, results in requests:
+        assert closed(**words) == results, words
 
 
 def test_manually_set_tags_are_searchable_after_the_alert_ends(now: datetime) -> None:
@@ -119,10 +119,10 @@ def test_recent_alerts_are_indexed_after_older_transactions_finish(integration: 
     message(integration, now - timedelta(seconds=5), "new")
     search_index.run_once(now)
     assert [one.subject for one in AlertText.objects.all()] == ["OLD"]
-    assert kept() == {"OLD"}
+    assert indexed_subjects() == {"OLD"}
     assert closed("e") == ["new"]
     search_index.run_once(now + MINUTE)
-    assert kept() == {"OLD", "NEW"}
+    assert indexed_subjects() == {"OLD", "NEW"}
     assert closed("e") == ["new"]
 
 
@@ -130,17 +130,17 @@ def test_pending_message_is_indexed_with_its_known_fields(integration: Integrati
     waiting = message(integration, now - 3 * MINUTE, "", status="Pending")
     message(integration, now - 2 * MINUTE, "later")
     search_index.run_once(now)
-    assert not kept()
+    assert not indexed_subjects()
     InboundMessage.objects.filter(pk=waiting.pk).update(status="Mapped Opened", subject="decided")
     search_index.run_once(now)
-    assert kept() == {"DECIDED", "LATER"}
+    assert indexed_subjects() == {"DECIDED", "LATER"}
 
 
 def test_long_pending_message_blocks_indexing_no_more(integration: Integration, now: datetime) -> None:
     message(integration, now - 11 * MINUTE, "", status="Pending")
     message(integration, now - MINUTE, "later")
     search_index.run_once(now)
-    assert kept() == {"", "LATER"}
+    assert indexed_subjects() == {"", "LATER"}
 
 
 def test_words_follow_a_message_that_changed_its_alert(integration: Integration, now: datetime) -> None:
@@ -159,10 +159,10 @@ def test_run_indexes_a_bounded_number_in_arrival_order(integration: Integration,
         alert(f"a{number}", now - MINUTE)
         message(integration, now - 9 * MINUTE + number * MINUTE, f"m{number}")
     search_index.run_once(now, max_rows=2)
-    assert kept() == {"M0", "M1"}
-    for _turn in range(3):
+    assert indexed_subjects() == {"M0", "M1"}
+    for _attempt in range(3):
         search_index.run_once(now, max_rows=2)
-    assert kept() == {f"M{number}" for number in range(5)}
+    assert indexed_subjects() == {f"M{number}" for number in range(5)}
     assert AlertText.objects.count() == 5
 
 
@@ -171,9 +171,9 @@ def test_words_are_pruned_with_their_messages(integration: Integration, now: dat
     message(integration, now - timedelta(days=1), "young")
     MessageText.objects.create(message_id=UUID(int=1), subject="LEFT", source_id="")
     search_index.run_once(now)
-    assert kept() == {"OLD", "YOUNG", "LEFT"}
+    assert indexed_subjects() == {"OLD", "YOUNG", "LEFT"}
     RetentionTask().run_once(now)
-    assert kept() == {"YOUNG"}
+    assert indexed_subjects() == {"YOUNG"}
 
 
 def test_rare_word_is_matched_without_scanning_other_alerts(now: datetime) -> None:
@@ -183,8 +183,8 @@ def test_rare_word_is_matched_without_scanning_other_alerts(now: datetime) -> No
     )
     alert("Zanzibar", now - MINUTE)
     search_index.run_once(now, max_rows=5_000)
-    with database.pool().connection() as held:
-        held.execute("ANALYZE alerts_alert, alerts_alerttext")
+    with database.pool().connection() as pipelined_connection:
+        pipelined_connection.execute("ANALYZE alerts_alert, alerts_alerttext")
     for word in ("zanzibar", "qwertz"):
         assert rows_read("alerts_alert", lambda word=word: closed(word)) < 100
 
@@ -196,8 +196,8 @@ def test_rare_priority_is_matched_without_scanning_other_alerts(now: datetime) -
     )
     over = {alert(status, now - MINUTE, status, priority="low").pk for status in ("closed", "cancelled", "merged")}
     live = {alert(status, now - MINUTE, status, priority="low").pk for status in ("open", "assigned", "on_hold")}
-    with database.pool().connection() as held:
-        held.execute("ANALYZE alerts_alert")
+    with database.pool().connection() as pipelined_connection:
+        pipelined_connection.execute("ANALYZE alerts_alert")
 
     def asked(**query: list[str]) -> set[int]:
         filters = AlertFilters.model_validate({"priority": ["low"], **query})
@@ -206,24 +206,26 @@ def test_rare_priority_is_matched_without_scanning_other_alerts(now: datetime) -
     assert set(closed(priority="low")) == {"closed", "cancelled", "merged"}
     assert asked() == over | live
     assert asked(status=["open", "closed"]) < over | live
-    for look in (lambda: closed(priority="low"), asked, lambda: asked(status=["closed"])):
-        assert rows_read("alerts_alert", look) < 100
+    for attempt in (lambda: closed(priority="low"), asked, lambda: asked(status=["closed"])):
+        assert rows_read("alerts_alert", attempt) < 100
 
 
 def test_recently_opened_alerts_are_located_by_binary_search(now: datetime) -> None:
     made = [alert(f"a{n}", now - timedelta(days=30 - n)).pk for n in range(30)]
     Alert.objects.filter(pk__in=made[10:15]).delete()
-    with database.transaction() as held:
-        assert alerts.first_id_opened_since(held, now - timedelta(days=30)) <= made[0]
+    with database.transaction() as held_connection:
+        assert alerts.first_id_opened_since(held_connection, now - timedelta(days=30)) <= made[0]
         for n in (9, 16, 29):
-            assert made[n - 1] < alerts.first_id_opened_since(held, now - timedelta(days=30 - n)) <= made[n]
-        assert alerts.first_id_opened_since(held, now - timedelta(days=19)) in range(made[9] + 1, made[15] + 1)
-        assert alerts.first_id_opened_since(held, now + timedelta(days=1)) == made[-1] + 1
+            assert made[n - 1] < alerts.first_id_opened_since(held_connection, now - timedelta(days=30 - n)) <= made[n]
+        assert alerts.first_id_opened_since(held_connection, now - timedelta(days=19)) in range(
+            made[9] + 1, made[15] + 1
+        )
+        assert alerts.first_id_opened_since(held_connection, now + timedelta(days=1)) == made[-1] + 1
 
 
 def test_no_alerts_are_halved_to_nothing(now: datetime) -> None:
-    with database.transaction() as held:
-        assert not Alert.objects.filter(pk__gte=alerts.first_id_opened_since(held, now)).exists()
+    with database.transaction() as held_connection:
+        assert not Alert.objects.filter(pk__gte=alerts.first_id_opened_since(held_connection, now)).exists()
 
 
 def test_search_works_without_the_trigram_extension(now: datetime) -> None:

@@ -47,12 +47,12 @@ def audit(at: datetime) -> list[DetectedProblem]:
 
 
 def ids(at: datetime) -> list[str]:
-    return [found.id for found in audit(at)]
+    return [problem.id for problem in audit(at)]
 
 
 def notices() -> list[tuple[str, str]]:
-    found = Notification.objects.filter(purpose="notice").order_by("id")
-    return [(one.user.username if one.user else "", str(reason_from_json(one.data["title"]))) for one in found]
+    notifications = Notification.objects.filter(purpose="notice").order_by("id")
+    return [(one.user.username if one.user else "", str(reason_from_json(one.data["title"]))) for one in notifications]
 
 
 def age_audit() -> None:
@@ -62,7 +62,7 @@ def age_audit() -> None:
 
 def test_an_alert_that_is_paged_on_time_is_nothing_wrong(desk: EscalationHarness) -> None:
     desk.open()
-    desk.turn(0)
+    desk.run_until(0)
     Delivery.objects.update(status="sent")
     assert ids(desk.at(4)) == []
 
@@ -70,46 +70,46 @@ def test_an_alert_that_is_paged_on_time_is_nothing_wrong(desk: EscalationHarness
 def test_run_undecided_for_a_minute_is_reported(desk: EscalationHarness) -> None:
     alert = desk.open()
     assert ids(desk.at(0.9)) == []
-    (found,) = audit(desk.at(1))
-    assert found.id == "runs_late"
-    assert f"alert #{alert}" in str(found.detail)
+    (problem,) = audit(desk.at(1))
+    assert problem.id == "runs_late"
+    assert f"alert #{alert}" in str(problem.detail)
 
 
 def test_first_page_unsent_for_a_minute_is_reported(desk: EscalationHarness) -> None:
     desk.open()
-    desk.turn(0)
+    desk.run_until(0)
     assert ids(desk.at(0.9)) == []
     assert ids(desk.at(1.5)) == ["pages_late", "alerts_unreached"]
 
 
 def test_failing_first_page_is_late_since_its_first_attempt(desk: EscalationHarness) -> None:
     desk.open()
-    desk.turn(0)
+    desk.run_until(0)
     Delivery.objects.filter(is_first=True).update(
         attempts=3, error_code=TEXT.code, error_data={"text": "It is down."}, due_at=desk.at(5), late_since=desk.at(0)
     )
-    found, unreached = audit(desk.at(2))
-    assert (found.id, unreached.id) == ("pages_late", "alerts_unreached")
-    assert str(found.detail).endswith("was due 2 minutes ago. It is down.")
+    problem, unreached = audit(desk.at(2))
+    assert (problem.id, unreached.id) == ("pages_late", "alerts_unreached")
+    assert str(problem.detail).endswith("was due 2 minutes ago. It is down.")
 
 
 def test_retrying_first_page_is_as_late_as_a_waiting_one(desk: EscalationHarness) -> None:
     desk.open()
-    desk.turn(0)
+    desk.run_until(0)
     lease = datetime.now(UTC) + MINUTE
     Delivery.objects.filter(is_first=True).update(status="sending", attempts=1, lease_until=lease)
     assert ids(desk.at(0.9)) == []
     Delivery.objects.filter(is_first=True).update(
         attempts=3, due_at=desk.at(1.9), late_since=desk.at(0), error_code=TEXT.code, error_data={"text": "It is down."}
     )
-    found, unreached = audit(desk.at(2))
-    assert (found.id, unreached.id) == ("pages_late", "alerts_unreached")
-    assert str(found.detail).endswith("was due 2 minutes ago. It is down.")
+    problem, unreached = audit(desk.at(2))
+    assert (problem.id, unreached.id) == ("pages_late", "alerts_unreached")
+    assert str(problem.detail).endswith("was due 2 minutes ago. It is down.")
 
 
 def test_later_page_stops_counting_after_another_page_left(desk: EscalationHarness) -> None:
     desk.open(recipient_users=(desk.users["bob"].pk,))
-    desk.turn(0)
+    desk.run_until(0)
     assert Delivery.objects.filter(is_first=True).count() == 2
     Delivery.objects.filter(user=desk.users["bob"]).update(status="sent")
     assert ids(desk.at(3)) == []
@@ -117,7 +117,7 @@ def test_later_page_stops_counting_after_another_page_left(desk: EscalationHarne
 
 def test_paused_pages_count_from_the_end_of_the_pause(desk: EscalationHarness) -> None:
     desk.open()
-    desk.turn(0)
+    desk.run_until(0)
     Pause.objects.create(reason="works", started_at=desk.at(0), until=desk.at(5))
     assert ids(desk.at(4)) == []
     assert "pages_late" not in ids(desk.at(5.5))
@@ -128,9 +128,9 @@ def test_active_alert_without_running_or_explained_run_is_forgotten(desk: Escala
     bare = Alert.objects.create(subject="VPN", opened_at=now, last_message_at=now)
     silent = desk.open()
     EscalationRun.objects.filter(alert=silent).update(due_at=None, status="stopped", reason_code="")
-    (found,) = audit(now)
-    assert found.id == "alerts_forgotten"
-    assert f"#{bare.pk} and #{silent}" in str(found.detail)
+    (problem,) = audit(now)
+    assert problem.id == "alerts_forgotten"
+    assert f"#{bare.pk} and #{silent}" in str(problem.detail)
 
 
 def test_active_run_without_timer_is_forgotten(desk: EscalationHarness, now: datetime) -> None:
@@ -170,7 +170,7 @@ def test_message_undecided_for_a_minute_is_reported(now: datetime) -> None:
 
 def test_delivery_with_expired_lease_is_reported(desk: EscalationHarness) -> None:
     desk.open()
-    desk.turn(0)
+    desk.run_until(0)
     database_now = datetime.now(UTC)
     Delivery.objects.filter(is_first=True).update(status="sending", lease_until=database_now - MINUTE / 2)
     assert ids(desk.at(0)) == []
@@ -181,9 +181,9 @@ def test_delivery_with_expired_lease_is_reported(desk: EscalationHarness) -> Non
 def test_stalled_task_on_a_live_node_is_reported(now: datetime) -> None:
     turned_at = datetime.now(UTC) - 2 * MINUTE
     NodeHeartbeat(uuid7(), "all", lambda: [TaskRun("outbox", turned_at, timedelta(seconds=1))], "pager1").run_once()
-    (found,) = audit(now)
-    assert found.id == "loop_stopped:outbox"
-    assert "on pager1 (2 minutes" in str(found.detail)
+    (problem,) = audit(now)
+    assert problem.id == "loop_stopped:outbox"
+    assert "on pager1 (2 minutes" in str(problem.detail)
     Node.objects.update(seen_at=datetime.now(UTC) - 2 * MINUTE)
     assert ids(now) == []
 
@@ -192,9 +192,9 @@ def test_a_stuck_sender_is_a_problem_that_names_its_provider(now: datetime) -> N
     stuck = {"Twilio": 2}
     presence = NodeHeartbeat(uuid7(), "worker", list, "pager1", stuck_senders=lambda: stuck)
     presence.run_once()
-    (found,) = audit(now)
-    assert (found.id, found.is_warning) == ("stuck_sender:Twilio", False)
-    assert str(found.detail).startswith("2 sends hang in the provider “Twilio” on pager1.")
+    (problem,) = audit(now)
+    assert (problem.id, problem.is_warning) == ("stuck_sender:Twilio", False)
+    assert str(problem.detail).startswith("2 sends hang in the provider “Twilio” on pager1.")
     stuck.clear()
     presence.run_once()
     assert ids(now) == []
@@ -228,7 +228,7 @@ def test_administrators_are_notified_once_of_confirmed_problem_and_its_end(desk:
     audit(desk.at(1.5))
     audit(desk.at(2))
     assert notices() == [("erin", "Tocsin: Escalation is late")]
-    desk.turn(2)
+    desk.run_until(2)
     Delivery.objects.filter(purpose="page").update(status="sent")
     audit(desk.at(2.5))
     assert notices()[1:] == [("erin", "Tocsin: resolved: Escalation is late")]
@@ -241,7 +241,7 @@ def test_home_shows_self_check_problems_until_resolved(desk: EscalationHarness) 
     desk.open()
     audit(desk.at(1))
     assert [problem.id for problem in health_status.read().problems] == ["runs_late"]
-    desk.turn(1)
+    desk.run_until(1)
     Delivery.objects.update(status="sent")
     audit(desk.at(1.5))
     assert health_status.read().problems == ()
@@ -265,7 +265,7 @@ def test_external_ping_is_sent_only_while_paging_works(desk: EscalationHarness) 
         age_audit()
         watch.run_once()
         assert len(outside.requests) == 1
-        desk.turn(2)
+        desk.run_until(2)
         Delivery.objects.update(status="sent")
         age_audit()
         watch.run_once()

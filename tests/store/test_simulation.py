@@ -202,11 +202,11 @@ def test_what_was_simulated_is_what_then_happens() -> None:
             "WHERE d.alert_id = %s AND d.purpose = 'page' AND d.status <> 'failed'",
             (stored.alert_id,),
         ).fetchall()
-        told = connection.execute(
+        notice_lists = connection.execute(
             "SELECT at, reason_code, reason_data FROM alerts_alertevent WHERE alert_id = %s ORDER BY id",
             (stored.alert_id,),
         ).fetchall()
     assert sorted(sent) == sorted((page.at, page.user_id, page.channel, page.address) for page in outcome.pages)
-    assert [(at, str(reason_from(code, data))) for at, code, data in told] == [
+    assert [(at, str(reason_from(code, data))) for at, code, data in notice_lists] == [
         (line.at, str(line.reason)) for line in outcome.timeline
     ]

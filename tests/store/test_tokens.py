@@ -39,9 +39,9 @@ def test_active_tokens_of_one_user_have_unique_names(now: datetime) -> None:
 
 def test_token_acts_as_its_user_and_secret_is_never_stored(now: datetime) -> None:
     made = tokens.create(make_user("alice", now), "script", actor=ACTOR, now=now)
-    found = tokens.verify(made.secret, now=now)
-    assert found is not None
-    assert found.user.username == "alice"
+    api_token = tokens.verify(made.secret, now=now)
+    assert api_token is not None
+    assert api_token.user.username == "alice"
     row = ApiToken.objects.get()
     assert made.secret not in str(ApiToken.objects.values())
     assert row.prefix == made.secret[:6]

@@ -32,9 +32,9 @@ def enter(user: User, now: datetime, **changes: str) -> ContactMethod:
 
 
 def code_in_sandbox() -> str:
-    found = re.search(r"\d{6}", str(SandboxMessage.objects.latest("pk").content["text"]))
-    assert found
-    return found[0]
+    match = re.search(r"\d{6}", str(SandboxMessage.objects.latest("pk").content["text"]))
+    assert match
+    return match[0]
 
 
 def test_only_what_people_enter_themselves_waits_for_a_code(now: datetime) -> None:

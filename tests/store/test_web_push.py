@@ -60,10 +60,10 @@ def test_page_reaches_every_device_signed_with_installation_key(service: PushDou
     post.page(alert, "alice")
     post.go()
     assert post.states() == [("Push", "sent", "Web Push")]
-    (said,), (also,) = phone.received, laptop.received
-    assert said == also
-    assert said["title"] == "Critical: Acme: VPN down"
-    assert signed_links.verify(said["token"], post.now) == (alert, alice.pk)
+    (body,), (also,) = phone.received, laptop.received
+    assert body == also
+    assert body["title"] == "Critical: Acme: VPN down"
+    assert signed_links.verify(body["token"], post.now) == (alert, alice.pk)
     assert {h["urgency"] for h in service.headers} == {"high"}
     assert SandboxMessage.objects.count() == 0
 
@@ -71,21 +71,21 @@ def test_page_reaches_every_device_signed_with_installation_key(service: PushDou
 def test_expired_browser_subscription_is_marked_and_not_retried(service: PushDouble, post: OutboxHarness) -> None:
     alice = only_push(post)
     phone, laptop = service.browser(), service.browser()
-    gone = subscribed(alice, phone, "Phone", post.now)
+    push_device = subscribed(alice, phone, "Phone", post.now)
     subscribed(alice, laptop, "Laptop", post.now)
     phone.is_gone = True
     post.page(post.alert(), "alice")
     post.go()
     assert post.states() == [("Push", "sent", "Web Push")]
-    gone.refresh_from_db()
-    assert gone.gone_at is not None
-    assert gone.last_error == UNSUBSCRIBED()
-    assert gone.subscription == ""
-    asked = len(service.http.requests)
+    push_device.refresh_from_db()
+    assert push_device.gone_at is not None
+    assert push_device.last_error == UNSUBSCRIBED()
+    assert push_device.subscription == ""
+    request_count = len(service.http.requests)
     laptop.is_gone = True
     post.page(post.alert("Disk full"), "alice")
     post.go(60)
-    assert len(service.http.requests) == asked + 1
+    assert len(service.http.requests) == request_count + 1
     failed = post.deliveries()[-1]
     assert failed.status == "failed"
     assert "Laptop" in str(failed.error)
@@ -94,7 +94,7 @@ def test_expired_browser_subscription_is_marked_and_not_retried(service: PushDou
     # The browser subscribes again: it is the same device.
     phone.is_gone = False
     again = subscribed(alice, phone, "Phone", post.now)
-    assert (again.pk, again.gone_at) == (gone.pk, None)
+    assert (again.pk, again.gone_at) == (push_device.pk, None)
 
 
 def test_a_push_service_in_trouble_is_tried_again(service: PushDouble, post: OutboxHarness) -> None:
@@ -144,8 +144,8 @@ def test_devices_are_named_removed_audited_and_last_removes_contact_method(
     assert not ContactMethod.objects.filter(user=alice, channel="push").exists()
     entries = AuditEntry.objects.filter(object_type="push_device").order_by("id")
     assert [entry.action for entry in entries] == ["create", "create", "update", "delete", "delete"]
-    told = " ".join(f"{entry.before}{entry.after}" for entry in entries)
-    assert "/push/" not in told
+    text = " ".join(f"{entry.before}{entry.after}" for entry in entries)
+    assert "/push/" not in text
 
 
 def test_browser_with_new_user_notifies_only_that_user(service: PushDouble, post: OutboxHarness) -> None:

@@ -34,7 +34,7 @@ def why(alert: int) -> dict[str, tuple[str, ...]]:
 
 def test_unpaged_users_have_a_reason_before_during_and_after_answers(desk: EscalationHarness) -> None:
     alert = desk.open()
-    desk.turn(0)
+    desk.run_until(0)
     Delivery.objects.update(status=DeliveryStatus.SENT)
     assert why(alert).keys() == {"bob", "carol"}, "who is called needs no reason"
     assert why(alert)["bob"] == (
@@ -64,12 +64,12 @@ def test_reason_includes_step_decisions_and_page_results(desk: EscalationHarness
     ]
     desk.save(steps=steps)
     alert = desk.open()
-    desk.turn(0)
-    desk.turn(5)
-    said = why(alert)
-    assert said["bob"][0] == "Bob has no enabled contact method."
-    assert "is skipped: only for low alerts" in said["alice"][0]
-    assert said["carol"][0].endswith("(SMS-Official, 4 minutes after the step)"), "her page still waits"
+    desk.run_until(0)
+    desk.run_until(5)
+    body = why(alert)
+    assert body["bob"][0] == "Bob has no enabled contact method."
+    assert "is skipped: only for low alerts" in body["alice"][0]
+    assert body["carol"][0].endswith("(SMS-Official, 4 minutes after the step)"), "her page still waits"
     desk.act(alert, Acknowledge(actor=desk.actor("erin"), via=CommandChannel.WEB), 2)
     assert why(alert)["carol"][0].startswith("Erin acknowledged")
 
@@ -77,7 +77,7 @@ def test_reason_includes_step_decisions_and_page_results(desk: EscalationHarness
 def test_later_users_of_sequential_step_have_a_reason(desk: EscalationHarness) -> None:
     desk.save(steps=[{"notify": {"roles": ["primary", "secondary"]}, "sequential": "5m"}])
     alert = desk.open()
-    desk.turn(0)
+    desk.run_until(0)
     Delivery.objects.update(status=DeliveryStatus.SENT)
     assert why(alert)["bob"][0] == "Step 1 of 1 pages Bob unless somebody answers before."
     desk.act(alert, Acknowledge(actor=desk.actor("alice"), via=CommandChannel.WEB), 1)
@@ -87,7 +87,7 @@ def test_later_users_of_sequential_step_have_a_reason(desk: EscalationHarness) -
 
 def test_dry_run_alert_and_missing_policy_have_a_reason(desk: EscalationHarness) -> None:
     dry = desk.open(mode=PagingMode.DRY_RUN)
-    desk.turn(0)
+    desk.run_until(0)
     assert why(dry)["alice"][0] == "The integration is in dry-run mode, nobody is paged."
     assert why(desk.open(version_id=None, recipient_groups=())) == {}
 
@@ -99,6 +99,6 @@ def test_user_is_not_given_the_reason_of_a_similar_name(desk: EscalationHarness)
         people.save_user({**spec, **extra}, existing=desk.users[username], actor=ACTOR, now=desk.start)
     desk.save(steps=[{"notify": {"roles": ["secondary"]}}, {**STEPS[0], "after": "5m"}])
     alert = desk.open()
-    desk.turn(0)
+    desk.run_until(0)
     assert why(alert)["bob"][0] == "Anna has no enabled contact method."
     assert all("contact method" not in sentence for sentence in why(alert)["alice"])

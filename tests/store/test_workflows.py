@@ -45,19 +45,22 @@ def test_it_is_tried_against_a_past_alert_without_doing_anything(desk: WorkflowH
         trigger={"on": "unacknowledged", "for": "5m"},
     )  # fmt: skip
     alert = desk.open()
-    found = dry_run.dry_run(flow, alert, desk.at(1))
-    assert (found.would_act, str(found.reason)) == (True, 'Its conditions hold: client "Acme" equals Acme.')
-    assert tuple(map(str, found.actions)) == ("notify Carol by email", "close the alert")
-    assert found.texts[0].startswith("Try: VPN down")
+    dry_run_result = dry_run.dry_run(flow, alert, desk.at(1))
+    assert (dry_run_result.would_act, str(dry_run_result.reason)) == (
+        True,
+        'Its conditions hold: client "Acme" equals Acme.',
+    )
+    assert tuple(map(str, dry_run_result.actions)) == ("notify Carol by email", "close the alert")
+    assert dry_run_result.texts[0].startswith("Try: VPN down")
     desk.act(alert, Acknowledge(actor=desk.actor("alice")), 2)
-    found = dry_run.dry_run(flow, alert, desk.at(3))
-    assert (found.would_act, str(found.reason)) == (False, "Somebody answered in time: Alice.")
+    dry_run_result = dry_run.dry_run(flow, alert, desk.at(3))
+    assert (dry_run_result.would_act, str(dry_run_result.reason)) == (False, "Somebody answered in time: Alice.")
     desk.act(alert, Close(actor=desk.actor("alice")), 4)
     # One that is over is looked at as it opened, which is when it would have waited.
-    found = dry_run.dry_run(flow, alert, desk.at(5))
-    assert (found.would_act, found.as_opened) == (True, True)
-    assert str(found.reason) == 'Its conditions hold: client "Acme" equals Acme.'
-    assert desk.told(alert) == []
+    dry_run_result = dry_run.dry_run(flow, alert, desk.at(5))
+    assert (dry_run_result.would_act, dry_run_result.as_opened) == (True, True)
+    assert str(dry_run_result.reason) == 'Its conditions hold: client "Acme" equals Acme.'
+    assert desk.noticed_users(alert) == []
     with pytest.raises(Rejected, match="There is no alert 77"):
         dry_run.dry_run(flow, 77, desk.at(5))
 
@@ -141,11 +144,11 @@ def test_update_during_evaluation_of_earlier_one_is_evaluated_too(desk: Workflow
         known = loader.facts(connection, [alert])
         with ThreadPoolExecutor(1) as other:
             other.submit(desk.message, alert, 1.1, room="cold").result(20)
-        found = tasks._next(run, known, desk.at(1))
-        assert isinstance(found, FinishRun)
-        run_store.write(connection, [(run, found)], desk.at(1))
+        finish = tasks._next(run, known, desk.at(1))
+        assert isinstance(finish, FinishRun)
+        run_store.write(connection, [(run, finish)], desk.at(1))
     desk.go(2)
-    assert desk.told(alert) == ["carol"]
+    assert desk.noticed_users(alert) == ["carol"]
 
 
 def test_uncommitted_update_delays_evaluation_of_its_run(desk: WorkflowHarness) -> None:
@@ -162,4 +165,4 @@ def test_uncommitted_update_delays_evaluation_of_its_run(desk: WorkflowHarness) 
         with ThreadPoolExecutor(1) as other:
             other.submit(tasks.run_once, desk.at(1)).result(20)
     desk.go(2)
-    assert desk.told(alert) == ["carol"]
+    assert desk.noticed_users(alert) == ["carol"]

@@ -78,12 +78,12 @@ def test_actions_run_once_in_order_with_recorded_results(desk: WorkflowHarness) 
     assert (opened.client, opened.priority, opened.source, opened.tags) == (
         "Acme", "low", "workflow", {"seen_by": "All"},
     )  # fmt: skip
-    told = desk.timeline(alert)
-    assert "Workflow All started policy Managers." in told
-    assert "Workflow All closed the alert: Nothing more to do" in told
+    notices = desk.timeline(alert)
+    assert "Workflow All started policy Managers." in notices
+    assert "Workflow All closed the alert: Nothing more to do" in notices
     assert (
         f'Workflow All: the action "Put on hold" failed: Alert {alert} was already closed by Workflow All just now.'
-        in told
+        in notices
     )
 
 

@@ -43,7 +43,9 @@ def test_workflows_that_cause_each_other_end_after_a_few(desk: WorkflowHarness) 
     desk.open()
     desk.go(0)
     assert desk.did() == [f"Created alert {n}: VPN down{'!' * (n - 1)}." for n in range(2, MAX_DEPTH + 3)]
-    assert desk.said()[-1][2] == f"Workflows triggered each other {MAX_DEPTH + 1} times in a row: the chain ends here."
+    assert (
+        desk.outcomes()[-1][2] == f"Workflows triggered each other {MAX_DEPTH + 1} times in a row: the chain ends here."
+    )
 
 
 def test_workflow_restarting_its_policy_repeatedly_is_stopped(
@@ -55,7 +57,9 @@ def test_workflow_restarting_its_policy_repeatedly_is_stopped(
         desk.go(minute)
     started = [text for text in desk.timeline(alert) if text == "Workflow Over again started policy Standard."]
     assert len(started) == MAX_DEPTH + 1
-    assert desk.said()[-1][2] == f"Workflows triggered each other {MAX_DEPTH + 1} times in a row: the chain ends here."
+    assert (
+        desk.outcomes()[-1][2] == f"Workflows triggered each other {MAX_DEPTH + 1} times in a row: the chain ends here."
+    )
     assert desk.run(alert).status == "finished"
 
 
@@ -65,14 +69,14 @@ def test_frequently_triggered_workflow_is_rate_limited_per_minute(desk: Workflow
     for number in range(MAX_RUNS_PER_MINUTE + 3):
         desk.act(alert, Reply(actor=desk.actor("bob"), text=str(number)), number / 100)
         desk.go(number / 100)
-    assert len(desk.told(alert)) == MAX_RUNS_PER_MINUTE
-    assert desk.said()[-1][1:] == (
+    assert len(desk.noticed_users(alert)) == MAX_RUNS_PER_MINUTE
+    assert desk.outcomes()[-1][1:] == (
         "stopped",
         f"It has run on this alert {MAX_RUNS_PER_MINUTE} times in a minute. It does not run again now.",
     )
     desk.act(alert, Reply(actor=desk.actor("bob"), text="later"), 5)
     desk.go(5)
-    assert len(desk.told(alert)) == MAX_RUNS_PER_MINUTE + 1
+    assert len(desk.noticed_users(alert)) == MAX_RUNS_PER_MINUTE + 1
 
 
 def test_loop_through_another_system_stops_and_is_reported_once(desk: WorkflowHarness) -> None:
@@ -88,9 +92,9 @@ def test_loop_through_another_system_stops_and_is_reported_once(desk: WorkflowHa
         opened.append(desk.open(mode=PagingMode.LOG_ONLY))
         desk.go(number / 60)
     assert (len(opened), Call.objects.count()) == (6, 5)
-    (said,) = (step for run in desk.runs(opened[-1]) for step in run.steps)
-    assert said["failed"]
-    assert reason_from_json(said["result"]) == reasons.LIMIT_REACHED(limit=5, period=timedelta(minutes=10))
+    (body,) = (step for run in desk.runs(opened[-1]) for step in run.steps)
+    assert body["failed"]
+    assert reason_from_json(body["result"]) == reasons.LIMIT_REACHED(limit=5, period=timedelta(minutes=10))
     # What is wrong is asked by the database's own clock.
     assert Limit.objects.filter(workflow=flow).update(refused_at=clock.now()) == 1
     with connections.transaction() as connection:
@@ -122,10 +126,10 @@ def test_group_workflow_changes_only_alerts_of_its_group(
     desk.go(0)
     assert Alert.objects.get(pk=foreign).status == "open"
     assert Alert.objects.get(pk=routed).status == "closed"
-    assert {name: status for name, status, _why in desk.said(foreign)} == {
+    assert {name: status for name, status, _why in desk.outcomes(foreign)} == {
         "Close": "skipped", "Tell": "done", "Admins": "done",
     }  # fmt: skip
-    (why,) = (why for name, _status, why in desk.said(foreign) if name == "Close")
+    (why,) = (why for name, _status, why in desk.outcomes(foreign) if name == "Close")
     assert why.startswith(f"The alert is not one of {desk.group.name}: a group's workflow changes only alerts")
     # Nothing of it is on the alert, and its button is not offered there.
     assert not AlertEvent.objects.filter(alert=foreign, reason_data__icontains="Close").exists()
@@ -134,10 +138,10 @@ def test_group_workflow_changes_only_alerts_of_its_group(
         commands.run_manual_workflow(button, foreign, desk.users["alice"], "web", now=desk.at(1))
     assert not dry_run.dry_run(button, foreign, desk.at(1)).would_act
     # Once the group owns the alert's integration, it is the group's alert.
-    door = integrations.save_integration(
+    integration = integrations.save_integration(
         {"name": "Door", "kind": "api", "group": desk.group.name, "anyway": True}, actor=ACTOR, now=desk.start
     )
-    Alert.objects.filter(pk=foreign).update(integration=door.pk)
+    Alert.objects.filter(pk=foreign).update(integration=integration.pk)
     assert [one.workflow.name for one in buttons.available_buttons(foreign, desk.at(1))] == ["Hold"]
 
 
@@ -169,10 +173,10 @@ def test_a_broken_workflow_delays_nobodys_page_and_no_other_workflow(desk: Workf
     Workflow.objects.filter(pk=worse.pk).update(definition=["nonsense"])
     workflow_reactor.re_evaluate()
     alert = desk.open()
-    desk.turn(0)
+    desk.run_until(0)
     assert [row[:3] for row in desk.pages(alert)] == [("alice", "email", 0), ("alice", "sms", 3)]
     desk.go(0)
-    assert desk.told(alert) == ["carol"]
+    assert desk.noticed_users(alert) == ["carol"]
     (stuck, _good) = desk.runs(alert)
     assert stuck.status == "stuck"
     assert "The workflow cannot be read" in str(stuck.reason)
@@ -182,8 +186,8 @@ def test_a_broken_workflow_delays_nobodys_page_and_no_other_workflow(desk: Workf
     desk.go(1)
     assert Notification.objects.filter(purpose="notice", alert=None).count() == 1, "told once in a while"
     with connections.transaction() as connection:
-        found = [(one.kind, one.name) for one in health.find_problems(connection)]
-    assert found == [("unreadable", "Broken"), ("unreadable", "Worse"), ("stuck", "Broken")]
+        results = [(one.kind, one.name) for one in health.find_problems(connection)]
+    assert results == [("unreadable", "Broken"), ("unreadable", "Worse"), ("stuck", "Broken")]
     assert {"workflow.stuck", "workflow.unreadable"} <= {finding.id for finding in examine(desk.start)}
     # Mended and tried again.
     commands.save_workflow(
@@ -221,7 +225,7 @@ def test_failing_action_is_retried_and_then_needs_attention(
     monkeypatch.setattr(actions, "perform", real)
     commands.try_again(bad, actor=ACTOR, now=desk.at(6))
     desk.go(6)
-    assert desk.told(alert) == ["carol"]
+    assert desk.noticed_users(alert) == ["carol"]
     assert len([text for text in desk.timeline(alert) if "added a note" in text]) == 2, (
         "what was done is not done again"
     )
@@ -259,8 +263,8 @@ def test_kill_between_steps_loses_and_repeats_nothing(desk: WorkflowHarness, mon
                     with contextlib.suppress(Killed):
                         desk.go(0)
                 desk.go(0)
-                said = list(desk.alert(alert).events.filter(kind="replied").order_by("id"))
-                assert [event.data["text"] for event in said] == [action["text"] for action in actions]
+                alert_events = list(desk.alert(alert).events.filter(kind="replied").order_by("id"))
+                assert [event.data["text"] for event in alert_events] == [action["text"] for action in actions]
 
 
 def test_two_workers_at_once_do_everything_once(desk: WorkflowHarness) -> None:
@@ -277,7 +281,7 @@ def test_two_workers_at_once_do_everything_once(desk: WorkflowHarness) -> None:
         list(threads.map(work, range(3)))
     for alert in alerts:
         texts = [event.data["text"] for event in desk.alert(alert).events.filter(kind="replied").order_by("id")]
-        assert (texts, desk.told(alert)) == (["a", "b"], ["carol"])
+        assert (texts, desk.noticed_users(alert)) == (["a", "b"], ["carol"])
 
 
 def test_workflow_deleted_during_message_processing_rejects_nothing(desk: WorkflowHarness) -> None:

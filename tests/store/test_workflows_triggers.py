@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tests.support.people import ACTOR
 from tests.support.workflow_harness import WorkflowHarness, workflows_enabled
@@ -35,15 +35,20 @@ def desk(database: str, now: datetime) -> Iterator[WorkflowHarness]:
 def test_alert_unacknowledged_for_five_minutes_notifies_manager(desk: WorkflowHarness) -> None:
     desk.workflow(trigger={"on": "unacknowledged", "for": "5m"}, start={"field": "priority", "operator": "equals",
                   "value": "high"})  # fmt: skip
-    forgotten, seen, taken, held = desk.open(), desk.open(), desk.open(), desk.open()
+    forgotten, seen, count, held = desk.open(), desk.open(), desk.open(), desk.open()
     desk.act(seen, Acknowledge(actor=desk.actor("alice")), 2)
-    desk.act(taken, Assign(actor=desk.actor("bob"), name="Bob", user_id=desk.users["bob"].pk), 3)
+    desk.act(count, Assign(actor=desk.actor("bob"), name="Bob", user_id=desk.users["bob"].pk), 3)
     desk.act(held, Hold(actor=desk.actor("bob"), until=desk.at(20)), 3)
     desk.go(4.9)
-    assert desk.told(forgotten) == []
+    assert desk.noticed_users(forgotten) == []
     desk.go(5)
-    assert (desk.told(forgotten), desk.told(seen), desk.told(taken), desk.told(held)) == (["carol"], [], [], [])
-    assert [reason for _name, _status, reason in desk.said()] == [
+    assert (
+        desk.noticed_users(forgotten),
+        desk.noticed_users(seen),
+        desk.noticed_users(count),
+        desk.noticed_users(held),
+    ) == (["carol"], [], [], [])
+    assert [reason for _name, _status, reason in desk.outcomes()] == [
         'Its conditions hold: priority "high" equals high.',
         "Somebody answered in time: Alice.",
         "Somebody answered in time: Bob.",
@@ -54,13 +59,13 @@ def test_alert_unacknowledged_for_five_minutes_notifies_manager(desk: WorkflowHa
     # The hold ended and still nobody: now it does.
     desk.act(held, Resume(actor=desk.actor("bob")), 10)
     desk.go(20)
-    assert desk.told(held) == ["carol"]
+    assert desk.noticed_users(held) == ["carol"]
     # The time counts anew from when an acknowledgement is taken back.
     desk.act(seen, Unacknowledge(actor=desk.actor("alice")), 30)
     desk.go(34.9)
-    assert desk.told(seen) == []
+    assert desk.noticed_users(seen) == []
     desk.go(35)
-    assert desk.told(seen) == ["carol"]
+    assert desk.noticed_users(seen) == ["carol"]
 
 
 def test_each_event_triggers_its_workflows_in_order(desk: WorkflowHarness) -> None:
@@ -86,7 +91,7 @@ def test_each_event_triggers_its_workflows_in_order(desk: WorkflowHarness) -> No
         "status_changed", "acknowledged", "status_changed", "assigned", "status_changed", "closed",
     ]  # fmt: skip
     assert {run.status for run in desk.runs()} == {WorkflowRunStatus.DONE}
-    assert len(desk.told(alert)) == 12 + 1, "and as a manager, when the policy came to its end"
+    assert len(desk.noticed_users(alert)) == 12 + 1, "and as a manager, when the policy came to its end"
     assert str(desk.runs()[-1].cause) == "Alice closed the alert"
 
 
@@ -96,7 +101,7 @@ def test_sla_deadline_is_awaited_moved_and_acted_on_once(desk: WorkflowHarness) 
     desk.workflow("Half an hour", trigger={"on": "before_sla", "moment": "opening", "within": "30m", "by": "10m"})
     alert = desk.open()
     desk.go(0)
-    assert sorted(desk.said()) == [
+    assert sorted(desk.outcomes()) == [
         ("Half an hour", "waiting", "It waits for its time limit, 2026-11-24 09:45 UTC."),
         ("Over", "skipped", "The alert has no date for the respond-by time."),
         ("Soon", "skipped", "The alert has no date for the fix-by time."),
@@ -118,7 +123,7 @@ def test_sla_deadline_is_awaited_moved_and_acted_on_once(desk: WorkflowHarness) 
     assert sorted(done) == ["Half an hour", "Over", "Soon"]
     desk.message(alert, 130, fix_by="2026-11-24T12:15:00")
     desk.go(131)
-    assert "It has already run for the fix-by time, 2026-11-24 12:15 UTC." in [s[2] for s in desk.said()[-3:]]
+    assert "It has already run for the fix-by time, 2026-11-24 12:15 UTC." in [s[2] for s in desk.outcomes()[-3:]]
 
 
 def test_policy_sla_applies_when_ticket_has_no_date(desk: WorkflowHarness) -> None:
@@ -127,7 +132,7 @@ def test_policy_sla_applies_when_ticket_has_no_date(desk: WorkflowHarness) -> No
     desk.workflow("Over", trigger={"on": "after_sla", "moment": "fix_by"})
     alert = desk.open()
     desk.go(0)
-    assert [reason for _name, _status, reason in desk.said(alert)] == [
+    assert [reason for _name, _status, reason in desk.outcomes(alert)] == [
         "It waits for the respond-by time, 2026-11-24 09:30 UTC.",
         "It waits for the fix-by time, 2026-11-24 13:15 UTC.",
     ]
@@ -149,7 +154,7 @@ def test_sla_of_later_started_policy_is_awaited(desk: WorkflowHarness, how: str)
     desk.workflow("Soon", trigger={"on": "before_sla", "moment": "respond_by", "by": "5m"})
     alert = desk.open()
     desk.go(0)
-    assert ("Soon", WorkflowRunStatus.SKIPPED, "The alert has no date for the respond-by time.") in desk.said(alert)
+    assert ("Soon", WorkflowRunStatus.SKIPPED, "The alert has no date for the respond-by time.") in desk.outcomes(alert)
     if how == "rise":
         with connections.transaction() as connection:
             state = store.load(connection, [alert])[alert]
@@ -158,7 +163,7 @@ def test_sla_of_later_started_policy_is_awaited(desk: WorkflowHarness, how: str)
             write(connection, [change], desk.at(1))
     desk.go(2)
     waits = ("Soon", WorkflowRunStatus.WAITING, "It waits for the respond-by time, 2026-11-24 09:45 UTC.")
-    assert waits in desk.said(alert)
+    assert waits in desk.outcomes(alert)
     desk.go(25)
     assert [run.workflow.name for run in desk.runs() if run.status == WorkflowRunStatus.DONE].count("Soon") == 1
 
@@ -168,18 +173,18 @@ def test_recurring_workflow_stops_by_condition_or_with_its_alert(
 ) -> None:
     owned = {"field": "owner", "operator": "exists"}
     desk.workflow(trigger={"on": "every", "every": "10m"}, stop=owned)
-    taken, closed = desk.open(), desk.open()
+    count, closed = desk.open(), desk.open()
     for minute in range(0, 31, 5):
         desk.go(minute)
-    assert (len(desk.did(taken)), len(desk.did(closed))) == (3, 3)
+    assert (len(desk.did(count)), len(desk.did(closed))) == (3, 3)
     bob = desk.actor("bob")
-    desk.act(taken, Assign(actor=bob, name="Bob", user_id=bob.user_id), 31)
+    desk.act(count, Assign(actor=bob, name="Bob", user_id=bob.user_id), 31)
     desk.act(closed, Close(actor=bob), 31)
     for minute in range(35, 71, 5):
         desk.go(minute)
-    assert (len(desk.did(taken)), len(desk.did(closed))) == (3, 3)
-    assert desk.said(taken)[-1][2] == 'A stop condition holds: owner "Bob" exists.'
-    assert desk.said(closed)[-1][2] == "The alert is closed."
+    assert (len(desk.did(count)), len(desk.did(closed))) == (3, 3)
+    assert desk.outcomes(count)[-1][2] == 'A stop condition holds: owner "Bob" exists.'
+    assert desk.outcomes(closed)[-1][2] == "The alert is closed."
     assert not WorkflowRun.objects.filter(due_at__isnull=False).exists()
 
 
@@ -191,10 +196,10 @@ def test_conditions_ask_any_field_and_say_which_value_decided(desk: WorkflowHarn
     )  # fmt: skip
     alert = desk.open()
     desk.go(0)
-    assert desk.said() == [
+    assert desk.outcomes() == [
         ("Flow", "skipped", "Its conditions do not hold: no value at tags^environment and no value at vip.")
     ]
-    assert desk.told(alert) == []
+    assert desk.noticed_users(alert) == []
 
 
 def test_workflows_with_the_same_order_go_as_they_are_listed(desk: WorkflowHarness) -> None:
@@ -213,12 +218,12 @@ def test_test_dry_run_and_disabled_alerts_trigger_nothing(desk: WorkflowHarness)
     Alert.objects.filter(pk=dry).update(dry_run=True)
     Alert.objects.filter(pk=tested).update(is_test=True)
     desk.go(0)
-    assert [(desk.told(alert), len(desk.runs(alert))) for alert in (dry, tested)] == [([], 1), ([], 1)]
-    assert desk.told(off) == ["carol"]
+    assert [(desk.noticed_users(alert), len(desk.runs(alert))) for alert in (dry, tested)] == [([], 1), ([], 1)]
+    assert desk.noticed_users(off) == ["carol"]
     waiting = desk.open(1)
     commands.set_enabled(flow, False, actor=ACTOR, now=desk.at(1))
     desk.go(1)
-    assert desk.said(waiting) == [("Flow", "skipped", "The workflow is disabled.")]
+    assert desk.outcomes(waiting) == [("Flow", "skipped", "The workflow is disabled.")]
     assert desk.runs(desk.open(2)) == []
 
 
@@ -230,19 +235,19 @@ def test_waiting_runs_use_current_definition_or_report_mismatch(desk: WorkflowHa
     wait, carol, bob = {"do": "wait", "for": "10m"}, *({"do": "notify", "users": [one]} for one in ("carol", "bob"))
     longer = desk.workflow("Longer", trigger={"on": "unacknowledged", "for": "5m"})
     other = desk.workflow("Other", trigger={"on": "unacknowledged", "for": "5m"})
-    rest, begun = desk.workflow("Rest", wait, carol), desk.workflow("Begun", wait, carol)
+    rest, workflow = desk.workflow("Rest", wait, carol), desk.workflow("Begun", wait, carol)
     alert = desk.open()
     desk.go(0)
     change(longer, trigger={"on": "unacknowledged", "for": "20m"})
     change(other, trigger="closed")
     change(rest, wait, bob)
-    change(begun, carol)
+    change(workflow, carol)
     desk.go(6)
     desk.go(11)
-    assert desk.told(alert) == ["bob"]
+    assert desk.noticed_users(alert) == ["bob"]
     desk.go(20)
-    assert desk.told(alert) == ["bob", "carol"]
-    assert {name: (how, why) for name, how, why in desk.said(alert) if name in ("Other", "Begun")} == {
+    assert desk.noticed_users(alert) == ["bob", "carol"]
+    assert {name: (how, why) for name, how, why in desk.outcomes(alert) if name in ("Other", "Begun")} == {
         "Other": ("skipped", "The workflow was changed and now has another trigger."),
         "Begun": ("stopped", "The workflow was changed while the run waited: its remaining actions are not executed."),
     }
@@ -283,5 +288,5 @@ def test_stuck_run_resumes_after_repair_or_ends_when_moved(
     with pytest.raises(Rejected, match="Only a stuck run"):
         commands.try_again(other, actor=ACTOR, now=desk.at(7))
     desk.go(7)
-    assert desk.told(alert) == ["bob"]
+    assert desk.noticed_users(alert) == ["bob"]
     assert [len(run.steps) for run in desk.runs(alert)] == [4, 2]

@@ -108,8 +108,8 @@ def _integration(world: ApiObjects) -> Integration:
 
 def _on_integration(suffix: str = "", body: Callable[[Integration], Any] = lambda _found: None) -> Example:
     def make(world: ApiObjects) -> Request:
-        found = _integration(world)
-        return f"integrations/{found.pk}{suffix}", body(found)
+        integration = _integration(world)
+        return f"integrations/{integration.pk}{suffix}", body(integration)
 
     return make
 
@@ -273,7 +273,7 @@ def _swap(world: ApiObjects, by: User, of: User) -> SwapRequest:
     return request_swap(schedule, stretch, requester=by, requested_user=of, in_return=None, message="", **world.by)
 
 
-def _asked(command: str) -> Example:
+def _command_example(command: str) -> Example:
     def make(world: ApiObjects) -> Request:
         swap = _swap(world, world.company.nadia, world.asker)
         return f"swaps/{swap.pk}/{command}", None
@@ -427,8 +427,8 @@ def _outbound(world: ApiObjects) -> Any:
 
 def _on_outbound(suffix: str, body: Callable[[ApiObjects, Any], Any] = lambda _world, _found: None) -> Example:
     def make(world: ApiObjects) -> Request:
-        found = _outbound(world)
-        return f"outbound-integrations/{found.pk}{suffix}", body(world, found)
+        result = _outbound(world)
+        return f"outbound-integrations/{result.pk}{suffix}", body(world, result)
 
     return make
 
@@ -437,17 +437,17 @@ def _on_call(suffix: str = "") -> Example:
     """On a dead letter."""
 
     def make(world: ApiObjects) -> Request:
-        found = _outbound(world)
+        result = _outbound(world)
         at = clock.now()
         call = Call.objects.create(
-            integration=found, order_key="a", action="write", status="dead", queued_at=at, due_at=at
+            integration=result, order_key="a", action="write", status="dead", queued_at=at, due_at=at
         )
-        return f"outbound-integrations/{found.pk}/calls/{call.pk}{suffix}", None
+        return f"outbound-integrations/{result.pk}/calls/{call.pk}{suffix}", None
 
     return make
 
 
-def _door_of(world: ApiObjects, found: Any) -> dict[str, str]:
+def _path_of_integration(world: ApiObjects, found: Any) -> dict[str, str]:
     spec = {"name": _name("door"), "kind": "haloitsm", "mode": "dry_run", "outbound": found.name, **world.owned}
     return {"integration": save_integration(spec, **world.by).name}
 
@@ -464,7 +464,7 @@ _OUTBOUND: Mapping[str, Example] = {
     "GET outbound-integrations/{id}/rights": _on_outbound("/rights"),
     "GET outbound-integrations/{id}/lists": _on_outbound("/lists"),
     "POST outbound-integrations/{id}/refresh": _on_outbound("/refresh"),
-    "POST outbound-integrations/{id}/set-up-webhook": _on_outbound("/set-up-webhook", _door_of),
+    "POST outbound-integrations/{id}/set-up-webhook": _on_outbound("/set-up-webhook", _path_of_integration),
     "POST outbound-integrations/{id}/look": _on_outbound("/look"),
     "POST outbound-integrations/{id}/import-people": _on_outbound(
         "/import-people", lambda _world, _found: {"agents": ["7"]}
@@ -509,11 +509,11 @@ def _on_run(suffix: str = "") -> Example:
     """On a run that is stuck."""
 
     def make(world: ApiObjects) -> Request:
-        found = _workflow(world)
+        result = _workflow(world)
         run = WorkflowRun.objects.create(
-            workflow=found, alert_id=world.open_alert(), status="stuck", created_at=clock.now(), ended_at=clock.now()
+            workflow=result, alert_id=world.open_alert(), status="stuck", created_at=clock.now(), ended_at=clock.now()
         )
-        return f"workflows/{found.pk}/runs/{run.pk}{suffix}", None
+        return f"workflows/{result.pk}/runs/{run.pk}{suffix}", None
 
     return make
 
@@ -693,8 +693,8 @@ EXAMPLES: Mapping[str, Example] = {
     "GET swaps": _listed("swaps"),
     "POST swaps": _new("swaps", _swap_spec),
     "GET swaps/{int:id}": _at("swaps", lambda world: _swap(world, world.company.nadia, world.asker)),
-    "POST swaps/{int:id}/accept": _asked("accept"),
-    "POST swaps/{int:id}/decline": _asked("decline"),
+    "POST swaps/{int:id}/accept": _command_example("accept"),
+    "POST swaps/{int:id}/decline": _command_example("decline"),
     "POST swaps/{int:id}/withdraw": lambda world: (
         f"swaps/{_swap(world, world.asker, world.company.nadia).pk}/withdraw",
         None,

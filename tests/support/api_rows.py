@@ -120,7 +120,7 @@ def _configuration(company: Company, name: str, user: User, group: Group) -> Int
     save_provider({"name": f"n{name}", "kind": "ntfy", "token": "tk_secret"}, **by)
     save_outbound({"name": f"o{name}", "kind": "http", "url": "https://x.example", "group": group.name}, **by)
     _workflows(company, name, user, group)
-    door = Integration.objects.filter(name="Door").first()
+    integration = Integration.objects.filter(name="Door").first()
     spec = {
         "kind": "api",
         "group": group.name,
@@ -131,7 +131,7 @@ def _configuration(company: Company, name: str, user: User, group: Group) -> Int
     }
     beat = save_integration({"name": f"b{name}", "kind": "heartbeat", "anyway": True}, **by)
     Heartbeat.objects.create(integration=beat, health="up", last_at=company.now, due_at=company.now)
-    save_integration({**spec, "name": "Door", "group": company.desk.name}, existing=door, **by)
+    save_integration({**spec, "name": "Door", "group": company.desk.name}, existing=integration, **by)
     return save_integration({**spec, "name": f"i{name}"}, **by)
 
 

@@ -74,19 +74,19 @@ class Visitor:
 
     def check(self, place: str = "") -> None:
         """Fails when anything is wrong with the page as it is, or was noticed so far."""
-        self.look(place)
+        self.check_page(place)
         assert not self.problems, "\n".join(self.problems)
 
-    def look(self, place: str = "") -> None:
+    def check_page(self, place: str = "") -> None:
         """Notes what is wrong with the page as it is: axe's findings, sideways scrolling, jumps."""
         where = place or self.page.url.removeprefix(self.base)
         self.problems += [f"{where}: {problem}" for problem in _axe(self.page)]
-        self.fits(where)
+        self.check_width(where)
         shift = self.page.evaluate("window.layoutShift ?? 0")
         if shift > MAX_LAYOUT_SHIFT:
             self.problems.append(f"{where}: it jumped by {shift:.3f} while it loaded")
 
-    def fits(self, place: str = "") -> None:
+    def check_width(self, place: str = "") -> None:
         """Notes whether the page as it is scrolls sideways."""
         wide = self.page.evaluate(_TOO_WIDE)
         if wide is not None:
@@ -154,9 +154,9 @@ def _axe(page: Page) -> list[str]:
     page.evaluate(_AXE.axe_script)
     # What is told of findings is their HTML; style sheets from elsewhere, which axe would fetch, there are none.
     options = {"resultTypes": ["violations"], "selectors": False, "preload": False}
-    found = page.evaluate("(options) => axe.run(options)", options)
+    result = page.evaluate("(options) => axe.run(options)", options)
     return [
         f"{violation['id']}: {node['html'][:200]} {node['failureSummary']}"
-        for violation in found["violations"]
+        for violation in result["violations"]
         for node in violation["nodes"]
     ]

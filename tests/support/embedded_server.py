@@ -34,7 +34,7 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def wait_until_gone(pid: int) -> None:
+def wait_until_ended(pid: int) -> None:
     """Returns when the process has ended; the server's lock is free a moment before that."""
     end = time.monotonic() + 10
     while is_alive(pid):

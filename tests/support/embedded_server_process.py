@@ -32,7 +32,7 @@ class TocsinProcess:
         assert self._process.stdout is not None
         return self._process.stdout.readline().rstrip("\n")
 
-    def tell(self, word: str) -> str:
+    def send_command(self, word: str) -> str:
         """Has it `start` again, `release`, or say the `location`; returns what it answers."""
         assert self._process.stdin is not None
         self._process.stdin.write(word + "\n")
@@ -69,17 +69,17 @@ def _main(data_dir: str, uid: int) -> None:
         try:
             match word:
                 case "start":
-                    said = embedded.start()
+                    text = embedded.start()
                 case "release":
                     embedded.release()
-                    said = "released"
+                    text = "released"
                 case "location":
-                    said = str(embedded.location)
+                    text = str(embedded.location)
                 case _:
-                    said = f"unknown word {word}"
+                    text = f"unknown word {word}"
         except TocsinError as error:
-            said = f"{type(error).__name__}: {error}"
-        sys.stdout.write(said.replace("\n", " ") + "\n")
+            text = f"{type(error).__name__}: {error}"
+        sys.stdout.write(text.replace("\n", " ") + "\n")
         sys.stdout.flush()
         word = sys.stdin.readline().strip()
     embedded.release()

@@ -105,14 +105,14 @@ class EscalationHarness:
     def act(self, alert: int, command: Command, minute: float) -> CommandResult:
         return service.apply_command(alert, command, now=self.at(minute))
 
-    def turn(self, minute: float) -> None:
+    def run_until(self, minute: float) -> None:
         """One turn of the loop, until nothing is due."""
         while self.keeper.run_once(self.at(minute)):
             pass
 
     def through(self, *minutes: float) -> None:
         for minute in minutes:
-            self.turn(minute)
+            self.run_until(minute)
 
     def run(self, alert: int) -> EscalationRun:
         return EscalationRun.objects.filter(alert=alert).latest("id")
@@ -122,7 +122,7 @@ class EscalationHarness:
 
     def pages(self, alert: int, purpose: str = "page") -> list[tuple[str, str, float, str]]:
         """(who, by what, at which minute, how it stands) of an alert's notifications, in order."""
-        found = Notification.objects.filter(alert=alert, purpose=purpose).order_by("id")
+        notifications = Notification.objects.filter(alert=alert, purpose=purpose).order_by("id")
         return [
             (
                 one.user.username if one.user else one.label,
@@ -130,7 +130,7 @@ class EscalationHarness:
                 (delivery.due_at - self.start) / timedelta(minutes=1),
                 delivery.status,
             )
-            for one in found.select_related("user")
+            for one in notifications.select_related("user")
             for delivery in one.deliveries.all()
         ]
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+
+from msgspec.structs import replace
 
 from tocsin.alerts.change_handlers import PagingMode
 from tocsin.alerts.commands import Actor, AlertState, Command, LastEvent, NewEvent, Transition
@@ -70,7 +71,7 @@ def roster(
     admins: tuple[int, ...] = (ERIN,),
 ) -> TargetContext:
     """The Desk with its people on call, each paged at once only unless `offsets` (minutes) says otherwise."""
-    ways = {user: tuple(minutes(m) for m in spans) for user, spans in (offsets or {}).items()}
+    methods = {user: tuple(minutes(m) for m in spans) for user, spans in (offsets or {}).items()}
     return TargetContext(
         groups={
             DESK: GroupOnCall(
@@ -78,7 +79,7 @@ def roster(
             ),
             NETWORK: GroupOnCall(NETWORK, "Network", {PRIMARY: network}),
         },
-        active_users={user: person(user, ways.get(user, AT_ONCE)) for user in NAMES},
+        active_users={user: person(user, methods.get(user, AT_ONCE)) for user in NAMES},
         admin_ids=admins,
     )
 
@@ -137,7 +138,7 @@ class EscalationRun:
         while self.run.due_at is not None and self.run.due_at <= end:
             due = self.run.due_at
             self.now = max(self.now, due)
-            self.turn()
+            self.run_once()
             assert self.run.due_at is None or self.run.due_at > due, "a turn leaves nothing due"
         self.now = max(self.now, end)
         return self
@@ -145,10 +146,10 @@ class EscalationRun:
     def at(self, minute: float) -> EscalationRun:
         """One late turn at that minute, whatever was due before."""
         self.now = T0 + minutes(minute)
-        self.turn()
+        self.run_once()
         return self
 
-    def turn(self) -> None:
+    def run_once(self) -> None:
         pause = self.pause if self.pause and self.pause.until > self.now else None
         self._keep(advance(self._reread(), self.alert, self.roster, self.now, pause))
 
@@ -176,8 +177,8 @@ class EscalationRun:
                     event.kind, event.at, event.actor.kind, event.actor.name, event.actor.user_id, event.data
                 )
                 self.alert = replace(self.alert, last_event=last)
-        asked = frozenset(self.run.progress.ack_reminder_sent_at) & self.alert.acknowledged.keys()
-        self.alert = replace(self.alert, reminded_user_ids=asked)
+        request_counts = frozenset(self.run.progress.ack_reminder_sent_at) & self.alert.acknowledged.keys()
+        self.alert = replace(self.alert, reminded_user_ids=request_counts)
 
     def _reread(self) -> RunState:
         """The run as it comes back from its row."""
@@ -201,6 +202,6 @@ class EscalationRun:
         self.would += [(self.minute, start.target.user_id) for start in decision.dry_run_pages]
         self.contacts += [(self.minute, contact.label) for contact in decision.contact_pages]
         self.asked += [(self.minute, ask.user_id) for ask in decision.ack_reminders]
-        self.told += [(self.minute, tell) for tell in decision.notices]
+        self.told += [(self.minute, send_notice) for send_notice in decision.notices]
         self.cancels += decision.cancellations
         self.events += decision.events

@@ -17,28 +17,28 @@ class _Reader(HTMLParser):
         self.is_chosen = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        held = {key: value or "" for key, value in attrs}
+        config = {key: value or "" for key, value in attrs}
         if tag == "form":
-            self.inside = self.wanted in (held.get("id"), held.get("action")) or (
-                not self.wanted and "data-guard" in held
+            self.inside = self.wanted in (config.get("id"), config.get("action")) or (
+                not self.wanted and "data-guard" in config
             )
         if tag == "template":
             self.templates += 1
         if not self.inside or self.templates:
             return
-        name = held.get("name", "")
-        if tag == "input" and name and held.get("type") not in ("submit", "file"):
-            is_box = held.get("type") in ("checkbox", "radio")
-            if not is_box or "checked" in held:
-                self.values.setdefault(name, []).append(held.get("value", "on" if is_box else ""))
+        name = config.get("name", "")
+        if tag == "input" and name and config.get("type") not in ("submit", "file"):
+            is_box = config.get("type") in ("checkbox", "radio")
+            if not is_box or "checked" in config:
+                self.values.setdefault(name, []).append(config.get("value", "on" if is_box else ""))
         elif tag == "select":
             self.select, self.chosen, self.first = name, None, None
         elif tag == "option" and self.select:
             # Without a value, its text is.
-            self.option = "" if "value" not in held else None
-            self.is_chosen = "selected" in held
+            self.option = "" if "value" not in config else None
+            self.is_chosen = "selected" in config
             if self.option is None:
-                self.offer(held["value"])
+                self.offer(config["value"])
         elif tag == "textarea":
             self.area = name
             self.values.setdefault(name, []).append("")

@@ -22,6 +22,7 @@ from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.models import InboundMessage
 from tocsin.inbound.parsing.decode import decode
 from tocsin.inbound.processing import batch
+from tocsin.inbound.processing.alert_ids import AlertIdAllocator
 from tocsin.inbound.processing.drain import drain
 from tocsin.inbound.storage.messages import IncomingMessage, MessageResult
 from tocsin.outbound import commands
@@ -40,7 +41,7 @@ class HaloPair:
     start: datetime
     seconds: float = 0.0
     registry: IntegrationRegistry = field(default_factory=IntegrationRegistry)
-    numbers: batch.AlertIdAllocator = field(default_factory=batch.AlertIdAllocator)
+    numbers: AlertIdAllocator = field(default_factory=AlertIdAllocator)
     stored: list[MessageResult] = field(default_factory=list)
     users: dict[str, User] = field(default_factory=dict)
 
@@ -73,7 +74,7 @@ class HaloPair:
              "settings": {"halo_address": "https://acme.haloitsm.com", "fail_open": False}, "anyway": True},
             actor=ACTOR, now=self.now,
         )  # fmt: skip
-        self.look()
+        self.poll()
 
     def hook(self, **fields: Any) -> None:
         """A webhook in Halo that hears of everything."""
@@ -109,14 +110,14 @@ class HaloPair:
         """Until nothing is on its way in either direction."""
         self.seconds = self.seconds if seconds is None else seconds
         for _ in range(turns):
-            was_busy = outbound_harness.turn(self.box)
+            was_busy = outbound_harness.run_once(self.box)
             sent = self.server.hooks.run()
             asked = lookup_before_decide.complete_waiting_messages(self.directory, lambda: self.now)
             drained = drain(self.registry, self.numbers, self.now)
             if not (was_busy or sent or asked or drained):
                 return
 
-    def look(self, seconds: float | None = None) -> None:
+    def poll(self, seconds: float | None = None) -> None:
         """One look at Halo, due or not."""
         self.seconds = self.seconds if seconds is None else seconds
         IntegrationStatus.objects.filter(pk=self.outbound.pk).update(next_poll_at=self.now)
@@ -141,8 +142,8 @@ class HaloPair:
         return list(Alert.objects.filter(source_id=str(ticket)).order_by("pk"))
 
     def alert(self, ticket: int) -> Alert:
-        (found,) = self.alerts(ticket)
-        return found
+        (alert,) = self.alerts(ticket)
+        return alert
 
     def live(self, ticket: int) -> list[Alert]:
         return [alert for alert in self.alerts(ticket) if alert.status in ACTIVE]
@@ -155,7 +156,7 @@ class HaloPair:
     def story(self, alert: int) -> list[str]:
         return list(AlertEvent.objects.filter(alert=alert).order_by("pk").values_list("kind", flat=True))
 
-    def standing(self) -> IntegrationStatus:
+    def status(self) -> IntegrationStatus:
         return IntegrationStatus.objects.get(pk=self.outbound.pk)
 
     def calls(self, **wanted: Any) -> list[Call]:

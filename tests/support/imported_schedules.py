@@ -30,13 +30,17 @@ def on_call(entry: Mapping[str, Any]) -> Callable[[datetime], Names]:
     stored = {"shifts": [shift.with_users([ids[user] for user in shift.users]) for shift in read.shifts]}
     schedule = schedules.load(read.name, read.time_zone or "UTC", stored, overrides=overrides)
     plan = GroupPlan(1, "Group", (), (schedule,), {number: SnapshotUser(name) for number, name in names.items()})
-    verdicts, asked = OnCallResolver(plan), count()
+    verdicts, requested_count = OnCallResolver(plan), count()
 
     def at(moment: datetime) -> Names:
-        found = frozenset(names[claim.user_id] for held in verdicts.at(moment).values() for claim in held.assignments)
-        if next(asked) % 40 == 0:  # since when and until when is slow to find, and beside the point
-            assert found == frozenset(names[person.user_id] for person in final_schedule.on_call(plan, moment))
-        return found
+        results = frozenset(
+            names[claim.user_id]
+            for role_assignment in verdicts.at(moment).values()
+            for claim in role_assignment.assignments
+        )
+        if next(requested_count) % 40 == 0:  # since when and until when is slow to find, and beside the point
+            assert results == frozenset(names[person.user_id] for person in final_schedule.on_call(plan, moment))
+        return results
 
     return at
 

@@ -15,6 +15,7 @@ from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.models import Integration, IntegrationVersion
 from tocsin.inbound.parsing.decode import decode
 from tocsin.inbound.processing import batch
+from tocsin.inbound.processing.alert_ids import AlertIdAllocator
 from tocsin.inbound.storage.messages import IncomingMessage, MessageResult
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
@@ -65,7 +66,7 @@ class Ingest:
     """Decides messages as the committer does, in batches that the test chooses."""
 
     registry: IntegrationRegistry = field(default_factory=IntegrationRegistry)
-    numbers: batch.AlertIdAllocator = field(default_factory=batch.AlertIdAllocator)
+    numbers: AlertIdAllocator = field(default_factory=AlertIdAllocator)
 
     def send(
         self, integration: Integration, *payloads: Mapping[str, Any] | bytes, now: datetime = NOW, wait: bool = True

@@ -106,8 +106,8 @@ class InboundServer:
         await self.app(scope, receive, send)
         if not sent:
             return InboundResponse(0, None, {})
-        found = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
-        return InboundResponse(sent[0]["status"], json.loads(sent[1]["body"]), found)
+        results = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+        return InboundResponse(sent[0]["status"], json.loads(sent[1]["body"]), results)
 
 
 @contextmanager

@@ -91,12 +91,12 @@ def send_again(tocsin: Installation, load: LoadGenerator, node: Node) -> None:
 def nothing_answered_is_lost(tocsin: Installation, load: LoadGenerator) -> None:
     """Every message that was answered is in the log as it was answered, and every ticket opened exactly one alert."""
     until("all are decided", lambda: not tocsin.rows("SELECT 1 FROM inbound_inboundmessage WHERE status = 'Pending'"))
-    kept = {str(row["id"]): row for row in tocsin.rows("SELECT id, status, alert_id FROM inbound_inboundmessage")}
-    lost = [number for number, answer in load.answered.items() if answer["message_id"] not in kept]
+    stored = {str(row["id"]): row for row in tocsin.rows("SELECT id, status, alert_id FROM inbound_inboundmessage")}
+    lost = [number for number, answer in load.answered.items() if answer["message_id"] not in stored]
     assert lost == []
     for answer in load.answered.values():
         if answer["status"] != "Pending":
-            row = kept[answer["message_id"]]
+            row = stored[answer["message_id"]]
             assert (row["status"], row["alert_id"]) == (answer["status"], answer["alert_id"])
     alerts = tocsin.rows("SELECT source_id, count(*) FROM alerts_alert GROUP BY source_id")
     assert {int(row["source_id"]): row["count"] for row in alerts} == dict.fromkeys(load.answered, 1)
@@ -113,8 +113,8 @@ def known_to_be_sent(tocsin: Installation) -> set[int]:
 
 def named(mails: Iterable[Mail]) -> dict[int, int]:
     """In how many mails each ticket is named."""
-    found: dict[int, int] = {}
+    results: dict[int, int] = {}
     for mail in list(mails):
         for number in {int(text) for text in re.findall(r"VPN (\d+) down", mail.part("plain"))}:
-            found[number] = found.get(number, 0) + 1
-    return found
+            results[number] = results.get(number, 0) + 1
+    return results

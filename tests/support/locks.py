@@ -17,7 +17,7 @@ def wait_for_waiters(number: int = 1, *, unless: Callable[[], bool] = lambda: Fa
         if unless():
             return
         with database.transaction() as connection:
-            found = connection.execute(_WAITING).fetchone()
-        if found is not None and found[0] >= number:
+            results = connection.execute(_WAITING).fetchone()
+        if results is not None and results[0] >= number:
             return
     raise AssertionError("too few wait")

@@ -57,26 +57,26 @@ class OutboundHarness:
         self.seconds = self.seconds if seconds is None else seconds
         box = (self.outboxes or [self.outbox()])[0]
         for _ in range(turns):
-            if not turn(box):
+            if not run_once(box):
                 return
 
     def calls(self, **wanted: Any) -> list[Call]:
         return list(Call.objects.filter(**wanted).order_by("pk"))
 
-    def standing(self, integration: OutboundIntegration) -> IntegrationStatus:
+    def status(self, integration: OutboundIntegration) -> IntegrationStatus:
         return IntegrationStatus.objects.get(pk=integration.pk)
 
 
-def turn(box: CallDispatcher) -> bool:
+def run_once(box: CallDispatcher) -> bool:
     """One turn and what comes of it; whether anything did. What is claimed may have been written down before anybody
     could look at what is on its way."""
-    before = _standing()
+    before = _call_states()
     box.run_once()
     box.settle()
-    return _standing() != before
+    return _call_states() != before
 
 
-def _standing() -> list[tuple[object, ...]]:
+def _call_states() -> list[tuple[object, ...]]:
     return list(Call.objects.order_by("pk").values_list("status", "attempts", "due_at", "error_code"))
 
 

@@ -31,11 +31,11 @@ def while_deleted[T](user: User, work: Callable[[], T], *, now: datetime) -> T:
     """What comes of `work`, which begins in the moment in which the user is deleted: nothing needs them any more, and
     they are not gone yet."""
     with ThreadPoolExecutor(1) as other:
-        begun: list[Future[T]] = []
+        futures: list[Future[T]] = []
 
         def needs_nothing(_user: int) -> list[str]:
-            begun.append(other.submit(work))
-            wait_for_waiters(unless=begun[0].done)
+            futures.append(other.submit(work))
+            wait_for_waiters(unless=futures[0].done)
             return []
 
         object_hooks.register_references("user", needs_nothing)
@@ -43,4 +43,4 @@ def while_deleted[T](user: User, work: Callable[[], T], *, now: datetime) -> T:
             users.delete_user(user, actor=ACTOR, now=now)
         finally:
             object_hooks._reference_hooks["user"].remove(needs_nothing)
-        return begun[0].result()
+        return futures[0].result()

@@ -103,24 +103,24 @@ class DatabasePool:
     @contextmanager
     def lent(self) -> Iterator[str]:
         """A database for whoever asks, until the end; its URL."""
-        name, kept = self._taken()
+        name, pooled_database = self._take()
         self._times += 1
         try:
             # What Tocsin keeps in memory of a database it keeps by its address: nobody meets what was here before.
             yield f"{self._postgres.url(name)}&application_name=test{self._times}"
         finally:
-            if kept.empty() and self._kept is None:
-                self._kept = kept
+            if pooled_database.empty() and self._kept is None:
+                self._kept = pooled_database
             else:
-                kept.close()
+                pooled_database.close()
                 self._postgres.drop(name)
 
-    def _taken(self) -> tuple[str, ResettableDatabase]:
+    def _take(self) -> tuple[str, ResettableDatabase]:
         if self._kept is None:
             name = f"test_{secrets.token_hex(6)}"
             return name, ResettableDatabase(self._postgres.make(name, self._template), name)
-        kept, self._kept = self._kept, None
-        return kept.name, kept
+        pooled_database, self._kept = self._kept, None
+        return pooled_database.name, pooled_database
 
 
 @contextmanager
@@ -130,7 +130,7 @@ def running() -> Iterator[Postgres]:
     _sweep()
     home = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_parent()))
     home.chmod(0o711)
-    with _held(home / "owner.lock"):
+    with _locked(home / "owner.lock"):
         server = server_in(home)
         try:
             copy_data(server, _make_data)
@@ -257,13 +257,13 @@ def _binaries(account: SystemAccount | None, copies: Path) -> Binaries:
     if not chosen:
         return reachable_by(account, bundled(), copies)
     folder = Path(chosen)
-    said = subprocess.run([folder / "postgres", "--version"], capture_output=True, text=True, check=True).stdout
+    text = subprocess.run([folder / "postgres", "--version"], capture_output=True, text=True, check=True).stdout
     # "postgres (PostgreSQL) 15.14 (Debian 15.14-0+deb12u1)"
-    return Binaries(folder=folder, version=said.split()[2])
+    return Binaries(folder=folder, version=text.split()[2])
 
 
 @contextmanager
-def _held(lock: Path) -> Iterator[None]:
+def _locked(lock: Path) -> Iterator[None]:
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -37,27 +37,29 @@ def copy_data(server: PostgresServer, make: Callable[[PostgresServer], None]) ->
     same key is kept."""
     folder = Path(tempfile.gettempdir()) / f"tocsin-ready-{os.getuid()}"
     folder.mkdir(mode=0o711, exist_ok=True)
-    kept = folder / _key(server)
+    path = folder / _key(server)
     with _locked(folder):
-        if not kept.exists():
+        if not path.exists():
             _remove_old(folder)
             with tempfile.TemporaryDirectory(prefix="draft-", dir=folder) as draft:
                 Path(draft).chmod(0o711)
                 making = replace(server, data=Path(draft) / "data")
                 make(making)
-                making.data.rename(kept)
-        os.utime(kept)
+                making.data.rename(path)
+        os.utime(path)
         # `cp` keeps the owner, who is another account than root.
-        subprocess.run(["cp", "-a", kept, server.data], check=True)
+        subprocess.run(["cp", "-a", path, server.data], check=True)
 
 
 def _key(server: PostgresServer) -> str:
-    said = hashlib.sha256(f"{server.binaries.version} {server.account} {sorted(server.settings.items())}".encode())
+    shown_hash = hashlib.sha256(
+        f"{server.binaries.version} {server.account} {sorted(server.settings.items())}".encode()
+    )
     for pattern in _SOURCES:
         for path in sorted(ROOT.glob(pattern)):
-            said.update(f"{path.relative_to(ROOT)}\0".encode())
-            said.update(path.read_bytes())
-    return said.hexdigest()[:24]
+            shown_hash.update(f"{path.relative_to(ROOT)}\0".encode())
+            shown_hash.update(path.read_bytes())
+    return shown_hash.hexdigest()[:24]
 
 
 def _remove_old(folder: Path) -> None:

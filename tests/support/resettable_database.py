@@ -47,13 +47,13 @@ class ResettableDatabase:
         # One who holds a connection all the time spares PostgreSQL planning anew.
         self._connection = psycopg.connect(url, autocommit=True, prepare_threshold=0)
         self._connection.execute(_function(self._connection))
-        self._shape = self._look()
+        self._shape = self._read_shape()
 
     def empty(self) -> bool:
         """Whether it is now what it was at first."""
         try:
             self._wait_alone()
-            if self._look() != self._shape:
+            if self._read_shape() != self._shape:
                 return False
             self._connection.execute("SELECT pg_temp.emptied()")
         except psycopg.Error:
@@ -70,7 +70,7 @@ class ResettableDatabase:
             time.sleep(0.001)
         self._connection.execute(_ALONE)
 
-    def _look(self) -> tuple[object, ...] | None:
+    def _read_shape(self) -> tuple[object, ...] | None:
         return self._connection.execute(_SHAPE).fetchone()
 
 

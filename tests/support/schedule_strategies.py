@@ -86,16 +86,16 @@ def _clock(minute: int) -> str:
 
 @st.composite
 def some_windows(draw: st.DrawFn) -> list[dict[str, object]]:
-    found: list[dict[str, object]] = []
+    results: list[dict[str, object]] = []
     for _ in range(draw(st.integers(1, 2))):
         start, end = draw(MINUTES), draw(MINUTES)
         if draw(st.booleans()):
             first, last = draw(st.sampled_from(DAYS)), draw(st.sampled_from(DAYS))
-            found.append({"from": f"{first} {_clock(start)}", "to": f"{last} {_clock(end)}"})
+            results.append({"from": f"{first} {_clock(start)}", "to": f"{last} {_clock(end)}"})
         else:
             days = draw(st.lists(st.sampled_from(DAYS), min_size=1, unique=True))
-            found.append({"days": days, "from": _clock(start), "to": _clock(end if end != start else 24 * 60)})
-    return found
+            results.append({"days": days, "from": _clock(start), "to": _clock(end if end != start else 24 * 60)})
+    return results
 
 
 @st.composite
@@ -110,13 +110,13 @@ def some_shift(draw: st.DrawFn, number: int, around: date) -> dict[str, object]:
     users, roles = draw(USERS), draw(ROLES)
     if draw(st.booleans()):
         every = draw(st.sampled_from(["3h", "8h", "12h", "1d", "25h", "2d", "1w", "1 month", "2 months"]))
-        turn: dict[str, object] = {"every": every, "at": _clock(draw(MINUTES)), "users": users, "roles": roles}
-        turn["move"] = draw(st.integers(1, 3))
+        attempt: dict[str, object] = {"every": every, "at": _clock(draw(MINUTES)), "users": users, "roles": roles}
+        attempt["move"] = draw(st.integers(1, 3))
         if "month" in every:
-            turn["on"] = draw(st.integers(1, 31) | st.sampled_from(["monday", "friday"]))
+            attempt["on"] = draw(st.integers(1, 31) | st.sampled_from(["monday", "friday"]))
         if draw(st.booleans()):
-            turn["windows"] = draw(some_windows())
-        shift["rotate"] = turn
+            attempt["windows"] = draw(some_windows())
+        shift["rotate"] = attempt
     elif draw(st.booleans()):
         weeks = draw(st.integers(1, 3))
         shift["fixed"] = {"windows": draw(some_windows()), "users": users, "roles": roles, "every": f"{weeks}w"}

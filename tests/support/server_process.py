@@ -30,22 +30,22 @@ class ServerProcess:
     def wait_for(self, pattern: str) -> re.Match[str]:
         """The first line, of stdout or stderr, in which `pattern` is found."""
         with self.said:
-            self.said.wait_for(lambda: self._found(pattern) or self.process.poll() is not None, START_WITHIN)
-            match = self._found(pattern)
+            self.said.wait_for(lambda: self._find_line(pattern) or self.process.poll() is not None, START_WITHIN)
+            match = self._find_line(pattern)
         assert match, f"no {pattern!r} in:\n" + "\n".join(self.lines)
         return match
 
-    def _found(self, pattern: str) -> re.Match[str] | None:
+    def _find_line(self, pattern: str) -> re.Match[str] | None:
         return next((match for line in self.lines if (match := re.search(pattern, line))), None)
 
 
 @contextmanager
 def serve(data_dir: Path, database: str, *, port: int = 0, **variables: str) -> Iterator[ServerProcess]:
     """Starts `tocsin serve`, on a free port unless one is given, and waits until it is ready; ends it with SIGTERM."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")}
+    stored = {name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")}
     # What the test wrote into the database, the server must be able to read.
-    kept["TOCSIN_SECRET_KEY"] = os.environ["TOCSIN_SECRET_KEY"]
-    environment = {**kept, "TOCSIN_DATA_DIR": str(data_dir), "TOCSIN_DATABASE_URL": database, **variables}
+    stored["TOCSIN_SECRET_KEY"] = os.environ["TOCSIN_SECRET_KEY"]
+    environment = {**stored, "TOCSIN_DATA_DIR": str(data_dir), "TOCSIN_DATABASE_URL": database, **variables}
     with _started(["serve", "--port", str(port)], environment) as running:
         yield running
 

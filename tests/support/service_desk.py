@@ -277,8 +277,8 @@ def _post(address: str, body: Mapping[str, Any]) -> dict[str, Any]:
     )
     # Behind the first page's own work on the alert, a message may have to wait a moment: it is decided in order.
     assert response.status_code in (200, 202), response.text
-    found: dict[str, Any] = response.json()
-    return found
+    found_body: dict[str, Any] = response.json()
+    return found_body
 
 
 def _command(url: str, desk: ServiceDesk, number: int, command: str, body: Mapping[str, Any]) -> None:

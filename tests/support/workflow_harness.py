@@ -47,15 +47,15 @@ class WorkflowHarness(escalation_harness.EscalationHarness):
     def go(self, minute: float, turns: int = 50) -> None:
         """Both loops, until nothing is due."""
         for _ in range(turns):
-            self.turn(minute)
+            self.run_until(minute)
             if not tasks.run_once(self.at(minute)):
                 return
 
     def runs(self, alert: int | None = None) -> list[WorkflowRun]:
-        found = WorkflowRun.objects.select_related("workflow").order_by("id")
-        return list(found if alert is None else found.filter(alert=alert))
+        workflow_runs = WorkflowRun.objects.select_related("workflow").order_by("id")
+        return list(workflow_runs if alert is None else workflow_runs.filter(alert=alert))
 
-    def said(self, alert: int | None = None) -> list[tuple[str, str, str]]:
+    def outcomes(self, alert: int | None = None) -> list[tuple[str, str, str]]:
         """(workflow, how it stands, why) of every run."""
         return [(run.workflow.name, run.status, str(run.reason)) for run in self.runs(alert)]
 
@@ -63,7 +63,7 @@ class WorkflowHarness(escalation_harness.EscalationHarness):
         """What every run did, in order."""
         return [str(reason_from_json(step["result"])) for run in self.runs(alert) for step in run.steps]
 
-    def told(self, alert: int) -> list[str]:
+    def noticed_users(self, alert: int) -> list[str]:
         """Who was sent a notice about the alert."""
         return [row[0] for row in self.pages(alert, "notice")]
 
@@ -83,8 +83,10 @@ class WorkflowHarness(escalation_harness.EscalationHarness):
                 CommandChannel.INBOUND,
                 {"changes": changes},
             )
-            held = Alert.objects.get(pk=alert).custom
-            connection.execute("UPDATE alerts_alert SET custom = %s WHERE id = %s", (as_json(held | custom), alert))
+            held_window = Alert.objects.get(pk=alert).custom
+            connection.execute(
+                "UPDATE alerts_alert SET custom = %s WHERE id = %s", (as_json(held_window | custom), alert)
+            )
             write(connection, [AlertChange(state, state, (event,))], self.at(minute))
 
     def policy_of(self, name: str, roles: list[str]) -> str:

@@ -60,7 +60,7 @@ def _circles(graph: dict[str, set[str]]) -> list[set[str]]:
     index: dict[str, int] = {}
     lowest: dict[str, int] = {}
     stack: list[str] = []
-    found: list[set[str]] = []
+    results: list[set[str]] = []
 
     def visit(name: str) -> None:
         index[name] = lowest[name] = len(index)
@@ -76,12 +76,12 @@ def _circles(graph: dict[str, set[str]]) -> list[set[str]]:
             while name not in circle:
                 circle.add(stack.pop())
             if len(circle) > 1:
-                found.append(circle)
+                results.append(circle)
 
     for name in graph:
         if name not in index:
             visit(name)
-    return found
+    return results
 
 
 def test_no_circle_of_imports_exists_hidden_ones_included() -> None:

@@ -34,8 +34,8 @@ def _npm() -> list[str]:
 
 
 def _package() -> dict[str, str]:
-    wanted = json.loads((ROOT / "package.json").read_text())
-    return {**wanted["dependencies"], **wanted["devDependencies"]}
+    expected = json.loads((ROOT / "package.json").read_text())
+    return {**expected["dependencies"], **expected["devDependencies"]}
 
 
 def _locked(file: str) -> set[str]:
@@ -73,9 +73,9 @@ def test_every_dependency_is_locked(group: str, file: str) -> None:
 
 
 def test_browser_packages_are_locked_at_package_json_versions() -> None:
-    wanted = _package()
+    expected = _package()
     locked = json.loads((ROOT / "package-lock.json").read_text())["packages"]
-    assert {name: locked[f"node_modules/{name}"]["version"] for name in wanted} == wanted
+    assert {name: locked[f"node_modules/{name}"]["version"] for name in expected} == expected
 
 
 def test_lock_files_carry_names_and_hashes_but_no_registrys_address() -> None:

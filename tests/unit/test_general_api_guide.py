@@ -27,10 +27,10 @@ def _posted(after: str) -> bytes:
     return match[1].encode()
 
 
-def _readings(body: bytes, definition: IntegrationDefinition | None = None) -> list[NormalizedEvent]:
+def _events(body: bytes, definition: IntegrationDefinition | None = None) -> list[NormalizedEvent]:
     reader = compile_normalizer(API, definition or IntegrationDefinition())
-    readings = [reader.normalize(element) for element in decode(body, "application/json", lenient=API.lenient).elements]
-    return [reading for reading in readings if isinstance(reading, NormalizedEvent)]
+    events = [reader.normalize(element) for element in decode(body, "application/json", lenient=API.lenient).elements]
+    return [event for event in events if isinstance(event, NormalizedEvent)]
 
 
 def _example_definition() -> IntegrationDefinition:
@@ -41,20 +41,20 @@ def _example_definition() -> IntegrationDefinition:
 
 
 def test_the_first_example_opens_a_critical_alert() -> None:
-    [reading] = _readings(_posted("2."))
-    assert reading.action is EventAction.OPEN
-    assert reading.source_id == "disk-7"
-    assert reading.mapped.values["priority"] == "critical"
+    [event] = _events(_posted("2."))
+    assert event.action is EventAction.OPEN
+    assert event.source_id == "disk-7"
+    assert event.mapped.values["priority"] == "critical"
 
 
 def test_the_second_example_closes_what_the_first_opened() -> None:
-    [opening], [closing] = _readings(_posted("2.")), _readings(_posted("3."))
+    [opening], [closing] = _events(_posted("2.")), _events(_posted("3."))
     assert closing.action is EventAction.CLOSE
     assert closing.source_id == opening.source_id
 
 
 def test_the_array_example_is_two_messages() -> None:
-    assert [reading.action for reading in _readings(_posted("Several"))] == [EventAction.OPEN, EventAction.CLOSE]
+    assert [event.action for event in _events(_posted("Several"))] == [EventAction.OPEN, EventAction.CLOSE]
 
 
 @pytest.mark.parametrize(
@@ -71,29 +71,29 @@ def test_the_names_that_are_guessed_are_those_of_the_guide(field: str, names: li
     value = moment if mapped == "source_time" else text
     for name in names:
         body = f'{{"{name}": "{value}"}}'.encode()
-        [reading] = _readings(body)
-        assert reading.mapped.values.get(mapped), f"{name} is not taken for the {field}"
+        [event] = _events(body)
+        assert event.mapped.values.get(mapped), f"{name} is not taken for the {field}"
 
 
 def test_the_example_mapping_reads_the_example_payload() -> None:
     match = re.search(r"With that, `(.+?)` opens", GUIDE, re.DOTALL)
     assert match is not None
-    [reading] = _readings(match[1].encode(), _example_definition())
-    assert reading.action is EventAction.OPEN
-    assert reading.check_filters().is_true
-    assert reading.mapped.values["subject"] == "HTTP on web1"
-    assert reading.mapped.values["priority"] == "critical"
+    [event] = _events(match[1].encode(), _example_definition())
+    assert event.action is EventAction.OPEN
+    assert event.check_filters().is_true
+    assert event.mapped.values["subject"] == "HTTP on web1"
+    assert event.mapped.values["priority"] == "critical"
 
 
 def test_example_filter_ignores_the_test_environment() -> None:
     definition = _example_definition()
-    [reading] = _readings(
+    [event] = _events(
         b'{"check": {"state": "CRITICAL"}, "environment": "test"}',
         IntegrationDefinition(
             mapping={"tags": {"environment": "environment"}}, rules=definition.rules, filters=definition.filters
         ),
     )
-    assert not reading.check_filters().is_true
+    assert not event.check_filters().is_true
 
 
 def test_the_table_of_answers_names_every_outcome() -> None:

@@ -42,9 +42,9 @@ def test_pyenv_python_is_located_without_its_shim(
     own = _python(tmp_path / "versions" / "3.12.1" / "bin" / "python3", "echo cpython 3 12")
     monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path / "shims"))
-    found = script.every_interpreter()
-    assert str(own) in found
-    assert str(tmp_path / "shims" / "python3") not in found
+    result = script.every_interpreter()
+    assert str(own) in result
+    assert str(tmp_path / "shims" / "python3") not in result
 
 
 @of("interpreters")
@@ -71,8 +71,8 @@ def test_python_config_programs_are_not_mistaken_for_python(
     for name in ("python3-config", "python3.13-config", "python3.13t", "python3.13"):
         _python(tmp_path / name, "echo cpython 3 13")
     monkeypatch.setenv("PATH", str(tmp_path))
-    found = [Path(path).name for path in script.every_interpreter() if path.startswith(str(tmp_path))]
-    assert found == ["python3.13"]
+    results = [Path(path).name for path in script.every_interpreter() if path.startswith(str(tmp_path))]
+    assert results == ["python3.13"]
 
 
 @of("bring")

@@ -42,10 +42,10 @@ def test_signing_in_out_and_failing_is_on_record(company: Company) -> None:
     client, _status = sign_in("alice")
     client.post("/account/logout/")
     sign_in("alice", "not her password")
-    found = list(
+    results = list(
         AuditEntry.objects.filter(action__startswith="sign").order_by("pk").values_list("action", "actor_name")
     )
-    assert found == [("sign_in", "Alice Andersson"), ("sign_out", "Alice Andersson"), ("sign_in_failed", "alice")]
+    assert results == [("sign_in", "Alice Andersson"), ("sign_out", "Alice Andersson"), ("sign_in_failed", "alice")]
 
 
 def test_wrong_password_error_reveals_no_account(company: Company) -> None:
@@ -157,9 +157,9 @@ def test_invited_user_chooses_a_password_once(company: Company, browser_of: Call
     shown = re.search(r'value="(http[^"]+/welcome/[^"]+)"', answer)
     assert shown, answer
     mailed = SandboxMessage.objects.get(address="nora@example.org").content["text"]
-    found = re.search(r"http\S+/welcome/\S+", mailed)
-    assert found, mailed
-    path = found[0].removeprefix(environment.current().public_url)
+    match = re.search(r"http\S+/welcome/\S+", mailed)
+    assert match, mailed
+    path = match[0].removeprefix(environment.current().public_url)
     nora = Client()
     assert nora.get(path).status_code == 200
     assert nora.post(path, {"password": "short", "time_zone": "UTC"}).status_code == 422
@@ -216,11 +216,11 @@ def test_concurrent_password_change_restores_no_revoked_role(
     company: Company,
 ) -> None:
     """What is saved of somebody who changes their own password is that alone."""
-    held = User.objects.get(pk=company.manager.pk)
-    spec = {**users.user_spec(held), "role": "observer", "active": False}
-    users.save_user(spec, existing=User.objects.get(pk=held.pk), actor=COMMAND_LINE, now=company.now)
-    AccountAdapter().set_password(held, "another long word")
-    after = User.objects.get(pk=held.pk)
+    user = User.objects.get(pk=company.manager.pk)
+    spec = {**users.user_spec(user), "role": "observer", "active": False}
+    users.save_user(spec, existing=User.objects.get(pk=user.pk), actor=COMMAND_LINE, now=company.now)
+    AccountAdapter().set_password(user, "another long word")
+    after = User.objects.get(pk=user.pk)
     assert (after.role, after.is_active) == ("observer", False)
     assert after.check_password("another long word")
 

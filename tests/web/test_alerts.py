@@ -37,9 +37,9 @@ def test_the_list_shows_open_alerts_and_counts_each_tab(
     company: Company, browser_of: BrowserOf, open_alert: Opens
 ) -> None:
     open_alert("VPN down"), open_alert("Disk full")
-    taken = open_alert("Printer stuck")
+    count = open_alert("Printer stuck")
     client = browser_of(company.responder)
-    client.post(f"/alerts/{taken}/assign")
+    client.post(f"/alerts/{count}/assign")
     text = text_of(client, "/alerts/")
     assert "VPN down" in text
     assert "Disk full" in text
@@ -172,7 +172,7 @@ def test_the_page_of_an_alert_tells_its_story(company: Company, browser_of: Brow
         "VPN down", client="Acme", requester="José", requester_phone="+41 44 555 00 17", long_text="All are offline."
     )
     text = text_of(browser_of(company.responder), f"/alerts/{number}/")
-    for said in (
+    for shown_text in (
         "VPN down",
         "Acme",
         "All are offline.",
@@ -180,7 +180,7 @@ def test_the_page_of_an_alert_tells_its_story(company: Company, browser_of: Brow
         "What happens next",
         "Bob Brown",
     ):
-        assert said in text, said
+        assert shown_text in text, shown_text
     assert "Opened by HaloITSM." in text
 
 
@@ -196,9 +196,9 @@ def test_delayed_and_cancelled_pages_show_their_end_time(
     later = Delivery.objects.create(
         id=uuid4(), notification=page, alert_id=number, channel="voice", purpose="page", queued_at=now, due_at=due
     )
-    said = timezone.localtime(due, zoneinfo.ZoneInfo(company.admin.time_zone))
+    moment = timezone.localtime(due, zoneinfo.ZoneInfo(company.admin.time_zone))
     text = text_of(browser_of(company.admin), f"/alerts/{number}/")
-    assert f"Call → Bob Brown: waits until {said:%H:%M:%S}" in text
+    assert f"Call → Bob Brown: waits until {moment:%H:%M:%S}" in text
     assert "on its way" not in text.partition("Call → Bob Brown")[2].partition("</li>")[0]
 
     Delivery.objects.filter(pk=later.pk).update(

@@ -195,8 +195,8 @@ def test_form_redisplayed_with_errors_still_shows_earlier_conflict(company: Comp
     wrong = second.post(path, {**old, "name": [""]})
     assert wrong.status_code == 422
     assert "changed since you opened it" not in wrong.content.decode()
-    told = second.post(path, {**filled(wrong.content.decode()), "name": ["By the second"]})
-    assert "This was changed since you opened it, by Alice Andersson (" in told.content.decode()
+    response = second.post(path, {**filled(wrong.content.decode()), "name": ["By the second"]})
+    assert "This was changed since you opened it, by Alice Andersson (" in response.content.decode()
     assert "By the first" in first.get(path).content.decode()
 
 
@@ -223,8 +223,8 @@ def test_secret_entered_by_another_user_is_a_conflict(company: Company, browser_
     save_provider(
         {**spec, "password": "new"}, existing=row, actor=AuditActor(None, "Nora North", "api"), now=company.now
     )
-    told = browser.post(path, {**old, "password": ["other"]})
-    assert "by Nora North (" in told.content.decode()
+    response = browser.post(path, {**old, "password": ["other"]})
+    assert "by Nora North (" in response.content.decode()
     assert "password" not in str(provider_spec(Provider.objects.get()))
 
 
@@ -262,10 +262,10 @@ def test_deletion_is_warned_once_about_changes_since_confirmation(
     shared = _shared(kind, company)
     path = f"{shared.path.removesuffix(DELETED[kind])}delete/"
     first, second = browser_of(company.admin), browser_of(make_user("nora", "admin", "Nora North"))
-    asked = filled(second.get(path).content.decode(), "delete-form")
+    requests = filled(second.get(path).content.decode(), "delete-form")
     form = filled(first.get(shared.path).content.decode(), shared.form)
     assert first.post(shared.path, {**form, shared.field: [shared.by_first]}).status_code == 302
-    refused = second.post(path, asked)
+    refused = second.post(path, requests)
     shown = refused.content.decode()
     assert refused.status_code == 409
     assert "This was changed since you were asked, by Alice Andersson (" in shown

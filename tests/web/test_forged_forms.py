@@ -52,8 +52,8 @@ def test_a_moment_beyond_the_calendar_is_refused_in_words(company: Company, brow
     halo = f"/integrations/{company.halo.pk}/test/"
     assert admin.get(f"/system/?at={at}").status_code == 200
     assert admin.get(f"/policies/{company.policy.pk}/?at={at}").status_code == 200
-    said = admin.post(halo, {"chosen": "pasted", "payload": "{}", "at": at}).content.decode()
-    assert "This is not a date and time." in said
+    text = admin.post(halo, {"chosen": "pasted", "payload": "{}", "at": at}).content.decode()
+    assert "This is not a date and time." in text
     assert admin.post("/pause/", {"reason": "x", "until": at}).status_code == 422
 
 

@@ -81,11 +81,11 @@ def test_an_integration_that_fell_silent_is_named(company: Company, browser_of: 
         assert wrong() == []
     at = now - timedelta(days=5)
     InboundMessage.objects.create(pk=an_id(at), integration=company.halo, received_at=at, status="Mapped Ignored")
-    (said,) = wrong()
-    assert said == "HaloITSM got messages day by day, and none for 2 days"
+    (shown_text,) = wrong()
+    assert shown_text == "HaloITSM got messages day by day, and none for 2 days"
     text = browser_of(company.admin).get("/").content.decode()
-    assert said in text
-    assert said not in browser_of(company.responder).get("/").content.decode()
+    assert shown_text in text
+    assert shown_text not in browser_of(company.responder).get("/").content.decode()
 
 
 def test_hours_that_are_nobodys_are_named(company: Company) -> None:
@@ -125,8 +125,8 @@ def test_unreachable_on_call_users_and_failing_calendars_are_named(company: Comp
     )
     CalendarImport.objects.update(**named_columns("error", as_reason("Its server answers 404.")))
     caches["process"].clear()
-    said = {trouble.text: trouble for trouble in health_warnings.find_warnings(now)}
-    (lost,) = (text for text in said if text.startswith("Eve is on call in Night and has no usable contact method"))
-    assert said[lost].is_urgent
-    calendar = said["The calendar of shift Elsewhere of Office: Its server answers 404."]
+    body = {trouble.text: trouble for trouble in health_warnings.find_warnings(now)}
+    (lost,) = (text for text in body if text.startswith("Eve is on call in Night and has no usable contact method"))
+    assert body[lost].is_urgent
+    calendar = body["The calendar of shift Elsewhere of Office: Its server answers 404."]
     assert calendar.url == f"/on-call/schedules/{CalendarImport.objects.get().schedule_id}/"

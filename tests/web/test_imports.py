@@ -51,8 +51,8 @@ def test_account_is_imported_previewed_applied_without_keeping_its_key(
     account: opsgenie.OpsgenieDouble, company: Company, browser_of: Callable[[User], Client]
 ) -> None:
     admin = browser_of(company.admin)
-    begun = admin.post("/import/", {"product": "opsgenie", "key": opsgenie.KEY, "api_base": account.url})
-    assert begun.status_code == 302, begun.content.decode()
+    response = admin.post("/import/", {"product": "opsgenie", "key": opsgenie.KEY, "api_base": account.url})
+    assert response.status_code == 302, response.content.decode()
     run = done()
     assert run.state == ImportState.READY, run.problem
     shown = text_of(admin)
@@ -93,7 +93,7 @@ def test_unreadable_account_is_reported_at_field_or_run(
     account: opsgenie.OpsgenieDouble, company: Company, browser_of: Callable[[User], Client]
 ) -> None:
     admin = browser_of(company.admin)
-    for field, given, said in (
+    for field, given, text in (
         ("key", {"product": "opsgenie"}, "There is no API key."),
         ("api_base", {"product": "grafana-oncall", "key": "k"}, "has its own address"),
         (
@@ -106,7 +106,7 @@ def test_unreadable_account_is_reported_at_field_or_run(
     ):
         answer = admin.post("/import/", given)
         assert answer.status_code == 422
-        assert any(said in error for error in answer.context["form"].errors[field]), (field, said)
+        assert any(text in error for error in answer.context["form"].errors[field]), (field, text)
     assert not ImportRun.objects.exists()
     admin.post("/import/", {"product": "opsgenie", "key": "wrong", "api_base": account.url})
     assert done().state == ImportState.FAILED
@@ -135,21 +135,21 @@ def test_long_running_import_is_not_reported_as_stopped(
     admin.post("/import/", {"product": "opsgenie", "file": exported})
     run = done()
     assert run.state == ImportState.READY, run.problem
-    whole, heard = import_runs.plan.apply, list[bool]()
+    whole, received = import_runs.plan.apply, list[bool]()
 
     def slowly(*given: Any, **named: Any) -> Any:
         """As long as it takes until the run is heard of twice."""
         end = clock.now() + timedelta(seconds=20)
         ImportRun.objects.filter(pk=run.pk).update(beat_at=run.started_at - import_runs.HEARTBEAT_TIMEOUT)
-        while not heard and clock.now() < end:
+        while not received and clock.now() < end:
             if ImportRun.objects.get().beat_at > run.started_at:
-                heard.append(True)
+                received.append(True)
         return whole(*given, **named)
 
     monkeypatch.setattr(import_runs, "HEARTBEAT_INTERVAL", 0.05)
     monkeypatch.setattr(import_runs.plan, "apply", slowly)
     admin.post(f"/import/{run.pk}/apply")
-    assert (done().state, heard) == (ImportState.APPLIED, [True])
+    assert (done().state, received) == (ImportState.APPLIED, [True])
 
 
 def test_only_an_administrator_may_import(company: Company, browser_of: Callable[[User], Client]) -> None:

@@ -81,10 +81,10 @@ def test_adding_halo_needs_few_fields_and_shows_url_and_guide(company: Company, 
 
 def test_catalogue_search_matches_several_words_and_shows_initials(company: Company, browser_of: BrowserOf) -> None:
     client = browser_of(company.admin)
-    found = text_of(client, "/integrations/add/?q=psa+TICKETS")
-    assert "HaloPSA" in found
-    assert "Autotask" in found
-    assert "Alertmanager" not in found
+    value = text_of(client, "/integrations/add/?q=psa+TICKETS")
+    assert "HaloPSA" in value
+    assert "Autotask" in value
+    assert "Alertmanager" not in value
     assert '<b aria-hidden="true">HP</b>' in client.get("/integrations/add/?q=halopsa").content.decode()
     assert "Nothing in the catalogue fits" in text_of(client, "/integrations/add/?q=psa+grafana")
 
@@ -164,7 +164,7 @@ def test_one_click_changes_what_a_status_does(company: Company, browser_of: Brow
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("rules: {open: {field: source_status, operator: contains, value: New}}", None),
         ("rules: {open: {field: source_status, operator: sounds like, value: New}}", "sounds like"),
@@ -177,16 +177,16 @@ def test_one_click_changes_what_a_status_does(company: Company, browser_of: Brow
     ],
 )
 def test_rules_are_saved_as_text_or_refused_with_the_place(
-    company: Company, browser_of: BrowserOf, text: str, said: str | None
+    company: Company, browser_of: BrowserOf, text: str, message: str | None
 ) -> None:
     form = {"yaml": text, "yaml_digest": "other", "do": "save"}
     answer = browser_of(company.manager).post(f"/integrations/{company.halo.pk}/rules/", form)
-    if said is None:
+    if message is None:
         assert answer.status_code == 302
     else:
         shown = answer.content.decode()
         assert answer.status_code == 422
-        assert said.casefold() in shown.casefold()
+        assert message.casefold() in shown.casefold()
         assert html.escape(text) in shown, "what was typed is lost"
 
 
@@ -278,13 +278,13 @@ def test_missed_heartbeat_is_not_shown_as_healthy(company: Company, browser_of: 
     client = browser_of(company.admin)
 
     def chip(path: str) -> str:
-        found = re.search(r'class="chip (\w+)">([^<]*)', client.get(path).content.decode().partition("Backup")[2])
-        assert found is not None
-        return f"{found[1]}: {found[2]}"
+        match = re.search(r'class="chip (\w+)">([^<]*)', client.get(path).content.decode().partition("Backup")[2])
+        assert match is not None
+        return f"{match[1]}: {match[2]}"
 
-    for health, said in (("late", "now: silent"), ("failed", "now: failed"), ("up", "ok: beats")):
+    for health, text in (("late", "now: silent"), ("failed", "now: failed"), ("up", "ok: beats")):
         Heartbeat.objects.update_or_create(integration=row, defaults={"health": health, "last_at": company.now})
-        assert chip(f"/integrations/{row.pk}/") == chip("/integrations/") == said
+        assert chip(f"/integrations/{row.pk}/") == chip("/integrations/") == text
 
 
 def test_deletion_requires_confirmation_and_lists_obstacles(

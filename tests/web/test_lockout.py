@@ -81,9 +81,9 @@ def test_one_address_locks_an_account_nowhere_else(company: Company, monkeypatch
 
 def test_known_device_is_limited_by_itself(company: Company) -> None:
     client = known_device()
-    said = [attempt(client, "bob") for _ in range(6)]
-    assert "Too many tries" not in said[4]
-    assert "Too many tries" in said[5]
+    lines = [attempt(client, "bob") for _ in range(6)]
+    assert "Too many tries" not in lines[4]
+    assert "Too many tries" in lines[5]
     attempt(client, "bob", PASSWORD)
     assert not is_in(client)
 

@@ -70,7 +70,7 @@ def test_a_window_is_previewed_saved_seen_in_force_and_ended(company: Company, b
 
 
 @pytest.mark.parametrize(
-    ("language", "times", "said"),
+    ("language", "times", "message"),
     [
         (
             "en",
@@ -94,13 +94,15 @@ def test_a_window_is_previewed_saved_seen_in_force_and_ended(company: Company, b
         ),
     ],
 )
-def test_window_is_described_in_readers_language_and_dates(language: str, times: dict[str, object], said: str) -> None:
+def test_window_is_described_in_readers_language_and_dates(
+    language: str, times: dict[str, object], message: str
+) -> None:
     with translation.override(language):
-        assert describe_times({"time_zone": "Europe/Zurich", **times}).localized() == said
+        assert describe_times({"time_zone": "Europe/Zurich", **times}).localized() == message
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
         ({"ends": "2020-01-01T10:00"}, "Must be after starts"),
         ({"starts": ""}, "is required"),
@@ -114,11 +116,11 @@ def test_window_is_described_in_readers_language_and_dates(language: str, times:
     ],
 )
 def test_what_is_wrong_stands_beside_its_field(
-    company: Company, browser_of: BrowserOf, changed: dict[str, object], said: str
+    company: Company, browser_of: BrowserOf, changed: dict[str, object], message: str
 ) -> None:
     answer = browser_of(company.admin).post("/maintenance/new/", form(company, **changed))
     assert answer.status_code == 422
-    assert said in answer.content.decode()
+    assert message in answer.content.decode()
 
 
 def test_a_window_comes_back_into_its_form_as_it_is(company: Company, browser_of: BrowserOf) -> None:

@@ -30,15 +30,15 @@ def add(group: Group, user: User, company: Company, by: User | None) -> None:
     groups.save_group(spec, existing=group, actor=actor, now=company.now)
 
 
-def sees(viewer: User, user: User) -> bool:
+def can_see_addresses(viewer: User, user: User) -> bool:
     return permissions.viewer(viewer).can_view_addresses_of(user.pk)
 
 
 def test_manager_adding_a_stranger_sees_no_address(company: Company, stranger: User, browser_of: BrowserOf) -> None:
     add(company.desk, stranger, company, company.manager)
-    assert not sees(company.manager, stranger)
-    assert not sees(company.responder, stranger)
-    assert sees(stranger, company.manager), "who is in the group already has agreed"
+    assert not can_see_addresses(company.manager, stranger)
+    assert not can_see_addresses(company.responder, stranger)
+    assert can_see_addresses(stranger, company.manager), "who is in the group already has agreed"
     # Neither a change of the group nor adding again shows them.
     add(company.desk, company.observer, company, company.manager)
     without = groups.group_spec(company.desk)
@@ -47,7 +47,7 @@ def test_manager_adding_a_stranger_sees_no_address(company: Company, stranger: U
         without, existing=company.desk, actor=AuditActor.from_user(company.manager, "web"), now=company.now
     )
     add(company.desk, stranger, company, company.manager)
-    assert not sees(company.manager, stranger)
+    assert not can_see_addresses(company.manager, stranger)
     mia = browser_of(company.manager)
     page = f"/groups/{company.desk.pk}/"
     assert mia.post(f"{page}members/{stranger.pk}/show-addresses").status_code == 403
@@ -65,14 +65,14 @@ def test_member_or_administrator_shows_the_addresses(
     path = f"/groups/{company.desk.pk}/members/{stranger.pk}/show-addresses"
     assert path in page
     assert browser.post(path).status_code == 302
-    assert sees(company.manager, stranger)
+    assert can_see_addresses(company.manager, stranger)
     entry = AuditEntry.objects.get(action="show_addresses")
     assert (entry.object_name, entry.after) == ("Service Desk", {"user": "stan"})
 
 
 def test_users_with_address_permission_add_members_unmasked(company: Company, stranger: User) -> None:
     add(company.desk, stranger, company, company.admin)
-    assert sees(company.manager, stranger)
+    assert can_see_addresses(company.manager, stranger)
     groups.save_group(
         {"name": "Night", "members": [{"user": "alice"}, {"user": "mia"}]},
         existing=company.night, actor=COMMAND_LINE, now=company.now,

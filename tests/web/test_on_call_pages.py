@@ -90,8 +90,8 @@ def weekly(company: Company) -> Schedule:
 
 def primary(schedule: Schedule, at: datetime) -> str:
     with database.transaction() as connection:
-        found = loader.on_call(connection, [schedule.group_id], at)[schedule.group_id]
-    return next((one.name for one in found if one.role == "primary"), "nobody")
+        on_calls = loader.on_call(connection, [schedule.group_id], at)[schedule.group_id]
+    return next((one.name for one in on_calls if one.role == "primary"), "nobody")
 
 
 def next_monday(now: datetime) -> datetime:
@@ -354,8 +354,8 @@ def test_board_shows_current_and_next_per_role_and_red_gaps(company: Company, br
 
 def test_board_names_next_different_user_across_shifts(company: Company) -> None:
     now = clock.now()
-    begun = (now + timedelta(hours=2)).replace(minute=0, second=0, microsecond=0)
-    hours = [begun + timedelta(hours=number) for number in range(3)]
+    started_at = (now + timedelta(hours=2)).replace(minute=0, second=0, microsecond=0)
+    hours = [started_at + timedelta(hours=number) for number in range(3)]
     shifts = [
         {"name": f"{user}{number}", "layer": 2, "fixed": {
             "from": f"{since:%Y-%m-%dT%H:%M}", "to": f"{since + timedelta(hours=1):%Y-%m-%dT%H:%M}", "users": [user]}}
@@ -368,9 +368,9 @@ def test_board_names_next_different_user_across_shifts(company: Company) -> None
     with database.transaction() as connection:
         plan = loader.plan(connection, schedule.group_id, now)
     assert plan is not None
-    turn = next(turn for turn in board.roles_on_call(plan, now) if turn.role == "primary")
-    assert [person.name for person in turn.now] == ["Bob Brown"]
-    assert ([person.name for person in turn.next], turn.changes_at) == (["Mia Manager"], hours[2])
+    attempt = next(attempt for attempt in board.roles_on_call(plan, now) if attempt.role == "primary")
+    assert [person.name for person in attempt.now] == ["Bob Brown"]
+    assert ([person.name for person in attempt.next], attempt.changes_at) == (["Mia Manager"], hours[2])
 
 
 def test_responder_takes_uncovered_shift_and_returns_it(company: Company, browser_of: BrowserOf) -> None:

@@ -26,7 +26,7 @@ from tocsin.people.models import User
 type BrowserOf = Callable[[User], Client]
 
 
-def said(answer: object) -> str:
+def page_text(answer: object) -> str:
     return unescape(answer.content.decode())  # type: ignore[attr-defined]
 
 
@@ -42,25 +42,27 @@ def test_halo_is_connected_step_by_step(
         form = {"name": "Halo", "base_url": f"{server.url}/tickets?id=1", "client_id": "tocsin", "enabled": "on",
                 "client_secret": "wrong", "read_notes": "on", "reread": "on"}  # fmt: skip
         wrong = {**form, "base_url": "no address"}
-        assert "Must be Halo's address" in said(admin.post("/outbound/add/haloitsm/", wrong))
+        assert "Must be Halo's address" in page_text(admin.post("/outbound/add/haloitsm/", wrong))
         admin.post("/outbound/add/haloitsm/", form)
         row = OutboundIntegration.objects.get()
         assert row.settings["base_url"] == server.url
-        assert "rejected the client ID and secret" in said(admin.post(f"/outbound/{row.pk}/test", follow=True))
-        page = said(admin.post(f"/outbound/{row.pk}/edit/", {**form, "client_secret": "halo-demo-secret"}, follow=True))
+        assert "rejected the client ID and secret" in page_text(admin.post(f"/outbound/{row.pk}/test", follow=True))
+        page = page_text(
+            admin.post(f"/outbound/{row.pk}/edit/", {**form, "client_secret": "halo-demo-secret"}, follow=True)
+        )
         assert "halo-demo-secret" not in page
         server.halo.missing_rights = {"webhooks", "Team"}
-        page = said(admin.post(f"/outbound/{row.pk}/test", follow=True))
+        page = page_text(admin.post(f"/outbound/{row.pk}/test", follow=True))
         assert "as Tocsin API" in page
         assert "Missing: List webhooks" in page
         assert "Missing: Read teams" in page
-        page = said(admin.post(f"/outbound/{row.pk}/connect", {"integration": company.halo.pk}, follow=True))
+        page = page_text(admin.post(f"/outbound/{row.pk}/connect", {"integration": company.halo.pk}, follow=True))
         assert "writes back by Halo" in page
-        page = said(admin.post(f"/outbound/{row.pk}/webhook", {"integration": company.halo.pk}))
+        page = page_text(admin.post(f"/outbound/{row.pk}/webhook", {"integration": company.halo.pk}))
         assert "does not let Tocsin list its webhooks" in page
         assert "Payload URL" in page
         server.halo.missing_rights = set()
-        page = said(admin.post(f"/outbound/{row.pk}/webhook", {"integration": company.halo.pk}))
+        page = page_text(admin.post(f"/outbound/{row.pk}/webhook", {"integration": company.halo.pk}))
         assert "is set up" in page
         assert "arrived here (answered 200)" in page
         (hook,) = server.halo.webhooks.values()
@@ -76,22 +78,22 @@ def test_halo_is_connected_step_by_step(
         server.halo.notifications.clear()
         server.halo.deliveries.clear()
         server.hooks.deliver = lambda hook, body: (502, "Bad Gateway")
-        page = said(admin.post(f"/outbound/{row.pk}/webhook", {"integration": company.halo.pk}))
+        page = page_text(admin.post(f"/outbound/{row.pk}/webhook", {"integration": company.halo.pk}))
         assert "Halo's test did not arrive" in page
         assert "All changes were undone" in page
         assert (server.halo.webhooks, server.halo.notifications) == ({}, {})
-        assert "entries of Halo's lists" in said(admin.post(f"/outbound/{row.pk}/refresh", follow=True))
+        assert "entries of Halo's lists" in page_text(admin.post(f"/outbound/{row.pk}/refresh", follow=True))
     form = {"acknowledge-note": "on", "close-note": "on", "close-text": "Done", "close-status": "Closed"}
     admin.post(f"/outbound/{row.pk}/sync/", form)
     row.refresh_from_db()
     assert row.settings["sync"]["close"] == {"note": "Done", "status": "Closed"}
     assert row.settings["sync"]["assign"] == {"note": False}
-    page = said(admin.get(f"/outbound/{row.pk}/people/"))
+    page = page_text(admin.get(f"/outbound/{row.pk}/people/"))
     assert "Bob Brown, by e-mail" in page
     assert "nobody has this address" in page
     admin.post(f"/outbound/{row.pk}/people/", {f"agent-{company.manager.pk}": "8"})
     assert row.matches.get().user == company.manager
-    page = said(admin.post(f"/outbound/{row.pk}/people/", {"do": "import", "agent": ["5"]}, follow=True))
+    page = page_text(admin.post(f"/outbound/{row.pk}/people/", {"do": "import", "agent": ["5"]}, follow=True))
     assert "1 user was made" in page
     assert User.objects.get(email="sam@example.org").role == "responder"
 
@@ -107,37 +109,39 @@ def test_foreign_alerts_get_tickets_by_setting_or_button(
     row = OutboundIntegration.objects.get()
     # What nobody chose is not set: the zone of notes is the installation's.
     assert "time_zone" not in row.settings
-    page = said(admin.get(f"/outbound/{row.pk}/tickets/"))
+    page = page_text(admin.get(f"/outbound/{row.pk}/tickets/"))
     assert "For none yet" in page
-    door = save_integration(
+    integration = save_integration(
         {"name": "Monitoring", "kind": "api", "anyway": True}, actor=AuditActor(None, "test", "test"), now=clock.now()
     )
-    page = said(admin.post(f"/outbound/{row.pk}/connect", {"integration": door.pk, "tab": "tickets"}, follow=True))
+    page = page_text(
+        admin.post(f"/outbound/{row.pk}/connect", {"integration": integration.pk, "tab": "tickets"}, follow=True)
+    )
     assert "Monitoring writes back by Halo." in page
     for what, named in itertools.product(("connect", "webhook"), ("x", "", "9" * 30)):
-        gone = admin.post(f"/outbound/{row.pk}/{what}", {"integration": named})
-        assert gone.status_code == 404, "no such integration"
+        response = admin.post(f"/outbound/{row.pk}/{what}", {"integration": named})
+        assert response.status_code == 404, "no such integration"
     wrong = admin.post(f"/outbound/{row.pk}/tickets/", {"on": ["exhausted"], "client": "Acme"})
     assert wrong.status_code == 422
-    assert "ust be the number in Halo of the client" in said(wrong)
+    assert "ust be the number in Halo of the client" in page_text(wrong)
     assert "create_ticket" not in OutboundIntegration.objects.get().settings
     admin.post(f"/outbound/{row.pk}/tickets/", {"on": ["exhausted"], "client": "12", "summary": "<client>: <subject>"})
     assert OutboundIntegration.objects.get().settings["create_ticket"] == {
         "on": ["exhausted"], "client": "12", "summary": "<client>: <subject>",
     }  # fmt: skip
     alert = open_alert()
-    Alert.objects.filter(pk=alert).update(integration=door.pk)
+    Alert.objects.filter(pk=alert).update(integration=integration.pk)
     responder = browser_of(company.responder)
-    assert "Ticket in Halo" in said(responder.get(f"/alerts/{alert}/"))
-    assert "Make a ticket" in said(responder.get(f"/alerts/{alert}/"))
-    assert "A ticket is being made." in said(responder.post(f"/alerts/{alert}/ticket", follow=True))
+    assert "Ticket in Halo" in page_text(responder.get(f"/alerts/{alert}/"))
+    assert "Make a ticket" in page_text(responder.get(f"/alerts/{alert}/"))
+    assert "A ticket is being made." in page_text(responder.post(f"/alerts/{alert}/ticket", follow=True))
     assert Call.objects.get(action="create").content["client"] == "12"
-    page = said(responder.get(f"/alerts/{alert}/"))
+    page = page_text(responder.get(f"/alerts/{alert}/"))
     assert "It is being made." in page
     assert f"/alerts/{alert}/ticket" not in page
-    assert "or one is being created" in said(responder.post(f"/alerts/{alert}/ticket", follow=True))
+    assert "or one is being created" in page_text(responder.post(f"/alerts/{alert}/ticket", follow=True))
     TicketLink.objects.update(ticket="20900")
-    assert f"{server.url}/ticket?id=20900" in said(responder.get(f"/alerts/{alert}/"))
+    assert f"{server.url}/ticket?id=20900" in page_text(responder.get(f"/alerts/{alert}/"))
 
 
 def test_what_failed_is_seen_on_home_and_sent_again(company: Company, browser_of: BrowserOf) -> None:
@@ -149,11 +153,11 @@ def test_what_failed_is_seen_on_home_and_sent_again(company: Company, browser_of
         error=as_reason("No right."), queued_at=now, due_at=now, ticket="20817",
     )  # fmt: skip
     admin = browser_of(company.admin)
-    home = said(admin.get("/"))
+    home = page_text(admin.get("/"))
     assert "Halo rejected the client ID and secret." in home
     assert "Halo: 1 call failed." in home
-    assert "No right." in said(admin.get(f"/outbound/{row.pk}/log/?show=dead"))
-    assert "Alice took this" in said(admin.get(f"/outbound/{row.pk}/calls/{call.pk}/"))
+    assert "No right." in page_text(admin.get(f"/outbound/{row.pk}/log/?show=dead"))
+    assert "Alice took this" in page_text(admin.get(f"/outbound/{row.pk}/calls/{call.pk}/"))
     assert browser_of(company.responder).post(f"/outbound/{row.pk}/calls/{call.pk}/send-again").status_code == 403
     admin.post(f"/outbound/{row.pk}/calls/{call.pk}/send-again")
     call.refresh_from_db()

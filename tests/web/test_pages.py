@@ -66,8 +66,8 @@ def test_an_administrator_opens_every_page(company: Company, browser_of: Callabl
 
 
 def test_an_observer_opens_what_everybody_may_see(company: Company, browser_of: Callable[[User], Client]) -> None:
-    wanted = (*EVERYBODY, *OWN)
-    assert statuses(browser_of(company.observer), wanted) == dict.fromkeys(wanted, 200)
+    expected = (*EVERYBODY, *OWN)
+    assert statuses(browser_of(company.observer), expected) == dict.fromkeys(expected, 200)
 
 
 def test_observer_sees_that_other_actions_are_not_permitted(
@@ -185,11 +185,11 @@ def test_what_an_installed_tocsin_needs_says_nothing_about_anybody(
 
 
 def test_a_page_is_in_one_language_whatever_the_browser_asks(company: Company) -> None:
-    for asked, language, required in (
+    for query, language, required in (
         ("fr, it;q=0.5", "en", "This field is required."),
         ("de-CH, en;q=0.5", "de", "Dieses Feld ist zwingend erforderlich."),
     ):
-        text = Client().post("/account/login/", {}, headers={"Accept-Language": asked}).content.decode()
+        text = Client().post("/account/login/", {}, headers={"Accept-Language": query}).content.decode()
         assert f'<html lang="{language}"' in text
         assert required in text
 
@@ -204,7 +204,7 @@ def test_mappings_conditions_and_templates_use_the_readers_language(
     company: Company, browser_of: Callable[[User], Client]
 ) -> None:
     admin = browser_of(company.admin)
-    said = {
+    body = {
         f"/inbound-log/{arrived(company)}/": ("ID der Quelle</span>", "</code> → New, genommen</span>"),
         "/workflows/new/?from=unacknowledged": (
             "Minuten seit der Eröffnung", 'value="Niemand hat bestätigt: &lt;subject&gt;"', "Seit 5 Minuten hat das",
@@ -219,7 +219,7 @@ def test_mappings_conditions_and_templates_use_the_readers_language(
         "/providers/add/smtp/": ("<h1>SMTP-Server hinzufügen</h1>",),
     }  # fmt: skip
     missing = []
-    for path, texts in said.items():
+    for path, texts in body.items():
         page = admin.get(path, headers={"accept-language": "de"}).content.decode()
         missing += [(path, text) for text in texts if text not in page]
     assert missing == []

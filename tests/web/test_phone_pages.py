@@ -63,8 +63,8 @@ def test_a_provider_of_phones_is_added_tried_alone_and_watched(
         box.close()
     assert refused in client.get("/providers/").content.decode()
     assert refused in client.get(f"/providers/{two.pk}/").content.decode()
-    (told,) = client.get("/api/v1/providers/Third").json()["refused"]
-    assert (told["error"][:37], told["count"]) == (refused, 1)
+    (received,) = client.get("/api/v1/providers/Third").json()["refused"]
+    assert (received["error"][:37], received["count"]) == (refused, 1)
     assert "failed last" in client.get("/providers/").content.decode()
     with database.transaction() as connection:
         for _ in range(2):

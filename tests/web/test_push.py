@@ -21,10 +21,10 @@ type Opens = Callable[..., int]
 
 
 def press(token: str, command: str) -> tuple[int, str]:
-    said = Client(enforce_csrf_checks=True).post(
+    response = Client(enforce_csrf_checks=True).post(
         "/push/act", json.dumps({"token": token, "command": command}), content_type="application/json"
     )
-    return said.status_code, said.json()["text"]
+    return response.status_code, response.json()["text"]
 
 
 def test_device_is_added_renamed_removed_and_keys_stay_hidden(company: Company, browser_of: SignIn) -> None:
@@ -56,9 +56,9 @@ def test_push_button_acts_as_its_user_and_returns_result(company: Company, open_
     assert (event.actor_id, event.via) == (company.responder.pk, "push")
     assert press(bob, "close")[0] == 200
     alice = signed_links.sign(number, company.admin.pk, clock.now())
-    status, said = press(alice, "assign")
+    status, text = press(alice, "assign")
     assert status == 409
-    assert f"Alert {number} was already closed by Bob Brown" in said
+    assert f"Alert {number} was already closed by Bob Brown" in text
 
 
 def test_a_button_without_its_own_token_does_nothing(company: Company, open_alert: Opens) -> None:

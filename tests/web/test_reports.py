@@ -47,7 +47,7 @@ def test_unknown_report_parameters_show_the_default_report(
 
 
 @pytest.mark.parametrize(
-    ("span", "said"),
+    ("span", "message"),
     [
         (timedelta(0), "0 s"),
         (timedelta(seconds=29), "29 s"),
@@ -59,5 +59,5 @@ def test_unknown_report_parameters_show_the_default_report(
         (None, ""),
     ],
 )
-def test_duration_is_shown_in_two_units_at_most(span: timedelta | None, said: str) -> None:
-    assert short_span(span) == said
+def test_duration_is_shown_in_two_units_at_most(span: timedelta | None, message: str) -> None:
+    assert short_span(span) == message

@@ -49,8 +49,8 @@ class Bench:
         for name, body in re.findall(r'<select (?!multiple)[^>]*name="([^"]*)"[^>]*>(.*?)</select>', form, re.DOTALL):
             chosen = re.search(r'<option(?: value="([^"]*)")? selected>([^<]*)', body)
             first = re.search(r'<option(?: value="([^"]*)")?>([^<]*)', body)
-            found = chosen or first
-            sent[unescape(name)] = unescape((found[1] if found[1] is not None else found[2]) if found else "")
+            match = chosen or first
+            sent[unescape(name)] = unescape((match[1] if match[1] is not None else match[2]) if match else "")
         return sent
 
     def press(self, do: str, **changes: str) -> Any:
@@ -111,9 +111,9 @@ def test_preset_field_values_can_be_mapped_without_repeating_their_path(
     page.press("show", payload=client, **{"f-client-table": "Acme = Acme Corp", "f-details-table": "x = y"})
     assert '<bdi class="ok-text">Acme Corp</bdi>' in page.text
     assert page.press("save").status_code == 302
-    found = page.parts()["mapping"]["client"]
-    assert found[0] == {"path": "ticket^client^name", "map": {"Acme": "Acme Corp"}}
-    assert found[2] == {"path": "ticket^client", "only": "words", "map": {"Acme": "Acme Corp"}}
+    result = page.parts()["mapping"]["client"]
+    assert result[0] == {"path": "ticket^client^name", "map": {"Acme": "Acme Corp"}}
+    assert result[2] == {"path": "ticket^client", "only": "words", "map": {"Acme": "Acme Corp"}}
     assert page.parts()["mapping"]["details"]["map"] == {"x": "y"}
 
 
@@ -172,7 +172,7 @@ def test_clicking_a_value_fills_tags_custom_fields_and_key(bench: Callable[[str]
 
 
 @pytest.mark.parametrize(
-    ("changes", "row", "said"),
+    ("changes", "row", "message"),
     [
         ({"f-subject-text": "ticket^^^"}, "f-subject", "ends with ^"),
         ({"f-subject-origin": "paths", "f-subject-text": " "}, "f-subject", "where the value comes from"),
@@ -182,14 +182,14 @@ def test_clicking_a_value_fills_tags_custom_fields_and_key(bench: Callable[[str]
     ],
 )
 def test_errors_appear_at_fields_and_nothing_typed_is_lost(
-    bench: Callable[[str], Bench], changes: dict[str, str], row: str, said: str
+    bench: Callable[[str], Bench], changes: dict[str, str], row: str, message: str
 ) -> None:
     page = bench("mapping")
     answer = page.press("save", **changes)
     assert answer.status_code == 422
-    found = re.search(rf'id="value-{row}"[^>]*><span class="errors"[^>]*>([^<]*)', page.text)
-    assert found
-    assert said in unescape(found[1])
+    match = re.search(rf'id="value-{row}"[^>]*><span class="errors"[^>]*>([^<]*)', page.text)
+    assert match
+    assert message in unescape(match[1])
     assert {name: page.fields()[name] for name in changes} == changes
     assert IntegrationVersion.objects.count() == 1
 

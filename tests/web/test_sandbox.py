@@ -83,8 +83,8 @@ def test_mail_html_is_rendered_without_active_content(company: Company, browser_
 def test_sandbox_replies_buttons_and_keys_act_as_their_reader(company: Company, browser_of: SignIn, alert: int) -> None:
     bob = browser_of(company.responder)
     json = {"headers": {"Accept": "application/json"}}
-    said = bob.post(f"/sandbox/{message('sms')}/text", {"text": "ack"}, **json).json()["text"]
-    assert said == f"You acknowledged alert {alert}."
+    body = bob.post(f"/sandbox/{message('sms')}/text", {"text": "ack"}, **json).json()["text"]
+    assert body == f"You acknowledged alert {alert}."
     event = AlertEvent.objects.get(kind="acknowledged")
     assert (event.actor_id, event.via) == (company.responder.pk, "sms")
     # Without scripts the same form leads back to the message.
@@ -95,8 +95,8 @@ def test_sandbox_replies_buttons_and_keys_act_as_their_reader(company: Company, 
     begun = bob.post(call, {"digit": ""}, **json).json()
     assert begun["keys"] == "16789"
     assert begun["sentences"][1] == begun["sentences"][2] == "VPN down: 40 users."
-    asked = bob.post(call, {"digit": "9"}, **json).json()
-    assert asked["expected_digit"] == "9"
+    requested = bob.post(call, {"digit": "9"}, **json).json()
+    assert requested["expected_digit"] == "9"
     assert Alert.objects.get(pk=alert).status == "assigned"
     assert bob.post(call, {"digit": "9", "expected_digit": "9"}, **json).json()["is_over"]
     assert (Alert.objects.get(pk=alert).status, AlertEvent.objects.get(kind="closed").via) == ("closed", "voice")
@@ -116,8 +116,8 @@ def test_self_entered_number_never_answers_for_another_user(company: Company, br
     box.settle()
     box.close()
     row = SandboxMessage.objects.get(user=company.observer, channel="sms")
-    said = olga.post(f"/sandbox/{row.pk}/text", {"text": "ack"}, headers={"Accept": "application/json"}).json()["text"]
-    assert not AlertEvent.objects.filter(kind="acknowledged").exists(), said
+    body = olga.post(f"/sandbox/{row.pk}/text", {"text": "ack"}, headers={"Accept": "application/json"}).json()["text"]
+    assert not AlertEvent.objects.filter(kind="acknowledged").exists(), body
     olga.post(f"/sandbox/{row.pk}/text", {"text": "stop"})
     assert not OptOut.objects.exists()
 

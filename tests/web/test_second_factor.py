@@ -111,9 +111,9 @@ def test_administrator_resets_a_lost_second_factor(company: Company, browser_of:
     enrolled(bob)
     assert signed_in().get("/").status_code == 302
     admin = browser_of(company.admin)
-    asking = admin.get(f"/users/{bob.pk}/").content.decode()
-    assert "Authenticator app" in asking
-    assert "Make sure that it is" in asking
+    text = admin.get(f"/users/{bob.pk}/").content.decode()
+    assert "Authenticator app" in text
+    assert "Make sure that it is" in text
     assert admin.get(f"/users/{bob.pk}/second-factor").status_code == 405
     page = admin.post(f"/users/{bob.pk}/second-factor", follow=True).content.decode()
     assert "by the password alone now" in page
@@ -124,14 +124,14 @@ def test_administrator_resets_a_lost_second_factor(company: Company, browser_of:
     entry = AuditEntry.objects.get(action="reset_second_factor")
     assert (entry.actor_name, entry.object_name) == ("Alice Andersson", "bob")
     assert entry.before == {"second_factors": ["recovery_codes", "totp"]}
-    told = PendingNotice.objects.get()
-    assert told.user == bob
-    assert [reason.code for reason in each_of(told.text)] == [
+    pending_notice = PendingNotice.objects.get()
+    assert pending_notice.user == bob
+    assert [reason.code for reason in each_of(pending_notice.text)] == [
         "notice.second_factors_removed_by",
         "notice.password_only",
         "notice.removal_not_requested",
     ]
-    assert each_of(told.text)[0]["user"] == Person("Alice Andersson", company.admin.pk)
+    assert each_of(pending_notice.text)[0]["user"] == Person("Alice Andersson", company.admin.pk)
 
 
 def test_other_users_cannot_reset_second_factors(company: Company, browser_of: BrowserOf) -> None:

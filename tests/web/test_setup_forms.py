@@ -62,7 +62,7 @@ def test_a_policy_is_made_from_its_steps_in_order(company: Company, browser_of: 
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"steps-0-after": "soon"}, "is not a duration"),
         ({"steps-0-roles": []}, "notifies nobody"),
@@ -75,14 +75,14 @@ def test_a_policy_is_made_from_its_steps_in_order(company: Company, browser_of: 
     ],
 )
 def test_what_is_wrong_with_a_policy_stands_beside_it(
-    company: Company, browser_of: BrowserOf, change: dict[str, Any], said: str
+    company: Company, browser_of: BrowserOf, change: dict[str, Any], message: str
 ) -> None:
     form = {**policy_form({"roles": ["primary"], "after": "0", "users": []}), **change}
     if change.get("steps-0-roles") == []:
         form["steps-0-groups"] = [company.desk.pk]
     answer = browser_of(company.admin).post("/policies/new/", form)
     assert answer.status_code == 422
-    assert said.lower() in answer.content.decode().lower()
+    assert message.lower() in answer.content.decode().lower()
     assert not Policy.objects.filter(name="Nights").exists()
 
 
@@ -100,7 +100,7 @@ def test_all_policy_errors_are_shown_at_once(company: Company, browser_of: Brows
     assert [set(step.errors) for step in steps] == [
         {"tags", "__all__"}, {"after", "retry_times"}, {"retry_times", "__all__"}
     ]  # fmt: skip
-    assert all(len(said) == 1 for one in (main, *steps) for said in one.errors.values())
+    assert all(len(body) == 1 for one in (main, *steps) for body in one.errors.values())
 
 
 def test_policy_shows_currently_paged_users(company: Company, browser_of: BrowserOf) -> None:
@@ -140,8 +140,8 @@ def test_integration_deletion_shows_its_active_alert_count(
 
 def test_contact_method_removal_lists_its_consequences(company: Company, browser_of: BrowserOf) -> None:
     client = browser_of(company.responder)
-    ways = list(company.responder.contact_methods.all())
-    *others, last = ways
+    methods = list(company.responder.contact_methods.all())
+    *others, last = methods
     for other in others:
         client.post(f"/me/contact-methods/{other.pk}/delete")
     rules = {"quiet_hours": [{"days": ["mon"], "from": "22:00", "to": "07:00", "methods": [last.label]}]}
@@ -209,8 +209,8 @@ def test_contact_method_is_added_tested_and_removed(company: Company, browser_of
     assert stranger.post(f"/me/contact-methods/{method.pk}/delete").status_code == 404
     assert stranger.post(f"/me/contact-methods/{method.pk}/test").status_code == 404
     assert stranger.get(f"/me/contact-methods/{method.pk}/confirm/").status_code == 404
-    asked = text_of(client, f"/me/contact-methods/{method.pk}/delete")
-    assert "Delete Phone?" in asked
+    query = text_of(client, f"/me/contact-methods/{method.pk}/delete")
+    assert "Delete Phone?" in query
     assert ContactMethod.objects.filter(pk=method.pk).exists()
     client.post(f"/me/contact-methods/{method.pk}/delete")
     assert not ContactMethod.objects.filter(pk=method.pk).exists()
@@ -316,8 +316,8 @@ def test_steps_are_reordered_without_scripts_and_nothing_is_lost(company: Compan
     assert (first["after"].value(), first["name"].value(), first["others"].value()) == ("soon", "later", ["everybody"])
     assert second["roles"].value() == ["primary"]
     assert len(client.post("/policies/new/", {**form, "rearrange": "add"}).context["steps"].forms) == 3
-    (left,) = client.post("/policies/new/", {**form, "rearrange": "remove-1"}).context["steps"].forms
-    assert left["after"].value() == "0m"
+    (remaining,) = client.post("/policies/new/", {**form, "rearrange": "remove-1"}).context["steps"].forms
+    assert remaining["after"].value() == "0m"
     assert not Policy.objects.filter(name="Nights").exists()
 
 
@@ -355,8 +355,8 @@ def filled(answer: Any) -> dict[str, Any]:
     parts = [answer.context["form"], *steps.forms, *(row for step in steps.forms for row in step.methods.forms)]
     parts += [one.management_form for one in sets]
     fields = [field for part in parts for field in part]
-    found = {field.html_name: drawn(field.value()) for field in fields}
-    return {name: value for name, value in found.items() if value is not None and value is not False and value != []}
+    results = {field.html_name: drawn(field.value()) for field in fields}
+    return {name: value for name, value in results.items() if value is not None and value is not False and value != []}
 
 
 def drawn(value: Any) -> Any:
@@ -377,11 +377,11 @@ def test_notification_rules_are_editable_rows_with_a_summary(company: Company, b
     assert client.post("/me/notification-rules/", form).status_code == 302
     assert User.objects.get(pk=company.admin.pk).notification_rules == {
         "by_priority": {"critical": [{"method": label, "wait": "2m", "repeat": {"times": 1, "every": "5m"}}]},
-        "quiet_hours": [{"from": "22:00", "to": "07:00", "let_through": "high"}],
+        "quiet_hours": [{"from": "22:00", "to": "07:00"}],
         "most_per_hour": 9,
     }
     assert "<strong>2:00</strong>" in text_of(client, "/me/")
-    whole_day = {"notification_rules": {"quiet_hours": [{"from": "00:00", "to": "24:00", "let_through": "high"}]}}
+    whole_day = {"notification_rules": {"quiet_hours": [{"from": "00:00", "to": "24:00"}]}}
     User.objects.filter(pk=company.admin.pk).update(**whole_day)
     quiet = client.get("/me/notification-rules/").context["quiet"].forms[0]
     assert quiet["ends"].value() == "00:00", "a browser's picker knows no 24:00, and would lose it"

@@ -44,9 +44,9 @@ class Listener:
         while True:
             message = await asyncio.wait_for(self.sent.get(), 5)
             text = message.get("body", b"").decode()
-            found = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
-            if "event" in found and found["event"] != but:
-                return found["event"], found.get("data", "")
+            results = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
+            if "event" in results and results["event"] != but:
+                return results["event"], results.get("data", "")
 
     async def status(self) -> int:
         return int((await asyncio.wait_for(self.sent.get(), 5))["status"])

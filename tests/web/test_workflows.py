@@ -25,7 +25,7 @@ from tocsin.workflows.run import tasks
 type BrowserOf = Callable[[User], Client]
 
 
-def said(answer: object) -> str:
+def page_text(answer: object) -> str:
     return unescape(answer.content.decode())  # type: ignore[attr-defined]
 
 
@@ -47,30 +47,30 @@ def test_workflow_is_created_changed_tested_and_ordered_with_forms(
 ) -> None:
     alert = open_alert()
     admin = browser_of(company.admin)
-    assert "Not acknowledged in 5 minutes" in said(admin.get("/workflows/")), "what is ready made is offered"
-    begun = said(admin.get("/workflows/new/?from=sla"))
+    assert "Not acknowledged in 5 minutes" in page_text(admin.get("/workflows/")), "what is ready made is offered"
+    begun = page_text(admin.get("/workflows/new/?from=sla"))
     assert 'value="1 hour before the SLA"' in begun
     sent = form(company)
     # The buttons of rows send the whole form, and lose nothing of it.
-    page = said(admin.post("/workflows/new/", {**sent, "do": "cond:start:add"}))
+    page = page_text(admin.post("/workflows/new/", {**sent, "do": "cond:start:add"}))
     assert 'name="start.1.field"' in page
     assert "Look: <subject>" in page
-    page = said(admin.post("/workflows/new/", {**sent, "rearrange": "add"}))
+    page = page_text(admin.post("/workflows/new/", {**sent, "rearrange": "add"}))
     assert 'name="actions-1-do"' in page
     assert 'value="5m"' in page
     assert not Workflow.objects.exists()
     # Tried before it is saved.
-    page = said(admin.post("/workflows/new/", {**sent, "do": "try", "alert": f"#{alert}"}))
+    page = page_text(admin.post("/workflows/new/", {**sent, "do": "try", "alert": f"#{alert}"}))
     assert "would act" in page
     assert "Notify Mia Manager by email" in page
     assert "Look: VPN down" in page
-    assert "There is no alert 77" in said(admin.post("/workflows/new/", {**sent, "do": "try", "alert": "77"}))
+    assert "There is no alert 77" in page_text(admin.post("/workflows/new/", {**sent, "do": "try", "alert": "77"}))
     # Problems stand where they are.
     wrong = {**sent, "span": "5 moments", "actions-0-groups": [], "start.0.op": "matches", "start.0.values": "("}
     answer = admin.post("/workflows/new/", wrong)
     assert answer.status_code == 422
     for problem in ("is not a duration", "t least one recipient is required", "missing"):
-        assert problem in said(answer), problem
+        assert problem in page_text(answer), problem
     admin.post("/workflows/new/", sent)
     row = Workflow.objects.get()
     assert row.definition["trigger"] == {"on": "unacknowledged", "span": 300}
@@ -78,7 +78,7 @@ def test_workflow_is_created_changed_tested_and_ordered_with_forms(
     assert row.definition["actions"] == [
         {"do": "notify", "groups": [company.desk.pk], "roles": ["manager"], "subject": "Look: <subject>"}
     ]
-    page = said(admin.get(f"/workflows/{row.pk}/?alert={alert}"))
+    page = page_text(admin.get(f"/workflows/{row.pk}/?alert={alert}"))
     assert "When nobody has acknowledged for 5 minutes" in page
     assert "priority is one of critical or high" in page
     assert "would act" in page
@@ -92,8 +92,8 @@ def test_workflow_is_created_changed_tested_and_ordered_with_forms(
                            now=company.now)  # fmt: skip
     admin.post(f"/workflows/{second.pk}/move", {"by": "up"})
     assert list(Workflow.objects.values_list("name", flat=True)) == ["Two", "Nobody answers at all"]
-    assert "Two is switched off." in said(admin.post(f"/workflows/{second.pk}/switch", follow=True))
-    assert "is deleted" in said(admin.post(f"/workflows/{second.pk}/delete/", follow=True))
+    assert "Two is switched off." in page_text(admin.post(f"/workflows/{second.pk}/switch", follow=True))
+    assert "is deleted" in page_text(admin.post(f"/workflows/{second.pk}/delete/", follow=True))
     assert AuditEntry.objects.filter(object_type="workflow", action="delete").exists()
 
 
@@ -126,21 +126,21 @@ def test_button_confirms_calls_another_system_and_shows_its_result(
             actor=COMMAND_LINE, now=company.now,
         )  # fmt: skip
         bob, olga = browser_of(company.responder), browser_of(company.observer)
-        page = said(bob.get(f"/alerts/{number}/"))
+        page = page_text(bob.get(f"/alerts/{number}/"))
         assert "Restart it for everybody?" in page
         assert "Call VPN" in page
-        assert "Restart it for everybody?" not in said(olga.get(f"/alerts/{number}/"))
+        assert "Restart it for everybody?" not in page_text(olga.get(f"/alerts/{number}/"))
         press = f"/alerts/{number}/buttons/{button.pk}"
         assert bob.get(press).status_code == 405
         assert olga.post(press).status_code == 403
-        assert "Restart the VPN: Queued a call of VPN." in said(bob.post(press, follow=True))
+        assert "Restart the VPN: Queued a call of VPN." in page_text(bob.post(press, follow=True))
         _sent(other)
-        page = said(bob.get(f"/alerts/{number}/"))
+        page = page_text(bob.get(f"/alerts/{number}/"))
         assert "Bob Brown pressed Restart the VPN." in page
         assert "The other side answered 200" in page or "200" in page
         assert [request.json() for request in other.requests] == [{"about": "VPN down"}]
         Alert.objects.filter(pk=number).update(status="closed")
-        assert "Its conditions do not hold" in said(bob.post(press, follow=True))
+        assert "Its conditions do not hold" in page_text(bob.post(press, follow=True))
         assert bob.post(f"/alerts/999/buttons/{button.pk}").status_code == 404
 
 
@@ -170,20 +170,20 @@ def test_log_explains_every_run_and_retries_a_stuck_one(
     while tasks.run_once(clock.now()):
         pass
     admin = browser_of(company.admin)
-    page = said(admin.get(f"/workflows/{row.pk}/log/"))
+    page = page_text(admin.get(f"/workflows/{row.pk}/log/"))
     assert 'Its conditions hold: client "Acme" equals Acme.' in page
     assert "does not equal" in page or 'client "Beta"' in page
     assert f"Your note was added to alert {acts}." in page
-    only = said(admin.get(f"/workflows/{row.pk}/log/?show=not&q={skips}"))
+    only = page_text(admin.get(f"/workflows/{row.pk}/log/?show=not&q={skips}"))
     assert ("Two" in only, "One" in only, "Three" in only) == (True, False, False)
-    assert "Stuck: boom" in said(admin.get(f"/workflows/{row.pk}/log/?show=stuck"))
-    assert "1 run is stuck" in said(admin.get("/"))
-    assert "It is tried again." in said(admin.post(f"/workflows/{row.pk}/runs/{run.pk}/try-again", follow=True))
-    assert "Only a stuck run" in said(admin.post(f"/workflows/{row.pk}/runs/{run.pk}/try-again", follow=True))
-    assert "It is ended." in said(admin.post(f"/workflows/{row.pk}/runs/{run.pk}/end", follow=True))
+    assert "Stuck: boom" in page_text(admin.get(f"/workflows/{row.pk}/log/?show=stuck"))
+    assert "1 run is stuck" in page_text(admin.get("/"))
+    assert "It is tried again." in page_text(admin.post(f"/workflows/{row.pk}/runs/{run.pk}/try-again", follow=True))
+    assert "Only a stuck run" in page_text(admin.post(f"/workflows/{row.pk}/runs/{run.pk}/try-again", follow=True))
+    assert "It is ended." in page_text(admin.post(f"/workflows/{row.pk}/runs/{run.pk}/end", follow=True))
     assert browser_of(company.responder).post(f"/workflows/{row.pk}/runs/{run.pk}/end").status_code == 403
     Workflow.objects.filter(pk=row.pk).update(definition={"actions": [{"do": "fly"}]})
-    assert "It cannot be read by this version" in said(admin.get("/workflows/"))
-    assert "It cannot be read by this version" in said(admin.get(f"/workflows/{row.pk}/"))
-    assert "could not be read" in said(admin.get(f"/workflows/{row.pk}/edit/"))
-    assert "cannot be read" in said(admin.get("/"))
+    assert "It cannot be read by this version" in page_text(admin.get("/workflows/"))
+    assert "It cannot be read by this version" in page_text(admin.get(f"/workflows/{row.pk}/"))
+    assert "could not be read" in page_text(admin.get(f"/workflows/{row.pk}/edit/"))
+    assert "cannot be read" in page_text(admin.get("/"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
@@ -22,8 +21,7 @@ class PagingMode(StrEnum):
     LOG_ONLY = "record"
 
 
-@dataclass(frozen=True, slots=True)
-class PagingConfig:
+class PagingConfig(msgspec.Struct, frozen=True):
     """Whom an alert pages. Decided when it opens, and stored by ids, so that nothing has to be resolved again."""
 
     mode: PagingMode

@@ -56,8 +56,7 @@ class LastEvent:
     data: Mapping[str, object] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class AlertState:
+class AlertState(msgspec.Struct, frozen=True):
     """The lifecycle's view of an alert: its row, current acknowledgements, and last lifecycle event."""
 
     id: int
@@ -68,7 +67,7 @@ class AlertState:
     #: The owner's name, of a user or of somebody outside Tocsin; empty if the alert is unassigned.
     owner_name: str = ""
     #: By user id.
-    acknowledged: Mapping[int, Acknowledged] = field(default_factory=dict)
+    acknowledged: Mapping[int, Acknowledged] = msgspec.field(default_factory=dict)
     #: Those of them who got an acknowledgement reminder and have not confirmed yet. Filled by the escalation room.
     reminded_user_ids: frozenset[int] = frozenset()
     hold_until: datetime | None = None
@@ -241,8 +240,7 @@ class NewEvent(msgspec.Struct, frozen=True):
     data: Mapping[str, object] = msgspec.field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Transition:
+class Transition(msgspec.Struct, frozen=True):
     """The result of a command. Without events nothing changed, and `answer` says why."""
 
     state: AlertState

@@ -6,9 +6,10 @@ Pure: never reads, writes or sends anything. Changes from a source's messages ar
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import assert_never
+
+from msgspec.structs import replace
 
 from tocsin.alerts import reasons, undo
 from tocsin.alerts.commands import (

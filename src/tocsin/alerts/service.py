@@ -168,7 +168,7 @@ def apply_command_within(connection: Connection, alert_id: int, command: Command
     if isinstance(command, Merge):
         command = replace_fields(command, into=_require_state(states, command.into.id))
     if isinstance(command, Undo):
-        state = replace_fields(
+        state = replace(
             state, deleted_user_ids=store.deleted_users(connection, undo.restored_user_ids(state.last_event))
         )
     transition = lifecycle.apply(state, command, now)
@@ -223,7 +223,7 @@ def set_priority_within(
     reason = reasons.PRIORITY_CHANGED(actor=actor.person, old=old, new=new)
     data = {"changes": {"priority": [str(state.priority), str(priority)]}}
     event = NewEvent(alert_id, EventKind.UPDATED, now, actor, reason, via, data)
-    write(connection, [AlertChange(state, replace_fields(state, priority=priority), (event,))], now)
+    write(connection, [AlertChange(state, replace(state, priority=priority), (event,))], now)
     publish_alert_changes(connection, [alert_id])
     return reasons.PRIORITY_IS(new=new, old=old)
 

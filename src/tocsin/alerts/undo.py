@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
+
+from msgspec.structs import replace
 
 from tocsin.alerts import reasons
 from tocsin.alerts.commands import SYSTEM, Acknowledged, AlertState, BaseCommand, LastEvent, NewEvent, Transition

@@ -19,8 +19,10 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, tzinfo
+from functools import cache
 from typing import Any
 
+import msgspec
 from django.utils import timezone, translation
 from django.utils.translation import gettext, ngettext
 
@@ -78,25 +80,29 @@ class ReasonType:
     code: str
     template: str
     plural: str = ""
-    names: frozenset[str] = field(init=False, repr=False, compare=False)
+    #: The parameters' names, sorted.
+    names: tuple[str, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not _CODE.fullmatch(self.code):
             raise ValueError(f"{self.code!r} is not a reason code: area.what_happened")
         if self.code in REASON_TYPES:
             raise ValueError(f"the reason code {self.code!r} is defined twice")
-        names = frozenset(_PLACEHOLDER.findall(self.template + self.plural))
-        object.__setattr__(self, "names", names | {"count"} if self.plural else names)
+        names = {*_PLACEHOLDER.findall(self.template + self.plural), *(("count",) if self.plural else ())}
+        object.__setattr__(self, "names", tuple(sorted(names)))
         REASON_TYPES[self.code] = self
 
     def __call__(self, **params: Param) -> Reason:
-        if params.keys() != self.names:
-            raise TypeError(f"reason {self.code}: parameters {sorted(params)}, expected {sorted(self.names)}")
-        return Reason(self.code, tuple(sorted(params.items())))
+        names = self.names
+        try:
+            if len(params) == len(names):
+                return Reason(self.code, tuple([(name, params[name]) for name in names]))
+        except KeyError:
+            pass
+        raise TypeError(f"reason {self.code}: parameters {sorted(params)}, expected {list(names)}")
 
 
-@dataclass(frozen=True, slots=True)
-class Reason:
+class Reason(msgspec.Struct, frozen=True):
     """A code and its parameters by name, sorted. Two reasons are equal if both are."""
 
     code: str
@@ -124,7 +130,7 @@ class Reason:
     @property
     def data(self) -> dict[str, Any]:
         """The parameters as JSON that PostgreSQL can store. `reason_from` reads them back."""
-        return {name: _to_json(value) for name, value in self.params}
+        return _params_to_json(self.params)
 
     def _render(self, template_of: Callable[[ReasonType, int], str], text_of: Callable[[Param], str]) -> str:
         params = dict(self.params)
@@ -135,8 +141,11 @@ class Reason:
             # NO_REASON, or stored by a newer version or by a plug-in that is gone: the code says more than nothing.
             return self.code
         count = params.get("count")
-        template = template_of(kind, count if isinstance(count, int) else 1)
-        return _PLACEHOLDER.sub(lambda place: text_of(params[place[1]]) if place[1] in params else place[0], template)
+        pieces = list(_split(template_of(kind, count if isinstance(count, int) else 1)))
+        for index in range(1, len(pieces), 2):
+            name = pieces[index]
+            pieces[index] = text_of(params[name]) if name in params else f"{{{name}}}"
+        return "".join(pieces)
 
 
 #: The reason of what has none: an empty text, an empty code.
@@ -148,7 +157,7 @@ JOINED = ReasonType("reason.joined", "{parts}{separator}")
 
 def joined(*reasons: Reason, separator: str = "; ") -> Reason:
     """Several reasons as one, without those that are empty. A single reason is returned as it is."""
-    parts = tuple(reason for reason in reasons if reason)
+    parts = tuple([reason for reason in reasons if reason.code])
     if len(parts) < 2:
         return parts[0] if parts else NO_REASON
     return JOINED(parts=parts, separator=separator)
@@ -160,9 +169,9 @@ TEXT = ReasonType("reason.text", "{text}")
 
 def as_reason(value: Reason | str) -> Reason:
     """Returns a reason as it is, and a text as a reason that is rendered as that text."""
-    if isinstance(value, Reason):
-        return value
-    return TEXT(text=value) if value else NO_REASON
+    if isinstance(value, str):
+        return TEXT(text=value) if value else NO_REASON
+    return value
 
 
 def each_of(reason: Reason) -> tuple[Reason, ...]:
@@ -196,7 +205,7 @@ def reason_from(code: str, data: Mapping[str, Any]) -> Reason:
 
 def reason_as_json(reason: Reason) -> dict[str, Any]:
     """Returns a reason as part of a larger JSON document. `reason_from_json` reads it back."""
-    return {"code": reason.code, "data": reason.data}
+    return {"code": reason.code, "data": _params_to_json(reason.params)}
 
 
 def reason_from_json(value: object) -> Reason:
@@ -206,6 +215,12 @@ def reason_from_json(value: object) -> Reason:
             return reason_from(code, data)
         case _:
             return NO_REASON
+
+
+@cache  # as many as there are templates and translations
+def _split(template: str) -> tuple[str, ...]:
+    """Returns the template's literal texts, with the name of a parameter between each two."""
+    return tuple(_PLACEHOLDER.split(template))
 
 
 def _as_tuple(value: Param) -> tuple[Param, ...]:
@@ -221,6 +236,8 @@ def _local_template(kind: ReasonType, count: int) -> str:
 
 
 def _english(value: Param) -> str:
+    if type(value) is str:  # most are, and a sender waits for the sentence
+        return value
     match value:
         case int():
             return f"{value:,}"
@@ -274,9 +291,27 @@ def _plain(value: str | Term | Person | AlertRef) -> str:
             return value
 
 
+def _params_to_json(params: tuple[tuple[str, Param], ...]) -> dict[str, Any]:
+    """Ingest stores several reasons for each message: the usual types come first, without a call for each value."""
+    data: dict[str, Any] = {}
+    for name, value in params:
+        if type(value) is str and value.isascii() and "\x00" not in value:
+            data[name] = value
+        elif type(value) is Reason:
+            data[name] = {"code": value.code, "data": _params_to_json(value.params)}
+        elif type(value) is Term:
+            data[name] = {"term": value.text}
+        elif type(value) is tuple:
+            data[name] = [
+                {"code": item.code, "data": _params_to_json(item.params)} if type(item) is Reason else _to_json(item)
+                for item in value
+            ]
+        else:
+            data[name] = _to_json(value)
+    return data
+
+
 def _to_json(value: Param) -> Any:
-    if type(value) is str:  # most are: ingest stores several in each message
-        return value if value.isascii() and "\x00" not in value else _UNSTORABLE.sub("\ufffd", value)
     match value:
         case Reason():
             return reason_as_json(value)

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from msgspec.structs import replace as replace_state
+
 from tocsin.alerts import service, store
 from tocsin.alerts.commands import SYSTEM, AlertState, NewEvent
 from tocsin.alerts.states import CommandChannel, EventKind
@@ -68,7 +70,7 @@ def shift_earlier(
 def shift_acknowledgements(alert: AlertState, by: timedelta, now: datetime) -> AlertState:
     """The alert, with acknowledgements in the future moved to when they really happened."""
     entries = {user: replace(one, at=_shift_past_time(one.at, by, now)) for user, one in alert.acknowledged.items()}
-    return replace(alert, acknowledged=entries)
+    return replace_state(alert, acknowledged=entries)
 
 
 def _last_confirmed_at(user: int, alert: AlertState, confirmed_at: Mapping[int, datetime]) -> datetime | None:

@@ -12,7 +12,8 @@ from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.email import imap_poller
 from tocsin.inbound.heartbeats import monitor
-from tocsin.inbound.processing import batch, delayed_alerts_task
+from tocsin.inbound.processing import delayed_alerts_task
+from tocsin.inbound.processing.alert_ids import AlertIdAllocator
 from tocsin.inbound.processing.drain import drain
 from tocsin.inbound.storage import retention, search_index
 
@@ -21,7 +22,7 @@ def worker_tasks(registry: IntegrationRegistry) -> tuple[PeriodicTask, ...]:
     """Returns the periodic tasks of a worker."""
 
     def drain_once() -> bool:
-        return drain(registry, batch.AlertIdAllocator(), clock.now())
+        return drain(registry, AlertIdAllocator(), clock.now())
 
     return (
         PeriodicTask("inbound drain", drain_once, timedelta(seconds=1), frozenset({"pending"})),

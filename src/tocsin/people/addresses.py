@@ -13,7 +13,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import ReasonType, as_reason
+from tocsin.core.reasons import Reason, ReasonType, as_reason
 from tocsin.people import encrypted_addresses
 from tocsin.people.reasons import NOT_AN_EMAIL_ADDRESS
 
@@ -53,12 +53,17 @@ def channels() -> tuple[str, ...]:
     return tuple(_checks)
 
 
+def unknown_channel(channel: str) -> Reason:
+    """Returns the reason why `channel` cannot be used."""
+    return _UNKNOWN_CHANNEL(channel=channel, known=channels())
+
+
 def validate_address(channel: str, address: str) -> str:
     """Validates an address and returns it as stored. Raises `Rejected("unknown_channel")` or
     `Rejected("invalid_address")`, without a field."""
     check = _checks.get(channel)
     if check is None:
-        raise Rejected("unknown_channel", _UNKNOWN_CHANNEL(channel=channel, known=tuple(_checks)))
+        raise Rejected("unknown_channel", unknown_channel(channel))
     if len(address) > MAX_ADDRESS_CHARS or any(ord(character) < 32 for character in address):
         raise Rejected("invalid_address", _TOO_LONG(maximum=MAX_ADDRESS_CHARS))
     try:

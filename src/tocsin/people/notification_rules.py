@@ -6,15 +6,27 @@ Reads, validates and writes them; `notify.rules.page_planner` applies them. Pure
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field
 
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import ReasonType
 from tocsin.core.validation import durations
-from tocsin.core.validation.object_reader import NOT_A_CHOICE, TOO_MANY_ENTRIES, ObjectReader
+from tocsin.core.validation.object_reader import TOO_MANY_ENTRIES, ObjectReader
+from tocsin.core.validation.spec import (
+    Duration,
+    InvalidValue,
+    ListOf,
+    Names,
+    OneOf,
+    Spec,
+    SpecErrors,
+    at_most,
+    list_of,
+)
 from tocsin.people.reasons import NO_SUCH_CONTACT_METHOD
 
 #: The values of `alerts.states.Priority`. This room may not import `alerts`, which is above it.
@@ -40,104 +52,155 @@ _NOT_A_TIME = ReasonType("notification_rule.not_a_time", '"{value}" is not a tim
 _TIME = re.compile(r"([01]?\d|2[0-3]):[0-5]\d|24:00", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class NotificationRule:
-    """One entry of a rule: a contact method by label, its delay after the step, and repeats."""
-
-    method: str
-    wait: timedelta = timedelta()
-    repeat_times: int = 0
-    repeat_every: timedelta = timedelta()
+def _day(text: str) -> str:
+    if text.lower()[:3] not in DAYS or not text.isalpha():
+        raise InvalidValue(_NOT_A_DAY(value=text, days=DAYS))
+    return text.lower()[:3]
 
 
-@dataclass(frozen=True, slots=True)
-class QuietHours:
+def _time(text: str) -> str:
+    if not _TIME.fullmatch(text):
+        raise InvalidValue(_NOT_A_TIME(value=text))
+    return text.rjust(5, "0")
+
+
+RuleDelay = Annotated[Duration, at_most(MAX_RULE_DELAY)]
+
+#: The label of a contact method.
+MethodLabel = Annotated[str, Field(min_length=1, max_length=100)]
+
+_DAYS = Annotated[
+    tuple[str, ...],
+    list_of(_day, {"enum": list(DAYS)}),
+    AfterValidator(lambda days: tuple(day for day in DAYS if day in days) or DAYS),
+]
+_TIME_OF_DAY = Annotated[
+    str,
+    Field(min_length=1, max_length=10, json_schema_extra={"pattern": f"^({_TIME.pattern})$"}),
+    AfterValidator(_time),
+]
+
+
+class RepeatSpec(Spec):
+    """Repeats of a page by one contact method."""
+
+    times: int = Field(default=0, ge=0, le=MAX_RULE_REPEATS, description="Number of repeats.")
+    every: RuleDelay = Field(default=timedelta(), description="Interval between repeats. Required if there are any.")
+
+    def check(self, errors: SpecErrors) -> None:
+        if self.times and not self.every:
+            errors.add("every", _NEEDS_INTERVAL(), "missing")
+
+    @property
+    def interval(self) -> timedelta:
+        """The interval between repeats; zero if there are none."""
+        return self.every if self.times else timedelta()
+
+
+class NotificationRule(Spec):
+    """One entry of a rule: a contact method, its delay after the step, and repeats."""
+
+    repeat: RepeatSpec = Field(default=RepeatSpec(), description="Repeats of the page.")
+    method: MethodLabel = Field(description="Label of a contact method of the user.")
+    wait: RuleDelay = Field(default=timedelta(), description="Delay after the escalation step.")
+
+
+class QuietHours(Spec):
     """When pages are delayed: days, from and to in the user's time zone, and the priority from which pages pass.
 
     An end at or before the start is on the next day.
     """
 
-    days: tuple[str, ...]
-    start: str
-    end: str
-    #: Labels of contact methods; empty for all.
-    methods: tuple[str, ...] = ()
-    #: Pages of this priority and above are never delayed.
-    exempt_priority: str = "high"
+    days: _DAYS = Field(default=DAYS, description="Days on which the quiet hours begin. Default: every day.")
+    exempt_priority: Annotated[str, OneOf(PRIORITIES)] = Field(
+        default="high", alias="let_through", description="Pages of this priority and above are not delayed."
+    )
+    start: _TIME_OF_DAY = Field(alias="from", description="Local time at which the quiet hours begin.")
+    end: _TIME_OF_DAY = Field(alias="to", description="Local time at which they end, on the next day if it is earlier.")
+    methods: Names = Field(default=(), description="Labels of the contact methods that are quiet. Default: all.")
 
 
-@dataclass(frozen=True, slots=True)
-class NotificationRules:
+_RULES = Annotated[ListOf[NotificationRule], Field(json_schema_extra={"minItems": 1, "maxItems": MAX_RULES})]
+
+
+class PriorityRules(Spec):
+    """The rules of each priority, in the order of use."""
+
+    critical: _RULES | None = Field(default=None, description="Contact methods for alerts of priority critical.")
+    high: _RULES | None = Field(default=None, description="Contact methods for alerts of priority high.")
+    medium: _RULES | None = Field(default=None, description="Contact methods for alerts of priority medium.")
+    low: _RULES | None = Field(default=None, description="Contact methods for alerts of priority low.")
+
+    def check(self, errors: SpecErrors) -> None:
+        for priority, rules in self.items():
+            if not rules:
+                errors.add(priority, _NO_METHODS())
+            if len(rules) > MAX_RULES:
+                errors.add(priority, TOO_MANY_ENTRIES(maximum=MAX_RULES, length=len(rules)))
+
+    def items(self) -> Iterator[tuple[str, tuple[NotificationRule, ...]]]:
+        """Yields the priorities that have rules, with their rules."""
+        return ((priority, rules) for priority in PRIORITIES if (rules := getattr(self, priority)) is not None)
+
+
+class NotificationRules(Spec):
     """All notification rules of a user. A priority without rules uses the contact methods' own delays and repeats."""
 
-    by_priority: Mapping[str, tuple[NotificationRule, ...]] = field(default_factory=dict)
-    quiet_hours: tuple[QuietHours, ...] = ()
-    #: Maximum messages per hour to one address; 0 for no limit.
-    max_per_hour: int = 0
+    by_priority: PriorityRules = Field(
+        default=PriorityRules(),
+        description="Contact methods by the alert's priority. A priority without rules uses the settings of the "
+        "contact methods.",
+    )
+    quiet_hours: ListOf[QuietHours] = Field(
+        default=(), json_schema_extra={"maxItems": MAX_QUIET_HOURS}, description="Hours in which pages are delayed."
+    )
+    max_per_hour: int = Field(
+        default=0,
+        ge=0,
+        le=MAX_MESSAGES_PER_HOUR,
+        alias="most_per_hour",
+        description="Maximum number of messages per hour to one address. 0: no limit.",
+    )
 
-
-def read(spec: ObjectReader) -> NotificationRules:
-    """Reads the rules from a `notification_rules` object. Errors are recorded in `spec`."""
-    rules_by_priority: dict[str, tuple[NotificationRule, ...]] = {}
-    by_priority = spec.nested("by_priority")
-    if by_priority is not None:
-        for priority in PRIORITIES:
-            if by_priority.has(priority):
-                rules_by_priority[priority] = _rules(by_priority, priority)
-        by_priority.reject_unknown_keys()
-    quiet = tuple(_quiet(entry) for entry in spec.nested_list("quiet_hours"))
-    if len(quiet) > MAX_QUIET_HOURS:
-        spec.add_error("quiet_hours", TOO_MANY_ENTRIES(maximum=MAX_QUIET_HOURS, length=len(quiet)))
-    rules = NotificationRules(rules_by_priority, quiet, spec.integer("most_per_hour", 0, maximum=MAX_MESSAGES_PER_HOUR))
-    spec.reject_unknown_keys()
-    return rules
+    def check(self, errors: SpecErrors) -> None:
+        if len(self.quiet_hours) > MAX_QUIET_HOURS:
+            errors.add("quiet_hours", TOO_MANY_ENTRIES(maximum=MAX_QUIET_HOURS, length=len(self.quiet_hours)))
 
 
 def load(stored: object) -> NotificationRules:
     """Returns the rules from their stored form, or no rules if it is invalid."""
-    problems: list[Rejected] = []
-    spec = ObjectReader(stored or {}, problems=problems)
-    rules = read(spec)
-    return NotificationRules() if problems else rules
+    try:
+        return NotificationRules.read(stored or {})
+    except Rejected:
+        return NotificationRules()
 
 
 def write(rules: NotificationRules) -> dict[str, Any]:
     """Returns the stored form, which is also the form that users write; empty if there are no rules."""
-    data: dict[str, Any] = {}
-    if rules.by_priority:
-        data["by_priority"] = {
-            priority: [_rule_data(rule) for rule in rules.by_priority[priority]]
-            for priority in PRIORITIES
-            if priority in rules.by_priority
-        }
-    if rules.quiet_hours:
-        data["quiet_hours"] = [_quiet_hours_data(quiet) for quiet in rules.quiet_hours]
-    if rules.max_per_hour:
-        data["most_per_hour"] = rules.max_per_hour
-    return data
+    return rules.written()
 
 
-def reject_unknown_labels(spec: ObjectReader, rules: NotificationRules, labels: Iterable[str]) -> None:
-    """Records an error for each label in `rules` that no contact method of the user has."""
+def add_unknown_labels(errors: SpecErrors, rules: NotificationRules, labels: Iterable[str]) -> None:
+    """Adds an error for each label in `rules` that no contact method of the user has."""
     known = {label.casefold() for label in labels}
-    priorities_spec = spec.nested("by_priority")
-    for priority, entries in rules.by_priority.items():
-        for index, rule in enumerate(entries):
-            if priorities_spec is not None and rule.method and rule.method.casefold() not in known:
-                priorities_spec.add_error(
-                    f"{priority}[{index}].method", NO_SUCH_CONTACT_METHOD(label=rule.method), "not_found"
-                )
-    for index, quiet in enumerate(rules.quiet_hours):
-        for position, label in enumerate(quiet.methods):
-            if label.casefold() not in known:
-                spec.add_error(
-                    f"quiet_hours[{index}].methods[{position}]", NO_SUCH_CONTACT_METHOD(label=label), "not_found"
-                )
+    places = {
+        f"by_priority.{priority}[{index}].method": rule.method
+        for priority, entries in rules.by_priority.items()
+        for index, rule in enumerate(entries)
+    }
+    places |= {
+        f"quiet_hours[{index}].methods[{position}]": label
+        for index, quiet in enumerate(rules.quiet_hours)
+        for position, label in enumerate(quiet.methods)
+    }
+    for path, label in places.items():
+        if label.casefold() not in known:
+            errors.add(path, NO_SUCH_CONTACT_METHOD(label=label), "not_found")
 
 
 def labels(rules: NotificationRules) -> set[str]:
     """Returns the labels used in the rules, case-folded."""
-    names = {rule.method.casefold() for entries in rules.by_priority.values() for rule in entries}
+    names = {rule.method.casefold() for _priority, entries in rules.by_priority.items() for rule in entries}
     return names | {label.casefold() for quiet in rules.quiet_hours for label in quiet.methods}
 
 
@@ -148,7 +211,9 @@ def rename_method(rules: NotificationRules, old: str, new: str | None) -> Notifi
         return new if text.casefold() == old.casefold() else text
 
     by_priority = {
-        priority: tuple(replace(rule, method=name) for rule in entries if (name := label(rule.method)) is not None)
+        priority: tuple(
+            rule.model_copy(update={"method": name}) for rule in entries if (name := label(rule.method)) is not None
+        )
         for priority, entries in rules.by_priority.items()
     }
     quiet = [
@@ -156,32 +221,13 @@ def rename_method(rules: NotificationRules, old: str, new: str | None) -> Notifi
         for hours in rules.quiet_hours
     ]
     return NotificationRules(
-        {priority: entries for priority, entries in by_priority.items() if entries},
+        by_priority=PriorityRules(**{priority: entries for priority, entries in by_priority.items() if entries}),
         # Quiet hours for only this method must not become quiet hours for all methods.
-        tuple(replace(hours, methods=methods) for hours, methods in quiet if methods or not hours.methods),
-        rules.max_per_hour,
+        quiet_hours=tuple(
+            hours.model_copy(update={"methods": methods}) for hours, methods in quiet if methods or not hours.methods
+        ),
+        most_per_hour=rules.max_per_hour,
     )
-
-
-def _rules(by_priority: ObjectReader, priority: str) -> tuple[NotificationRule, ...]:
-    entries = by_priority.nested_list(priority)
-    if len(entries) > MAX_RULES:
-        by_priority.add_error(priority, TOO_MANY_ENTRIES(maximum=MAX_RULES, length=len(entries)))
-    if not entries:
-        by_priority.add_error(priority, _NO_METHODS())
-    return tuple(_rule(entry) for entry in entries)
-
-
-def _rule(entry: ObjectReader) -> NotificationRule:
-    times, every = read_repeat(entry)
-    rule = NotificationRule(
-        entry.text("method", required=True, max_length=100),
-        entry.duration("wait", timedelta(), maximum=MAX_RULE_DELAY),
-        times,
-        every,
-    )
-    entry.reject_unknown_keys()
-    return rule
 
 
 def read_repeat(entry: ObjectReader) -> tuple[int, timedelta]:
@@ -197,49 +243,6 @@ def read_repeat(entry: ObjectReader) -> tuple[int, timedelta]:
     return times, every if times else timedelta()
 
 
-def _quiet(entry: ObjectReader) -> QuietHours:
-    days = []
-    for index, text in enumerate(entry.texts("days")):
-        if text.lower()[:3] in DAYS and text.isalpha():
-            days.append(text.lower()[:3])
-        else:
-            entry.add_error(f"days[{index}]", _NOT_A_DAY(value=text, days=DAYS))
-    exempt_priority = entry.text("let_through", "high")
-    if exempt_priority not in PRIORITIES:
-        entry.add_error("let_through", NOT_A_CHOICE(value=exempt_priority, choices=PRIORITIES))
-        exempt_priority = "high"
-    quiet = QuietHours(
-        days=tuple(day for day in DAYS if day in days) or DAYS,
-        start=_time(entry, "from"),
-        end=_time(entry, "to"),
-        methods=entry.texts("methods"),
-        exempt_priority=exempt_priority,
-    )
-    entry.reject_unknown_keys()
-    return quiet
-
-
-def _time(entry: ObjectReader, key: str) -> str:
-    text = entry.text(key, required=True, max_length=10)
-    if text and not _TIME.fullmatch(text):
-        entry.add_error(key, _NOT_A_TIME(value=text))
-        return "00:00"
-    return text.rjust(5, "0")
-
-
 def repeat_data(times: int, every: timedelta) -> dict[str, Any]:
     """Returns `{repeat: …}`, or an empty dict without repeats."""
     return {"repeat": {"times": times, "every": durations.write(every)}} if times else {}
-
-
-def _rule_data(rule: NotificationRule) -> dict[str, Any]:
-    wait = {"wait": durations.write(rule.wait)} if rule.wait else {}
-    return {"method": rule.method, **wait, **repeat_data(rule.repeat_times, rule.repeat_every)}
-
-
-def _quiet_hours_data(quiet: QuietHours) -> dict[str, Any]:
-    data: dict[str, Any] = {} if quiet.days == DAYS else {"days": list(quiet.days)}
-    data |= {"from": quiet.start, "to": quiet.end}
-    if quiet.methods:
-        data["methods"] = list(quiet.methods)
-    return data | {"let_through": quiet.exempt_priority}

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
 
-from msgspec.structs import replace as replace_arrival
+from msgspec.structs import replace as replace_context
 
 from tocsin.alerts.change_handlers import PagingMode
 from tocsin.alerts.commands import AlertState
@@ -20,7 +20,7 @@ from tocsin.alerts.states import AlertStatus
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
-from tocsin.core.ids import key_hash, uuid7
+from tocsin.core.ids import uuid7
 from tocsin.core.reasons import NO_REASON, AlertRef, Reason, Term, as_reason, reason_from_json
 from tocsin.escalation.policy import policy_cache
 from tocsin.escalation.policy.policy import RECIPIENTS_ONLY
@@ -31,12 +31,19 @@ from tocsin.escalation.run.run_status import begin_run
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.config.normalizer import NormalizedEvent
 from tocsin.inbound.config.registry import IntegrationRegistry, UnknownIntegration
-from tocsin.inbound.config.rules import EventAction
-from tocsin.inbound.deciding import fail_open, noise_reduction
 from tocsin.inbound.deciding.batch_view import BatchView
-from tocsin.inbound.deciding.decide import decide, decide_disabled, decide_failed
-from tocsin.inbound.deciding.state import Decision, DedupKeyState, LockScopes, MessageContext
-from tocsin.inbound.enums import IntegrationMode, MessageStatus
+from tocsin.inbound.deciding.decide import decide
+from tocsin.inbound.deciding.preprocessing import prepare
+from tocsin.inbound.deciding.state import (
+    EMPTY_NOISE_STATE,
+    NO_LOCK_SCOPES,
+    Decision,
+    DedupKeyState,
+    DelayedAlertState,
+    LockScopes,
+    MessageContext,
+)
+from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.inspect.trace import Trace, explain, with_noise_trace
 from tocsin.inbound.parsing.decode import Element
 from tocsin.inbound.parsing.payload_splitting import elements_of
@@ -99,80 +106,55 @@ def simulate_integration(
 def _outcomes(
     integration: CompiledIntegration, body: bytes, content_type: str, at: datetime
 ) -> Iterable[SimulatedOutcome]:
-    disabled_decision = decide_disabled() if integration.mode is IntegrationMode.DISABLED else None
     try:
-        elements = elements_of(integration.normalizer.kind, body, content_type).elements
+        elements: Iterable[Element | Rejected] = elements_of(integration.normalizer.kind, body, content_type).elements
     except Rejected as problem:
-        yield (
-            _disabled_outcome(disabled_decision, None)
-            if disabled_decision
-            else _unreadable(integration, problem, body, at)
-        )
-        return
+        elements = (problem,)
     batch_view = BatchView()
     for element in elements:
-        trace = explain(integration.normalizer, element, lambda hours: integration.in_hours(hours, at))
-        if disabled_decision:
-            yield _disabled_outcome(disabled_decision, trace)
-            continue
-        event = integration.normalizer.normalize(element)
-        if isinstance(event, Rejected):
-            yield replace(_unreadable(integration, event, element.raw, at), trace=trace)
-        else:
-            yield _decide(integration, event, element, trace, batch_view, at)
-
-
-def _disabled_outcome(decision: Decision, trace: Trace | None) -> SimulatedOutcome:
-    return SimulatedOutcome(decision.status, decision.reason, trace)
-
-
-def _unreadable(integration: CompiledIntegration, rejected: Rejected, raw: bytes, at: datetime) -> SimulatedOutcome:
-    dedup_hash = fail_open.key_of(integration)
-    batch_view = BatchView()
-    _load(batch_view, dedup_hash, None, at)
-    key = batch_view.get_state(dedup_hash)
-    decision = fail_open.fail_open(
-        integration,
-        _message_context(at),
-        decide_failed(rejected),
-        rejected,
-        raw,
-        key,
-        dedup_hash,
-        lambda: NEW_ALERT,
-        at,
-    )
-    return _outcome(decision, None, at)
+        yield _decide(integration, element, body, batch_view, at)
 
 
 def _decide(
-    integration: CompiledIntegration,
-    event: NormalizedEvent,
-    element: Element,
-    trace: Trace,
-    batch_view: BatchView,
-    at: datetime,
+    integration: CompiledIntegration, element: Element | Rejected, body: bytes, batch_view: BatchView, at: datetime
 ) -> SimulatedOutcome:
-    dedup_key = integration.dedup_key(event)
-    context = _message_context(at)
-    dedup_hash = key_hash(dedup_key if dedup_key is not None else f"{integration.source}\x1f\x1f{context.message_id}")
-    scopes = noise_reduction.scopes_of(integration, event, dedup_hash) if event.action is EventAction.OPEN else None
-    _load(batch_view, dedup_hash, scopes, at)
-    key, noise_state = batch_view.get_state(dedup_hash), batch_view.get_noise_state(scopes)
-    decision = decide(integration, context, event, key, None, dedup_hash, lambda: NEW_ALERT, at, scopes, noise_state)
-    batch_view.apply_decision(dedup_hash, key, decision)
-    trace = with_noise_trace(trace, decision.verdict)
+    raw = body if isinstance(element, Rejected) else element.raw
+    message_id = uuid7()
+    prepared = prepare(integration, element, message_id)
+    event, key_hash, scopes = prepared.outcome, prepared.key_hash, prepared.scopes
+    trace = None
+    if isinstance(element, Element):
+        trace = explain(integration.normalizer, element, lambda hours: integration.in_hours(hours, at))
+    key, noise_state = DedupKeyState(), EMPTY_NOISE_STATE
+    if key_hash is not None:
+        _load(batch_view, key_hash, scopes, at)
+        key, noise_state = batch_view.get_state(key_hash), batch_view.get_noise_state(scopes)
+    context = MessageContext(
+        integration,
+        message_id,
+        at,
+        at,
+        event,
+        key_hash or b"",
+        key,
+        NEW_ALERT,
+        scopes=scopes or NO_LOCK_SCOPES,
+        noise_state=noise_state,
+        element=element,
+        raw=raw,
+    )
+    decision = decide(context)
+    if key_hash is not None:
+        batch_view.apply_decision(key_hash, key, decision)
+    if trace is not None:
+        trace = with_noise_trace(trace, decision.verdict)
     outcome = _outcome(decision, trace, at)
     if decision.status is MessageStatus.DELAYED and (delayed := decision.key_state.delayed) is not None:
-        return _when_due(
-            integration, replace_arrival(context, due_delay=delayed), event, outcome, dedup_hash, scopes, batch_view
-        )
+        return _when_due(context, delayed, outcome, batch_view)
     if decision.status is not MessageStatus.APPENDED:
         return outcome
     # Users who try a payload want to see whom it would page even while its alert is active, so simulate it on its own.
-    standalone_decision = decide(
-        integration, context, event, DedupKeyState(), None, dedup_hash, lambda: NEW_ALERT, at, scopes
-    )
+    standalone_decision = decide(replace_context(context, key_state=DedupKeyState(), noise_state=EMPTY_NOISE_STATE))
     if standalone_decision.creation is None:
         return outcome
     is_paging_started = any(change.paging_start is not None for change in decision.changes)
@@ -182,36 +164,25 @@ def _decide(
         status=decision.status,
         reason=decision.reason,
         alert_id=decision.alert_id,
-        notes=(note_type(alert=AlertRef(decision.alert_id or 0)), *event.notes),
+        notes=(note_type(alert=AlertRef(decision.alert_id or 0)), *_notes_of(context)),
     )
 
 
+def _notes_of(context: MessageContext) -> tuple[Reason, ...]:
+    return context.event.notes if isinstance(context.event, NormalizedEvent) else ()
+
+
 def _when_due(
-    integration: CompiledIntegration,
-    context: MessageContext,
-    event: NormalizedEvent,
-    outcome: SimulatedOutcome,
-    dedup_hash: bytes,
-    scopes: LockScopes | None,
-    batch_view: BatchView,
+    context: MessageContext, delayed: DelayedAlertState, outcome: SimulatedOutcome, batch_view: BatchView
 ) -> SimulatedOutcome:
     """The outcome of a delayed alert, with what follows if no other message arrives until it is due."""
-    delayed = context.due_delay
-    if delayed is None or delayed.due_at is None:
+    if delayed.due_at is None:
         return replace(outcome, notes=(reasons.OPENS_WITH_OTHERS(),))
     at = delayed.due_at
     span = at - context.received_at
+    noise_state = batch_view.get_noise_state(context.scopes)
     due_decision = decide(
-        integration,
-        context,
-        event,
-        DedupKeyState(),
-        None,
-        dedup_hash,
-        lambda: NEW_ALERT,
-        at,
-        scopes,
-        batch_view.get_noise_state(scopes),
+        replace_context(context, now=at, key_state=DedupKeyState(), noise_state=noise_state, due_delay=delayed)
     )
     if due_decision.creation is None:
         status = Term(due_decision.status)
@@ -219,11 +190,7 @@ def _when_due(
         return replace(outcome, notes=(note,))
     note = reasons.DELAYED(duration=span)
     due_outcome = _outcome(due_decision, outcome.trace, at)
-    return replace(due_outcome, status=outcome.status, reason=outcome.reason, notes=(note, *event.notes))
-
-
-def _message_context(at: datetime) -> MessageContext:
-    return MessageContext(uuid7(), at)
+    return replace(due_outcome, status=outcome.status, reason=outcome.reason, notes=(note, *_notes_of(context)))
 
 
 def _load(batch_view: BatchView, dedup_hash: bytes, scopes: LockScopes | None, at: datetime) -> None:

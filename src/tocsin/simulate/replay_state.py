@@ -1,6 +1,6 @@
 """Decides messages in order against an imagined state in which nothing was open at the start. Pure.
 
-Uses the same `prepare`, `decide` and `fail_open` as the live path; two such states side by side show an edit's effect.
+Uses the same `prepare` and `decide` as the live path; two such states side by side show an edit's effect.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import heapq
 from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import count
 from uuid import UUID
 
 from msgspec.structs import replace as replace_state
@@ -19,11 +18,17 @@ from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, Reason, reason_from_json
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.config.normalizer import NormalizedEvent
-from tocsin.inbound.deciding import fail_open
 from tocsin.inbound.deciding.batch_view import BatchView
-from tocsin.inbound.deciding.decide import decide, decide_failed
+from tocsin.inbound.deciding.decide import decide
 from tocsin.inbound.deciding.preprocessing import DeliveryKey, PreprocessedMessage, prepare
-from tocsin.inbound.deciding.state import Decision, DedupKeyState, DelayedAlertState, DuplicateDelivery, MessageContext
+from tocsin.inbound.deciding.state import (
+    NO_LOCK_SCOPES,
+    Decision,
+    DedupKeyState,
+    DelayedAlertState,
+    DuplicateDelivery,
+    MessageContext,
+)
 from tocsin.inbound.enums import IntegrationMode, MessageStatus
 from tocsin.inbound.expressions.mapped import MappedFields
 from tocsin.inbound.parsing.decode import Element
@@ -70,13 +75,13 @@ class ReplayState:
         self._delayed_messages: dict[bytes, list[tuple[ReplayedMessage, PreprocessedMessage]]] = {}
         self._due: list[tuple[datetime, bytes]] = []
         self._deliveries: dict[DeliveryKey, DuplicateDelivery] = {}
-        self._alert_ids = count(1)
+        self._next_alert_id = 1
 
     def process(self, message: ReplayedMessage) -> ReplayOutcome:
         """Decides the next message at its time of arrival."""
         prepared = prepare(self.integration, message.element, message.id)
         assert prepared.key_hash is not None
-        return self._process(message, prepared, MessageContext(message.id, message.received_at), message.received_at)
+        return self._process(message, prepared, message.received_at)
 
     def process_due(self, until: datetime) -> list[tuple[datetime, ReplayOutcome]]:
         """Decides delayed alerts due until then, with their times, using the same code as the live task."""
@@ -89,8 +94,7 @@ class ReplayState:
                 continue
             self._batch_view.states[key] = replace_state(state, delayed=None)
             for message, prepared in self._delayed_messages.pop(key, ()):
-                context = MessageContext(message.id, message.received_at, due_delay=delayed)
-                outcomes.append((at, self._process(message, prepared, context, at)))
+                outcomes.append((at, self._process(message, prepared, at, due_delay=delayed)))
         return outcomes
 
     def delayed_alerts(self) -> list[DelayedAlertState]:
@@ -98,19 +102,40 @@ class ReplayState:
         return [state.delayed for state in self._batch_view.states.values() if state.delayed is not None]
 
     def _process(
-        self, message: ReplayedMessage, prepared: PreprocessedMessage, context: MessageContext, now: datetime
+        self,
+        message: ReplayedMessage,
+        prepared: PreprocessedMessage,
+        now: datetime,
+        due_delay: DelayedAlertState | None = None,
     ) -> ReplayOutcome:
         assert prepared.key_hash is not None
-        key = self._batch_view.get_state(prepared.key_hash)
-        if isinstance(prepared.outcome, NormalizedEvent):
-            decision = self._decide(context, prepared, prepared.outcome, key, now)
-            mapped: MappedFields | None = prepared.outcome.mapped
-            dedup_key = self.integration.dedup_key(prepared.outcome)
-        else:
-            assert prepared.outcome is not None
-            decision = self._decide_unreadable(context, prepared.key_hash, prepared.outcome, message.raw, key)
-            mapped = dedup_key = None
-        self._batch_view.apply_decision(prepared.key_hash, key, decision)
+        event, delivery, view = prepared.outcome, prepared.delivery, self._batch_view
+        key = view.get_state(prepared.key_hash)
+        context = MessageContext(
+            self.integration,
+            message.id,
+            message.received_at,
+            now,
+            event,
+            prepared.key_hash,
+            key,
+            self._next_alert_id,
+            duplicate=self._deliveries.get(delivery) if delivery is not None else None,
+            scopes=prepared.scopes or NO_LOCK_SCOPES,
+            noise_state=view.get_noise_state(prepared.scopes),
+            element=message.element,
+            raw=message.raw,
+            due_delay=due_delay,
+        )
+        decision = decide(context)
+        if decision.creation is not None:
+            self._next_alert_id += 1
+        if delivery is not None and context.duplicate is None and not decision.should_redecide_repeats:
+            self._deliveries[delivery] = DuplicateDelivery(message.id, decision.alert_id)
+        mapped, dedup_key = None, None
+        if isinstance(event, NormalizedEvent):
+            mapped, dedup_key = event.mapped, self.integration.dedup_key(event)
+        view.apply_decision(prepared.key_hash, key, decision)
         self._track_delayed(message, prepared, prepared.key_hash, key, decision, now)
         return ReplayOutcome(
             decision.status,
@@ -146,41 +171,3 @@ class ReplayState:
                     released = replace_state(state.delayed, due_at=now, is_released=True)
                     self._batch_view.states[delayed_key] = replace_state(state, delayed=released)
                     heapq.heappush(self._due, (now, delayed_key))
-
-    def _decide(
-        self,
-        context: MessageContext,
-        prepared: PreprocessedMessage,
-        event: NormalizedEvent,
-        key: DedupKeyState,
-        now: datetime,
-    ) -> Decision:
-        assert prepared.key_hash is not None
-        duplicate = self._deliveries.get(prepared.delivery) if prepared.delivery is not None else None
-        scopes, noise_state = prepared.scopes, self._batch_view.get_noise_state(prepared.scopes)
-        decision = decide(
-            self.integration,
-            context,
-            event,
-            key,
-            duplicate,
-            prepared.key_hash,
-            self._next_alert_id,
-            now,
-            scopes,
-            noise_state,
-        )
-        if prepared.delivery is not None and duplicate is None and not decision.should_redecide_repeats:
-            self._deliveries[prepared.delivery] = DuplicateDelivery(context.message_id, decision.alert_id)
-        return decision
-
-    def _decide_unreadable(
-        self, context: MessageContext, dedup_hash: bytes, problem: Rejected, raw: bytes, key: DedupKeyState
-    ) -> Decision:
-        at = context.received_at
-        return fail_open.fail_open(
-            self.integration, context, decide_failed(problem), problem, raw, key, dedup_hash, self._next_alert_id, at
-        )
-
-    def _next_alert_id(self) -> int:
-        return next(self._alert_ids)

@@ -14,7 +14,7 @@ from tocsin.notify.interfaces import ProviderAccount
 
 @contextmanager
 def http_gateway_server() -> Iterator[ProviderServer]:
-    taken: list[dict[str, Any]] = []
+    specs: list[dict[str, Any]] = []
     answers: list[Response] = []
 
     def answering(request: Request) -> Response:
@@ -26,8 +26,8 @@ def http_gateway_server() -> Iterator[ProviderServer]:
             return answers.pop(0)
         message = request.json()
         assert set(message) == {"to", "from", "text"}
-        taken.append(message)
-        return Response(200, json.dumps({"messages": [{"status": "queued", "id": f"m{len(taken)}"}]}).encode())
+        specs.append(message)
+        return Response(200, json.dumps({"messages": [{"status": "queued", "id": f"m{len(specs)}"}]}).encode())
 
     def answer(how: str) -> None:
         refused = json.dumps({"messages": [{"status": "rejected"}], "error": {"message": "no such number"}}).encode()
@@ -45,4 +45,4 @@ def http_gateway_server() -> Iterator[ProviderServer]:
             return [r.headers["idempotency-key"] for r in http.requests if r.method == "POST"]
 
         account = ProviderAccount("Gateway", settings, {"secret": SECRET})
-        yield ProviderServer(account, "+41790000001", "sms", answer, keys, lambda: len(taken), answers.append)
+        yield ProviderServer(account, "+41790000001", "sms", answer, keys, lambda: len(specs), answers.append)

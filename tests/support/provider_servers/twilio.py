@@ -22,7 +22,7 @@ def twilio_server() -> Iterator[ProviderServer]:
 
         def keys() -> list[str]:
             fields = [parse_qs(request.body.decode()) for request in double.http.requests if request.method == "POST"]
-            return [found["StatusCallback"][0] for found in fields]
+            return [results["StatusCallback"][0] for results in fields]
 
         callbacks = "https://tocsin.example.org/hooks/twilio"
         account = ProviderAccount("Twilio", double.settings, {"auth_token": SECRET}, callback_base_url=callbacks)

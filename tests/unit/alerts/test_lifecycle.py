@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from tocsin.alerts import reasons
 from tocsin.alerts.commands import (
@@ -120,13 +120,15 @@ def test_acknowledgement_is_reverted_only_by_its_user() -> None:
 
 def test_expired_acknowledgement_names_its_user() -> None:
     state = apply(alert(), Acknowledge(actor=ALICE), NOW).state
-    gone = apply(state, ExpireAcknowledgement(actor=SYSTEM, user_id=1, via=CommandChannel.POLICY), NOW + minutes(35))
-    assert gone.state.acknowledged == {}
-    (event,) = gone.events
+    transition = apply(
+        state, ExpireAcknowledgement(actor=SYSTEM, user_id=1, via=CommandChannel.POLICY), NOW + minutes(35)
+    )
+    assert transition.state.acknowledged == {}
+    (event,) = transition.events
     assert event.kind is EventKind.ACKNOWLEDGEMENT_EXPIRED
     assert event.actor == SYSTEM
     assert event.reason == reasons.ACKNOWLEDGEMENT_EXPIRED(user=ALICE.person, ago=Ago(minutes(35)))
-    late = apply(gone.state, ExpireAcknowledgement(actor=SYSTEM, user_id=1), NOW)
+    late = apply(transition.state, ExpireAcknowledgement(actor=SYSTEM, user_id=1), NOW)
     assert not late.is_change
 
 
@@ -134,10 +136,10 @@ def test_expired_acknowledgement_names_its_user() -> None:
 
 
 def test_taking_makes_the_person_the_owner() -> None:
-    taken = apply(alert(), Assign(actor=ALICE, user_id=1, name="Alice Andersson", via=CommandChannel.VOICE), NOW)
-    assert (taken.state.status, taken.state.owner_id) == (AlertStatus.ASSIGNED, 1)
-    assert taken.events[0].reason == reasons.ASSIGNED_TO_SELF(actor=ALICE.person)
-    assert taken.answer == reasons.ASSIGNED_TO_YOU(alert=A42)
+    transition = apply(alert(), Assign(actor=ALICE, user_id=1, name="Alice Andersson", via=CommandChannel.VOICE), NOW)
+    assert (transition.state.status, transition.state.owner_id) == (AlertStatus.ASSIGNED, 1)
+    assert transition.events[0].reason == reasons.ASSIGNED_TO_SELF(actor=ALICE.person)
+    assert transition.answer == reasons.ASSIGNED_TO_YOU(alert=A42)
     from_bob = replace(alert(AlertStatus.ASSIGNED), owner_id=2, owner_name="Bob Brown")
     again = apply(from_bob, Assign(actor=ALICE, user_id=1, name="Alice Andersson"), NOW)
     assert again.events[0].reason == reasons.REASSIGNED_TO_SELF(actor=ALICE.person, previous=BOB.person)
@@ -157,11 +159,11 @@ def test_alert_is_assigned_to_user_or_external_name() -> None:
 
 
 def test_assigning_to_the_owner_changes_nothing() -> None:
-    taken = then(apply(alert(), Assign(actor=ALICE, user_id=1, name="Alice Andersson"), NOW))
-    again = apply(taken, Assign(actor=ALICE, user_id=1, name="Alice Andersson"), NOW)
+    taken_alert = then(apply(alert(), Assign(actor=ALICE, user_id=1, name="Alice Andersson"), NOW))
+    again = apply(taken_alert, Assign(actor=ALICE, user_id=1, name="Alice Andersson"), NOW)
     assert not again.is_change
     assert again.answer == reasons.ASSIGNED_TO_YOU_ALREADY(alert=A42)
-    named = apply(taken, Assign(actor=BOB, user_id=1, name="Alice Andersson"), NOW)
+    named = apply(taken_alert, Assign(actor=BOB, user_id=1, name="Alice Andersson"), NOW)
     assert named.answer == reasons.ASSIGNED_TO_ALREADY(alert=A42, user=ALICE.person)
 
 
@@ -170,25 +172,25 @@ def test_assigning_without_owner_is_rejected() -> None:
 
 
 def test_second_of_two_concurrent_assignments_names_the_owner() -> None:
-    taken = then(apply(alert(), Assign(actor=ALICE, user_id=1, name="Alice Andersson"), NOW))
+    taken_alert = then(apply(alert(), Assign(actor=ALICE, user_id=1, name="Alice Andersson"), NOW))
     second = Assign(actor=BOB, user_id=2, name="Bob Brown")
-    answer = refused(taken, second, NOW + timedelta(seconds=2))
+    answer = refused(taken_alert, second, NOW + timedelta(seconds=2))
     assert answer.code == "already_assigned"
     assert answer.detail == "Alert 42 was assigned to Alice Andersson just now. Nothing to do."
-    later = apply(taken, second, NOW + minutes(1))
+    later = apply(taken_alert, second, NOW + minutes(1))
     assert later.state.owner_id == 2, "taking over a minute later is meant"
 
 
 def test_stale_assignment_is_rejected_after_another_assignment() -> None:
-    taken = then(apply(alert(), Assign(actor=ALICE, user_id=1, name="Alice Andersson"), NOW))
+    taken_alert = then(apply(alert(), Assign(actor=ALICE, user_id=1, name="Alice Andersson"), NOW))
     by_sms = Assign(actor=BOB, user_id=2, name="Bob Brown", via=CommandChannel.SMS, seen_at=NOW - minutes(1))
-    assert refused(taken, by_sms, NOW + minutes(4)).code == "already_assigned"
+    assert refused(taken_alert, by_sms, NOW + minutes(4)).code == "already_assigned"
 
 
 def test_previous_assigner_may_reassign_immediately() -> None:
-    taken = then(apply(alert(), Assign(actor=ALICE, user_id=1, name="Alice Andersson"), NOW))
+    taken_alert = then(apply(alert(), Assign(actor=ALICE, user_id=1, name="Alice Andersson"), NOW))
     token = Actor(ActorKind.TOKEN, "Alice Andersson", 1)
-    assert apply(taken, Assign(actor=token, user_id=2, name="Bob Brown"), NOW).state.owner_id == 2
+    assert apply(taken_alert, Assign(actor=token, user_id=2, name="Bob Brown"), NOW).state.owner_id == 2
 
 
 def test_unassigning_reopens_alert_without_counted_responders() -> None:
@@ -212,12 +214,12 @@ def test_unassigning_an_unassigned_alert_changes_nothing() -> None:
 
 
 def test_a_hold_ends_where_it_began_open_or_assigned() -> None:
-    held = apply(alert(), Hold(actor=ALICE, until=NOW + minutes(30)), NOW)
-    assert (held.state.status, held.state.hold_until) == (AlertStatus.ON_HOLD, NOW + minutes(30))
-    assert held.events[0].reason == reasons.SNOOZED(actor=ALICE.person, duration=minutes(30))
-    assert held.answer == reasons.IS_SNOOZED(alert=A42, duration=minutes(30))
-    assert apply(held.state, Resume(actor=ALICE), NOW).state.status is AlertStatus.OPEN
-    owned = apply(held.state, Assign(actor=BOB, user_id=2, name="Bob Brown"), NOW).state
+    transition = apply(alert(), Hold(actor=ALICE, until=NOW + minutes(30)), NOW)
+    assert (transition.state.status, transition.state.hold_until) == (AlertStatus.ON_HOLD, NOW + minutes(30))
+    assert transition.events[0].reason == reasons.SNOOZED(actor=ALICE.person, duration=minutes(30))
+    assert transition.answer == reasons.IS_SNOOZED(alert=A42, duration=minutes(30))
+    assert apply(transition.state, Resume(actor=ALICE), NOW).state.status is AlertStatus.OPEN
+    owned = apply(transition.state, Assign(actor=BOB, user_id=2, name="Bob Brown"), NOW).state
     assert owned.status is AlertStatus.ON_HOLD, "taking it does not end the hold"
     assert apply(owned, Resume(actor=BOB), NOW).state.status is AlertStatus.ASSIGNED
 
@@ -228,16 +230,16 @@ def test_a_hold_into_the_past_or_for_ever_is_refused() -> None:
 
 
 def test_hold_can_be_moved_and_same_end_changes_nothing() -> None:
-    held = apply(alert(), Hold(actor=ALICE, until=NOW + minutes(30)), NOW).state
-    assert not apply(held, Hold(actor=BOB, until=NOW + minutes(30)), NOW).is_change
-    moved = apply(held, Hold(actor=BOB, until=NOW + minutes(60)), NOW)
+    held_alert = apply(alert(), Hold(actor=ALICE, until=NOW + minutes(30)), NOW).state
+    assert not apply(held_alert, Hold(actor=BOB, until=NOW + minutes(30)), NOW).is_change
+    moved = apply(held_alert, Hold(actor=BOB, until=NOW + minutes(60)), NOW)
     assert moved.state.hold_until == NOW + minutes(60)
     assert moved.events[0].reason == reasons.SNOOZE_CHANGED(actor=BOB.person, duration=minutes(60))
 
 
 def test_the_end_of_a_hold_is_tocsins_own_act() -> None:
-    held = apply(alert(), Hold(actor=ALICE, until=NOW + minutes(30)), NOW).state
-    over = apply(held, Resume(actor=SYSTEM, via=CommandChannel.POLICY), NOW + minutes(30))
+    held_alert = apply(alert(), Hold(actor=ALICE, until=NOW + minutes(30)), NOW).state
+    over = apply(held_alert, Resume(actor=SYSTEM, via=CommandChannel.POLICY), NOW + minutes(30))
     assert over.events[0].reason == reasons.SNOOZE_ENDED()
     assert over.events[0].actor == SYSTEM
 
@@ -300,9 +302,9 @@ def test_closing_beats_every_other_command(command: Command) -> None:
 
 
 def test_escalating_keeps_state_and_records_requester() -> None:
-    asked = apply(alert(), Escalate(actor=ALICE, via=CommandChannel.VOICE), NOW)
-    assert asked.state == alert()
-    assert asked.events[0].kind is EventKind.ESCALATED
+    transition = apply(alert(), Escalate(actor=ALICE, via=CommandChannel.VOICE), NOW)
+    assert transition.state == alert()
+    assert transition.events[0].kind is EventKind.ESCALATED
 
 
 @pytest.mark.parametrize("status", list(AlertStatus))
@@ -401,9 +403,9 @@ def test_merged_alerts_key_is_free_while_its_parent_is_closed() -> None:
 
 def test_every_state_is_described_in_a_sentence() -> None:
     assert str(describe_state(alert(), NOW)) == "Alert 42 is open."
-    held = alert(AlertStatus.ON_HOLD, hold_until=NOW + minutes(20))
-    assert str(describe_state(held, NOW)) == "Alert 42 is snoozed for another 20 minutes."
-    owned = replace(held, owner_name="Bob Brown")
+    held_alert = alert(AlertStatus.ON_HOLD, hold_until=NOW + minutes(20))
+    assert str(describe_state(held_alert, NOW)) == "Alert 42 is snoozed for another 20 minutes."
+    owned = replace(held_alert, owner_name="Bob Brown")
     assert str(describe_state(owned, NOW)) == "Alert 42 is snoozed for another 20 minutes, assigned to Bob Brown."
     assigned = alert(AlertStatus.ASSIGNED, owner_name="Bob")
     assert str(describe_state(assigned, NOW)) == "Alert 42 is assigned to Bob."
@@ -415,8 +417,10 @@ def test_every_state_is_described_in_a_sentence() -> None:
 
 def test_expiry_names_the_reason_of_its_command() -> None:
     state = apply(alert(), Acknowledge(actor=ALICE), NOW).state
-    gone = apply(state, ExpireAcknowledgement(actor=SYSTEM, user_id=1, note=reasons.SNOOZE_ENDED()), NOW)
-    assert gone.events[0].reason == reasons.ACKNOWLEDGEMENT_ENDED(user=ALICE.person, reason=reasons.SNOOZE_ENDED())
+    transition = apply(state, ExpireAcknowledgement(actor=SYSTEM, user_id=1, note=reasons.SNOOZE_ENDED()), NOW)
+    assert transition.events[0].reason == reasons.ACKNOWLEDGEMENT_ENDED(
+        user=ALICE.person, reason=reasons.SNOOZE_ENDED()
+    )
 
 
 def test_note_of_a_user_is_only_a_parameter() -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from msgspec.structs import replace
 
 from tocsin.alerts import reasons
 from tocsin.alerts.commands import Acknowledged, Actor, AlertState
@@ -111,10 +111,10 @@ def test_the_same_agent_again_changes_nothing() -> None:
 
 
 def test_an_agent_does_not_end_a_hold() -> None:
-    held = replace(OPEN, status=AlertStatus.ON_HOLD, hold_until=NOW)
-    taken = apply_agent_change(held, NOBODY, BOB, HALO, NOW).state
-    assert (taken.status, taken.owner_id) == ("on_hold", 2)
-    assert apply_agent_change(taken, BOB, NOBODY, HALO, NOW).state == held
+    alert = replace(OPEN, status=AlertStatus.ON_HOLD, hold_until=NOW)
+    taken_alert = apply_agent_change(alert, NOBODY, BOB, HALO, NOW).state
+    assert (taken_alert.status, taken_alert.owner_id) == ("on_hold", 2)
+    assert apply_agent_change(taken_alert, BOB, NOBODY, HALO, NOW).state == alert
 
 
 @pytest.mark.parametrize("status", [AlertStatus.CLOSED, AlertStatus.CANCELLED, AlertStatus.MERGED])

@@ -97,8 +97,8 @@ def subscription(pem: str, **changes: object) -> Payload:
     address = (
         "https://sns.eu-west-1.amazonaws.com/?Action=ConfirmSubscription&TopicArn=arn:aws:sns:eu-west-1:1:t&Token=23"
     )
-    asked = {"Type": "SubscriptionConfirmation", "Subject": None, "Token": "23", "SubscribeURL": address}
-    return notification(pem, "2", **{**asked, **changes})
+    requests = {"Type": "SubscriptionConfirmation", "Subject": None, "Token": "23", "SubscribeURL": address}
+    return notification(pem, "2", **{**requests, **changes})
 
 
 @pytest.mark.parametrize("version", ["1", "2"])

@@ -17,8 +17,8 @@ KINDS = load_kinds()
 
 def blocks(kind: IntegrationKind) -> list[str]:
     """The guide's blocks of code, as they are pasted."""
-    found = re.findall(r"(?ms)^( *)```\w*\n(.*?)^ *```", kind.guide(URL))
-    return [re.sub(rf"(?m)^{indent}", "", code) for indent, code in found]
+    results = re.findall(r"(?ms)^( *)```\w*\n(.*?)^ *```", kind.guide(URL))
+    return [re.sub(rf"(?m)^{indent}", "", code) for indent, code in results]
 
 
 def fields_of(kind: IntegrationKind, sample: str = "") -> set[str]:

@@ -57,8 +57,8 @@ def test_a_guide_in_another_language_has_the_same_parts(kind: IntegrationKind, l
     """The same headings, steps and tables, the same to paste, and the same values filled in."""
     ours, theirs = kind.guide_text, kind.guides[language]
     for part in (r"^#+ ", r"^\d+\. ", r"^\|", r"^- ", r"\{\{\s*[^}]*\}\}"):
-        found = [re.findall(part, text, re.MULTILINE) for text in (ours, theirs)]
-        assert sorted(found[0]) == sorted(found[1]), part
+        results = [re.findall(part, text, re.MULTILINE) for text in (ours, theirs)]
+        assert sorted(results[0]) == sorted(results[1]), part
     pasted = [re.findall(r"^ *```\w*\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL) for text in (ours, theirs)]
     assert pasted[0] == pasted[1]
 

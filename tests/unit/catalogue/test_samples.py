@@ -28,30 +28,30 @@ class SampleHarness:
     newest: dict[str, datetime] = field(default_factory=dict)
     deliveries: set[str] = field(default_factory=set)
 
-    def take(self, reading: NormalizedEvent | Rejected) -> tuple[MessageStatus, str]:
-        if isinstance(reading, Rejected):
-            return MessageStatus.FAILED, reading.detail
-        key = reading.source_id or f"one of a kind {id(reading)}"
-        if reading.delivery_id is not None and reading.delivery_id in self.deliveries:
+    def take(self, event: NormalizedEvent | Rejected) -> tuple[MessageStatus, str]:
+        if isinstance(event, Rejected):
+            return MessageStatus.FAILED, event.detail
+        key = event.source_id or f"one of a kind {id(event)}"
+        if event.delivery_id is not None and event.delivery_id in self.deliveries:
             return MessageStatus.IGNORED, "same delivery as message"
-        if reading.delivery_id is not None:
-            self.deliveries.add(reading.delivery_id)
-        at = reading.source_time
+        if event.delivery_id is not None:
+            self.deliveries.add(event.delivery_id)
+        at = event.source_time
         if at is not None and key in self.newest and at < self.newest[key]:
             return MessageStatus.IGNORED, "arrived late"
-        status, reason = self._decide(reading, key)
-        if at is not None and (status is not MessageStatus.IGNORED or reading.action is EventAction.CLOSE):
+        status, reason = self._decide(event, key)
+        if at is not None and (status is not MessageStatus.IGNORED or event.action is EventAction.CLOSE):
             self.newest[key] = at
         return status, reason
 
-    def _decide(self, reading: NormalizedEvent, key: str) -> tuple[MessageStatus, str]:
+    def _decide(self, event: NormalizedEvent, key: str) -> tuple[MessageStatus, str]:
         is_live = key in self.live
-        reason = str(reading.rule_match.reason)
-        match reading.action:
+        reason = str(event.rule_match.reason)
+        match event.action:
             case EventAction.OPEN if is_live:
                 return MessageStatus.APPENDED, reason
             case EventAction.OPEN:
-                verdict = reading.check_filters()
+                verdict = event.check_filters()
                 if not verdict.is_true:
                     return MessageStatus.IGNORED, str(verdict.reason)
                 self.live.add(key)
@@ -75,9 +75,9 @@ def post(
         return [(MessageStatus.FAILED, refused.detail, None)]
     outcomes: list[tuple[MessageStatus, str, MappedFields | None]] = []
     for element in elements:
-        reading = reader.normalize(element)
-        mapped = None if isinstance(reading, Rejected) else reading.mapped
-        outcomes.append((*desk.take(reading), mapped))
+        event = reader.normalize(element)
+        mapped = None if isinstance(event, Rejected) else event.mapped
+        outcomes.append((*desk.take(event), mapped))
     return outcomes
 
 
@@ -105,18 +105,20 @@ def assert_fields(mapped: MappedFields | None, expected: Expectation) -> None:
 
 def shown(values: Mapping[str, object], names: Mapping[str, object]) -> dict[str, object]:
     """The named values as an expectation writes them: times as text, "" for nobody."""
-    found = {name: values.get(name, "(no value)") for name in names}
+    results = {name: values.get(name, "(no value)") for name in names}
     return {
         name: "" if value is None else value.isoformat() if isinstance(value, datetime) else value
-        for name, value in found.items()
+        for name, value in results.items()
     }
 
 
 def test_each_kind_has_samples_of_its_outcomes() -> None:
     for kind in load_kinds().values():
         seen = {expected.status for sample in kind.samples for expected in sample.expect}
-        wanted = {"Mapped Opened"} | ({"Mapped Closed"} if kind.rules.get("close") else set())
+        expected_value = {"Mapped Opened"} | ({"Mapped Closed"} if kind.rules.get("close") else set())
         if kind.category is not Category.HEARTBEAT:
             # Whatever a monitored sender says is a beat.
-            wanted.add("Mapping Failed")
-        assert wanted <= seen, f"{kind.name} has no sample that ends as {', '.join(sorted(wanted - seen))}"
+            expected_value.add("Mapping Failed")
+        assert expected_value <= seen, (
+            f"{kind.name} has no sample that ends as {', '.join(sorted(expected_value - seen))}"
+        )

@@ -31,8 +31,8 @@ def test_every_command_has_help_and_takes_a_data_directory(
     words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run([*words, "--help"]) == 0
-    said = capsys.readouterr().out
-    assert "--data-dir" in said
+    text = capsys.readouterr().out
+    assert "--data-dir" in text
     assert ALL[words].help, "a sentence that says what it does"
 
 
@@ -58,7 +58,7 @@ def test_the_commands_of_this_part_are_there() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["fly"], "No such command 'fly'."),
         (["export", "--loud"], "No such option: --loud"),
@@ -71,13 +71,13 @@ def test_the_commands_of_this_part_are_there() -> None:
     ],
 )
 def test_invalid_command_line_is_one_line_with_status_2(
-    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(arguments) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("tocsin: ")
-    assert said in err
+    assert message in err
     assert err.count("\n") == 1
 
 

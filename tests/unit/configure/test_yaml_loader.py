@@ -25,7 +25,7 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("a: 1\nb: 2\na: 3", 'f.yaml:3: the key "a" is there twice'),
         ("a:\n  ? [1]\n  : 2", "f.yaml:2: a key must be text"),
@@ -42,10 +42,10 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
         ("a: \x00", "is not YAML"),
     ],
 )
-def test_what_is_no_configuration_is_refused_with_its_line(text: bytes | str, said: str) -> None:
+def test_what_is_no_configuration_is_refused_with_its_line(text: bytes | str, message: str) -> None:
     with pytest.raises(Rejected) as raised:
         parse(text)
-    assert said in raised.value.detail
+    assert message in raised.value.detail
     assert "\n" not in raised.value.detail
 
 

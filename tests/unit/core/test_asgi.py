@@ -31,10 +31,10 @@ def behind_proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def read(chunks: list[dict[str, Any]], headers: Iterable[tuple[bytes, bytes]] = ()) -> tuple[bytes, asgi.BodyReader]:
     bodies = asgi.BodyReader()
-    left = iter(chunks)
+    remaining_rows = iter(chunks)
 
     async def receive() -> dict[str, Any]:
-        return next(left)
+        return next(remaining_rows)
 
     return asyncio.run(bodies.read(scope(headers), receive)), bodies
 
@@ -61,10 +61,10 @@ def test_oversized_body_is_rejected_by_declared_and_actual_size() -> None:
 
 def test_a_sender_that_leaves_in_the_middle_leaves_nothing_behind() -> None:
     bodies = asgi.BodyReader()
-    left = iter([chunk(b"abc", more=True), {"type": "http.disconnect"}])
+    remaining_rows = iter([chunk(b"abc", more=True), {"type": "http.disconnect"}])
 
     async def receive() -> dict[str, Any]:
-        return next(left)
+        return next(remaining_rows)
 
     with pytest.raises(asgi.ClientDisconnected):
         asyncio.run(bodies.read(scope(), receive))
@@ -84,8 +84,8 @@ def test_sender_supplied_forwarding_headers_are_ignored_behind_configured_proxy(
     """HAProxy's `option forwardfor` adds a second header behind the one that the sender made up."""
     forwarded = [(b"x-forwarded-for", b"198.51.100.7"), (b"x-forwarded-for", b"203.0.113.9")]
     assert asgi.client_address(scope(forwarded)) == "203.0.113.9"
-    told = for_django(scope([(b"x-forwarded-proto", b"http"), (b"x-forwarded-proto", b"https")]))
-    assert [value for key, value in told["headers"] if key == b"x-tocsin-proto"] == [b"https"]
+    data = for_django(scope([(b"x-forwarded-proto", b"http"), (b"x-forwarded-proto", b"https")]))
+    assert [value for key, value in data["headers"] if key == b"x-tocsin-proto"] == [b"https"]
 
 
 HERE = (b"host", b"localhost:8686")
@@ -131,20 +131,20 @@ def test_nothing_is_loopback_behind_a_public_address(
 
 
 def test_django_hears_the_public_host_whatever_the_request_says(behind_proxy: None) -> None:
-    told = for_django(scope([(b"host", b"evil.example"), (b"x-forwarded-host", b"evil.example")]))
-    headers = dict(told["headers"])
+    data = for_django(scope([(b"host", b"evil.example"), (b"x-forwarded-host", b"evil.example")]))
+    headers = dict(data["headers"])
     assert headers[b"host"] == b"tocsin.example.org"
     assert not any(key.startswith(b"x-forwarded") for key in headers)
 
 
 def test_only_the_http_server_sets_djangos_scheme(behind_proxy: None) -> None:
-    told = for_django(scope([(b"x-tocsin-proto", b"http"), (b"x-forwarded-proto", b"https")]))
-    assert [value for key, value in told["headers"] if key == b"x-tocsin-proto"] == [b"https"]
+    data = for_django(scope([(b"x-tocsin-proto", b"http"), (b"x-forwarded-proto", b"https")]))
+    assert [value for key, value in data["headers"] if key == b"x-tocsin-proto"] == [b"https"]
 
 
 def test_header_with_underscore_never_matches_hyphenated_name() -> None:
-    told = for_django(scope([(b"x_tocsin_proto", b"https"), (b"x_forwarded_for", b"192.0.2.1"), (b"accept", b"*/*")]))
-    assert [key for key, _ in told["headers"]] == [b"accept", b"x-tocsin-proto"]
+    data = for_django(scope([(b"x_tocsin_proto", b"https"), (b"x_forwarded_for", b"192.0.2.1"), (b"accept", b"*/*")]))
+    assert [key for key, _ in data["headers"]] == [b"accept", b"x-tocsin-proto"]
 
 
 def test_a_client_that_takes_its_answer_slowly_holds_no_thread() -> None:
@@ -155,7 +155,7 @@ def test_a_client_that_takes_its_answer_slowly_holds_no_thread() -> None:
         return [b"a piece"] * 100
 
     async def story() -> bytes:
-        door = process.wsgi_app(page)
+        integration = process.wsgi_app(page)
         later = asyncio.Event()
 
         async def receive() -> dict[str, Any]:
@@ -164,20 +164,22 @@ def test_a_client_that_takes_its_answer_slowly_holds_no_thread() -> None:
         async def take_nothing(_message: Any) -> None:
             await later.wait()
 
-        asked = {**scope([(b"content-length", b"0")]), "query_string": b"", "http_version": "1.1", "root_path": ""}
-        stuck = [asyncio.create_task(door(dict(asked), receive, take_nothing)) for _ in range(2 * process.THREADS)]
-        taken: list[bytes] = []
+        requests = {**scope([(b"content-length", b"0")]), "query_string": b"", "http_version": "1.1", "root_path": ""}
+        stuck = [
+            asyncio.create_task(integration(dict(requests), receive, take_nothing)) for _ in range(2 * process.THREADS)
+        ]
+        accepted: list[bytes] = []
 
         async def take(message: Any) -> None:
-            taken.append(message.get("body", b""))
+            accepted.append(message.get("body", b""))
 
         await asyncio.sleep(0)  # each of them begins
         try:
-            await asyncio.wait_for(door(dict(asked), receive, take), 10)
+            await asyncio.wait_for(integration(dict(requests), receive, take), 10)
         finally:
             later.set()
             await asyncio.gather(*stuck)
-        return b"".join(taken)
+        return b"".join(accepted)
 
     assert asyncio.run(story()) == b"a piece" * 100
 
@@ -188,7 +190,7 @@ async def _nothing(scope: asgi.AsgiScope, receive: asgi.Receive, send: asgi.Send
 
 @pytest.mark.parametrize(("length", "status", "code"), [(b"6000000", 413, "too_large"), (b"2000", 503, "busy")])
 def test_early_api_rejections_use_the_api_error_format(length: bytes, status: int, code: str) -> None:
-    door = AsgiRouter(body_reader=asgi.BodyReader(max_in_flight=1000), probes=_nothing, web=_nothing)
+    integration = AsgiRouter(body_reader=asgi.BodyReader(max_in_flight=1000), probes=_nothing, web=_nothing)
     sent: list[dict[str, Any]] = []
 
     async def send(message: dict[str, Any]) -> None:
@@ -197,8 +199,8 @@ def test_early_api_rejections_use_the_api_error_format(length: bytes, status: in
     async def receive() -> dict[str, Any]:
         raise AssertionError("Nothing of it is read")
 
-    asked = {**scope([(b"content-length", length)]), "path": "/api/v1/alerts"}
-    asyncio.run(door(asked, receive, send))
-    said = json.loads(sent[1]["body"])
-    assert (sent[0]["status"], said["error"], said["fields"]) == (status, code, {})
-    assert said["detail"]
+    requests = {**scope([(b"content-length", length)]), "path": "/api/v1/alerts"}
+    asyncio.run(integration(requests, receive, send))
+    body = json.loads(sent[1]["body"])
+    assert (sent[0]["status"], body["error"], body["fields"]) == (status, code, {})
+    assert body["detail"]

@@ -26,7 +26,7 @@ async def answer_at_once(_scope: Any, _receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b"ok"})
 
 
-class Held:
+class HeldRequests:
     """Requests for `/held` are answered once the test says so."""
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class Held:
         await answer_at_once(scope, receive, send)
 
 
-def held(forwarded: bytes = b"") -> bytes:
+def held_request(forwarded: bytes = b"") -> bytes:
     more = b"X-Forwarded-For: %b\r\n" % forwarded if forwarded else b""
     return b"GET /held HTTP/1.1\r\nHost: x\r\n%b\r\n" % more
 
@@ -91,10 +91,10 @@ def test_half_sent_headers_do_not_shut_out_a_sender() -> None:
 
 
 def test_a_request_in_progress_is_never_closed_for_room() -> None:
-    app = Held()
+    app = HeldRequests()
     with serving(app, limits=limits(total=10)) as connect:
         working = connect()
-        working.sendall(held())
+        working.sendall(held_request())
         assert app.arrived.acquire(timeout=10)
         open_idle(connect, 30)
         app.release.set()
@@ -102,11 +102,11 @@ def test_a_request_in_progress_is_never_closed_for_room() -> None:
 
 
 def test_a_new_connection_is_closed_where_all_are_busy() -> None:
-    app = Held()
+    app = HeldRequests()
     with serving(app, limits=limits(total=5)) as connect:
         working = [connect() for _ in range(5)]
         for connection in working:
-            connection.sendall(held())
+            connection.sendall(held_request())
             assert app.arrived.acquire(timeout=10)
         assert is_closed(connect())
         app.release.set()
@@ -123,11 +123,11 @@ def test_idle_connections_are_limited_per_client() -> None:
 
 
 def test_client_exceeding_concurrent_requests_gets_an_error() -> None:
-    app = Held()
+    app = HeldRequests()
     with serving(app, limits=limits(busy=3)) as connect:
         working = [connect() for _ in range(3)]
         for connection in working:
-            connection.sendall(held())
+            connection.sendall(held_request())
             assert app.arrived.acquire(timeout=10)
         late = connect()
         late.sendall(GET)
@@ -140,15 +140,15 @@ def test_client_exceeding_concurrent_requests_gets_an_error() -> None:
 
 @pytest.mark.usefixtures("trusted_proxy")
 def test_behind_a_proxy_requests_are_counted_by_forwarded_address() -> None:
-    app = Held()
+    app = HeldRequests()
     with serving(app, limits=limits(busy=3)) as connect:
         for _ in range(3):
-            connect().sendall(held(b"192.0.2.1"))
+            connect().sendall(held_request(b"192.0.2.1"))
             assert app.arrived.acquire(timeout=10)
         same, other = connect(), connect()
-        same.sendall(held(b"192.0.2.1"))
+        same.sendall(held_request(b"192.0.2.1"))
         assert read_answer(same).startswith(b"HTTP/1.1 503 ")
-        other.sendall(held(b"192.0.2.2"))
+        other.sendall(held_request(b"192.0.2.2"))
         assert app.arrived.acquire(timeout=10)
         app.release.set()
         assert read_answer(other).startswith(b"HTTP/1.1 200 ")
@@ -193,12 +193,12 @@ def test_senders_that_never_finish_a_body_are_limited_by_address() -> None:
             await answer_at_once(scope, receive, send)
 
     with serving(read) as connect:
-        begun = [connect() for _ in range(4)]
-        for connection in begun:
+        servers = [connect() for _ in range(4)]
+        for connection in servers:
             connection.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\n1")
-        answers, _, _ = select.select(begun, [], [], 5)
+        answers, _, _ = select.select(servers, [], [], 5)
         assert [read_answer(one)[:13] for one in answers] == [b"HTTP/1.1 503 "]
-        for connection in begun:
+        for connection in servers:
             if connection not in answers:
                 connection.sendall(b"23")
                 assert read_answer(connection).startswith(b"HTTP/1.1 200 ")
@@ -206,13 +206,13 @@ def test_senders_that_never_finish_a_body_are_limited_by_address() -> None:
 
 @pytest.mark.parametrize("path", [b"/", b"/live"])
 def test_pages_and_streams_in_progress_are_limited_by_address(path: bytes) -> None:
-    app = Held()
+    app = HeldRequests()
 
     async def held_page(scope: Any, receive: Any, send: Any) -> None:
         await app({**scope, "path": "/held"}, receive, send)
 
     limit = ClientLimit(per_client=2, total=100)
-    door = AsgiRouter(
+    integration = AsgiRouter(
         body_reader=BodyReader(),
         probes=answer_at_once,
         web=held_page,
@@ -221,7 +221,7 @@ def test_pages_and_streams_in_progress_are_limited_by_address(path: bytes) -> No
         stream_limit=limit,
     )
     request = b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % path
-    with serving(door) as connect:
+    with serving(integration) as connect:
         working = [connect() for _ in range(2)]
         for connection in working:
             connection.sendall(request)

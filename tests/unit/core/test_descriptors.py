@@ -24,11 +24,11 @@ print(resource.getrlimit(resource.RLIMIT_NOFILE)[0], descriptors.max_connections
 """
 
 
-@pytest.mark.parametrize(("hard", "said"), [(1_024, "1024\n1024 640 True\n"), (3_000, "3000\n3000 2000 False\n")])
-def test_the_soft_limit_is_raised_to_the_hard_limit(hard: int, said: str) -> None:
+@pytest.mark.parametrize(("hard", "message"), [(1_024, "1024\n1024 640 True\n"), (3_000, "3000\n3000 2000 False\n")])
+def test_the_soft_limit_is_raised_to_the_hard_limit(hard: int, message: str) -> None:
     program = _PROGRAM.replace("{hard}", str(hard))
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
-    assert done.stdout == said
+    assert done.stdout == message
 
 
 def test_the_doctor_names_the_remedy_for_too_low_a_limit() -> None:

@@ -103,12 +103,12 @@ def test_the_address_that_was_checked_is_the_one_connected_to(
     allow: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     allow("127.0.0.2/32")
-    asked: list[str] = []
+    queries: list[str] = []
 
     def resolver(host: str, port: int, **_: object) -> list[object]:
         # A name that answers differently each time: allowed first, then what must not be reached.
-        asked.append(host)
-        address = "127.0.0.2" if len(asked) == 1 else "127.0.0.1"
+        queries.append(host)
+        address = "127.0.0.2" if len(queries) == 1 else "127.0.0.1"
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
 
     monkeypatch.setattr(socket, "getaddrinfo", resolver)
@@ -117,13 +117,13 @@ def test_the_address_that_was_checked_is_the_one_connected_to(
         with pytest.raises(Temporary):  # Nothing listens on 127.0.0.2, and 127.0.0.1 was never tried.
             client.request("GET", f"http://rebinding.example:{server.port}/")
         client.close()
-        assert asked == ["rebinding.example"]
+        assert queries == ["rebinding.example"]
         assert server.connections == 0
 
 
 def test_of_several_addresses_only_the_allowed_ones_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (ip, 80)) for ip in ("10.0.0.1", "8.8.8.8")]
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    results = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (ip, 80)) for ip in ("10.0.0.1", "8.8.8.8")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: results)
     assert egress.resolve("both.example", 80) == [(socket.AF_INET, "8.8.8.8")]
 
 
@@ -190,23 +190,23 @@ def test_slow_response_head_ends_at_the_deadline(
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=drip, args=(listening,), daemon=True)
         thread.start()
-        begun = time.monotonic()
+        started_at = time.monotonic()
         try:
             with pytest.raises(egress.OutcomeUnknown, match="no answer in time"):
                 egress.HttpClient().request("GET", f"http://127.0.0.1:{listening.getsockname()[1]}/", deadline=0.5)
         finally:
             over.set()
             thread.join(5)
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - started_at < 5
 
 
 def test_closed_port_is_a_temporary_error_with_nothing_sent(allow: Callable[..., None]) -> None:
     allow("127.0.0.0/8")
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
         client = egress.HttpClient()
         with pytest.raises(Temporary) as caught:
-            client.request("POST", f"http://127.0.0.1:{taken.getsockname()[1]}/")
+            client.request("POST", f"http://127.0.0.1:{server.getsockname()[1]}/")
         client.close()
     assert not isinstance(caught.value, egress.OutcomeUnknown)
 
@@ -237,7 +237,7 @@ def test_unencodable_address_is_rejected(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "seconds"),
+    ("message", "seconds"),
     [
         ("7", 7),
         ("9" * 5000, 86_400),
@@ -249,6 +249,6 @@ def test_unencodable_address_is_rejected(url: str) -> None:
         ("", None),
     ],
 )
-def test_retry_after_is_capped_at_one_day_and_validated(said: str, seconds: int | None) -> None:
-    wanted = None if seconds is None else timedelta(seconds=seconds)
-    assert egress.EgressResponse(429, {"retry-after": said}, b"").retry_after == wanted
+def test_retry_after_is_capped_at_one_day_and_validated(message: str, seconds: int | None) -> None:
+    expected = None if seconds is None else timedelta(seconds=seconds)
+    assert egress.EgressResponse(429, {"retry-after": message}, b"").retry_after == expected

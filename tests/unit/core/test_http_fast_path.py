@@ -58,7 +58,7 @@ class Listening:
 
 @pytest.fixture
 def listening() -> Iterator[Listening]:
-    heard: list[bytes] = []
+    received: list[bytes] = []
     ready = threading.Event()
 
     async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -68,7 +68,7 @@ def listening() -> Iterator[Listening]:
             message = await receive()
             body += message.get("body", b"")
             more = message.get("more_body", False)
-        heard.append(body)
+        received.append(body)
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"8")]})
         await send({"type": "http.response.body", "body": b"from app"})
 
@@ -84,7 +84,7 @@ def listening() -> Iterator[Listening]:
         opened.append(socket.create_connection(("127.0.0.1", listener.getsockname()[1]), timeout=10))
         return opened[-1]
 
-    yield Listening(connect, counter, heard, server)
+    yield Listening(connect, counter, received, server)
     for connection in opened:
         connection.close()
     server.should_exit = True
@@ -257,10 +257,10 @@ def test_stopping_server_answers_accepted_requests(listening: Listening) -> None
 
 
 def test_response_to_disconnected_client_is_harmless(listening: Listening) -> None:
-    gone = listening.connect()
-    gone.sendall(request(b"gone"))
+    server = listening.connect()
+    server.sendall(request(b"gone"))
     listening.counter.wait_for(1)
-    gone.close()
+    server.close()
     other = listening.connect()
     other.sendall(request(b"there"))
     listening.counter.wait_for(2)

@@ -29,13 +29,13 @@ class Listening:
 
 @pytest.fixture
 def server() -> Iterator[Listening]:
-    heard: list[list[tuple[bytes, bytes]]] = []
+    receiveds: list[list[tuple[bytes, bytes]]] = []
     ready, answered = threading.Event(), threading.Event()
 
     async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
         while (await receive()).get("more_body", False):
             pass
-        heard.append(list(scope["headers"]))
+        receiveds.append(list(scope["headers"]))
         body = b"x" * LARGE if scope["path"] == "/large" else b"ok"
         length = str(len(body)).encode()
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]})
@@ -56,7 +56,7 @@ def server() -> Iterator[Listening]:
         return connection
 
     opened: list[socket.socket] = []
-    yield Listening(connect, heard, answered)
+    yield Listening(connect, receiveds, answered)
     for connection in opened:
         connection.close()
     made.should_exit = True

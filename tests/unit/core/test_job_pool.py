@@ -33,17 +33,17 @@ class Written:
 
 
 def test_what_comes_back_while_another_write_runs_is_written_together() -> None:
-    table, release, begun = Written(), threading.Event(), threading.Barrier(4)
+    table, release, barrier = Written(), threading.Event(), threading.Barrier(4)
 
     def work(job: str) -> str:
-        begun.wait(10)
+        barrier.wait(10)
         assert release.wait(10)
         return job
 
     flight = table.made(work)
     flight.start(["a", "b", "c"])
     assert flight.free_slots() == 1
-    begun.wait(10)
+    barrier.wait(10)
     with flight._writing:
         release.set()
         assert flight.wait_until(lambda jobs: len(flight._results) == 3, 10)

@@ -116,17 +116,17 @@ def test_a_request_behind_a_refused_one_is_not_read() -> None:
 
 
 def test_a_sender_that_left_is_forgotten() -> None:
-    gone = threading.Event()
+    event = threading.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await Refusing()(scope, receive, send)
-        gone.set()
+        event.set()
 
     with serving(app) as connect:
         connection = connect()
         connection.sendall(post("/", f"Content-Length: {LARGE}") + b"x")
         connection.close()
-        assert gone.wait(10)
+        assert event.wait(10)
         again = connect()
         again.sendall(post("/401", "Content-Length: 0"))
         assert read_answer(again).startswith(b"HTTP/1.1 401 ")

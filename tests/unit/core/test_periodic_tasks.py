@@ -36,62 +36,62 @@ def test_a_hint_wakes_only_the_loops_that_wait_for_it() -> None:
 
 
 def test_task_with_remaining_work_runs_again_immediately() -> None:
-    turns = threading.Semaphore(0)
-    left = iter([True, True, False])
+    rounds = threading.Semaphore(0)
+    remaining = iter([True, True, False])
 
     def turn() -> bool:
-        turns.release()
-        return next(left, False)
+        rounds.release()
+        return next(remaining, False)
 
     worker = Worker([PeriodicTask("busy", turn, HOUR)])
     worker.start()
-    assert all(turns.acquire(timeout=5) for _ in range(3))
+    assert all(rounds.acquire(timeout=5) for _ in range(3))
     worker.stop(5)
 
 
 def test_failing_run_does_not_stop_the_task() -> None:
-    turns = threading.Semaphore(0)
+    rounds = threading.Semaphore(0)
 
     def turn() -> bool:
-        turns.release()
+        rounds.release()
         raise ValueError("one bad row")
 
     worker = Worker([PeriodicTask("failing", turn, timedelta(milliseconds=1))])
     worker.start()
-    assert turns.acquire(timeout=5)
-    assert turns.acquire(timeout=10)
+    assert rounds.acquire(timeout=5)
+    assert rounds.acquire(timeout=10)
     assert worker.is_healthy()
     worker.stop(5)
 
 
 def test_a_loop_without_database_tries_again_within_seconds() -> None:
-    turns = threading.Semaphore(0)
+    rounds = threading.Semaphore(0)
 
     def turn() -> bool:
-        turns.release()
+        rounds.release()
         raise psycopg.OperationalError("the connection is closed")
 
     worker = Worker([PeriodicTask("seldom", turn, HOUR)])
     worker.start()
-    assert turns.acquire(timeout=5)
-    assert turns.acquire(timeout=10)
+    assert rounds.acquire(timeout=5)
+    assert rounds.acquire(timeout=10)
     worker.stop(5)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_dead_task_restarts_and_two_deaths_per_minute_are_unhealthy() -> None:
-    turns = threading.Semaphore(0)
+    rounds = threading.Semaphore(0)
 
     def turn() -> bool:
-        turns.release()
+        rounds.release()
         raise SystemExit  # no Exception: it ends the thread
 
     worker = Worker([PeriodicTask("dying", turn, HOUR)])
     worker.start()
     for _ in range(2):
-        assert turns.acquire(timeout=5)
+        assert rounds.acquire(timeout=5)
         worker.threads["dying"].join(5)
         worker.restart_dead()
-    assert turns.acquire(timeout=5)
+    assert rounds.acquire(timeout=5)
     assert not worker.is_healthy()
     worker.stop(5)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from tests.support.escalation_run import (
     ALICE,
@@ -294,7 +293,7 @@ def test_closing_cancelling_and_merging_stop_escalation_and_unsent_pages(command
     assert (world.run.status, world.run.due_at) == (RunStatus.TERMINATED, None)
     assert [cancel.user_ids for cancel in world.cancels] == [None]
     assert world.to(600).users() == [ALICE]
-    world.turn()
+    world.run_once()
     assert world.users() == [ALICE]
 
 
@@ -537,9 +536,9 @@ def test_owner_is_notified_of_raised_priority_without_pages() -> None:
     world.act(take(ALICE))
     rise(world, Priority.CRITICAL, plan(("secondary", 0)))
     assert world.to(60).users() == [ALICE]
-    ((_minute, tell),) = world.told
-    assert (tell.user_ids, tell.notice_reason) == ((ALICE,), NoticeReason.PRIORITY_ROSE)
-    assert tell.why == reasons.PRIORITY_ROSE(before=Term("high"), after=Term("critical"))
+    ((_minute, send_notice),) = world.told
+    assert (send_notice.user_ids, send_notice.notice_reason) == ((ALICE,), NoticeReason.PRIORITY_ROSE)
+    assert send_notice.why == reasons.PRIORITY_ROSE(before=Term("high"), after=Term("critical"))
     world.act(Unassign(actor=actor(ALICE)))
     assert world.to(60).users() == [ALICE, BOB], "given back, the new route's policy is at work"
 
@@ -549,7 +548,7 @@ def test_acknowledger_is_notified_of_raised_priority_and_keeps_timeout() -> None
     world.act(ack(ALICE))
     world.to(31)
     rise(world, Priority.CRITICAL)
-    assert [tell.user_ids for _minute, tell in world.told] == [(ALICE,)]
+    assert [send_notice.user_ids for _minute, send_notice in world.told] == [(ALICE,)]
     assert world.to(34.9).users() == [ALICE]
     assert world.to(35).users() == [ALICE, ALICE]
 
@@ -627,8 +626,8 @@ def test_owner_of_moved_ticket_is_notified_without_pages() -> None:
     world.act(take(ALICE))
     move(world, plan(("secondary", 0)))
     assert world.to(60).users() == [ALICE]
-    ((_minute, tell),) = world.told
-    assert (tell.user_ids, tell.notice_reason) == ((ALICE,), NoticeReason.MOVED)
+    ((_minute, send_notice),) = world.told
+    assert (send_notice.user_ids, send_notice.notice_reason) == ((ALICE,), NoticeReason.MOVED)
     world.act(Unassign(actor=actor(ALICE)))
     assert world.to(60).users() == [ALICE, BOB]
 
@@ -657,7 +656,7 @@ def test_pause_does_not_delay_manual_escalation() -> None:
     world = EscalationRun(plan(*STANDARD)).to(1)
     world.pause = ActivePause(T0 + minutes(40), "maintenance")
     world.act(Escalate(actor=actor(CAROL)))
-    world.turn()
+    world.run_once()
     assert world.users() == [ALICE, BOB], "the outbox still holds the pages until the pause ends"
 
 

@@ -86,12 +86,12 @@ def test_clock_rollback_yields_the_same_pages_as_correct_clock(
                     continue
     right, wrong = worlds
     by = right.now - T0 + timedelta(seconds=data.draw(st.integers(min_value=1, max_value=10**6)))
-    left = len(right.paged)
+    remaining = len(right.paged)
     set_back(wrong, by)
     for world in worlds:
         world.to(world.minute + 24 * 60)
-    assert [(round((minutes(at) + by).total_seconds()), user) for at, user in wrong.paged[left:]] == [
-        (round(minutes(at).total_seconds()), user) for at, user in right.paged[left:]
+    assert [(round((minutes(at) + by).total_seconds()), user) for at, user in wrong.paged[remaining:]] == [
+        (round(minutes(at).total_seconds()), user) for at, user in right.paged[remaining:]
     ]
 
 

@@ -26,7 +26,7 @@ BETWEEN = {"from": "08:00", "to": "18:00", "days": ["tue"], "time_zone": "Europe
 
 
 @pytest.mark.parametrize(
-    ("when", "at", "said"),
+    ("when", "at", "message"),
     [
         ({"priority": ["critical"]}, DAY, "only for critical alerts, and the priority of this one is high"),
         ({"priority": ["high", "low"]}, DAY, ""),
@@ -43,9 +43,9 @@ BETWEEN = {"from": "08:00", "to": "18:00", "days": ["tue"], "time_zone": "Europe
         ({"tags": {"environment": "test"}}, DAY, "only where environment is test, and it is production"),
     ],
 )
-def test_a_condition_holds_or_says_why_not(when: dict[str, object], at: datetime, said: str) -> None:
+def test_a_condition_holds_or_says_why_not(when: dict[str, object], at: datetime, message: str) -> None:
     condition = read(ObjectReader(when), {"office": 30})
-    assert str(unmet_condition(condition, Priority.HIGH, {"environment": "production"}, HOURS, at)) == said
+    assert str(unmet_condition(condition, Priority.HIGH, {"environment": "production"}, HOURS, at)) == message
 
 
 def test_support_hours_that_are_gone_do_not_silence_anybody() -> None:

@@ -45,7 +45,7 @@ def test_waits_are_kept_down_to_a_second() -> None:
 def test_run_without_due_work_changes_nothing() -> None:
     world = EscalationRun(plan(*STANDARD)).to(2)
     before = world.run
-    world.turn()
+    world.run_once()
     assert world.run == before
     assert world.paged == [(0, ALICE)]
 
@@ -69,14 +69,14 @@ def test_exhaustion_follows_five_minutes_after_the_last_step() -> None:
     world.to(15)
     assert world.run.status is RunStatus.EXHAUSTED
     assert world.run.due_at is None
-    ((minute, tell),) = world.told
-    assert (minute, tell.user_ids, tell.notice_reason) == (15, (CAROL,), NoticeReason.NOBODY_ANSWERED)
+    ((minute, send_notice),) = world.told
+    assert (minute, send_notice.user_ids, send_notice.notice_reason) == (15, (CAROL,), NoticeReason.NOBODY_ANSWERED)
     assert world.sentences(EventKind.ESCALATION_EXHAUSTED) == ["Nobody answered, and the escalation is exhausted."]
 
 
 def test_final_action_is_configurable_and_falls_back_to_administrators() -> None:
     world = EscalationRun(plan(("primary", 0), end_after="90s"), roster(manager=())).to(1.5)
-    assert [tell.user_ids for _minute, tell in world.told] == [(ERIN,)]
+    assert [send_notice.user_ids for _minute, send_notice in world.told] == [(ERIN,)]
 
 
 def test_all_managers_are_notified() -> None:
@@ -187,12 +187,14 @@ def test_next_delay_counts_from_the_immediately_fired_step() -> None:
 def test_fully_empty_pass_notifies_managers_immediately_and_repeats_continue() -> None:
     policy = plan(("primary", 0), ("secondary", 5), repeat={"times": 1, "every": "10m"})
     world = EscalationRun(policy, roster(primary=(), secondary=())).to(0)
-    assert [(minute, tell.notice_reason) for minute, tell in world.told] == [(0, NoticeReason.NOBODY_TO_PAGE)]
+    assert [(minute, send_notice.notice_reason) for minute, send_notice in world.told] == [
+        (0, NoticeReason.NOBODY_TO_PAGE)
+    ]
     world.roster = roster()
     world.to(20)
     assert world.paged == [(10, ALICE), (15, BOB)]
     world.to(25)
-    assert [tell.notice_reason for _minute, tell in world.told] == [
+    assert [send_notice.notice_reason for _minute, send_notice in world.told] == [
         NoticeReason.NOBODY_TO_PAGE,
         NoticeReason.NOBODY_ANSWERED,
     ]
@@ -201,7 +203,7 @@ def test_fully_empty_pass_notifies_managers_immediately_and_repeats_continue() -
 def test_unpageable_policy_still_exhausts_and_is_reported_once() -> None:
     world = EscalationRun(plan(("primary", 0)), roster(primary=())).to(60)
     assert world.run.status is RunStatus.EXHAUSTED
-    assert [tell.notice_reason for _minute, tell in world.told] == [NoticeReason.NOBODY_TO_PAGE]
+    assert [send_notice.notice_reason for _minute, send_notice in world.told] == [NoticeReason.NOBODY_TO_PAGE]
 
 
 # Late turns
@@ -217,7 +219,7 @@ def test_policy_delays_are_kept_after_an_outage() -> None:
 def test_slightly_late_run_does_not_shift_later_steps() -> None:
     world = EscalationRun(plan(("primary", 0), ("secondary", 5)))
     world.now = T0 + timedelta(seconds=1)
-    world.turn()
+    world.run_once()
     assert world.run.due_at == T0 + minutes(5)
 
 
@@ -297,10 +299,10 @@ def test_a_run_without_a_timer_has_no_next_step(mode: PagingMode) -> None:
 
 def test_a_whole_run_is_played_through_without_anybody_acting() -> None:
     world = EscalationRun(plan(*STANDARD, repeat={"times": 1, "every": "10m"}))
-    turns = forecast_run(
+    rounds = forecast_run(
         world.run, world.alert, lambda _run, at: roster(primary=(ALICE,) if at < T0 + minutes(15) else (DAVE,))
     ).decisions
-    assert [((at - T0) / minutes(1), [start.target.name for start in decision.pages]) for at, decision in turns] == [
+    assert [((at - T0) / minutes(1), [start.target.name for start in decision.pages]) for at, decision in rounds] == [
         (0, ["Alice"]),
         (5, ["Bob"]),
         (15, ["Dave", "Bob"]),
@@ -309,7 +311,7 @@ def test_a_whole_run_is_played_through_without_anybody_acting() -> None:
         (40, ["Dave", "Bob"]),
         (45, []),
     ]
-    assert turns[-1][1].run.status is RunStatus.EXHAUSTED
+    assert rounds[-1][1].run.status is RunStatus.EXHAUSTED
 
 
 def test_dry_run_alert_forecasts_would_be_targets() -> None:

@@ -151,9 +151,11 @@ def test_late_runs_page_the_same_users_in_order(policy: CompiledPolicy, data: st
     late = EscalationRun(spaced, people)
     while late.run.due_at is not None:
         late.now = late.run.due_at + timedelta(seconds=data.draw(st.integers(min_value=0, max_value=40_000)))
-        late.turn()
+        late.run_once()
     assert late.users() == prompt.users()
-    assert [tell.notice_reason for _minute, tell in late.told] == [tell.notice_reason for _minute, tell in prompt.told]
+    assert [send_notice.notice_reason for _minute, send_notice in late.told] == [
+        send_notice.notice_reason for _minute, send_notice in prompt.told
+    ]
 
 
 @examples(100)

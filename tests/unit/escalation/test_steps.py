@@ -42,7 +42,7 @@ def test_sequential_step_pages_full_order_before_the_next_step() -> None:
 def test_manual_escalation_pages_the_next_user_in_order() -> None:
     world = EscalationRun(plan(("primary secondary", 0, {"sequential": "5m"})), crew()).to(1)
     world.act(Escalate(actor=actor(CAROL)))
-    world.turn()
+    world.run_once()
     assert world.paged == [(0, ALICE), (1, DAVE)]
 
 
@@ -104,7 +104,7 @@ def test_recipient_groups_sequential_go_through_all_steps_each() -> None:
 def test_empty_step_can_wait_for_an_on_call_user() -> None:
     world = EscalationRun(plan(("primary", 0, {"if_empty": "wait"}), ("manager", 5)), roster(primary=())).to(20)
     assert world.paged == []
-    assert [tell.notice_reason for _minute, tell in world.told] == [NoticeReason.NOBODY_TO_PAGE]
+    assert [send_notice.notice_reason for _minute, send_notice in world.told] == [NoticeReason.NOBODY_TO_PAGE]
     assert len(world.sentences(EventKind.STEP_EMPTY)) == 1
     coming = forecast.forecast_next_action(world.run, world.alert, world.roster, world.now)
     assert coming is not None
@@ -129,12 +129,12 @@ def test_exhausted_policy_continues_with_fallback_for_same_recipients() -> None:
     world.to(60)
     assert world.paged == [(0, ALICE), (7, CAROL)]
     assert world.sentences(EventKind.ESCALATION_EXHAUSTED)[0].endswith("Policy Other takes over.")
-    assert [tell.notice_reason for _minute, tell in world.told] == [NoticeReason.NOBODY_ANSWERED]
+    assert [send_notice.notice_reason for _minute, send_notice in world.told] == [NoticeReason.NOBODY_ANSWERED]
 
 
 def test_missing_fallback_policy_notifies_managers() -> None:
     world = EscalationRun(plan(("primary", 0), end={"then": "hand_over", "policy": "Other"})).to(60)
-    assert [tell.user_ids for _minute, tell in world.told] == [(CAROL,)]
+    assert [send_notice.user_ids for _minute, send_notice in world.told] == [(CAROL,)]
 
 
 def test_at_the_end_nothing_more_can_be_wanted() -> None:

@@ -51,9 +51,9 @@ def test_available_managers_precede_administrators() -> None:
 
 def test_deleted_groups_and_users_are_reported() -> None:
     whole = roster()
-    left = replace(whole, groups={}, active_users={}, deactivated_names={ALICE: "Alice"})
+    target_context = replace(whole, groups={}, active_users={}, deactivated_names={ALICE: "Alice"})
     steps = plan(("primary", 0), ({"everybody": True}, 5), ({"users": ["alice", "bob"]}, 5))
-    assert str(problem_with_reach(steps, left, (), (DESK,), T0)) == (
+    assert str(problem_with_reach(steps, target_context, (), (DESK,), T0)) == (
         "It can reach nobody: a group of this step no longer exists; Alice is deactivated;"
         " a user of this step no longer exists."
     )

@@ -29,8 +29,8 @@ def test_shorter_overlapping_shift_wins_over_a_month(moved: ConvertedConfig) -> 
     asked = on_call(named(moved, "schedules", "SRE"))
     for at in moments(NOW + timedelta(minutes=15), 30):
         here = local(at, ZONE)
-        turn = (here - datetime(2026, 1, 5, 9)) // timedelta(weeks=1) % 2
-        primary, secondary = ("alice", "bob") if turn == 0 else ("bob", "alice")
+        attempt = (here - datetime(2026, 1, 5, 9)) // timedelta(weeks=1) % 2
+        primary, secondary = ("alice", "bob") if attempt == 0 else ("bob", "alice")
         if here.weekday() < 5 and 8 <= here.hour < 18:
             primary = "carol"
         if datetime(2026, 12, 7) <= here < datetime(2026, 12, 9):
@@ -154,7 +154,7 @@ def test_a_heartbeat_is_expected_as_often_as_there() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({"delaying_rule": {"delay": True, "every_x_alerts": 3}}, "opens alerts immediately"),
         ({"grouping_rule": {"group": True}}, "does not group alerts"),
@@ -181,16 +181,16 @@ def test_a_heartbeat_is_expected_as_often_as_there() -> None:
         ),
     ],
 )
-def test_unsupported_integration_features_are_reported_by_name(given: dict[str, Any], said: str) -> None:
-    assert f"integration One: {said}" in as_text(with_integration(api_settings=given))
+def test_unsupported_integration_features_are_reported_by_name(given: dict[str, Any], message: str) -> None:
+    assert f"integration One: {message}" in as_text(with_integration(api_settings=given))
     assert "integration One" not in as_text(with_integration(api_settings={"delaying_rule": {"delay": False}}))
 
 
 def test_mailbox_with_rules_reports_that_every_mail_opens_alerts() -> None:
     settings = {"every_incoming_email_will_open_an_alert": False, "open_alert_when": {"values": ["PROBLEM"]}}
-    said = "integration One: opens an alert for every email"
-    assert said in as_text(with_integration(type="Email", email_settings=settings))
-    assert said not in as_text(with_integration(type="Email", email_settings={}))
+    text = "integration One: opens an alert for every email"
+    assert text in as_text(with_integration(type="Email", email_settings=settings))
+    assert text not in as_text(with_integration(type="Email", email_settings={}))
 
 
 def test_users_sharing_an_address_are_merged_and_reported() -> None:
@@ -202,8 +202,8 @@ def test_users_sharing_an_address_are_merged_and_reported() -> None:
 
 
 def test_the_report_names_the_rest_and_no_secret(moved: ConvertedConfig) -> None:
-    said = as_text(moved)
-    for wanted in (
+    text = as_text(moved)
+    for expected in (
         "group SRE: member bob: has no role tertiary",
         "group SRE: has no member Others",
         "group SRE: contact Slack: not imported",
@@ -213,9 +213,9 @@ def test_the_report_names_the_rest_and_no_secret(moved: ConvertedConfig) -> None
         "workflows W: not imported",
         "out of office: not read",
     ):
-        assert wanted in said, wanted
-    assert "secret" not in said
-    assert "Long ago" not in said, "what is over is nobody's worry"
+        assert expected in text, expected
+    assert "secret" not in text
+    assert "Long ago" not in text, "what is over is nobody's worry"
 
 
 @pytest.mark.parametrize("broken", [None, 7, "x", {"id": 5}, [None]])

@@ -38,10 +38,10 @@ def of_event(shift: dict[str, Any], at: datetime) -> frozenset[str]:
     start, duration = datetime.fromisoformat(shift["start"]), timedelta(seconds=shift["duration"])
     if shift["type"] in ("single_event", "override"):
         return frozenset(shift["users"]) if start <= at < start + duration else frozenset()
-    turns = shift["rolling_users"] or [shift["users"]]
+    rounds = shift["rolling_users"] or [shift["users"]]
     first = shift.get("start_rotation_from_user_index") or 0
-    turns = turns[first:] + turns[:first]
-    found: set[str] = set()
+    rounds = rounds[first:] + rounds[:first]
+    results: set[str] = set()
     for back in range(duration // timedelta(days=1) + 2):
         begins = datetime.combine(at.date() - timedelta(days=back), start.time())
         if begins < start or not begins <= at < begins + duration:
@@ -57,8 +57,8 @@ def of_event(shift: dict[str, Any], at: datetime) -> frozenset[str]:
             sunday = start.date() - timedelta(days=(start.weekday() - week_start) % 7)
             periods = (begins.date() - sunday).days // 7
         if periods % shift["interval"] == 0:
-            found |= set(turns[periods // shift["interval"] % len(turns)])
-    return frozenset(found)
+            results |= set(rounds[periods // shift["interval"] % len(rounds)])
+    return frozenset(results)
 
 
 def test_acknowledgement_timeout_is_reported(moved: ConvertedConfig) -> None:
@@ -130,8 +130,8 @@ def test_wait_steps_become_waits_and_the_repeat_comes_five_times(moved: Converte
             {"notify": {"users": ["alice", "bob"]}, "after": "15m"},
         ],
     }
-    said = as_text(moved)
-    for wanted in (
+    text = as_text(moved)
+    for expected in (
         "chain default: step 3: not in the policy. OnCall waits until a time of day",
         "chain default: step 6: notifies all of them at once",
         "chains default: page by everybody's usual notification rules",
@@ -142,8 +142,8 @@ def test_wait_steps_become_waits_and_the_repeat_comes_five_times(moved: Converte
         "webhooks Status page: not imported",
         "users alice: have fewer contact methods",
     ):
-        assert wanted in said, wanted
-    assert "secret" not in said, "addresses of calendars and integrations are secrets"
+        assert expected in text, expected
+    assert "secret" not in text, "addresses of calendars and integrations are secrets"
 
 
 def test_calendars_are_read_here_too_and_integrations_have_their_kind(moved: ConvertedConfig) -> None:
@@ -176,7 +176,7 @@ def test_documents_of_another_shape_break_nothing(broken: Any) -> None:
 
 def test_what_a_list_has_twice_is_there_once() -> None:
     whole = account.documents()
-    assert convert({kind: [*found, *found] for kind, found in whole.items()}, NOW) == convert(whole, NOW)
+    assert convert({kind: [*results, *results] for kind, results in whole.items()}, NOW) == convert(whole, NOW)
 
 
 def test_users_sharing_an_address_become_one_member() -> None:

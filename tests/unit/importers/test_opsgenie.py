@@ -53,18 +53,18 @@ def expected_on_call(at: datetime) -> frozenset[str]:
     here = local(at, ZONE)
     if utc("2026-12-01T08:00:00Z") <= at < utc("2026-12-02T20:00:00Z"):
         return frozenset({"carol"})
-    found = set()
+    results = set()
     first_line = ["alice", "bob"][(here - datetime(2026, 1, 5, 9)) // timedelta(weeks=1) % 2]
     is_swapped = utc("2026-12-05T08:00:00Z") <= at < utc("2026-12-06T20:00:00Z")
-    found.add("bob@example.com" if is_swapped else first_line)
+    results.add("bob@example.com" if is_swapped else first_line)
     hour = here.weekday() * 24 + here.hour + here.minute / 60
     if 18 <= hour < 32 or hour >= 4 * 24 + 17.5 or hour < 8:
         nights = ["alice", "carol", "alice", None, "bob"]
         whoever = nights[(here - datetime(2026, 1, 5, 18)) // timedelta(days=1) % 5]
-        found |= {whoever} if whoever else set()
+        results |= {whoever} if whoever else set()
     if 8 <= here.hour + here.minute / 60 < 18.5 and at < utc("2026-12-10T17:00:00Z"):
-        found.add(["bob", "carol"][(here - datetime(2026, 1, 5, 8)) // timedelta(hours=12) % 2])
-    return frozenset(found)
+        results.add(["bob", "carol"][(here - datetime(2026, 1, 5, 8)) // timedelta(hours=12) % 2])
+    return frozenset(results)
 
 
 def test_delays_from_the_creation_become_delays_from_the_step_before(moved: ConvertedConfig) -> None:
@@ -136,9 +136,9 @@ def test_names_become_valid_and_unique_and_changes_are_reported(moved: Converted
         "default api (2)",
         "Mails",
     ]
-    said = as_text(moved)
-    assert "group Ops/Night: is named Ops-Night." in said
-    assert "integration default api: is named default api (2)." in said
+    text = as_text(moved)
+    assert "group Ops/Night: is named Ops-Night." in text
+    assert "integration default api: is named default api (2)." in text
 
 
 def test_routing_rules_become_routes_and_unsupported_ones_are_reported(moved: ConvertedConfig) -> None:
@@ -161,8 +161,8 @@ def test_routing_rules_become_routes_and_unsupported_ones_are_reported(moved: Co
 
 
 def test_report_names_every_omission_and_contains_no_secret(moved: ConvertedConfig) -> None:
-    left_out = [str(finding) for finding in moved.findings if finding.severity is FindingSeverity.OMITTED]
-    for wanted in (
+    texts = [str(finding) for finding in moved.findings if finding.severity is FindingSeverity.OMITTED]
+    for expected in (
         "schedule old_schedule: not imported. It is disabled",
         "rotation Teams: has nobody in the turn of team Ops/Night",
         "override nobody: from 2026-12-20T08:00:00Z",
@@ -171,7 +171,7 @@ def test_report_names_every_omission_and_contains_no_secret(moved: ConvertedConf
         "integrations Our Slack (SlackApp): not imported",
         "alert and notification policies Drop test alerts: not imported",
     ):
-        assert any(wanted in line for line in left_out), wanted
+        assert any(expected in line for line in texts), expected
     assert "Mars/Olympus" in as_text(moved)
     assert "closes it after all repeats" in as_text(moved)
     assert account.SENDER_KEY not in as_text(moved) + str(moved.configuration), "only where it is asked for"
@@ -188,11 +188,11 @@ def test_override_of_restricted_rotation_reports_its_limited_effect() -> None:
     whole = account.documents()
     nights = {**account.OVERRIDES[1], "alias": "nights", "rotations": [{"id": account.NIGHTS["id"]}]}
     schedule = {**whole["schedules"][0], "overrides": [nights]}
-    found = convert({**whole, "schedules": [schedule]}, NOW)
+    converted_config = convert({**whole, "schedules": [schedule]}, NOW)
     assert "override nights: from 2026-12-05T08:00:00Z to 2026-12-06T20:00:00Z applies while its rotation" in as_text(
-        found
+        converted_config
     )
-    overrides = named(found, "schedules", "ops_schedule")["overrides"]
+    overrides = named(converted_config, "schedules", "ops_schedule")["overrides"]
     assert {one["shift"].split(",")[0] for one in overrides} == {"Nights"}, "of each stretch of that rotation"
 
 
@@ -205,8 +205,8 @@ def test_existing_user_keeps_name_role_and_methods() -> None:
 
 
 def test_disabled_existing_user_keeps_state_name_and_time_zone() -> None:
-    held = ExistingUser("robert", "admin", name="Robert B.", time_zone="Asia/Tokyo", is_active=False)
-    robert = named(convert(account.documents(), NOW, {"bob@example.org": held}), "users", "robert", "username")
+    existing_user = ExistingUser("robert", "admin", name="Robert B.", time_zone="Asia/Tokyo", is_active=False)
+    robert = named(convert(account.documents(), NOW, {"bob@example.org": existing_user}), "users", "robert", "username")
     assert (robert["name"], robert["time_zone"], robert["active"]) == ("Robert B.", "Asia/Tokyo", False)
     blocked = {**account.documents(), "users": [{**one, "blocked": True} for one in account.documents()["users"]]}
     admin = named(
@@ -240,8 +240,8 @@ def test_locally_entered_absences_are_kept(overlaps: bool) -> None:
     if overlaps:
         own |= {"from": "2026-12-20T00:00:00Z"}
     earlier = {"from": "2026-12-24T00:00:00Z", "to": "2026-12-26T00:00:00Z", "note": "Forwarded in Opsgenie"}
-    held = ExistingUser("robert", "admin", absences=(own, earlier))
-    moved = convert(account.documents(), NOW, {"bob@example.org": held})
+    existing_user = ExistingUser("robert", "admin", absences=(own, earlier))
+    moved = convert(account.documents(), NOW, {"bob@example.org": existing_user})
     away = named(moved, "users", "robert", "username")["out_of_office"]
     assert away[0] == own
     assert [one["note"] for one in away[1:]] == ([] if overlaps else ["Forwarded in Opsgenie"])
@@ -258,7 +258,9 @@ def test_what_the_backup_tool_wrote_comes_to_the_same(moved: ConvertedConfig) ->
             archive.writestr(f"OpsGenieBackups/{folder}/{name}.json", json.dumps(value))
 
         for user in whole["users"]:
-            rest = {key: held for key, held in user.items() if key not in ("contacts", "notification_rules")}
+            rest = {
+                key: held_items for key, held_items in user.items() if key not in ("contacts", "notification_rules")
+            }
             rest["userContacts"] = [{**one, "contactMethod": one["method"]} for one in user["contacts"]]
             put("users", user["id"], {"user": rest, "notificationRuleList": user["notification_rules"]})
         for team in whole["teams"]:
@@ -274,14 +276,14 @@ def test_what_the_backup_tool_wrote_comes_to_the_same(moved: ConvertedConfig) ->
             put("maintenance", one["id"], one)
         archive.writestr("OpsGenieBackups/policies/global/p1.json", json.dumps(whole["alert_policies"][0]))
         archive.writestr("OpsGenieBackups/readme.txt", "not JSON")
-    found = convert(export.read(packed.getvalue()), NOW)
+    converted_config = convert(export.read(packed.getvalue()), NOW)
     heartbeat = {"integrations"}
     for key in moved.configuration.keys() - heartbeat:
-        assert sorted(map(str, found.configuration[key])) == sorted(map(str, moved.configuration[key])), key
+        assert sorted(map(str, converted_config.configuration[key])) == sorted(map(str, moved.configuration[key])), key
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"", "the file: is not JSON"),
         (b"[]", "it is JSON, but not an object"),
@@ -291,10 +293,10 @@ def test_what_the_backup_tool_wrote_comes_to_the_same(moved: ConvertedConfig) ->
         (b"[" * 100_000, "is nested too deeply"),
     ],
 )
-def test_unreadable_export_is_rejected_with_a_reason(content: bytes, said: str) -> None:
+def test_unreadable_export_is_rejected_with_a_reason(content: bytes, message: str) -> None:
     with pytest.raises(Rejected, match="This export cannot be read") as refused:
         export.read(content)
-    assert said in refused.value.detail
+    assert message in refused.value.detail
 
 
 def test_a_zip_that_grows_beyond_all_bounds_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -332,5 +334,5 @@ def test_damaged_zip_member_is_rejected_by_name() -> None:
 
 def test_what_a_list_has_twice_is_there_once() -> None:
     whole = account.documents()
-    twice = {kind: [*found, *(one for one in found if "id" in one)] for kind, found in whole.items()}
+    twice = {kind: [*results, *(one for one in results if "id" in one)] for kind, results in whole.items()}
     assert convert(twice, NOW) == convert(whole, NOW)

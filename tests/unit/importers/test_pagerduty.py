@@ -108,10 +108,10 @@ def test_a_service_is_an_integration_for_each_of_its_own(moved: ConvertedConfig)
     assert events["escalation_policy"] == "Standard"
     assert events["settings"]["priorities"]["warning"] == "high", "a constant urgency"
     assert named(moved, "integrations", "Nightly")["mode"] == "disabled"
-    said = as_text(moved)
-    assert "service Nightly: has no policy that pages anybody" in said
-    assert "event orchestrations Global routing: not imported" in said
-    assert account.SENDER_KEY not in said + str(moved.configuration)
+    text = as_text(moved)
+    assert "service Nightly: has no policy that pages anybody" in text
+    assert "event orchestrations Global routing: not imported" in text
+    assert account.SENDER_KEY not in text + str(moved.configuration)
 
 
 def test_maintenance_window_covers_the_integrations_of_its_services(moved: ConvertedConfig) -> None:
@@ -164,4 +164,4 @@ def test_schedule_without_team_gets_group_of_distinct_users() -> None:
 def test_what_a_list_has_twice_is_there_once() -> None:
     """Pages are counted from the beginning: what is added meanwhile pushes others onto the next one."""
     whole = account.documents()
-    assert convert({kind: [*found, *found] for kind, found in whole.items()}, NOW) == convert(whole, NOW)
+    assert convert({kind: [*results, *results] for kind, results in whole.items()}, NOW) == convert(whole, NOW)

@@ -18,14 +18,14 @@ NOW = datetime(2026, 11, 24, 9)
 FIRST = datetime(2026, 11, 16, 9)
 
 
-def said(wanted: ConvertedRotation, at: datetime) -> frozenset[str]:
+def expected_users(expected: ConvertedRotation, at: datetime) -> frozenset[str]:
     """Who has it at a local time, by the definition alone."""
-    begins = max(wanted.first_handoff, wanted.begin or wanted.first_handoff)
-    if at < begins or (wanted.end is not None and at >= wanted.end):
+    begins = max(expected.first_handoff, expected.begin or expected.first_handoff)
+    if at < begins or (expected.end is not None and at >= expected.end):
         return frozenset()
-    if wanted.windows and not any(is_open(window, at) for window in wanted.windows):
+    if expected.windows and not any(is_open(window, at) for window in expected.windows):
         return frozenset()
-    user = wanted.slots[(at - wanted.first_handoff) // wanted.interval % len(wanted.slots)]
+    user = expected.slots[(at - expected.first_handoff) // expected.interval % len(expected.slots)]
     return frozenset({user} if user else ())
 
 
@@ -61,9 +61,9 @@ def test_imported_rotation_matches_source_at_every_future_moment(
     begin: datetime | None,
     end: datetime | None,
 ) -> None:
-    wanted = ConvertedRotation("R", tuple(slots), FIRST, every, rotation_converter.combine(windows), begin, end)
+    expected_value = ConvertedRotation("R", tuple(slots), FIRST, every, rotation_converter.combine(windows), begin, end)
     try:
-        shifts = rotation_converter.shifts(wanted, NOW)
+        shifts = rotation_converter.shifts(expected_value, NOW)
     except UnsupportedRotation:
         assert None in slots or len(set(slots)) < len(slots), "each once can always be said"
         return
@@ -71,18 +71,18 @@ def test_imported_rotation_matches_source_at_every_future_moment(
     since = datetime(2026, 11, 24, 3, 15, tzinfo=UTC)
     asked = on_call({"name": "S", "group": "G", "time_zone": zone, "shifts": shifts}) if shifts else None
     for at in moments(since + timedelta(minutes=1), 16, 180):
-        expected = said(wanted, local(at, zone))
+        expected = expected_users(expected_value, local(at, zone))
         assert (asked(at) if asked else frozenset()) == expected, at
 
 
 def test_handoffs_keep_local_time_across_clock_changes() -> None:
-    wanted = ConvertedRotation("R", ("alice", "bob", "alice", "carol"), datetime(2026, 10, 19, 9), timedelta(days=7))
-    shifts = rotation_converter.shifts(wanted, datetime(2026, 10, 1))
+    expected = ConvertedRotation("R", ("alice", "bob", "alice", "carol"), datetime(2026, 10, 19, 9), timedelta(days=7))
+    shifts = rotation_converter.shifts(expected, datetime(2026, 10, 1))
     asked = on_call({"name": "S", "group": "G", "time_zone": "Europe/Zurich", "shifts": shifts})
     # Clocks go back on 25 October and forward on 28 March.
     for at in moments(datetime(2026, 10, 19, 7, tzinfo=UTC), 180, 60 * 3):
         here = local(at, "Europe/Zurich")
-        assert asked(at) == said(wanted, here), here
+        assert asked(at) == expected_users(expected, here), here
 
 
 def test_inexact_rotations_are_rejected_with_a_reason() -> None:

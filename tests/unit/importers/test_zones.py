@@ -9,7 +9,7 @@ from tocsin.importers import zones
 
 
 @pytest.mark.parametrize(
-    ("said", "meant"),
+    ("message", "meant"),
     [
         ("Europe/Zurich", "Europe/Zurich"),
         ("(UTC-06:00) Central Time (US & Canada)", "America/Chicago"),
@@ -20,8 +20,8 @@ from tocsin.importers import zones
         ("", None),
     ],
 )
-def test_time_zone_is_recognized_by_canonical_and_other_names(said: str, meant: str | None) -> None:
-    assert zones.zone(said) == meant
+def test_time_zone_is_recognized_by_canonical_and_other_names(message: str, meant: str | None) -> None:
+    assert zones.zone(message) == meant
 
 
 def test_every_zone_that_a_name_leads_to_is_one() -> None:

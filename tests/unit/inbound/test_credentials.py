@@ -30,22 +30,24 @@ NETWORKS = (ipaddress.ip_network("192.0.2.0/24"), ipaddress.ip_network("2001:db8
     ],
 )
 def test_only_addresses_of_the_networks_may_send(address: str | None, proof: CredentialStatus) -> None:
-    asked = Credentials(networks=NETWORKS)
-    assert asked.are_required
-    assert asked.check({}, b"", address=address) == {ADDRESS: proof}
+    credentials = Credentials(networks=NETWORKS)
+    assert credentials.are_required
+    assert credentials.check({}, b"", address=address) == {ADDRESS: proof}
 
 
 def test_senders_own_scheme_replaces_the_plain_signature() -> None:
-    asked = Credentials(signature_header="X-Sign", signature_secret="s")
+    credentials = Credentials(signature_header="X-Sign", signature_secret="s")
 
     def is_signed(body: bytes, headers: Mapping[str, str], secret: str, now: datetime) -> bool:
         return headers["x-sign"] == f"{secret}:{body.decode()}:{now:%Y}"
 
-    assert asked.check({"x-sign": "s:b:2026"}, b"b", is_signed=is_signed, now=NOW) == {"x-sign": CredentialStatus.VALID}
-    assert asked.check({"x-sign": "s:c:2026"}, b"b", is_signed=is_signed, now=NOW) == {
+    assert credentials.check({"x-sign": "s:b:2026"}, b"b", is_signed=is_signed, now=NOW) == {
+        "x-sign": CredentialStatus.VALID
+    }
+    assert credentials.check({"x-sign": "s:c:2026"}, b"b", is_signed=is_signed, now=NOW) == {
         "x-sign": CredentialStatus.INVALID
     }
-    assert asked.check({}, b"b", is_signed=is_signed, now=NOW) == {"x-sign": CredentialStatus.MISSING}
+    assert credentials.check({}, b"b", is_signed=is_signed, now=NOW) == {"x-sign": CredentialStatus.MISSING}
 
 
 SIGNED_WITH_TIME = Credentials(signature_header="X-Sign", signature_secret="s", timestamp_header="X-Time")

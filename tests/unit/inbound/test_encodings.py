@@ -35,11 +35,11 @@ def test_what_was_packed_comes_out_as_it_was(body: bytes) -> None:
 def test_whatever_comes_the_end_is_bytes_or_a_declared_refusal(body: bytes, encoding: str) -> None:
     code = ""
     try:
-        found = decompress(body, encoding, MAX_BYTES)
+        found_body = decompress(body, encoding, MAX_BYTES)
     except Rejected as rejected:
         code = rejected.code
     else:
-        assert isinstance(found, bytes)
+        assert isinstance(found_body, bytes)
     assert code in ("", "unknown_encoding", "invalid_encoding", "too_large")
 
 

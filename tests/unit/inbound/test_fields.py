@@ -13,7 +13,7 @@ from tocsin.inbound.expressions.fields import CLEANERS, FIELDS, Attachment, Fiel
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "message"),
     [
         (34.0, "34"),
         (34.5, "34.5"),
@@ -34,8 +34,8 @@ from tocsin.inbound.expressions.fields import CLEANERS, FIELDS, Attachment, Fiel
         ({"a": "\ud800"}, "(dict)"),
     ],
 )
-def test_values_become_text(value: object, said: str | None) -> None:
-    assert fields.text_of(value) == said
+def test_values_become_text(value: object, message: str | None) -> None:
+    assert fields.text_of(value) == message
 
 
 def test_an_integer_of_any_length_becomes_text() -> None:
@@ -43,7 +43,7 @@ def test_an_integer_of_any_length_becomes_text() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "message"),
     [
         ("  VPN\r\n down \t now ", "VPN down now"),
         ("a\x00b\ud800c", "a\ufffdb\ufffdc"),
@@ -54,8 +54,8 @@ def test_an_integer_of_any_length_becomes_text() -> None:
         ("Zürich\u00a0HB", "Zürich HB"),
     ],
 )
-def test_a_line_is_one_clean_line(value: str, said: str | None) -> None:
-    assert fields.clean_line(value, 300) == said
+def test_a_line_is_one_clean_line(value: str, message: str | None) -> None:
+    assert fields.clean_line(value, 300) == message
 
 
 def test_text_keeps_its_line_breaks() -> None:
@@ -158,10 +158,10 @@ def test_attachments_are_links_with_names() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "said"), [("Yes", True), (1, True), (0, False), ("maybe", None), ([], None), (True, True)]
+    ("value", "message"), [("Yes", True), (1, True), (0, False), ("maybe", None), ([], None), (True, True)]
 )
-def test_flags(value: object, said: bool | None) -> None:
-    assert fields.clean_flag(value) is said
+def test_flags(value: object, message: bool | None) -> None:
+    assert fields.clean_flag(value) is message
 
 
 anything = st.recursive(
@@ -179,8 +179,8 @@ anything = st.recursive(
 @given(st.sampled_from(sorted(FIELDS)), anything)
 def test_every_value_is_cleaned_into_a_storable_result(name: str, value: object) -> None:
     field = FIELDS[name]
-    found = CLEANERS[field.kind](value, field.length)
-    texts = found if isinstance(found, tuple) else (found,)
+    found_value = CLEANERS[field.kind](value, field.length)
+    texts = found_value if isinstance(found_value, tuple) else (found_value,)
     for text in texts:
         if isinstance(text, str):
             assert text

@@ -54,16 +54,16 @@ def run(reader: Normalizer, body: bytes, content_type: str | None) -> None:
         return
     assert elements
     for element in elements:
-        reading = reader.normalize(element)
+        event = reader.normalize(element)
         explain(reader, element).to_json()
-        if isinstance(reading, Rejected):
-            assert reading.code in CODES
+        if isinstance(event, Rejected):
+            assert event.code in CODES
             continue
-        reasons: list[object] = [reading.rule_match.reason, reading.check_filters().reason]
-        reasons += [reading.choose_route(lambda hours, answer=answer: answer).reason for answer in (True, False)]
-        for reason in [*reasons, *reading.notes]:
+        reasons: list[object] = [event.rule_match.reason, event.check_filters().reason]
+        reasons += [event.choose_route(lambda hours, answer=answer: answer).reason for answer in (True, False)]
+        for reason in [*reasons, *event.notes]:
             assert len(str(reason).encode()) < REASON
-        for value in reading.mapped.values.values():
+        for value in event.mapped.values.values():
             if isinstance(value, str):
                 assert "\x00" not in value
                 value.encode()

@@ -77,9 +77,9 @@ def test_without_a_longest_run_a_start_moves_nothing() -> None:
 )
 def test_a_cron_line_follows_the_zones_own_clock(at: datetime, expected: datetime) -> None:
     plan = parse_schedule({"cron": "30 2 * * *", "time_zone": "Europe/Zurich", "grace": "1m"})
-    found = expected_after(plan, at)
-    assert abs(found - expected) <= timedelta(minutes=30)
-    assert found > at
+    moment = expected_after(plan, at)
+    assert abs(moment - expected) <= timedelta(minutes=30)
+    assert moment > at
 
 
 def test_ping_from_slightly_advanced_clock_is_the_expected_one() -> None:

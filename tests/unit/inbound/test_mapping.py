@@ -260,8 +260,8 @@ def test_applying_never_raises_and_a_remembered_shape_changes_nothing(
     for payload in payloads:
         warm.apply(payload)
     for payload in payloads:
-        found: MappedFields = warm.apply(payload)
-        assert repr(sorted(found.values.items())) == repr(
+        mapped_fields: MappedFields = warm.apply(payload)
+        assert repr(sorted(mapped_fields.values.items())) == repr(
             sorted(compile_mapping(definition).apply(payload).values.items())
         )
 

@@ -38,15 +38,15 @@ def test_a_mail_reads_as_an_object() -> None:
     made.add_alternative("<p>Nobody can <b>work</b>.</p>", subtype="html")
     made.add_attachment(b"\x89PNG", maintype="image", subtype="png", filename='..\\..\\"screen".png')
     raw = b"X-Tocsin-Attachments: https://t.example/inbound-log/1/attachments/\r\n" + made.as_bytes()
-    found = mail.read(raw)
-    assert (found["subject"], found["from"], found["from_name"]) == (
+    results = mail.read(raw)
+    assert (results["subject"], results["from"], results["from_name"]) == (
         "Grüße aus Zürich",
         "zoe@acme.example",
         "Zoë Desk",
     )
-    assert found["to"] == ["alerts@tocsin.example.org", "b@example.org"]
-    assert (found["body"], found["date"]) == ("Nobody can work.", "2026-11-24T02:10:30+01:00")
-    (attached,) = found["attachments"]  # type: ignore[misc]
+    assert results["to"] == ["alerts@tocsin.example.org", "b@example.org"]
+    assert (results["body"], results["date"]) == ("Nobody can work.", "2026-11-24T02:10:30+01:00")
+    (attached,) = results["attachments"]  # type: ignore[misc]
     assert attached == {
         "name": "_screen_.png",
         "type": "image/png",
@@ -54,7 +54,7 @@ def test_a_mail_reads_as_an_object() -> None:
         "url": "https://t.example/inbound-log/1/attachments/0",
     }
     assert mail.attachments(raw)[0].content == b"\x89PNG"
-    assert "loop" not in found
+    assert "loop" not in results
 
 
 def test_a_mail_program_may_send_more_style_than_text() -> None:
@@ -70,10 +70,10 @@ def test_a_subject_in_plain_bytes_is_read_all_the_same(charset: str) -> None:
     assert (read["subject"], read["from_name"]) == ("Störung in Köln", "Jörg")
 
 
-@pytest.mark.parametrize("said", ["", "; charset=us-ascii", "; charset=made-up", "; charset=punycode"])
+@pytest.mark.parametrize("message", ["", "; charset=us-ascii", "; charset=made-up", "; charset=punycode"])
 @pytest.mark.parametrize("charset", ["utf-8", "latin-1"])
-def test_text_with_missing_or_wrong_charset_is_still_read(charset: str, said: str) -> None:
-    head = f"From: mon@example.org\r\nSubject: x\r\nContent-Type: text/plain{said}\r\n\r\n"
+def test_text_with_missing_or_wrong_charset_is_still_read(charset: str, message: str) -> None:
+    head = f"From: mon@example.org\r\nSubject: x\r\nContent-Type: text/plain{message}\r\n\r\n"
     assert mail.read((head + "Störung in Köln").encode(charset))["body"] == "Störung in Köln"
 
 
@@ -84,9 +84,9 @@ def test_subject_part_with_unknown_charset_is_kept_raw() -> None:
 
 def test_unknown_text_charset_costs_no_time() -> None:
     raw = b"From: a@b.example\nSubject: x\nContent-Type: text/plain; charset=punycode\n\nabc-" + b"a" * 200_000
-    begun = time.monotonic()
+    started_at = time.monotonic()
     assert str(mail.read(raw)["body"]).startswith("abc-aaa")
-    assert time.monotonic() - begun < 1.5
+    assert time.monotonic() - started_at < 1.5
 
 
 def test_html_alone_reads_as_what_a_person_sees() -> None:
@@ -111,9 +111,9 @@ def test_what_goes_round_never_opens_an_alert(headers: dict[str, str]) -> None:
     raw = written(**headers).as_bytes()
     assert mail.read(raw)["loop"]
     (element,) = elements_of(EMAIL, raw, mail.MEDIA_TYPE).elements
-    reading = compile_normalizer(EMAIL, IntegrationDefinition()).normalize(element)
-    assert not isinstance(reading, Rejected)
-    assert not reading.check_filters().is_true
+    event = compile_normalizer(EMAIL, IntegrationDefinition()).normalize(element)
+    assert not isinstance(event, Rejected)
+    assert not event.check_filters().is_true
 
 
 def test_a_mail_that_has_gone_round_in_circles_is_recognised() -> None:
@@ -139,8 +139,8 @@ def test_too_large_mail_is_kept_without_attachments() -> None:
     raw = made.as_bytes()
     small = mail.without_attachments(raw)
     assert len(small) < 5_000 < mail.MAX_STORED_BYTES < len(raw)
-    found = mail.read(small)
-    assert found["body"] == "Nobody can work."
+    results = mail.read(small)
+    assert results["body"] == "Nobody can work."
     assert b"Left out by Tocsin" in mail.attachments(small)[0].content
 
 
@@ -176,7 +176,7 @@ def nested(depth: int) -> bytes:
     ids=range(15),
 )
 def test_hostile_mail_quickly_yields_object_or_error(raw: bytes) -> None:
-    begun = time.process_time()
+    started_at = time.process_time()
     try:
         elements = elements_of(EMAIL, raw, mail.MEDIA_TYPE).elements
     except Rejected as refused:
@@ -186,7 +186,7 @@ def test_hostile_mail_quickly_yields_object_or_error(raw: bytes) -> None:
         assert len(str(elements[0].payload)) < 1_500_000
         mail.attachments(raw)
     assert problem is None or (problem.code == "invalid_mail" and len(problem.detail) < 200)
-    assert time.process_time() - begun < 4
+    assert time.process_time() - started_at < 4
 
 
 @pytest.mark.parametrize("name", ["Subject", "From", "To", "Cc", "Message-ID", "Reply-To"])
@@ -194,9 +194,9 @@ def test_malformed_base64_header_is_read_literally(name: str) -> None:
     """Five characters are no base64: Python's parser raises an error of its own for them, and did not take the mail."""
     nonsense = "=?utf-8?b?abcde?="
     raw = f"{name}: {nonsense} <a@b.example>\nX: y\n\nIt burns.\n".encode()
-    found = mail.read(raw)
-    assert found["body"] == "It burns."
-    assert nonsense in str(found)
+    results = mail.read(raw)
+    assert results["body"] == "It burns."
+    assert nonsense in str(results)
 
 
 def test_attachment_with_malformed_name_is_still_an_attachment() -> None:
@@ -231,11 +231,11 @@ def test_any_bytes_yield_object_or_error(head: bytes, tail: bytes, at: int) -> N
     whole = written().as_bytes()
     for raw in (head + b"\n\n" + tail, whole[:at] + head + whole[at:]):
         try:
-            found = mail.read(raw)
+            results = mail.read(raw)
         except Rejected:
             continue
-        assert isinstance(found["subject"], str)
-        str(found).encode()
+        assert isinstance(results["subject"], str)
+        str(results).encode()
 
 
 NAGIOS = """***** Nagios *****
@@ -250,9 +250,9 @@ def mapped(**mapping: object) -> dict[str, object]:
     raw = written("[Acme] PROBLEM web1", NAGIOS).as_bytes()
     reader = compile_normalizer(EMAIL, IntegrationDefinition(mapping=mapping))
     (element,) = elements_of(EMAIL, raw, mail.MEDIA_TYPE).elements
-    reading = reader.normalize(element)
-    assert not isinstance(reading, Rejected)
-    return {name: reading.mapped.values.get(name) for name in mapping}
+    event = reader.normalize(element)
+    assert not isinstance(event, Rejected)
+    return {name: event.mapped.values.get(name) for name in mapping}
 
 
 def test_a_value_stands_between_two_marks() -> None:
@@ -301,6 +301,6 @@ def test_no_pattern_takes_more_than_its_time() -> None:
     )
     raw = written(body="a" * 180_000 + "x" * 19_000).as_bytes()
     (element,) = elements_of(EMAIL, raw, mail.MEDIA_TYPE).elements
-    begun = time.process_time()
+    started_at = time.process_time()
     reader.normalize(element)
-    assert time.process_time() - begun < 2
+    assert time.process_time() - started_at < 2

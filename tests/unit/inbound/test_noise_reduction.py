@@ -34,7 +34,7 @@ RULES = {
 }
 
 
-def door(windows: tuple[CompiledWindow, ...] = (), **shapes: Any) -> CompiledIntegration:
+def integration(windows: tuple[CompiledWindow, ...] = (), **shapes: Any) -> CompiledIntegration:
     kind = load_kinds()["api"]
     reader = compile_normalizer(kind, IntegrationDefinition(mapping=MAPPING, rules=RULES, **shapes))
     about = tuple(one for window in windows if (one := window.for_integration(1, reader.mapping.names)))
@@ -68,7 +68,7 @@ def door(windows: tuple[CompiledWindow, ...] = (), **shapes: Any) -> CompiledInt
 )
 def test_what_is_wrong_is_refused_by_its_place(shapes: dict[str, Any], place: str) -> None:
     with pytest.raises(Rejected) as refused:
-        door(**shapes)
+        integration(**shapes)
     assert refused.value.field == place
 
 
@@ -106,7 +106,7 @@ STEPS = st.lists(
 def test_messages_of_active_alerts_are_never_delayed_or_lost(
     shapes: dict[str, Any], in_maintenance: bool, steps: list[tuple[str, str, int, str, str | None]]
 ) -> None:
-    world = ReplayState(door((HOLDS,) if in_maintenance else (), **shapes))
+    world = ReplayState(integration((HOLDS,) if in_maintenance else (), **shapes))
     now, numbers = NOW, count(1)
     live: set[str] = set()  # keys whose messages must reach an alert
 

@@ -20,9 +20,9 @@ ADDRESS = {"halo_address": "https://desk.example"}
 
 
 def read(payload: object, definition: IntegrationDefinition | None = None, kind: Any = HALO) -> NormalizedEvent:
-    reading = read_any(payload, definition, kind)
-    assert isinstance(reading, NormalizedEvent)
-    return reading
+    event = read_any(payload, definition, kind)
+    assert isinstance(event, NormalizedEvent)
+    return event
 
 
 def read_any(
@@ -47,16 +47,16 @@ def halo(status: object = None, **more: object) -> dict[str, object]:
 
 
 def test_a_reading_holds_what_deciding_needs() -> None:
-    reading = read(halo({"id": 1, "name": "New"}))
-    assert reading.action is EventAction.OPEN
-    assert str(reading.rule_match.reason) == 'status "New" contains New'
-    assert (reading.source_id, reading.source_name) == ("7", "HaloITSM")
-    assert reading.delivery_id == "0d0c6f1e-2b7a-4d7b-9a3c-000000000001"
-    assert reading.source_time == datetime(2026, 11, 24, 9, 15, 2, 123456, tzinfo=UTC)
-    assert reading.dedup_key is None
-    assert reading.mapped.text("source_url") == "https://desk.example/ticket?id=7"
-    assert reading.check_filters().is_true
-    assert reading.choose_route(lambda hours: False).index is None
+    event = read(halo({"id": 1, "name": "New"}))
+    assert event.action is EventAction.OPEN
+    assert str(event.rule_match.reason) == 'status "New" contains New'
+    assert (event.source_id, event.source_name) == ("7", "HaloITSM")
+    assert event.delivery_id == "0d0c6f1e-2b7a-4d7b-9a3c-000000000001"
+    assert event.source_time == datetime(2026, 11, 24, 9, 15, 2, 123456, tzinfo=UTC)
+    assert event.dedup_key is None
+    assert event.mapped.text("source_url") == "https://desk.example/ticket?id=7"
+    assert event.check_filters().is_true
+    assert event.choose_route(lambda hours: False).index is None
 
 
 class TestHaloStatus:
@@ -102,9 +102,9 @@ class TestHaloStatus:
         assert read(halo(9), definition).mapped.text("source_status") == "Status 9"
 
     def test_a_change_to_nothing_is_ignored_with_advice(self) -> None:
-        reading = read(halo())
-        assert reading.action is EventAction.NONE
-        assert "full object with linked objects" in str(reading.rule_match.reason)
+        event = read(halo())
+        assert event.action is EventAction.NONE
+        assert "full object with linked objects" in str(event.rule_match.reason)
 
     def test_any_other_message_of_a_ticket_is_an_update(self) -> None:
         assert read({"object_id": 7, "event": "SLA warning"}).action is EventAction.UPDATE
@@ -213,8 +213,8 @@ def test_custom_payload_may_put_display_values_in_id_fields() -> None:
         "Agent_ID": "Noor",
     }
     mapped = read({"Ticket_ID": "7", "StatusID": "New", **shown}).mapped
-    found = [mapped.text(name) for name in ("client", "site", "team", "ticket_type", "agent")]
-    assert found == list(shown.values())
+    results = [mapped.text(name) for name in ("client", "site", "team", "ticket_type", "agent")]
+    assert results == list(shown.values())
 
 
 class TestHaloPriority:
@@ -234,9 +234,9 @@ class TestHaloPriority:
     def test_names_are_understood_and_numbers_only_shown(
         self, ticket: dict[str, object], priority: str | None, severity: str | None
     ) -> None:
-        reading = read(halo("New", **ticket))
-        assert (reading.mapped.text("priority"), reading.mapped.text("severity")) == (priority, severity)
-        assert bool(reading.notes) is (priority is None and severity is not None)
+        event = read(halo("New", **ticket))
+        assert (event.mapped.text("priority"), event.mapped.text("severity")) == (priority, severity)
+        assert bool(event.notes) is (priority is None and severity is not None)
 
     def test_numbers_and_names_can_be_mapped(self) -> None:
         definition = IntegrationDefinition(settings={"priorities": {"1": "critical", "Sofort": "high"}})
@@ -248,10 +248,10 @@ class TestHaloPriority:
     "subject", ["(Tocsin #42)", "Re: [Critical] Acme: VPN down (Halo 20817) (Tocsin #42)", "FW: (tocsin #7) x"]
 )
 def test_tocsins_own_mail_never_opens(subject: str) -> None:
-    reading = read(halo("New", summary=subject))
-    assert reading.action is EventAction.OPEN
-    assert reading.check_filters().is_true is False
-    assert "own mail" in str(reading.check_filters().reason)
+    event = read(halo("New", summary=subject))
+    assert event.action is EventAction.OPEN
+    assert event.check_filters().is_true is False
+    assert "own mail" in str(event.check_filters().reason)
 
 
 def test_a_subject_that_only_speaks_of_tocsin_opens() -> None:
@@ -281,11 +281,11 @@ class TestApi:
 
 class TestDefinition:
     def test_overrides_one_field_and_keeps_the_others(self) -> None:
-        reading = read(
+        event = read(
             halo("New", note="Mine"), IntegrationDefinition(mapping={"subject": "ticket^note", "client": None})
         )
-        assert reading.mapped.text("subject") == "Mine"
-        assert reading.source_id == "7"
+        assert event.mapped.text("subject") == "Mine"
+        assert event.source_id == "7"
 
     def test_a_key_template_replaces_the_id(self) -> None:
         definition = IntegrationDefinition(dedup_key="<ticket^client_name>/<field:subject>")
@@ -301,10 +301,10 @@ class TestDefinition:
                 {"when": {"field": "client", "operator": "equals", "value": "Globex"}, "during": 4, "priority": "low"}
             ],
         )
-        reading = read(halo("New", client_name="globex", tickettype={"name": "Project"}), definition)
-        assert str(reading.check_filters().reason) == 'ticket type "Project" equals Project'
-        assert reading.choose_route(lambda hours: hours == 4).priority == "low"
-        assert reading.choose_route(lambda hours: False).index is None
+        event = read(halo("New", client_name="globex", tickettype={"name": "Project"}), definition)
+        assert str(event.check_filters().reason) == 'ticket type "Project" equals Project'
+        assert event.choose_route(lambda hours: hours == 4).priority == "low"
+        assert event.choose_route(lambda hours: False).index is None
 
     @pytest.mark.parametrize(
         ("definition", "place"),
@@ -333,6 +333,6 @@ def test_an_element_with_a_problem_is_that_problem() -> None:
 
 def test_notes_of_reading_and_mapping_come_together() -> None:
     (element,) = decode(b'{"ticket_id": 7, "priority": "Sofort",}', None, lenient=True).elements
-    reading = compile_normalizer(HALO, IntegrationDefinition()).normalize(element)
-    assert isinstance(reading, NormalizedEvent)
-    assert [note.code for note in reading.notes] == ["json.repaired", "mapping.priority_not_understood"]
+    event = compile_normalizer(HALO, IntegrationDefinition()).normalize(element)
+    assert isinstance(event, NormalizedEvent)
+    assert [note.code for note in event.notes] == ["json.repaired", "mapping.priority_not_understood"]

@@ -150,10 +150,10 @@ def test_combined_path_search_equals_individual_searches(paths: list[str], paylo
     slots = [(path, extraction.slot(path, "here")) for path in paths]
     extraction.freeze()
     for payload in [*payloads, *payloads]:
-        found = extraction.read(payload)
+        results = extraction.read(payload)
         for path, slot in slots:
             alone = compile_path(path).read(payload)
-            assert repr(found[slot]) == repr(None if alone is MISSING else alone)
+            assert repr(results[slot]) == repr(None if alone is MISSING else alone)
 
 
 def test_shapes_are_remembered_within_bounds() -> None:

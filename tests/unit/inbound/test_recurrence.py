@@ -19,9 +19,9 @@ ZONES = [ZoneInfo(name) for name in ("Europe/Zurich", "America/New_York", "Austr
 
 def times(**given: object) -> Recurrence:
     spec = ObjectReader({key.rstrip("_"): value for key, value in given.items()})
-    found = maintenance_times.read(spec)
+    results = maintenance_times.read(spec)
     spec.finish()
-    return maintenance_times.recurrence(found)
+    return maintenance_times.recurrence(results)
 
 
 def utc(text: str) -> datetime:
@@ -80,8 +80,8 @@ def test_a_night_is_longer_or_shorter_when_clocks_change() -> None:
 
 
 def test_a_time_that_clocks_skip_still_makes_a_window() -> None:
-    gone = times(repeat="daily", from_="02:50", to="03:10", time_zone="Europe/Zurich")
-    span = gone.occurrence_at(utc("2026-03-29T01:05"))
+    recurrence = times(repeat="daily", from_="02:50", to="03:10", time_zone="Europe/Zurich")
+    span = recurrence.occurrence_at(utc("2026-03-29T01:05"))
     assert span is not None
     assert span[0] < utc("2026-03-29T01:00") < span[1] == utc("2026-03-29T01:10")
 
@@ -96,8 +96,8 @@ def test_a_time_that_clocks_skip_still_makes_a_window() -> None:
     ],
 )
 def test_days_of_a_month(days: list[str], expected: list[str]) -> None:
-    found = times(repeat="monthly", days=days, from_="22:00", lasts="1h").next_occurrences(utc("2026-11-25T09:00"), 3)
-    assert [f"{start:%Y-%m-%d}" for start, _ in found] == expected
+    results = times(repeat="monthly", days=days, from_="22:00", lasts="1h").next_occurrences(utc("2026-11-25T09:00"), 3)
+    assert [f"{start:%Y-%m-%d}" for start, _ in results] == expected
 
 
 def test_recurrence_is_limited_by_first_and_last_day() -> None:
@@ -144,5 +144,5 @@ def test_recurrence_is_described_in_a_sentence() -> None:
         "to": "02:00",
         "time_zone": "Europe/Zurich",
     }
-    said = maintenance_times.describe_times(maintenance_times.read(ObjectReader(spec)))
-    assert str(said) == "On the 2nd Tuesday and 15th of each month from 22:00 to 02:00 (Europe/Zurich)"
+    reason = maintenance_times.describe_times(maintenance_times.read(ObjectReader(spec)))
+    assert str(reason) == "On the 2nd Tuesday and 15th of each month from 22:00 to 02:00 (Europe/Zurich)"

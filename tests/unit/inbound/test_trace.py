@@ -34,9 +34,9 @@ def field(trace: Trace, name: str) -> FieldTrace:
 def test_trace_contains_each_mapping_step_of_a_field() -> None:
     trace = field(explain({"object_id": 7, "ticket": {"status_id": 9}, "event": "noted"}), "source_status")
     assert trace.value == "Closed"
-    told = {step.source: (step.found, str(step.outcome)) for step in trace.steps}
-    assert told["ticket^status^name"] == (None, "no value")
-    assert told["ticket^status_id"] == ("9", 'taken as "Closed"')
+    data = {step.source: (step.found, str(step.outcome)) for step in trace.steps}
+    assert data["ticket^status^name"] == (None, "no value")
+    assert data["ticket^status_id"] == ("9", 'taken as "Closed"')
     assert trace.steps[-1].place == "mapping.source_status[6].paths[0]"
 
 
@@ -118,18 +118,18 @@ def assert_same(reader: Normalizer, body: bytes, content_type: str | None) -> No
         elements = (Element(None, body, problem=refused),)
     assert len(traces) == len(elements)
     for element, trace in zip(elements, traces, strict=True):
-        reading = reader.normalize(element)
-        if isinstance(reading, Rejected):
-            assert trace.problem == reading.reason
+        event = reader.normalize(element)
+        if isinstance(event, Rejected):
+            assert trace.problem == event.reason
             continue
-        assert isinstance(reading, NormalizedEvent)
-        told = {one.field: one.value for one in trace.fields if one.value is not None}
-        known = {name: text_of(value) for name, value in reading.mapped.values.items() if value is not None}
-        assert told.keys() == known.keys()
-        assert all(told[name] == text if len(text or "") <= 500 else True for name, text in known.items())
-        assert {one.field: one.value for one in trace.tags if one.value} == reading.mapped.tags
-        assert (trace.intent, trace.reason) == (reading.action, reading.rule_match.reason)
-        assert any(one.is_deciding for one in trace.rules) or reading.action == "none"
+        assert isinstance(event, NormalizedEvent)
+        data = {one.field: one.value for one in trace.fields if one.value is not None}
+        known = {name: text_of(value) for name, value in event.mapped.values.items() if value is not None}
+        assert data.keys() == known.keys()
+        assert all(data[name] == text if len(text or "") <= 500 else True for name, text in known.items())
+        assert {one.field: one.value for one in trace.tags if one.value} == event.mapped.tags
+        assert (trace.intent, trace.reason) == (event.action, event.rule_match.reason)
+        assert any(one.is_deciding for one in trace.rules) or event.action == "none"
 
 
 @pytest.mark.parametrize(

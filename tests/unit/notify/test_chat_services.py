@@ -114,9 +114,9 @@ def test_a_page_leaves_through_tocsins_own_connections_with_its_link(server: Htt
     (request,) = server.requests
     assert request.path.startswith("/message")
     assert request.headers["idempotency-key"] == KEY
-    said = json.loads(request.body)
-    assert said["title"] == "Critical: Acme: VPN down"
-    assert "https://tocsin.example.org/a/" in said["message"]
+    body = json.loads(request.body)
+    assert body["title"] == "Critical: Acme: VPN down"
+    assert "https://tocsin.example.org/a/" in body["message"]
 
 
 def test_every_message_is_accepted_regardless_of_content(server: HttpDouble) -> None:
@@ -138,8 +138,10 @@ def test_every_message_is_accepted_regardless_of_content(server: HttpDouble) -> 
 )
 def test_ticket_text_is_escaped_and_mentions_no_user(url: str) -> None:
     """Telegram's messages lost what stood between < and >, and all that came after <script>."""
-    said = "<db01> <script>alert</script> @everyone @here @channel @all <!channel> <@4711>, ann@all.example"
-    rendered = ChatChannel().render(replace(page(), alerts=(replace(page().alerts[0], subject=said, short_text=""),)))
+    shown_text = "<db01> <script>alert</script> @everyone @here @channel @all <!channel> <@4711>, ann@all.example"
+    rendered = ChatChannel().render(
+        replace(page(), alerts=(replace(page().alerts[0], subject=shown_text, short_text=""),))
+    )
     sent: list[bytes] = []
 
     class Recording(HttpClient):
@@ -159,10 +161,10 @@ def test_ticket_text_is_escaped_and_mentions_no_user(url: str) -> None:
 def test_a_short_limit_cuts_the_text_and_never_the_link() -> None:
     rendered = ChatChannel().render(replace(page(), alerts=(replace(page().alerts[0], short_text="x " * 2000),)))
     for title, body in ((250, 1000), (0, 2000)):
-        said_title, said = fit_text(rendered, title, body)
-        assert len(said) + (0 if title else len(said_title)) <= body
-        assert rendered.buttons[0].url in said
-        assert "VPN down" in said_title
+        text, shown_text = fit_text(rendered, title, body)
+        assert len(shown_text) + (0 if title else len(text)) <= body
+        assert rendered.buttons[0].url in shown_text
+        assert "VPN down" in text
     # The address of a ticket may have two thousand characters, as many as a message of Discord's.
     far = ChatChannel().render(page(source_url=f"https://acme.haloitsm.com/ticket?id={'9' * 1900}"))
     assert "40 users" in fit_text(far, 0, 2000)[1]

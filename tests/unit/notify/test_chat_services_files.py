@@ -130,13 +130,13 @@ def test_no_address_opens_a_file(url: str) -> None:
 
 def test_a_message_ends_at_its_deadline_whatever_a_plugin_does() -> None:
     elapsed = [0.0]
-    under_way = RequestLog(Accepting(), "key", elapsed=lambda: elapsed[0])
+    request_log = RequestLog(Accepting(), "key", elapsed=lambda: elapsed[0])
     request = requests.Request("POST", "https://push.example/").prepare()
-    under_way.send(request)
+    request_log.send(request)
     elapsed[0] = requests_patch.MESSAGE_DEADLINE
     with pytest.raises(OutcomeUnknown):
-        under_way.send(request)
-    assert isinstance(under_way.problem, OutcomeUnknown)
+        request_log.send(request)
+    assert isinstance(request_log.problem, OutcomeUnknown)
 
 
 #: Modules by which a plugin could do more than HTTP, or reach a file.
@@ -191,11 +191,11 @@ def test_every_reviewed_service_speaks_http_only() -> None:
     for schema, plugin in _plugins().items():
         modules = [sys.modules[kind.__module__] for kind in plugin.__mro__]
         assert any(getattr(module, "requests", None) is requests for module in modules), schema
-        found: dict[str, int] = {}
+        results: dict[str, int] = {}
         for name, tree in _sources(plugin):
             assert not _MORE_THAN_HTTP.intersection(_imported(tree)), (schema, name)
-            found[name] = found.get(name, 0) + _opens(tree)
-        opens |= {name: number for name, number in found.items() if number}
+            results[name] = results.get(name, 0) + _opens(tree)
+        opens |= {name: number for name, number in results.items() if number}
     assert opens == _REVIEWED_OPENS
 
 

@@ -60,7 +60,7 @@ def test_a_text_message_without_a_short_text_says_the_subject() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("VPN down \u26a0\ufe0f", "VPN down"),
         ("Step 1\ufe0f\u20e3", "Step 1"),
@@ -68,9 +68,9 @@ def test_a_text_message_without_a_short_text_says_the_subject() -> None:
         ("\u0939\u093f\u0928\u094d\u0926\u0940", "\u0939\u093f\u0928\u094d\u0926\u0940"),
     ],
 )
-def test_emoji_variation_selectors_never_shorten_a_text(text: str, said: str) -> None:
+def test_emoji_variation_selectors_never_shorten_a_text(text: str, message: str) -> None:
     """One character outside of the 7-bit alphabet leaves a segment 70 of its 160."""
-    assert sms.for_phones(text) == said
+    assert sms.for_phones(text) == message
 
 
 def test_text_has_no_emoji_and_fits_160_gsm_characters() -> None:

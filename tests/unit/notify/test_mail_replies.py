@@ -57,11 +57,11 @@ def mail(text: str, **headers: str) -> bytes:
 
 @pytest.mark.parametrize("tail", ["", QUOTED, OUTLOOK, GERMAN, PHONE], ids=["plain", "gmail", "outlook", "de", "phone"])
 def test_new_text_is_separated_from_quotes(tail: str) -> None:
-    found = parse.parse_reply(mail(f"ack{tail}"))
-    assert found.text == "ack"
-    assert found.sender == "alice@example.org"
-    assert found.automatic is None
-    assert signed_links.verify_reference(found.references[0].token, NOW) == (42, 7)
+    parsed_reply = parse.parse_reply(mail(f"ack{tail}"))
+    assert parsed_reply.text == "ack"
+    assert parsed_reply.sender == "alice@example.org"
+    assert parsed_reply.automatic is None
+    assert signed_links.verify_reference(parsed_reply.references[0].token, NOW) == (42, 7)
 
 
 @pytest.mark.parametrize(
@@ -94,8 +94,8 @@ def test_reference_survives_rewritten_ids_and_address_case() -> None:
     assert address.startswith("alerts+")
     assert len(address.partition("@")[0]) <= 64
     headers = {"In-Reply-To": "<other@server>", "References": "", "To": address.upper()}
-    found = parse.parse_reply(mail("ack", **headers))
-    assert [signed_links.verify_reference(reference.token, NOW) for reference in found.references] == [(42, 7)]
+    parsed_reply = parse.parse_reply(mail("ack", **headers))
+    assert [signed_links.verify_reference(reference.token, NOW) for reference in parsed_reply.references] == [(42, 7)]
     assert message_ids.reply_to("alerts@example.org", "https://tocsin.example.org/alerts/42") == "alerts@example.org"
     assert message_ids.message_id(ID, "https://tocsin.example.org/alerts/42", 1, "x") == f"<{ID}@x>"
 
@@ -105,11 +105,11 @@ def test_reference_survives_rewritten_ids_and_address_case() -> None:
 )
 def test_slow_parsing_mail_blocks_no_other(hostile: str) -> None:
     """Two thousand letters were enough for half a minute, in which no other thread of the node did anything."""
-    begun = time.process_time()
-    said = quotes.new_part(f"ack\n{hostile}x\n> close\nclose", seconds=0.3)
-    assert said.startswith("ack\n")
-    assert "close" not in said
-    assert time.process_time() - begun < 1
+    started_at = time.process_time()
+    text = quotes.new_part(f"ack\n{hostile}x\n> close\nclose", seconds=0.3)
+    assert text.startswith("ack\n")
+    assert "close" not in text
+    assert time.process_time() - started_at < 1
 
 
 def test_subprocess_parses_mail_like_this_process() -> None:
@@ -124,11 +124,11 @@ def test_subprocess_parses_mail_like_this_process() -> None:
 )
 def test_unreadable_mail_is_no_reply_and_is_not_retried(header: str) -> None:
     raw = f"{header}\nMessage-ID: <x@y>\n\nack".encode()
-    begun = time.process_time()
-    found = parse_subprocess.parse_reply(raw, seconds=1)
-    assert not found.sender
-    assert found.hash
-    assert time.process_time() - begun < 1
+    started_at = time.process_time()
+    parsed_reply = parse_subprocess.parse_reply(raw, seconds=1)
+    assert not parsed_reply.sender
+    assert parsed_reply.hash
+    assert time.process_time() - started_at < 1
 
 
 def test_of_a_html_mail_the_text_is_read() -> None:
@@ -139,7 +139,7 @@ def test_of_a_html_mail_the_text_is_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "wanted"),
+    ("text", "expected"),
     [
         ("ack", MailCommand(CommandKind.ACKNOWLEDGE)),
         ("Ack.", MailCommand(CommandKind.ACKNOWLEDGE)),
@@ -159,22 +159,22 @@ def test_of_a_html_mail_the_text_is_read() -> None:
         ("", MailCommand(CommandKind.REPLY)),
     ],
 )
-def test_a_word_alone_acts_and_everything_else_is_a_reply(text: str, wanted: MailCommand) -> None:
-    assert command.parse_command(text) == wanted
+def test_a_word_alone_acts_and_everything_else_is_a_reply(text: str, expected: MailCommand) -> None:
+    assert command.parse_command(text) == expected
 
 
 @pytest.mark.parametrize("filling", [" ", ".", "1 ", "a", " and", "#"])
 def test_long_first_line_is_parsed_in_linear_time(filling: str) -> None:
     text = f"ack 1{filling * (parse.MAX_TEXT_CHARS // len(filling))}x"
-    begun = time.process_time()
+    started_at = time.process_time()
     assert command.parse_command(text).kind is CommandKind.REPLY
-    assert time.process_time() - begun < 0.5
+    assert time.process_time() - started_at < 0.5
 
 
 @examples(60)
 @given(st.binary(max_size=300))
 def test_no_bytes_stop_the_reader(raw: bytes) -> None:
     for whole in (raw, mail("x") + raw, b"Content-Type: " + raw + b"\r\n\r\nx", b"From: " + raw + b"\r\n\r\nack"):
-        found = parse.parse_reply(whole)
-        assert "\x00" not in f"{found.text}{found.subject}"
-        found.text.encode(), found.subject.encode()
+        parsed_reply = parse.parse_reply(whole)
+        assert "\x00" not in f"{parsed_reply.text}{parsed_reply.subject}"
+        parsed_reply.text.encode(), parsed_reply.subject.encode()

@@ -67,8 +67,10 @@ def test_policy_override_replaces_user_rules_by_label_or_channel() -> None:
 
 
 def test_tries_are_all_of_it_again() -> None:
-    found = plan_pages(replace(ALICE, methods=(MAIL,)), DeliveryOverride((), 2, 5 * MINUTE), Priority.HIGH, NIGHT)
-    assert [((leave.at - NIGHT) / MINUTE, str(leave.explanation)) for leave in found] == [
+    planned_pages = plan_pages(
+        replace(ALICE, methods=(MAIL,)), DeliveryOverride((), 2, 5 * MINUTE), Priority.HIGH, NIGHT
+    )
+    assert [((leave.at - NIGHT) / MINUTE, str(leave.explanation)) for leave in planned_pages] == [
         (0, "Mail"),
         (5, "Mail, try 2 of 3"),
         (10, "Mail, try 3 of 3"),
@@ -95,8 +97,8 @@ def test_quiet_hours_apply_per_contact_method_and_may_chain() -> None:
         {"days": ["wed"], "from": "07:00", "to": "09:00", "methods": ["Call"]},
     ]
     person = apply_rules(ALICE, {"quiet_hours": quiet})
-    found = {leave.method.label: leave.at for leave in plan_pages(person, USER_RULES, Priority.LOW, NIGHT)}
-    assert found == {"Mail": NIGHT, "Text": NIGHT + 2 * MINUTE, "Call": MORNING + timedelta(hours=2)}
+    results = {leave.method.label: leave.at for leave in plan_pages(person, USER_RULES, Priority.LOW, NIGHT)}
+    assert results == {"Mail": NIGHT, "Text": NIGHT + 2 * MINUTE, "Call": MORNING + timedelta(hours=2)}
 
 
 def test_endless_quiet_hours_silence_no_user() -> None:

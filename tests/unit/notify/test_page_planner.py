@@ -58,8 +58,8 @@ def test_disabled_user_is_unreachable() -> None:
 
 
 def test_a_person_or_contact_that_is_gone_is_unreachable() -> None:
-    gone = [START, PageRequest(42, NOW, "The desk's room.", group_contact_id=9)]
-    made = plan(gone, {}, {}, address_problem)
+    page_requests = [START, PageRequest(42, NOW, "The desk's room.", group_contact_id=9)]
+    made = plan(page_requests, {}, {}, address_problem)
     assert [entry.reason for entry in made.unreachable] == [
         delivery_reasons.USER_DELETED(),
         delivery_reasons.CONTACT_DELETED(),
@@ -148,7 +148,7 @@ def test_all_clear_goes_once_to_each_paged_unresponsive_user() -> None:
 
 
 def test_informed_user_is_informed_again_only_after_another_page() -> None:
-    told = {(42, 1): NOW + 3 * MINUTE}
-    assert all_clears([_paged(1, "email", 2)], {}, told, quietest_channel) == []
-    assert len(all_clears([_paged(1, "email", 2), _paged(1, "email", 4)], {}, told, quietest_channel)) == 1
-    assert len(all_clears([_paged(1, "email", None)], {}, told, quietest_channel)) == 1
+    data = {(42, 1): NOW + 3 * MINUTE}
+    assert all_clears([_paged(1, "email", 2)], {}, data, quietest_channel) == []
+    assert len(all_clears([_paged(1, "email", 2), _paged(1, "email", 4)], {}, data, quietest_channel)) == 1
+    assert len(all_clears([_paged(1, "email", None)], {}, data, quietest_channel)) == 1

@@ -96,9 +96,9 @@ def test_only_active_alert_pages_are_checked_against_the_alert() -> None:
 
 
 def test_page_waits_for_hold_end_unless_manually_escalated() -> None:
-    held = replace(ALERT, status=AlertStatus.ON_HOLD, hold_until=NOW + timedelta(hours=1))
-    assert judged(due(alert=held), NOW) == Defer(ON_HOLD(), NOW + timedelta(hours=1))
-    assert judged(due(alert=held, data={"wake": True}), NOW) == SendNow()
+    alert_facts = replace(ALERT, status=AlertStatus.ON_HOLD, hold_until=NOW + timedelta(hours=1))
+    assert judged(due(alert=alert_facts), NOW) == Defer(ON_HOLD(), NOW + timedelta(hours=1))
+    assert judged(due(alert=alert_facts, data={"wake": True}), NOW) == SendNow()
 
 
 def test_an_all_clear_follows_its_page() -> None:

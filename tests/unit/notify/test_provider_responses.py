@@ -66,8 +66,8 @@ def test_twilio_call_strips_characters_invalid_in_xml() -> None:
         twiml.spoken_once(rendered),
         twiml.text_answer("Taken by Ann\x02."),
     ):
-        said = " ".join(" ".join(ET.fromstring(made).itertext()).split())
-        assert "VPN is down" in said or "Taken by Ann" in said
+        text = " ".join(" ".join(ET.fromstring(made).itertext()).split())
+        assert "VPN is down" in text or "Taken by Ann" in text
 
 
 @pytest.mark.parametrize("status", range(300, 600))
@@ -115,7 +115,7 @@ def test_a_place_that_nothing_fills_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "error", "said"),
+    ("status", "code", "error", "message"),
     [
         (403, "40300", AddressRejected, "opted out with STOP"),
         (403, "20100", Permanent, "has no balance left"),
@@ -125,12 +125,12 @@ def test_a_place_that_nothing_fills_is_named() -> None:
     ],
 )
 def test_telnyx_rejection_is_classified_by_code_before_status(
-    status: int, code: str, error: type[Exception], said: str
+    status: int, code: str, error: type[Exception], message: str
 ) -> None:
     with telnyx_double("KEY1") as double:
         double.answers.append(refusal(status, code, "The title"))
         sender = TelnyxSender(ProviderAccount("Telnyx", double.settings, {"api_key": "KEY1"}, is_trusted=True))
-        with pytest.raises(error, match=re.escape(said)) as caught:
+        with pytest.raises(error, match=re.escape(message)) as caught:
             sender.send(Rendered("", "VPN down"), "sms", "+41790000001", "key")
         sender.close()
     assert type(caught.value) is error
@@ -169,8 +169,8 @@ def test_what_passes_by_itself_at_slack_is_tried_again(error: str) -> None:
 )
 def test_blocked_telegram_chat_is_no_bot_failure(status: int, description: str) -> None:
     with telegram_double() as double:
-        said = {"ok": False, "error_code": status, "description": description}
-        double.answers.append(Response(status, json.dumps(said).encode()))
+        body = {"ok": False, "error_code": status, "description": description}
+        double.answers.append(Response(status, json.dumps(body).encode()))
         account = ProviderAccount(
             "Telegram", {"api_base": double.http.url}, {"bot_token": double.token}, is_trusted=True
         )
@@ -415,14 +415,14 @@ def test_phone_numbers_are_parsed_by_country_and_formatted() -> None:
 @pytest.mark.parametrize("channel", sorted(CHANNELS))
 def test_only_safe_details_are_exposed(channel: str) -> None:
     whole = page(subject="VPN of Rita down", short_text="40 users", long_text="Call Rita", requester="Rita R")
-    told = replace(
+    sent_message = replace(
         whole, purpose=Purpose.ALL_CLEAR, alerts=(replace(whole.alerts[0], all_clear_text="Taken: VPN of Rita (#42)."),)
     )
     notice = replace(
         whole, purpose=Purpose.NOTICE, title="Nobody answered: Acme: VPN of Rita down (#42)",
         text="Nobody answered Acme: VPN of Rita down. Bob was called.", reason="You manage Acme.",
     )  # fmt: skip
-    for message in (whole, bundle(3, subject="VPN of Rita down"), told, notice):
+    for message in (whole, bundle(3, subject="VPN of Rita down"), sent_message, notice):
         number = CHANNELS[channel].render(redact(message, ContentLevel.NUMBER))
         shown = json.dumps(number.content())
         assert "Rita" not in shown

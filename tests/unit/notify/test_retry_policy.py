@@ -139,10 +139,10 @@ def test_a_lasting_message_ends_after_five_failures_of_tocsin_itself() -> None:
 
 def test_a_lasting_message_goes_by_a_new_provider_at_once() -> None:
     tried = {"A": ProviderAttempts(30)}
-    found = next_attempt_after(
+    retry = next_attempt_after(
         FailureKind.TEMPORARY, "A", tried, ["A", "New"], jitter=0, keep_retrying=True, is_exhausted=True
     )
-    assert found == Retry("New", timedelta(), is_exhausted=True)
+    assert retry == Retry("New", timedelta(), is_exhausted=True)
 
 
 _names = st.lists(st.sampled_from("ABCD"), min_size=1, max_size=4, unique=True)
@@ -157,7 +157,7 @@ def test_retries_end_after_asking_each_provider_at_most_five_times(
 ) -> None:
     outcomes = {name: data.draw(_failures) for name in names}
     story = _story(names, outcomes, jitter)
-    asked = [name for name, _ in story]
-    assert set(asked) == set(names)
-    assert all(asked.count(name) == (1 if outcomes[name] is FailureKind.PERMANENT else MAX_TRIES) for name in names)
+    queries = [name for name, _ in story]
+    assert set(queries) == set(names)
+    assert all(queries.count(name) == (1 if outcomes[name] is FailureKind.PERMANENT else MAX_TRIES) for name in names)
     assert all(wait <= DELAYS[-1] * (1 + JITTER) for _, wait in story)

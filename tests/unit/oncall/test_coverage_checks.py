@@ -30,18 +30,18 @@ ALL_WEEK = ("mon 00:00", "mon 00:00")
 EVERYBODY = {ALICE, BOB, CAROL, DAVE}
 
 
-def found(group: GroupPlan, reachable: set[int] = EVERYBODY) -> list[CoverageFinding]:
+def find_gaps(group: GroupPlan, reachable: set[int] = EVERYBODY) -> list[CoverageFinding]:
     return list(coverage_checks.findings(group, reachable, MONDAY, MONDAY + WEEK))
 
 
 def test_what_covers_all_the_time_has_no_findings() -> None:
-    assert found(plan(schedule(rotate("Weekly", [ALICE, BOB])))) == []
-    assert found(plan()) == [], "a group without a schedule has its order"
+    assert find_gaps(plan(schedule(rotate("Weekly", [ALICE, BOB])))) == []
+    assert find_gaps(plan()) == [], "a group without a schedule has its order"
 
 
 def test_each_coverage_gap_is_reported_with_its_role() -> None:
     group = plan(schedule(fixed("Days", [ALICE], (["mon", "tue"], "08:00", "18:00"), roles=["secondary"])))
-    gaps = found(group)
+    gaps = find_gaps(group)
     assert [(gap.kind, gap.role, gap.occurrence_count) for gap in gaps] == [(CoverageFindingKind.GAP, SECONDARY, 3)] * 3
     assert gaps[0].reason == reasons.GAP(role=Term("secondary"), group="Desk")
     assert (gaps[1].since, gaps[1].until) == (local("2026-03-02T18:00"), local("2026-03-03T08:00"))
@@ -51,7 +51,7 @@ def test_each_coverage_gap_is_reported_with_its_role() -> None:
 def test_group_order_fallback_is_a_note_not_a_gap() -> None:
     member = SnapshotMember(BOB, "Bob", frozenset({PRIMARY}))
     group = plan(schedule(fixed("Days", [ALICE], (["mon"], "08:00", "18:00"))), members=(member,))
-    (finding,) = found(group)
+    (finding,) = find_gaps(group)
     assert (finding.kind, finding.kind.is_note) == (CoverageFindingKind.NO_SHIFT, True)
     assert "By the group's own order it is Bob" in str(finding.reason)
     assert coverage_checks.problems([finding]) == ()
@@ -61,15 +61,15 @@ def test_absent_unreachable_or_disabled_users_are_named() -> None:
     away = Absence(ALICE, local("2026-03-03T08:00"), local("2026-03-04T08:00"))
     shifts = (fixed("All", [ALICE, DAVE], ALL_WEEK), fixed("Top", [BOB], (["mon"], "08:00", "18:00"), layer=2))
     group = plan(schedule(*shifts), absences=(away,), gone=DAVE)
-    said = {finding.kind: finding for finding in found(group, {ALICE})}
-    assert said.keys() == {
+    body = {finding.kind: finding for finding in find_gaps(group, {ALICE})}
+    assert body.keys() == {
         CoverageFindingKind.ABSENT,
         CoverageFindingKind.UNREACHABLE,
         CoverageFindingKind.DEACTIVATED_USER,
     }
-    assert (said[CoverageFindingKind.ABSENT].user_id, said[CoverageFindingKind.ABSENT].since) == (ALICE, away.starts_at)
-    assert said[CoverageFindingKind.UNREACHABLE].user_id == BOB
-    assert "Dave" in str(said[CoverageFindingKind.DEACTIVATED_USER].reason)
+    assert (body[CoverageFindingKind.ABSENT].user_id, body[CoverageFindingKind.ABSENT].since) == (ALICE, away.starts_at)
+    assert body[CoverageFindingKind.UNREACHABLE].user_id == BOB
+    assert "Dave" in str(body[CoverageFindingKind.DEACTIVATED_USER].reason)
 
 
 def test_override_of_disabled_user_is_reported_while_effective() -> None:
@@ -80,7 +80,7 @@ def test_override_of_disabled_user_is_reported_while_effective() -> None:
         CompiledOverride(3, "Far", DAVE, MONDAY + WEEK, MONDAY + 2 * WEEK),
         CompiledOverride(4, "Here", BOB, late, soon, role=SECONDARY),
     ]
-    (finding,) = found(plan(schedule(rotate("Weekly", [ALICE]), overrides=overrides), gone=DAVE))
+    (finding,) = find_gaps(plan(schedule(rotate("Weekly", [ALICE]), overrides=overrides), gone=DAVE))
     assert (finding.kind, finding.since, finding.until, finding.user_id) == (
         CoverageFindingKind.DEACTIVATED_USER,
         late,
@@ -94,10 +94,10 @@ def test_override_of_disabled_user_is_reported_while_effective() -> None:
 def test_ineffective_shift_and_user_with_two_roles_are_reported() -> None:
     low = fixed("Low", [CAROL], (["mon"], "08:00", "18:00"))
     both = fixed("Both", [ALICE], ALL_WEEK, layer=2, roles=["primary", "secondary"])
-    said = {finding.kind: finding for finding in found(plan(schedule(low, both)))}
-    assert said.keys() == {CoverageFindingKind.HIDDEN, CoverageFindingKind.DOUBLE_ROLE}
+    body = {finding.kind: finding for finding in find_gaps(plan(schedule(low, both)))}
+    assert body.keys() == {CoverageFindingKind.HIDDEN, CoverageFindingKind.DOUBLE_ROLE}
     assert (
-        str(said[CoverageFindingKind.HIDDEN].reason)
+        str(body[CoverageFindingKind.HIDDEN].reason)
         == "Shift Low of Desk 24x7 never has an effect: shift Both of Desk 24x7 takes precedence."
     )
-    assert str(said[CoverageFindingKind.DOUBLE_ROLE].reason) == "Alice is primary and secondary of Desk at once."
+    assert str(body[CoverageFindingKind.DOUBLE_ROLE].reason) == "Alice is primary and secondary of Desk at once."

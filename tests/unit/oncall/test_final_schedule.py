@@ -39,7 +39,7 @@ MEMBERS = (
 )
 
 
-def said(group: GroupPlan, at: str, fold: int = 0) -> list[tuple[str, str, str]]:
+def assignments(group: GroupPlan, at: str, fold: int = 0) -> list[tuple[str, str, str]]:
     return [(str(p.role), p.name, str(p.reason)) for p in final_schedule.on_call(group, local(at, fold=fold))]
 
 
@@ -48,7 +48,7 @@ def names(group: GroupPlan, at: str, role: MemberRole = PRIMARY, fold: int = 0) 
 
 
 def test_group_order_applies_without_a_schedule() -> None:
-    assert said(plan(members=MEMBERS), "2026-03-01T12:00") == [
+    assert assignments(plan(members=MEMBERS), "2026-03-01T12:00") == [
         ("primary", "Alice", "primary of Desk; the group has no schedule"),
         ("primary", "Carol", "primary of Desk; the group has no schedule"),
         ("secondary", "Bob", "secondary of Desk; the group has no schedule"),
@@ -60,12 +60,12 @@ def test_group_order_applies_without_a_schedule() -> None:
 
 def test_group_order_fills_only_roles_and_times_without_shift() -> None:
     group = plan(schedule(fixed("Days", [DAVE], (["mon"], "08:00", "18:00"))), members=MEMBERS)
-    assert said(group, "2026-03-02T12:00") == [
+    assert assignments(group, "2026-03-02T12:00") == [
         ("primary", "Dave", "shift Days of Desk 24x7"),
         ("secondary", "Bob", "secondary of Desk; no shift has this role"),
         ("manager", "Carol", "manager of Desk; no shift has this role"),
     ]
-    assert said(group, "2026-03-02T18:00")[0] == ("primary", "Alice", "primary of Desk; no shift is on")
+    assert assignments(group, "2026-03-02T18:00")[0] == ("primary", "Alice", "primary of Desk; no shift is on")
     evening = final_schedule.on_call(group, local("2026-03-03T12:00"))[0]
     assert (evening.since, evening.until) == (local("2026-03-02T18:00"), local("2026-03-09T08:00"))
 
@@ -292,8 +292,8 @@ def test_biweekly_shift_counts_from_the_week_of_its_start() -> None:
 def test_rotation_has_no_gaps_or_overlaps_and_keeps_order(
     zone: str, hours: int, users: int, move: int, minute: int, day: str
 ) -> None:
-    turn = {"every": f"{hours}h", "at": f"{minute // 60:02}:{minute % 60:02}", "users": list(range(1, users + 1))}
-    shift = {"name": "R", "rotate": {**turn, "move": move, "roles": ["primary"]}, "start": day}
+    attempt = {"every": f"{hours}h", "at": f"{minute // 60:02}:{minute % 60:02}", "users": list(range(1, users + 1))}
+    shift = {"name": "R", "rotate": {**attempt, "move": move, "roles": ["primary"]}, "start": day}
     group = plan(schedule(shift, zone=zone))
     begin = datetime.fromisoformat(day).replace(tzinfo=UTC) + timedelta(days=2)
     drawn = final_schedule.timeline(group, begin, begin + timedelta(days=6))

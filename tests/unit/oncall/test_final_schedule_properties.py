@@ -52,10 +52,10 @@ def test_a_range_says_at_each_moment_what_the_moment_says(
     for moment in [since, *(since + (until - since) * part / 1000 for part in moments), *inside]:
         people = final_schedule.on_call(plan, moment)
         assert holding(timeline, moment) == set(people), moment
-        held = {person.role for person in people}
+        member_roles = {person.role for person in people}
         for role in OnCallResolver(plan).scheduled:
             open_gap = any(gap.role is role and gap.since <= moment < gap.until for gap in timeline.gaps)
-            assert open_gap == (role not in held)
+            assert open_gap == (role not in member_roles)
         assert len({(person.role, person.user_id) for person in people}) == len(people)
 
 

@@ -27,11 +27,11 @@ def read(*events: str) -> ical.ParsedCalendar:
 
 
 def test_recurring_event_keeps_local_time_across_clock_changes() -> None:
-    found = read(
+    parsed_calendar = read(
         "DTSTART;TZID=Europe/Zurich:20260323T090000\r\nDTEND;TZID=Europe/Zurich:20260323T170000\r\n"
         "RRULE:FREQ=WEEKLY;COUNT=2\r\nSUMMARY:Alice"
     )
-    assert found.spans == (
+    assert parsed_calendar.spans == (
         (ALICE, local("2026-03-23T09:00"), local("2026-03-23T17:00")),
         (ALICE, local("2026-03-30T09:00"), local("2026-03-30T17:00")),
     )
@@ -53,30 +53,30 @@ def test_an_event_is_somebodys_by_attendee_organizer_or_title(named: str, user: 
 
 
 def test_unknown_attendee_is_named_and_room_is_ignored() -> None:
-    found = read(
+    parsed_calendar = read(
         "DTSTART:20260401T080000Z\r\nDURATION:PT1H\r\nATTENDEE:mailto:alice@example.org\r\n"
         "ATTENDEE:mailto:bobby@example.org\r\nATTENDEE;CUTYPE=RESOURCE:mailto:room@example.org\r\nSUMMARY:Shift"
     )
-    assert [user for user, _, _ in found.spans] == [ALICE]
-    assert found.unknown == ("bobby@example.org",)
+    assert [user for user, _, _ in parsed_calendar.spans] == [ALICE]
+    assert parsed_calendar.unknown == ("bobby@example.org",)
 
 
 def test_unknown_person_is_named_and_cancelled_event_is_ignored() -> None:
-    found = read(
+    parsed_calendar = read(
         "DTSTART:20260401T080000Z\r\nDURATION:PT1H\r\nSUMMARY:Mallory",
         "DTSTART:20260402T080000Z\r\nDURATION:PT1H\r\nSUMMARY:Bob\r\nSTATUS:CANCELLED",
         "DTSTART;VALUE=DATE:20260403\r\nSUMMARY:Bob",
         "DTSTART:20260404T080000\r\nDURATION:PT1H\r\nSUMMARY:Bob",
     )
-    assert found.unknown == ("Mallory",)
-    assert found.spans == (
+    assert parsed_calendar.unknown == ("Mallory",)
+    assert parsed_calendar.spans == (
         (BOB, local("2026-04-03T00:00"), local("2026-04-04T00:00")),
         (BOB, local("2026-04-04T08:00"), local("2026-04-04T09:00")),
     )
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "message"),
     [
         (b" \r\n", "it is empty"),
         (b"<html>Sign in</html>", 'begins with "<html>Sign in</html>"'),
@@ -88,21 +88,21 @@ def test_unknown_person_is_named_and_cancelled_event_is_ignored() -> None:
         (calendar() + b"BEGIN:VCALENDAR\r\nBEGIN:VEVENT\r\nEND:VCALENDAR", "incomplete"),
     ],
 )
-def test_what_is_no_calendar_is_refused_in_words(body: bytes, said: str) -> None:
-    with pytest.raises(UnreadableCalendar, match=said):
+def test_what_is_no_calendar_is_refused_in_words(body: bytes, message: str) -> None:
+    with pytest.raises(UnreadableCalendar, match=message):
         ical.read(body, PEOPLE, ZURICH, SINCE, UNTIL)
 
 
 def test_invalid_event_is_named_and_others_are_imported() -> None:
     good = "DTSTART:20260401T080000Z\r\nDURATION:PT1H\r\nSUMMARY:Bob"
-    found = read(
+    parsed_calendar = read(
         "DTSTART:20260402T080000Z\r\nDURATION:PT1H\r\nRRULE:FREQ=SOMETIMES\r\nSUMMARY:Alice",
         "SUMMARY:Never",
         "DTSTART;TZID=Mars/Olympus:20260404T080000\r\nDURATION:PT1H\r\nSUMMARY:Bob",
         good,
     )
-    assert [span[0] for span in found.spans] == [BOB, BOB]
-    assert tuple(map(str, found.flaws)) == (
+    assert [span[0] for span in parsed_calendar.spans] == [BOB, BOB]
+    assert tuple(map(str, parsed_calendar.flaws)) == (
         "Alice (invalid RRULE)",
         "Never (no DTSTART)",
         "Bob (unknown time zone Mars/Olympus, Europe/Zurich is used)",
@@ -122,13 +122,13 @@ def test_endlessly_recurring_calendar_is_stopped_in_its_subprocess() -> None:
 
 def test_shifts_written_as_a_calendar_can_be_read_again() -> None:
     group = plan(schedule(rotate("Weekly", [ALICE, BOB])))
-    turns = final_schedule.timeline(group, SINCE, UNTIL).segments
+    rounds = final_schedule.timeline(group, SINCE, UNTIL).segments
     body = ical.write(
-        "On call: Desk", [GroupShift("Desk", turn) for turn in turns], SINCE, UNTIL, SINCE, include_names=True
+        "On call: Desk", [GroupShift("Desk", attempt) for attempt in rounds], SINCE, UNTIL, SINCE, include_names=True
     )
     again = ical.read(body, {"alice": ALICE, "bob": BOB}, ZURICH, SINCE, UNTIL)
     assert again.spans == tuple(
-        (turn.user_id, max(turn.since or SINCE, SINCE), min(turn.until or UNTIL, UNTIL)) for turn in turns
+        (attempt.user_id, max(attempt.since or SINCE, SINCE), min(attempt.until or UNTIL, UNTIL)) for attempt in rounds
     )
     assert b"On call: Desk" in body
     assert timedelta(hours=1) == ical.REFRESH
@@ -145,22 +145,22 @@ def test_declined_or_informational_attendee_is_not_on_call(answer: str) -> None:
 
 def test_event_declined_by_all_is_unassigned_and_dated() -> None:
     everybody = "ATTENDEE;PARTSTAT=DECLINED:mailto:alice@example.org\r\nATTENDEE;CUTYPE=ROOM:mailto:room@example.org"
-    found = read(f"{HOUR}\r\n{everybody}\r\nORGANIZER:mailto:bob\r\nSUMMARY:Early")
-    assert (found.spans, found.unknown) == ((), ())
-    assert tuple(map(str, found.flaws)) == ("Early on 2026-04-01 (nobody who is invited participates)",)
+    parsed_calendar = read(f"{HOUR}\r\n{everybody}\r\nORGANIZER:mailto:bob\r\nSUMMARY:Early")
+    assert (parsed_calendar.spans, parsed_calendar.unknown) == ((), ())
+    assert tuple(map(str, parsed_calendar.flaws)) == ("Early on 2026-04-01 (nobody who is invited participates)",)
 
 
 @pytest.mark.parametrize(("now", "told"), [("2026-04-01T10:59", True), ("2026-04-01T11:00", False)])
 def test_past_event_problems_are_not_reported(now: str, told: bool) -> None:
     body = calendar(f"{HOUR}\r\nATTENDEE;PARTSTAT=DECLINED:mailto:bob\r\nSUMMARY:Early", f"{HOUR}\r\nSUMMARY:Mallory")
-    for reading in (ical.read, ical_subprocess.read):
-        found = reading(body, PEOPLE, ZURICH, SINCE, UNTIL, now=local(now))
-        assert (bool(found.flaws), bool(found.unknown)) == (told, told)
+    for event in (ical.read, ical_subprocess.read):
+        parsed_calendar = event(body, PEOPLE, ZURICH, SINCE, UNTIL, now=local(now))
+        assert (bool(parsed_calendar.flaws), bool(parsed_calendar.unknown)) == (told, told)
 
 
 def test_attendee_without_mail_address_is_matched_by_email_parameter() -> None:
-    found = read(f"{HOUR}\r\nATTENDEE;EMAIL=alice@example.org:urn:uuid:17\r\nSUMMARY:Early")
-    assert [user for user, _, _ in found.spans] == [ALICE]
+    parsed_calendar = read(f"{HOUR}\r\nATTENDEE;EMAIL=alice@example.org:urn:uuid:17\r\nSUMMARY:Early")
+    assert [user for user, _, _ in parsed_calendar.spans] == [ALICE]
 
 
 def test_duplicate_ids_keep_both_events_and_newer_version_wins() -> None:
@@ -181,7 +181,7 @@ def test_duplicate_ids_keep_both_events_and_newer_version_wins() -> None:
 
 
 @pytest.mark.parametrize(
-    ("event", "users", "said"),
+    ("event", "users", "message"),
     [
         ("DTSTART:20260401T080000Z\r\nDTEND;TZID=Mars/X:20260401T190000", [BOB], "unknown time zone"),
         (f"{HOUR}\r\nRRULE:FREQ=DAILY;COUNT=2\r\nEXDATE;TZID=Mars/X:20260402T080000", [BOB], "unknown time zone"),
@@ -195,13 +195,13 @@ def test_duplicate_ids_keep_both_events_and_newer_version_wins() -> None:
         ("DTSTART:20260401T080000Z\r\nDURATION:PT0S", [], "its end is not after its start"),
     ],
 )  # fmt: skip
-def test_event_problems_are_reported_and_others_are_imported(event: str, users: list[int], said: str) -> None:
-    found = read(f"{event}\r\nSUMMARY:Bob", f"{HOUR}\r\nSUMMARY:Alice")
-    assert [user for user, _, _ in found.spans if user == BOB] == users
-    assert [user for user, _, _ in found.spans if user != BOB] == [ALICE]
-    (flaw,) = map(str, found.flaws)
+def test_event_problems_are_reported_and_others_are_imported(event: str, users: list[int], message: str) -> None:
+    parsed_calendar = read(f"{event}\r\nSUMMARY:Bob", f"{HOUR}\r\nSUMMARY:Alice")
+    assert [user for user, _, _ in parsed_calendar.spans if user == BOB] == users
+    assert [user for user, _, _ in parsed_calendar.spans if user != BOB] == [ALICE]
+    (flaw,) = map(str, parsed_calendar.flaws)
     assert flaw.startswith("Bob (")
-    assert said in flaw
+    assert message in flaw
 
 
 def test_a_stream_of_several_calendars_is_read_whole() -> None:

@@ -26,19 +26,19 @@ def quarters(zone: str) -> list[tuple[datetime, datetime]]:
     return [(moment, moment.astimezone(place).replace(tzinfo=None)) for moment in moments]
 
 
-def seen(zone: str, hour: int, minute: int) -> list[datetime]:
+def first_occurrences(zone: str, hour: int, minute: int) -> list[datetime]:
     """For each day the first moment at which clocks show that time; where they skip it, it is as much later."""
-    found: dict[object, datetime] = {}
+    results: dict[object, datetime] = {}
     before: datetime | None = None
     for moment, shown in quarters(zone):
-        wanted = shown.replace(hour=hour, minute=minute)
-        if shown == wanted:
-            found.setdefault(shown.date(), moment)
-        elif before is not None and before < wanted < shown and shown - before < timedelta(hours=12):
+        expected = shown.replace(hour=hour, minute=minute)
+        if shown == expected:
+            results.setdefault(shown.date(), moment)
+        elif before is not None and before < expected < shown and shown - before < timedelta(hours=12):
             # The wanted time lies in what was skipped: so long after the change as it would have come after it.
-            found.setdefault(shown.date(), moment + (wanted - before) - timedelta(minutes=15))
+            results.setdefault(shown.date(), moment + (expected - before) - timedelta(minutes=15))
         before = shown
-    return sorted(found.values())
+    return sorted(results.values())
 
 
 @pytest.mark.parametrize("zone", ZONES)
@@ -50,7 +50,7 @@ def test_daily_rotation_hands_off_once_a_day_at_local_time(zone: str, at: str) -
         "start": "2025-12-20",
     }
     segments = final_schedule.timeline(plan(schedule(shift, zone=zone)), BEGIN, END).segments
-    expected = seen(zone, int(at[:2]), int(at[3:]))
+    expected = first_occurrences(zone, int(at[:2]), int(at[3:]))
     assert [segment.since for segment in segments if segment.since and segment.since >= BEGIN] == expected
     assert 364 <= len(expected) <= 366
     # Nobody is passed over, and nobody has two turns running: it never drifts.
@@ -62,7 +62,7 @@ def test_daily_rotation_hands_off_once_a_day_at_local_time(zone: str, at: str) -
 
 @pytest.mark.parametrize("zone", ZONES)
 def test_weekly_rotation_keeps_its_day_across_clock_changes(zone: str) -> None:
-    turn = {
+    attempt = {
         "every": "2w",
         "at": "08:30",
         "on": "thursday",
@@ -70,7 +70,7 @@ def test_weekly_rotation_keeps_its_day_across_clock_changes(zone: str) -> None:
         "roles": ["primary", "secondary"],
         "move": 2,
     }
-    shift = {"name": "W", "rotate": turn, "start": "2026-01-05"}
+    shift = {"name": "W", "rotate": attempt, "start": "2026-01-05"}
     segments = final_schedule.timeline(plan(schedule(shift, zone=zone)), BEGIN, END).segments
     days = [
         moment
@@ -86,8 +86,8 @@ def test_weekly_rotation_keeps_its_day_across_clock_changes(zone: str) -> None:
 
 @pytest.mark.parametrize("zone", ZONES)
 def test_monthly_rotation_uses_last_day_of_shorter_months(zone: str) -> None:
-    turn = {"every": "1 month", "at": "07:00", "on": 31, "users": USERS, "roles": ["primary"]}
-    shift = {"name": "M", "rotate": turn, "start": "2025-12-01"}
+    attempt = {"every": "1 month", "at": "07:00", "on": 31, "users": USERS, "roles": ["primary"]}
+    shift = {"name": "M", "rotate": attempt, "start": "2025-12-01"}
     segments = final_schedule.timeline(plan(schedule(shift, zone=zone)), BEGIN, END).segments
     last: dict[int, datetime] = {}
     for moment, shown in quarters(zone):

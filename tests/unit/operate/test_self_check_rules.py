@@ -55,11 +55,11 @@ def test_stalled_task_is_named_with_its_node(
     well: SelfCheckInputs,
 ) -> None:
     slow = TaskStatus("escalation", 62 * SECOND, SECOND)
-    (found,) = find_problems(
+    (problem,) = find_problems(
         replace(well, nodes=(node(slow), node(TaskStatus("escalation", SECOND, SECOND), name="pager2")))
     )
-    assert found.id == "loop_stopped:escalation"
-    assert str(found.detail) == (
+    assert problem.id == "loop_stopped:escalation"
+    assert str(problem.detail) == (
         "The periodic task “escalation” last finished without an error on pager1 (1 minute ago)."
     )
 
@@ -73,21 +73,24 @@ def test_infrequent_task_gets_its_own_deadline(well: SelfCheckInputs) -> None:
 
 
 def test_tasks_of_stopped_node_are_not_reported(well: SelfCheckInputs) -> None:
-    gone = node(TaskStatus("escalation", 600 * SECOND, SECOND), age=600 * SECOND)
-    assert find_problems(replace(well, nodes=(gone, *well.nodes))) == ()
+    node_status = node(TaskStatus("escalation", 600 * SECOND, SECOND), age=600 * SECOND)
+    assert find_problems(replace(well, nodes=(node_status, *well.nodes))) == ()
 
 
 def test_late_run_is_reported_with_its_alert(well: SelfCheckInputs) -> None:
-    (found,) = find_problems(replace(well, run=LongestWait(42, well.now - 60 * SECOND)))
-    assert (found.id, str(found.detail)) == ("runs_late", "The escalation of alert #42 has been overdue for 1 minute.")
+    (problem,) = find_problems(replace(well, run=LongestWait(42, well.now - 60 * SECOND)))
+    assert (problem.id, str(problem.detail)) == (
+        "runs_late",
+        "The escalation of alert #42 has been overdue for 1 minute.",
+    )
 
 
 def test_late_first_page_is_reported_with_its_error(well: SelfCheckInputs) -> None:
-    (found,) = find_problems(
+    (problem,) = find_problems(
         replace(well, page=LongestWait(7, well.now - 90 * SECOND, as_reason("mail.example.org does not respond.")))
     )
-    assert found.id == "pages_late"
-    detail, error = each_of(found.detail)
+    assert problem.id == "pages_late"
+    detail, error = each_of(problem.detail)
     number = reasons.ALERT_NUMBER(alert=AlertRef(7))
     assert detail == reasons.PAGES_LATE_DETAIL(alert=number, ago=Ago(90 * SECOND))
     assert str(error) == "mail.example.org does not respond."
@@ -98,7 +101,7 @@ def test_message_undecided_for_a_minute_is_reported(well: SelfCheckInputs) -> No
 
 
 def test_forgotten_and_stuck_alerts_are_named_the_first_of_them(well: SelfCheckInputs) -> None:
-    found = find_problems(
+    problems = find_problems(
         replace(
             well,
             forgotten_alerts=CountWithExamples(7, (1, 2, 3, 4, 5)),
@@ -106,10 +109,10 @@ def test_forgotten_and_stuck_alerts_are_named_the_first_of_them(well: SelfCheckI
             lost_deliveries=2,
         )
     )
-    assert ids(found) == ["alerts_forgotten", "runs_stuck", "deliveries_lost"]
-    assert str(found[0].detail).startswith("Alerts #1, #2, #3, #4, #5 and 2 more are open, without a timer")
-    assert str(found[1].detail) == "The escalation of alert #9 failed five times in a row."
-    assert found[2].detail == reasons.DELIVERIES_LOST_DETAIL(count=2)
+    assert ids(problems) == ["alerts_forgotten", "runs_stuck", "deliveries_lost"]
+    assert str(problems[0].detail).startswith("Alerts #1, #2, #3, #4, #5 and 2 more are open, without a timer")
+    assert str(problems[1].detail) == "The escalation of alert #9 failed five times in a row."
+    assert problems[2].detail == reasons.DELIVERIES_LOST_DETAIL(count=2)
 
 
 def test_every_problem_says_what_to_do(well: SelfCheckInputs) -> None:
@@ -124,19 +127,19 @@ def test_every_problem_says_what_to_do(well: SelfCheckInputs) -> None:
         stuck_alerts=CountWithExamples(1, (1,)),
         lost_deliveries=1,
     )
-    found = find_problems(facts)
-    assert len(found) == len(set(ids(found))) == 7
-    assert all(str(one.remedy).endswith(".") and str(one.detail).endswith(".") for one in found)
-    assert not any(str(one.title).endswith(".") for one in found)
+    problems = find_problems(facts)
+    assert len(problems) == len(set(ids(problems))) == 7
+    assert all(str(one.remedy).endswith(".") and str(one.detail).endswith(".") for one in problems)
+    assert not any(str(one.title).endswith(".") for one in problems)
 
 
 def test_clock_rollback_is_reported_for_an_hour_without_stopping_ping(
     well: SelfCheckInputs,
 ) -> None:
     facts = replace(well, jump=ClockJump(well.now - timedelta(minutes=59), timedelta(hours=-2)))
-    (found,) = find_problems(facts)
-    assert (found.id, found.is_warning) == ("clock_set_back", True)
-    assert found.detail == reasons.CLOCK_SET_BACK_AND_REPORTED(duration=timedelta(hours=2))
+    (problem,) = find_problems(facts)
+    assert (problem.id, problem.is_warning) == ("clock_set_back", True)
+    assert problem.detail == reasons.CLOCK_SET_BACK_AND_REPORTED(duration=timedelta(hours=2))
     (little,) = find_problems(replace(well, jump=ClockJump(well.now, timedelta(seconds=-6))))
     assert little.detail == reasons.CLOCK_SET_BACK_DETAIL(duration=timedelta(seconds=6))
     assert find_problems(replace(facts, jump=ClockJump(well.now - timedelta(minutes=60), timedelta(hours=-2)))) == ()
@@ -144,7 +147,7 @@ def test_clock_rollback_is_reported_for_an_hour_without_stopping_ping(
 
 def test_forward_clock_jump_is_reported_while_retention_is_suspended(well: SelfCheckInputs) -> None:
     facts = replace(well, jump=ClockJump(well.now - timedelta(hours=23), timedelta(days=365)))
-    (found,) = find_problems(facts)
-    assert (found.id, found.is_warning) == ("clock_ahead", True)
-    assert found.detail == reasons.CLOCK_AHEAD_DETAIL(duration=timedelta(days=365))
+    (problem,) = find_problems(facts)
+    assert (problem.id, problem.is_warning) == ("clock_ahead", True)
+    assert problem.detail == reasons.CLOCK_AHEAD_DETAIL(duration=timedelta(days=365))
     assert find_problems(replace(facts, jump=ClockJump(well.now - timedelta(days=1), timedelta(days=365)))) == ()

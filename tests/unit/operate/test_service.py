@@ -154,9 +154,9 @@ def test_without_systemd_nothing_is_written_and_alternative_is_shown(
 ) -> None:
     monkeypatch.setattr(service, "BOOTED", machine / "nowhere")
     assert run(["service", "install", "--user"]) == 1
-    said = capsys.readouterr().err
-    assert said.startswith("tocsin: This machine is not run by systemd; nothing was written.")
-    assert "--print" in said
+    text = capsys.readouterr().err
+    assert text.startswith("tocsin: This machine is not run by systemd; nothing was written.")
+    assert "--print" in text
     assert not (machine / "config").exists()
 
 

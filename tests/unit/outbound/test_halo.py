@@ -43,7 +43,7 @@ def test_address_keeps_path_and_port_and_names_its_tenant() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "is_write", "kind", "said"),
+    ("status", "body", "is_write", "kind", "message"),
     [
         (400, b'{"ClassName": "System.Exception", "Message": "Boom"}', True, Permanent, "Halo said: Boom"),
         (400, b'{"[0].outcome_id": ["Could not convert"]}', True, Permanent, "outcome_id: Could not convert"),
@@ -69,11 +69,11 @@ def test_address_keeps_path_and_port_and_names_its_tenant() -> None:
     ],
 )  # fmt: skip
 def test_every_halo_rejection_is_one_correctly_classified_sentence(
-    status: int, body: bytes, is_write: bool, kind: type[Exception], said: str
+    status: int, body: bytes, is_write: bool, kind: type[Exception], message: str
 ) -> None:
     error = errors.response_error(EgressResponse(status, {}, body), reasons.WRITE_NOTE(), is_write=is_write, ticket="7")
     assert type(error) is kind
-    assert said in str(error)
+    assert message in str(error)
 
 
 def test_failed_token_request_names_bad_scope_or_secret() -> None:
@@ -93,11 +93,15 @@ def test_lists_and_ids_are_read_in_whichever_shape() -> None:
 
 
 def test_active_agent_wins_among_equal_names_or_addresses() -> None:
-    left = ReferenceEntry("agent", "6", "Sam Service", {"email": "sam@desk.example", "inactive": True})
+    reference_entry = ReferenceEntry("agent", "6", "Sam Service", {"email": "sam@desk.example", "inactive": True})
     here = ReferenceEntry("agent", "9", "Sam Service", {"email": "sam@desk.example"})
-    lists = ReferenceLists([left, here])
+    lists = ReferenceLists([reference_entry, here])
     assert lists.find_by_name("agent", "sam service") == lists.find_agent_by_email("Sam@desk.example") == here
-    assert lists.find_by_number("agent", "6") == ReferenceLists([left]).find_agent_by_email("sam@desk.example") == left
+    assert (
+        lists.find_by_number("agent", "6")
+        == ReferenceLists([reference_entry]).find_agent_by_email("sam@desk.example")
+        == reference_entry
+    )
 
 
 @pytest.mark.parametrize(
@@ -139,8 +143,8 @@ def test_notes_are_those_of_agents_but_not_tocsins_own() -> None:
         {"id": 6, "who": "José", "who_agentid": 0, "note": "the requester's"},
         {"id": 7, "who": "Sam", "who_agentid": 5, "note": ""},
     ]
-    found = ticket_messages.notes(actions, "20", "Tocsin", lambda action: action["note"])
-    assert [note.text for note in found] == ["first", "second"]
+    ticket_notes = ticket_messages.notes(actions, "20", "Tocsin", lambda action: action["note"])
+    assert [note.text for note in ticket_notes] == ["first", "second"]
     assert ticket_messages.merged_into({"merged_into_id": 9.0}) == "9"
     assert ticket_messages.merged_into({"merged_into_id": 0}) == ""
 
@@ -214,12 +218,12 @@ def test_proxy_page_is_retried_and_reported_by_its_title(
     client = HaloClient(
         IntegrationAccount(1, "Halo", {"base_url": "https://halo.example.org"}, {"client_secret": "secret"})
     )
-    with pytest.raises(Temporary) as told:
+    with pytest.raises(Temporary) as caught:
         ask(client, RecordedClient(cast(HttpClient, _Behind(path)), lambda: now), now)
-    assert type(told.value) is kind
-    assert "answered with a web page" in str(told.value)
-    assert "(200): Sign in to Acme." in str(told.value)
-    assert doing in str(told.value)
+    assert type(caught.value) is kind
+    assert "answered with a web page" in str(caught.value)
+    assert "(200): Sign in to Acme." in str(caught.value)
+    assert doing in str(caught.value)
 
 
 class _Renewing:

@@ -19,11 +19,11 @@ TWO = RequestRate(2, 20)
 @given(st.lists(st.tuples(st.integers(0, 30_000), st.integers(0, 30)), max_size=40))
 def test_the_rate_never_lets_more_through_than_burst_and_average(steps: list[tuple[int, int]]) -> None:
     granted, at, total = None, NOW, 0
-    for wait, asked in steps:
+    for wait, request_count in steps:
         at += timedelta(milliseconds=wait)
-        taken = max(0, min(asked, rate_limit.allowance(TWO, granted, at)))
-        granted = rate_limit.charged(TWO, granted, taken, at)
-        total += taken
+        count = max(0, min(request_count, rate_limit.allowance(TWO, granted, at)))
+        granted = rate_limit.charged(TWO, granted, count, at)
+        total += count
         assert total <= TWO.burst + TWO.per_second * (at - NOW).total_seconds() + 1
 
 

@@ -107,8 +107,8 @@ def test_a_condition_reads_as_a_sentence() -> None:
             ]},
         ]
     }  # fmt: skip
-    said = condition_form.describe_condition(condition, {"source_status": "status"})
-    assert said == "status contains New, and (client is one of Acme, Globex or Initech, or vip has no value)"
+    text = condition_form.describe_condition(condition, {"source_status": "status"})
+    assert text == "status contains New, and (client is one of Acme, Globex or Initech, or vip has no value)"
     assert condition_form.describe_condition(None, {}) == "always"
 
 
@@ -162,7 +162,7 @@ def test_mapped_field_round_trips_through_its_row(definition: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("entry", "said"),
+    ("entry", "message"),
     [
         (FieldEntry(ValueOrigin.PATHS, " \r\n "), "where the value comes from"),
         (FieldEntry(ValueOrigin.PATHS, "a", "1 New"), "line 1"),
@@ -170,7 +170,7 @@ def test_mapped_field_round_trips_through_its_row(definition: Any) -> None:
         (FieldEntry(ValueOrigin.TEMPLATE, ""), "where the value comes from"),
     ],
 )
-def test_a_row_that_says_nothing_is_an_error_beside_it(entry: FieldEntry, said: str) -> None:
-    with pytest.raises(Rejected, match=said) as caught:
+def test_a_row_that_says_nothing_is_an_error_beside_it(entry: FieldEntry, message: str) -> None:
+    with pytest.raises(Rejected, match=message) as caught:
         field_form.definition_of(entry, "mapping.subject")
     assert caught.value.field == "mapping.subject"

@@ -88,14 +88,14 @@ def sentences(path: Path) -> Iterator[tuple[str, int]]:
             continue
         name = node.func.id if isinstance(node.func, ast.Name) else node.func.attr
         place = SENTENCE_OF.get(name)
-        said = (
+        exprs = (
             node.args[1:3]
             if name in ("HealthFinding", "CoverageFinding", "DurabilityRisk")
             else node.args[place:][:1]
             if place is not None
             else []
         )
-        for text in (one for argument in said if (one := _text(argument)) is not None):
+        for text in (one for argument in exprs if (one := _text(argument)) is not None):
             yield text, node.lineno
 
 
@@ -141,7 +141,7 @@ def test_a_page_says_every_reason_in_german() -> None:
             f"{module.relative_to(ROOT)}:{line}: {text}"
             for module in rooms()
             for text, line in sentences(module)
-            if not any(left in text for left in NOT_FOR_PAGES) and not is_known(text)
+            if not any(value in text for value in NOT_FOR_PAGES) and not is_known(text)
         ]
     assert unknown == [], "add a pattern in web/told, `make messages`, and translate it"
 

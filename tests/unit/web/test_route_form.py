@@ -33,11 +33,11 @@ def _posted(row: route_form.RouteRow) -> QueryDict:
     return post
 
 
-@pytest.mark.parametrize(("delay", "said"), DELAYS)
-def test_each_delay_type_round_trips_through_form_fields(delay: Any, said: str) -> None:
+@pytest.mark.parametrize(("delay", "message"), DELAYS)
+def test_each_delay_type_round_trips_through_form_fields(delay: Any, message: str) -> None:
     (row,) = route_form.rows_of([{"name": "Night", "delay": delay}])
     assert row.other_keys == ""
-    assert route_form.describe_route(row, {}).endswith(f"{said}.")
+    assert route_form.describe_route(row, {}).endswith(f"{message}.")
     (back,) = route_form.routes_of(route_form.read(_posted(row)), ErrorPlaces())
     assert back == {"name": "Night", "delay": delay}
     if delay != {"until": "Office hours"}:
@@ -54,8 +54,8 @@ def test_route_is_described_in_the_readers_language() -> None:
     }
     (row,) = route_form.rows_of([route])
     with translation.override("de"):
-        said = route_form.describe_route(row, {"client": "Kunde"})
-    assert said == (
+        text = route_form.describe_route(row, {"client": "Kunde"})
+    assert text == (
         "Wenn Kunde ist gleich Globex, außerhalb von Bürozeit: Priorität niedrig, ruft nach dem eigenen "
         "Eskalationsplan des Eingangs, an Netz, nach 5m, wenn er nicht vorher schließt."
     )

@@ -20,8 +20,8 @@ def test_spaces_are_no_secret_of_a_provider(written: str) -> None:
     assert given.spec()["token"] == "tk_1"
 
 
-@pytest.mark.parametrize(("written", "said"), [("", None), ("  ", None), ("s3cret", "s3cret")])
-def test_spaces_are_no_secret_of_an_outbound_integration(written: str, said: str | None) -> None:
+@pytest.mark.parametrize(("written", "message"), [("", None), ("  ", None), ("s3cret", "s3cret")])
+def test_spaces_are_no_secret_of_an_outbound_integration(written: str, message: str | None) -> None:
     form = HttpForm(stored=frozenset({"token"}))
     form.cleaned_data = {**dict.fromkeys(form.fields, ""), "name": "Pager", "enabled": True, "token": written}
-    assert CommonForm.spec(form, {}).get("token") == said
+    assert CommonForm.spec(form, {}).get("token") == message

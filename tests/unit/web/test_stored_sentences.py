@@ -332,11 +332,11 @@ def test_each_sentence_matches_exactly_its_own_pattern(german: None) -> None:
     others = []
     for sentence in EVERY:
         english = _filled(sentence, lambda name: _FILLINGS.get(name.partition("_")[0], "Qwert"))
-        wanted = _filled(
+        expected = _filled(
             gettext(sentence),
             lambda name: reading._value(name, _FILLINGS.get(name.partition("_")[0], "Qwert"), "de", 1),
         )
-        if told(english) != wanted:
+        if told(english) != expected:
             others.append((sentence, told(english)))
     assert others == []
 

@@ -59,7 +59,7 @@ def test_no_text_from_outside_brings_a_script(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ago", "said"),
+    ("ago", "message"),
     [
         (timedelta(seconds=3), "just now"),
         (timedelta(seconds=50), "1 min ago"),
@@ -70,12 +70,12 @@ def test_no_text_from_outside_brings_a_script(text: str) -> None:
         (timedelta(hours=-2), "in 2 h"),
     ],
 )
-def test_moment_is_shown_briefly(ago: timedelta, said: str) -> None:
-    assert format_moment(NOW - ago, NOW) == said
+def test_moment_is_shown_briefly(ago: timedelta, message: str) -> None:
+    assert format_moment(NOW - ago, NOW) == message
 
 
 @pytest.mark.parametrize(
-    ("left", "said"),
+    ("left", "message"),
     [
         (timedelta(minutes=2, seconds=10), "2:10"),
         (timedelta(seconds=5), "0:05"),
@@ -85,8 +85,8 @@ def test_moment_is_shown_briefly(ago: timedelta, said: str) -> None:
         (timedelta(seconds=-4), "now"),
     ],
 )
-def test_a_countdown_counts_minutes_and_seconds(left: timedelta, said: str) -> None:
-    assert format_time_left(left) == said
+def test_a_countdown_counts_minutes_and_seconds(left: timedelta, message: str) -> None:
+    assert format_time_left(left) == message
 
 
 @pytest.mark.parametrize(
@@ -107,14 +107,14 @@ def by(own: dict[str, Any], status: str) -> StatusEffect:
 
 
 @pytest.mark.parametrize("status", ["New", "Resolved", "Closed", "In Progress", "new stuff", "Überprüft"])
-@pytest.mark.parametrize("wanted", list(StatusEffect))
+@pytest.mark.parametrize("expected", list(StatusEffect))
 @pytest.mark.parametrize("then", list(StatusEffect))
 def test_last_status_action_clicked_wins_and_others_are_unchanged(
-    status: str, wanted: StatusEffect, then: StatusEffect
+    status: str, expected: StatusEffect, then: StatusEffect
 ) -> None:
     others = [other for other in ("New", "Resolved", "Closed", "In Progress", "On Hold") if other != status]
     before = {other: by({}, other) for other in others}
-    own = with_status_action({}, HALO, status, wanted)
+    own = with_status_action({}, HALO, status, expected)
     own = with_status_action(own, HALO, status, then)
     assert by(own, status) is then
     assert {other: by(own, other) for other in others} == before

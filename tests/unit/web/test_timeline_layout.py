@@ -47,8 +47,10 @@ def plan(zone: str) -> GroupPlan:
 )
 def test_final_schedule_row_is_gapless_and_shows_decisions(day: date, span: TimelineSpan, zone: str) -> None:
     shown = timeline_layout.range_of(span, day, ZoneInfo(zone))
-    held = plan(zone)
-    drawn = timeline_layout.draw(held, final_schedule.timeline(held, shown.since, shown.until), shown, shown.since)
+    group_plan = plan(zone)
+    drawn = timeline_layout.draw(
+        group_plan, final_schedule.timeline(group_plan, shown.since, shown.until), shown, shown.since
+    )
     winner = next(row for row in drawn.rows if row.kind is RowKind.FINAL and row.role == "primary")
     assert winner.lanes == 1, "turns follow one another"
     pieces = sorted(winner.segments, key=lambda piece: piece.x)
@@ -56,15 +58,15 @@ def test_final_schedule_row_is_gapless_and_shows_decisions(day: date, span: Time
     assert sum(piece.width for piece in pieces) == pytest.approx(100, abs=0.01)
     for piece in pieces:
         middle = shown.since + (shown.until - shown.since) * (piece.x + piece.width / 2) / 100
-        names = [one.name for one in final_schedule.on_call(held, middle) if one.role is MemberRole.PRIMARY]
+        names = [one.name for one in final_schedule.on_call(group_plan, middle) if one.role is MemberRole.PRIMARY]
         assert names == ([] if piece.tone == "gap" else [piece.text])
     # The list in words has the same people on the same days.
     for one in drawn.days:
         noon = datetime.combine(one.day, datetime.min.time(), ZoneInfo(zone)) + timedelta(hours=20)
-        said = {
+        lines = {
             piece.text for piece in one.segments if piece.since and piece.until and piece.since <= noon < piece.until
         }
-        assert said - {""} == {person.name for person in final_schedule.on_call(held, noon.astimezone(UTC))}
+        assert lines - {""} == {person.name for person in final_schedule.on_call(group_plan, noon.astimezone(UTC))}
 
 
 @examples(60)
@@ -82,12 +84,12 @@ def test_ranges_are_consecutive_and_contain_the_requested_day(day: date, span: T
 
 
 def test_a_person_has_one_colour_whatever_is_shown() -> None:
-    held, zone = plan("UTC"), ZoneInfo("UTC")
+    group_plan, zone = plan("UTC"), ZoneInfo("UTC")
     tones: dict[str, set[str]] = {}
     for weeks in range(8):
         shown = timeline_layout.range_of(TimelineSpan.WEEK, date(2026, 3, 2) + timedelta(weeks=weeks), zone)
         for row in timeline_layout.draw(
-            held, final_schedule.timeline(held, shown.since, shown.until), shown, shown.since
+            group_plan, final_schedule.timeline(group_plan, shown.since, shown.until), shown, shown.since
         ).rows:
             for piece in row.segments:
                 tones.setdefault(piece.text, set()).add(piece.tone.removesuffix(" hidden"))

@@ -29,18 +29,18 @@ def test_each_language_has_every_text_with_equal_placeholders(translations: Modu
     catalog = translations.read(translations.LOCALE / language / "LC_MESSAGES" / translations.DOMAIN)
     missing, other_places = [], []
     for text, context in translations.collect():
-        wanted = (text,) if isinstance(text, str) else text
-        message = catalog.get(wanted[0], context)
+        expected = (text,) if isinstance(text, str) else text
+        message = catalog.get(expected[0], context)
         if message is None or not translations.is_translated(message.string):
-            missing.append(wanted[0])
+            missing.append(expected[0])
             continue
         given = (message.string,) if isinstance(message.string, str) else tuple(message.string)
-        places = {place for one in wanted for place in _PLACE.findall(one)}
+        places = {place for one in expected for place in _PLACE.findall(one)}
         # "One alert" may leave the number out; no form may name a value that is not there.
         if not all(set(_PLACE.findall(one)) <= places for one in given) or set(_PLACE.findall(given[-1])) != set(
-            _PLACE.findall(wanted[-1])
+            _PLACE.findall(expected[-1])
         ):
-            other_places.append(wanted[0])
+            other_places.append(expected[0])
     assert missing == [], "run `make messages`, and translate what it says"
     assert other_places == []
 

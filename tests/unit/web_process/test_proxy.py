@@ -33,10 +33,10 @@ ASKED = {
 @pytest.fixture
 def pages() -> Iterator[WebProcessProxy]:
     """The way, to whatever listens at its socket."""
-    way = WebProcessProxy("postgresql:///none")
-    way._process.ready.set()
-    yield way
-    way.stop()
+    method = WebProcessProxy("postgresql:///none")
+    method._process.ready.set()
+    yield method
+    method.stop()
 
 
 def ask(pages: WebProcessProxy, answering: Any, **more: object) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
@@ -62,10 +62,10 @@ def ask(pages: WebProcessProxy, answering: Any, **more: object) -> tuple[int, by
 
 
 def test_request_reaches_web_process_as_received_by_the_node(pages: WebProcessProxy) -> None:
-    heard: list[bytes] = []
+    received: list[bytes] = []
 
     async def answering(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        heard.append(await reader.readuntil(b"the body"))
+        received.append(await reader.readuntil(b"the body"))
         writer.write(
             b"HTTP/1.1 201 Created\r\nset-cookie: a=1\r\nset-cookie: b=2\r\ntransfer-encoding: chunked\r\n\r\n"
         )
@@ -75,7 +75,7 @@ def test_request_reaches_web_process_as_received_by_the_node(pages: WebProcessPr
     status, body, headers = ask(pages, answering)
     assert (status, body) == (201, b"abcdef")
     assert headers == [(b"set-cookie", b"a=1"), (b"set-cookie", b"b=2")]
-    line, *lines = heard[0].partition(b"\r\n\r\n")[0].split(b"\r\n")
+    line, *lines = received[0].partition(b"\r\n\r\n")[0].split(b"\r\n")
     assert line == b"POST /a%20b/?x=1&y=%C3%A9 HTTP/1.1"
     assert sorted(lines) == [
         b"content-length: 8", b"cookie: a=1", b"cookie: b=2", b"host: tocsin.example.org",
@@ -87,15 +87,15 @@ def test_request_reaches_web_process_as_received_by_the_node(pages: WebProcessPr
 def test_only_safe_requests_are_retried_and_never_repeated_otherwise(
     pages: WebProcessProxy, method: str, tries: int
 ) -> None:
-    heard: list[bytes] = []
+    received: list[bytes] = []
 
     async def answering(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        heard.append(await reader.readuntil(b"\r\n\r\n"))
+        received.append(await reader.readuntil(b"\r\n\r\n"))
         writer.close()
 
     status, body, _ = ask(pages, answering, method=method)
     assert (status, msgspec.json.decode(body)["error"]) == (502, "interrupted")
-    assert len(heard) == tries
+    assert len(received) == tries
 
 
 def test_header_rejected_by_web_process_is_a_client_error(pages: WebProcessProxy) -> None:
@@ -107,10 +107,10 @@ def test_header_rejected_by_web_process_is_a_client_error(pages: WebProcessProxy
 
 
 def test_django_receives_client_address_and_scheme() -> None:
-    heard: dict[str, Any] = {}
+    data: dict[str, Any] = {}
 
     def page(environment: dict[str, Any], start_response: Any) -> list[bytes]:
-        heard.update(environment)
+        data.update(environment)
         start_response("200 OK", [])
         return [b""]
 
@@ -124,11 +124,11 @@ def test_django_receives_client_address_and_scheme() -> None:
         await wsgi_app(page)({**ASKED, "client": None, "scheme": "http", "headers": headers}, receive, send)
 
     asyncio.run(story([(b"x-tocsin-address", b"2001:db8::7 4711"), (b"x-tocsin-proto", b"https")]))
-    assert (heard["REMOTE_ADDR"], heard["REMOTE_PORT"], heard["wsgi.url_scheme"]) == ("2001:db8::7", "4711", "https")
-    assert "HTTP_X_TOCSIN_ADDRESS" not in heard
-    heard.clear()
+    assert (data["REMOTE_ADDR"], data["REMOTE_PORT"], data["wsgi.url_scheme"]) == ("2001:db8::7", "4711", "https")
+    assert "HTTP_X_TOCSIN_ADDRESS" not in data
+    data.clear()
     asyncio.run(story([]))
-    assert "REMOTE_ADDR" not in heard
+    assert "REMOTE_ADDR" not in data
 
 
 def test_process_of_dead_parent_ends_quietly_before_startup() -> None:
@@ -141,9 +141,9 @@ def _killed(place: Path, name: str) -> Path:
     """The folder of a node that was killed: its socket is there, and nobody listens."""
     folder = place / name
     folder.mkdir()
-    with socket.socket(socket.AF_UNIX) as left:
-        left.bind(str(folder / "socket"))
-        left.listen()
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(folder / "socket"))
+        server.listen()
     return folder
 
 
@@ -165,8 +165,8 @@ def test_starting_node_removes_only_leftovers_of_killed_nodes(
         (place / "tocsin-web_process-file").touch()
         another = WebProcessProxy("postgresql:///none")
         assert not any(folder.exists() for folder in dead)
-        for kept in (beginning, used / "notes.txt", elsewhere / "socket", place / "tocsin-web_process-file"):
-            assert kept.exists()
+        for path in (beginning, used / "notes.txt", elsewhere / "socket", place / "tocsin-web_process-file"):
+            assert path.exists()
         for node in (living, another):
             with socket.socket(socket.AF_UNIX) as caller:
                 caller.connect(node._process.path)

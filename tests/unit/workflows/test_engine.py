@@ -8,6 +8,7 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace as replace_state
 
 from tocsin.alerts.commands import Acknowledged, AlertState
 from tocsin.alerts.states import AlertStatus, Priority
@@ -73,27 +74,27 @@ def test_every_run_ends_or_waits_and_repeats_no_action(
     run, now, done, waits = WorkflowProgress(as_reason("Something happened.")), NOW, [], 0
     recurring = plan.trigger.on is TriggerKind.EVERY
     for _ in range(200):
-        found = decide(run, plan, alert, now)
-        match found:
+        finish = decide(run, plan, alert, now)
+        match finish:
             case FinishRun():
-                assert found.reason
+                assert finish.reason
                 break
             case WaitUntil():
-                assert found.until > now
-                assert found.step >= run.step
-                now, run, waits = found.until, replace(run, step=found.step), waits + 1
+                assert finish.until > now
+                assert finish.step >= run.step
+                now, run, waits = finish.until, replace(run, step=finish.step), waits + 1
                 if not run.is_started and waits > 3:
                     # Only what recurs and what is on hold looks again and again, and only while the alert lives.
                     assert recurring or alert.state.status is AlertStatus.ON_HOLD
                     break
             case StartActions():
                 assert not run.is_started
-                assert (found.again_at is not None) == recurring
+                assert (finish.again_at is not None) == recurring
                 run = replace(run, is_started=True)
             case RunAction():
                 assert run.is_started
-                assert found.step == run.step
-                done.append(found.step)
+                assert finish.step == run.step
+                done.append(finish.step)
                 run = replace(run, step=run.step + 1)
     else:
         raise AssertionError("it neither ends nor waits")
@@ -118,22 +119,22 @@ def test_triggers_are_rate_limited_per_minute(plan: WorkflowDefinition, alert: W
 def test_actions_per_alert_are_limited_unless_recurring(
     plan: WorkflowDefinition, alert: WorkflowFacts, lately: int, in_all: int
 ) -> None:
-    found = decide(WorkflowProgress("", runs_last_minute=lately, run_count=in_all), plan, alert, NOW)
+    finish = decide(WorkflowProgress("", runs_last_minute=lately, run_count=in_all), plan, alert, NOW)
     if plan.trigger.on not in (TriggerKind.EVERY, TriggerKind.MANUAL):
-        assert not isinstance(found, StartActions)
+        assert not isinstance(finish, StartActions)
 
 
 @given(plans(), alerts())
 def test_delayed_check_starts_only_while_alert_is_active(plan: WorkflowDefinition, alert: WorkflowFacts) -> None:
-    found = decide(WorkflowProgress(""), plan, alert, NOW)
+    finish = decide(WorkflowProgress(""), plan, alert, NOW)
     if plan.trigger.on in TIMED and alert.state.status in (AlertStatus.CLOSED, AlertStatus.CANCELLED):
-        assert isinstance(found, FinishRun)
+        assert isinstance(finish, FinishRun)
     assert not (TIMED & ON_TERMINAL_ALERTS)
 
 
 @given(plans(), alerts())
 def test_test_dry_run_and_disabled_alerts_trigger_nothing(plan: WorkflowDefinition, alert: WorkflowFacts) -> None:
-    tested = replace(alert, state=replace(alert.state, is_test=True))
+    tested = replace(alert, state=replace_state(alert.state, is_test=True))
     for run in (WorkflowProgress(""), WorkflowProgress("", is_started=True)):
         assert isinstance(decide(run, plan, tested, NOW), FinishRun)
         assert isinstance(decide(run, plan, replace(alert, dry_run=True), NOW), FinishRun)
@@ -141,13 +142,13 @@ def test_test_dry_run_and_disabled_alerts_trigger_nothing(plan: WorkflowDefiniti
 
 
 def test_ticket_dates_use_its_zone_and_invalid_ones_are_empty() -> None:
-    told: Any = [
+    received: Any = [
         moment_of(text, "Europe/Zurich")
         for text in (
             "2026-11-24T11:00:00", "2026-11-24T11:00:00Z", "2026-07-24 11:00", " 2026-11-24 ", "1899-12-30T00:00:00",
             "tomorrow", "", "0001-01-01T00:00:00", "9999-12-31T23:59:59-12:00",
         )
     ]  # fmt: skip
-    assert [one and f"{one:%m-%d %H:%M}" for one in told] == [
+    assert [one and f"{one:%m-%d %H:%M}" for one in received] == [
         "11-24 10:00", "11-24 11:00", "07-24 09:00", "11-23 23:00", None, None, None, None, None,
     ]  # fmt: skip

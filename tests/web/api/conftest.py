@@ -194,7 +194,7 @@ def ntfy(monkeypatch: pytest.MonkeyPatch) -> Iterator[NtfyDouble]:
 
 
 @pytest.fixture
-def front_door(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def inbound_url(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The inbound doors, listening at the installation's public address."""
     registry = IntegrationRegistry()
     committer = Committer(registry)

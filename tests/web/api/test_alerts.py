@@ -64,7 +64,7 @@ def test_filters_narrow_the_list(company: Company, admin: Api, open_alert: Open)
     admin.post(f"alerts/{vpn}/assign", {"user": "bob"})
     admin.post(f"alerts/{disk}/acknowledge")
     now = clock.now()
-    for query, wanted in (
+    for query, expected in (
         ({"status": "open"}, [disk]),
         ({"status": ["open", "assigned"]}, [disk, vpn]),
         ({"status": "closed"}, []),
@@ -83,8 +83,8 @@ def test_filters_narrow_the_list(company: Company, admin: Api, open_alert: Open)
         ({"opened_before": (now - timedelta(hours=1)).isoformat()}, [disk]),
         ({"status": "open", "source": "HaloITSM"}, []),
     ):
-        found = [alert["id"] for alert in admin.get("alerts", **query).body["items"]]
-        assert sorted(found) == sorted(wanted), query
+        results = [alert["id"] for alert in admin.get("alerts", **query).body["items"]]
+        assert sorted(results) == sorted(expected), query
 
 
 def test_a_plus_sign_that_was_not_encoded_is_understood(admin: Api, open_alert: Open) -> None:
@@ -100,9 +100,9 @@ def test_the_next_step_is_the_runs_timer(admin: Api, open_alert: Open) -> None:
     )
     run.status, run.due_at, run.reason = "active", due, as_reason("Step 2 of 3 is next.")
     run.save()
-    found = admin.get("alerts").body["items"][0]["next_step"]
-    assert moment(found["at"]) == due
-    assert found["summary"]
+    results = admin.get("alerts").body["items"][0]["next_step"]
+    assert moment(results["at"]) == due
+    assert results["summary"]
     EscalationRun.objects.update(status="ended", due_at=None)
     assert admin.get("alerts").body["items"][0]["next_step"] is None
 
@@ -119,8 +119,8 @@ def test_each_command_acts_and_returns_the_alert(admin: Api, responder: Api, ope
         assert answer.body["id"] == number
         assert answer.body["answer"]
         assert answer.body["changed"] is True
-        found: dict[str, Any] = answer.body
-        return found
+        results: dict[str, Any] = answer.body
+        return results
 
     assert give("acknowledge")["acknowledged_by"] == ["bob"]
     assert give("unacknowledge", {})["acknowledged"] is False
@@ -261,8 +261,8 @@ def test_an_alert_opened_by_hand_pages_by_its_policy(admin: Api, responder: Api,
     assert due == timedelta(minutes=5)
     listed = responder.get("alerts").body["items"][0]
     assert listed["next_step"] == alert["next_step"]
-    taken = responder.post(f"alerts/{alert['id']}/assign", {"user": "bob"}).body
-    assert taken["next_step"] is None
+    accepted = responder.post(f"alerts/{alert['id']}/assign", {"user": "bob"}).body
+    assert accepted["next_step"] is None
 
 
 def test_alert_without_reachable_users_is_reported(responder: Api) -> None:

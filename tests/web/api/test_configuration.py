@@ -85,14 +85,14 @@ def test_the_documented_example_is_made_shown_changed_and_deleted(noun: str, rea
     ]
 
 
-def _is_within(wanted: Any, found: Any) -> bool:
+def _is_within(expected: Any, found: Any) -> bool:
     """Whether everything that was asked for is there; more may be."""
-    match wanted:
+    match expected:
         case dict():
-            return all(key in found and _is_within(value, found[key]) for key, value in wanted.items())
+            return all(key in found and _is_within(value, found[key]) for key, value in expected.items())
         case list():
-            return len(wanted) == len(found) and all(map(_is_within, wanted, found))
-    return bool(wanted == found)
+            return len(expected) == len(found) and all(map(_is_within, expected, found))
+    return bool(expected == found)
 
 
 def _version() -> int:
@@ -311,8 +311,8 @@ def test_token_rotation_returns_new_url_and_old_expiry(ready: Api) -> None:
     assert answer.status == 200, answer
     assert answer.body["url"] != url
     assert answer.body["url"].endswith(f"/in/{answer.body['token']}")
-    left = moment(answer.body["old_token_until"]) - clock.now()
-    assert timedelta(minutes=119) < left <= timedelta(hours=2)
+    duration = moment(answer.body["old_token_until"]) - clock.now()
+    assert timedelta(minutes=119) < duration <= timedelta(hours=2)
     assert ready.get("integrations/HaloITSM").body["url"] == answer.body["url"]
     refused(ready.post("integrations/HaloITSM/rotate-token", {"overlap": "90d"}), 400, "invalid_duration", "overlap")
     refused(ready.post("integrations/HaloITSM/rotate-token", {"overlap": "soon"}), 400, "invalid_duration", "overlap")
@@ -323,9 +323,9 @@ def test_credentials_are_never_shown_and_stay_when_left_out(ready: Api) -> None:
     credentials = {"basic": {"username": "halo", "password": "open sesame"}}
     made = ready.post("integrations", {**integrations.EXAMPLE, "credentials": credentials})
     assert made.body["credentials"] == {"basic": {"username": "halo"}}
-    kept = Integration.objects.get().credentials
+    value = Integration.objects.get().credentials
     assert ready.put("integrations/HaloITSM", made.body).status == 200
-    assert Integration.objects.get().credentials == kept
+    assert Integration.objects.get().credentials == value
     assert "sesame" not in str(ready.get("audit-log", limit=500).body)
 
 
@@ -336,18 +336,18 @@ def test_a_message_shows_what_arrived_and_how_it_was_understood(ready: Api, obse
     body = {"name": "Tool", "kind": "api", "mode": "dry_run", "mapping": {"subject": "summary", "source_id": "id"}}
     made = ready.post("integrations", body)
     assert made.status == 201, made
-    door = Integration.objects.select_related("current_version").get()
+    integration = Integration.objects.select_related("current_version").get()
     raw = '{"id": 7, "summary": "VPN dówn"}'.encode()
     stored = InboundMessage.objects.create(
         id=uuid7(),
-        integration=door,
+        integration=integration,
         received_at=clock.now(),
         status="Mapped Opened",
         reason=as_reason("open rule"),
         raw=raw,
         content_type="application/json",
         headers={"user-agent": "curl"},
-        version=door.current_version,
+        version=integration.current_version,
     )
     ready.patch("integrations/Tool", {"mapping": {"subject": "title", "source_id": "id"}})
     listed = observer.get("inbound-messages").body["items"][0]
@@ -377,13 +377,14 @@ def test_bytes_that_are_no_text_can_still_be_fetched(ready: Api) -> None:
 def test_the_log_is_filtered(ready: Api) -> None:
     for name in ("One", "Two"):
         ready.post("integrations", {"name": name, "kind": "api", "mode": "dry_run"})
-        door = Integration.objects.get(name=name)
+        integration = Integration.objects.get(name=name)
         InboundMessage.objects.create(
-            id=uuid7(), integration=door, received_at=clock.now(), status="Mapped Opened", raw=b"{}", source_id=name,
+            id=uuid7(), integration=integration, received_at=clock.now(), status="Mapped Opened", raw=b"{}",
+            source_id=name,
             subject=f"About {name}", alert_id=7 if name == "One" else None,
         )  # fmt: skip
     hour = timedelta(hours=1)
-    for query, wanted in (
+    for query, expected in (
         ({"integration": "one"}, ["One"]),
         ({"status": "Mapped Opened"}, ["Two", "One"]),
         ({"status": "Mapping Failed"}, []),
@@ -393,8 +394,8 @@ def test_the_log_is_filtered(ready: Api) -> None:
         ({"received_after": (clock.now() + hour).isoformat()}, []),
         ({"received_before": (clock.now() + hour).isoformat()}, ["Two", "One"]),
     ):
-        found = ready.get("inbound-messages", **query).body["items"]
-        assert [message["integration"] for message in found] == wanted, query
+        results = ready.get("inbound-messages", **query).body["items"]
+        assert [message["integration"] for message in results] == expected, query
 
 
 # --- pause, settings, tokens, audit log
@@ -405,9 +406,9 @@ def test_paging_is_paused_and_goes_on(admin: Api, observer: Api) -> None:
     until = clock.now() + timedelta(hours=2)
     answer = admin.put("pause", {"reason": "Moving", "until": until.isoformat()})
     assert answer.status == 200, answer
-    held = observer.get("pause").body
-    assert (held["paused"], held["reason"], held["user"]) == (True, "Moving", "alice")
-    assert moment(held["until"]) == until
+    held_window = observer.get("pause").body
+    assert (held_window["paused"], held_window["reason"], held_window["user"]) == (True, "Moving", "alice")
+    assert moment(held_window["until"]) == until
     assert admin.delete("pause").body["paused"] is False
     assert observer.get("pause").body == admin.delete("pause").body
 
@@ -474,10 +475,10 @@ def test_token_is_shown_once_and_works_until_revoked(responder: Api) -> None:
 
 def test_the_audit_log_is_filtered(admin: Api, caller: Callable[[User], Api]) -> None:
     admin.post("groups", {"name": "New"})
-    found = admin.get("audit-log", object_type="group", action="create").body["items"]
-    assert [(entry["actor"], entry["object_name"], entry["via"]) for entry in found] == [
+    results = admin.get("audit-log", object_type="group", action="create").body["items"]
+    assert [(entry["actor"], entry["object_name"], entry["via"]) for entry in results] == [
         ("Alice Andersson", "New", "api")
     ]
-    assert found[0]["after"]["name"] == "New"
-    assert admin.get(f"audit-log/{found[0]['id']}").body == found[0]
+    assert results[0]["after"]["name"] == "New"
+    assert admin.get(f"audit-log/{results[0]['id']}").body == results[0]
     assert admin.get("audit-log", actor="nobody").body["items"] == []

@@ -79,12 +79,12 @@ def test_a_shape_has_a_name_that_no_other_has() -> None:
     by_name: dict[str, list[Any]] = {}
     for name, module in sorted(sys.modules.items()):
         if name.startswith("tocsin.api."):
-            for found in vars(module).values():
-                if isinstance(found, type) and issubclass(found, BaseModel) and found.__module__ == name:
-                    by_name.setdefault(found.__name__, []).append(found.model_json_schema())
+            for result in vars(module).values():
+                if isinstance(result, type) and issubclass(result, BaseModel) and result.__module__ == name:
+                    by_name.setdefault(result.__name__, []).append(result.model_json_schema())
     assert "AlertSummary" in by_name
     # Of two with one name the description has one, and says it of the other's answers too.
-    assert [name for name, found in by_name.items() if any(one != found[0] for one in found)] == []
+    assert [name for name, result in by_name.items() if any(one != result[0] for one in result)] == []
 
 
 def test_a_list_says_its_filters(openapi: Any) -> None:

@@ -18,7 +18,7 @@ from tocsin.notify.models import Delivery, Notification
 
 
 @pytest.fixture
-def door(company: Company, admin: Api) -> Integration:
+def integration(company: Company, admin: Api) -> Integration:
     """An integration of the desk that pages bob."""
     assert admin.post("escalation-policies", {"name": "P", "steps": [{"notify": {"roles": ["primary"]}}]}).status == 201
     spec = {
@@ -34,15 +34,17 @@ def door(company: Company, admin: Api) -> Integration:
     return Integration.objects.get(name="Tool")
 
 
-def _message(door: Integration, raw: bytes = b'{"id": 7, "title": "Disk full"}', **columns: Any) -> InboundMessage:
+def _message(
+    integration: Integration, raw: bytes = b'{"id": 7, "title": "Disk full"}', **columns: Any
+) -> InboundMessage:
     values = {"received_at": clock.now(), "status": "Mapping Failed", "content_type": "application/json", **columns}
-    return InboundMessage.objects.create(id=uuid7(), integration=door, raw=raw, **values)
+    return InboundMessage.objects.create(id=uuid7(), integration=integration, raw=raw, **values)
 
 
 # --- dry run
 
 
-def test_dry_run_returns_outcome_and_paged_users(door: Integration, manager: Api) -> None:
+def test_dry_run_returns_outcome_and_paged_users(integration: Integration, manager: Api) -> None:
     answer = manager.post("integrations/Tool/test", {"id": 7, "title": "Disk full"})
     assert answer.status == 200, answer
     (message,) = answer.body["messages"]
@@ -57,9 +59,11 @@ def test_dry_run_returns_outcome_and_paged_users(door: Integration, manager: Api
     assert not Notification.objects.exists()
 
 
-def test_backtest_returns_changes_and_names_unsavable_parts(door: Integration, manager: Api, observer: Api) -> None:
+def test_backtest_returns_changes_and_names_unsavable_parts(
+    integration: Integration, manager: Api, observer: Api
+) -> None:
     for _ in range(3):
-        _message(door, status="Mapped Opened")
+        _message(integration, status="Mapped Opened")
     answer = manager.post("integrations/Tool/backtest", {"mapping": {"source_id": "title"}, "limit": 2})
     assert answer.status == 200, answer
     assert (answer.body["looked_at"], answer.body["differing"], answer.body["counts"]["key"]) == (2, 2, 2)
@@ -74,15 +78,15 @@ def test_backtest_returns_changes_and_names_unsavable_parts(door: Integration, m
     assert observer.post("integrations/Tool/backtest", {}).status == 403
 
 
-def test_several_messages_are_replayed_at_once(door: Integration, manager: Api) -> None:
-    ids = [str(_message(door, raw=b'{"id": %d, "title": "Disk full"}' % n).pk) for n in (7, 8, 8)]
+def test_several_messages_are_replayed_at_once(integration: Integration, manager: Api) -> None:
+    ids = [str(_message(integration, raw=b'{"id": %d, "title": "Disk full"}' % n).pk) for n in (7, 8, 8)]
     answer = manager.post("inbound-messages/replay/several", {"ids": ids, "page": False})
     assert answer.body == {"replayed": 3, "statuses": {"Mapped Opened": 2, "Mapped Appended": 1}}, "replayed"
     refused(manager.post("inbound-messages/replay/several", {"ids": [str(uuid7())]}), 400, "not_found", "ids")
     assert manager.post("inbound-messages/replay/several", {"ids": []}).status == 400
 
 
-def test_a_dry_run_is_for_any_moment(door: Integration, manager: Api) -> None:
+def test_a_dry_run_is_for_any_moment(integration: Integration, manager: Api) -> None:
     answer = manager.post("/api/v1/integrations/Tool/test?at=2026-12-25T03:00:00Z", {"title": "x"})
     assert answer.body["at"] == "2026-12-25T03:00:00Z"
     refused(manager.post("/api/v1/integrations/Tool/test?at=tonight", {"title": "x"}), 400, "invalid", "at")
@@ -90,7 +94,7 @@ def test_a_dry_run_is_for_any_moment(door: Integration, manager: Api) -> None:
     refused(manager.post(last, {"title": "x"}), 400, "invalid", "at")
 
 
-def test_a_dry_run_of_what_cannot_be_read_says_why(door: Integration, manager: Api) -> None:
+def test_a_dry_run_of_what_cannot_be_read_says_why(integration: Integration, manager: Api) -> None:
     for body in (b"{", b"", b"\xff"):
         answer = manager.post("integrations/Tool/test", body)
         assert answer.status == 200, answer
@@ -101,7 +105,9 @@ def test_a_dry_run_of_what_cannot_be_read_says_why(door: Integration, manager: A
 # --- sample
 
 
-def test_sample_answered_by_foreign_server_is_explained(door: Integration, manager: Api, ntfy: NtfyDouble) -> None:
+def test_sample_answered_by_foreign_server_is_explained(
+    integration: Integration, manager: Api, ntfy: NtfyDouble
+) -> None:
     detail = refused(manager.post("integrations/Tool/send-sample"), 502, "needs_attention")
     assert f"{ntfy.url} answered 404" in detail
     refused(manager.post("integrations/Tool/send-sample", {"sample": "nonsense"}), 400, "invalid", "sample")
@@ -109,7 +115,7 @@ def test_sample_answered_by_foreign_server_is_explained(door: Integration, manag
 
 
 def test_sample_uses_the_public_url_and_pages_only_its_sender(
-    door: Integration, company: Company, manager: Api, front_door: str
+    integration: Integration, company: Company, manager: Api, inbound_url: str
 ) -> None:
     answer = manager.post("integrations/Tool/send-sample")
     assert answer.status == 200, answer
@@ -124,8 +130,8 @@ def test_sample_uses_the_public_url_and_pages_only_its_sender(
 # --- replay
 
 
-def test_replay_creates_new_row_decided_by_current_rules(door: Integration, manager: Api) -> None:
-    old = _message(door)
+def test_replay_creates_new_row_decided_by_current_rules(integration: Integration, manager: Api) -> None:
+    old = _message(integration)
     answer = manager.post(f"inbound-messages/{old.pk}/replay")
     assert answer.status == 201, answer
     assert (answer.body["replay_of"], answer.body["status"]) == (str(old.pk), "Mapped Opened")
@@ -134,13 +140,13 @@ def test_replay_creates_new_row_decided_by_current_rules(door: Integration, mana
     assert alert.subject == "Disk full"
     old.refresh_from_db()
     assert old.status == "Mapping Failed"
-    found = manager.get("inbound-messages", replay_of=str(old.pk)).body["items"]
-    assert [message["id"] for message in found] == [answer.body["id"]]
+    results = manager.get("inbound-messages", replay_of=str(old.pk)).body["items"]
+    assert [message["id"] for message in results] == [answer.body["id"]]
 
 
-def test_replay_of_missing_message_returns_404(door: Integration, manager: Api) -> None:
+def test_replay_of_missing_message_returns_404(integration: Integration, manager: Api) -> None:
     refused(manager.post(f"inbound-messages/{uuid7()}/replay"), 404, "not_found")
-    message = _message(door, received_at=clock.now() - timedelta(hours=2))
+    message = _message(integration, received_at=clock.now() - timedelta(hours=2))
     refused(manager.post(f"inbound-messages/{message.pk}/replay", {"page": "perhaps"}), 400, "invalid", "page")
     refused(manager.post(f"inbound-messages/{message.pk}/replay", {"pages": True}), 400, "invalid", "pages")
 
@@ -169,15 +175,15 @@ def test_unresponsive_provider_is_reported(company: Company, admin: Api, ntfy: N
 
 
 def test_a_test_by_a_contact_method_is_queued(company: Company, admin: Api, responder: Api, manager: Api) -> None:
-    way = company.bob.contact_methods.get(label="Email-Official").pk
-    answer = responder.post(f"contact-methods/{way}/test")
+    method = company.bob.contact_methods.get(label="Email-Official").pk
+    answer = responder.post(f"contact-methods/{method}/test")
     assert answer.status == 202, answer
     delivery = Delivery.objects.get(notification=answer.body["notification_id"])
     assert (delivery.user, delivery.purpose, delivery.status) == (company.bob, "test", "queued")
     shown = responder.get("deliveries", notification_id=answer.body["notification_id"]).body["items"]
     assert [one["id"] for one in shown] == [str(delivery.pk)]
-    refused(manager.post(f"contact-methods/{way}/test"), 403, "forbidden")
-    assert admin.post(f"contact-methods/{way}/test").status == 202
+    refused(manager.post(f"contact-methods/{method}/test"), 403, "forbidden")
+    assert admin.post(f"contact-methods/{method}/test").status == 202
 
 
 def test_policy_forecasts_pages_at_any_moment_and_stores_nothing(company: Company, admin: Api) -> None:

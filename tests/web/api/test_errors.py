@@ -188,13 +188,13 @@ def test_answers_are_not_kept_by_caches(admin: Api) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "place", "said"),
+    ("body", "place", "message"),
     [
         ([{"before": "1d"}], "body", "body: must be an object"),
         ({"reminders": "1d"}, "reminders", "reminders: must be a list"),
     ],
 )
-def test_value_of_wrong_type_uses_the_api_error_format(admin: Api, body: Any, place: str, said: str) -> None:
+def test_value_of_wrong_type_uses_the_api_error_format(admin: Api, body: Any, place: str, message: str) -> None:
     detail = refused(admin.put("reminders", body), 400, "invalid", place)
-    assert said in detail
+    assert message in detail
     assert "Input" not in detail

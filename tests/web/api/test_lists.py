@@ -63,22 +63,22 @@ def test_lists_use_constant_statements_for_any_row_count(
     company: Company, caller: Callable[..., Api], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A manager: an administrator needs no look at groups, and so would hide a query for each row.
-    asked = {
+    requests = {
         path: caller(company.alice if path in api_rows.FOR_ADMINISTRATORS else company.mia) for path in api_rows.LISTS
     }
     api_rows.fill(company, 1)
-    one = {path: _count(asked[path], path, monkeypatch)[0] for path in api_rows.LISTS}
+    one = {path: _count(requests[path], path, monkeypatch)[0] for path in api_rows.LISTS}
     api_rows.fill(company, 12)
-    many = {path: _count(asked[path], path, monkeypatch) for path in api_rows.LISTS}
+    many = {path: _count(requests[path], path, monkeypatch) for path in api_rows.LISTS}
     assert {path: rows for path, (_, rows) in many.items() if rows < 12} == {}
     assert {path: sent for path, (sent, _) in many.items()} == one
     most = {path: api_rows.MAX_STATEMENTS.get(path, 7) for path in api_rows.LISTS}
     assert {path: sent for path, sent in one.items() if sent > most[path]} == {}
 
 
-def _count(asked: Api, path: str, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
+def _count(requested: Api, path: str, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
     """The statements sent over any connection, Django's or the pool's, and the rows of the answer."""
-    asked.get(path)  # what a process reads once and keeps is not counted
+    requested.get(path)  # what a process reads once and keeps is not counted
     sent: list[object] = []
     wait = psycopg.Connection.wait
 
@@ -88,7 +88,7 @@ def _count(asked: Api, path: str, monkeypatch: pytest.MonkeyPatch) -> tuple[int,
 
     with monkeypatch.context() as patched:
         patched.setattr(psycopg.Connection, "wait", counted)
-        answer = asked.get(path, limit=500)
+        answer = requested.get(path, limit=500)
     assert answer.status == 200, answer
     return len(sent), len(answer.body["items"])
 
@@ -99,6 +99,6 @@ def test_alert_list_names_users_and_next_action_without_extra_queries(
     number = open_alert(ago=timedelta(minutes=2))
     bob = Actor(ActorKind.USER, "Bob", company.bob.pk)
     service.apply_command(number, Acknowledge(actor=bob), now=clock.now())
-    found: dict[str, Any] = admin.get("alerts").body["items"][0]
-    assert found["acknowledged_by"] == ["bob"]
-    assert found["acknowledged"] is True
+    results: dict[str, Any] = admin.get("alerts").body["items"][0]
+    assert results["acknowledged_by"] == ["bob"]
+    assert results["acknowledged"] is True

@@ -91,9 +91,9 @@ def test_errors_are_reported_and_calendar_addresses_stay_secret(
     assert bob.post("out-of-office", away).status == 201
     refused(bob.post("out-of-office", away), 400, "overlap", "from")
     refused(bob.post("out-of-office", {**away, "user": "mia"}), 403, "forbidden")
-    found = {finding["kind"]: finding for finding in bob.get("groups/Service%20Desk/coverage").body["findings"]}
-    assert found.keys() == {"absent", "no_shift"}
-    assert (found["absent"]["user"], found["absent"]["note"]) == ("bob", False)
+    results = {finding["kind"]: finding for finding in bob.get("groups/Service%20Desk/coverage").body["findings"]}
+    assert results.keys() == {"absent", "no_shift"}
+    assert (results["absent"]["user"], results["absent"]["note"]) == ("bob", False)
     for reader in (bob, ready):
         assert reader.get("schedules/Desk%2024x7").body["shifts"][1]["calendar"]["url"] == "https://c.example.org/…"
         assert "secret" not in str(reader.get("schedules").body)
@@ -117,12 +117,12 @@ def test_shift_is_reassigned_and_swapped_by_its_participants(
     )
     assert olga.post("schedules/Desk%2024x7/hand-over", {**bobs, "user": "bob"}).status == 201
     assert on_call(bob, bobs["from"])[0][1] == "bob"
-    asked = bob.post(
+    api_response = bob.post(
         "swaps",
         {**bobs, "schedule": "Desk 24x7", "user": "mia", "return_from": mias["from"], "return_to": mias["to"]},
     )
-    assert (asked.status, asked.body["state"]) == (201, "asked")
-    number = asked.body["id"]
+    assert (api_response.status, api_response.body["state"]) == (201, "asked")
+    number = api_response.body["id"]
     refused(olga.post(f"swaps/{number}/accept"), 403, "forbidden")
     assert ready.post(f"swaps/{number}/accept").body["state"] == "accepted"
     assert [on_call(bob, at)[0][1] for at in (bobs["from"], mias["from"])] == ["mia", "bob"]
@@ -131,7 +131,7 @@ def test_shift_is_reassigned_and_swapped_by_its_participants(
 
 
 @pytest.mark.parametrize(
-    ("span", "field", "said"),
+    ("span", "field", "message"),
     [
         ({"from": "0001-01-01T00:00:00Z", "to": "2036-12-23T18:00:00Z"}, "from", "1970"),
         ({"from": "2036-12-23T10:00:00Z", "to": "9999-12-31T23:59:59Z"}, "to", "1970"),
@@ -139,11 +139,15 @@ def test_shift_is_reassigned_and_swapped_by_its_participants(
     ],
 )
 def test_unscheduled_or_years_long_range_cannot_be_handed_over(
-    span: dict[str, str], field: str, said: str, ready: Api, company: Company, caller: Callable[[User], Api]
+    span: dict[str, str], field: str, message: str, ready: Api, company: Company, caller: Callable[[User], Api]
 ) -> None:
     bob = caller(company.bob)
-    assert said in refused(bob.post("schedules/Desk%2024x7/hand-over", {**span, "user": "olga"}), 400, "invalid", field)
-    assert said in refused(bob.post("swaps", {**span, "schedule": "Desk 24x7", "user": "mia"}), 400, "invalid", field)
+    assert message in refused(
+        bob.post("schedules/Desk%2024x7/hand-over", {**span, "user": "olga"}), 400, "invalid", field
+    )
+    assert message in refused(
+        bob.post("swaps", {**span, "schedule": "Desk 24x7", "user": "mia"}), 400, "invalid", field
+    )
 
 
 def test_member_takes_uncovered_shift_and_can_return_it(

@@ -124,13 +124,13 @@ def test_only_an_administrator_changes_contact_methods_and_tokens_of_others(
     company: Company, admin: Api, manager: Api
 ) -> None:
     bobs = company.bob.contact_methods.get(label="Email-Official").pk
-    way = {"label": "Second", "channel": "email", "address": "second@example.org"}
-    refused(manager.post("contact-methods", {**way, "user": "bob"}), 403, "forbidden")
-    refused(manager.put(f"contact-methods/{bobs}", way), 403, "forbidden")
+    method = {"label": "Second", "channel": "email", "address": "second@example.org"}
+    refused(manager.post("contact-methods", {**method, "user": "bob"}), 403, "forbidden")
+    refused(manager.put(f"contact-methods/{bobs}", method), 403, "forbidden")
     refused(manager.patch(f"contact-methods/{bobs}", {"wait": "3m"}), 403, "forbidden")
     refused(manager.delete(f"contact-methods/{bobs}"), 403, "forbidden")
     refused(manager.post("tokens", {"name": "for bob", "user": "bob"}), 403, "forbidden")
-    assert admin.post("contact-methods", {**way, "user": "bob"}).body["user"] == "bob"
+    assert admin.post("contact-methods", {**method, "user": "bob"}).body["user"] == "bob"
     assert admin.patch(f"contact-methods/{bobs}", {"wait": "3m"}).body["wait"] == "3m"
     made = admin.post("tokens", {"name": "for bob", "user": "bob"}).body
     assert made["user"] == "bob"
@@ -150,10 +150,10 @@ def test_addresses_are_masked_without_permission(
     for name, seen in (("bob", bob), ("nadia", nadia)):
         user = asker.get(f"users/{name}").body
         listed = next(one for one in asker.get("users").body["items"] if one["username"] == name)
-        ways = asker.get("contact-methods", user=name).body["items"]
+        methods = asker.get("contact-methods", user=name).body["items"]
         assert user == listed
         number = "+41790000003" if name == "bob" else "+41790000005"
-        addresses = [user["email"], *(way["address"] for way in (*user["contact_methods"], *ways))]
+        addresses = [user["email"], *(method["address"] for method in (*user["contact_methods"], *methods))]
         assert all((address in (f"{name}@example.org", number)) == seen for address in addresses)
         assert any("•" in address for address in addresses) != seen
         # Nor can one ask whether somebody has an address.
@@ -235,7 +235,7 @@ def test_another_groups_outbound_data_is_unreachable_through_own(
     company: Company, admin: Api, manager: Api, observer: Api
 ) -> None:
     halo = {"kind": "haloitsm", "client_id": "id", "client_secret": "secret", "base_url": "https://x.haloitsm.com"}
-    door = {"kind": "haloitsm", "mode": "dry_run"}
+    integration = {"kind": "haloitsm", "mode": "dry_run"}
     hook = {"kind": "http", "url": "https://chat.example.org/services/T0KEN", "headers": {"X-Key": "K3Y"}}
     for body in (
         {"name": "Ours", "group": "Service Desk", **halo},
@@ -243,11 +243,14 @@ def test_another_groups_outbound_data_is_unreachable_through_own(
         {"name": "Chat", "group": "Network", **hook},
     ):
         assert admin.post("outbound-integrations", body).status == 201
-    assert admin.post("integrations", {"name": "Door", "group": "Network", "outbound": "Ours", **door}).status == 201
+    assert (
+        admin.post("integrations", {"name": "Door", "group": "Network", "outbound": "Ours", **integration}).status
+        == 201
+    )
 
     set_up = manager.post("outbound-integrations/Ours/set-up-webhook", {"integration": "Door"})
     refused(set_up, 403, "forbidden")
-    own = {"name": "Mine", "group": "Service Desk", "source": "Our Halo", **door}
+    own = {"name": "Mine", "group": "Service Desk", "source": "Our Halo", **integration}
     refused(manager.post("integrations", {**own, "outbound": "Theirs"}), 403, "forbidden")
     assert manager.post("integrations", {**own, "outbound": "Ours"}).status == 201
     refused(manager.patch("integrations/Mine", {"outbound": "Theirs"}), 403, "forbidden")

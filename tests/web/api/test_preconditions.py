@@ -60,8 +60,8 @@ def test_object_is_changed_only_with_its_current_etag(
     tag = shown.headers["ETag"]
     entries = AuditEntry.objects.count()
     for method, given in (("PUT", body), ("PATCH", {}), ("DELETE", None)):
-        told = sent(admin, method, where, given, OTHER)
-        refused(told, 412, "changed_meanwhile")
+        api_response = sent(admin, method, where, given, OTHER)
+        refused(api_response, 412, "changed_meanwhile")
     assert admin.get(where).body == shown.body
     assert admin.get(where).headers["ETag"] == tag
     assert AuditEntry.objects.count() == entries, "nothing was written"
@@ -85,9 +85,9 @@ def test_last_change_is_attributed_and_missing_etag_lets_last_win(company: Compa
     tag = admin.get("groups/Network").headers["ETag"]
     first = sent(admin, "PATCH", "groups/Network", {"description": "Cables"}, tag)
     assert first.headers["ETag"] != tag
-    told = sent(admin, "PATCH", "groups/Network", {"description": "Switches"}, tag)
-    refused(told, 412, "changed_meanwhile")
-    assert "Alice Andersson changed it last, at 20" in told.body["detail"]
+    api_response = sent(admin, "PATCH", "groups/Network", {"description": "Switches"}, tag)
+    refused(api_response, 412, "changed_meanwhile")
+    assert "Alice Andersson changed it last, at 20" in api_response.body["detail"]
     assert admin.get("groups/Network").body["description"] == "Cables"
     assert admin.patch("groups/Network", {"description": "Switches"}).status == 200
     assert sent(admin, "PUT", "groups/Nowhere", {}, tag).status == 404
@@ -121,8 +121,8 @@ def test_csv_replaces_only_the_client_table_version_seen(company: Company, admin
     made = admin.post("client-tables", {"name": "Clients", "clients": [{"client": "Acme", "group": "Network"}]})
     assert admin.patch("client-tables/Clients", {"clients": [{"client": "Bolt", "group": "Network"}]}).status == 200
     csv = {"csv": "Corp,Network,"}
-    told = sent(admin, "POST", "client-tables/Clients/import", csv, made.headers["ETag"])
-    refused(told, 412, "changed_meanwhile")
+    api_response = sent(admin, "POST", "client-tables/Clients/import", csv, made.headers["ETag"])
+    refused(api_response, 412, "changed_meanwhile")
     seen = admin.get("client-tables/Clients").headers["ETag"]
     done = sent(admin, "POST", "client-tables/Clients/import", csv, seen)
     assert [one["client"] for one in done.body["clients"]] == ["Corp"]

@@ -19,11 +19,11 @@ def test_response_times_are_grouped_by_the_requested_field(observer: Api, open_a
     open_alert("Disk full")
     opened = Alert.objects.get(pk=number).opened_at
     AlertEvent.objects.create(alert_id=number, at=opened + timedelta(seconds=90), kind="acknowledged")
-    said = observer.get("reports/answers?by=client").body
+    body = observer.get("reports/answers?by=client").body
     acknowledged = {"count": 1, "median_seconds": 90.0, "p90_seconds": 90.0}
     never = {"count": 0, "median_seconds": None, "p90_seconds": None}
-    assert said["all"] == {"key": "", "alerts": 2, "acknowledged": acknowledged, "assigned": never, "closed": never}
-    assert [(row["key"], row["alerts"], row["acknowledged"]) for row in said["rows"]] == [
+    assert body["all"] == {"key": "", "alerts": 2, "acknowledged": acknowledged, "assigned": never, "closed": never}
+    assert [(row["key"], row["alerts"], row["acknowledged"]) for row in body["rows"]] == [
         ("", 1, never),
         ("Acme", 1, acknowledged),
     ]
@@ -33,8 +33,8 @@ def test_response_times_are_grouped_by_the_requested_field(observer: Api, open_a
 def test_a_report_is_about_what_lies_between_two_moments(observer: Api, open_alert: Callable[..., int]) -> None:
     open_alert("VPN down")
     begin, end = clock.now() - timedelta(hours=2), clock.now() - timedelta(hours=1)
-    said = observer.get(f"reports/answers?from={quote(begin.isoformat())}&to={quote(end.isoformat())}").body
-    assert said["all"]["alerts"] == 0
+    body = observer.get(f"reports/answers?from={quote(begin.isoformat())}&to={quote(end.isoformat())}").body
+    assert body["all"]["alerts"] == 0
     assert observer.get(f"reports/nights?to={quote(end.isoformat())}").body["people"] == []
 
 

@@ -26,6 +26,9 @@ _UNITS = {
 }
 _PARTS = re.compile(r"\s*".join(["", *(rf"(?:(\d{{1,9}})\s*{unit})?" for unit in _UNITS), ""]), re.ASCII)
 
+#: For a JSON schema, what `parse` reads.
+PATTERN = r"^\s*(0|" + r"\s*".join(rf"([0-9]{{1,9}}\s*{unit})?" for unit in _UNITS) + r")\s*$"
+
 
 #: Formats a duration for a sentence, in English.
 describe = locale_format.english_duration

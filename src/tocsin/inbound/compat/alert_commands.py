@@ -15,7 +15,6 @@ from tocsin.alerts.commands import Acknowledge, Actor, Assign, Command, Escalate
 from tocsin.alerts.states import ActorKind, AlertStatus, CommandChannel
 from tocsin.core.errors import Rejected
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
-from tocsin.inbound.deciding.decide import actor_of
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +41,7 @@ def acknowledge(integration: CompiledIntegration, alert_id: int, user_name: str,
         assignment_note = _attributed_note(integration, note or "acknowledged there")
         _act(
             alert_id,
-            Assign(actor=actor_of(integration), name=name[:100], note=assignment_note, via=CommandChannel.INBOUND),
+            Assign(actor=integration.actor, name=name[:100], note=assignment_note, via=CommandChannel.INBOUND),
             now,
         )
 
@@ -61,7 +60,7 @@ def unacknowledge(integration: CompiledIntegration, alert_id: int, user_name: st
     if state.owner_id is None and state.is_owned:
         _act(
             alert_id,
-            Unassign(actor=actor_of(integration), note=_attributed_note(integration, note), via=CommandChannel.INBOUND),
+            Unassign(actor=integration.actor, note=_attributed_note(integration, note), via=CommandChannel.INBOUND),
             now,
         )
 
@@ -72,7 +71,7 @@ def assign(
     """Assigns the alert to a user, or to an external name."""
     owner = user_of(integration, assignee)
     name, user_id = (owner.name, owner.user_id) if owner is not None else (assignee.strip()[:100], None)
-    actor = user_of(integration, user_name) or actor_of(integration)
+    actor = user_of(integration, user_name) or integration.actor
     _act(
         alert_id,
         Assign(
@@ -90,7 +89,7 @@ def snooze(
     integration: CompiledIntegration, alert_id: int, until: datetime, user_name: str, note: str, now: datetime
 ) -> None:
     """Puts the alert on hold until then."""
-    actor = user_of(integration, user_name) or actor_of(integration)
+    actor = user_of(integration, user_name) or integration.actor
     _act(
         alert_id,
         Hold(actor=actor, until=until, note=_attributed_note(integration, note), via=CommandChannel.INBOUND),
@@ -100,13 +99,13 @@ def snooze(
 
 def escalate(integration: CompiledIntegration, alert_id: int, user_name: str, note: str, now: datetime) -> None:
     """Pages the next step now."""
-    actor = user_of(integration, user_name) or actor_of(integration)
+    actor = user_of(integration, user_name) or integration.actor
     _act(alert_id, Escalate(actor=actor, note=_attributed_note(integration, note), via=CommandChannel.INBOUND), now)
 
 
 def add_note(integration: CompiledIntegration, alert_id: int, text: str, user_name: str, now: datetime) -> None:
     """Adds a note to the timeline."""
-    actor = user_of(integration, user_name) or actor_of(integration)
+    actor = user_of(integration, user_name) or integration.actor
     if text.strip():
         _act(alert_id, Reply(actor=actor, text=text[:4000], via=CommandChannel.INBOUND), now)
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Protocol
 
+from tocsin.alerts.commands import Actor
 from tocsin.alerts.source import TicketAgent
-from tocsin.alerts.states import Priority
+from tocsin.alerts.states import ActorKind, Priority
 from tocsin.core.errors import Rejected
 from tocsin.inbound.config.credentials import Credentials
 from tocsin.inbound.config.normalizer import NormalizedEvent, Normalizer
@@ -100,20 +102,22 @@ class CompiledIntegration:
     #: The maintenance windows that may apply to its alerts.
     windows: tuple[IntegrationWindow, ...] = ()
 
-    @property
-    def has_noise_reduction(self) -> bool:
-        """Whether noise reduction or a maintenance window may affect an alert before it opens."""
-        return bool(self.windows) or self.normalizer.noise_settings is not None
+    # Computed from the fields above, because each message uses them.
 
-    @property
-    def display_source(self) -> str:
-        """The sender's name on the timeline."""
-        return self.source or self.name
+    #: Whether noise reduction or a maintenance window may affect an alert before it opens.
+    has_noise_reduction: bool = field(init=False)
+    #: The sender's name on the timeline, and as an actor.
+    display_source: str = field(init=False)
+    actor: Actor = field(init=False)
+    #: The first part of the integration's dedup keys.
+    key_source: str = field(init=False)
 
-    @property
-    def key_source(self) -> str:
-        """The first part of the integration's dedup keys."""
-        return self.dedup_namespace or self.source
+    def __post_init__(self) -> None:
+        set_field = partial(object.__setattr__, self)
+        set_field("has_noise_reduction", bool(self.windows) or self.normalizer.noise_settings is not None)
+        set_field("display_source", self.source or self.name)
+        set_field("actor", Actor(ActorKind.INTEGRATION, self.display_source))
+        set_field("key_source", self.dedup_namespace or self.source)
 
     def ticket_agent(self, event: NormalizedEvent) -> TicketAgent:
         """Returns the agent to whom the ticket is assigned, according to the message."""

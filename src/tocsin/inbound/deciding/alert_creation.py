@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 
 from tocsin.alerts.change_handlers import PagingConfig, PagingMode
-from tocsin.alerts.commands import Actor, NewEvent
+from tocsin.alerts.commands import NewEvent
 from tocsin.alerts.new_alert import AlertCreation, NewAlert
-from tocsin.alerts.states import ActorKind, CommandChannel, EventKind, Priority
+from tocsin.alerts.states import CommandChannel, EventKind, Priority
 from tocsin.core.reasons import NO_REASON, Reason, as_reason, joined
 from tocsin.inbound.config.client_routing import apply_client_table
 from tocsin.inbound.config.compiled_integration import CompiledIntegration, PolicyEntry
@@ -106,19 +105,18 @@ def default_priority(integration: CompiledIntegration, route: RouteChoice) -> Pr
     return policy.default_priority if policy is not None else Priority.HIGH
 
 
-def build_paging_config(
-    integration: CompiledIntegration, context: MessageContext, event: NormalizedEvent, now: datetime
-) -> tuple[PagingConfig, RouteChoice]:
+def build_paging_config(context: MessageContext, event: NormalizedEvent) -> tuple[PagingConfig, RouteChoice]:
     """Returns a new alert's paging configuration (or why nobody is paged), and the route taken."""
-    route = apply_client_table(
-        integration, event.choose_route(lambda reference: integration.in_hours(reference, now)), event
-    )
+    integration, now = context.integration, context.now
+    route = event.choose_route(lambda reference: integration.in_hours(reference, now))
+    if route.client_table is not None:
+        route = apply_client_table(integration, route, event)
     if context.test_user_id is not None:
         return build_test_paging_config(context.test_user_id), route
     policy = policy_for(integration, route)
     users = _users(integration, route, event)
     groups = _groups(integration, route, event)
-    mode, reason = _mode(integration, context, route, policy)
+    mode, reason = _mode(context, route, policy)
     version = policy.version_id if policy is not None else None
     return PagingConfig(mode, version, users, groups, reason), route
 
@@ -139,9 +137,8 @@ def policy_for(integration: CompiledIntegration, route: RouteChoice) -> PolicyEn
     return directory.policies.get(policy_id) if policy_id is not None else None
 
 
-def _mode(
-    integration: CompiledIntegration, context: MessageContext, route: RouteChoice, policy: PolicyEntry | None
-) -> tuple[PagingMode, Reason]:
+def _mode(context: MessageContext, route: RouteChoice, policy: PolicyEntry | None) -> tuple[PagingMode, Reason]:
+    integration = context.integration
     if not context.may_page:
         return PagingMode.LOG_ONLY, reasons.LOG_ONLY_REPLAY()
     if route.action is RouteAction.LOG_ONLY:
@@ -194,20 +191,17 @@ def _ids(references: tuple[RouteReference, ...], names: Mapping[str, int]) -> li
     return [object_id for object_id in ids if object_id is not None]
 
 
-def open_alert(
-    integration: CompiledIntegration,
+def create_alert(
     context: MessageContext,
     event: NormalizedEvent,
-    alert_id: int,
-    key_hash: bytes,
-    previous_alert_id: int | None,
     paging: PagingConfig,
     route: RouteChoice,
-    now: datetime,
     remarks: Reason = NO_REASON,
 ) -> AlertCreation:
     """Returns a new alert with its row, paging configuration and first event. `remarks` are those of noise
     reduction."""
+    integration, alert_id, now = context.integration, context.new_alert_id, context.now
+    previous_alert_id = context.key_state.last_alert_id
     priority = priority_of(event) or _PRIORITIES.get(route.priority or "") or default_priority(integration, route)
     columns = columns_of(integration, event)
     subject = columns.get("subject") or _subject(integration, event)
@@ -216,7 +210,7 @@ def open_alert(
         priority=priority,
         subject=subject,
         opened_at=now,
-        key_hash=key_hash,
+        key_hash=context.key_hash,
         source=integration.source,
         source_name=event.source_name,
         source_id=event.source_id or "",
@@ -237,7 +231,7 @@ def open_alert(
         alert_id,
         EventKind.OPENED,
         now,
-        Actor(ActorKind.INTEGRATION, integration.display_source),
+        integration.actor,
         reasons.ALERT_OPENED(source=integration.display_source, why=why),
         CommandChannel.INBOUND,
         data,

@@ -6,7 +6,7 @@ that registration.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum, auto
@@ -119,6 +119,13 @@ class RecentWrites:
         write_id = self.statuses.get(status.casefold()) if status else None
         return write_id if write_id is not None else 0 if self.is_status_queued or author is _Author.TOCSIN else None
 
+    def echoed_status_writes(self, event: NormalizedEvent) -> tuple[int, ...] | None:
+        """Returns the writes whose echo the message's status is; None if the status is somebody's action."""
+        if event.action not in (EventAction.OPEN, EventAction.CLOSE):
+            return None
+        write_id = self.echo_of_status(event)
+        return None if write_id is None else (write_id,) if write_id else ()
+
     def may_reopen(self, event: NormalizedEvent) -> bool:
         """Returns whether a message may open an alert for a ticket whose last alert has ended: not if it only reports
         Tocsin's own write. A message from a fetched ticket may, because it was compared with that alert before."""
@@ -164,13 +171,10 @@ def register(load: LoadRecentWrites, record: RecordEchoes) -> None:
 
 
 def load_recent_writes(
-    connection: Connection, tickets: Iterable[tuple[int | None, str | None]], now: datetime
+    connection: Connection, tickets: Collection[tuple[int, str]], now: datetime
 ) -> Mapping[tuple[int, str], RecentWrites]:
     """Loads own writes by outbound integration and ticket, in one query; no query if no integration writes back."""
-    outbound_tickets = sorted(
-        {(outbound_id, ticket) for outbound_id, ticket in tickets if outbound_id is not None and ticket}
-    )
-    return _loaders[0](connection, outbound_tickets, now) if outbound_tickets and _loaders else {}
+    return _loaders[0](connection, sorted(tickets), now) if tickets and _loaders else {}
 
 
 def record_echoes(connection: Connection, writes: Sequence[int]) -> None:

@@ -6,24 +6,22 @@ closes when the last of its keys is over. A child joins and leaves its parent's 
 
 from __future__ import annotations
 
-from dataclasses import replace as dataclass_replace
 from datetime import datetime
 
 from msgspec.structs import replace
 
 from tocsin.alerts.change_handlers import AlertChange, PagingConfig
-from tocsin.alerts.commands import Actor, AlertState, NewEvent
+from tocsin.alerts.commands import AlertState, NewEvent
 from tocsin.alerts.new_alert import AlertCreation, RepeatedMessages
-from tocsin.alerts.states import ActorKind, AlertStatus, CommandChannel, EventKind, Priority
+from tocsin.alerts.states import AlertStatus, CommandChannel, EventKind, Priority
 from tocsin.core.ids import key_hash
-from tocsin.core.reasons import NO_REASON, AlertRef, Reason, Term, as_reason, joined
-from tocsin.inbound.config.compiled_integration import CompiledIntegration
+from tocsin.core.reasons import NO_REASON, AlertRef, Reason, ReasonType, Term, as_reason, joined
 from tocsin.inbound.config.noise_settings import AlertRateLimit
 from tocsin.inbound.config.normalizer import NormalizedEvent
 from tocsin.inbound.deciding import reasons
 from tocsin.inbound.deciding.alert_creation import build_paging_config, priority_of
 from tocsin.inbound.deciding.merge_propagation import propagate_to_parent
-from tocsin.inbound.deciding.noise_reduction import NoiseDecision
+from tocsin.inbound.deciding.noise_reduction import NoiseDecision, OpeningAlert
 from tocsin.inbound.deciding.start_paging import PagingChange, start_paging
 from tocsin.inbound.deciding.state import (
     ActiveAlert,
@@ -40,41 +38,29 @@ from tocsin.inbound.deciding.state import (
 from tocsin.inbound.enums import MessageStatus
 
 
-def join(
-    integration: CompiledIntegration,
-    context: MessageContext,
-    event: NormalizedEvent,
-    key_state: DedupKeyState,
-    dedup_key_hash: bytes,
-    noise_decision: NoiseDecision,
-    parent: ActiveAlert | None,
-    paging: PagingConfig,
-    now: datetime,
-) -> Decision:
-    """Counts the message on the alert that it joins, or on that alert's `parent` if merged. A more urgent message
+def join(opening: OpeningAlert, noise_decision: NoiseDecision, active_alert: ActiveAlert) -> Decision:
+    """Counts the message on the alert that it joins, and on that alert's parent if it is merged. A more urgent message
     raises the alert's priority."""
-    active_alert = noise_decision.joined_alert
-    assert active_alert is not None
+    context, event = opening.context, opening.event
+    key_state, now = context.key_state, context.now
+    parent = context.noise_state.active_alerts.get(active_alert.parent_id or 0)
     alert_id, description = active_alert.state.id, describe_message(event)
-    actor = Actor(ActorKind.INTEGRATION, integration.display_source)
     timeline_event = NewEvent(
         alert_id,
         EventKind.GROUP_JOINED,
         now,
-        actor,
+        context.integration.actor,
         reasons.MESSAGE_JOINED(message=description, cause=noise_decision.reason),
         CommandChannel.INBOUND,
         {"message_id": str(context.message_id), "source_id": event.source_id or ""},
     )
     new_priority = priority_of(event) if context.may_page else None
-    change, state = _raise_priority(active_alert, new_priority, paging, timeline_event)
-    paging_change = start_paging(integration, context, event, active_alert, now)
+    change, state = _raise_priority(active_alert, new_priority, opening.paging, timeline_event)
+    paging_change = start_paging(context, event, active_alert)
     change = _with_paging_start(change, active_alert, paging_change)
     # A new ticket is news for the parent, even if the merged alert was as urgent before.
     parent_update = (
-        propagate_to_parent(
-            integration, context, event, parent, active_alert, MessageStatus.APPENDED, new_priority, now
-        )
+        propagate_to_parent(context, event, parent, active_alert, MessageStatus.APPENDED, new_priority)
         if parent is not None
         else None
     )
@@ -87,16 +73,13 @@ def join(
         member_count=member_count,
         is_paging=active_alert.is_paging or change.paging_start is not None,
     )
-    alert_ref = AlertRef(alert_id)
-    wait_outcome = _wait_outcome(
-        key_state, MessageStatus.APPENDED, reasons.WAITED_THEN_JOINED(alert=alert_ref), alert_id
-    )
+    wait_outcome = _wait_outcome(key_state, alert_id, reasons.WAITED_THEN_JOINED)
     effects = joined(
         noise_decision.reason, _describe_merge(counted_alert_id, alert_id), _describe_paging_change(paging_change)
     )
     return Decision(
         MessageStatus.APPENDED,
-        reasons.JOINED_ALERT(why=event.rule_match.reason, alert=alert_ref, effects=effects),
+        reasons.JOINED_ALERT(why=event.rule_match.reason, alert=AlertRef(alert_id), effects=effects),
         replace(
             key_state,
             active_alert=updated_alert,
@@ -124,21 +107,14 @@ def join(
 
 
 def apply_opening(
-    new_state: DedupKeyState,
-    previous_state: DedupKeyState,
-    noise_decision: NoiseDecision,
-    creation: AlertCreation,
-    event: NormalizedEvent,
+    new_state: DedupKeyState, opening: OpeningAlert, noise_decision: NoiseDecision, active_alert: ActiveAlert
 ) -> tuple[DedupKeyState, NoiseChanges]:
     """Returns the key's state after its alert opened, and further changes: others may join, delays go on."""
-    alert_id, active_alert = creation.alert.id, new_state.active_alert
-    assert active_alert is not None
+    alert_id, event = active_alert.state.id, opening.event
     rate_windows = dict(noise_decision.rate_windows)
     for scope in noise_decision.linked_scopes:
         rate_windows[scope] = replace(rate_windows[scope], alert_id=alert_id)
-    wait_outcome = _wait_outcome(
-        previous_state, MessageStatus.APPENDED, reasons.WAITED_THEN_COUNTED(alert=AlertRef(alert_id)), alert_id
-    )
+    wait_outcome = _wait_outcome(opening.context.key_state, alert_id, reasons.WAITED_THEN_COUNTED)
     group_join = None
     if noise_decision.is_shareable:
         # The alert about a flood describes none of its members.
@@ -189,28 +165,19 @@ def _describe_flood(limit: AlertRateLimit) -> Reason:
 
 
 def count(
-    integration: CompiledIntegration,
-    context: MessageContext,
-    event: NormalizedEvent,
-    key_state: DedupKeyState,
-    active_alert: ActiveAlert,
-    status: MessageStatus,
-    now: datetime,
+    context: MessageContext, event: NormalizedEvent, active_alert: ActiveAlert, status: MessageStatus
 ) -> Decision:
     """Counts another message of a key that joined: on the parent if the alert is merged and the message opens. The
     alert's values remain those of its first key."""
-    alert_id = active_alert.state.id
+    alert_id, state, key_state = active_alert.state.id, active_alert.state, context.key_state
     changes: tuple[AlertChange, ...] = ()
-    state = active_alert.state
-    paging_change = (
-        start_paging(integration, context, event, active_alert, now) if status is MessageStatus.APPENDED else None
-    )
+    paging_change = start_paging(context, event, active_alert) if status is MessageStatus.APPENDED else None
     new_priority = priority_of(event) if context.may_page else None
     if new_priority is not None and new_priority.is_above(state.priority):
-        paging, _route = build_paging_config(integration, context, event, now)
-        actor = Actor(ActorKind.INTEGRATION, integration.display_source)
+        paging, _ = build_paging_config(context, event)
+        actor, via = context.integration.actor, CommandChannel.INBOUND
         reason = reasons.MEMBER_PRIORITY_RAISED(message=describe_message(event), priority=Term(new_priority))
-        timeline_event = NewEvent(alert_id, EventKind.UPDATED, now, actor, reason, CommandChannel.INBOUND)
+        timeline_event = NewEvent(alert_id, EventKind.UPDATED, context.now, actor, reason, via)
         change, state = _raise_priority(active_alert, new_priority, paging, timeline_event)
         changes = (_with_paging_start(change, active_alert, paging_change),)
     elif paging_change is not None and paging_change.paging_start is not None:
@@ -219,7 +186,7 @@ def count(
     raised_priority = state.priority if state.priority.is_above(active_alert.state.priority) else None
     parent = key_state.parent
     parent_update = (
-        propagate_to_parent(integration, context, event, parent, active_alert, status, raised_priority, now)
+        propagate_to_parent(context, event, parent, active_alert, status, raised_priority)
         if parent is not None
         else None
     )
@@ -250,15 +217,9 @@ def _describe_merge(counted_alert_id: int, alert_id: int) -> Reason:
     return reasons.MERGED_INTO(alert=AlertRef(counted_alert_id)) if counted_alert_id != alert_id else NO_REASON
 
 
-def leave_group(
-    integration: CompiledIntegration,
-    context: MessageContext,
-    event: NormalizedEvent,
-    key_state: DedupKeyState,
-    active_alert: ActiveAlert,
-    now: datetime,
-) -> Decision | None:
+def leave_group(context: MessageContext, event: NormalizedEvent, active_alert: ActiveAlert) -> Decision | None:
     """Ends the key's part in a shared alert; None if it is the last key, which closes the alert."""
+    key_state = context.key_state
     is_child = key_state.role is KeyRole.CHILD
     remaining = active_alert.member_count - (not is_child)
     if remaining <= 0 and not is_child:
@@ -274,8 +235,8 @@ def leave_group(
     timeline_event = NewEvent(
         alert_id,
         EventKind.GROUP_MEMBER_ENDED,
-        now,
-        Actor(ActorKind.INTEGRATION, integration.display_source),
+        context.now,
+        context.integration.actor,
         event_reason,
         CommandChannel.INBOUND,
         {"source_id": event.source_id or ""},
@@ -296,12 +257,12 @@ def leave_group(
 # --- Delayed alerts ------------------------------------------------------------------------------------------------
 
 
-def decide_ended_early(key_state: DedupKeyState, now: datetime) -> NoiseChanges | None:
+def decide_ended_early(context: MessageContext) -> NoiseChanges | None:
     """Returns the outcome of a delayed alert that is closed before it opens; None if none is delayed."""
-    delayed = key_state.delayed
+    delayed = context.key_state.delayed
     if delayed is None:
         return None
-    reason = reasons.OVER_BEFORE_OPENING(duration=now - delayed.since, when=delayed.reason)
+    reason = reasons.OVER_BEFORE_OPENING(duration=context.now - delayed.since, when=delayed.reason)
     return NoiseChanges(wait_outcome=WaitOutcome(MessageStatus.IGNORED, reason))
 
 
@@ -310,12 +271,11 @@ def is_below_threshold(due_delay: DelayedAlertState) -> bool:
     return due_delay.delay_reason is DelayReason.COUNT and not due_delay.is_released
 
 
-def decide_below_threshold(
-    context: MessageContext, key_state: DedupKeyState, due_delay: DelayedAlertState, now: datetime
-) -> Decision:
+def decide_below_threshold(context: MessageContext, due_delay: DelayedAlertState) -> Decision:
     """Ends the delay of the oldest of too few messages; newer messages of the key keep waiting."""
+    key_state = context.key_state
     oldest = due_delay.triggered_at[0] if due_delay.triggered_at else context.received_at
-    span = (due_delay.due_at or now) - oldest
+    span = (due_delay.due_at or context.now) - oldest
     if due_delay.scope is None and context.received_at > oldest:
         remaining = tuple(at for at in due_delay.triggered_at if at > oldest)
         if remaining:
@@ -335,8 +295,10 @@ def decide_below_threshold(
     return Decision(MessageStatus.IGNORED, reason, key_state)
 
 
-def _wait_outcome(key_state: DedupKeyState, status: MessageStatus, reason: Reason, alert_id: int) -> WaitOutcome | None:
-    return WaitOutcome(status, reason, alert_id) if key_state.delayed is not None else None
+def _wait_outcome(key_state: DedupKeyState, alert_id: int, reason_type: ReasonType) -> WaitOutcome | None:
+    if key_state.delayed is None:
+        return None
+    return WaitOutcome(MessageStatus.APPENDED, reason_type(alert=AlertRef(alert_id)), alert_id)
 
 
 def _delayed_message_count(key_state: DedupKeyState) -> int:
@@ -349,7 +311,7 @@ def _raise_priority(
     state = active_alert.state
     if priority is None or not priority.is_above(state.priority):
         return AlertChange(state, state, (timeline_event,)), state
-    raised_state = dataclass_replace(state, priority=priority)
+    raised_state = replace(state, priority=priority)
     if state.status is AlertStatus.MERGED:
         # A merged alert pages nobody: its parent does.
         return AlertChange(state, raised_state, (timeline_event,)), raised_state

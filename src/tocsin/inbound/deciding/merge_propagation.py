@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace as replace_state
-from datetime import datetime
-
 from msgspec import Struct
 from msgspec.structs import replace
 
 from tocsin.alerts.change_handlers import AlertChange
-from tocsin.alerts.commands import Actor, NewEvent
-from tocsin.alerts.states import ACTIVE, ActorKind, CommandChannel, EventKind, Priority
+from tocsin.alerts.commands import NewEvent
+from tocsin.alerts.states import ACTIVE, CommandChannel, EventKind, Priority
 from tocsin.core.reasons import AlertRef, Term
-from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.config.normalizer import NormalizedEvent
 from tocsin.inbound.deciding import reasons
 from tocsin.inbound.deciding.start_paging import PagingChange, start_paging
@@ -30,14 +26,12 @@ class ParentUpdate(Struct, frozen=True):
 
 
 def propagate_to_parent(
-    integration: CompiledIntegration,
     context: MessageContext,
     event: NormalizedEvent,
     parent: ActiveAlert,
     child: ActiveAlert,
     status: MessageStatus,
     new_priority: Priority | None,
-    now: datetime,
 ) -> ParentUpdate:
     """Raises the parent's priority if the child's rises above it, which pages by the parent's policy; and makes a
     parent that has paged nobody so far start paging for an opening message. `new_priority` is the child's new priority,
@@ -45,18 +39,18 @@ def propagate_to_parent(
     state = parent.state
     if state.status not in ACTIVE:
         return ParentUpdate(parent)
-    paging_change = start_paging(integration, context, event, parent, now) if status is MessageStatus.APPENDED else None
+    paging_change = start_paging(context, event, parent) if status is MessageStatus.APPENDED else None
     paging_start = paging_change.paging_start if paging_change is not None else None
     events: tuple[NewEvent, ...] = ()
     new_state = state
     if new_priority is not None and new_priority.is_above(state.priority):
-        new_state = replace_state(state, priority=new_priority)
+        new_state = replace(state, priority=new_priority)
         reason = reasons.CHILD_PRIORITY_RAISED(
             child=AlertRef(child.state.id), priority=Term(new_priority), previous=Term(state.priority)
         )
         data = {"changes": {"priority": [str(state.priority), str(new_priority)]}}
-        actor = Actor(ActorKind.INTEGRATION, integration.display_source)
-        events = (NewEvent(state.id, EventKind.UPDATED, now, actor, reason, CommandChannel.INBOUND, data),)
+        actor, via = context.integration.actor, CommandChannel.INBOUND
+        events = (NewEvent(state.id, EventKind.UPDATED, context.now, actor, reason, via, data),)
     if not events and paging_start is None:
         return ParentUpdate(parent, paging_change=paging_change)
     paging = paging_change.paging if paging_change is not None else None

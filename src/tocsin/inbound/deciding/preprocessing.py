@@ -14,9 +14,10 @@ import msgspec
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import key_hash
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
+from tocsin.inbound.config.noise_settings import RateScope, scope_hash
 from tocsin.inbound.config.normalizer import NormalizedEvent
 from tocsin.inbound.config.rules import EventAction
-from tocsin.inbound.deciding import fail_open, noise_reduction
+from tocsin.inbound.deciding import fail_open
 from tocsin.inbound.deciding.state import LockScopes
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.inbound.parsing.decode import Element
@@ -64,5 +65,34 @@ def prepare(
         delivery = (integration.id, hashlib.sha256(event.delivery_id.encode("utf-8", "surrogatepass")).digest())
     scopes = None
     if integration.normalizer.noise_settings is not None and event.action is EventAction.OPEN and not test_id:
-        scopes = noise_reduction.scopes_of(integration, event, dedup_key_hash)
+        scopes = scopes_of(integration, event, dedup_key_hash)
     return PreprocessedMessage(integration, event, dedup_key_hash, delivery, scopes)
+
+
+def scopes_of(integration: CompiledIntegration, event: NormalizedEvent, dedup_key_hash: bytes) -> LockScopes | None:
+    """Returns the lock scopes of a message that may open; None for an integration without noise reduction."""
+    noise_settings = integration.normalizer.noise_settings
+    if noise_settings is None:
+        return None
+    group = noise_settings.group_of(event.payload, event.mapped)
+    parent_source_id = noise_settings.parent_of(event.payload, event.mapped)
+    parent_key_hash = None
+    if parent_source_id is not None:
+        key_text = (
+            parent_source_id
+            if integration.normalizer.has_key_template
+            else f"{event.source_name}\x1f{parent_source_id}"
+        )
+        parent_key_hash = key_hash(f"{integration.key_source}\x1f{key_text}")
+    return LockScopes(
+        group=scope_hash(RateScope.GROUP, integration.id, group) if group is not None else None,
+        limit=scope_hash(RateScope.LIMIT, integration.id) if noise_settings.rate_limit is not None else None,
+        flapping=scope_hash(RateScope.FLAPPING, integration.id, dedup_key_hash.hex())
+        if noise_settings.flapping is not None
+        else None,
+        alert=scope_hash(RateScope.DELAY, integration.id, dedup_key_hash.hex())
+        if noise_settings.counts_alerts
+        else None,
+        integration=scope_hash(RateScope.DELAY, integration.id) if noise_settings.counts_integration else None,
+        parent=parent_key_hash if parent_key_hash != dedup_key_hash else None,
+    )

@@ -13,29 +13,13 @@ from tocsin.alerts.change_handlers import AlertChange
 from tocsin.alerts.commands import AlertState
 from tocsin.alerts.new_alert import AlertCreation, RepeatedMessages
 from tocsin.alerts.states import Priority
+from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, Reason
+from tocsin.inbound.config.compiled_integration import CompiledIntegration
+from tocsin.inbound.config.normalizer import NormalizedEvent
 from tocsin.inbound.deciding.echo_suppression import RecentWrites
 from tocsin.inbound.enums import MessageStatus
-
-
-class MessageContext(Struct, frozen=True):
-    """One element of a request, with what the caller already knows about it."""
-
-    message_id: UUID
-    received_at: datetime
-    #: The replayed message. A replay skips the checks for duplicate delivery and lateness, and does not advance the
-    #: newest source time.
-    replay_of: UUID | None = None
-    #: False for a log-only replay, which pages nobody.
-    may_page: bool = True
-    #: For a sample: the only user to page; its alert has a TEST badge.
-    test_user_id: int | None = None
-    #: What Tocsin itself wrote to the ticket recently, or is about to write.
-    recent_writes: RecentWrites | None = None
-    #: The state of the delayed alert, if the message was delayed and is due.
-    due_delay: DelayedAlertState | None = None
-    #: Why the message is decided although its ticket was not fetched.
-    fetch_skipped_reason: Reason = NO_REASON
+from tocsin.inbound.parsing.decode import Element
 
 
 class ActiveAlert(Struct, frozen=True):
@@ -240,3 +224,41 @@ class LockScopes(Struct, frozen=True):
 
 #: The scopes of a message that counts on nothing.
 NO_LOCK_SCOPES = LockScopes()
+
+
+class MessageContext(Struct, frozen=True):
+    """All that a decision depends on: one element of a request, and the state of its key at that moment."""
+
+    integration: CompiledIntegration
+    message_id: UUID
+    received_at: datetime
+    now: datetime
+    #: The normalized message, or why there is none; None: the integration is disabled, and nothing was parsed.
+    event: NormalizedEvent | Rejected | None
+    key_hash: bytes
+    key_state: DedupKeyState
+    #: The id of the alert, if one opens.
+    new_alert_id: int
+    #: The decided message with the same delivery id.
+    duplicate: DuplicateDelivery | None = None
+    #: What noise reduction locked and loaded for a message that may open.
+    scopes: LockScopes = NO_LOCK_SCOPES
+    noise_state: NoiseState = EMPTY_NOISE_STATE
+    #: The parsed element and the bytes of an unreadable message.
+    element: Element | Rejected | None = None
+    raw: bytes = b""
+    #: Whether the key is not locked: an unreadable message is then only stored.
+    is_key_blocked: bool = False
+    #: The replayed message. A replay skips the checks for duplicate delivery and lateness, and does not advance the
+    #: newest source time.
+    replay_of: UUID | None = None
+    #: False for a log-only replay, which pages nobody.
+    may_page: bool = True
+    #: For a sample: the only user to page; its alert has a TEST badge.
+    test_user_id: int | None = None
+    #: What Tocsin itself wrote to the ticket recently, or is about to write.
+    recent_writes: RecentWrites | None = None
+    #: The state of the delayed alert, if the message was delayed and is due.
+    due_delay: DelayedAlertState | None = None
+    #: Why the message is decided although its ticket was not fetched.
+    fetch_skipped_reason: Reason = NO_REASON

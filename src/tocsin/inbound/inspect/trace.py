@@ -15,7 +15,7 @@ from tocsin.inbound.config.normalizer import Normalizer
 from tocsin.inbound.config.reasons import HOURS_DO_NOT_MATCH, HOURS_MATCH
 from tocsin.inbound.config.routes import RouteReference, choose, matches_route
 from tocsin.inbound.config.rules import ORDER, CompiledRules
-from tocsin.inbound.deciding.noise_trace import NOISE_TRACE_KEY
+from tocsin.inbound.deciding.noise_reduction import NOISE_TRACE_KEY
 from tocsin.inbound.expressions.fields import FIELDS, Value, text_of
 from tocsin.inbound.expressions.mapped import MappedFields
 from tocsin.inbound.expressions.text_format import one_line

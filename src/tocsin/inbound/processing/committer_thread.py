@@ -25,6 +25,7 @@ from tocsin.core.runtime import clock, metrics
 from tocsin.core.runtime.cpu_affinity import SharedCpu
 from tocsin.inbound.config.registry import IntegrationRegistry, UnknownIntegration
 from tocsin.inbound.processing import batch
+from tocsin.inbound.processing.alert_ids import AlertIdAllocator
 from tocsin.inbound.storage import messages
 from tocsin.inbound.storage.messages import IncomingMessage, MessageResult
 
@@ -62,7 +63,7 @@ class CommitterThread:
         """`lock` guards the queue; `max_wait`: seconds that the database may be unavailable."""
         self._registry = registry
         self._max_wait = max_wait
-        self._alert_ids = batch.AlertIdAllocator()
+        self._alert_ids = AlertIdAllocator()
         self._queue: deque[IngestRequest] = deque()
         self._ready = threading.Condition(lock)
         self._is_stopping = False

@@ -19,6 +19,7 @@ from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.inbound.config.registry import IntegrationRegistry, UnknownIntegration
 from tocsin.inbound.deciding import reasons
 from tocsin.inbound.processing import batch
+from tocsin.inbound.processing.alert_ids import AlertIdAllocator
 from tocsin.inbound.storage import messages
 from tocsin.inbound.storage.messages import IncomingMessage
 from tocsin.inbound.storage.stored_messages import incoming_of
@@ -67,13 +68,13 @@ def due_alerts_task(registry: IntegrationRegistry) -> PeriodicTask:
         "inbound delayed openings",
         # A new allocator for each run: spare ids of an earlier run could be lower than ids that the search index
         # passed.
-        lambda: open_due(registry, batch.AlertIdAllocator(), clock.now()),
+        lambda: open_due(registry, AlertIdAllocator(), clock.now()),
         timedelta(seconds=1),
         frozenset({"delayed"}),
     )
 
 
-def open_due(registry: IntegrationRegistry, alert_ids: batch.AlertIdAllocator, now: datetime) -> bool:
+def open_due(registry: IntegrationRegistry, alert_ids: AlertIdAllocator, now: datetime) -> bool:
     """Decides the messages of due alerts. Returns True if there may be more."""
     with database.pool().connection() as connection:
         rows = connection.execute(_DUE, (now, MAX_ALERTS_PER_RUN)).fetchall()
@@ -88,7 +89,7 @@ def open_due(registry: IntegrationRegistry, alert_ids: batch.AlertIdAllocator, n
 def _open(
     connection: Connection,
     registry: IntegrationRegistry,
-    alert_ids: batch.AlertIdAllocator,
+    alert_ids: AlertIdAllocator,
     keys: list[bytes],
     now: datetime,
 ) -> None:

@@ -12,6 +12,7 @@ from tocsin.core.db.database import Connection
 from tocsin.inbound.config.registry import IntegrationRegistry, UnknownIntegration
 from tocsin.inbound.deciding import reasons
 from tocsin.inbound.processing import batch
+from tocsin.inbound.processing.alert_ids import AlertIdAllocator
 from tocsin.inbound.storage import messages
 from tocsin.inbound.storage.messages import IncomingMessage
 from tocsin.inbound.storage.stored_messages import incoming_of
@@ -31,7 +32,7 @@ FROM inbound_inboundmessage WHERE status = 'Pending' ORDER BY id LIMIT %s
 """
 
 
-def drain(registry: IntegrationRegistry, alert_ids: batch.AlertIdAllocator, now: datetime) -> bool:
+def drain(registry: IntegrationRegistry, alert_ids: AlertIdAllocator, now: datetime) -> bool:
     """Decides pending messages in arrival order. Returns True if there may be more."""
     registry.refresh()
     with database.pool().connection() as connection:
@@ -50,7 +51,7 @@ def drain(registry: IntegrationRegistry, alert_ids: batch.AlertIdAllocator, now:
 def _drain_batch(
     connection: Connection,
     registry: IntegrationRegistry,
-    alert_ids: batch.AlertIdAllocator,
+    alert_ids: AlertIdAllocator,
     incoming: list[IncomingMessage],
     now: datetime,
 ) -> int:

@@ -11,6 +11,7 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.inbound.config import registry
 from tocsin.inbound.processing import batch
+from tocsin.inbound.processing.alert_ids import AlertIdAllocator
 from tocsin.inbound.storage import messages
 from tocsin.inbound.storage.messages import IncomingMessage, MessageResult
 
@@ -41,4 +42,4 @@ def _process(
     integration_registry = registry.shared_registry()
     if not all(message.integration_id in integration_registry.get_all() for message in incoming):
         integration_registry.refresh()
-    return batch.process(connection, integration_registry, batch.AlertIdAllocator(), incoming, now, wait=wait)
+    return batch.process(connection, integration_registry, AlertIdAllocator(), incoming, now, wait=wait)

@@ -174,3 +174,45 @@ def find_stored(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, Messa
         message_id: MessageResult(MessageStatus(status), reason_from(code, data), alert_id, error)
         for message_id, status, code, data, alert_id, error in rows
     }
+
+
+_UPDATE_STORED = """
+UPDATE inbound_inboundmessage m SET status = n.status, reason_code = n.reason_code, reason_data = n.reason_data,
+       alert_id = n.alert_id, verdict = n.verdict, key_hash = n.key_hash,
+       source_status = coalesce(nullif(n.source_status, ''), m.source_status),
+       subject = coalesce(nullif(n.subject, ''), m.subject)
+FROM jsonb_to_recordset(%s) AS n(id uuid, status text, reason_code text, reason_data jsonb, alert_id bigint,
+                                 verdict jsonb, source_status text, subject text, key_hash bytea)
+WHERE m.id = n.id
+"""
+
+
+def lock_undecided(connection: Connection, ids: Sequence[UUID]) -> set[UUID]:
+    """Locks and returns those of the stored messages that are still undecided. Their keys are locked by now."""
+    rows = connection.execute(
+        "SELECT id FROM inbound_inboundmessage WHERE id = ANY(%s) AND status IN ('Pending', 'Mapped Delayed') "
+        "ORDER BY id FOR NO KEY UPDATE SKIP LOCKED",
+        (list(ids),),
+    )
+    return {row[0] for row in rows}
+
+
+def update(connection: Connection, rows: Sequence[MessageRow]) -> None:
+    """Writes the outcome of stored messages. Those that stay pending are left unchanged."""
+    values = [
+        {
+            "id": row.incoming.id,
+            "status": row.result.status,
+            "reason_code": row.result.reason.code,
+            "reason_data": row.result.reason.data,
+            "alert_id": row.result.alert_id,
+            "verdict": row.verdict,
+            "source_status": row.source_status,
+            "subject": row.subject,
+            "key_hash": bytes_in_json(row.key_hash),
+        }
+        for row in rows
+        if row.result.status is not MessageStatus.PENDING
+    ]
+    if values:
+        connection.execute(_UPDATE_STORED, (as_json(values),))

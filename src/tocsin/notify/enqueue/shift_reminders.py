@@ -20,7 +20,7 @@ from tocsin.notify.rules.delivery_reasons import REMINDER_RULE
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import final_schedule
 from tocsin.oncall.calculation.final_schedule import OnCall
-from tocsin.people.changes.reminder_rules import ReminderRule, load_rules
+from tocsin.people.changes.reminder_rules import ReminderSpec, load_rules
 from tocsin.people.member_roles import MemberRole
 
 log = logging.getLogger(__name__)
@@ -204,7 +204,7 @@ def _text(role: Term, group: str, start: datetime, end: datetime | None, reason:
     return _TEXT_UNTIL(role=role, group=group, start=start, end=end, reason=reason)
 
 
-def _send(connection: Connection, notice: Notice, user_id: int, rule: ReminderRule, now: datetime) -> None:
+def _send(connection: Connection, notice: Notice, user_id: int, rule: ReminderSpec, now: datetime) -> None:
     """Sends the notice on the rule's contact method, or by mail if the rule has none or it no longer exists."""
     if not rule.contact_label or not queue.queue_notice_by(
         connection, notice, now, user_id=user_id, label=rule.contact_label

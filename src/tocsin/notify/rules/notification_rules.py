@@ -120,7 +120,8 @@ def apply_rules(recipient: Recipient, stored: object) -> Recipient:
         recipient,
         rules={
             Priority(priority): tuple(
-                ContactMethodRule(rule.method, "", rule.wait, rule.repeat_times, rule.repeat_every) for rule in entries
+                ContactMethodRule(rule.method, "", rule.wait, rule.repeat.times, rule.repeat.interval)
+                for rule in entries
             )
             for priority, entries in rules.by_priority.items()
         },

@@ -15,6 +15,7 @@ from tocsin.core.net import egress
 from tocsin.core.reasons import ReasonType, joined
 from tocsin.core.validation import durations
 from tocsin.core.validation.object_reader import ObjectReader
+from tocsin.core.validation.spec import NOT_A_MOMENT, TOO_FAR
 from tocsin.oncall.calculation import holiday_calendars, schedules, weekly_windows
 from tocsin.oncall.calculation.shifts import MonthInterval, OnHolidays
 from tocsin.oncall.calculation.weekly_windows import InvalidTime, WeeklyWindow
@@ -36,10 +37,6 @@ _CALENDAR_NEEDED = ReasonType(
 _COUNTRY_NEEDED = ReasonType("holiday.country_missing", "is required for a region.")
 _COUNTRY_OR_DAYS_NEEDED = ReasonType("holiday.country_or_days_missing", "enter a country, days, or both.")
 _DUPLICATE = ReasonType("schedule.duplicate_name", '"{name}" occurs twice.')
-_NOT_A_MOMENT = ReasonType(
-    "time.not_a_moment", '"{value}" is not a date and time; write it like 2026-12-24T17:00 or 2026-12-24T16:00:00Z.'
-)
-_TOO_FAR = ReasonType("time.too_far", '"{value}" is too far away.')
 _NOT_AFTER_START = ReasonType("time.not_after_start", "must be after from.")
 _UNKNOWN_ROLE = ReasonType("shift.unknown_role", '"{value}" is not one of {choices}.')
 _UNKNOWN_SHIFT = ReasonType("override.unknown_shift", 'there is no shift "{shift}" in this schedule.')
@@ -228,9 +225,9 @@ def read_moment(spec: ObjectReader, key: str, zone: str) -> datetime:
         except ValueError:
             parsed = None
         if parsed is None or len(text) < len("2026-01-05T09:00"):
-            spec.add_error(key, _NOT_A_MOMENT(value=text))
+            spec.add_error(key, NOT_A_MOMENT(value=text))
         elif not 1970 < parsed.year < 2200:
-            spec.add_error(key, _TOO_FAR(value=text))
+            spec.add_error(key, TOO_FAR(value=text))
         elif parsed.tzinfo is None:
             return weekly_windows.instant(parsed, ZoneInfo(zone))
         else:

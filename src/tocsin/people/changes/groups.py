@@ -18,7 +18,6 @@ from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Person, ReasonType
 from tocsin.core.validation.object_reader import raise_all, rejected_at
 from tocsin.people import chat_servers, encrypted_addresses, permissions
-from tocsin.people.changes import specs
 from tocsin.people.changes.specs import GroupSpec
 from tocsin.people.models import Group, GroupContact, Membership, User
 from tocsin.people.permissions import Viewer
@@ -50,7 +49,7 @@ def save_group(spec: Mapping[str, object], *, existing: Group | None = None, act
     """
     with transaction.atomic():
         config_version.lock()
-        parsed = specs.read_group(spec, default_zone=settings_store.get(settings_store.TIME_ZONE))
+        parsed = GroupSpec.read(spec)
         others = Group.objects.exclude(pk=existing.pk) if existing else Group.objects.all()
         if others.filter(name__iexact=parsed.name).exists():
             raise Rejected("name_taken", _NAME_TAKEN(name=parsed.name), "name")
@@ -59,7 +58,8 @@ def save_group(spec: Mapping[str, object], *, existing: Group | None = None, act
         adder = permissions.viewer(User.objects.get(pk=actor.user_id)) if actor.user_id is not None else None
         before = group_spec(existing) if existing else None
         group = existing or Group()
-        group.name, group.description, group.time_zone = parsed.name, parsed.description, parsed.time_zone
+        group.name, group.description = parsed.name, parsed.description
+        group.time_zone = parsed.time_zone or settings_store.get(settings_store.TIME_ZONE)
         group.save()
         _write_members(group, parsed, users, adder)
         _write_contacts(group, parsed, actor)
@@ -110,8 +110,8 @@ def _users(parsed: GroupSpec) -> dict[str, User]:
     matching = folded.filter(Q(folded__in=usernames) | Q(username__in=[member.user for member in parsed.members]))
     users: dict[str, User] = {user.username.lower(): user for user in matching if user.username.lower() in usernames}
     raise_all(
-        rejected_at(member.path, NO_SUCH_USER(name=member.user), "not_found")
-        for member in parsed.members
+        rejected_at(f"members[{index}].user", NO_SUCH_USER(name=member.user), "not_found")
+        for index, member in enumerate(parsed.members)
         if member.user.lower() not in users
     )
     return users

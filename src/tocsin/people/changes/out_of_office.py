@@ -6,19 +6,19 @@ A spec has the form of YAML and the API. The caller checks permissions first.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
-from zoneinfo import ZoneInfo
+from typing import Annotated, Any
 
 from django.db import transaction
 from django.db.models import QuerySet
+from pydantic import Field
 
 from tocsin.access import audit
 from tocsin.access.audit import AuditActor
 from tocsin.core.config import config_version
 from tocsin.core.reasons import Person, Reason, ReasonType
-from tocsin.core.validation.object_reader import DUPLICATE, ObjectReader, rejected_at
+from tocsin.core.validation.object_reader import DUPLICATE, rejected_at
+from tocsin.core.validation.spec import InvalidValue, Moment, Parsed, Spec, SpecErrors, is_unstorable
 from tocsin.people.models import Group, OutOfOffice, OutOfOfficeCover, User
 from tocsin.people.reasons import ABSENCE_REFERENCE, NO_SUCH_GROUP, NO_SUCH_USER
 
@@ -33,25 +33,41 @@ _TOO_MANY = ReasonType(
 _ENDS_BEFORE_START = ReasonType("absence.ends_before_start", "must be after from.")
 _NOT_COVERS = ReasonType("absence.not_covers", "must be groups with a user each, such as {example}.")
 _COVER_WITHOUT_USER = ReasonType("absence.cover_without_user", '"{group}" requires a username.')
-_NOT_A_TIME = ReasonType(
-    "absence.not_a_time",
-    '"{value}" is not a date and time. Use a format like 2026-12-24T17:00 or 2026-12-24T16:00:00Z.',
-)
 _OVERLAP = ReasonType("absence.overlap", "{user} is already away from {start} to {end}. Two absences must not overlap.")
 _OWN_COVER = ReasonType("absence.own_cover", "{user} cannot cover for themselves.")
 _INACTIVE_COVER = ReasonType("absence.inactive_cover", "the account of {user} is deactivated.")
 
 
-@dataclass(frozen=True, slots=True)
-class AbsenceSpec:
-    """An absence with users and groups by name. `path_prefix` is the prefix of its keys in error messages."""
+def _covers(value: object) -> dict[str, str]:
+    if not isinstance(value, Mapping):
+        raise InvalidValue(_NOT_COVERS(example="{Service Desk: bob}"))
+    covers: dict[str, str] = {}
+    for group, user in value.items():
+        if str(group).casefold() in map(str.casefold, covers):
+            raise InvalidValue(DUPLICATE(value=str(group)))
+        if not isinstance(user, str) or not user.strip() or is_unstorable(user):
+            raise InvalidValue(_COVER_WITHOUT_USER(group=str(group)))
+        covers[str(group)] = user.strip()
+    return covers
 
-    starts_at: datetime
-    ends_at: datetime
-    cover: str | None
-    covers: Mapping[str, str]
-    note: str
-    path_prefix: str
+
+_COVERS = Parsed(_covers, {"type": "object", "additionalProperties": {"type": "string"}}, dict)
+
+
+class AbsenceSpec(Spec):
+    """An absence, with users and groups by name. Its context has the user's time zone as `zone`."""
+
+    starts_at: Moment = Field(alias="from", description="Begin of the absence, local in the user's time zone.")
+    ends_at: Moment = Field(alias="to", description="End of the absence.")
+    covers: Annotated[Mapping[str, str], _COVERS] = Field(
+        default={}, description="Username of the cover by group, for these groups."
+    )
+    cover: str = Field(default="", max_length=200, description="Username of the cover in all other groups.")
+    note: str = Field(default="", max_length=200, description="Note, shown to other users.")
+
+    def check(self, errors: SpecErrors) -> None:
+        if not errors.has("from", "to") and self.ends_at <= self.starts_at:
+            errors.add("to", _ENDS_BEFORE_START())
 
 
 def current(user: User, now: datetime) -> list[OutOfOffice]:
@@ -91,13 +107,11 @@ def save_absence(
     """
     with transaction.atomic():
         config_version.lock()
-        reader = ObjectReader(spec)
-        parsed = _read(reader, user.time_zone)
-        reader.raise_errors()
+        parsed = AbsenceSpec.read(spec, zone=user.time_zone)
         if parsed.ends_at <= now:
             raise rejected_at("to", _ENDED())
         others = [other for other in current(user, now) if existing is None or other.pk != existing.pk]
-        _reject_overlaps(user, [(other.starts_at, other.ends_at, "") for other in others], parsed)
+        _reject_overlaps(user, others, parsed)
         before = absence_spec(existing) if existing else None
         absence = existing or OutOfOffice(user=user)
         _reject_inactive_covers(parsed)
@@ -121,21 +135,19 @@ def replace_all(user: User, specs: object, *, actor: AuditActor, now: datetime) 
     """
     with transaction.atomic():
         config_version.lock()
-        reader = ObjectReader({"out_of_office": specs})
-        parsed_specs = [_read(item, user.time_zone) for item in reader.nested_list("out_of_office")]
-        reader.raise_errors()
-        upcoming = [parsed for parsed in parsed_specs if parsed.ends_at > now]
+        parsed_specs = AbsenceSpec.read_list(specs, "out_of_office", zone=user.time_zone)
+        places = {f"out_of_office[{index}].": parsed for index, parsed in enumerate(parsed_specs)}
+        upcoming = {place: parsed for place, parsed in places.items() if parsed.ends_at > now}
         if len(upcoming) > MAX_ABSENCES:
             raise rejected_at("out_of_office", _TOO_MANY(count=MAX_ABSENCES))
-        for index, parsed in enumerate(upcoming):
-            earlier = [(item.starts_at, item.ends_at, item.path_prefix) for item in upcoming[:index]]
-            _reject_overlaps(user, earlier, parsed)
+        for index, (place, parsed) in enumerate(upcoming.items()):
+            _reject_overlaps(user, list(upcoming.values())[:index], parsed, place)
         existing = current(user, now)
         before = [nested_spec(item) for item in existing]
         for absence in existing:
             absence.delete()
-        for parsed in upcoming:
-            _write(OutOfOffice(user=user), parsed)
+        for place, parsed in upcoming.items():
+            _write(OutOfOffice(user=user), parsed, place)
         after = [nested_spec(item) for item in current(user, now)]
         # All rows are rewritten, then compared, so that an unchanged list adds no audit entry.
         if before == after:
@@ -160,61 +172,20 @@ def absences_using_user(user_id: int, now: datetime) -> list[Reason]:
     return [ABSENCE_REFERENCE(username=absence.user.username) for absence in covering.distinct()]
 
 
-def _read(spec: ObjectReader, zone: str) -> AbsenceSpec:
-    starts_at, ends_at = _moment(spec, "from", zone), _moment(spec, "to", zone)
-    if spec.has("from") and spec.has("to") and ends_at <= starts_at:
-        spec.add_error("to", _ENDS_BEFORE_START())
-    covers: dict[str, str] = {}
-    raw_covers = spec.raw("covers", {})
-    if not isinstance(raw_covers, Mapping):
-        spec.add_error("covers", _NOT_COVERS(example="{Service Desk: bob}"))
-    else:
-        folded = [str(group).casefold() for group in raw_covers]
-        for group, user in raw_covers.items():
-            if folded.count(str(group).casefold()) > 1:
-                spec.add_error("covers", DUPLICATE(value=str(group)))
-            elif isinstance(user, str) and user.strip():
-                covers[str(group)] = user.strip()
-            else:
-                spec.add_error("covers", _COVER_WITHOUT_USER(group=str(group)))
-    parsed = AbsenceSpec(
-        starts_at,
-        ends_at,
-        spec.text("cover") or None,
-        covers,
-        spec.text("note"),
-        spec.path("from").removesuffix("from"),
-    )
-    spec.reject_unknown_keys()
-    return parsed
+def _reject_overlaps(
+    user: User, others: Iterable[OutOfOffice | AbsenceSpec], parsed: AbsenceSpec, place: str = ""
+) -> None:
+    for other in others:
+        if other.starts_at < parsed.ends_at and parsed.starts_at < other.ends_at:
+            problem = _OVERLAP(user=Person(user.display_name, user.pk), start=other.starts_at, end=other.ends_at)
+            raise rejected_at(f"{place}from", problem, "overlap")
 
 
-def _moment(spec: ObjectReader, key: str, zone: str) -> datetime:
-    """Reads a required time, with an offset or Z, or local in `zone`. Returns it in UTC."""
-    text = spec.text(key, required=True, max_length=40)
-    if text:
-        try:
-            moment = datetime.fromisoformat(text)
-        except ValueError:
-            moment = None
-        # A date alone does not say whether it is the last day away or the first day back.
-        if moment is not None and len(text) >= len("2026-12-24T17:00") and 1970 < moment.year < 2200:
-            return (moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(zone))).astimezone(UTC)
-        spec.add_error(key, _NOT_A_TIME(value=text))
-    return datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def _reject_overlaps(user: User, others: Iterable[tuple[datetime, datetime, str]], parsed: AbsenceSpec) -> None:
-    for starts_at, ends_at, _prefix in others:
-        if starts_at < parsed.ends_at and parsed.starts_at < ends_at:
-            problem = _OVERLAP(user=Person(user.display_name, user.pk), start=starts_at, end=ends_at)
-            raise rejected_at(f"{parsed.path_prefix}from", problem, "overlap")
-
-
-def _write(absence: OutOfOffice, parsed: AbsenceSpec) -> None:
-    cover = _user(parsed.cover, f"{parsed.path_prefix}cover", absence.user) if parsed.cover else None
+def _write(absence: OutOfOffice, parsed: AbsenceSpec, place: str = "") -> None:
+    """Writes an absence; `place` is the prefix of its keys in error messages."""
+    cover = _user(parsed.cover, f"{place}cover", absence.user) if parsed.cover else None
     covers = [
-        (_group(group, f"{parsed.path_prefix}covers"), _user(user, f"{parsed.path_prefix}covers", absence.user))
+        (_group(group, f"{place}covers"), _user(user, f"{place}covers", absence.user))
         for group, user in parsed.covers.items()
     ]
     absence.starts_at, absence.ends_at = parsed.starts_at, parsed.ends_at
@@ -242,7 +213,7 @@ def _reject_inactive_covers(parsed: AbsenceSpec) -> None:
         inactive_user = User.objects.filter(username__iexact=name, is_active=False).first() if name else None
         if inactive_user is not None:
             cover = Person(inactive_user.display_name, inactive_user.pk)
-            raise rejected_at(f"{parsed.path_prefix}{key}", _INACTIVE_COVER(user=cover))
+            raise rejected_at(key, _INACTIVE_COVER(user=cover))
 
 
 def _group(name: str, path: str) -> Group:

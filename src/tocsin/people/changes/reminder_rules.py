@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Annotated, Any
 
 from django.db import transaction
+from pydantic import AfterValidator, Field, ValidationInfo
 
 from tocsin.access import audit
 from tocsin.access.audit import AuditActor
 from tocsin.core.config import config_version
 from tocsin.core.reasons import ReasonType
-from tocsin.core.validation import durations
-from tocsin.core.validation.object_reader import ObjectReader, rejected_at
+from tocsin.core.validation.object_reader import rejected_at
+from tocsin.core.validation.spec import Duration, InvalidValue, Spec, at_most, reading_context
 from tocsin.people.models import ContactMethod, User
 from tocsin.people.reasons import NO_SUCH_CONTACT_METHOD
 
@@ -27,27 +27,48 @@ _TWICE = ReasonType("reminder.duplicate", "the same reminder is listed twice.")
 _NEEDS_LEAD_TIME = ReasonType("reminder.needs_lead_time", "must be at least 1m before the shift, such as 1h.")
 
 
-@dataclass(frozen=True, slots=True)
-class ReminderRule:
-    """A reminder: the time before a shift, and a contact method's label; "" is e-mail to the account's address."""
-
-    lead_time: timedelta
-    contact_label: str = ""
+def _lead_time(duration: timedelta) -> timedelta:
+    if duration < timedelta(minutes=1):
+        raise InvalidValue(_NEEDS_LEAD_TIME(), "missing")
+    return duration
 
 
-def load_rules(stored: Any) -> tuple[ReminderRule, ...]:
+def _known_label(label: str, info: ValidationInfo) -> str:
+    """Returns the label as its contact method has it."""
+    labels = reading_context(info).get("labels")
+    if labels is None or not label:
+        return label
+    if label.casefold() not in labels:
+        raise InvalidValue(NO_SUCH_CONTACT_METHOD(label=label), "not_found")
+    return str(labels[label.casefold()])
+
+
+class ReminderSpec(Spec):
+    """A reminder of a shift. With `labels` as context, by its case-folded name, the contact method must exist."""
+
+    lead_time: Annotated[Duration, at_most(MAX_LEAD_TIME), AfterValidator(_lead_time)] = Field(
+        alias="before", description="How long before the shift the reminder is sent."
+    )
+    contact_label: Annotated[str, Field(max_length=200), AfterValidator(_known_label)] = Field(
+        "", alias="by", description="Label of the contact method. Default: email to the account's address."
+    )
+
+
+def load_rules(stored: Any) -> tuple[ReminderSpec, ...]:
     """Returns the rules from their stored form, which is the form that users write."""
-    return tuple(ReminderRule(durations.parse(rule["before"]), rule.get("by", "")) for rule in stored)
+    return ReminderSpec.read_list(stored, "reminders")
 
 
 def rename_method(stored: Any, old: str, new: str | None) -> list[dict[str, str]]:
     """Returns the stored rules after a method was relabelled, or deleted (`new` is None), which falls back
     to e-mail."""
     rules = [
-        replace(rule, contact_label=new or "") if rule.contact_label.casefold() == old.casefold() else rule
+        rule.model_copy(update={"contact_label": new or ""})
+        if rule.contact_label.casefold() == old.casefold()
+        else rule
         for rule in load_rules(stored)
     ]
-    return [_rule_data(rule) for rule in dict.fromkeys(rules)]
+    return [rule.written() for rule in dict.fromkeys(rules)]
 
 
 def replace_all(user: User, value: object, *, actor: AuditActor, now: datetime) -> bool:
@@ -57,14 +78,11 @@ def replace_all(user: User, value: object, *, actor: AuditActor, now: datetime) 
     """
     with transaction.atomic():
         config_version.lock()
-        reader = ObjectReader({"reminders": value})
-        specs = reader.nested_list("reminders")
         labels = {m.label.casefold(): m.label for m in ContactMethod.objects.filter(user=user)}
-        rules = [_read(spec, labels) for spec in specs]
-        reader.raise_errors()
+        rules = ReminderSpec.read_list(value, "reminders", labels=labels)
         if len(rules) > MAX_REMINDERS:
             raise rejected_at("reminders", _TOO_MANY(count=MAX_REMINDERS))
-        stored = [_rule_data(rule) for rule in sorted(rules, key=lambda rule: -rule.lead_time)]
+        stored = [rule.written() for rule in sorted(rules, key=lambda rule: -rule.lead_time)]
         if len({(rule.lead_time, rule.contact_label) for rule in rules}) < len(rules):
             raise rejected_at("reminders", _TWICE())
         current = User.objects.get(pk=user.pk).reminders
@@ -82,18 +100,3 @@ def replace_all(user: User, value: object, *, actor: AuditActor, now: datetime) 
         )
         config_version.bump()
     return True
-
-
-def _read(spec: ObjectReader, labels: dict[str, str]) -> ReminderRule:
-    lead_time = spec.duration("before", timedelta(), maximum=MAX_LEAD_TIME)
-    if lead_time < timedelta(minutes=1):
-        spec.add_error("before", _NEEDS_LEAD_TIME(), "missing")
-    contact_label = spec.text("by")
-    if contact_label and contact_label.casefold() not in labels:
-        spec.add_error("by", NO_SUCH_CONTACT_METHOD(label=contact_label), "not_found")
-    spec.reject_unknown_keys()
-    return ReminderRule(lead_time, labels.get(contact_label.casefold(), ""))
-
-
-def _rule_data(rule: ReminderRule) -> dict[str, str]:
-    return {"before": durations.write(rule.lead_time), **({"by": rule.contact_label} if rule.contact_label else {})}

@@ -1,205 +1,142 @@
-"""Parses and validates users, contact methods and groups from YAML, the API and forms. The commands resolve names."""
+"""Users, contact methods and groups as YAML, the API and forms write them. The commands resolve names."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import timedelta
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, ValidationInfo
 
 from tocsin.access.roles import Role
 from tocsin.core.errors import Rejected
-from tocsin.core.validation.object_reader import DUPLICATE, NOT_A_CHOICE, ObjectReader
-from tocsin.people import addresses, notification_rules
+from tocsin.core.validation.spec import (
+    InvalidValue,
+    Line,
+    ListOf,
+    Name,
+    OneOf,
+    Spec,
+    SpecErrors,
+    TimeZone,
+    list_of_choices,
+)
+from tocsin.people import addresses
 from tocsin.people.member_roles import MemberRole
-from tocsin.people.notification_rules import NotificationRules
+from tocsin.people.notification_rules import NotificationRules, RepeatSpec, RuleDelay
 
 LANGUAGES = ("en", "de")
 
 
-@dataclass(frozen=True, slots=True)
-class ContactSpec:
+def _email(text: str) -> str:
+    try:
+        # Lower case, as django-allauth stores and looks up addresses.
+        return addresses.email(text).lower()
+    except Rejected as rejection:
+        raise InvalidValue(rejection.reason, rejection.code) from None
+
+
+def _channel(text: str) -> str:
+    if text not in addresses.channels():
+        raise InvalidValue(addresses.unknown_channel(text), "unknown_channel")
+    return text
+
+
+def _address(text: str, info: ValidationInfo) -> str:
+    channel = info.data["channel"]
+    try:
+        return addresses.validate_address(channel, text) if channel else text
+    except Rejected as rejection:
+        raise InvalidValue(rejection.reason, rejection.code) from None
+
+
+Email = Annotated[str, Field(min_length=1, max_length=254), AfterValidator(_email)]
+
+#: The name of a user.
+Username = Annotated[str, Field(min_length=1, max_length=200)]
+
+ContactLabel = Annotated[Line, Field(min_length=1, max_length=100)]
+
+Channel = Annotated[str, Field(min_length=1, max_length=20), AfterValidator(_channel)]
+
+#: An address in the form of the channel, which is read before it.
+Address = Annotated[str, Field(min_length=1, max_length=addresses.MAX_ADDRESS_CHARS), AfterValidator(_address)]
+
+
+class ContactSpec(Spec):
     """One contact method."""
 
-    label: str
-    channel: str
-    address: str
-    wait: timedelta = timedelta()
-    repeat_times: int = 0
-    repeat_every: timedelta = timedelta()
-    is_enabled: bool = True
+    label: ContactLabel = Field(description="Name of the contact method, unique for its user.")
+    channel: Channel = Field(description="Channel: `email`, `sms`, `voice`, `push`, `ntfy`, or a chat service.")
+    address: Address = Field(
+        description="Address in the form of the channel, such as a phone number with country code."
+    )
+    repeat: RepeatSpec = Field(default=RepeatSpec(), description="Repeats of a page.")
+    wait: RuleDelay = Field(default=timedelta(), description="Delay after the escalation step.")
+    is_enabled: bool = Field(default=True, alias="enabled", description="Whether the contact method is used.")
 
 
-@dataclass(frozen=True, slots=True)
-class UserSpec:
-    """A user. None for `contact_methods`, `notification_rules` or `language` leaves the current value.
+class UserSpec(Spec):
+    """A user. Without `contact_methods`, `notification_rules` or `language`, these stay unchanged."""
 
-    `rules_spec` records errors in the rules that can only be found once all labels are known.
-    """
+    notification_rules: NotificationRules | None = Field(
+        default=None, description="When and by which contact methods the user is paged. Default: unchanged."
+    )
+    username: Name = Field(description="Unique name, for sign-in and references.")
+    name: Line = Field(default="", max_length=200, description="Full name, shown to other users.")
+    email: Email = Field(description="Email address, for sign-in and password resets.")
+    role: Annotated[Role, OneOf()] = Field(
+        default=Role.RESPONDER, description="Role, which decides what the user may do."
+    )
+    time_zone: TimeZone | None = Field(
+        default=None, description="Time zone of the user. Default: the setting `time_zone`."
+    )
+    is_active: bool = Field(default=True, alias="active", description="Whether the user can sign in and is paged.")
+    language: Annotated[str, OneOf(("", *LANGUAGES))] | None = Field(
+        default=None,
+        description="Language of the web interface and of messages; empty: that of the browser. Default: unchanged.",
+    )
+    contact_methods: ListOf[ContactSpec] | None = Field(
+        default=None,
+        description="Contact methods, in the order of use. Default: unchanged; a new user gets one by email.",
+    )
 
-    username: str
-    name: str
-    email: str
-    role: Role
-    time_zone: str
-    is_active: bool
-    language: str | None
-    contact_methods: tuple[ContactSpec, ...] | None
-    notification_rules: NotificationRules | None = None
-    rules_spec: ObjectReader | None = None
+    def check(self, errors: SpecErrors) -> None:
+        errors.add_duplicates("contact_methods", (method.label for method in self.contact_methods or ()))
 
 
-@dataclass(frozen=True, slots=True)
-class MemberSpec:
-    """A member of a group, by username, with its place in the spec."""
-
-    user: str
-    roles: tuple[MemberRole, ...]
-    path: str
+_MemberRoles = Annotated[
+    tuple[MemberRole, ...],
+    list_of_choices(MemberRole),
+    AfterValidator(lambda roles: tuple(role for role in MemberRole if role in roles)),
+]
 
 
-@dataclass(frozen=True, slots=True)
-class GroupContactSpec:
+class MemberSpec(Spec):
+    """A member of a group."""
+
+    user: Username = Field(description="Username of the member.")
+    roles: _MemberRoles = Field(default=(), description="Roles of the member, where no schedule applies.")
+
+
+class GroupContactSpec(Spec):
     """A contact of a whole group."""
 
-    label: str
-    channel: str
-    address: str
+    label: ContactLabel = Field(description="Name of the contact, unique in its group.")
+    channel: Channel = Field(description="Channel of the address.")
+    address: Address = Field(description="Address in the form of the channel.")
 
 
-@dataclass(frozen=True, slots=True)
-class GroupSpec:
-    """A group."""
+class GroupSpec(Spec):
+    """A group of users who are paged together."""
 
-    name: str
-    description: str
-    time_zone: str
-    members: tuple[MemberSpec, ...]
-    contacts: tuple[GroupContactSpec, ...]
-
-
-def read_user(value: object, default_zone: str) -> UserSpec:
-    """Parses a user. Raises Rejected, or RejectedAll, naming each field."""
-    spec = ObjectReader(value)
-    rules = spec.nested("notification_rules")
-    user = UserSpec(
-        username=spec.name("username"),
-        name=spec.line("name"),
-        email=_email(spec),
-        role=spec.one_of("role", Role, Role.RESPONDER),
-        time_zone=spec.time_zone(default=default_zone),
-        is_active=spec.boolean("active", True),
-        language=_language(spec),
-        contact_methods=_contact_methods(spec) if spec.has("contact_methods") else None,
-        notification_rules=notification_rules.read(rules) if rules is not None else None,
-        rules_spec=rules,
+    name: Name
+    description: str = Field(default="", max_length=2000, description="Description, shown to users.")
+    time_zone: TimeZone | None = Field(
+        default=None, description="Time zone of the group. Default: the setting `time_zone`."
     )
-    spec.finish()
-    return user
+    members: ListOf[MemberSpec] = Field(default=(), description="Members, in the order in which they are paged.")
+    contacts: ListOf[GroupContactSpec] = Field(default=(), description="Addresses of the whole group.")
 
-
-def read_contact_method(value: object) -> ContactSpec:
-    """Parses a contact method. Raises Rejected, or RejectedAll, naming each field."""
-    spec = ObjectReader(value)
-    method = _contact_method(spec)
-    spec.raise_errors()
-    return method
-
-
-def read_group(value: object, default_zone: str) -> GroupSpec:
-    """Parses a group. Raises Rejected, or RejectedAll, naming each field."""
-    spec = ObjectReader(value)
-    group = GroupSpec(
-        name=spec.name(),
-        description=spec.text("description", max_length=2000),
-        time_zone=spec.time_zone(default=default_zone),
-        members=_members(spec),
-        contacts=tuple(_group_contact(contact) for contact in spec.nested_list("contacts")),
-    )
-    _reject_duplicates(spec, "contacts", [contact.label for contact in group.contacts])
-    spec.finish()
-    return group
-
-
-def _email(spec: ObjectReader) -> str:
-    email = spec.text("email", required=True, max_length=254)
-    if email:
-        try:
-            # Lower case, as django-allauth stores and looks up addresses.
-            return addresses.email(email).lower()
-        except Rejected as rejected:
-            spec.add_error("email", rejected.reason, "invalid_address")
-    return email
-
-
-def _language(spec: ObjectReader) -> str | None:
-    if not spec.has("language"):
-        return None
-    language = spec.text("language", max_length=10)
-    if language and language not in LANGUAGES:
-        spec.add_error("language", NOT_A_CHOICE(value=language, choices=LANGUAGES))
-    return language
-
-
-def _contact_methods(spec: ObjectReader) -> tuple[ContactSpec, ...]:
-    methods = tuple(_contact_method(method) for method in spec.nested_list("contact_methods"))
-    _reject_duplicates(spec, "contact_methods", [method.label for method in methods])
-    return methods
-
-
-def _contact_method(spec: ObjectReader) -> ContactSpec:
-    label = spec.line("label", required=True, max_length=100)
-    channel, address = _address(spec)
-    times, every = notification_rules.read_repeat(spec)
-    method = ContactSpec(
-        label=label,
-        channel=channel,
-        address=address,
-        wait=spec.duration("wait", timedelta(), maximum=notification_rules.MAX_RULE_DELAY),
-        repeat_times=times,
-        repeat_every=every,
-        is_enabled=spec.boolean("enabled", True),
-    )
-    spec.reject_unknown_keys()
-    return method
-
-
-def _group_contact(spec: ObjectReader) -> GroupContactSpec:
-    label = spec.line("label", required=True, max_length=100)
-    channel, address = _address(spec)
-    spec.reject_unknown_keys()
-    return GroupContactSpec(label, channel, address)
-
-
-def _address(spec: ObjectReader) -> tuple[str, str]:
-    channel = spec.text("channel", required=True, max_length=20)
-    address = spec.text("address", required=True, max_length=addresses.MAX_ADDRESS_CHARS)
-    if channel and address:
-        try:
-            address = addresses.validate_address(channel, address)
-        except Rejected as problem:
-            spec.add_error("channel" if problem.code == "unknown_channel" else "address", problem.reason, problem.code)
-    return channel, address
-
-
-def _members(spec: ObjectReader) -> tuple[MemberSpec, ...]:
-    members = []
-    for entry in spec.nested_list("members"):
-        user = entry.text("user", required=True)
-        roles = []
-        for index, role in enumerate(entry.texts("roles")):
-            if role in list(MemberRole):
-                roles.append(MemberRole(role))
-            else:
-                entry.add_error(f"roles[{index}]", NOT_A_CHOICE(value=role, choices=tuple(MemberRole)))
-        entry.reject_unknown_keys()
-        members.append(MemberSpec(user, tuple(role for role in MemberRole if role in roles), entry.path("user")))
-    _reject_duplicates(spec, "members", [member.user for member in members])
-    return tuple(members)
-
-
-def _reject_duplicates(spec: ObjectReader, key: str, names: Iterable[str]) -> None:
-    seen: set[str] = set()
-    for index, name in enumerate(names):
-        if name and name.casefold() in seen:
-            spec.add_error(f"{key}[{index}]", DUPLICATE(value=name), "name_taken")
-        seen.add(name.casefold())
+    def check(self, errors: SpecErrors) -> None:
+        errors.add_duplicates("contacts", (contact.label for contact in self.contacts))
+        errors.add_duplicates("members", (member.user for member in self.members))

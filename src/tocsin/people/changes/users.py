@@ -25,8 +25,9 @@ from tocsin.core.errors import Rejected, RejectedAll
 from tocsin.core.reasons import Person, ReasonType, as_reason
 from tocsin.core.validation import durations
 from tocsin.core.validation.object_reader import raise_all
+from tocsin.core.validation.spec import SpecErrors
 from tocsin.people import chat_servers, encrypted_addresses, notification_rules, sessions
-from tocsin.people.changes import reminder_rules, specs
+from tocsin.people.changes import reminder_rules
 from tocsin.people.changes.specs import ContactSpec, UserSpec
 from tocsin.people.models import ContactMethod, User, accepts_code
 
@@ -100,7 +101,7 @@ def save_user(
         _write_user(user, parsed, password)
         methods = parsed.contact_methods
         if methods is None and not existing:
-            methods = (ContactSpec(FIRST_LABEL, "email", parsed.email),)
+            methods = (ContactSpec(label=FIRST_LABEL, channel="email", address=parsed.email),)
         if methods is not None:
             _write_contact_methods(user, methods)
         _write_notification_rules(user, parsed)
@@ -142,7 +143,7 @@ def validate_user(spec: Mapping[str, object], *, existing: User | None = None, p
     problems: list[Rejected] = []
     parsed = None
     try:
-        parsed = specs.read_user(spec, default_zone=settings_store.get(settings_store.TIME_ZONE))
+        parsed = UserSpec.read(spec)
         _reject_taken_logins(parsed, existing)
     except RejectedAll as rejected:
         problems.extend(rejected.problems)
@@ -214,7 +215,7 @@ def save_contact_method(
     """
     with transaction.atomic():
         config_version.lock()
-        parsed = specs.read_contact_method(spec)
+        parsed = ContactSpec.read(spec)
         others = user.contact_methods.exclude(pk=existing.pk) if existing else user.contact_methods.all()
         if others.filter(label__iexact=parsed.label).exists():
             raise Rejected("name_taken", _LABEL_TAKEN(label=parsed.label), "label")
@@ -266,7 +267,8 @@ def _reject_last_administrator(user: User) -> None:
 
 def _write_user(user: User, parsed: UserSpec, password: str | None) -> None:
     user.username, user.name, user.email = parsed.username, parsed.name, parsed.email
-    user.role, user.time_zone, user.is_active = parsed.role, parsed.time_zone, parsed.is_active
+    user.role, user.is_active = parsed.role, parsed.is_active
+    user.time_zone = parsed.time_zone or settings_store.get(settings_store.TIME_ZONE)
     if parsed.language is not None:
         user.language = parsed.language
     if password is not None:
@@ -320,11 +322,8 @@ def _write_contact_method(method: ContactMethod, contact_spec: ContactSpec, *, i
     elif not is_self_entered:
         method.awaits_code = False
     method.label, method.channel, method.address = contact_spec.label, contact_spec.channel, address
-    method.wait, method.repeat_times, method.repeat_every = (
-        contact_spec.wait,
-        contact_spec.repeat_times,
-        contact_spec.repeat_every,
-    )
+    method.wait = contact_spec.wait
+    method.repeat_times, method.repeat_every = contact_spec.repeat.times, contact_spec.repeat.interval
     method.is_enabled = contact_spec.is_enabled
     method.save()
 
@@ -333,9 +332,10 @@ def _write_notification_rules(user: User, parsed: UserSpec) -> None:
     """Writes the spec's notification rules. Without any in the spec, only references to deleted methods are removed."""
     before = user.notification_rules
     labels = list(ContactMethod.objects.filter(user=user).values_list("label", flat=True))
-    if parsed.notification_rules is not None and parsed.rules_spec is not None:
-        notification_rules.reject_unknown_labels(parsed.rules_spec, parsed.notification_rules, labels)
-        parsed.rules_spec.raise_errors()
+    if parsed.notification_rules is not None:
+        errors = SpecErrors()
+        notification_rules.add_unknown_labels(errors, parsed.notification_rules, labels)
+        errors.raise_all("notification_rules")
         user.notification_rules = notification_rules.write(parsed.notification_rules)
     else:
         rules = notification_rules.load(user.notification_rules)

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from msgspec.structs import replace as replace_state
+
 from tocsin.alerts.states import ACTIVE, AlertStatus
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
@@ -91,7 +93,7 @@ def dry_run_definition(
 
 def _as_opened(alert: WorkflowFacts) -> WorkflowFacts:
     """The alert as if nobody had responded yet, with its current fields."""
-    state = replace(
+    state = replace_state(
         alert.state, status=AlertStatus.OPEN, owner_id=None, owner_name="", acknowledged={}, closed_at=None,
         hold_until=None,
     )  # fmt: skip

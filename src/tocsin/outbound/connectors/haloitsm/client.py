@@ -166,7 +166,7 @@ class HaloClient:
         agent = self.get(http_client, "Agent/me", now, reasons.READ_OWN_AGENT())
         return agent if isinstance(agent, dict) else {}
 
-    def forget_token(self, used_token: str = "") -> None:
+    def forget_token(self, used_token: str = "") -> None:  # nosec B107 # any token
         """Drops the cached token, so that the next request gets a new one; permissions are fixed when a token is
         issued.
 

@@ -1,0 +1,602 @@
+"""Typed specs: the objects that users write in YAML, the API and forms, as pydantic models.
+
+A subclass of `Spec` declares its keys with type, limits and description; OpenAPI and the YAML reference are generated
+from them. `Spec.read` validates strictly (no "5" for 5), takes null as absent, strips texts, and reports every error
+at once, each with its place, such as `contact_methods[0].channel`. Types are annotated, not validated by decorators of
+a subclass. A function in an annotation raises `InvalidValue`. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
+from enum import StrEnum
+from functools import cache
+from typing import Annotated, Any, Self, TypeVar
+from zoneinfo import ZoneInfo
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
+
+from tocsin.core.errors import Rejected
+from tocsin.core.reasons import Reason, ReasonType, as_reason
+from tocsin.core.validation import durations
+from tocsin.core.validation.naming_rules import MAX_LENGTH, has_control_character, name_problem
+from tocsin.core.validation.object_reader import (
+    CONTROL_CHARACTER,
+    DUPLICATE,
+    DURATION_TOO_LONG,
+    MAX_ITEMS,
+    MISSPELT_KEY,
+    NOT_A_CHOICE,
+    NOT_A_LIST,
+    NOT_A_TIME_ZONE,
+    NOT_AN_OBJECT,
+    NOT_BOOLEAN,
+    NOT_IN_RANGE,
+    NOT_TEXT,
+    NOT_TEXT_OF_LENGTH,
+    REQUIRED,
+    TOO_LONG,
+    TOO_MANY_ENTRIES,
+    UNKNOWN_KEY,
+    UNSTORABLE_CHARACTER,
+    is_zone,
+    raise_all,
+    rejected_at,
+)
+
+NOT_A_MOMENT = ReasonType(
+    "time.not_a_moment", '"{value}" is not a date and time; write it like 2026-12-24T17:00 or 2026-12-24T16:00:00Z.'
+)
+TOO_FAR = ReasonType("time.too_far", '"{value}" is too far away.')
+
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
+#: Stands for the value of a required key that is absent.
+_ABSENT = object()
+
+
+@dataclass(frozen=True, slots=True)
+class SpecError:
+    """A problem at a path below a spec, with the code of its rejection. `reason` completes a sentence that begins with
+    the path."""
+
+    path: str
+    reason: Reason
+    code: str
+
+
+class SpecErrors:
+    """Collects the errors of a spec, with paths relative to it; `context` is what `Spec.read` was given."""
+
+    def __init__(self, context: Mapping[str, Any] | None = None) -> None:
+        self.context: Mapping[str, Any] = context or {}
+        self._errors: list[SpecError] = []
+        self._paths: set[str] = set()
+        #: The paths, and all above them.
+        self._places: set[str] = set()
+
+    def __iter__(self) -> Iterator[SpecError]:
+        return iter(self._errors)
+
+    def __bool__(self) -> bool:
+        return bool(self._errors)
+
+    def has(self, *paths: str) -> bool:
+        """Returns whether there is an error at or below one of the paths."""
+        return not self._places.isdisjoint(paths)
+
+    def add(self, path: str, reason: Reason | str, code: str = "invalid") -> None:
+        """Adds an error, unless it would only be a consequence of one that is there: at the same path, or below it if
+        something is missing."""
+        if path not in self._paths and not (code == "missing" and self.has(path)):
+            self._paths.add(path)
+            self._errors.append(SpecError(path, as_reason(reason), code))
+            self._places |= {path, *(path[: match.start()] for match in re.finditer(r"[.\[]", path))}
+
+    def extend(self, errors: Iterable[SpecError], path: str) -> None:
+        """Adds errors with paths below `path`."""
+        for error in errors:
+            self.add(join_path(path, error.path), error.reason, error.code)
+
+    def add_rejection(self, rejection: Rejected, path: str) -> None:
+        """Adds an error without a place of its own, which was found elsewhere."""
+        self.add(path, rejection.reason, rejection.code)
+
+    def add_duplicates(self, path: str, names: Iterable[str], key: str = "") -> None:
+        """Adds an error for each name that occurs twice in a list, ignoring case; `key` is its key in an entry."""
+        seen: set[str] = set()
+        for index, name in enumerate(names):
+            if name and name.casefold() in seen:
+                self.add(join_path(f"{path}[{index}]", key), DUPLICATE(value=name), "name_taken")
+            seen.add((name or "").casefold())
+
+    def raise_all(self, path: str = "") -> None:
+        """Raises Rejected, or RejectedAll, with paths below `path`, if there are errors."""
+        raise_all(
+            rejected_at(place, error.reason, error.code) if place else Rejected(error.code, error.reason)
+            for error in self._errors
+            for place in [join_path(path, error.path)]
+        )
+
+
+class InvalidValue(ValueError):
+    """Raised by a function in an annotation: what is wrong with a value, or with several places in it."""
+
+    def __init__(self, reason: Reason | str | SpecErrors, code: str = "invalid") -> None:
+        super().__init__(code)
+        single = () if isinstance(reason, SpecErrors) else (SpecError("", as_reason(reason), code),)
+        self.errors: tuple[SpecError, ...] = tuple(reason) if isinstance(reason, SpecErrors) else single
+
+
+class Spec(BaseModel):
+    """An object that users write. Immutable.
+
+    A field whose key is not its name has the key as its alias.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="forbid", str_strip_whitespace=True, populate_by_name=True
+    )
+
+    @classmethod
+    def read(
+        cls, value: object, path: str = "", *, check: Callable[[Self, SpecErrors], None] | None = None, **context: Any
+    ) -> Self:
+        """Parses an object. `check` is a further check, which may resolve names; `context` is for the checks of specs.
+
+        Raises Rejected, or RejectedAll, naming each place from `path` on.
+        """
+        reading = _Reading(context)
+        spec = cls.model_validate(value, context=reading)
+        errors = reading.take_errors(spec)
+        if check is not None:
+            check(spec, errors)
+        errors.raise_all(path)
+        return spec
+
+    @classmethod
+    def read_list(cls, values: object, path: str, **context: Any) -> tuple[Self, ...]:
+        """Parses a list of objects. Raises Rejected, or RejectedAll, naming each place from `path` on."""
+        try:
+            entries = _to_tuple(values)
+        except InvalidValue as error:
+            raise rejected_at(path, error.errors[0].reason) from None
+        reading, errors = _Reading(context), SpecErrors()
+        specs = tuple(cls.model_validate(entry, context=reading) for entry in entries)
+        for index, spec in enumerate(specs):
+            errors.extend(reading.take_errors(spec), f"[{index}]")
+        errors.raise_all(path)
+        return specs
+
+    def written(self) -> dict[str, Any]:
+        """Returns the object as users write it, without defaults."""
+        return self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+
+    @classmethod
+    def json_schema(cls) -> dict[str, Any]:
+        """Returns the JSON schema of what users write, with the schemas of nested objects below `$defs`."""
+        return cls.model_json_schema(schema_generator=SpecJsonSchema)
+
+    def check(self, errors: SpecErrors) -> None:
+        """Adds errors about several fields together. A field with an error has its default here; without a default, a
+        text is empty, a list is empty, and anything else is None."""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _read_object(cls, value: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
+        reading = info.context
+        if not isinstance(reading, _Reading) or isinstance(value, cls):
+            return handler(value)
+        errors = SpecErrors(reading.context)
+        if isinstance(value, Mapping):
+            given = {str(key): item for key, item in value.items() if item is not None}
+            known = _keys(cls)
+            reading.errors.append(errors)
+            spec = handler({key: given.get(key, _ABSENT) for key in known if key in given or known[key].is_required()})
+            reading.errors.pop()
+            for key in given:
+                if key not in known:
+                    errors.add(key, _unknown_key(key, known), "unknown_key")
+            spec.check(errors)
+        else:
+            errors.add("", NOT_AN_OBJECT())
+            spec = cls.model_construct(**{name: _stand_in(field) for name, field in cls.model_fields.items()})
+        if errors:
+            reading.found[id(spec)] = (spec, errors)
+        return spec
+
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _read_field(cls, value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+        reading = info.context
+        if not isinstance(reading, _Reading):
+            return handler(value)
+        try:
+            if value is _ABSENT:
+                raise InvalidValue(REQUIRED(), "missing")
+            if isinstance(value, str) and is_unstorable(value):
+                raise InvalidValue(UNSTORABLE_CHARACTER())
+            result = handler(value)
+        except (ValidationError, InvalidValue) as error:
+            field, key = _field(cls, info)
+            _add_errors(reading.errors[-1], key, error, field)
+            return _stand_in(field)
+        if reading.found:
+            for place, spec in _nested_specs(result):
+                reading.errors[-1].extend(reading.take_errors(spec), _field(cls, info)[1] + place)
+        return result
+
+
+class _Reading:
+    """The state of one `Spec.read`."""
+
+    def __init__(self, context: Mapping[str, Any]) -> None:
+        self.context = context
+        #: Errors of the objects that are being read, outermost first.
+        self.errors: list[SpecErrors] = []
+        #: Objects that were read, with their errors, until these are added to those of the object around them.
+        self.found: dict[int, tuple[Spec, SpecErrors]] = {}
+
+    def take_errors(self, spec: Spec) -> SpecErrors:
+        return self.found.pop(id(spec), (spec, SpecErrors(self.context)))[1]
+
+
+class SpecJsonSchema(GenerateJsonSchema):
+    """Generates the JSON schema of specs: with defaults as users write them, without titles, and without null, which
+    is as good as absent for every key."""
+
+    def encode_default(self, dft: Any) -> Any:
+        return durations.write(dft) if isinstance(dft, timedelta) else super().encode_default(dft)
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
+        return (
+            super().default_schema(schema)
+            if schema.get("default") is not None
+            else self.generate_inner(schema["schema"])
+        )
+
+    def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
+        return self.generate_inner(schema["schema"])
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+
+def join_path(path: str, key: str) -> str:
+    """Returns the path of a key, or of an `[index]`, below `path`."""
+    return f"{path}.{key}" if path and key and not key.startswith("[") else path + key
+
+
+def is_unstorable(text: str) -> bool:
+    """Returns whether a text has a NUL or a lone surrogate, which PostgreSQL cannot store."""
+    return _UNSTORABLE.search(text) is not None
+
+
+def reading_context(info: ValidationInfo) -> Mapping[str, Any]:
+    """Returns the context that `Spec.read` was given, for a function in an annotation."""
+    return info.context.context if isinstance(info.context, _Reading) else {}
+
+
+@cache
+def _keys(kind: type[Spec]) -> dict[str, FieldInfo]:
+    return {field.alias or name: field for name, field in kind.model_fields.items()}
+
+
+def _field(kind: type[Spec], info: ValidationInfo) -> tuple[FieldInfo, str]:
+    """Returns the field that is being read, and its key."""
+    assert info.field_name is not None
+    field = kind.model_fields[info.field_name]
+    return field, field.alias or info.field_name
+
+
+def _add_errors(errors: SpecErrors, key: str, error: ValidationError | InvalidValue, field: FieldInfo) -> None:
+    if isinstance(error, InvalidValue):
+        errors.extend(error.errors, key)
+        return
+    for details in error.errors(include_url=False):
+        errors.extend(_spec_errors(details, field), key + _format_location(details["loc"]))
+
+
+def _stand_in(field: FieldInfo) -> Any:
+    if not field.is_required():
+        return field.get_default(call_default_factory=True, validated_data={})
+    return "" if field.annotation is str else () if getattr(field.annotation, "__origin__", None) is tuple else None
+
+
+def _nested_specs(value: object) -> Iterator[tuple[str, Spec]]:
+    match value:
+        case Spec():
+            yield "", value
+        case tuple():
+            yield from ((f"[{index}]", item) for index, item in enumerate(value) if isinstance(item, Spec))
+
+
+def _format_location(location: tuple[str | int, ...]) -> str:
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)
+
+
+def _unknown_key(key: str, known: Iterable[str]) -> Reason:
+    suggestions = get_close_matches(key, list(known), n=1)
+    return MISSPELT_KEY(suggestion=suggestions[0]) if suggestions else UNKNOWN_KEY(known=tuple(sorted(known)))
+
+
+def _spec_errors(details: Any, field: FieldInfo) -> Iterable[SpecError]:
+    if details["type"] == "value_error":
+        return _errors_of(details["ctx"]["error"])
+    reason, code = _REASONS[details["type"]](details, field)
+    return (SpecError("", reason, code),)
+
+
+def _errors_of(error: Any) -> tuple[SpecError, ...]:
+    """The errors of an InvalidValue, or of another ValueError with a `reason`."""
+    return error.errors if isinstance(error, InvalidValue) else (SpecError("", error.reason, "invalid"),)
+
+
+def _range(_details: Any, field: FieldInfo) -> tuple[Reason, str]:
+    minimum, maximum = (
+        next(limit for part in field.metadata if (limit := getattr(part, name, None)) is not None)
+        for name in ("ge", "le")
+    )
+    return NOT_IN_RANGE(minimum=minimum, maximum=maximum), "invalid"
+
+
+def _too_long(details: Any, _field: FieldInfo) -> tuple[Reason, str]:
+    context = details["ctx"]
+    length = context.get("actual_length") or len(details["input"].strip())
+    return TOO_LONG(maximum=context["max_length"], length=length), "invalid"
+
+
+def _always(kind: ReasonType, code: str = "invalid") -> Callable[[Any, FieldInfo], tuple[Reason, str]]:
+    return lambda _details, _field: (kind(), code)
+
+
+#: By type of pydantic's error, the reason and code from its details and the field.
+_REASONS: dict[str, Callable[[Any, FieldInfo], tuple[Reason, str]]] = {
+    "string_type": _always(NOT_TEXT),
+    "string_unicode": _always(UNSTORABLE_CHARACTER),
+    "string_too_short": _always(REQUIRED, "missing"),
+    "too_short": _always(REQUIRED, "missing"),
+    "string_too_long": _too_long,
+    "too_long": _too_long,
+    "bool_type": _always(NOT_BOOLEAN),
+    "int_type": _range,
+    "greater_than_equal": _range,
+    "less_than_equal": _range,
+    "dict_type": _always(NOT_AN_OBJECT),
+}
+
+
+# --- Types of fields -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """Annotates a type whose values `parse` reads from what users write; `schema` is the JSON schema of that, and
+    `write` the reverse of `parse`.
+
+    `parse` raises InvalidValue, or another ValueError with a `reason`.
+    """
+
+    parse: Callable[[Any], Any]
+    schema: Mapping[str, Any]
+    write: Callable[[Any], Any] | None = None
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        serialization = core_schema.plain_serializer_function_ser_schema(self.write) if self.write else None
+        return core_schema.no_info_plain_validator_function(self.parse, serialization=serialization)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return dict(self.schema)
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """Annotates an enumeration, or `str` with `choices`: a text that is one of them."""
+
+    choices: tuple[str, ...] = ()
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        choices = self.choices or tuple(source)
+        return core_schema.no_info_after_validator_function(
+            lambda text: source(_choose(text, choices)),
+            core_schema.str_schema(strict=True, strip_whitespace=True, max_length=200),
+            metadata={"pydantic_js_updates": {"enum": [str(choice) for choice in choices]}},
+        )
+
+
+@dataclass(frozen=True)
+class ParsedText:
+    """Annotates a type whose values `parse` reads from a text that is not empty. `parse` raises as for `Parsed`."""
+
+    parse: Callable[[str, ValidationInfo], Any]
+    schema: Mapping[str, Any]
+    max_length: int = 40
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.with_info_after_validator_function(
+            self.parse,
+            core_schema.str_schema(strict=True, strip_whitespace=True, min_length=1, max_length=self.max_length),
+            serialization=core_schema.to_string_ser_schema(),
+        )
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"type": "string", "minLength": 1, "maxLength": self.max_length, **self.schema}
+
+
+def list_of(parse: Callable[[str], Any], schema: Mapping[str, Any], max_length: int = 100) -> Parsed:
+    """Annotates a tuple: a list of distinct texts, of which `parse` reads each; `schema` is that of an entry."""
+
+    def read(value: object) -> tuple[Any, ...]:
+        errors, texts, parsed = SpecErrors(), set[str](), []
+        for index, item in enumerate(_to_tuple(value)):
+            text = item.strip() if isinstance(item, str) else ""
+            if not text or len(text) > max_length:
+                errors.add(f"[{index}]", NOT_TEXT_OF_LENGTH(maximum=max_length))
+            elif is_unstorable(text):
+                errors.add(f"[{index}]", UNSTORABLE_CHARACTER())
+            elif text in texts:
+                errors.add(f"[{index}]", DUPLICATE(value=text))
+            else:
+                texts.add(text)
+                try:
+                    parsed.append(parse(text))
+                except ValueError as error:
+                    errors.extend(_errors_of(error), f"[{index}]")
+        if errors:
+            raise InvalidValue(errors)
+        return tuple(parsed)
+
+    items = {"type": "string", "minLength": 1, "maxLength": max_length, **schema}
+    return Parsed(read, {"type": "array", "items": items, "maxItems": MAX_ITEMS, "uniqueItems": True})
+
+
+def list_of_choices(kind: type[StrEnum]) -> Parsed:
+    """Annotates a tuple of `kind`: a list of distinct members."""
+    return list_of(lambda text: kind(_choose(text, tuple(kind))), {"enum": [str(choice) for choice in kind]})
+
+
+def at_most(maximum: timedelta) -> AfterValidator:
+    """Annotates a duration."""
+
+    def check(duration: timedelta) -> timedelta:
+        if duration > maximum:
+            raise InvalidValue(DURATION_TOO_LONG(maximum=maximum))
+        return duration
+
+    return AfterValidator(check)
+
+
+def _choose(text: str, choices: tuple[str, ...]) -> str:
+    if text not in choices:
+        raise InvalidValue(NOT_A_CHOICE(value=text, choices=tuple(filter(None, choices))))
+    return text
+
+
+def _to_tuple(value: object) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise InvalidValue(NOT_A_LIST())
+    if len(value) > MAX_ITEMS:
+        raise InvalidValue(TOO_MANY_ENTRIES(maximum=MAX_ITEMS, length=len(value)))
+    return tuple(value)
+
+
+def _single_line(text: str) -> str:
+    if has_control_character(text):
+        raise InvalidValue(CONTROL_CHARACTER())
+    return text
+
+
+def _name(text: str) -> str:
+    if problem := name_problem(text):
+        raise InvalidValue(problem, "invalid_name")
+    return text
+
+
+def _time_zone(name: str) -> str:
+    if not is_zone(name):
+        raise InvalidValue(NOT_A_TIME_ZONE(value=name), "invalid_time_zone")
+    return name
+
+
+def _duration(value: object) -> timedelta:
+    try:
+        return durations.parse(value)
+    except Rejected as rejection:
+        raise InvalidValue(rejection.reason, rejection.code) from None
+
+
+def _moment(text: str, info: ValidationInfo) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    # A date alone does not say whether the day is included.
+    if moment is None or len(text) < len("2026-12-24T17:00"):
+        raise InvalidValue(NOT_A_MOMENT(value=text))
+    if not 1970 < moment.year < 2200:
+        raise InvalidValue(TOO_FAR(value=text))
+    zone = reading_context(info).get("zone")
+    return in_utc(moment, zone) if zone or moment.tzinfo else moment
+
+
+def in_utc(moment: datetime, zone: str | None) -> datetime:
+    """Returns a moment in UTC; one without an offset is local in `zone`."""
+    return (moment if moment.tzinfo or not zone else moment.replace(tzinfo=ZoneInfo(zone))).astimezone(UTC)
+
+
+_T = TypeVar("_T")
+
+#: A list of objects.
+ListOf = Annotated[tuple[_T, ...], BeforeValidator(_to_tuple)]
+
+#: A text of one line.
+Line = Annotated[str, AfterValidator(_single_line)]
+
+#: The name of an object.
+Name = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=1000,  # `name_problem` says what a name may be
+        json_schema_extra={"maxLength": MAX_LENGTH},
+        description="Unique name, without a slash.",
+    ),
+    AfterValidator(_name),
+]
+
+#: The names of other objects.
+Names = Annotated[tuple[str, ...], list_of(str, {})]
+
+#: A duration, zero included.
+Duration = Annotated[
+    timedelta,
+    Parsed(
+        _duration,
+        {
+            "type": "string",
+            "pattern": durations.PATTERN,
+            "description": "A duration, such as `90s`, `5m`, `1h30m`, `1d` or `1w`.",
+        },
+        durations.write,
+    ),
+]
+
+#: The name of a time zone.
+TimeZone = Annotated[
+    str,
+    Field(max_length=64, description="A time zone of the tz database, such as `Europe/Zurich` or `UTC`."),
+    AfterValidator(_time_zone),
+]
+
+#: A date and time, in UTC: local in `context["zone"]` if it is written without an offset.
+Moment = Annotated[
+    datetime,
+    ParsedText(
+        _moment,
+        {
+            "description": "A date and time: local, such as `2026-12-24T17:00`, or with an offset, such as "
+            "`2026-12-24T16:00:00Z`."
+        },
+    ),
+]
