@@ -75,9 +75,7 @@ class WorkflowRunSchema(BaseModel):
     #: The actions taken: `at`, `said` (with `said_code`, `said_data`), `failed`, `calls` with their current state,
     #: `alert` if one was opened.
     steps: list[dict[str, Any]]
-    error: str
-    error_code: str
-    error_data: dict[str, Any]
+    error: str = Field(description="A fault in Tocsin itself, while it is retried.")
     created_at: datetime
     started_at: datetime | None
     due_at: datetime | None
@@ -250,7 +248,7 @@ def show_run(summary: RunSummary) -> dict[str, Any]:
         }
         for step in summary.steps
     ]
-    run_fields = with_reasons(run, names, ("cause", "reason", "error"))
+    run_fields = with_reasons(run, names, ("cause", "reason"))
     return {**run_fields, "workflow": run.workflow.name, "user": run.user_name or None, "steps": steps}
 
 
