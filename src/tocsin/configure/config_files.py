@@ -16,7 +16,7 @@ from tocsin.configure.resources import EVERY_KEY, RESOURCES, SETTINGS, TOP_KEYS,
 from tocsin.configure.yaml_loader import AT_LINE, NodePath, YamlDocument, rejection_at
 from tocsin.core.errors import Rejected, RejectedAll
 from tocsin.core.reasons import Reason, ReasonType, Term
-from tocsin.core.validation.object_reader import AT_PATH, raise_all
+from tocsin.core.validation.object_reader import AT_PATH, REQUIRED, raise_all
 
 #: A problem of one object in a file, such as `user ann`.
 OF_OBJECT = ReasonType("config.of_object", "{resource} {name}: {problem}")
@@ -29,7 +29,6 @@ _SETTINGS_NOT_NAMED = ReasonType("config.malformed_settings", "settings are name
 _DUPLICATE_SETTING = ReasonType("config.duplicate_setting", 'the setting "{name}" is there twice.')
 _NOT_A_LIST = ReasonType("config.not_a_list", "{key} is a list: each entry begins with a dash.")
 _NOT_AN_OBJECT = ReasonType("config.not_an_object", "each of {key} is an object with named values.")
-_REQUIRED = ReasonType("config.required", "is required.")
 _NOT_TEXT = ReasonType("config.not_text", "must be text; put it in quotes.")
 _INVALID_PREVIOUS_NAME = ReasonType("config.invalid_previous_name", "must be the name that it had before.")
 _DUPLICATE_OBJECT = ReasonType(
@@ -169,7 +168,7 @@ def _collect_entry(document: YamlDocument, resource: Resource, path: NodePath, i
     spec = {key: value for key, value in item.items() if key != "was"}
     name = spec.get(resource.name_key)
     if not isinstance(name, str) or not name.strip():
-        reason = AT_PATH(path=resource.name_key, problem=_REQUIRED() if name is None else _NOT_TEXT())
+        reason = AT_PATH(path=resource.name_key, problem=REQUIRED() if name is None else _NOT_TEXT())
         raise _rejection_at(document, (*path, resource.name_key), reason)
     previous_name = item.get("was")
     if previous_name is not None and not isinstance(previous_name, str):

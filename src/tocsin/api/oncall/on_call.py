@@ -19,7 +19,7 @@ from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.reason_json import list_reasons, show_reason
 from tocsin.core.reasons import ReasonType
-from tocsin.core.validation.object_reader import AT_PATH
+from tocsin.core.validation.object_reader import AT_PATH, NOT_AFTER_FROM
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import coverage_checks, final_schedule
 from tocsin.oncall.calculation.coverage_checks import CoverageFinding, CoverageFindingKind
@@ -29,7 +29,6 @@ from tocsin.operate.coverage import coverage
 from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import Group, User
 
-_NOT_AFTER_FROM = ReasonType("api.not_after_from", "must be after from.")
 _RANGE_TOO_LONG = ReasonType(
     "api.range_too_long", "must be at most {count} day after from.", "must be at most {count} days after from."
 )
@@ -214,7 +213,7 @@ def _range(
     begin = since or now
     end = until or begin + default_range
     if end <= begin:
-        raise Rejected("invalid", AT_PATH(path="to", problem=_NOT_AFTER_FROM()), "to")
+        raise Rejected("invalid", AT_PATH(path="to", problem=NOT_AFTER_FROM()), "to")
     if end - begin > MAX_RANGE:
         raise Rejected("invalid", AT_PATH(path="to", problem=_RANGE_TOO_LONG(count=MAX_RANGE.days)), "to")
     return begin, end

@@ -30,6 +30,8 @@ CONTROL_CHARACTER = ReasonType("field.control_character", "must not contain a li
 NOT_BOOLEAN = ReasonType("field.not_boolean", "must be true or false.")
 NOT_IN_RANGE = ReasonType("field.not_in_range", "must be a whole number from {minimum} to {maximum}.")
 DURATION_TOO_LONG = ReasonType("field.duration_too_long", "must be at most {maximum}.")
+DURATION_TOO_SHORT = ReasonType("field.duration_too_short", "must be at least {minimum}.")
+NOT_AFTER_FROM = ReasonType("field.not_after_from", "must be after from.")
 NOT_A_TIME_ZONE = ReasonType(
     "field.not_a_time_zone", '"{value}" is not a time zone. Use a name like Europe/Zurich or UTC.'
 )

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 from tocsin.alerts.states import Priority
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType, Term
-from tocsin.core.validation.object_reader import ObjectReader
+from tocsin.core.validation.object_reader import NOT_A_CHOICE, ObjectReader
 from tocsin.escalation import reasons
 from tocsin.oncall.calculation import weekly_windows
 from tocsin.oncall.calculation.support_hours import CompiledSupportHours
@@ -22,9 +22,8 @@ from tocsin.oncall.calculation.weekly_windows import InvalidTime, Weekday, Weekl
 MAX_CONDITION_TAGS = 20
 
 _EMPTY_CONDITION = ReasonType("policy.condition_empty", "set at least one of priority, during, between and tags.")
-_NOT_ONE_OF = ReasonType("policy.unknown_priority", '"{value}" is not one of {choices}.')
 _HOURS_NEEDED = ReasonType("policy.support_hours_expected", "must be the name of support hours, or {not: NAME}.")
-_NO_HOURS = ReasonType("policy.unknown_support_hours", 'there are no support hours "{name}".')
+NO_SUCH_SUPPORT_HOURS = ReasonType("policy.unknown_support_hours", 'there are no support hours "{name}".')
 _TAGS_NEEDED = ReasonType("policy.tags_expected", "must be at most {limit} names with a value each.")
 _TAG_TEXT_NEEDED = ReasonType("policy.tag_value_expected", "must be text of 1 to 200 characters.")
 
@@ -129,7 +128,7 @@ def _priorities(spec: ObjectReader) -> tuple[Priority, ...]:
         if text in list(Priority):
             priorities.append(Priority(text))
         else:
-            spec.add_error(f"priority[{number}]", _NOT_ONE_OF(value=text, choices=", ".join(Priority)))
+            spec.add_error(f"priority[{number}]", NOT_A_CHOICE(value=text, choices=tuple(Priority)))
     return tuple(priority for priority in Priority if priority in priorities)
 
 
@@ -145,7 +144,7 @@ def _during(spec: ObjectReader, ids_by_name: Mapping[str, int]) -> tuple[int | N
     try:
         return ids_by_name[name.strip().lower()], is_outside
     except KeyError:
-        spec.add_error("during", _NO_HOURS(name=name), "not_found")
+        spec.add_error("during", NO_SUCH_SUPPORT_HOURS(name=name), "not_found")
         return None, False
 
 

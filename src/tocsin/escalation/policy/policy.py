@@ -13,7 +13,7 @@ from typing import Any
 from tocsin.alerts.states import Priority
 from tocsin.core.reasons import ReasonType
 from tocsin.core.validation import durations
-from tocsin.core.validation.object_reader import ObjectReader
+from tocsin.core.validation.object_reader import DURATION_TOO_SHORT, ObjectReader
 from tocsin.escalation.policy import steps
 from tocsin.escalation.policy.steps import NameOf, PolicyNames, PolicyStep
 
@@ -31,8 +31,7 @@ _LAST_STEP_INTERVAL_NEEDED = ReasonType(
     "policy.last_step_interval_missing", "is required: the interval at which the last step repeats."
 )
 _REPEAT_INTERVAL_NEEDED = ReasonType("policy.repeat_interval_missing", "is required: the interval between rounds.")
-_TOO_SHORT = ReasonType("policy.interval_too_short", "must be at least {minimum}.")
-_UNKNOWN_POLICY = ReasonType("policy.unknown", 'there is no escalation policy "{name}".')
+NO_SUCH_POLICY = ReasonType("policy.unknown", 'there is no escalation policy "{name}".')
 _NO_STEPS = ReasonType("policy.steps_missing", "at least one step is required.")
 _TOO_MANY_STEPS = ReasonType("policy.too_many_steps", "a policy has at most {limit} steps; this one has {steps}.")
 _NOT_POSITIVE = ReasonType("policy.duration_not_positive", "must be greater than zero.")
@@ -232,13 +231,13 @@ def _end(spec: ObjectReader | None, names: PolicyNames) -> tuple[OnExhausted, ti
         if not spec.has("every"):
             spec.add_error("every", _LAST_STEP_INTERVAL_NEEDED(), "missing")
         elif every and every < MIN_LAST_STEP_INTERVAL:
-            spec.add_error("every", _TOO_SHORT(minimum=MIN_LAST_STEP_INTERVAL))
+            spec.add_error("every", DURATION_TOO_SHORT(minimum=MIN_LAST_STEP_INTERVAL))
     if final_action is OnExhausted.HAND_OVER:
         name = spec.text("policy", required=True)
         try:
             policy = names.policies[name.lower()] if name else None
         except KeyError:
-            spec.add_error("policy", _UNKNOWN_POLICY(name=name), "not_found")
+            spec.add_error("policy", NO_SUCH_POLICY(name=name), "not_found")
     spec.reject_unknown_keys()
     return final_action, every, policy
 

@@ -13,12 +13,14 @@ from typing import Any
 
 from tocsin.core.reasons import ReasonType
 from tocsin.core.validation import durations
-from tocsin.core.validation.object_reader import ObjectReader
+from tocsin.core.validation.object_reader import NOT_A_CHOICE, ObjectReader
 from tocsin.escalation.policy import conditions
 from tocsin.escalation.policy.conditions import StepCondition
 from tocsin.notify.rules.notification_rules import USER_RULES, ContactMethodRule, DeliveryOverride
+from tocsin.oncall.reasons import NO_SUCH_SCHEDULE
 from tocsin.people import notification_rules
 from tocsin.people.member_roles import MemberRole
+from tocsin.people.reasons import NO_SUCH_GROUP, NO_SUCH_USER
 
 MAX_STEP_RETRIES = 50
 MAX_CONTACT_METHODS = 20
@@ -28,10 +30,6 @@ _SEQUENTIAL_NEEDED = ReasonType(
     "policy.sequential_missing", "must be an interval, such as 5m; omit it to page all users at once."
 )
 _NOTIFY_NEEDED = ReasonType("policy.notify_missing", "is required: whom this step notifies.")
-_UNKNOWN_USER = ReasonType("policy.unknown_user", 'there is no user "{name}".')
-_UNKNOWN_GROUP = ReasonType("policy.unknown_group", 'there is no group "{name}".')
-_UNKNOWN_SCHEDULE = ReasonType("policy.unknown_schedule", 'there is no schedule "{name}".')
-_UNKNOWN_ROLE = ReasonType("policy.unknown_role", '"{value}" is not one of {choices}.')
 _ROLES_NEEDED = ReasonType("policy.roles_missing", "this step notifies nobody; name roles of the groups.")
 _TARGETS_NEEDED = ReasonType(
     "policy.targets_missing", "this step notifies nobody; name roles, users or group contacts."
@@ -157,11 +155,11 @@ def _step_with_targets(spec: ObjectReader, notify_spec: ObjectReader, names: Pol
     """A factory for a step with its targets; the caller passes the remaining fields."""
     targets: dict[str, Any] = {
         "roles": _roles(notify_spec),
-        "user_ids": resolve_ids(notify_spec, "users", names.users, _UNKNOWN_USER),
-        "group_ids": resolve_ids(notify_spec, "groups", names.groups, _UNKNOWN_GROUP),
+        "user_ids": resolve_ids(notify_spec, "users", names.users, NO_SUCH_USER),
+        "group_ids": resolve_ids(notify_spec, "groups", names.groups, NO_SUCH_GROUP),
         "group_contacts": notify_spec.texts("group_contacts"),
         "everybody": notify_spec.boolean("everybody", False),
-        "schedule_ids": resolve_ids(notify_spec, "schedules", names.schedules, _UNKNOWN_SCHEDULE),
+        "schedule_ids": resolve_ids(notify_spec, "schedules", names.schedules, NO_SUCH_SCHEDULE),
         "assignee": notify_spec.boolean("assignee", False),
         "previous_on_call": notify_spec.boolean("previous_on_call", False),
     }
@@ -178,7 +176,7 @@ def _roles(notify: ObjectReader) -> tuple[MemberRole, ...]:
         try:
             roles.append(MemberRole(written))
         except ValueError:
-            notify.add_error(f"roles[{number}]", _UNKNOWN_ROLE(value=written, choices=", ".join(MemberRole)))
+            notify.add_error(f"roles[{number}]", NOT_A_CHOICE(value=written, choices=tuple(MemberRole)))
     return tuple(roles)
 
 

@@ -18,7 +18,7 @@ from tocsin.core.config import config_version
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, ReasonType
 from tocsin.core.validation import csv_text
-from tocsin.core.validation.object_reader import ObjectReader, raise_all
+from tocsin.core.validation.object_reader import DUPLICATE, ObjectReader, raise_all
 from tocsin.escalation.models import Policy
 from tocsin.inbound.admin.references import GROUP, POLICY, UNKNOWN_REFERENCES
 from tocsin.inbound.models import ClientTable
@@ -29,7 +29,6 @@ MAX_CLIENTS = 5_000
 
 _TOO_MANY_COLUMNS = ReasonType("client_table.too_many_columns", "Row {row} has more than client, group and policy.")
 _TOO_MANY_CLIENTS = ReasonType("client_table.too_many_clients", "must be a list of at most {maximum} clients.")
-_DUPLICATE_CLIENT = ReasonType("client_table.duplicate_client", '"{client}" is listed twice.')
 _TARGET_REQUIRED = ReasonType("client_table.target_required", "name a group or a policy for this client.")
 
 
@@ -148,7 +147,7 @@ def _clients(reader: ObjectReader) -> list[dict[str, Any]]:
         row = ObjectReader(value, f"clients[{number}]", problems)
         client = row.text("client", required=True)
         if client.casefold() in seen:
-            row.add_error("client", _DUPLICATE_CLIENT(client=client), "name_taken")
+            row.add_error("client", DUPLICATE(value=client), "name_taken")
         seen.add(client.casefold())
         entry: dict[str, Any] = {"client": client}
         for key, stored_key, ids_by_name, resource_type in (

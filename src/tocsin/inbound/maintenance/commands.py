@@ -30,6 +30,7 @@ from tocsin.inbound.maintenance.windows import CompiledWindow, WindowClock
 from tocsin.inbound.models import Integration, MaintenanceWindow
 from tocsin.people.models import Group
 from tocsin.people.name_lookup import read_group, read_unique_name
+from tocsin.people.reasons import NO_SUCH_GROUP
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,6 @@ _JUST_BEGUN = ReasonType(
     "maintenance.just_begun", "{window} began within this minute. Delete it, or end it in a minute."
 )
 _UNKNOWN_INTEGRATION = ReasonType("maintenance.unknown_integration", 'there is no integration "{name}".')
-_UNKNOWN_GROUP = ReasonType("maintenance.unknown_group", 'there is no group "{name}".')
 _INVALID_TAGS = ReasonType("maintenance.invalid_tags", "must be named values, such as environment: test.")
 _TOO_MANY_TAGS = ReasonType("maintenance.too_many_tags", "must be at most {maximum}.")
 
@@ -104,7 +104,7 @@ def save_window(
         window.integrations = _ids(
             reader, "integrations", _UNKNOWN_INTEGRATION, Integration.objects.values_list("name", "pk")
         )
-        window.groups = _ids(reader, "groups", _UNKNOWN_GROUP, Group.objects.values_list("name", "pk"))
+        window.groups = _ids(reader, "groups", NO_SUCH_GROUP, Group.objects.values_list("name", "pk"))
         window.tags = _tags(reader)
         window.condition = _condition(reader)
         reader.finish()
@@ -244,7 +244,7 @@ def unsaved_window(spec: Mapping[str, object]) -> MaintenanceWindow:
     window.integrations = _ids(
         reader, "integrations", _UNKNOWN_INTEGRATION, Integration.objects.values_list("name", "pk")
     )
-    window.groups = _ids(reader, "groups", _UNKNOWN_GROUP, Group.objects.values_list("name", "pk"))
+    window.groups = _ids(reader, "groups", NO_SUCH_GROUP, Group.objects.values_list("name", "pk"))
     window.tags, window.condition = _tags(reader), _condition(reader)
     reader.finish()
     return window

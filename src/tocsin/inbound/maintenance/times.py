@@ -15,7 +15,14 @@ from tocsin.core.reasons import NO_REASON, Reason, ReasonType, Term, joined
 from tocsin.core.validation import durations
 from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.inbound.maintenance.recurrence import MAX_RECURRING_WINDOW, MonthDay, Recurrence, Repeat, month_day
-from tocsin.oncall.calculation.weekly_windows import Weekday, format_time, parse_time, parse_weekday
+from tocsin.oncall.calculation.weekly_windows import (
+    NOT_A_DAY,
+    NOT_A_TIME,
+    Weekday,
+    format_time,
+    parse_time,
+    parse_weekday,
+)
 
 _ONLY_RECURRING = ReasonType(
     "maintenance.only_for_recurring", "applies to recurring windows; a one-time window has starts and ends."
@@ -33,12 +40,10 @@ _DAYS_NOT_SUPPORTED = ReasonType("maintenance.days_not_supported", "applies to w
 _DAYS_REQUIRED = ReasonType(
     "maintenance.days_required", "are required: [tue] of a week, or [15, 2nd tue, last day] of a month."
 )
-_INVALID_WEEKDAY = ReasonType("maintenance.invalid_weekday", '"{day}" is not a day; write {days}.')
 _INVALID_MONTH_DAY = ReasonType(
     "maintenance.invalid_month_day",
     '"{day}" is not a day of a month; write it like 15, last day, 2nd tue or last sun.',
 )
-_INVALID_TIME = ReasonType("maintenance.invalid_time", '"{time}" is not a time of day; write it like "08:00".')
 _TO_OR_LASTS = ReasonType("maintenance.to_or_lasts_required", "give one of to (22:00) and lasts (8h).")
 _TOO_SHORT = ReasonType("maintenance.too_short", "must be at least one minute.")
 _INVALID_DAY = ReasonType("maintenance.invalid_day", 'must be a day such as "2026-12-01".')
@@ -205,7 +210,7 @@ def _read_days(spec: ObjectReader, repeat: Repeat) -> dict[str, list[str]]:
             is_weekly = repeat is Repeat.WEEKLY
             spec.add_error(
                 "days",
-                _INVALID_WEEKDAY(day=day_text, days=weekdays) if is_weekly else _INVALID_MONTH_DAY(day=day_text),
+                NOT_A_DAY(value=day_text, choices=weekdays) if is_weekly else _INVALID_MONTH_DAY(day=day_text),
             )
     if not day_texts:
         spec.add_error("days", _DAYS_REQUIRED(), "missing")
@@ -220,7 +225,7 @@ def _read_hours(spec: ObjectReader) -> dict[str, str]:
             try:
                 hours[key] = format_time(parse_time(text) % (24 * 60) if key == "from" else parse_time(text))
             except ValueError:
-                spec.add_error(key, _INVALID_TIME(time=text))
+                spec.add_error(key, NOT_A_TIME(value=text))
     if spec.has("to") == spec.has("lasts"):
         spec.add_error("to", _TO_OR_LASTS(), "missing")
     elif spec.has("lasts"):

@@ -48,7 +48,7 @@ RECEIPT_TIMEOUT = 60
 #: In seconds. A replaced sender is closed after this delay, when its sends in progress have finished.
 _CLOSE_DELAY = 120.0
 
-_UNKNOWN_KIND = ReasonType("provider.unknown_kind", "Unknown kind of provider: {kind}.")
+UNKNOWN_KIND = ReasonType("provider.unknown_kind", "Unknown kind of provider: {kind}.")
 _NOT_CARRIED = ReasonType("provider.not_carried", "No provider carries {channel} to this address.")
 _UNUSABLE = ReasonType("provider.unusable", "{providers} cannot be used.")
 
@@ -283,7 +283,7 @@ class ProviderPool:
     def _open(self, row: Mapping[str, Any]) -> tuple[str, ActiveProvider]:
         kind = KINDS.get(row["kind"])
         if kind is None:
-            raise Permanent(_UNKNOWN_KIND(kind=row["kind"]))
+            raise Permanent(UNKNOWN_KIND(kind=row["kind"]))
         account = account_of(
             row["name"], row["id"], kind, row["settings"], secret_bundle.decrypt_bundle(row["secrets"])
         )

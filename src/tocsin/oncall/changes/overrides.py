@@ -18,21 +18,20 @@ from tocsin.core import object_hooks
 from tocsin.core.config import config_version
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Param, Person, Reason, ReasonType, Term, joined
-from tocsin.core.validation.object_reader import AT_PATH, raise_all
+from tocsin.core.validation.object_reader import AT_PATH, REQUIRED, raise_all
 from tocsin.oncall.changes import notices, specs
 from tocsin.oncall.changes.specs import OverrideSpec, write_moment
 from tocsin.oncall.models import Override, Schedule, SwapRequest
+from tocsin.oncall.reasons import NO_SUCH_SCHEDULE
 from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import User
+from tocsin.people.reasons import NO_SUCH_USER
 
 OVER = ReasonType("override.over", "is in the past.")
 USER_DEACTIVATED = ReasonType("override.user_deactivated", "{user} is deactivated.")
-UNKNOWN_USER = ReasonType("schedule.unknown_user", 'there is no user "{name}".')
 _TOO_MANY = ReasonType("override.too_many", "a schedule has at most {limit}.")
 _OVER_OR_EMPTY = ReasonType("override.over_or_empty", "is in the past, or not after from.")
 _ALREADY_ON_CALL = ReasonType("override.already_on_call", "{user} is on call already.")
-_SCHEDULE_NEEDED = ReasonType("override.schedule_missing", "is required.")
-_UNKNOWN_SCHEDULE = ReasonType("override.unknown_schedule", 'there is no schedule "{name}".')
 
 _NOTICE_TITLE = ReasonType("override.notice_title", "{user} is on call in {schedule} from {since} until {until}")
 _NOTICE = ReasonType("override.notice", "{user} is on call in {schedule} from {since} until {until}.")
@@ -262,7 +261,7 @@ def _users(override_specs: Iterable[OverrideSpec]) -> dict[str, User]:
     usernames = {name.lower() for name, _ in named_fields}
     users_by_name = {user.username.lower(): user for user in User.objects.all() if user.username.lower() in usernames}
     raise_all(
-        Rejected("not_found", AT_PATH(path=path, problem=UNKNOWN_USER(name=name)), path)
+        Rejected("not_found", AT_PATH(path=path, problem=NO_SUCH_USER(name=name)), path)
         for name, path in named_fields
         if name.lower() not in users_by_name
     )
@@ -271,10 +270,10 @@ def _users(override_specs: Iterable[OverrideSpec]) -> dict[str, User]:
 
 def _schedule(name: object) -> Schedule:
     if not isinstance(name, str) or not name.strip():
-        raise Rejected("missing", AT_PATH(path="schedule", problem=_SCHEDULE_NEEDED()), "schedule")
+        raise Rejected("missing", AT_PATH(path="schedule", problem=REQUIRED()), "schedule")
     schedule = Schedule.objects.filter(name__iexact=name.strip()).select_related("group").first()
     if schedule is None:
-        raise Rejected("not_found", AT_PATH(path="schedule", problem=_UNKNOWN_SCHEDULE(name=name)), "schedule")
+        raise Rejected("not_found", AT_PATH(path="schedule", problem=NO_SUCH_SCHEDULE(name=name)), "schedule")
     return schedule
 
 

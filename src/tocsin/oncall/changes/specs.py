@@ -14,7 +14,7 @@ from tocsin.core.errors import Permanent
 from tocsin.core.net import egress
 from tocsin.core.reasons import ReasonType, joined
 from tocsin.core.validation import durations
-from tocsin.core.validation.object_reader import ObjectReader
+from tocsin.core.validation.object_reader import DURATION_TOO_SHORT, NOT_A_CHOICE, NOT_AFTER_FROM, ObjectReader
 from tocsin.core.validation.spec import NOT_A_MOMENT, TOO_FAR
 from tocsin.oncall.calculation import holiday_calendars, schedules, weekly_windows
 from tocsin.oncall.calculation.shifts import MonthInterval, OnHolidays
@@ -37,8 +37,6 @@ _CALENDAR_NEEDED = ReasonType(
 _COUNTRY_NEEDED = ReasonType("holiday.country_missing", "is required for a region.")
 _COUNTRY_OR_DAYS_NEEDED = ReasonType("holiday.country_or_days_missing", "enter a country, days, or both.")
 _DUPLICATE = ReasonType("schedule.duplicate_name", '"{name}" occurs twice.')
-_NOT_AFTER_START = ReasonType("time.not_after_start", "must be after from.")
-_UNKNOWN_ROLE = ReasonType("shift.unknown_role", '"{value}" is not one of {choices}.')
 _UNKNOWN_SHIFT = ReasonType("override.unknown_shift", 'there is no shift "{shift}" in this schedule.')
 _SAME_USER = ReasonType("override.same_user", "is the same person as user.")
 _NOT_A_YEARLY_DATE = ReasonType(
@@ -55,7 +53,6 @@ _START_NEEDED = ReasonType(
 _END_BEFORE_START = ReasonType("shift.end_before_start", "must not be before start.")
 _TOO_FEW_USERS = ReasonType("shift.too_few_users", "{roles} roles require at least as many users; there are {users}.")
 _MONTHS_RANGE = ReasonType("shift.months_out_of_range", "must be 1 to {limit} months.")
-_INTERVAL_TOO_SHORT = ReasonType("shift.interval_too_short", "must be at least {minimum}.")
 _NOT_A_MONTH_DAY = ReasonType("shift.not_a_month_day", "must be a day of the month from 1 to 31.")
 _WEEKDAY_UNEXPECTED = ReasonType("shift.weekday_unexpected", "requires that every is whole weeks or months.")
 _NOT_WHOLE_WEEKS = ReasonType("shift.not_whole_weeks", "must be whole weeks, such as 2w.")
@@ -248,7 +245,7 @@ def _overrides(spec: ObjectReader, zone: str, shifts: Iterable[ShiftSpec]) -> tu
 def _override(spec: ObjectReader, zone: str, shifts: tuple[str, ...]) -> OverrideSpec:
     role = spec.text("role")
     if role and role not in list(MemberRole):
-        spec.add_error("role", _UNKNOWN_ROLE(value=role, choices=", ".join(MemberRole)))
+        spec.add_error("role", NOT_A_CHOICE(value=role, choices=tuple(MemberRole)))
         role = ""
     shift = spec.text("shift")
     shift_names = {name.casefold(): name for name in shifts}
@@ -256,7 +253,7 @@ def _override(spec: ObjectReader, zone: str, shifts: tuple[str, ...]) -> Overrid
         spec.add_error("shift", _UNKNOWN_SHIFT(shift=shift), "not_found")
     starts_at, ends_at = read_moment(spec, "from", zone), read_moment(spec, "to", zone)
     if spec.has("from") and spec.has("to") and ends_at <= starts_at:
-        spec.add_error("to", _NOT_AFTER_START())
+        spec.add_error("to", NOT_AFTER_FROM())
     override = OverrideSpec(
         name=spec.line("name", max_length=100),
         user=spec.text("user", required=True),
@@ -403,7 +400,7 @@ def _handoff_interval(spec: ObjectReader) -> timedelta | MonthInterval:
         return MonthInterval(1)
     every = spec.duration("every", _WEEK, maximum=MAX_HANDOFF_INTERVAL)
     if every < MIN_HANDOFF_INTERVAL:
-        spec.add_error("every", _INTERVAL_TOO_SHORT(minimum=MIN_HANDOFF_INTERVAL))
+        spec.add_error("every", DURATION_TOO_SHORT(minimum=MIN_HANDOFF_INTERVAL))
         return _WEEK
     return every
 
@@ -459,7 +456,7 @@ def _span(spec: ObjectReader, every: timedelta | None) -> dict[str, str]:
     if begin is None or end is None:
         return {"from": "2026-01-01T00:00", "to": "2026-01-01T01:00"}
     if end <= begin:
-        spec.add_error("to", _NOT_AFTER_START())
+        spec.add_error("to", NOT_AFTER_FROM())
     elif every is not None and end - begin > every:
         spec.add_error("every", _OVERLAPPING_PERIOD())
     return {"from": begin.isoformat(timespec="minutes"), "to": end.isoformat(timespec="minutes")}
@@ -496,8 +493,8 @@ def _roles(spec: ObjectReader) -> list[str]:
         elif role == schedules.OWN_ROLES:
             spec.add_error(f"roles[{number}]", _OWN_ROLES_ALONE())
         else:
-            choices = f"{', '.join(MemberRole)}, {schedules.OWN_ROLES}"
-            spec.add_error(f"roles[{number}]", _UNKNOWN_ROLE(value=role, choices=choices))
+            choices = (*MemberRole, schedules.OWN_ROLES)
+            spec.add_error(f"roles[{number}]", NOT_A_CHOICE(value=role, choices=choices))
     return roles or [str(MemberRole.PRIMARY)]
 
 

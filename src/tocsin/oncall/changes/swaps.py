@@ -18,7 +18,7 @@ from tocsin.core.config import config_version
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, Person, Reason, ReasonType, Term, as_reason, joined
-from tocsin.core.validation.object_reader import AT_PATH
+from tocsin.core.validation.object_reader import AT_PATH, NOT_AFTER_FROM
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import final_schedule, schedules
 from tocsin.oncall.calculation.final_schedule import Timeline
@@ -32,12 +32,11 @@ from tocsin.people.models import Membership, User
 _ROLE_NEEDED = ReasonType("shift.role_missing", "is required: the role that nobody has.")
 _NO_GAP = ReasonType("shift.no_gap", "{user} is {role} of {group} then: replace them, or choose a shorter period.")
 _SWAP_WITH_SELF = ReasonType("swap.with_self", "nobody swaps with themselves.")
-_NOT_IN_GROUP = ReasonType("swap.user_not_in_group", "{user} is not in {group}.")
+NOT_IN_GROUP = ReasonType("swap.user_not_in_group", "{user} is not in {group}.")
 _NOT_ON_CALL = ReasonType("swap.not_on_call", "{user} is not on call in {schedule} from {since} to {until}.")
 _NOT_ON_CALL_AS = ReasonType(
     "swap.not_on_call_as", "{user} is not on call as {role} in {schedule} from {since} to {until}."
 )
-_NOT_AFTER_START = ReasonType("swap.not_after_start", "must be after from.")
 _RANGE_TOO_LONG = ReasonType("swap.range_too_long", "must be at most {limit} after from.")
 _ALREADY_ANSWERED = {
     SwapState.ACCEPTED: ReasonType("swap.already_accepted", "This swap has already been accepted."),
@@ -163,7 +162,7 @@ def request_swap(
         problem = overrides.USER_DEACTIVATED(user=_person(requested_user))
         raise Rejected("invalid", AT_PATH(path="user", problem=problem), "user")
     if not is_involved(schedule, requested_user):
-        problem = _NOT_IN_GROUP(user=_person(requested_user), group=schedule.group.name)
+        problem = NOT_IN_GROUP(user=_person(requested_user), group=schedule.group.name)
         raise Rejected("invalid", AT_PATH(path="user", problem=problem), "user")
     refuse_unless_on_call(schedule, requester, _future_part(shift_range, now))
     if in_return is not None:
@@ -268,7 +267,7 @@ def refuse_unless_on_call(schedule: Schedule, user: User, shift_range: ShiftRang
 def _load_timeline(schedule: Schedule, shift_range: ShiftRange) -> Timeline:
     """Returns the group's timeline for the period. Raises Rejected if it is empty or too long."""
     if shift_range.ends_at <= shift_range.starts_at:
-        raise Rejected("invalid", AT_PATH(path="to", problem=_NOT_AFTER_START()), "to")
+        raise Rejected("invalid", AT_PATH(path="to", problem=NOT_AFTER_FROM()), "to")
     if shift_range.ends_at - shift_range.starts_at > MAX_SWAP_RANGE:
         raise Rejected("invalid", AT_PATH(path="to", problem=_RANGE_TOO_LONG(limit=MAX_SWAP_RANGE)), "to")
     with database.transaction() as connection:
