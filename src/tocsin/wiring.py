@@ -77,18 +77,18 @@ _REFERENCE_FINDERS = (
 def install() -> None:
     """Registers the higher rooms' functions with the lower rooms' hooks. Called once, after all models are loaded."""
     # The order within the transaction: escalation runs first, then notifications about them.
-    change_handlers.register(escalation_listener.handle_changes)
-    change_handlers.register(notify_listener.all_clear)
-    change_handlers.register(outbound_listener.follow)
-    change_handlers.register(workflow_listener.handle_changes)
+    change_handlers.HANDLERS.register(escalation_listener.handle_changes)
+    change_handlers.HANDLERS.register(notify_listener.all_clear)
+    change_handlers.HANDLERS.register(outbound_listener.follow)
+    change_handlers.HANDLERS.register(workflow_listener.handle_changes)
     job_hooks.register("haloitsm", HaloJobHooks())
     echo_suppression.register(recent_writes.load_recent_writes, recent_writes.mark_echoed)
-    store.register_reminder_lookup(escalation.open_ack_reminders)
+    store.REMINDER_LOOKUPS.register(escalation.open_ack_reminders)
     for kind, find_references in _REFERENCE_FINDERS:
-        object_hooks.register_references(kind, find_references)
-    reachability.register(integrations.uses_of_policy)
-    object_hooks.register_deletion("user", erasure.erase_user)
-    object_hooks.register_change("user", reschedule.reschedule_user)
+        object_hooks.REFERENCES.register(find_references, kind)
+    reachability.POLICY_USES.register(integrations.uses_of_policy)
+    object_hooks.DELETIONS.register(erasure.erase_user, "user")
+    object_hooks.CHANGES.register(reschedule.reschedule_user, "user")
     for name, channel in CHANNELS.items():
         check = phone_entry.parse_entered(channel) if name in PHONES else channel.normalize_address
         addresses.register(name, check, service_addresses.own_server if name in _SERVICE_CHANNELS else None)

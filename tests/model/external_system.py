@@ -10,15 +10,16 @@ from tests.model.system import OutboundRequest, System
 from tests.support.people import ACTOR
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.delivery.failure import Throttled
+from tocsin.core.delivery.rate_limit import RateLimit
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net.egress import OutcomeUnknown
 from tocsin.core.reasons import Reason, as_reason
 from tocsin.outbound.commands import save_outbound
-from tocsin.outbound.connectors.interfaces import CallDone, CallJob, RecordedClient, Throttled
+from tocsin.outbound.connectors.interfaces import CallDone, CallJob, RecordedClient
 from tocsin.outbound.delivery.claim import claim
 from tocsin.outbound.delivery.dispatcher import CallDispatcher, make_call
 from tocsin.outbound.delivery.integration_pool import IntegrationPool
-from tocsin.outbound.rate_limit import RequestRate
 from tocsin.workflows.commands import save_workflow
 
 NAME = "Pager"
@@ -63,7 +64,7 @@ def crash_while_calling(system: System) -> int:
     assert isinstance(pool, IntegrationPool)
     with database.transaction() as connection:
         pool.refresh(connection)
-        jobs = claim(connection, pool, 9, "crashed process", system.now)
+        jobs = claim(connection, pool, {}, 9, "crashed process", system.now)
     for job in jobs:
         if system.rng.random() < 0.5:
             make_call(pool, job, lambda: system.now)
@@ -72,7 +73,7 @@ def crash_while_calling(system: System) -> int:
 
 @dataclass
 class _RandomCaller:
-    rate: RequestRate
+    rate: RateLimit
     pool: _RandomIntegrationPool
 
     def send(self, job: CallJob, line: RecordedClient, now: datetime) -> CallDone:

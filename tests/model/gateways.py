@@ -9,10 +9,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from tocsin.core.db.database import Connection
+from tocsin.core.delivery.failure import AddressRejected
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net.egress import OutcomeUnknown
 from tocsin.core.reasons import Reason, as_reason
-from tocsin.notify.interfaces import AddressRejected, Rendered, SendReceipt
+from tocsin.notify.interfaces import Rendered, SendReceipt
 from tocsin.notify.providers.pool import ProviderPool
 
 #: Most failures are temporary.

@@ -232,11 +232,18 @@ class System:
             self._providers.refresh(connection)
             current_pause = pause.current_pause(connection, self.now)
             claimed = claim(
-                connection, self._providers, Counter(), node=_CRASHED_NODE, slots=9, now=self.now, pause=current_pause
+                connection,
+                self._providers,
+                Counter(),
+                {},
+                node=_CRASHED_NODE,
+                slots=9,
+                now=self.now,
+                pause=current_pause,
             )
         for job in claimed.jobs:
             if self.rng.random() < 0.5:
-                send.send(job, lambda: self.now)
+                send.send(job, lambda: self.now, lambda: None)
         self._node = self._outbox.node
         return len(claimed.jobs)
 

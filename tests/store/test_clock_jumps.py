@@ -23,6 +23,7 @@ from tocsin.core.reasons import reason_from_json
 from tocsin.core.runtime import clock, clock_jump
 from tocsin.escalation.models import EscalationRun
 from tocsin.inbound.models import DelayedAlert, Heartbeat, RateWindow
+from tocsin.inbound.storage import dedup_key_store
 from tocsin.notify import pause
 from tocsin.notify.enqueue import queue
 from tocsin.notify.models import AwaitedReceipt, Delivery, Notification, OptOut, ProviderHealth
@@ -118,7 +119,7 @@ def test_node_killed_during_adjustment_leaves_all_of_it_to_next(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(clock_jumps, "_REPAIRS", (*clock_jumps._REPAIRS, ("its end", killed)))
+        patched.setattr(clock_jumps, "_REPAIRS", (*clock_jumps._REPAIRS, killed))
         with pytest.raises(KeyboardInterrupt):
             check_clock(desk.at(0))
     assert desk.run(alert).due_at == desk.at(BY + 5)
@@ -136,7 +137,7 @@ def test_what_is_wrong_with_one_kind_keeps_no_other_waiting(
     def broken(connection: Connection, by: timedelta, now: datetime) -> None:
         connection.execute("SELECT 1 / 0")
 
-    monkeypatch.setattr(clock_jumps, "_REPAIRS", (("the first", broken), *clock_jumps._REPAIRS))
+    monkeypatch.setattr(clock_jumps, "_REPAIRS", (broken, *clock_jumps._REPAIRS))
     set_back(desk.at(0))
     assert desk.run(alert).due_at == desk.at(5)
 
@@ -151,7 +152,7 @@ def test_lock_timeout_repeats_the_whole_adjustment(desk: EscalationHarness, monk
         connection.execute("SELECT pg_sleep(10)")
 
     with monkeypatch.context() as patched:
-        patched.setattr(clock_jumps, "_REPAIRS", (*clock_jumps._REPAIRS, ("its end", held_up)))
+        patched.setattr(clock_jumps, "_REPAIRS", (*clock_jumps._REPAIRS, held_up))
         with pytest.raises(errors.QueryCanceled):
             check_clock(desk.at(0))
     assert desk.run(alert).due_at == desk.at(BY + 5)
@@ -290,6 +291,14 @@ def test_delayed_alert_keeps_its_delay_after_arrival(now: datetime) -> None:
         assert row.due_at == (now if wait in ("wait", "every", "flapping") else ahead) + 5 * MINUTE, wait
     rate_window = RateWindow.objects.get()
     assert (rate_window.until, rate_window.at, rate_window.times) == (now + MINUTE, now, [now, now])
+
+
+def test_batches_decide_nothing_while_delays_are_moved(now: datetime) -> None:
+    key = b"k" * 32
+    with database.transaction() as repair, database.transaction() as batch:
+        dedup_key_store.lock_all_keys(repair)
+        query = dedup_key_store.query_keys(batch, [key], [], wait=False)
+        assert dedup_key_store.load_states(batch, query, now=now).blocked_keys == {key}
 
 
 def test_heartbeat_received_by_advanced_clock_is_expected_earlier(now: datetime) -> None:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Event
 from uuid import uuid4
 
 import pytest
@@ -23,7 +24,7 @@ from tocsin.core.config import crypto
 from tocsin.core.config import environment as config
 from tocsin.core.db import database
 from tocsin.core.db import database as db
-from tocsin.core.reasons import TEXT
+from tocsin.core.reasons import TEXT, Term
 from tocsin.core.runtime import clock
 from tocsin.escalation.changes.commands import save_policy
 from tocsin.inbound.models import Integration
@@ -31,7 +32,7 @@ from tocsin.notify.models import Provider
 from tocsin.oncall.changes import overrides, specs
 from tocsin.oncall.changes.commands import save_schedule
 from tocsin.oncall.models import CalendarImport, Schedule
-from tocsin.operate import disk_space
+from tocsin.operate import disk_space, doctor
 from tocsin.operate.checks import address, machine
 from tocsin.operate.checks.database import check_timeouts
 from tocsin.operate.doctor import examine
@@ -249,7 +250,8 @@ def test_integration_that_pages_no_user_is_named_with_its_route(now: datetime) -
     make_integration("Bare")
     make_integration("Dry run", mode="dry_run")
     named = {(finding.about, finding.level.value) for finding in find_problems(now, "integration.reaches_nobody")}
-    assert named == {("Routed", "problem"), ("Bare", "problem")}
+    assert named == {("Routed", "problem")}
+    assert [finding.about for finding in find_problems(now, "integration.no_policy")] == ["Bare"]
     assert "routes[0]" in next(str(f.detail) for f in find_problems(now, "integration.") if f.about == "Routed")
     Integration.objects.update(settings={"anyway": True})
     assert {finding.level.value for finding in find_problems(now, "integration.reaches_nobody")} == {"note"}
@@ -435,3 +437,36 @@ def test_missing_session_timeouts_are_reported(database: str) -> None:
         connection.execute("SET statement_timeout = 0")
         (finding,) = check_timeouts(connection)
     assert finding.id == "database.time_limits"
+
+
+def test_check_past_its_deadline_is_reported_and_others_continue(
+    now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asleep = Event()
+
+    def hang(connection: db.Connection, now: datetime) -> list[HealthFinding]:
+        asleep.wait()
+        return []
+
+    with monkeypatch.context() as patched:
+        patched.setattr(doctor, "DEADLINE", timedelta(seconds=2))
+        patched.setattr(doctor, "CHECKS", (doctor.HealthCheck(Term("people"), hang), *doctor.CHECKS[:1]))
+        findings = examine(now)
+    asleep.set()
+    assert [finding.about for finding in findings if finding.id == "check.failed"] == ["people"]
+    assert "running.nothing" in [finding.id for finding in findings]
+
+
+def test_checks_cannot_write(now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(connection: db.Connection, now: datetime) -> list[HealthFinding]:
+        make_user("mallory", now)
+        return []
+
+    def write_too(connection: db.Connection, now: datetime) -> list[HealthFinding]:
+        connection.execute("DELETE FROM people_user")
+        return []
+
+    checks = (doctor.HealthCheck(Term("people"), write), doctor.HealthCheck(Term("on call"), write_too))
+    monkeypatch.setattr(doctor, "CHECKS", checks)
+    assert [finding.about for finding in find_problems(now, "check.failed")] == ["people", "on call"]
+    assert not User.objects.filter(username="mallory").exists()

@@ -99,12 +99,10 @@ def test_a_policy_that_is_needed_is_not_deleted(now: datetime) -> None:
     def ask(number: int) -> list[str]:
         return ["integration HaloITSM"] if number == policy.pk else []
 
-    object_hooks.register_references("policy", ask)
-    try:
+    with object_hooks.REFERENCES.restored():
+        object_hooks.REFERENCES.register(ask, "policy")
         with pytest.raises(Rejected, match="integration HaloITSM"):
             delete_policy(policy, actor=ACTOR, now=now)
-    finally:
-        object_hooks._reference_hooks["policy"].remove(ask)
     assert Policy.objects.count() == 1
 
 

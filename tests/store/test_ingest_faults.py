@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -111,9 +112,7 @@ class SpoiledRegistry(IntegrationRegistry):
     def get(self, integration_id: int) -> CompiledIntegration:
         integration = super().get(integration_id)
         normalizer = Spoiled(**{name: getattr(integration.normalizer, name) for name in Normalizer.__slots__})
-        return CompiledIntegration(
-            **{**{name: getattr(integration, name) for name in CompiledIntegration.__slots__}, "normalizer": normalizer}
-        )
+        return replace(integration, normalizer=normalizer)
 
 
 def test_message_that_raises_is_kept_alone_and_others_decided() -> None:

@@ -127,6 +127,18 @@ def test_outage_is_probed_by_one_call_until_recovery(at: OutboundHarness, other:
     assert at.status(pager).failures == 0
 
 
+def test_an_integration_with_many_calls_leaves_a_slot(at: OutboundHarness, other: HttpDouble) -> None:
+    busy, pager = (at.integration(name=name, url=other.url, rate=100) for name in ("Busy", "Pager"))
+    at.queue(busy, *(f"k{number}" for number in range(20)))
+    at.queue(pager, "a")
+    box = at.outbox()
+    jobs = box._claim(dispatcher.MAX_CONCURRENT_CALLS)
+    assert {job.integration_id for job in jobs} == {busy.pk, pager.pk}
+    assert len(jobs) == dispatcher.MAX_CONCURRENT_CALLS
+    box.in_flight.start(jobs)
+    box.settle()
+
+
 def test_after_a_day_without_success_a_call_is_given_up(at: OutboundHarness, other: HttpDouble) -> None:
     other.answering = lambda request: Response(503)
     pager = at.integration(url=other.url)
@@ -178,6 +190,24 @@ def test_a_process_that_dies_leaves_its_calls_to_another(at: OutboundHarness, ot
     at.go()
     (call,) = at.calls()
     assert (call.status, call.attempts, call.is_uncertain) == (CallStatus.SENT, 2, True)
+
+
+def test_a_stopped_process_makes_no_call_that_another_made(at: OutboundHarness, other: HttpDouble) -> None:
+    at.queue(at.integration(url=other.url), "a")
+    elapsed = [0.0]
+    stopped = dispatcher.CallDispatcher(now=lambda: at.now, elapsed=lambda: elapsed[0])
+    jobs = stopped._claim(1)
+    with database.transaction() as connection:
+        connection.execute("UPDATE outbound_call SET lease_until = clock_timestamp() - interval '1 second'")
+    at.outbox().keep_leases()
+    at.go()
+    assert len(other.requests) == 1
+    elapsed[0] = 120
+    stopped.in_flight.start(jobs)
+    assert stopped.in_flight.wait_until(lambda running: not running, 10)
+    stopped.close()
+    assert len(other.requests) == 1
+    assert [call.status for call in at.calls()] == [CallStatus.SENT]
 
 
 def test_templated_call_is_signed_and_captures_a_response_field(

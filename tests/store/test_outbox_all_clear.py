@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("database")
 @pytest.fixture
 def post(database: str, now: datetime) -> Iterator[OutboxHarness]:
     with outbox_harness(now) as office:
-        change_handlers.register(listener.all_clear)
+        change_handlers.HANDLERS.register(listener.all_clear)
         for name in ("alice", "bob", "carol"):
             office.user(name)
         yield office

@@ -382,6 +382,37 @@ def test_suspended_worker_still_records_its_result(post: OutboxHarness, mail: Sm
     assert page.reason == (stopped if reason else NO_REASON)
 
 
+def test_a_stopped_worker_does_not_send_what_another_sent(post: OutboxHarness, mail: SmtpDouble) -> None:
+    post.user("alice")
+    post.page(alert := post.alert(), "alice")
+    elapsed = [0.0]
+    stopped, other = post.outbox(elapsed=lambda: elapsed[0]), post.outbox()
+    jobs = stopped._claim().jobs
+    with database.transaction() as connection:
+        connection.execute("UPDATE notify_delivery SET lease_until = clock_timestamp() - interval '1 second'")
+    other.maintain_leases()
+    post.go(1, other)
+    assert len(mail.mails) == 1
+    elapsed[0] = 120
+    stopped.in_flight.start(jobs)
+    assert stopped.in_flight.wait_until(lambda running: not running, 10)
+    assert len(mail.mails) == 1
+    assert post.states(alert) == [("Email-Official", "sent", "SMTP (environment)")]
+
+
+def test_a_stopped_worker_sends_what_nobody_took_over(post: OutboxHarness, mail: SmtpDouble) -> None:
+    post.user("alice")
+    post.page(alert := post.alert(), "alice")
+    elapsed = [0.0]
+    box = post.outbox(elapsed=lambda: elapsed[0])
+    jobs = box._claim().jobs
+    elapsed[0] = 120
+    box.in_flight.start(jobs)
+    box.settle()
+    assert len(mail.mails) == 1
+    assert post.states(alert) == [("Email-Official", "sent", "SMTP (environment)")]
+
+
 def test_delivery_that_kills_five_workers_is_stuck_and_reported(post: OutboxHarness, mail: SmtpDouble) -> None:
     post.user("alice"), post.user("erin", role="admin")
     post.page(alert := post.alert(), "alice")

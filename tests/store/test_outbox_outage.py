@@ -20,14 +20,14 @@ from tocsin.alerts.commands import Acknowledge, Close, Hold
 from tocsin.alerts.models import Alert
 from tocsin.alerts.states import CommandChannel
 from tocsin.core.db import database
+from tocsin.core.delivery.failure import AttemptFailed, FailureKind
 from tocsin.core.ids import uuid7
 from tocsin.core.reasons import as_reason
 from tocsin.notify.dispatch.claim import claim
 from tocsin.notify.dispatch.dispatcher import DeliveryDispatcher
 from tocsin.notify.dispatch.results import record
-from tocsin.notify.dispatch.send import SendFailed, SendResult
+from tocsin.notify.dispatch.send import SendResult
 from tocsin.notify.models import Delivery, Pause, ProviderHealth
-from tocsin.notify.rules.retry_policy import FailureKind
 from tocsin.operate.checks import running
 from tocsin.operate.finding import HealthFinding
 from tocsin.operate.http import gauges
@@ -185,16 +185,35 @@ def test_failing_page_leaves_immediately_when_its_provider_recovers(outage: Outa
     with database.transaction() as connection:
         outage.box.provider_pool.refresh(connection)
         box = outage.box
-        (job,) = claim(connection, box.provider_pool, {}, node=box.node, slots=9, now=outage.now, pause=None).jobs
+        (job,) = claim(connection, box.provider_pool, {}, {}, node=box.node, slots=9, now=outage.now, pause=None).jobs
     began_at = outage.now
     with outage.mail_server():
         outage.pass_until(75)
         assert not ProviderHealth.objects.get().is_open
-        result = SendResult(job, SendFailed(FailureKind.UNKNOWN, as_reason("It did not answer.")), outage.now, began_at)
+        result = SendResult(
+            job, AttemptFailed(FailureKind.OUTCOME_UNKNOWN, as_reason("It did not answer.")), outage.now, began_at
+        )
         with database.transaction() as connection:
             record(connection, outage.box.provider_pool, [result], outage.box.node, lambda: 0.0)
         outage.pass_until(80)
     assert outage.unreached() == set()
+
+
+def test_provider_that_takes_pages_and_dies_gets_each_seldom(outage: Outage) -> None:
+    """Its probes succeed, and each page may have arrived."""
+    outage.desk.save(steps=[{"notify": {"roles": ["primary"]}, "after": "0m"}])
+    with outage.mail_server() as mails:
+        mails.answers += [""] * 1000
+        alert = outage.open()
+        outage.pass_until(7200)
+        pages = [mail for mail in mails.mails if mail.message["X-Tocsin-Purpose"] == "page"]
+        assert outage.pages(alert) == ["queued"]
+        assert 5 <= len(pages) <= 10
+        # It works again: another message shows it, and what waited leaves.
+        mails.answers.clear()
+        second = outage.open()
+        outage.pass_until(7230)
+    assert (outage.pages(alert), outage.pages(second)) == (["sent"], ["sent"])
 
 
 def test_repeats_do_not_pile_up_during_an_outage(outage: Outage) -> None:

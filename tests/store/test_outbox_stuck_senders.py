@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from ipaddress import ip_network
 
@@ -12,8 +13,10 @@ import pytest
 
 from tests.doubles.smtp import SmtpDouble, smtp_double
 from tests.support.outbox_harness import OutboxHarness, configured, outbox_harness, provider
-from tocsin.notify.dispatch.stuck_senders import MAX_STUCK
+from tocsin.core.delivery.concurrency import fair_concurrency
+from tocsin.notify.dispatch.stuck_senders import FAILOVER_DEADLINE, MAX_STUCK
 from tocsin.notify.models import Delivery
+from tocsin.notify.registry import KINDS
 from tocsin.notify.rules.delivery_reasons import TIMED_OUT
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -35,37 +38,114 @@ def post(database: str, now: datetime) -> Iterator[OutboxHarness]:
 LOOPBACK = (ip_network("127.0.0.0/8"),)
 
 
+@dataclass
+class SilentServer:
+    """A server that takes connections and never says a word. At the end it resets them."""
+
+    listener: socket.socket
+    connections: list[socket.socket] = field(default_factory=list)
+
+    @property
+    def port(self) -> int:
+        port: int = self.listener.getsockname()[1]
+        return port
+
+    def wait_for(self, count: int) -> None:
+        """Waits until that many sends have connected."""
+        while len(self.connections) < count:
+            self.connections.append(self.listener.accept()[0])
+
+
 @contextmanager
-def silent_server() -> Iterator[int]:
-    """A server that takes connections and never says a word; its port. At the end it resets them."""
-    with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
-        server.setblocking(False)
-        yield server.getsockname()[1]
+def silent_server() -> Iterator[SilentServer]:
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
+        listener.settimeout(10)
+        server = SilentServer(listener)
+        yield server
+        listener.setblocking(False)
         with suppress(BlockingIOError):
             while True:
-                server.accept()[0].close()
+                server.connections.append(listener.accept()[0])
+        for connection in server.connections:
+            connection.close()
 
 
 def test_a_send_past_its_deadline_moves_to_the_next_provider(post: OutboxHarness, mail: SmtpDouble) -> None:
     post.user("alice")
     elapsed = [0.0]
     box = post.outbox(elapsed=lambda: elapsed[0])
-    with silent_server() as port:
-        provider("Silent", "smtp", ["email"], host="127.0.0.1", port=port, security="none")
+    with silent_server() as silent:
+        provider("Silent", "smtp", ["email"], host="127.0.0.1", port=silent.port, security="none")
         post.page(alert := post.alert(), "alice")
         box.run_once()
+        silent.wait_for(1)
         assert box.stuck_senders() == {}
-        elapsed[0] = 90
-        post.go(90)
+        elapsed[0] = 9
+        post.go(9)
         assert post.states(alert) == [
             ("Email-Official", "failed", "Silent"),
             ("Email-Official", "sent", "SMTP (environment)"),
         ]
-        assert box.stuck_senders() == {"Silent": 1}
         (failed, _) = post.deliveries(alert)
-        assert failed.error == TIMED_OUT(duration=timedelta(seconds=90))
+        assert failed.error == TIMED_OUT(duration=timedelta(seconds=FAILOVER_DEADLINE))
         assert failed.outcome_unknown_at is not None
+        assert box.stuck_senders() == {}
+        elapsed[0] = 90
+        assert box.stuck_senders() == {"Silent": 1}
     assert box.in_flight.wait_until(lambda jobs: not box.stuck_senders(), 20)
+
+
+def test_the_only_provider_has_ninety_seconds(post: OutboxHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    configured(monkeypatch, allow_targets=LOOPBACK)
+    post.user("alice")
+    elapsed = [0.0]
+    box = post.outbox(elapsed=lambda: elapsed[0])
+    with silent_server() as silent:
+        provider("Silent", "smtp", ["email"], host="127.0.0.1", port=silent.port, security="none")
+        post.page(alert := post.alert(), "alice")
+        box.run_once()
+        silent.wait_for(1)
+        elapsed[0] = 89
+        box.run_once()
+        assert [status for _, status, _ in post.states(alert)] == ["sending"]
+        elapsed[0] = 90
+        box.run_once()
+        assert post.deliveries(alert)[0].error == TIMED_OUT(duration=timedelta(seconds=90))
+    assert box.in_flight.wait_until(lambda jobs: not box.stuck_senders(), 20)
+
+
+def test_pages_wait_two_seconds_for_a_busy_provider(post: OutboxHarness, mail: SmtpDouble) -> None:
+    busy = KINDS["smtp"].max_concurrent_sends
+    names = [f"user{number}" for number in range(busy + 10)]
+    for name in names:
+        post.user(name)
+    box = post.outbox(elapsed=lambda: 0.0)
+    with silent_server() as silent:
+        provider("Silent", "smtp", ["email"], host="127.0.0.1", port=silent.port, security="none")
+        post.page(post.alert(), *names)
+        for seconds, sent in ((0, 0), (1, 0), (2, 10)):
+            post.seconds = seconds
+            for _ in range(3):
+                box.run_once()
+            assert box.in_flight.wait_until(lambda jobs: len(jobs) <= busy, 20)
+            assert Delivery.objects.filter(status="sent").count() == len(mail.mails) == sent
+        assert Delivery.objects.filter(status="sending", provider_name="Silent").count() == busy
+
+
+def test_slow_provider_gets_fewer_senders_while_another_is_free(post: OutboxHarness, mail: SmtpDouble) -> None:
+    names = [f"user{number}" for number in range(12)]
+    for name in names:
+        post.user(name)
+    box = post.outbox(elapsed=lambda: 0.0)
+    box.latencies.record("Silent", 10)
+    with silent_server() as silent:
+        provider("Silent", "smtp", ["email"], host="127.0.0.1", port=silent.port, security="none")
+        post.page(post.alert(), *names)
+        box.run_once()
+        share = fair_concurrency(KINDS["smtp"].max_concurrent_sends, 10)
+        assert box.in_flight.wait_until(lambda jobs: len(jobs) <= share, 20)
+        assert Delivery.objects.filter(status="sending", provider_name="Silent").count() == share
+        assert len(mail.mails) == len(names) - share
 
 
 def test_a_provider_that_hangs_takes_few_threads(post: OutboxHarness, mail: SmtpDouble) -> None:
@@ -74,10 +154,11 @@ def test_a_provider_that_hangs_takes_few_threads(post: OutboxHarness, mail: Smtp
         post.user(name)
     elapsed = [0.0]
     box = post.outbox(elapsed=lambda: elapsed[0])
-    with silent_server() as port:
-        provider("Silent", "smtp", ["email"], host="127.0.0.1", port=port, security="none")
+    with silent_server() as silent:
+        provider("Silent", "smtp", ["email"], host="127.0.0.1", port=silent.port, security="none")
         post.page(post.alert(), *names[:MAX_STUCK])
         box.run_once()
+        silent.wait_for(MAX_STUCK)
         elapsed[0] = 90
         post.go(90)
         assert box.stuck_senders() == {"Silent": MAX_STUCK}

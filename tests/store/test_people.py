@@ -182,12 +182,10 @@ def test_referenced_user_is_not_deleted_and_references_are_named(now: datetime) 
     def ask(number: int) -> list[str]:
         return ["policy Standard, step 2"] if number == user.pk else []
 
-    object_hooks.register_references("user", ask)
-    try:
+    with object_hooks.REFERENCES.restored():
+        object_hooks.REFERENCES.register(ask, "user")
         with pytest.raises(Rejected, match="it is used by policy Standard, step 2") as raised:
             users.delete_user(user, actor=ACTOR, now=now)
-    finally:
-        object_hooks._reference_hooks["user"].remove(ask)
     assert raised.value.code == "in_use"
     assert User.objects.exists()
 

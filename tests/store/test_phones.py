@@ -14,6 +14,7 @@ from psycopg.sql import SQL, Identifier
 from tests.doubles.http import Response
 from tests.doubles.telnyx import telnyx_double
 from tests.doubles.twilio import NUMBER, TwilioDouble, twilio_double
+from tests.support.locks import wait_for_waiters
 from tests.support.outbox_harness import OutboxHarness, allow_loopback, changed, outbox_harness, provider
 from tests.support.people import ACTOR
 from tests.support.webhook_server import hook_server
@@ -28,14 +29,14 @@ from tocsin.core.reasons import each_of
 from tocsin.core.runtime import clock
 from tocsin.notify.enqueue import contact_tests, queue
 from tocsin.notify.inbound import opt_outs
-from tocsin.notify.models import Delivery, MailReply, OptOut, ProcessedCallback, Provider, ProviderHealth
+from tocsin.notify.models import Delivery, MailReply, OptOut, Provider, ProviderHealth
 from tocsin.notify.providers import commands
 from tocsin.notify.rules import delivery_reasons
 from tocsin.notify.text import command_parser, reply_codes, sms
 from tocsin.operate.checks import people as checks
+from tocsin.operate.checks.providers import check_deliveries
 from tocsin.people import addresses
 from tocsin.people.changes import users as people
-from tocsin.web.home import provider_warnings
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -366,13 +367,35 @@ def test_a_text_that_comes_twice_at_one_moment_acts_once(scenario: PhoneScenario
     scenario.post.page(alert, "alice")
     scenario.post.go()
     with ThreadPoolExecutor(6) as pool:
-        list(pool.map(lambda _: scenario.hear(ALICE, "reply On my way", sid="SM-same"), range(6)))
+        answers = set(pool.map(lambda _: scenario.hear(ALICE, "reply On my way", sid="SM-same"), range(6)))
+    assert answers == {f"Your note was added to alert {alert}."}
     assert AlertEvent.objects.filter(alert=alert, kind="replied").count() == 1
-    assert scenario.hear(ALICE, "reply On my way", sid="SM-same")
-    # A process that stopped between hearing and acting: what comes again later acts.
-    ProcessedCallback.objects.update(answer="", at=scenario.post.at(-31))
-    assert scenario.hear(ALICE, "reply On my way", sid="SM-same")
-    assert AlertEvent.objects.filter(alert=alert, kind="replied").count() == 2
+
+
+def test_repeated_start_is_confirmed_again(scenario: PhoneScenario) -> None:
+    scenario.post.user("alice", SMS)
+    scenario.hear(ALICE, "stop")
+    answers = {scenario.hear(ALICE, "start", sid="SM-start") for _ in range(2)}
+    assert answers == {str(opt_outs.OPTED_IN())}
+
+
+def test_numbers_in_any_order_lock_alerts_in_one_order(scenario: PhoneScenario) -> None:
+    """Two users who acknowledge the same alerts in opposite orders never wait for each other in a circle."""
+    scenario.post.user("alice", SMS)
+    scenario.post.user("bob", {"label": "SMS", "channel": "sms", "address": BOB})
+    first, second = scenario.post.alert(), scenario.post.alert("Disk full")
+    for alert in (first, second):
+        scenario.post.page(alert, "alice", "bob")
+    with ThreadPoolExecutor(1) as other:
+        with database.transaction() as connection:
+            connection.execute("SELECT 1 FROM alerts_alert WHERE id = %s FOR UPDATE", (first,))
+            answer = other.submit(scenario.hear, ALICE, f"ack {second} {first}")
+            wait_for_waiters()
+            # The text waits for the first alert and holds no other.
+            assert connection.execute(
+                "SELECT 1 FROM alerts_alert WHERE id = %s FOR UPDATE NOWAIT", (second,)
+            ).fetchone()
+        assert answer.result() == f"You acknowledged alert {second}. You acknowledged alert {first}."
 
 
 def test_unsigned_callback_is_ignored(scenario: PhoneScenario) -> None:
@@ -622,17 +645,17 @@ def test_provider_health_resets_on_change_or_deletion(scenario: PhoneScenario) -
     )
     broken.save()
     commands.save_provider(spec, existing=row, actor=ACTOR, now=scenario.post.now)
-    assert [text for text, _, _ in provider_warnings.find_warnings(scenario.post.now)] == [
+    assert [str(finding.detail) for finding in check_deliveries(scenario.post.now)] == [
         "Twilio fails, and others take its turn: It refuses."
     ]
     commands.save_provider({**spec, "auth_token": "corrected"}, existing=row, actor=ACTOR, now=scenario.post.now)
     assert not ProviderHealth.objects.exists(), "it is used in its turn at once"
     broken.save()
     commands.delete_provider(row, actor=ACTOR, now=scenario.post.now)
-    assert list(provider_warnings.find_warnings(scenario.post.now)) == []
+    assert list(check_deliveries(scenario.post.now)) == []
     # One that went with the environment's variables.
     ProviderHealth.objects.create(name="SMTP (environment)", is_open=True, retry_at=scenario.post.now)
-    assert list(provider_warnings.find_warnings(scenario.post.now)) == []
+    assert list(check_deliveries(scenario.post.now)) == []
 
 
 def test_home_separates_failed_over_from_undelivered_messages(scenario: PhoneScenario) -> None:
@@ -640,15 +663,15 @@ def test_home_separates_failed_over_from_undelivered_messages(scenario: PhoneSce
     scenario.first.refusals.append("country")
     scenario.post.page(scenario.post.alert(), "alice")
     scenario.post.go()
-    assert list(provider_warnings.find_warnings(scenario.post.now)) == [
-        ("Twilio could not send 1 message in the last 24 hours; another provider did", "/providers/", False)
-    ]
+    (finding,) = check_deliveries(scenario.post.now)
+    assert (finding.id, finding.about, finding.is_urgent) == ("provider.failed_over", "Twilio", False)
     for double in (scenario.first, scenario.second):
         double.refusals.append("country")
     scenario.post.page(scenario.post.alert("Disk full"), "alice")
     scenario.post.go(11)
-    text = "1 message of the last 24 hours could not be sent at all: Twilio, Twilio two"
-    assert (text, "/providers/", True) in list(provider_warnings.find_warnings(scenario.post.now))
+    finding = next(iter(check_deliveries(scenario.post.now)))
+    assert (finding.id, finding.is_urgent) == ("messages.unsent", True)
+    assert finding.detail["providers"] == ("Twilio", "Twilio two")
 
 
 def test_an_address_that_is_refused_says_nothing_against_the_provider(scenario: PhoneScenario) -> None:
@@ -677,7 +700,7 @@ def test_stop_is_honoured_until_start_comes(scenario: PhoneScenario) -> None:
     assert [row.address for row in OptOut.objects.all()] == [ALICE]
     with database.transaction() as connection:
         assert [(name, label) for _, name, label, _ in opt_outs.opted_out(connection)] == [("Alice", "SMS")]
-    assert "people.opted_out" in {finding.id for finding in checks.check(scenario.post.now)}
+        assert "people.opted_out" in {finding.id for finding in checks.check(connection, scenario.post.now)}
     alert = scenario.post.alert()
     scenario.post.page(alert, "alice")
     scenario.post.go()

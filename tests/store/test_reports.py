@@ -12,6 +12,7 @@ import pytest
 from tests.support.people import make_group, make_user
 from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.alerts.states import AlertStatus, EventKind, Priority
+from tocsin.core.config.night_hours import NightHours
 from tocsin.core.db import database as store
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import first_uuid7
@@ -151,21 +152,23 @@ def called(user: User, alert: Alert, at: datetime, **fields: object) -> None:
     )  # fmt: skip
 
 
-def of_everybody(period: Period) -> list[NightLoad]:
+def of_everybody(period: Period, night: str = "22:00-07:00") -> list[NightLoad]:
     with store.transaction() as connection:
-        return night_load.load_nights(connection, period)
+        return night_load.load_nights(connection, period, NightHours.parse(night))
 
 
 def test_night_is_local_to_the_user_and_spans_midnight(database: str, now: datetime) -> None:
     alice, bob = make_user("alice", now, time_zone="Europe/Zurich"), make_user("bob", now, time_zone="Asia/Tokyo")
     first, second = opened(now), opened(now)
-    # 23:30 and 05:59 in Zürich are one night; in Tokyo it is day.
-    for at in (datetime(2026, 11, 22, 22, 30, tzinfo=UTC), datetime(2026, 11, 23, 4, 59, tzinfo=UTC)):
+    # 23:30 and 06:59 in Zürich are one night; in Tokyo it is day.
+    for at in (datetime(2026, 11, 22, 22, 30, tzinfo=UTC), datetime(2026, 11, 23, 5, 59, tzinfo=UTC)):
         called(alice, first, at)
         called(alice, second, at)
         called(bob, first, at)
-    called(alice, first, datetime(2026, 11, 23, 5, 0, tzinfo=UTC))
+    called(alice, first, datetime(2026, 11, 23, 6, 0, tzinfo=UTC))
     assert of_everybody(last_week(now)) == [NightLoad("alice", "alice", 2, 2, 1), NightLoad("bob", "bob", 1, 0, 0)]
+    assert [load.at_night for load in of_everybody(last_week(now), "06:00-07:00")] == [2, 0]
+    assert [load.at_night for load in of_everybody(last_week(now), "07:00-06:59")] == [2, 1]
 
 
 @pytest.mark.parametrize(

@@ -33,13 +33,10 @@ STEPS: list[dict[str, Any]] = [
 @contextmanager
 def escalation_enabled() -> Iterator[None]:
     """The reactor and the look-up of who was asked, hung up for the time of a test."""
-    before = list(change_handlers._handlers), list(store._reminder_lookups)
-    change_handlers.register(listener.handle_changes)
-    store.register_reminder_lookup(tasks.open_ack_reminders)
-    try:
+    with change_handlers.HANDLERS.restored(), store.REMINDER_LOOKUPS.restored():
+        change_handlers.HANDLERS.register(listener.handle_changes)
+        store.REMINDER_LOOKUPS.register(tasks.open_ack_reminders)
         yield
-    finally:
-        change_handlers._handlers[:], store._reminder_lookups[:] = before
 
 
 @dataclass

@@ -135,11 +135,9 @@ def allow_loopback(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
 def outbox_harness(now: datetime) -> Iterator[OutboxHarness]:
     """A post whose outboxes are closed at the end. What else follows an act is left out: here only the outbox works."""
     post = OutboxHarness(now)
-    before = list(change_handlers._handlers)
-    change_handlers._handlers.clear()
     try:
-        yield post
+        with change_handlers.HANDLERS.restored(empty=True):
+            yield post
     finally:
-        change_handlers._handlers[:] = before
         for box in post.outboxes:
             box.close()

@@ -38,9 +38,7 @@ def while_deleted[T](user: User, work: Callable[[], T], *, now: datetime) -> T:
             wait_for_waiters(unless=futures[0].done)
             return []
 
-        object_hooks.register_references("user", needs_nothing)
-        try:
+        with object_hooks.REFERENCES.restored():
+            object_hooks.REFERENCES.register(needs_nothing, "user")
             users.delete_user(user, actor=ACTOR, now=now)
-        finally:
-            object_hooks._reference_hooks["user"].remove(needs_nothing)
         return futures[0].result()

@@ -30,8 +30,8 @@ from tocsin.workflows.run import listener, tasks
 def workflows_enabled() -> Iterator[None]:
     """All reactors that a change of an alert has here, for the time of a test."""
     with escalation_harness.escalation_enabled():
-        change_handlers.register(outbound_reactor.follow)
-        change_handlers.register(listener.handle_changes)
+        change_handlers.HANDLERS.register(outbound_reactor.follow)
+        change_handlers.HANDLERS.register(listener.handle_changes)
         listener.re_evaluate()
         yield
 

@@ -73,7 +73,7 @@ def test_an_integration_that_fell_silent_is_named(company: Company, browser_of: 
 
     def wrong() -> list[str]:
         caches["process"].clear()
-        return [trouble.text for trouble in health_warnings.find_warnings(now) if "day by day" in trouble.text]
+        return [trouble.text for trouble in health_warnings.find_warnings(now) if "every day" in trouble.text]
 
     for days in (2, 3, 4):
         at = now - timedelta(days=days)
@@ -82,7 +82,7 @@ def test_an_integration_that_fell_silent_is_named(company: Company, browser_of: 
     at = now - timedelta(days=5)
     InboundMessage.objects.create(pk=an_id(at), integration=company.halo, received_at=at, status="Mapped Ignored")
     (shown_text,) = wrong()
-    assert shown_text == "HaloITSM got messages day by day, and none for 2 days"
+    assert shown_text == "HaloITSM received messages every day, but none for 2 days."
     text = browser_of(company.admin).get("/").content.decode()
     assert shown_text in text
     assert shown_text not in browser_of(company.responder).get("/").content.decode()
@@ -97,7 +97,7 @@ def test_hours_that_are_nobodys_are_named(company: Company) -> None:
     caches["process"].clear()
 
     def gaps() -> list[str]:
-        return [trouble.text for trouble in health_warnings.find_warnings(now) if " Night: " in trouble.text]
+        return [trouble.text for trouble in health_warnings.find_warnings(now) if " Night" in trouble.text]
 
     assert gaps() == []
     save_schedule(spec, actor=COMMAND_LINE, now=now)
@@ -106,8 +106,8 @@ def test_hours_that_are_nobodys_are_named(company: Company) -> None:
     assert len(gaps()) == 1, "once, however often it comes"
     with translation.override("de"):
         (gap,) = gaps()
-    assert gap.startswith("Niemand ist erste in Night: ")
-    assert gap.endswith(" Mal insgesamt).")
+    assert gap.startswith("Niemand ist erste in Night. Ab ")
+    assert gap.endswith(" Mal.")
 
 
 def test_unreachable_on_call_users_and_failing_calendars_are_named(company: Company) -> None:
@@ -126,7 +126,7 @@ def test_unreachable_on_call_users_and_failing_calendars_are_named(company: Comp
     CalendarImport.objects.update(**named_columns("error", as_reason("Its server answers 404.")))
     caches["process"].clear()
     body = {trouble.text: trouble for trouble in health_warnings.find_warnings(now)}
-    (lost,) = (text for text in body if text.startswith("Eve is on call in Night and has no usable contact method"))
-    assert body[lost].is_urgent
+    lost = body["Eve is paged by a group, schedule or policy and has no usable contact method."]
+    assert (lost.url, lost.is_urgent) == (f"/users/{eve.pk}/", True)
     calendar = body["The calendar of shift Elsewhere of Office: Its server answers 404."]
     assert calendar.url == f"/on-call/schedules/{CalendarImport.objects.get().schedule_id}/"

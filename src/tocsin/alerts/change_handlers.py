@@ -10,6 +10,7 @@ import msgspec
 
 from tocsin.alerts.commands import AlertState, Command, NewEvent
 from tocsin.core.db.database import Connection
+from tocsin.core.hooks import Hooks
 from tocsin.core.reasons import NO_REASON, Reason
 
 
@@ -86,20 +87,13 @@ class AlertChange(msgspec.Struct, frozen=True):
 
 type ChangeHandler = Callable[[Connection, Sequence[AlertChange], datetime], None]
 
-_handlers: list[ChangeHandler] = []
-
-
-def register(handler: ChangeHandler) -> None:
-    """Registers `handler`, called with every list of changes inside their transaction, in the order of registration.
-
-    Ingest calls it in a pipeline: statements are sent together, and COPY is not possible.
-    """
-    if handler not in _handlers:
-        _handlers.append(handler)
+#: Called with every list of changes inside their transaction. Ingest calls them in a pipeline: statements are sent
+#: together, and COPY is not possible.
+HANDLERS: Hooks[ChangeHandler] = Hooks()
 
 
 def call_handlers(connection: Connection, changes: Sequence[AlertChange], now: datetime) -> None:
     """Calls every handler with the changes of this transaction."""
     if changes:
-        for handler in _handlers:
+        for handler in HANDLERS.of():
             handler(connection, changes, now)

@@ -117,7 +117,11 @@ class AlertText(models.Model):
 
 
 class AlertEvent(StoredReason):
-    """One entry of an alert's timeline. Append-only."""
+    """One entry of an alert's timeline. Append-only.
+
+    The table's primary key is (alert, id), which a migration sets: entries are only looked up by their alert, and a
+    second index would cost each message a write. Django knows `id` as the key, because it is generated.
+    """
 
     id = models.BigAutoField(primary_key=True)
     alert = models.ForeignKey(
@@ -131,10 +135,6 @@ class AlertEvent(StoredReason):
     actor_name = models.TextField(default="", db_default="")
     via = models.TextField(default="", db_default="")
     data = models.JSONField(default=dict, db_default={})
-
-    class Meta:
-        # The timeline of one alert.
-        indexes = (models.Index(fields=("alert", "id"), name="alerts_event_alert"),)
 
 
 class Acknowledgement(models.Model):

@@ -56,10 +56,21 @@ def apply_command(alert_id: int, command: Command, *, now: datetime) -> CommandR
     Raises `Rejected("not_found")`, the errors of `lifecycle.apply`, whose sentence describes the alert's state, or
     `not_possible` if a user whom the command refers to was deleted at that moment.
     """
+    return run_in_transaction(lambda connection: apply_command_within(connection, alert_id, command, now))
+
+
+def run_in_transaction[T](work: Callable[[Connection], T]) -> T:
+    """Runs `work`, which applies commands, in one transaction; once more if it loses a lock conflict, or if a user whom
+    it refers to is deleted at that moment. Raises `Rejected("not_possible")` if that happens again."""
+
+    def run() -> T:
+        with database.transaction() as connection:
+            return work(connection)
+
     for _ in range(2):
         # If a user to be notified was deleted at this moment, the retry runs without them.
         with suppress(ForeignKeyViolation):
-            return database.retry_once(lambda: _apply_in_transaction(alert_id, command, now))
+            return database.retry_once(run)
     raise Rejected("not_possible", ACCOUNT_DELETED())
 
 
@@ -150,11 +161,6 @@ def write(
     call_handlers(connection, changes, now)
 
 
-def _apply_in_transaction(alert_id: int, command: Command, now: datetime) -> CommandResult:
-    with database.transaction() as connection:
-        return apply_command_within(connection, alert_id, command, now)
-
-
 def apply_command_within(connection: Connection, alert_id: int, command: Command, now: datetime) -> CommandResult:
     """Applies a command to an alert inside the caller's transaction.
 
@@ -163,7 +169,7 @@ def apply_command_within(connection: Connection, alert_id: int, command: Command
     if isinstance(command, Reopen | Undo):
         _lock_key(connection, alert_id)
     ids = [alert_id, command.into.id] if isinstance(command, Merge) else [alert_id]
-    states = store.load(connection, _lock_family(connection, ids))
+    states = store.load(connection, lock_families(connection, ids))
     state = _require_state(states, alert_id)
     if isinstance(command, Merge):
         command = replace_fields(command, into=_require_state(states, command.into.id))
@@ -179,9 +185,11 @@ def apply_command_within(connection: Connection, alert_id: int, command: Command
     return CommandResult(transition.state, transition.answer, transition.is_change)
 
 
-def _lock_family(connection: Connection, ids: Sequence[int]) -> list[int]:
-    """Locks these alerts and all others that a command on them may change. A merge that committed before the lock adds
-    others, which are then locked too. Under the lock, no more are added."""
+def lock_families(connection: Connection, ids: Sequence[int]) -> list[int]:
+    """Locks these alerts and all others that a command on them may change, and returns their ids. A transaction with
+    several commands does so first: alerts are locked in one order, and before their deliveries.
+
+    A merge that committed before the lock adds others, which are then locked too. Under the lock, no more are added."""
     members: list[int] = []
     while (family := store.load_family(connection, ids)) != members:
         store.lock(connection, family)

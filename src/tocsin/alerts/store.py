@@ -17,18 +17,14 @@ from tocsin.alerts.states import ACTIVE, LIFECYCLE_EVENTS, ActorKind, AlertStatu
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.db.json_text import as_json, bytes_in_json
+from tocsin.core.hooks import Hooks
 from tocsin.core.reasons import as_reason
 from tocsin.core.stored_reason import reason_columns
 
-#: Fills `AlertState.reminded_user_ids`: by alert id, the users with an open acknowledgement reminder. The escalation
-#: room sets it.
-ReminderLookup = Callable[[Connection, Sequence[int]], Mapping[int, frozenset[int]]]
-_reminder_lookups: list[ReminderLookup] = []
+type ReminderLookup = Callable[[Connection, Sequence[int]], Mapping[int, frozenset[int]]]
 
-
-def register_reminder_lookup(lookup: ReminderLookup) -> None:
-    """Registers the function that returns the users with an open acknowledgement reminder."""
-    _reminder_lookups[:] = [lookup]
+#: Fills `AlertState.reminded_user_ids`: by alert id, the users with an open acknowledgement reminder.
+REMINDER_LOOKUPS: Hooks[ReminderLookup] = Hooks()
 
 
 def request_ids(connection: Connection, count: int) -> Cursor[tuple[int]]:
@@ -112,7 +108,7 @@ def load(connection: Connection, ids: Sequence[int]) -> dict[int, AlertState]:
     last = {
         row["alert_id"]: _last(row) for row in database.rows(connection, _LAST, (alert_ids, sorted(LIFECYCLE_EVENTS)))
     }
-    reminded = _reminder_lookups[0](connection, alert_ids) if _reminder_lookups else {}
+    reminded = {key: users for lookup in REMINDER_LOOKUPS.of() for key, users in lookup(connection, alert_ids).items()}
     return {
         row["id"]: AlertState(
             id=row["id"],

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from tocsin.core.errors import Rejected
+from tocsin.core.hooks import Hooks
 from tocsin.core.reasons import Reason, ReasonType, as_reason, joined
 
 #: Objects that reference another.
@@ -33,9 +34,11 @@ type OnDelete = Callable[[int], None]
 #: Given the id of a changed object and the time of the change, applies the consequences.
 type OnChange = Callable[[int, datetime], None]
 
-_reference_hooks: dict[str, list[FindReferences]] = {}
-_deletion_hooks: dict[str, list[OnDelete]] = {}
-_change_hooks: dict[str, list[OnChange]] = {}
+#: By kind of object (`user`, `group`, `policy`, …). The last two are called in the transaction of the deletion, before
+#: it, and of the change, after it.
+REFERENCES: Hooks[FindReferences] = Hooks()
+DELETIONS: Hooks[OnDelete] = Hooks()
+CHANGES: Hooks[OnChange] = Hooks()
 
 _MAX_LISTED_REFERENCES = 5
 
@@ -47,46 +50,22 @@ IN_USE_BY_MORE = ReasonType(
 )
 
 
-def register_references(kind: str, find_references: FindReferences) -> None:
-    """Registers `find_references` to list references to objects of kind `kind` (`user`, `group`, `policy`, …).
-    Idempotent."""
-    hooks = _reference_hooks.setdefault(kind, [])
-    if find_references not in hooks:
-        hooks.append(find_references)
-
-
-def register_deletion(kind: str, on_delete: OnDelete) -> None:
-    """Registers `on_delete`, called in the same transaction before an object of kind `kind` is deleted. Idempotent."""
-    hooks = _deletion_hooks.setdefault(kind, [])
-    if on_delete not in hooks:
-        hooks.append(on_delete)
-
-
 def run_deletion_hooks(kind: str, object_id: int) -> None:
     """Deletes the data that other rooms keep about an object that is about to be deleted."""
-    for on_delete in _deletion_hooks.get(kind, ()):
+    for on_delete in DELETIONS.of(kind):
         on_delete(object_id)
-
-
-def register_change(kind: str, on_change: OnChange) -> None:
-    """Registers `on_change`, called in the same transaction after an object of kind `kind` has changed. Idempotent."""
-    hooks = _change_hooks.setdefault(kind, [])
-    if on_change not in hooks:
-        hooks.append(on_change)
 
 
 def run_change_hooks(kind: str, object_id: int, now: datetime) -> None:
     """Calls the hooks that other rooms registered for a change of this object."""
-    for on_change in _change_hooks.get(kind, ()):
+    for on_change in CHANGES.of(kind):
         on_change(object_id, now)
 
 
 def references_to(kind: str, object_id: int) -> list[Reason]:
     """Returns descriptions of everything that references the object, without duplicates."""
     references = (
-        as_reason(reference)
-        for find_references in _reference_hooks.get(kind, ())
-        for reference in find_references(object_id)
+        as_reason(reference) for find_references in REFERENCES.of(kind) for reference in find_references(object_id)
     )
     return list(dict.fromkeys(references))
 

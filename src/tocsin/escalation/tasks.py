@@ -18,6 +18,7 @@ from tocsin.alerts.change_handlers import AlertChange, PagingConfig
 from tocsin.alerts.commands import AlertState
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.delivery.fair_queue import FairQueue
 from tocsin.core.reasons import joined
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
@@ -109,41 +110,14 @@ def open_ack_reminders(connection: Connection, alert_ids: Sequence[int]) -> Mapp
     return {row["alert_id"]: frozenset(int(user) for user in row["reminded"]) for row in rows}
 
 
-# Like the outbox (`notify.dispatch.delivery_queries`): first every integration with a timer (a loose index scan), of
-# those the ones with a due run, and then a share of each, so that no integration's first page waits behind another's
-# thousandth.
-#
-# Runs without an integration form a lane of their own. NULL has a separate branch because no index serves a condition
-# that covers both.
-_CLAIM = """
-WITH RECURSIVE lanes(integration_id) AS (
-  (SELECT integration_id FROM escalation_run WHERE due_at IS NOT NULL ORDER BY integration_id LIMIT 1)
-  UNION ALL
-  SELECT (SELECT r.integration_id FROM escalation_run r
-          WHERE r.due_at IS NOT NULL AND r.integration_id > l.integration_id ORDER BY r.integration_id LIMIT 1)
-  FROM lanes l WHERE l.integration_id IS NOT NULL
-), due AS (
-  SELECT l.integration_id FROM lanes l CROSS JOIN LATERAL (
-    (SELECT FROM escalation_run r WHERE r.integration_id = l.integration_id AND r.due_at <= %(now)s LIMIT 1)
-    UNION ALL
-    (SELECT FROM escalation_run r
-     WHERE l.integration_id IS NULL AND r.integration_id IS NULL AND r.due_at <= %(now)s LIMIT 1)
-  ) AS found
-), share AS (
-  SELECT ceil(%(limit)s::numeric / greatest(1, count(*)))::int AS most FROM due
-)
-SELECT p.id, d.integration_id, s.most FROM share s CROSS JOIN due d CROSS JOIN LATERAL (
-  SELECT * FROM (
-    SELECT r.id FROM escalation_run r JOIN alerts_alert a ON a.id = r.alert_id
-    WHERE r.integration_id = d.integration_id AND r.due_at <= %(now)s
-    ORDER BY r.due_at LIMIT s.most FOR NO KEY UPDATE OF a SKIP LOCKED) one
-  UNION ALL
-  SELECT * FROM (
-    SELECT r.id FROM escalation_run r JOIN alerts_alert a ON a.id = r.alert_id
-    WHERE d.integration_id IS NULL AND r.integration_id IS NULL AND r.due_at <= %(now)s
-    ORDER BY r.due_at LIMIT s.most FOR NO KEY UPDATE OF a SKIP LOCKED) other
-) p
-"""
+# No integration's first page waits behind another's thousandth.
+_CLAIM = FairQueue(
+    "escalation_run",
+    "integration_id",
+    "q.due_at IS NOT NULL",
+    join="JOIN alerts_alert a ON a.id = q.alert_id",
+    locked="a",
+).claim_query()
 
 _CLAIM_ONE = """
 SELECT r.id FROM escalation_run r JOIN alerts_alert a ON a.id = r.alert_id
@@ -158,7 +132,7 @@ _READ = database.literal(
 
 def _claim(connection: Connection, now: datetime, limit: int) -> tuple[list[int], bool]:
     """The ids of due runs, with their alerts locked, and whether an integration used up its share."""
-    rows = connection.execute(_CLAIM, {"now": now, "limit": limit}).fetchall()
+    rows = connection.execute(_CLAIM, {"now": now, "free": limit}).fetchall()
     counts = Counter(lane for _, lane, _ in rows)
     return [row[0] for row in rows], any(counts[lane] >= limit for _, lane, limit in rows)
 

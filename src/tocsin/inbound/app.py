@@ -6,24 +6,16 @@ sent after the commit. `/in/{token}/test/{test token}` handles a sample in the s
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Mapping, Sequence
-
-from tocsin.catalogue.hooks import MessageOutcome, SenderReply
 from tocsin.core.errors import Rejected
-from tocsin.core.net.asgi import AsgiScope, BodyReader, ClientDisconnected, Receive, Send, send_error, send_response
+from tocsin.core.net.asgi import AsgiScope, BodyReader, ClientDisconnected, Receive, Send, send_error
 from tocsin.core.runtime import clock
 from tocsin.inbound.compat import opsgenie, pagerduty
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
-from tocsin.inbound.config.credentials import stored_headers
 from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.heartbeats import schedule
-from tocsin.inbound.http import heartbeat_endpoint, reasons, sender_verification, test_token
-from tocsin.inbound.http.ingest_service import JSON, HttpError, IngestResult, IngestService, headers_of
-from tocsin.inbound.http.responses import answer_of
+from tocsin.inbound.http import heartbeat_endpoint, reasons, test_token, webhook_endpoint
+from tocsin.inbound.http.ingest_service import HttpError, IngestService
 from tocsin.inbound.http.test_token import WebhookTestToken
-from tocsin.inbound.parsing.decode import Element
-from tocsin.inbound.parsing.form_fields import URLENCODED
 from tocsin.inbound.processing.committer import Committer
 
 PREFIX = "/in/"
@@ -87,53 +79,7 @@ class InboundApp:
         if separator and not suffix.startswith(_TEST_PREFIX):
             raise HttpError(404, "unknown_token", reasons.UNKNOWN_TOKEN())
         test = _check_test_token(suffix, integration) if separator else None
-        body = await self.service.read_body(scope, receive)
-        try:
-            await self._ingest_messages(integration, scope, body, send, test)
-        finally:
-            self.service.body_reader.release(len(body))
-
-    async def _ingest_messages(
-        self, integration: CompiledIntegration, scope: AsgiScope, body: bytes, send: Send, test: WebhookTestToken | None
-    ) -> None:
-        headers = headers_of(scope)
-        credential_results = self.service.check_credentials(integration, scope, headers, body)
-        content_type = headers.get("content-type", "")
-        if scope["method"] == "GET":
-            body, content_type = scope["query_string"], URLENCODED
-        is_array = False
-        elements: Sequence[Element] | Rejected
-        try:
-            body = await self.service.decompress_body(headers, body)
-            decoded = await self.service.decode_body(integration, body, content_type, headers)
-            elements, is_array = decoded.elements, decoded.is_array
-        except Rejected as rejected:
-            elements = rejected
-        else:
-            if not elements:
-                await send_response(send, 200, b'{"messages":[]}')
-                return
-            # A sample is authenticated by its test token: the sender's own signature cannot be produced here.
-            if test is None and await _answer_handshake(integration, elements, headers, send):
-                return
-            if elements[0].raw is not body:
-                # Elements of an array, and messages made by a kind's hook, are JSON whatever the request's content type
-                # was.
-                content_type = JSON
-        result = await self.service.ingest(
-            integration,
-            elements,
-            body,
-            stored_headers(headers, credential_results),
-            content_type=content_type,
-            test=test,
-        )
-        if test is None and integration.normalizer.kind.kind_hooks.reply is not None:
-            await _reply(send, integration.normalizer.kind.kind_hooks.reply, result)
-            return
-        # The client that sends a sample parses Tocsin's own response, not the one of the kind.
-        status, response_body = answer_of(integration, result.incoming, result.results, is_array=is_array)
-        await send_response(send, status, response_body)
+        await webhook_endpoint.handle(self.service, integration, scope, receive, send, test)
 
 
 def _check_test_token(suffix: str, integration: CompiledIntegration) -> WebhookTestToken:
@@ -142,33 +88,3 @@ def _check_test_token(suffix: str, integration: CompiledIntegration) -> WebhookT
     except Rejected as rejected:
         # Never handled as an ordinary message: that would page the integration's real recipients.
         raise HttpError(401, rejected.code, rejected.reason) from None
-
-
-async def _answer_handshake(
-    integration: CompiledIntegration, elements: Sequence[Element], headers: Mapping[str, str], send: Send
-) -> bool:
-    """Answers a handshake of the sender; returns whether it was one. Raises HttpError for an inauthentic sender."""
-    code = integration.normalizer.kind.kind_hooks
-    if code.refusal is None and code.handshake is None:
-        return False
-    payloads = [element.payload for element in elements if element.payload is not None]
-    if not payloads:
-        return False
-    reply = await asyncio.to_thread(sender_verification.answer_handshake, integration, payloads, headers)
-    if reply is not None:
-        await send_response(send, reply.status, reply.body, content_type=reply.content_type.encode())
-    return reply is not None
-
-
-async def _reply(
-    send: Send, build_reply: Callable[[Sequence[MessageOutcome]], SenderReply], result: IngestResult
-) -> None:
-    """Sends the kind's own response."""
-    outcomes = [
-        MessageOutcome(
-            str(message.id), message_result.status.value, str(message_result.reason), message_result.alert_id
-        )
-        for message, message_result in zip(result.incoming, result.results, strict=True)
-    ]
-    reply = build_reply(outcomes)
-    await send_response(send, reply.status, reply.body, content_type=reply.content_type.encode())

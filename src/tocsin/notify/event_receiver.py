@@ -7,15 +7,15 @@ from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from tocsin.alerts import service
 from tocsin.alerts.states import CommandChannel, CommandKind
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.errors import Temporary
-from tocsin.core.reasons import AlertRef, Reason, ReasonType, joined
+from tocsin.core.reasons import AlertRef, Reason, joined
 from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.notify.inbound import delivery_receipts, opt_outs, responder_actions, voice_call
-from tocsin.notify.inbound.responder_actions import ACCOUNT_DISABLED, NOT_OFFERED, NOT_PAGED, Responder
+from tocsin.notify.inbound.responder_actions import NOT_PAGED, Responder
 from tocsin.notify.mail_replies import process
 from tocsin.notify.provider_settings import PHONES
 from tocsin.notify.text import command_parser, reply_codes
@@ -40,18 +40,6 @@ _EQUIVALENT_CHANNELS = {"sms": ("sms", "voice"), "voice": ("voice", "sms")}
 #: How long processed callbacks are kept for deduplication. Vendors retry for a few hours at most.
 _RETENTION = timedelta(days=2)
 
-#: After this time without a result, the process that started on a message is presumed dead and a retry may start over.
-_IN_PROGRESS_TIMEOUT = timedelta(seconds=30)
-
-_MAIL_IN_PROGRESS = ReasonType("mail_reply.in_progress", "The email is being processed. Send it again in two minutes.")
-_MAIL_ALREADY_PROCESSED = ReasonType("mail_reply.already_processed", "The email was processed before.")
-
-_CLAIM = """
-INSERT INTO notify_processedcallback (key, answer, at) VALUES (%(key)s, '', %(now)s)
-ON CONFLICT (key) DO UPDATE SET at = excluded.at
-WHERE notify_processedcallback.answer = '' AND notify_processedcallback.at < %(stopped)s RETURNING key
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class ProviderEventReceiver:
@@ -69,62 +57,18 @@ class ProviderEventReceiver:
 
     def handle_text(self, message: InboundText) -> str:
         message = _storable(message)
-        command = command_parser.parse_command(message.text)
-        if (is_opt_out := _parse_opt_out(message, command)) is not None and (
-            answer := self._apply_opt_change(message, is_opt_out)
-        ) is not None:
-            return answer
-        with database.transaction() as connection:
-            user_id = self._find_sender_id(connection, message)
-            responder = responder_actions.load_responder(connection, user_id) if user_id is not None else None
-            # An unknown sender gets no reply, so that a stranger cannot find out which addresses are known.
-            if responder is None:
-                return ""
-            earlier_reply = self._claim(connection, message)
-            requires_code = (
-                message.channel == "sms" and settings_store.load(connection)[settings_store.SMS_REPLY_CODES.name]
-            )
-        if earlier_reply is not None:
-            return earlier_reply
-        try:
-            via = _COMMAND_CHANNELS.get(message.channel, CommandChannel.CHAT)
-            reply = (
-                self._reply_with_code_check(responder, message.text, via)
-                if requires_code
-                else self._reply(responder, command, via)
-            )
-            answer = _restrict_to_gsm7(reply, message)
-        except Exception:
-            # The command failed. Forget the message, so that the vendor's retry is processed.
-            with database.transaction() as connection:
-                self._release_claim(connection, message)
-            raise
-        with database.transaction() as connection:
-            self._store_reply(connection, message, answer)
-        return answer
+        # The command and its answer are committed together: a repeat of the callback gets the answer or starts over.
+        return service.run_in_transaction(lambda connection: self._answer_once(connection, message))
 
     def handle_mail(self, raw: bytes) -> str:
-        try:
-            outcome = process.process_mail(self.provider, raw, self.now)
-        except process.AlreadyInProgress:
-            raise Temporary(_MAIL_IN_PROGRESS()) from None
-        return str(outcome.reason if outcome else _MAIL_ALREADY_PROCESSED())
+        return str(process.process_mail(self.provider, raw, self.now).reason)
 
     def handle_call(self, call_state: CallState) -> CallPrompt:
         return voice_call.continue_call(self.provider, _storable(call_state), self.now)
 
     def handle_button(self, user_id: int, alert_id: int, command: str, via: str) -> ButtonResult:
-        with database.transaction() as connection:
-            responder = responder_actions.load_responder(connection, user_id)
-        if responder is None:
-            return ButtonResult(str(ACCOUNT_DISABLED()), str(ACCOUNT_DISABLED()))
-        if command not in {str(kind) for kind in responder_actions.OFFERED}:
-            answer = NOT_OFFERED()
-        else:
-            answer = responder_actions.apply_answer(
-                responder, alert_id, CommandKind(command), CommandChannel(via), self.now
-            ).answer
-        return ButtonResult(str(answer), localize(answer, responder.language), responder.language)
+        result, language = responder_actions.press_button(user_id, alert_id, command, CommandChannel(via), self.now)
+        return ButtonResult(str(result.answer), localize(result.answer, language), language)
 
     def find_user_id(self, channel: str, address: str) -> int | None:
         with database.transaction() as connection:
@@ -134,94 +78,111 @@ class ProviderEventReceiver:
         with database.transaction() as connection:
             delivery_receipts.apply(connection, self.provider, receipt, self.now)
 
-    def _apply_opt_change(self, message: InboundText, is_opt_out: bool) -> str | None:
-        """Applies STOP or START. Returns the reply: the vendor confirms a STOP itself, and Tocsin confirms a START only
-        where the vendor did not recognise it. Returns None if START changed nothing, since "yes" is then an ordinary
-        word.
-        """
-        with database.transaction() as connection:
-            user_id = self._find_sender_id(connection, message)
-            if user_id is None:
-                return ""
-            if is_opt_out:
+    def _answer_once(self, connection: Connection, message: InboundText) -> str:
+        """Carries out a text and stores its answer. Returns the stored answer for a repeated text."""
+        responder = self._find_sender(connection, message)
+        # An unknown sender gets no reply, so that a stranger cannot find out which addresses are known.
+        if responder is None:
+            return ""
+        key = hashlib.sha256(f"{self.provider}\0{message.external_id}".encode()).hexdigest()
+        if message.external_id and (stored_answer := self._claim(connection, key)) is not None:
+            return stored_answer
+        answer = self._answer(connection, responder, message)
+        if message.channel == "sms":
+            # Characters outside of the GSM 7-bit alphabet more than double the price.
+            answer = for_phones(answer)
+        connection.execute("UPDATE notify_processedcallback SET answer = %s WHERE key = %s", (answer, key))
+        return answer
+
+    def _answer(self, connection: Connection, responder: Responder, message: InboundText) -> str:
+        command = command_parser.parse_command(message.text)
+        match _parse_opt_out(message, command):
+            case True:
+                # The vendor confirms a STOP itself.
                 opt_outs.opt_out(connection, message.channel, message.sender, self.provider, self.now)
                 return ""
-            has_opted_in = opt_outs.opt_in(connection, message.channel, message.sender)
-            responder = responder_actions.load_responder(connection, user_id)
-        if message.opt_out is not None:
-            return ""
-        return localize(opt_outs.OPTED_IN(), responder.language if responder else "") if has_opted_in else None
+            case False:
+                has_opted_in = opt_outs.opt_in(connection, message.channel, message.sender)
+                if message.opt_out is not None:
+                    return ""
+                if has_opted_in:
+                    return localize(opt_outs.OPTED_IN(), responder.language)
+                # START changed nothing: "yes" is then an ordinary word.
+        via = _COMMAND_CHANNELS.get(message.channel, CommandChannel.CHAT)
+        if message.channel == "sms" and settings_store.load(connection)[settings_store.SMS_REPLY_CODES.name]:
+            return self._reply_with_code_check(connection, responder, message.text, via)
+        return self._reply(connection, responder, command, via)
 
-    def _find_sender_id(self, connection: Connection, message: InboundText) -> int | None:
-        user_id = responder_actions.user_id_by_address(
-            connection, _EQUIVALENT_CHANNELS.get(message.channel, (message.channel,)), message.sender, self.now
-        )
-        return user_id if self.authenticated_user_id in (None, user_id) else None
+    def _find_sender(self, connection: Connection, message: InboundText) -> Responder | None:
+        channels = _EQUIVALENT_CHANNELS.get(message.channel, (message.channel,))
+        user_id = responder_actions.user_id_by_address(connection, channels, message.sender, self.now)
+        if user_id is None or self.authenticated_user_id not in (None, user_id):
+            return None
+        return responder_actions.load_responder(connection, user_id)
 
-    def _reply(self, responder: Responder, command: ParsedCommand, via: CommandChannel) -> str:
+    def _reply(self, connection: Connection, responder: Responder, command: ParsedCommand, via: CommandChannel) -> str:
         match command.action:
             case Word.HELP:
                 return localize(command_parser.HELP, responder.language)
             case CommandKind():
-                return localize(self._execute(responder, command, command.action, via), responder.language)
+                return localize(self._execute(connection, responder, command, command.action, via), responder.language)
             case Word.REPEAT:
-                return self._list_open_alerts(responder)
+                return self._list_open_alerts(connection, responder)
             case _:
                 return localize(command_parser.UNKNOWN, responder.language)
 
-    def _reply_with_code_check(self, responder: Responder, text: str, via: CommandChannel) -> str:
+    def _reply_with_code_check(
+        self, connection: Connection, responder: Responder, text: str, via: CommandChannel
+    ) -> str:
         """Like `_reply`, where a command must end with the reply code of its alert or of another alert that is open
         for the user: a message that names several alerts carries only the code of the first.
         """
         command_text, code = reply_codes.split(text)
         command = command_parser.parse_command(command_text)
         if not isinstance(command.action, CommandKind):
-            return self._reply(responder, command_parser.parse_command(text), via)
-        with database.transaction() as connection:
-            numbers = responder_actions.open_for(connection, responder.id, self.now)
-            if command.number is not None and responder_actions.was_paged_or_owns(
-                connection, responder.id, command.number
-            ):
-                numbers = [command.number, *(number for number in numbers if number != command.number)]
+            return self._reply(connection, responder, command_parser.parse_command(text), via)
+        numbers = responder_actions.open_for(connection, responder.id, self.now)
+        if command.number is not None and responder_actions.was_paged_or_owns(connection, responder.id, command.number):
+            numbers = [command.number, *(number for number in numbers if number != command.number)]
         if numbers and (rejection := reply_codes.find_rejection(responder.id, numbers, code, command.action)):
             return localize(rejection, responder.language)
-        return self._reply(responder, command, via)
+        return self._reply(connection, responder, command, via)
 
-    def _execute(self, responder: Responder, command: ParsedCommand, kind: CommandKind, via: CommandChannel) -> Reason:
+    def _execute(
+        self,
+        connection: Connection,
+        responder: Responder,
+        command: ParsedCommand,
+        kind: CommandKind,
+        via: CommandChannel,
+    ) -> Reason:
         if command.other_numbers and command.number is not None:
-            single_commands = (
-                replace(command, number=number, other_numbers=()) for number in (command.number, *command.other_numbers)
+            numbers = [command.number, *command.other_numbers]
+            service.lock_families(connection, numbers)
+            single_commands = (replace(command, number=number, other_numbers=()) for number in numbers)
+            return joined(
+                *(self._execute(connection, responder, single, kind, via) for single in single_commands), separator=" "
             )
-            return joined(*(self._execute(responder, single, kind, via) for single in single_commands), separator=" ")
-        with database.transaction() as connection:
-            numbers = responder_actions.open_for(connection, responder.id, self.now)
-            number = command.number
-            if number is not None and not responder_actions.was_paged_or_owns(connection, responder.id, number):
-                if kind is CommandKind.REPLY and len(numbers) == 1:
-                    # "Reply 5 minutes" refers to the only open alert, not to alert 5.
-                    command = replace(command, number=None, text=f"{number} {command.text}")
-                else:
-                    return NOT_PAGED(alert=AlertRef(number))
-        if command.number is not None:
-            return responder_actions.apply_answer(responder, command.number, kind, via, self.now, command.text).answer
+        numbers = responder_actions.open_for(connection, responder.id, self.now)
+        if (number := command.number) is not None:
+            if responder_actions.was_paged_or_owns(connection, responder.id, number):
+                numbers = [number]
+            elif kind is CommandKind.REPLY and len(numbers) == 1:
+                # "Reply 5 minutes" refers to the only open alert, not to alert 5.
+                command = replace(command, text=f"{number} {command.text}")
+            else:
+                return NOT_PAGED(alert=AlertRef(number))
         if not numbers:
             return command_parser.NONE_OPEN
-        if len(numbers) == 1:
-            return responder_actions.apply_answer(responder, numbers[0], kind, via, self.now, command.text).answer
-        if not command.is_all:
+        if len(numbers) > 1 and not command.is_all:
             return command_parser.ask_which_alert(kind, numbers)
-        answers = [
-            responder_actions.apply_answer(responder, number, kind, via, self.now, command.text) for number in numbers
-        ]
-        done_count = sum(answer.is_done for answer in answers)
-        return command_parser.bulk_result(kind, done_count, len(answers) - done_count)
+        return responder_actions.apply_answer(connection, responder, numbers, kind, via, self.now, command.text).answer
 
-    def _list_open_alerts(self, responder: Responder) -> str:
-        with database.transaction() as connection:
-            numbers = responder_actions.open_for(connection, responder.id, self.now)
-            rows = connection.execute(
-                "SELECT id, subject FROM alerts_alert WHERE id = ANY(%s) ORDER BY id LIMIT 5", (numbers,)
-            ).fetchall()
+    def _list_open_alerts(self, connection: Connection, responder: Responder) -> str:
+        numbers = responder_actions.open_for(connection, responder.id, self.now)
+        rows = connection.execute(
+            "SELECT id, subject FROM alerts_alert WHERE id = ANY(%s) ORDER BY id LIMIT 5", (numbers,)
+        ).fetchall()
         if not rows:
             return localize(command_parser.NONE_OPEN, responder.language)
         omitted_count = len(numbers) - len(rows)
@@ -229,38 +190,22 @@ class ProviderEventReceiver:
         # Subjects come from the source and are not translated.
         return "; ".join(f"#{number} {subject[:60]}" for number, subject in rows) + f".{more}"
 
-    def _claim(self, connection: Connection, message: InboundText) -> str | None:
-        """Claims a message for processing. Returns the earlier reply for a duplicate (empty while it is being
-        processed), or None if the message is new or the process that claimed it has timed out.
+    def _claim(self, connection: Connection, key: str) -> str | None:
+        """Returns the stored answer of a repeated text, or None for a new one. Waits for a transaction that is handling
+        the same text.
         """
-        if not message.external_id:
-            return None
         connection.execute(
-            "DELETE FROM notify_processedcallback WHERE key IN "
-            "(SELECT key FROM notify_processedcallback WHERE at < %s LIMIT 100)",
+            "DELETE FROM notify_processedcallback WHERE key IN (SELECT key FROM notify_processedcallback "
+            "WHERE at < %s LIMIT 100 FOR UPDATE SKIP LOCKED)",
             (self.now - _RETENTION,),
         )
-        parameters = {"key": self._dedup_key(message), "now": self.now, "stopped": self.now - _IN_PROGRESS_TIMEOUT}
-        if connection.execute(_CLAIM, parameters).fetchone() is not None:
+        is_new = connection.execute(
+            "INSERT INTO notify_processedcallback (key, at) VALUES (%s, %s) ON CONFLICT DO NOTHING", (key, self.now)
+        ).rowcount
+        if is_new:
             return None
-        row = connection.execute(
-            "SELECT answer FROM notify_processedcallback WHERE key = %s", (parameters["key"],)
-        ).fetchone()
+        row = connection.execute("SELECT answer FROM notify_processedcallback WHERE key = %s", (key,)).fetchone()
         return row[0] if row else ""
-
-    def _store_reply(self, connection: Connection, message: InboundText, answer: str) -> None:
-        if message.external_id:
-            connection.execute(
-                "UPDATE notify_processedcallback SET answer = %s WHERE key = %s", (answer, self._dedup_key(message))
-            )
-
-    def _release_claim(self, connection: Connection, message: InboundText) -> None:
-        connection.execute(
-            "DELETE FROM notify_processedcallback WHERE key = %s AND answer = ''", (self._dedup_key(message),)
-        )
-
-    def _dedup_key(self, message: InboundText) -> str:
-        return hashlib.sha256(f"{self.provider}\0{message.external_id}".encode()).hexdigest()
 
 
 def _storable[T: (InboundText, Receipt, CallState)](event: T) -> T:
@@ -270,11 +215,6 @@ def _storable[T: (InboundText, Receipt, CallState)](event: T) -> T:
     values = {field.name: getattr(event, field.name) for field in fields(event)}
     texts: dict[str, Any] = {name: sanitize(str(value)) for name, value in values.items() if type(value) is str}
     return replace(event, **texts)
-
-
-def _restrict_to_gsm7(answer: str, message: InboundText) -> str:
-    """Limits a text message to the GSM 7-bit alphabet: other characters more than double the price."""
-    return for_phones(answer) if message.channel == "sms" else answer
 
 
 def _parse_opt_out(message: InboundText, command: ParsedCommand) -> bool | None:

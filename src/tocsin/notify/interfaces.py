@@ -22,7 +22,6 @@ from tocsin.core.reasons import Reason
 from tocsin.notify.states import Purpose
 
 __all__ = [
-    "AddressRejected",
     "AlertContent",
     "CallScript",
     "Channel",
@@ -39,12 +38,6 @@ __all__ = [
     "SendReceipt",
     "Temporary",
 ]
-
-
-class AddressRejected(Permanent):
-    """The provider works but does not deliver to this address: the number does not exist, the recipient opted out, or
-    the country is disabled. Does not count against the provider's health; another provider may deliver.
-    """
 
 
 @dataclass(frozen=True, slots=True)

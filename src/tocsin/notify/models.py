@@ -317,7 +317,7 @@ class MailReply(StoredReason):
     subject = models.TextField()
     alert = models.ForeignKey("alerts.Alert", null=True, on_delete=models.SET_NULL, related_name="+", db_index=False)
     user = models.ForeignKey("people.User", null=True, on_delete=models.SET_NULL, related_name="+", db_index=False)
-    #: `acted`, `refused` or `ignored`; empty while it is being processed.
+    #: `acted`, `refused` or `ignored`.
     outcome = models.TextField(default="", db_default="")
 
     class Meta:

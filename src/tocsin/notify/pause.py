@@ -63,13 +63,6 @@ def current_pause(connection: Connection, now: datetime) -> CurrentPause | None:
     return None if row is None else CurrentPause(**row)
 
 
-def correct_after_rollback(connection: Connection, by: timedelta, now: datetime) -> None:
-    """After a clock rollback, moves the start of a pause back so that it stays in effect. Its end stays as entered."""
-    connection.execute(
-        "UPDATE notify_pause SET started_at = started_at - %s WHERE ended_at IS NULL AND started_at > %s", (by, now)
-    )
-
-
 def start(reason: str, until: datetime, actor: audit.AuditActor, now: datetime) -> Pause:
     """Pauses all paging until `until` and replaces a pause in effect. Raises Rejected on `reason` or `until`."""
     text = " ".join(reason.split()).rstrip(".")

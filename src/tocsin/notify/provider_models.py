@@ -22,9 +22,10 @@ class ProviderHealth(models.Model):
     opened_at = models.DateTimeField(null=True)
     #: When the provider is probed again.
     retry_at = models.DateTimeField(null=True)
-    #: Whether the last probe failed with an error that may pass by itself.
+    #: Whether the last failed probe since the circuit breaker opened had an error that may pass by itself.
     is_unresponsive = models.BooleanField(default=False, db_default=False)
-    #: When the circuit breaker last closed. Waiting messages are retried from then on.
+    #: When the circuit breaker last closed, or the first message was sent after that. Waiting messages are retried from
+    #: then on.
     recovered_at = models.DateTimeField(null=True)
     #: How often the circuit breaker has opened in a row, which lengthens the back-off.
     openings = models.PositiveIntegerField(default=0, db_default=0)

@@ -138,8 +138,8 @@ class ButtonResult:
 
 
 class EventReceiver(Protocol):
-    """Receives the events that a provider kind has parsed. Each method uses one or more transactions of its own. No
-    method raises because of what a user wrote.
+    """Receives the events that a provider kind has parsed. Each method is one transaction. No method raises because of
+    what a user wrote.
     """
 
     def handle_receipt(self, receipt: Receipt) -> None:
@@ -147,15 +147,13 @@ class EventReceiver(Protocol):
         ...
 
     def handle_text(self, message: InboundText) -> str:
-        """Carries out the commands in a text. Returns the plain-text reply in the sender's language; empty means no
-        reply.
+        """Carries out the commands in a text, once. Returns the plain-text reply in the sender's language, for a
+        repeated text the one that was stored; empty means no reply.
         """
         ...
 
     def handle_mail(self, raw: bytes) -> str:
-        """Carries out the command in a mail reply, once. Returns the outcome as a sentence. Raises Temporary while
-        another process handles the same mail.
-        """
+        """Carries out the command in a mail reply, once. Returns the outcome as a sentence."""
         ...
 
     def handle_call(self, call_state: CallState) -> CallPrompt:

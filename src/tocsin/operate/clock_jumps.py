@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from psycopg import errors
@@ -18,14 +19,10 @@ from tocsin.core.runtime import clock, clock_jump
 from tocsin.core.runtime.clock_jump import ClockJump, describe_jump
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.escalation import clock_rollback as escalation
+from tocsin.inbound.deciding.state import DelayReason
 from tocsin.inbound.heartbeats import monitor
-from tocsin.inbound.storage import clock_rollback as openings
-from tocsin.notify import pause
-from tocsin.notify.dispatch import clock_rollback as notify
-from tocsin.oncall.calendars import calendar_import_worker
-from tocsin.operate.self_check import problems
-from tocsin.outbound.delivery import clock_rollback as outbound
-from tocsin.workflows.run import run_store as workflows
+from tocsin.inbound.storage import dedup_key_store
+from tocsin.notify.dispatch import clock_rollback as deliveries
 
 log = logging.getLogger(__name__)
 
@@ -42,18 +39,71 @@ _TRANSIENT_ERRORS = (
 
 type ClockRepair = Callable[[Connection, timedelta, datetime], object]
 
+
+@dataclass(frozen=True, slots=True)
+class Timers:
+    """Columns of a table with times by the database's clock. Those that lie in the future are moved."""
+
+    table: str
+    columns: tuple[str, ...]
+    #: The rows whose times nobody chose.
+    condition: str = "true"
+    #: The columns by which rows are locked, in order.
+    key: str = "id"
+    #: Columns with arrays of past times.
+    histories: tuple[str, ...] = ()
+
+    def __call__(self, connection: Connection, by: timedelta, now: datetime) -> None:
+        """Moves the times after `now` earlier by `by`."""
+        moved = [f"{column} = {_MOVED.format(time=column)}" for column in self.columns]
+        moved += [
+            f"{column} = ARRAY(SELECT {_MOVED.format(time='t')} FROM unnest({column}) WITH ORDINALITY AS n(t, place) "
+            "ORDER BY place)"
+            for column in self.histories
+        ]
+        ahead = " OR ".join(f"{column} > %(now)s" for column in self.columns)
+        statement = (
+            f"UPDATE {self.table} SET {', '.join(moved)} WHERE ({self.key}) IN (SELECT {self.key} FROM {self.table} "
+            f"WHERE ({ahead}) AND {self.condition} ORDER BY {self.key} FOR NO KEY UPDATE)"
+        )
+        connection.execute(database.literal(statement), {"by": by, "now": now})
+
+
+_MOVED = "CASE WHEN {time} > %(now)s THEN {time} - %(by)s ELSE {time} END"
+
+#: Delays that count from their start. Support hours and maintenance windows end at real times, and an alert that waits
+#: for a count must not be dropped earlier.
+_RELATIVE_DELAYS = ", ".join(f"'{delay}'" for delay in (DelayReason.WAIT, DelayReason.EVERY, DelayReason.FLAPPING))
+
+
+def _forget_nodes(connection: Connection, by: timedelta, now: datetime) -> None:
+    """Deletes nodes with a heartbeat in the future: living ones report again."""
+    connection.execute("DELETE FROM operate_node WHERE seen_at > clock_timestamp()")
+
+
 # In lock order (ADR 6): heartbeats before their messages' dedup keys, keys and workflow runs before alerts, and alerts
-# before their dependents.
-_REPAIRS: tuple[tuple[str, ClockRepair], ...] = (
-    ("the pause of all paging", pause.correct_after_rollback),
-    ("heartbeats", monitor.correct_after_rollback),
-    ("openings that wait", openings.correct_after_rollback),
-    ("workflows", workflows.correct_after_rollback),
-    ("escalation", escalation.correct_after_rollback),
-    ("messages to people", notify.correct_after_rollback),
-    ("calls of other systems", outbound.correct_after_rollback),
-    ("calendars", calendar_import_worker.correct_after_rollback),
-    ("problems", problems.correct_after_rollback),
+# before their dependents. A pause's end stays as entered, as do times of holds; rate limits and polls of outbound
+# integrations correct themselves; a workflow run or a delivery that waits for a fixed moment becomes due early, and
+# then waits on.
+_REPAIRS: tuple[ClockRepair, ...] = (
+    Timers("notify_pause", ("started_at",), "ended_at IS NULL"),
+    monitor.correct_after_rollback,
+    dedup_key_store.lock_all_keys,
+    Timers("inbound_delayedalert", ("due_at", "since"), f"delay_reason IN ({_RELATIVE_DELAYS})", key="key_hash"),
+    Timers("inbound_ratewindow", ("until", "at"), key="hash", histories=("times",)),
+    Timers("workflows_run", ("due_at",)),
+    Timers("workflows_limit", ("since",), key="workflow_id"),
+    escalation.correct_after_rollback,
+    Timers("notify_awaitedreceipt", ("due_at",), key="due_at, delivery"),
+    deliveries.correct_after_rollback,
+    Timers("notify_providerhealth", ("retry_at", "free_at"), key="name"),
+    Timers("notify_lastsent", ("last_sent_at",), key="recipient, channel, address, purpose"),
+    Timers("outbound_call", ("due_at",), "status = 'queued'"),
+    Timers("outbound_integrationstatus", ("open_until", "blocked_until", "not_before"), key="integration_id"),
+    Timers("oncall_calendarimport", ("due_at",)),
+    # Otherwise no problem would be confirmed until the clock caught up.
+    Timers("operate_problem", ("since", "seen_at", "ended_at", "notified_at", "last_notified_at")),
+    _forget_nodes,
 )
 
 
@@ -81,15 +131,15 @@ def _check_clock(read: Callable[[Connection], datetime]) -> ClockJump:
     with database.transaction() as connection:
         now, jump = clock_jump.observe(connection, read)
         if jump.is_rollback:
-            for description, repair in _REPAIRS:
-                _repair(connection, description, repair, -jump.amount, now)
+            for repair in _REPAIRS:
+                _repair(connection, repair, -jump.amount, now)
         if jump.amount:
             # All nodes measure the clock again, and all periodic tasks check what is due.
-            database.notify(connection, "clock")
+            database.notify(connection, "clock", "delayed")
         return jump
 
 
-def _repair(connection: Connection, description: str, repair: ClockRepair, by: timedelta, now: datetime) -> None:
+def _repair(connection: Connection, repair: ClockRepair, by: timedelta, now: datetime) -> None:
     """Repairs one kind of timer. An error in one must not affect the others."""
     try:
         with connection.transaction():
@@ -98,4 +148,4 @@ def _repair(connection: Connection, description: str, repair: ClockRepair, by: t
         if database.is_unavailable(error) or isinstance(error, _TRANSIENT_ERRORS):
             # Everything is retried: the jump stays visible until its repair is committed.
             raise
-        log.exception("What waits could not be brought forward after the clock was set back: %s.", description)
+        log.exception("What waits could not be brought forward after the clock was set back: %s.", repair)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -31,6 +31,12 @@ class HealthFinding:
     remedy: Reason = NO_REASON
     about: str = ""
     level: FindingLevel = FindingLevel.PROBLEM
+    #: The id of the object whose page resolves it, if any.
+    object_id: int | None = None
+    #: Whether pages are, or soon will be, affected.
+    is_urgent: bool = False
+    #: When it begins, if that is later.
+    begins_at: datetime | None = None
 
     @property
     def is_problem(self) -> bool:

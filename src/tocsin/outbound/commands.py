@@ -23,15 +23,16 @@ from tocsin.core import object_hooks
 from tocsin.core.config import config_version, secret_bundle
 from tocsin.core.config.crypto import ENTER_SECRET_AGAIN
 from tocsin.core.db import database
+from tocsin.core.delivery.failure import NeedsAttention
 from tocsin.core.errors import Rejected
 from tocsin.core.net.egress import HttpClient
 from tocsin.core.reasons import NO_REASON, AlertRef, Person, Reason, ReasonType
 from tocsin.core.stored_reason import named_columns
 from tocsin.core.validation.object_reader import REQUIRED, ObjectReader
 from tocsin.core.validation.server_origin import has_different_origin, is_different_origin
-from tocsin.outbound import hidden_settings, rate_limit, reasons
+from tocsin.outbound import hidden_settings, reasons, retry_policy
 from tocsin.outbound.connectors.haloitsm import writeback_settings
-from tocsin.outbound.connectors.interfaces import ConnectorKind, NeedsAttention, RecordedClient
+from tocsin.outbound.connectors.interfaces import ConnectorKind, RecordedClient
 from tocsin.outbound.connectors.registry import KINDS
 from tocsin.outbound.delivery import calls, integration_pool, results, ticket_creation
 from tocsin.outbound.delivery.queue import TOPIC
@@ -230,7 +231,7 @@ def with_recorded_client[T](
         IntegrationStatus.objects.filter(pk=integration.pk).update(
             **named_columns("problem", http_client.mask_reason(error.full_reason)),
             problem_at=now,
-            blocked_until=now + rate_limit.BLOCKED_INTERVAL,
+            blocked_until=now + retry_policy.BLOCKED_INTERVAL,
         )
         raise
     finally:

@@ -1,6 +1,7 @@
 """Reports how often each user was paged at night, to reveal an uneven load.
 
-Night is from 22:00 to 06:00 in the user's time zone. E-mails and sandbox messages wake nobody and do not count.
+The setting `night_hours` says when it is night in the user's time zone. E-mails and sandbox messages wake nobody and do
+not count.
 """
 
 from __future__ import annotations
@@ -9,13 +10,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from tocsin.core import ids
+from tocsin.core.config.night_hours import NightHours
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.notify.providers.pool import SANDBOX
 from tocsin.notify.states import DeliveryStatus, Purpose
 from tocsin.reports.period import Period
-
-NIGHT_START, NIGHT_END = "22:00", "06:00"
 
 #: How long before its sending a page can have been planned; quiet hours and repeats take days at most.
 _PLANNED_BEFORE = timedelta(days=7)
@@ -36,14 +36,15 @@ class NightLoad:
 
 _NIGHTS = f"""
 WITH called AS (
-  SELECT d.user_id, d.alert_id, d.sent_at AT TIME ZONE u.time_zone AS local
+  SELECT d.user_id, d.alert_id,
+         d.sent_at AT TIME ZONE u.time_zone - %(start)s::time::interval AS since_start
   FROM notify_delivery d JOIN people_user u ON u.id = d.user_id
   WHERE d.id >= %(first)s AND d.sent_at >= %(since)s AND d.sent_at < %(until)s AND d.purpose = '{Purpose.PAGE}'
     AND d.status IN ('{DeliveryStatus.SENT}', '{DeliveryStatus.DELIVERED}')
     AND d.channel <> 'email' AND d.provider_name <> '{SANDBOX}' AND d.alert_id IS NOT NULL
 ), timed AS (
-  SELECT user_id, alert_id, (local - interval '12 hours')::date AS night,
-         local::time >= '{NIGHT_START}' OR local::time < '{NIGHT_END}' AS is_night
+  SELECT user_id, alert_id, since_start::date AS night,
+         since_start::time < %(end)s::time - %(start)s::time::interval AS is_night
   FROM called
 )
 SELECT u.username, coalesce(nullif(u.name, ''), u.username) AS name, count(DISTINCT t.alert_id)::int AS alerts,
@@ -54,8 +55,8 @@ GROUP BY u.id ORDER BY at_night DESC, alerts DESC, u.username
 """
 
 
-def load_nights(connection: Connection, period: Period) -> list[NightLoad]:
+def load_nights(connection: Connection, period: Period, night: NightHours) -> list[NightLoad]:
     """Everybody paged in the period, those most often woken first."""
     first = ids.first_uuid7(period.since - _PLANNED_BEFORE)
-    parameters = {"first": first, "since": period.since, "until": period.until}
+    parameters = {"first": first, "since": period.since, "until": period.until, "start": night.start, "end": night.end}
     return [NightLoad(**row) for row in database.rows(connection, _NIGHTS, parameters)]

@@ -10,11 +10,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.ids import first_uuid7
 from tocsin.core.reasons import NO_REASON, Reason
@@ -52,10 +53,15 @@ class BacktestDifference:
     changes: tuple[DecisionDifference, ...]
 
 
+#: Whether it is night where the recipients are.
+type IsNight = Callable[[datetime], bool]
+
+
 @dataclass(slots=True)
 class Backtest:
     """The differences, newest first, and the totals of both versions."""
 
+    is_night: IsNight
     before: BacktestTotals = field(default_factory=BacktestTotals)
     after: BacktestTotals = field(default_factory=BacktestTotals)
     differences: list[BacktestDifference] = field(default_factory=list)
@@ -69,7 +75,6 @@ class Backtest:
     duration_seconds: float = 0.0
     #: Why there is nothing to compare with: the current version is unusable.
     problem: Reason = NO_REASON
-    zone: tzinfo = UTC
 
 
 def backtest(
@@ -101,7 +106,7 @@ def compare(
     """Like `backtest`, for two compiled integrations."""
     started = time.monotonic()
     labels = ReferenceLabels.for_directory(specs.load_reference_names(), after.directory)
-    result = Backtest(zone=zone_of(integration), problem=before.problem.reason if before.problem else NO_REASON)
+    result = Backtest(night_of(integration), problem=before.problem.reason if before.problem else NO_REASON)
     states = ReplayState(before), ReplayState(after)
     ids = _ids(integration.pk, min(max(limit, 0), MAX_MESSAGES), since)
     for message, subject, source_id in _load_chunks(ids, after):
@@ -109,7 +114,7 @@ def compare(
         if progress is not None and (result.message_count % _CHUNK == 0 or result.message_count == len(ids)):
             progress(result.message_count, len(ids))
     for state, totals in zip(states, (result.before, result.after), strict=True):
-        _count_due_alerts(state, totals, clock.now(), result.zone)
+        _count_due_alerts(state, totals, clock.now(), result.is_night)
     result.differences.reverse()
     del result.differences[MAX_DIFFERENCES:]
     result.duration_seconds = time.monotonic() - started
@@ -120,22 +125,22 @@ def count_totals(
     integration: Integration, versions: Sequence[CompiledIntegration], since: datetime, *, limit: int = MAX_MESSAGES
 ) -> list[BacktestTotals]:
     """The totals of the messages after `since`, for each of the compiled integrations."""
-    zone = zone_of(integration)
+    is_night = night_of(integration)
     states = [ReplayState(version) for version in versions]
     totals_by_version = [BacktestTotals() for _ in versions]
     for message, _subject, _source_id in _load_chunks(_ids(integration.pk, limit, since), versions[0]):
         for state, totals in zip(states, totals_by_version, strict=True):
-            _count_due_alerts(state, totals, message.received_at, zone)
-            totals.add(state.process(message), message.received_at, zone)
+            _count_due_alerts(state, totals, message.received_at, is_night)
+            totals.add(state.process(message), is_night=is_night(message.received_at))
     for state, totals in zip(states, totals_by_version, strict=True):
-        _count_due_alerts(state, totals, clock.now(), zone)
+        _count_due_alerts(state, totals, clock.now(), is_night)
     return totals_by_version
 
 
-def _count_due_alerts(state: ReplayState, totals: BacktestTotals, until: datetime, zone: tzinfo) -> None:
+def _count_due_alerts(state: ReplayState, totals: BacktestTotals, until: datetime, is_night: IsNight) -> None:
     """Counts delayed alerts that opened by `until`."""
     for opened_at, outcome in state.process_due(until):
-        totals.add_opening(outcome, opened_at, zone)
+        totals.add_opening(outcome, is_night=is_night(opened_at))
 
 
 def has_more_than(limit: int, integration: Integration, since: datetime) -> bool:
@@ -143,10 +148,11 @@ def has_more_than(limit: int, integration: Integration, since: datetime) -> bool
     return len(_ids(integration.pk, limit + 1, since)) > limit
 
 
-def zone_of(integration: Integration) -> tzinfo:
-    """The time zone for night hours: that of the first recipient group."""
+def night_of(integration: Integration) -> IsNight:
+    """The night hours in the time zone of the first recipient group."""
     group = integration.recipient_groups.order_by("pk").first()
-    return ZoneInfo(group.time_zone) if group is not None else UTC
+    hours, zone = settings_store.night_hours(), ZoneInfo(group.time_zone) if group is not None else UTC
+    return lambda at: hours.includes(at, zone)
 
 
 def load_messages(
@@ -167,10 +173,10 @@ def _compare_message(
 ) -> None:
     at = message.received_at
     for state, totals in zip(states, (result.before, result.after), strict=True):
-        _count_due_alerts(state, totals, at, result.zone)
+        _count_due_alerts(state, totals, at, result.is_night)
     before, after = (state.process(message) for state in states)
-    result.before.add(before, at, result.zone)
-    result.after.add(after, at, result.zone)
+    result.before.add(before, is_night=result.is_night(at))
+    result.after.add(after, is_night=result.is_night(at))
     result.message_count += 1
     result.first_at, result.last_at = result.first_at or at, at
     differences = changes(before, after, labels)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, tzinfo
 from enum import StrEnum
 
 from tocsin.alerts.change_handlers import PagingConfig, PagingMode
@@ -17,9 +16,6 @@ from tocsin.inbound.expressions.fields import FIELDS
 from tocsin.inbound.expressions.mapped import MappedFields
 from tocsin.simulate import reasons
 from tocsin.simulate.replay_state import ReplayOutcome
-
-#: The hours at which night begins and ends.
-NIGHT_BEGINS, NIGHT_ENDS = 22, 7
 
 
 class DifferenceKind(StrEnum):
@@ -48,25 +44,19 @@ class BacktestTotals:
     pages: int = 0
     at_night: int = 0
 
-    def add(self, outcome: ReplayOutcome, at: datetime, zone: tzinfo) -> None:
-        """Counts one message that arrived `at`."""
+    def add(self, outcome: ReplayOutcome, *, is_night: bool) -> None:
+        """Counts one message."""
         self.statuses[outcome.status] += 1
-        self.add_opening(outcome, at, zone)
+        self.add_opening(outcome, is_night=is_night)
 
-    def add_opening(self, outcome: ReplayOutcome, at: datetime, zone: tzinfo) -> None:
+    def add_opening(self, outcome: ReplayOutcome, *, is_night: bool) -> None:
         """Counts the alert that a message opened, if any, immediately or after a delay."""
         if outcome.opening is None:
             return
         self.opened += 1
         if outcome.opening.paging.mode is not PagingMode.LOG_ONLY:
             self.pages += 1
-            self.at_night += is_night(at, zone)
-
-
-def is_night(at: datetime, zone: tzinfo) -> bool:
-    """Whether it is night there: from 22:00 to 07:00."""
-    hour = at.astimezone(zone).hour
-    return hour >= NIGHT_BEGINS or hour < NIGHT_ENDS
+            self.at_night += is_night
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import pytest
 from psycopg.errors import DataError, OperationalError
 
-from tocsin.core.runtime.job_pool import Deadline, JobPool
+from tocsin.core.delivery.job_pool import Deadline, JobPool
 
 
 class Written:
@@ -126,7 +126,7 @@ def hanging(
             assert release.wait(10)
         return job
 
-    late = Deadline[str, str](90, lambda job: f"{job} is lost", elapsed)
+    late = Deadline[str, str](lambda job: 90, lambda job: f"{job} is lost", elapsed)
     return (
         JobPool(
             "test",

@@ -14,6 +14,7 @@ import pytest
 from tests.doubles.http import HttpDouble, Response, http_double
 from tests.support.notification_messages import EXTREME, every_purpose, page
 from tocsin.core.config import deterministic_encryption, environment
+from tocsin.core.delivery.failure import AddressRejected
 from tocsin.core.errors import Rejected, Temporary
 from tocsin.core.net import egress
 from tocsin.core.net.egress import EgressResponse, HttpClient, OutcomeUnknown
@@ -23,7 +24,6 @@ from tocsin.notify.channels.push import PushChannel
 from tocsin.notify.integrations.apprise import provider
 from tocsin.notify.integrations.apprise.provider import ChatServicesSender, fit_text
 from tocsin.notify.integrations.apprise.requests_patch import through_client
-from tocsin.notify.interfaces import AddressRejected
 from tocsin.people import addresses, encrypted_addresses
 
 TOKEN = "AbcdefghijKLMNO"

@@ -18,12 +18,13 @@ from tests.doubles.certificates import Certificate, make_certificate
 from tests.doubles.smtp import SmtpDouble, smtp_double
 from tests.support.notification_messages import ALERT, bundle, page
 from tocsin.core.config import environment
+from tocsin.core.delivery.failure import AddressRejected
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net import egress
 from tocsin.notify.channels.email import EmailChannel
 from tocsin.notify.integrations import smtp
 from tocsin.notify.integrations.smtp import SmtpKind, SmtpSender, account_of_url
-from tocsin.notify.interfaces import AddressRejected, Message, ProviderAccount, Rendered
+from tocsin.notify.interfaces import Message, ProviderAccount, Rendered
 from tocsin.notify.states import Purpose
 
 CHANNEL = EmailChannel()

@@ -7,11 +7,10 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tocsin.core.delivery.failure import FailureKind
 from tocsin.notify.rules.retry_policy import (
-    DELAYS,
-    JITTER,
+    BACKOFF,
     MAX_TRIES,
-    FailureKind,
     GiveUp,
     ProviderAttempts,
     Retry,
@@ -46,13 +45,13 @@ def test_one_provider_is_tried_five_times_within_ten_minutes() -> None:
 
 
 def test_failover_is_immediate_and_rounds_are_spaced() -> None:
-    story = _story(["A", "B"], {"A": FailureKind.TEMPORARY, "B": FailureKind.UNKNOWN})
+    story = _story(["A", "B"], {"A": FailureKind.TEMPORARY, "B": FailureKind.OUTCOME_UNKNOWN})
     assert story[:5] == [
         ("A", timedelta()),
         ("B", timedelta()),
-        ("A", DELAYS[0]),
+        ("A", BACKOFF.delays[0]),
         ("B", timedelta()),
-        ("A", DELAYS[1]),
+        ("A", BACKOFF.delays[1]),
     ]
     assert len(story) == 2 * MAX_TRIES
 
@@ -106,9 +105,38 @@ def _later(current: str, providers: list[str], jitter: float = 0.0, *, own_failu
 def test_persistent_message_is_retried_every_five_minutes_across_providers() -> None:
     tried = {"A": ProviderAttempts(MAX_TRIES), "B": ProviderAttempts(MAX_TRIES)}
     first = next_attempt_after(FailureKind.TEMPORARY, "B", tried, ["A", "B"], jitter=0, keep_retrying=True)
-    assert first == Retry("A", DELAYS[-1], is_exhausted=True)
-    assert _later("A", ["A", "B"]) == Retry("B", DELAYS[-1], is_exhausted=True)
-    assert _later("B", ["A", "B"], 1.0) == Retry("A", DELAYS[-1] * (1 + JITTER), is_exhausted=True)
+    assert first == Retry("A", BACKOFF.delays[-1], is_exhausted=True)
+    assert _later("A", ["A", "B"]) == Retry("B", BACKOFF.delays[-1], is_exhausted=True)
+    assert _later("B", ["A", "B"], 1.0) == Retry("A", BACKOFF.delays[-1] * (1 + BACKOFF.jitter), is_exhausted=True)
+
+
+def test_repeats_with_unknown_outcome_wait_longer_each_time() -> None:
+    tries, waits = 0, []
+    while tries < 10:
+        tries += 1
+        attempts = {"A": ProviderAttempts(tries)}
+        retry = next_attempt_after(
+            FailureKind.OUTCOME_UNKNOWN,
+            "A",
+            attempts,
+            ["A"],
+            jitter=0,
+            keep_retrying=True,
+            is_exhausted=tries > MAX_TRIES,
+        )
+        assert isinstance(retry, Retry)
+        waits.append(retry.delay)
+    assert waits == _seconds(5, 30, 120, 300, 600, 1200, 1800, 1800, 1800, 1800)
+
+
+def test_unknown_outcome_goes_by_another_provider_next() -> None:
+    tried = {"A": ProviderAttempts(MAX_TRIES), "B": ProviderAttempts(MAX_TRIES)}
+    for current, following in (("A", "B"), ("B", "A")):
+        retry = next_attempt_after(
+            FailureKind.OUTCOME_UNKNOWN, current, tried, ["A", "B"], jitter=0, keep_retrying=True, is_exhausted=True
+        )
+        assert isinstance(retry, Retry)
+        assert retry.provider == following
 
 
 def test_a_lasting_message_ends_when_every_provider_refused_it() -> None:
@@ -147,7 +175,7 @@ def test_a_lasting_message_goes_by_a_new_provider_at_once() -> None:
 
 _names = st.lists(st.sampled_from("ABCD"), min_size=1, max_size=4, unique=True)
 _failures = st.sampled_from(
-    [FailureKind.TEMPORARY, FailureKind.UNKNOWN, FailureKind.PERMANENT, FailureKind.INTERNAL_ERROR]
+    [FailureKind.TEMPORARY, FailureKind.OUTCOME_UNKNOWN, FailureKind.PERMANENT, FailureKind.INTERNAL_ERROR]
 )
 
 
@@ -160,4 +188,4 @@ def test_retries_end_after_asking_each_provider_at_most_five_times(
     queries = [name for name, _ in story]
     assert set(queries) == set(names)
     assert all(queries.count(name) == (1 if outcomes[name] is FailureKind.PERMANENT else MAX_TRIES) for name in names)
-    assert all(wait <= DELAYS[-1] * (1 + JITTER) for _, wait in story)
+    assert all(wait <= BACKOFF.delays[-1] * (1 + BACKOFF.jitter) for _, wait in story)

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 
+from tocsin.core.delivery.failure import NeedsAttention, Throttled
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import EgressResponse, HttpClient, OutcomeUnknown
 from tocsin.core.reasons import Reason
@@ -16,7 +17,7 @@ from tocsin.outbound.connectors.haloitsm import errors, reasons, writeback_setti
 from tocsin.outbound.connectors.haloitsm.address import clean_address
 from tocsin.outbound.connectors.haloitsm.client import HaloClient, extract_rows, id_text
 from tocsin.outbound.connectors.haloitsm.reference_data import ReferenceEntry, ReferenceLists
-from tocsin.outbound.connectors.interfaces import IntegrationAccount, NeedsAttention, RecordedClient, Throttled
+from tocsin.outbound.connectors.interfaces import IntegrationAccount, RecordedClient
 from tocsin.outbound.halo_sync import job_context, ticket_messages
 from tocsin.outbound.states import OutboundEvent
 

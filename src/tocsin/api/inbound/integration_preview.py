@@ -78,7 +78,7 @@ class BacktestTotalsSchema(BaseModel):
     statuses: dict[str, int]
     opened: int
     pages: int = Field(description="Alerts that page somebody, or would outside dry-run mode.")
-    at_night: int = Field(description="Of those, between 22:00 and 07:00 where the recipients are.")
+    at_night: int = Field(description="Of those, in the `night_hours` of the settings where the recipients are.")
 
 
 class BacktestResponse(BaseModel):

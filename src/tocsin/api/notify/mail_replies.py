@@ -30,7 +30,7 @@ class MailReplySchema(BaseModel):
     subject: str
     alert_id: int | None
     user: str | None
-    outcome: str = Field(description="`acted`, `refused` or `ignored`; empty while it is being worked on.")
+    outcome: str = Field(description="`acted`, `refused` or `ignored`.")
     reason: str
     reason_code: str = Field(description=CODE_DESCRIPTION)
     reason_data: dict[str, Any] = Field(description=DATA_DESCRIPTION)

@@ -14,6 +14,7 @@ from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.lookup import ScheduleMoment
+from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.reports import night_load, response_times
 from tocsin.reports.period import Period
@@ -60,7 +61,7 @@ class NightLoadSchema(BaseModel):
 
     user: str
     alerts: int
-    at_night: int = Field(description="Alerts that called between 22:00 and 06:00 where the person lives.")
+    at_night: int = Field(description="Alerts that called in the settings' `night_hours`, where the person lives.")
     nights: int = Field(description="In how many different nights.")
 
 
@@ -112,7 +113,7 @@ def report_answers(request: HttpRequest, query: Query[ResponseTimesQuery]) -> di
 def report_nights(request: HttpRequest, query: Query[ReportPeriodQuery]) -> dict[str, Any]:
     period = _period(request, query)
     with database.transaction() as connection:
-        loads = night_load.load_nights(connection, period)
+        loads = night_load.load_nights(connection, period, settings_store.night_hours())
     people = [
         {"user": load.username, "alerts": load.alerts, "at_night": load.at_night, "nights": load.nights}
         for load in loads

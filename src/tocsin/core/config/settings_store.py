@@ -8,6 +8,7 @@
 | `message_size_cap_mb`     | 10240   | total size of inbound messages above which the oldest are deleted early |
 | `delivery_retention_days` | 400     | how long notifications and deliveries are kept                          |
 | `audit_retention_days`    | 400     | how long the audit log is kept                                          |
+| `night_hours`             | 22:00-07:00 | local hours in which a page counts as one at night                  |
 | `weekly_coverage_mail`    | false   | whether managers get an e-mail about schedule problems on Mondays       |
 | `bundle_pages`            | true    | whether pages in quick succession are bundled into one message          |
 | `sms_reply_codes`         | false   | whether an SMS reply must end with the code of its alert                |
@@ -24,6 +25,7 @@ from dataclasses import dataclass
 from typing import Any, overload
 
 from tocsin.core.config import config_version
+from tocsin.core.config.night_hours import NightHours
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.models import Setting
@@ -31,6 +33,7 @@ from tocsin.core.reasons import ReasonType
 from tocsin.core.validation.object_reader import NOT_A_CHOICE, ObjectReader
 
 _NOT_A_COUNTRY = ReasonType("setting.not_a_country", '"{value}" is not a two-letter country code such as CH.')
+_NOT_NIGHT_HOURS = ReasonType("setting.not_night_hours", '"{value}" are not hours such as 22:00-07:00.')
 _NOT_A_LISTEN_ADDRESS = ReasonType(
     "setting.not_a_listen_address", '"{value}" is not an address to listen on, such as 0.0.0.0:2525.'
 )
@@ -59,6 +62,8 @@ DELIVERY_RETENTION_DAYS = _days("delivery_retention_days", 400)
 AUDIT_RETENTION_DAYS = _days("audit_retention_days", 400)
 BUNDLE_PAGES = SettingDefinition("bundle_pages", True, lambda spec, key: spec.boolean(key, True))
 WEEKLY_COVERAGE_MAIL = SettingDefinition("weekly_coverage_mail", False, lambda spec, key: spec.boolean(key, False))
+
+NIGHT_HOURS = SettingDefinition("night_hours", "22:00-07:00", lambda spec, key: _night_hours(spec, key))
 
 SMS_REPLY_CODES = SettingDefinition("sms_reply_codes", False, lambda spec, key: spec.boolean(key, False))
 PHONE_REGION = SettingDefinition("phone_region", "", lambda spec, key: _region(spec, key))
@@ -96,6 +101,15 @@ def _region(spec: ObjectReader, key: str) -> str:
     return text
 
 
+def _night_hours(spec: ObjectReader, key: str) -> str:
+    text = spec.text(key, max_length=20).replace(" ", "").replace("–", "-") or NIGHT_HOURS.default
+    try:
+        NightHours.parse(text)
+    except ValueError:
+        spec.add_error(key, _NOT_NIGHT_HOURS(value=text))
+    return text
+
+
 def _listen(spec: ObjectReader, key: str) -> str:
     """Reads host and port, such as 0.0.0.0:2525 or [::]:2525. An empty text disables the listener."""
     text = spec.text(key, max_length=100)
@@ -117,6 +131,7 @@ _ALL: tuple[AnySetting, ...] = (
     DELIVERY_RETENTION_DAYS,
     AUDIT_RETENTION_DAYS,
     BUNDLE_PAGES,
+    NIGHT_HOURS,
     WEEKLY_COVERAGE_MAIL,
     MAIL_LISTEN,
     SMS_REPLY_CODES,
@@ -137,6 +152,11 @@ def get(setting: Any) -> Any:
     definition = SETTINGS[setting] if isinstance(setting, str) else setting
     row = Setting.objects.filter(name=definition.name).first()
     return definition.default if row is None else row.value
+
+
+def night_hours() -> NightHours:
+    """Returns the hours in which a page counts as one at night, over Django's connection."""
+    return NightHours.parse(get(NIGHT_HOURS))
 
 
 def load(connection: Connection) -> dict[str, Any]:

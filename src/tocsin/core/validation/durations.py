@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from tocsin.core import locale_format
 from tocsin.core.errors import Rejected
@@ -62,8 +62,3 @@ def write(duration: timedelta) -> str:
     if seconds % 604_800 == 0:
         return f"{seconds // 604_800}w"
     return "".join(f"{amount}{unit}" for amount, unit in locale_format.split_seconds(seconds))
-
-
-def describe_ago(at: datetime, now: datetime) -> str:
-    """Formats how long ago `at` was, for a sentence: "just now", "2 minutes ago"."""
-    return locale_format.english_ago(now - at)

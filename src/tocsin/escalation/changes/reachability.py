@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from tocsin.core.hooks import Hooks
 from tocsin.core.reasons import Reason
 from tocsin.escalation import reasons
 from tocsin.escalation.policy.policy import CompiledPolicy, references
@@ -36,23 +37,15 @@ class PolicyUse:
     groups: tuple[int, ...]
 
 
-#: Returns the uses of a policy, by policy id. Higher layers register theirs here.
-type PolicyUses = Callable[[int], Iterable[PolicyUse]]
-
-_uses: list[PolicyUses] = []
-
-
-def register(uses: PolicyUses) -> None:
-    """Registers a function that is called when a policy changes."""
-    if uses not in _uses:
-        _uses.append(uses)
+#: The uses of a policy, by policy id. Asked when a policy changes.
+POLICY_USES: Hooks[Callable[[int], Iterable[PolicyUse]]] = Hooks()
 
 
 def problem_in_use(policy_id: int | None, plan: CompiledPolicy, at: datetime) -> Reason | None:
     """Why a policy would reach nobody, in any of its uses, or by itself when it does not depend on recipients."""
     if all(step.group_ids or not (step.roles or _needs_groups(step)) for step in plan.steps):
         return reachability_problem(plan, (), (), at)
-    for find_uses in _uses if policy_id is not None else ():
+    for find_uses in POLICY_USES.of() if policy_id is not None else ():
         for use in find_uses(policy_id or 0):
             if (problem := reachability_problem(plan, use.users, use.groups, at)) is not None:
                 return reasons.USE_REACHES_NOBODY(use=use.name, problem=problem)

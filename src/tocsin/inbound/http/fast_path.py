@@ -15,17 +15,16 @@ import msgspec
 
 from tocsin.catalogue import hooks
 from tocsin.core.errors import Rejected
-from tocsin.core.ids import token_hash, uuid7
+from tocsin.core.ids import token_hash
 from tocsin.core.net.asgi import BodyReader, SendResponse
 from tocsin.core.runtime import clock
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.config.credentials import stored_headers
 from tocsin.inbound.config.registry import IntegrationRegistry, UnknownIntegration
-from tocsin.inbound.deciding.preprocessing import prepare
 from tocsin.inbound.http import reasons
-from tocsin.inbound.http.ingest_service import RETRY
+from tocsin.inbound.http.ingest_service import RETRY, build_messages, content_type_of, size_of
 from tocsin.inbound.http.responses import answer_of
-from tocsin.inbound.parsing.decode import LARGE, decode, is_costly
+from tocsin.inbound.parsing.decode import LARGE, Element, decode, is_costly
 from tocsin.inbound.processing.committer import Committer, IngestRequest
 from tocsin.inbound.storage.messages import IncomingMessage, MessageResult
 
@@ -64,60 +63,59 @@ class FastPath:
     def accept(
         self, handle: object, headers: Sequence[tuple[bytes, bytes]], body: bytes, respond: SendResponse
     ) -> bool:
-        """Passes one message to the committer. Declines arrays, and bodies that are compressed or unreadable."""
+        """Passes the request's messages to the committer. Declines bodies that are large or compressed."""
         assert isinstance(handle, CompiledIntegration)
+        size = len(body)
         try:
-            incoming = None if len(body) > LARGE else _incoming(handle, headers, body)
+            request = None if size > LARGE else _decode_request(handle, headers, body)
         except Exception:  # boundary of one request: the ordinary path meets the error again and reports it
             log.exception("A message to %s cannot be taken the short way.", handle.name)
             return False
-        if incoming is None or not self._body_reader.reserve(len(body)):
+        if request is None or not self._body_reader.reserve(size):
             return False
-        callback = partial(self._respond, handle, incoming, respond)
-        if self._committer.put(IngestRequest((incoming,), len(body), callback, asyncio.get_running_loop())):
+        incoming, is_array = request
+        callback = partial(self._respond, handle, incoming, is_array, size, respond)
+        loop = asyncio.get_running_loop()
+        if self._committer.put(IngestRequest(incoming, size_of(incoming, body), callback, loop)):
             return True
-        self._body_reader.release(len(body))
+        self._body_reader.release(size)
         return False
 
     def _respond(
         self,
         integration: CompiledIntegration,
-        incoming: IncomingMessage,
+        incoming: Sequence[IncomingMessage],
+        is_array: bool,
+        size: int,
         respond: SendResponse,
         result: list[MessageResult] | Exception,
     ) -> None:
-        self._body_reader.release(len(incoming.raw))
+        self._body_reader.release(size)
         if isinstance(result, UnknownIntegration):
             respond(404, _INTEGRATION_DELETED)
         elif isinstance(result, Exception):
             respond(503, _NOT_STORED, *RETRY)
         else:
-            respond(*answer_of(integration, [incoming], result, is_array=False))
+            respond(*answer_of(integration, incoming, result, is_array=is_array))
 
 
-def _incoming(
+def _decode_request(
     integration: CompiledIntegration, headers: Sequence[tuple[bytes, bytes]], body: bytes
-) -> IncomingMessage | None:
-    """Returns the request's single message; None if it is not one readable message."""
+) -> tuple[list[IncomingMessage], bool] | None:
+    """Returns the request's messages, and whether it is an array; None if only the ordinary path can take it."""
     headers_by_name = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
     content_type = headers_by_name.get("content-type", "")
     if "content-encoding" in headers_by_name or is_costly(body, content_type):
         return None
+    is_array = False
+    elements: Sequence[Element] | Rejected
     try:
         decoded = decode(body, content_type, lenient=integration.normalizer.kind.lenient)
-    except Rejected:
-        return None
-    if decoded.is_array:
-        return None
-    (element,) = decoded.elements
-    message_id = uuid7()
-    return IncomingMessage(
-        message_id,
-        integration.id,
-        clock.now(),
-        element.raw,
-        element,
-        content_type,
-        stored_headers(headers_by_name, {}),
-        preprocessed=prepare(integration, element, message_id),
-    )
+        elements, is_array = decoded.elements, decoded.is_array
+    except Rejected as rejected:
+        if rejected.code == "too_many":
+            return None
+        elements = rejected
+    content_type = content_type_of(elements, body, content_type)
+    stored = stored_headers(headers_by_name, {})
+    return build_messages(integration, elements, body, stored, content_type), is_array

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from uuid import UUID
@@ -177,26 +177,9 @@ class IngestService:
 
         Raises HttpError: 404 if the integration was deleted, 503 if the messages may not be stored.
         """
-        build_message = partial(
-            IncomingMessage,
-            integration_id=integration.id,
-            received_at=clock.now(),
-            content_type=content_type,
-            headers=headers,
-        )
-        if test is not None:
-            build_message = partial(build_message, test_user_id=test.user_id, test_id=test.id)
-        if isinstance(elements, Rejected):
-            incoming = [build_message(id=ids[0] if ids else uuid7(), raw=body, element=elements)]
-        else:
-            message_ids = ids or [uuid7() for _ in elements]
-            build_messages = partial(
-                _incoming, integration, build_message, elements, message_ids, test.id if test is not None else ""
-            )
-            incoming = await asyncio.to_thread(build_messages) if len(body) > LARGE else build_messages()
-        # A kind's hook may make far more of a body than its size: each message repeats the shared fields.
-        size = max(len(body), sum([len(message.raw) for message in incoming])) if len(incoming) > 1 else len(body)
-        return IngestResult(incoming, await self._commit(incoming, size))
+        build = partial(build_messages, integration, elements, body, headers, content_type, test, ids)
+        incoming = await asyncio.to_thread(build) if len(body) > LARGE else build()
+        return IngestResult(incoming, await self._commit(incoming, size_of(incoming, body)))
 
     async def _commit(self, incoming: Sequence[IncomingMessage], size: int) -> list[MessageResult]:
         loop = asyncio.get_running_loop()
@@ -255,23 +238,57 @@ def headers_of(scope: AsgiScope) -> dict[str, str]:
     return {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
 
 
-def _incoming(
+def build_messages(
     integration: CompiledIntegration,
-    build_message: Callable[..., IncomingMessage],
-    elements: Sequence[Element],
-    message_ids: Sequence[UUID],
-    test_id: str,
+    elements: Sequence[Element] | Rejected,
+    body: bytes,
+    headers: Mapping[str, str],
+    content_type: str,
+    test: WebhookTestToken | None = None,
+    ids: Sequence[UUID] = (),
 ) -> list[IncomingMessage]:
-    """Builds a request's messages, preprocessed while the previous batch is being committed."""
+    """Builds a request's messages, preprocessed while the previous batch is being committed. `headers` are those to
+    store, `ids` the messages' ids if already known."""
+    received_at = clock.now()
+    test_user_id, test_id = (test.user_id, test.id) if test is not None else (None, "")
+    parts: Sequence[Element | Rejected] = (elements,) if isinstance(elements, Rejected) else elements
     incoming = []
-    for message_id, element in zip(message_ids, elements, strict=True):
+    for index, element in enumerate(parts):
+        message_id = ids[index] if ids else uuid7()
         try:
             preprocessed = prepare(integration, element, message_id, test_id=test_id)
         except Exception:  # the committer meets the error again, and stores the message
             log.exception("Message %s cannot be read where it arrives.", message_id)
             preprocessed = None
-        incoming.append(build_message(id=message_id, raw=element.raw, element=element, preprocessed=preprocessed))
+        incoming.append(
+            IncomingMessage(
+                message_id,
+                integration.id,
+                received_at,
+                body if isinstance(element, Rejected) else element.raw,
+                element,
+                content_type,
+                headers,
+                test_user_id=test_user_id,
+                preprocessed=preprocessed,
+                test_id=test_id,
+            )
+        )
     return incoming
+
+
+def content_type_of(elements: Sequence[Element] | Rejected, body: bytes, content_type: str) -> str:
+    """Returns the content type of a request's elements."""
+    if isinstance(elements, Rejected) or not elements or elements[0].raw is body:
+        return content_type
+    # Elements of an array, and messages made by a kind's hook, are JSON whatever the request's content type was.
+    return JSON
+
+
+def size_of(incoming: Sequence[IncomingMessage], body: bytes) -> int:
+    """Returns the bytes that a request's messages occupy."""
+    # A kind's hook may make far more of a body than its size: each message repeats the shared fields.
+    return max(len(body), sum([len(message.raw) for message in incoming])) if len(incoming) > 1 else len(body)
 
 
 def _set_result(

@@ -71,13 +71,18 @@ ORDER BY id FOR NO KEY UPDATE
 
 _ACTIVE_ALERTS_SKIP_LOCKED = database.literal(_ACTIVE_ALERTS.rstrip() + " SKIP LOCKED")
 
+#: An advisory lock that a batch shares, so that another transaction can exclude all of them.
+_ALL_KEYS = int.from_bytes(b"keys")
+
 #: Takes the locks in ascending order. Returns at least one row, with the configuration version.
 _LOCK = """
-SELECT (SELECT version FROM core_configversion WHERE id = 1), n, {how}(n)
+SELECT (SELECT version FROM core_configversion WHERE id = 1), n, {how}
 FROM (VALUES (1)) AS once LEFT JOIN unnest(%s::bigint[]) AS n ON true
 """
-_WAIT_FOR = database.literal(_LOCK.format(how="pg_advisory_xact_lock"))
-_TRY = database.literal(_LOCK.format(how="pg_try_advisory_xact_lock"))
+_WAIT_FOR = database.literal(_LOCK.format(how=f"pg_advisory_xact_lock_shared({_ALL_KEYS}), pg_advisory_xact_lock(n)"))
+_TRY = database.literal(
+    _LOCK.format(how=f"pg_try_advisory_xact_lock_shared({_ALL_KEYS}) AND pg_try_advisory_xact_lock(n)")
+)
 
 _STORED_KEYS = database.literal(
     f"SELECT key_hash, latest_source_time, last_alert FROM inbound_dedupkey WHERE key_hash = ANY({_HASHES})"
@@ -110,6 +115,14 @@ class PendingKeyQuery(NamedTuple):
     scopes: Mapping[bytes, LockScopes]
     rate_window_scopes: set[bytes]
     wait: bool
+
+
+def lock_all_keys(connection: Connection, *_arguments: object) -> None:
+    """Waits for the batches that have loaded keys, and holds off further ones until the transaction ends.
+
+    Their messages are stored meanwhile and decided later, as those of any key that is locked.
+    """
+    connection.execute("SELECT pg_advisory_xact_lock(%s)", (_ALL_KEYS,))
 
 
 def query_keys(

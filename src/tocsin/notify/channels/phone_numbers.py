@@ -13,7 +13,6 @@ from tocsin.core.errors import Rejected
 from tocsin.core.reasons import ReasonType
 
 _NUMBER = re.compile(r"\+[1-9][0-9]{6,14}")
-_REGION = re.compile(r"[A-Z]{2}")
 
 _NOT_A_NUMBER = ReasonType(
     "address.not_a_phone_number",
@@ -62,13 +61,6 @@ def format_for_display(number: str) -> str:
     except phonenumbers.NumberParseException:
         return number
     return str(phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.INTERNATIONAL))
-
-
-def is_region(text: str) -> bool:
-    """Returns whether `text` is a region with phone numbers, such as "CH"."""
-    import phonenumbers
-
-    return bool(_REGION.fullmatch(text)) and text in phonenumbers.SUPPORTED_REGIONS
 
 
 def _parsed(text: str, region: str) -> str:

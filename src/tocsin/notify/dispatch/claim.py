@@ -7,17 +7,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from tocsin.core.db.database import Connection
+from tocsin.core.delivery.concurrency import count_allowed, fair_concurrency
+from tocsin.core.delivery.rate_limit import RateLimit
 from tocsin.core.reasons import NO_REASON, Reason
 from tocsin.notify.dispatch import delivery_queries
 from tocsin.notify.dispatch.delivery_queries import LeaseUpdate, SaturatedProviders
 from tocsin.notify.pause import CurrentPause
 from tocsin.notify.providers import health
-from tocsin.notify.providers.circuit_breaker import RateAllowance
 from tocsin.notify.providers.pool import SANDBOX, ActiveProvider, ProviderPool
 from tocsin.notify.registry import CHANNELS
 from tocsin.notify.rules import bundling
@@ -29,6 +30,9 @@ from tocsin.notify.text.redaction import ContentLevel
 
 #: How soon a message for a busy provider is claimed again.
 RECHECK_AFTER = timedelta(seconds=1)
+
+#: A message that has waited for a busy provider for this long goes by the next one.
+MAX_BUSY_WAIT = timedelta(seconds=2)
 
 #: A delay for messages that have just begun to wait. It shrinks with their age and is gone after a quarter of an hour.
 _BY_AGE = timedelta(seconds=0.1)
@@ -48,6 +52,8 @@ class DeliveryJob:
     reply_address: ReplyAddress | None = None
     #: For a text message: whether it contains a reply code.
     has_reply_codes: bool = False
+    #: Whether another provider can take over if this one hangs.
+    has_substitute: bool = False
 
     @property
     def provider(self) -> str:
@@ -76,6 +82,7 @@ def claim(
     connection: Connection,
     pool: ProviderPool,
     sends_by_provider: Mapping[str, int],
+    latencies: Mapping[str, float],
     *,
     node: str,
     slots: int,
@@ -83,14 +90,13 @@ def claim(
     pause: CurrentPause | None,
 ) -> ClaimedBatch:
     """Leases for `node` as many messages as there are free slots. `sends_by_provider` counts the sends in progress by
-    provider."""
+    provider; `latencies` are the average durations of sends in seconds."""
     if pause is not None:
         delivery_queries.record_pause_reason(connection, pause, now)
     limits = {provider.name: provider.per_minute for provider in pool.all() if provider.per_minute}
-    allowances = health.allowances(connection, limits)
-    capacity = _ProviderCapacity(
-        pool, sends_by_provider, slots, {name: allowance.count_available(now) for name, allowance in allowances.items()}
-    )
+    rate_limits = health.rate_limits(connection, limits)
+    remaining = {name: limit.count_available(now) for name, limit in rate_limits.items()}
+    capacity = _ProviderCapacity(pool, sends_by_provider, latencies, slots, remaining, now)
     free = slots - sum(sends_by_provider.values())
     saturated = capacity.find_saturated()
     ids = delivery_queries.pick(connection, saturated, free, now, is_paused=pause is not None)
@@ -100,14 +106,9 @@ def claim(
     else:
         jobs = capacity.assign_jobs([DeliveryBundle((due,)) for due in ready])
     job_counts = Counter(job.provider for job in jobs)
-    free_times = {
-        name: allowance.free_at_after(job_counts[name], now)
-        for name, allowance in allowances.items()
-        if job_counts[name]
-    }
-    health.consume_allowance(connection, free_times)
-    allowances |= {name: replace(allowances[name], free_at=moment) for name, moment in free_times.items()}
-    delivery_queries.defer(connection, capacity.plan_deferrals(allowances, now))
+    charged = {name: limit.charge(job_counts[name], now) for name, limit in rate_limits.items() if job_counts[name]}
+    health.store_rate_limits(connection, charged)
+    delivery_queries.defer(connection, capacity.plan_deferrals(rate_limits | charged, now))
     delivery_queries.lease(connection, [update for job in jobs for update in _lease_updates(job)], node)
     delivery_queries.note_bundles(connection, _bundles_awaiting_events(jobs), now)
     return ClaimedBatch(tuple(jobs), len(ids), is_full=len(ids) >= free or capacity.is_any_at_limit)
@@ -155,12 +156,16 @@ class _ProviderCapacity:
         self,
         pool: ProviderPool,
         sends_by_provider: Mapping[str, int],
+        latencies: Mapping[str, float],
         slots: int,
         remaining_allowance: Mapping[str, int],
+        now: datetime,
     ) -> None:
         self._pool = pool
         self._sends_by_provider = dict(sends_by_provider)
+        self._latencies = latencies
         self._slots = slots
+        self._now = now
         #: The remaining rate limit of each provider that has one.
         self._remaining_allowance = dict(remaining_allowance)
         #: Messages that no provider can take yet, although their channel is not full: their providers have used up the
@@ -180,20 +185,19 @@ class _ProviderCapacity:
 
     def find_saturated(self) -> SaturatedProviders:
         """Returns what cannot be claimed now. For a provider that has used up its rate limit, the next provider is
-        used.
+        used; for a busy one, after `MAX_BUSY_WAIT`.
         """
         providers = self._pool.all()
         used_up = [provider.name for provider in providers if not self._has_allowance(provider.name)]
-        first_providers: dict[str, str] = {}
-        for provider in providers:
-            for channel in provider.channels:
-                if provider.name not in used_up:
-                    first_providers.setdefault(channel, provider.name)
-        channels = {channel for provider in providers for channel in provider.channels}
-        saturated_channels = [
-            channel for channel in channels if first_providers.get(channel) in (None, *self._at_limit)
-        ]
-        return SaturatedProviders([*self._at_limit, *used_up], sorted(saturated_channels))
+        saturated_channels: list[str] = []
+        busy_channels: list[str] = []
+        for channel in sorted({channel for provider in providers for channel in provider.channels}):
+            usable = [p.name for p in providers if channel in p.channels and p.name not in used_up]
+            if not usable or usable[0] in self._at_limit:
+                is_busy = any(name not in self._at_limit for name in usable)
+                (busy_channels if is_busy else saturated_channels).append(channel)
+        names = [*self._at_limit, *used_up]
+        return SaturatedProviders(names, saturated_channels, busy_channels, self._now - MAX_BUSY_WAIT)
 
     def assign_jobs(self, bundles: Iterable[DeliveryBundle]) -> list[DeliveryJob]:
         """Returns the messages that a provider can take now. The others stay in the outbox."""
@@ -206,7 +210,7 @@ class _ProviderCapacity:
         providers = self._pool.providers_for(due.channel, due.address)
         if not providers and (problem := self._pool.no_provider_reason(due.channel)):
             return DeliveryJob(bundle, None, problem)
-        provider = self._choose_provider(providers, due.provider_name)
+        provider = self._choose_provider(providers, due)
         if providers and provider is None:
             self.deferred.append(bundle)
             return None
@@ -225,15 +229,16 @@ class _ProviderCapacity:
             content_level=self._pool.content_level(due.channel),
             reply_address=reply_address,
             has_reply_codes=due.channel == "sms" and self._pool.requires_reply_codes,
+            has_substitute=len(providers) > 1 and not due.data.get("provider"),
         )
 
     def plan_deferrals(
-        self, allowances: Mapping[str, RateAllowance], now: datetime
+        self, rate_limits: Mapping[str, RateLimit], now: datetime
     ) -> list[tuple[DueDelivery, Reason, datetime]]:
         """Returns when to claim each message that no provider can take yet: the time at which it can be sent if all are
         sent in the order in which they were queued. Until then it neither blocks other messages nor is overtaken.
         """
-        remaining = dict(allowances)
+        remaining = dict(rate_limits)
         deferrals = []
         for bundle in sorted(self.deferred, key=lambda bundle: bundle.lead.queued_at):
             at = now + RECHECK_AFTER
@@ -246,32 +251,40 @@ class _ProviderCapacity:
             if limited and not any(self._has_allowance(name) for name in limited):
                 name = min(limited, key=lambda name: remaining[name].next_available_at(now))
                 at = remaining[name].next_available_at(now)
-                remaining[name] = replace(remaining[name], free_at=remaining[name].free_at_after(1, now))
+                remaining[name] = remaining[name].charge(1, now)
             # Other claims may have assigned the same time to other messages: the one that has waited longest comes
             # first.
             at += max(timedelta(0), _BY_AGE - (at - bundle.lead.queued_at) / 10_000)
             deferrals += [(due, due.wait_reason or RATE_LIMITED(), at) for due in bundle.members]
         return deferrals
 
-    def _choose_provider(self, providers: Sequence[ActiveProvider], preferred_name: str) -> ActiveProvider | None:
+    def _choose_provider(self, providers: Sequence[ActiveProvider], due: DueDelivery) -> ActiveProvider | None:
         """Returns the named provider if it still delivers to the address, else the first with rate limit left; None
         without any.
+
+        What a slow provider has no share of senders left for goes by the next one, and so does what has waited for a
+        busy one for `MAX_BUSY_WAIT`.
         """
-        return next(
-            (provider for provider in _named_or_all(providers, preferred_name) if self._has_allowance(provider.name)),
-            None,
-        )
+        usable = [p for p in _named_or_all(providers, due.provider_name) if self._has_allowance(p.name)]
+        free = (p for p in usable if self._has_capacity(p.name, self._fair_limit(p)))
+        first, next_free = next(iter(usable), None), next(free, None)
+        if first is None or next_free is None or next_free is first:
+            return first
+        is_slow = self._has_capacity(first.name, first.kind.max_concurrent_sends)
+        # A message that waited for a busy provider was postponed each time.
+        has_waited = self._now - due.due_at >= MAX_BUSY_WAIT or due.wait_reason.code == RATE_LIMITED.code
+        return next_free if is_slow or has_waited else first
+
+    def _fair_limit(self, provider: ActiveProvider) -> int:
+        return fair_concurrency(provider.kind.max_concurrent_sends, self._latencies.get(provider.name, 0))
 
     def _has_allowance(self, name: str) -> bool:
         return self._remaining_allowance.get(name, 1) > 0
 
     def _has_capacity(self, name: str, limit: int) -> bool:
-        """Returns whether a provider may have more concurrent sends: at most four times the free slots. One provider
-        alone gets four fifths of all slots; the more providers are slow, the less each gets (Choudhury and Hahne,
-        Dynamic Queue Length Thresholds, 1998).
-        """
-        free_slots = self._slots - sum(self._sends_by_provider.values())
-        return self._sends_by_provider.get(name, 0) < min(limit, 4 * free_slots)
+        """Returns whether a provider may have more concurrent sends, at most `limit`."""
+        held, free_slots = self._sends_by_provider.get(name, 0), self._slots - sum(self._sends_by_provider.values())
+        return held < limit and count_allowed(held, free_slots) > 0
 
 
 def _named_or_all(providers: Sequence[ActiveProvider], preferred_name: str) -> Sequence[ActiveProvider]:

@@ -1,4 +1,4 @@
-"""Corrects the outbox after a rollback of the database's clock: due times move back by the same amount, so that no
+"""Corrects deliveries after a rollback of the database's clock: due times move back by the same amount, so that no
 message waits longer.
 
 A time that a person chose stays: the end of a hold or of a pause. A message that waits for quiet hours, a rate limit or
@@ -9,15 +9,9 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.notify.rules.delivery_reasons import ON_HOLD
 from tocsin.notify.rules.page_planner import DEFERRED_FROM
-
-_RECEIPTS = """
-UPDATE notify_awaitedreceipt SET due_at = due_at - %(by)s WHERE delivery IN (
-  SELECT delivery FROM notify_awaitedreceipt WHERE due_at > %(now)s ORDER BY due_at FOR UPDATE)
-"""
 
 # A page delayed by quiet hours is checked again at its original time: by the corrected clock, quiet hours may not
 # apply.
@@ -40,29 +34,8 @@ UPDATE notify_delivery d SET
 FROM waiting w WHERE d.id = w.id
 """
 
-_HEALTH = """
-UPDATE notify_providerhealth SET retry_at = CASE WHEN retry_at > %(now)s THEN retry_at - %(by)s ELSE retry_at END,
-       free_at = CASE WHEN free_at > %(now)s THEN free_at - %(by)s ELSE free_at END
-WHERE name IN (SELECT name FROM notify_providerhealth WHERE retry_at > %(now)s OR free_at > %(now)s
-               ORDER BY name FOR NO KEY UPDATE)
-"""
-
-_LAST_SENT = """
-UPDATE notify_lastsent l SET last_sent_at = l.last_sent_at - %(by)s FROM (
-  SELECT recipient, channel, address, purpose FROM notify_lastsent WHERE last_sent_at > %(now)s
-  ORDER BY recipient, channel, address, purpose FOR NO KEY UPDATE) AS k
-WHERE (l.recipient, l.channel, l.address, l.purpose) = (k.recipient, k.channel, k.address, k.purpose)
-"""
-
 
 def correct_after_rollback(connection: Connection, by: timedelta, now: datetime) -> int:
     """Moves the due times back by `by`. Returns how many messages were moved."""
     parameters = {"by": by, "now": now, "on_hold": ON_HOLD.code, "held": DEFERRED_FROM}
-    # In the lock order of the send path, to avoid deadlocks.
-    connection.execute(_RECEIPTS, parameters)
-    moved = connection.execute(_DELIVERIES, parameters).rowcount
-    connection.execute(_HEALTH, parameters)
-    connection.execute(_LAST_SENT, parameters)
-    if moved:
-        database.notify(connection, "outbox")
-    return moved
+    return connection.execute(_DELIVERIES, parameters).rowcount

@@ -5,8 +5,8 @@ Every function runs inside the caller's transaction.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +15,8 @@ from psycopg.types.json import Jsonb
 from tocsin.alerts.states import AlertStatus, Priority
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.delivery.fair_queue import FairQueue
+from tocsin.core.delivery.lease import LEASE_SECONDS, LeaseTable
 from tocsin.core.reasons import Reason, reason_from
 from tocsin.core.stored_reason import reason_columns
 from tocsin.notify.dispatch import fallback
@@ -37,64 +39,36 @@ from tocsin.notify.rules.pre_send_check import (
 )
 from tocsin.notify.states import Purpose
 
-#: By the database's clock. Renewed while sending; when it expires, another worker takes over the row.
-LEASE_SECONDS = 10
+#: The leases of the outbox.
+LEASES = LeaseTable[UUID]("notify_delivery", "uuid")
+
+
+#: Bundling needs the last sending time of an address for seconds only; rows are deleted after this.
+LAST_SENT_RETENTION = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
 class SaturatedProviders:
-    """What cannot be claimed now: providers by name, and channels whose first provider is among them."""
+    """What cannot be claimed now."""
 
+    #: Providers, by name.
     names: list[str]
+    #: Channels without any other provider.
     channels: list[str]
+    #: Channels whose first provider is busy, and since when a message must be due to go by the next one.
+    busy_channels: list[str]
+    busy_since: datetime
 
 
-# Finds every integration with queued rows (a loose index scan), of those the ones with due rows, then the share of
-# each, first pages first. Rows locked by another node are skipped. All steps use the partial index
-# `notify_delivery_outbox`. Rows without an integration form a lane of their own. NULL has its own arm, because the
-# index serves `=` and `IS NULL`, but no single condition that covers both.
-_PICK = """
-WITH RECURSIVE lanes(integration_id) AS (
-  (SELECT integration_id FROM notify_delivery WHERE status = 'queued' ORDER BY integration_id LIMIT 1)
-  UNION ALL
-  SELECT (SELECT d.integration_id FROM notify_delivery d
-          WHERE d.status = 'queued' AND d.integration_id > l.integration_id ORDER BY d.integration_id LIMIT 1)
-  FROM lanes l WHERE l.integration_id IS NOT NULL
-), due AS (
-  SELECT l.integration_id, f.is_first FROM lanes l CROSS JOIN (VALUES (true), (false)) AS f(is_first)
-  CROSS JOIN LATERAL (
-    (SELECT FROM notify_delivery d WHERE d.status = 'queued' AND d.integration_id = l.integration_id
-     AND d.is_first = f.is_first AND d.due_at <= %(now)s {filters} LIMIT 1)
-    UNION ALL
-    (SELECT FROM notify_delivery d WHERE d.status = 'queued' AND l.integration_id IS NULL AND d.integration_id IS NULL
-     AND d.is_first = f.is_first AND d.due_at <= %(now)s {filters} LIMIT 1)
-  ) AS found
-), share AS (
-  SELECT ceil(%(free)s::numeric / greatest(1, count(*)))::int AS most
-  FROM (SELECT DISTINCT coalesce(integration_id, 0) FROM due) AS different
-), picked AS (
-  SELECT p.id, s.is_first, p.due_at, h.most,
-         row_number() OVER (PARTITION BY s.integration_id ORDER BY s.is_first DESC, p.due_at) AS place
-  FROM share h CROSS JOIN due s CROSS JOIN LATERAL (
-    SELECT * FROM (
-      SELECT d.id, d.due_at FROM notify_delivery d
-      WHERE d.status = 'queued' AND d.integration_id = s.integration_id AND d.is_first = s.is_first
-        AND d.due_at <= %(now)s {filters} ORDER BY d.due_at LIMIT h.most FOR NO KEY UPDATE SKIP LOCKED) a
-    UNION ALL
-    SELECT * FROM (
-      SELECT d.id, d.due_at FROM notify_delivery d
-      WHERE d.status = 'queued' AND s.integration_id IS NULL AND d.integration_id IS NULL AND d.is_first = s.is_first
-        AND d.due_at <= %(now)s {filters} ORDER BY d.due_at LIMIT h.most FOR NO KEY UPDATE SKIP LOCKED) b
-  ) p
-)
-SELECT id FROM picked WHERE place <= most ORDER BY is_first DESC, due_at LIMIT %(free)s
-"""
+#: Fair across integrations, first pages first. Served by the index `notify_delivery_outbox`.
+_OUTBOX = FairQueue("notify_delivery", "integration_id", "q.status = 'queued'", first="is_first")
 
 _NOT_FULL = (
-    "AND NOT (d.provider_name = '' AND d.channel = ANY(%(channels)s::text[])) "
-    "AND NOT d.provider_name = ANY(%(names)s::text[])"
+    "AND NOT (q.provider_name = '' AND (q.channel = ANY(%(channels)s::text[]) "
+    "OR (q.channel = ANY(%(busy_channels)s::text[]) AND q.due_at > %(busy_since)s))) "
+    "AND NOT q.provider_name = ANY(%(names)s::text[])"
 )
-_NOT_PAUSED = "AND d.purpose <> 'page'"
+_NOT_PAUSED = "AND q.purpose <> 'page'"
 
 
 def pick(
@@ -108,9 +82,8 @@ def pick(
     filters = " ".join(
         part for part in (_NOT_FULL if saturated.names else "", _NOT_PAUSED if is_paused else "") if part
     )
-    query = database.literal(_PICK.replace("{filters}", filters))
-    parameters = {"now": now, "free": free, "names": saturated.names, "channels": saturated.channels}
-    return [row[0] for row in connection.execute(query, parameters).fetchall()]
+    parameters = {"now": now, "free": free, **asdict(saturated)}
+    return [row[0] for row in connection.execute(_OUTBOX.claim_query(filters), parameters).fetchall()]
 
 
 _COMPANIONS = """
@@ -191,6 +164,16 @@ def _record_last_sent(
         },
     ).fetchall()
     return {BundleKey(*row) for row in rows}
+
+
+def delete_old_last_sent(connection: Connection) -> None:
+    """Deletes, a few at a time, rows that are too old to matter for bundling."""
+    connection.execute(
+        "DELETE FROM notify_lastsent WHERE (recipient, channel, address, purpose) IN ("
+        "SELECT recipient, channel, address, purpose FROM notify_lastsent "
+        "WHERE last_sent_at < statement_timestamp() - %s LIMIT 500 FOR UPDATE SKIP LOCKED)",
+        (LAST_SENT_RETENTION,),
+    )
 
 
 _ORIGINAL_ALERT = "a.id = d.alert_id"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import random
 import socket
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -18,22 +17,29 @@ from uuid import UUID
 from tocsin.core import ids
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.delivery import lease
+from tocsin.core.delivery.concurrency import Latencies
+from tocsin.core.delivery.failure import AttemptFailed, FailureKind
+from tocsin.core.delivery.job_pool import Deadline, JobPool
+from tocsin.core.delivery.lease import LeaseKeeper
 from tocsin.core.runtime import clock
-from tocsin.core.runtime.job_pool import Deadline, JobPool
 from tocsin.notify import pause
-from tocsin.notify.dispatch import leases, receipt_timeouts, stuck_senders
+from tocsin.notify.dispatch import delivery_queries, receipt_timeouts, stuck_senders
 from tocsin.notify.dispatch.claim import ClaimedBatch, DeliveryJob, claim
-from tocsin.notify.dispatch.results import mark_sent, record
+from tocsin.notify.dispatch.delivery_queries import LEASES
+from tocsin.notify.dispatch.results import DeliveryFailure, mark_sent, record, record_failures
 from tocsin.notify.dispatch.send import Accepted, SendResult, send
 from tocsin.notify.providers import health, recovery
 from tocsin.notify.providers.pool import ProviderPool
-from tocsin.notify.rules.delivery_reasons import RECEIPT_OVERDUE
+from tocsin.notify.rules.delivery_reasons import RECEIPT_OVERDUE, WORKER_LOST
 
 #: The maximum number of concurrent sends. Threads wait for servers, not for the CPU.
 MAX_CONCURRENT_SENDS = 96
 #: Under load, a run waits for this many free slots, or this many seconds, before it claims again.
 GATHER_JOBS = 8
 GATHER_SECONDS = 0.02
+#: The maximum number of expired leases in one run.
+MAX_LEASES_PER_RUN = 500
 
 
 class DeliveryDispatcher:
@@ -46,13 +52,16 @@ class DeliveryDispatcher:
         provider_pool: ProviderPool | None = None,
         now: Callable[[], datetime] = clock.now,
         jitter: Callable[[], float] = random.random,
-        elapsed: Callable[[], float] = time.monotonic,
+        elapsed: Callable[[], float] = lease.elapsed,
     ) -> None:
         self.node = f"{socket.gethostname()[:60]}/{ids.uuid7()}"
         self.provider_pool = provider_pool or ProviderPool()
         self._slots = slots
         self._now = now
+        self.leases = LeaseKeeper(LEASES, self.node, elapsed)
         self._jitter = jitter
+        self._elapsed = elapsed
+        self.latencies = Latencies()
         self.in_flight = JobPool[UUID, DeliveryJob, SendResult](
             "outbox",
             slots,
@@ -60,7 +69,7 @@ class DeliveryDispatcher:
             work=self._send,
             write=self._record,
             salvage=_mark_sent,
-            deadline=Deadline(stuck_senders.SEND_DEADLINE, self._timed_out, elapsed),
+            deadline=Deadline(stuck_senders.deadline, self._timed_out, elapsed),
         )
         self._unresponsive_addresses = receipt_timeouts.UnresponsiveAddresses()
         #: The recovery time of each provider whose messages this process has released.
@@ -87,7 +96,8 @@ class DeliveryDispatcher:
         in_progress_ids = [row_id for job in self.in_flight.jobs() for row_id in job.ids]
         with database.transaction() as connection:
             self.provider_pool.refresh(connection)
-            leases.renew(connection, in_progress_ids, self.node)
+            self.leases.renew(connection, in_progress_ids)
+            delivery_queries.delete_old_last_sent(connection)
         database.retry_once(lambda: self._reclaim_expired_leases(in_progress_ids))
         database.retry_once(self._check_receipt_timeouts)
         return False
@@ -107,15 +117,21 @@ class DeliveryDispatcher:
         self.provider_pool.close()
 
     def stuck_senders(self) -> Mapping[str, int]:
-        """Returns how many sends are stuck past their deadline, by provider."""
-        return stuck_senders.by_provider(self.in_flight.stuck())
+        """Returns how many sends have not returned for `SEND_DEADLINE`, by provider."""
+        return stuck_senders.by_provider(self.in_flight.stuck(stuck_senders.SEND_DEADLINE))
 
     def _send(self, job: DeliveryJob) -> SendResult:
         refusal = stuck_senders.refusal(job, self.in_flight.stuck())
-        return send(job, self._now) if refusal is None else SendResult(job, refusal, self._now())
+        if refusal is not None:
+            return SendResult(job, refusal, self._now())
+        started_at = self._elapsed()
+        result = send(job, self._now, lambda: self.leases.check(job.ids))
+        self.latencies.record(job.provider, self._elapsed() - started_at)
+        return result
 
     def _timed_out(self, job: DeliveryJob) -> SendResult:
-        return SendResult(job, stuck_senders.timed_out_result(), self._now())
+        self.latencies.record(job.provider, stuck_senders.deadline(job))
+        return SendResult(job, stuck_senders.timed_out_result(job), self._now())
 
     def _wait_for_slots(self) -> None:
         """Waits briefly, so that under load one claim takes several rows."""
@@ -123,7 +139,7 @@ class DeliveryDispatcher:
         self.in_flight.wait_until(lambda jobs: len(jobs) <= target_count, GATHER_SECONDS)
 
     def _claim(self) -> ClaimedBatch:
-        now = self._now()
+        now, claimed_at = self._now(), self.leases.now()
         sends_by_provider = Counter(job.provider for job in self.in_flight.jobs())
         with database.transaction() as connection:
             self.provider_pool.refresh(connection)
@@ -132,12 +148,14 @@ class DeliveryDispatcher:
                 connection,
                 self.provider_pool,
                 sends_by_provider,
+                self.latencies.averages(),
                 node=self.node,
                 slots=self._slots,
                 now=now,
                 pause=pause.current_pause(connection, now),
             )
         self._released = released
+        self.leases.granted([row_id for job in claimed.jobs for row_id in job.ids], claimed_at)
         return claimed
 
     def _release(self, connection: Connection, now: datetime) -> dict[str, datetime]:
@@ -172,10 +190,15 @@ class DeliveryDispatcher:
             self.provider_pool.record_outcomes(connection, updates)
 
     def _reclaim_expired_leases(self, in_progress_ids: list[UUID]) -> None:
+        """Records deliveries whose lease expired as failed with an unknown outcome. They are sent again, unless someone
+        has responded in the meantime or five senders have stopped during the send.
+        """
+        now, failure = self._now(), AttemptFailed(FailureKind.WORKER_LOST, WORKER_LOST())
         with database.transaction() as connection:
-            leases.reclaim_expired(
-                connection, self.provider_pool, in_progress_ids, self.node, self._now(), self._jitter
-            )
+            if ids := LEASES.take_over(connection, in_progress_ids, self.node, limit=MAX_LEASES_PER_RUN):
+                lost = delivery_queries.facts(connection, ids)
+                failures = [DeliveryFailure(due, due.provider_name, failure, now) for due in lost]
+                record_failures(connection, self.provider_pool, failures, self.node, self._jitter)
 
 
 def _mark_sent(result: SendResult) -> None:

@@ -10,14 +10,13 @@ from tocsin.alerts import store as alert_rows
 from tocsin.alerts.commands import SYSTEM, NewEvent
 from tocsin.alerts.states import CommandChannel, EventKind
 from tocsin.core.db.database import Connection
+from tocsin.core.delivery.failure import AttemptFailed, FailureKind
 from tocsin.core.reasons import AlertRef, Reason, ReasonType, joined, reason_from_json
-from tocsin.notify.dispatch.send import SendFailed
 from tocsin.notify.enqueue import queue
 from tocsin.notify.enqueue.queue import Notice
 from tocsin.notify.registry import CHANNELS
 from tocsin.notify.rules import delivery_reasons
 from tocsin.notify.rules.pre_send_check import DueDelivery
-from tocsin.notify.rules.retry_policy import FailureKind
 from tocsin.notify.states import Purpose
 
 #: How often administrators are notified of the same kind of failure. Each alert shows its own failures.
@@ -46,7 +45,7 @@ class FailedDelivery(Protocol):
     @property
     def due(self) -> DueDelivery: ...
     @property
-    def send_failure(self) -> SendFailed: ...
+    def send_failure(self) -> AttemptFailed: ...
     @property
     def provider(self) -> str: ...
     @property

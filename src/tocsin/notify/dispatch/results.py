@@ -12,11 +12,12 @@ from uuid import UUID
 from tocsin.core import ids
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.delivery.failure import AttemptFailed, FailureKind
 from tocsin.core.reasons import NO_REASON, AlertRef, Reason, joined, reason_from
 from tocsin.core.runtime import metrics
 from tocsin.notify.dispatch import failure_notices, receipt_timeouts, sandbox
 from tocsin.notify.dispatch.reason_sql import joined_reason, reason_arrays, reason_part
-from tocsin.notify.dispatch.send import Accepted, SendFailed, SendResult
+from tocsin.notify.dispatch.send import Accepted, SendResult
 from tocsin.notify.providers import health, recovery
 from tocsin.notify.providers.pool import SANDBOX, ProviderPool
 from tocsin.notify.rules import delivery_reasons
@@ -26,7 +27,6 @@ from tocsin.notify.rules.retry_policy import (
     FINAL,
     INTERNAL_FAILURES,
     UNCERTAIN,
-    FailureKind,
     GiveUp,
     ProviderAttempts,
     Retry,
@@ -48,7 +48,7 @@ class DeliveryFailure:
 
     due: DueDelivery
     provider: str
-    send_failure: SendFailed
+    send_failure: AttemptFailed
     at: datetime
 
 
@@ -64,14 +64,14 @@ def record(
     failures = [
         DeliveryFailure(due, result.job.provider, result.outcome, result.at)
         for result in results
-        if isinstance(result.outcome, SendFailed)
+        if isinstance(result.outcome, AttemptFailed)
         for due in result.job.bundle.members
     ]
     record_failures(connection, pool, failures, node, jitter)
     for result in results:
         outcome = "sent" if isinstance(result.outcome, Accepted) else "failed"
         metrics.count_delivery(result.job.bundle.lead.channel, outcome, len(result.job.ids))
-    failed = [result for result in results if isinstance(result.outcome, SendFailed)]
+    failed = [result for result in results if isinstance(result.outcome, AttemptFailed)]
     recovered = health.recovered(connection) if failed else {}
     _note_health(connection, pool, [result for result in results if not _is_stale(result, recovered)])
     _release_stale(connection, pool, failed)
@@ -167,12 +167,12 @@ def _note_health(connection: Connection, pool: ProviderPool, results: Sequence[S
     if not results:
         return
     updates = []
-    failed = {result.job.bundle.lead.channel for result in results if isinstance(result.outcome, SendFailed)}
+    failed = {result.job.bundle.lead.channel for result in results if isinstance(result.outcome, AttemptFailed)}
     awaited_channels = recovery.awaited_channels(connection, failed, max(result.at for result in results))
     for result in results:
         if result.job.active_provider is None:
             continue
-        if isinstance(result.outcome, SendFailed):
+        if isinstance(result.outcome, AttemptFailed):
             if result.outcome.kind in FAULTS and not result.job.active_provider.kind.has_many_servers:
                 is_awaited = not awaited_channels.isdisjoint(result.job.active_provider.channels)
                 updates.append(health.HealthUpdate(result.job.provider, result.at, result.outcome.error, is_awaited))
@@ -187,7 +187,7 @@ def _is_stale(result: SendResult, recovered: Mapping[str, datetime]) -> bool:
     health.
     """
     began_at = result.began_at or result.at
-    is_failed = isinstance(result.outcome, SendFailed)
+    is_failed = isinstance(result.outcome, AttemptFailed)
     # A recovery time in the future comes from before a clock rollback.
     return is_failed and began_at < recovered.get(result.job.provider, began_at) <= result.at
 
@@ -391,11 +391,11 @@ def next_attempt(
             )
 
 
-def _retry_reason(due: DueDelivery, send_failure: SendFailed, tries: int, *, is_exhausted: bool) -> Reason:
+def _retry_reason(due: DueDelivery, send_failure: AttemptFailed, tries: int, *, is_exhausted: bool) -> Reason:
     match send_failure.kind:
         case FailureKind.WORKER_LOST:
             return delivery_reasons.RETRIED_WORKER_LOST()
-        case FailureKind.UNKNOWN:
+        case FailureKind.OUTCOME_UNKNOWN:
             return delivery_reasons.RETRIED_UNKNOWN(count=tries)
         case _ if is_exhausted and due.purpose is Purpose.PAGE:
             return delivery_reasons.RETRIED_UNTIL_ANSWERED(count=tries)

@@ -8,18 +8,18 @@ import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
+from tocsin.core.delivery.failure import AttemptFailed, FailureKind, failure_of
+from tocsin.core.delivery.lease import LeaseLost
 from tocsin.core.errors import Permanent, Rejected, Temporary
-from tocsin.core.net.egress import OutcomeUnknown
-from tocsin.core.reasons import Reason, as_reason, joined, replace_texts
+from tocsin.core.reasons import as_reason, replace_texts
 from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.notify.dispatch import sandbox
 from tocsin.notify.dispatch.claim import DeliveryJob
-from tocsin.notify.interfaces import AddressRejected, Rendered
+from tocsin.notify.interfaces import Rendered
 from tocsin.notify.registry import channel
-from tocsin.notify.rules.retry_policy import FailureKind
 from tocsin.notify.text.render import compose
 from tocsin.people import addresses
 
@@ -40,50 +40,38 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True)
-class SendFailed:
-    """The attempt failed. `error` is for users and contains no secret."""
-
-    kind: FailureKind
-    error: Reason
-    retry_after: timedelta | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class SendResult:
     """The result of a job and its time."""
 
     job: DeliveryJob
-    outcome: Accepted | SendFailed
+    outcome: Accepted | AttemptFailed
     at: datetime
     #: When the attempt began; None if unknown.
     began_at: datetime | None = None
 
 
-def send(job: DeliveryJob, now: Callable[[], datetime]) -> SendResult:
-    """Sends the message and returns the result. Never raises. `now` is called before rendering and after sending."""
+def send(job: DeliveryJob, now: Callable[[], datetime], check_lease: Callable[[], None]) -> SendResult:
+    """Sends the message and returns the result. `now` is called before rendering and after sending, `check_lease` just
+    before sending. Raises only its LeaseLost.
+    """
     began_at = now()
-    return SendResult(job, _outcome(job, began_at), now(), began_at)
+    return SendResult(job, _outcome(job, began_at, check_lease), now(), began_at)
 
 
-def _outcome(job: DeliveryJob, now: datetime) -> Accepted | SendFailed:
+def _outcome(job: DeliveryJob, now: datetime, check_lease: Callable[[], None]) -> Accepted | AttemptFailed:
     try:
-        return _send(job, now)
-    except OutcomeUnknown as error:
-        return _failed(job, FailureKind.UNKNOWN, error.reason, error.retry_after)
-    except Temporary as error:
-        return _failed(job, FailureKind.TEMPORARY, error.reason, error.retry_after)
-    except AddressRejected as error:
-        return _failed(job, FailureKind.ADDRESS_REJECTED, _with_remedy(error))
-    except Permanent as error:
-        return _failed(job, FailureKind.PERMANENT, _with_remedy(error))
-    except Rejected as error:
-        return _failed(job, FailureKind.PERMANENT, error.reason)
+        return _send(job, now, check_lease)
+    except LeaseLost:
+        raise
+    except (Temporary, Permanent, Rejected) as error:
+        return _failed(job, failure_of(error))
     except Exception as error:  # one failing delivery must not stop the others
         log.exception("The delivery %s broke.", job.bundle.lead.id)
-        return _failed(job, FailureKind.INTERNAL_ERROR, as_reason(f"{type(error).__name__}: {error}"))
+        reason = as_reason(f"{type(error).__name__}: {error}")
+        return _failed(job, AttemptFailed(FailureKind.INTERNAL_ERROR, reason))
 
 
-def _send(job: DeliveryJob, now: datetime) -> Accepted:
+def _send(job: DeliveryJob, now: datetime, check_lease: Callable[[], None]) -> Accepted:
     if job.problem:
         raise Permanent(job.problem)
     lead = job.bundle.lead
@@ -102,6 +90,7 @@ def _send(job: DeliveryJob, now: datetime) -> Accepted:
         rendered = replace(rendered, headers={**rendered.headers, **job.reply_address.headers(rendered.link)})
     if job.active_provider is None:
         return Accepted(content=sandbox.content(rendered))
+    check_lease()
     return _hand_over(job, rendered)
 
 
@@ -116,22 +105,19 @@ def _hand_over(job: DeliveryJob, rendered: Rendered) -> Accepted:
     return Accepted(sanitize(receipt.external_id)[:200])
 
 
-def _with_remedy(error: Permanent) -> Reason:
-    return joined(error.reason, error.remedy_reason, separator=" ")
-
-
-def _failed(job: DeliveryJob, kind: FailureKind, error: Reason, retry_after: timedelta | None = None) -> SendFailed:
+def _failed(job: DeliveryJob, failure: AttemptFailed) -> AttemptFailed:
+    """Masks secrets and the address in the error, which a server may have repeated."""
     lead = job.bundle.lead
 
     def clean(text: str) -> str:
-        """Masks secrets and the address, which a server may have repeated. The separator of joined reasons stays."""
+        # The separator of joined reasons stays.
         if not text.strip():
             return text
         masked = job.active_provider.mask_secrets(text) if job.active_provider else text
         masked = redact_address(masked, lead.channel, lead.address)
         return " ".join(sanitize(masked).split())[:MAX_SEND_ERROR_CHARS]
 
-    return SendFailed(kind, replace_texts(error, clean), retry_after)
+    return replace(failure, error=replace_texts(failure.error, clean))
 
 
 def redact_address(text: str, channel: str, address: str) -> str:

@@ -7,30 +7,15 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from psycopg.types.json import Jsonb
-
-from tocsin.core import ids
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import ReasonType, reason_as_json
-from tocsin.core.stored_reason import reason_columns
+from tocsin.notify.enqueue.store import NotificationRow, write
 from tocsin.notify.models import Provider
 from tocsin.notify.providers.pool import carries_country
 from tocsin.notify.registry import CHANNELS, KINDS, channel
 from tocsin.notify.rules.delivery_reasons import PROVIDER_TEST, TEST_TEXT, TEST_TITLE
 from tocsin.notify.states import Purpose
-
-_NOTIFICATION = """
-INSERT INTO notify_notification (id, user_id, purpose, channel, label, address, reason_code, reason_data, data,
-                                 created_at)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
-"""
-_DELIVERY = """
-INSERT INTO notify_delivery (id, notification_id, user_id, channel, address, purpose, status, provider_id,
-                             provider_name, queued_at, due_at)
-VALUES (%s, %s, %s, %s, %s, %s, 'queued', %s, %s, %s, %s)
-"""
-
 
 _NOT_ENABLED = ReasonType("provider.not_enabled", "{provider} is not enabled.")
 _CHANNEL_NOT_CARRIED = ReasonType("provider.channel_not_carried", '{provider} does not carry "{channel}".')
@@ -55,24 +40,21 @@ def send_test(provider: Provider, channel_name: str, text: str, *, user_id: int,
     if not kind.accepts(channel_name, address) or not carries_country(provider.settings, channel_name, address):
         raise Rejected("invalid_address", _ADDRESS_NOT_CARRIED(provider=provider.name), "address")
     label = f"{provider.name}, {CHANNELS[channel_name].label}"
-    notification, purpose = ids.uuid7(), str(Purpose.TEST)
-    data = {
-        "title": reason_as_json(TEST_TITLE(name=provider.name)),
-        "text": reason_as_json(TEST_TEXT(name=provider.name)),
-        "provider": provider.name,
-    }
-    code, reason_data = reason_columns(PROVIDER_TEST())
+    row = NotificationRow(
+        purpose=Purpose.TEST,
+        channel=channel_name,
+        address=address,
+        label=label,
+        reason=PROVIDER_TEST(),
+        due_at=now,
+        user_id=user_id,
+        data={
+            "title": reason_as_json(TEST_TITLE(name=provider.name)),
+            "text": reason_as_json(TEST_TEXT(name=provider.name)),
+            "provider": provider.name,
+        },
+        provider=provider,
+    )
     with database.transaction() as connection:
-        connection.execute(
-            _NOTIFICATION,
-            (
-                notification, user_id, purpose, channel_name, label, address, code, Jsonb(reason_data), Jsonb(data),
-                now,
-            ),
-        )  # fmt: skip
-        connection.execute(
-            _DELIVERY,
-            (ids.uuid7(), notification, user_id, channel_name, address, purpose, provider.pk, provider.name, now, now),
-        )
-        database.notify(connection, "outbox")
-    return notification
+        write(connection, [row], now)
+    return row.id

@@ -14,6 +14,7 @@ from tocsin.core.db.database import Connection
 from tocsin.core.db.json_text import as_json
 from tocsin.core.reasons import NO_REASON, Reason
 from tocsin.core.stored_reason import reason_columns
+from tocsin.notify.models import Provider
 from tocsin.notify.states import DeliveryStatus, Purpose
 
 
@@ -34,6 +35,8 @@ class NotificationRow:
     data: Mapping[str, Any] = field(default_factory=dict)
     is_first: bool = False
     problem: Reason = NO_REASON
+    #: The only provider that may send it; None: any.
+    provider: Provider | None = None
     id: UUID = field(default_factory=ids.uuid7)
 
 
@@ -46,10 +49,12 @@ SELECT n.*, %s FROM json_to_recordset(%s) AS n(id uuid, alert_id bigint, run_id 
 """
 _DELIVERIES = """
 INSERT INTO notify_delivery (id, notification_id, alert_id, user_id, integration_id, channel, address, purpose,
-       is_first, status, reason_code, reason_data, is_permanent, due_at, ended_at, queued_at)
+       is_first, status, reason_code, reason_data, is_permanent, due_at, ended_at, provider_id, provider_name,
+       queued_at)
 SELECT n.*, %s FROM json_to_recordset(%s) AS n(id uuid, notification_id uuid, alert_id bigint, user_id bigint,
      integration_id bigint, channel text, address text, purpose text, is_first boolean, status text, reason_code text,
-     reason_data jsonb, is_permanent boolean, due_at timestamptz, ended_at timestamptz)
+     reason_data jsonb, is_permanent boolean, due_at timestamptz, ended_at timestamptz, provider_id bigint,
+     provider_name text)
 """
 
 
@@ -102,6 +107,8 @@ def _delivery(row: NotificationRow, integrations: Mapping[int, int | None], now:
         "is_permanent": bool(row.problem),
         "due_at": row.due_at,
         "ended_at": now if row.problem else None,
+        "provider_id": row.provider.pk if row.provider else None,
+        "provider_name": row.provider.name if row.provider else "",
     }
 
 

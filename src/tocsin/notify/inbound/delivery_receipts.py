@@ -14,14 +14,14 @@ from psycopg.types.json import Jsonb
 from tocsin.core import ids
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.delivery.failure import AttemptFailed, FailureKind
 from tocsin.core.reasons import NO_REASON, Reason, reason_from
 from tocsin.core.stored_reason import reason_columns
 from tocsin.notify.dispatch import delivery_queries, receipt_timeouts, results
 from tocsin.notify.dispatch.reason_sql import append_reason as append_reason_sql
-from tocsin.notify.dispatch.send import SendFailed, redact_address
+from tocsin.notify.dispatch.send import redact_address
 from tocsin.notify.providers import health, pool
 from tocsin.notify.rules import delivery_reasons
-from tocsin.notify.rules.retry_policy import FailureKind
 from tocsin.notify.states import DeliveryStatus
 from tocsin.notify.webhooks import Receipt, ReceiptState
 
@@ -226,7 +226,7 @@ def _failed(
     kind = FailureKind.ADDRESS_REJECTED if receipt.is_address_error else FailureKind.PERMANENT
     if receipt.is_transient:
         kind = FailureKind.TEMPORARY
-    send_failure = SendFailed(kind, receipt.reason or delivery_reasons.NOT_DELIVERED(provider=provider))
+    send_failure = AttemptFailed(kind, receipt.reason or delivery_reasons.NOT_DELIVERED(provider=provider))
     failed_deliveries = [
         replace(due, problem=send_failure.error) if due.id in final_ids else due
         for due in delivery_queries.facts(connection, sorted(changed))

@@ -19,6 +19,7 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, AlertRef, Reason, ReasonType, joined
+from tocsin.notify.text import command_parser
 
 #: The commands available outside the web interface.
 OFFERED = frozenset(
@@ -54,9 +55,9 @@ class Responder:
 
 @dataclass(frozen=True, slots=True)
 class ResponderResult:
-    """The result of a command: whether it was done, and the answer to the user."""
+    """The result of a command: on how many alerts it was done, and the answer to the user."""
 
-    is_done: bool
+    done_count: int
     answer: Reason
 
 
@@ -123,33 +124,70 @@ def was_paged_or_owns(connection: Connection, user_id: int, alert_id: int) -> bo
     return row is not None
 
 
-def resolve_merged(alert_id: int) -> int:
+def resolve_merged(connection: Connection, alert_id: int) -> int:
     """Returns the alert that the given alert was merged into, else the alert itself."""
-    with database.transaction() as connection:
-        row = connection.execute(
-            "SELECT merged_into_id FROM alerts_alert WHERE id = %s AND status = 'merged'", (alert_id,)
-        ).fetchone()
+    row = connection.execute(
+        "SELECT merged_into_id FROM alerts_alert WHERE id = %s AND status = 'merged'", (alert_id,)
+    ).fetchone()
     return alert_id if row is None or row[0] is None else row[0]
 
 
+def press_button(
+    user_id: int, alert_id: int, kind: str, via: CommandChannel, now: datetime
+) -> tuple[ResponderResult, str]:
+    """Runs the command of a button in a transaction of its own. Returns the result and the user's language."""
+
+    def press(connection: Connection) -> tuple[ResponderResult, str]:
+        responder = load_responder(connection, user_id)
+        if responder is None:
+            return ResponderResult(0, ACCOUNT_DISABLED()), ""
+        if kind not in OFFERED:
+            return ResponderResult(0, NOT_OFFERED()), responder.language
+        return apply_answer(connection, responder, [alert_id], CommandKind(kind), via, now), responder.language
+
+    return service.run_in_transaction(press)
+
+
 def apply_answer(
-    responder: Responder, alert_id: int, kind: CommandKind, via: CommandChannel, now: datetime, text: str = ""
+    connection: Connection,
+    responder: Responder,
+    alert_ids: Sequence[int],
+    kind: CommandKind,
+    via: CommandChannel,
+    now: datetime,
+    text: str = "",
 ) -> ResponderResult:
-    """Runs the command. For a merged alert, runs it on the alert it was merged into, and the answer says so. Never
-    raises for what the alert's state or the user's role does not allow.
+    """Runs the command on each alert inside the caller's transaction. For a merged alert, runs it on the alert it was
+    merged into, and the answer says so. Never raises for what the alerts' state or the user's role does not allow.
     """
+    if len(alert_ids) > 1:
+        service.lock_families(connection, alert_ids)
+    results = [_apply_to_one(connection, responder, alert_id, kind, via, now, text) for alert_id in alert_ids]
+    if len(results) == 1:
+        return results[0]
+    done_count = sum(result.done_count for result in results)
+    return ResponderResult(done_count, command_parser.bulk_result(kind, done_count, len(results) - done_count))
+
+
+def _apply_to_one(
+    connection: Connection,
+    responder: Responder,
+    alert_id: int,
+    kind: CommandKind,
+    via: CommandChannel,
+    now: datetime,
+    text: str,
+) -> ResponderResult:
     if not responder.may_act:
-        return ResponderResult(False, _MAY_NOT_RESPOND())
-    if kind not in OFFERED:
-        return ResponderResult(False, NOT_OFFERED())
-    target_id = resolve_merged(alert_id)
+        return ResponderResult(0, _MAY_NOT_RESPOND())
+    target_id = resolve_merged(connection, alert_id)
     is_merged = target_id != alert_id
     merge_note = IS_MERGED(alert=AlertRef(alert_id), into=AlertRef(target_id)) if is_merged else NO_REASON
     try:
-        outcome = service.apply_command(target_id, _command(responder, kind, via, text), now=now)
+        outcome = service.apply_command_within(connection, target_id, _command(responder, kind, via, text), now)
     except Rejected as rejected:
-        return ResponderResult(False, joined(merge_note, rejected.reason, separator=" "))
-    return ResponderResult(True, joined(merge_note, outcome.answer, separator=" "))
+        return ResponderResult(0, joined(merge_note, rejected.reason, separator=" "))
+    return ResponderResult(1, joined(merge_note, outcome.answer, separator=" "))
 
 
 def _command(responder: Responder, kind: CommandKind, via: CommandChannel, text: str) -> Command:

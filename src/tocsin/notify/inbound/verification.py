@@ -10,7 +10,6 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db import transaction
-from psycopg.types.json import Jsonb
 
 from tocsin.access import audit
 from tocsin.access.audit import AuditActor
@@ -19,7 +18,7 @@ from tocsin.core.config import config_version, crypto
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import ReasonType, reason_as_json
-from tocsin.core.stored_reason import reason_columns
+from tocsin.notify.enqueue.store import NotificationRow, write
 from tocsin.notify.models import Notification, VerificationCode
 from tocsin.notify.registry import address_problem
 from tocsin.notify.rules.delivery_reasons import CODE_REQUESTED
@@ -153,17 +152,6 @@ def _require_few(user_id: int, now: datetime) -> None:
             raise Rejected("too_many", _TOO_MANY(count=limit, window=window))
 
 
-_NOTIFICATION = """
-INSERT INTO notify_notification (id, user_id, purpose, channel, label, address, reason_code, reason_data, data,
-                                 created_at)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
-"""
-_DELIVERY = """
-INSERT INTO notify_delivery (id, notification_id, user_id, channel, address, purpose, status, queued_at, due_at)
-VALUES (%s, %s, %s, %s, %s, %s, 'queued', %s, %s)
-"""
-
-
 def _queue(
     connection: database.Connection, notification: UUID, method: ContactMethod, code: str, now: datetime
 ) -> None:
@@ -174,16 +162,15 @@ def _queue(
         # page.
         "sealed": crypto.encrypt(code),
     }
-    purpose = str(Purpose.TEST)
-    reason_code, reason_data = reason_columns(CODE_REQUESTED())
-    connection.execute(
-        _NOTIFICATION,
-        (
-            notification, method.user_id, purpose, method.channel, method.label, method.address, reason_code,
-            Jsonb(reason_data), Jsonb(data), now,
-        ),
-    )  # fmt: skip
-    connection.execute(
-        _DELIVERY, (ids.uuid7(), notification, method.user_id, method.channel, method.address, purpose, now, now)
+    row = NotificationRow(
+        purpose=Purpose.TEST,
+        channel=method.channel,
+        address=method.address,
+        label=method.label,
+        reason=CODE_REQUESTED(),
+        due_at=now,
+        user_id=method.user_id,
+        data=data,
+        id=notification,
     )
-    database.notify(connection, "outbox")
+    write(connection, [row], now)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from tocsin.alerts import lifecycle, service
+from tocsin.alerts import lifecycle, service, store
 from tocsin.alerts.states import ACTIVE, CommandChannel, CommandKind
 from tocsin.core import ids
 from tocsin.core.db import database
@@ -36,29 +36,33 @@ _ACTIVE_ALERT_PURPOSES = (Purpose.PAGE, Purpose.ACK_REMINDER)
 
 
 def continue_call(provider: str, call_state: CallState, now: datetime) -> CallPrompt:
-    """Returns the next prompt of the call. Records a pick-up, a key press or an answering machine."""
-    with database.transaction() as connection:
-        delivery_ids = _deliveries(connection, provider, call_state, now)
-        # An alert merged in the meantime is announced, and acted on, as the alert it was merged into.
-        deliveries = delivery_queries.facts(connection, delivery_ids, resolve_merged=True)
-        if call_state.is_machine and not call_state.digits:
-            _record_receipt(connection, provider, call_state, deliveries, ReceiptState.NOT_REACHED, now)
-            return CallPrompt()
-        state = ReceiptState.ANSWERED if call_state.digits else ReceiptState.DELIVERED
-        _record_receipt(connection, provider, call_state, deliveries, state, now)
-        content_level = render.content_of(connection, "voice")
+    """Returns the next prompt of the call. Records a pick-up, a key press or an answering machine, and carries out the
+    command of a key, in one transaction.
+    """
+    return service.run_in_transaction(lambda connection: _continue(connection, provider, call_state, now))
+
+
+def _continue(connection: Connection, provider: str, call_state: CallState, now: datetime) -> CallPrompt:
+    delivery_ids = _deliveries(connection, provider, call_state, now)
+    # An alert merged in the meantime is announced, and acted on, as the alert it was merged into.
+    deliveries = delivery_queries.facts(connection, delivery_ids, resolve_merged=True)
+    if call_state.is_machine and not call_state.digits:
+        _record_receipt(connection, provider, call_state, deliveries, ReceiptState.NOT_REACHED, now)
+        return CallPrompt()
+    if call_state.digits:
+        service.lock_families(connection, [due.alert.id for due in deliveries if due.alert])
+    state = ReceiptState.ANSWERED if call_state.digits else ReceiptState.DELIVERED
+    _record_receipt(connection, provider, call_state, deliveries, state, now)
     if not deliveries:
         return CallPrompt(f"{words('').no_alert} {words('').goodbye}")
     phrases = words(deliveries[0].language)
     if deliveries[0].purpose is Purpose.TEST and call_state.digits and not deliveries[0].data.get("sealed"):
-        return _record_test_key(delivery_ids, call_state, phrases)
+        return _record_test_key(connection, delivery_ids, call_state, phrases)
     current = _current(deliveries)
     if not current:
-        return CallPrompt(
-            f"{localize(_describe_alert_state(deliveries[0], now), deliveries[0].language)} {phrases.goodbye}",
-            language=phrases.code,
-        )
-    script = _script(current, content_level, now)
+        state_reason = _describe_alert_state(connection, deliveries[0], now)
+        return CallPrompt(f"{localize(state_reason, deliveries[0].language)} {phrases.goodbye}", language=phrases.code)
+    script = _script(current, render.content_of(connection, "voice"), now)
     match dtmf.interpret_key(call_state.digits, call_state.pending_digit, script.keys):
         case dtmf.RepeatPrompt():
             return CallPrompt(script=script, language=phrases.code)
@@ -67,7 +71,8 @@ def continue_call(provider: str, call_state: CallState, now: datetime) -> CallPr
         case dtmf.ConfirmKey(digit):
             return CallPrompt(phrases.confirm_close, pending_digit=digit, language=phrases.code)
         case dtmf.RunCommand(command):
-            return CallPrompt(f"{_act(current, command, phrases, now)} {phrases.goodbye}", language=phrases.code)
+            answer = _act(connection, current, command, phrases, now)
+            return CallPrompt(f"{answer} {phrases.goodbye}", language=phrases.code)
 
 
 def _current(deliveries: list[DueDelivery]) -> list[DueDelivery]:
@@ -106,11 +111,12 @@ def _record_receipt(
         delivery_receipts.apply(connection, provider, Receipt(state, key, call_state.external_id, reason), now)
 
 
-def _record_test_key(delivery_ids: list[UUID], call_state: CallState, phrases: VoicePhrases) -> CallPrompt:
+def _record_test_key(
+    connection: Connection, delivery_ids: list[UUID], call_state: CallState, phrases: VoicePhrases
+) -> CallPrompt:
     """Records the pressed key: the page of the phone test shows it."""
-    with database.transaction() as connection:
-        delivery_receipts.append_reason(connection, delivery_ids, KEY_PRESSED(key=call_state.digits[:1]))
-        database.notify(connection, "outbox")
+    delivery_receipts.append_reason(connection, delivery_ids, KEY_PRESSED(key=call_state.digits[:1]))
+    database.notify(connection, "outbox")
     sentence = phrases.pressed.format(key=call_state.digits[:1])
     return CallPrompt(f"{sentence} {phrases.goodbye}", language=phrases.code)
 
@@ -126,25 +132,24 @@ def _script(current: list[DueDelivery], content_level: ContentLevel, now: dateti
     return script if current[0].user_id is not None else replace(script, keys=REPEAT_KEYS, menu="")
 
 
-def _act(current: list[DueDelivery], command: CommandKind, phrases: VoicePhrases, now: datetime) -> str:
+def _act(
+    connection: Connection, current: list[DueDelivery], command: CommandKind, phrases: VoicePhrases, now: datetime
+) -> str:
     user_id = current[0].user_id
     assert user_id is not None
-    with database.transaction() as connection:
-        responder = responder_actions.load_responder(connection, user_id)
+    responder = responder_actions.load_responder(connection, user_id)
     if responder is None:
         return phrases.no_alert
     numbers = [due.alert.id for due in current if due.alert is not None]
-    answers = [
-        responder_actions.apply_answer(responder, number, command, CommandChannel.VOICE, now) for number in numbers
-    ]
-    if len(answers) > 1:
-        return phrases.several_done.format(number=sum(answer.is_done for answer in answers))
-    return (
-        phrases.done[command].format(id=numbers[0])
-        if answers[0].is_done
-        else localize(answers[0].answer, responder.language)
-    )
+    result = responder_actions.apply_answer(connection, responder, numbers, command, CommandChannel.VOICE, now)
+    if len(numbers) > 1:
+        return phrases.several_done.format(number=result.done_count)
+    if result.done_count:
+        return phrases.done[command].format(id=numbers[0])
+    return localize(result.answer, responder.language)
 
 
-def _describe_alert_state(due: DueDelivery, now: datetime) -> Reason:
-    return lifecycle.describe_state(service.load_state(due.alert.id), now) if due.alert else NO_REASON
+def _describe_alert_state(connection: Connection, due: DueDelivery, now: datetime) -> Reason:
+    if due.alert is None:
+        return NO_REASON
+    return lifecycle.describe_state(store.load(connection, [due.alert.id])[due.alert.id], now)

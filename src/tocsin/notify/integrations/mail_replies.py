@@ -12,7 +12,7 @@ import hmac
 from email import message_from_bytes, policy
 from email.utils import parseaddr
 
-from tocsin.core.errors import Permanent, Rejected, Temporary
+from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.net import imap
 from tocsin.core.reasons import Reason, ReasonType, as_reason
 from tocsin.notify.interfaces import (
@@ -111,11 +111,7 @@ class MailRepliesKind(ProviderKind, WebhookProvider):
         _check(account.secrets.get("post_secret", ""), callback.headers.get("authorization", ""))
         if callback.method != "POST":
             raise Rejected("invalid", _USE_POST())
-        try:
-            outcome = receiver.handle_mail(whole_mail(callback))
-        except Temporary as problem:
-            return CallbackResponse(503, f"{problem.detail}\n")
-        return CallbackResponse(200, f"{outcome}\n")
+        return CallbackResponse(200, f"{receiver.handle_mail(whole_mail(callback))}\n")
 
 
 class _MailboxSender:

@@ -6,13 +6,13 @@ import json
 from typing import NoReturn
 
 from tocsin.alerts.states import Priority
+from tocsin.core.delivery.failure import AddressRejected
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.net.egress import EgressResponse, HttpClient
 from tocsin.core.reasons import Reason, ReasonType
 from tocsin.notify.channels.ntfy import split
 from tocsin.notify.integrations import http_status
 from tocsin.notify.interfaces import (
-    AddressRejected,
     ProviderAccount,
     ProviderKind,
     ProviderSender,

@@ -21,6 +21,7 @@ from ipaddress import ip_address
 from typing import NoReturn
 from urllib.parse import unquote, urlsplit
 
+from tocsin.core.delivery.failure import AddressRejected
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net import egress
 from tocsin.core.net.deadline_stream import DeadlineStream
@@ -30,7 +31,6 @@ from tocsin.core.runtime import clock
 from tocsin.notify.channels.email import EmailChannel
 from tocsin.notify.integrations.reasons import ENTER_CREDENTIALS
 from tocsin.notify.interfaces import (
-    AddressRejected,
     ProviderAccount,
     ProviderKind,
     ProviderSender,

@@ -12,6 +12,7 @@ import hmac
 import json
 from typing import Any, NoReturn
 
+from tocsin.core.delivery.failure import AddressRejected
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import EgressResponse, HttpClient
 from tocsin.core.reasons import Reason, ReasonType
@@ -19,7 +20,6 @@ from tocsin.notify.channels import chat_buttons
 from tocsin.notify.integrations import background_post, http_status, json_object, reasons
 from tocsin.notify.integrations.json_object import child, items, text
 from tocsin.notify.interfaces import (
-    AddressRejected,
     ProviderAccount,
     ProviderKind,
     ProviderSender,

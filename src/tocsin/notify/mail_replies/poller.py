@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from datetime import timedelta
 
+import psycopg
+
 from tocsin.core.config import config_version, secret_bundle
 from tocsin.core.db import database
 from tocsin.core.errors import Permanent, Temporary
@@ -15,7 +17,6 @@ from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.notify.integrations.mail_replies import MailRepliesKind, mailbox_of
 from tocsin.notify.mail_replies import process
-from tocsin.notify.mail_replies.process import AlreadyInProgress
 from tocsin.notify.providers import pool
 
 log = logging.getLogger(__name__)
@@ -95,13 +96,12 @@ class ReplyPoller:
         """Processes a mail. Returns whether it is finished and can be marked as read."""
         try:
             process.process_mail(name, raw, clock.now())
-        except AlreadyInProgress:
-            # The process that claimed it may have died: leave the mail unread until it is processed.
-            return False
         except Exception as error:  # one bad mail must not block the mails behind it
             if database.is_unavailable(error):
                 raise
-            log.exception("A mail in the mailbox for answers %s could not be understood; it is left there, read.", name)
+            log.exception("A mail in the mailbox for answers %s could not be processed.", name)
+            # A lock conflict or a timeout passes: the mail is left unread, for the next poll.
+            return not isinstance(error, psycopg.OperationalError)
         return True
 
     def _open_mailbox(self, name: str, account: ImapAccount) -> ImapMailbox:

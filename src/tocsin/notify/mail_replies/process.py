@@ -12,12 +12,13 @@ from enum import StrEnum
 
 from psycopg.types.json import Jsonb
 
+from tocsin.alerts import service
 from tocsin.alerts.states import CommandChannel, CommandKind
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, AlertRef, Person, Reason, ReasonType, joined, reason_from
-from tocsin.core.stored_reason import reason_columns
+from tocsin.core.stored_reason import reason_columns, reason_in
 from tocsin.notify.enqueue import queue
 from tocsin.notify.enqueue.queue import Notice
 from tocsin.notify.inbound import delivery_receipts, responder_actions
@@ -31,8 +32,6 @@ from tocsin.notify.text import command_parser, signed_links
 
 log = logging.getLogger(__name__)
 
-#: A mail whose processing started this long ago without an outcome is taken over: the process has died.
-_ABANDONED_AFTER = timedelta(minutes=2)
 #: How long the outcomes of mails are kept.
 _RETENTION = timedelta(days=90)
 
@@ -72,74 +71,44 @@ class ReplyOutcome:
     alert_id: int | None = None
 
 
-class AlreadyInProgress(Exception):
-    """Another process is handling the mail, or started and stopped. The caller must keep the mail and try again."""
-
-
-def process_mail(provider: str, raw: bytes, now: datetime) -> ReplyOutcome | None:
-    """Processes a mail; returns None if that was done before. Raises AlreadyInProgress."""
+def process_mail(provider: str, raw: bytes, now: datetime) -> ReplyOutcome:
+    """Processes a mail in one transaction. Returns the stored outcome if that was done before."""
     reply = parse_subprocess.parse_reply(raw)
-    reply_id = _claim(provider, reply, now)
-    if reply_id is None:
-        return None
-    outcome = _outcome(reply, now)
-    with database.transaction() as connection:
-        _end(connection, reply_id, outcome)
-        if outcome.answer and outcome.user_id is not None:
-            _queue_answer(connection, outcome, now)
+    return service.run_in_transaction(lambda connection: _process_once(connection, provider, reply, now))
+
+
+def _process_once(connection: Connection, provider: str, reply: ParsedReply, now: datetime) -> ReplyOutcome:
+    connection.execute(
+        "DELETE FROM notify_mailreply WHERE id IN (SELECT id FROM notify_mailreply WHERE received_at < %s "
+        "ORDER BY id LIMIT 100 FOR UPDATE SKIP LOCKED)",
+        (now - _RETENTION,),
+    )
+    # Waits for a transaction that is handling the same mail.
+    is_new = connection.execute(
+        "INSERT INTO notify_mailreply (mail_hash, received_at, provider_name, sender, subject) "
+        "VALUES (%s, %s, %s, %s, %s) ON CONFLICT (mail_hash) DO NOTHING",
+        (reply.hash, now, provider, reply.sender[:254], reply.subject),
+    ).rowcount
+    if not is_new:
+        query = "SELECT outcome, reason_code, reason_data FROM notify_mailreply WHERE mail_hash = %s"
+        (row,) = database.rows(connection, query, (reply.hash,))
+        return ReplyOutcome(ReplyResult(row["outcome"]), reason_in(row))
+    outcome = _outcome(connection, reply, now)
+    code, data = reason_columns(outcome.reason)
+    connection.execute(
+        "UPDATE notify_mailreply SET outcome = %s, reason_code = %s, reason_data = %s, user_id = %s, "
+        "alert_id = (SELECT id FROM alerts_alert WHERE id = %s) WHERE mail_hash = %s",
+        (str(outcome.result), code, Jsonb(data), outcome.user_id, outcome.alert_id, reply.hash),
+    )
+    if outcome.answer and outcome.user_id is not None:
+        _queue_answer(connection, outcome, now)
     if outcome.result is ReplyResult.REFUSED:
         log.warning("A mail to %s from %s was refused: %s", provider, reply.sender or "nobody", outcome.reason)
     return outcome
 
 
-_CLAIM = """
-INSERT INTO notify_mailreply (mail_hash, received_at, provider_name, sender, subject)
-VALUES (%(hash)s, %(now)s, %(provider)s, %(sender)s, %(subject)s)
-ON CONFLICT (mail_hash) DO UPDATE SET received_at = %(now)s
-WHERE notify_mailreply.outcome = '' AND notify_mailreply.received_at < %(abandoned)s
-RETURNING id
-"""
-
-_IS_IN_PROGRESS = "SELECT 1 FROM notify_mailreply WHERE mail_hash = %s AND outcome = ''"
-
-
-def _claim(provider: str, reply: ParsedReply, now: datetime) -> int | None:
-    """Returns the id of the mail's new row; None if the mail was processed before. Raises AlreadyInProgress while
-    another process handles it.
-    """
-    with database.transaction() as connection:
-        connection.execute(
-            "DELETE FROM notify_mailreply WHERE id IN "
-            "(SELECT id FROM notify_mailreply WHERE received_at < %s ORDER BY id LIMIT 100)",
-            (now - _RETENTION,),
-        )
-        row = connection.execute(
-            _CLAIM,
-            {
-                "hash": reply.hash,
-                "now": now,
-                "provider": provider,
-                "sender": reply.sender[:254],
-                "subject": reply.subject,
-                "abandoned": now - _ABANDONED_AFTER,
-            },
-        ).fetchone()
-        if row is None and connection.execute(_IS_IN_PROGRESS, (reply.hash,)).fetchone():
-            raise AlreadyInProgress
-    return None if row is None else row[0]
-
-
-def _end(connection: Connection, reply_id: int, outcome: ReplyOutcome) -> None:
-    code, data = reason_columns(outcome.reason)
-    connection.execute(
-        "UPDATE notify_mailreply SET outcome = %s, reason_code = %s, reason_data = %s, user_id = %s, "
-        "alert_id = (SELECT id FROM alerts_alert WHERE id = %s) WHERE id = %s",
-        (str(outcome.result), code, Jsonb(data), outcome.user_id, outcome.alert_id, reply_id),
-    )
-
-
-def _outcome(reply: ParsedReply, now: datetime) -> ReplyOutcome:
-    if reply.bounce is not None and (bounce_outcome := _process_bounce(reply.bounce, now)) is not None:
+def _outcome(connection: Connection, reply: ParsedReply, now: datetime) -> ReplyOutcome:
+    if reply.bounce is not None and (bounce_outcome := _process_bounce(connection, reply.bounce, now)) is not None:
         return bounce_outcome
     if reply.automatic:
         return ReplyOutcome(ReplyResult.IGNORED, reason_from(*reply.automatic))
@@ -151,18 +120,16 @@ def _outcome(reply: ParsedReply, now: datetime) -> ReplyOutcome:
         alert_id, user_id = _verified(reply, now)
     except Rejected as rejected:
         return ReplyOutcome(ReplyResult.REFUSED, rejected.reason)
-    with database.transaction() as connection:
-        responder = responder_actions.load_responder(connection, user_id)
-        is_own_address = reply.sender in _addresses(connection, user_id)
+    responder = responder_actions.load_responder(connection, user_id)
     if responder is None:
         return ReplyOutcome(ReplyResult.REFUSED, _USER_GONE())
-    if not is_own_address:
+    if reply.sender not in _addresses(connection, user_id):
         reason = _FOREIGN_SENDER(sender=reply.sender, user=Person(responder.name, responder.id))
         return ReplyOutcome(ReplyResult.REFUSED, reason, alert_id=alert_id)
-    return _execute(responder, alert_id, reply, now)
+    return _execute(connection, responder, alert_id, reply, now)
 
 
-def _process_bounce(bounce: Bounce, now: datetime) -> ReplyOutcome | None:
+def _process_bounce(connection: Connection, bounce: Bounce, now: datetime) -> ReplyOutcome | None:
     """Records a bounce: the page failed, and the user's next contact method is used. Returns None if it is not about
     one of Tocsin's mails.
     """
@@ -170,8 +137,7 @@ def _process_bounce(bounce: Bounce, now: datetime) -> ReplyOutcome | None:
         alert_id, user_id = signed_links.verify_reference(bounce.token, now)
     except Rejected:
         return None
-    with database.transaction() as connection:
-        reason = delivery_receipts.record_bounce(connection, bounce.notification, user_id, bounce.reason, now)
+    reason = delivery_receipts.record_bounce(connection, bounce.notification, user_id, bounce.reason, now)
     return None if reason is None else ReplyOutcome(ReplyResult.ACTED, reason, user_id=user_id, alert_id=alert_id)
 
 
@@ -190,19 +156,22 @@ def _verified(reply: ParsedReply, now: datetime) -> tuple[int, int]:
     raise Rejected("invalid", _INVALID_REFERENCE())
 
 
-def _execute(responder: Responder, alert_id: int, reply: ParsedReply, now: datetime) -> ReplyOutcome:
+def _execute(
+    connection: Connection, responder: Responder, alert_id: int, reply: ParsedReply, now: datetime
+) -> ReplyOutcome:
     mail_command = command.parse_command(reply.text)
     if mail_command.kind is None:
         return ReplyOutcome(ReplyResult.ACTED, _HELP_REQUESTED(), command_parser.HELP, responder.id, alert_id)
     if mail_command.kind is CommandKind.REPLY and not mail_command.text:
         return ReplyOutcome(ReplyResult.REFUSED, _NO_TEXT(), _NO_TEXT_ANSWER(), responder.id, alert_id)
     if not mail_command.other_numbers or mail_command.number is None:
-        return _execute_single(responder, mail_command, mail_command.kind, alert_id, reply, now)
+        return _execute_single(connection, responder, mail_command, mail_command.kind, alert_id, reply, now)
+    numbers = (mail_command.number, *mail_command.other_numbers)
+    service.lock_families(connection, numbers)
+    single_commands = [replace(mail_command, number=number, other_numbers=()) for number in numbers]
     outcomes = [
-        _execute_single(
-            responder, replace(mail_command, number=number, other_numbers=()), mail_command.kind, alert_id, reply, now
-        )
-        for number in (mail_command.number, *mail_command.other_numbers)
+        _execute_single(connection, responder, single, mail_command.kind, alert_id, reply, now)
+        for single in single_commands
     ]
     result = (
         ReplyResult.ACTED if any(outcome.result is ReplyResult.ACTED for outcome in outcomes) else ReplyResult.REFUSED
@@ -212,26 +181,24 @@ def _execute(responder: Responder, alert_id: int, reply: ParsedReply, now: datet
 
 
 def _execute_single(
-    responder: Responder, mail_command: MailCommand, kind: CommandKind, alert_id: int, reply: ParsedReply, now: datetime
+    connection: Connection,
+    responder: Responder,
+    mail_command: MailCommand,
+    kind: CommandKind,
+    alert_id: int,
+    reply: ParsedReply,
+    now: datetime,
 ) -> ReplyOutcome:
-    with database.transaction() as connection:
-        numbers = _numbers(connection, responder, mail_command, alert_id, reply.references[0].alert_count, now)
+    numbers = _numbers(connection, responder, mail_command, alert_id, reply.references[0].alert_count, now)
     if isinstance(numbers, Reason):
         return ReplyOutcome(ReplyResult.REFUSED, numbers, numbers, responder.id, alert_id)
-    answers = [
-        responder_actions.apply_answer(responder, number, kind, CommandChannel.EMAIL, now, mail_command.text)
-        for number in numbers
-    ]
-    done_count = sum(one.is_done for one in answers)
-    answer = (
-        answers[0].answer
-        if len(answers) == 1
-        else command_parser.bulk_result(kind, done_count, len(answers) - done_count)
+    result = responder_actions.apply_answer(
+        connection, responder, numbers, kind, CommandChannel.EMAIL, now, mail_command.text
     )
-    result = ReplyResult.ACTED if done_count else ReplyResult.REFUSED
+    outcome = ReplyResult.ACTED if result.done_count else ReplyResult.REFUSED
     # A reply to the other responders gets no confirmation.
-    is_unanswered = kind is CommandKind.REPLY and done_count
-    return ReplyOutcome(result, answer, NO_REASON if is_unanswered else answer, responder.id, numbers[0])
+    is_unanswered = kind is CommandKind.REPLY and result.done_count
+    return ReplyOutcome(outcome, result.answer, NO_REASON if is_unanswered else result.answer, responder.id, numbers[0])
 
 
 def _numbers(

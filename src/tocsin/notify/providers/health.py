@@ -12,10 +12,11 @@ from psycopg.types.json import Jsonb
 
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.delivery import circuit_breaker
+from tocsin.core.delivery.circuit_breaker import CircuitBreaker
+from tocsin.core.delivery.rate_limit import RateLimit
 from tocsin.core.reasons import Reason, as_reason, replace_texts
 from tocsin.core.stored_reason import reason_columns
-from tocsin.notify.providers import circuit_breaker
-from tocsin.notify.providers.circuit_breaker import CircuitBreaker, RateAllowance
 
 #: The maximum length of a server's text in a stored error.
 MAX_HEALTH_ERROR_CHARS = 300
@@ -39,7 +40,8 @@ _READ = (
 _WRITE = """
 UPDATE notify_providerhealth SET failures = %(failures)s, is_open = %(is_open)s, opened_at = %(opened_at)s,
        retry_at = %(retry_at)s, openings = %(openings)s, is_unresponsive = %(is_unresponsive)s,
-       recovered_at = CASE WHEN is_open AND NOT %(is_open)s THEN %(now)s ELSE recovered_at END,
+       recovered_at = CASE WHEN is_open AND NOT %(is_open)s OR openings > 0 AND %(openings)s = 0 THEN %(now)s
+                           ELSE recovered_at END,
        worked_at = coalesce(%(worked_at)s, worked_at),
        failed_at = coalesce(%(failed_at)s, failed_at),
        error_code = coalesce(%(error_code)s, error_code), error_data = coalesce(%(error_data)s, error_data)
@@ -57,10 +59,11 @@ def record_outcomes(connection: Connection, updates: Sequence[HealthUpdate]) -> 
     for name, provider_updates in by_name.items():
         state = old_states[name]
         for update in provider_updates:
-            if update.error is None:
-                state = circuit_breaker.on_success(state)
-            else:
-                state = circuit_breaker.on_failure(state, update.at, is_awaited=update.is_awaited)
+            state = (
+                circuit_breaker.CLOSED
+                if update.error is None
+                else circuit_breaker.on_failure(state, update.at, is_awaited=update.is_awaited)
+            )
         _write(connection, name, state, provider_updates, provider_updates[-1].at)
         if state.is_open != old_states[name].is_open:
             changed.append(name)
@@ -163,18 +166,18 @@ def record_probe(
         _write(connection, name, state, [HealthUpdate(name, now, error)], now)
 
 
-def allowances(connection: Connection, limits: Mapping[str, int]) -> dict[str, RateAllowance]:
-    """Returns the rate limits of these providers, locked until the transaction ends."""
+def rate_limits(connection: Connection, limits: Mapping[str, int]) -> dict[str, RateLimit]:
+    """Returns the rate limits of these providers, in messages per minute, and locks them until the transaction ends."""
     if not limits:
         return {}
     _lock_circuits(connection, sorted(limits))
     rows = connection.execute(
         "SELECT name, free_at FROM notify_providerhealth WHERE name = ANY(%s)", (sorted(limits),)
     ).fetchall()
-    return {name: RateAllowance(limits[name], free_at) for name, free_at in rows}
+    return {name: RateLimit.per_minute(limits[name]).used_until(free_at) for name, free_at in rows}
 
 
-def consume_allowance(connection: Connection, free_at: Mapping[str, datetime]) -> None:
-    """Stores the new `free_at` of each provider."""
-    for name, moment in sorted(free_at.items()):
-        connection.execute("UPDATE notify_providerhealth SET free_at = %s WHERE name = %s", (moment, name))
+def store_rate_limits(connection: Connection, limits: Mapping[str, RateLimit]) -> None:
+    """Stores how far the rate limits are used up."""
+    for name, limit in sorted(limits.items()):
+        connection.execute("UPDATE notify_providerhealth SET free_at = %s WHERE name = %s", (limit.free_at, name))

@@ -6,9 +6,7 @@ configured ones.
 
 from __future__ import annotations
 
-import json
 import logging
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,9 +16,10 @@ from urllib.parse import quote, urlsplit
 
 from django.utils.text import slugify
 
-from tocsin.core.config import config_version, environment, secret_bundle, settings_store
+from tocsin.core.config import environment, secret_bundle, settings_store
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.delivery.live_pool import LivePool
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType, Term, joined, replace_texts
 from tocsin.notify import provider_settings
@@ -44,9 +43,6 @@ _SUCCESS_RECORD_INTERVAL = 10.0
 
 #: In seconds, unless a provider overrides it.
 RECEIPT_TIMEOUT = 60
-
-#: In seconds. A replaced sender is closed after this delay, when its sends in progress have finished.
-_CLOSE_DELAY = 120.0
 
 UNKNOWN_KIND = ReasonType("provider.unknown_kind", "Unknown kind of provider: {kind}.")
 _NOT_CARRIED = ReasonType("provider.not_carried", "No provider carries {channel} to this address.")
@@ -117,15 +113,12 @@ def carries_country(settings: Mapping[str, Any], channel: str, address: str) -> 
     )
 
 
-class ProviderPool:
-    """The configuration as of the version that `refresh` last loaded. One per process; read by many threads."""
+class ProviderPool(LivePool[str, ActiveProvider]):
+    """The open providers by name."""
 
     def __init__(self) -> None:
-        self._version = -1
+        super().__init__()
         self._providers: tuple[ActiveProvider, ...] = ()
-        self._opened: dict[str, tuple[str, ActiveProvider]] = {}
-        self._retired: list[tuple[float, ProviderSender]] = []
-        self._lock = threading.Lock()
         #: Providers whose circuit breaker is open. They come last.
         self._open_circuits: frozenset[str] = frozenset()
         #: When this process last recorded each provider's success, and the providers that have failed here since.
@@ -143,13 +136,9 @@ class ProviderPool:
 
     def refresh(self, connection: Connection) -> None:
         """Reloads if the configuration version has changed."""
+        super().refresh(connection)
         with self._lock:
-            version = config_version.current_version(connection)
-            if version != self._version:
-                self._load(connection)
-                self._version = version
             self._open_circuits = health.open_circuits(connection)
-            self._close_retired()
 
     def providers_for(self, channel: str, address: str) -> tuple[ActiveProvider, ...]:
         """Returns the providers that can deliver to `address`, in order, with open circuit breakers last. If none, the
@@ -237,12 +226,8 @@ class ProviderPool:
 
     def close(self) -> None:
         """Closes every sender."""
-        with self._lock:
-            for _, provider in self._opened.values():
-                provider.sender.close()
-            for _, sender in self._retired:
-                sender.close()
-            self._opened, self._retired, self._providers, self._version = {}, [], (), -1
+        super().close()
+        self._providers = ()
 
     def _load(self, connection: Connection) -> None:
         rows = database.rows(
@@ -251,24 +236,18 @@ class ProviderPool:
             'ORDER BY "order", name',
         )
         problems: dict[str, Reason] = {}
-        opened: dict[str, tuple[str, ActiveProvider]] = {}
         for row in rows:
             try:
-                opened[row["name"]] = self._open(row)
+                self._open_row(row)
             except Permanent as error:
                 # Leave it out and use the others: one invalid row must not stop the rest.
                 problems[row["name"]] = error.reason
                 log.error("The provider %s cannot be used: %s", row["name"], error.detail)
         if (account := environment_account()) is not None:
-            opened[ENVIRONMENT] = self._reuse_or_open(account, KINDS["smtp"], None, ("email",))
+            self._open_account(account, KINDS["smtp"], None, ("email",))
         for built_in in BUILT_IN:
-            account = ProviderAccount(built_in.label)
-            opened[built_in.label] = self._reuse_or_open(account, built_in, None, built_in.channels)
-        for name, (fingerprint, provider) in self._opened.items():
-            if opened.get(name, ("", provider))[0] != fingerprint:
-                self._retired.append((time.monotonic() + _CLOSE_DELAY, provider.sender))
-        self._opened = opened
-        self._providers = tuple(provider for _, provider in opened.values())
+            self._open_account(ProviderAccount(built_in.label), built_in, None, built_in.channels)
+        self._providers = tuple(provider for _, provider in self._loading.values())
         self.reply_address = next(
             (reply_address for c in self._providers if (reply_address := parse_reply_address(c.kind.name, c.account))),
             None,
@@ -280,7 +259,7 @@ class ProviderPool:
         self.requires_reply_codes = bool(settings[settings_store.SMS_REPLY_CODES.name])
         self._content_levels = {name: ContentLevel(settings[settings_store.content_name(name)]) for name in CHANNELS}
 
-    def _open(self, row: Mapping[str, Any]) -> tuple[str, ActiveProvider]:
+    def _open_row(self, row: Mapping[str, Any]) -> None:
         kind = KINDS.get(row["kind"])
         if kind is None:
             raise Permanent(UNKNOWN_KIND(kind=row["kind"]))
@@ -288,31 +267,24 @@ class ProviderPool:
             row["name"], row["id"], kind, row["settings"], secret_bundle.decrypt_bundle(row["secrets"])
         )
         channels = tuple(channel for channel in row["channels"] if channel in kind.channels)
-        return self._reuse_or_open(account, kind, row["id"], channels)
+        self._open_account(account, kind, row["id"], channels)
 
-    def _reuse_or_open(
+    def _open_account(
         self, account: ProviderAccount, kind: ProviderKind, row_id: int | None, channels: tuple[str, ...]
-    ) -> tuple[str, ActiveProvider]:
-        """Returns the open sender if its configuration is unchanged, so that its connections are kept; else opens a new
-        one.
-        """
-        fingerprint = json.dumps(
-            [row_id, kind.name, channels, dict(account.settings), dict(account.secrets), account.callback_base_url],
-            sort_keys=True,
-            default=str,
-        )
-        existing = self._opened.get(account.name)
-        if existing is not None and existing[0] == fingerprint:
-            return existing
-        variants = {text for secret in account.secrets.values() for text in (secret, quote(secret, safe=""))}
-        secrets = tuple(sorted((text for text in variants if len(text) >= 4), key=len, reverse=True))
-        return fingerprint, ActiveProvider(account.name, row_id, kind, channels, kind.open(account), secrets, account)
+    ) -> None:
+        def open_provider() -> ActiveProvider:
+            variants = {text for secret in account.secrets.values() for text in (secret, quote(secret, safe=""))}
+            secrets = tuple(sorted((text for text in variants if len(text) >= 4), key=len, reverse=True))
+            return ActiveProvider(account.name, row_id, kind, channels, kind.open(account), secrets, account)
 
-    def _close_retired(self) -> None:
-        now = time.monotonic()
-        for _, sender in [pair for pair in self._retired if pair[0] <= now]:
-            sender.close()
-        self._retired = [pair for pair in self._retired if pair[0] > now]
+        self._reuse_or_open(
+            account.name,
+            [row_id, kind.name, channels, dict(account.settings), dict(account.secrets), account.callback_base_url],
+            open_provider,
+        )
+
+    def _close_item(self, item: ActiveProvider) -> None:
+        item.sender.close()
 
 
 def in_order(connection: Connection, channel: str, address: str) -> list[str]:

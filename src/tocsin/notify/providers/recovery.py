@@ -12,7 +12,7 @@ from typing import Protocol
 from uuid import UUID
 
 from tocsin.core.db.database import Connection
-from tocsin.notify.rules.delivery_reasons import EARLIER_PAGE_WAITS
+from tocsin.notify.rules.delivery_reasons import EARLIER_PAGE_WAITS, RETRIED_UNKNOWN
 
 
 class RecoveringProvider(Protocol):
@@ -49,7 +49,9 @@ SELECT DISTINCT channel, address FROM notify_delivery
 WHERE status = 'queued' AND late_since IS NOT NULL AND channel = ANY(%s)
 """
 # A provider that has permanently rejected a message is not tried again. A row locked by another transaction is being
-# recorded there; that transaction releases it if the attempt was made before the provider recovered.
+# recorded there; that transaction releases it if the attempt was made before the provider recovered. A provider that
+# passes probes may still die after taking a message. So a message whose last outcome is unknown is not repeated early,
+# until the provider has sent another one, unless it did not answer probes either before it recovered.
 _RELEASE = """
 UPDATE notify_delivery SET due_at = %(now)s, provider_name = %(name)s WHERE id IN (
   SELECT d.id FROM unnest(%(channels)s::text[], %(addresses)s::text[]) AS k(channel, address)
@@ -59,6 +61,8 @@ UPDATE notify_delivery SET due_at = %(now)s, provider_name = %(name)s WHERE id I
     AND (%(ids)s::uuid[] IS NULL OR d.id = ANY(%(ids)s))
     AND NOT EXISTS (SELECT FROM notify_delivery o WHERE o.notification_id = d.notification_id
                     AND o.provider_name = %(name)s AND o.is_permanent)
+    AND (d.reason_code <> %(unknown)s OR %(ids)s::uuid[] IS NOT NULL OR EXISTS (
+         SELECT FROM notify_providerhealth h WHERE h.name = %(name)s AND (h.failures = 0 OR h.is_unresponsive)))
   ORDER BY d.id LIMIT %(most)s FOR NO KEY UPDATE OF d SKIP LOCKED)
 """
 
@@ -83,6 +87,7 @@ def release(
             "addresses": [address for _, address in deliverable],
             "ids": None if ids is None else list(ids),
             "most": MAX_RELEASED,
+            "unknown": RETRIED_UNKNOWN.code,
         },
     ).rowcount
 

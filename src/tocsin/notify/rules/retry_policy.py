@@ -4,49 +4,37 @@ The next provider takes over at once. When all have failed, the providers with a
 order, 5, 30, 120 and 300 seconds apart: five attempts each within about ten minutes. After that, a lasting message,
 such as a page about an alert that nobody has answered, is retried every five minutes, one provider after the other; any
 other message fails. An unknown outcome counts as a failure, so that the message is sent again: a duplicate is better
-than no page.
+than no page. But each repeat may be a duplicate, so it then waits longer each time, up to half an hour.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from enum import StrEnum
+
+from tocsin.core.delivery.backoff import Backoff
+from tocsin.core.delivery.failure import FailureKind
 
 MAX_TRIES = 5
-DELAYS = (timedelta(seconds=5), timedelta(seconds=30), timedelta(seconds=120), timedelta(seconds=300))
-#: Each delay is extended by up to this fraction, so that messages that failed together are not retried together.
-JITTER = 0.2
-#: The maximum delay that a provider's Retry-After can impose.
-MAX_RETRY_DELAY = timedelta(minutes=10)
-
-
-class FailureKind(StrEnum):
-    """Why an attempt failed."""
-
-    #: Nothing was accepted; a retry may succeed.
-    TEMPORARY = "temporary"
-    #: The message may have been accepted.
-    UNKNOWN = "unknown"
-    #: A person must act.
-    PERMANENT = "permanent"
-    #: The provider does not deliver to this address. Does not count against the provider's health.
-    ADDRESS_REJECTED = "refused"
-    #: An internal error of Tocsin.
-    INTERNAL_ERROR = "broken"
-    #: The sending node stopped.
-    WORKER_LOST = "lost"
-
-
+#: The delay between rounds.
+BACKOFF = Backoff(
+    tuple(timedelta(seconds=seconds) for seconds in (5, 30, 120, 300)),
+    jitter=0.2,
+    max_retry_after=timedelta(minutes=10),
+)
+#: The same if the outcome is unknown.
+UNKNOWN_BACKOFF = replace(
+    BACKOFF, delays=(*BACKOFF.delays, timedelta(minutes=10), timedelta(minutes=20), timedelta(minutes=30))
+)
 #: Tocsin's own failures. Five of them end a message, since the message itself may crash the process.
 INTERNAL_FAILURES = frozenset({FailureKind.INTERNAL_ERROR, FailureKind.WORKER_LOST})
 #: The message may have been sent.
-UNCERTAIN = frozenset({FailureKind.UNKNOWN, FailureKind.WORKER_LOST})
+UNCERTAIN = frozenset({FailureKind.OUTCOME_UNKNOWN, FailureKind.WORKER_LOST})
 #: Not retried with the same provider.
 FINAL = frozenset({FailureKind.PERMANENT, FailureKind.ADDRESS_REJECTED})
 #: Counts against a provider's health.
-FAULTS = frozenset({FailureKind.TEMPORARY, FailureKind.UNKNOWN, FailureKind.PERMANENT})
+FAULTS = frozenset({FailureKind.TEMPORARY, FailureKind.OUTCOME_UNKNOWN, FailureKind.PERMANENT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,22 +92,17 @@ def next_attempt_after(
     usable = [name for name in providers if name in attempts and not attempts[name].is_permanent]
     candidates = [name for name in usable if attempts[name].tries < MAX_TRIES] if not is_exhausted else []
     if not candidates:
-        return _slow_retry(current, usable, jitter, retry_after) if should_continue and usable else GiveUp()
+        if not should_continue or not usable:
+            return GiveUp()
+        # Round robin.
+        chosen = usable[(usable.index(current) + 1) % len(usable)] if current in usable else usable[0]
+        backoff = UNKNOWN_BACKOFF if failure is FailureKind.OUTCOME_UNKNOWN else BACKOFF
+        tries = max(attempts[current].tries, MAX_TRIES)
+        delay = backoff.delay(tries, jitter, retry_after if chosen == current else None)
+        return Retry(chosen, delay, is_exhausted=True)
     chosen = min(candidates, key=lambda name: (attempts[name].tries, candidates.index(name)))
     if attempts[chosen].tries < max(attempts[name].tries for name in usable):
         # Another provider started this round, so its delay is over.
         return Retry(chosen, timedelta())
-    delay = _delay(DELAYS[attempts[chosen].tries - 1], jitter, retry_after if chosen == current else None)
+    delay = BACKOFF.delay(attempts[chosen].tries, jitter, retry_after if chosen == current else None)
     return Retry(chosen, delay)
-
-
-def _slow_retry(current: str, providers: Sequence[str], jitter: float, retry_after: timedelta | None) -> Retry:
-    """Returns a retry with the provider after `current`, round robin."""
-    index = providers.index(current) + 1 if current in providers else 0
-    chosen = providers[index % len(providers)]
-    return Retry(chosen, _delay(DELAYS[-1], jitter, retry_after if chosen == current else None), is_exhausted=True)
-
-
-def _delay(base: timedelta, jitter: float, retry_after: timedelta | None) -> timedelta:
-    delay = base * (1 + JITTER * jitter)
-    return delay if retry_after is None else max(delay, min(retry_after, MAX_RETRY_DELAY))

@@ -15,7 +15,6 @@ from zoneinfo import ZoneInfo
 from psycopg.types.json import Jsonb
 
 from tocsin.core.db import database
-from tocsin.core.db.database import Connection
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net.egress import HttpClient
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType, joined
@@ -82,15 +81,6 @@ def calendar_import_task() -> PeriodicTask:
     """Returns the periodic task."""
     client = HttpClient()
     return PeriodicTask("calendar imports", lambda: run_once(client, clock.now()), INTERVAL, frozenset({"config"}))
-
-
-def correct_after_rollback(connection: Connection, by: timedelta, now: datetime) -> None:
-    """Makes calendars due earlier by `by`, after a clock rollback by that much."""
-    connection.execute(
-        "UPDATE oncall_calendarimport SET due_at = due_at - %s WHERE id IN ("
-        "SELECT id FROM oncall_calendarimport WHERE due_at > %s ORDER BY id FOR UPDATE)",
-        (by, now),
-    )
 
 
 def run_once(client: HttpClient, now: datetime) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
@@ -12,6 +12,7 @@ from tocsin.oncall.calculation.coverage_checks import CoverageFindingKind
 from tocsin.operate.coverage import coverage
 from tocsin.operate.finding import FindingLevel, HealthFinding
 
+_SOON = timedelta(days=1)
 _GROUPS = "SELECT DISTINCT group_id FROM oncall_schedule"
 
 _GAP_REMEDY = ReasonType(
@@ -49,7 +50,7 @@ REMEDIES = {
 def check(connection: Connection, now: datetime) -> Iterator[HealthFinding]:
     """Checks the next 60 days and yields one finding per kind, group, user and role."""
     groups = [row["group_id"] for row in database.rows(connection, _GROUPS)]
-    for plan, findings in coverage.coverage_of_groups(connection, groups, now).values():
+    for group_id, (plan, findings) in coverage.coverage_of_groups(connection, groups, now).items():
         reported: set[tuple[object, ...]] = set()
         for finding in findings:
             shift = (
@@ -68,6 +69,16 @@ def check(connection: Connection, now: datetime) -> Iterator[HealthFinding]:
                 REMEDIES[finding.kind],
                 about=plan.name,
                 level=FindingLevel.NOTE if finding.kind.is_note else FindingLevel.PROBLEM,
+                object_id=group_id,
+                # A gap that affects a page today is urgent; a shift that is never effective is not.
+                is_urgent=finding.kind is not CoverageFindingKind.HIDDEN and (finding.since or now) < now + _SOON,
+                begins_at=finding.since,
             )
     for calendar in coverage.unread_calendars(connection):
-        yield HealthFinding("oncall.calendar", calendar.reason, _CALENDAR_REMEDY(), about=calendar.group)
+        yield HealthFinding(
+            "oncall.calendar",
+            calendar.reason,
+            _CALENDAR_REMEDY(),
+            about=calendar.group,
+            object_id=calendar.schedule_id,
+        )

@@ -38,4 +38,11 @@ REMEDIES: Mapping[str, Reason] = {
 def check(connection: Connection) -> Iterator[HealthFinding]:
     """Yields the problems from the last known status."""
     for problem in health.find_problems(connection):
-        yield HealthFinding(f"outbound.{problem.kind}", problem.reason, REMEDIES[problem.kind], about=problem.name)
+        yield HealthFinding(
+            f"outbound.{problem.kind}",
+            problem.reason,
+            REMEDIES[problem.kind],
+            about=problem.name,
+            object_id=problem.integration_id,
+            is_urgent=problem.is_urgent,
+        )

@@ -1,4 +1,4 @@
-"""Checks who would be paged: users that cannot be reached, and integrations that reach nobody."""
+"""Checks who would be paged: users that cannot be reached, or only by push, and whether there is an administrator."""
 
 from __future__ import annotations
 
@@ -6,16 +6,11 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from tocsin.access.roles import Role
-from tocsin.core.db import database
-from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Person, ReasonType, Term, as_reason
+from tocsin.core.db.database import Connection
+from tocsin.core.reasons import Person, ReasonType, Term
 from tocsin.escalation.changes import commands as policies
 from tocsin.escalation.models import Policy
 from tocsin.escalation.policy.policy import references
-from tocsin.inbound.admin.commands import reachability_problem
-from tocsin.inbound.admin.specs import ALLOW_UNREACHABLE
-from tocsin.inbound.enums import IntegrationMode
-from tocsin.inbound.inspect.message_explanation import normalizer_of_version
 from tocsin.inbound.models import Integration
 from tocsin.notify.inbound import opt_outs
 from tocsin.notify.registry import address_problem
@@ -24,7 +19,7 @@ from tocsin.notify.rules.notification_rules import NotificationMethod, Recipient
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import schedules
 from tocsin.oncall.models import CalendarImport, Override, Schedule
-from tocsin.operate.finding import FindingLevel, HealthFinding, note
+from tocsin.operate.finding import HealthFinding, note
 from tocsin.people.changes import out_of_office
 from tocsin.people.models import ContactMethod, Membership, User
 
@@ -52,27 +47,10 @@ _OPTED_OUT = ReasonType("health.user_opted_out", "{user} replied STOP: {contact_
 _OPTED_OUT_REMEDY = ReasonType(
     "health.user_opted_out_remedy", "Have them send START to Tocsin's number, or add another contact method."
 )
-_DISABLED = ReasonType("health.integration_disabled", "{integration} is disabled: its messages open no alerts.")
-_UNUSABLE = ReasonType(
-    "health.integration_unusable",
-    "{integration} processes nothing: {error} Its messages are kept as Mapping Failed.",
-)
-_UNUSABLE_REMEDY = ReasonType(
-    "health.integration_unusable_remedy",
-    "Correct it under Inbound integrations and save it, then replay those messages from the Inbound Log.",
-)
-_REACHES_NOBODY = ReasonType("health.integration_reaches_nobody", "{integration} would page nobody. {problem}")
-_REACHES_NOBODY_AT = ReasonType(
-    "health.integration_reaches_nobody_at", "{integration} would page nobody ({field}). {problem}"
-)
-_REACHES_NOBODY_REMEDY = ReasonType(
-    "health.integration_reaches_nobody_remedy",
-    "Give it an escalation policy or recipients that can be reached, or set it to dry run.",
-)
 
 
-def check(now: datetime) -> Iterator[HealthFinding]:
-    """Checks the paging configuration as of `now`. Uses Django's connection."""
+def check(connection: Connection, now: datetime) -> Iterator[HealthFinding]:
+    """Checks the users as of `now`. Also uses Django's connection."""
     if not User.objects.filter(role=Role.ADMIN, is_active=True).exists():
         yield HealthFinding(
             "people.no_administrator",
@@ -80,8 +58,7 @@ def check(now: datetime) -> Iterator[HealthFinding]:
             _NO_ADMINISTRATOR_REMEDY(),
         )
     yield from _unreachable_people(now)
-    yield from _opted_out()
-    yield from _unreachable_integrations(now)
+    yield from _opted_out(connection)
 
 
 def _unreachable_people(now: datetime) -> Iterator[HealthFinding]:
@@ -110,6 +87,8 @@ def _unreachable_people(now: datetime) -> Iterator[HealthFinding]:
             _UNREACHABLE(user=Person(user.display_name, user.pk)),
             _UNREACHABLE_REMEDY(),
             about=user.username,
+            object_id=user.pk,
+            is_urgent=True,
         )
     yield from _push_only(paged_user_ids)
 
@@ -140,46 +119,13 @@ def _push_only(user_ids: set[int]) -> Iterator[HealthFinding]:
             yield note("people.push_only", detail, _PUSH_ONLY_REMEDY())
 
 
-def _opted_out() -> Iterator[HealthFinding]:
+def _opted_out(connection: Connection) -> Iterator[HealthFinding]:
     """Users who replied STOP: text messages to them fail, and only they can opt in again."""
-    with database.transaction() as connection:
-        rows = opt_outs.opted_out(connection)
-    for _, name, label, _ in rows:
+    for user_id, name, label, _ in opt_outs.opted_out(connection):
         yield HealthFinding(
             "people.opted_out",
             _OPTED_OUT(user=name, contact_method=label),
             _OPTED_OUT_REMEDY(),
             about=name,
+            object_id=user_id,
         )
-
-
-def _unreachable_integrations(now: datetime) -> Iterator[HealthFinding]:
-    for integration in Integration.objects.select_related("current_version").prefetch_related(
-        "recipient_users", "recipient_groups"
-    ):
-        if integration.mode == IntegrationMode.DISABLED:
-            yield note("integration.disabled", _DISABLED(integration=integration.name))
-        try:
-            normalizer_of_version(integration, integration.current_version)
-        except Rejected as rejected:
-            yield HealthFinding(
-                "integration.unusable",
-                _UNUSABLE(integration=integration.name, error=rejected.reason),
-                _UNUSABLE_REMEDY(),
-                about=integration.name,
-            )
-        for field_path, problem in reachability_problem(integration, now):
-            name, cause = integration.name, as_reason(problem)
-            detail = (
-                _REACHES_NOBODY(integration=name, problem=cause)
-                if field_path == "escalation_policy"
-                else _REACHES_NOBODY_AT(integration=name, field=field_path, problem=cause)
-            )
-            yield HealthFinding(
-                "integration.reaches_nobody",
-                detail,
-                _REACHES_NOBODY_REMEDY(),
-                about=integration.name,
-                # It was saved deliberately with "anyway".
-                level=FindingLevel.NOTE if integration.settings.get(ALLOW_UNREACHABLE) else FindingLevel.PROBLEM,
-            )

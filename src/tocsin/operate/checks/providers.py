@@ -4,34 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from datetime import timedelta
+from datetime import datetime, timedelta
+
+from django.db.models import Count, Exists, OuterRef, Q
 
 from tocsin.core.config import crypto
 from tocsin.core.config.crypto import RESTORE_KEY_OR_ENTER_SECRET
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Permanent
+from tocsin.core.ids import first_uuid7
 from tocsin.core.reasons import Reason, ReasonType, Term
-from tocsin.notify.providers import health
+from tocsin.notify.models import Delivery, ProviderHealth
+from tocsin.notify.providers import status
 from tocsin.notify.providers.pool import ActiveProvider, ProviderPool
 from tocsin.notify.registry import CHANNELS
+from tocsin.notify.states import DeliveryStatus, Purpose
 from tocsin.operate.finding import HealthFinding, limited, reason_of_future
 
 #: For all providers together.
 DEADLINE = timedelta(seconds=20)
 
 #: The maximum number of names in one finding.
-_MAX_NAMED_USERS = 10
+_MAX_NAMED_USERS, _MAX_NAMED_PROVIDERS = 10, 5
 
 _UNUSABLE = ReasonType("health.provider_unusable", "The provider {provider} cannot be used: {error}")
 _UNUSABLE_REMEDY = ReasonType("health.provider_unusable_remedy", "Open it under Providers, correct it, and save.")
-_FAILING = ReasonType(
-    "health.provider_failing", "The provider {provider} failed several times in a row. Other providers go first."
-)
+_FAILING = ReasonType("health.provider_failing", "{provider} fails, and others take its turn: {error}")
 _FAILING_REMEDY = ReasonType(
     "health.provider_failing_remedy", "Its page under Providers shows the error. Tocsin keeps testing it."
 )
+_UNSENT = ReasonType(
+    "health.messages_unsent",
+    "{count} message of the last 24 hours could not be sent at all: {providers}",
+    "{count} messages of the last 24 hours could not be sent at all: {providers}",
+)
+_UNSENT_REMEDY = ReasonType(
+    "health.messages_unsent_remedy", "The error is on the alert's timeline. Add another provider."
+)
+_SENT_BY_OTHERS = ReasonType(
+    "health.provider_failed_over",
+    "{provider} could not send {count} message in the last 24 hours; another provider did.",
+    "{provider} could not send {count} messages in the last 24 hours; another provider did.",
+)
 _REFUSES = ReasonType("health.provider_refuses", "{provider}: {error}")
+_NO_PROVIDER = ReasonType("health.messages_unsent_by_none", "no provider")
 _REFUSES_REMEDY = ReasonType(
     "health.provider_refuses_remedy",
     "Check its address and credentials, and whether this machine may connect to it.",
@@ -74,8 +91,6 @@ def check(connection: Connection) -> Iterator[HealthFinding]:
             detail = _UNUSABLE(provider=name, error=problem)
             yield HealthFinding("provider.unusable", detail, _UNUSABLE_REMEDY(), about=name)
         yield from _refusing(pool.all())
-        for name in sorted(health.open_circuits(connection)):
-            yield HealthFinding("provider.passed_over", _FAILING(provider=name), _FAILING_REMEDY(), about=name)
         yield from _missing(connection, pool)
     finally:
         pool.close()
@@ -110,6 +125,34 @@ def _refusing(providers: Sequence[ActiveProvider]) -> Iterator[HealthFinding]:
         if error := reason_of_future(pending[provider.name], DEADLINE):
             detail = _REFUSES(provider=provider.name, error=provider.mask_secrets_in(error))
             yield HealthFinding("provider.refuses", detail, _REFUSES_REMEDY(), about=provider.name)
+
+
+def check_deliveries(now: datetime) -> Iterator[HealthFinding]:
+    """Checks circuit breakers, and the deliveries that failed within a day. Uses Django's connection."""
+    # Tests are excluded: their sender saw the failure.
+    failed = Delivery.objects.filter(pk__gte=first_uuid7(now - timedelta(days=1)), status=DeliveryStatus.FAILED)
+    failed = failed.exclude(purpose=Purpose.TEST)
+    was_sent_otherwise = Exists(
+        Delivery.objects.filter(
+            ~Q(status__in=(DeliveryStatus.FAILED, DeliveryStatus.CANCELLED)), notification=OuterRef("notification")
+        )
+    )
+    has_failed = failed.exists()
+    undelivered = failed.filter(~was_sent_otherwise)
+    if has_failed and (count := undelivered.values("notification").distinct().count()):
+        names = undelivered.values_list("provider_name", flat=True).distinct().order_by("provider_name")
+        providers = tuple(name or _NO_PROVIDER() for name in names[:_MAX_NAMED_PROVIDERS])
+        detail = _UNSENT(count=count, providers=providers)
+        yield HealthFinding("messages.unsent", detail, _UNSENT_REMEDY(), is_urgent=True)
+    open_circuits = list(ProviderHealth.objects.filter(is_open=True, name__in=status.in_use()).order_by("name"))
+    for row in open_circuits:
+        detail = _FAILING(provider=row.name, error=row.error)
+        yield HealthFinding("provider.passed_over", detail, _FAILING_REMEDY(), about=row.name, is_urgent=True)
+    by_others = failed.filter(was_sent_otherwise).exclude(provider_name__in=["", *(row.name for row in open_circuits)])
+    counted = by_others.values_list("provider_name").annotate(number=Count("pk")).order_by("-number")
+    for name, number in counted[:_MAX_NAMED_PROVIDERS] if has_failed else ():
+        detail = _SENT_BY_OTHERS(provider=name, count=number)
+        yield HealthFinding("provider.failed_over", detail, _FAILING_REMEDY(), about=name)
 
 
 _USED = """

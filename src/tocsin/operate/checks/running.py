@@ -47,7 +47,7 @@ def check(connection: Connection) -> Iterator[HealthFinding]:
     nodes = node_heartbeat.load_nodes(connection)
     running_nodes = [node for node in nodes if node.is_alive]
     if not running_nodes:
-        yield HealthFinding("running.nothing", _NOTHING(), _NOTHING_REMEDY())
+        yield HealthFinding("running.nothing", _NOTHING(), _NOTHING_REMEDY(), is_urgent=True)
     for node in nodes:
         if running_nodes and not node.is_alive:
             yield HealthFinding(
@@ -64,9 +64,15 @@ def check(connection: Connection) -> Iterator[HealthFinding]:
 def _paging(connection: Connection, is_running: bool) -> Iterator[HealthFinding]:
     status = health_status.status_from_problems(connection)
     if is_running and status.silence:
-        yield HealthFinding("paging.unwatched", status.silence, _UNWATCHED_REMEDY())
-    for problem in status.problems if is_running else ():
-        yield HealthFinding(f"paging.{problem.id.partition(':')[0]}", problem.detail, problem.remedy, about=problem.id)
+        yield HealthFinding("paging.unwatched", status.silence, _UNWATCHED_REMEDY(), is_urgent=True)
+    for problem in status.problems if is_running or status.is_recent else ():
+        yield HealthFinding(
+            f"paging.{problem.id.partition(':')[0]}",
+            problem.detail,
+            problem.remedy,
+            about=problem.id,
+            is_urgent=True,
+        )
     if environment.current().heartbeat_url is None:
         yield note("heartbeat.none", _NO_HEARTBEAT(), _NO_HEARTBEAT_REMEDY())
     elif status.heartbeat_problem:

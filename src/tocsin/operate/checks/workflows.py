@@ -30,4 +30,10 @@ REMEDIES: Mapping[str, Reason] = {
 def check(connection: Connection) -> Iterator[HealthFinding]:
     """Yields the current problems of workflows."""
     for problem in health.find_problems(connection):
-        yield HealthFinding(f"workflow.{problem.kind}", problem.reason, REMEDIES[problem.kind], about=problem.name)
+        yield HealthFinding(
+            f"workflow.{problem.kind}",
+            problem.reason,
+            REMEDIES[problem.kind],
+            about=problem.name,
+            object_id=problem.workflow_id,
+        )

@@ -1,7 +1,7 @@
 """Tracks problems over time: since when they exist, and when to notify administrators.
 
 One notice when a problem is confirmed and one when it ends, but at most one per hour for the same problem. Pure, except
-for `load`, `store_problems` and `set_back`.
+for `load` and `store_problems`.
 """
 
 from __future__ import annotations
@@ -146,20 +146,6 @@ _UPSERT = (
     f"INSERT INTO operate_problem ({', '.join(_COLUMNS)}) VALUES ({', '.join(['%s'] * len(_COLUMNS))}) "
     f"ON CONFLICT (id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _COLUMNS[1:])}"
 )
-
-
-def correct_after_rollback(connection: Connection, by: timedelta, now: datetime) -> None:
-    """Repairs the records after a clock rollback by `by`; otherwise no problem would be confirmed until the clock
-    caught up.
-
-    Also deletes nodes with a heartbeat in the future: living ones report again.
-    """
-    for column in _TIMES:
-        connection.execute(
-            database.literal(f"UPDATE operate_problem SET {column} = {column} - %(by)s WHERE {column} > %(now)s"),
-            {"by": by, "now": now},
-        )
-    connection.execute("DELETE FROM operate_node WHERE seen_at > clock_timestamp()")
 
 
 def store_problems(connection: Connection, changed: Sequence[ProblemRecord], now: datetime) -> None:

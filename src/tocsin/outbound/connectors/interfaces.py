@@ -11,25 +11,17 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
+from tocsin.core.delivery.rate_limit import RateLimit
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net.egress import MAX_RESPONSE_BYTES, EgressResponse, HttpClient
 from tocsin.core.reasons import NO_REASON, Reason
 from tocsin.core.validation.object_reader import ObjectReader
-from tocsin.outbound.rate_limit import RequestRate
 from tocsin.outbound.redaction import mask_reason, mask_text, mask_url
 
 #: Recorded characters per request or response body.
 MAX_RECORDED_CHARS = 4_000
 #: Stored characters per text in the reason of an outcome.
 MAX_REASON_TEXT_CHARS = 500
-
-
-class Throttled(Temporary):
-    """The remote system rate-limits Tocsin: all calls to it wait, and the attempt does not count."""
-
-
-class NeedsAttention(Permanent):
-    """Nothing can be sent until a person acts: rejected secret, missing permission, or wrong address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +158,7 @@ class CallDone:
 class IntegrationSender(Protocol):
     """An open integration, used by several threads at once."""
 
-    rate: RequestRate
+    rate: RateLimit
 
     def send(self, job: CallJob, http_client: RecordedClient, now: datetime) -> CallDone:
         """Executes the job. Raises Temporary, OutcomeUnknown, Throttled, Permanent or NeedsAttention."""

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.outbound import rate_limit
+from tocsin.core.delivery.concurrency import count_allowed
+from tocsin.core.delivery.lease import LEASE_SECONDS, LeaseTable
+from tocsin.outbound import retry_policy
 from tocsin.outbound.connectors.interfaces import CallJob
 from tocsin.outbound.delivery.integration_pool import IntegrationPool
 
-LEASE_SECONDS = 10
+LEASES = LeaseTable[int]("outbound_call", "bigint")
 
 _STATUS_ROWS = """
 SELECT s.integration_id, s.failures, s.open_until, s.blocked_until, s.granted_to, s.not_before
@@ -37,6 +38,11 @@ WHERE c.integration_id = %(integration)s AND c.status = 'queued' AND (c.due_at <
 ORDER BY c.due_at, c.id LIMIT %(most)s FOR NO KEY UPDATE SKIP LOCKED
 """
 
+#: Nothing is sent before these times of an integration's status.
+_BLOCKED_UNTIL = ("open_until", "blocked_until", "not_before")
+
+_CHARGE = "UPDATE outbound_integrationstatus SET granted_to = %s WHERE integration_id = %s"
+
 _LEASE = """
 UPDATE outbound_call SET status = 'sending', leased_by = %(node)s, error_code = '', error_data = '{}',
        lease_until = clock_timestamp() + make_interval(secs => %(seconds)s)
@@ -44,70 +50,36 @@ WHERE id = ANY(%(ids)s)
 """
 
 
-def claim(connection: Connection, pool: IntegrationPool, free: int, node: str, now: datetime) -> list[CallJob]:
-    """Leases at most `free` calls to `node`."""
-    ids = list(pool.all())
-    if free <= 0 or not ids:
+def claim(
+    connection: Connection,
+    pool: IntegrationPool,
+    calls_by_integration: Mapping[int, int],
+    free: int,
+    node: str,
+    now: datetime,
+) -> list[CallJob]:
+    """Leases at most `free` calls to `node`. `calls_by_integration` counts the calls in progress, so that a slow
+    integration leaves slots for the others.
+    """
+    integrations = pool.all()
+    if free <= 0 or not integrations:
         return []
     jobs: list[CallJob] = []
-    for status in database.rows(connection, _STATUS_ROWS, {"ids": ids, "now": now, "opens": rate_limit.OPENS_AFTER}):
-        limit = min(free - len(jobs), _allowance(pool, status, now))
-        if limit <= 0:
+    max_failures = retry_policy.CIRCUIT.max_failures
+    parameters: dict[str, object] = {"ids": list(integrations), "now": now, "opens": max_failures}
+    for status in database.rows(connection, _STATUS_ROWS, parameters):
+        integration_id = status["integration_id"]
+        if any(until is not None and until > now for until in (status[name] for name in _BLOCKED_UNTIL)):
             continue
-        rows = database.rows(
-            connection,
-            _PICK,
-            {"integration": status["integration_id"], "now": now, "most": limit, "probes": _is_probing(status)},
-        )
-        if rows:
-            jobs += [_job(row) for row in rows]
-            _charge_rate(connection, pool, status, len(rows), now)
+        rate = integrations[integration_id].sender.rate.used_until(status["granted_to"])
+        # After failures, a single call probes the remote system: the oldest, regardless of its own retry time.
+        is_probing = status["failures"] >= max_failures or status["blocked_until"] is not None
+        allowed = count_allowed(calls_by_integration.get(integration_id, 0), free - len(jobs))
+        limit = min(allowed, rate.count_available(now), 1 if is_probing else allowed)
+        parameters = {"integration": integration_id, "now": now, "most": limit, "probes": is_probing}
+        if rows := database.rows(connection, _PICK, parameters) if limit else []:
+            jobs += [CallJob(**row) for row in rows]
+            connection.execute(_CHARGE, (rate.charge(len(rows), now).free_at, integration_id))
     if jobs:
-        parameters = {"node": node, "seconds": LEASE_SECONDS, "ids": [job.id for job in jobs]}
-        connection.execute(_LEASE, parameters)
+        connection.execute(_LEASE, {"node": node, "seconds": LEASE_SECONDS, "ids": [job.id for job in jobs]})
     return jobs
-
-
-def _allowance(pool: IntegrationPool, status: Mapping[str, Any], now: datetime) -> int:
-    """How many calls of one integration may be sent now."""
-    integration = pool.get(status["integration_id"])
-    if integration is None:
-        return 0
-    for blocked_until in (status["open_until"], status["blocked_until"], status["not_before"]):
-        if blocked_until is not None and blocked_until > now:
-            return 0
-    limit = rate_limit.allowance(integration.sender.rate, status["granted_to"], now)
-    return min(limit, 1) if _is_probing(status) else limit
-
-
-def _is_probing(status: Mapping[str, Any]) -> bool:
-    """Whether to probe after failures with a single call: the oldest, regardless of its own retry time."""
-    return bool(status["failures"] >= rate_limit.OPENS_AFTER or status["blocked_until"] is not None)
-
-
-def _charge_rate(
-    connection: Connection, pool: IntegrationPool, status: Mapping[str, Any], calls: int, now: datetime
-) -> None:
-    integration = pool.get(status["integration_id"])
-    assert integration is not None
-    granted = rate_limit.charged(integration.sender.rate, status["granted_to"], calls, now)
-    connection.execute(
-        "UPDATE outbound_integrationstatus SET granted_to = %s WHERE integration_id = %s",
-        (granted, status["integration_id"]),
-    )
-
-
-def _job(row: Mapping[str, Any]) -> CallJob:
-    return CallJob(
-        id=row["id"],
-        integration_id=row["integration_id"],
-        alert_id=row["alert_id"],
-        order_key=row["order_key"],
-        action=row["action"],
-        ticket=row["ticket"],
-        content=row["content"],
-        attempts=row["attempts"],
-        is_uncertain=row["is_uncertain"],
-        queued_at=row["queued_at"],
-        progress=dict(row["progress"]),
-    )

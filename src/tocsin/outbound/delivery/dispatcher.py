@@ -8,26 +8,28 @@ from __future__ import annotations
 import logging
 import random
 import socket
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from tocsin.core import ids
 from tocsin.core.db import database
-from tocsin.core.db.database import Connection
+from tocsin.core.delivery import lease
+from tocsin.core.delivery.failure import AttemptFailed, FailureKind, failure_of
+from tocsin.core.delivery.job_pool import JobPool
+from tocsin.core.delivery.lease import LeaseKeeper, LeaseLost
 from tocsin.core.errors import Permanent, Temporary
-from tocsin.core.net.egress import OutcomeUnknown
 from tocsin.core.runtime import clock
-from tocsin.core.runtime.job_pool import JobPool
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.outbound import reasons
-from tocsin.outbound.connectors.interfaces import CallDone, CallJob, NeedsAttention, RecordedClient, Throttled
+from tocsin.outbound.connectors.interfaces import CallDone, CallJob, RecordedClient
 from tocsin.outbound.delivery import job_hooks
-from tocsin.outbound.delivery.claim import LEASE_SECONDS, claim
+from tocsin.outbound.delivery.claim import LEASES, claim
 from tocsin.outbound.delivery.integration_pool import IntegrationPool
 from tocsin.outbound.delivery.queue import TOPIC
-from tocsin.outbound.delivery.results import CallFailed, CallFailure, CallResult, mark_ended, record
+from tocsin.outbound.delivery.results import CallResult, mark_ended, record
 
 log = logging.getLogger(__name__)
 
@@ -45,16 +47,18 @@ class CallDispatcher:
         pool: IntegrationPool | None = None,
         now: Callable[[], datetime] = clock.now,
         jitter: Callable[[], float] = random.random,
+        elapsed: Callable[[], float] = lease.elapsed,
     ) -> None:
         self.node = f"{socket.gethostname()[:60]}/{ids.uuid7()}"
         self.pool = pool or IntegrationPool()
         self._now = now
         self._jitter = jitter
+        self.leases = LeaseKeeper(LEASES, self.node, elapsed)
         self.in_flight = JobPool[int, CallJob, CallResult](
             "outbound",
             slots,
             key=lambda job: job.id,
-            work=lambda job: make_call(self.pool, job, self._now),
+            work=lambda job: make_call(self.pool, job, self._now, lambda: self.leases.check([job.id])),
             write=self._record,
             salvage=_mark_ended,
         )
@@ -75,11 +79,7 @@ class CallDispatcher:
         own_call_ids = [job.id for job in self.in_flight.jobs()]
         with database.transaction() as connection:
             self.pool.refresh(connection)
-            connection.execute(
-                "UPDATE outbound_call SET lease_until = clock_timestamp() + make_interval(secs => %s) "
-                "WHERE id = ANY(%s) AND status = 'sending' AND leased_by = %s",
-                (LEASE_SECONDS, own_call_ids, self.node),
-            )
+            self.leases.renew(connection, own_call_ids)
         database.retry_once(lambda: self._requeue_lost(own_call_ids))
         return False
 
@@ -93,11 +93,14 @@ class CallDispatcher:
         self.pool.close()
 
     def _claim(self, free: int) -> list[CallJob]:
-        now = self._now()
+        now, claimed_at = self._now(), self.leases.now()
+        held = Counter(job.integration_id for job in self.in_flight.jobs())
         with database.transaction() as connection:
             self.pool.refresh(connection)
-            jobs = claim(connection, self.pool, free, self.node, now)
-            return job_hooks.prepare(connection, self.pool, jobs)
+            jobs = claim(connection, self.pool, held, free, self.node, now)
+            jobs = job_hooks.prepare(connection, self.pool, jobs)
+        self.leases.granted([job.id for job in jobs], claimed_at)
+        return jobs
 
     def _record(self, results: Sequence[CallResult]) -> None:
         with database.transaction() as connection:
@@ -106,8 +109,15 @@ class CallDispatcher:
             record(connection, self.pool, results, self.node, self._jitter())
 
     def _requeue_lost(self, own_call_ids: list[int]) -> None:
+        """Requeues calls whose sender stopped midway, so that their outcome is unknown.
+
+        Calls queued before a clock rollback no longer wait for the clock to catch up.
+        """
+        now = self._now()
         with database.transaction() as connection:
-            _requeue_lost(connection, own_call_ids, self._now())
+            if ids := LEASES.take_over(connection, own_call_ids, self.node, limit=200):
+                connection.execute(_LOST, {"ids": ids, "now": now, "error": reasons.PROCESS_STOPPED.code})
+            connection.execute(_QUEUED_IN_FUTURE, {"now": now, "ahead": now + _NOT_YET})
 
 
 def _mark_ended(result: CallResult) -> None:
@@ -115,37 +125,36 @@ def _mark_ended(result: CallResult) -> None:
         mark_ended(connection, result)
 
 
-def make_call(pool: IntegrationPool, job: CallJob, now: Callable[[], datetime]) -> CallResult:
-    """Makes one call. Never raises: every error becomes a result."""
+def make_call(
+    pool: IntegrationPool,
+    job: CallJob,
+    now: Callable[[], datetime],
+    before_request: Callable[[], None] | None = None,
+) -> CallResult:
+    """Makes one call. Every error becomes a result, but for the LeaseLost of `before_request`."""
     integration = pool.get(job.integration_id)
     if integration is None:
-        return CallResult(job, CallFailed(CallFailure.BLOCKED, reasons.INTEGRATION_DISABLED()), now())
-    http_client = RecordedClient(pool.client, now, integration.secrets)
+        return CallResult(job, AttemptFailed(FailureKind.BLOCKED, reasons.INTEGRATION_DISABLED()), now())
+    http_client = RecordedClient(pool.client, now, integration.secrets, before_request)
     outcome = _outcome(job, lambda: integration.sender.send(job, http_client, now()))
     return CallResult(job, _storable(outcome, http_client), now(), tuple(http_client.exchanges))
 
 
-def _outcome(job: CallJob, send: Callable[[], CallDone]) -> CallDone | CallFailed:
+def _outcome(job: CallJob, send: Callable[[], CallDone]) -> CallDone | AttemptFailed:
     try:
         return send()
-    except Throttled as error:
-        return CallFailed(CallFailure.THROTTLED, error.reason, error.retry_after)
-    except OutcomeUnknown as error:
-        return CallFailed(CallFailure.OUTCOME_UNKNOWN, error.reason, error.retry_after)
-    except Temporary as error:
-        return CallFailed(CallFailure.TEMPORARY, error.reason, error.retry_after)
-    except NeedsAttention as error:
-        return CallFailed(CallFailure.BLOCKED, error.full_reason)
-    except Permanent as error:
-        return CallFailed(CallFailure.PERMANENT, error.full_reason)
+    except LeaseLost:
+        raise
+    except (Temporary, Permanent) as error:
+        return failure_of(error)
     except Exception as error:  # a call's edge: one failure must not affect others
         log.exception("The outbound call %s broke.", job.id)
-        return CallFailed(CallFailure.PERMANENT, reasons.INTERNAL_ERROR(error=type(error).__name__))
+        return AttemptFailed(FailureKind.PERMANENT, reasons.INTERNAL_ERROR(error=type(error).__name__))
 
 
-def _storable(outcome: CallDone | CallFailed, http_client: RecordedClient) -> CallDone | CallFailed:
+def _storable(outcome: CallDone | AttemptFailed, http_client: RecordedClient) -> CallDone | AttemptFailed:
     """The outcome without secrets and without characters the database rejects: the remote text may contain anything."""
-    if isinstance(outcome, CallFailed):
+    if isinstance(outcome, AttemptFailed):
         return replace(outcome, error=http_client.mask_reason(outcome.error))
     captured = {name: sanitize(value) for name, value in outcome.captured.items()}
     return replace(
@@ -156,26 +165,13 @@ def _storable(outcome: CallDone | CallFailed, http_client: RecordedClient) -> Ca
     )
 
 
-# A lease with minutes left was granted before a clock rollback: a living holder renews it right away.
 _LOST = """
 UPDATE outbound_call SET attempts = attempts + 1, is_uncertain = true, lease_until = NULL, due_at = %(now)s,
        error_code = %(error)s, error_data = '{}',
        status = CASE WHEN attempts >= 4 THEN 'dead' ELSE 'queued' END,
        ended_at = CASE WHEN attempts >= 4 THEN %(now)s END
-WHERE id IN (SELECT id FROM outbound_call WHERE status = 'sending'
-             AND (lease_until < clock_timestamp() OR lease_until > clock_timestamp() + interval '1 minute')
-             AND id <> ALL(%(ours)s::bigint[]) ORDER BY id LIMIT 200 FOR NO KEY UPDATE SKIP LOCKED)
+WHERE id = ANY(%(ids)s)
 """
-
-
-def _requeue_lost(connection: Connection, own_call_ids: list[int], now: datetime) -> None:
-    """Requeues calls whose sender stopped midway, so that their outcome is unknown.
-
-    Calls queued before a clock rollback no longer wait for the clock to catch up.
-    """
-    connection.execute(_LOST, {"ours": own_call_ids, "now": now, "error": reasons.PROCESS_STOPPED.code})
-    connection.execute(_QUEUED_IN_FUTURE, {"now": now, "ahead": now + _NOT_YET})
-
 
 _QUEUED_IN_FUTURE = """
 UPDATE outbound_call SET queued_at = %(now)s, due_at = %(now)s + greatest(due_at - queued_at, interval '0')

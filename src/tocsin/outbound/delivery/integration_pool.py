@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from tocsin.core.config import config_version, secret_bundle
+from tocsin.core.config import secret_bundle
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.delivery.live_pool import LivePool
 from tocsin.core.errors import Permanent
 from tocsin.core.net.egress import HttpClient
 from tocsin.core.reasons import Reason
@@ -36,25 +36,15 @@ class ActiveIntegration:
         return tuple(self.account.secrets.values())
 
 
-@dataclass(slots=True)
-class IntegrationPool:
-    """A pool read by many threads; its snapshot is replaced as a whole."""
+class IntegrationPool(LivePool[int, ActiveIntegration]):
+    """The open integrations by id. All of them share one HTTP client."""
 
-    client: HttpClient = field(default_factory=HttpClient)
-    #: Why an integration cannot be used, by id.
-    problems: Mapping[int, Reason] = field(default_factory=dict)
-    _active: Mapping[int, ActiveIntegration] = field(default_factory=dict)
-    _fingerprints: dict[int, str] = field(default_factory=dict)
-    _version: int = -1
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def refresh(self, connection: Connection) -> None:
-        """Reloads the pool if the configuration changed."""
-        with self._lock:
-            version = config_version.current_version(connection)
-            if version != self._version:
-                self._load(connection)
-                self._version = version
+    def __init__(self) -> None:
+        super().__init__()
+        self.client = HttpClient()
+        #: Why an integration cannot be used, by id.
+        self.problems: Mapping[int, Reason] = {}
+        self._active: Mapping[int, ActiveIntegration] = {}
 
     def get(self, integration_id: int) -> ActiveIntegration | None:
         """The integration with that id, or None if it is disabled or unusable."""
@@ -71,25 +61,22 @@ class IntegrationPool:
     def _load(self, connection: Connection) -> None:
         active: dict[int, ActiveIntegration] = {}
         problems: dict[int, Reason] = {}
-        fingerprints: dict[int, str] = {}
         for row in database.rows(
             connection, "SELECT id, name, kind, settings, secrets FROM outbound_outboundintegration WHERE is_enabled"
         ):
-            integration_id = row["id"]
-            fingerprint = json.dumps(
-                [row["name"], row["kind"], row["settings"], row["secrets"]], sort_keys=True, default=str
-            )
-            fingerprints[integration_id] = fingerprint
-            if self._fingerprints.get(integration_id) == fingerprint and integration_id in self._active:
-                # Unchanged integrations keep their sender, and so their token.
-                active[integration_id] = self._active[integration_id]
-                continue
+            # Unchanged integrations keep their sender, and so their token.
+            configuration = [row["name"], row["kind"], row["settings"], row["secrets"]]
             try:
-                active[integration_id] = open_integration(row, self.client)
+                active[row["id"]] = self._reuse_or_open(
+                    row["id"], configuration, partial(open_integration, row, self.client)
+                )
             except Permanent as error:
-                problems[integration_id] = error.full_reason
+                problems[row["id"]] = error.full_reason
                 log.error("The outbound integration %s cannot be used: %s", row["name"], error)
-        self._active, self.problems, self._fingerprints = active, problems, fingerprints
+        self._active, self.problems = active, problems
+
+    def _close_item(self, item: ActiveIntegration) -> None:
+        """The shared client closes the connections."""
 
 
 def open_integration(row: Mapping[str, Any], client: HttpClient) -> ActiveIntegration:

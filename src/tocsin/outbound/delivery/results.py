@@ -9,7 +9,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
 
 from tocsin.alerts import service, store
 from tocsin.alerts.commands import SYSTEM, NewEvent
@@ -18,41 +17,15 @@ from tocsin.alerts.states import CommandChannel, EventKind
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.db.json_text import as_json
+from tocsin.core.delivery.failure import AttemptFailed, FailureKind
 from tocsin.core.reasons import NO_REASON, Reason
 from tocsin.core.stored_reason import named_columns, reason_in
-from tocsin.outbound import rate_limit, reasons
+from tocsin.outbound import reasons, retry_policy
 from tocsin.outbound.connectors.interfaces import CallDone, CallJob, RecordedExchange
 from tocsin.outbound.delivery import ticket_creation
 from tocsin.outbound.delivery.integration_pool import IntegrationPool
 
 log = logging.getLogger(__name__)
-
-#: A call is not retried after this many worker losses.
-MAX_WORKER_LOSSES = 5
-
-
-class CallFailure(StrEnum):
-    #: Nothing was done; a retry may succeed.
-    TEMPORARY = "temporary"
-    #: The call may have succeeded.
-    OUTCOME_UNKNOWN = "unknown"
-    #: The remote system rate-limits Tocsin.
-    THROTTLED = "throttled"
-    #: This call can never succeed.
-    PERMANENT = "permanent"
-    #: No call succeeds until a person acts.
-    BLOCKED = "barred"
-    #: The sending process stopped.
-    WORKER_LOST = "lost"
-
-
-@dataclass(frozen=True, slots=True)
-class CallFailed:
-    """A failed attempt; `error` says why, without secrets."""
-
-    failure: CallFailure
-    error: Reason
-    retry_after: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +33,7 @@ class CallResult:
     """A job's outcome, its time, and the recorded requests."""
 
     job: CallJob
-    outcome: CallDone | CallFailed
+    outcome: CallDone | AttemptFailed
     at: datetime
     exchanges: Sequence[RecordedExchange] = ()
 
@@ -91,7 +64,7 @@ def record(
         match result.outcome:
             case CallDone():
                 _write_sent(connection, result, result.outcome, node)
-            case CallFailed():
+            case AttemptFailed():
                 _write_failed(connection, result, result.outcome, node, jitter)
     store_exchange(
         connection, [(r.job.integration_id, r.job.id, exchange) for r in results for exchange in r.exchanges]
@@ -130,7 +103,7 @@ def record_outcome(
     connection: Connection,
     pool: IntegrationPool,
     integration_id: int,
-    outcome: CallDone | CallFailed,
+    outcome: CallDone | AttemptFailed,
     requests: int,
     at: datetime,
 ) -> None:
@@ -162,23 +135,21 @@ def _write_sent(connection: Connection, result: CallResult, outcome: CallDone, n
     connection.execute(_SENT, parameters)
 
 
-def _write_failed(connection: Connection, result: CallResult, outcome: CallFailed, node: str, jitter: float) -> None:
+def _write_failed(connection: Connection, result: CallResult, outcome: AttemptFailed, node: str, jitter: float) -> None:
     job = result.job
-    counts_as_attempt = outcome.failure not in (CallFailure.THROTTLED, CallFailure.BLOCKED)
+    counts_as_attempt = outcome.kind not in (FailureKind.THROTTLED, FailureKind.BLOCKED)
     attempts = job.attempts + (1 if counts_as_attempt else 0)
-    is_final = outcome.failure is CallFailure.PERMANENT or (
-        result.at - job.queued_at >= rate_limit.GIVE_UP_AFTER and outcome.failure is not CallFailure.THROTTLED
-    ) or (outcome.failure is CallFailure.WORKER_LOST and attempts >= MAX_WORKER_LOSSES)  # fmt: skip
-    delay = timedelta() if not counts_as_attempt or outcome.failure is CallFailure.WORKER_LOST else rate_limit.retry_in(
-        attempts, jitter, outcome.retry_after
-    )  # fmt: skip
+    is_final = outcome.kind is FailureKind.PERMANENT or (
+        result.at - job.queued_at >= retry_policy.GIVE_UP_AFTER and outcome.kind is not FailureKind.THROTTLED
+    )
+    delay = retry_policy.RETRIES.delay(attempts, jitter, outcome.retry_after) if counts_as_attempt else timedelta()
     parameters = {
         "status": "dead" if is_final else "queued",
         "due": result.at + delay,
         "counts": 1 if counts_as_attempt else 0,
         **_columns("error", outcome.error),
         "progress": as_json(job.progress),
-        "uncertain": outcome.failure in (CallFailure.OUTCOME_UNKNOWN, CallFailure.WORKER_LOST),
+        "uncertain": outcome.kind is FailureKind.OUTCOME_UNKNOWN,
         "at": result.at,
         "id": job.id,
         "node": node,
@@ -190,7 +161,7 @@ def _update_status(
     connection: Connection,
     pool: IntegrationPool,
     integration_id: int,
-    outcomes: Sequence[tuple[CallDone | CallFailed, datetime]],
+    outcomes: Sequence[tuple[CallDone | AttemptFailed, datetime]],
     requests: int,
 ) -> None:
     """Updates circuit breaker, block and rate limit of one integration after these outcomes, in order.
@@ -210,7 +181,9 @@ def _update_status(
     integration = pool.get(integration_id)
     last_at = outcomes[-1][1]
     if integration is not None and requests:
-        status["granted_to"] = rate_limit.charged(integration.sender.rate, status["granted_to"], requests, last_at)
+        status["granted_to"] = (
+            integration.sender.rate.used_until(status["granted_to"]).charge(requests, last_at).free_at
+        )
     connection.execute(
         "UPDATE outbound_integrationstatus SET failures = %(failures)s, open_until = %(open_until)s, "
         "problem_code = %(problem_code)s, problem_data = %(problem_data)s, problem_at = %(problem_at)s, "
@@ -245,7 +218,7 @@ def _update_status(
                 status["problem_code"],
                 as_json(status["problem_data"]),
                 integration_id,
-                last_at - rate_limit.GIVE_UP_AFTER,
+                last_at - retry_policy.GIVE_UP_AFTER,
             ),
         )
 
@@ -256,7 +229,7 @@ def _columns(name: str, reason: Reason) -> dict[str, str]:
     return {f"{name}_code": columns[f"{name}_code"], f"{name}_data": as_json(columns[f"{name}_data"])}
 
 
-def _changed_fields(status: dict[str, object], outcome: CallDone | CallFailed, at: datetime) -> dict[str, object]:
+def _changed_fields(status: dict[str, object], outcome: CallDone | AttemptFailed, at: datetime) -> dict[str, object]:
     """The status fields that one outcome changes."""
     healthy_fields: dict[str, object] = {
         "failures": 0, "open_until": None, **named_columns("problem", NO_REASON), "problem_at": None,
@@ -265,29 +238,27 @@ def _changed_fields(status: dict[str, object], outcome: CallDone | CallFailed, a
     }  # fmt: skip
     if isinstance(outcome, CallDone):
         return {**healthy_fields, "succeeded_at": at}
-    match outcome.failure:
-        case CallFailure.PERMANENT:
+    match outcome.kind:
+        case FailureKind.PERMANENT:
             # The remote system responded: only this call is wrong.
             return healthy_fields
-        case CallFailure.THROTTLED:
+        case FailureKind.THROTTLED:
             throttle_count = int(str(status["throttled"])) + 1
             return {
-                "throttled": throttle_count, "not_before": at + rate_limit.throttle(throttle_count,
+                "throttled": throttle_count, "not_before": at + retry_policy.throttle_wait(throttle_count,
                 outcome.retry_after),
                 **named_columns("last_transient_error", outcome.error),
                 "last_transient_error_at": status["last_transient_error_at"] or at,
             }  # fmt: skip
-        case CallFailure.BLOCKED:
+        case FailureKind.BLOCKED:
             since = status["problem_at"] if reason_in(status, "problem") == outcome.error else at
             return {
                 **named_columns("problem", outcome.error), "problem_at": since,
-                "blocked_until": at + rate_limit.BLOCKED_INTERVAL,
+                "blocked_until": at + retry_policy.BLOCKED_INTERVAL,
             }  # fmt: skip
-        case CallFailure.WORKER_LOST:
-            return {}
-        case CallFailure.TEMPORARY | CallFailure.OUTCOME_UNKNOWN:
+        case _:
             failures = int(str(status["failures"])) + 1
-            break_duration = rate_limit.open_duration(failures)
+            break_duration = retry_policy.CIRCUIT.open_period(failures)
             since = status["last_transient_error_at"] or at
             return {
                 "failures": failures, "open_until": at + break_duration if break_duration else None,

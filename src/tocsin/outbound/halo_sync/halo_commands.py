@@ -20,6 +20,7 @@ from tocsin.catalogue.kinds import family
 from tocsin.core.config import config_version
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.delivery.failure import NeedsAttention
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import HttpClient
 from tocsin.core.reasons import NO_REASON, AlertRef, Reason, ReasonType
@@ -32,7 +33,7 @@ from tocsin.outbound.connectors.haloitsm import reasons as operations
 from tocsin.outbound.connectors.haloitsm.client import LISTS, HaloClient
 from tocsin.outbound.connectors.haloitsm.connector import HaloSender
 from tocsin.outbound.connectors.haloitsm.writeback_settings import KIND
-from tocsin.outbound.connectors.interfaces import NeedsAttention, RecordedClient
+from tocsin.outbound.connectors.interfaces import RecordedClient
 from tocsin.outbound.delivery import ticket_creation
 from tocsin.outbound.delivery.integration_pool import ActiveIntegration
 from tocsin.outbound.delivery.queue import queue

@@ -14,6 +14,7 @@ from typing import Any
 
 from tocsin.core.db import database
 from tocsin.core.db.json_text import as_storable_json
+from tocsin.core.delivery.failure import AttemptFailed, FailureKind, Throttled, failure_of
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.reasons import NO_REASON, Reason, reason_as_json
 from tocsin.core.runtime import clock
@@ -22,10 +23,9 @@ from tocsin.inbound.config import registry
 from tocsin.inbound.config.registry import UnknownIntegration
 from tocsin.inbound.deciding import echo_suppression
 from tocsin.outbound.connectors.haloitsm.connector import HaloSender
-from tocsin.outbound.connectors.interfaces import CallDone, NeedsAttention, RecordedClient, Throttled
+from tocsin.outbound.connectors.interfaces import CallDone, RecordedClient
 from tocsin.outbound.delivery import results
 from tocsin.outbound.delivery.integration_pool import ActiveIntegration, IntegrationPool
-from tocsin.outbound.delivery.results import CallFailed, CallFailure
 from tocsin.outbound.halo_sync import reasons
 
 log = logging.getLogger(__name__)
@@ -119,7 +119,8 @@ def _fetch_ticket(
         ticket, _at = integration.sender.client.get_ticket(http_client, key[1], started_at)
     except (Temporary, Permanent) as error:
         log.info("Ticket %s could not be read before deciding: %s", key[1], error)
-        outcome, reason = _failure(error)
+        outcome = failure_of(error)
+        reason = _SKIP_REASONS.get(outcome.kind, reasons.LOOKUP_UNREACHABLE)()
         _record_outcome(pool, integration, http_client, outcome, now())
         if isinstance(error, Throttled):
             return _skip_reason(integration, now()) or TicketLookup(skip_reason=reason)
@@ -128,6 +129,13 @@ def _fetch_ticket(
     return TicketLookup(
         {key: value for key, value in ticket.items() if not (isinstance(value, str) and len(value) > _MAX_TEXT_CHARS)}
     )
+
+
+_SKIP_REASONS = {
+    FailureKind.THROTTLED: reasons.LOOKUP_RATE_LIMITED,
+    FailureKind.BLOCKED: reasons.LOOKUP_BLOCKED,
+    FailureKind.PERMANENT: reasons.LOOKUP_HIDDEN,
+}
 
 
 def _skip_reason(integration: ActiveIntegration, now: datetime) -> TicketLookup | None:
@@ -152,31 +160,19 @@ def _skip_reason(integration: ActiveIntegration, now: datetime) -> TicketLookup 
     return None
 
 
-def _failure(error: Temporary | Permanent) -> tuple[CallFailed, Reason]:
-    match error:
-        case Throttled():
-            return CallFailed(CallFailure.THROTTLED, error.reason, error.retry_after), reasons.LOOKUP_RATE_LIMITED()
-        case Temporary():
-            return CallFailed(CallFailure.TEMPORARY, error.reason), reasons.LOOKUP_UNREACHABLE()
-        case NeedsAttention():
-            return CallFailed(CallFailure.BLOCKED, error.full_reason), reasons.LOOKUP_BLOCKED()
-        case _:
-            return CallFailed(CallFailure.PERMANENT, error.full_reason), reasons.LOOKUP_HIDDEN()
-
-
 def _record_outcome(
     pool: IntegrationPool,
     integration: ActiveIntegration,
     http_client: RecordedClient,
-    outcome: CallDone | CallFailed,
+    outcome: CallDone | AttemptFailed,
     now: datetime,
 ) -> None:
     """Records the outcome on the integration, like a call's outcome."""
-    if isinstance(outcome, CallFailed):
+    if isinstance(outcome, AttemptFailed):
         outcome = replace(outcome, error=http_client.mask_reason(outcome.error))
     with database.transaction() as connection:
         results.record_outcome(connection, pool, integration.account.id, outcome, http_client.requests, now)
-        if isinstance(outcome, CallFailed):
+        if isinstance(outcome, AttemptFailed):
             results.store_exchange(
                 connection, [(integration.account.id, None, exchange) for exchange in http_client.exchanges]
             )

@@ -11,12 +11,13 @@ from tocsin.alerts import service as alerts
 from tocsin.alerts.commands import Actor, Reply
 from tocsin.alerts.states import ActorKind, CommandChannel
 from tocsin.core.db import database
+from tocsin.core.delivery.failure import NeedsAttention
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.reasons import NO_REASON, Reason
 from tocsin.outbound.connectors.haloitsm.client import HaloClient
 from tocsin.outbound.connectors.haloitsm.connector import text_of_note
 from tocsin.outbound.connectors.haloitsm.errors import TicketNotFound
-from tocsin.outbound.connectors.interfaces import NeedsAttention, RecordedClient
+from tocsin.outbound.connectors.interfaces import RecordedClient
 from tocsin.outbound.halo_sync import ticket_messages
 
 log = logging.getLogger(__name__)

@@ -12,14 +12,11 @@ from typing import Any
 
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.delivery.lease import LeaseLost
 from tocsin.core.stored_reason import reason_in
 
 #: How long a poll may go without renewal before another process takes over. Longer than a request can take.
 LEASE = timedelta(minutes=1)
-
-
-class LeaseLost(Exception):
-    """Another process has taken over the poll: this one must not write any more."""
 
 
 @dataclass(slots=True)

@@ -18,6 +18,9 @@ from tocsin.alerts.states import ACTIVE, ActorKind, CommandChannel
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.db.json_text import as_json
+from tocsin.core.delivery.failure import NeedsAttention, Throttled
+from tocsin.core.delivery.lease import LeaseLost
+from tocsin.core.delivery.rate_limit import RateLimit
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.ids import key_hash, uuid7
 from tocsin.core.reasons import NO_REASON, Reason, joined
@@ -32,12 +35,12 @@ from tocsin.inbound.enums import IntegrationMode
 from tocsin.inbound.parsing.decode import Element
 from tocsin.inbound.processing.process_now import process_now
 from tocsin.inbound.storage.messages import IncomingMessage
-from tocsin.outbound import rate_limit
+from tocsin.outbound import retry_policy
 from tocsin.outbound.connectors.haloitsm import reference_data
 from tocsin.outbound.connectors.haloitsm.client import MAX_LIST_PAGES, PAGE_SIZE, HaloClient, id_text
 from tocsin.outbound.connectors.haloitsm.connector import HaloSender
 from tocsin.outbound.connectors.haloitsm.errors import TicketNotFound
-from tocsin.outbound.connectors.interfaces import CallDone, NeedsAttention, RecordedClient, Throttled
+from tocsin.outbound.connectors.interfaces import CallDone, RecordedClient
 from tocsin.outbound.delivery import results, ticket_creation
 from tocsin.outbound.delivery.integration_pool import IntegrationPool
 from tocsin.outbound.halo_sync import (
@@ -451,7 +454,7 @@ def poll(pool: IntegrationPool, now: Callable[[], datetime]) -> bool:
     problem: Temporary | Permanent | None = None
     try:
         run.run()
-    except poll_lease.LeaseLost:
+    except LeaseLost:
         log.warning("The look at outbound integration %s took too long: another process goes on.", run.integration_id)
         return True
     except (Temporary, Permanent) as error:
@@ -463,7 +466,7 @@ def poll(pool: IntegrationPool, now: Callable[[], datetime]) -> bool:
         problem = Permanent(reasons.NOT_UNDERSTOOD())
     try:
         _write(run, pool, integration.sender.rate, lease, problem)
-    except poll_lease.LeaseLost:
+    except LeaseLost:
         log.warning("The look at outbound integration %s took too long: another process goes on.", run.integration_id)
     return True
 
@@ -485,7 +488,7 @@ def _inbound_integrations(integration_id: int) -> list[CompiledIntegration]:
 def _write(
     run: PollRun,
     pool: IntegrationPool,
-    rate: rate_limit.RequestRate,
+    rate: RateLimit,
     lease: poll_lease.PollLease,
     problem: Temporary | Permanent | None,
 ) -> None:
@@ -514,18 +517,20 @@ def _write(
                 "ingested": run.ingested_count,
                 "webhook_code": webhook_code,
                 "webhook_data": as_json(webhook_data),
-                "granted": rate_limit.charged(rate, lease.status["granted_to"], run.http_client.requests, run.now),
+                "granted": rate.used_until(lease.status["granted_to"])
+                .charge(run.http_client.requests, run.now)
+                .free_at,
                 "id": run.integration_id,
             },
         )
         if isinstance(problem, NeedsAttention):
-            until = run.now + rate_limit.BLOCKED_INTERVAL
+            until = run.now + retry_policy.BLOCKED_INTERVAL
             connection.execute(
                 _BLOCK,
                 {"code": code, "data": as_json(data), "until": until, "now": run.now, "id": run.integration_id},
             )
         if isinstance(problem, Throttled):
-            until = run.now + rate_limit.throttle(throttle_count, problem.retry_after)
+            until = run.now + retry_policy.throttle_wait(throttle_count, problem.retry_after)
             connection.execute(_DEFER, {"until": until, "id": run.integration_id})
         # Successful polls are logged only if they found changes.
         if problem is not None or run.ingested_count:

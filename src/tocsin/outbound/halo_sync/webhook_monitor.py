@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from tocsin.core.db import database
+from tocsin.core.delivery.failure import NeedsAttention
 from tocsin.core.errors import Permanent
 from tocsin.core.ids import token_hash
 from tocsin.core.reasons import NO_REASON, Reason, joined
@@ -17,7 +18,7 @@ from tocsin.inbound.models import Integration
 from tocsin.outbound.connectors.haloitsm import reasons as operations
 from tocsin.outbound.connectors.haloitsm.client import HaloClient, id_text
 from tocsin.outbound.connectors.haloitsm.errors import ObjectNotFound
-from tocsin.outbound.connectors.interfaces import NeedsAttention, RecordedClient
+from tocsin.outbound.connectors.interfaces import RecordedClient
 from tocsin.outbound.halo_sync import reasons, ticket_messages, webhook_setup
 from tocsin.outbound.models import Webhook
 

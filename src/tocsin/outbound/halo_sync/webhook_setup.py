@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from tocsin.core.delivery.failure import NeedsAttention
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.reasons import NO_REASON, Reason
 from tocsin.outbound.connectors.haloitsm import reasons as operations
 from tocsin.outbound.connectors.haloitsm.client import HaloClient, extract_rows, id_text
-from tocsin.outbound.connectors.interfaces import NeedsAttention, RecordedClient
+from tocsin.outbound.connectors.interfaces import RecordedClient
 from tocsin.outbound.halo_sync import reasons
 
 #: The events Tocsin subscribes to, in their "All" variant: "Assigned" never fires for a webhook.

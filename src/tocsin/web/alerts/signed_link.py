@@ -17,6 +17,7 @@ from tocsin.access import roles
 from tocsin.access.roles import Permission, PermissionScope, Role
 from tocsin.alerts import service
 from tocsin.alerts.states import CommandChannel, CommandKind
+from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.notify.inbound import responder_actions
 from tocsin.notify.text import signed_links
@@ -43,7 +44,8 @@ def signed_link(request: SignedInRequest, token: str) -> HttpResponse:
     user = User.objects.filter(pk=user_id, is_active=True).first()
     if user is None or roles.permission_scope(Role(user.role), Permission.RESPOND) is PermissionScope.NONE:
         return render(request, "alerts/link_expired.html", {"reason": "", "may_not_act": True}, status=403)
-    number = responder_actions.resolve_merged(alert_id)
+    with database.transaction() as connection:
+        number = responder_actions.resolve_merged(connection, alert_id)
     with timezone.override(zone(user.time_zone)):
         if request.method == "POST":
             _act(request, number, user)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, time, timedelta
+from datetime import datetime, timedelta
 from itertools import chain
 
 from django.db.models import Count, Min, QuerySet
@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.alerts.states import ActorKind, AlertStatus, EventKind
+from tocsin.core.config import settings_store
 from tocsin.core.ids import first_uuid7
 from tocsin.notify.models import Delivery
 from tocsin.notify.states import DeliveryStatus, Purpose
@@ -27,7 +28,7 @@ _RESPONSE_KINDS = [
 
 @dataclass(frozen=True, slots=True)
 class NightSummary:
-    """Summary of one night, 22:00 to 07:00 in the user's time zone."""
+    """Summary of one night: the hours of the setting `night_hours`, in the user's time zone."""
 
     pages: int
     #: Names of the users who were paged.
@@ -53,10 +54,8 @@ def alerts_of(user: User, limit: int) -> QuerySet[Alert]:
 
 
 def last_night(viewer: User, now: datetime) -> NightSummary:
-    """Return the user's last night; before 07:00 the current one."""
-    local = timezone.localtime(now)
-    end = timezone.make_aware(datetime.combine(local.date(), time(7)))
-    start = timezone.make_aware(datetime.combine(local.date() - timedelta(days=1), time(22)))
+    """Return the user's last night; until it ends the current one."""
+    start, end = settings_store.night_hours().last_night(timezone.localtime(now))
     sent = Delivery.objects.filter(
         pk__gte=first_uuid7(start), pk__lt=first_uuid7(end), purpose=Purpose.PAGE,
         status__in=[DeliveryStatus.SENT, DeliveryStatus.DELIVERED],

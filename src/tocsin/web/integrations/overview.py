@@ -21,7 +21,7 @@ from tocsin.inbound.heartbeats import monitor
 from tocsin.inbound.maintenance import commands as maintenance_windows
 from tocsin.inbound.models import DelayedAlert, InboundMessage, Integration, MaintenanceWindow
 from tocsin.simulate import backtest
-from tocsin.simulate.backtest_diff import BacktestTotals, is_night
+from tocsin.simulate.backtest_diff import BacktestTotals
 from tocsin.simulate.chain import simulate_integration
 from tocsin.web.integrations import simulation_view
 from tocsin.web.ui.capped_counts import DAY, MAX_COUNTED_MESSAGES, counted
@@ -111,10 +111,10 @@ def dry_run_totals(integration: Integration, now: datetime) -> BacktestTotals | 
     if integration.mode != IntegrationMode.DRY_RUN:
         return None
     rows = Alert.objects.filter(integration=integration.pk, dry_run=True, is_test=False, opened_at__gte=now - 7 * DAY)
-    zone, totals = backtest.zone_of(integration), BacktestTotals()
+    is_night, totals = backtest.night_of(integration), BacktestTotals()
     for opened_at in rows.values_list("opened_at", flat=True):
         totals.pages += 1
-        totals.at_night += is_night(opened_at, zone)
+        totals.at_night += is_night(opened_at)
     return totals
 
 

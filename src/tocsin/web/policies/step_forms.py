@@ -17,7 +17,7 @@ from tocsin.escalation.policy.steps import IfEmpty
 from tocsin.oncall.models import Schedule, SupportHours
 from tocsin.people.models import ContactMethod, Group, GroupContact, User
 from tocsin.web.ui.choices import PRIORITIES, ROLES, channel_choices
-from tocsin.web.ui.forms import DurationField, ZoneField, offer_own_zone, picker_time, typed, valid_values
+from tocsin.web.ui.forms import DurationField, ZoneField, offer_own_zone, picker_time, valid_values
 from tocsin.web.ui.notification_rule_forms import ChoiceList, NotificationRuleFormSet, initial_rule, rule_formset
 
 OTHER_TARGETS = [
@@ -215,10 +215,6 @@ class StepFormSet(_FormSet):
         """Return the steps that are not empty."""
         return [form for form in self.forms if not form.is_empty()]
 
-    def typed_values(self) -> list[dict[str, Any]]:
-        """Return the typed values, to render the forms again before they are complete."""
-        return [{**typed(form), "methods": [typed(row) for row in form.methods.forms]} for form in self.forms]
-
     def start_offsets(self) -> list[str]:
         """Return when each step starts after the alert opens; "?" for a delay that cannot be parsed."""
         offsets, total = [], timedelta()
@@ -231,10 +227,10 @@ class StepFormSet(_FormSet):
         return offsets
 
 
-def steps_formset(extra: int) -> type[StepFormSet]:
-    """Return the formset class, with `extra` empty steps at its end."""
+def steps_formset() -> type[StepFormSet]:
+    """Return the formset class."""
     return forms.formset_factory(  # type: ignore[return-value] # returns a subclass of the given formset
-        StepForm, formset=StepFormSet, extra=extra, max_num=MAX_STEPS, absolute_max=MAX_STEPS + 5
+        StepForm, formset=StepFormSet, extra=0, max_num=MAX_STEPS, absolute_max=MAX_STEPS + 5
     )
 
 

@@ -34,8 +34,7 @@ from tocsin.web.ui import references
 from tocsin.web.ui.choices import PRIORITIES, channel_name
 from tocsin.web.ui.confirm_delete import ask_and_delete
 from tocsin.web.ui.edit_conflicts import FormSnapshot
-from tocsin.web.ui.forms import MomentField, field_error_text, problems_of, show_rejection, typed
-from tocsin.web.ui.formset_actions import rearrange
+from tocsin.web.ui.forms import MomentField, field_error_text, problems_of, show_rejection
 
 _PLACES = {
     "acknowledge.effect": "effect",
@@ -105,11 +104,7 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     require_existing(request, row)
     spec = commands.policy_spec(row) if row else _initial_spec(request)
     form = PolicyForm(request.POST or None, initial=initial_policy(spec), existing=row)
-    steps = steps_formset(0)(request.POST or None, initial=initial_steps(spec), prefix="steps")
-    moved = rearrange(request.POST, "steps") if request.method == "POST" else None
-    if moved is not None:
-        form = PolicyForm(initial=typed(form), existing=row)
-        steps = steps_formset(0)(initial=steps_formset(0)(moved, prefix="steps").typed_values(), prefix="steps")
+    steps = steps_formset()(request.POST or None, initial=initial_steps(spec), prefix="steps")
     offer_own_groups(request, form.fields["group"])
     snapshot = FormSnapshot.of(request, "escalation_policy", row, commands.policy_spec)
     # Validate both, so that all problems are shown at once.

@@ -18,7 +18,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods, require_POST
 
 from tocsin.access.audit import AuditActor as ConfigurationActor
-from tocsin.alerts.states import CommandChannel, CommandKind
+from tocsin.alerts.states import CommandChannel
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.notify.channels.chat_buttons import BUTTONS
@@ -93,17 +93,11 @@ def act(request: SignedInRequest) -> HttpResponse:
         number, user_id = signed_links.verify(str(payload.get("token", "")), request.now)
     except Rejected as rejected:
         return _json_answer(told(rejected.reason), 410)
-    with database.transaction() as connection:
-        responder = responder_actions.load_responder(connection, user_id)
-    if responder is None:
-        return _json_answer(_("This push acts for nobody any more: its person is switched off."), 403)
     command = payload.get("command")
     if command not in _COMMANDS:
         return _json_answer(_("This button is not known here."), 422)
-    result = responder_actions.apply_answer(
-        responder, number, CommandKind(str(command)), CommandChannel.PUSH, request.now
-    )
-    return _json_answer(localize(result.answer, responder.language), 200 if result.is_done else 409)
+    result, language = responder_actions.press_button(user_id, number, command, CommandChannel.PUSH, request.now)
+    return _json_answer(localize(result.answer, language), 200 if result.done_count else 409)
 
 
 @csrf_exempt

@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, pgettext
 from django.views.decorators.http import require_safe
 
+from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.validation import csv_text
 from tocsin.reports import night_load, response_times
@@ -57,9 +58,10 @@ class ReportRow:
 def reports(request: SignedInRequest) -> HttpResponse:
     """Render the statistics of a period as a chart and a table."""
     days, group_by, period = _parse_query(request)
+    night = settings_store.night_hours()
     with database.transaction() as connection:
         report = response_times.load_response_times(connection, period, group_by)
-        people = night_load.load_nights(connection, period)
+        people = night_load.load_nights(connection, period, night)
     rows = _rows(report.rows, group_by)
     context = {
         "days": days,
@@ -76,8 +78,7 @@ def reports(request: SignedInRequest) -> HttpResponse:
         "people": people,
         "most_at_night": max((person.at_night for person in people), default=0),
         "time_zone": request.user.time_zone,
-        "begins": night_load.NIGHT_START,
-        "ends": night_load.NIGHT_END,
+        "night": night,
     }
     return render_view(request, "reports/reports.html", context)
 
@@ -97,7 +98,7 @@ def nights_csv(request: SignedInRequest) -> HttpResponse:
     """Download the pages at night per user as CSV."""
     days, _group_by, period = _parse_query(request)
     with database.transaction() as connection:
-        loads = night_load.load_nights(connection, period)
+        loads = night_load.load_nights(connection, period, settings_store.night_hours())
     lines = ([load.username, load.name, load.alerts, load.at_night, load.nights] for load in loads)
     return _file(f"nights-{days}-days", ["user", "name", "alerts", "at_night", "nights"], lines)
 

@@ -77,6 +77,12 @@ class SystemSettingsForm(forms.Form):
     content_chat = _content(gettext_lazy("What chat messages say"))
     content_sms = _content(gettext_lazy("What text messages say"))
     content_voice = _content(gettext_lazy("What calls say"))
+    night_hours = forms.CharField(
+        label=gettext_lazy("Night hours"),
+        max_length=20,
+        required=False,
+        help_text=gettext_lazy("By local time, such as 22:00-07:00: what reports and Home count as at night."),
+    )
     weekly_coverage_mail = forms.BooleanField(
         label=gettext_lazy("Mail managers on Mondays what is wrong with who is on call"),
         required=False,

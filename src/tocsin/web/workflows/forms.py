@@ -291,10 +291,10 @@ class ActionFormSet(_FormSet):
         return [typed(form) for form in self.forms]
 
 
-def actions_formset(extra: int = 0) -> type[ActionFormSet]:
-    """Return the formset class, with `extra` empty actions at its end."""
+def actions_formset() -> type[ActionFormSet]:
+    """Return the formset class."""
     return forms.formset_factory(  # type: ignore[return-value] # returns a subclass of the given formset
-        ActionForm, formset=ActionFormSet, extra=extra, max_num=MAX_ACTIONS, absolute_max=MAX_ACTIONS + 5
+        ActionForm, formset=ActionFormSet, extra=0, max_num=MAX_ACTIONS, absolute_max=MAX_ACTIONS + 5
     )
 
 

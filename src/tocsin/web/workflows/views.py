@@ -25,7 +25,6 @@ from tocsin.web.told import told
 from tocsin.web.ui.confirm_delete import ask_and_delete
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import field_error_text, problems_of, show_rejection, typed
-from tocsin.web.ui.formset_actions import rearrange
 from tocsin.web.workflows.conditions import WorkflowConditions, fields
 from tocsin.web.workflows.forms import ActionFormSet, WorkflowForm, actions_formset, initial_actions, initial_workflow
 from tocsin.workflows import commands
@@ -109,7 +108,7 @@ def _number(text: str) -> int:
 @require_http_methods(["GET", "HEAD", "POST"])
 @requires(Permission.MANAGE_ROUTING)
 def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
-    """Create or edit a workflow. Every button posts the whole form, so that it works without JavaScript."""
+    """Create or edit a workflow. The buttons of conditions post the whole form."""
     row = find(number) if number is not None else None
     if row is not None:
         require(request, Permission.MANAGE_ROUTING, row.group_id)
@@ -125,9 +124,8 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     result: DryRunResult | None = None
     snapshot = FormSnapshot.of(request, "workflow", row, _without_order)
     button = str(post.get("do", "")) if post is not None else ""
-    moved = rearrange(request.POST, "actions") if post is not None else None
-    if post is not None and (moved is not None or conditions.apply_button(button)):
-        form, actions = _typed(request, form, actions if moved is None else actions_formset()(moved, prefix="actions"))
+    if post is not None and conditions.apply_button(button):
+        form, actions = _typed(request, form, actions)
     elif post is not None and form.is_valid() and actions.is_valid():
         try:
             posted_spec = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from tocsin.core.db import database
@@ -174,22 +174,6 @@ def write_step(connection: Connection, run: DueRun, step: Mapping[str, object]) 
         "UPDATE workflows_run SET step = %s, steps = steps || %s::jsonb, failures = 0, error = '' WHERE id = %s",
         (run.progress.step + 1, as_storable_json([step]), run.id),
     )
-
-
-_SHIFT_DUE_AT = """
-UPDATE workflows_run SET due_at = due_at - %(by)s WHERE id IN (
-  SELECT id FROM workflows_run WHERE due_at > %(now)s ORDER BY id FOR NO KEY UPDATE)
-"""
-
-
-def correct_after_rollback(connection: Connection, by: timedelta, now: datetime) -> int:
-    """Moves timers after a clock rollback by `by`. Returns the number of moved runs.
-
-    A run that waits for a fixed moment becomes due early, and then waits on.
-    """
-    moved = connection.execute(_SHIFT_DUE_AT, {"by": by, "now": now}).rowcount
-    connection.execute("UPDATE workflows_limit SET since = since - %s WHERE since > %s", (by, now))
-    return moved
 
 
 def fail(

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from tocsin.alerts.states import Priority
+from tocsin.core.delivery.failure import AddressRejected
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import HttpClient
 from tocsin.core.reasons import Reason, ReasonType, replace_texts
@@ -14,7 +15,6 @@ from tocsin.notify.channels import chat_url_policy
 from tocsin.notify.integrations import http_status
 from tocsin.notify.integrations.apprise.requests_patch import RequestLog, through_client
 from tocsin.notify.interfaces import (
-    AddressRejected,
     OutcomeUnknown,
     ProviderAccount,
     ProviderKind,

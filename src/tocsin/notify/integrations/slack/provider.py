@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from urllib.parse import parse_qs, urlsplit
 
 from tocsin.alerts.states import CommandKind
+from tocsin.core.delivery.failure import AddressRejected
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import HttpClient
 from tocsin.core.reasons import Reason, ReasonType, joined
@@ -21,7 +22,6 @@ from tocsin.notify.integrations import background_post, http_status, json_object
 from tocsin.notify.integrations.json_object import child, items, text
 from tocsin.notify.integrations.slack import blocks
 from tocsin.notify.interfaces import (
-    AddressRejected,
     ProviderAccount,
     ProviderKind,
     ProviderSender,

@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from tocsin.core.delivery.failure import AddressRejected
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import EgressResponse, HttpClient
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType, joined
@@ -23,7 +24,6 @@ from tocsin.notify.integrations.error_codes import VendorError
 from tocsin.notify.integrations.json_object import child, items, text
 from tocsin.notify.integrations.telnyx.error_codes import find_error
 from tocsin.notify.interfaces import (
-    AddressRejected,
     ProviderAccount,
     ProviderKind,
     ProviderSender,

@@ -8,6 +8,7 @@ from base64 import b64encode
 from typing import NoReturn
 from urllib.parse import quote, urlencode
 
+from tocsin.core.delivery.failure import AddressRejected
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net.egress import EgressResponse, HttpClient
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType, joined
@@ -15,7 +16,7 @@ from tocsin.notify.channels.phone_numbers import sender
 from tocsin.notify.integrations import http_status, reasons
 from tocsin.notify.integrations.twilio import twiml
 from tocsin.notify.integrations.twilio.error_codes import find_error
-from tocsin.notify.interfaces import AddressRejected, ProviderAccount, Rendered, SendReceipt
+from tocsin.notify.interfaces import ProviderAccount, Rendered, SendReceipt
 
 API = "https://api.twilio.com"
 #: After this time, the phone's voicemail usually answers.

@@ -19,13 +19,13 @@ from tocsin.access import audit
 from tocsin.access.audit import AuditActor
 from tocsin.core.config import config_version, crypto
 from tocsin.core.db import database
+from tocsin.core.delivery.failure import AddressRejected
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType
 from tocsin.core.stored_reason import reason_columns
 from tocsin.notify.channels import push_addresses
 from tocsin.notify.integrations.web_push import subscription
 from tocsin.notify.integrations.web_push.subscription import Subscription
-from tocsin.notify.interfaces import AddressRejected
 from tocsin.notify.models import PushDevice
 from tocsin.people.changes import users as people
 from tocsin.people.models import ContactMethod, User

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from tocsin.core.config import environment
+from tocsin.core.delivery.failure import AddressRejected
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net.egress import EgressResponse, HttpClient
 from tocsin.core.reasons import Reason, ReasonType
@@ -24,7 +25,6 @@ from tocsin.notify.integrations.web_push.devices import Device, PushResult
 from tocsin.notify.integrations.web_push.keys import KeyPair
 from tocsin.notify.integrations.web_push.payload import payload
 from tocsin.notify.interfaces import (
-    AddressRejected,
     OutcomeUnknown,
     ProviderAccount,
     ProviderKind,

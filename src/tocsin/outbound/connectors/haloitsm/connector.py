@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from tocsin.core.delivery.rate_limit import RateLimit
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import HttpClient, OutcomeUnknown
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType, Term, joined, reason_as_json, reason_from_json
@@ -21,7 +22,6 @@ from tocsin.outbound.connectors.haloitsm.address import clean_address
 from tocsin.outbound.connectors.haloitsm.client import HaloClient, extract_rows, id_text
 from tocsin.outbound.connectors.haloitsm.errors import AgentRequired, NoteRejected, TicketNotFound
 from tocsin.outbound.connectors.interfaces import CallDone, CallJob, ConnectorKind, IntegrationAccount, RecordedClient
-from tocsin.outbound.rate_limit import RequestRate
 
 #: Halo's fair-use limit is 500 requests in 3 minutes.
 _PER_SECOND, _BURST = 2, 20
@@ -45,7 +45,7 @@ class HaloSender:
 
     account: IntegrationAccount
     client: HaloClient
-    rate: RequestRate
+    rate: RateLimit
 
     def send(self, job: CallJob, http_client: RecordedClient, now: datetime) -> CallDone:
         """Executes the job: `write` to a ticket, or `create` one."""
@@ -314,7 +314,9 @@ def _read_create(create: ObjectReader) -> dict[str, Any]:
 
 
 def _open(account: IntegrationAccount, client: HttpClient) -> HaloSender:
-    return HaloSender(account, HaloClient(account), RequestRate(account.settings.get("rate", _PER_SECOND), _BURST))
+    return HaloSender(
+        account, HaloClient(account), RateLimit.per_second(account.settings.get("rate", _PER_SECOND), _BURST)
+    )
 
 
 HALOITSM = ConnectorKind(

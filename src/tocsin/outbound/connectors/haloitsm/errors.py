@@ -7,11 +7,11 @@ import re
 from collections.abc import Mapping
 from html import unescape
 
+from tocsin.core.delivery.failure import NeedsAttention, Throttled
 from tocsin.core.errors import Permanent, Temporary, TocsinError
 from tocsin.core.net.egress import EgressResponse, OutcomeUnknown
 from tocsin.core.reasons import NO_REASON, Reason, joined
 from tocsin.outbound.connectors.haloitsm import reasons
-from tocsin.outbound.connectors.interfaces import NeedsAttention, Throttled
 
 _MAX_ERROR_CHARS = 300
 

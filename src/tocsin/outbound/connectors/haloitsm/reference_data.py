@@ -16,12 +16,13 @@ from tocsin.core.config import config_version
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.db.json_text import as_json
+from tocsin.core.delivery.failure import NeedsAttention
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.reasons import Reason
 from tocsin.inbound.admin import commands as inbound
 from tocsin.outbound.connectors.haloitsm.client import LISTS, HaloClient, id_text
 from tocsin.outbound.connectors.haloitsm.writeback_settings import KIND
-from tocsin.outbound.connectors.interfaces import NeedsAttention, RecordedClient
+from tocsin.outbound.connectors.interfaces import RecordedClient
 from tocsin.outbound.models import AgentMatch, LookUp, OutboundIntegration
 from tocsin.people.models import User
 

@@ -18,24 +18,17 @@ from typing import Any
 from urllib.parse import quote_plus, urlencode
 
 from tocsin.core.config import secret_urls
+from tocsin.core.delivery.failure import NeedsAttention, Throttled
+from tocsin.core.delivery.rate_limit import RateLimit
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net import egress
 from tocsin.core.net.egress import EgressResponse, HttpClient
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType, joined
 from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.outbound import reasons, templates
-from tocsin.outbound.connectors.interfaces import (
-    CallDone,
-    CallJob,
-    ConnectorKind,
-    IntegrationAccount,
-    NeedsAttention,
-    RecordedClient,
-    Throttled,
-)
+from tocsin.outbound.connectors.interfaces import CallDone, CallJob, ConnectorKind, IntegrationAccount, RecordedClient
 from tocsin.outbound.hidden_settings import PLAIN_HEADERS
 from tocsin.outbound.json_path import value_at
-from tocsin.outbound.rate_limit import RequestRate
 from tocsin.outbound.redaction import MASK
 
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
@@ -78,7 +71,7 @@ class HttpSender:
 
     account: IntegrationAccount
     client: HttpClient
-    rate: RequestRate
+    rate: RateLimit
     _token: _HttpToken | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -362,7 +355,7 @@ def _check_address(spec: ObjectReader, key: str, url: str) -> None:
 
 
 def _open(account: IntegrationAccount, client: HttpClient) -> HttpSender:
-    return HttpSender(account, client, RequestRate(account.settings.get("rate", _PER_SECOND), _BURST))
+    return HttpSender(account, client, RateLimit.per_second(account.settings.get("rate", _PER_SECOND), _BURST))
 
 
 HTTP = ConnectorKind(

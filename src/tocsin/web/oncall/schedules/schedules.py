@@ -20,7 +20,6 @@ from tocsin.people.models import Group
 from tocsin.web.http.authorization import actor, may, offer_own_groups, require, requires
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.oncall.schedules import describe_shift, preview
-from tocsin.web.oncall.schedules.preview import SchedulePreview
 from tocsin.web.oncall.schedules.shift_forms import (
     ScheduleForm,
     ShiftFormSet,
@@ -31,8 +30,7 @@ from tocsin.web.oncall.schedules.shift_forms import (
 from tocsin.web.ui import references
 from tocsin.web.ui.confirm_delete import ask_and_delete
 from tocsin.web.ui.edit_conflicts import FormSnapshot
-from tocsin.web.ui.forms import offer_own_zone, typed, user_zone
-from tocsin.web.ui.formset_actions import rearrange
+from tocsin.web.ui.forms import offer_own_zone, user_zone
 
 #: Maximum number of past overrides shown.
 MAX_PAST_OVERRIDES = 20
@@ -62,35 +60,25 @@ def schedule(request: SignedInRequest, number: int) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @requires(Permission.MANAGE_TEAMS)
 def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
-    """Create or edit a schedule. "Preview" and the buttons that move shifts save nothing."""
+    """Create or edit a schedule."""
     row = _editable_schedule(request, number)
     form, shifts = _forms(request, row)
-    moved = rearrange(request.POST, "shifts") if request.method == "POST" else None
-    is_preview = moved is not None or "preview" in request.POST
-    if moved is not None:
-        form = ScheduleForm(initial=typed(form))
-        shifts = shifts_formset(None, shifts_formset(moved, ()).typed_values())
     offer_own_groups(request, form.fields["group"])
-    result: SchedulePreview | None = None
     snapshot = FormSnapshot.of(request, "schedule", row, commands.state_without_overrides)
     if form.is_bound and form.is_valid() and shifts.is_valid():
-        if not is_preview:
-            saved = _save(request, row, form, shifts, snapshot)
-            if saved is not None:
-                messages.success(request, _("Saved."))
-                return redirect("group_schedule", saved.group_id)
-        else:
-            result = preview.preview_of_spec(_spec(form, shifts), row, request.now)
+        saved = _save(request, row, form, shifts, snapshot)
+        if saved is not None:
+            messages.success(request, _("Saved."))
+            return redirect("group_schedule", saved.group_id)
     failed = bool(form.errors) or shifts.total_error_count() > 0
     context = {
         "schedule": row,
         "form": form,
         "shifts": shifts,
-        "preview": result,
         "imports": list(row.imports.all()) if row else [],
         "snapshot": snapshot,
     }
-    return render_view(request, "oncall/edit.html", context, status=422 if failed and not is_preview else 200)
+    return render_view(request, "oncall/edit.html", context, status=422 if failed else 200)
 
 
 @require_POST

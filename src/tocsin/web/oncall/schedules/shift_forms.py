@@ -21,7 +21,7 @@ from tocsin.people.models import Group, User
 from tocsin.web.oncall.schedules.widgets import OrderedField, OrderedSelect, WeeklyWindowsField
 from tocsin.web.policies.step_forms import DAYS
 from tocsin.web.ui.choices import ROLES
-from tocsin.web.ui.forms import ZoneField, ZoneSelect, field_error_text, problems_of, show_rejection, typed, zones
+from tocsin.web.ui.forms import ZoneField, ZoneSelect, field_error_text, problems_of, show_rejection, zones
 
 MAX_SHIFTS = 50
 
@@ -190,10 +190,6 @@ else:
 
 class ShiftFormSet(_FormSet):
     """The shifts in the order of the schedule."""
-
-    def typed_values(self) -> list[dict[str, Any]]:
-        """Return the typed values, to render the forms again before they are complete."""
-        return [typed(form) for form in self.forms]
 
 
 def shifts_formset(data: Any, initial: Iterable[Mapping[str, Any]]) -> ShiftFormSet:

@@ -230,22 +230,51 @@
     if (box.matches("[data-submit-on-change]")) box.form.requestSubmit();
   });
 
-  /* ---- forms of several alike parts: one more ---- */
+  /* ---- forms of several alike parts: one more, one less, another order ---- */
   document.querySelectorAll("form[data-formset]").forEach((form) => {
     const add = form.querySelector("[data-formset-add]");
     const total = form.querySelector(`input[name="${form.dataset.formset}-TOTAL_FORMS"]`);
     const empty = form.querySelector("template[data-formset-empty]");
     add.hidden = false;
+    const parts = () => [...form.querySelectorAll("[data-formset-form]")];
+    // Names follow the order. In two passes, so that no radio buttons of two parts are one group meanwhile.
+    const renumber = () => {
+      const ofPart = new RegExp(`(^|id_|\\s)(?:${form.dataset.formset}|moved)-\\d+-`, "g");
+      for (const prefix of ["moved", form.dataset.formset]) parts().forEach((part, index) => {
+        part.querySelectorAll("*").forEach((element) => [...element.attributes].forEach((attribute) => {
+          if (attribute.name !== "value") attribute.value = attribute.value.replace(ofPart, `$1${prefix}-${index}-`);
+        }));
+        const number = part.querySelector("[data-formset-number]");
+        if (number) number.textContent = index + 1;
+      });
+      total.value = parts().length;
+      // When each begins is known once it is saved.
+      form.querySelectorAll(".policy-steps .at").forEach((at) => at.replaceChildren());
+      form.dispatchEvent(new Event("input", { bubbles: true }));
+    };
+    form.addEventListener("click", (event) => {
+      const button = event.target.closest("[data-formset-move], [data-formset-remove]");
+      if (!button) return;
+      const holder = (part) => part?.closest("li") ?? part;
+      const all = parts();
+      const index = all.indexOf(button.closest("[data-formset-form]"));
+      const direction = Number(button.dataset.formsetMove ?? 0);
+      const other = holder(all[index + direction]);
+      if (!other) return;
+      if (!direction) other.remove();
+      else if (direction < 0) other.before(holder(all[index]));
+      else other.after(holder(all[index]));
+      renumber();
+      if (direction) button.focus(); else add.focus();
+    });
     // The empty part at the end is for browsers without scripts.
     form.querySelectorAll("[data-formset-extra]").forEach((part) => { part.remove(); total.value = Number(total.value) - 1; });
     add.addEventListener("click", () => {
       const holder = document.createElement("div");
       holder.innerHTML = empty.innerHTML.replaceAll("__prefix__", total.value);
       const part = holder.firstElementChild;
-      const number = part.querySelector("[data-formset-number]");
-      if (number) number.textContent = Number(total.value) + 1;
       empty.before(part);
-      total.value = Number(total.value) + 1;
+      renumber();
       part.querySelector("input:not([type=hidden]):not([type=checkbox]), select, textarea")?.focus();
     });
   });

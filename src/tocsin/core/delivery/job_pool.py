@@ -16,6 +16,7 @@ from functools import partial
 from psycopg.errors import DataError, IntegrityError
 
 from tocsin.core.db import database
+from tocsin.core.delivery.lease import LeaseLost
 from tocsin.core.runtime.daemon_threads import DaemonThreads
 
 log = logging.getLogger(__name__)
@@ -23,9 +24,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Deadline[J, R]:
-    """How long a job may run before it counts as lost, and the result that it then gets."""
+    """How many seconds a job may run before it counts as lost, and the result that it then gets."""
 
-    seconds: float
+    seconds: Callable[[J], float]
     result: Callable[[J], R]
     #: Returns monotonic seconds.
     elapsed: Callable[[], float] = time.monotonic
@@ -55,10 +56,10 @@ class JobPool[K, J, R]:
     ) -> None:
         """`key` identifies a job; `name` names the threads and appears in the log.
 
-        `work` runs one job in a thread. A job that raises is dropped, as if this process had died, and its lease
-        expires. `write` stores several results in one transaction, and may be called again with the same results.
-        `salvage` stores the minimum about a result that `write` cannot store. A job past its `deadline` gets the
-        deadline's result, and a new thread replaces the one that hangs.
+        `work` runs one job in a thread. A job that raises, such as LeaseLost, is dropped, as if this process had died,
+        and its lease expires. `write` stores several results in one transaction, and may be called again with the same
+        results. `salvage` stores the minimum about a result that `write` cannot store. A job past its `deadline` gets
+        the deadline's result, and a new thread replaces the one that hangs.
         """
         self._name = name
         self._slots = slots
@@ -87,10 +88,11 @@ class JobPool[K, J, R]:
         with self._changed:
             return list(self._jobs.values())
 
-    def stuck(self) -> list[J]:
-        """Returns the jobs past their deadline whose threads still hang."""
+    def stuck(self, min_seconds: float = 0) -> list[J]:
+        """Returns the jobs past their deadline whose threads still hang, those that run for `min_seconds` or more."""
+        latest = (self._deadline.elapsed() if self._deadline else 0) - min_seconds
         with self._changed:
-            return [task.job for task in self._stuck]
+            return [task.job for task in self._stuck if task.started_at <= latest]
 
     def start(self, jobs: Iterable[J]) -> None:
         """Starts jobs that this process has claimed."""
@@ -106,9 +108,9 @@ class JobPool[K, J, R]:
         """Ends the jobs past their deadline. Their threads are abandoned and replaced."""
         if self._deadline is None:
             return
-        latest = self._deadline.elapsed() - self._deadline.seconds
+        now, seconds = self._deadline.elapsed(), self._deadline.seconds
         with self._changed:
-            overdue = [task for task in self._tasks - self._stuck if task.started_at <= latest]
+            overdue = [task for task in self._tasks - self._stuck if now - task.started_at >= seconds(task.job)]
             self._stuck |= set(overdue)
             self._results |= {self._key(task.job): self._deadline.result(task.job) for task in overdue}
             self._threads.grow(len(overdue))
@@ -156,8 +158,11 @@ class JobPool[K, J, R]:
                 return
         try:
             result = self._work(task.job)
-        except Exception:  # the thread's outermost handler: the job's lease expires, and the next claim retries it
-            log.exception("%s of %s broke.", key, self._name)
+        except Exception as error:  # the thread's outermost handler: the job's lease expires, and a claim retries it
+            if isinstance(error, LeaseLost):
+                log.warning("%s of %s is left to another process, which has taken it over.", key, self._name)
+            else:
+                log.exception("%s of %s broke.", key, self._name)
             if not self._finish(task):
                 self._remove([key])
             return

@@ -1,0 +1,178 @@
+"""Checks the integrations: whether they can be used and page somebody, and whether their messages arrive and can be
+read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db.models import OuterRef, Subquery
+
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.core.ids import first_uuid7
+from tocsin.core.reasons import ReasonType, as_reason
+from tocsin.inbound.admin import observed_statuses
+from tocsin.inbound.admin.commands import reachability_problem
+from tocsin.inbound.admin.specs import ALLOW_UNREACHABLE
+from tocsin.inbound.config import registry
+from tocsin.inbound.enums import IntegrationMode
+from tocsin.inbound.models import InboundMessage, Integration
+from tocsin.operate.finding import FindingLevel, HealthFinding, note
+
+#: The maximum number of integrations whose messages are examined one by one.
+_MAX_EXAMINED = 20
+
+#: An integration is "usually active" if it received messages on each of this many days before its last message; only
+#: then is a day of silence a problem.
+_USUAL_DAYS = 3
+_DAY = timedelta(days=1)
+_WEEK = timedelta(days=7)
+
+_UNUSABLE = ReasonType(
+    "health.integration_unusable",
+    "{integration} processes nothing: {error} Its messages are kept as Mapping Failed.",
+)
+_UNUSABLE_REMEDY = ReasonType(
+    "health.integration_unusable_remedy",
+    "Correct it under Inbound integrations and save it, then replay those messages from the Inbound Log.",
+)
+_NO_POLICY = ReasonType(
+    "health.integration_no_policy", "{integration} pages nobody: it has neither a policy nor recipients."
+)
+_OLD_URL = ReasonType(
+    "health.integration_old_url",
+    "{count} message came to an old URL of {integration}.",
+    "{count} messages came to an old URL of {integration}.",
+)
+_OLD_URL_REMEDY = ReasonType("health.integration_old_url_remedy", "Give the sender the new URL under Security.")
+_UNREADABLE = ReasonType(
+    "health.messages_unreadable",
+    "{count} message of the last 7 days could not be read.",
+    "{count} messages of the last 7 days could not be read.",
+)
+_UNREADABLE_REMEDY = ReasonType(
+    "health.messages_unreadable_remedy", "Correct the mapping that each names in the Inbound Log, and replay it."
+)
+_SILENT = ReasonType("health.integration_silent", "{integration} received messages every day, but none for {duration}.")
+_SILENT_REMEDY = ReasonType("health.integration_silent_remedy", "Check the sender, and whether it reaches Tocsin.")
+_OPENS_NOTHING = ReasonType("health.integration_opens_nothing", "{integration}: {problem}")
+_OPENS_NOTHING_REMEDY = ReasonType(
+    "health.integration_opens_nothing_remedy", "Choose what each status does on the integration's page."
+)
+_DISABLED = ReasonType("health.integration_disabled", "{integration} is disabled: its messages open no alerts.")
+_REACHES_NOBODY = ReasonType("health.integration_reaches_nobody", "{integration} would page nobody. {problem}")
+_REACHES_NOBODY_AT = ReasonType(
+    "health.integration_reaches_nobody_at", "{integration} would page nobody ({field}). {problem}"
+)
+_REACHES_NOBODY_REMEDY = ReasonType(
+    "health.integration_reaches_nobody_remedy",
+    "Give it an escalation policy or recipients that can be reached, or set it to dry run.",
+)
+
+# Raw SQL, as in `alerts`.
+_WITHOUT_POLICY = """
+SELECT id, name, settings FROM inbound_integration integration WHERE mode = 'page' AND policy_id IS NULL
+AND NOT EXISTS (SELECT FROM inbound_integration_recipient_users WHERE integration_id = integration.id) ORDER BY name
+"""
+_OLD_URLS = """
+SELECT id, name, previous_token_requests AS posts FROM inbound_integration WHERE previous_token_requests > 0
+ORDER BY name
+"""
+_UNREADABLE_MESSAGES = """
+SELECT count(*) AS number FROM inbound_inboundmessage WHERE status = 'Mapping Failed' AND id >= %(since)s
+"""
+
+
+def check(connection: Connection, now: datetime) -> Iterator[HealthFinding]:
+    """Checks each integration's configuration, and how many messages could not be read in a week."""
+    compiled_registry = registry.shared_registry()
+    compiled_registry.refresh()
+    for integration in compiled_registry.get_all().values():
+        if integration.problem is not None:
+            yield HealthFinding(
+                "integration.unusable",
+                _UNUSABLE(integration=integration.name, error=integration.problem.reason),
+                _UNUSABLE_REMEDY(),
+                about=integration.name,
+                object_id=integration.id,
+                is_urgent=True,
+            )
+    for row in database.rows(connection, _WITHOUT_POLICY):
+        yield HealthFinding(
+            "integration.no_policy",
+            _NO_POLICY(integration=row["name"]),
+            _REACHES_NOBODY_REMEDY(),
+            about=row["name"],
+            level=_level(row["settings"]),
+            object_id=row["id"],
+            is_urgent=True,
+        )
+    for row in database.rows(connection, _OLD_URLS):
+        yield HealthFinding(
+            "integration.old_url",
+            _OLD_URL(count=row["posts"], integration=row["name"]),
+            _OLD_URL_REMEDY(),
+            about=row["name"],
+            object_id=row["id"],
+        )
+    unreadable = database.row(connection, _UNREADABLE_MESSAGES, {"since": first_uuid7(now - _WEEK)})
+    if unreadable and unreadable["number"]:
+        yield HealthFinding("messages.unreadable", _UNREADABLE(count=unreadable["number"]), _UNREADABLE_REMEDY())
+
+
+def check_messages(now: datetime) -> Iterator[HealthFinding]:
+    """Checks whether messages still arrive, and whether new tickets open alerts. Uses Django's connection."""
+    latest_message = InboundMessage.objects.filter(integration=OuterRef("pk")).order_by("-pk").values("received_at")[:1]
+    in_use = Integration.objects.exclude(mode=IntegrationMode.DISABLED).order_by("name")
+    for integration in in_use.annotate(newest=Subquery(latest_message))[:_MAX_EXAMINED]:
+        newest = integration.newest
+        if newest is None or newest > now - _DAY:
+            continue
+        rows = InboundMessage.objects.filter(integration=integration)
+        previous_days = [newest - _DAY * number for number in range(1, _USUAL_DAYS + 1)]
+        if all(rows.filter(pk__gte=first_uuid7(day), pk__lt=first_uuid7(day + _DAY)).exists() for day in previous_days):
+            yield HealthFinding(
+                "integration.silent",
+                _SILENT(integration=integration.name, duration=timedelta(hours=(now - newest) // timedelta(hours=1))),
+                _SILENT_REMEDY(),
+                about=integration.name,
+                object_id=integration.pk,
+            )
+    for paging in in_use.filter(mode=IntegrationMode.PAGE)[:_MAX_EXAMINED]:
+        if warning := observed_statuses.load_observed_statuses(paging, now).warning:
+            yield HealthFinding(
+                "integration.opens_nothing",
+                _OPENS_NOTHING(integration=paging.name, problem=warning),
+                _OPENS_NOTHING_REMEDY(),
+                about=paging.name,
+                object_id=paging.pk,
+            )
+
+
+def check_reach(now: datetime) -> Iterator[HealthFinding]:
+    """Checks whether every path of an alert reaches somebody. Uses Django's connection."""
+    for integration in Integration.objects.select_related("current_version"):
+        if integration.mode == IntegrationMode.DISABLED:
+            yield note("integration.disabled", _DISABLED(integration=integration.name))
+        for field_path, problem in reachability_problem(integration, now):
+            name, cause = integration.name, as_reason(problem)
+            if field_path != "escalation_policy":
+                detail = _REACHES_NOBODY_AT(integration=name, field=field_path, problem=cause)
+            elif integration.policy_id is None and not integration.recipient_users.exists():
+                continue  # integration.no_policy
+            else:
+                detail = _REACHES_NOBODY(integration=name, problem=cause)
+            yield HealthFinding(
+                "integration.reaches_nobody",
+                detail,
+                _REACHES_NOBODY_REMEDY(),
+                about=name,
+                level=_level(integration.settings),
+            )
+
+
+def _level(settings: Mapping[str, Any]) -> FindingLevel:
+    """A note if it was saved deliberately with "anyway"."""
+    return FindingLevel.NOTE if settings.get(ALLOW_UNREACHABLE) else FindingLevel.PROBLEM
