@@ -13,11 +13,9 @@ import typer
 from tocsin.cli.session import DataDir, open_database
 from tocsin.core.errors import FILE_TOO_LARGE, FILE_UNREADABLE, Rejected
 from tocsin.core.reasons import ReasonType
+from tocsin.simulate.reasons import NOT_COMPILED
 
 _NO_INTEGRATION = ReasonType("simulate.unknown_integration", 'There is no integration "{name}".')
-_NOT_COMPILED = ReasonType(
-    "simulate.not_compiled", "The configuration of {integration} cannot be compiled; save it again."
-)
 _NOT_A_TIME = ReasonType("simulate.not_a_time", '--at: "{text}" is not a time; write it like 2026-12-25T03:00.')
 
 #: The same limit as for messages posted to an integration.
@@ -60,7 +58,7 @@ def simulate(
         try:
             simulation = chain.simulate(row.pk, body, "application/json", _parse_time(at, zone) or clock.now())
         except UnknownIntegration:
-            raise Rejected("not_compiled", _NOT_COMPILED(integration=row.name)) from None
+            raise Rejected("not_compiled", NOT_COMPILED(integration=row.name)) from None
     if as_json:
         typer.echo(json.dumps(report.as_json(simulation), ensure_ascii=False, indent=2))
     else:
