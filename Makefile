@@ -3,7 +3,7 @@
 
 RUN := .venv/bin
 
-.PHONY: setup demo check test test-all audit bench messages reason-codes lock help
+.PHONY: setup demo check test test-all audit bench messages reason-codes yaml-reference lock help
 
 help:  ## lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
@@ -34,6 +34,9 @@ messages: setup  ## brings the catalogues of translations up to date with the te
 
 reason-codes: setup  ## writes docs/reason-codes.md from the source
 	@$(RUN)/python scripts/reason_codes.py
+
+yaml-reference: setup  ## writes docs/reference/yaml.md from the typed specs
+	@$(RUN)/python scripts/yaml_reference.py
 
 lock: setup  ## remakes requirements/ and package-lock.json; `make lock UPGRADE=1` takes newer versions
 	@$(RUN)/python scripts/lock.py $(if $(UPGRADE),--upgrade)

@@ -15,7 +15,7 @@ from tests.doubles.smtp import SmtpDouble, smtp_double
 from tests.support.outbox_harness import OutboxHarness, configured, outbox_harness, provider
 from tocsin.core.delivery.concurrency import fair_concurrency
 from tocsin.notify.dispatch.stuck_senders import FAILOVER_DEADLINE, MAX_STUCK
-from tocsin.notify.models import Delivery
+from tocsin.notify.models import Delivery, ProviderHealth
 from tocsin.notify.registry import KINDS
 from tocsin.notify.rules.delivery_reasons import TIMED_OUT
 
@@ -114,7 +114,11 @@ def test_the_only_provider_has_ninety_seconds(post: OutboxHarness, monkeypatch: 
     assert box.in_flight.wait_until(lambda jobs: not box.stuck_senders(), 20)
 
 
-def test_pages_wait_two_seconds_for_a_busy_provider(post: OutboxHarness, mail: SmtpDouble) -> None:
+@pytest.mark.parametrize("is_next_failing", [False, True])
+def test_pages_wait_two_seconds_for_a_busy_provider(
+    post: OutboxHarness, mail: SmtpDouble, is_next_failing: bool
+) -> None:
+    ProviderHealth.objects.create(name="SMTP (environment)", is_open=is_next_failing)
     busy = KINDS["smtp"].max_concurrent_sends
     names = [f"user{number}" for number in range(busy + 10)]
     for name in names:
@@ -123,7 +127,7 @@ def test_pages_wait_two_seconds_for_a_busy_provider(post: OutboxHarness, mail: S
     with silent_server() as silent:
         provider("Silent", "smtp", ["email"], host="127.0.0.1", port=silent.port, security="none")
         post.page(post.alert(), *names)
-        for seconds, sent in ((0, 0), (1, 0), (2, 10)):
+        for seconds, sent in ((0, 0), (1, 0), (2, 0 if is_next_failing else 10)):
             post.seconds = seconds
             for _ in range(3):
                 box.run_once()

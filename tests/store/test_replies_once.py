@@ -79,7 +79,7 @@ def paged(database: str, now: datetime) -> Iterator[Paged]:
     with escalation_enabled():
         desk = EscalationHarness(now)
         alert = desk.open()
-        desk.turn(0)
+        desk.run_until(0)
         Delivery.objects.update(status="sent", provider_name=VENDOR)
         yield Paged(desk, alert, Notification.objects.get(channel="sms").pk)
 

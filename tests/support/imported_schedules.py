@@ -13,6 +13,7 @@ from tocsin.oncall.calculation.group_snapshot import GroupPlan, SnapshotUser
 from tocsin.oncall.calculation.resolver import OnCallResolver
 from tocsin.oncall.calculation.schedules import CompiledOverride
 from tocsin.oncall.changes import specs
+from tocsin.people.member_roles import MemberRole
 
 type Names = frozenset[str]
 
@@ -24,10 +25,18 @@ def on_call(entry: Mapping[str, Any]) -> Callable[[datetime], Names]:
     ids = {name: number for number, name in enumerate(sorted(named), 1)}
     names = {number: name for name, number in ids.items()}
     overrides = [
-        CompiledOverride(number, one.name, ids[one.user], one.starts_at, one.ends_at, one.shift, one.role)
+        CompiledOverride(
+            number,
+            one.name,
+            ids[one.user],
+            one.starts_at,
+            one.ends_at,
+            one.shift,
+            MemberRole(one.role) if one.role else None,
+        )
         for number, one in enumerate(read.overrides or (), 1)
     ]
-    stored = {"shifts": [shift.with_users([ids[user] for user in shift.users]) for shift in read.shifts]}
+    stored = {"shifts": [shift.stored([ids[user] for user in shift.users]) for shift in read.shifts]}
     schedule = schedules.load(read.name, read.time_zone or "UTC", stored, overrides=overrides)
     plan = GroupPlan(1, "Group", (), (schedule,), {number: SnapshotUser(name) for number, name in names.items()})
     verdicts, requested_count = OnCallResolver(plan), count()

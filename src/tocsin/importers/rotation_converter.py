@@ -17,7 +17,7 @@ from tocsin.core.validation import durations
 from tocsin.importers import reasons
 from tocsin.oncall.calculation import weekly_windows
 from tocsin.oncall.calculation.weekly_windows import MINUTES_A_DAY, MINUTES_A_WEEK, Weekday, WeeklyWindow
-from tocsin.oncall.changes.specs import MAX_HANDOFF_INTERVAL, MAX_WEEKS, MIN_HANDOFF_INTERVAL
+from tocsin.oncall.changes.shift_specs import MAX_HANDOFF_INTERVAL, MAX_WEEKS, MIN_HANDOFF_INTERVAL
 
 #: A rotation with more fixed shifts than this would be unreadable.
 MAX_SEGMENTS = 200

@@ -15,18 +15,9 @@ from pydantic import AfterValidator, Field
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import ReasonType
 from tocsin.core.validation import durations
-from tocsin.core.validation.object_reader import TOO_MANY_ENTRIES, ObjectReader
-from tocsin.core.validation.spec import (
-    Duration,
-    InvalidValue,
-    ListOf,
-    Names,
-    OneOf,
-    Spec,
-    SpecErrors,
-    at_most,
-    list_of,
-)
+from tocsin.core.validation.object_reader import TOO_MANY_ENTRIES
+from tocsin.core.validation.spec import InvalidValue, Spec, SpecErrors
+from tocsin.core.validation.spec_types import Duration, ListOf, Names, OneOf, at_most, list_of
 from tocsin.people.reasons import NO_SUCH_CONTACT_METHOD
 
 #: The values of `alerts.states.Priority`. This room may not import `alerts`, which is above it.
@@ -228,19 +219,6 @@ def rename_method(rules: NotificationRules, old: str, new: str | None) -> Notifi
         ),
         most_per_hour=rules.max_per_hour,
     )
-
-
-def read_repeat(entry: ObjectReader) -> tuple[int, timedelta]:
-    """Reads `repeat: {times, every}` of a contact method: the number of repeats and their interval."""
-    spec = entry.nested("repeat")
-    if spec is None:
-        return 0, timedelta()
-    times = spec.integer("times", 0, maximum=MAX_RULE_REPEATS)
-    every = spec.duration("every", timedelta(), maximum=MAX_RULE_DELAY)
-    if times and not every:
-        spec.add_error("every", _NEEDS_INTERVAL(), "missing")
-    spec.reject_unknown_keys()
-    return times, every if times else timedelta()
 
 
 def repeat_data(times: int, every: timedelta) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import pytest
 from psycopg.errors import DataError, OperationalError
 
 from tocsin.core.delivery.job_pool import Deadline, JobPool
+from tocsin.core.delivery.lease import LeaseLost
 
 
 class Written:
@@ -87,13 +88,14 @@ def test_closing_waits_no_longer_than_its_timeout() -> None:
     release.set()
 
 
-def test_failed_job_leaves_the_pool() -> None:
+@pytest.mark.parametrize("error", [RuntimeError("this should not be"), LeaseLost()])
+def test_failed_job_leaves_the_pool(error: Exception) -> None:
     """Else its lease would be kept for ever, and nobody would try it again."""
     table = Written()
 
     def work(job: str) -> str:
         if job == "broken":
-            raise RuntimeError("this should not be")
+            raise error
         return job
 
     flight = table.made(work)

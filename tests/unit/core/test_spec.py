@@ -13,7 +13,8 @@ from pydantic import Field
 
 from tocsin.core.errors import Rejected, RejectedAll
 from tocsin.core.validation import durations
-from tocsin.core.validation.spec import (
+from tocsin.core.validation.spec import Spec, SpecErrors
+from tocsin.core.validation.spec_types import (
     Duration,
     Line,
     ListOf,
@@ -21,8 +22,6 @@ from tocsin.core.validation.spec import (
     Name,
     Names,
     OneOf,
-    Spec,
-    SpecErrors,
     TimeZone,
     at_most,
     list_of_choices,

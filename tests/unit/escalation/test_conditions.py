@@ -10,8 +10,7 @@ import pytest
 from tests.support.escalation_run import BOB, DESK, NAMES, EscalationRun, plan, roster
 from tocsin.alerts.states import EventKind, Priority
 from tocsin.core.reasons import NO_REASON
-from tocsin.core.validation.object_reader import ObjectReader
-from tocsin.escalation.policy.conditions import read, unmet_condition
+from tocsin.escalation.policy.conditions import StepConditionSpec, unmet_condition
 from tocsin.escalation.policy.policy import parse
 from tocsin.escalation.policy.policy_templates import policy_templates
 from tocsin.escalation.policy.steps import PolicyNames
@@ -44,12 +43,12 @@ BETWEEN = {"from": "08:00", "to": "18:00", "days": ["tue"], "time_zone": "Europe
     ],
 )
 def test_a_condition_holds_or_says_why_not(when: dict[str, object], at: datetime, message: str) -> None:
-    condition = read(ObjectReader(when), {"office": 30})
+    condition = StepConditionSpec.read(when, support_hours={"office": 30}).compiled()
     assert str(unmet_condition(condition, Priority.HIGH, {"environment": "production"}, HOURS, at)) == message
 
 
 def test_support_hours_that_are_gone_do_not_silence_anybody() -> None:
-    condition = read(ObjectReader({"during": "Office"}), {"office": 30})
+    condition = StepConditionSpec.read({"during": "Office"}, support_hours={"office": 30}).compiled()
     assert unmet_condition(condition, Priority.HIGH, {}, {}, NIGHT) == NO_REASON
 
 

@@ -10,18 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tocsin.core.errors import Rejected
-from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.inbound.maintenance import times as maintenance_times
 from tocsin.inbound.maintenance.recurrence import Recurrence, Repeat, month_day
+from tocsin.inbound.maintenance.times import WindowTimesSpec
 
 ZONES = [ZoneInfo(name) for name in ("Europe/Zurich", "America/New_York", "Australia/Lord_Howe", "Asia/Kolkata", "UTC")]
 
 
 def times(**given: object) -> Recurrence:
-    spec = ObjectReader({key.rstrip("_"): value for key, value in given.items()})
-    results = maintenance_times.read(spec)
-    spec.finish()
-    return maintenance_times.recurrence(results)
+    spec = WindowTimesSpec.read({key.rstrip("_"): value for key, value in given.items()})
+    return maintenance_times.recurrence(spec.times())
 
 
 def utc(text: str) -> datetime:
@@ -129,10 +127,8 @@ def test_recurrence_is_limited_by_first_and_last_day() -> None:
     ],
 )
 def test_what_is_wrong_is_named(given_times: dict[str, object], place: str) -> None:
-    spec = ObjectReader(given_times)
-    maintenance_times.read(spec)
     with pytest.raises(Rejected) as refused:
-        spec.raise_errors()
+        WindowTimesSpec.read(given_times)
     assert place in refused.value.fields
 
 
@@ -144,5 +140,5 @@ def test_recurrence_is_described_in_a_sentence() -> None:
         "to": "02:00",
         "time_zone": "Europe/Zurich",
     }
-    reason = maintenance_times.describe_times(maintenance_times.read(ObjectReader(spec)))
+    reason = maintenance_times.describe_times(WindowTimesSpec.read(spec).times())
     assert str(reason) == "On the 2nd Tuesday and 15th of each month from 22:00 to 02:00 (Europe/Zurich)"

@@ -87,7 +87,7 @@ def test_definition_is_stored_in_its_written_words() -> None:
     shift = {"name": "M", "layer": 2, "time_zone": "Asia/Kathmandu", "rotate": rotate, "start": "2026-01-05"}
     (read,) = specs.read_schedule({"name": "S", "group": "Desk", "shifts": [shift]}).shifts
     assert read.users == ("a", "b")
-    stored = read.with_users([1, 2])
+    stored = read.stored([1, 2])
     assert stored == {**shift, "rotate": {**rotate, "users": [1, 2]}}
     (loaded,) = schedules.load("S", "UTC", {"shifts": [stored]}).shifts
     assert (loaded.zone.key, loaded.layer, loaded.users, loaded.roles) == ("Asia/Kathmandu", 2, (1, 2), ())
@@ -108,5 +108,5 @@ def test_definition_is_stored_in_its_written_words() -> None:
 )
 def test_a_bad_holiday_calendar_is_refused_with_the_place(change: dict[str, object], place: str) -> None:
     with pytest.raises(Rejected) as raised:
-        specs.read_holiday_calendar({"name": "H", **change})
+        specs.HolidayCalendarSpec.read({"name": "H", **change})
     assert place in raised.value.fields

@@ -44,7 +44,7 @@ def local(text: str, fold: int = 0) -> datetime:
 def test_bad_support_hours_are_refused_with_the_place(change: dict[str, object], place: str, part: str) -> None:
     good = {"name": "Office", "windows": [{"days": ["mon"], "from": "08:00", "to": "18:00"}]}
     with pytest.raises(Rejected) as raised:
-        specs.read_support_hours({**good, **change}, "UTC")
+        specs.SupportHoursSpec.read({**good, **change})
     assert part in raised.value.fields[place]
 
 

@@ -1,28 +1,11 @@
-"""The installation-wide settings: names, defaults, limits, reading and writing. Never writes to the audit log.
-
-| name                      | default | meaning                                                                 |
-|---------------------------|---------|-------------------------------------------------------------------------|
-| `organisation_name`       | ""      | shown beside the logo and in e-mails                                    |
-| `time_zone`               | UTC     | of new users and groups, and of times shown without a user              |
-| `message_retention_days`  | 90      | how long inbound messages are kept                                      |
-| `message_size_cap_mb`     | 10240   | total size of inbound messages above which the oldest are deleted early |
-| `delivery_retention_days` | 400     | how long notifications and deliveries are kept                          |
-| `audit_retention_days`    | 400     | how long the audit log is kept                                          |
-| `night_hours`             | 22:00-07:00 | local hours in which a page counts as one at night                  |
-| `weekly_coverage_mail`    | false   | whether managers get an e-mail about schedule problems on Mondays       |
-| `bundle_pages`            | true    | whether pages in quick succession are bundled into one message          |
-| `sms_reply_codes`         | false   | whether an SMS reply must end with the code of its alert                |
-| `mail_listen`             | ""      | SMTP listening address for e-mail integrations, such as 0.0.0.0:2525    |
-| `phone_region`            | ""      | country, such as CH, of phone numbers entered without a country code    |
-| `chat_servers_by`         | managers | who may add chat addresses at hosts of no well-known service           |
-| `content_email`, `_push`, `_ntfy`, `_chat`, `_sms`, `_voice` | full | content of messages: full, subject or number |
-"""
+"""The installation-wide settings: names, defaults, limits, reading and writing. Never writes to the audit log."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Annotated, Any, overload
+
+from pydantic import AfterValidator, Field
 
 from tocsin.core.config import config_version
 from tocsin.core.config.night_hours import NightHours
@@ -30,7 +13,8 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.models import Setting
 from tocsin.core.reasons import ReasonType
-from tocsin.core.validation.object_reader import NOT_A_CHOICE, ObjectReader
+from tocsin.core.validation.spec import InvalidValue, Spec
+from tocsin.core.validation.spec_types import Line, OneOf, TimeZone
 
 _NOT_A_COUNTRY = ReasonType("setting.not_a_country", '"{value}" is not a two-letter country code such as CH.')
 _NOT_NIGHT_HOURS = ReasonType("setting.not_night_hours", '"{value}" are not hours such as 22:00-07:00.')
@@ -38,44 +22,127 @@ _NOT_A_LISTEN_ADDRESS = ReasonType(
     "setting.not_a_listen_address", '"{value}" is not an address to listen on, such as 0.0.0.0:2525.'
 )
 
-
-@dataclass(frozen=True, slots=True)
-class SettingDefinition[T: (str, int, bool)]:
-    """One setting. `read` reads and validates its value, and records errors in the ObjectReader."""
-
-    name: str
-    default: T
-    read: Callable[[ObjectReader, str], T]
-
-
-def _days(name: str, default: int) -> SettingDefinition[int]:
-    return SettingDefinition(name, default, lambda spec, key: spec.integer(key, default, minimum=1, maximum=36_500))
-
-
-ORGANISATION_NAME = SettingDefinition("organisation_name", "", lambda spec, key: spec.line(key, max_length=100))
-TIME_ZONE = SettingDefinition("time_zone", "UTC", lambda spec, key: spec.time_zone(key))
-MESSAGE_RETENTION_DAYS = _days("message_retention_days", 90)
-MESSAGE_SIZE_CAP_MB = SettingDefinition(
-    "message_size_cap_mb", 10_240, lambda spec, key: spec.integer(key, 10_240, minimum=10, maximum=100_000_000)
-)
-DELIVERY_RETENTION_DAYS = _days("delivery_retention_days", 400)
-AUDIT_RETENTION_DAYS = _days("audit_retention_days", 400)
-BUNDLE_PAGES = SettingDefinition("bundle_pages", True, lambda spec, key: spec.boolean(key, True))
-WEEKLY_COVERAGE_MAIL = SettingDefinition("weekly_coverage_mail", False, lambda spec, key: spec.boolean(key, False))
-
-NIGHT_HOURS = SettingDefinition("night_hours", "22:00-07:00", lambda spec, key: _night_hours(spec, key))
-
-SMS_REPLY_CODES = SettingDefinition("sms_reply_codes", False, lambda spec, key: spec.boolean(key, False))
-PHONE_REGION = SettingDefinition("phone_region", "", lambda spec, key: _region(spec, key))
+DEFAULT_NIGHT_HOURS = "22:00-07:00"
 
 #: Who may add the address of a chat service at a host of no well-known vendor: administrators; with `managers`, also
 #: group managers for their groups' contacts; or everybody.
 CHAT_SERVERS = ("managers", "admins", "everybody")
-CHAT_SERVERS_BY = SettingDefinition("chat_servers_by", "managers", lambda spec, key: _one_of(spec, key, CHAT_SERVERS))
 
 #: How much of an alert a channel's messages contain, from everything to only its number.
 CONTENTS = ("full", "subject", "number")
-_CHANNELS = ("email", "push", "ntfy", "chat", "sms", "voice")
+
+
+def _country(text: str) -> str:
+    if text and not (len(text) == 2 and text.isascii() and text.isalpha()):
+        raise InvalidValue(_NOT_A_COUNTRY(value=text))
+    return text.upper()
+
+
+def _listen_address(text: str) -> str:
+    """Checks host and port, such as 0.0.0.0:2525 or [::]:2525. An empty text disables the listener."""
+    host, _, port = text.rpartition(":")
+    if text and not (host and port.isdecimal() and 0 <= int(port) <= 65_535):
+        raise InvalidValue(_NOT_A_LISTEN_ADDRESS(value=text))
+    return text
+
+
+def _night_hours(text: str) -> str:
+    hours = text.replace(" ", "").replace("–", "-") or DEFAULT_NIGHT_HOURS
+    try:
+        NightHours.parse(hours)
+    except ValueError:
+        raise InvalidValue(_NOT_NIGHT_HOURS(value=hours)) from None
+    return hours
+
+
+_Content = Annotated[str, OneOf(CONTENTS)]
+
+
+class SettingsSpec(Spec):
+    """The settings of the installation. A setting that is omitted stays unchanged."""
+
+    organisation_name: Annotated[Line, Field(max_length=100)] = Field(
+        default="", description="Name shown beside the logo and in emails."
+    )
+    time_zone: TimeZone = Field(
+        default="UTC", description="Time zone of new users and groups, and of times that are shown without a user."
+    )
+    message_retention_days: int = Field(
+        default=90, ge=1, le=36_500, description="Number of days for which inbound messages are kept."
+    )
+    message_size_cap_mb: int = Field(
+        default=10_240,
+        ge=10,
+        le=100_000_000,
+        description="Maximum size of all inbound messages in MB. The oldest are deleted first.",
+    )
+    delivery_retention_days: int = Field(
+        default=400, ge=1, le=36_500, description="Number of days for which notifications and deliveries are kept."
+    )
+    audit_retention_days: int = Field(
+        default=400, ge=1, le=36_500, description="Number of days for which the audit log is kept."
+    )
+    bundle_pages: bool = Field(
+        default=True, description="Whether pages in quick succession are bundled into one message."
+    )
+    night_hours: Annotated[str, Field(max_length=20), AfterValidator(_night_hours)] = Field(
+        default=DEFAULT_NIGHT_HOURS, description="Local hours in which a page counts as one at night."
+    )
+    weekly_coverage_mail: bool = Field(
+        default=False,
+        description="Whether managers get an email about on-call problems on Mondays.",
+    )
+    mail_listen: Annotated[str, Field(max_length=100), AfterValidator(_listen_address)] = Field(
+        default="", description="Address on which the SMTP listener for integrations listens, such as `0.0.0.0:2525`."
+    )
+    sms_reply_codes: bool = Field(
+        default=False, description="Whether a reply by SMS must end with the code of the text message."
+    )
+    phone_region: Annotated[str, Field(max_length=2), AfterValidator(_country)] = Field(
+        default="", description="Country of phone numbers without a country code, such as `CH`."
+    )
+    chat_servers_by: Annotated[str, OneOf(CHAT_SERVERS)] = Field(
+        default="managers",
+        description="Who may add chat addresses at hosts of no well-known service: administrators; with `managers`, "
+        "also managers for their groups' contacts; or everybody.",
+    )
+    content_email: _Content = Field(
+        default="full",
+        description="Content of emails: everything, client and subject, or only the number of the ticket.",
+    )
+    content_push: _Content = Field(default="full", description="Content of push notifications, as for emails.")
+    content_ntfy: _Content = Field(default="full", description="Content of messages by ntfy, as for emails.")
+    content_chat: _Content = Field(default="full", description="Content of chat messages, as for emails.")
+    content_sms: _Content = Field(default="full", description="Content of text messages, as for emails.")
+    content_voice: _Content = Field(default="full", description="Content of calls, as for emails.")
+
+
+@dataclass(frozen=True, slots=True)
+class SettingDefinition[T: (str, int, bool)]:
+    """One setting: a field of `SettingsSpec`."""
+
+    name: str
+
+    @property
+    def default(self) -> T:
+        """The default."""
+        default: T = SettingsSpec.model_fields[self.name].default
+        return default
+
+
+ORGANISATION_NAME = SettingDefinition[str]("organisation_name")
+TIME_ZONE = SettingDefinition[str]("time_zone")
+MESSAGE_RETENTION_DAYS = SettingDefinition[int]("message_retention_days")
+MESSAGE_SIZE_CAP_MB = SettingDefinition[int]("message_size_cap_mb")
+DELIVERY_RETENTION_DAYS = SettingDefinition[int]("delivery_retention_days")
+AUDIT_RETENTION_DAYS = SettingDefinition[int]("audit_retention_days")
+BUNDLE_PAGES = SettingDefinition[bool]("bundle_pages")
+NIGHT_HOURS = SettingDefinition[str]("night_hours")
+WEEKLY_COVERAGE_MAIL = SettingDefinition[bool]("weekly_coverage_mail")
+MAIL_LISTEN = SettingDefinition[str]("mail_listen")
+SMS_REPLY_CODES = SettingDefinition[bool]("sms_reply_codes")
+PHONE_REGION = SettingDefinition[str]("phone_region")
+CHAT_SERVERS_BY = SettingDefinition[str]("chat_servers_by")
 
 
 def content_name(channel: str) -> str:
@@ -83,64 +150,9 @@ def content_name(channel: str) -> str:
     return f"content_{channel}"
 
 
-def _content(channel: str) -> SettingDefinition[str]:
-    return SettingDefinition(content_name(channel), "full", lambda spec, key: _one_of(spec, key, CONTENTS))
-
-
-def _one_of(spec: ObjectReader, key: str, choices: tuple[str, ...]) -> str:
-    text = spec.text(key, choices[0])
-    if text not in choices:
-        spec.add_error(key, NOT_A_CHOICE(value=text, choices=choices))
-    return text
-
-
-def _region(spec: ObjectReader, key: str) -> str:
-    text = spec.text(key, max_length=2).upper()
-    if text and not (len(text) == 2 and text.isascii() and text.isalpha()):
-        spec.add_error(key, _NOT_A_COUNTRY(value=text))
-    return text
-
-
-def _night_hours(spec: ObjectReader, key: str) -> str:
-    text = spec.text(key, max_length=20).replace(" ", "").replace("–", "-") or NIGHT_HOURS.default
-    try:
-        NightHours.parse(text)
-    except ValueError:
-        spec.add_error(key, _NOT_NIGHT_HOURS(value=text))
-    return text
-
-
-def _listen(spec: ObjectReader, key: str) -> str:
-    """Reads host and port, such as 0.0.0.0:2525 or [::]:2525. An empty text disables the listener."""
-    text = spec.text(key, max_length=100)
-    host, _, port = text.rpartition(":")
-    if text and not (host and port.isdecimal() and 0 <= int(port) <= 65_535):
-        spec.add_error(key, _NOT_A_LISTEN_ADDRESS(value=text))
-    return text
-
-
-MAIL_LISTEN = SettingDefinition("mail_listen", "", _listen)
-
 type AnySetting = SettingDefinition[str] | SettingDefinition[int] | SettingDefinition[bool]
 
-_ALL: tuple[AnySetting, ...] = (
-    ORGANISATION_NAME,
-    TIME_ZONE,
-    MESSAGE_RETENTION_DAYS,
-    MESSAGE_SIZE_CAP_MB,
-    DELIVERY_RETENTION_DAYS,
-    AUDIT_RETENTION_DAYS,
-    BUNDLE_PAGES,
-    NIGHT_HOURS,
-    WEEKLY_COVERAGE_MAIL,
-    MAIL_LISTEN,
-    SMS_REPLY_CODES,
-    PHONE_REGION,
-    CHAT_SERVERS_BY,
-    *(_content(channel) for channel in _CHANNELS),
-)
-
-SETTINGS: dict[str, AnySetting] = {setting.name: setting for setting in _ALL}
+SETTINGS: dict[str, AnySetting] = {name: SettingDefinition(name) for name in SettingsSpec.model_fields}
 
 
 @overload
@@ -179,10 +191,8 @@ def set(setting: str | AnySetting, value: object) -> None:
 
 def validated(values: object) -> dict[str, Any]:
     """Validates `values` by name. Raises Rejected, naming the setting, for an unknown name or an invalid value."""
-    spec = ObjectReader(values)
-    result = {name: setting.read(spec, name) for name, setting in SETTINGS.items() if spec.has(name)}
-    spec.finish()
-    return result
+    settings = SettingsSpec.read(values)
+    return {name: getattr(settings, name) for name in SETTINGS if name in settings.model_fields_set}
 
 
 def write(values: dict[str, Any]) -> None:

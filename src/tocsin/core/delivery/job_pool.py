@@ -160,7 +160,7 @@ class JobPool[K, J, R]:
             result = self._work(task.job)
         except Exception as error:  # the thread's outermost handler: the job's lease expires, and a claim retries it
             if isinstance(error, LeaseLost):
-                log.warning("%s of %s is left to another process, which has taken it over.", key, self._name)
+                log.warning("%s of %s is left to another process: its lease is lost.", key, self._name)
             else:
                 log.exception("%s of %s broke.", key, self._name)
             if not self._finish(task):

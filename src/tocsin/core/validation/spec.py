@@ -11,21 +11,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from difflib import get_close_matches
-from enum import StrEnum
 from functools import cache
-from typing import Annotated, Any, Self, TypeVar
-from zoneinfo import ZoneInfo
+from typing import Any, Self
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
-    Field,
-    GetCoreSchemaHandler,
-    GetJsonSchemaHandler,
     ModelWrapValidatorHandler,
     ValidationError,
     ValidationInfo,
@@ -35,40 +28,29 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import core_schema
 
-from tocsin.core.errors import Rejected
+from tocsin.core.errors import Rejected, RejectedAll
 from tocsin.core.reasons import Reason, ReasonType, as_reason
 from tocsin.core.validation import durations
-from tocsin.core.validation.naming_rules import MAX_LENGTH, has_control_character, name_problem
 from tocsin.core.validation.object_reader import (
-    CONTROL_CHARACTER,
+    AT_PATH,
     DUPLICATE,
-    DURATION_TOO_LONG,
     MAX_ITEMS,
     MISSPELT_KEY,
-    NOT_A_CHOICE,
     NOT_A_LIST,
-    NOT_A_TIME_ZONE,
     NOT_AN_OBJECT,
     NOT_BOOLEAN,
     NOT_IN_RANGE,
     NOT_TEXT,
-    NOT_TEXT_OF_LENGTH,
     REQUIRED,
     TOO_LONG,
     TOO_MANY_ENTRIES,
     UNKNOWN_KEY,
     UNSTORABLE_CHARACTER,
-    is_zone,
     raise_all,
     rejected_at,
 )
-
-NOT_A_MOMENT = ReasonType(
-    "time.not_a_moment", '"{value}" is not a date and time; write it like 2026-12-24T17:00 or 2026-12-24T16:00:00Z.'
-)
-TOO_FAR = ReasonType("time.too_far", '"{value}" is too far away.')
 
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
@@ -103,16 +85,16 @@ class SpecErrors:
         return bool(self._errors)
 
     def has(self, *paths: str) -> bool:
-        """Returns whether there is an error at or below one of the paths."""
-        return not self._places.isdisjoint(paths)
+        """Returns whether there is an error at, above or below one of the paths, so that its value cannot be used."""
+        return any(path in self._places or not self._paths.isdisjoint(_with_parents(path)) for path in paths)
 
     def add(self, path: str, reason: Reason | str, code: str = "invalid") -> None:
-        """Adds an error, unless it would only be a consequence of one that is there: at the same path, or below it if
-        something is missing."""
-        if path not in self._paths and not (code == "missing" and self.has(path)):
-            self._paths.add(path)
+        """Adds an error, unless it would only be a consequence of one that is there: at the same path or above it, or
+        below it if something is missing."""
+        if self._paths.isdisjoint(_with_parents(path)) and not (code == "missing" and path in self._places):
             self._errors.append(SpecError(path, as_reason(reason), code))
-            self._places |= {path, *(path[: match.start()] for match in re.finditer(r"[.\[]", path))}
+            self._paths.add(path)
+            self._places.update(_with_parents(path))
 
     def extend(self, errors: Iterable[SpecError], path: str) -> None:
         """Adds errors with paths below `path`."""
@@ -120,8 +102,11 @@ class SpecErrors:
             self.add(join_path(path, error.path), error.reason, error.code)
 
     def add_rejection(self, rejection: Rejected, path: str) -> None:
-        """Adds an error without a place of its own, which was found elsewhere."""
-        self.add(path, rejection.reason, rejection.code)
+        """Adds the errors of a rejection that was found elsewhere and names its places from `path` on."""
+        for problem in rejection.problems if isinstance(rejection, RejectedAll) else (rejection,):
+            reason: Any = problem.reason
+            place = (problem.field or "").removeprefix(path).removeprefix(".")
+            self.add(place, reason["problem"] if reason.code == AT_PATH.code else reason, problem.code)
 
     def add_duplicates(self, path: str, names: Iterable[str], key: str = "") -> None:
         """Adds an error for each name that occurs twice in a list, ignoring case; `key` is its key in an entry."""
@@ -179,7 +164,7 @@ class Spec(BaseModel):
     def read_list(cls, values: object, path: str, **context: Any) -> tuple[Self, ...]:
         """Parses a list of objects. Raises Rejected, or RejectedAll, naming each place from `path` on."""
         try:
-            entries = _to_tuple(values)
+            entries = to_tuple(values)
         except InvalidValue as error:
             raise rejected_at(path, error.errors[0].reason) from None
         reading, errors = _Reading(context), SpecErrors()
@@ -188,6 +173,12 @@ class Spec(BaseModel):
             errors.extend(reading.take_errors(spec), f"[{index}]")
         errors.raise_all(path)
         return specs
+
+    @property
+    def given_keys(self) -> frozenset[str]:
+        """The keys that were given, valid or not."""
+        fields = type(self).model_fields
+        return frozenset(fields[name].alias or name for name in self.model_fields_set)
 
     def written(self) -> dict[str, Any]:
         """Returns the object as users write it, without defaults."""
@@ -267,6 +258,8 @@ class SpecJsonSchema(GenerateJsonSchema):
     is as good as absent for every key."""
 
     def encode_default(self, dft: Any) -> Any:
+        if isinstance(dft, Spec):
+            return dft.written()
         return durations.write(dft) if isinstance(dft, timedelta) else super().encode_default(dft)
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
@@ -288,6 +281,11 @@ def join_path(path: str, key: str) -> str:
     return f"{path}.{key}" if path and key and not key.startswith("[") else path + key
 
 
+def _with_parents(path: str) -> list[str]:
+    """Returns the path and those above it, up to the whole object."""
+    return [path, *(path[: match.start()] for match in re.finditer(r"[.\[]", path)), ""]
+
+
 def is_unstorable(text: str) -> bool:
     """Returns whether a text has a NUL or a lone surrogate, which PostgreSQL cannot store."""
     return _UNSTORABLE.search(text) is not None
@@ -296,6 +294,15 @@ def is_unstorable(text: str) -> bool:
 def reading_context(info: ValidationInfo) -> Mapping[str, Any]:
     """Returns the context that `Spec.read` was given, for a function in an annotation."""
     return info.context.context if isinstance(info.context, _Reading) else {}
+
+
+def to_tuple(value: object, maximum: int = MAX_ITEMS) -> tuple[Any, ...]:
+    """Returns the entries of a list. Raises InvalidValue if it is none, or has more entries than `maximum`."""
+    if not isinstance(value, list | tuple):
+        raise InvalidValue(NOT_A_LIST())
+    if len(value) > maximum:
+        raise InvalidValue(TOO_MANY_ENTRIES(maximum=maximum, length=len(value)))
+    return tuple(value)
 
 
 @cache
@@ -343,12 +350,12 @@ def _unknown_key(key: str, known: Iterable[str]) -> Reason:
 
 def _spec_errors(details: Any, field: FieldInfo) -> Iterable[SpecError]:
     if details["type"] == "value_error":
-        return _errors_of(details["ctx"]["error"])
+        return errors_of(details["ctx"]["error"])
     reason, code = _REASONS[details["type"]](details, field)
     return (SpecError("", reason, code),)
 
 
-def _errors_of(error: Any) -> tuple[SpecError, ...]:
+def errors_of(error: Any) -> tuple[SpecError, ...]:
     """The errors of an InvalidValue, or of another ValueError with a `reason`."""
     return error.errors if isinstance(error, InvalidValue) else (SpecError("", error.reason, "invalid"),)
 
@@ -385,218 +392,3 @@ _REASONS: dict[str, Callable[[Any, FieldInfo], tuple[Reason, str]]] = {
     "less_than_equal": _range,
     "dict_type": _always(NOT_AN_OBJECT),
 }
-
-
-# --- Types of fields -----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Parsed:
-    """Annotates a type whose values `parse` reads from what users write; `schema` is the JSON schema of that, and
-    `write` the reverse of `parse`.
-
-    `parse` raises InvalidValue, or another ValueError with a `reason`.
-    """
-
-    parse: Callable[[Any], Any]
-    schema: Mapping[str, Any]
-    write: Callable[[Any], Any] | None = None
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        serialization = core_schema.plain_serializer_function_ser_schema(self.write) if self.write else None
-        return core_schema.no_info_plain_validator_function(self.parse, serialization=serialization)
-
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return dict(self.schema)
-
-
-@dataclass(frozen=True)
-class OneOf:
-    """Annotates an enumeration, or `str` with `choices`: a text that is one of them."""
-
-    choices: tuple[str, ...] = ()
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        choices = self.choices or tuple(source)
-        return core_schema.no_info_after_validator_function(
-            lambda text: source(_choose(text, choices)),
-            core_schema.str_schema(strict=True, strip_whitespace=True, max_length=200),
-            metadata={"pydantic_js_updates": {"enum": [str(choice) for choice in choices]}},
-        )
-
-
-@dataclass(frozen=True)
-class ParsedText:
-    """Annotates a type whose values `parse` reads from a text that is not empty. `parse` raises as for `Parsed`."""
-
-    parse: Callable[[str, ValidationInfo], Any]
-    schema: Mapping[str, Any]
-    max_length: int = 40
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.with_info_after_validator_function(
-            self.parse,
-            core_schema.str_schema(strict=True, strip_whitespace=True, min_length=1, max_length=self.max_length),
-            serialization=core_schema.to_string_ser_schema(),
-        )
-
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {"type": "string", "minLength": 1, "maxLength": self.max_length, **self.schema}
-
-
-def list_of(parse: Callable[[str], Any], schema: Mapping[str, Any], max_length: int = 100) -> Parsed:
-    """Annotates a tuple: a list of distinct texts, of which `parse` reads each; `schema` is that of an entry."""
-
-    def read(value: object) -> tuple[Any, ...]:
-        errors, texts, parsed = SpecErrors(), set[str](), []
-        for index, item in enumerate(_to_tuple(value)):
-            text = item.strip() if isinstance(item, str) else ""
-            if not text or len(text) > max_length:
-                errors.add(f"[{index}]", NOT_TEXT_OF_LENGTH(maximum=max_length))
-            elif is_unstorable(text):
-                errors.add(f"[{index}]", UNSTORABLE_CHARACTER())
-            elif text in texts:
-                errors.add(f"[{index}]", DUPLICATE(value=text))
-            else:
-                texts.add(text)
-                try:
-                    parsed.append(parse(text))
-                except ValueError as error:
-                    errors.extend(_errors_of(error), f"[{index}]")
-        if errors:
-            raise InvalidValue(errors)
-        return tuple(parsed)
-
-    items = {"type": "string", "minLength": 1, "maxLength": max_length, **schema}
-    return Parsed(read, {"type": "array", "items": items, "maxItems": MAX_ITEMS, "uniqueItems": True})
-
-
-def list_of_choices(kind: type[StrEnum]) -> Parsed:
-    """Annotates a tuple of `kind`: a list of distinct members."""
-    return list_of(lambda text: kind(_choose(text, tuple(kind))), {"enum": [str(choice) for choice in kind]})
-
-
-def at_most(maximum: timedelta) -> AfterValidator:
-    """Annotates a duration."""
-
-    def check(duration: timedelta) -> timedelta:
-        if duration > maximum:
-            raise InvalidValue(DURATION_TOO_LONG(maximum=maximum))
-        return duration
-
-    return AfterValidator(check)
-
-
-def _choose(text: str, choices: tuple[str, ...]) -> str:
-    if text not in choices:
-        raise InvalidValue(NOT_A_CHOICE(value=text, choices=tuple(filter(None, choices))))
-    return text
-
-
-def _to_tuple(value: object) -> tuple[Any, ...]:
-    if not isinstance(value, list | tuple):
-        raise InvalidValue(NOT_A_LIST())
-    if len(value) > MAX_ITEMS:
-        raise InvalidValue(TOO_MANY_ENTRIES(maximum=MAX_ITEMS, length=len(value)))
-    return tuple(value)
-
-
-def _single_line(text: str) -> str:
-    if has_control_character(text):
-        raise InvalidValue(CONTROL_CHARACTER())
-    return text
-
-
-def _name(text: str) -> str:
-    if problem := name_problem(text):
-        raise InvalidValue(problem, "invalid_name")
-    return text
-
-
-def _time_zone(name: str) -> str:
-    if not is_zone(name):
-        raise InvalidValue(NOT_A_TIME_ZONE(value=name), "invalid_time_zone")
-    return name
-
-
-def _duration(value: object) -> timedelta:
-    try:
-        return durations.parse(value)
-    except Rejected as rejection:
-        raise InvalidValue(rejection.reason, rejection.code) from None
-
-
-def _moment(text: str, info: ValidationInfo) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    # A date alone does not say whether the day is included.
-    if moment is None or len(text) < len("2026-12-24T17:00"):
-        raise InvalidValue(NOT_A_MOMENT(value=text))
-    if not 1970 < moment.year < 2200:
-        raise InvalidValue(TOO_FAR(value=text))
-    zone = reading_context(info).get("zone")
-    return in_utc(moment, zone) if zone or moment.tzinfo else moment
-
-
-def in_utc(moment: datetime, zone: str | None) -> datetime:
-    """Returns a moment in UTC; one without an offset is local in `zone`."""
-    return (moment if moment.tzinfo or not zone else moment.replace(tzinfo=ZoneInfo(zone))).astimezone(UTC)
-
-
-_T = TypeVar("_T")
-
-#: A list of objects.
-ListOf = Annotated[tuple[_T, ...], BeforeValidator(_to_tuple)]
-
-#: A text of one line.
-Line = Annotated[str, AfterValidator(_single_line)]
-
-#: The name of an object.
-Name = Annotated[
-    str,
-    Field(
-        min_length=1,
-        max_length=1000,  # `name_problem` says what a name may be
-        json_schema_extra={"maxLength": MAX_LENGTH},
-        description="Unique name, without a slash.",
-    ),
-    AfterValidator(_name),
-]
-
-#: The names of other objects.
-Names = Annotated[tuple[str, ...], list_of(str, {})]
-
-#: A duration, zero included.
-Duration = Annotated[
-    timedelta,
-    Parsed(
-        _duration,
-        {
-            "type": "string",
-            "pattern": durations.PATTERN,
-            "description": "A duration, such as `90s`, `5m`, `1h30m`, `1d` or `1w`.",
-        },
-        durations.write,
-    ),
-]
-
-#: The name of a time zone.
-TimeZone = Annotated[
-    str,
-    Field(max_length=64, description="A time zone of the tz database, such as `Europe/Zurich` or `UTC`."),
-    AfterValidator(_time_zone),
-]
-
-#: A date and time, in UTC: local in `context["zone"]` if it is written without an offset.
-Moment = Annotated[
-    datetime,
-    ParsedText(
-        _moment,
-        {
-            "description": "A date and time: local, such as `2026-12-24T17:00`, or with an offset, such as "
-            "`2026-12-24T16:00:00Z`."
-        },
-    ),
-]

@@ -18,15 +18,15 @@ from tocsin.core import object_hooks
 from tocsin.core.config import config_version
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, ReasonType, joined
-from tocsin.core.validation.object_reader import AT_PATH, ObjectReader
+from tocsin.core.validation.object_reader import AT_PATH
 from tocsin.escalation.changes import reachability
 from tocsin.escalation.models import EscalationRun, Policy, PolicyVersion
 from tocsin.escalation.policy import policy as definitions
-from tocsin.escalation.policy.policy import CompiledPolicy, PolicyReferences
+from tocsin.escalation.policy.policy import CompiledPolicy, PolicyReferences, PolicySpec
 from tocsin.escalation.policy.steps import PolicyNames
 from tocsin.oncall.models import Schedule, SupportHours
 from tocsin.people.models import Group, User
-from tocsin.people.name_lookup import read_group, read_unique_name
+from tocsin.people.name_lookup import find_group, names_check
 
 _CIRCULAR = ReasonType("policy.circular", "the policies hand over in a circle: {policies}.")
 _SAVE_ANYWAY = ReasonType(
@@ -98,12 +98,11 @@ def check_policy(spec: Mapping[str, object], *, existing: Policy | None = None) 
 def _read(spec: Mapping[str, object], existing: Policy | None) -> tuple[str, Group | None, CompiledPolicy, bool]:
     """Parses the spec into name, owning group, compiled policy, and whether it may reach nobody
     (`allows_unreachable`)."""
-    reader = ObjectReader(spec)
-    name, group = read_unique_name(reader, Policy, existing), read_group(reader)
-    plan, allows_unreachable = definitions.read(reader, _names()), reader.boolean("anyway", False)
-    reader.finish()
+    names, check = _names(), names_check(Policy, existing)
+    parsed = PolicySpec.read(spec, check=check, **names.context)
+    plan = parsed.compiled(names)
     _refuse_circular_handover(plan, existing)
-    return name, group, plan, allows_unreachable
+    return parsed.name, find_group(parsed.group), plan, parsed.allows_unreachable
 
 
 def delete_policy(policy: Policy, *, actor: AuditActor, now: datetime) -> None:

@@ -8,16 +8,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, Field, ValidationInfo
 
 from tocsin.alerts.states import Priority
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType, Term
-from tocsin.core.validation.object_reader import NOT_A_CHOICE, ObjectReader
+from tocsin.core.validation.spec import InvalidValue, Spec, SpecErrors, is_unstorable, reading_context
+from tocsin.core.validation.spec_types import Parsed, TimeZone, list_of_choices
 from tocsin.escalation import reasons
 from tocsin.oncall.calculation import weekly_windows
 from tocsin.oncall.calculation.support_hours import CompiledSupportHours
-from tocsin.oncall.calculation.weekly_windows import InvalidTime, Weekday, WeeklyWindow
+from tocsin.oncall.calculation.weekly_windows import Weekday, WeeklyWindow
 
 MAX_CONDITION_TAGS = 20
 
@@ -92,19 +95,101 @@ def _describe_window(between: DailyWindow) -> Reason:
     return reasons.WINDOW_ON_DAYS(days=days, start=start, end=end, zone=between.zone)
 
 
-def read(spec: ObjectReader, hours: Mapping[str, int]) -> StepCondition:
-    """Parses a step's `when`; problems are recorded in `spec`. `hours` maps lower-case names of support hours to
-    ids."""
-    number, is_outside = _during(spec, hours)
-    condition = StepCondition(_priorities(spec), number, is_outside, _between(spec), _tags(spec))
-    spec.reject_unknown_keys()
-    if condition == StepCondition() and not spec.has("during"):
-        spec.add_error("priority", _EMPTY_CONDITION(), "missing")
-    return condition
+def _during(value: object) -> tuple[str, bool]:
+    """Returns a name, and whether the time outside is meant."""
+    name = value.get("not") if isinstance(value, Mapping) and set(value) == {"not"} else value
+    if not isinstance(name, str) or not name.strip() or is_unstorable(name):
+        raise InvalidValue(_HOURS_NEEDED())
+    return name.strip(), isinstance(value, Mapping)
+
+
+def _resolve_during(named: tuple[str, bool], info: ValidationInfo) -> tuple[int, bool]:
+    name, is_outside = named
+    try:
+        return reading_context(info)["support_hours"][name.lower()], is_outside
+    except KeyError:
+        raise InvalidValue(NO_SUCH_SUPPORT_HOURS(name=name), "not_found") from None
+
+
+def _tags(value: object) -> tuple[tuple[str, str], ...]:
+    if not isinstance(value, Mapping) or len(value) > MAX_CONDITION_TAGS:
+        raise InvalidValue(_TAGS_NEEDED(limit=MAX_CONDITION_TAGS))
+    tags, errors = [], SpecErrors()
+    for name, text in value.items():
+        is_text = isinstance(text, str) and text.strip() and not is_unstorable(text)
+        if not is_text or len(text) > 200 or len(str(name)) > 100:
+            errors.add(str(name)[:100], _TAG_TEXT_NEEDED())
+        else:
+            tags.append((str(name), text.strip()))
+    if errors:
+        raise InvalidValue(errors)
+    return tuple(tags)
+
+
+_Priorities = Annotated[
+    tuple[Priority, ...],
+    list_of_choices(Priority),
+    AfterValidator(lambda priorities: tuple(priority for priority in Priority if priority in priorities)),
+]
+_HOURS = {"type": "string", "minLength": 1, "maxLength": 200}
+_During = Annotated[
+    tuple[int, bool],
+    Parsed(_during, {"anyOf": [_HOURS, {"type": "object", "properties": {"not": _HOURS}, "required": ["not"]}]}),
+    AfterValidator(_resolve_during),
+]
+_Tags = Annotated[
+    tuple[tuple[str, str], ...],
+    Parsed(
+        _tags,
+        {
+            "type": "object",
+            "additionalProperties": {"type": "string", "minLength": 1, "maxLength": 200},
+            "maxProperties": MAX_CONDITION_TAGS,
+        },
+    ),
+]
+
+
+class BetweenSpec(Spec):
+    """A time of day, on some weekdays."""
+
+    days: weekly_windows.WeekdayNumbers = Field(default=(), description="Days. Default: every day.")
+    start: weekly_windows.TimeOfDay = Field(alias="from", description="Start, such as `08:00`.")
+    end: weekly_windows.TimeOfDay = Field(
+        alias="to", description="End, such as `18:00`; on the next day if it is not after the start."
+    )
+    time_zone: TimeZone = Field(default="UTC", description="Time zone of `from` and `to`.")
+    is_outside: bool = Field(default=False, alias="outside", description="Whether the time outside is meant.")
+
+    def compiled(self) -> DailyWindow:
+        """The window with its time zone."""
+        days = frozenset(self.days or range(len(Weekday)))
+        return DailyWindow(WeeklyWindow(days, self.start, self.end), self.time_zone, self.is_outside)
+
+
+class StepConditionSpec(Spec):
+    """A condition: everything that is given must hold. Its context has the ids of `support_hours` by name."""
+
+    during: _During | None = Field(
+        default=None, description="Name of support hours, or `{not: NAME}` for the time outside them."
+    )
+    priority: _Priorities = Field(default=(), description="Priorities of the alert.")
+    between: BetweenSpec | None = Field(default=None, description="Time of day.")
+    tags: _Tags = Field(default=(), description="Tags of the alert by name, with the required value of each.")
+
+    def check(self, errors: SpecErrors) -> None:
+        if not errors and not (self.during or self.priority or self.between or self.tags):
+            errors.add("priority", _EMPTY_CONDITION(), "missing")
+
+    def compiled(self) -> StepCondition:
+        """The condition with ids."""
+        hours, is_outside = self.during or (None, False)
+        between = self.between.compiled() if self.between else None
+        return StepCondition(self.priority, hours, is_outside, between, self.tags)
 
 
 def write(condition: StepCondition, hours_name: Callable[[int], str]) -> dict[str, Any]:
-    """Formats a condition so that `read` parses it back."""
+    """Formats a condition so that `StepConditionSpec` reads it back."""
     written: dict[str, Any] = {}
     if condition.priorities:
         written["priority"] = [str(priority) for priority in condition.priorities]
@@ -120,71 +205,3 @@ def write(condition: StepCondition, hours_name: Callable[[int], str]) -> dict[st
     if condition.tags:
         written["tags"] = dict(condition.tags)
     return written
-
-
-def _priorities(spec: ObjectReader) -> tuple[Priority, ...]:
-    priorities = []
-    for number, text in enumerate(spec.texts("priority")):
-        if text in list(Priority):
-            priorities.append(Priority(text))
-        else:
-            spec.add_error(f"priority[{number}]", NOT_A_CHOICE(value=text, choices=tuple(Priority)))
-    return tuple(priority for priority in Priority if priority in priorities)
-
-
-def _during(spec: ObjectReader, ids_by_name: Mapping[str, int]) -> tuple[int | None, bool]:
-    if not spec.has("during"):
-        return None, False
-    raw = spec.raw("during")
-    is_outside = isinstance(raw, Mapping)
-    name = raw.get("not") if isinstance(raw, Mapping) and set(raw) == {"not"} else raw
-    if not isinstance(name, str) or not name.strip():
-        spec.add_error("during", _HOURS_NEEDED())
-        return None, False
-    try:
-        return ids_by_name[name.strip().lower()], is_outside
-    except KeyError:
-        spec.add_error("during", NO_SUCH_SUPPORT_HOURS(name=name), "not_found")
-        return None, False
-
-
-def _between(spec: ObjectReader) -> DailyWindow | None:
-    window_spec = spec.nested("between")
-    if window_spec is None:
-        return None
-    days: set[int] = set()
-    for number, text in enumerate(window_spec.texts("days")):
-        try:
-            days.add(weekly_windows.parse_weekday(text).number)
-        except InvalidTime as error:
-            window_spec.add_error(f"days[{number}]", error.reason)
-    daily_window = DailyWindow(
-        WeeklyWindow(frozenset(days or range(len(Weekday))), _time(window_spec, "from"), _time(window_spec, "to")),
-        window_spec.time_zone(default="UTC"),
-        window_spec.boolean("outside", False),
-    )
-    window_spec.reject_unknown_keys()
-    return daily_window
-
-
-def _time(spec: ObjectReader, key: str) -> int:
-    text = spec.text(key, required=True, max_length=10)
-    try:
-        return weekly_windows.parse_time(text) if text else 0
-    except InvalidTime as error:
-        spec.add_error(key, error.reason)
-        return 0
-
-
-def _tags(spec: ObjectReader) -> tuple[tuple[str, str], ...]:
-    raw = spec.raw("tags", {})
-    if not isinstance(raw, Mapping) or len(raw) > MAX_CONDITION_TAGS:
-        spec.add_error("tags", _TAGS_NEEDED(limit=MAX_CONDITION_TAGS))
-        return ()
-    tags = []
-    for name, value in raw.items():
-        if not isinstance(value, str) or not value.strip() or len(value) > 200 or len(str(name)) > 100:
-            spec.add_error(f"tags.{str(name)[:100]}", _TAG_TEXT_NEEDED())
-        else:
-            tags.append((str(name), value.strip()))
-    return tuple(tags)

@@ -5,17 +5,22 @@ A definition refers to users, groups and other objects by name; the compiled pol
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field
 
 from tocsin.alerts.states import Priority
 from tocsin.core.reasons import ReasonType
 from tocsin.core.validation import durations
-from tocsin.core.validation.object_reader import DURATION_TOO_SHORT, ObjectReader
+from tocsin.core.validation.object_reader import DURATION_TOO_SHORT, REQUIRED
+from tocsin.core.validation.spec import InvalidValue, Spec, SpecErrors
+from tocsin.core.validation.spec_types import Duration, ListOf, OneOf, OwnedSpec
 from tocsin.escalation.policy import steps
-from tocsin.escalation.policy.steps import NameOf, PolicyNames, PolicyStep
+from tocsin.escalation.policy.steps import NameOf, PolicyNames, PolicyStep, StepSpec
 
 MAX_STEPS = 50
 MAX_POLICY_REPEATS = 100
@@ -35,9 +40,8 @@ NO_SUCH_POLICY = ReasonType("policy.unknown", 'there is no escalation policy "{n
 _NO_STEPS = ReasonType("policy.steps_missing", "at least one step is required.")
 _TOO_MANY_STEPS = ReasonType("policy.too_many_steps", "a policy has at most {limit} steps; this one has {steps}.")
 _NOT_POSITIVE = ReasonType("policy.duration_not_positive", "must be greater than zero.")
-
-#: A sentinel that no input can produce.
-_NO_SPAN = timedelta(seconds=-1)
+_AFTER_NEEDED = ReasonType("policy.after_missing", "is required: the delay after the previous step.")
+_NOT_FOR_ACTION = ReasonType("policy.not_for_final_action", "does not apply to `then: {action}`.")
 
 
 class AcknowledgeEffect(StrEnum):
@@ -102,44 +106,153 @@ class PolicyReferences:
 RECIPIENTS_ONLY = CompiledPolicy(steps=(PolicyStep(after=timedelta()),))
 
 
+def _positive(duration: timedelta) -> timedelta:
+    if not duration:
+        raise InvalidValue(_NOT_POSITIVE())
+    return duration
+
+
+PositiveDuration = Annotated[Duration, AfterValidator(_positive)]
+
+
+class AcknowledgeSpec(Spec):
+    """The effect of an acknowledgement."""
+
+    effect: Annotated[AcknowledgeEffect, OneOf()] = Field(
+        default=AcknowledgeEffect.STOP, description="Whether escalation stops, pauses or continues."
+    )
+    pause: PositiveDuration | None = Field(default=None, description="Length of the pause, for `effect: pause`.")
+    timeout: PositiveDuration = Field(
+        default=DEFAULT_ACKNOWLEDGE_TIMEOUT, description="Time after which the user is asked to acknowledge again."
+    )
+    people: int = Field(
+        default=1, ge=1, le=MAX_REQUIRED_ACKS, description="Number of users whose acknowledgement is required."
+    )
+
+    def check(self, errors: SpecErrors) -> None:
+        if self.effect is AcknowledgeEffect.PAUSE and self.pause is None:
+            errors.add("pause", _PAUSE_NEEDED(), "missing")
+        if self.effect is not AcknowledgeEffect.PAUSE and self.pause is not None:
+            errors.add("pause", _PAUSE_ONLY())
+
+
+class RoundsSpec(Spec):
+    """Further passes."""
+
+    times: int = Field(default=0, ge=0, le=MAX_POLICY_REPEATS, description="Number of further passes.")
+    every: PositiveDuration | None = Field(
+        default=None, description="Interval between passes, from the start of the last step. Required if there are any."
+    )
+
+    def check(self, errors: SpecErrors) -> None:
+        if self.times and self.every is None:
+            errors.add("every", _REPEAT_INTERVAL_NEEDED(), "missing")
+
+
+class EndSpec(Spec):
+    """The final action. Its context has the ids of `policies` by name."""
+
+    then: Annotated[OnExhausted, OneOf()] = Field(
+        default=OnExhausted.NOTIFY_MANAGERS, description="Final action when escalation is exhausted."
+    )
+    every: PositiveDuration | None = Field(
+        default=None, description="Interval at which the last step repeats. Required for `keep_last_step`, only there."
+    )
+    policy: str = Field(
+        default="", max_length=200, description="Policy that takes over. Required for `hand_over`, only there."
+    )
+
+    def check(self, errors: SpecErrors) -> None:
+        keeps_last_step, hands_over = self.then is OnExhausted.REPEAT_LAST_STEP, self.then is OnExhausted.HAND_OVER
+        for key, is_used in (("every", keeps_last_step), ("policy", hands_over)):
+            if getattr(self, key) and not is_used and not errors.has("then"):
+                errors.add(key, _NOT_FOR_ACTION(action=str(self.then)))
+        if keeps_last_step and self.every is None:
+            errors.add("every", _LAST_STEP_INTERVAL_NEEDED(), "missing")
+        elif keeps_last_step and self.every is not None and self.every < MIN_LAST_STEP_INTERVAL:
+            errors.add("every", DURATION_TOO_SHORT(minimum=MIN_LAST_STEP_INTERVAL))
+        if hands_over and not self.policy:
+            errors.add("policy", REQUIRED(), "missing")
+        elif hands_over and self.policy_id(errors.context) is None:
+            errors.add("policy", NO_SUCH_POLICY(name=self.policy), "not_found")
+
+    def policy_id(self, context: Mapping[str, Any]) -> int | None:
+        """The id of the policy that takes over, or None."""
+        try:
+            return int(context["policies"][self.policy.lower()]) if self.policy else None
+        except KeyError:
+            return None
+
+
+class TargetTimesSpec(Spec):
+    """SLA targets, counted from the alert's creation, for tickets that have none."""
+
+    respond_by: PositiveDuration | None = Field(default=None, description="Time until the first response.")
+    fix_by: PositiveDuration | None = Field(default=None, description="Time until the resolution.")
+
+
+class PolicyDefinition(Spec):
+    """What a policy does. Its context is `PolicyNames.context`."""
+
+    acknowledge: AcknowledgeSpec = Field(default=AcknowledgeSpec(), description="Effect of an acknowledgement.")
+    repeat: RoundsSpec = Field(default=RoundsSpec(), description="Further passes through all steps.")
+    end: EndSpec = Field(default=EndSpec(), description="Final action when escalation is exhausted.")
+    sla: TargetTimesSpec = Field(default=TargetTimesSpec(), description="SLA targets, for tickets that have none.")
+    steps: ListOf[StepSpec] = Field(
+        default=(), json_schema_extra={"minItems": 1, "maxItems": MAX_STEPS}, description="Steps, in their order."
+    )
+    default_priority: Annotated[Priority, OneOf()] = Field(
+        default=Priority.HIGH, description="Priority of alerts whose source gives none."
+    )
+    end_after: PositiveDuration = Field(
+        default=DEFAULT_END_AFTER, description="Delay of the final action after the start of the last step."
+    )
+    groups_sequential: PositiveDuration | None = Field(
+        default=None,
+        description="Interval at which one recipient group after another is paged. Default: none.",
+    )
+
+    def check(self, errors: SpecErrors) -> None:
+        if not self.steps:
+            errors.add("steps", _NO_STEPS(), "missing")
+        if len(self.steps) > MAX_STEPS:
+            errors.add("steps", _TOO_MANY_STEPS(limit=MAX_STEPS, steps=len(self.steps)))
+        for index, step in enumerate(self.steps):
+            if index > 0 and "after" not in step.given_keys:
+                errors.add(f"steps[{index}].after", _AFTER_NEEDED(), "missing")
+
+    def compiled(self, names: PolicyNames) -> CompiledPolicy:
+        """The policy with ids."""
+        return CompiledPolicy(
+            steps=tuple(step.compiled() for step in self.steps),
+            default_priority=self.default_priority,
+            effect=self.acknowledge.effect,
+            pause=self.acknowledge.pause or timedelta(),
+            acknowledge_timeout=self.acknowledge.timeout,
+            repeat_times=self.repeat.times,
+            repeat_every=(self.repeat.every or timedelta()) if self.repeat.times else timedelta(),
+            final_action_after=self.end_after,
+            required_acks=self.acknowledge.people,
+            groups_sequential_interval=self.groups_sequential,
+            on_exhausted=self.end.then,
+            last_step_interval=self.end.every or timedelta(),
+            handover_policy_id=self.end.policy_id(names.context),
+            respond_by=self.sla.respond_by,
+            fix_by=self.sla.fix_by,
+        )
+
+
+class PolicySpec(PolicyDefinition, OwnedSpec):
+    """An escalation policy."""
+
+    allows_unreachable: bool = Field(
+        default=False, alias="anyway", description="Whether it is saved although it could reach nobody."
+    )
+
+
 def parse(definition: object, names: PolicyNames) -> CompiledPolicy:
     """Compiles a definition. Raises Rejected or RejectedAll, each problem with its field."""
-    spec = ObjectReader(definition)
-    plan = read(spec, names)
-    spec.finish()
-    return plan
-
-
-def read(spec: ObjectReader, names: PolicyNames) -> CompiledPolicy:
-    """Parses `steps` and optionally `default_priority`, `acknowledge`, `repeat`, `groups_sequential`, `end_after`,
-    `end` and `sla`.
-
-    Problems are recorded in `spec`; while there are any, the result must not be used.
-    """
-    acknowledge, repeat = spec.nested("acknowledge"), spec.nested("repeat")
-    effect, pause, timeout, required_acks = _acknowledge(acknowledge)
-    times, every = _repeat(repeat)
-    on_exhausted, last_step_interval, handover_policy_id = _end(spec.nested("end"), names)
-    respond_by, fix_by = _sla(spec.nested("sla"))
-    return CompiledPolicy(
-        steps=_steps(spec, names),
-        default_priority=spec.one_of("default_priority", Priority, Priority.HIGH),
-        effect=effect,
-        pause=pause,
-        acknowledge_timeout=timeout,
-        repeat_times=times,
-        repeat_every=every,
-        final_action_after=_span(spec, "end_after", DEFAULT_END_AFTER),
-        required_acks=required_acks,
-        groups_sequential_interval=_span(spec, "groups_sequential", timedelta())
-        if spec.has("groups_sequential")
-        else None,
-        on_exhausted=on_exhausted,
-        last_step_interval=last_step_interval,
-        handover_policy_id=handover_policy_id,
-        respond_by=respond_by,
-        fix_by=fix_by,
-    )
+    return PolicyDefinition.read(definition, **names.context).compiled(names)
 
 
 def write(plan: CompiledPolicy, name_of: NameOf) -> dict[str, Any]:
@@ -204,75 +317,3 @@ class _NumericIds(dict[str, int]):
         if key.startswith("#") and key[1:].isdecimal():
             return int(key[1:])
         raise KeyError(key)
-
-
-def _acknowledge(spec: ObjectReader | None) -> tuple[AcknowledgeEffect, timedelta, timedelta, int]:
-    if spec is None:
-        return AcknowledgeEffect.STOP, timedelta(), DEFAULT_ACKNOWLEDGE_TIMEOUT, 1
-    effect = spec.one_of("effect", AcknowledgeEffect, AcknowledgeEffect.STOP)
-    pause = _span(spec, "pause", timedelta())
-    if effect is AcknowledgeEffect.PAUSE and not spec.has("pause"):
-        spec.add_error("pause", _PAUSE_NEEDED(), "missing")
-    if effect is not AcknowledgeEffect.PAUSE and spec.has("pause"):
-        spec.add_error("pause", _PAUSE_ONLY())
-    timeout = _span(spec, "timeout", DEFAULT_ACKNOWLEDGE_TIMEOUT)
-    required_acks = spec.integer("people", 1, minimum=1, maximum=MAX_REQUIRED_ACKS)
-    spec.reject_unknown_keys()
-    return effect, pause, timeout, required_acks
-
-
-def _end(spec: ObjectReader | None, names: PolicyNames) -> tuple[OnExhausted, timedelta, int | None]:
-    if spec is None:
-        return OnExhausted.NOTIFY_MANAGERS, timedelta(), None
-    final_action = spec.one_of("then", OnExhausted, OnExhausted.NOTIFY_MANAGERS)
-    every, policy = timedelta(), None
-    if final_action is OnExhausted.REPEAT_LAST_STEP:
-        every = _span(spec, "every", timedelta())
-        if not spec.has("every"):
-            spec.add_error("every", _LAST_STEP_INTERVAL_NEEDED(), "missing")
-        elif every and every < MIN_LAST_STEP_INTERVAL:
-            spec.add_error("every", DURATION_TOO_SHORT(minimum=MIN_LAST_STEP_INTERVAL))
-    if final_action is OnExhausted.HAND_OVER:
-        name = spec.text("policy", required=True)
-        try:
-            policy = names.policies[name.lower()] if name else None
-        except KeyError:
-            spec.add_error("policy", NO_SUCH_POLICY(name=name), "not_found")
-    spec.reject_unknown_keys()
-    return final_action, every, policy
-
-
-def _sla(spec: ObjectReader | None) -> tuple[timedelta | None, timedelta | None]:
-    if spec is None:
-        return None, None
-    targets = [_span(spec, key, timedelta()) if spec.has(key) else None for key in ("respond_by", "fix_by")]
-    spec.reject_unknown_keys()
-    return targets[0], targets[1]
-
-
-def _repeat(spec: ObjectReader | None) -> tuple[int, timedelta]:
-    if spec is None:
-        return 0, timedelta()
-    times = spec.integer("times", 0, maximum=MAX_POLICY_REPEATS)
-    every = _span(spec, "every", timedelta())
-    if times and not spec.has("every"):
-        spec.add_error("every", _REPEAT_INTERVAL_NEEDED(), "missing")
-    spec.reject_unknown_keys()
-    return times, every if times else timedelta()
-
-
-def _steps(spec: ObjectReader, names: PolicyNames) -> tuple[PolicyStep, ...]:
-    entries = spec.nested_list("steps")
-    if not entries and isinstance(spec.raw("steps", []), list):
-        spec.add_error("steps", _NO_STEPS(), "missing")
-    if len(entries) > MAX_STEPS:
-        spec.add_error("steps", _TOO_MANY_STEPS(limit=MAX_STEPS, steps=len(entries)))
-    return tuple(steps.read(entry, number, names) for number, entry in enumerate(entries))
-
-
-def _span(spec: ObjectReader, key: str, default: timedelta) -> timedelta:
-    """A positive duration; `default` when it is absent or invalid."""
-    span = spec.duration(key, _NO_SPAN)
-    if not span:
-        spec.add_error(key, _NOT_POSITIVE())
-    return default if span == _NO_SPAN else span

@@ -9,27 +9,29 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from tocsin.core.reasons import ReasonType
 from tocsin.core.validation import durations
-from tocsin.core.validation.object_reader import NOT_A_CHOICE, ObjectReader
+from tocsin.core.validation.spec import Spec, SpecErrors
+from tocsin.core.validation.spec_types import Duration, Line, ListOf, Names, OneOf, ids_of, list_of, list_of_choices
 from tocsin.escalation.policy import conditions
-from tocsin.escalation.policy.conditions import StepCondition
+from tocsin.escalation.policy.conditions import StepCondition, StepConditionSpec
 from tocsin.notify.rules.notification_rules import USER_RULES, ContactMethodRule, DeliveryOverride
 from tocsin.oncall.reasons import NO_SUCH_SCHEDULE
 from tocsin.people import notification_rules
 from tocsin.people.member_roles import MemberRole
+from tocsin.people.notification_rules import RepeatSpec, RuleDelay
 from tocsin.people.reasons import NO_SUCH_GROUP, NO_SUCH_USER
 
 MAX_STEP_RETRIES = 50
 MAX_CONTACT_METHODS = 20
 
-_AFTER_NEEDED = ReasonType("policy.after_missing", "is required: the delay after the previous step.")
 _SEQUENTIAL_NEEDED = ReasonType(
     "policy.sequential_missing", "must be an interval, such as 5m; omit it to page all users at once."
 )
-_NOTIFY_NEEDED = ReasonType("policy.notify_missing", "is required: whom this step notifies.")
 _ROLES_NEEDED = ReasonType("policy.roles_missing", "this step notifies nobody; name roles of the groups.")
 _TARGETS_NEEDED = ReasonType(
     "policy.targets_missing", "this step notifies nobody; name roles, users or group contacts."
@@ -88,37 +90,118 @@ class PolicyNames:
     support_hours: Mapping[str, int] = field(default_factory=dict)
     policies: Mapping[str, int] = field(default_factory=dict)
 
+    @property
+    def context(self) -> Mapping[str, Any]:
+        """The ids by kind, for the specs of policies."""
+        return {kind: getattr(self, kind) for kind in self.__slots__}
 
-def read(spec: ObjectReader, number: int, names: PolicyNames) -> PolicyStep:
-    """Parses one entry of `steps`; problems are recorded in `spec`."""
-    if number > 0 and not spec.has("after"):
-        spec.add_error("after", _AFTER_NEEDED(), "missing")
-    after, name = spec.duration("after", timedelta()), spec.line("name", max_length=100)
-    when = spec.nested("when")
-    condition = conditions.read(when, names.support_hours) if when is not None else None
-    sequential_interval = spec.duration("sequential", timedelta()) if spec.has("sequential") else None
-    if sequential_interval is not None and not sequential_interval and not spec.has("retries"):
-        spec.add_error("sequential", _SEQUENTIAL_NEEDED())
-    delivery_override, only_until_ack = _delivery_override(spec), spec.boolean("only_until_acknowledged", False)
-    if_empty = spec.one_of("if_empty", IfEmpty, IfEmpty.SKIP)
-    notify = spec.nested("notify")
-    spec.reject_unknown_keys()
-    if notify is None:
-        spec.add_error("notify", _NOTIFY_NEEDED(), "missing")
-        return PolicyStep(after=after, name=name)
-    return _step_with_targets(spec, notify, names)(
-        after=after,
-        name=name,
-        sequential_interval=sequential_interval,
-        delivery_override=delivery_override,
-        when=condition,
-        only_until_acknowledged=only_until_ack,
-        if_empty=if_empty,
+
+class RetriesSpec(Spec):
+    """Retries of the pages of a step."""
+
+    times: int = Field(default=0, ge=0, le=MAX_STEP_RETRIES, description="Number of retries.")
+    every: Duration = Field(default=timedelta(), description="Interval between retries. Required if there are any.")
+
+    def check(self, errors: SpecErrors) -> None:
+        if self.times and not self.every:
+            errors.add("every", _RETRY_INTERVAL_NEEDED(), "missing")
+
+
+class MethodRuleSpec(Spec):
+    """A contact method by label or channel, its delay and repeats."""
+
+    label: Annotated[Line, Field(max_length=100)] = Field(default="", description="Label of a contact method.")
+    channel: str = Field(default="", max_length=20, description="Channel, for all contact methods of that channel.")
+    repeat: RepeatSpec = Field(default=RepeatSpec(), description="Repeats of the page.")
+    wait: RuleDelay = Field(default=timedelta(), description="Delay after the step.")
+
+    def check(self, errors: SpecErrors) -> None:
+        if bool(self.label) == bool(self.channel):
+            errors.add("label", _LABEL_OR_CHANNEL(), "missing")
+
+    def compiled(self) -> ContactMethodRule:
+        """The rule."""
+        return ContactMethodRule(self.label, self.channel, self.wait, self.repeat.times, self.repeat.interval)
+
+
+class NotifySpec(Spec):
+    """Whom a step notifies. Its context has the ids of `users`, `groups` and `schedules` by name."""
+
+    roles: Annotated[tuple[MemberRole, ...], list_of_choices(MemberRole)] = Field(
+        default=(), description="Roles: everybody who is on call in one of them."
     )
+    user_ids: Annotated[tuple[int, ...], list_of(str, {}), ids_of("users", NO_SUCH_USER)] = Field(
+        default=(), alias="users", description="Usernames."
+    )
+    group_ids: Annotated[tuple[int, ...], list_of(str, {}), ids_of("groups", NO_SUCH_GROUP)] = Field(
+        default=(), alias="groups", description="Names of the groups of the roles. Default: the recipient groups."
+    )
+    group_contacts: Names = Field(default=(), description="Labels of contacts of these groups.")
+    everybody: bool = Field(default=False, description="Whether all members of these groups are notified.")
+    schedule_ids: Annotated[tuple[int, ...], list_of(str, {}), ids_of("schedules", NO_SUCH_SCHEDULE)] = Field(
+        default=(), alias="schedules", description="Names of schedules: everybody on call in them, in any role."
+    )
+    assignee: bool = Field(default=False, description="Whether the assignee of the source's ticket is notified.")
+    previous_on_call: bool = Field(
+        default=False,
+        description="Whether the previous holders of the roles (default: `primary`) are notified.",
+    )
+
+    def check(self, errors: SpecErrors) -> None:
+        has_target = any(getattr(self, name) for name in type(self).model_fields if name != "group_ids")
+        if not errors and not has_target:
+            errors.add("", _ROLES_NEEDED() if self.group_ids else _TARGETS_NEEDED())
+
+
+class StepSpec(Spec):
+    """One step of a policy."""
+
+    after: Duration = Field(
+        default=timedelta(),
+        description="Delay after the start of the previous step. Required except for the first step.",
+    )
+    name: Annotated[Line, Field(max_length=100)] = Field(default="", description="Name, for display.")
+    when: StepConditionSpec | None = Field(default=None, description="Condition, without which the step is skipped.")
+    sequential: Duration | None = Field(
+        default=None, description="Interval at which one user after the other is paged. Default: all at once."
+    )
+    retries: RetriesSpec = Field(default=RetriesSpec(), description="Retries of the pages of this step.")
+    methods: ListOf[MethodRuleSpec] = Field(
+        default=(), description="Contact methods of this step. Default: those of the users' notification rules."
+    )
+    only_until_acknowledged: bool = Field(
+        default=False, description="Whether the step is skipped, and its pages cancelled, after an acknowledgement."
+    )
+    if_empty: Annotated[IfEmpty, OneOf()] = Field(
+        default=IfEmpty.SKIP,
+        description="Whether the next step follows at once if this step has nobody to page.",
+    )
+    notify: NotifySpec = Field(description="Whom the step notifies.")
+
+    def check(self, errors: SpecErrors) -> None:
+        if self.sequential is not None and not self.sequential and "retries" not in self.given_keys:
+            errors.add("sequential", _SEQUENTIAL_NEEDED())
+        if len(self.methods) > MAX_CONTACT_METHODS:
+            errors.add("methods", _TOO_MANY_METHODS(limit=MAX_CONTACT_METHODS, entries=len(self.methods)))
+
+    def compiled(self) -> PolicyStep:
+        """The step with ids."""
+        methods = tuple(method.compiled() for method in self.methods)
+        retries = self.retries
+        return PolicyStep(
+            after=self.after,
+            name=self.name,
+            sequential_interval=self.sequential,
+            delivery_override=DeliveryOverride(methods, retries.times, retries.every if retries.times else timedelta()),
+            when=self.when.compiled() if self.when else None,
+            only_until_acknowledged=self.only_until_acknowledged,
+            if_empty=self.if_empty,
+            **{name: getattr(self.notify, name) for name in NotifySpec.model_fields},
+        )
 
 
 def write(step: PolicyStep, name_of: NameOf) -> dict[str, Any]:
-    """Formats a step so that `read` parses it back; defaults are omitted."""
+    """Formats a step so that `StepSpec` reads it back; defaults are omitted."""
     written: dict[str, Any] = {"notify": _written_notify(step, name_of), "after": durations.write(step.after)}
     if step.name:
         written["name"] = step.name
@@ -138,73 +221,6 @@ def write(step: PolicyStep, name_of: NameOf) -> dict[str, Any]:
     if step.if_empty is not IfEmpty.SKIP:
         written["if_empty"] = str(step.if_empty)
     return written
-
-
-def resolve_ids(spec: ObjectReader, key: str, ids_by_name: Mapping[str, int], unknown: ReasonType) -> tuple[int, ...]:
-    """The ids of the names under `key`; unknown names are recorded as problems."""
-    matched_ids = []
-    for number, name in enumerate(spec.texts(key)):
-        try:
-            matched_ids.append(ids_by_name[name.lower()])
-        except KeyError:
-            spec.add_error(f"{key}[{number}]", unknown(name=name), "not_found")
-    return tuple(dict.fromkeys(matched_ids))
-
-
-def _step_with_targets(spec: ObjectReader, notify_spec: ObjectReader, names: PolicyNames) -> Callable[..., PolicyStep]:
-    """A factory for a step with its targets; the caller passes the remaining fields."""
-    targets: dict[str, Any] = {
-        "roles": _roles(notify_spec),
-        "user_ids": resolve_ids(notify_spec, "users", names.users, NO_SUCH_USER),
-        "group_ids": resolve_ids(notify_spec, "groups", names.groups, NO_SUCH_GROUP),
-        "group_contacts": notify_spec.texts("group_contacts"),
-        "everybody": notify_spec.boolean("everybody", False),
-        "schedule_ids": resolve_ids(notify_spec, "schedules", names.schedules, NO_SUCH_SCHEDULE),
-        "assignee": notify_spec.boolean("assignee", False),
-        "previous_on_call": notify_spec.boolean("previous_on_call", False),
-    }
-    notify_spec.reject_unknown_keys()
-    target_keys = ("roles", "users", "group_contacts", "everybody", "schedules", "assignee", "previous_on_call")
-    if not any(notify_spec.has(key) and notify_spec.raw(key) for key in target_keys):
-        spec.add_error("notify", _ROLES_NEEDED() if targets["group_ids"] else _TARGETS_NEEDED())
-    return lambda **fields: PolicyStep(**targets, **fields)
-
-
-def _roles(notify: ObjectReader) -> tuple[MemberRole, ...]:
-    roles = []
-    for number, written in enumerate(notify.texts("roles")):
-        try:
-            roles.append(MemberRole(written))
-        except ValueError:
-            notify.add_error(f"roles[{number}]", NOT_A_CHOICE(value=written, choices=tuple(MemberRole)))
-    return tuple(roles)
-
-
-def _delivery_override(spec: ObjectReader) -> DeliveryOverride:
-    times, every = 0, timedelta()
-    retries = spec.nested("retries")
-    if retries is not None:
-        times = retries.integer("times", 0, maximum=MAX_STEP_RETRIES)
-        every = retries.duration("every", timedelta())
-        if times and not every:
-            retries.add_error("every", _RETRY_INTERVAL_NEEDED(), "missing")
-        retries.reject_unknown_keys()
-    method_rules = tuple(_method_rule(entry) for entry in spec.nested_list("methods"))
-    if len(method_rules) > MAX_CONTACT_METHODS:
-        spec.add_error("methods", _TOO_MANY_METHODS(limit=MAX_CONTACT_METHODS, entries=len(method_rules)))
-    return DeliveryOverride(method_rules, times, every if times else timedelta())
-
-
-def _method_rule(entry: ObjectReader) -> ContactMethodRule:
-    label, channel = entry.line("label", max_length=100), entry.text("channel", max_length=20)
-    if bool(label) == bool(channel):
-        entry.add_error("label", _LABEL_OR_CHANNEL(), "missing")
-    times, every = notification_rules.read_repeat(entry)
-    rule = ContactMethodRule(
-        label, channel, entry.duration("wait", timedelta(), maximum=notification_rules.MAX_RULE_DELAY), times, every
-    )
-    entry.reject_unknown_keys()
-    return rule
 
 
 def _written_method_rule(rule: ContactMethodRule) -> dict[str, Any]:

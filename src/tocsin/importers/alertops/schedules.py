@@ -18,7 +18,7 @@ from tocsin.importers.rotation_converter import UnsupportedRotation, combine, wh
 from tocsin.importers.zones import zone as known_zone
 from tocsin.oncall.calculation import weekly_windows
 from tocsin.oncall.calculation.weekly_windows import Weekday, WeeklyWindow
-from tocsin.oncall.changes.specs import MAX_LAYERS
+from tocsin.oncall.changes.shift_specs import MAX_LAYERS
 
 _DAYS = tuple(day.short for day in Weekday)
 _ALL = frozenset(range(len(Weekday)))

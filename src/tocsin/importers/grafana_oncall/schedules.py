@@ -12,7 +12,7 @@ from tocsin.importers.grafana_oncall import shifts
 from tocsin.importers.grafana_oncall.id_map import GrafanaIdMap, id_of
 from tocsin.importers.json_access import JsonObject
 from tocsin.importers.rotation_converter import UnsupportedRotation, why_unsupported
-from tocsin.oncall.changes.specs import MAX_LAYERS
+from tocsin.oncall.changes.shift_specs import MAX_LAYERS
 
 _MAX_LEVEL = MAX_LAYERS - 2
 

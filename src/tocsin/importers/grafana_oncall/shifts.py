@@ -16,7 +16,7 @@ from tocsin.importers.grafana_oncall import reasons as product_reasons
 from tocsin.importers.json_access import JsonObject, parse_local_time
 from tocsin.importers.rotation_converter import ConvertedRotation, UnsupportedRotation
 from tocsin.oncall.calculation import weekly_windows
-from tocsin.oncall.changes.specs import MAX_WEEKS
+from tocsin.oncall.changes.shift_specs import MAX_WEEKS
 
 _DAYS = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
 _WEEK = timedelta(weeks=1)

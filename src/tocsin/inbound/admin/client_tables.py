@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 from django.db import transaction
+from pydantic import BeforeValidator, Field
 
 from tocsin.access import config_audit
 from tocsin.access.audit import AuditActor
@@ -18,18 +19,52 @@ from tocsin.core.config import config_version
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, ReasonType
 from tocsin.core.validation import csv_text
-from tocsin.core.validation.object_reader import DUPLICATE, ObjectReader, raise_all
+from tocsin.core.validation.object_reader import raise_all
+from tocsin.core.validation.spec import Spec, SpecErrors, to_tuple
+from tocsin.core.validation.spec_types import OwnedSpec, id_of
 from tocsin.escalation.models import Policy
 from tocsin.inbound.admin.references import GROUP, POLICY, UNKNOWN_REFERENCES
 from tocsin.inbound.models import ClientTable
 from tocsin.people.models import Group
-from tocsin.people.name_lookup import read_group, read_unique_name
+from tocsin.people.name_lookup import find_group, names_check
 
 MAX_CLIENTS = 5_000
 
 _TOO_MANY_COLUMNS = ReasonType("client_table.too_many_columns", "Row {row} has more than client, group and policy.")
-_TOO_MANY_CLIENTS = ReasonType("client_table.too_many_clients", "must be a list of at most {maximum} clients.")
 _TARGET_REQUIRED = ReasonType("client_table.target_required", "name a group or a policy for this client.")
+
+
+class ClientSpec(Spec):
+    """A client. Its context has the ids of `groups` and `policies` by name."""
+
+    client: str = Field(min_length=1, max_length=200, description="Name or id of the client, as the sender writes it.")
+    group: Annotated[str, Field(max_length=200), id_of("groups", UNKNOWN_REFERENCES[GROUP])] | None = Field(
+        default=None, description="Name of the recipient group."
+    )
+    policy: Annotated[str, Field(max_length=200), id_of("policies", UNKNOWN_REFERENCES[POLICY])] | None = Field(
+        default=None, alias="escalation_policy", description="Name of the escalation policy."
+    )
+
+    def check(self, errors: SpecErrors) -> None:
+        if not errors and self.group is None and self.policy is None:
+            errors.add("group", _TARGET_REQUIRED(), "missing")
+
+    def stored(self) -> dict[str, Any]:
+        """Returns the stored form, with ids."""
+        return {key: value for key in ("client", "group", "policy") if (value := getattr(self, key)) is not None}
+
+
+class ClientTableSpec(OwnedSpec):
+    """A client table: recipients by client."""
+
+    clients: Annotated[
+        tuple[ClientSpec, ...],
+        BeforeValidator(lambda clients: to_tuple(clients, MAX_CLIENTS)),
+        Field(json_schema_extra={"maxItems": MAX_CLIENTS}),
+    ] = Field(default=(), description="Clients with a group, a policy or both.")
+
+    def check(self, errors: SpecErrors) -> None:
+        errors.add_duplicates("clients", (client.client for client in self.clients), "client")
 
 
 #: The names of groups and of policies, by id.
@@ -64,16 +99,13 @@ def save_client_table(
     """Creates a table, or updates `existing` to match the spec. Raises Rejected with the field of each problem."""
     with transaction.atomic():
         config_version.lock()
-        reader = ObjectReader(spec)
-        name, group, clients = (
-            read_unique_name(reader, ClientTable, existing),
-            read_group(reader),
-            _clients(reader),
+        parsed = ClientTableSpec.read(
+            spec, check=names_check(ClientTable, existing), groups=_ids(Group), policies=_ids(Policy)
         )
-        reader.finish()
         before = client_table_spec(existing) if existing else None
         table = existing or ClientTable()
-        table.name, table.group, table.clients = name, group, clients
+        table.name, table.group = parsed.name, find_group(parsed.group)
+        table.clients = [client.stored() for client in parsed.clients]
         table.save()
         config_audit.record("client_table", table, before, client_table_spec(table), actor=actor, now=now)
     return table
@@ -133,36 +165,5 @@ def to_csv(clients: Sequence[Mapping[str, str]]) -> str:
     return csv_text.write([["client", "group", "policy"], *rows])
 
 
-def _clients(reader: ObjectReader) -> list[dict[str, Any]]:
-    raw = reader.raw("clients", [])
-    if not isinstance(raw, list | tuple) or len(raw) > MAX_CLIENTS:
-        reader.add_error("clients", _TOO_MANY_CLIENTS(maximum=MAX_CLIENTS))
-        return []
-    groups = {name.lower(): number for number, name in Group.objects.values_list("pk", "name")}
-    policies = {name.lower(): number for number, name in Policy.objects.values_list("pk", "name")}
-    clients: list[dict[str, Any]] = []
-    seen: set[str] = set()
-    for number, value in enumerate(raw):
-        problems: list[Rejected] = []
-        row = ObjectReader(value, f"clients[{number}]", problems)
-        client = row.text("client", required=True)
-        if client.casefold() in seen:
-            row.add_error("client", DUPLICATE(value=client), "name_taken")
-        seen.add(client.casefold())
-        entry: dict[str, Any] = {"client": client}
-        for key, stored_key, ids_by_name, resource_type in (
-            ("group", "group", groups, GROUP),
-            ("escalation_policy", "policy", policies, POLICY),
-        ):
-            name = row.text(key)
-            if name and name.lower() not in ids_by_name:
-                row.add_error(key, UNKNOWN_REFERENCES[resource_type](name=name), "not_found")
-            elif name:
-                entry[stored_key] = ids_by_name[name.lower()]
-        row.reject_unknown_keys()
-        if len(entry) == 1 and not problems:
-            row.add_error("group", _TARGET_REQUIRED(), "missing")
-        for problem in problems:
-            reader.add_rejection(problem)
-        clients.append(entry)
-    return clients
+def _ids(model: type[Group] | type[Policy]) -> dict[str, int]:
+    return {name.lower(): number for number, name in model._default_manager.values_list("pk", "name")}

@@ -16,10 +16,10 @@ import re2
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, ReasonType, Term
 from tocsin.core.validation.object_reader import AT_PATH
+from tocsin.core.validation.payload_paths import MISSING
 from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.inbound.expressions import reasons
 from tocsin.inbound.expressions.fields import is_unset_date, number_of, parse_moment, text_of
-from tocsin.inbound.expressions.paths import MISSING
 from tocsin.inbound.expressions.text_format import MAX_VALUE_CHARS, cut_bytes, join_list, one_line
 
 _UNKNOWN_OPERATOR = ReasonType("condition.unknown_operator", 'unknown operator "{operator}"; one of {operators}')
@@ -93,6 +93,8 @@ class Comparison:
 
 def texts_of(value: object) -> tuple[str, ...]:
     """Returns the texts to compare: one for each entry of a list, none for a missing value."""
+    if type(value) is str:  # most are, and each message compares several
+        return (sanitize(value[:MAX_COMPARED_CHARS]),) if value and not value.isspace() else ()
     if value is MISSING or value is None:
         return ()
     items = value[:MAX_VALUES] if isinstance(value, list | tuple) else (value,)

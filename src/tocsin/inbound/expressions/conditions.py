@@ -12,6 +12,7 @@ from typing import Final, Protocol
 import msgspec
 
 from tocsin.core.reasons import MORE, Reason, ReasonType, Term
+from tocsin.core.validation.payload_paths import compile_path
 from tocsin.inbound.expressions import reasons
 from tocsin.inbound.expressions.comparisons import (
     Comparison,
@@ -23,7 +24,6 @@ from tocsin.inbound.expressions.comparisons import (
 )
 from tocsin.inbound.expressions.fields import FIELDS
 from tocsin.inbound.expressions.mapped import MappedFields
-from tocsin.inbound.expressions.paths import compile_path
 from tocsin.inbound.expressions.text_format import cut_bytes
 
 _NOT_A_CONDITION = ReasonType(
@@ -202,9 +202,9 @@ class _Leaf:
         texts = texts_of(self.read(payload, mapped))
         if not texts:
             return reasons.NO_VALUE(field=self.label)
-        deciding = next((text for text in texts if self.comparison.matches(text)), None)
-        if deciding is not None:
-            return self.comparison.describe_match(self.label, deciding)
+        for text in texts:
+            if self.comparison.matches(text):
+                return self.comparison.describe_match(self.label, text)
         return self.comparison.describe_mismatch(self.label, ", ".join(texts[:10]))
 
 

@@ -9,10 +9,11 @@ import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 from django.db import connection as django_connection
 from django.db import transaction
+from pydantic import Field
 
 from tocsin.access import config_audit
 from tocsin.access.audit import AuditActor
@@ -21,15 +22,18 @@ from tocsin.core.config import config_version
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, ReasonType
-from tocsin.core.validation.object_reader import ObjectReader, require_storable
+from tocsin.core.validation.object_reader import require_storable
+from tocsin.core.validation.spec import InvalidValue, SpecErrors
+from tocsin.core.validation.spec_types import OneOf, OwnedSpec, Parsed, ids_of, list_of
 from tocsin.inbound.enums import WindowAction
 from tocsin.inbound.expressions.conditions import compile_condition
 from tocsin.inbound.maintenance import times as maintenance_times
 from tocsin.inbound.maintenance.recurrence import Recurrence, TimeSpan
+from tocsin.inbound.maintenance.times import WindowTimesSpec
 from tocsin.inbound.maintenance.windows import CompiledWindow, WindowClock
 from tocsin.inbound.models import Integration, MaintenanceWindow
 from tocsin.people.models import Group
-from tocsin.people.name_lookup import read_group, read_unique_name
+from tocsin.people.name_lookup import find_group, names_check
 from tocsin.people.reasons import NO_SUCH_GROUP
 
 log = logging.getLogger(__name__)
@@ -94,20 +98,11 @@ def save_window(
     """
     with transaction.atomic():
         config_version.lock()
-        reader = ObjectReader(spec)
+        parsed = _read(spec, existing)
         window = existing or MaintenanceWindow(created_at=now)
         before = window_spec(existing) if existing else None
-        window.name = read_unique_name(reader, MaintenanceWindow, existing)
-        window.group = read_group(reader)
-        window.times = maintenance_times.read(reader)
-        window.action = reader.one_of("action", WindowAction, WindowAction.SUPPRESS)
-        window.integrations = _ids(
-            reader, "integrations", _UNKNOWN_INTEGRATION, Integration.objects.values_list("name", "pk")
-        )
-        window.groups = _ids(reader, "groups", NO_SUCH_GROUP, Group.objects.values_list("name", "pk"))
-        window.tags = _tags(reader)
-        window.condition = _condition(reader)
-        reader.finish()
+        window.name = parsed.name
+        _fill(window, parsed)
         window.save()
         _reschedule_delayed_alerts(window, now)
         config_audit.record("maintenance_window", window, before, window_spec(window), actor=actor, now=now)
@@ -237,57 +232,73 @@ def compile_window(window: MaintenanceWindow) -> CompiledWindow:
 
 def unsaved_window(spec: Mapping[str, object]) -> MaintenanceWindow:
     """Returns an unsaved window for a spec. Raises Rejected as saving does, except about its name."""
-    reader = ObjectReader({"name": "draft", **{key: value for key, value in spec.items() if value not in (None, "")}})
-    reader.text("name")
-    window = MaintenanceWindow(name="draft", group=read_group(reader), times=maintenance_times.read(reader))
-    window.action = reader.one_of("action", WindowAction, WindowAction.SUPPRESS)
-    window.integrations = _ids(
-        reader, "integrations", _UNKNOWN_INTEGRATION, Integration.objects.values_list("name", "pk")
-    )
-    window.groups = _ids(reader, "groups", NO_SUCH_GROUP, Group.objects.values_list("name", "pk"))
-    window.tags, window.condition = _tags(reader), _condition(reader)
-    reader.finish()
+    filled = {key: value for key, value in spec.items() if value not in (None, "")}
+    window = MaintenanceWindow(name="draft")
+    _fill(window, _read({**filled, "name": window.name}, None))
     return window
 
 
 # --- Specs ---------------------------------------------------------------------------------------------------------
 
 
-def _ids(spec: ObjectReader, key: str, unknown: ReasonType, ids_of_names: Iterable[tuple[str, int]]) -> list[int]:
-    names = spec.texts(key)
-    if not names:
-        return []
-    ids = {name.casefold(): index for name, index in ids_of_names}
-    object_ids = []
-    for index, name in enumerate(names):
-        if name.casefold() in ids:
-            object_ids.append(ids[name.casefold()])
-        else:
-            spec.add_error(f"{key}[{index}]", unknown(name=name), "not_found")
-    return object_ids
+def _tags(value: object) -> dict[str, str]:
+    if not isinstance(value, Mapping) or not all(isinstance(item, str | int) for item in value.values()):
+        raise InvalidValue(_INVALID_TAGS())
+    if len(value) > MAX_WINDOW_TAGS:
+        raise InvalidValue(_TOO_MANY_TAGS(maximum=MAX_WINDOW_TAGS))
+    return {str(name)[:100]: str(item)[:200] for name, item in value.items()}
 
 
-def _tags(spec: ObjectReader) -> dict[str, str]:
-    tags = spec.raw("tags", {})
-    if not isinstance(tags, Mapping) or not all(isinstance(value, str | int) for value in tags.values()):
-        spec.add_error("tags", _INVALID_TAGS())
-        return {}
-    if len(tags) > MAX_WINDOW_TAGS:
-        spec.add_error("tags", _TOO_MANY_TAGS(maximum=MAX_WINDOW_TAGS))
-        return {}
-    return {str(name)[:100]: str(value)[:200] for name, value in tags.items()}
-
-
-def _condition(spec: ObjectReader) -> object:
-    condition = spec.raw("when")
-    if condition in (None, {}, ""):
+def _condition(condition: object) -> object:
+    if condition in ({}, ""):
         return None
     try:
         require_storable(condition, "when")
         compile_condition(condition, "when")
-    except Rejected as problem:
-        spec.add_rejection(problem)
+    except Rejected as rejection:
+        errors = SpecErrors()
+        errors.add_rejection(rejection, "when")
+        raise InvalidValue(errors) from None
     return condition
+
+
+class MaintenanceWindowSpec(WindowTimesSpec, OwnedSpec):
+    """A maintenance window. Its context has the ids of `integrations` and `groups` by name."""
+
+    action: Annotated[WindowAction, OneOf()] = Field(
+        default=WindowAction.SUPPRESS, description="What happens to alerts in the window."
+    )
+    integrations: Annotated[tuple[int, ...], list_of(str, {}), ids_of("integrations", _UNKNOWN_INTEGRATION)] = Field(
+        default=(), description="Names of the integrations. Default: all."
+    )
+    groups: Annotated[tuple[int, ...], list_of(str, {}), ids_of("groups", NO_SUCH_GROUP)] = Field(
+        default=(), description="Names of the recipient groups. Default: all."
+    )
+    tags: Annotated[
+        dict[str, str],
+        Parsed(
+            _tags,
+            {"type": "object", "additionalProperties": {"type": "string"}, "maxProperties": MAX_WINDOW_TAGS},
+        ),
+    ] = Field(default={}, description="Tags of the alert by name, with the required value of each.")
+    condition: Annotated[Any, Parsed(_condition, {})] = Field(
+        default=None, alias="when", description="Condition on the message, as in rules."
+    )
+
+
+def _read(spec: Mapping[str, object], existing: MaintenanceWindow | None) -> MaintenanceWindowSpec:
+    return MaintenanceWindowSpec.read(
+        spec,
+        check=names_check(MaintenanceWindow, existing),
+        integrations={name.lower(): number for name, number in Integration.objects.values_list("name", "pk")},
+        groups={name.lower(): number for name, number in Group.objects.values_list("name", "pk")},
+    )
+
+
+def _fill(window: MaintenanceWindow, parsed: MaintenanceWindowSpec) -> None:
+    window.group, window.times, window.action = find_group(parsed.group), parsed.times(), parsed.action
+    window.integrations, window.groups = list(parsed.integrations), list(parsed.groups)
+    window.tags, window.condition = parsed.tags, parsed.condition
 
 
 def _reschedule_delayed_alerts(window: MaintenanceWindow, now: datetime) -> None:

@@ -6,18 +6,22 @@ with `lasts: 56h` instead of `to`, and `first_day` and `last_day`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import date, datetime, timedelta
-from typing import Any
+from typing import Annotated, Any
 from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, Field
 
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType, Term, joined
 from tocsin.core.validation import durations
-from tocsin.core.validation.object_reader import ObjectReader
+from tocsin.core.validation.object_reader import REQUIRED
+from tocsin.core.validation.spec import InvalidValue, Spec, SpecErrors
+from tocsin.core.validation.spec_types import Duration, OneOf, Parsed, TimeZone, at_most
 from tocsin.inbound.maintenance.recurrence import MAX_RECURRING_WINDOW, MonthDay, Recurrence, Repeat, month_day
 from tocsin.oncall.calculation.weekly_windows import (
     NOT_A_DAY,
-    NOT_A_TIME,
+    TimeOfDay,
     Weekday,
     format_time,
     parse_time,
@@ -71,32 +75,135 @@ _ORDINALS = {
 #: The maximum length of a one-time window.
 MAX_SINGLE_WINDOW = timedelta(days=366)
 
-KEYS = ("repeat", "time_zone", "starts", "ends", "days", "from", "to", "lasts", "first_day", "last_day")
-
 _FIRST = date(2000, 1, 1)
 _LAST_YEAR = 2200
 
 
-def read(spec: ObjectReader) -> dict[str, Any]:
-    """Returns a spec's times as stored. Problems are noted in the spec."""
-    repeat = spec.one_of("repeat", Repeat, Repeat.ONCE)
-    zone = spec.time_zone()
-    times: dict[str, Any] = {"repeat": str(repeat), "time_zone": zone}
-    if repeat is Repeat.ONCE:
-        for key in ("days", "from", "to", "lasts", "first_day", "last_day"):
-            if spec.has(key):
-                spec.add_error(key, _ONLY_RECURRING())
-        return times | _read_one_time(spec)
-    for key in ("starts", "ends"):
-        if spec.has(key):
-            spec.add_error(key, _ONLY_ONE_TIME())
-    times |= _read_days(spec, repeat)
-    times |= _read_hours(spec)
-    first, last = _read_date(spec, "first_day"), _read_date(spec, "last_day")
-    if first and last and last < first:
-        spec.add_error("last_day", _DAYS_REVERSED())
-    times |= {"first_day": first} if first else {}
-    return times | ({"last_day": last} if last else {})
+def _moment(value: object) -> datetime:
+    try:
+        moment = datetime.fromisoformat(str(value).strip())
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is not None or not 2000 <= moment.year <= _LAST_YEAR:
+        raise InvalidValue(_INVALID_MOMENT())
+    return moment.replace(second=0, microsecond=0)
+
+
+def _date(value: object) -> date:
+    try:
+        return date.fromisoformat(str(value).strip())
+    except ValueError:
+        raise InvalidValue(_INVALID_DAY()) from None
+
+
+def _first_day(day: date) -> date:
+    if day.year > _LAST_YEAR:
+        raise InvalidValue(_DAY_TOO_LATE(year=str(_LAST_YEAR + 1)))
+    return day
+
+
+def _length(duration: timedelta) -> timedelta:
+    if duration < timedelta(minutes=1):
+        raise InvalidValue(_TOO_SHORT())
+    return duration
+
+
+_DATE_PATTERN = "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
+_MOMENT_PATTERN = "^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}"
+
+_Moment = Annotated[datetime, Parsed(_moment, {"type": "string", "pattern": _MOMENT_PATTERN})]
+_Date = Annotated[date, Parsed(_date, {"type": "string", "format": "date", "pattern": _DATE_PATTERN})]
+_Days = Annotated[
+    tuple[str, ...],
+    Parsed(
+        lambda value: tuple(map(str, value)) if isinstance(value, list | tuple) else (str(value),),
+        {"type": "array", "items": {"type": ["string", "integer"]}},
+    ),
+]
+
+
+class WindowTimesSpec(Spec):
+    """The times of a maintenance window: once, or recurring."""
+
+    repeat: Annotated[Repeat, OneOf()] = Field(default=Repeat.ONCE, description="How often the window recurs.")
+    time_zone: TimeZone = Field(default="UTC", description="Time zone of all times.")
+    starts: _Moment | None = Field(
+        default=None, description="Start of a one-time window, in local time, such as `2026-12-01 22:00`."
+    )
+    ends: _Moment | None = Field(default=None, description="End of a one-time window, within a year of its start.")
+    days: _Days = Field(
+        default=(),
+        description="Days of a weekly window, such as `[tue]`, or of a monthly one, such as `[15, 2nd tue, last day]`.",
+    )
+    start: TimeOfDay | None = Field(
+        default=None, alias="from", description="Local time at which a recurring window begins, such as `22:00`."
+    )
+    end: TimeOfDay | None = Field(
+        default=None,
+        alias="to",
+        description="Local time at which it ends; on the next day if it is not after `from`.",
+    )
+    lasts: Annotated[Duration, at_most(MAX_RECURRING_WINDOW), AfterValidator(_length)] | None = Field(
+        default=None, description="Length of a recurring window, instead of `to`."
+    )
+    first_day: Annotated[_Date, AfterValidator(_first_day)] | None = Field(
+        default=None, description="First day on which a recurring window begins."
+    )
+    last_day: _Date | None = Field(default=None, description="Last day on which a recurring window begins.")
+
+    def check(self, errors: SpecErrors) -> None:
+        given = self.given_keys
+        is_once = self.repeat is Repeat.ONCE
+        for key in ("days", "from", "to", "lasts", "first_day", "last_day") if is_once else ("starts", "ends"):
+            if key in given:
+                errors.add(key, _ONLY_RECURRING() if is_once else _ONLY_ONE_TIME())
+        if is_once:
+            for key, moment in (("starts", self.starts), ("ends", self.ends)):
+                if moment is None:
+                    errors.add(key, _INVALID_MOMENT())
+            if self.starts and self.ends and not timedelta() < self.ends - self.starts <= MAX_SINGLE_WINDOW:
+                errors.add("ends", _INVALID_SPAN())
+            return
+        self._check_days(errors, given)
+        if "from" not in given:
+            errors.add("from", REQUIRED(), "missing")
+        if ("to" in given) == ("lasts" in given):
+            errors.add("to", _TO_OR_LASTS(), "missing")
+        if self.first_day and self.last_day and self.last_day < self.first_day:
+            errors.add("last_day", _DAYS_REVERSED())
+
+    def _check_days(self, errors: SpecErrors, given: Collection[str]) -> None:
+        if self.repeat is Repeat.DAILY and "days" in given:
+            errors.add("days", _DAYS_NOT_SUPPORTED())
+        elif self.repeat is not Repeat.DAILY and not self.days:
+            errors.add("days", _DAYS_REQUIRED(), "missing")
+        for day in self.days:
+            try:
+                self._written_day(day)
+            except ValueError:
+                weekdays = ", ".join(weekday.short for weekday in Weekday)
+                is_weekly = self.repeat is Repeat.WEEKLY
+                problem = NOT_A_DAY(value=day, choices=weekdays) if is_weekly else _INVALID_MONTH_DAY(day=day)
+                errors.add("days", problem)
+
+    def _written_day(self, text: str) -> str:
+        return parse_weekday(text).short if self.repeat is Repeat.WEEKLY else str(month_day(text))
+
+    def times(self) -> dict[str, Any]:
+        """Returns the times in their stored form."""
+        times: dict[str, Any] = {"repeat": str(self.repeat), "time_zone": self.time_zone}
+        if self.starts and self.ends:
+            return times | {"starts": f"{self.starts:%Y-%m-%d %H:%M}", "ends": f"{self.ends:%Y-%m-%d %H:%M}"}
+        assert self.start is not None
+        if self.repeat is not Repeat.DAILY:
+            times["days"] = list(dict.fromkeys(self._written_day(day) for day in self.days))
+        times["from"] = format_time(self.start % (24 * 60))
+        if self.end is not None:
+            times["to"] = format_time(self.end)
+        if self.lasts is not None:
+            times["lasts"] = durations.write(self.lasts)
+        days = {"first_day": self.first_day, "last_day": self.last_day}
+        return times | {key: day.isoformat() for key, day in days.items() if day}
 
 
 def recurrence(times: Mapping[str, Any]) -> Recurrence:
@@ -113,7 +220,7 @@ def recurrence(times: Mapping[str, Any]) -> Recurrence:
         repeat,
         zone,
         begin,
-        _length(times, start),
+        _stored_length(times, start),
         days=frozenset(parse_weekday(text).number for text in day_texts) if repeat is Repeat.WEEKLY else frozenset(),
         month_days=tuple(month_day(str(text)) for text in day_texts) if repeat is Repeat.MONTHLY else (),
         until=date.fromisoformat(times["last_day"]) if "last_day" in times else None,
@@ -166,83 +273,8 @@ def _weekday_name(weekday: Weekday) -> Term:
     return Term(weekday.value.capitalize())
 
 
-def _length(times: Mapping[str, Any], start: int) -> timedelta:
+def _stored_length(times: Mapping[str, Any], start: int) -> timedelta:
     if "lasts" in times:
         return durations.parse(times["lasts"])
     end = parse_time(times["to"])
     return timedelta(minutes=end - start if end > start else end + 24 * 60 - start)
-
-
-def _read_one_time(spec: ObjectReader) -> dict[str, str]:
-    starts, ends = _read_moment(spec, "starts"), _read_moment(spec, "ends")
-    if starts is None or ends is None:
-        return {}
-    if not timedelta() < ends - starts <= MAX_SINGLE_WINDOW:
-        spec.add_error("ends", _INVALID_SPAN())
-    return {"starts": starts.strftime("%Y-%m-%d %H:%M"), "ends": ends.strftime("%Y-%m-%d %H:%M")}
-
-
-def _read_moment(spec: ObjectReader, key: str) -> datetime | None:
-    text = str(spec.raw(key, "")).strip()
-    try:
-        parsed = datetime.fromisoformat(text) if text else None
-    except ValueError:
-        parsed = None
-    if parsed is None or parsed.tzinfo is not None or not 2000 <= parsed.year <= _LAST_YEAR:
-        spec.add_error(key, _INVALID_MOMENT())
-        return None
-    return parsed.replace(second=0, microsecond=0)
-
-
-def _read_days(spec: ObjectReader, repeat: Repeat) -> dict[str, list[str]]:
-    if repeat is Repeat.DAILY:
-        if spec.has("days"):
-            spec.add_error("days", _DAYS_NOT_SUPPORTED())
-        return {}
-    raw_days = spec.raw("days", [])
-    day_texts = [str(day_text) for day_text in raw_days] if isinstance(raw_days, list | tuple) else [str(raw_days)]
-    days = []
-    for day_text in day_texts:
-        try:
-            days.append(parse_weekday(day_text).short if repeat is Repeat.WEEKLY else str(month_day(day_text)))
-        except ValueError:
-            weekdays = ", ".join(weekday.short for weekday in Weekday)
-            is_weekly = repeat is Repeat.WEEKLY
-            spec.add_error(
-                "days",
-                NOT_A_DAY(value=day_text, choices=weekdays) if is_weekly else _INVALID_MONTH_DAY(day=day_text),
-            )
-    if not day_texts:
-        spec.add_error("days", _DAYS_REQUIRED(), "missing")
-    return {"days": list(dict.fromkeys(days))}
-
-
-def _read_hours(spec: ObjectReader) -> dict[str, str]:
-    hours: dict[str, str] = {}
-    for key in ("from", "to"):
-        text = spec.text(key, required=key == "from" or spec.has(key))
-        if text:
-            try:
-                hours[key] = format_time(parse_time(text) % (24 * 60) if key == "from" else parse_time(text))
-            except ValueError:
-                spec.add_error(key, NOT_A_TIME(value=text))
-    if spec.has("to") == spec.has("lasts"):
-        spec.add_error("to", _TO_OR_LASTS(), "missing")
-    elif spec.has("lasts"):
-        span = spec.duration("lasts", timedelta(hours=1), maximum=MAX_RECURRING_WINDOW)
-        if span < timedelta(minutes=1):
-            spec.add_error("lasts", _TOO_SHORT())
-        hours["lasts"] = durations.write(span)
-    return hours
-
-
-def _read_date(spec: ObjectReader, key: str) -> str:
-    text = str(spec.raw(key, "")).strip()
-    try:
-        parsed = date.fromisoformat(text) if text else None
-    except ValueError:
-        spec.add_error(key, _INVALID_DAY())
-        return ""
-    if key == "first_day" and parsed is not None and parsed.year > _LAST_YEAR:
-        spec.add_error(key, _DAY_TOO_LATE(year=str(_LAST_YEAR + 1)))
-    return parsed.isoformat() if parsed else ""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from itertools import count
 from typing import Final
 
-from tocsin.inbound.expressions.paths import MISSING, Path, compile_path, index_of
+from tocsin.core.validation.payload_paths import MISSING, Path, compile_path, index_of
 
 #: The number of shapes cached per node, and the largest cached shape in keys and characters.
 _SHAPES: Final = 64

@@ -16,10 +16,10 @@ from typing import Final
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType, joined
 from tocsin.core.validation.object_reader import AT_PATH
+from tocsin.core.validation.payload_paths import PATH_NOT_TEXT
 from tocsin.inbound.expressions.conditions import CompiledCondition, compile_condition
 from tocsin.inbound.expressions.fields import Value, clean_line, is_unset_date, number_of, text_of
 from tocsin.inbound.expressions.mapped import MappedFields
-from tocsin.inbound.expressions.paths import PATH_NOT_TEXT
 from tocsin.inbound.mapping import substring
 from tocsin.inbound.mapping.extraction import Extraction
 from tocsin.inbound.mapping.templates import Template, compile_template

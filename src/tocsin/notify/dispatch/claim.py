@@ -192,9 +192,10 @@ class _ProviderCapacity:
         saturated_channels: list[str] = []
         busy_channels: list[str] = []
         for channel in sorted({channel for provider in providers for channel in provider.channels}):
-            usable = [p.name for p in providers if channel in p.channels and p.name not in used_up]
-            if not usable or usable[0] in self._at_limit:
-                is_busy = any(name not in self._at_limit for name in usable)
+            usable = [p for p in providers if channel in p.channels and p.name not in used_up]
+            if not usable or usable[0].name in self._at_limit:
+                free = (p for p in usable if p.name not in self._at_limit)
+                is_busy = any(self._pool.is_substitute(p, usable[0]) for p in free)
                 (busy_channels if is_busy else saturated_channels).append(channel)
         names = [*self._at_limit, *used_up]
         return SaturatedProviders(names, saturated_channels, busy_channels, self._now - MAX_BUSY_WAIT)
@@ -229,7 +230,9 @@ class _ProviderCapacity:
             content_level=self._pool.content_level(due.channel),
             reply_address=reply_address,
             has_reply_codes=due.channel == "sms" and self._pool.requires_reply_codes,
-            has_substitute=len(providers) > 1 and not due.data.get("provider"),
+            has_substitute=provider is not None
+            and not due.data.get("provider")
+            and any(self._pool.is_substitute(other, provider) for other in providers),
         )
 
     def plan_deferrals(
@@ -266,9 +269,14 @@ class _ProviderCapacity:
         busy one for `MAX_BUSY_WAIT`.
         """
         usable = [p for p in _named_or_all(providers, due.provider_name) if self._has_allowance(p.name)]
-        free = (p for p in usable if self._has_capacity(p.name, self._fair_limit(p)))
-        first, next_free = next(iter(usable), None), next(free, None)
-        if first is None or next_free is None or next_free is first:
+        if not usable:
+            return None
+        first = usable[0]
+        if self._has_capacity(first.name, self._fair_limit(first)):
+            return first
+        substitutes = (p for p in usable if self._pool.is_substitute(p, first))
+        next_free = next((p for p in substitutes if self._has_capacity(p.name, self._fair_limit(p))), None)
+        if next_free is None:
             return first
         is_slow = self._has_capacity(first.name, first.kind.max_concurrent_sends)
         # A message that waited for a busy provider was postponed each time.

@@ -167,6 +167,10 @@ class ProviderPool(LivePool[str, ActiveProvider]):
         # sorted() is stable.
         return sorted(self._providers, key=lambda provider: provider.name in self._open_circuits)
 
+    def is_substitute(self, other: ActiveProvider, provider: ActiveProvider) -> bool:
+        """Returns whether `other` can replace `provider`: its circuit breaker is closed, or both are open."""
+        return other is not provider and (other.name not in self._open_circuits or provider.name in self._open_circuits)
+
     def content_level(self, channel: str) -> ContentLevel:
         """Returns how much of an alert the channel's messages may disclose."""
         return self._content_levels.get(channel, ContentLevel.FULL)

@@ -10,9 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
+from typing import Annotated
 from zoneinfo import ZoneInfo
 
 from tocsin.core.reasons import Reason, ReasonType
+from tocsin.core.validation.spec_types import ParsedText, list_of
 
 NOT_A_DAY = ReasonType("time.not_a_weekday", '"{value}" is not a day; write {choices}.')
 NOT_A_TIME = ReasonType("time.not_a_time", '"{value}" is not a time of day; write it like "08:00".')
@@ -270,3 +272,12 @@ def _join_week_ends(merged: list[tuple[int, int]]) -> tuple[tuple[int, int], ...
         last = merged[-1]
         merged[-1] = (last[0], max(last[1], begin + MINUTES_A_WEEK + length - last[0]))
     return tuple((begin, min(length, MINUTES_A_WEEK)) for begin, length in merged)
+
+
+WEEKDAY_TEXTS = [text for weekday in Weekday for text in (weekday.short, weekday.value)]
+
+#: Days of the week as numbers, in a spec; 0 is Monday.
+WeekdayNumbers = Annotated[tuple[int, ...], list_of(lambda text: parse_weekday(text).number, {"enum": WEEKDAY_TEXTS})]
+
+#: A time of day in minutes since midnight, in a spec.
+TimeOfDay = Annotated[int, ParsedText(lambda text, _info: parse_time(text), {"pattern": "^[0-9]{1,2}:[0-9]{2}$"})]

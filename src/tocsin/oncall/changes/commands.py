@@ -20,10 +20,11 @@ from tocsin.core.reasons import Reason, ReasonType
 from tocsin.core.runtime import clock
 from tocsin.core.validation.object_reader import AT_PATH, raise_all
 from tocsin.oncall import loader
-from tocsin.oncall.calculation import schedules, weekly_windows
+from tocsin.oncall.calculation import schedules
 from tocsin.oncall.calculation.shifts import Shift
 from tocsin.oncall.changes import calendar_imports, calendar_urls, overrides, specs
-from tocsin.oncall.changes.specs import ScheduleSpec
+from tocsin.oncall.changes.shift_specs import stored_windows
+from tocsin.oncall.changes.specs import HolidayCalendarSpec, ScheduleSpec, SupportHoursSpec
 from tocsin.oncall.models import HolidayCalendar, Schedule, SupportHours
 from tocsin.people import encrypted_addresses
 from tocsin.people.changes import out_of_office
@@ -181,14 +182,15 @@ def save_support_hours(
     """Creates support hours, or changes `existing` to match the spec. Raises Rejected, naming the field."""
     with transaction.atomic():
         config_version.lock()
-        read = specs.read_support_hours(spec, default_zone=settings_store.get(settings_store.TIME_ZONE))
+        read = SupportHoursSpec.read(spec)
         others = SupportHours.objects.exclude(pk=existing.pk) if existing else SupportHours.objects.all()
         if others.filter(name__iexact=read.name).exists():
             raise Rejected("name_taken", _HOURS_NAME_TAKEN(name=read.name), "name")
         before = support_hours_spec(existing) if existing else None
         hours = existing or SupportHours()
-        hours.name, hours.group, hours.time_zone = read.name, _find_group(read.group), read.time_zone
-        hours.windows = weekly_windows.write(read.windows)
+        hours.name, hours.group = read.name, _find_group(read.group)
+        hours.time_zone = read.time_zone or settings_store.get(settings_store.TIME_ZONE)
+        hours.windows = stored_windows(read.windows)
         hours.holiday_calendars = _calendar_ids(read.holiday_calendars)
         hours.save()
         config_audit.record("support_hours", hours, before, support_hours_spec(hours), actor=actor, now=now)
@@ -224,14 +226,15 @@ def save_holiday_calendar(
     """Creates a holiday calendar, or changes `existing` to match the spec. Raises Rejected, naming the field."""
     with transaction.atomic():
         config_version.lock()
-        read = specs.read_holiday_calendar(spec)
+        read = HolidayCalendarSpec.read(spec)
         others = HolidayCalendar.objects.exclude(pk=existing.pk) if existing else HolidayCalendar.objects.all()
         if others.filter(name__iexact=read.name).exists():
             raise Rejected("name_taken", _CALENDAR_NAME_TAKEN(name=read.name), "name")
         before = holiday_calendar_spec(existing) if existing else None
         calendar = existing or HolidayCalendar()
         calendar.name, calendar.group = read.name, _find_group(read.group)
-        calendar.country, calendar.region, calendar.days = read.country, read.region, list(read.days)
+        calendar.country, calendar.region = read.country, read.region
+        calendar.days = [day.written() for day in read.days]
         calendar.save()
         config_audit.record("holiday_calendar", calendar, before, holiday_calendar_spec(calendar), actor=actor, now=now)
     return calendar
@@ -329,8 +332,8 @@ def _written_shift(stored: Mapping[str, Any], names: Mapping[int, str], with_sec
     return shift | {key: stored[key] for key in ("start", "end", "holidays") if key in stored}
 
 
-def _find_group(name: str | None) -> Group | None:
-    if name is None:
+def _find_group(name: str) -> Group | None:
+    if not name:
         return None
     row = Group.objects.filter(name__iexact=name).first()
     if row is None:
@@ -343,8 +346,10 @@ def _shifts_with_ids(read: ScheduleSpec) -> list[dict[str, Any]]:
     raise_all(
         Rejected("not_found", AT_PATH(path=path, problem=NO_SUCH_USER(name=user)), path)
         for path, user in (
-            (f"{shift.users_path}[{number}]", user) for shift in read.shifts for number, user in enumerate(shift.users)
+            (f"shifts[{index}].{shift.kind}.users[{number}]", user)
+            for index, shift in enumerate(read.shifts)
+            for number, user in enumerate(shift.users)
         )
         if user.lower() not in ids
     )
-    return [shift.with_users([ids[user.lower()] for user in shift.users]) for shift in read.shifts]
+    return [shift.stored(ids[user.lower()] for user in shift.users) for shift in read.shifts]

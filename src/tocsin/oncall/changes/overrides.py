@@ -105,7 +105,7 @@ def save_override(
         override = existing or Override(created_at=now, created_by_id=actor.user_id)
         before = override_spec(existing) if existing else None
         users_before = _affected_users(existing) if existing else []
-        _write(override, schedule, read, _users([read]))
+        _write(override, schedule, read, _users({"": read}))
         after = override_spec(override)
         _record(override, before, after, actor, now)
         if before is None or {**before, "name": ""} != {**after, "name": ""}:
@@ -135,7 +135,7 @@ def replace_all(
         problem = AT_PATH(path="overrides", problem=_TOO_MANY(limit=MAX_OVERRIDES))
         raise Rejected("invalid", problem, "overrides")
     existing = _current_and_future(schedule, now)
-    users = _users(requested)
+    users = _users({f"overrides[{index}].": read for index, read in enumerate(requested)})
     placed: list[Override] = []
     for read in requested:
         if read.ends_at <= now:
@@ -246,15 +246,16 @@ def _fill(override: Override, schedule: Schedule, read: OverrideSpec, users: Map
     override.schedule, override.name = schedule, read.name
     override.user = users[read.user.lower()]
     override.instead_of = users[read.instead_of.lower()] if read.instead_of else None
-    override.shift, override.role = read.shift, read.role or ""
+    override.shift, override.role = read.shift, read.role
     override.starts_at, override.ends_at = read.starts_at, read.ends_at
 
 
-def _users(override_specs: Iterable[OverrideSpec]) -> dict[str, User]:
-    """Returns the users named in the specs, by lower-case username. Raises Rejected, naming the field."""
+def _users(override_specs: Mapping[str, OverrideSpec]) -> dict[str, User]:
+    """Returns the users named in the specs, by lower-case username. Raises Rejected, naming the field: the prefix of
+    the spec's keys, and the key."""
     named_fields = [
-        (name, f"{read.path_prefix}{key}")
-        for read in override_specs
+        (name, f"{prefix}{key}")
+        for prefix, read in override_specs.items()
         for key, name in (("user", read.user), ("instead_of", read.instead_of))
         if name
     ]

@@ -18,7 +18,8 @@ from tocsin.access.audit import AuditActor
 from tocsin.core.config import config_version
 from tocsin.core.reasons import Person, Reason, ReasonType
 from tocsin.core.validation.object_reader import DUPLICATE, NOT_AFTER_FROM, rejected_at
-from tocsin.core.validation.spec import InvalidValue, Moment, Parsed, Spec, SpecErrors, is_unstorable
+from tocsin.core.validation.spec import InvalidValue, Spec, SpecErrors, is_unstorable
+from tocsin.core.validation.spec_types import Moment, Parsed
 from tocsin.people.models import Group, OutOfOffice, OutOfOfficeCover, User
 from tocsin.people.reasons import ABSENCE_REFERENCE, NO_SUCH_GROUP, NO_SUCH_USER
 
@@ -56,7 +57,7 @@ _COVERS = Parsed(_covers, {"type": "object", "additionalProperties": {"type": "s
 class AbsenceSpec(Spec):
     """An absence, with users and groups by name. Its context has the user's time zone as `zone`."""
 
-    starts_at: Moment = Field(alias="from", description="Begin of the absence, local in the user's time zone.")
+    starts_at: Moment = Field(alias="from", description="Start of the absence, local in the user's time zone.")
     ends_at: Moment = Field(alias="to", description="End of the absence.")
     covers: Annotated[Mapping[str, str], _COVERS] = Field(
         default={}, description="Username of the cover by group, for these groups."

@@ -13,7 +13,8 @@ from tocsin.access.audit import AuditActor
 from tocsin.core.config import config_version
 from tocsin.core.reasons import ReasonType
 from tocsin.core.validation.object_reader import rejected_at
-from tocsin.core.validation.spec import Duration, InvalidValue, Spec, at_most, reading_context
+from tocsin.core.validation.spec import InvalidValue, Spec, reading_context
+from tocsin.core.validation.spec_types import Duration, at_most
 from tocsin.people.models import ContactMethod, User
 from tocsin.people.reasons import NO_SUCH_CONTACT_METHOD
 

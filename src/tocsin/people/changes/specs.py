@@ -9,17 +9,8 @@ from pydantic import AfterValidator, Field, ValidationInfo
 
 from tocsin.access.roles import Role
 from tocsin.core.errors import Rejected
-from tocsin.core.validation.spec import (
-    InvalidValue,
-    Line,
-    ListOf,
-    Name,
-    OneOf,
-    Spec,
-    SpecErrors,
-    TimeZone,
-    list_of_choices,
-)
+from tocsin.core.validation.spec import InvalidValue, Spec, SpecErrors
+from tocsin.core.validation.spec_types import Line, ListOf, Name, OneOf, TimeZone, list_of_choices
 from tocsin.people import addresses
 from tocsin.people.member_roles import MemberRole
 from tocsin.people.notification_rules import NotificationRules, RepeatSpec, RuleDelay

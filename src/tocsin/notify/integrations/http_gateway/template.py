@@ -13,6 +13,8 @@ from enum import StrEnum
 from urllib.parse import quote
 from xml.sax.saxutils import escape
 
+from tocsin.core.validation.payload_paths import read_path
+
 #: The available placeholders.
 NAMES = ("to", "to_digits", "text", "from", "key", "secret")
 
@@ -71,17 +73,8 @@ def _encode(value: str, body_format: BodyFormat) -> str:
 
 
 def value_at_path(document: object, path: str) -> str | None:
-    """Returns the text at a path such as `messages^0^id`: a name selects a key of an object, a number an element of a
-    list. None if there is none.
-    """
-    value = document
-    for part in path.split("^"):
-        if isinstance(value, list) and part.isascii() and part.isdigit() and int(part) < len(value):
-            value = value[int(part)]
-        elif isinstance(value, dict) and part in value:
-            value = value[part]
-        else:
-            return None
+    """Returns the text at a path such as `messages^0^id`. None if there is none."""
+    value = read_path(document, path)
     if value is None or isinstance(value, dict | list):
         return None
     # Lower case, as JSON writes booleans and as administrators enter them.

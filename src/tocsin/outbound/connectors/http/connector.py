@@ -25,10 +25,10 @@ from tocsin.core.net import egress
 from tocsin.core.net.egress import EgressResponse, HttpClient
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType, joined
 from tocsin.core.validation.object_reader import ObjectReader
+from tocsin.core.validation.payload_paths import read_path
 from tocsin.outbound import reasons, templates
 from tocsin.outbound.connectors.interfaces import CallDone, CallJob, ConnectorKind, IntegrationAccount, RecordedClient
 from tocsin.outbound.hidden_settings import PLAIN_HEADERS
-from tocsin.outbound.json_path import value_at
 from tocsin.outbound.redaction import MASK
 
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
@@ -246,7 +246,7 @@ class HttpSender:
             payload = json.loads(response.body)
         except ValueError:
             return {}
-        values = {name: value_at(payload, path) for name, path in paths.items()}
+        values = {name: read_path(payload, path) for name, path in paths.items()}
         return {
             name: templates.describe_template(value)[:_MAX_CAPTURED_CHARS]
             for name, value in values.items()

@@ -9,11 +9,11 @@ import re2
 
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason
+from tocsin.core.validation.payload_paths import compile_path
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.expressions.comparisons import texts_of
 from tocsin.inbound.expressions.conditions import compile_condition
 from tocsin.inbound.expressions.mapped import MappedFields
-from tocsin.inbound.expressions.paths import compile_path
 from tocsin.inbound.parsing.decode import Element
 from tocsin.simulate.chain import SimulatedOutcome
 from tocsin.web.integrations.editor import condition_form

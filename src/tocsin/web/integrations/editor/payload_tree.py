@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
+from tocsin.core.validation.payload_paths import join_path
 from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.inbound.expressions.fields import text_of
-from tocsin.inbound.expressions.paths import join_path
 
 #: Limits: lines, nesting depth, and characters of one value.
 MAX_TREE_LINES, MAX_TREE_DEPTH, MAX_VALUE_CHARS = 400, 12, 80

@@ -18,7 +18,8 @@ from tocsin.access.roles import Permission
 from tocsin.core import object_hooks
 from tocsin.core.errors import Rejected
 from tocsin.oncall.calculation import holiday_calendars
-from tocsin.oncall.changes import commands, specs
+from tocsin.oncall.changes import commands
+from tocsin.oncall.changes.specs import HolidayCalendarSpec
 from tocsin.oncall.models import HolidayCalendar
 from tocsin.people.models import Group
 from tocsin.web.http.authorization import actor, may, may_somewhere, offer_own_groups, require, requires
@@ -135,12 +136,12 @@ def preview_holidays(request: SignedInRequest) -> HttpResponse:
     problem, upcoming = "", []
     if form.is_valid() and days.is_valid():
         try:
-            parsed = specs.read_holiday_calendar(_spec(form, _filled_days(days)) | {"name": "x", "group": None})
+            parsed = HolidayCalendarSpec.read(_spec(form, _filled_days(days)) | {"name": "x", "group": None})
         except Rejected as rejected:
             problem = told(rejected.reason)
         else:
             today = request.now.astimezone(user_zone()).date()
-            loaded = holiday_calendars.load("", parsed.country, parsed.region, parsed.days)
+            loaded = holiday_calendars.load("", parsed.country, parsed.region, [day.written() for day in parsed.days])
             upcoming = _upcoming(loaded, today, UPCOMING_DAYS)
     context = {
         "upcoming": upcoming,

@@ -15,7 +15,7 @@ from tocsin.core.errors import Rejected
 from tocsin.core.validation import durations
 from tocsin.oncall.calculation import schedules
 from tocsin.oncall.calculation.shifts import MonthInterval, OnHolidays
-from tocsin.oncall.changes.specs import MAX_LAYERS, MAX_WEEKS
+from tocsin.oncall.changes.shift_specs import MAX_LAYERS, MAX_WEEKS
 from tocsin.oncall.models import HolidayCalendar
 from tocsin.people.models import Group, User
 from tocsin.web.oncall.schedules.widgets import OrderedField, OrderedSelect, WeeklyWindowsField

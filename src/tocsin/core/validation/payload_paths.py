@@ -62,6 +62,15 @@ def compile_path(text: str, field_path: str = "path") -> Path:
     return Path(text, segments, _reader(segments))
 
 
+def read_path(payload: object, text: str) -> object:
+    """Returns the value at a path; None if there is none, and for a text that is no path."""
+    try:
+        value = compile_path(text).read(payload)
+    except Rejected:
+        return None
+    return None if value is MISSING else value
+
+
 def split_path(text: str, field_path: str = "path") -> tuple[str, ...]:
     """Splits a path into segments. `^^` is read from the left, so it belongs to the segment before a separator."""
     if not isinstance(text, str):

@@ -1,0 +1,33 @@
+"""The YAML reference is complete and up to date."""
+
+from __future__ import annotations
+
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+
+from tocsin.configure.resources import TOP_KEYS
+
+ROOT = Path(__file__).resolve().parents[2]
+
+#: Not yet read by typed specs.
+WITHOUT_SPEC = {"integrations", "outbound_integrations", "workflows", "providers"}
+
+
+def _script() -> ModuleType:
+    spec = spec_from_file_location("yaml_reference", ROOT / "scripts" / "yaml_reference.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_yaml_reference_is_up_to_date() -> None:
+    script = _script()
+    assert script.DOCUMENT.read_text(encoding="utf-8") == script.document(), "run `make yaml-reference`"
+
+
+def test_yaml_reference_has_a_section_for_each_top_key() -> None:
+    text = _script().document()
+    assert {key for key in TOP_KEYS if f"\n## {key}\n" not in text} == WITHOUT_SPEC
