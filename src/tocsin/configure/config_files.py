@@ -14,8 +14,8 @@ from typing import Any
 
 from tocsin.configure.yaml_loader import AT_LINE, NodePath, YamlDocument, rejection_at
 from tocsin.core.errors import Rejected, RejectedAll
-from tocsin.core.reasons import TEXT, Reason, ReasonType, Term
-from tocsin.core.validation.object_reader import AT_PATH, raise_all
+from tocsin.core.reasons import Reason, ReasonType, Term
+from tocsin.core.validation.object_reader import AT_PATH, REQUIRED, raise_all
 from tocsin.resources.registry import RESOURCES
 from tocsin.resources.resource import EVERY_KEY, Resource
 
@@ -30,7 +30,6 @@ _SETTINGS_NOT_NAMED = ReasonType("config.malformed_settings", "settings are name
 _DUPLICATE_SETTING = ReasonType("config.duplicate_setting", 'the setting "{name}" is there twice.')
 _NOT_A_LIST = ReasonType("config.not_a_list", "{key} is a list: each entry begins with a dash.")
 _NOT_AN_OBJECT = ReasonType("config.not_an_object", "each of {key} is an object with named values.")
-_REQUIRED = ReasonType("config.required", "is required.")
 _NOT_TEXT = ReasonType("config.not_text", "must be text; put it in quotes.")
 _INVALID_PREVIOUS_NAME = ReasonType("config.invalid_previous_name", "must be the name that it had before.")
 _DUPLICATE_OBJECT = ReasonType(
@@ -177,7 +176,7 @@ def _collect_entry(
     spec = {key: value for key, value in item.items() if key != "was"}
     name = spec.get(resource.name_column)
     if not isinstance(name, str) or not name.strip():
-        reason = AT_PATH(path=resource.name_column, problem=_REQUIRED() if name is None else _NOT_TEXT())
+        reason = AT_PATH(path=resource.name_column, problem=REQUIRED() if name is None else _NOT_TEXT())
         raise _rejection_at(document, (*path, resource.name_column), reason)
     previous_name = item.get("was")
     if previous_name is not None and not isinstance(previous_name, str):
@@ -274,8 +273,5 @@ def _at_field(problem: Rejected) -> Reason:
     """The problem's reason, beginning with its field."""
     reason = problem.reason
     if not problem.field or reason.code == AT_PATH.code:
-        return reason
-    if reason.code == TEXT.code and str(reason).startswith(problem.field):
-        # A sentence without a code of its own, which names its field itself.
         return reason
     return AT_PATH(path=problem.field, problem=reason)

@@ -19,7 +19,7 @@ from tocsin.access.audit import AuditActor
 from tocsin.configure.config_files import SETTINGS, ConfigFiles, ConfigObject, iter_texts, split_problems
 from tocsin.core.config import config_version, settings_store
 from tocsin.core.errors import Permanent, Rejected
-from tocsin.core.reasons import TEXT, Param, Reason, ReasonType, Term
+from tocsin.core.reasons import Param, Reason, ReasonType, Term
 from tocsin.core.validation.object_reader import AT_PATH, raise_all
 from tocsin.resources.registry import RESOURCES
 from tocsin.resources.resource import Resource
@@ -149,9 +149,6 @@ def _is_missing_reference(problem: Rejected, missing_names: set[str]) -> bool:
 
 def _names(value: Param, name: str) -> bool:
     match value:
-        case Reason(code=TEXT.code):
-            # A sentence without a code of its own: names are in quotes.
-            return f'"{name}"' in str(value).casefold()
         case Reason():
             return any(_names(param, name) for _, param in value.params)
         case str():

@@ -170,6 +170,9 @@ def joined(*reasons: Reason, separator: str = "; ") -> Reason:
     return JOINED(parts=parts, separator=separator)
 
 
+#: The rest of a list that is cut off.
+MORE = ReasonType("reason.more", "{count} more", "{count} more")
+
 #: A text of somebody's that stands where a reason is expected, such as a provider's own error message.
 TEXT = ReasonType("reason.text", "{text}")
 

@@ -23,6 +23,7 @@ from tocsin.api.reasons import CODE_DESCRIPTION, DATA_DESCRIPTION, reason_fields
 from tocsin.core.db import database
 from tocsin.core.db.trigram_index import SearchableText
 from tocsin.core.errors import Rejected
+from tocsin.core.reason_json import list_reasons
 from tocsin.core.reasons import Term
 from tocsin.escalation.actions import forecast, why_not_paged
 from tocsin.escalation.actions.next_steps import next_steps
@@ -161,8 +162,7 @@ def list_not_called(request: HttpRequest, id: Number) -> dict[str, Any]:
         people = why_not_paged.explain_for_alert(connection, alert.pk)
     return {
         "items": [
-            {"user": person.username, "name": person.name, "why": [str(reason) for reason in person.reasons]}
-            for person in people
+            {"user": person.username, "name": person.name, "why": list_reasons(person.reasons)} for person in people
         ]
     }
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import audit_actor_of, caller, require
 from tocsin.api.framework.authorized_router import AuthorizedRouter
-from tocsin.api.reasons import show_reason
+from tocsin.core.reason_json import show_reason
 from tocsin.inbound.admin import delayed_alerts
 from tocsin.inbound.deciding.state import DelayReason
 from tocsin.inbound.models import DelayedAlert

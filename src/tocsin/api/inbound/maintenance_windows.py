@@ -16,6 +16,7 @@ from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import Principal, audit_actor_of, caller, require
 from tocsin.api.framework.pagination import PaginationQuery
 from tocsin.api.framework.resources import ApiResource, register
+from tocsin.core.reason_json import show_reason
 from tocsin.inbound.maintenance import commands as maintenance_windows
 from tocsin.inbound.maintenance import times as maintenance_times
 from tocsin.inbound.models import Integration, MaintenanceWindow
@@ -49,6 +50,8 @@ class MaintenancePreviewResponse(BaseModel):
     """An unsaved window: its occurrences, and the alerts of the last day that it matches."""
 
     sentence: str
+    sentence_code: str
+    sentence_data: dict[str, Any]
     next: list[OccurrenceSchema]
     opened: int = Field(description="Alerts that opened in the last 24 hours, of its integrations.")
     caught: int = Field(description="Of those, how many the window is about, whatever their hour.")
@@ -115,7 +118,7 @@ def preview(request: HttpRequest, body: Body[dict[str, Any]]) -> dict[str, Any]:
     row = maintenance_windows.unsaved_window(body)
     suppressed = maintenance_preview.suppressed_alerts(maintenance_windows.compile_window(row), now)
     return {
-        "sentence": str(maintenance_times.describe_times(row.times)),
+        **show_reason(maintenance_times.describe_times(row.times), "sentence"),
         "next": _next_occurrences(row, now),
         "opened": suppressed.opened,
         "caught": suppressed.count,

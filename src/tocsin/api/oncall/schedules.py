@@ -8,7 +8,7 @@ from django.http import HttpRequest
 
 from tocsin.access.roles import Permission
 from tocsin.api.framework.resources import ApiResource, register
-from tocsin.api.reasons import show_reason
+from tocsin.core.reason_json import show_reason
 from tocsin.oncall.changes import commands
 from tocsin.resources import registry
 

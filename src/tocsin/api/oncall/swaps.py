@@ -18,7 +18,7 @@ from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, ReasonType
 from tocsin.oncall.changes import overrides as commands
 from tocsin.oncall.changes import swaps
-from tocsin.oncall.changes.swaps import ShiftRange
+from tocsin.oncall.changes.swaps import NOT_IN_GROUP, ShiftRange
 from tocsin.oncall.models import Schedule, SwapRequest
 from tocsin.oncall.states import SwapState
 from tocsin.people.member_roles import MemberRole
@@ -29,7 +29,6 @@ from tocsin.resources.lookup import find, find_named
 _NOT_REQUESTED_TO_ACCEPT = ReasonType("api.swap_not_requested_to_accept", "Only the requested user may accept.")
 _NOT_REQUESTED_TO_DECLINE = ReasonType("api.swap_not_requested_to_decline", "Only the requested user may decline.")
 _NOT_REQUESTER = ReasonType("api.swap_not_requester", "Only the requester may withdraw the request.")
-_NOT_IN_GROUP = ReasonType("api.not_in_group", "{user} is not in {group}.")
 
 routes = AuthorizedRouter("swaps")
 
@@ -222,7 +221,7 @@ def _require_belonging(principal: Principal, schedule: Schedule) -> None:
     if not swaps.is_involved(schedule, principal.user) and not principal.viewer.may(
         Permission.MANAGE_TEAMS, schedule.group_id
     ):
-        raise Rejected("forbidden", _NOT_IN_GROUP(user=principal.user.username, group=schedule.group.name))
+        raise Rejected("forbidden", NOT_IN_GROUP(user=principal.user.username, group=schedule.group.name))
 
 
 def _require_me(principal: Principal, user: User, reason: Reason) -> None:

@@ -14,8 +14,9 @@ from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import Principal, audit_actor_of, caller, require
 from tocsin.api.framework.pagination import PaginatedList, PaginationQuery, page
 from tocsin.api.framework.resources import ApiResource, register
-from tocsin.api.reasons import render, show_reason, with_reasons
+from tocsin.api.reasons import with_reasons
 from tocsin.core.errors import Rejected
+from tocsin.core.reason_json import list_reasons, show_reason
 from tocsin.core.reasons import ReasonType
 from tocsin.outbound import commands
 from tocsin.outbound.halo_sync import halo_commands
@@ -217,8 +218,8 @@ def rights(request: HttpRequest, id: str) -> list[dict[str, Any]]:
     checks = halo_commands.check_permissions(_find_authorized(id, principal), principal.now)
     return [
         {
-            "what": render(check.permission),
-            "needed_for": render(check.purpose),
+            **show_reason(check.permission, "what"),
+            **show_reason(check.purpose, "needed_for"),
             **show_reason(check.problem, "problem"),
         }
         for check in checks
@@ -239,7 +240,7 @@ def lists(request: HttpRequest, id: str) -> dict[str, list[dict[str, str]]]:
 def refresh(request: HttpRequest, id: str) -> dict[str, Any]:
     principal = caller(request)
     problems = halo_commands.refresh(_find_authorized(id, principal), audit_actor_of(principal), principal.now)
-    return {"problems": [render(problem) for problem in problems]}
+    return {"problems": list_reasons(problems)}
 
 
 @routes.post(
@@ -256,7 +257,7 @@ def set_up_webhook(request: HttpRequest, id: str, body: IntegrationReferenceBody
     )
     return {
         "ok": not result.problem,
-        "steps": [render(step) for step in result.steps],
+        "steps": list_reasons(result.steps),
         **show_reason(result.problem, "problem"),
         "without": result.missing_events,
     }
@@ -279,7 +280,7 @@ def import_people(request: HttpRequest, id: str, body: HaloAgentsBody) -> dict[s
     return {
         "users": list(result.users),
         "groups": list(result.groups),
-        "problems": [render(problem) for problem in result.problems],
+        "problems": list_reasons(result.problems),
     }
 
 

@@ -14,15 +14,9 @@ from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import Principal, audit_actor_of, caller, require
 from tocsin.api.framework.pagination import PaginatedList, PaginationQuery, page
 from tocsin.api.framework.resources import ApiResource, register
-from tocsin.api.reasons import (
-    CODE_DESCRIPTION,
-    DATA_DESCRIPTION,
-    reason_fields,
-    render,
-    show_reason,
-    with_reasons,
-)
+from tocsin.api.reasons import CODE_DESCRIPTION, DATA_DESCRIPTION, reason_fields, with_reasons
 from tocsin.core.errors import Rejected
+from tocsin.core.reason_json import show_reason
 from tocsin.core.reasons import ReasonType
 from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.resources import registry
@@ -60,9 +54,7 @@ class WorkflowRunSchema(BaseModel):
     #: The actions taken: `at`, `said` (with `said_code`, `said_data`), `failed`, `calls` with their current state,
     #: `alert` if one was opened.
     steps: list[dict[str, Any]]
-    error: str
-    error_code: str
-    error_data: dict[str, Any]
+    error: str = Field(description="A fault in Tocsin itself, while it is retried.")
     created_at: datetime
     started_at: datetime | None
     due_at: datetime | None
@@ -85,6 +77,15 @@ class MoveWorkflowBody(BaseModel):
     by: int
 
 
+class WorkflowDryRunActionSchema(BaseModel):
+    """An action that would run: what it does, and the text that it would write or send."""
+
+    does: str
+    does_code: str
+    does_data: dict[str, Any]
+    text: str
+
+
 class WorkflowDryRunResponse(BaseModel):
     """The outcome of a dry run. Nothing was written or sent."""
 
@@ -95,7 +96,7 @@ class WorkflowDryRunResponse(BaseModel):
     #: Whether an alert that has ended was evaluated in the state in which it opened.
     as_opened: bool
     at: datetime | None
-    actions: list[dict[str, str]]
+    actions: list[WorkflowDryRunActionSchema]
 
 
 def _show(workflows: Sequence[Workflow], _principal: Principal) -> Iterator[dict[str, Any]]:
@@ -105,15 +106,13 @@ def _show(workflows: Sequence[Workflow], _principal: Principal) -> Iterator[dict
         sentence = (
             _UNREADABLE()
             if plan is None
-            else str(
-                descriptions.describe_workflow(
-                    plan, lambda object_type, object_id: names[object_type].get(object_id, f"#{object_id}")
-                )
+            else descriptions.describe_workflow(
+                plan, lambda object_type, object_id: names[object_type].get(object_id, f"#{object_id}")
             )
         )
         yield {
             **commands.workflow_spec(row, names),
-            "sentence": render(sentence),
+            **show_reason(sentence, "sentence"),
             "stuck": getattr(row, "stuck", 0),
             "ran_at": getattr(row, "ran_at", None),
         }
@@ -131,7 +130,7 @@ WORKFLOWS = ApiResource(
     filters={"trigger": (str, "trigger"), "enabled": (bool, "is_enabled")},
     show=_show,
     save=_save,
-    read_only_keys=frozenset({"sentence", "stuck", "ran_at"}),
+    read_only_keys=frozenset({"sentence", "sentence_code", "sentence_data", "stuck", "ran_at"}),
 )
 routes = WORKFLOWS.routes
 
@@ -251,7 +250,7 @@ def show_run(summary: RunSummary) -> dict[str, Any]:
         }
         for step in summary.steps
     ]
-    run_fields = with_reasons(run, names, ("cause", "reason", "error"))
+    run_fields = with_reasons(run, names, ("cause", "reason"))
     return {**run_fields, "workflow": run.workflow.name, "user": run.user_name or None, "steps": steps}
 
 
@@ -264,7 +263,7 @@ def _run(row: Workflow, run_id: int) -> WorkflowRun:
 
 def _show_dry_run(result: DryRunResult) -> dict[str, Any]:
     actions = [
-        {"does": render(description), "text": render(text)}
+        {**show_reason(description, "does"), "text": text}
         for description, text in zip(result.actions, result.texts, strict=True)
     ]
     return {
@@ -276,8 +275,10 @@ def _show_dry_run(result: DryRunResult) -> dict[str, Any]:
     }
 
 
+#: Keys that are shown, and ignored in a body.
+_READ_ONLY_KEYS = frozenset({"id", "sentence", "sentence_code", "sentence_data", "stuck", "ran_at"})
 #: Keys of a body that do not affect the workflow's behaviour.
-_IGNORED_KEYS = frozenset({"id", "name", "group", "enabled", "order", "sentence", "stuck", "ran_at"})
+_IGNORED_KEYS = _READ_ONLY_KEYS | {"name", "group", "enabled", "order"}
 
 
 register(WORKFLOWS)

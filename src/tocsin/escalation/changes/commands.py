@@ -98,7 +98,7 @@ def check_policy(spec: Mapping[str, object], *, existing: Policy | None = None) 
 def _read(spec: Mapping[str, object], existing: Policy | None) -> tuple[str, Group | None, CompiledPolicy, bool]:
     """Parses the spec into name, owning group, compiled policy, and whether it may reach nobody
     (`allows_unreachable`)."""
-    names, check = _names(), names_check(Policy, existing, "an escalation policy")
+    names, check = _names(), names_check(Policy, existing)
     parsed = PolicySpec.read(spec, check=check, **names.context)
     plan = parsed.compiled(names)
     _refuse_circular_handover(plan, existing)

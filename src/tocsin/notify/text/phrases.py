@@ -6,12 +6,14 @@ on them.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 
 from django.conf import settings
 from django.utils import translation
 from django.utils.formats import date_format
 from django.utils.translation import gettext, ngettext, pgettext
+
+from tocsin.core.reasons import Reason
 
 
 def available_language(language: str) -> str:
@@ -19,6 +21,11 @@ def available_language(language: str) -> str:
     code = language.lower()
     offered = dict(settings.LANGUAGES)
     return next((one for one in (code, code.partition("-")[0]) if one in offered), "en")
+
+
+def localize(reason: Reason, language: str, zone: tzinfo | None = None) -> str:
+    """Returns the sentence of `reason` in the language of a message, with its moments in `zone`, else in UTC."""
+    return reason.localized(available_language(language), zone or UTC)
 
 
 def phrase(language: str, text: str, **values: object) -> str:

@@ -21,6 +21,7 @@ from tocsin.alerts.models import Acknowledgement, Alert, AlertEvent
 from tocsin.alerts.states import ACTIVE, LIFECYCLE_EVENTS, AlertStatus, CommandChannel, CommandKind, EventKind
 from tocsin.alerts.undo import UNDO_WINDOW
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import as_reason
 from tocsin.core.validation import durations, text_sanitizing
 from tocsin.inbound.models import GroupMember
 from tocsin.outbound.writeback import alert_ticket
@@ -106,7 +107,7 @@ def read_command(
         case CommandKind.MERGE:
             into = form.get("into", "").strip().removeprefix("#")
             if not (into.isascii() and into.isdigit() and len(into) < 19):
-                raise Rejected("invalid", _("Write the number of the alert that stays."), "into")
+                raise Rejected("invalid", as_reason(_("Write the number of the alert that stays.")), "into")
             return service.merge_into(int(into), BaseCommand(**common))
         case _:
             return COMMAND_CLASSES[kind](**common)  # type: ignore[return-value] # the remaining commands have no fields
@@ -124,7 +125,7 @@ def _assign(user: str, name: str, actor: Actor, common: dict[str, Any]) -> Assig
         return Assign(**common, name=actor.name, user_id=actor.user_id)
     assignee = User.objects.filter(pk=user, is_active=True).first() if user.isascii() and user.isdigit() else None
     if assignee is None:
-        raise Rejected("invalid", _("Choose somebody."), "user")
+        raise Rejected("invalid", as_reason(_("Choose somebody.")), "user")
     return Assign(**common, name=assignee.display_name, user_id=assignee.pk)
 
 
@@ -133,7 +134,7 @@ def _until(request: SignedInRequest) -> datetime:
     if text:
         moment = _moment(text)
         if moment is None:
-            raise Rejected("invalid", _("Write until when, as date and time."), "until")
+            raise Rejected("invalid", as_reason(_("Write until when, as date and time.")), "until")
         return moment if timezone.is_aware(moment) else timezone.make_aware(moment)
     return request.now + durations.parse(request.POST.get("for", ""), "for")
 

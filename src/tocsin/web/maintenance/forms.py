@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy
 
 from tocsin.core.errors import Rejected
 from tocsin.core.locale_format import local_term
+from tocsin.core.reasons import as_reason
 from tocsin.inbound.enums import WindowAction
 from tocsin.inbound.expressions.comparisons import Operator
 from tocsin.inbound.maintenance.recurrence import Repeat
@@ -222,6 +223,8 @@ def _tags(text: str) -> dict[str, str] | None:
             continue
         name, equals, value = line.partition("=")
         if not equals or not name.strip() or not value.strip():
-            raise Rejected("invalid", _("“%(line)s” is not a tag: write name = value.") % {"line": line[:60]}, "tags")
+            raise Rejected(
+                "invalid", as_reason(_("“%(line)s” is not a tag: write name = value.") % {"line": line[:60]}), "tags"
+            )
         tags[name.strip()] = value.strip()
     return tags or None

@@ -15,6 +15,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from tocsin.access.roles import Permission, Role
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import as_reason
 from tocsin.inbound.enums import WindowAction
 from tocsin.inbound.maintenance import commands as maintenance_windows
 from tocsin.inbound.maintenance.recurrence import Repeat, TimeSpan
@@ -122,7 +123,7 @@ def _save(
         require(request, Permission.MANAGE_ROUTING, saved.group_id)
         if request.user.role != Role.ADMIN and not saved.integrations:
             problem = _("Choose integrations: only administrators hold back all of them.")
-            raise Rejected("forbidden", problem, "integrations")
+            raise Rejected("forbidden", as_reason(problem), "integrations")
         for owner in set(Integration.objects.filter(pk__in=saved.integrations).values_list("group_id", flat=True)):
             require(request, Permission.MANAGE_ROUTING, owner)
     return saved

@@ -29,7 +29,7 @@ from tocsin.notify.integrations.web_push import keys
 from tocsin.notify.models import PushDevice
 from tocsin.notify.rules import push_only_check
 from tocsin.notify.text import signed_links
-from tocsin.notify.text.localization import localize
+from tocsin.notify.text.phrases import localize
 from tocsin.people.models import User
 from tocsin.web.http.authorization import actor
 from tocsin.web.http.objects import find_row

@@ -18,6 +18,7 @@ from tocsin.access import history
 from tocsin.core.config import config_version
 from tocsin.core.errors import Rejected
 from tocsin.core.net.etag import make_etag
+from tocsin.core.reasons import as_reason
 from tocsin.resources.resource import Resource
 from tocsin.web.http.request import SignedInRequest
 from tocsin.web.ui.times import format_short
@@ -107,7 +108,7 @@ class FormSnapshot:
         if posted_stamp and posted_stamp != self._stamp(now):
             self._is_conflict_shown = True
             since_change = int(number) if number.isascii() and number.isdecimal() and len(number) < 19 else 0
-            raise Rejected(CHANGED, self._describe_conflict(since_change))
+            raise Rejected(CHANGED, as_reason(self._describe_conflict(since_change)))
 
     def _stamp(self, spec: Mapping[str, Any]) -> str:
         return make_etag({key: spec.get(key) for key in self._keys} if self._keys else spec)

@@ -11,7 +11,7 @@ from django.views.decorators.http import require_POST, require_safe
 from tocsin.access.roles import Permission
 from tocsin.alerts.states import CommandChannel
 from tocsin.core.errors import Rejected
-from tocsin.core.stored_reason import reason_of_json
+from tocsin.core.reasons import reason_from_json
 from tocsin.resources.registry import WORKFLOWS
 from tocsin.web.http.authorization import actor, may, requires
 from tocsin.web.http.objects import find_editable, find_object, find_row
@@ -91,7 +91,7 @@ def press(request: SignedInRequest, number: int, workflow_id: int) -> HttpRespon
             raise Http404(rejected.reason.localized()) from None
         messages.warning(request, f"{row.name}: {rejected.reason.localized()}")
         return redirect("alert", number)
-    results = [(reason_of_json(step["result"]).localized(), step.get("failed")) for step in run.steps]
+    results = [(reason_from_json(step["result"]).localized(), step.get("failed")) for step in run.steps]
     failed = [text for text, has_failed in results if has_failed]
     if failed:
         messages.warning(request, f"{row.name}: {' '.join(failed)}")

@@ -14,7 +14,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from tocsin.access.roles import Permission
 from tocsin.core.errors import Rejected
 from tocsin.core.locale_format import local_term
-from tocsin.core.reasons import NO_REASON, Reason
+from tocsin.core.reasons import NO_REASON, Reason, as_reason
 from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.escalation.models import Policy
 from tocsin.outbound.models import OutboundIntegration
@@ -102,7 +102,7 @@ def _dry_run_result(row: Workflow, alert_number: str, request: SignedInRequest) 
 
 def _number(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) < 19):
-        raise Rejected("invalid", _("Write the number of an alert, such as 42."), "alert")
+        raise Rejected("invalid", as_reason(_("Write the number of an alert, such as 42.")), "alert")
     return int(text)
 
 

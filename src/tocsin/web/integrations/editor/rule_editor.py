@@ -28,6 +28,7 @@ from tocsin.access.roles import Permission
 from tocsin.catalogue.kinds import IntegrationKind
 from tocsin.core.errors import Rejected
 from tocsin.core.locale_format import local_term
+from tocsin.core.reasons import as_reason
 from tocsin.inbound.admin import commands, drafts, specs
 from tocsin.inbound.admin.references import ReferenceNames
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
@@ -219,7 +220,9 @@ def _parse_parts(text: str, editor_tab: EditorTab) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, Mapping) or not value.keys() <= set(editor_tab.keys):
-        raise Rejected("invalid", _("Write %(keys)s.") % {"keys": ", ".join(f"{key}: …" for key in editor_tab.keys)})
+        raise Rejected(
+            "invalid", as_reason(_("Write %(keys)s.") % {"keys": ", ".join(f"{key}: …" for key in editor_tab.keys)})
+        )
     return dict(value)
 
 
