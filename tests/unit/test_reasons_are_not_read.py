@@ -14,10 +14,6 @@ ROOT = Path(tocsin.__file__).parent
 ALLOWED = {
     ("inbound/parsing/xml_text.py", "str(error).partition(':')"): "expat's own text, which has no code",
     ("web/alerts/timeline.py", "reason.localized().partition('\\n')"): "further lines are shown below the first",
-    (
-        "configure/config_files.py",
-        "str(reason).startswith(problem.field)",
-    ): "a text without a code may begin with the path",
 }
 
 #: Names that hold a reason, an error, or their text.
