@@ -25,7 +25,7 @@ def test_unanswered_request_times_out_and_is_retried(
         if route.request.headers.get("x-part") != "list":
             route.continue_()
 
-    post(running, desk, "1", "The first alert")
+    post(running, desk, "1", "Trigger your first alert")
     with visitor(browser, running.url, width=PHONE) as alice:
         page = alice.page
         open_home(alice, "alice")
@@ -46,7 +46,7 @@ def test_unanswered_request_times_out_and_is_retried(
 def test_partial_request_after_sign_out_never_renders_sign_in_page(
     browser: Browser, running: ServerProcess, desk: ServiceDesk
 ) -> None:
-    post(running, desk, "1", "The first alert")
+    post(running, desk, "1", "Trigger your first alert")
     with visitor(browser, running.url) as alice:
         page = alice.page
         open_home(alice, "alice")
@@ -59,7 +59,7 @@ def test_partial_request_after_sign_out_never_renders_sign_in_page(
         expect(page.get_by_label("Password")).to_have_count(0)
         alice.context.add_cookies(cookies)
         row.click()
-        expect(page.locator(".opened-row").first).to_contain_text("What decided")
+        expect(page.locator(".opened-row").first).to_contain_text("Decision")
 
 
 def test_user_signed_in_again_elsewhere_continues_on_the_same_page(
@@ -74,7 +74,7 @@ def test_user_signed_in_again_elsewhere_continues_on_the_same_page(
         sign_in(replace(alice, page=alice.context.new_page()), "alice")
         page.get_by_label("Subject", exact=True).fill("subject")
         expect(page.locator("#value-f-subject")).to_have_text("It was mapped")
-        page.get_by_label("Message to look at").select_option("pasted")
+        page.get_by_label("Sample message").select_option("pasted")
         expect(page.get_by_label("Payload")).to_be_visible()
         expect(page.locator("#failed")).to_be_hidden()
 
@@ -87,7 +87,7 @@ def test_failed_row_changes_are_reported_and_kept(browser: Browser, running: Ser
         alice.open(f"/integrations/{desk.monitoring}/mapping/")
         page.get_by_label("Subject", exact=True).fill("title")
         page.route("**/mapping/", lambda route: route.fulfill(status=503))
-        page.get_by_label("Message to look at").select_option("pasted")
+        page.get_by_label("Sample message").select_option("pasted")
         expect(page.locator("#failed")).to_contain_text("This could not be loaded")
         expect(page.get_by_label("Subject", exact=True)).to_have_value("title")
         page.route("**/backtest", lambda route: route.fulfill(status=500, body="<p>Something failed</p>"))
@@ -115,11 +115,11 @@ def test_signing_in_without_a_connection_keeps_what_was_typed(browser: Browser, 
     with visitor(browser, running.url, width=PHONE) as alice:
         page = alice.page
         alice.open("/account/login/")
-        page.get_by_label("Username or e-mail").fill("alice")
+        page.get_by_label("Username or email").fill("alice")
         page.get_by_label("Password").fill(service_desk.PASSWORD)
         alice.context.set_offline(True)
         page.get_by_role("button", name="Sign in", exact=True).click()
-        expect(page.get_by_role("alert")).to_contain_text("Not sent: Tocsin cannot be reached")
+        expect(page.get_by_role("alert")).to_contain_text("Not sent: Tocsin no contact methods")
         alice.context.set_offline(False)
         page.get_by_role("button", name="Sign in", exact=True).click()
         expect(page.get_by_role("heading", name="Home")).to_be_visible()

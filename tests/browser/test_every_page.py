@@ -104,7 +104,7 @@ class Evening:
 def sign_in(visitor: Visitor, username: str) -> None:
     """Signs one of the desk's people in."""
     visitor.open("/account/login/")
-    visitor.page.get_by_label("Username or e-mail").fill(username)
+    visitor.page.get_by_label("Username or email").fill(username)
     visitor.page.get_by_label("Password").fill(service_desk.PASSWORD)
     visitor.page.get_by_role("button", name="Sign in", exact=True).click()
     expect(visitor.page.get_by_role("heading", name="Home")).to_be_visible()

@@ -46,7 +46,7 @@ def test_keyboard_user_gets_from_setup_link_to_acknowledged_alert(
         for text in ("Ada Admin", "ada@example.org", "ada", PASSWORD):
             page.keyboard.type(text)
             page.keyboard.press("Tab")
-        _press(page, "Create the administrator")
+        _press(page, "Create account")
         expect(page.get_by_role("heading", name="Home")).to_be_visible()
         admin.check()
         for path in EMPTY:
@@ -54,16 +54,16 @@ def test_keyboard_user_gets_from_setup_link_to_acknowledged_alert(
             admin.check("nothing is there yet")
         _press(page, "Inbound integrations")
         expect(page.get_by_role("heading", name="Inbound integrations")).to_be_visible()
-        _press(page, "Add an integration")
+        _press(page, "Add integration")
         _press(page, "HaloITSM")
         page.keyboard.press("Escape")
         _tab_until(page, "document.activeElement.labels?.[0]?.textContent.includes('Your Halo address')")
         page.keyboard.type("acme.haloitsm.com")
         with page.expect_navigation():
-            page.keyboard.press("Enter")
+            page.keyboard.press("Add")
         expect(page.get_by_text("Waiting for HaloITSM…")).to_be_visible()
         admin.check()
-        url = page.get_by_label("URL of this integration").first.input_value()
+        url = page.get_by_label("Webhook URL").first.input_value()
 
         answer = httpx.post(url, content=(SAMPLES / "new-ticket.json").read_bytes(), timeout=PATIENCE).json()
         assert answer["status"] == "Mapped Opened", answer
@@ -73,7 +73,7 @@ def test_keyboard_user_gets_from_setup_link_to_acknowledged_alert(
 
         _press(page, "Open alert")
         expect(page.get_by_role("heading", name=_subject())).to_be_visible()
-        expect(page.locator("#state")).to_contain_text("Open")
+        expect(page.locator("#state")).to_contain_text("View")
         admin.check()
 
         mail = _mail_about(mails, answer["alert_id"])
@@ -97,7 +97,7 @@ def test_opening_the_link_of_a_mail_does_nothing(browser: Browser, tocsin: Serve
     with visitor(browser, tocsin.url) as admin:
         _become_administrator(admin.page, link)
         _add_halo(admin.page)
-        url = admin.page.get_by_label("URL of this integration").first.input_value()
+        url = admin.page.get_by_label("Webhook URL").first.input_value()
         number = httpx.post(url, content=(SAMPLES / "new-ticket.json").read_bytes(), timeout=PATIENCE).json()[
             "alert_id"
         ]
@@ -106,7 +106,7 @@ def test_opening_the_link_of_a_mail_does_nothing(browser: Browser, tocsin: Serve
         for method in ("GET", "HEAD", "GET"):
             assert httpx.request(method, address, timeout=PATIENCE).status_code == 200
         admin.open(f"/alerts/{number}/")
-        expect(admin.page.locator("#state")).to_contain_text("Open")
+        expect(admin.page.locator("#state")).to_contain_text("View")
     with visitor(browser, tocsin.url, width=PHONE) as phone:
         phone.open(address)
         phone.page.get_by_label("More actions").click()
@@ -132,7 +132,7 @@ def _press(page: Page, begins: str) -> None:
     outline = "getComputedStyle(document.activeElement)"
     assert page.evaluate(f"{outline}.outlineStyle !== 'none' && {outline}.outlineWidth !== '0px'"), begins
     with page.expect_navigation():
-        page.keyboard.press("Enter")
+        page.keyboard.press("Add")
 
 
 def _tab_until(page: Page, condition: str) -> None:
@@ -146,19 +146,19 @@ def _tab_until(page: Page, condition: str) -> None:
 def _become_administrator(page: Page, link: str) -> None:
     page.goto(link)
     page.get_by_label("Your name").fill("Ada Admin")
-    page.get_by_label("E-mail").fill("ada@example.org")
+    page.get_by_label("Email").fill("ada@example.org")
     page.get_by_label("Username").fill("ada")
     page.get_by_label("Password").fill(PASSWORD)
-    page.get_by_role("button", name="Create the administrator").click()
+    page.get_by_role("button", name="Create account").click()
     expect(page.get_by_role("heading", name="Home")).to_be_visible()
 
 
 def _add_halo(page: Page) -> None:
     page.get_by_role("navigation", name="Main", exact=True).get_by_role("link", name="Inbound integrations").click()
-    page.get_by_role("link", name="Add an integration").first.click()
+    page.get_by_role("link", name="Add integration").first.click()
     page.get_by_role("link", name=re.compile("^HaloITSM")).click()
     page.get_by_label("Your Halo address").fill("acme.haloitsm.com")
-    page.get_by_role("button", name="Add, and show the URL").click()
+    page.get_by_role("button", name="Add integration").click()
     expect(page.get_by_text("Waiting for HaloITSM…")).to_be_visible()
 
 

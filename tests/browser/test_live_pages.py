@@ -39,7 +39,7 @@ def post(running: ServerProcess, desk: ServiceDesk, name: str, subject: str) -> 
 def test_a_list_grows_by_itself_but_not_under_the_pointer(
     browser: Browser, running: ServerProcess, desk: ServiceDesk
 ) -> None:
-    post(running, desk, "1", "The first alert")
+    post(running, desk, "1", "Trigger your first alert")
     with visitor(browser, running.url) as alice:
         page = alice.page
         open_home(alice, "alice")
@@ -57,7 +57,7 @@ def test_a_list_grows_by_itself_but_not_under_the_pointer(
         httpx.request("DELETE", **pause, timeout=PATIENCE).raise_for_status()
         expect(page.locator(".banner")).to_have_count(0)
 
-        page.get_by_text("The first alert").hover()
+        page.get_by_text("Trigger your first alert").hover()
         post(running, desk, "3", "It waits for the pointer")
         pill = page.get_by_role("button", name="1 new")
         expect(pill).to_be_visible()
@@ -89,9 +89,7 @@ def test_lost_connection_is_shown_and_missed_changes_are_fetched(
 
         # What is fetched in place cannot be had: that is said, and what was typed stays.
         subject.fill("title")
-        expect(editor.locator("#failed")).to_have_text(
-            "This could not be loaded. Try it again: what you typed is still here."
-        )
+        expect(editor.locator("#failed")).to_have_text("Could not load. Try again; your input is kept.")
         expect(editor.locator("#failed")).to_be_visible()
         expect(subject).to_have_value("title")
 
@@ -127,7 +125,7 @@ def test_an_alert_is_answered_by_keyboard_alone(browser: Browser, running: Serve
         keys.press("j")
         expect(page.get_by_role("link", name="VPN down")).to_be_focused()
         assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
-        keys.press("Enter")
+        keys.press("Add")
         expect(page.get_by_role("heading", name="VPN down")).to_be_visible()
 
         # The sheet lists the keys, closes with Escape, and lets no key through to the page.
@@ -139,9 +137,9 @@ def test_an_alert_is_answered_by_keyboard_alone(browser: Browser, running: Serve
         expect(page.get_by_role("dialog")).to_have_count(0)
         # Whoever types writes letters.
         keys.press("/")
-        expect(page.get_by_label("Search everything").first).to_be_focused()
+        expect(page.get_by_label("Search all").first).to_be_focused()
         keys.type("at")
-        expect(page.locator("#state")).to_contain_text("Open")
+        expect(page.locator("#state")).to_contain_text("View")
         page.evaluate("document.activeElement.blur()")
         keys.press("a")
         expect(page.get_by_text(f"You acknowledged alert {number}.")).to_be_visible()
@@ -151,7 +149,7 @@ def test_an_alert_is_answered_by_keyboard_alone(browser: Browser, running: Serve
             if page.evaluate("document.activeElement.textContent.trim()") == "Assign to me":
                 break
         assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
-        keys.press("Enter")
+        keys.press("Add")
         expect(page.get_by_text(f"Alert {number} is assigned to you.")).to_be_visible()
 
         # Switched off, a letter does nothing.
@@ -175,7 +173,7 @@ def test_what_was_typed_is_not_lost_by_a_stray_press(
         alice.open(f"/alerts/{number}/")
         page.get_by_label("More actions").click()
         page.get_by_text("Stays on the alert.").click()
-        page.get_by_label("Your reply").fill("On my way, since")
+        page.get_by_label("Note").fill("On my way, since")
         # Neither a link nor the button beside it takes the words away.
         page.locator(".side").get_by_role("link", name="Home").click()
         page.keyboard.press("Escape")
@@ -188,7 +186,7 @@ def test_what_was_typed_is_not_lost_by_a_stray_press(
         send = page.locator("form[action$=reply] button")
         alice.context.set_offline(True)
         send.click()
-        expect(page.get_by_role("alert")).to_contain_text("Tocsin cannot be reached")
+        expect(page.get_by_role("alert")).to_contain_text("Tocsin no contact methods")
         alice.context.set_offline(False)
         cookies = alice.context.cookies()
         alice.context.clear_cookies()
@@ -224,12 +222,12 @@ def test_an_answer_without_a_connection_leaves_the_alert_in_sight(
         expect(page.locator("html")).to_have_attribute("data-live", "open")
         page.route("**/*", lambda request: request.abort())
         acknowledge.click()
-        expect(page.get_by_role("alert")).to_contain_text("Not sent: Tocsin cannot be reached. Nothing was changed")
+        expect(page.get_by_role("alert")).to_contain_text("Not sent: Tocsin no contact methods. Nothing was changed")
         page.unroute("**/*")
         page.reload()
         alice.context.set_offline(True)
         acknowledge.click()
-        expect(page.get_by_role("alert")).to_contain_text("Not sent: Tocsin cannot be reached. Nothing was changed")
+        expect(page.get_by_role("alert")).to_contain_text("Not sent: Tocsin no contact methods. Nothing was changed")
         alice.context.set_offline(False)
         # A server that is only slow may hear it: the press is not kept back for long.
         page.route("**/offline/", lambda request: None)
@@ -286,6 +284,6 @@ def test_without_scripts_reading_and_answering_still_work(
         expect(page.get_by_text(f"You acknowledged alert {number}.")).to_be_visible()
         page.get_by_label("More actions").click()
         page.get_by_text("Reply", exact=False).first.click()
-        page.get_by_label("Your reply").fill("On my way.")
+        page.get_by_label("Note").fill("On my way.")
         page.locator("form[action$=reply] button").click()
         expect(page.locator(".quote")).to_contain_text("On my way.")

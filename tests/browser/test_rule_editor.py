@@ -49,14 +49,14 @@ def test_unknown_payload_is_mapped_by_clicks_and_opens_alert(browser: Browser, d
         page.get_by_role("button", name='"A-17"', exact=True).focus()
         for _ in range(3):
             page.keyboard.press("ArrowDown")
-        page.keyboard.press("Enter")
+        page.keyboard.press("Add")
         expect(page.locator("#value-f-client")).to_have_text("Globex, north")
         # A template completes paths.
         text = page.get_by_label("Short text", exact=True)
         text.press_sequentially("Cold: <probe^re")
         expect(page.get_by_role("option", name="probe^ref")).to_be_visible()
         page.keyboard.press("ArrowDown")
-        page.keyboard.press("Enter")
+        page.keyboard.press("Add")
         expect(text).to_have_value("Cold: <probe^ref>")
         expect(page.locator("#value-f-short_text")).to_have_text("Cold: A-17")
         page.locator("#yaml-card > summary").click()
@@ -67,15 +67,15 @@ def test_unknown_payload_is_mapped_by_clicks_and_opens_alert(browser: Browser, d
 
         alice.open(f"/integrations/{integration}/rules/")
         rule = page.locator('.rule[data-row="open"]')
-        rule.get_by_label("Value; several, one a line").fill("RED")
-        rule.get_by_role("button", name="Condition", exact=True).click()
+        rule.get_by_label("Value, or several, one per line").fill("RED")
+        rule.get_by_role("button", name="Add condition", exact=True).click()
         rule.get_by_label("Field or path").nth(1).fill("client")
-        rule.get_by_label("Comparison").nth(1).select_option("does not contain")
-        rule.get_by_label("Value; several, one a line").nth(1).fill("south")
+        rule.get_by_label("Operator").nth(1).select_option("does not contain")
+        rule.get_by_label("Value, or several, one per line").nth(1).fill("south")
         expect(page.locator("#sentence-open")).to_have_text(
             "Open an alert when status equals RED, and client does not contain south."
         )
-        expect(page.locator("#outcome")).to_contain_text("open an alert")
+        expect(page.locator("#outcome")).to_contain_text("Opens an alert")
         expect(page.locator("#outcome")).to_contain_text("Alice Andersson")
         page.get_by_role("button", name="Backtest").click()
         expect(page.locator("#backtest")).to_contain_text("Mapped Opened instead of Mapped Ignored")

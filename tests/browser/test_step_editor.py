@@ -26,7 +26,7 @@ def test_steps_are_saved_in_the_order_shown(browser: Browser, database: str, tmp
         steps = page.locator("[data-formset-form]")
         count = steps.count()
         page.locator("#id_steps-0-name").evaluate("field => { field.value = 'first' }")
-        page.get_by_role("button", name="Add a step").click()
+        page.get_by_role("button", name="Add step").click()
         expect(steps).to_have_count(count + 1)
         steps.nth(0).get_by_label("Move down").click()
         expect(page.locator("#id_steps-1-name")).to_have_value("first")

@@ -120,7 +120,7 @@ INTEGRATIONS = [
         "id": "C2", "name": "Anything", "team_id": None, "type": "webhook", "link": "https://x/secret-link/",
         "default_route": {"id": "R3", "escalation_chain_id": None},
     },
-    {"id": "C3", "name": "By hand", "team_id": None, "type": "direct_paging", "default_route": {"id": "R9"}},
+    {"id": "C3", "name": "Manual setup", "team_id": None, "type": "direct_paging", "default_route": {"id": "R9"}},
 ]  # fmt: skip
 ROUTES = [
     {

@@ -54,7 +54,7 @@ def report(system: System) -> None:
     for message in system.rng.sample(sent_messages, min(len(sent_messages), system.rng.randint(1, 3))):
         state = system.rng.choice(_WORDS)
         receipt = Receipt(
-            state, message.key, reason=as_reason("Nobody picked up."), is_address_error=system.rng.random() < 0.5,
+            state, message.key, reason=as_reason("No one picked up."), is_address_error=system.rng.random() < 0.5,
             is_transient=system.rng.random() < 0.3,
         )  # fmt: skip
         ProviderEventReceiver(message.provider, system.now).handle_receipt(receipt)

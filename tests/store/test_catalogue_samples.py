@@ -166,7 +166,7 @@ NOBODY = {"id": 1, "name": "Unassigned"}
         {"id": 7, "name": "alice"},
         {"id": 7, "name": "Alice"},
     ],
-    ids=["by e-mail", "by user name", "by name"],
+    ids=["by email", "by user name", "by name"],
 )
 def test_ticket_assigned_to_known_user_becomes_theirs_and_stops_paging(
     desk: EscalationHarness, ticket: Ticket, agent: dict[str, Any]
@@ -317,8 +317,7 @@ def test_ticket_moved_to_another_team_pages_that_teams_targets(
     assert EscalationRun.objects.filter(alert=ticket.alert.pk).count() == 2
     starts = [line for line in desk.timeline(ticket.alert.pk) if "restarts at step 1" in line]
     assert starts == [
-        "It moved from 1st Line Support to Network, and the routes select other recipients. "
-        "Escalation restarts at step 1."
+        "Moved from 1st Line Support to Network, and the routes select other recipients. Escalation restarts at step 1."
     ]
 
 

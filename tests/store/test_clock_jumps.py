@@ -68,7 +68,7 @@ def test_next_step_keeps_its_policy_delay_after_clock_rollback(desk: EscalationH
     desk.run_until(5.05)
     assert {who for who, *_ in desk.pages(alert)} == {"alice", "bob"}
     assert desk.timeline(alert)[2] == (
-        "The database's clock was set back by 2 hours: pending steps fire that much earlier."
+        "The database clock went back by 2 hours. Pending steps fire earlier by the same amount."
     )
 
 

@@ -71,7 +71,7 @@ def test_a_database_that_takes_no_writes_is_one_line(
     with in_use(f"{database}{TAKES_NO_WRITES}"):
         status, out, err = answer(capsys, "apply", str(EXAMPLE))
     assert (status, out) == (1, "")
-    assert err.startswith("tocsin: The database cannot be used: cannot execute ")
+    assert err.startswith("tocsin: The database is unavailable: cannot execute ")
     assert err.count("\n") == 1
 
 
@@ -174,7 +174,7 @@ def test_command_resets_a_lost_second_factor(capsys: pytest.CaptureFixture[str])
     assert answer(capsys, *make)[0] == 0
     Authenticator.objects.create(user=User.objects.get(), type="totp", data={"secret": "under a key that is lost"})
     status, _, output = answer(capsys, "user", "reset-second-factor", "ALICE")
-    assert (status, output) == (0, "alice signs in by the password alone now.\n")
+    assert (status, output) == (0, "Two-factor authentication reset for alice.\n")
     assert not Authenticator.objects.exists()
     assert each_of(PendingNotice.objects.get().text)[0].code == "notice.second_factors_removed_on_server"
     assert answer(capsys, "user", "reset-second-factor", "alice")[2] == "alice has no second factor.\n"

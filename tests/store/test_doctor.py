@@ -125,7 +125,7 @@ def test_too_few_connections_for_all_nodes_are_reported(now: datetime) -> None:
     for _ in range(11):
         NodeHeartbeat(uuid4(), "all", list).run_once()
     (finding,) = find_problems(now, "database.connections")
-    assert "11 Tocsin nodes can need 330 connections." in str(finding.detail)
+    assert "11 Tocsin nodes may need up to 330 connections." in str(finding.detail)
     assert "allows 197" in str(finding.detail)
 
 
@@ -194,7 +194,7 @@ def test_channel_in_use_without_provider_is_reported(now: datetime) -> None:
         settings={"prefixes": "+423", "api_base": "http://127.0.0.1:1"},
     )  # fmt: skip
     (uncarried,) = find_problems(now, "provider.not_carried")
-    assert str(uncarried.detail) == "No provider carries SMS to the address of alice: their pages on it fail."
+    assert str(uncarried.detail) == "No SMS provider delivers to the address of alice: pages by this channel fail."
     assert {finding.about for finding in find_problems(now, "provider.missing")} == {"email", "ntfy"}
 
 
@@ -266,18 +266,18 @@ def test_coverage_gaps_are_reported_with_their_times(now: datetime) -> None:
     save_schedule(spec, actor=ACTOR, now=now)
     (finding,) = find_problems(now, "oncall.gap")
     assert str(finding.detail) == (
-        "Nobody is primary of Service Desk. From 2026-11-24 17:00 UTC for 14 hours, 60 times in total."
+        "No primary on call in Service Desk. From 2026-11-24 17:00 UTC for 14 hours, 60 times in total."
     )
     elsewhere = {"name": "Elsewhere", "layer": 2, "calendar": {"url": "https://calendar.example.org/a.ics"}}
     save_schedule({**spec, "shifts": [shift, elsewhere]}, existing=Schedule.objects.get(), actor=ACTOR, now=now)
     assert ids(now, "oncall.calendar") == [], "it was not read yet"
-    CalendarImport.objects.update(error_code=TEXT.code, error_data={"text": "Its server answers 404."})
+    CalendarImport.objects.update(error_code=TEXT.code, error_data={"text": "The calendar server returned 404."})
     (finding,) = find_problems(now, "oncall.calendar")
-    assert str(finding.detail) == "The calendar of shift Elsewhere of Days: Its server answers 404."
+    assert str(finding.detail) == "The calendar of shift Elsewhere of Days: The calendar server returned 404."
     CalendarImport.objects.update(error_code="", error_data={}, unknown=["Zoe", "Yan"])
     (finding,) = find_problems(now, "oncall.calendar")
     assert str(finding.detail) == (
-        "The calendar of shift Elsewhere of Days: No user matches Zoe and Yan: nobody is on call for these events."
+        "The calendar of shift Elsewhere of Days: No user matches Zoe and Yan: no one is on call for these events."
     )
 
 
@@ -400,7 +400,7 @@ def test_unreachable_database_is_one_finding_without_password(
     monkeypatch.setenv("TOCSIN_DATABASE_URL", "postgresql://tocsin:hunter2x@127.0.0.1:1/tocsin")
     status, out, _ = answer(capsys, "doctor")
     assert status == 1
-    assert "problem  database.unusable: The database cannot be used: connection" in out
+    assert "problem  database.unusable: The database is unavailable: connection" in out
     assert "hunter2x" not in out
     assert "note     address.none" in out
 

@@ -100,7 +100,7 @@ def test_steps_follow_in_order_and_exhaustion_mails_managers(desk: EscalationHar
     assert (run.status, run.due_at) == ("finished", None)
     assert desk.pages(alert, "notice") == [("carol", "email", 20, "queued")]
     notification = Notification.objects.get(alert=alert, purpose="notice")
-    assert str(notification.title) == f"Nobody answered: Acme: VPN down (#{alert})"
+    assert str(notification.title) == f"No response: Acme: VPN down (#{alert})"
 
 
 def test_before_its_time_nothing_is_claimed(desk: EscalationHarness) -> None:
@@ -165,7 +165,7 @@ def test_a_recorded_alert_has_no_timer_and_says_why(desk: EscalationHarness) -> 
     desk.run_until(600)
     run = desk.run(alert)
     assert (run.status, run.due_at) == ("stopped", None)
-    assert str(run.reason) == "Log only, nobody is paged. Route 1 says record."
+    assert str(run.reason) == "Log only: no one is paged. Route 1 says record."
     assert not Notification.objects.exists()
 
 

@@ -99,7 +99,7 @@ def test_a_lost_right_and_a_token_that_ended_early(both: HaloPair) -> None:
     both.act(both.alert(ticket).pk, Assign)
     both.go()
     (dead,) = both.calls(status=CallStatus.DEAD)
-    assert str(dead.error).startswith("Halo does not let Tocsin write a note (403). It does not say why.")
+    assert str(dead.error).startswith("Halo does not let Tocsin write a note (403). No reason given.")
 
 
 @pytest.mark.parametrize("body", [{"error": "Not now"}, {"Message": "Not now"}, "Not now"])
@@ -111,7 +111,7 @@ def test_error_body_with_success_status_is_a_failure(both: HaloPair, body: objec
     both.act(both.alert(ticket).pk, Acknowledge)
     both.go()
     (dead,) = both.calls(status=CallStatus.DEAD)
-    assert str(dead.error) == "Halo refused to write a note (200). Halo said: Not now."
+    assert str(dead.error) == "Halo rejected the request to write a note (200). Halo said: Not now."
 
 
 def test_resent_write_uses_the_current_name_of_renamed_status(both: HaloPair) -> None:

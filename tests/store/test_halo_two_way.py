@@ -240,14 +240,14 @@ def test_message_is_decided_without_halo_when_lookup_is_unavailable(both: HaloPa
     both.halo.client_secret = "another"
     both.halo.tokens.clear()
     text, request_count = reason_of_a_ticket()
-    assert text.endswith("; decided without asking Halo, which rejects Tocsin until somebody acts")
+    assert text.endswith("; decided without querying Halo, which rejects Tocsin until someone fixes it")
     assert request_count > 0
     # From then on the bar holds, and the message does not wait for it either.
     assert "rejected the client ID and secret" in str(both.status().problem)
     assert reason_of_a_ticket() == (text.replace(str(both.inbox()[-2].source_id), both.inbox()[-1].source_id), 0)
     both.change(client_secret="another")
     both.server.api.fault = lambda method, path: FakeResponse(429, None, {"Retry-After": "90"})
-    assert reason_of_a_ticket()[0].endswith("; decided without asking Halo, which is rate-limiting Tocsin")
+    assert reason_of_a_ticket()[0].endswith("; decided without querying Halo, which is rate-limiting Tocsin")
     assert reason_of_a_ticket()[1] == 0
     both.seconds += 120
     # A short patience is waited for.
@@ -260,7 +260,7 @@ def test_message_is_decided_without_halo_when_lookup_is_unavailable(both: HaloPa
     assert (both.alert(ticket).subject, both.inbox(status="Pending")) == ("Soon", [])
     both.server.api.fault = lambda method, path: TIMEOUT
     for _ in range(5):
-        assert reason_of_a_ticket()[0].endswith("; decided without asking Halo, which does not answer")
+        assert reason_of_a_ticket()[0].endswith("; decided without querying Halo, which is not responding")
     assert reason_of_a_ticket()[1] == 0
     # Halo is back: the first that is asked about ends it.
     both.server.api.fault = lambda method, path: None

@@ -87,8 +87,8 @@ def test_each_inbound_halo_integration_has_a_monitored_webhook(
         first["last_status"] = 502
         both.poll(400)
         assert str(both.status().webhook_problem) == (
-            "HaloITSM: Halo has disabled the webhook. Its last delivery was answered 502. "
-            "Set it up again, or enable it in Halo."
+            "HaloITSM: Halo has disabled the webhook. The last delivery returned 502. Set it up again, or enable "
+            "it in Halo."
         )
         assert not _set_up(both, both.inbound).problem
         both.poll(600)

@@ -97,11 +97,11 @@ def test_message_for_log_only_replayed_alert_starts_paging() -> None:
     lines = [line for line in harness.desk.timeline(number) if "nobody was paged about it so far" in line]
     assert len(lines) == 1
     assert lines[0].endswith(
-        "; policy Standard, no routes: the integration's own policy and recipients. Escalation starts at step 1."
+        "; policy Standard, no routes: Integration default policy and recipients. Escalation starts at step 1."
     )
     # From now on it is an alert like any other.
     (again,) = harness.send(5)
-    assert "counted, nobody is paged" in str(again.reason)
+    assert "counted, no page" in str(again.reason)
     assert EscalationRun.objects.filter(alert=number).count() == 2
 
 
@@ -136,7 +136,7 @@ def test_opening_workflows_run_when_dry_run_alert_starts_paging() -> None:
         harness.send(10, 20817, 20817)
         desk.go(10)
         assert desk.noticed_users(number) == ["carol"]
-        assert ("Tell Carol", "done", "It has no conditions.") in desk.outcomes(number)
+        assert ("Tell Carol", "done", "No conditions.") in desk.outcomes(number)
         desk.go(15)
         assert desk.noticed_users(number) == ["carol", "carol"]
         harness.send(16)
@@ -165,7 +165,7 @@ def test_what_a_route_only_recorded_pages_once_a_route_pages() -> None:
     (opened,) = harness.send(0)
     number = opened.alert_id or 0
     (again,) = harness.send(1)
-    assert "counted, nobody is paged" in str(again.reason)
+    assert "counted, no page" in str(again.reason)
     harness.redefine()
     harness.send(2)
     assert harness.pages(number, 2) == ["alice", "alice"]

@@ -151,7 +151,7 @@ def test_foreign_automatic_and_unreferenced_mails_are_ignored_with_reason(scenar
     scenario.answer("close", "mallory@example.org")
     scenario.answer("close", "stranger@example.net")
     scenario.answer("close again", In_Reply_To="", References="")
-    scenario.answer("close it", In_Reply_To=forged, References="")
+    scenario.answer("Close", In_Reply_To=forged, References="")
     scenario.answer("I am away until Monday.", Auto_Submitted="auto-replied")
     scenario.answer("")
     scenario.reader.poll()
@@ -166,7 +166,7 @@ def test_foreign_automatic_and_unreferenced_mails_are_ignored_with_reason(scenar
         assert text in reason
     assert AlertEvent.objects.count() == before
     scenario.post.go(60)
-    notices = [mail.to for mail in scenario.smtp.mails if "Your reply" in str(mail.message["Subject"])]
+    notices = [mail.to for mail in scenario.smtp.mails if "Note" in str(mail.message["Subject"])]
     assert notices == ["alice@example.org"], "strangers hear nothing"
     browser, root = Client(), scenario.post.user("root", role="admin")
     browser.force_login(root, backend="django.contrib.auth.backends.ModelBackend")

@@ -89,7 +89,7 @@ def test_an_alert_waits_and_opens_when_its_time_is_over() -> None:
     desk = NoiseHarness({"delay": {"wait": "5m"}})
     (stored,) = desk.send(1)
     assert (stored.status.value, stored.alert_id) == ("Mapped Delayed", None)
-    assert "opens after 5 minutes, unless it closes before" in str(stored.reason)
+    assert "opens after 5 minutes, unless it closes first" in str(stored.reason)
     waits = DelayedAlert.objects.get()
     assert (waits.due_at, waits.subject, waits.integration_id) == (NOW + 5 * MINUTE, "Host 1", desk.integration.pk)
     desk.wait(4 * MINUTE)
@@ -241,7 +241,7 @@ def test_an_alert_waits_for_support_hours() -> None:
     )
     desk = NoiseHarness({"delay": {"until": hours.pk}})
     (stored,) = desk.send(1)
-    assert "when the support hours Office begin" in str(stored.reason)
+    assert "when support hours Office begin" in str(stored.reason)
     assert DelayedAlert.objects.get().due_at == datetime.fromisoformat("2026-11-25T07:00:00+00:00")
     desk.wait(datetime.fromisoformat("2026-11-25T07:00:00+00:00") - desk.now)
     assert statuses(desk.send(2)) == ["Opened"]
@@ -370,7 +370,7 @@ def gate_trace_of(number: int) -> list[tuple[str, bool, str]]:
         (
             {"delay": {"wait": "5m"}},
             [1],
-            [("delay", False, "its alert opens after 5 minutes, unless it closes before")],
+            [("delay", False, "its alert opens after 5 minutes, unless it closes first")],
         ),
         (
             {"grouping": {"by": "<client>", "within": "30m"}},
@@ -380,12 +380,12 @@ def gate_trace_of(number: int) -> list[tuple[str, bool, str]]:
         (
             {"flood": {"burst": 1, "every": "1m"}},
             [1, 2],
-            [("flood", True, "more than 1 alert at once: this alert represents all of them")],
+            [("flood", True, "more than 1 alert at once: grouped into this alert")],
         ),
         (
             {"flood": {"burst": 1, "every": "1m"}},
             [1],
-            [("gate", True, "no maintenance, parent, group, delay or limit holds it back")],
+            [("gate", True, "not held back by maintenance, parent, group, delay or rate limit")],
         ),
     ],
     ids=["delay", "group", "flood", "nothing"],
@@ -425,7 +425,7 @@ def test_trace_of_delayed_message_names_delay_and_maintenance_window() -> None:
     desk.send(1)
     desk.wait(5 * MINUTE)
     assert gate_trace_of(0) == [
-        ("delay", True, "it was delayed for 5 minutes, and opens after 5 minutes, unless it closes before")
+        ("delay", True, "it was delayed for 5 minutes, and opens after 5 minutes, unless it closes first")
     ]
     window(desk.integration)
     desk.send(2)

@@ -92,7 +92,7 @@ def test_shift_of_disabled_user_falls_back_to_group_order(desk: Group, now: date
     with database.transaction() as connection:
         results = loader.on_call(connection, [desk.pk], datetime(2026, 1, 14, 12, tzinfo=UTC))
     assert [(str(p.role), p.name) for p in results[desk.pk]] == [("primary", "Alice"), ("secondary", "Alice")]
-    assert str(results[desk.pk][0].reason) == "primary of Desk; no shift is on"
+    assert str(results[desk.pk][0].reason) == "primary of Desk; no active shift"
 
 
 def test_support_hours_are_saved_loaded_and_deleted_with_audit_entries(desk: Group, now: datetime) -> None:

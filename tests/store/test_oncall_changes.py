@@ -125,7 +125,7 @@ def test_absent_user_is_covered_or_marked_without_cover(desk: Group, schedule: S
     alice, at = user("alice"), now + timedelta(hours=1)
     span = {"from": "2026-11-24T09:30:00Z", "to": "2026-11-24T12:00:00Z"}
     absence = out_of_office.save_absence(alice, {**span, "covers": {"desk": "carol"}}, actor=ACTOR, now=now)
-    assert primary(desk, at) == ("Carol", "covers for Alice, who is out of office")
+    assert primary(desk, at) == ("Carol", "covering for Alice (out of office)")
     with pytest.raises(Rejected, match="must not overlap") as raised:
         out_of_office.save_absence(
             alice, {"from": "2026-11-24T11:00:00Z", "to": "2026-11-25T00:00"}, actor=ACTOR, now=now
@@ -138,7 +138,7 @@ def test_absent_user_is_covered_or_marked_without_cover(desk: Group, schedule: S
     with database.transaction() as connection:
         person = loader.on_call(connection, [desk.pk], at)[desk.pk][0]
     assert (person.name, person.is_absent) == ("Alice", True)
-    assert "nobody covers" in str(person.reason)
+    assert "no cover" in str(person.reason)
     assert (person.since, person.until) == (absence.starts_at, absence.ends_at)
 
 
@@ -398,7 +398,7 @@ def test_managers_get_a_weekly_problem_mail_when_enabled(desk: Group, now: datet
     notification = Notification.objects.get()
     assert notification.user == user("erin"), "the group has no manager"
     text = reason_from_json(notification.data["text"])
-    assert "Nobody is manager of Desk. From 2026-11-30 09:00 UTC" in str(text)
+    assert "No manager on call in Desk. From 2026-11-30 09:00 UTC" in str(text)
     assert "From Mon 30 Nov 2026, 10:00 CET" in text.localized("en", ZoneInfo("Europe/Zurich"))
     weekly_mail.run_once(monday + timedelta(days=7))
     assert Notification.objects.count() == 2

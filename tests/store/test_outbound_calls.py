@@ -98,7 +98,7 @@ def test_rate_limit_pauses_all_calls_without_counting_attempts(at: OutboundHarne
     assert 1 <= before <= 10
     with database.transaction() as connection:
         assert [str(one.reason) for one in health.find_problems(connection)] == [
-            "Pager: The server is rate-limiting Tocsin (429). 12 calls are waiting."
+            "Pager: The server is rate-limiting Tocsin (429). 12 calls queued."
         ]
     other.answering = lambda request: Response(200)
     at.go(39)
@@ -307,7 +307,7 @@ def test_missing_captured_field_is_reported(at: OutboundHarness, other: HttpDoub
     other.answering = lambda request: Response(200, b'{"key": null}')
     at.queue(at.integration(url=other.url, capture={"jira_key": "data^key"}), "a")
     at.go()
-    assert str(at.calls()[0].result) == "Answered 200. The response has no data^key to capture."
+    assert str(at.calls()[0].result) == "Answered 200. The response does not contain data^key."
 
 
 def test_settings_that_cannot_be_used_are_refused_by_name(at: OutboundHarness) -> None:

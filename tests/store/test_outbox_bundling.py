@@ -396,7 +396,7 @@ def test_100_exhausted_escalations_are_few_mails_to_a_manager(post: OutboxHarnes
     with database.transaction() as connection:
         for number in numbers:
             notice = Notice(
-                as_reason(f"Nobody answered: Acme (#{number})"),
+                as_reason(f"No response: Acme (#{number})"),
                 as_reason("Nobody answered."),
                 alert_id=number,
                 heading=HEADING_NOBODY_ANSWERED(),
@@ -409,9 +409,9 @@ def test_100_exhausted_escalations_are_few_mails_to_a_manager(post: OutboxHarnes
         post.go(second)
     assert sorted(mail.subjects) == sorted(
         [
-            f"[Tocsin] Nobody answered: Acme (#{numbers[0]}) (Tocsin #{numbers[0]})",
+            f"[Tocsin] No response: Acme (#{numbers[0]}) (Tocsin #{numbers[0]})",
             "[Tocsin] Disk",
-            f"[Tocsin] Nobody answered: 59 alerts (Tocsin #{numbers[1]})",
+            f"[Tocsin] No response: 59 alerts (Tocsin #{numbers[1]})",
         ]
     )
     text = " ".join(one.part("plain") for one in mail.mails)

@@ -424,7 +424,7 @@ def test_delivery_that_kills_five_workers_is_stuck_and_reported(post: OutboxHarn
     (delivery,) = post.deliveries(alert)
     assert delivery.status == "failed"
     assert each_of(delivery.reason)[0] == delivery_reasons.STUCK(count=5)
-    assert mail.subjects == ["[Tocsin] Tocsin itself cannot send a message"]
+    assert mail.subjects == ["[Tocsin] Internal error while sending a message"]
 
 
 def test_a_lease_is_renewed_while_sending(post: OutboxHarness, mail: SmtpDouble) -> None:
@@ -519,8 +519,8 @@ def test_uncovered_address_fails_and_falls_back_to_next_contact_method(post: Out
         ("SMS", "failed", ""), ("Phone", "failed", ""), ("Email", "sent", "SMTP (environment)"),
     ]  # fmt: skip
     text, call, _ = post.deliveries(alert)
-    assert str(text.error) == "No provider carries SMS to this address."
-    assert str(call.error) == "No provider carries Phone call to this address. Broken cannot be used."
+    assert str(text.error) == "No SMS provider delivers to this address."
+    assert str(call.error) == "No Phone call provider delivers to this address. Broken cannot be used."
     assert AlertEvent.objects.filter(alert=alert, kind="page_failed").count() == 2
     assert not SandboxMessage.objects.exists()
 

@@ -463,13 +463,13 @@ def test_call_repeats_message_reprompts_and_closes_on_double_nine(scenario: Phon
     assert (call["To"], call["MachineDetection"]) == (ALICE, "Enable")
     spoken = scenario.first.pick_up(call)
     assert spoken.text == (
-        "Tocsin. Critical alert for Alice. Acme: VPN down, 40 users. Acme: VPN down, 40 users. Press 7 to acknowledge, "
-        "8 to take it, 6 to escalate, 9 to close, 1 to hear it again."
+        "Tocsin. Critical alert for Alice. Acme: VPN down, 40 users. Acme: VPN down, 40 users. Press 7 to "
+        "acknowledge, 8 to assign to yourself, 6 to escalate, 9 to close, 1 to repeat."
     )
     assert spoken.then == spoken.text[spoken.text.index("Press 7") :]
     assert scenario.delivery("Phone").status == "delivered"
     wrong = scenario.first.press(call, spoken, "5")
-    assert wrong.text.startswith("This key does nothing. Tocsin. Critical alert")
+    assert wrong.text.startswith("Invalid key. Tocsin. Critical alert")
     again = scenario.first.press(call, wrong, "1")
     assert again.text == spoken.text
     sure = scenario.first.press(call, again, "9")
@@ -518,7 +518,7 @@ def test_unanswered_call_falls_back_to_next_contact_method(scenario: PhoneScenar
     delivery = scenario.delivery("Phone")
     assert (delivery.status, delivery.receipt) == ("sent", "not_reached")
     assert str(delivery.reason) in (
-        "A machine answered the call.", "Nobody picked up.", "The phone was busy.",
+        "A machine answered the call.", "No one picked up.", "The phone was busy.",
         "The phone was off or out of reach.",
         # It was put down while Twilio was still listening for a machine.
         "The call ended before the message was played.",
@@ -646,7 +646,7 @@ def test_provider_health_resets_on_change_or_deletion(scenario: PhoneScenario) -
     broken.save()
     commands.save_provider(spec, existing=row, actor=ACTOR, now=scenario.post.now)
     assert [str(finding.detail) for finding in check_deliveries(scenario.post.now)] == [
-        "Twilio fails, and others take its turn: It refuses."
+        "Twilio is failing, and other providers have taken over: It refuses."
     ]
     commands.save_provider({**spec, "auth_token": "corrected"}, existing=row, actor=ACTOR, now=scenario.post.now)
     assert not ProviderHealth.objects.exists(), "it is used in its turn at once"

@@ -175,13 +175,13 @@ def test_loops_that_die_twice_in_a_minute_are_no_health() -> None:
 @pytest.mark.parametrize(
     ("setting", "value", "reason"),
     [
-        ("fsync", "off", "fsync is off: a power failure loses messages that were answered."),
-        ("synchronous_commit", "off", "synchronous_commit is off: a crash loses the last messages that were answered."),
+        ("fsync", "off", "fsync is off: a power failure can lose accepted messages."),
+        ("synchronous_commit", "off", "synchronous_commit is off: a crash can lose the last accepted messages."),
         ("default_transaction_read_only", "on", "The database accepts no writes."),
         (
             "synchronous_standby_names",
             "replica",
-            "Commits wait for a synchronous standby, and none is connected: nothing can be stored.",
+            "Commits wait for a synchronous standby, but none is connected: nothing can be stored.",
         ),
     ],
 )
@@ -259,7 +259,7 @@ def test_node_storing_messages_is_ready_without_a_free_connection(
     with _no_new_connections(postgres, name):
         monkeypatch.setattr(metrics, "_committed_at", float("-inf"))
         refused = ask(made(committer=committer), "/readyz")
-        assert (refused.status, refused.text) == (503, "The database cannot be used.")
+        assert (refused.status, refused.text) == (503, "The database is unavailable.")
         _store(committer, message(integration, halo(2)))
         assert ask(made(committer=committer), "/readyz").status == 200
         worker = Worker(())
@@ -299,7 +299,7 @@ def test_readiness_answers_in_bounded_time_during_postgresql_outage(
                     answer = ask(probes, "/readyz")
                     assert answer.status == 503
                     assert answer.text in (
-                        "The database cannot be used.",
+                        "The database is unavailable.",
                         "The database gave no answer within 4 seconds.",
                     )
                     assert time.monotonic() - begin < 5

@@ -222,7 +222,7 @@ class TestAPublicUrlThatDoesNotLeadHere:
     ) -> None:
         publish("http://127.0.0.1:9", monkeypatch)
         text = self.rejection_of(integration, bob)
-        assert text.startswith("http://127.0.0.1:9 cannot be reached from here:")
+        assert text.startswith("http://127.0.0.1:9 no contact methods from here:")
         assert "refused" in text
         assert "TOCSIN_BASE_URL" in text
 

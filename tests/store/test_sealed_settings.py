@@ -172,7 +172,7 @@ def test_a_calendar_is_read_at_its_whole_address(
     calendar_import_worker.run_once(client, now)
     client.close()
     assert [request.path for request in other.requests] == ["/T0KEN-of-calendar"]
-    assert str(CalendarImport.objects.get().error) == "Its server answers 404."
+    assert str(CalendarImport.objects.get().error) == "The calendar server returned 404."
 
 
 def test_an_export_hides_them_and_applies_as_unchanged(database: str, schedule: Schedule, now: datetime) -> None:

@@ -38,13 +38,13 @@ def test_unpaged_users_have_a_reason_before_during_and_after_answers(desk: Escal
     Delivery.objects.update(status=DeliveryStatus.SENT)
     assert why(alert).keys() == {"bob", "carol"}, "who is called needs no reason"
     assert why(alert)["bob"] == (
-        "Step 2 of 3 pages Bob unless somebody answers before.",
-        "Step 3 of 3 pages Bob unless somebody answers before.",
-        "Alice was primary of Service Desk: by the group's own order.",
+        "Step 2 of 3 pages Bob unless someone responds first.",
+        "Step 3 of 3 pages Bob unless someone responds first.",
+        "Alice was primary of Service Desk: by the group's order.",
     )
     assert why(alert)["carol"] == (
-        "Alice was primary of Service Desk: by the group's own order.",
-        "Bob was secondary of Service Desk: by the group's own order.",
+        "Alice was primary of Service Desk: by the group's order.",
+        "Bob was secondary of Service Desk: by the group's order.",
     )
     desk.act(alert, Acknowledge(actor=desk.actor("alice"), via=CommandChannel.WEB), 1)
     assert why(alert)["bob"][0] == "Step 2 of 3 would have paged Bob, but was not reached: Alice acknowledged the alert"
@@ -79,7 +79,7 @@ def test_later_users_of_sequential_step_have_a_reason(desk: EscalationHarness) -
     alert = desk.open()
     desk.run_until(0)
     Delivery.objects.update(status=DeliveryStatus.SENT)
-    assert why(alert)["bob"][0] == "Step 1 of 1 pages Bob unless somebody answers before."
+    assert why(alert)["bob"][0] == "Step 1 of 1 pages Bob unless someone responds first."
     desk.act(alert, Acknowledge(actor=desk.actor("alice"), via=CommandChannel.WEB), 1)
     assert why(alert)["bob"][0] == "Step 1 of 1 would have paged Bob, but was not reached: Alice acknowledged the alert"
     assert all("Bob" not in sentence for sentence in why(alert)["bob"][1:])
@@ -88,7 +88,7 @@ def test_later_users_of_sequential_step_have_a_reason(desk: EscalationHarness) -
 def test_dry_run_alert_and_missing_policy_have_a_reason(desk: EscalationHarness) -> None:
     dry = desk.open(mode=PagingMode.DRY_RUN)
     desk.run_until(0)
-    assert why(dry)["alice"][0] == "The integration is in dry-run mode, nobody is paged."
+    assert why(dry)["alice"][0] == "The integration is in dry-run mode: no one is paged."
     assert why(desk.open(version_id=None, recipient_groups=())) == {}
 
 

@@ -54,7 +54,7 @@ def test_it_is_tried_against_a_past_alert_without_doing_anything(desk: WorkflowH
     assert dry_run_result.texts[0].startswith("Try: VPN down")
     desk.act(alert, Acknowledge(actor=desk.actor("alice")), 2)
     dry_run_result = dry_run.dry_run(flow, alert, desk.at(3))
-    assert (dry_run_result.would_act, str(dry_run_result.reason)) == (False, "Somebody answered in time: Alice.")
+    assert (dry_run_result.would_act, str(dry_run_result.reason)) == (False, "Acknowledged in time by Alice.")
     desk.act(alert, Close(actor=desk.actor("alice")), 4)
     # One that is over is looked at as it opened, which is when it would have waited.
     dry_run_result = dry_run.dry_run(flow, alert, desk.at(5))

@@ -44,7 +44,8 @@ def test_workflows_that_cause_each_other_end_after_a_few(desk: WorkflowHarness) 
     desk.go(0)
     assert desk.did() == [f"Created alert {n}: VPN down{'!' * (n - 1)}." for n in range(2, MAX_DEPTH + 3)]
     assert (
-        desk.outcomes()[-1][2] == f"Workflows triggered each other {MAX_DEPTH + 1} times in a row: the chain ends here."
+        desk.outcomes()[-1][2]
+        == f"Workflows triggered each other {MAX_DEPTH + 1} times in a row. The chain is stopped."
     )
 
 
@@ -58,7 +59,8 @@ def test_workflow_restarting_its_policy_repeatedly_is_stopped(
     started = [text for text in desk.timeline(alert) if text == "Workflow Over again started policy Standard."]
     assert len(started) == MAX_DEPTH + 1
     assert (
-        desk.outcomes()[-1][2] == f"Workflows triggered each other {MAX_DEPTH + 1} times in a row: the chain ends here."
+        desk.outcomes()[-1][2]
+        == f"Workflows triggered each other {MAX_DEPTH + 1} times in a row. The chain is stopped."
     )
     assert desk.run(alert).status == "finished"
 
@@ -72,7 +74,7 @@ def test_frequently_triggered_workflow_is_rate_limited_per_minute(desk: Workflow
     assert len(desk.noticed_users(alert)) == MAX_RUNS_PER_MINUTE
     assert desk.outcomes()[-1][1:] == (
         "stopped",
-        f"It has run on this alert {MAX_RUNS_PER_MINUTE} times in a minute. It does not run again now.",
+        f"Skipped: already ran {MAX_RUNS_PER_MINUTE} times on this alert within a minute.",
     )
     desk.act(alert, Reply(actor=desk.actor("bob"), text="later"), 5)
     desk.go(5)
@@ -181,7 +183,7 @@ def test_a_broken_workflow_delays_nobodys_page_and_no_other_workflow(desk: Workf
     assert stuck.status == "stuck"
     assert "The workflow cannot be read" in str(stuck.reason)
     notice = Notification.objects.get(purpose="notice", alert=None)
-    assert (notice.user, str(notice.title)) == (desk.users["erin"], "The workflow Broken is stuck")
+    assert (notice.user, str(notice.title)) == (desk.users["erin"], "Workflow Broken is stuck")
     desk.open(1)
     desk.go(1)
     assert Notification.objects.filter(purpose="notice", alert=None).count() == 1, "told once in a while"

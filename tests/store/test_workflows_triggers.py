@@ -50,9 +50,9 @@ def test_alert_unacknowledged_for_five_minutes_notifies_manager(desk: WorkflowHa
     ) == (["carol"], [], [], [])
     assert [reason for _name, _status, reason in desk.outcomes()] == [
         'Its conditions hold: priority "high" equals high.',
-        "Somebody answered in time: Alice.",
-        "Somebody answered in time: Bob.",
-        "The alert is on hold. It is checked again when the hold ends.",
+        "Acknowledged in time by Alice.",
+        "Acknowledged in time by Bob.",
+        "The alert is snoozed. It is checked again when the snooze ends.",
     ]
     assert desk.did() == ["Notified Carol."]
     assert "Workflow Flow: Notified Carol." in desk.timeline(forgotten)
@@ -102,7 +102,7 @@ def test_sla_deadline_is_awaited_moved_and_acted_on_once(desk: WorkflowHarness) 
     alert = desk.open()
     desk.go(0)
     assert sorted(desk.outcomes()) == [
-        ("Half an hour", "waiting", "It waits for its time limit, 2026-11-24 09:45 UTC."),
+        ("Half an hour", "waiting", "Waiting for its time limit, 2026-11-24 09:45 UTC."),
         ("Over", "skipped", "The alert has no date for the respond-by time."),
         ("Soon", "skipped", "The alert has no date for the fix-by time."),
     ]
@@ -123,7 +123,7 @@ def test_sla_deadline_is_awaited_moved_and_acted_on_once(desk: WorkflowHarness) 
     assert sorted(done) == ["Half an hour", "Over", "Soon"]
     desk.message(alert, 130, fix_by="2026-11-24T12:15:00")
     desk.go(131)
-    assert "It has already run for the fix-by time, 2026-11-24 12:15 UTC." in [s[2] for s in desk.outcomes()[-3:]]
+    assert "Already ran for the fix-by time, 2026-11-24 12:15 UTC." in [s[2] for s in desk.outcomes()[-3:]]
 
 
 def test_policy_sla_applies_when_ticket_has_no_date(desk: WorkflowHarness) -> None:
@@ -133,8 +133,8 @@ def test_policy_sla_applies_when_ticket_has_no_date(desk: WorkflowHarness) -> No
     alert = desk.open()
     desk.go(0)
     assert [reason for _name, _status, reason in desk.outcomes(alert)] == [
-        "It waits for the respond-by time, 2026-11-24 09:30 UTC.",
-        "It waits for the fix-by time, 2026-11-24 13:15 UTC.",
+        "Waiting for the respond-by time, 2026-11-24 09:30 UTC.",
+        "Waiting for the fix-by time, 2026-11-24 13:15 UTC.",
     ]
     desk.message(alert, 1, fix_by="2026-11-24T10:15:00")
     desk.go(9)
@@ -162,7 +162,7 @@ def test_sla_of_later_started_policy_is_awaited(desk: WorkflowHarness, how: str)
             change = AlertChange(state, risen, (), paging=desk.paging(version_id=dated.current_version_id))
             write(connection, [change], desk.at(1))
     desk.go(2)
-    waits = ("Soon", WorkflowRunStatus.WAITING, "It waits for the respond-by time, 2026-11-24 09:45 UTC.")
+    waits = ("Soon", WorkflowRunStatus.WAITING, "Waiting for the respond-by time, 2026-11-24 09:45 UTC.")
     assert waits in desk.outcomes(alert)
     desk.go(25)
     assert [run.workflow.name for run in desk.runs() if run.status == WorkflowRunStatus.DONE].count("Soon") == 1
@@ -197,7 +197,7 @@ def test_conditions_ask_any_field_and_say_which_value_decided(desk: WorkflowHarn
     alert = desk.open()
     desk.go(0)
     assert desk.outcomes() == [
-        ("Flow", "skipped", "Its conditions do not hold: no value at tags^environment and no value at vip.")
+        ("Flow", "skipped", "Conditions not matched: no value at tags^environment and no value at vip.")
     ]
     assert desk.noticed_users(alert) == []
 
@@ -249,7 +249,7 @@ def test_waiting_runs_use_current_definition_or_report_mismatch(desk: WorkflowHa
     assert desk.noticed_users(alert) == ["bob", "carol"]
     assert {name: (how, why) for name, how, why in desk.outcomes(alert) if name in ("Other", "Begun")} == {
         "Other": ("skipped", "The workflow was changed and now has another trigger."),
-        "Begun": ("stopped", "The workflow was changed while the run waited: its remaining actions are not executed."),
+        "Begun": ("stopped", "The workflow was changed while the run was waiting. Its remaining actions are skipped."),
     }
 
 

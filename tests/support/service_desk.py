@@ -194,7 +194,7 @@ def _set_up_workflows() -> None:
         {"name": "A printer's ticket is tagged", "trigger": "opened",
          "start": {"field": "subject", "operator": "contains", "value": "printer"},
          "actions": [{"do": "set_tags", "tags": {"team": "hardware"}}, {"do": "wait", "for": "10m"}, managers]},
-        {"name": "1 hour before the SLA", "trigger": {"on": "before_sla", "by": "1h"}, "enabled": False,
+        {"name": "1 hour before the SLA deadline", "trigger": {"on": "before_sla", "by": "1h"}, "enabled": False,
          "actions": [{"do": "notify", "owner": True}]},
         {"name": "Restart the VPN gateway", "trigger": {"on": "manual", "confirm": "Everybody is offline then. Now?"},
          "start": {"field": "subject", "operator": "contains", "value": "VPN"},

@@ -52,7 +52,7 @@ def test_a_moment_beyond_the_calendar_is_refused_in_words(company: Company, brow
     assert admin.get(f"/system/?at={at}").status_code == 200
     assert admin.get(f"/policies/{company.policy.pk}/?at={at}").status_code == 200
     text = admin.post(halo, {"chosen": "pasted", "payload": "{}", "at": at}).content.decode()
-    assert "This is not a date and time." in text
+    assert "Enter a valid date and time." in text
     assert admin.post("/pause/", {"reason": "x", "until": at}).status_code == 422
 
 

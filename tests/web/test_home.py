@@ -73,7 +73,7 @@ def test_an_integration_that_fell_silent_is_named(company: Company, browser_of: 
 
     def wrong() -> list[str]:
         caches["process"].clear()
-        return [trouble.text for trouble in health_warnings.find_warnings(now) if "every day" in trouble.text]
+        return [trouble.text for trouble in health_warnings.find_warnings(now) if "daily" in trouble.text]
 
     for days in (2, 3, 4):
         at = now - timedelta(days=days)
@@ -82,7 +82,7 @@ def test_an_integration_that_fell_silent_is_named(company: Company, browser_of: 
     at = now - timedelta(days=5)
     InboundMessage.objects.create(pk=an_id(at), integration=company.halo, received_at=at, status="Mapped Ignored")
     (shown_text,) = wrong()
-    assert shown_text == "HaloITSM received messages every day, but none for 2 days."
+    assert shown_text == "HaloITSM usually receives messages every day, but has received none for 2 days."
     text = browser_of(company.admin).get("/").content.decode()
     assert shown_text in text
     assert shown_text not in browser_of(company.responder).get("/").content.decode()
@@ -118,15 +118,15 @@ def test_unreachable_on_call_users_and_failing_calendars_are_named(company: Comp
     )  # fmt: skip
     shifts = [
         {"name": "Always", "fixed": {"windows": [{"from": "mon 00:00", "to": "mon 00:00"}], "users": [eve.username]}},
-        {"name": "Elsewhere", "layer": 2, "calendar": {"url": "https://calendar.example.org/a.ics"}},
+        {"name": "External systems", "layer": 2, "calendar": {"url": "https://calendar.example.org/a.ics"}},
     ]
     save_schedule(
         {"name": "Office", "group": "Night", "time_zone": "UTC", "shifts": shifts}, actor=COMMAND_LINE, now=now
     )
-    CalendarImport.objects.update(**named_columns("error", as_reason("Its server answers 404.")))
+    CalendarImport.objects.update(**named_columns("error", as_reason("The calendar server returned 404.")))
     caches["process"].clear()
     body = {trouble.text: trouble for trouble in health_warnings.find_warnings(now)}
     lost = body["Eve is paged by a group, schedule or policy and has no usable contact method."]
     assert (lost.url, lost.is_urgent) == (f"/users/{eve.pk}/", True)
-    calendar = body["The calendar of shift Elsewhere of Office: Its server answers 404."]
+    calendar = body["The calendar of shift Elsewhere of Office: The calendar server returned 404."]
     assert calendar.url == f"/on-call/schedules/{CalendarImport.objects.get().schedule_id}/"

@@ -74,7 +74,7 @@ def test_account_is_imported_previewed_applied_without_keeping_its_key(
     assert (run.state, run.problem, run.configuration) == (ImportState.APPLIED, NO_REASON, "")
     assert User.objects.filter(email="carol@example.org").exists()
     assert AuditEntry.objects.filter(action="begin_import", actor_id=company.admin.pk).exists()
-    assert "It is applied." in text_of(admin)
+    assert "Import applied." in text_of(admin)
     assert admin.get(f"/import/{run.pk}/tocsin-import.yaml").status_code == 404
     admin.post(f"/import/{run.pk}/apply")
     assert ImportRun.objects.get().state == ImportState.APPLIED, "once"

@@ -86,7 +86,7 @@ def test_catalogue_search_matches_several_words_and_shows_initials(company: Comp
     assert "Autotask" in value
     assert "Alertmanager" not in value
     assert '<b aria-hidden="true">HP</b>' in client.get("/integrations/add/?q=halopsa").content.decode()
-    assert "Nothing in the catalogue fits" in text_of(client, "/integrations/add/?q=psa+grafana")
+    assert "No matching integrations" in text_of(client, "/integrations/add/?q=psa+grafana")
 
 
 def test_waiting_indicator_turns_green_with_first_message(company: Company, browser_of: BrowserOf) -> None:
@@ -119,13 +119,13 @@ def test_duplicate_name_and_bad_address_are_shown_at_their_fields(company: Compa
 
 def test_unreachable_integration_is_saved_only_after_confirmation(company: Company, browser_of: BrowserOf) -> None:
     client = browser_of(company.admin)
-    form = {"name": "Nobody", "policy": company.policy.pk}
+    form = {"name": "No one", "policy": company.policy.pk}
     text = client.post("/integrations/add/api/", form).content.decode()
     assert "can reach nobody" in text
     assert 'type="checkbox" name="anyway"' in text
-    assert not Integration.objects.filter(name="Nobody").exists()
+    assert not Integration.objects.filter(name="No one").exists()
     client.post("/integrations/add/api/", {**form, "anyway": "on"})
-    assert Integration.objects.filter(name="Nobody").exists()
+    assert Integration.objects.filter(name="No one").exists()
 
 
 def test_a_manager_adds_for_an_own_group_only(company: Company, browser_of: BrowserOf) -> None:
@@ -213,7 +213,7 @@ def test_payload_is_tested_by_production_code_and_nothing_is_stored(company: Com
         f"/integrations/{company.halo.pk}/test/", {"chosen": "pasted", "payload": payload, "at": "2026-12-24T03:00"}
     )
     text = answer.content.decode()
-    assert "open an alert" in text
+    assert "Opens an alert" in text
     assert "Hot server room" in text
     assert "Bob Brown</bdi></strong> e-mail" in text, "the primary, at once"
     assert "+5 minutes" in text
@@ -228,7 +228,7 @@ def test_logged_message_is_tested_as_received(company: Company, browser_of: Brow
     path = f"/integrations/{company.halo.pk}/test/"
     assert "VPN down" in text_of(client, f"{path}?message={number}")
     text = client.post(path, {"chosen": f"log:{number}", "payload": "something else"}).content.decode()
-    assert "open an alert" in text
+    assert "Opens an alert" in text
     assert "something else" not in text, "what is tried is what is shown"
     assert client.post(path, {"chosen": "log:nonsense", "payload": "{}"}).status_code == 200
 
@@ -322,7 +322,7 @@ def test_the_log_shows_outcome_and_reason_and_is_filtered(company: Company, brow
     assert "not JSON" in failed
     assert "status “New”" not in failed
     assert "status “New”" in text_of(client, "/inbound-log/?q=20817")
-    assert "No message fits" in text_of(client, "/inbound-log/?q=something-else")
+    assert "No matching messages" in text_of(client, "/inbound-log/?q=something-else")
     for query in ("cursor=nonsense", "integration=x", "alert=99999999999999999999", "outcome=x", "q=%00"):
         assert client.get(f"/inbound-log/?{query}").status_code == 200, query
 
@@ -378,7 +378,7 @@ def test_paging_question_shows_weekly_counts_and_becomes_first_route(company: Co
 def test_versions_are_compared_and_brought_back(company: Company, browser_of: BrowserOf) -> None:
     client = browser_of(company.manager)
     path = f"/integrations/{company.halo.pk}/versions/"
-    assert "One version so far" in text_of(client, path)
+    assert "Only one version so far" in text_of(client, path)
     form = {"yaml": "filters: {field: client, operator: equals, value: Acme}", "yaml_digest": "", "do": "save"}
     assert client.post(f"/integrations/{company.halo.pk}/rules/", form).status_code == 302
     text = text_of(client, path)

@@ -57,7 +57,7 @@ def test_a_window_is_previewed_saved_seen_in_force_and_ended(company: Company, b
     assert row.integrations == [company.halo.pk]
     waits = arrive(company.halo, company, 2)
     assert waits.status == "Mapped Delayed"
-    assert "holds it back" in client.get(f"/inbound-log/{waits.pk}/").content.decode()
+    assert "held back" in client.get(f"/inbound-log/{waits.pk}/").content.decode()
     for path in ("/", "/maintenance/", "/system/", f"/integrations/{company.halo.pk}/"):
         assert "Server room" in client.get(path).content.decode(), path
     overview = client.get(f"/integrations/{company.halo.pk}/").content.decode()

@@ -61,13 +61,13 @@ EVERY_OPTION: list[dict[str, Any]] = [
         "start": "2026-01-05T09:00",
     },
     {
-        "name": "Once", "holidays": "only",
+        "name": "Acknowledgements required", "holidays": "only",
         "fixed": {
             "from": "2026-12-24T17:00", "to": "2026-12-27T08:00", "every": "52w", "users": ["bob"],
             "roles": ["primary"],
         },
     },
-    {"name": "Elsewhere", "calendar": {"url": "https://calendar.example.org/x.ics", "roles": ["secondary"]}},
+    {"name": "External systems", "calendar": {"url": "https://calendar.example.org/x.ics", "roles": ["secondary"]}},
 ]  # fmt: skip
 
 
@@ -132,7 +132,7 @@ def test_schedule_errors_appear_at_fields_and_lose_nothing(company: Company, bro
     browser = browser_of(company.manager)
     begin = filled(browser.get("/on-call/schedules/new/").content.decode(), "schedule-form")
     assert begin["shifts-0-users"][:3] == ["bob", "alice", "mia"], "it offers the group's members"
-    wrong = {**begin, "name": "Nights", "shifts-0-users": [""], "shifts-0-end_day": "2020-01-01"}
+    wrong = {**begin, "name": "Nights with pages", "shifts-0-users": [""], "shifts-0-end_day": "2020-01-01"}
     answer = browser.post("/on-call/schedules/new/", wrong)
     page = answer.content.decode()
     assert answer.status_code == 422
@@ -142,7 +142,7 @@ def test_schedule_errors_appear_at_fields_and_lose_nothing(company: Company, bro
     assert "At least one user is required." in people
     assert "Must not be before start." in ends
 
-    answer = browser.post("/on-call/schedules/new/", {**begin, "name": "Nights"}, follow=True)
+    answer = browser.post("/on-call/schedules/new/", {**begin, "name": "Nights with pages"}, follow=True)
     assert answer.status_code == 200
     assert Schedule.objects.get().group == company.desk
 
@@ -189,7 +189,7 @@ def test_outsiders_take_no_shift_and_other_managers_override_nothing(
         browser = browser_of(person)
         shown = browser.get(path).content.decode()
         assert "its managers put anybody on call. You are neither." in shown
-        assert "Put them on call" not in shown
+        assert "Create override" not in shown
         assert browser.post(path, {**form, **sent}).status_code == 422
     override = browser_of(stranger).post(path, {**form, "instead_of": "role", "user": company.admin.pk})
     assert override.status_code == 422
@@ -234,7 +234,7 @@ def test_swap_is_requested_answered_and_both_shifts_change_hands(
     swap = SwapRequest.objects.get()
     assert swap.state == "asked"
     assert primary(weekly, monday) == "Bob Brown", "until it is accepted"
-    assert "Bob Brown asks you to take a shift of Desk 24x7" in alice.get("/on-call/").content.decode()
+    assert "Bob Brown asks you to cover a shift on Desk 24x7" in alice.get("/on-call/").content.decode()
     assert bob.post(f"/on-call/swaps/{swap.pk}/accept").status_code == 403
     alice.post(f"/on-call/swaps/{swap.pk}/accept", {"next": "/on-call/"})
     assert swap.return_starts_at is not None
@@ -253,7 +253,7 @@ def test_uncovered_absence_is_red_and_overlapping_one_is_rejected(
     bob.post("/me/absences/new/", away)
     path = f"/on-call/groups/{weekly.group_id}/?show=month&day={monday.date() + timedelta(days=7)}"
     assert "out of office, and nobody covers" in bob.get(path).content.decode()
-    assert "nobody covers: you are still paged" in bob.get("/me/shifts/").content.decode()
+    assert "No cover (you'll still be paged)" in bob.get("/me/shifts/").content.decode()
     answer = bob.post("/me/absences/new/", away)
     assert answer.status_code == 422
     assert "Two absences must not overlap" in answer.content.decode()
@@ -379,16 +379,16 @@ def test_responder_takes_uncovered_shift_and_returns_it(company: Company, browse
     query = {"role": "secondary", "from": since.isoformat(), "to": (since + timedelta(hours=4)).isoformat()}
     path = f"/on-call/groups/{schedule.group_id}/reassign/?{urlencode(query)}"
     page = bob.get(path).content.decode()
-    assert "Nobody is on call then." in page
-    assert "Put them on call" not in page
+    assert "No one is on call in this period." in page
+    assert "Create override" not in page
     done = bob.post(path, {**filled(page, path), "take": "1"}, follow=True).content.decode()
-    assert "Bob Brown is on call then." in done
+    assert "Bob Brown is on call for this period." in done
     made = Override.objects.get()
     assert (made.user, made.role, made.starts_at, made.created_by) == (
         company.responder, "secondary", since, company.responder,
     )  # fmt: skip
     assert browser_of(company.observer).post(f"/on-call/overrides/{made.pk}/delete/").status_code == 403
-    assert "Take it away" in bob.get(f"/on-call/overrides/{made.pk}/").content.decode()
+    assert "Delete" in bob.get(f"/on-call/overrides/{made.pk}/").content.decode()
     bob.post(f"/on-call/overrides/{made.pk}/delete/")
     assert not Override.objects.exists()
 
@@ -404,7 +404,7 @@ def test_timeline_shows_final_layer_for_any_valid_day(
     browser = browser_of(company.observer)
     place = f"/on-call/groups/{weekly.group_id}/"
     page = browser.get(place).content.decode()
-    assert "Does not count: shift Override layer of Desk 24x7" in page
+    assert "Ignored: shift Override layer of Desk 24x7" in page
     assert page.index(">Override layer<") < page.index(">Weekly<"), "the higher layer stands above"
     for query in (
         "show=day",

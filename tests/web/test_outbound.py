@@ -117,7 +117,7 @@ def test_foreign_alerts_get_tickets_by_setting_or_button(
     page = page_text(
         admin.post(f"/outbound/{row.pk}/connect", {"integration": integration.pk, "tab": "tickets"}, follow=True)
     )
-    assert "Monitoring writes back by Halo." in page
+    assert "Monitoring connected to Halo." in page
     for what, named in itertools.product(("connect", "webhook"), ("x", "", "9" * 30)):
         response = admin.post(f"/outbound/{row.pk}/{what}", {"integration": named})
         assert response.status_code == 404, "no such integration"
@@ -133,11 +133,11 @@ def test_foreign_alerts_get_tickets_by_setting_or_button(
     Alert.objects.filter(pk=alert).update(integration=integration.pk)
     responder = browser_of(company.responder)
     assert "Ticket in Halo" in page_text(responder.get(f"/alerts/{alert}/"))
-    assert "Make a ticket" in page_text(responder.get(f"/alerts/{alert}/"))
-    assert "A ticket is being made." in page_text(responder.post(f"/alerts/{alert}/ticket", follow=True))
+    assert "Create ticket" in page_text(responder.get(f"/alerts/{alert}/"))
+    assert "Creating ticket." in page_text(responder.post(f"/alerts/{alert}/ticket", follow=True))
     assert Call.objects.get(action="create").content["client"] == "12"
     page = page_text(responder.get(f"/alerts/{alert}/"))
-    assert "It is being made." in page
+    assert "Being created." in page
     assert f"/alerts/{alert}/ticket" not in page
     assert "or one is being created" in page_text(responder.post(f"/alerts/{alert}/ticket", follow=True))
     TicketLink.objects.update(ticket="20900")

@@ -65,11 +65,11 @@ def test_a_provider_of_phones_is_added_tried_alone_and_watched(
     assert refused in client.get(f"/providers/{two.pk}/").content.decode()
     (received,) = client.get("/api/v1/providers/Third").json()["refused"]
     assert (received["error"][:37], received["count"]) == (refused, 1)
-    assert "failed last" in client.get("/providers/").content.decode()
+    assert "last send failed" in client.get("/providers/").content.decode()
     with database.transaction() as connection:
         for _ in range(2):
             health.record_outcomes(connection, [health.HealthUpdate("Twilio", clock.now(), "Twilio does not answer.")])
-    assert "passed over" in client.get("/providers/").content.decode()
+    assert "unavailable" in client.get("/providers/").content.decode()
     assert "Twilio fails, and others take its turn" in client.get("/").content.decode()
     card = browser_of(company.observer).get("/providers/tocsin.vcf").content.decode()
     assert f"TEL;TYPE=CELL,VOICE:{NUMBER}\r\n" in card

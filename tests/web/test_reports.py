@@ -17,8 +17,8 @@ from tocsin.web.templatetags.reports import short_span
 def test_empty_report_is_explained(company: Company, browser_of: Callable[[User], Client]) -> None:
     client = browser_of(company.observer)
     page = client.get("/reports/?days=7&by=client").content.decode()
-    assert "No alerts in these days" in page
-    assert "Nobody was called in these days" in page
+    assert "No alerts in this period" in page
+    assert "No night pages in this period" in page
 
 
 def test_a_file_is_safe_to_open_in_a_spreadsheet(

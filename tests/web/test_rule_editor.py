@@ -92,7 +92,7 @@ def test_incomplete_conditions_and_routes_are_rejected_only_on_save(
     page.press("show", payload=TICKET, **{"close-mode": "when"})
     page.press("cond:close:group")
     assert '<span class="errors"' not in page.text
-    assert "open an alert" in page.text
+    assert "Opens an alert" in page.text
     # What is wrong beside it is still found.
     page.press("cond:close:add", **{"close__1__0__field": "nonsense field <"})
     assert '<span class="errors"' in page.text
@@ -246,7 +246,7 @@ def test_draft_is_tested_on_recent_messages_with_progress(company: Company, benc
     arrived(company)
     page = bench("rules")
     page.press("backtest", yaml="filters: false")
-    assert "1 message would come to something else" in page.text
+    assert "1 outcome would change" in page.text
     assert "Mapped Ignored instead of Mapped Opened" in page.text
     answer = page.client.post(f"{page.path}backtest", page.fields())
     streamed = b"".join(answer.streaming_content).decode()  # type: ignore[attr-defined]

@@ -59,7 +59,7 @@ def test_each_message_is_rendered_like_its_channel_and_marked(company: Company, 
     text = browser_of(company.responder).get("/sandbox/").content.decode()
     for shape in ("mail-frame", "sms-screen", "call-screen", "mock-push", "mock-chat"):
         assert text.count(f'"{shape}') == 1 or shape in text, shape
-    assert "nothing left the machine" in text
+    assert "not sent" in text
     assert re.search(r'<button class="key works"[^>]*value="7"', text)
     assert re.search(r'<button class="key"[^>]*value="2"', text)
     assert "style=" not in text

@@ -41,7 +41,7 @@ def test_authenticator_app_is_enrolled_and_required(company: Company) -> None:
     shown = re.search(r'id="authenticator_secret"[^>]*value="([A-Z2-7]+)"', text)
     assert shown, text
     secret = shown[1]
-    assert "<h1>Set the authenticator app up</h1>" in text
+    assert "<h1>Set up authenticator app</h1>" in text
     assert client.post("/account/2fa/totp/activate/", {"code": "000000"}).status_code == 200
     assert client.post("/account/2fa/totp/activate/", {"code": code(secret)}).status_code == 302
     codes = re.search(r"<textarea[^>]*>([^<]*)</textarea>", client.get("/account/2fa/recovery-codes/").content.decode())

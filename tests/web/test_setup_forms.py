@@ -37,7 +37,8 @@ def text_of(client: Client, path: str) -> str:
 def policy_form(*steps: dict[str, Any], **settings: Any) -> dict[str, Any]:
     """A filled-in form of a policy."""
     form: dict[str, Any] = {
-        "name": "Nights", "default_priority": "high", "effect": "stop", "timeout": "30m", "repeat_times": "0",
+        "name": "Nights with pages", "default_priority": "high", "effect": "stop", "timeout": "30m", "
+        ""repeat_times": "0",
         "steps-TOTAL_FORMS": len(steps), "steps-INITIAL_FORMS": 0, **settings,
         "page_assignee": "on",
     }  # fmt: skip
@@ -57,8 +58,8 @@ def test_a_policy_is_made_from_its_steps_in_order(company: Company, browser_of: 
     answer = browser_of(company.admin).post("/policies/new/", form, follow=True)
     text = answer.content.decode()
     assert answer.status_code == 200
-    assert "pauses it for 15 minutes" in text
-    definition = Policy.objects.get(name="Nights").current_version.definition
+    assert "pauses escalation for 15 minutes" in text
+    definition = Policy.objects.get(name="Nights with pages").current_version.definition
     assert [step["after"] for step in definition["steps"]] == ["0m", "5m", "10m"]
     assert definition["steps"][2]["notify"] == {"users": [f"#{company.admin.pk}"]}
 
@@ -85,7 +86,7 @@ def test_what_is_wrong_with_a_policy_stands_beside_it(
     answer = browser_of(company.admin).post("/policies/new/", form)
     assert answer.status_code == 422
     assert message.lower() in answer.content.decode().lower()
-    assert not Policy.objects.filter(name="Nights").exists()
+    assert not Policy.objects.filter(name="Nights with pages").exists()
 
 
 def test_all_policy_errors_are_shown_at_once(company: Company, browser_of: BrowserOf) -> None:
@@ -194,7 +195,7 @@ def test_contact_method_is_added_tested_and_removed(company: Company, browser_of
     )
     sent = Notification.objects.get(purpose="test")
     code = crypto.decrypt(sent.data["sealed"])
-    assert "waits for its code" in text_of(client, "/me/")
+    assert "pending verification" in text_of(client, "/me/")
     assert client.post(f"/me/contact-methods/{method.pk}/confirm/", {"code": "x"}).status_code == 422
     assert (
         "is confirmed"
@@ -256,7 +257,7 @@ def test_mail_server_is_configured_tested_and_its_password_hidden(company: Compa
     provider = Provider.objects.get()
     assert "open sesame" not in answer.content.decode()
     assert "open sesame" not in provider.secrets
-    assert "Saved. Leave it empty to keep it." in answer.content.decode()
+    assert "Saved. Leave empty to keep the current value." in answer.content.decode()
     tested = client.post(f"/providers/{provider.pk}/test", follow=True).content.decode()
     assert 'class="notice now"' in tested, "an address inside the own network needs an allowance"
     assert client.post("/providers/add/smtp/", {**form, "host": ""}).status_code == 422
@@ -309,13 +310,13 @@ def test_the_sandbox_shows_ones_own_messages_and_all_to_administrators(company: 
 
 def test_everything_a_policy_can_do_survives_its_form(company: Company, browser_of: BrowserOf) -> None:
     by = {"actor": COMMAND_LINE, "now": clock.now()}
-    save_policy({"name": "After", "steps": [{"notify": {"users": ["bob"]}}]}, **by)
+    save_policy({"name": "Delay", "steps": [{"notify": {"users": ["bob"]}}]}, **by)
     between = {"days": ["mon"], "from": "08:00", "to": "24:00", "time_zone": "Europe/Zurich", "outside": True}
     spec = {
         "name": "All of it", "default_priority": "low", "groups_sequential": "15m", "end_after": "7m",
         "page_assignee": False,
         "acknowledge": {"effect": "continue", "timeout": "20m", "people": 2},
-        "end": {"then": "hand_over", "policy": "After"},
+        "end": {"then": "hand_over", "policy": "Delay"},
         "steps": [
             {
                 "notify": {"roles": ["primary"], "everybody": True, "assignee": True}, "after": "0m", "name": "first",

@@ -34,7 +34,7 @@ def test_opening_the_link_shows_the_alert_and_changes_nothing(company: Company, 
     assert "VPN down" in text
     assert "You act as Bob Brown" in text
     assert f'<span class="push soft">{company.responder.time_zone}</span>' in text
-    assert "Sign in to see everything" in text
+    assert "Sign in for details" in text
     assert AlertEvent.objects.count() == before
 
 
@@ -78,7 +78,7 @@ def test_assignment_by_mail_link_can_be_undone_there(company: Company, open_aler
     number = open_alert()
     client = Client()
     text = client.post(link(number, company.responder), {"command": "assign"}, follow=True).content.decode()
-    assert "You can take that back for" in text
+    assert "Undo within" in text
     client.post(link(number, company.responder), {"command": "undo"})
     assert Alert.objects.get(pk=number).status == AlertStatus.OPEN
 

@@ -49,7 +49,7 @@ def test_workflow_is_created_changed_tested_and_ordered_with_forms(
     admin = browser_of(company.admin)
     assert "Not acknowledged in 5 minutes" in page_text(admin.get("/workflows/")), "what is ready made is offered"
     begun = page_text(admin.get("/workflows/new/?from=sla"))
-    assert 'value="1 hour before the SLA"' in begun
+    assert 'value="1 hour before the SLA deadline"' in begun
     sent = form(company)
     # The buttons of rows send the whole form, and lose nothing of it.
     page = page_text(admin.post("/workflows/new/", {**sent, "do": "cond:start:add"}))
@@ -59,7 +59,7 @@ def test_workflow_is_created_changed_tested_and_ordered_with_forms(
     assert not Workflow.objects.exists()
     # Tried before it is saved.
     page = page_text(admin.post("/workflows/new/", {**sent, "do": "try", "alert": f"#{alert}"}))
-    assert "would act" in page
+    assert "would run" in page
     assert "Notify Mia Manager by email" in page
     assert "Look: VPN down" in page
     assert "There is no alert 77" in page_text(admin.post("/workflows/new/", {**sent, "do": "try", "alert": "77"}))
@@ -77,9 +77,9 @@ def test_workflow_is_created_changed_tested_and_ordered_with_forms(
         {"do": "notify", "groups": [company.desk.pk], "roles": ["manager"], "subject": "Look: <subject>"}
     ]
     page = page_text(admin.get(f"/workflows/{row.pk}/?alert={alert}"))
-    assert "When nobody has acknowledged for 5 minutes" in page
+    assert "When an alert is unacknowledged for 5 minutes" in page
     assert "priority is one of critical or high" in page
-    assert "would act" in page
+    assert "would run" in page
     assert WorkflowRun.objects.count() == 0
     # What the form shows is what it saves.
     edit = f"/workflows/{row.pk}/edit/"
@@ -90,7 +90,7 @@ def test_workflow_is_created_changed_tested_and_ordered_with_forms(
                            now=company.now)  # fmt: skip
     admin.post(f"/workflows/{second.pk}/move", {"by": "up"})
     assert list(Workflow.objects.values_list("name", flat=True)) == ["Two", "Nobody answers at all"]
-    assert "Two is switched off." in page_text(admin.post(f"/workflows/{second.pk}/switch", follow=True))
+    assert "Two disabled." in page_text(admin.post(f"/workflows/{second.pk}/switch", follow=True))
     assert "is deleted" in page_text(admin.post(f"/workflows/{second.pk}/delete/", follow=True))
     assert AuditEntry.objects.filter(object_type="workflow", action="delete").exists()
 
@@ -131,7 +131,7 @@ def test_button_confirms_calls_another_system_and_shows_its_result(
         press = f"/alerts/{number}/buttons/{button.pk}"
         assert bob.get(press).status_code == 405
         assert olga.post(press).status_code == 403
-        assert "Restart the VPN: Queued a call of VPN." in page_text(bob.post(press, follow=True))
+        assert "Restart the VPN: Queued a call to VPN." in page_text(bob.post(press, follow=True))
         _sent(other)
         page = page_text(bob.get(f"/alerts/{number}/"))
         assert "Bob Brown pressed Restart the VPN." in page
@@ -176,9 +176,11 @@ def test_log_explains_every_run_and_retries_a_stuck_one(
     assert ("Two" in only, "One" in only, "Three" in only) == (True, False, False)
     assert "Stuck: boom" in page_text(admin.get(f"/workflows/{row.pk}/log/?show=stuck"))
     assert "1 run is stuck" in page_text(admin.get("/"))
-    assert "It is tried again." in page_text(admin.post(f"/workflows/{row.pk}/runs/{run.pk}/try-again", follow=True))
+    assert "The run will be retried." in page_text(
+        admin.post(f"/workflows/{row.pk}/runs/{run.pk}/try-again", follow=True)
+    )
     assert "Only a stuck run" in page_text(admin.post(f"/workflows/{row.pk}/runs/{run.pk}/try-again", follow=True))
-    assert "It is ended." in page_text(admin.post(f"/workflows/{row.pk}/runs/{run.pk}/end", follow=True))
+    assert "Run ended." in page_text(admin.post(f"/workflows/{row.pk}/runs/{run.pk}/end", follow=True))
     assert browser_of(company.responder).post(f"/workflows/{row.pk}/runs/{run.pk}/end").status_code == 403
     Workflow.objects.filter(pk=row.pk).update(definition={"actions": [{"do": "fly"}]})
     assert "It cannot be read by this version" in page_text(admin.get("/workflows/"))

@@ -19,7 +19,7 @@ MAX_LINKS = 10
 _NAME = "setup_link"
 
 _USED = ReasonType(
-    "setup_link.used", "This setup link has already been used or is too old. Restart Tocsin to get a new one."
+    "setup_link.used", "This setup link has already been used or has expired. Restart Tocsin to get a new one."
 )
 
 

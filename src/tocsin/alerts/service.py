@@ -35,7 +35,7 @@ MAX_ALERT_TAGS = 50
 ACCOUNT_DELETED = ReasonType(
     "command.account_deleted", "A user whom the command refers to was deleted at the same moment."
 )
-NO_SUCH_ALERT = ReasonType("alert.not_found", "There is no alert {alert}.")
+NO_SUCH_ALERT = ReasonType("alert.not_found", "Alert {alert} not found.")
 _TOO_MANY_TAGS = ReasonType(
     "alert.too_many_tags", "An alert can have at most {count} tag.", "An alert can have at most {count} tags."
 )

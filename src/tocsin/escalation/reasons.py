@@ -18,7 +18,7 @@ ROLE_IN_GROUP = ReasonType("capacity.role", "{role}, {group}")
 PREVIOUS_ROLE_IN_GROUP = ReasonType("capacity.previous_role", "previous {role}, {group}")
 ON_SCHEDULE = ReasonType("capacity.on_schedule", "on call on {schedule}")
 GROUP_MEMBER = ReasonType("capacity.group_member", "member of {group}")
-NAMED_BY_STEP = ReasonType("capacity.named_by_step", "named by the step")
+NAMED_BY_STEP = ReasonType("capacity.named_by_step", "listed in the step")
 TICKET_ASSIGNEE = ReasonType("capacity.ticket_assignee", "assignee of the ticket")
 RECIPIENT = ReasonType("capacity.recipient", "recipient")
 GROUP_CONTACT = ReasonType("capacity.group_contact", "group contact")
@@ -34,19 +34,19 @@ CONTACT_PAGED = ReasonType("page.sent_to_contact", "{step}: {contact} of {group}
 
 # Why a step pages somebody else or nobody.
 
-NO_GROUP_FOR_ROLE = ReasonType("target.no_group_for_role", "no group defines who is {role}")
-NOBODY_HAS_ROLE = ReasonType("target.nobody_has_role", "nobody is {role} in {group}")
-NOBODY_ELSE_HAS_ROLE = ReasonType("target.nobody_else_has_role", "nobody else is {role} in {group}")
-NOBODY_HAD_ROLE = ReasonType("target.nobody_had_role", "nobody was {role} in {group} before")
+NO_GROUP_FOR_ROLE = ReasonType("target.no_group_for_role", "no group has a {role}")
+NOBODY_HAS_ROLE = ReasonType("target.nobody_has_role", "no {role} on call in {group}")
+NOBODY_ELSE_HAS_ROLE = ReasonType("target.nobody_else_has_role", "no other {role} on call in {group}")
+NOBODY_HAD_ROLE = ReasonType("target.nobody_had_role", "no previous {role} in {group}")
 GROUP_DELETED = ReasonType("target.group_deleted", "a group of this step no longer exists")
 GROUP_EMPTY = ReasonType("target.group_empty", "{group} has no members")
-NO_GROUP = ReasonType("target.no_group", "there is no group whose members to page")
+NO_GROUP = ReasonType("target.no_group", "no recipient group")
 SCHEDULE_DELETED = ReasonType("target.schedule_deleted", "a schedule of this step no longer exists")
-NOBODY_ON_SCHEDULE = ReasonType("target.nobody_on_schedule", "nobody is on call on {schedule}")
+NOBODY_ON_SCHEDULE = ReasonType("target.nobody_on_schedule", "no one is on call on {schedule}")
 ASSIGNEE_UNKNOWN = ReasonType("target.assignee_unknown", "the ticket is assigned to {assignee}, who is not a user")
 NO_ASSIGNEE = ReasonType("target.no_assignee", "the ticket is unassigned")
 NO_CONTACT = ReasonType("target.no_contact", "no group has a contact {contact}")
-NO_TARGETS = ReasonType("target.none", "it names nobody")
+NO_TARGETS = ReasonType("target.none", "it has no recipients")
 USER_DELETED = ReasonType("target.user_deleted", "a user of this step no longer exists")
 USER_DEACTIVATED = ReasonType("target.user_deactivated", "{user} is deactivated")
 NO_CONTACT_METHOD = ReasonType("target.no_contact_method", "{user} has no enabled contact method")
@@ -54,7 +54,7 @@ STILL_BEING_PAGED = ReasonType("target.still_being_paged", "{user} is still bein
 HAS_ACKNOWLEDGED = ReasonType("target.has_acknowledged", "{user} has acknowledged the alert")
 IS_ASSIGNED = ReasonType("target.is_assigned", "{user} is assigned to the alert")
 REQUESTED_ESCALATION = ReasonType("target.requested_escalation", "{user} requested the escalation")
-REACHES_NOBODY = ReasonType("policy.reaches_nobody", "It can reach nobody: {notes}.")
+REACHES_NOBODY = ReasonType("policy.reaches_nobody", "No one would be notified: {notes}.")
 USE_REACHES_NOBODY = ReasonType("policy.use_reaches_nobody", "For {use}: {problem}")
 
 # Fired, empty, waiting and skipped steps.
@@ -63,9 +63,9 @@ STEP_FIRED = ReasonType("policy.step_fired", "{step} pages {targets}.")
 STEP_REQUESTED = ReasonType("policy.step_requested", "{step} (requested) pages {targets}.")
 STEP_WOULD_FIRE = ReasonType("policy.step_fired_in_dry_run", "{step} would page {targets}.")
 STEP_REQUESTED_IN_DRY_RUN = ReasonType("policy.step_requested_in_dry_run", "{step} (requested) would page {targets}.")
-STEP_EMPTY = ReasonType("policy.step_empty", "{step} has nobody to page: {notes}.")
-STEP_ADDS_NOBODY = ReasonType("policy.step_adds_nobody", "{step} pages nobody else: {notes}.")
-STEP_WAITS = ReasonType("policy.step_waits", "{step} waits until somebody is on call: {notes}.")
+STEP_EMPTY = ReasonType("policy.step_empty", "{step} has no one to page: {notes}.")
+STEP_ADDS_NOBODY = ReasonType("policy.step_adds_nobody", "{step} pages no one else: {notes}.")
+STEP_WAITS = ReasonType("policy.step_waits", "{step} waits until someone is on call: {notes}.")
 STEP_SKIPPED = ReasonType("policy.step_skipped", "{step} is skipped: {why}.")
 SKIPPED_ONCE_ACKNOWLEDGED = ReasonType("policy.step_acknowledged", "{users} acknowledged the alert")
 NOT_PAGED = ReasonType("policy.not_paged", "Not paged: {notes}.")
@@ -74,20 +74,20 @@ NEXT_STEP_NOW = ReasonType("policy.next_step_now", "The next step fires immediat
 NEXT_ACTION_IN = ReasonType("policy.next_action_in", "The next action follows in {delay}.")
 NOBODY_LEFT = ReasonType(
     "policy.nobody_left",
-    "There is nobody left to page: everybody the policy names is responsible for the alert or is being paged.",
+    "No one left to page: everyone in the policy is already responding or being paged.",
 )
 
 # Conditions of steps that do not hold.
 
 ONLY_PRIORITIES = ReasonType(
-    "condition.step_priorities", "only for {priorities} alerts, and the priority of this one is {priority}"
+    "condition.step_priorities", "only for {priorities} alerts; this alert's priority is {priority}"
 )
 ONLY_DURING = ReasonType("condition.step_during_hours", "only during {hours}")
 ONLY_OUTSIDE = ReasonType("condition.step_outside_hours", "only outside {hours}")
 ONLY_IN_WINDOW = ReasonType("condition.step_in_window", "only {window}")
-ONLY_OUTSIDE_WINDOW = ReasonType("condition.step_outside_window", "only outside of {window}")
-ONLY_TAG = ReasonType("condition.step_tag", "only where {tag} is {value}")
-ONLY_OTHER_TAG = ReasonType("condition.step_other_tag", "only where {tag} is {value}, and it is {actual}")
+ONLY_OUTSIDE_WINDOW = ReasonType("condition.step_outside_window", "only outside {window}")
+ONLY_TAG = ReasonType("condition.step_tag", "only if {tag} is {value}")
+ONLY_OTHER_TAG = ReasonType("condition.step_other_tag", "only if {tag} is {value}; it is {actual}")
 WINDOW = ReasonType("condition.window", "{start} to {end} ({zone})")
 WINDOW_ON_DAYS = ReasonType("condition.window_on_days", "{days} {start} to {end} ({zone})")
 
@@ -100,9 +100,9 @@ ALL_STEPS_FIRED = ReasonType(
 ALERT_CLOSED = ReasonType("escalation.alert_closed", "The alert is closed.")
 ALERT_CANCELLED = ReasonType("escalation.alert_cancelled", "The alert was closed as a false alarm.")
 ALERT_MERGED = ReasonType("escalation.alert_merged", "The alert is merged into {alert}.")
-ON_HOLD = ReasonType("escalation.on_hold", "On hold. The step then due fires when the hold ends.")
-LOG_ONLY = ReasonType("escalation.log_only", "Log only, nobody is paged.")
-DRY_RUN = ReasonType("escalation.dry_run", "The integration is in dry-run mode, nobody is paged.")
+ON_HOLD = ReasonType("escalation.on_hold", "Snoozed. The due step fires when the snooze ends.")
+LOG_ONLY = ReasonType("escalation.log_only", "Log only: no one is paged.")
+DRY_RUN = ReasonType("escalation.dry_run", "The integration is in dry-run mode: no one is paged.")
 ALERT_ASSIGNED = ReasonType("escalation.alert_assigned", "The alert is assigned to {user}.")
 AWAITS_ACCEPTANCE = ReasonType(
     "escalation.awaits_acceptance", "{user} was paged and must accept the alert, or escalation restarts."
@@ -116,21 +116,21 @@ ASSIGNEE_INACTIVE = ReasonType("escalation.assignee_inactive", "{user} cannot be
 NOT_ACCEPTED = ReasonType("escalation.not_accepted", "{user} did not accept within {timeout}")
 PAGING_PAUSED = ReasonType("escalation.paging_paused", "All paging is paused: {why}")
 STOPPED_BY_ACK = ReasonType(
-    "escalation.stopped_by_acknowledgement", '{users} acknowledged the alert. "Still on it?" is asked next.'
+    "escalation.stopped_by_acknowledgement", "{users} acknowledged the alert. The acknowledgement reminder is next."
 )
 PAUSED_BY_ACK = ReasonType(
     "escalation.paused_by_acknowledgement", "{users} acknowledged the alert: escalation pauses for {pause}."
 )
-EXHAUSTED_RUN = ReasonType("escalation.run_exhausted", "Nobody answered, and the policy is exhausted.")
+EXHAUSTED_RUN = ReasonType("escalation.run_exhausted", "No one responded, and the policy is exhausted.")
 RUN_REPLACED = ReasonType("escalation.run_replaced", "A newer run replaced this one.")
 RUN_HANDED_OVER = ReasonType("escalation.run_handed_over", "The policy is exhausted. Policy {policy} takes over.")
 STUCK = ReasonType(
     "escalation.stuck",
-    "Stuck: deciding whom to page has failed once. It is retried every hour.",
-    "Stuck: deciding whom to page has failed {count} times. It is retried every hour.",
+    "Stuck: determining whom to page has failed once. Tocsin retries every hour.",
+    "Stuck: determining whom to page has failed {count} times. Tocsin retries every hour.",
 )
-FAILED = ReasonType("escalation.failed", "Deciding whom to page failed ({failures} of {limit}). It is retried.")
-ERROR = ReasonType("escalation.error", "The error: {error}")
+FAILED = ReasonType("escalation.failed", "Determining whom to page failed ({failures} of {limit}). Tocsin retries.")
+ERROR = ReasonType("escalation.error", "Error: {error}")
 
 # Why a policy was chosen.
 
@@ -138,16 +138,16 @@ NO_PAGING = ReasonType("escalation.no_recipients", "No policy or recipient is co
 HANDED_OVER_FROM = ReasonType("escalation.handed_over_from", "The previous policy handed over to this one.")
 POLICY_STARTED_BY = ReasonType("escalation.policy_started_by", "{actor} started policy {policy}.")
 MANUAL_WITHOUT_RECIPIENTS = ReasonType(
-    "escalation.manual_without_recipients", "It has neither a policy nor recipients, so nobody is paged."
+    "escalation.manual_without_recipients", "No policy or recipients, so no one is paged."
 )
-MANUAL_BY_POLICY = ReasonType("escalation.manual_by_policy", "It was created manually, to page by policy {policy}.")
-MANUAL_BY_RECIPIENTS = ReasonType("escalation.manual_by_recipients", "It was created manually, to page the recipients.")
+MANUAL_BY_POLICY = ReasonType("escalation.manual_by_policy", "Created manually with policy {policy}.")
+MANUAL_BY_RECIPIENTS = ReasonType("escalation.manual_by_recipients", "Created manually for the selected recipients.")
 
 # Starts, stops and continuations.
 
 RESTARTED = ReasonType("escalation.restarted", "Escalation restarts at step 1. Earlier responses no longer count.")
 RESTARTED_AT_STEP_1 = ReasonType("escalation.restarted_at_step_1", "Escalation restarts at step 1.")
-CONTINUED = ReasonType("escalation.continued", "Escalation continues: the step then due fires.")
+CONTINUED = ReasonType("escalation.continued", "Escalation continues with the due step.")
 TOO_FEW_ACKS = ReasonType(
     "escalation.too_few_acknowledgements", "Escalation continues: too few acknowledgements remain."
 )
@@ -161,15 +161,16 @@ CONTINUES_UNTIL_ASSIGNED = ReasonType(
     "escalation.continues_until_assigned", "Escalation continues until the alert is assigned."
 )
 ACK_REMINDER_FOLLOWS = ReasonType(
-    "escalation.reminder_follows", '"Still on it?" is asked in {timeout} unless the alert is assigned or closed.'
+    "escalation.reminder_follows",
+    "The acknowledgement reminder is sent in {timeout} unless the alert is assigned or closed.",
 )
 WAITS_FOR_PAUSE = ReasonType(
     "escalation.waits_for_pause",
-    "Escalation waits: all paging is paused ({why}). The step then due fires when the pause ends.",
+    "Escalation waits: all paging is paused ({why}). The due step fires when the pause ends.",
 )
 CLOCK_ROLLED_BACK = ReasonType(
     "escalation.clock_rolled_back",
-    "The database's clock was set back by {offset}: pending steps fire that much earlier.",
+    "The database clock went back by {offset}. Pending steps fire earlier by the same amount.",
 )
 PRIORITY_ROSE = ReasonType("escalation.priority_rose", "The priority rose from {before} to {after}.")
 MOVED = ReasonType("escalation.moved", "{why}, and the routes select other recipients.")
@@ -177,25 +178,25 @@ PAGING_STARTED_RUN = ReasonType("escalation.paging_started", "{why}. A newer run
 PAGING_STARTS = ReasonType("escalation.paging_starts", "{why}. Escalation starts at step 1.")
 PAGING_STARTS_AT = ReasonType("escalation.paging_starts_at", "{why}. Escalation starts at step 1 {when}.")
 PAGING_STARTS_AFTER_HOLD = ReasonType(
-    "escalation.paging_starts_after_hold", "{why}. Escalation starts at step 1 when the hold ends."
+    "escalation.paging_starts_after_hold", "{why}. Escalation starts at step 1 when the snooze ends."
 )
-PAGING_NOT_NEEDED = ReasonType("escalation.paging_not_needed", "{why}. Nobody is paged now: {status}")
+PAGING_NOT_NEEDED = ReasonType("escalation.paging_not_needed", "{why}. No one is paged now: {status}")
 
 # Exhaustion, and notices.
 
-NOBODY_ANSWERED = ReasonType("escalation.nobody_answered", "Nobody answered, and the escalation is exhausted.")
+NOBODY_ANSWERED = ReasonType("escalation.nobody_answered", "No one responded, and escalation is exhausted.")
 ONLY_ACKNOWLEDGED = ReasonType(
     "escalation.only_acknowledged",
-    "{users} acknowledged the alert, but nobody is assigned, and the escalation is exhausted.",
+    "{users} acknowledged the alert, but it is unassigned, and escalation is exhausted.",
 )
 LAST_STEP_REPEATS = ReasonType(
-    "escalation.last_step_repeats", "The last step repeats every {interval} until somebody answers."
+    "escalation.last_step_repeats", "The last step repeats every {interval} until someone responds."
 )
 HANDED_OVER = ReasonType("escalation.handed_over", "Policy {policy} takes over.")
 NOBODY_PAGED_YET = ReasonType(
-    "escalation.nobody_paged_yet", "Nobody could be paged yet: the step waits until somebody is on call."
+    "escalation.nobody_paged_yet", "No one has been paged yet: the step waits until someone is on call."
 )
-NOBODY_PAGED = ReasonType("escalation.nobody_paged", "Nobody could be paged: no step of the policy finds anybody.")
+NOBODY_PAGED = ReasonType("escalation.nobody_paged", "No one could be paged: no step of the policy has a recipient.")
 MANAGERS_NOTIFIED = ReasonType(
     "escalation.managers_notified", "{users} is notified: {why}", "{users} are notified: {why}"
 )
@@ -216,19 +217,19 @@ ACK_REMINDER = ReasonType(
 )
 ACK_REMINDER_SENT = ReasonType(
     "escalation.reminder_sent",
-    '{user} is asked "Still on it?". Without an answer within {timeout}, escalation restarts.',
+    "Acknowledgement reminder sent to {user}. Without an answer within {timeout}, escalation restarts.",
 )
 ACK_REMINDER_WOULD_BE_SENT = ReasonType(
     "escalation.reminder_sent_in_dry_run",
-    '{user} would be asked "Still on it?". Without an answer within {timeout}, escalation restarts.',
+    "An acknowledgement reminder would be sent to {user}. Without an answer within {timeout}, escalation restarts.",
 )
-TITLE_NOBODY_ANSWERED = ReasonType("notice.nobody_answered", "Nobody answered: {alert}")
-TITLE_NOBODY_PAGED = ReasonType("notice.nobody_paged", "Nobody could be paged: {alert}")
+TITLE_NOBODY_ANSWERED = ReasonType("notice.nobody_answered", "No response: {alert}")
+TITLE_NOBODY_PAGED = ReasonType("notice.nobody_paged", "No one could be paged: {alert}")
 TITLE_PRIORITY_ROSE = ReasonType("notice.priority_rose", "The priority rose: {alert}")
 TITLE_MOVED = ReasonType("notice.alert_moved", "The alert moved to another team: {alert}")
 TITLE_STUCK = ReasonType("notice.escalation_stuck", "Escalation is stuck: {alert}")
-HEADING_NOBODY_ANSWERED = ReasonType("notice.nobody_answered_heading", "Nobody answered")
-HEADING_NOBODY_PAGED = ReasonType("notice.nobody_paged_heading", "Nobody could be paged")
+HEADING_NOBODY_ANSWERED = ReasonType("notice.nobody_answered_heading", "No response")
+HEADING_NOBODY_PAGED = ReasonType("notice.nobody_paged_heading", "No one could be paged")
 HEADING_PRIORITY_ROSE = ReasonType("notice.priority_rose_heading", "The priority rose")
 HEADING_MOVED = ReasonType("notice.alert_moved_heading", "The alert moved to another team")
 RECEIVED_AS_MANAGER = ReasonType(
@@ -246,7 +247,7 @@ RECEIVED_AS_ADMINISTRATOR = ReasonType(
 CREATED_BY = ReasonType("alert.created_by", "{actor} created the alert.")
 CREATED_WITH_NOTE = ReasonType("alert.created_with_note", "{actor} created the alert: {note}.")
 POLICY_STARTED = ReasonType("escalation.policy_started", "Policy {policy} started.")
-POLICY_WAITS = ReasonType("escalation.policy_waits", "Policy {policy} started. It waits: {why}")
+POLICY_WAITS = ReasonType("escalation.policy_waits", "Policy {policy} started. Waiting: {why}")
 RESPONDER_ADDED = ReasonType("page.responder_added", "{actor} added you as a responder: {capacity}.")
 RESPONDERS_ADDED = ReasonType("escalation.responders_added", "{actor} added {users} as responders.")
 RESPONDERS_PAGED = ReasonType("escalation.responders_paged", "Paged {users}.")
@@ -255,19 +256,19 @@ ACCOUNT_DEACTIVATED = ReasonType("user.account_deactivated", "the account was de
 # Forecasts. They follow a time: "in 5 minutes: pages Bob (secondary, Desk)".
 
 WILL = ReasonType("forecast.actions", "{actions}")
-WILL_ASK = ReasonType("forecast.asks", 'asks {user} "Still on it?"')
+WILL_ASK = ReasonType("forecast.asks", "sends an acknowledgement reminder to {user}")
 WILL_PAGE = ReasonType("forecast.pages", "pages {targets}")
 WOULD_PAGE = ReasonType("forecast.would_page", "would page {targets}")
-WILL_NOTIFY_UNPAGED = ReasonType("forecast.notifies_nobody_paged", "notifies {users} that nobody can be paged")
-WILL_NOTIFY_UNANSWERED = ReasonType("forecast.notifies_nobody_answered", "notifies {users} that nobody answered")
-WILL_WAIT = ReasonType("forecast.waits", "step {step} of {steps} waits until somebody is on call")
+WILL_NOTIFY_UNPAGED = ReasonType("forecast.notifies_nobody_paged", "notifies {users} that no one can be paged")
+WILL_NOTIFY_UNANSWERED = ReasonType("forecast.notifies_nobody_answered", "notifies {users} that no one responded")
+WILL_WAIT = ReasonType("forecast.waits", "step {step} of {steps} waits until someone is on call")
 AFTER_PAUSE = ReasonType("forecast.after_pause", "paging is paused until then; then {action}")
-REPEATS_LIKE_THIS = ReasonType("forecast.repeats", "The last step repeats like this until somebody answers.")
-WAITS_FOR_HOURS = ReasonType("forecast.waits_for_hours", "Nobody is on call for hours: the step keeps waiting.")
+REPEATS_LIKE_THIS = ReasonType("forecast.repeats", "The last step repeats until someone responds.")
+WAITS_FOR_HOURS = ReasonType("forecast.waits_for_hours", "No one is on call for hours: the step keeps waiting.")
 TRUNCATED = ReasonType(
     "forecast.truncated",
-    "Only the first decision of the policy is shown.",
-    "Only the first {count} decisions of the policy are shown.",
+    "Only the first action of the policy is shown.",
+    "Only the first {count} actions of the policy are shown.",
 )
 
 # Why a user was not paged.
@@ -275,11 +276,11 @@ TRUNCATED = ReasonType(
 DEACTIVATED_NOT_PAGED = ReasonType("unpaged.deactivated", "{user} is deactivated and is not paged.")
 NOT_IN_POLICY = ReasonType("unpaged.not_in_policy", "No step of the policy pages {user}.")
 SENTENCE = ReasonType("unpaged.note", "{note}.")
-COMES_AFTER = ReasonType("unpaged.comes_after", "{other} comes before {user} as {role} of {group}.")
+COMES_AFTER = ReasonType("unpaged.comes_after", "{other} is ahead of {user} as {role} of {group}.")
 OTHER_HAD_ROLE = ReasonType("unpaged.other_had_role", "{other} was {role} of {group}: {why}.")
-BY_GROUP_ORDER = ReasonType("unpaged.by_group_order", "by the group's own order")
-ROLE_WAS_EMPTY = ReasonType("unpaged.role_was_empty", "Nobody was {role} of {group}.")
+BY_GROUP_ORDER = ReasonType("unpaged.by_group_order", "by the group's order")
+ROLE_WAS_EMPTY = ReasonType("unpaged.role_was_empty", "{group} had no {role} on call.")
 NOT_REACHED = ReasonType(
     "unpaged.not_reached", "Step {step} of {steps} would have paged {user}, but was not reached: {why}"
 )
-NOT_YET = ReasonType("unpaged.not_yet", "Step {step} of {steps} pages {user} unless somebody answers before.")
+NOT_YET = ReasonType("unpaged.not_yet", "Step {step} of {steps} pages {user} unless someone responds first.")

@@ -53,7 +53,7 @@ class Provider(models.Model):
     #: A Fernet token over the secrets' JSON. Never displayed.
     secrets = models.TextField(default="", db_default="")
     order = models.PositiveSmallIntegerField(_("order"), default=1)
-    is_enabled = models.BooleanField(_("in use"), default=True)
+    is_enabled = models.BooleanField(_("enabled"), default=True)
 
     class Meta:
         ordering = ("order", "name")

@@ -20,7 +20,7 @@ from tocsin.notify.rules.delivery_reasons import PAUSED, PAUSED_BY
 MAX_PAUSE = timedelta(days=7)
 MAX_REASON_CHARS = 500
 
-_REASON_REQUIRED = ReasonType("pause.reason_required", "Say why paging is paused. Everybody will read it.")
+_REASON_REQUIRED = ReasonType("pause.reason_required", "Enter a reason for the pause. All users can see it.")
 _REASON_TOO_LONG = ReasonType(
     "pause.reason_too_long",
     "The reason may have at most {count} character.",

@@ -13,23 +13,25 @@ _NOT_A_COUNTRY_CODE = ReasonType("provider.not_a_country_code", '"{value}" is no
 
 RATE = ProviderSetting(
     "rate",
-    translatable("Messages a minute"),
+    translatable("Rate limit (messages/min)"),
     ProviderSettingType.NUMBER,
-    help=translatable("At most; what is more goes by the next provider, or waits. Empty: no limit."),
+    help=translatable("Above this, messages fail over or queue. Empty: no limit."),
     max_value=100_000,
 )
 PREFIXES = ProviderSetting(
     "prefixes",
-    translatable("Only these countries"),
+    translatable("Country codes"),
     help=translatable(
-        "Country codes such as +41 +423. Empty: every number. What it does not carry goes by the next provider."
+        "Only send to these codes, such as +41 +423; other numbers use the next provider. Empty: all countries."
     ),
 )
 RECEIPT_TIMEOUT = ProviderSetting(
     "receipt_timeout",
-    translatable("Seconds until it must have arrived"),
+    translatable("Delivery timeout (s)"),
     ProviderSettingType.NUMBER,
-    help=translatable("Not delivered by then: the person's next contact method starts at once. Empty: 60."),
+    help=translatable(
+        "If no delivery receipt arrives in time, the next contact method is used immediately. Empty: 60."
+    ),
     min_value=5,
     max_value=3600,
 )

@@ -25,10 +25,10 @@ AMPLE_FREE_BYTES = 10 * GIB
 SPACE = ReasonType("health.disk_space", "{free} of {size} are free on the disk of {folder}.")
 _SPACE_REMEDY = ReasonType(
     "health.disk_space_remedy",
-    "Free some space, or lower the settings `message_size_cap_mb` and `message_retention_days`.",
+    "Free up space, or lower the settings `message_size_cap_mb` and `message_retention_days`.",
 )
-_ENTRIES = ReasonType("health.disk_entries", "{free} of {size} file entries are free on the disk of {folder}.")
-_ENTRIES_REMEDY = ReasonType("health.disk_entries_remedy", "Remove what has many small files there.")
+_ENTRIES = ReasonType("health.disk_entries", "{free} of {size} inodes are free on the disk of {folder}.")
+_ENTRIES_REMEDY = ReasonType("health.disk_entries_remedy", "Remove directories with many small files.")
 
 
 def check_database_disks() -> Iterator[HealthFinding]:

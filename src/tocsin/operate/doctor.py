@@ -42,13 +42,13 @@ DEADLINE = timedelta(seconds=30)
 
 _READ_ONLY = "SET default_transaction_read_only = on"
 
-_UNUSABLE = ReasonType("health.database_unusable", "The database cannot be used: {error}")
+_UNUSABLE = ReasonType("health.database_unusable", "The database is unavailable: {error}")
 _UNUSABLE_REMEDY = ReasonType(
     "health.database_unusable_remedy",
-    "Check TOCSIN_DATABASE_URL and the server; for the built-in server, read the log in its folder.",
+    "Check TOCSIN_DATABASE_URL and the server; for the built-in server, check the log in its folder.",
 )
 _FAILED = ReasonType("health.check_failed", "Check of {area}: {error}")
-_FAILED_REMEDY = ReasonType("health.check_failed_remedy", "Read the log. If nothing there explains it, report it.")
+_FAILED_REMEDY = ReasonType("health.check_failed_remedy", "Check the log. If it does not explain the error, report it.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,45 +38,42 @@ class DurabilityRisk:
 _STANDBY = ReasonType("health.database_standby", "The database is a standby: it accepts no writes.")
 _STANDBY_REMEDY = ReasonType(
     "health.database_standby_remedy",
-    "Point TOCSIN_DATABASE_URL at the primary; `target_session_attrs=read-write` finds it among several servers.",
+    "Point TOCSIN_DATABASE_URL at the primary; with several servers, `target_session_attrs=read-write` selects it.",
 )
 _READ_ONLY = ReasonType("health.database_read_only", "The database accepts no writes.")
 _TURN_OFF = ReasonType("health.database_turn_off_remedy", "Set {setting} to off.")
 _TURN_ON = ReasonType("health.database_turn_on_remedy", "Set {setting} to on.")
-_FSYNC = ReasonType("health.database_fsync", "fsync is off: a power failure loses messages that were answered.")
+_FSYNC = ReasonType("health.database_fsync", "fsync is off: a power failure can lose accepted messages.")
 _FULL_PAGE_WRITES = ReasonType(
-    "health.database_full_page_writes", "full_page_writes is off: a power failure can destroy the database."
+    "health.database_full_page_writes", "full_page_writes is off: a power failure can corrupt the database."
 )
 _SYNCHRONOUS_COMMIT = ReasonType(
     "health.database_synchronous_commit",
-    "synchronous_commit is off: a crash loses the last messages that were answered.",
+    "synchronous_commit is off: a crash can lose the last accepted messages.",
 )
 _SYNCHRONOUS_COMMIT_REMEDY = ReasonType(
     "health.database_synchronous_commit_remedy",
-    "Set synchronous_commit to on, for Tocsin's role and database too.",
+    "Set synchronous_commit to on, including for Tocsin's role and database.",
 )
 _STANDBY_NOT_WAITED_FOR = ReasonType(
     "health.database_standby_not_waited_for",
-    "synchronous_commit is local: commits do not wait for the standby, which lacks the last messages that were "
-    "answered.",
+    "synchronous_commit is local: commits do not wait for the standby, which may lack the last accepted messages.",
 )
 _STANDBY_MISSING = ReasonType(
     "health.database_standby_missing",
-    "Commits wait for a synchronous standby, and none is connected: nothing can be stored.",
+    "Commits wait for a synchronous standby, but none is connected: nothing can be stored.",
 )
 _STANDBY_MISSING_REMEDY = ReasonType(
     "health.database_standby_missing_remedy", "Start the standby, or remove it from synchronous_standby_names."
 )
 _ASYNCHRONOUS = ReasonType(
     "health.database_standby_asynchronous",
-    "{count} standby replicates asynchronously: after a failover to it, the last messages that were answered can be "
-    "missing.",
-    "{count} standbys replicate asynchronously: after a failover to one, the last messages that were answered can be "
-    "missing.",
+    "{count} standby replicates asynchronously: a failover to it can lose the last accepted messages.",
+    "{count} standbys replicate asynchronously: a failover to one can lose the last accepted messages.",
 )
 _ASYNCHRONOUS_REMEDY = ReasonType(
     "health.database_standby_asynchronous_remedy",
-    "Name one in synchronous_standby_names. Without that, never fail over to one.",
+    "List one in synchronous_standby_names, or do not fail over to any of them.",
 )
 
 _READ = """

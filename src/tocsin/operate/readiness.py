@@ -25,11 +25,11 @@ _POOL_TIMEOUT = 1.0
 #: A message stored this many seconds ago proves that the committer can use the database.
 COMMITTED_WITHIN = 5.0
 
-_UNUSABLE = ReasonType("health.database_not_usable", "The database cannot be used.")
+_UNUSABLE = ReasonType("health.database_not_usable", "The database is unavailable.")
 _OLD_TABLES = ReasonType(
     "health.database_too_old",
-    "The database's tables are too old: {count} migration is missing: {first}.",
-    "The database's tables are too old: {count} migrations are missing, such as {first}.",
+    "The database schema is outdated: {count} migration is missing: {first}.",
+    "The database schema is outdated: {count} migrations are missing, such as {first}.",
 )
 
 

@@ -42,17 +42,19 @@ from tocsin.people.models import User
 from tocsin.people.name_lookup import read_group, read_unique_name
 from tocsin.people.reasons import NO_SUCH_USER
 
-_NO_ALERT_FOR_CALLS = ReasonType("outbound.no_alert_for_calls", "There is no alert {alert} that calls can be made for.")
+_NO_ALERT_FOR_CALLS = ReasonType(
+    "outbound.no_alert_for_calls", "Alert {alert} not found, or calls can't be made for it."
+)
 _NOT_ENDED = ReasonType("outbound.not_ended", "Only a call that failed or was dropped can be sent again.")
 _ALERT_DELETED = ReasonType("outbound.alert_deleted", "Its alert no longer exists.")
-_ALREADY_QUEUED = ReasonType("outbound.already_queued", "It is being sent again already.")
+_ALREADY_QUEUED = ReasonType("outbound.already_queued", "It is already being resent.")
 _ALREADY_SENT = ReasonType("outbound.already_sent", "It was sent, or is being sent.")
-_NO_SUCH_KIND = ReasonType("outbound.no_such_kind", "there is no such kind; there are {kinds}.")
+_NO_SUCH_KIND = ReasonType("outbound.no_such_kind", "unknown type; use one of {kinds}.")
 _KIND_UNCHANGEABLE = ReasonType(
-    "outbound.kind_unchangeable", "can't be changed; create a new outbound integration for another kind."
+    "outbound.kind_unchangeable", "can't be changed; create a new outbound integration for another type."
 )
 _NO_AGENT_NUMBER = ReasonType("outbound.no_agent_number", "{user}: enter the agent's number in Halo.")
-_USER_TWICE = ReasonType("outbound.user_twice", 'names the user "{user}" twice.')
+_USER_TWICE = ReasonType("outbound.user_twice", 'lists the user "{user}" twice.')
 
 
 def outbound_spec(integration: OutboundIntegration, *, with_secrets: bool = False) -> dict[str, Any]:

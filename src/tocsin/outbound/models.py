@@ -22,7 +22,7 @@ class OutboundIntegration(models.Model):
     name = models.CharField(_("name"), max_length=100, validators=[validate_name])
     kind = models.CharField(_("kind"), max_length=40)
     group = models.ForeignKey("people.Group", null=True, blank=True, on_delete=models.PROTECT, related_name="+")
-    is_enabled = models.BooleanField(_("in use"), default=True)
+    is_enabled = models.BooleanField(_("enabled"), default=True)
     #: Settings that may be displayed: URL, tenant, templates, write-back rules.
     settings = models.JSONField(default=dict, db_default={})
     #: The secrets' JSON as a Fernet token. Never displayed.

@@ -16,7 +16,7 @@ MASK = "•••"
 MAX_PLAIN_ADDRESS_CHARS = 340
 
 _TOO_LONG = ReasonType("contact_method.secret_too_long", "The address must have at most {maximum} characters.")
-_NOT_ENCRYPTED = ReasonType("contact_method.not_encrypted", "The address is not an encrypted one.")
+_NOT_ENCRYPTED = ReasonType("contact_method.not_encrypted", "The address is not encrypted.")
 _ENTER_AGAIN = ReasonType("contact_method.enter_again", "Enter it again.")
 _MASKED_ADDRESS = ReasonType("contact_method.masked", "The address is masked here. Enter the complete address.")
 

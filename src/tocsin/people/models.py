@@ -97,7 +97,7 @@ class ContactMethod(models.Model):
     repeat_times = models.PositiveSmallIntegerField(_("repeats"), default=0)
     repeat_every = models.DurationField(_("repeat every"), default=timedelta)
     position = models.PositiveSmallIntegerField(default=0)
-    is_enabled = models.BooleanField(_("in use"), default=True)
+    is_enabled = models.BooleanField(_("enabled"), default=True)
     verified_at = models.DateTimeField(null=True, blank=True)
     #: Entered by the user, and not used until the code sent to it is confirmed.
     awaits_code = models.BooleanField(default=False, db_default=False)

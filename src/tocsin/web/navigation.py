@@ -54,7 +54,7 @@ NAVIGATION: tuple[tuple[Any, tuple[NavigationEntry, ...]], ...] = (
         ),
     ),
     (
-        _("Who is called"),
+        _("People & on-call"),
         (
             NavigationEntry(_("Groups"), "users-group", "groups", key="o"),
             NavigationEntry(_("Escalation policies"), "stairs-up", "policies", key="p"),
@@ -62,7 +62,7 @@ NAVIGATION: tuple[tuple[Any, tuple[NavigationEntry, ...]], ...] = (
         ),
     ),
     (
-        _("What happens"),
+        _("Automation"),
         (
             NavigationEntry(_("Inbound integrations"), "webhook", "integrations", key="i"),
             NavigationEntry(_("Outbound integrations"), "arrows-exchange", "outbound_integrations"),
@@ -71,7 +71,7 @@ NAVIGATION: tuple[tuple[Any, tuple[NavigationEntry, ...]], ...] = (
         ),
     ),
     (
-        _("Running it"),
+        _("Administration"),
         (
             NavigationEntry(_("Providers"), "send", "providers", Permission.ADMINISTER, key="v"),
             NavigationEntry(_("Sandbox"), "flask", "sandbox", key="b"),

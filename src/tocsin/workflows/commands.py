@@ -39,9 +39,9 @@ from tocsin.workflows.states import TriggerKind, WorkflowRunStatus
 
 _MAY_NOT_CALL = ReasonType(
     "workflow.may_not_call",
-    'only managers of the group that owns "{integration}" and administrators may have it called.',
+    'only administrators and managers of the group that owns "{integration}" can use it in a workflow.',
 )
-_NOT_A_BUTTON = ReasonType("workflow.not_a_button", "{workflow} is not a button: it runs automatically.")
+_NOT_A_BUTTON = ReasonType("workflow.not_a_button", "{workflow} has no button: it runs automatically.")
 _NOT_STUCK = ReasonType("workflow.not_stuck", "Only a stuck run can be retried.")
 _RUN_ENDED = ReasonType("workflow.run_ended", "The run has already ended.")
 

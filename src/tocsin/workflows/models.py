@@ -20,7 +20,7 @@ class Workflow(models.Model):
 
     name = models.CharField(_("name"), max_length=100, validators=[validate_name])
     group = models.ForeignKey("people.Group", null=True, blank=True, on_delete=models.PROTECT, related_name="+")
-    is_enabled = models.BooleanField(_("in use"), default=True)
+    is_enabled = models.BooleanField(_("enabled"), default=True)
     #: Among workflows with the same trigger, lower positions run first.
     position = models.IntegerField(default=0, db_default=0)
     #: Copied from the definition, for filtering.

@@ -9,61 +9,61 @@ from tocsin.core.reasons import ReasonType
 DISABLED = ReasonType("workflow.disabled", "The workflow is disabled.")
 DELETED = ReasonType("workflow.deleted", "The workflow was deleted.")
 ALERT_DELETED = ReasonType("workflow.alert_deleted", "The alert was deleted.")
-TEST_ALERT = ReasonType("workflow.test_alert", "The alert is a test: workflows ignore it.")
-DRY_RUN_ALERT = ReasonType("workflow.dry_run_alert", "The integration is in dry-run mode: workflows ignore its alerts.")
+TEST_ALERT = ReasonType("workflow.test_alert", "Test alert: workflows do not run.")
+DRY_RUN_ALERT = ReasonType("workflow.dry_run_alert", "The integration is in dry-run mode: workflows do not run.")
 FOREIGN_ALERT = ReasonType(
     "workflow.foreign_alert",
-    "The alert is not one of {group}: a group's workflow changes only alerts of integrations that the group owns, "
-    "and alerts that page it.",
+    "The alert does not belong to {group}. A group's workflow runs only on alerts of the group's "
+    "integrations and alerts that page the group.",
 )
 CHAIN_TOO_LONG = ReasonType(
     "workflow.chain_too_long",
-    "Workflows triggered each other once in a row: the chain ends here.",
-    "Workflows triggered each other {count} times in a row: the chain ends here.",
+    "Workflows triggered each other once in a row. The chain is stopped.",
+    "Workflows triggered each other {count} times in a row. The chain is stopped.",
 )
-STOP_CONDITION_HOLDS = ReasonType("workflow.stop_condition_holds", "A stop condition holds: {why}.")
+STOP_CONDITION_HOLDS = ReasonType("workflow.stop_condition_holds", "The exception matched: {why}.")
 DONE = ReasonType("workflow.done", "All actions were executed.")
-WAITS = ReasonType("workflow.waits", "It waits for {duration}.")
-NEWER_RUN = ReasonType("workflow.newer_run", "A newer run handles this alert: the time counts anew.")
-ANSWERED_IN_TIME = ReasonType("workflow.answered_in_time", "Somebody answered in time: {users}.")
-ASSIGNED_IN_TIME = ReasonType("workflow.assigned_in_time", "The alert was assigned in time: {user}.")
-ALERT_ON_HOLD = ReasonType("workflow.alert_on_hold", "The alert is on hold. It is checked again when the hold ends.")
+WAITS = ReasonType("workflow.waits", "Waiting for {duration}.")
+NEWER_RUN = ReasonType("workflow.newer_run", "A newer run replaced this one, and the timer restarted.")
+ANSWERED_IN_TIME = ReasonType("workflow.answered_in_time", "Acknowledged in time by {users}.")
+ASSIGNED_IN_TIME = ReasonType("workflow.assigned_in_time", "Assigned in time to {user}.")
+ALERT_ON_HOLD = ReasonType("workflow.alert_on_hold", "The alert is snoozed. It is checked again when the snooze ends.")
 TOO_OFTEN = ReasonType(
     "workflow.too_often",
-    "It has run on this alert once in a minute. It does not run again now.",
-    "It has run on this alert {count} times in a minute. It does not run again now.",
+    "Skipped: already ran once on this alert within a minute.",
+    "Skipped: already ran {count} times on this alert within a minute.",
 )
 TOO_MANY_RUNS = ReasonType(
     "workflow.too_many_runs",
-    "It has run on this alert once. It does not run again.",
-    "It has run on this alert {count} times. It does not run again.",
+    "Skipped: already ran once on this alert.",
+    "Skipped: already ran {count} times on this alert.",
 )
 NO_MOMENT = ReasonType("workflow.no_moment", "The alert has no date for {moment}.")
-MOMENT_HANDLED = ReasonType("workflow.moment_handled", "It has already run for {moment}, {at}.")
-MOMENT_PAST = ReasonType("workflow.moment_past", "For {moment}, {at}, it is too late.")
-WAITS_FOR_MOMENT = ReasonType("workflow.waits_for_moment", "It waits for {moment}, {at}.")
-NO_CONDITIONS = ReasonType("workflow.no_conditions", "It has no conditions.")
-CONDITIONS_HOLD = ReasonType("workflow.conditions_hold", "Its conditions hold: {why}.")
-CONDITIONS_FAIL = ReasonType("workflow.conditions_fail", "Its conditions do not hold: {why}.")
+MOMENT_HANDLED = ReasonType("workflow.moment_handled", "Already ran for {moment}, {at}.")
+MOMENT_PAST = ReasonType("workflow.moment_past", "Too late for {moment}, {at}.")
+WAITS_FOR_MOMENT = ReasonType("workflow.waits_for_moment", "Waiting for {moment}, {at}.")
+NO_CONDITIONS = ReasonType("workflow.no_conditions", "No conditions.")
+CONDITIONS_HOLD = ReasonType("workflow.conditions_hold", "Conditions matched: {why}.")
+CONDITIONS_FAIL = ReasonType("workflow.conditions_fail", "Conditions not matched: {why}.")
 CONDITIONS_FAIL_NOW = ReasonType(
-    "workflow.conditions_fail_now", "Its conditions do not hold: {why}. They are checked again."
+    "workflow.conditions_fail_now", "Conditions not matched: {why}. They will be checked again."
 )
 TRIGGER_CHANGED = ReasonType("workflow.trigger_changed", "The workflow was changed and now has another trigger.")
 ACTIONS_CHANGED = ReasonType(
     "workflow.actions_changed",
-    "The workflow was changed while the run waited: its remaining actions are not executed.",
+    "The workflow was changed while the run was waiting. Its remaining actions are skipped.",
 )
 ENDED_BY = ReasonType("workflow.ended_by", "{actor} ended the run.")
-RETRIED = ReasonType("workflow.retried", "It failed ({failures} of {limit}) and is retried: {error}")
+RETRIED = ReasonType("workflow.retried", "Failed ({failures} of {limit}), will be retried: {error}")
 STUCK = ReasonType("workflow.stuck", "Stuck: {error}")
 PRESSED = ReasonType("workflow.pressed", "{user} pressed {workflow}.")
-TRIED = ReasonType("workflow.tried", "A dry run.")
+TRIED = ReasonType("workflow.tried", "Dry run.")
 
 # SLA moments.
 
 RESPOND_BY = ReasonType("workflow.respond_by", "the respond-by time")
 FIX_BY = ReasonType("workflow.fix_by", "the fix-by time")
-TIME_LIMIT = ReasonType("workflow.time_limit", "its time limit")
+TIME_LIMIT = ReasonType("workflow.time_limit", "the time limit")
 AFTER_CREATION = ReasonType("workflow.after_creation", "{duration} after the alert's creation")
 
 # Results of actions.
@@ -74,11 +74,11 @@ ACTION_SKIPPED = ReasonType("workflow.action_skipped", "Workflow {workflow} skip
 ACTION_FAILED = ReasonType("workflow.action_failed", 'Workflow {workflow}: the action "{action}" failed: {why}')
 LIMIT_REACHED = ReasonType(
     "workflow.limit_reached",
-    "The limit of {limit} calls, notes and alerts in {period} is reached. Do the called systems open alerts again?",
+    "Limit of {limit} calls, notes and alerts in {period} reached. Check whether the called systems create new alerts.",
 )
-BUTTON_NOTE = ReasonType("workflow.button_note", "by the button {workflow}")
+BUTTON_NOTE = ReasonType("workflow.button_note", "via the button {workflow}")
 NOTE_QUEUED = ReasonType("workflow.note_queued", "Queued a note for the ticket.")
-CALL_QUEUED = ReasonType("workflow.call_queued", "Queued a call of {integration}.")
+CALL_QUEUED = ReasonType("workflow.call_queued", "Queued a call to {integration}.")
 CALL_FOR_ALERT = ReasonType("workflow.call_for_alert", "{workflow}, for alert {alert}")
 WAITED = ReasonType("workflow.waited", "Waited.")
 NOTIFIED = ReasonType("workflow.notified", "Notified {recipients}.")
@@ -88,16 +88,16 @@ NOTICE_RECEIVED = ReasonType("notice.received_from_workflow", "You receive this 
 ALERT_CREATED = ReasonType("workflow.alert_created", "Created alert {alert}: {subject}.")
 CREATED = ReasonType("workflow.created", "Workflow {workflow} created the alert.")
 CREATED_FOR_POLICY = ReasonType(
-    "workflow.created_for_policy", "Workflow {workflow} created the alert, to page by policy {policy}."
+    "workflow.created_for_policy", "Workflow {workflow} created the alert with policy {policy}."
 )
 CREATED_FOR_USERS = ReasonType(
-    "workflow.created_for_users", "Workflow {workflow} created the alert, to page the users it names."
+    "workflow.created_for_users", "Workflow {workflow} created the alert for the users it lists."
 )
-BECAUSE_OF = ReasonType("workflow.created_because_of", "It was created because of alert {alert}.")
+BECAUSE_OF = ReasonType("workflow.created_because_of", "Created because of alert {alert}.")
 
 # The capacity in which a user is a recipient.
 
-NAMED = ReasonType("capacity.named_by_workflow", "named by the workflow")
+NAMED = ReasonType("capacity.named_by_workflow", "listed in the workflow")
 ASSIGNEE = ReasonType("capacity.assignee", "assignee")
 WAS_PAGED = ReasonType("capacity.was_paged", "paged about the alert")
 
@@ -109,12 +109,12 @@ WHEN_UPDATED = ReasonType("trigger.updated", "When an alert is updated")
 WHEN_STATUS_CHANGED = ReasonType("trigger.status_changed", "When the status of an alert or its ticket changes")
 WHEN_ACKNOWLEDGED = ReasonType("trigger.acknowledged", "When an alert is acknowledged")
 WHEN_ASSIGNED = ReasonType("trigger.assigned", "When an alert is assigned")
-WHEN_ESCALATED = ReasonType("trigger.escalated", "When a further step of its policy fires")
-WHEN_EXHAUSTED = ReasonType("trigger.exhausted", "When the policy is exhausted and nobody answered")
+WHEN_ESCALATED = ReasonType("trigger.escalated", "When the next escalation step fires")
+WHEN_EXHAUSTED = ReasonType("trigger.exhausted", "When escalation is exhausted")
 WHEN_REPLIED = ReasonType("trigger.replied", "When a note is added")
 WHEN_CLOSED = ReasonType("trigger.closed", "When an alert is closed")
 WHEN_PRESSED = ReasonType("trigger.pressed", "When the button is pressed")
-WHEN_UNACKNOWLEDGED = ReasonType("trigger.unacknowledged", "When nobody has acknowledged for {duration}")
+WHEN_UNACKNOWLEDGED = ReasonType("trigger.unacknowledged", "When an alert is unacknowledged for {duration}")
 WHEN_UNASSIGNED = ReasonType("trigger.unassigned", "When an alert is unassigned for {duration}")
 BEFORE_MOMENT = ReasonType("trigger.before_moment", "{duration} before {moment}")
 AFTER_MOMENT = ReasonType("trigger.after_moment", "{duration} after {moment}")
@@ -128,20 +128,20 @@ ADD_RESPONDERS = ReasonType("action.add_responders", "also page {recipients}")
 ESCALATE = ReasonType("action.escalate", "escalate to the next step")
 SET_PRIORITY = ReasonType("action.set_priority", "set the priority to {priority}")
 SET_TAGS = ReasonType("action.set_tags", "set tags: {changes}")
-HOLD = ReasonType("action.hold", "put the alert on hold for {duration}")
+HOLD = ReasonType("action.hold", "snooze the alert for {duration}")
 CLOSE = ReasonType("action.close", "close the alert")
 REPLY = ReasonType("action.reply", "add a note")
 CALL = ReasonType("action.call", "call {integration}")
-WRITE_ON_TICKET = ReasonType("action.write_on_ticket", "write on the ticket")
-WRITE_STATUS = ReasonType("action.write_status", "write on the ticket, status {status}")
+WRITE_ON_TICKET = ReasonType("action.write_on_ticket", "update the ticket")
+WRITE_STATUS = ReasonType("action.write_status", "update the ticket, status {status}")
 OPEN_ALERT = ReasonType("action.open_alert", "create another alert")
 WAIT = ReasonType("action.wait", "wait {duration}")
 GROUP_ROLES = ReasonType("action.group_roles", "{group} ({roles})")
 GROUP_CONTACTS = ReasonType("action.group_contacts", "their contacts")
 THE_GROUP_CONTACTS = ReasonType("action.the_group_contacts", "the groups' contacts")
 THE_ASSIGNEE = ReasonType("action.assignee", "the assignee")
-EVERYBODY_PAGED = ReasonType("action.everybody_paged", "everybody paged")
-NOBODY = ReasonType("action.nobody", "nobody")
+EVERYBODY_PAGED = ReasonType("action.everybody_paged", "everyone paged")
+NOBODY = ReasonType("action.nobody", "no one")
 
 # The names of actions, where one failed.
 
@@ -151,37 +151,37 @@ NAME_ADD_RESPONDERS = ReasonType("action.name_add_responders", "Add responders")
 NAME_ESCALATE = ReasonType("action.name_escalate", "Escalate")
 NAME_SET_PRIORITY = ReasonType("action.name_set_priority", "Set priority")
 NAME_SET_TAGS = ReasonType("action.name_set_tags", "Set tags")
-NAME_HOLD = ReasonType("action.name_hold", "Put on hold")
+NAME_HOLD = ReasonType("action.name_hold", "Snooze")
 NAME_CLOSE = ReasonType("action.name_close", "Close")
 NAME_REPLY = ReasonType("action.name_reply", "Add note")
 NAME_CALL = ReasonType("action.name_call", "Call")
-NAME_HALO = ReasonType("action.name_halo", "Write on the ticket")
+NAME_HALO = ReasonType("action.name_halo", "Update ticket")
 NAME_OPEN_ALERT = ReasonType("action.name_open_alert", "Create alert")
 NAME_WAIT = ReasonType("action.name_wait", "Wait")
 
 # Problems.
 
-UNREADABLE = ReasonType("workflow.unreadable", "The workflow cannot be read: {error}. Save it again.")
-DOES_NOTHING = ReasonType("workflow.does_nothing", "The workflow {workflow} does nothing: {why}")
+UNREADABLE = ReasonType("workflow.unreadable", "The workflow is not valid: {error}. Save it again.")
+DOES_NOTHING = ReasonType("workflow.does_nothing", "Workflow {workflow} does not run: {why}")
 STUCK_RUNS = ReasonType(
     "workflow.stuck_runs",
-    "The workflow {workflow}: 1 run is stuck. {why}",
-    "The workflow {workflow}: {count} runs are stuck. {why}",
+    "Workflow {workflow}: 1 run is stuck. {why}",
+    "Workflow {workflow}: {count} runs are stuck. {why}",
 )
 LIMITED = ReasonType(
     "workflow.limited",
-    "The workflow {workflow} has reached its limit, and 1 action was skipped. It may run in circles through another "
-    "system. See its log.",
-    "The workflow {workflow} has reached its limit, and {count} actions were skipped. It may run in circles through "
-    "another system. See its log.",
+    "Workflow {workflow} reached its limit, and 1 action was skipped. It may be in a loop with another "
+    "system. Check its log.",
+    "Workflow {workflow} reached its limit, and {count} actions were skipped. It may be in a loop with "
+    "another system. Check its log.",
 )
-TITLE_STUCK = ReasonType("notice.workflow_stuck", "The workflow {workflow} is stuck")
+TITLE_STUCK = ReasonType("notice.workflow_stuck", "Workflow {workflow} is stuck")
 TEXT_STUCK = ReasonType(
     "notice.workflow_stuck_text",
     "It could not continue for alert {alert}: {error}\n\nPaging continues without it. Fix it under Workflows, and "
     "press Try again in its log.",
 )
-TITLE_LIMITED = ReasonType("notice.workflow_limited", "The workflow {workflow} has reached its limit")
+TITLE_LIMITED = ReasonType("notice.workflow_limited", "Workflow {workflow} reached its limit")
 TEXT_LIMITED = ReasonType(
     "notice.workflow_limited_text",
     "{workflow}: {why}\n\nFurther actions were skipped, and each alert says so. See its log under Workflows: if it "

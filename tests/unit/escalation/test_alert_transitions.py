@@ -72,7 +72,7 @@ def test_stop_mode_acknowledgement_cancels_all_unsent_pages() -> None:
     assert [cancel.user_ids for cancel in world.cancels] == [None]
     assert str(world.cancels[0].reason) == "Alice acknowledged the alert"
     assert world.sentences(EventKind.ESCALATION_STOPPED) == [
-        'Escalation stops. "Still on it?" is asked in 30 minutes unless the alert is assigned or closed.'
+        "Escalation stops. The acknowledgement reminder is sent in 30 minutes unless the alert is assigned or closed."
     ]
     assert world.to(30.9).paged == [(0, ALICE)]
 
@@ -184,7 +184,7 @@ def test_taking_an_acknowledgement_back_lets_the_step_then_due_fire() -> None:
     world.to(9)
     world.act(Unacknowledge(actor=actor(ALICE)))
     assert world.to(9).paged == [(0, ALICE), (9, BOB)]
-    assert world.sentences(EventKind.ESCALATION_CONTINUED) == ["Escalation continues: the step then due fires."] * 2
+    assert world.sentences(EventKind.ESCALATION_CONTINUED) == ["Escalation continues with the due step."] * 2
 
 
 def test_unacknowledging_after_exhaustion_starts_again() -> None:
@@ -595,7 +595,7 @@ def move(
         recipient_groups=groups,
         policy_reason=as_reason("Route 2."),
     )
-    decision = reroute(world._reread(), world.alert, fresh, as_reason("It moved from 1st Line to Network"), world.now)
+    decision = reroute(world._reread(), world.alert, fresh, as_reason("Moved from 1st Line to Network"), world.now)
     world._keep(decision)
     return decision
 
@@ -606,7 +606,7 @@ def test_ticket_moved_to_another_team_restarts_with_current_targets() -> None:
     assert decision.run.status is RunStatus.TERMINATED
     assert [cancel.user_ids for cancel in decision.cancellations] == [None]
     assert world.sentences(EventKind.ESCALATION_STARTED)[-1] == (
-        "It moved from 1st Line to Network, and the routes select other recipients. Escalation restarts at step 1."
+        "Moved from 1st Line to Network, and the routes select other recipients. Escalation restarts at step 1."
     )
     assert world.to(3).paged == [(0, ALICE), (2, BOB)]
 
@@ -640,7 +640,7 @@ def test_forecast_is_given_when_acknowledged_on_hold_or_assigned() -> None:
     world.act(ack(ALICE))
     coming = forecast_next_action(world.run, world.alert, world.roster, world.now)
     assert coming is not None
-    assert (coming.at, str(coming.summary)) == (T0 + minutes(30), 'asks Alice "Still on it?"')
+    assert (coming.at, str(coming.summary)) == (T0 + minutes(30), "sends an acknowledgement reminder to Alice")
     world.act(Unacknowledge(actor=actor(ALICE)))
     world.act(Hold(actor=actor(ALICE), until=T0 + minutes(40)))
     coming = forecast_next_action(world.run, world.alert, world.roster, world.now)

@@ -27,7 +27,7 @@ BETWEEN = {"from": "08:00", "to": "18:00", "days": ["tue"], "time_zone": "Europe
 @pytest.mark.parametrize(
     ("when", "at", "message"),
     [
-        ({"priority": ["critical"]}, DAY, "only for critical alerts, and the priority of this one is high"),
+        ({"priority": ["critical"]}, DAY, "only for critical alerts; this alert's priority is high"),
         ({"priority": ["high", "low"]}, DAY, ""),
         ({"during": "Office"}, DAY, ""),
         ({"during": "Office"}, NIGHT, "only during Office"),
@@ -35,11 +35,11 @@ BETWEEN = {"from": "08:00", "to": "18:00", "days": ["tue"], "time_zone": "Europe
         ({"during": {"not": "Office"}}, NIGHT, ""),
         ({"between": BETWEEN}, DAY, ""),
         ({"between": BETWEEN}, NIGHT, "only Tue 08:00 to 18:00 (Europe/Zurich)"),
-        ({"between": {**BETWEEN, "outside": True}}, DAY, "only outside of Tue 08:00 to 18:00 (Europe/Zurich)"),
+        ({"between": {**BETWEEN, "outside": True}}, DAY, "only outside Tue 08:00 to 18:00 (Europe/Zurich)"),
         ({"between": {**BETWEEN, "outside": True}}, NIGHT, ""),
         ({"tags": {"environment": "Production"}}, DAY, ""),
-        ({"tags": {"site": "Bern"}}, DAY, "only where site is Bern"),
-        ({"tags": {"environment": "test"}}, DAY, "only where environment is test, and it is production"),
+        ({"tags": {"site": "Bern"}}, DAY, "only if site is Bern"),
+        ({"tags": {"environment": "test"}}, DAY, "only if environment is test; it is production"),
     ],
 )
 def test_a_condition_holds_or_says_why_not(when: dict[str, object], at: datetime, message: str) -> None:

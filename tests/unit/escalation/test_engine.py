@@ -71,7 +71,7 @@ def test_exhaustion_follows_five_minutes_after_the_last_step() -> None:
     assert world.run.due_at is None
     ((minute, send_notice),) = world.told
     assert (minute, send_notice.user_ids, send_notice.notice_reason) == (15, (CAROL,), NoticeReason.NOBODY_ANSWERED)
-    assert world.sentences(EventKind.ESCALATION_EXHAUSTED) == ["Nobody answered, and the escalation is exhausted."]
+    assert world.sentences(EventKind.ESCALATION_EXHAUSTED) == ["No one responded, and escalation is exhausted."]
 
 
 def test_final_action_is_configurable_and_falls_back_to_administrators() -> None:
@@ -82,7 +82,7 @@ def test_final_action_is_configurable_and_falls_back_to_administrators() -> None
 def test_all_managers_are_notified() -> None:
     world = EscalationRun(plan(("primary", 0)), roster(manager=(CAROL, DAVE))).to(5)
     assert world.sentences(EventKind.NOTICE_SENT) == [
-        "Carol and Dave are notified: Nobody answered, and the escalation is exhausted."
+        "Carol and Dave are notified: No one responded, and escalation is exhausted."
     ]
 
 
@@ -90,7 +90,7 @@ def test_missing_recipients_are_noted_on_the_timeline() -> None:
     world = EscalationRun(plan(("primary", 0)), roster(manager=(), admins=())).to(5)
     assert world.told == []
     assert world.sentences(EventKind.NOTICE_SENT) == [
-        "Nobody answered, and the escalation is exhausted. There is no manager or administrator to notify."
+        "No one responded, and escalation is exhausted. There is no manager or administrator to notify."
     ]
 
 
@@ -175,7 +175,7 @@ def test_empty_step_advances_immediately_with_a_reason() -> None:
     world = EscalationRun(plan(*STANDARD), roster(primary=())).to(0)
     assert world.paged == [(0, BOB)]
     assert world.sentences(EventKind.STEP_EMPTY) == [
-        "Step 1 of 3 has nobody to page: nobody is primary in Desk. The next step fires immediately."
+        "Step 1 of 3 has no one to page: no primary on call in Desk. The next step fires immediately."
     ]
 
 
@@ -237,7 +237,7 @@ def test_dry_run_pages_no_user_and_lists_would_be_targets() -> None:
 def test_a_recorded_alert_has_no_timer_and_says_why() -> None:
     world = EscalationRun(plan(*STANDARD), mode=PagingMode.LOG_ONLY, why="Route 1: priority is low.").to(600)
     assert (world.run.status, world.run.due_at) == (RunStatus.STOPPED, None)
-    assert str(world.run.reason) == "Log only, nobody is paged. Route 1: priority is low."
+    assert str(world.run.reason) == "Log only: no one is paged. Route 1: priority is low."
     assert world.events == []
 
 
@@ -286,7 +286,7 @@ def test_exhaustion_is_forecast_as_next_action() -> None:
     world = EscalationRun(plan(("primary", 0))).to(1)
     coming = forecast_next_action(world.run, world.alert, world.roster, world.now)
     assert coming is not None
-    assert str(coming.summary) == "notifies Carol that nobody answered"
+    assert str(coming.summary) == "notifies Carol that no one responded"
     world.to(9)
     assert forecast_next_action(world.run, world.alert, world.roster, world.now) is None
 

@@ -19,14 +19,14 @@ def test_unreachable_policy_gives_a_reason() -> None:
     policy = plan(("primary", 0), ("secondary", 5))
     problem = problem_with_reach(policy, roster(primary=(), offsets={2: ()}), (), (DESK,), T0)
     assert str(problem) == (
-        "It can reach nobody: nobody is primary in Desk; Bob has no enabled contact method;"
-        " nobody else is secondary in Desk."
+        "It can reach nobody: no primary on call in Desk; Bob has no enabled contact method; no other "
+        "secondary on call in Desk."
     )
 
 
 def test_roles_without_groups_reach_no_user() -> None:
     assert str(problem_with_reach(plan(("primary", 0)), roster(), (), (), T0)) == (
-        "It can reach nobody: no group defines who is primary."
+        "No one would be notified: no group has a primary."
     )
 
 
@@ -39,7 +39,7 @@ def test_without_a_policy_only_recipient_users_are_reached() -> None:
 def test_an_unknown_group_contact_is_named() -> None:
     policy = plan(({"group_contacts": ["Pager list"]}, 0))
     assert str(problem_with_reach(policy, roster(), (), (DESK,), T0)) == (
-        "It can reach nobody: no group has a contact Pager list."
+        "No one would be notified: no group has a contact Pager list."
     )
 
 

@@ -174,7 +174,7 @@ def test_report_names_every_omission_and_contains_no_secret(moved: ConvertedConf
         assert any(expected in line for line in texts), expected
     assert "Mars/Olympus" in as_text(moved)
     assert "closes it after all repeats" in as_text(moved)
-    assert account.SENDER_KEY not in as_text(moved) + str(moved.configuration), "only where it is asked for"
+    assert account.SENDER_KEY not in as_text(moved) + str(moved.configuration), "only if it is asked for"
     assert all(finding.reason for finding in moved.findings)
 
 

@@ -228,7 +228,7 @@ class TestLenient:
             (
                 '{"a": "C:\\Program Files\\x"}',
                 "C:\\Program Files\\x",
-                "a backslash that escapes nothing in a string at line 1",
+                "an invalid escape sequence in a string at line 1",
             ),
             ('{"a": "he said "no" twice", "b": 1}', 'he said "no" twice', "a quote inside a string at line 1"),
             ('{"a": NaN}', None, "NaN, which is not a JSON value, at line 1"),

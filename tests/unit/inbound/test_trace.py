@@ -46,7 +46,7 @@ def test_trace_explains_ignored_values() -> None:
     guid = field(explain({"id": 7, "ticket": {"id": 7}}), "delivery_id")
     assert [(step.found, str(step.outcome)) for step in guid.steps] == [("7", "not taken: only guid")]
     priority = field(explain({"id": 7, "priority": "Sofort"}), "priority")
-    assert ("Sofort", "not taken: no priority") in [(step.found, str(step.outcome)) for step in priority.steps]
+    assert ("Sofort", "not used: invalid priority") in [(step.found, str(step.outcome)) for step in priority.steps]
 
 
 def test_trace_shows_explicitly_unassigned_owner() -> None:
@@ -88,7 +88,7 @@ def test_trace_lists_filters_vetoes_and_routes() -> None:
 
 def test_a_doubled_key_is_noted() -> None:
     notes = explain(b'{"ticket_id": 7, "a": 1, "a": 2}').notes
-    assert tuple(map(str, notes)) == ('the key "a" comes twice in one object; the last one counts',)
+    assert tuple(map(str, notes)) == ('duplicate key "a" in an object; the last one is used',)
 
 
 def test_trace_covers_unreadable_bodies() -> None:

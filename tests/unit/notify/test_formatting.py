@@ -130,8 +130,8 @@ def test_an_all_clear_is_its_sentence_alone() -> None:
 
 def test_call_names_user_problem_and_keys() -> None:
     assert voice.spoken(page()) == (
-        "Tocsin. Critical alert for Alice. Acme: VPN down, 40 users. Press 7 to acknowledge, 8 to take it, "
-        "6 to escalate, 9 to close, 1 to hear it again."
+        "Tocsin. Critical alert for Alice. Acme: VPN down, 40 users. Press 7 to acknowledge, 8 to assign to "
+        "yourself, 6 to escalate, 9 to close, 1 to repeat."
     )
 
 

@@ -26,7 +26,7 @@ QUOTED = """
 On Wed, 25 Nov 2026 at 03:01, Tocsin <tocsin@example.org> wrote:
 
 > [Critical] Acme: VPN down (Halo 20817) (Tocsin #42)
-> Acknowledge or take: https://tocsin.example.org/a/x
+> Acknowledge or assign to me: https://tocsin.example.org/a/x
 > close
 """
 OUTLOOK = """\r

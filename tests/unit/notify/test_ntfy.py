@@ -48,7 +48,7 @@ def test_page_is_high_priority_and_buttons_only_open_pages(server: NtfyDouble) -
     assert message["priority"] == 5
     assert message["click"] == ALERT.link
     assert message["actions"] == [
-        {"action": "view", "label": "Acknowledge or take", "url": ALERT.link},
+        {"action": "view", "label": "Acknowledge or assign to me", "url": ALERT.link},
         {"action": "view", "label": "Open the ticket", "url": ALERT.source_url},
     ]
 
@@ -73,7 +73,7 @@ def test_an_all_clear_is_quiet_and_has_no_buttons(server: NtfyDouble) -> None:
 
 def test_a_javascript_address_is_no_button(server: NtfyDouble) -> None:
     push(server, page(source_url="javascript:alert(1)"))
-    assert [action["label"] for action in server.messages[0]["actions"]] == ["Acknowledge or take"]
+    assert [action["label"] for action in server.messages[0]["actions"]] == ["Acknowledge or assign to me"]
 
 
 def test_a_message_sent_twice_replaces_itself(server: NtfyDouble) -> None:

@@ -80,7 +80,7 @@ def test_method_after_unusable_one_skips_its_delay() -> None:
         ("Old", 0), ("Phone", 0), ("Phone", 5), ("Phone", 7),
     ]  # fmt: skip
     assert str(made.pages[1].reason).endswith(
-        "(Phone, 3 minutes after the step, at once, because the previous contact method fails)"
+        "(Phone, 3 minutes after the step, immediately, because the previous contact method is failing)"
     )
     # Where another is tried at that moment, or the next waits for something else, all stays as it is.
     for methods, minutes in (((bad, EMAIL, PHONE), 3), ((bad, replace(PHONE, wait=45 * MINUTE)), 45)):

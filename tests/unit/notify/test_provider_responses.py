@@ -344,7 +344,7 @@ def test_only_safe_details_are_exposed(channel: str) -> None:
         whole, purpose=Purpose.ALL_CLEAR, alerts=(replace(whole.alerts[0], all_clear_text="Taken: VPN of Rita (#42)."),)
     )
     notice = replace(
-        whole, purpose=Purpose.NOTICE, title="Nobody answered: Acme: VPN of Rita down (#42)",
+        whole, purpose=Purpose.NOTICE, title="No response: Acme: VPN of Rita down (#42)",
         text="Nobody answered Acme: VPN of Rita down. Bob was called.", reason="You manage Acme.",
     )  # fmt: skip
     for message in (whole, bundle(3, subject="VPN of Rita down"), sent_message, notice):

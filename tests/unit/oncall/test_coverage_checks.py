@@ -100,4 +100,4 @@ def test_ineffective_shift_and_user_with_two_roles_are_reported() -> None:
         str(body[CoverageFindingKind.HIDDEN].reason)
         == "Shift Low of Desk 24x7 never has an effect: shift Both of Desk 24x7 takes precedence."
     )
-    assert str(body[CoverageFindingKind.DOUBLE_ROLE].reason) == "Alice is primary and secondary of Desk at once."
+    assert str(body[CoverageFindingKind.DOUBLE_ROLE].reason) == "Alice is both primary and secondary of Desk."

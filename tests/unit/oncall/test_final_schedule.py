@@ -65,7 +65,7 @@ def test_group_order_fills_only_roles_and_times_without_shift() -> None:
         ("secondary", "Bob", "secondary of Desk; no shift has this role"),
         ("manager", "Carol", "manager of Desk; no shift has this role"),
     ]
-    assert assignments(group, "2026-03-02T18:00")[0] == ("primary", "Alice", "primary of Desk; no shift is on")
+    assert assignments(group, "2026-03-02T18:00")[0] == ("primary", "Alice", "primary of Desk; no active shift")
     evening = final_schedule.on_call(group, local("2026-03-03T12:00"))[0]
     assert (evening.since, evening.until) == (local("2026-03-02T18:00"), local("2026-03-09T08:00"))
 

@@ -147,7 +147,7 @@ def test_event_declined_by_all_is_unassigned_and_dated() -> None:
     everybody = "ATTENDEE;PARTSTAT=DECLINED:mailto:alice@example.org\r\nATTENDEE;CUTYPE=ROOM:mailto:room@example.org"
     parsed_calendar = read(f"{HOUR}\r\n{everybody}\r\nORGANIZER:mailto:bob\r\nSUMMARY:Early")
     assert (parsed_calendar.spans, parsed_calendar.unknown) == ((), ())
-    assert tuple(map(str, parsed_calendar.flaws)) == ("Early on 2026-04-01 (nobody who is invited participates)",)
+    assert tuple(map(str, parsed_calendar.flaws)) == ("Early on 2026-04-01 (no attendee accepted)",)
 
 
 @pytest.mark.parametrize(("now", "told"), [("2026-04-01T10:59", True), ("2026-04-01T11:00", False)])

@@ -59,9 +59,7 @@ def test_stalled_task_is_named_with_its_node(
         replace(well, nodes=(node(slow), node(TaskStatus("escalation", SECOND, SECOND), name="pager2")))
     )
     assert problem.id == "loop_stopped:escalation"
-    assert str(problem.detail) == (
-        "The periodic task “escalation” last finished without an error on pager1 (1 minute ago)."
-    )
+    assert str(problem.detail) == ("The periodic task “escalation” last succeeded on pager1 (1 minute ago).")
 
 
 def test_infrequent_task_gets_its_own_deadline(well: SelfCheckInputs) -> None:

@@ -13,13 +13,13 @@ from tocsin.web.integrations.editor import route_form
 from tocsin.web.integrations.editor.condition_form import ErrorPlaces
 
 DELAYS: list[tuple[Any, str]] = [
-    ({"wait": "5m"}, "after 5m, unless it closes before"),
-    ({"alerts": 3}, "when 3 alerts came"),
-    ({"alerts": 3, "within": "10m", "per": "integration"}, "when 3 alerts of the integration came within 10m"),
+    ({"wait": "5m"}, "after 5m, unless it closes first"),
+    ({"alerts": 3}, "after 3 alerts"),
+    ({"alerts": 3, "within": "10m", "per": "integration"}, "after 3 alerts of the integration within 10m"),
     ({"every": "30m"}, "at most once every 30m"),
-    ({"every": "30m", "per": "integration"}, "at most once every 30m for the whole integration"),
-    ({"until": "Office hours"}, "when the support hours Office hours begin"),
-    ("none", "at once"),
+    ({"every": "30m", "per": "integration"}, "at most once every 30m per integration"),
+    ({"until": "Office hours"}, "when support hours Office hours begin"),
+    ("none", "immediately"),
 ]
 
 

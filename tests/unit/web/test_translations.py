@@ -47,7 +47,7 @@ def test_each_language_has_every_text_with_equal_placeholders(translations: Modu
 
 def test_texts_in_code_and_templates_are_extracted(translations: ModuleType) -> None:
     texts = {text if isinstance(text, str) else text[0] for text, _context in translations.collect()}
-    assert {"Acknowledge", "Skip to the content", "Connection lost {since}. What you see may be old."} <= texts
+    assert {"Acknowledge", "Skip to the content", "Connection lost {since}. Data may be out of date."} <= texts
 
 
 def test_translation_functions_use_extracted_names(translations: ModuleType) -> None:

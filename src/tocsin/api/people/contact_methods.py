@@ -32,7 +32,7 @@ _OTHER_USER = ReasonType(
     "api.contact_method_of_other_user",
     "A contact method stays with its user; add one to the other user instead.",
 )
-_NOT_YOURS = ReasonType("api.not_your_contact_method", "This is not one of your contact methods.")
+_NOT_YOURS = ReasonType("api.not_your_contact_method", "Contact method not found.")
 
 routes = AuthorizedRouter("contact-methods")
 

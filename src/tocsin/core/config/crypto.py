@@ -26,7 +26,7 @@ _SECRET_UNREADABLE = ReasonType(
 )
 RESTORE_KEY_OR_ENTER_SECRET = ReasonType(
     "secret.restore_key_or_enter_secret",
-    "Add the key it was saved under to TOCSIN_SECRET_KEY, or enter the secret again.",
+    "Add the key that encrypted it to TOCSIN_SECRET_KEY, or enter the secret again.",
 )
 
 

@@ -21,7 +21,7 @@ _TOO_LONG = ReasonType("path.too_long", "a path has at most {maximum} characters
 _TOO_MANY_SEGMENTS = ReasonType("path.too_many_segments", "a path has at most {maximum} segments")
 _BEGINS_WITH_SEPARATOR = ReasonType("path.begins_with_separator", 'the path "{path}" begins with ^')
 _ENDS_WITH_SEPARATOR = ReasonType("path.ends_with_separator", 'the path "{path}" ends with ^')
-_EMPTY_SEGMENT = ReasonType("path.empty_segment", 'the path "{path}" has nothing between two ^ at character {position}')
+_EMPTY_SEGMENT = ReasonType("path.empty_segment", 'the path "{path}" has an empty segment at character {position}')
 
 MAX_PATH: Final = 500
 MAX_SEGMENTS: Final = 50

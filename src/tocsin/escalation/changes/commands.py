@@ -28,9 +28,9 @@ from tocsin.oncall.models import Schedule, SupportHours
 from tocsin.people.models import Group, User
 from tocsin.people.name_lookup import find_group, names_check
 
-_CIRCULAR = ReasonType("policy.circular", "the policies hand over in a circle: {policies}.")
+_CIRCULAR = ReasonType("policy.circular", "the policies hand over in a loop: {policies}.")
 _SAVE_ANYWAY = ReasonType(
-    "policy.save_anyway", "Name somebody who can be reached, or save it anyway (anyway: true in YAML and the API)."
+    "policy.save_anyway", "Add a user who can be notified, or save anyway (anyway: true in YAML and the API)."
 )
 
 type NamesById = Mapping[str, Mapping[int, str]]

@@ -36,7 +36,7 @@ _LAST_STEP_INTERVAL_NEEDED = ReasonType(
     "policy.last_step_interval_missing", "is required: the interval at which the last step repeats."
 )
 _REPEAT_INTERVAL_NEEDED = ReasonType("policy.repeat_interval_missing", "is required: the interval between rounds.")
-NO_SUCH_POLICY = ReasonType("policy.unknown", 'there is no escalation policy "{name}".')
+NO_SUCH_POLICY = ReasonType("policy.unknown", 'unknown escalation policy "{name}".')
 _NO_STEPS = ReasonType("policy.steps_missing", "at least one step is required.")
 _TOO_MANY_STEPS = ReasonType("policy.too_many_steps", "a policy has at most {limit} steps; this one has {steps}.")
 _NOT_POSITIVE = ReasonType("policy.duration_not_positive", "must be greater than zero.")

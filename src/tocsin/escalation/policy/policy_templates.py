@@ -30,10 +30,7 @@ def policy_templates(time_zone: str) -> tuple[PolicyTemplate, ...]:
         PolicyTemplate(
             "every-5-minutes",
             _("Primary, secondary, manager"),
-            _(
-                "Calls the primary at once, the secondary after five minutes, the manager after ten; all of it once "
-                "more."
-            ),
+            _("Pages the primary immediately, the secondary after 5 minutes and the manager after 10. Repeats once."),
             {
                 "repeat": {"times": 1, "every": "10m"},
                 "steps": [_roles("primary"), _roles("secondary", after="5m"), _roles("manager", after="5m")],
@@ -41,8 +38,8 @@ def policy_templates(time_zone: str) -> tuple[PolicyTemplate, ...]:
         ),
         PolicyTemplate(
             "five-tries",
-            _("Five more tries each"),
-            _("Calls each up to six times, five minutes apart, before the next role is called half an hour later."),
+            _("Five retries each"),
+            _("Pages each role up to six times, every 5 minutes. The next role is paged after 30 minutes."),
             {
                 "steps": [
                     {**_roles("primary"), "retries": {"times": 5, "every": "5m"}},
@@ -53,8 +50,8 @@ def policy_templates(time_zone: str) -> tuple[PolicyTemplate, ...]:
         ),
         PolicyTemplate(
             "sequential",
-            _("Sequential"),
-            _("Goes through everybody who is primary, then secondary, one every five minutes, until somebody answers."),
+            _("One at a time"),
+            _("Pages every primary, then every secondary, one every 5 minutes, until someone responds."),
             {
                 "repeat": {"times": 2, "every": "5m"},
                 "steps": [{**_roles("primary", "secondary"), "sequential": "5m"}],
@@ -63,7 +60,7 @@ def policy_templates(time_zone: str) -> tuple[PolicyTemplate, ...]:
         PolicyTemplate(
             "all-hands",
             _("All hands"),
-            _("Calls every member of the groups at once, by all their ways, and again after ten minutes."),
+            _("Pages every group member immediately, and again after 10 minutes."),
             {
                 "default_priority": "critical",
                 "repeat": {"times": 1, "every": "10m"},
@@ -72,8 +69,8 @@ def policy_templates(time_zone: str) -> tuple[PolicyTemplate, ...]:
         ),
         PolicyTemplate(
             "mail-only",
-            _("Mail only"),
-            _("Mails every member of the groups, and nobody is called or texted."),
+            _("Email only"),
+            _("Emails every group member. No calls or text messages."),
             {
                 "default_priority": "low",
                 "end": {"then": "nothing"},
@@ -82,8 +79,8 @@ def policy_templates(time_zone: str) -> tuple[PolicyTemplate, ...]:
         ),
         PolicyTemplate(
             "mail-the-manager",
-            _("Mail the manager"),
-            _("Mails the groups' managers, and nobody is called or texted."),
+            _("Email the manager"),
+            _("Emails the groups' managers. No calls or text messages."),
             {
                 "default_priority": "medium",
                 "end": {"then": "nothing"},
@@ -92,10 +89,10 @@ def policy_templates(time_zone: str) -> tuple[PolicyTemplate, ...]:
         ),
         PolicyTemplate(
             "mail-by-day",
-            _("Mail by day, call at night"),
+            _("Email by day, page at night"),
             _(
-                "From eight to six on weekdays the primary is mailed; at any other time they are called by their own "
-                "ways. The secondary follows after ten minutes."
+                "Emails the primary on weekdays from 08:00 to 18:00. At other times, their own "
+                "notification rules apply. The secondary follows after 10 minutes."
             ),
             {
                 "repeat": {"times": 1, "every": "15m"},
@@ -117,10 +114,10 @@ def policy_templates(time_zone: str) -> tuple[PolicyTemplate, ...]:
         ),
         PolicyTemplate(
             "until-taken",
-            _("Until somebody takes it"),
+            _("Until assigned"),
             _(
-                "Acknowledging stops nobody but the one who did: it goes on until the alert is taken, and the last "
-                "step never ends."
+                "Acknowledging does not stop escalation. It continues until the alert is assigned, and "
+                "the last step repeats."
             ),
             {
                 "acknowledge": {"effect": "continue", "timeout": "30m"},

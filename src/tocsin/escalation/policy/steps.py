@@ -32,13 +32,11 @@ MAX_CONTACT_METHODS = 20
 _SEQUENTIAL_NEEDED = ReasonType(
     "policy.sequential_missing", "must be an interval, such as 5m; omit it to page all users at once."
 )
-_ROLES_NEEDED = ReasonType("policy.roles_missing", "this step notifies nobody; name roles of the groups.")
-_TARGETS_NEEDED = ReasonType(
-    "policy.targets_missing", "this step notifies nobody; name roles, users or group contacts."
-)
+_ROLES_NEEDED = ReasonType("policy.roles_missing", "this step notifies no one; add on-call roles.")
+_TARGETS_NEEDED = ReasonType("policy.targets_missing", "this step notifies no one; add roles, users or group contacts.")
 _RETRY_INTERVAL_NEEDED = ReasonType("policy.retry_interval_missing", "is required: the interval between retries.")
 _TOO_MANY_METHODS = ReasonType("policy.too_many_methods", "has at most {limit} entries; this one has {entries}.")
-_LABEL_OR_CHANNEL = ReasonType("policy.label_or_channel", "name either the label of a contact method, or a channel.")
+_LABEL_OR_CHANNEL = ReasonType("policy.label_or_channel", "enter either a contact method's label or a channel.")
 
 #: Returns an object's name from its key in `PolicyNames` and its id.
 type NameOf = Callable[[str, int], str]

@@ -33,14 +33,14 @@ from tocsin.inbound.enums import IntegrationMode
 from tocsin.inbound.heartbeats import monitor, schedule
 from tocsin.inbound.models import ClientTable, DelayedAlert, Integration, IntegrationVersion
 
-_NAME_TAKEN = ReasonType("integration.name_taken", 'There is already an integration "{name}".')
-_KIND_CHANGED = ReasonType("integration.kind_changed", "cannot be changed; create a new integration for another kind.")
+_NAME_TAKEN = ReasonType("integration.name_taken", 'An integration named "{name}" already exists.')
+_KIND_CHANGED = ReasonType("integration.kind_changed", "cannot be changed; create a new integration for another type.")
 #: What keeps an integration from being deleted.
 ACTIVE_ALERTS = ReasonType("integration.active_alerts", "{count} active alert", "{count} active alerts")
 DELAYED_ALERTS = ReasonType("integration.delayed_alerts", "{count} delayed alert", "{count} delayed alerts")
 _REACHES_NOBODY = ReasonType(
     "integration.reaches_nobody",
-    "{problem} Give it somebody who can be reached, or save it anyway (anyway: true in YAML and the API).",
+    "{problem} No one would be notified. Add a reachable recipient, or save anyway (anyway: true in YAML and the API).",
 )
 
 

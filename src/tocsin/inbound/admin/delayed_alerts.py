@@ -25,15 +25,15 @@ from tocsin.inbound.storage import noise_store
 _NOT_DELAYED = ReasonType(
     "delayed_alert.not_found", "This alert is no longer delayed: it opened, closed, or was dropped."
 )
-_TOO_LATE = ReasonType("delayed_alert.too_late", "It is too late: the alert has opened or closed.")
+_TOO_LATE = ReasonType("delayed_alert.too_late", "Too late: the alert has already opened or closed.")
 _DROPPED = ReasonType("delayed_alert.dropped", "{user} dropped the delayed alert")
 
 #: The label of each delay reason.
 DELAY_REASON_LABELS: Mapping[str, str | Promise] = {
     DelayReason.WAIT: _("Delayed"),
-    DelayReason.COUNT: _("Waits for more"),
-    DelayReason.EVERY: _("At most once in a while"),
-    DelayReason.HOURS: _("Waits for support hours"),
+    DelayReason.COUNT: _("Waiting for more"),
+    DelayReason.EVERY: _("Rate limited"),
+    DelayReason.HOURS: _("Waiting for support hours"),
     DelayReason.MAINTENANCE: _("Maintenance"),
     DelayReason.FLAPPING: _("Flapping"),
 }

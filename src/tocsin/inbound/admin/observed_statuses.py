@@ -28,19 +28,19 @@ from tocsin.inbound.parsing.decode import decode
 _INVALID_STATUS = ReasonType("integration.invalid_status", "must be the name of a status, of 1 to 100 characters.")
 _STATUS_IN_OTHER_RULES = ReasonType(
     "integration.status_in_other_rules",
-    'The rules decide on "{status}" by more than its name: change them as a whole.',
+    'The rules use more than the name of "{status}". Change them on the Rules tab.',
 )
 _UNOPENED_TICKETS = ReasonType(
     "integration.unopened_tickets",
-    "In the last 7 days, {count} new ticket started with {statuses}, and opened no alert. {remedy}",
-    "In the last 7 days, {count} new tickets started with {statuses}, and opened no alert. {remedy}",
+    "In the last 7 days, {count} new ticket started with {statuses} and opened no alert. {remedy}",
+    "In the last 7 days, {count} new tickets started with {statuses} and opened no alert. {remedy}",
 )
 _QUOTED_STATUS = ReasonType("integration.quoted_status", '"{status}"')
 _NO_STATUS = ReasonType("integration.no_status", "no status")
-_LET_IT_OPEN = ReasonType("integration.let_status_open", "Let it open an alert if somebody should be paged.")
+_LET_IT_OPEN = ReasonType("integration.let_status_open", "Set it to open an alert if someone should be paged.")
 _NO_STATUS_OPENS = ReasonType(
     "integration.no_status_opens",
-    "No status of the last 7 days opens an alert: choose the one that should page somebody.",
+    "No status seen in the last 7 days opens an alert. Choose the one that should page.",
 )
 
 MONTH = timedelta(days=30)

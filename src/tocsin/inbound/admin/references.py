@@ -26,8 +26,8 @@ UNKNOWN_REFERENCES = {
     USER: NO_SUCH_USER,
     GROUP: NO_SUCH_GROUP,
     HOURS: NO_SUCH_SUPPORT_HOURS,
-    OUTBOUND: ReasonType("reference.unknown_outbound_integration", 'there is no outbound integration "{name}".'),
-    TABLE: ReasonType("reference.unknown_client_table", 'there is no client table "{name}".'),
+    OUTBOUND: ReasonType("reference.unknown_outbound_integration", 'unknown outbound integration "{name}".'),
+    TABLE: ReasonType("reference.unknown_client_table", 'unknown client table "{name}".'),
 }
 
 

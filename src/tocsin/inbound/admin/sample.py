@@ -36,7 +36,7 @@ from tocsin.inbound.models import InboundMessage, Integration
 _DEADLINE = 15.0
 _MAX_SHOWN_CHARS = 120
 
-_NEEDS_PERSON = ReasonType("sample.needs_person", "A sample pages the user who sends it: sign in, or use a token.")
+_NEEDS_PERSON = ReasonType("sample.needs_person", "A sample pages the user who sends it. Sign in or use an API token.")
 _NO_SAMPLES = ReasonType("sample.none", "The catalogue has no sample for {integration}.")
 _UNKNOWN_SAMPLE = ReasonType("sample.unknown", '{kind} has no sample "{sample}"; it has {samples}.')
 _CERTIFICATE_REJECTED = ReasonType(
@@ -50,25 +50,25 @@ _UNREACHABLE_REMEDY = ReasonType(
     "sample.unreachable_remedy", "Check TOCSIN_BASE_URL, the name's DNS entry, the proxy and the firewall."
 )
 _NOT_CALLABLE = ReasonType("sample.not_callable", "{url} cannot be called: {problem}")
-_NOT_RECEIVED = ReasonType("sample.not_received", "{url} answered as Tocsin does, but the sample did not arrive here.")
+_NOT_RECEIVED = ReasonType("sample.not_received", "{url} responded like Tocsin, but the sample did not arrive here.")
 _NOT_RECEIVED_REMEDY = ReasonType(
     "sample.not_received_remedy",
-    "Another installation of Tocsin answers at that address, or one with another database.",
+    "Another Tocsin installation, or one with another database, responds at that address.",
 )
 _REDIRECTED = ReasonType("sample.redirected", "{url} redirects senders to {target}; most senders do not follow.")
 _REDIRECTED_ELSEWHERE = ReasonType(
     "sample.redirected_elsewhere", "{url} redirects senders elsewhere; most senders do not follow."
 )
-_REDIRECTED_REMEDY = ReasonType(
-    "sample.redirected_remedy", "Set TOCSIN_BASE_URL to the address that answers without a redirect."
-)
+_REDIRECTED_REMEDY = ReasonType("sample.redirected_remedy", "Set TOCSIN_BASE_URL to the final URL.")
 _REJECTED = ReasonType("sample.rejected", "{url} answered {status}: {error}.")
 _REJECTED_REMEDY = ReasonType(
-    "sample.rejected_remedy", "If this Tocsin did not send that answer, check where the proxy forwards /in/."
+    "sample.rejected_remedy", "If Tocsin did not send this response, check where the proxy forwards /in/."
 )
-_FOREIGN_RESPONSE = ReasonType("sample.foreign_response", "{url} answered {status}, which is not Tocsin's answer.")
+_FOREIGN_RESPONSE = ReasonType(
+    "sample.foreign_response", "{url} returned {status}, which is not a response from Tocsin."
+)
 _FOREIGN_TEXT = ReasonType(
-    "sample.foreign_response_text", "{url} answered {status}, which is not Tocsin's answer: “{text}”."
+    "sample.foreign_response_text", "{url} returned {status}, which is not a response from Tocsin: “{text}”."
 )
 _FOREIGN_REMEDY = ReasonType(
     "sample.foreign_response_remedy", "Check that the proxy forwards /in/ to Tocsin unchanged."

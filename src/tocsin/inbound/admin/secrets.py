@@ -23,7 +23,7 @@ from tocsin.inbound.models import Integration, PinnedSender
 
 _OVERLAP_TOO_LONG = ReasonType("integration.overlap_too_long", "The overlap is at most {maximum}.")
 _MALFORMED_TOKEN = ReasonType("integration.malformed_token", "must be 32 to 200 letters, digits, - or _.")
-_TOKEN_TAKEN = ReasonType("integration.token_taken", "is used by another integration, or was until recently.")
+_TOKEN_TAKEN = ReasonType("integration.token_taken", "is in use by another integration, or was until recently.")
 _TOKEN_USED_BEFORE = ReasonType("integration.token_used_before", "was used by this integration before; choose another.")
 _INVALID_HEADER_NAME = ReasonType("integration.invalid_header_name", '"{name}" is not the name of a header.')
 _COLON_IN_USERNAME = ReasonType("integration.colon_in_username", "must not contain a colon (RFC 7617).")

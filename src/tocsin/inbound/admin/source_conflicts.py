@@ -25,13 +25,14 @@ from tocsin.people.models import User
 
 _OTHER_SYSTEM = ReasonType(
     "integration.source_of_other_system",
-    '"{source}" is also the Source of {other}, which receives tickets of {other_host} and not of {host}: tickets of '
-    "the same number would be one alert. Give this one a Source of its own, such as {source} {host}.",
+    '"{source}" is also the Source of {other}, which receives tickets from {other_host}, not {host}. '
+    "Tickets with the same number would share an alert. Use a different Source, such as {source} "
+    "{host}.",
 )
 _SHARED_WITHOUT_RIGHTS = ReasonType(
     "integration.source_shared_without_rights",
-    '"{source}" is also the Source of {other}, which you may not change: this one could close its alerts. Give this '
-    "one a Source of its own, or ask an administrator.",
+    '"{source}" is also the Source of {other}, which you can\'t edit. This integration could close its '
+    "alerts. Use a different Source, or ask an administrator.",
 )
 
 #: The keys of a spec that decide which alerts its messages belong to, and whether they close one.

@@ -26,7 +26,7 @@ from tocsin.inbound.models import ClientTable
 from tocsin.oncall.models import SupportHours
 from tocsin.people.models import Group, User
 
-_NOT_A_MAPPING = ReasonType("integration.malformed_mapping", "names fields and where their values come from.")
+_NOT_A_MAPPING = ReasonType("integration.malformed_mapping", "must map fields to value sources.")
 _NOT_RULES = ReasonType("integration.malformed_rules", "must be {open, close, update}.")
 _NOT_A_TEMPLATE = ReasonType("integration.malformed_dedup_key", "must be a text template.")
 _UNKNOWN_FIELD = ReasonType(
@@ -38,7 +38,7 @@ _DID_YOU_MEAN_FIELD = ReasonType(
     'is not a standard field; did you mean "{match}"? Put a custom field under custom:, and a tag under tags:.',
 )
 _KIND_NOT_IN_CATALOGUE = ReasonType(
-    "integration.kind_not_in_catalogue", '"{kind}" is not in the catalogue; known: {kinds}.'
+    "integration.kind_not_in_catalogue", 'Unknown integration type "{kind}". Available types: {kinds}.'
 )
 _NOT_SETTINGS = ReasonType("integration.malformed_settings", "must be named values.")
 

@@ -16,7 +16,7 @@ _PORTS = {"imaps": 993, "imap+starttls": 143, "imap": 143}
 _INVALID_URL = ReasonType(
     "mailbox.invalid_url", "must look like {example}, with {escaped} for an @ in the user's name."
 )
-_HAS_PASSWORD = ReasonType("mailbox.url_has_password", "has no password in it: that has a field of its own.")
+_HAS_PASSWORD = ReasonType("mailbox.url_has_password", "must not contain the password; use the password field.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,9 +166,9 @@ _MUST_BE_HOURS: Final = ReasonType("delay.must_be_hours", "must be the name of s
 _UNKNOWN_SCOPE: Final = ReasonType("delay.unknown_scope", "unknown '{scope}'; one of {scopes}")
 _SCOPE_WITHOUT_COUNT: Final = ReasonType("delay.scope_without_count", "belongs to {keys}")
 _NO_FIELD_IN_TEMPLATE: Final = ReasonType(
-    "noise.no_field_in_template", 'refers to nothing of a message: write it like "{example}", not "{template}"'
+    "noise.no_field_in_template", 'has no placeholder: use a template like "{example}", not "{template}"'
 )
-_MUST_BE_LIKE: Final = ReasonType("noise.must_be_like", "is written like {example}")
+_MUST_BE_LIKE: Final = ReasonType("noise.must_be_like", "must look like {example}")
 _UNKNOWN_KEY: Final = ReasonType("noise.unknown_key", "unknown key; one of {keys}")
 _OUT_OF_RANGE: Final = ReasonType("noise.duration_out_of_range", "must be greater than zero, and at most {limit}")
 _NOT_IN_RANGE: Final = ReasonType("noise.number_out_of_range", "must be a whole number from {minimum} to {maximum}")

@@ -7,7 +7,9 @@ from typing import Final
 
 from tocsin.core.reasons import ReasonType
 
-UNKNOWN_KIND: Final = ReasonType("integration.unknown_kind", "This version of Tocsin does not know the kind {kind}.")
+UNKNOWN_KIND: Final = ReasonType(
+    "integration.unknown_kind", "Unknown integration type {kind} in this version of Tocsin."
+)
 
 # --- Rules and filters --------------------------------------------------------------------------------------------
 
@@ -38,17 +40,17 @@ CLIENT_TABLE_DELETED: Final = ReasonType("route.client_table_deleted", "its clie
 
 # --- Delays: each completes "the alert opens …" ---------------------------------------------------------------------
 
-AFTER_DELAY: Final = ReasonType("delay.after", "after {duration}, unless it closes before")
+AFTER_DELAY: Final = ReasonType("delay.after", "after {duration}, unless it closes first")
 AFTER_COUNT_WITHIN: Final = ReasonType("delay.after_count_within", "when {alerts} alerts arrive within {duration}")
 AFTER_INTEGRATION_COUNT_WITHIN: Final = ReasonType(
     "delay.after_integration_count_within", "when {alerts} alerts of the integration arrive within {duration}"
 )
-WITH_EVERY_COUNT: Final = ReasonType("delay.with_every_count", "with every {alerts} alerts")
+WITH_EVERY_COUNT: Final = ReasonType("delay.with_every_count", "once per {alerts} alerts")
 WITH_EVERY_INTEGRATION_COUNT: Final = ReasonType(
-    "delay.with_every_integration_count", "with every {alerts} alerts of the integration"
+    "delay.with_every_integration_count", "once per {alerts} alerts of the integration"
 )
 ONCE_EVERY: Final = ReasonType("delay.once_every", "at most once every {duration}")
 ONCE_EVERY_FOR_INTEGRATION: Final = ReasonType(
-    "delay.once_every_for_integration", "at most once every {duration} for the whole integration"
+    "delay.once_every_for_integration", "at most once every {duration} per integration"
 )
 AT_SUPPORT_HOURS: Final = ReasonType("delay.at_support_hours", "when the support hours {hours} begin")

@@ -29,10 +29,11 @@ FETCH_REQUESTED = "wanted"
 #: Key beside it if the ticket system was not asked or did not answer: why, as a reason that ends the decision's.
 FETCH_SKIPPED = "fetch_skipped"
 NO_ANSWER = ReasonType(
-    "message.ticket_system_did_not_answer", "decided without the ticket, whose system did not answer within {timeout}"
+    "message.ticket_system_did_not_answer",
+    "processed without the ticket: the ticket system did not respond within {timeout}",
 )
 
-_TICKET_FETCHED = ReasonType("message.ticket_fetched", "completed with the ticket fetched from its system")
+_TICKET_FETCHED = ReasonType("message.ticket_fetched", "completed with the ticket fetched from the ticket system")
 
 #: Key in the payload of a message that Tocsin created from a fetched ticket.
 CREATED_BY_FETCH = "found_by"

@@ -13,17 +13,17 @@ OPENED: Final = ReasonType("message.opened", "{why}")
 IGNORED_BY_RULE: Final = ReasonType("message.ignored_by_rule", "{why}")
 DUPLICATE_DELIVERY: Final = ReasonType("message.duplicate_delivery", "same delivery as message {message}")
 ARRIVED_LATE: Final = ReasonType(
-    "message.arrived_late", "arrived late: its time is {at}, and a message of {latest} came before it"
+    "message.arrived_late", "arrived late: sent at {at}, after a message of {latest} was already processed"
 )
 DISABLED: Final = ReasonType("message.integration_disabled", "the integration is disabled")
 WITHOUT_TICKET: Final = ReasonType(
     "message.without_ticket",
-    "it contains no ticket, like the test call when a webhook is set up: there is nothing to do",
+    "no ticket in the message, as in the test call of a new webhook; nothing to do",
 )
 DECIDED_WITHOUT_FETCH: Final = ReasonType("message.decided_without_fetch", "{decision}; {skipped}")
 ECHO_WITHOUT_ALERT: Final = ReasonType("message.echo_without_alert", "Tocsin itself set this status; no alert is open")
 ECHO_OPENS_NOTHING: Final = ReasonType(
-    "message.echo_opens_nothing", "an echo of Tocsin's own change to {key}: it opens no new alert"
+    "message.echo_opens_nothing", "echo of Tocsin's own change to {key}; no new alert"
 )
 NO_ALERT_TO_UPDATE: Final = ReasonType("message.no_alert_to_update", "{why}; no alert is open for {key}")
 NO_ALERT_TO_CLOSE: Final = ReasonType("message.no_alert_to_close", "{why}; nothing was open for {key}")
@@ -57,24 +57,22 @@ ID_ONLY: Final = ReasonType("message.id_only", "Id {source_id}")
 UNTITLED: Final = ReasonType("message.untitled", "A message")
 
 #: Of messages that are not decided yet, or could not be decided.
-PENDING: Final = ReasonType("message.pending", "decided in order within seconds")
-FETCHING_TICKET: Final = ReasonType(
-    "message.fetching_ticket", "it does not contain the ticket's state: the ticket is fetched first"
-)
-UNDECIDABLE: Final = ReasonType("message.undecidable", "Tocsin could not decide it. It can be replayed.")
+PENDING: Final = ReasonType("message.pending", "queued for processing")
+FETCHING_TICKET: Final = ReasonType("message.fetching_ticket", "ticket state missing; the ticket is fetched first")
+UNDECIDABLE: Final = ReasonType("message.undecidable", "Processing failed. The message can be replayed.")
 UNDECIDABLE_BECAUSE: Final = ReasonType(
-    "message.undecidable_because", "Tocsin could not decide it: {error}. It can be replayed."
+    "message.undecidable_because", "Processing failed: {error}. The message can be replayed."
 )
 ONE_OF_MANY: Final = ReasonType(
     "message.one_of_many_delayed",
-    "one of many delayed messages: the outcome is that of the first and the newest of them",
+    "one of many delayed messages; the outcome combines the first and the newest",
 )
 
 # --- The effect of a repeated message -----------------------------------------------------------------------------
 
-COUNTED: Final = ReasonType("message.counted", "counted, nobody is paged")
-COUNTED_ONLY: Final = ReasonType("message.counted_only", "counted, nobody is paged: {why}")
-STARTS_PAGING: Final = ReasonType("message.starts_paging", "nobody was paged about it so far, and it pages {when}")
+COUNTED: Final = ReasonType("message.counted", "counted, no page")
+COUNTED_ONLY: Final = ReasonType("message.counted_only", "counted, no page: {why}")
+STARTS_PAGING: Final = ReasonType("message.starts_paging", "no one has been paged yet; pages {when}")
 FROM_NOW_ON: Final = ReasonType("message.from_now_on", "from now on")
 COUNTED_ON_ALERT: Final = ReasonType("message.counted_on_alert", "counted on alert {alert}, which it joined")
 MERGED_INTO: Final = ReasonType("message.merged_into", "that alert is merged into alert {alert}")
@@ -84,7 +82,7 @@ MERGED_INTO: Final = ReasonType("message.merged_into", "that alert is merged int
 WAITED_THEN_JOINED: Final = ReasonType("message.waited_then_joined", "it was delayed, then joined alert {alert}")
 WAITED_THEN_COUNTED: Final = ReasonType("message.waited_then_counted", "it was delayed, and counts on alert {alert}")
 OVER_BEFORE_OPENING: Final = ReasonType(
-    "message.over_before_opening", "closed after {duration}, before its alert opened ({when}); nobody was paged"
+    "message.over_before_opening", "closed after {duration}, before its alert opened ({when}); no one was paged"
 )
 
 # --- Noise reduction ----------------------------------------------------------------------------------------------
@@ -92,11 +90,10 @@ OVER_BEFORE_OPENING: Final = ReasonType(
 WAITED: Final = ReasonType("delay.waited", "it was delayed for {duration}, and opens {when}")
 AFTER_ITS_DELAY: Final = ReasonType("delay.over", "after its delay")
 AFTER_MAINTENANCE: Final = ReasonType("delay.after_maintenance", "when the maintenance {window} ends")
-WHEN_STABLE: Final = ReasonType("delay.when_stable", "after being open for {duration}, because it is flapping")
+WHEN_STABLE: Final = ReasonType("delay.when_stable", "once it has been active for {duration}, because it is flapping")
 FLAPPING: Final = ReasonType(
     "noise.flapping",
-    "it is flapping: it opened {openings} times within {within}, and from now on opens only after being open for "
-    "{stable}",
+    "flapping: opened {openings} times within {within}; from now on opens only if active for {stable}",
 )
 OF_PARENT: Final = ReasonType("noise.of_parent", "alert {alert} is open for its parent")
 SAME_GROUP: Final = ReasonType("noise.same_group", "the same group")
@@ -104,19 +101,19 @@ WAITED_TOGETHER: Final = ReasonType("noise.waited_together", "they were delayed 
 OVER_BURST: Final = ReasonType(
     "noise.over_burst", "more than {count} alert at once", "more than {count} alerts at once"
 )
-FLOOD: Final = ReasonType("noise.flood", "{cause}: this alert represents all of them")
-OVER_RATE: Final = ReasonType("noise.over_rate", "{cause}, and more than one each {every}")
+FLOOD: Final = ReasonType("noise.flood", "{cause}: grouped into this alert")
+OVER_RATE: Final = ReasonType("noise.over_rate", "{cause}, and more than one every {every}")
 JOINS: Final = ReasonType("noise.joins", "it joins alert {alert}: {cause}")
 WINDOW_ACTIVE: Final = ReasonType("noise.window_active", "{window}, until {until}")
 NOT_RESTRICTED: Final = ReasonType(
-    "noise.not_restricted", "no maintenance, parent, group, delay or limit holds it back"
+    "noise.not_restricted", "not held back by maintenance, parent, group, delay or rate limit"
 )
 
 # --- Paging -------------------------------------------------------------------------------------------------------
 
-TEST_ONLY: Final = ReasonType("paging.test", "a test: only its sender is paged")
-LOG_ONLY_REPLAY: Final = ReasonType("paging.log_only_replay", "a log-only replay: nobody is paged")
-LOG_ONLY_ROUTE: Final = ReasonType("paging.log_only_route", "{route}: log only, nobody is paged")
+TEST_ONLY: Final = ReasonType("paging.test", "test: pages only its sender")
+LOG_ONLY_REPLAY: Final = ReasonType("paging.log_only_replay", "log-only replay: no page")
+LOG_ONLY_ROUTE: Final = ReasonType("paging.log_only_route", "{route}: log only, no page")
 DRY_RUN: Final = ReasonType("paging.dry_run", "{integration} is in dry-run mode; {paging}")
 POLICY: Final = ReasonType("paging.policy", "policy {policy}")
 NO_POLICY: Final = ReasonType("paging.no_policy", "no policy")
@@ -125,15 +122,15 @@ NO_POLICY: Final = ReasonType("paging.no_policy", "no policy")
 
 ALERT_OPENED: Final = ReasonType("alert.opened_by_message", "Opened by {source}: {why}.")
 ALERT_OPENED_UNREADABLE: Final = ReasonType(
-    "alert.opened_by_unreadable_message", "{integration} sent something Tocsin cannot read: {problem}; {paging}."
+    "alert.opened_by_unreadable_message", "{integration} sent a message that could not be parsed: {problem}; {paging}."
 )
 PAGING_STARTED: Final = ReasonType(
     "alert.paging_started_by_message",
-    "{source} opened it again, and nobody was paged about it so far; {paging}",
+    "{source} reported it again, and no one has been paged yet; {paging}",
 )
 PAGING_STARTED_UNREADABLE: Final = ReasonType(
     "alert.paging_started_by_unreadable_message",
-    "{integration} sent another message that Tocsin cannot read, and nobody was paged about it so far",
+    "{integration} sent another message that could not be parsed, and no one has been paged yet",
 )
 MESSAGE_JOINED: Final = ReasonType("alert.message_joined", "{message} joined: {cause}.")
 ALERT_MEMBER_ENDED: Final = ReasonType(
@@ -151,5 +148,5 @@ CHILD_PRIORITY_RAISED: Final = ReasonType(
     "alert.child_priority_raised",
     "Alert {child}, which is merged into this one, is now {priority}; this alert was {previous}.",
 )
-TEAM_CHANGED: Final = ReasonType("alert.moved_between_teams", "It moved from {before} to {after}")
+TEAM_CHANGED: Final = ReasonType("alert.moved_between_teams", "Moved from {before} to {after}")
 DELETED_AT_SOURCE: Final = ReasonType("alert.deleted_at_source", "deleted in {source}")

@@ -25,8 +25,8 @@ from tocsin.inbound.storage.messages import IncomingMessage
 
 log = logging.getLogger(__name__)
 
-_UNEXPECTED_ERROR = ReasonType("mailbox.unexpected_error", "An unexpected error occurred; the log has its details.")
-_NO_MAILBOX = ReasonType("mailbox.not_configured", "There is no mailbox to sign in to: enter its address first.")
+_UNEXPECTED_ERROR = ReasonType("mailbox.unexpected_error", "An unexpected error occurred; see the log for details.")
+_NO_MAILBOX = ReasonType("mailbox.not_configured", "No mailbox configured. Enter its address first.")
 _INVALID_MAILBOX = ReasonType("mailbox.invalid_address", "The mailbox {problem}")
 _TOO_LARGE = ReasonType("mailbox.mail_too_large", "The email is over {maximum} MiB: read it in the mailbox.")
 

@@ -31,10 +31,10 @@ _EXISTS_TAKES_NO_VALUE = ReasonType("condition.exists_takes_no_value", "exists t
 _ONE_OF_TAKES_A_LIST = ReasonType("condition.one_of_takes_a_list", "one of takes a list of values")
 _NO_VALUES = ReasonType("condition.no_values", "give at least one value")
 _TOO_MANY_VALUES = ReasonType("condition.too_many_values", "give at most {maximum} values")
-_INVALID_VALUE = ReasonType("condition.invalid_value", "give a text or a number that is not empty")
+_INVALID_VALUE = ReasonType("condition.invalid_value", "enter a value")
 _INVALID_LIMIT = ReasonType("condition.invalid_limit", "{operator} takes a number, or a date such as 2026-11-24")
 _PATTERN_TOO_LONG = ReasonType("condition.pattern_too_long", "a pattern has at most {maximum} characters")
-_INVALID_PATTERN = ReasonType("condition.invalid_pattern", "cannot be used as a pattern: {error}")
+_INVALID_PATTERN = ReasonType("condition.invalid_pattern", "invalid pattern: {error}")
 
 MAX_VALUES: Final = 1000
 _MAX_PATTERN_CHARS: Final = 2000

@@ -20,7 +20,7 @@ from tocsin.inbound.models import InboundMessage, Integration, IntegrationVersio
 from tocsin.inbound.parsing.decode import Element, decode
 from tocsin.oncall import loader
 
-_EMPTY = ReasonType("message.empty", "The message has nothing in it.")
+_EMPTY = ReasonType("message.empty", "The message is empty.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from tocsin.inbound.processing.process_now import process_now
 from tocsin.inbound.storage.messages import IncomingMessage
 from tocsin.inbound.storage.stored_messages import element_of
 
-_NO_MESSAGE = ReasonType("message.not_found", "There is no inbound message {message}.")
+_NO_MESSAGE = ReasonType("message.not_found", "Inbound message {message} not found.")
 _STILL_PENDING = ReasonType(
     "message.replay_while_pending", "This message is still pending. Try again in a few seconds."
 )
@@ -29,7 +29,7 @@ _TOO_MANY = ReasonType(
 )
 _CANNOT_DECIDE = ReasonType(
     "integration.cannot_decide",
-    "Its integration cannot decide now: its configuration does not compile, or it was deleted. Save it again.",
+    "The integration's configuration is invalid, or the integration was deleted. Fix and save it first.",
 )
 
 #: A replay of a message older than this is log only, unless the user chooses otherwise.

@@ -25,12 +25,12 @@ from tocsin.inbound.parsing.decode import Element
 from tocsin.inbound.parsing.json_text import parse
 from tocsin.inbound.parsing.payload_splitting import elements_of
 
-_TAKEN = ReasonType("field.taken", "taken")
-_TAKEN_AS = ReasonType("field.taken_as", 'taken as "{value}"')
-_TAKEN_NOBODY = ReasonType("field.taken_as_nobody", "taken: nobody")
+_TAKEN = ReasonType("field.taken", "used")
+_TAKEN_AS = ReasonType("field.taken_as", 'used as "{value}"')
+_TAKEN_NOBODY = ReasonType("field.taken_as_nobody", "used: no one")
 _NO_VALUE = ReasonType("field.no_value", "no value")
-_NOT_TAKEN = ReasonType("field.not_taken", "not taken: {terms}")
-_WRONG_KIND = ReasonType("field.wrong_kind", "not taken: no {kind}")
+_NOT_TAKEN = ReasonType("field.not_taken", "not used: {terms}")
+_WRONG_KIND = ReasonType("field.wrong_kind", "not used: invalid {kind}")
 
 
 @dataclass(frozen=True, slots=True)

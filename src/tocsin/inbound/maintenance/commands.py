@@ -40,13 +40,9 @@ log = logging.getLogger(__name__)
 
 MAX_WINDOW_TAGS = 20
 
-_NOT_ENDABLE = ReasonType(
-    "maintenance.not_endable", "{window} cannot be ended: only a one-time window that is active can be."
-)
-_JUST_BEGUN = ReasonType(
-    "maintenance.just_begun", "{window} began within this minute. Delete it, or end it in a minute."
-)
-_UNKNOWN_INTEGRATION = ReasonType("maintenance.unknown_integration", 'there is no integration "{name}".')
+_NOT_ENDABLE = ReasonType("maintenance.not_endable", "Can't end {window}: only active one-time windows can be ended.")
+_JUST_BEGUN = ReasonType("maintenance.just_begun", "{window} has only just started. Delete it, or end it in a minute.")
+_UNKNOWN_INTEGRATION = ReasonType("maintenance.unknown_integration", 'unknown integration "{name}".')
 _INVALID_TAGS = ReasonType("maintenance.invalid_tags", "must be named values, such as environment: test.")
 _TOO_MANY_TAGS = ReasonType("maintenance.too_many_tags", "must be at most {maximum}.")
 

@@ -48,7 +48,7 @@ _INVALID_MONTH_DAY = ReasonType(
     "maintenance.invalid_month_day",
     '"{day}" is not a day of a month; write it like 15, last day, 2nd tue or last sun.',
 )
-_TO_OR_LASTS = ReasonType("maintenance.to_or_lasts_required", "give one of to (22:00) and lasts (8h).")
+_TO_OR_LASTS = ReasonType("maintenance.to_or_lasts_required", "set either to (22:00) or lasts (8h).")
 _TOO_SHORT = ReasonType("maintenance.too_short", "must be at least one minute.")
 _INVALID_DAY = ReasonType("maintenance.invalid_day", 'must be a day such as "2026-12-01".')
 _DAY_TOO_LATE = ReasonType("maintenance.day_too_late", "must be a day before the year {year}.")

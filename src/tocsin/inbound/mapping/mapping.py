@@ -43,14 +43,14 @@ _MUST_BE_UNDERSTOOD: Final = {
     FieldKind.MOMENT: ReasonType("mapping.time_not_understood", '{field} "{value}" is not a time that Tocsin can read'),
 }
 
-_NOT_A_MAPPING = ReasonType("mapping.malformed", "a mapping names fields and where their values come from")
-_NOT_A_FIELD_GROUP = ReasonType("mapping.malformed_field_group", "names and where their values come from")
+_NOT_A_MAPPING = ReasonType("mapping.malformed", "must map fields to value sources")
+_NOT_A_FIELD_GROUP = ReasonType("mapping.malformed_field_group", "must map names to value sources")
 _TOO_MANY_TAGS = ReasonType("mapping.too_many_tags", "at most {maximum} tags; these are {length}")
 _TOO_MANY_CUSTOM = ReasonType("mapping.too_many_custom_fields", "at most {maximum} custom fields; these are {length}")
 _DUPLICATE_NAME = ReasonType("mapping.duplicate_name", "is a tag and a custom field; names are unique")
 _INVALID_NAME = ReasonType("mapping.invalid_name", "a field's name is text of 1 to 100 characters; this is {name}")
-_RESERVED_NAME = ReasonType("mapping.reserved_name", "is the name of a standard field; map it beside, not inside")
-_CIRCULAR = ReasonType("mapping.circular_template", "its template refers to itself in a circle")
+_RESERVED_NAME = ReasonType("mapping.reserved_name", "is the name of a standard field; map it at the top level")
+_CIRCULAR = ReasonType("mapping.circular_template", "its template has a circular reference")
 
 
 @dataclass(frozen=True, slots=True)

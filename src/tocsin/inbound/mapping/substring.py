@@ -13,11 +13,11 @@ from tocsin.inbound.expressions.comparisons import MAX_COMPARED_CHARS, compile_p
 from tocsin.inbound.expressions.fields import text_of
 
 _BETWEEN_AND_PATTERN = ReasonType("mapping.between_and_pattern", "between and pattern cannot be combined")
-_GROUP_WITHOUT_PATTERN = ReasonType("mapping.group_without_pattern", "a group is one of a pattern")
-_MARKS_REQUIRED = ReasonType("mapping.between_malformed", "give the text before it and the text after it")
+_GROUP_WITHOUT_PATTERN = ReasonType("mapping.group_without_pattern", "group requires pattern")
+_MARKS_REQUIRED = ReasonType("mapping.between_malformed", "enter the text before and after the value")
 _INVALID_MARK = ReasonType(
     "mapping.between_invalid",
-    "the text before it is not empty, and neither is longer than {maximum} characters",
+    "the text before must not be empty, and both can have at most {maximum} characters",
 )
 _PATTERN_NOT_TEXT = ReasonType("mapping.pattern_not_text", "a pattern is text")
 _UNKNOWN_GROUP = ReasonType("mapping.unknown_group", 'the pattern has no group "{group}"; it has {groups}')

@@ -37,9 +37,7 @@ _NOT_A_VALUE_MAP = ReasonType(
     "mapping.malformed_value_map", "a value map is {from: to}, or the name of a setting that holds one"
 )
 _VALUE_MAP_TOO_LONG = ReasonType("mapping.value_map_too_long", "a value map has at most {maximum} rows")
-_INVALID_VALUE_MAP_ROW = ReasonType(
-    "mapping.invalid_value_map_row", "translates a text or number into a text that is not empty"
-)
+_INVALID_VALUE_MAP_ROW = ReasonType("mapping.invalid_value_map_row", "must map a text or number to non-empty text")
 _INVALID_LITERAL = ReasonType(
     "mapping.invalid_literal", "a literal is a text, a number, true, false, or a list of those"
 )
@@ -49,10 +47,10 @@ _INVALID_DEFAULT = ReasonType("mapping.invalid_else", 'must be text; "" for no v
 
 #: How an alternative transforms its value, for a trace.
 _ONLY_TYPE = ReasonType("mapping.step_only", "only {type}")
-_TRANSLATED = ReasonType("mapping.step_translated", "translated")
-_TRANSLATED_BY = ReasonType("mapping.step_translated_by", "translated by {setting}")
+_TRANSLATED = ReasonType("mapping.step_translated", "mapped")
+_TRANSLATED_BY = ReasonType("mapping.step_translated_by", "mapped by {setting}")
 _ELSE = ReasonType("mapping.step_else", "else {value}")
-_ON_CONDITION = ReasonType("mapping.step_on_condition", "on a condition")
+_ON_CONDITION = ReasonType("mapping.step_on_condition", "conditional")
 
 MAX_ALTERNATIVES: Final = 100
 MAX_MAP: Final = 2000

@@ -14,10 +14,8 @@ from tocsin.core.reasons import ReasonType
 _UNKNOWN_ENCODING = ReasonType(
     "body.unknown_encoding", "The Content-Encoding “{encoding}” is not supported. Send gzip, deflate or none."
 )
-_INVALID_ENCODING = ReasonType(
-    "body.invalid_encoding", "The Content-Encoding says {encoding}, but the body is not, or ends too soon."
-)
-_TOO_LARGE = ReasonType("body.too_large_decompressed", "A body has at most {maximum} MiB, decompressed too.")
+_INVALID_ENCODING = ReasonType("body.invalid_encoding", "The body is not valid {encoding}, or is truncated.")
+_TOO_LARGE = ReasonType("body.too_large_decompressed", "The body exceeds {maximum} MiB, compressed or decompressed.")
 _TOO_MANY_MEMBERS = ReasonType("body.too_many_gzip_members", "The gzip has more than {maximum} members.")
 
 #: zlib's `wbits` by encoding. "deflate" means the zlib format, but some senders omit its header.

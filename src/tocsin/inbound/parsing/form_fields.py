@@ -10,12 +10,12 @@ from urllib.parse import parse_qsl
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import ReasonType
 
-_NO_BOUNDARY = ReasonType("form.no_boundary", "The content type names no boundary between the form's parts.")
+_NO_BOUNDARY = ReasonType("form.no_boundary", "The content type has no multipart boundary.")
 _TOO_MANY_FIELDS = ReasonType("form.too_many_fields", "The form has more than {maximum} fields.")
 _NO_FIELDS = ReasonType("form.no_fields", "The form has no fields.")
 _TOO_MANY_PARTS = ReasonType("form.too_many_parts", "The form has more than {maximum} parts.")
 _NAMELESS_PART = ReasonType("form.nameless_part", "Part {number} of the form has no name.")
-_TRUNCATED = ReasonType("form.truncated", "The form ends in the middle of a part.")
+_TRUNCATED = ReasonType("form.truncated", "The form data is truncated.")
 
 URLENCODED: Final = "application/x-www-form-urlencoded"
 MULTIPART: Final = "multipart/form-data"

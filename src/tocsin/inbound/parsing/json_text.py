@@ -16,13 +16,13 @@ from tocsin.inbound.expressions.text_format import one_line
 from tocsin.inbound.parsing.reasons import AT_POSITION, NOT_JSON, RAW_CONTROL_CHARACTER
 
 _NOT_A_VALUE = ReasonType("json.not_a_value", "{value} is not a JSON value")
-_UNTERMINATED_STRING = ReasonType("json.unterminated_string", "a string that does not end")
-_EXTRA_TEXT = ReasonType("json.extra_text", "more text after its end")
+_UNTERMINATED_STRING = ReasonType("json.unterminated_string", "unterminated string")
+_EXTRA_TEXT = ReasonType("json.extra_text", "extra text after the end")
 _EXPECTING_VALUE = ReasonType("json.expecting_value", "expecting a value")
-_INVALID_ESCAPE = ReasonType("json.invalid_escape", "a backslash that escapes nothing")
-_TOO_DEEP = ReasonType("body.too_deep_to_parse", "The body is nested too deep to be read.")
-_DUPLICATE_KEY = ReasonType("json.duplicate_key", 'the key "{key}" comes twice in one object; the last one counts')
-_LONE_SURROGATE = ReasonType("json.lone_surrogate", "half of a character (a lone surrogate) is shown as \ufffd")
+_INVALID_ESCAPE = ReasonType("json.invalid_escape", "invalid escape sequence")
+_TOO_DEEP = ReasonType("body.too_deep_to_parse", "The body is nested too deeply.")
+_DUPLICATE_KEY = ReasonType("json.duplicate_key", 'duplicate key "{key}" in an object; the last one is used')
+_LONE_SURROGATE = ReasonType("json.lone_surrogate", "lone surrogate replaced with �")
 
 _MAX_DIGITS: Final = 4300  # Python's limit for converting digits to an int
 _ESCAPE: Final = re.compile(

@@ -24,7 +24,7 @@ _TRAILING_COMMA = ReasonType("json.trailing_comma", "a trailing comma")
 _MISSING_VALUE = ReasonType("json.missing_value", "a missing value")
 _INVALID_CONSTANT = ReasonType("json.invalid_constant", "{value}, which is not a JSON value,")
 _RAW_LINE_BREAK = ReasonType("json.raw_line_break", "a raw line break in a string")
-_INVALID_ESCAPE = ReasonType("json.invalid_escape_in_string", "a backslash that escapes nothing in a string")
+_INVALID_ESCAPE = ReasonType("json.invalid_escape_in_string", "an invalid escape sequence in a string")
 
 #: Larger broken texts are not repaired: no template produces them, and repairing would take seconds.
 MAX_MARKS: Final = 500_000  # commas, colons, quotes and backslashes

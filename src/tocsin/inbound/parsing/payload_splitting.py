@@ -22,9 +22,7 @@ _TOO_MANY_MESSAGES = ReasonType(
     "body.too_many_messages", "One request may have at most {maximum} messages; this one has more."
 )
 _KIND_FAILED = ReasonType("body.kind_failed", "{kind} could not parse the message: {error}. It can be replayed.")
-_TOO_REPETITIVE = ReasonType(
-    "body.too_repetitive", "The messages in this body repeat too much of it: over {maximum} MiB together."
-)
+_TOO_REPETITIVE = ReasonType("body.too_repetitive", "The messages in this body expand to more than {maximum} MiB.")
 
 #: Limit for the total size of the messages of one body: shared parts are repeated in each and could grow unbounded.
 MAX_SPLIT = 16 * 1024 * 1024

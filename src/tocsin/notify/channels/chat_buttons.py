@@ -13,8 +13,8 @@ BUTTONS = (CommandKind.ACKNOWLEDGE, CommandKind.ASSIGN, CommandKind.CLOSE)
 
 _UNLINKED = ReasonType(
     "chat.unlinked_member",
-    "Tocsin does not know who you are here, so nothing was done. Sign in to Tocsin, and add a contact method of the "
-    "channel Chat on your own page: {address}",
+    "Tocsin doesn't recognize you here, so nothing was changed. Sign in to Tocsin and add this chat as "
+    "a contact method: {address}",
 )
 
 #: The buttons that are still useful after each command.

@@ -32,16 +32,16 @@ _NOT_KNOWN = ReasonType(
 )
 _NOT_REVIEWED = ReasonType(
     "address.chat_service_not_reviewed",
-    "{scheme}:// cannot be used: it is not a reviewed service that needs nothing but HTTP.",
+    "{scheme}:// is not allowed: it is not a reviewed HTTP-only service.",
 )
 _READS_FILES_BY = ReasonType(
     "address.chat_argument_reads_files",
-    'An address with "{argument}" cannot be used: it would read files of this machine.',
+    'An address with "{argument}" is not allowed: it would read files on this server.',
 )
 _READS_FILES = ReasonType(
-    "address.chat_reads_files", "This address cannot be used: it would read files of this machine."
+    "address.chat_reads_files", "This address is not allowed: it would read files on this server."
 )
-_NOT_HTTP = ReasonType("address.chat_not_http", "{scheme}:// cannot be used: it needs more than HTTP.")
+_NOT_HTTP = ReasonType("address.chat_not_http", "{scheme}:// is not allowed: it is not HTTP-only.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,7 @@ def _buttons(message: Message, link: str) -> tuple[MessageButton, ...]:
     if len(message.alerts) > 1:
         return (MessageButton(phrase(message.language, "Open the alerts"), link),)
     label = (
-        phrase(message.language, "Acknowledge or take")
+        phrase(message.language, "Acknowledge or assign to me")
         if message.recipient
         else phrase(message.language, "Open the alert")
     )

@@ -41,7 +41,7 @@ _ADDRESS = re.compile(
 
 class EmailChannel:
     name = "email"
-    label = "E-mail"
+    label = "Email"
     quietness = 0
     bundle_limit = 300
     counts_omitted = False
@@ -99,9 +99,9 @@ def headers(message: Message) -> dict[str, str]:
 _NOT_AN_ADDRESS = ReasonType(
     "address.not_an_email", '"{address}" is not an email address. Enter one like ann@example.org.'
 )
-_SINGLE_HINT = gettext_noop("Or answer this mail: ack, take, close or escalate alone on the first line.")
+_SINGLE_HINT = gettext_noop("Or reply to this email with ack, take, close or escalate on the first line.")
 _BUNDLE_HINT = gettext_noop(
-    "Or answer this mail: ack, take, close or escalate and the number (ack {number}) alone on the first line."
+    "Or reply to this email with ack, take, close or escalate and the number (ack {number}) on the first line."
 )
 
 
@@ -199,7 +199,7 @@ def _lead(message: Message) -> list[str]:
     match message.purpose:
         case Purpose.PAGE if len(message.alerts) > 1:
             count = len(message.alerts) + message.omitted_count
-            lead = phrase(message.language, "{count} alerts need an answer.", count=count)
+            lead = phrase(message.language, "{count} alerts need a response.", count=count)
             return [lead, *([formatting.and_more(message)] if message.omitted_count else [])]
         case Purpose.PAGE:
             return []
@@ -217,21 +217,21 @@ def _foot(message: Message) -> list[str]:
         lines.append(
             phrase(
                 message.language,
-                "The links are for you alone and are valid for seven days. Opening one changes nothing.",
+                "These links are personal and valid for 7 days. Opening one changes nothing.",
             )
         )
     if needs_answer and message.can_reply:
         hint = _BUNDLE_HINT if len(message.alerts) > 1 else _SINGLE_HINT
         hint = phrase(message.language, hint, number=message.alerts[0].id)
-        lines.append(f"{hint} {phrase(message.language, 'Anything else you write is noted on the alert.')}")
+        lines.append(f"{hint} {phrase(message.language, 'Anything else you write is added to the alert as a note.')}")
     return lines
 
 
 def _button(message: Message) -> str:
     if message.purpose is Purpose.PAGE and message.recipient:
-        return phrase(message.language, "Acknowledge, take or close")
+        return phrase(message.language, "Acknowledge, assign to me or close")
     if message.purpose is Purpose.ACK_REMINDER:
-        return phrase(message.language, "Acknowledge again, take or close")
+        return phrase(message.language, "Acknowledge again, assign to me or close")
     return phrase(message.language, "Open the alert")
 
 

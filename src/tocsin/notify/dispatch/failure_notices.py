@@ -29,13 +29,13 @@ NOT_REPORTED = frozenset({Purpose.NOTICE, Purpose.TEST})
 #: The maximum number of failures that one notice names.
 MAX_NAMED_FAILURES = 20
 
-_STUCK_TITLE = ReasonType("notice.tocsin_cannot_send", "Tocsin itself cannot send a message")
-_STUCK_ADVICE = ReasonType("notice.report_fault", "This is a fault in Tocsin. Please report it.")
+_STUCK_TITLE = ReasonType("notice.tocsin_cannot_send", "Internal error while sending a message")
+_STUCK_ADVICE = ReasonType("notice.report_fault", "This is a bug in Tocsin. Please report it.")
 _FAILED_TITLE = ReasonType("notice.message_not_sent", "A message could not be sent")
 _FAILED_ADVICE = ReasonType("notice.check_provider", "Check the provider, and the contact methods of the recipient.")
 _MORE_FAILURES = ReasonType("notice.more_failures", "And {more} more.")
 _FREQUENCY = ReasonType(
-    "notice.failure_frequency", "You are notified at most once every {interval}. Each alert shows its own failures."
+    "notice.failure_frequency", "You are notified at most once per {interval}. All failures are listed on each alert."
 )
 
 

@@ -22,15 +22,13 @@ TEST_WINDOW = timedelta(minutes=10)
 MAX_PAID_TESTS = 20
 _PAID = ("sms", "voice")
 
-_METHOD_NOT_FOUND = ReasonType("contact_method.unknown", "There is no such contact method.")
-_CONTACT_NOT_FOUND = ReasonType("group_contact.not_found", "There is no such contact.")
-_NOT_VERIFIED = ReasonType(
-    "contact_method.not_verified", "Verify this address first, with the code that is sent to it."
-)
+_METHOD_NOT_FOUND = ReasonType("contact_method.unknown", "Contact method not found.")
+_CONTACT_NOT_FOUND = ReasonType("group_contact.not_found", "Contact not found.")
+_NOT_VERIFIED = ReasonType("contact_method.not_verified", "Verify this address first with the code sent to it.")
 _TOO_MANY = ReasonType(
     "contact_method.too_many_tests",
-    "{count} test was sent within {window}. Wait a little, then send another.",
-    "{count} tests were sent within {window}. Wait a little, then send another.",
+    "{count} test was sent within {window}. Try again later.",
+    "{count} tests were sent within {window}. Try again later.",
 )
 _TOO_MANY_PAID = ReasonType(
     "contact_method.too_many_paid_tests",

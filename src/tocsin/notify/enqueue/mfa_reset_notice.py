@@ -13,15 +13,13 @@ from tocsin.oncall.changes import notices
 from tocsin.people import second_factors
 from tocsin.people.models import User
 
-_TITLE = ReasonType("notice.second_factors_removed", "Your second factors were removed")
-_REMOVED = ReasonType(
-    "notice.second_factors_removed_by", "{user} removed the second factors that you sign in with besides the password."
-)
+_TITLE = ReasonType("notice.second_factors_removed", "Your two-factor authentication was reset")
+_REMOVED = ReasonType("notice.second_factors_removed_by", "{user} removed all your second factors.")
 _REMOVED_ON_SERVER = ReasonType(
     "notice.second_factors_removed_on_server",
-    "Somebody with access to Tocsin's server removed the second factors that you sign in with besides the password.",
+    "Someone with access to the Tocsin server removed all your second factors.",
 )
-_PASSWORD_ONLY = ReasonType("notice.password_only", "Until you set up new ones, the password alone signs you in.")
+_PASSWORD_ONLY = ReasonType("notice.password_only", "Until you set up new ones, you sign in with your password only.")
 _NOT_REQUESTED = ReasonType(
     "notice.removal_not_requested", "If you did not request this, change your password and tell an administrator."
 )

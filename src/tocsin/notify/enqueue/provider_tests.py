@@ -18,7 +18,9 @@ from tocsin.notify.rules.delivery_reasons import PROVIDER_TEST, TEST_TEXT, TEST_
 from tocsin.notify.states import Purpose
 
 _NOT_ENABLED = ReasonType("provider.not_enabled", "{provider} is not enabled.")
-_CHANNEL_NOT_CARRIED = ReasonType("provider.channel_not_carried", '{provider} does not carry "{channel}".')
+_CHANNEL_NOT_CARRIED = ReasonType(
+    "provider.channel_not_carried", '{provider} does not support the channel "{channel}".'
+)
 _ADDRESS_NOT_CARRIED = ReasonType("provider.address_not_carried", "{provider} does not deliver to this address.")
 
 

@@ -11,7 +11,7 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.reasons import ReasonType
 
-OPTED_IN = ReasonType("opt_out.ended", "You get text messages from Tocsin again.")
+OPTED_IN = ReasonType("opt_out.ended", "You will receive text messages from Tocsin again.")
 
 
 def opt_out(connection: Connection, channel: str, address: str, provider: str, now: datetime) -> None:

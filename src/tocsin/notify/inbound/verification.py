@@ -37,16 +37,16 @@ _MIN_INTERVAL = timedelta(seconds=30)
 _TITLE = ReasonType("verification.title", "Your Tocsin code")
 #: `{code}` is filled in when the message is rendered.
 _TEXT = ReasonType("verification.text", "Your Tocsin code is {code}. It is valid for ten minutes.")
-_TOO_SOON = ReasonType("verification.too_soon", "A code was sent a moment ago. Wait half a minute before the next.")
+_TOO_SOON = ReasonType("verification.too_soon", "A code was just sent. Wait 30 seconds before requesting another.")
 _TOO_MANY = ReasonType(
     "verification.too_many_codes",
     "{count} code was sent within {window}. Try again later.",
     "{count} codes were sent within {window}. Try again later.",
 )
 _NOT_SENT = ReasonType("verification.no_code", "Request a code first: none was sent to this address.")
-_EXPIRED = ReasonType("verification.expired", "This code is older than ten minutes. Request a new one.")
-_TOO_MANY_TRIES = ReasonType("verification.too_many_tries", "The code was wrong five times. Request a new one.")
-_WRONG = ReasonType("verification.wrong_code", "This is not the code that was sent last.")
+_EXPIRED = ReasonType("verification.expired", "This code has expired. Request a new one.")
+_TOO_MANY_TRIES = ReasonType("verification.too_many_tries", "Too many wrong codes. Request a new one.")
+_WRONG = ReasonType("verification.wrong_code", "Wrong code. Enter the latest code sent to you.")
 
 
 def send_code(method: ContactMethod, *, now: datetime) -> UUID:

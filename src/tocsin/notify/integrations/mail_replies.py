@@ -55,50 +55,48 @@ _NO_MAIL = ReasonType(
 
 class MailRepliesKind(ProviderKind, WebhookProvider):
     name = "mail_replies"
-    label = "Mailbox for answers"
-    description = (
-        "Reads a mailbox by IMAP, or takes mails that are forwarded here, so that people answer a page by mail."
-    )
+    label = "Reply-by-email mailbox"
+    description = "Receives email replies to pages, by IMAP or by forwarding."
     icon = "mail-opened"
     channels: tuple[str, ...] = ()
     max_concurrent_sends = 1
     settings: tuple[ProviderSetting, ...] = (
-        ProviderSetting(
-            "address", "Address for answers", is_required=True, help="Mails ask for answers there: Reply-To."
-        ),
+        ProviderSetting("address", "Reply-to address", is_required=True, help="Set as Reply-To in emails."),
         ProviderSetting(
             "tagged",
-            "Answers carry the alert in the address",
+            "Add the alert to the reply address",
             ProviderSettingType.FLAG,
             default=False,
-            help="As in alerts+…@example.org. Only where the mail server delivers such addresses to the mailbox.",
+            help="For example alerts+…@example.org. Requires a mail server that supports plus addressing.",
         ),
         ProviderSetting(
             "host",
             "IMAP server",
             ProviderSettingType.HOST,
-            help="Such as imap.example.org. Empty where mails are forwarded here instead.",
+            help="For example imap.example.org. Leave empty if emails are forwarded instead.",
         ),
-        ProviderSetting(
-            "port", "Port", ProviderSettingType.NUMBER, help="Default 993, or 143 without TLS from the start."
-        ),
+        ProviderSetting("port", "Port", ProviderSettingType.NUMBER, help="Default: 993, or 143 without implicit TLS."),
         ProviderSetting(
             "security",
             "Encryption",
             ProviderSettingType.CHOICE,
             default="tls",
             choices=tuple(imap.ImapSecurity),
-            help="Certificates are always checked.",
+            help="Certificates are always verified.",
         ),
-        ProviderSetting("username", "User name", help="Often the whole address."),
-        ProviderSetting("password", "Password", is_secret=True, help="Many servers want an app password."),
-        ProviderSetting("folder", "Folder", default="INBOX", help="Unread mails in it are read, and marked as read."),
+        ProviderSetting("username", "Username", help="Often the full email address."),
+        ProviderSetting("password", "Password", is_secret=True, help="Many servers require an app password."),
         ProviderSetting(
-            "post_secret", "Secret for forwarded mails", is_secret=True, help="As the password or bearer token."
+            "folder", "Folder", default="INBOX", help="Unread emails in this folder are processed and marked as read."
+        ),
+        ProviderSetting(
+            "post_secret", "Secret for forwarded emails", is_secret=True, help="Sent as password or bearer token."
         ),
     )
     webhook_endpoints: tuple[WebhookEndpoint, ...] = (
-        WebhookEndpoint("mail", "Forward mails to", "By POST, whole, with the secret as password or bearer token."),
+        WebhookEndpoint(
+            "mail", "Forward emails to", "POST the complete email, with the secret as password or bearer token."
+        ),
     )
 
     def accepts(self, channel: str, address: str) -> bool:

@@ -41,16 +41,16 @@ _HEALTHY_WITH_TOKEN = ReasonType(
 class NtfyKind(ProviderKind):
     name = "ntfy"
     label = "ntfy server"
-    description = "Pushes to phones by ntfy.sh, or by a server of your own."
+    description = "Push notifications through ntfy.sh or your own ntfy server."
     icon = "bell-ringing"
     channels: tuple[str, ...] = ("ntfy", "push")
     max_concurrent_sends = 80
     settings: tuple[ProviderSetting, ...] = (
         ProviderSetting(
-            "api_base", "Server", ProviderSettingType.URL, default=DEFAULT_SERVER, help="Its address, without a topic."
+            "api_base", "Server", ProviderSettingType.URL, default=DEFAULT_SERVER, help="Server URL, without a topic."
         ),
         ProviderSetting(
-            "token", "Access token", is_secret=True, help="Only where the server asks for one; begins with tk_."
+            "token", "Access token", is_secret=True, help="Only if the server requires it; starts with tk_."
         ),
     )
 

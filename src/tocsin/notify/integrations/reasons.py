@@ -10,7 +10,7 @@ ENTER_CREDENTIALS = ReasonType("provider.enter_credentials", "Enter them again."
 BUSY = ReasonType("provider.busy", "{server} accepts no more messages for now ({answer}).")
 SERVER_ERROR = ReasonType("provider.server_error", "{server} has an internal problem ({answer}).")
 REDIRECTED = ReasonType("provider.redirected", "{server} redirects to another address ({answer}).")
-ENTER_FINAL_ADDRESS = ReasonType("provider.enter_final_address", "Enter the address that answers without a redirect.")
+ENTER_FINAL_ADDRESS = ReasonType("provider.enter_final_address", "Enter the final URL, without a redirect.")
 MESSAGE_REJECTED = ReasonType("provider.message_rejected", "{server} rejected the message ({answer}).")
 UNEXPECTED_RESPONSE = ReasonType(
     "provider.unexpected_response", "{server} sent an unexpected response. The message may not have arrived."

@@ -67,7 +67,7 @@ _CONNECTED_UNENCRYPTED = ReasonType(
     "provider.smtp_connected_unencrypted", "Connected to {host} port {port} without encryption."
 )
 _SIGNED_IN = ReasonType("provider.smtp_signed_in", "Signed in as {username}.")
-_NOT_ASCII = ReasonType("provider.smtp_not_ascii", "The user name and password must be ASCII.")
+_NOT_ASCII = ReasonType("provider.smtp_not_ascii", "The username and password must be ASCII.")
 _CHOOSE_OTHERS = ReasonType("provider.smtp_choose_others", "Choose others.")
 _NO_STARTTLS = ReasonType("provider.smtp_no_starttls", "{host} does not offer STARTTLS.")
 _CHOOSE_ENCRYPTION = ReasonType("provider.smtp_choose_encryption", "Choose another port or kind of encryption.")
@@ -75,9 +75,9 @@ _NO_ENCRYPTION = ReasonType("provider.smtp_no_encryption", "{host} offers no enc
 _USE_TLS = ReasonType("provider.smtp_use_tls", "Use a port with TLS.")
 _NO_REPLY = ReasonType("provider.smtp_no_reply", "{host} received the email and did not reply: {error}.")
 _REPLIED = ReasonType("provider.smtp_replied", "{host} replied: {answer}.")
-_CREDENTIALS = ReasonType("provider.smtp_credentials", "{host} does not accept the user name and password ({answer}).")
+_CREDENTIALS = ReasonType("provider.smtp_credentials", "{host} rejected the username and password ({answer}).")
 _NO_SIGN_IN = ReasonType("provider.smtp_no_sign_in", "{host} does not support signing in.")
-_LEAVE_EMPTY = ReasonType("provider.smtp_leave_empty", "Leave user name and password empty.")
+_LEAVE_EMPTY = ReasonType("provider.smtp_leave_empty", "Leave username and password empty.")
 _NO_CONNECTIONS = ReasonType("provider.smtp_no_connections", "{host} accepts no connections for now: {answer}.")
 _CERTIFICATE = ReasonType("provider.smtp_certificate", "The certificate of {host} is not valid: {error}.")
 _NO_RESPONSE = ReasonType("provider.smtp_no_response", "{host} port {port} does not respond: {error}.")
@@ -86,28 +86,26 @@ _NO_RESPONSE = ReasonType("provider.smtp_no_response", "{host} port {port} does 
 class SmtpKind(ProviderKind):
     name = "smtp"
     label = "SMTP server"
-    description = "Mails through any mail server: your own, Microsoft 365, Google or a mail service."
+    description = "Sends email through any SMTP server: your own, Microsoft 365, Google or an email service."
     icon = "mail"
     channels: tuple[str, ...] = ("email",)
     max_concurrent_sends = 20
     settings: tuple[ProviderSetting, ...] = (
         ProviderSetting(
-            "host", "Server", ProviderSettingType.HOST, is_required=True, help="Its name, such as smtp.example.org."
+            "host", "Server", ProviderSettingType.HOST, is_required=True, help="Hostname, such as smtp.example.org."
         ),
-        ProviderSetting(
-            "port", "Port", ProviderSettingType.NUMBER, help="Default 587, or 465 with TLS from the start."
-        ),
+        ProviderSetting("port", "Port", ProviderSettingType.NUMBER, help="Default: 587, or 465 with implicit TLS."),
         ProviderSetting(
             "security",
             "Encryption",
             ProviderSettingType.CHOICE,
             default="auto",
             choices=("auto", "starttls", "tls", "none"),
-            help="auto: STARTTLS where the server offers it. Certificates are always checked.",
+            help="auto: STARTTLS if the server supports it. Certificates are always verified.",
         ),
-        ProviderSetting("username", "User name", help="Only where the server asks for one."),
-        ProviderSetting("password", "Password", is_secret=True, help="Of that user."),
-        ProviderSetting("sender", "From", ProviderSettingType.MAILBOX, help="Such as Tocsin <tocsin@example.org>."),
+        ProviderSetting("username", "Username", help="Only if the server requires it."),
+        ProviderSetting("password", "Password", is_secret=True, help="Password of this user."),
+        ProviderSetting("sender", "From", ProviderSettingType.MAILBOX, help="For example Tocsin <tocsin@example.org>."),
     )
 
     def accepts(self, channel: str, address: str) -> bool:

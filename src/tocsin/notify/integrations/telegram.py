@@ -58,7 +58,7 @@ _CONNECTED_ONE_WAY = ReasonType(
 )
 _NO_CHAT = ReasonType(
     "provider.telegram_no_chat",
-    "Telegram knows no such chat, or the person has not pressed Start there yet ({error}).",
+    "No such chat in Telegram, or the person has not pressed Start in it yet ({error}).",
 )
 _MAY_NOT_WRITE_THERE = ReasonType("provider.telegram_may_not_write", "The bot may not write in that chat ({error}).")
 _BLOCKED = ReasonType("provider.telegram_blocked", "The person or group has blocked the bot ({error}).")
@@ -69,23 +69,21 @@ _ENTER_TOKEN = ReasonType("provider.telegram_enter_token", "Enter it again, as @
 class TelegramKind(ProviderKind, WebhookProvider):
     name = "telegram"
     label = "Telegram bot"
-    description = (
-        "Messages by a Telegram bot, with buttons that acknowledge, take and close, and words as in a text message."
-    )
+    description = "Messages from a Telegram bot, with buttons and text commands to acknowledge, assign and close."
     icon = "send"
     channels: tuple[str, ...] = ("chat",)
     reply_channels: frozenset[str] = frozenset({"chat"})
     max_concurrent_sends = 20
     settings: tuple[ProviderSetting, ...] = (
         ProviderSetting(
-            "bot_token", "Bot token", is_required=True, is_secret=True, help="As @BotFather gives it: 123456:ABC…"
+            "bot_token", "Bot token", is_required=True, is_secret=True, help="From @BotFather, such as 123456:ABC…"
         ),
         ProviderSetting(
             "api_base",
-            "API address",
+            "API URL",
             ProviderSettingType.URL,
             default=API,
-            help="Another one for a server of your own.",
+            help="Change only for your own server.",
         ),
     )
     #: Nothing is entered at Telegram: `verify` registers the webhook.

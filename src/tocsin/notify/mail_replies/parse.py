@@ -29,11 +29,9 @@ _SENT_TO = ("To", "Cc", "Delivered-To", "X-Original-To", "Envelope-To", "X-Envel
 _SENT_AUTOMATICALLY = ReasonType("mail_reply.automatic", "It was sent automatically ({header}).")
 _MAILING_LIST = ReasonType("mail_reply.mailing_list", "It came from a mailing list.")
 _DELIVERY_REPORT = ReasonType("mail_reply.delivery_report", "It is a delivery report about another email.")
-_NO_REPLY_SENDER = ReasonType(
-    "mail_reply.no_reply_sender", "It was sent automatically: nobody reads replies to its sender."
-)
+_NO_REPLY_SENDER = ReasonType("mail_reply.no_reply_sender", "It was sent automatically from a no-reply address.")
 _AUTOMATIC_SUBJECT = ReasonType("mail_reply.automatic_subject", "It was sent automatically (by its subject).")
-UNREADABLE = ReasonType("mail_reply.unreadable", "It cannot be read: it takes too long, or too much memory.")
+UNREADABLE = ReasonType("mail_reply.unreadable", "It can't be parsed: it takes too much time or memory.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,20 +37,20 @@ _RETENTION = timedelta(days=90)
 
 _NO_SINGLE_SENDER = ReasonType("mail_reply.no_single_sender", "It does not have exactly one sender.")
 _NO_REFERENCE = ReasonType(
-    "mail_reply.no_reference", "It replies to no email that Tocsin sent to a user: it has no signed reference."
+    "mail_reply.no_reference", "It is not a reply to an email that Tocsin sent to a user: it has no signed reference."
 )
 _USER_GONE = ReasonType("mail_reply.user_gone", "The user whom the email was for is disabled or deleted.")
 _FOREIGN_SENDER = ReasonType("mail_reply.foreign_sender", "{sender} is not an address of {user}.")
 _TOO_OLD = ReasonType("mail_reply.reference_expired", "It replies to an email that is more than seven days old.")
 _INVALID_REFERENCE = ReasonType(
-    "mail_reply.invalid_reference", "Its reference is incomplete, or was not made by this installation."
+    "mail_reply.invalid_reference", "Its reference is incomplete or was not created by this installation."
 )
-_HELP_REQUESTED = ReasonType("mail_reply.help_requested", "It asked for help.")
+_HELP_REQUESTED = ReasonType("mail_reply.help_requested", "It requested help.")
 _NO_TEXT = ReasonType("mail_reply.no_text", "It has no text of its own.")
 _NO_TEXT_ANSWER = ReasonType(
     "mail_reply.no_text_answer", "Your email has no text of its own above the quoted one, so nothing was done."
 )
-_ANSWER_TITLE = ReasonType("mail_reply.answer_title", "Your reply")
+_ANSWER_TITLE = ReasonType("mail_reply.answer_title", "Note")
 _ALERT_ANSWER_TITLE = ReasonType("mail_reply.alert_answer_title", "Your reply about alert {alert}")
 
 

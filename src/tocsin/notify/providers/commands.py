@@ -40,13 +40,15 @@ _NEVER_SENT = frozenset({"signing_secret", "post_secret"})
 _LABEL = re.compile(r"(?!-)[\w-]{1,63}(?<!-)")
 
 _NO_ENVIRONMENT = ReasonType("provider.no_environment_server", "TOCSIN_SMTP_URL is not set.")
-_KINDS = ReasonType("provider.kind_invalid", "choose one of these kinds: {kinds}.")
+_KINDS = ReasonType("provider.kind_invalid", "choose one of these types: {kinds}.")
 _RESERVED_NAME = ReasonType("provider.name_reserved", '"{name}" is reserved.')
 _NAME_TAKEN = ReasonType("provider.name_taken", 'a provider "{name}" already exists.')
 _NAME_TOO_SIMILAR = ReasonType(
     "provider.name_too_similar", 'is too similar to "{name}": both would have the same callback address.'
 )
-_CHANNEL = ReasonType("provider.kind_lacks_channel", '{kind} does not carry "{channel}". It carries {channels}.')
+_CHANNEL = ReasonType(
+    "provider.kind_lacks_channel", '{kind} does not support "{channel}". Supported channels: {channels}.'
+)
 _CONTROL_CHARACTER = ReasonType("provider.setting_control_character", "contains a line break or control character.")
 _NOT_A_HOST = ReasonType(
     "provider.setting_not_a_host", '"{value}" is not a server name. Enter one like mail.example.org.'

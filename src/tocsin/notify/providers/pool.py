@@ -44,8 +44,8 @@ _SUCCESS_RECORD_INTERVAL = 10.0
 #: In seconds, unless a provider overrides it.
 RECEIPT_TIMEOUT = 60
 
-UNKNOWN_KIND = ReasonType("provider.unknown_kind", "Unknown kind of provider: {kind}.")
-_NOT_CARRIED = ReasonType("provider.not_carried", "No provider carries {channel} to this address.")
+UNKNOWN_KIND = ReasonType("provider.unknown_kind", "Unknown provider type: {kind}.")
+_NOT_CARRIED = ReasonType("provider.not_carried", "No {channel} provider delivers to this address.")
 _UNUSABLE = ReasonType("provider.unusable", "{providers} cannot be used.")
 
 

@@ -11,7 +11,7 @@ from tocsin.core.reasons import NO_REASON, Reason, ReasonType
 ON_HOLD = ReasonType("delivery.on_hold", "The alert is snoozed. This is sent when the snooze ends.")
 BUNDLED_LATER = ReasonType(
     "delivery.bundled_later",
-    "A message to this address was sent a moment ago. This is sent in a bundle within 10 seconds.",
+    "A message to this address was just sent. This one is sent in a bundle within 10 seconds.",
 )
 PAUSED = ReasonType("delivery.paused", "All paging is paused: {cause}. This is sent when the pause ends.")
 PAUSED_BY = ReasonType(
@@ -25,7 +25,7 @@ RATE_LIMITED = ReasonType(
     "delivery.rate_limited", "The provider's rate limit is reached. This is sent as soon as it allows."
 )
 IN_QUIET_HOURS = ReasonType("delivery.in_quiet_hours", "The recipient has quiet hours. This is sent when they end.")
-PAGE_IN_PROGRESS = ReasonType("delivery.page_in_progress", "The page is still being sent. This follows it.")
+PAGE_IN_PROGRESS = ReasonType("delivery.page_in_progress", "The page is still being sent. This is sent afterward.")
 
 #: The codes of a delivery that waits for the end of a pause.
 PAUSED_CODES = (PAUSED.code, PAUSED_BY.code)
@@ -33,7 +33,7 @@ PAUSED_CODES = (PAUSED.code, PAUSED_BY.code)
 # Why a page is sent before its delay is over.
 STARTED_EARLY = ReasonType("delivery.started_early", "Sent before its delay was over, because {cause}.")
 METHOD_FAILED = ReasonType("delivery.previous_method_failed", "the previous contact method failed")
-CALL_NOT_REACHED = ReasonType("delivery.previous_call_not_reached", "the previous call reached nobody")
+CALL_NOT_REACHED = ReasonType("delivery.previous_call_not_reached", "the previous call reached no one")
 NO_RECEIPT = ReasonType("delivery.previous_not_confirmed", "{provider} did not report the previous page as delivered")
 
 # What a delivery shows once its wait is over and it is sent.
@@ -57,18 +57,16 @@ _AFTER_WAITING = {
 ALERT_CLOSED = ReasonType("delivery.alert_closed", "The alert was closed before this was sent.")
 ALERT_CANCELLED = ReasonType("delivery.alert_cancelled", "The alert was closed as a false alarm before this was sent.")
 ALERT_MERGED = ReasonType("delivery.alert_merged", "The alert was merged into #{alert} before this was sent.")
-ALERT_ENDED = ReasonType("delivery.alert_ended", "The alert needs no responder any more.")
+ALERT_ENDED = ReasonType("delivery.alert_ended", "The alert no longer needs a response.")
 ACKNOWLEDGED = ReasonType("delivery.recipient_acknowledged", "{user} has acknowledged the alert.")
 ASSIGNED = ReasonType("delivery.recipient_assigned", "The alert is assigned to {user}.")
 RECIPIENT_DISABLED = ReasonType("delivery.recipient_disabled", "The account of {user} was disabled.")
 RECIPIENT_DELETED = ReasonType("delivery.recipient_deleted", "The recipient's account was deleted.")
-PAGE_NOT_SENT = ReasonType(
-    "delivery.page_not_sent", "The page itself was not sent as far as is known, so no all-clear is needed."
-)
+PAGE_NOT_SENT = ReasonType("delivery.page_not_sent", "The page was probably not sent, so no all-clear is needed.")
 EARLIER_PAGE_WAITS = ReasonType(
-    "delivery.earlier_page_waits", "An earlier page about this alert still waits to be sent to the same address."
+    "delivery.earlier_page_waits", "An earlier page about this alert to the same address is still queued."
 )
-NOT_RESENT = ReasonType("delivery.not_resent", "Whether it was sent is unknown, and it is not sent again: {cause}")
+NOT_RESENT = ReasonType("delivery.not_resent", "It may have been sent, and is not retried: {cause}")
 STOPPED_BEFORE_SENT = ReasonType("delivery.stopped_before_sent", "It was not yet sent when this happened: {cause}")
 SENT_BEFORE_STOPPED = ReasonType(
     "delivery.sent_before_stopped", "It was already being sent when this happened: {cause}"
@@ -76,7 +74,7 @@ SENT_BEFORE_STOPPED = ReasonType(
 
 # Why a delivery cannot be sent to its address.
 OPTED_OUT = ReasonType(
-    "delivery.opted_out", "STOP was sent from this number, so it gets no text messages until START is sent from it."
+    "delivery.opted_out", "This number opted out with STOP and receives no text messages until it sends START."
 )
 METHOD_REMOVED = ReasonType("delivery.method_removed", "{user} no longer uses {method}.")
 CONTACT_REMOVED = ReasonType("delivery.contact_removed", "{method} is no longer a contact of its group.")
@@ -88,11 +86,11 @@ BUNDLED_WITH = ReasonType("delivery.bundled_with", "It was sent in a bundle with
 BUNDLED_WITH_MORE = ReasonType("delivery.bundled_with_more", "It was sent in a bundle with {alerts} and {more} more.")
 ALERT_NUMBER = ReasonType("delivery.alert_number", "#{alert}")
 SANDBOXED = ReasonType(
-    "delivery.sandboxed", "This channel has no provider: the message is in the sandbox, and nothing left the machine."
+    "delivery.sandboxed", "This channel has no provider: the message was kept in the sandbox and not sent."
 )
-DELIVERED_AFTER_ALL = ReasonType("delivery.delivered_after_all", "{provider} reported it as delivered after all.")
+DELIVERED_AFTER_ALL = ReasonType("delivery.delivered_after_all", "{provider} later reported it as delivered.")
 NOT_CONFIRMED = ReasonType("delivery.not_confirmed", "{provider} did not report it as delivered within {duration}.")
-NOBODY_REACHED = ReasonType("delivery.nobody_reached", "Nobody was reached.")
+NOBODY_REACHED = ReasonType("delivery.nobody_reached", "No one was reached.")
 CALL_CUT_OFF = ReasonType("delivery.call_cut_off", "The call ended before the message was played.")
 MACHINE_ANSWERED = ReasonType("delivery.machine_answered", "A machine answered the call.")
 KEY_PRESSED = ReasonType("delivery.key_pressed", "The key {key} was pressed.")
@@ -126,17 +124,17 @@ RETRIED = ReasonType(
 )
 RETRIED_UNKNOWN = ReasonType(
     "delivery.retried_outcome_unknown",
-    "{count} attempt failed. Whether it was sent is unknown: it is sent again.",
-    "{count} attempts failed. Whether it was sent is unknown: it is sent again.",
+    "{count} attempt failed. It may have been sent; it is retried.",
+    "{count} attempts failed. It may have been sent; it is retried.",
 )
 RETRIED_UNTIL_ANSWERED = ReasonType(
     "delivery.retried_until_answered",
-    "{count} attempt failed. It is retried until somebody responds.",
-    "{count} attempts failed. It is retried until somebody responds.",
+    "{count} attempt failed. It is retried until someone responds.",
+    "{count} attempts failed. It is retried until someone responds.",
 )
 RETRIED_WORKER_LOST = ReasonType(
     "delivery.retried_worker_lost",
-    "The process that was sending it stopped. Whether it was sent is unknown: it is sent again.",
+    "The process that was sending it stopped. It may have been sent; it is retried.",
 )
 FAILED_OVER = ReasonType("delivery.failed_over", "{provider} could not send it. {next} takes over.")
 PROVIDER_FAILED = ReasonType("delivery.provider_failed", "{provider} could not send it.")
@@ -152,17 +150,17 @@ GAVE_UP_ON_ALL = ReasonType(
 )
 STUCK = ReasonType(
     "delivery.stuck",
-    "Tocsin itself failed to send it {count} time.",
-    "Tocsin itself failed to send it {count} times.",
+    "It failed {count} time with an internal error.",
+    "It failed {count} times with an internal error.",
 )
-UNSENDABLE = ReasonType("delivery.unsendable", "It cannot be sent at all.")
+UNSENDABLE = ReasonType("delivery.unsendable", "It can't be sent.")
 ADMINISTRATORS_NOTIFIED = ReasonType("delivery.administrators_notified", "Administrators were notified.")
 
 # Why a recipient gets a notification.
 TEST_REQUESTED = ReasonType("notification.test_requested", "A user requested this test.")
-PROVIDER_TEST = ReasonType("notification.provider_test", "A test of the provider.")
+PROVIDER_TEST = ReasonType("notification.provider_test", "A provider test.")
 CODE_REQUESTED = ReasonType("notification.code_requested", "A code to verify this address was requested.")
-WAS_PAGED = ReasonType("notification.was_paged", "You were paged about this alert and need to do nothing.")
+WAS_PAGED = ReasonType("notification.was_paged", "You were paged about this alert. No action is needed.")
 ACKNOWLEDGED_BEFORE = ReasonType("notification.acknowledged_before", "You acknowledged this alert a while ago.")
 IS_ADMINISTRATOR = ReasonType("notification.is_administrator", "You administer this installation.")
 REPLIED_BY_EMAIL = ReasonType("notification.replied_by_email", "You replied by email.")
@@ -174,31 +172,32 @@ EMAILED_INSTEAD = ReasonType(
 
 # The texts of a test.
 TEST_TITLE = ReasonType("test.title", "Tocsin test: {name} works")
-TEST_TEXT = ReasonType("test.text", "This is a test by Tocsin. {name} works. There is nothing to do.")
+TEST_TEXT = ReasonType("test.text", "This is a test from Tocsin. {name} works. No action is needed.")
 
 # Why a page is sent on this contact method at this time.
 EXPLAINED = ReasonType("page.explained", "{reason} ({explanation})")
 AFTER_STEP = ReasonType("page.after_step", "{delay} after the step")
 REPETITION = ReasonType("page.repetition", "repeat {number} of {total}")
-RETRY = ReasonType("page.retry", "try {number} of {total}")
-QUIET_HOURS = ReasonType("page.in_quiet_hours", "in quiet hours, so it is sent when they end")
+RETRY = ReasonType("page.retry", "attempt {number} of {total}")
+QUIET_HOURS = ReasonType("page.in_quiet_hours", "quiet hours: sent when they end")
 MERGED = ReasonType(
     "page.merged",
     "one message for {count} page due at the same time",
     "one message for {count} pages due at the same time",
 )
 POLICY_METHODS_UNUSABLE = ReasonType(
-    "page.policy_methods_unusable", "no contact method that the policy names; by the user's own rules instead"
+    "page.policy_methods_unusable",
+    "none of the policy's contact methods is available; using the user's notification rules",
 )
-AT_ONCE = ReasonType("page.at_once", "at once, because the previous contact method fails")
+AT_ONCE = ReasonType("page.at_once", "immediately, because the previous contact method is failing")
 
 # Why a recipient cannot be paged.
 CONTACT_DELETED = ReasonType("page.contact_deleted", "The group contact that this step names was deleted.")
 USER_DELETED = ReasonType("page.user_deleted", "The user that this step names was deleted.")
 USER_DISABLED = ReasonType("page.user_disabled", "{user} was to be paged, but the account is disabled.")
 UNREACHABLE = ReasonType("page.unreachable", "{user} was to be paged but cannot be reached: {cause}")
-METHODS_DISABLED = ReasonType("page.methods_disabled", "every contact method is disabled.")
-NO_METHOD = ReasonType("page.no_method", "there is no contact method.")
+METHODS_DISABLED = ReasonType("page.methods_disabled", "all contact methods are disabled.")
+NO_METHOD = ReasonType("page.no_method", "no contact methods.")
 NOT_REMINDED = ReasonType("page.not_reminded", "{user} acknowledged the alert and cannot be reminded of it: {cause}")
 ACCOUNT_DISABLED = ReasonType("page.account_disabled", "the account is disabled.")
 NO_USABLE_METHOD = ReasonType("page.no_usable_method", "no contact method can be used.")

@@ -122,7 +122,7 @@ _HELP = ReasonType(
     "With several alerts add the number (ACK 42), or ACK ALL.",
 )
 _UNKNOWN = ReasonType("command.unknown", "Unknown command. {help}")
-_NONE_OPEN = ReasonType("command.no_alert_open", "No alert is open for you.")
+_NONE_OPEN = ReasonType("command.no_alert_open", "You have no open alerts.")
 _SEVERAL_OPEN = ReasonType(
     "command.several_alerts_open",
     "{count} alert is open for you: {alerts}. Send {command}, or {command_for_all}.",

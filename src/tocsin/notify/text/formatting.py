@@ -170,14 +170,14 @@ def how_many_more(message: Message) -> str:
 def all_clear_text(alert: AlertContent, language: str = "") -> str:
     """Returns the text of an all-clear, such as "Taken by Alice: VPN down (#42). Nothing to do." """
     return one_line(alert.all_clear_text) or phrase(
-        language, "Alert #{number} needs nobody any more. Nothing to do.", number=alert.id
+        language, "Alert #{number} no longer needs a response. No action needed.", number=alert.id
     )
 
 
 def notice(message: Message) -> str:
     """Returns the text of a notice or test, with its line breaks."""
     text = sanitize(message.text).strip() or one_line(message.title)
-    return text or phrase(message.language, "Tocsin has nothing more to say.")
+    return text or phrase(message.language, "No further details.")
 
 
 def listed(names: Iterable[str]) -> str:

@@ -28,9 +28,9 @@ _MINUTE = timedelta(minutes=1)
 _MAX_TOKEN_CHARS = 80
 _OF_ALERT = re.compile(r"//[^/]+(?:/a/(?P<token>[\w-]{20,80})|/alerts/(?P<number>\d{1,18}))/?$", re.ASCII)
 
-_EXPIRED = ReasonType("link.expired", "This link was valid for seven days. Sign in to open the alert.")
+_EXPIRED = ReasonType("link.expired", "This link has expired. Sign in to open the alert.")
 _INVALID = ReasonType(
-    "link.invalid", "This link is incomplete, or was not made by this installation. Sign in to open the alert."
+    "link.invalid", "This link is incomplete or was not created by this installation. Sign in to open the alert."
 )
 
 

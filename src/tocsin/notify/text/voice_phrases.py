@@ -70,17 +70,19 @@ def _words(language: str) -> VoicePhrases:
             several=pgettext("phone call", "{number} alerts."),
             and_more=pgettext("phone call", "And {number} more."),
             menu=pgettext(
-                "phone call", "Press 7 to acknowledge, 8 to take it, 6 to escalate, 9 to close, 1 to hear it again."
+                "phone call", "Press 7 to acknowledge, 8 to assign to yourself, 6 to escalate, 9 to close, 1 to repeat."
             ),
-            menu_several=pgettext("phone call", "Press 7 to acknowledge them, 8 to take them, 1 to hear them again."),
+            menu_several=pgettext(
+                "phone call", "Press 7 to acknowledge all, 8 to assign all to yourself, 1 to repeat."
+            ),
             ack_reminder_for=pgettext("phone call", "Still on it, {who}?"),
             ack_reminder=pgettext("phone call", "Still on it?"),
             menu_ack_reminder=pgettext(
-                "phone call", "Press 7 to acknowledge again, 1 to hear it again. In 5 minutes others are paged."
+                "phone call", "Press 7 to acknowledge again, 1 to repeat. Others are paged in 5 minutes."
             ),
-            menu_repeat=pgettext("phone call", "Press 1 to hear it again."),
+            menu_repeat=pgettext("phone call", "Press 1 to repeat."),
             confirm_close=pgettext("phone call", "Press 9 again to close."),
-            wrong_key=pgettext("phone call", "This key does nothing."),
+            wrong_key=pgettext("phone call", "Invalid key."),
             goodbye=pgettext("phone call", "Goodbye."),
             done={
                 "acknowledge": pgettext("phone call", "You acknowledged alert {id}."),

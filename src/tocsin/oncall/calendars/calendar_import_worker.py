@@ -28,8 +28,8 @@ from tocsin.people import encrypted_addresses
 log = logging.getLogger(__name__)
 
 _NOT_UNDERSTOOD = ReasonType("calendar.import_failed", "The calendar could not be imported. The log has the details.")
-_HTTP_STATUS = ReasonType("calendar.http_status", "Its server answers {status}.")
-_TOO_BIG = ReasonType("calendar.too_big", "It is larger than {megabytes} MB.")
+_HTTP_STATUS = ReasonType("calendar.http_status", "The calendar server returned {status}.")
+_TOO_BIG = ReasonType("calendar.too_big", "The calendar is larger than {megabytes} MB.")
 _TOO_MANY_REDIRECTS = ReasonType("calendar.too_many_redirects", "Its URL redirects too many times.")
 _PARTIAL = ReasonType("calendar.partially_imported", "Skipped, or imported only in part: {flaws}.")
 _MORE = ReasonType("calendar.more_flaws", "and {count} more", "and {count} more")

@@ -21,7 +21,7 @@ from tocsin.oncall.models import CalendarFeed, Schedule
 from tocsin.oncall.states import FeedKind
 from tocsin.people.models import Group, User
 
-_FEED_EXISTS = ReasonType("calendar.feed_exists", "There is already such a calendar feed. Rotate its URL.")
+_FEED_EXISTS = ReasonType("calendar.feed_exists", "This calendar feed already exists. Rotate its URL instead.")
 
 
 @dataclass(frozen=True, slots=True)

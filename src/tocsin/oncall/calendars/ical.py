@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 
 _UNREADABLE = ReasonType("calendar.unreadable", "The calendar cannot be read: {error}.")
 _INCOMPLETE = ReasonType("calendar.incomplete", "The calendar is incomplete, or its lines end incorrectly.")
-_EMPTY = ReasonType("calendar.empty", "It is not a calendar: it is empty.")
-_NOT_A_CALENDAR = ReasonType("calendar.not_a_calendar", 'It is not a calendar: it begins with "{prefix}".')
+_EMPTY = ReasonType("calendar.empty", "Not a calendar: the response is empty.")
+_NOT_A_CALENDAR = ReasonType("calendar.not_a_calendar", 'Not a calendar: the response starts with "{prefix}".')
 _TRUNCATED = ReasonType(
-    "calendar.truncated", "The end of the calendar is missing: its server was too slow, or sent only a part."
+    "calendar.truncated", "The calendar is cut off: its server was too slow or sent only part of it."
 )
 _TOO_MANY_EVENTS = ReasonType(
     "calendar.too_many_events", "The calendar has {events} events in the imported period; at most {limit} are allowed."
 )
-_NO_PARTICIPANTS = ReasonType("calendar.no_participants", "{title} on {day} (nobody who is invited participates)")
+_NO_PARTICIPANTS = ReasonType("calendar.no_participants", "{title} on {day} (no attendee accepted)")
 _EVENT_FLAW = ReasonType("calendar.event_flaw", "{title} ({flaw})")
 _INVALID_TIMES = ReasonType("calendar.invalid_times", "invalid times")
 _INVALID_PROPERTIES = ReasonType("calendar.invalid_properties", "invalid {names}")
 _NO_START = ReasonType("calendar.no_start", "no DTSTART")
 _DUPLICATE_PROPERTIES = ReasonType("calendar.duplicate_properties", "more than one {names}")
 _UNKNOWN_ZONE = ReasonType("calendar.unknown_time_zone", "unknown time zone {zone}, {used} is used")
-_EXRULE_IGNORED = ReasonType("calendar.exrule_ignored", "EXRULE is ignored: the event also takes place then")
+_EXRULE_IGNORED = ReasonType("calendar.exrule_ignored", "EXRULE is ignored: excluded dates still occur")
 _NO_END = ReasonType("calendar.no_end", "no end, skipped")
 _END_NOT_AFTER_START = ReasonType("calendar.end_not_after_start", "its end is not after its start")
 

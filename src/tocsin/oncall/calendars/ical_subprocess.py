@@ -21,7 +21,7 @@ from tocsin.oncall.calendars.ical import ParsedCalendar, UnreadableCalendar
 CPU_SECONDS = 20
 _TOO_LARGE = ReasonType(
     "calendar.too_large",
-    "Reading it takes too long or too much memory: it is very large, or an event in it repeats every few seconds.",
+    "The calendar takes too long or too much memory to read. It is very large, or an event repeats every few seconds.",
 )
 
 

@@ -31,7 +31,7 @@ OVER = ReasonType("override.over", "is in the past.")
 USER_DEACTIVATED = ReasonType("override.user_deactivated", "{user} is deactivated.")
 _TOO_MANY = ReasonType("override.too_many", "a schedule has at most {limit}.")
 _OVER_OR_EMPTY = ReasonType("override.over_or_empty", "is in the past, or not after from.")
-_ALREADY_ON_CALL = ReasonType("override.already_on_call", "{user} is on call already.")
+_ALREADY_ON_CALL = ReasonType("override.already_on_call", "{user} is already on call.")
 
 _NOTICE_TITLE = ReasonType("override.notice_title", "{user} is on call in {schedule} from {since} until {until}")
 _NOTICE = ReasonType("override.notice", "{user} is on call in {schedule} from {since} until {until}.")

@@ -65,9 +65,7 @@ _WINDOWS_OR_SPAN = ReasonType("shift.windows_and_span", "enter either windows, o
 _OVERLAPPING_PERIOD = ReasonType("shift.period_overlaps", "must not be shorter than the period.")
 _MASKED_URL = ReasonType("shift.url_masked", "is masked; enter the full URL.")
 _NO_USERS = ReasonType("shift.users_missing", "at least one user is required.")
-_OWN_ROLES_ALONE = ReasonType(
-    "shift.own_roles_combined", "own cannot be combined: each user then has their roles in the group."
-)
+_OWN_ROLES_ALONE = ReasonType("shift.own_roles_combined", "own cannot be combined with other roles.")
 _NOT_A_DATE = ReasonType("time.not_a_date", '"{value}" is not a date; write it like 2026-01-05, or 2026-01-05T09:00.')
 _NOT_A_LOCAL_TIME = ReasonType(
     "time.not_a_local_time", '"{value}" is not a local time; write it like 2026-12-24T17:00.'

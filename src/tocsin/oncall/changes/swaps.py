@@ -29,9 +29,11 @@ from tocsin.oncall.states import SwapState
 from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import Membership, User
 
-_ROLE_NEEDED = ReasonType("shift.role_missing", "is required: the role that nobody has.")
-_NO_GAP = ReasonType("shift.no_gap", "{user} is {role} of {group} then: replace them, or choose a shorter period.")
-_SWAP_WITH_SELF = ReasonType("swap.with_self", "nobody swaps with themselves.")
+_ROLE_NEEDED = ReasonType("shift.role_missing", "is required: the role without anyone on call.")
+_NO_GAP = ReasonType(
+    "shift.no_gap", "{user} is {role} of {group} in this period. Replace them, or select a shorter period."
+)
+_SWAP_WITH_SELF = ReasonType("swap.with_self", "must be a different user.")
 NOT_IN_GROUP = ReasonType("swap.user_not_in_group", "{user} is not in {group}.")
 _NOT_ON_CALL = ReasonType("swap.not_on_call", "{user} is not on call in {schedule} from {since} to {until}.")
 _NOT_ON_CALL_AS = ReasonType(

@@ -26,46 +26,45 @@ TIMEOUT = 5.0
 EXPIRES_SOON = timedelta(days=14)
 
 _NOT_SET = ReasonType(
-    "health.address_not_set", "TOCSIN_BASE_URL is not set: links in messages work on this machine only."
+    "health.address_not_set", "TOCSIN_BASE_URL is not set: links in messages only work on this server."
 )
 _NOT_SET_REMEDY = ReasonType(
     "health.address_not_set_remedy",
-    "Set it to the address by which people and senders reach Tocsin, such as https://tocsin.example.org.",
+    "Set it to Tocsin's public URL, such as https://tocsin.example.org.",
 )
 _NO_PROXY = ReasonType(
     "health.address_no_proxy",
-    "TOCSIN_TRUSTED_PROXIES is not set: every request seems to come from the proxy's own address.",
+    "TOCSIN_TRUSTED_PROXIES is not set: all requests appear to come from the proxy's address.",
 )
 _NO_PROXY_REMEDY = ReasonType("health.address_no_proxy_remedy", "Set it to the proxy's address, such as 127.0.0.1,::1.")
 _NOT_ENCRYPTED = ReasonType(
     "health.address_not_encrypted",
-    "{url} is not encrypted: passwords and the integrations' secret addresses can be read.",
+    "{url} is not encrypted: passwords and webhook URLs can be intercepted.",
 )
 _NOT_ENCRYPTED_REMEDY = ReasonType(
     "health.address_not_encrypted_remedy",
-    "Put a proxy with a certificate in front, and set TOCSIN_BASE_URL to its https address.",
+    "Put an HTTPS reverse proxy in front, and set TOCSIN_BASE_URL to its https URL.",
 )
 _UNTRUSTED = ReasonType("health.certificate_untrusted", "The certificate of {host} is not trusted: {error}.")
 _UNTRUSTED_REMEDY = ReasonType(
     "health.certificate_untrusted_remedy",
-    "Give the proxy a publicly trusted certificate. HaloITSM and phones accept no other.",
+    "Install a publicly trusted certificate on the proxy. HaloITSM and phones reject any other.",
 )
 _EXPIRES = ReasonType(
     "health.certificate_expires",
     "The certificate of {host} expires in {count} day.",
     "The certificate of {host} expires in {count} days.",
 )
-_EXPIRES_REMEDY = ReasonType("health.certificate_expires_remedy", "Find out why the proxy does not renew it.")
+_EXPIRES_REMEDY = ReasonType("health.certificate_expires_remedy", "Check why the proxy does not renew it.")
 _REDIRECTS = ReasonType("health.address_redirects", "{url} redirects to {target}: senders do not follow redirects.")
 _REDIRECTS_SOMEWHERE = ReasonType(
     "health.address_redirects_somewhere", "{url} redirects to another address: senders do not follow redirects."
 )
-_REDIRECTS_REMEDY = ReasonType(
-    "health.address_redirects_remedy", "Set TOCSIN_BASE_URL to the address that answers without a redirect."
-)
+_REDIRECTS_REMEDY = ReasonType("health.address_redirects_remedy", "Set TOCSIN_BASE_URL to the final URL.")
 _NOT_HERE = ReasonType(
     "health.address_not_here",
-    "{url}/healthz returns {status}, not 200 with “ok”: the address leads somewhere else, or Tocsin is not running.",
+    "{url}/healthz returns {status} instead of 200 with “ok”: the URL points to another server, or "
+    "Tocsin is not running.",
 )
 _NOT_HERE_REMEDY = ReasonType(
     "health.address_not_here_remedy", "Check the proxy's configuration, and whether `tocsin serve` is running."

@@ -9,8 +9,8 @@ from tocsin.core.db.database import Connection
 from tocsin.core.reasons import AlertRef, ReasonType
 from tocsin.operate.finding import HealthFinding
 
-_UNANSWERED = ReasonType("health.alert_unanswered", "Nobody answered alert {alert}: {subject}")
-_UNANSWERED_REMEDY = ReasonType("health.alert_unanswered_remedy", "Acknowledge or close it, or page somebody else.")
+_UNANSWERED = ReasonType("health.alert_unanswered", "Alert {alert} was not acknowledged: {subject}")
+_UNANSWERED_REMEDY = ReasonType("health.alert_unanswered_remedy", "Acknowledge or close it, or page someone else.")
 
 # Raw SQL: Home runs it on every request, and Django takes longer to build such a query than PostgreSQL to run it.
 # `escalation.models.EXHAUSTED_RUNS` has the condition and the index.

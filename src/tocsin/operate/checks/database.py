@@ -44,40 +44,41 @@ _TABLES = ReasonType(
     "{count} migrations are missing, such as {first}.",
 )
 _TABLES_REMEDY = ReasonType(
-    "health.database_migrations_missing_remedy", "Start `tocsin serve`, which brings the tables up to date."
+    "health.database_migrations_missing_remedy", "Start `tocsin serve` to apply the migrations."
 )
 _NEWER = ReasonType(
-    "health.database_newer", "The database's tables belong to a newer version of Tocsin: it applied {migration}."
+    "health.database_newer",
+    "The database schema is newer than this version of Tocsin: migration {migration} is applied.",
 )
 _NEWER_REMEDY = ReasonType(
     "health.database_newer_remedy",
-    "Upgrade this one too. To return to this version, restore the backup from before the upgrade.",
+    "Upgrade this node too. To roll back, restore the backup from before the upgrade.",
 )
 _TIMEOUTS = ReasonType(
     "health.database_timeouts",
-    "TOCSIN_DATABASE_URL sets {parameters} so that a lost database host is noticed late.",
+    "TOCSIN_DATABASE_URL sets {parameters}, which delays detection of a lost database host.",
 )
 _TIMEOUTS_REMEDY = ReasonType(
     "health.database_timeouts_remedy", "Remove them from TOCSIN_DATABASE_URL: Tocsin has shorter defaults."
 )
 _ANY_SERVER = ReasonType(
     "health.database_any_server",
-    "TOCSIN_DATABASE_URL names several servers, and its target_session_attrs accepts one that is read-only.",
+    "TOCSIN_DATABASE_URL lists several servers, and its target_session_attrs allows a read-only one.",
 )
 _ANY_SERVER_REMEDY = ReasonType(
     "health.database_any_server_remedy", "Set target_session_attrs to read-write, or remove it."
 )
 _NO_STATEMENT_TIMEOUT = ReasonType(
     "health.database_no_statement_timeout",
-    "No statement has a time limit: a pooler such as PgBouncer ignores the startup parameter `options`.",
+    "Statement timeouts are not applied: a pooler such as PgBouncer ignores the startup parameter `options`.",
 )
 _NO_POOLER_REMEDY = ReasonType(
     "health.database_no_pooler_remedy", "Point TOCSIN_DATABASE_URL at PostgreSQL itself, not at the pooler."
 )
 _CONNECTIONS = ReasonType(
     "health.database_connections",
-    "{count} Tocsin node can need {needed} connections.",
-    "{count} Tocsin nodes can need {needed} connections.",
+    "{count} Tocsin node may need up to {needed} connections.",
+    "{count} Tocsin nodes may need up to {needed} connections.",
 )
 _OTHER_CONNECTIONS = ReasonType(
     "health.database_other_connections",
@@ -92,19 +93,21 @@ _CONNECTIONS_REMEDY = ReasonType(
 )
 _VERSION = ReasonType("health.database_version", "PostgreSQL {version} is too old: Tocsin needs {needed} or later.")
 _VERSION_REMEDY = ReasonType(
-    "health.database_version_remedy", "Upgrade it, or run `tocsin backup` and restore into a newer one."
+    "health.database_version_remedy", "Upgrade it, or run `tocsin backup` and restore to a newer server."
 )
 _ENCODING = ReasonType(
     "health.database_encoding", "The database's encoding is {encoding}: some texts cannot be stored."
 )
 _ENCODING_REMEDY = ReasonType(
     "health.database_encoding_remedy",
-    "Create one with ENCODING 'UTF8' TEMPLATE template0, and move there with `tocsin backup` and `restore`.",
+    "Create a database with ENCODING 'UTF8' TEMPLATE template0, and migrate with `tocsin backup` and `restore`.",
 )
-_RIGHTS = ReasonType("health.database_rights", "Tocsin's role may not create tables, so Tocsin cannot be upgraded.")
-_RIGHTS_REMEDY = ReasonType("health.database_rights_remedy", "ALTER DATABASE … OWNER TO Tocsin's role.")
-_CLOCK = ReasonType("health.clock_off", "This machine's clock and the database's are {seconds} seconds apart.")
-_CLOCK_REMEDY = ReasonType("health.clock_off_remedy", "Run NTP on both (`timedatectl set-ntp true`).")
+_RIGHTS = ReasonType(
+    "health.database_rights", "Tocsin's database role lacks permission to create tables, so Tocsin can't be upgraded."
+)
+_RIGHTS_REMEDY = ReasonType("health.database_rights_remedy", "Run ALTER DATABASE … OWNER TO with Tocsin's role.")
+_CLOCK = ReasonType("health.clock_off", "The clocks of this server and the database differ by {seconds} seconds.")
+_CLOCK_REMEDY = ReasonType("health.clock_off_remedy", "Enable NTP on both (`timedatectl set-ntp true`).")
 _NO_LISTEN = ReasonType(
     "health.database_no_listen",
     "LISTEN does not work: changes reach other processes a second late, and session locks may be lost.",
@@ -115,12 +118,12 @@ _NO_LISTEN_REMEDY = ReasonType(
 )
 _APART = ReasonType(
     "health.database_apart",
-    "The built-in PostgreSQL is in {location}, because the account that runs it cannot enter a folder above "
-    "{data_dir}. A copy of the data directory does not contain the database.",
+    "The built-in PostgreSQL is in {location}, because its account has no access to a parent folder of "
+    "{data_dir}. A copy of the data directory does not include the database.",
 )
 _APART_REMEDY = ReasonType(
     "health.database_apart_remedy",
-    "No action is needed. To have everything in one place, use a data directory such as /var/lib/tocsin.",
+    "No action needed. To keep everything in one place, use a data directory such as /var/lib/tocsin.",
 )
 _PLACE = ReasonType("health.database_place", "The built-in PostgreSQL is in {location}.")
 

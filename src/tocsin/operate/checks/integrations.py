@@ -32,43 +32,48 @@ _WEEK = timedelta(days=7)
 
 _UNUSABLE = ReasonType(
     "health.integration_unusable",
-    "{integration} processes nothing: {error} Its messages are kept as Mapping Failed.",
+    "{integration} can't process messages: {error} They are kept as Mapping Failed.",
 )
 _UNUSABLE_REMEDY = ReasonType(
     "health.integration_unusable_remedy",
-    "Correct it under Inbound integrations and save it, then replay those messages from the Inbound Log.",
+    "Fix and save it under Inbound integrations, then replay those messages from the Inbound Log.",
 )
 _NO_POLICY = ReasonType(
-    "health.integration_no_policy", "{integration} pages nobody: it has neither a policy nor recipients."
+    "health.integration_no_policy", "{integration} pages no one: it has no escalation policy and no recipients."
 )
 _OLD_URL = ReasonType(
     "health.integration_old_url",
-    "{count} message came to an old URL of {integration}.",
-    "{count} messages came to an old URL of {integration}.",
+    "{count} message was sent to an old webhook URL of {integration}.",
+    "{count} messages were sent to an old webhook URL of {integration}.",
 )
-_OLD_URL_REMEDY = ReasonType("health.integration_old_url_remedy", "Give the sender the new URL under Security.")
+_OLD_URL_REMEDY = ReasonType(
+    "health.integration_old_url_remedy", "Update the sender with the new URL from the Security tab."
+)
 _UNREADABLE = ReasonType(
     "health.messages_unreadable",
-    "{count} message of the last 7 days could not be read.",
-    "{count} messages of the last 7 days could not be read.",
+    "{count} message in the last 7 days could not be parsed.",
+    "{count} messages in the last 7 days could not be parsed.",
 )
 _UNREADABLE_REMEDY = ReasonType(
-    "health.messages_unreadable_remedy", "Correct the mapping that each names in the Inbound Log, and replay it."
+    "health.messages_unreadable_remedy", "Fix the mapping named in the Inbound Log, then replay the message."
 )
-_SILENT = ReasonType("health.integration_silent", "{integration} received messages every day, but none for {duration}.")
-_SILENT_REMEDY = ReasonType("health.integration_silent_remedy", "Check the sender, and whether it reaches Tocsin.")
+_SILENT = ReasonType(
+    "health.integration_silent",
+    "{integration} usually receives messages every day, but has received none for {duration}.",
+)
+_SILENT_REMEDY = ReasonType("health.integration_silent_remedy", "Check the sender and its connection to Tocsin.")
 _OPENS_NOTHING = ReasonType("health.integration_opens_nothing", "{integration}: {problem}")
 _OPENS_NOTHING_REMEDY = ReasonType(
-    "health.integration_opens_nothing_remedy", "Choose what each status does on the integration's page."
+    "health.integration_opens_nothing_remedy", "Set what each status does in the integration's settings."
 )
 _DISABLED = ReasonType("health.integration_disabled", "{integration} is disabled: its messages open no alerts.")
-_REACHES_NOBODY = ReasonType("health.integration_reaches_nobody", "{integration} would page nobody. {problem}")
+_REACHES_NOBODY = ReasonType("health.integration_reaches_nobody", "{integration} would page no one. {problem}")
 _REACHES_NOBODY_AT = ReasonType(
-    "health.integration_reaches_nobody_at", "{integration} would page nobody ({field}). {problem}"
+    "health.integration_reaches_nobody_at", "{integration} would page no one ({field}). {problem}"
 )
 _REACHES_NOBODY_REMEDY = ReasonType(
     "health.integration_reaches_nobody_remedy",
-    "Give it an escalation policy or recipients that can be reached, or set it to dry run.",
+    "Set an escalation policy or reachable recipients, or switch it to dry run.",
 )
 
 # Raw SQL, as in `alerts`.

@@ -10,16 +10,16 @@ from tocsin.core.reasons import ReasonType
 from tocsin.operate.encryption import rotation
 from tocsin.operate.finding import HealthFinding, note
 
-_NODE_WITHOUT_KEY = ReasonType("health.node_without_key", "The node {node} does not know the newest secret key.")
+_NODE_WITHOUT_KEY = ReasonType("health.node_without_key", "Node {node} does not have the newest secret key.")
 _NODE_WITHOUT_KEY_REMEDY = ReasonType(
-    "health.node_without_key_remedy", "Restart it with that key in front of the others."
+    "health.node_without_key_remedy", "Restart it with that key first in TOCSIN_SECRET_KEY."
 )
-_OLD_KEY = ReasonType("health.old_key", "Stored under an older secret key: {values}.")
+_OLD_KEY = ReasonType("health.old_key", "Still encrypted with an older secret key: {values}.")
 _OLD_KEY_REMEDY = ReasonType("health.old_key_remedy", "Run `tocsin keys rotate`.")
-_UNUSED = ReasonType("health.old_key_unused", "Nothing stored needs an older secret key.")
+_UNUSED = ReasonType("health.old_key_unused", "No stored data uses an older secret key.")
 _UNUSED_REMEDY = ReasonType(
     "health.old_key_unused_remedy",
-    "Retire it when the links of pages that were sent before are a week old, or at once if it has leaked.",
+    "Remove it once links in earlier pages have expired (7 days), or immediately if it was leaked.",
 )
 
 

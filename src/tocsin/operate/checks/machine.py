@@ -20,18 +20,18 @@ _DEBUG = ReasonType("health.debug", "TOCSIN_DEBUG is set: error pages show setti
 _DEBUG_REMEDY = ReasonType("health.debug_remedy", "Remove the variable; it is for developers.")
 _OPEN_FILES = ReasonType(
     "health.open_files",
-    "A process may have {limit} files open, and {needed} are needed for all connections that Tocsin accepts: idle "
-    "senders are disconnected early.",
+    "The open file limit is {limit}, but {needed} are needed for all connections that Tocsin accepts: "
+    "idle senders are disconnected early.",
 )
 _OPEN_FILES_REMEDY = ReasonType(
     "health.open_files_remedy",
     "Raise the hard limit: `LimitNOFILE=65536` in the systemd unit, `--ulimit nofile=65536` for a container.",
 )
 _KEY_FILE = ReasonType(
-    "health.key_file", "Users other than its owner may read {path} (mode {mode}), the key to all stored secrets."
+    "health.key_file", "{path} (mode {mode}), the key to all stored secrets, is readable by users other than its owner."
 )
 _KEY_FILE_REMEDY = ReasonType(
-    "health.key_file_remedy", "chmod 600 {path}. If others may have read it, give every provider new secrets."
+    "health.key_file_remedy", "Run chmod 600 {path}. If others may have read it, rotate all provider credentials."
 )
 
 

@@ -20,11 +20,11 @@ from tocsin.operate.finding import HealthFinding, reason_of_future
 #: For all mailboxes together.
 DEADLINE = timedelta(seconds=20)
 
-_UNREADABLE = ReasonType("health.mailbox_unreadable", "The mailbox of {integration} cannot be read: {error}")
-_REPLIES_UNREAD = ReasonType("health.mailbox_replies_unread", "Answers by mail are not read, {provider}: {error}")
+_UNREADABLE = ReasonType("health.mailbox_unreadable", "Can't read the mailbox of {integration}: {error}")
+_REPLIES_UNREAD = ReasonType("health.mailbox_replies_unread", "{provider} can't read email replies: {error}")
 _UNREADABLE_REMEDY = ReasonType(
     "health.mailbox_unreadable_remedy",
-    "Check its address and password under Security, and whether this machine may connect to it.",
+    "Check its address and password on the Security tab, and whether this server can connect to it.",
 )
 
 

@@ -21,20 +21,20 @@ _GAP_REMEDY = ReasonType(
 )
 _ABSENT_REMEDY = ReasonType(
     "health.coverage_absent_remedy",
-    "Name a cover under their out of office, or override the shift. Until then they are still paged.",
+    "Add a cover to their out of office, or create an override. Until then they are still paged.",
 )
 _DEACTIVATED_REMEDY = ReasonType(
     "health.coverage_deactivated_remedy", "Remove them from the shift or override, or replace them."
 )
-_HIDDEN_REMEDY = ReasonType("health.coverage_hidden_remedy", "Give it a higher layer, or delete it.")
+_HIDDEN_REMEDY = ReasonType("health.coverage_hidden_remedy", "Move it to a higher layer, or delete it.")
 _DOUBLE_ROLE_REMEDY = ReasonType(
     "health.coverage_double_role_remedy", "Override one of the two roles, or change the order of the users."
 )
 _NO_SHIFT_REMEDY = ReasonType("health.coverage_no_shift_remedy", "Add a shift for that time, unless this is intended.")
 _CALENDAR_REMEDY = ReasonType(
     "health.calendar_unread_remedy",
-    "Check the address in the shift, and whether this machine may connect to it. The last imported calendar stays in "
-    "force.",
+    "Check the calendar URL of the shift, and whether this server can connect to it. The last imported "
+    "calendar stays active.",
 )
 
 REMEDIES = {

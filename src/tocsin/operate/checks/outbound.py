@@ -17,11 +17,9 @@ _AWAY_REMEDY = ReasonType(
     "Tocsin keeps trying. Check whether the other system is running and reachable from here.",
 )
 _DEAD_REMEDY = ReasonType(
-    "health.outbound_dead_remedy", "Open its log under Outbound integrations: send them again, or discard them."
+    "health.outbound_dead_remedy", "Open its log under Outbound integrations and resend or discard the calls."
 )
-_WEBHOOK_REMEDY = ReasonType(
-    "health.outbound_webhook_remedy", "Press “Set up the webhook for me”, or check the webhook in Halo."
-)
+_WEBHOOK_REMEDY = ReasonType("health.outbound_webhook_remedy", "Press “Set up webhook”, or check the webhook in Halo.")
 _LOOK_REMEDY = ReasonType(
     "health.outbound_look_remedy", "Press Test on its page: the result names the missing permission."
 )

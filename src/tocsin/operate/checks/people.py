@@ -25,10 +25,10 @@ from tocsin.people.models import ContactMethod, Membership, User
 
 _NO_ADMINISTRATOR = ReasonType(
     "health.no_administrator",
-    "There is no administrator: nobody is notified of problems, or can fix them in the browser.",
+    "There is no administrator: no one is notified of problems or can fix them in the browser.",
 )
 _NO_ADMINISTRATOR_REMEDY = ReasonType(
-    "health.no_administrator_remedy", "tocsin user create NAME --email E --role admin"
+    "health.no_administrator_remedy", "Run tocsin user create NAME --email E --role admin"
 )
 _UNREACHABLE = ReasonType(
     "health.user_unreachable",
@@ -39,13 +39,15 @@ _UNREACHABLE_REMEDY = ReasonType(
 )
 _PUSH_ONLY = ReasonType(
     "health.user_push_only",
-    "Only push notifications reach {user} at priority {priorities}: a phone that is off, silent or offline reaches "
-    "nobody.",
+    "{user} gets only push notifications at priority {priorities}: they are missed if the phone is "
+    "off, silent or offline.",
 )
-_PUSH_ONLY_REMEDY = ReasonType("health.user_push_only_remedy", "Add a text message or a call.")
-_OPTED_OUT = ReasonType("health.user_opted_out", "{user} replied STOP: {contact_method} gets no text messages.")
+_PUSH_ONLY_REMEDY = ReasonType("health.user_push_only_remedy", "Add a text message or phone call.")
+_OPTED_OUT = ReasonType(
+    "health.user_opted_out", "{user} opted out with STOP: {contact_method} receives no text messages."
+)
 _OPTED_OUT_REMEDY = ReasonType(
-    "health.user_opted_out_remedy", "Have them send START to Tocsin's number, or add another contact method."
+    "health.user_opted_out_remedy", "Ask them to send START to Tocsin's number, or add another contact method."
 )
 
 

@@ -29,15 +29,15 @@ DEADLINE = timedelta(seconds=20)
 _MAX_NAMED_USERS, _MAX_NAMED_PROVIDERS = 10, 5
 
 _UNUSABLE = ReasonType("health.provider_unusable", "The provider {provider} cannot be used: {error}")
-_UNUSABLE_REMEDY = ReasonType("health.provider_unusable_remedy", "Open it under Providers, correct it, and save.")
-_FAILING = ReasonType("health.provider_failing", "{provider} fails, and others take its turn: {error}")
+_UNUSABLE_REMEDY = ReasonType("health.provider_unusable_remedy", "Open it under Providers, fix its settings and save.")
+_FAILING = ReasonType("health.provider_failing", "{provider} is failing, and other providers have taken over: {error}")
 _FAILING_REMEDY = ReasonType(
-    "health.provider_failing_remedy", "Its page under Providers shows the error. Tocsin keeps testing it."
+    "health.provider_failing_remedy", "See the error under Providers. Tocsin keeps retrying it."
 )
 _UNSENT = ReasonType(
     "health.messages_unsent",
-    "{count} message of the last 24 hours could not be sent at all: {providers}",
-    "{count} messages of the last 24 hours could not be sent at all: {providers}",
+    "{count} message in the last 24 hours could not be sent by any provider: {providers}",
+    "{count} messages in the last 24 hours could not be sent by any provider: {providers}",
 )
 _UNSENT_REMEDY = ReasonType(
     "health.messages_unsent_remedy", "The error is on the alert's timeline. Add another provider."
@@ -51,22 +51,20 @@ _REFUSES = ReasonType("health.provider_refuses", "{provider}: {error}")
 _NO_PROVIDER = ReasonType("health.messages_unsent_by_none", "no provider")
 _REFUSES_REMEDY = ReasonType(
     "health.provider_refuses_remedy",
-    "Check its address and credentials, and whether this machine may connect to it.",
+    "Check its address and credentials, and whether this server can connect to it.",
 )
 _UNREADABLE_SECRET = ReasonType(
     "health.secret_unreadable",
-    "A secret of the {kind} {name} cannot be decrypted with the known secret keys.",
+    "A secret of the {kind} {name} can't be decrypted with the configured secret keys.",
 )
 _MISSING = ReasonType(
     "health.provider_missing",
-    "No provider carries {channel}: its messages go to the sandbox and are not sent.",
+    "No provider for {channel}: messages go to the sandbox and are not sent.",
 )
 _MISSING_FOR_USERS = ReasonType(
     "health.provider_missing_for_users",
-    "No provider carries {channel}: its messages go to the sandbox and are not sent. This includes the pages of "
-    "{count} person.",
-    "No provider carries {channel}: its messages go to the sandbox and are not sent. This includes the pages of "
-    "{count} people.",
+    "No provider for {channel}: messages go to the sandbox and are not sent, including pages for {count} person.",
+    "No provider for {channel}: messages go to the sandbox and are not sent, including pages for {count} people.",
 )
 _MISSING_REMEDY = ReasonType("health.provider_missing_remedy", "Add one under Providers.")
 _MISSING_EMAIL_REMEDY = ReasonType(
@@ -74,11 +72,11 @@ _MISSING_EMAIL_REMEDY = ReasonType(
 )
 _NOT_CARRIED = ReasonType(
     "health.provider_not_carried",
-    "No provider carries {channel} to the address of {users}: their pages on it fail.",
+    "No {channel} provider delivers to the address of {users}: pages by this channel fail.",
 )
 _NOT_CARRIED_REMEDY = ReasonType(
     "health.provider_not_carried_remedy",
-    "Check the channel's providers, also their countries, or add another contact method.",
+    "Check the channel's providers and their countries, or add another contact method.",
 )
 
 

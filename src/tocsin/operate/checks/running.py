@@ -10,11 +10,9 @@ from tocsin.core.reasons import Ago, ReasonType
 from tocsin.operate import health_status, node_heartbeat
 from tocsin.operate.finding import HealthFinding, note
 
-_NOTHING = ReasonType(
-    "health.no_node", "No Tocsin node runs on this database: no message is accepted, and nobody is paged."
-)
+_NOTHING = ReasonType("health.no_node", "No Tocsin node is running: messages are not accepted, and no one is paged.")
 _NOTHING_REMEDY = ReasonType(
-    "health.no_node_remedy", "Start `tocsin serve`. `tocsin service install` starts it with the machine."
+    "health.no_node_remedy", "Start `tocsin serve`. Use `tocsin service install` to start it at boot."
 )
 _GONE = ReasonType(
     "health.node_gone",
@@ -22,23 +20,23 @@ _GONE = ReasonType(
     "over its work.",
 )
 _GONE_REMEDY = ReasonType(
-    "health.node_gone_remedy", "Check that machine, and restart it. A dead node is forgotten after an hour."
+    "health.node_gone_remedy", "Check and restart that server. Dead nodes are removed after an hour."
 )
 _VERSIONS = ReasonType("health.node_versions", "Nodes run different versions: {versions}.")
-_VERSIONS_REMEDY = ReasonType("health.node_versions_remedy", "Upgrade the others.")
+_VERSIONS_REMEDY = ReasonType("health.node_versions_remedy", "Upgrade the older nodes.")
 _UNWATCHED_REMEDY = ReasonType(
     "health.no_self_check_remedy",
-    "Start a node with the role worker or all. A node that has just started needs half a minute.",
+    "Start a node with the role worker or all. A new node needs about 30 seconds.",
 )
 _NO_HEARTBEAT = ReasonType(
-    "health.no_heartbeat", "TOCSIN_HEARTBEAT_URL is not set: if this machine fails, nobody outside notices."
+    "health.no_heartbeat", "TOCSIN_HEARTBEAT_URL is not set: no external service notices if this server fails."
 )
 _NO_HEARTBEAT_REMEDY = ReasonType(
-    "health.no_heartbeat_remedy", "Set it to the URL of a dead man's switch, which raises an alarm when pings stop."
+    "health.no_heartbeat_remedy", "Set it to the URL of a dead man's switch that alerts when pings stop."
 )
 _HEARTBEAT = ReasonType("health.heartbeat_failed", "The external heartbeat failed: {error}.")
 _HEARTBEAT_REMEDY = ReasonType(
-    "health.heartbeat_failed_remedy", "Check TOCSIN_HEARTBEAT_URL, and whether this machine may connect to it."
+    "health.heartbeat_failed_remedy", "Check TOCSIN_HEARTBEAT_URL, and whether this server can connect to it."
 )
 
 

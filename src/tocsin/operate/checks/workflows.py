@@ -13,11 +13,11 @@ _UNREADABLE_REMEDY = ReasonType(
     "health.workflow_unreadable_remedy", "Open it under Workflows and save it again, or delete it."
 )
 _STUCK_REMEDY = ReasonType(
-    "health.workflow_stuck_remedy", "Open its log under Workflows: fix the error above, then retry, or end the run."
+    "health.workflow_stuck_remedy", "Open its log under Workflows: fix the error above, then retry or end the run."
 )
 _LIMITED_REMEDY = ReasonType(
     "health.workflow_limited_remedy",
-    "Open its log under Workflows: narrow its conditions if it loops, else raise its limit.",
+    "Open its log under Workflows: narrow its conditions if it loops; otherwise raise its limit.",
 )
 
 REMEDIES: Mapping[str, Reason] = {

@@ -29,7 +29,7 @@ _OPEN_TIMES = ReasonType(
 )
 _CALENDAR = ReasonType("coverage.calendar_unread", "The calendar of shift {shift} of {schedule}: {problem}")
 _UNKNOWN_NAMES = ReasonType(
-    "coverage.calendar_unknown_names", "No user matches {names}: nobody is on call for these events."
+    "coverage.calendar_unknown_names", "No user matches {names}: no one is on call for these events."
 )
 
 _METHODS = "SELECT user_id, channel, address FROM people_contactmethod WHERE is_enabled AND NOT awaits_code"

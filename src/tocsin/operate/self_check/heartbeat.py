@@ -14,7 +14,7 @@ TIMEOUT = timedelta(seconds=5)
 
 _TIMED_OUT = ReasonType("heartbeat.timed_out", "no answer within {timeout}")
 _NOT_CALLED = ReasonType("heartbeat.not_called", "the request failed ({error})")
-STATUS = ReasonType("heartbeat.status", "it returned status {status}")
+STATUS = ReasonType("heartbeat.status", "the response status was {status}")
 
 
 def ping(url: str) -> Reason:

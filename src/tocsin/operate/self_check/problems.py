@@ -31,7 +31,7 @@ REPEAT_AFTER = timedelta(hours=1)
 PROBLEM_RETENTION = timedelta(days=7)
 
 _START_TITLE = ReasonType("problem.notice_title", "Tocsin: {title}")
-_BEGAN = ReasonType("problem.notice_began", "It began {ago}.")
+_BEGAN = ReasonType("problem.notice_began", "Started {ago}.")
 _REMEDY = ReasonType("problem.notice_remedy", "What to do: {remedy}")
 _WILL_FOLLOW_UP = ReasonType("problem.notice_follow_up", "Tocsin notifies you when it is resolved.")
 _END_TITLE = ReasonType("problem.resolved_notice_title", "Tocsin: resolved: {title}")

@@ -9,11 +9,9 @@ NODE_AGO = ReasonType("problem.node_ago", "{node} ({ago})")
 ALERT_NUMBER = ReasonType("problem.alert_number", "#{alert}")
 
 TASK_STOPPED = ReasonType("problem.task_stopped", "The periodic task “{task}” has stopped")
-TASK_STOPPED_DETAIL = ReasonType(
-    "problem.task_stopped_detail", "The periodic task “{task}” last finished without an error on {nodes}."
-)
+TASK_STOPPED_DETAIL = ReasonType("problem.task_stopped_detail", "The periodic task “{task}” last succeeded on {nodes}.")
 TASK_STOPPED_REMEDY = ReasonType(
-    "problem.task_stopped_remedy", "Find the error in that node's log, and restart the node if it hangs."
+    "problem.task_stopped_remedy", "Check that node's log for the error, and restart the node if it hangs."
 )
 
 PROVIDER_HANGS = ReasonType("problem.provider_hangs", "The provider “{provider}” hangs")
@@ -36,44 +34,45 @@ ESCALATION_LATE_DETAIL = ReasonType(
 )
 ESCALATION_LATE_REMEDY = ReasonType(
     "problem.escalation_late_remedy",
-    "Check whether a node with the role worker is running, and read its log. Page people by hand meanwhile.",
+    "Check whether a node with the role worker is running, and check its log. In the meantime, contact "
+    "people manually.",
 )
 
 PAGES_LATE = ReasonType("problem.pages_late", "Pages are late")
 PAGES_LATE_DETAIL = ReasonType("problem.pages_late_detail", "The first page about alert {alert} was due {ago}.")
 PAGES_LATE_REMEDY = ReasonType(
-    "problem.pages_late_remedy", "Check the providers, and call the people on call by hand meanwhile."
+    "problem.pages_late_remedy", "Check the providers. In the meantime, contact the people on call manually."
 )
 
-ALERTS_UNREACHED = ReasonType("problem.alerts_unreached", "Alerts have reached nobody")
+ALERTS_UNREACHED = ReasonType("problem.alerts_unreached", "Alerts reached no one")
 ALERTS_UNREACHED_DETAIL = ReasonType(
     "problem.alerts_unreached_detail",
-    "Alert {alerts} is open, and no page about it was sent although one was due.",
-    "Alerts {alerts} are open, and no page about them was sent although one was due.",
+    "Alert {alerts} is open, and its due page was not sent.",
+    "Alerts {alerts} are open, and their due pages were not sent.",
 )
 ALERTS_UNREACHED_REMEDY = ReasonType(
     "problem.alerts_unreached_remedy",
-    "Call the people on call by hand. Check the providers, and those people's contact methods.",
+    "Contact the people on call manually. Check the providers and their contact methods.",
 )
 
 MESSAGES_LATE = ReasonType("problem.messages_late", "Inbound messages are not processed")
 MESSAGES_LATE_DETAIL = ReasonType(
-    "problem.messages_late_detail", "A stored message has not been processed for {duration}. It may open an alert."
+    "problem.messages_late_detail", "A message has been pending for {duration}. It may trigger an alert."
 )
 MESSAGES_LATE_REMEDY = ReasonType(
     "problem.messages_late_remedy",
-    "Check the Inbound Log for pending messages, and the log of a node with the role worker.",
+    "Check the Inbound Log for pending messages, and the log of the worker nodes.",
 )
 
-ALERTS_FORGOTTEN = ReasonType("problem.alerts_forgotten", "Alerts are forgotten")
+ALERTS_FORGOTTEN = ReasonType("problem.alerts_forgotten", "Alerts without a scheduled action")
 ALERTS_FORGOTTEN_DETAIL = ReasonType(
     "problem.alerts_forgotten_detail",
-    "Alert {alerts} is open, without a timer and without a reason for that.",
-    "Alerts {alerts} are open, without a timer and without a reason for that.",
+    "Alert {alerts} is open but has no scheduled action.",
+    "Alerts {alerts} are open but have no scheduled action.",
 )
 ALERTS_FORGOTTEN_REMEDY = ReasonType(
     "problem.alerts_forgotten_remedy",
-    "Press Escalate on it to page somebody. This is a bug in Tocsin: please report it.",
+    "Press “Escalate now” on it to page someone. This is a bug in Tocsin: please report it.",
 )
 
 ESCALATION_STUCK = ReasonType("problem.escalation_stuck", "Escalation is stuck")
@@ -84,47 +83,47 @@ ESCALATION_STUCK_DETAIL = ReasonType(
 )
 ESCALATION_STUCK_REMEDY = ReasonType(
     "problem.escalation_stuck_remedy",
-    "Page somebody by hand. The alert's page and the log show the error. Saving its policy again may fix it.",
+    "Contact someone manually. The alert and the log show the error. Saving its policy again may fix it.",
 )
 
 DELIVERIES_LOST = ReasonType("problem.deliveries_lost", "Sends were interrupted")
 DELIVERIES_LOST_DETAIL = ReasonType(
     "problem.deliveries_lost_detail",
-    "{count} message was being sent by a process that ended, and no other process has retried it.",
-    "{count} messages were being sent by a process that ended, and no other process has retried them.",
+    "{count} message was being sent when its process stopped, and has not been retried.",
+    "{count} messages were being sent when their process stopped, and have not been retried.",
 )
 DELIVERIES_LOST_REMEDY = ReasonType(
-    "problem.deliveries_lost_remedy", "Check whether a node with the role worker is running, and read its log."
+    "problem.deliveries_lost_remedy", "Check whether a node with the role worker is running, and check its log."
 )
 
 CLOCK_SET_BACK = ReasonType("problem.clock_set_back", "The clock was set back")
 CLOCK_SET_BACK_DETAIL = ReasonType(
     "problem.clock_set_back_detail",
-    "The clock of the database's machine was set back by {duration}. Pending timers were moved forward by the same "
-    "span. Earlier records have times that are too late by it.",
+    "The database server's clock was set back by {duration}. Pending timers were adjusted. Timestamps "
+    "of earlier records are too late by the same amount.",
 )
 CLOCK_SET_BACK_AND_REPORTED = ReasonType(
     "problem.clock_set_back_and_reported",
-    "The clock of the database's machine was set back by {duration}. Pending timers were moved forward by the same "
-    "span, and each alert's timeline says so. Earlier records have times that are too late by it.",
+    "The database server's clock was set back by {duration}. Pending timers were adjusted, as noted on "
+    "each alert's timeline. Timestamps of earlier records are too late by the same amount.",
 )
 CLOCK_SET_BACK_REMEDY = ReasonType(
     "problem.clock_set_back_remedy",
-    "Have that machine follow NTP (`timedatectl set-ntp true`), with its hardware clock in UTC "
+    "Enable NTP on that server (`timedatectl set-ntp true`), and keep its hardware clock in UTC "
     "(`timedatectl set-local-rtc 0`).",
 )
 CLOCK_AHEAD = ReasonType("problem.clock_ahead", "The clock jumped far ahead")
 CLOCK_AHEAD_DETAIL = ReasonType(
     "problem.clock_ahead_detail",
-    "The clock of the database's machine is {duration} further than at the last check. Nothing is deleted by its age "
-    "for a day.",
+    "The database server's clock has jumped ahead by {duration} since the last check. Retention "
+    "cleanup is paused for a day.",
 )
 CLOCK_AHEAD_REMEDY = ReasonType(
     "problem.clock_ahead_remedy",
-    "If Tocsin was not stopped for that long, correct that machine's clock before the day is over.",
+    "Unless Tocsin was stopped for that long, fix that server's clock within a day.",
 )
 
 DISK_FULL = ReasonType("problem.disk_full", "The disk is nearly full")
 DISK_FULL_CONSEQUENCE = ReasonType(
-    "problem.disk_full_consequence", "When it is full, nothing can be stored and nobody is paged."
+    "problem.disk_full_consequence", "When it is full, nothing can be stored and no one is paged."
 )

@@ -14,8 +14,8 @@ from tocsin.core.reasons import NO_REASON, AlertRef, Reason, ReasonType, as_reas
 from tocsin.outbound import alert_values, reasons
 from tocsin.outbound.delivery.queue import NewCall, queue
 
-_NO_SUCH_CALL = ReasonType("outbound.no_such_call", "There is no such HTTP call among the outbound integrations.")
-_NOT_CONNECTED = ReasonType("outbound.not_connected", "The alert's integration is not connected to a HaloITSM.")
+_NO_SUCH_CALL = ReasonType("outbound.no_such_call", "Unknown outbound HTTP integration.")
+_NOT_CONNECTED = ReasonType("outbound.not_connected", "The alert's integration is not connected to HaloITSM.")
 _NO_TICKET = ReasonType("outbound.no_ticket", "The alert has no ticket in {integration}.")
 
 

@@ -31,21 +31,21 @@ OTHER_WEBHOOK = ReasonType(
     "halo.webhook.other",
     "Halo has another webhook to this integration, {webhook}: delete it in Halo, or each message arrives twice.",
 )
-WEBHOOK_READ_BACK = ReasonType("halo.webhook.read_back", "Read it back from Halo: the URL is right.")
-WEBHOOK_ENABLED = ReasonType("halo.webhook.enabled", "Enabled it.")
-WEBHOOK_SUBSCRIBED = ReasonType("halo.webhook.subscribed", "Subscribed it to {events}.")
+WEBHOOK_READ_BACK = ReasonType("halo.webhook.read_back", "Verified the webhook URL in Halo.")
+WEBHOOK_ENABLED = ReasonType("halo.webhook.enabled", "Enabled the webhook.")
+WEBHOOK_SUBSCRIBED = ReasonType("halo.webhook.subscribed", "Subscribed to {events}.")
 EVENTS_MISSING = ReasonType(
-    "halo.webhook.events_missing", "This Halo has no event for {events}: reconciliation finds those changes."
+    "halo.webhook.events_missing", "This version of Halo has no event for {events}: polling detects those changes."
 )
-TEST_REQUESTED = ReasonType("halo.webhook.test_requested", "Asked Halo to send its test.")
+TEST_REQUESTED = ReasonType("halo.webhook.test_requested", "Requested a test message from Halo.")
 TEST_NOT_LOGGED = ReasonType(
-    "halo.webhook.test_not_logged", "Halo's log does not show the test yet. Log a ticket to see it arrive."
+    "halo.webhook.test_not_logged", "Halo's log does not show the test yet. Create a ticket to verify delivery."
 )
 TEST_ARRIVED = ReasonType(
-    "halo.webhook.test_arrived", "Halo's log says that the test arrived here (answered {status})."
+    "halo.webhook.test_arrived", "Halo's log confirms that the test was delivered (status {status})."
 )
-UNDO_FAILED = ReasonType("halo.webhook.undo_failed", "Could not be undone: {problem}")
-UNDONE = ReasonType("halo.webhook.undone", "All changes were undone; Halo is as it was before.")
+UNDO_FAILED = ReasonType("halo.webhook.undo_failed", "Could not be rolled back: {problem}")
+UNDONE = ReasonType("halo.webhook.undone", "All changes in Halo were rolled back.")
 
 # Webhook setup: where it stopped.
 URL_TOO_LONG = ReasonType(
@@ -55,27 +55,27 @@ URL_TOO_LONG = ReasonType(
 SHORTEN_BASE_URL = ReasonType("halo.webhook.shorten_base_url", "Shorten TOCSIN_BASE_URL.")
 NO_WEBHOOK_ID = ReasonType("halo.webhook.no_id", "Halo did not return the ID of the webhook that it created.")
 URL_NOT_STORED = ReasonType(
-    "halo.webhook.url_not_stored", "Halo stored another URL for the webhook than the one that was set."
+    "halo.webhook.url_not_stored", "Halo stored a different webhook URL than the one that was set."
 )
 TEST_FAILED = ReasonType("halo.webhook.test_failed", "Halo's test did not arrive: {problem}.")
-TEST_ANSWERED = ReasonType("halo.webhook.test_answered", "it was answered {status}")
-TEST_UNANSWERED = ReasonType("halo.webhook.test_unanswered", "it was not answered")
+TEST_ANSWERED = ReasonType("halo.webhook.test_answered", "Tocsin returned {status}")
+TEST_UNANSWERED = ReasonType("halo.webhook.test_unanswered", "no response")
 ALLOW_HALO = ReasonType(
-    "halo.webhook.allow_halo", "Halo's cloud must be able to reach this URL; where it cannot, use pull mode."
+    "halo.webhook.allow_halo", "Halo's cloud must be able to reach this URL; if it can't, use pull mode."
 )
 
 # Webhook monitoring.
 WEBHOOK_SILENT = ReasonType(
     "halo.webhook.silent",
-    "Reconciliation finds changes that no webhook reported: check the webhook's deliveries, events and conditions in "
-    "Halo.",
+    "Polling finds changes that the webhook did not report: check the webhook's deliveries, events and "
+    "conditions in Halo.",
 )
 WEBHOOK_DELETED = ReasonType("halo.webhook.deleted", "The webhook no longer exists in Halo: set it up again.")
 WEBHOOK_OUTDATED = ReasonType(
     "halo.webhook.outdated", "The webhook in Halo still has the old URL, and it cannot be changed: {problem}"
 )
 WEBHOOK_DISABLED = ReasonType("halo.webhook.disabled", "Halo has disabled the webhook.")
-LAST_DELIVERY = ReasonType("halo.webhook.last_delivery", "Its last delivery was answered {status}.")
+LAST_DELIVERY = ReasonType("halo.webhook.last_delivery", "The last delivery returned {status}.")
 ENABLE_WEBHOOK = ReasonType("halo.webhook.enable", "Set it up again, or enable it in Halo.")
 WEBHOOK_OF = ReasonType("halo.webhook.problem_of", "{integration}: {problem}")
 
@@ -86,13 +86,15 @@ TICKET_MERGED = ReasonType("halo.ticket_merged", "ticket {ticket} was merged int
 
 # Why a message was decided without its ticket, appended to the decision.
 LOOKUP_BLOCKED = ReasonType(
-    "halo.lookup.blocked", "decided without asking Halo, which rejects Tocsin until somebody acts"
+    "halo.lookup.blocked", "decided without querying Halo, which rejects Tocsin until someone fixes it"
 )
-LOOKUP_UNREACHABLE = ReasonType("halo.lookup.unreachable", "decided without asking Halo, which does not answer")
+LOOKUP_UNREACHABLE = ReasonType("halo.lookup.unreachable", "decided without querying Halo, which is not responding")
 LOOKUP_RATE_LIMITED = ReasonType(
-    "halo.lookup.rate_limited", "decided without asking Halo, which is rate-limiting Tocsin"
+    "halo.lookup.rate_limited", "decided without querying Halo, which is rate-limiting Tocsin"
 )
-LOOKUP_HIDDEN = ReasonType("halo.lookup.hidden", "decided as it is, because Halo does not show the ticket")
+LOOKUP_HIDDEN = ReasonType(
+    "halo.lookup.hidden", "decided from the message alone, because the ticket is not visible in Halo"
+)
 
 # Shown in the inbound log.
 CHANGED_SINCE_CREATION = ReasonType(

@@ -17,7 +17,7 @@ from tocsin.outbound.states import ENDED
 
 _NO_WRITEBACK = ReasonType(
     "halo.no_writeback",
-    "The alert's inbound integration writes back to no HaloITSM, or the alert is itself a ticket of it.",
+    "The alert's inbound integration is not connected to HaloITSM, or the alert came from one of its tickets.",
 )
 
 

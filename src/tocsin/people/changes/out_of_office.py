@@ -31,9 +31,11 @@ _ENDED = ReasonType("absence.ended", "must be in the future.")
 _TOO_MANY = ReasonType(
     "absence.too_many", "a user can have at most {count} absence.", "a user can have at most {count} absences."
 )
-_NOT_COVERS = ReasonType("absence.not_covers", "must be groups with a user each, such as {example}.")
+_NOT_COVERS = ReasonType("absence.not_covers", "must map groups to users, such as {example}.")
 _COVER_WITHOUT_USER = ReasonType("absence.cover_without_user", '"{group}" requires a username.')
-_OVERLAP = ReasonType("absence.overlap", "{user} is already away from {start} to {end}. Two absences must not overlap.")
+_OVERLAP = ReasonType(
+    "absence.overlap", "{user} is already out of office from {start} to {end}. Absences must not overlap."
+)
 _OWN_COVER = ReasonType("absence.own_cover", "{user} cannot cover for themselves.")
 _INACTIVE_COVER = ReasonType("absence.inactive_cover", "the account of {user} is deactivated.")
 

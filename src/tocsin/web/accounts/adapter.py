@@ -33,16 +33,13 @@ from tocsin.web.http.request import address_of, moment_of
 log = logging.getLogger(__name__)
 
 _REAUTHENTICATION_LABELS = {
-    "reauthenticate": _("Use the password"),
+    "reauthenticate": _("Use your password"),
     "mfa_reauthenticate": _("Use a code"),
-    "mfa_reauthenticate:webauthn": _("Use a key"),
+    "mfa_reauthenticate:webauthn": _("Use a passkey or security key"),
 }
 
 #: Also helps a user with the right password who is blocked because a stranger guessed too often.
-_MISMATCH = _(
-    "That name or e-mail address and that password do not fit together. After several wrong passwords, wait five "
-    "minutes."
-)
+_MISMATCH = _("Incorrect username, email or password. After several failed attempts, wait five minutes.")
 
 
 class AccountAdapter(DefaultAccountAdapter):
@@ -52,11 +49,11 @@ class AccountAdapter(DefaultAccountAdapter):
         **DefaultAccountAdapter.error_messages,
         "username_password_mismatch": _MISMATCH,
         "email_password_mismatch": _MISMATCH,
-        "too_many_login_attempts": _("Too many tries. Wait five minutes, then try again."),
-        "account_inactive": _("This user is switched off. Ask an administrator."),
-        "incorrect_code": _("That code is not right. Codes change every 30 seconds."),
-        "incorrect_password": _("That password is not right."),
-        "enter_current_password": _("That password is not right."),
+        "too_many_login_attempts": _("Too many attempts. Wait five minutes, then try again."),
+        "account_inactive": _("This account is deactivated. Contact an administrator."),
+        "incorrect_code": _("Incorrect code. Codes change every 30 seconds."),
+        "incorrect_password": _("Incorrect password."),
+        "enter_current_password": _("Incorrect password."),
     }
 
     def is_open_for_signup(self, request: HttpRequest) -> bool:

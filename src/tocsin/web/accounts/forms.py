@@ -13,7 +13,7 @@ from tocsin.web.ui.forms import ZoneField, problems_of, show_rejection
 
 _USER_FIELDS = ("name", "email", "username", "time_zone")
 
-PASSWORD_HELP = _("At least ten characters. A few words in a row are easy to keep in mind.")
+PASSWORD_HELP = _("At least ten characters. A few random words are easy to remember.")
 
 
 def _new_password(label: Any) -> forms.CharField:
@@ -30,14 +30,12 @@ class SetupForm(forms.Form):
     """The first administrator."""
 
     name = forms.CharField(label=_("Your name"), max_length=200, widget=forms.TextInput(attrs={"autocomplete": "name"}))
-    email = forms.EmailField(
-        label=_("E-mail"), max_length=254, widget=forms.EmailInput(attrs={"autocomplete": "email"})
-    )
+    email = forms.EmailField(label=_("Email"), max_length=254, widget=forms.EmailInput(attrs={"autocomplete": "email"}))
     username = forms.CharField(
         label=_("Username"),
         max_length=100,
         widget=forms.TextInput(attrs={"autocomplete": "username", "autocapitalize": "none", "spellcheck": "false"}),
-        help_text=_("Short, for signing in: alice."),
+        help_text=_("Used to sign in, for example alice."),
     )
     password = _new_password(_("Password"))
     time_zone = ZoneField()

@@ -25,10 +25,10 @@ from tocsin.web.accounts.forms import PASSWORD_HELP
 from tocsin.web.http.request import address_of, moment_of
 
 _LABELS = {
-    "oldpassword": _("Password until now"),
+    "oldpassword": _("Current password"),
     "password": _("Password"),
     "password1": _("New password"),
-    "password2": _("New password, once more"),
+    "password2": _("Confirm new password"),
 }
 
 
@@ -38,7 +38,7 @@ class SignInForm(LoginForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         login, password = self.fields["login"], self.fields["password"]
-        login.label = _("Username or e-mail")
+        login.label = _("Username or email")
         login.widget.attrs = {
             "autocomplete": "username webauthn",
             "autocapitalize": "none",
@@ -55,7 +55,7 @@ class PasswordResetRequestForm(ResetPasswordForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["email"].label = _("E-mail")
+        self.fields["email"].label = _("Email")
         self.fields["email"].widget.attrs = {"autocomplete": "email"}
 
 
@@ -147,7 +147,7 @@ class ReauthenticateCodeForm(_SingleUseCodeForm, ReauthenticateForm):
 
 def _validate_no_control_characters(text: str) -> None:
     if has_control_character(text):
-        raise forms.ValidationError(_("A name has no line breaks or control characters in it."), code="invalid")
+        raise forms.ValidationError(_("Names must not contain line breaks or control characters."), code="invalid")
 
 
 class AddSecurityKeyForm(AddWebAuthnForm):
@@ -157,12 +157,10 @@ class AddSecurityKeyForm(AddWebAuthnForm):
         super().__init__(*args, **kwargs)
         self.fields["name"].label = _("Name")
         self.fields["name"].validators.append(_validate_no_control_characters)
-        self.fields["name"].help_text = _("What you know it by, such as the device that it is on.")
+        self.fields["name"].help_text = _("For example, the device it is on.")
         passwordless = self.fields["passwordless"]
-        passwordless.label = _("It signs in by itself, without the password")
-        passwordless.help_text = _(
-            "It then asks for a fingerprint, a face or a PIN. Older security keys cannot do this."
-        )
+        passwordless.label = _("Sign in without a password")
+        passwordless.help_text = _("Requires a fingerprint, face or PIN. Not supported by older security keys.")
         # Nearly every phone and computer supports this, and it is the purpose of a passkey.
         passwordless.initial = True
 

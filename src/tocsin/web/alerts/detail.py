@@ -78,7 +78,7 @@ def command(request: SignedInRequest, number: int, kind: str) -> HttpResponse:
         alert_command = read_command(request, number, CommandKind(kind), alert_actor(request.user), CommandChannel.WEB)
         outcome = service.apply_command(number, alert_command, now=request.now)
     except ValueError:
-        raise Http404(_("There is no such command.")) from None
+        raise Http404(_("Unknown command.")) from None
     except Rejected as rejected:
         if rejected.code == "not_found" and not Alert.objects.filter(pk=number).exists():
             raise Http404(rejected.reason.localized()) from None
@@ -107,7 +107,7 @@ def read_command(
         case CommandKind.MERGE:
             into = form.get("into", "").strip().removeprefix("#")
             if not (into.isascii() and into.isdigit() and len(into) < 19):
-                raise Rejected("invalid", as_reason(_("Write the number of the alert that stays.")), "into")
+                raise Rejected("invalid", as_reason(_("Enter the number of the alert to merge into.")), "into")
             return service.merge_into(int(into), BaseCommand(**common))
         case _:
             return COMMAND_CLASSES[kind](**common)  # type: ignore[return-value] # the remaining commands have no fields
@@ -125,7 +125,7 @@ def _assign(user: str, name: str, actor: Actor, common: dict[str, Any]) -> Assig
         return Assign(**common, name=actor.name, user_id=actor.user_id)
     assignee = User.objects.filter(pk=user, is_active=True).first() if user.isascii() and user.isdigit() else None
     if assignee is None:
-        raise Rejected("invalid", as_reason(_("Choose somebody.")), "user")
+        raise Rejected("invalid", as_reason(_("Choose a user.")), "user")
     return Assign(**common, name=assignee.display_name, user_id=assignee.pk)
 
 
@@ -134,7 +134,7 @@ def _until(request: SignedInRequest) -> datetime:
     if text:
         moment = _moment(text)
         if moment is None:
-            raise Rejected("invalid", as_reason(_("Write until when, as date and time.")), "until")
+            raise Rejected("invalid", as_reason(_("Enter an end date and time.")), "until")
         return moment if timezone.is_aware(moment) else timezone.make_aware(moment)
     return request.now + durations.parse(request.POST.get("for", ""), "for")
 

@@ -29,7 +29,7 @@ class AlertFilterForm(forms.Form):
 class NewAlertForm(forms.Form):
     """An alert that a user opens manually."""
 
-    subject = forms.CharField(label=_("What is wrong?"), max_length=500)
+    subject = forms.CharField(label=_("Title"), max_length=500)
     priority = forms.ChoiceField(label=_("Priority"), choices=PRIORITIES, initial=Priority.HIGH)
     client = forms.CharField(label=_("Client"), max_length=200, required=False)
     long_text = forms.CharField(
@@ -39,14 +39,14 @@ class NewAlertForm(forms.Form):
         Policy.objects.all(),
         label=_("Escalation policy"),
         required=False,
-        empty_label=_("None: page the users below, at once"),
+        empty_label=_("None: page the users below immediately"),
     )
     groups = forms.ModelMultipleChoiceField(
         Group.objects.all(),
         label=_("Groups"),
         required=False,
         widget=forms.CheckboxSelectMultiple,
-        help_text=_("Where the policy's roles are looked up."),
+        help_text=_("The policy's on-call roles are resolved in these groups."),
     )
     users = forms.ModelMultipleChoiceField(
         User.objects.filter(is_active=True).order_by("name", "username"),

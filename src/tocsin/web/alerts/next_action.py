@@ -33,7 +33,7 @@ def next_action_of(alert: Alert, now: datetime) -> UpcomingAction:
     """Return what happens next if nobody responds."""
     match AlertStatus(alert.status):
         case AlertStatus.ON_HOLD:
-            return UpcomingAction(alert.hold_until, _("Comes back from hold"), tone="wait")
+            return UpcomingAction(alert.hold_until, _("Snooze ends"), tone="wait")
         case AlertStatus.ASSIGNED:
             owner = alert.owner.display_name if alert.owner else alert.owner_name
             if (step := steps_of([alert.pk], now).get(alert.pk)) is not None:
@@ -45,10 +45,10 @@ def next_action_of(alert: Alert, now: datetime) -> UpcomingAction:
             return _next_action_of_open(alert, now)
         case AlertStatus.MERGED:
             return UpcomingAction(
-                None, _("Nothing: act on alert %(number)s instead.") % {"number": alert.merged_into_id}
+                None, _("Merged. Respond to alert %(number)s instead.") % {"number": alert.merged_into_id}
             )
         case AlertStatus.CLOSED | AlertStatus.CANCELLED:
-            return UpcomingAction(None, _("Nothing: it is over."))
+            return UpcomingAction(None, _("Nothing. The alert is closed."))
 
 
 def has_pending_reminder(alert: Alert, user_id: int) -> bool:
@@ -85,12 +85,12 @@ def _next_action_of_open(alert: Alert, now: datetime) -> UpcomingAction:
         .first()
     )
     if run is None:
-        return UpcomingAction(None, _("Nothing is planned: no policy works on this alert."))
+        return UpcomingAction(None, _("No escalation is scheduled: no policy applies to this alert."))
     policy = run.version.policy.name if run.version and run.version.policy else ""
     step = steps_of([alert.pk], now).get(alert.pk)
     if step is None:
         tone = "now" if run.status == RunStatus.EXHAUSTED else ""
-        return UpcomingAction(None, run.reason.localized() or _("Nothing is planned."), policy, tone)
+        return UpcomingAction(None, run.reason.localized() or _("No escalation is scheduled."), policy, tone)
     # Once paging has stopped, what would stop it no longer matters.
     is_stopped = run.status in (RunStatus.STOPPED, RunStatus.PAUSED)
     detail = run.reason.localized() if is_stopped else _describe_stop(run)
@@ -105,11 +105,11 @@ def _describe_stop(run: EscalationRun) -> str:
     required_acks = acknowledge_settings.get("people", 1)
     match acknowledge_settings.get("effect", AcknowledgeEffect.STOP):
         case AcknowledgeEffect.CONTINUE:
-            return _("Stops when somebody takes or closes it.")
+            return _("Stops when someone assigns or closes the alert.")
         case AcknowledgeEffect.PAUSE:
-            return _("Pauses when somebody acknowledges it, stops when somebody takes or closes it.")
+            return _("Pauses when someone acknowledges the alert; stops when it is assigned or closed.")
         case _ if required_acks > 1:
-            template = _("Stops when %(count)d people have acknowledged it, or somebody takes or closes it.")
+            template = _("Stops after %(count)d acknowledgements, or when the alert is assigned or closed.")
             return template % {"count": required_acks}
         case _:
-            return _("Stops when somebody acknowledges, takes or closes it.")
+            return _("Stops when someone acknowledges, assigns or closes the alert.")

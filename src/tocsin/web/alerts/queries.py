@@ -32,7 +32,7 @@ TABS: tuple[tuple[str, Any], ...] = (
     ("open", _("Open")),
     ("acknowledged", _("Acknowledged")),
     ("assigned", _("Assigned")),
-    ("on_hold", _("On hold")),
+    ("on_hold", _("Snoozed")),
     ("closed", _("Closed")),
 )
 

@@ -140,7 +140,7 @@ def _event_entry(event: AlertEvent) -> TimelineEntry:
     data = event.data or {}
     quote = str(data.get("text") or "")
     via = {
-        CommandChannel.EMAIL: _("by e-mail"),
+        CommandChannel.EMAIL: _("by email"),
         CommandChannel.API: _("through the API"),
         CommandChannel.SMS: _("by SMS"),
         CommandChannel.VOICE: _("on the phone"),
@@ -177,7 +177,7 @@ def _kind(event: AlertEvent) -> EventKind:
 
 
 def _message_entry(alert: Alert, message: InboundMessage) -> TimelineEntry:
-    title = _("%(source)s sent it again: counted, nobody paged") % {"source": alert.source or _("The source")}
+    title = _("%(source)s sent it again; counted, no page") % {"source": alert.source or _("The source")}
     return TimelineEntry(
         message.received_at, "wait", title, f"{message.status}: {message.reason.localized()}", message=message
     )
@@ -232,18 +232,18 @@ def _result_text(delivery: Delivery) -> str:
         case ReceiptState.ANSWERED:
             return _("answered")
         case ReceiptState.NOT_REACHED:
-            return _("nobody reached")
+            return _("no one reached")
         case _:
             return _("delivered") if delivery.status == DeliveryStatus.DELIVERED else _("sent")
 
 
 def _provider(delivery: Delivery, notification: Notification) -> str:
     if delivery.provider_name == "sandbox":
-        return _("Kept in the sandbox: nothing left the machine")
+        return _("Kept in the sandbox; not sent")
     parts = [delivery.provider_name]
     if delivery.sent_at:
         seconds = (delivery.sent_at - delivery.due_at).total_seconds()
-        parts.append(_("%(seconds).1f s after it was due") % {"seconds": max(0.0, seconds)})
+        parts.append(_("%(seconds).1f s late") % {"seconds": max(0.0, seconds)})
     parts += [delivery.reason.localized(), notification.reason.localized()]
     return " · ".join(part for part in parts if part)
 
@@ -267,7 +267,7 @@ def _notified_person(name: str, notifications: Sequence[Notification]) -> Notifi
     elif DeliveryStatus.DELIVERED in states:
         result, tone = _("delivered"), "ok"
     elif receipts == {ReceiptState.NOT_REACHED}:
-        result, tone = _("nobody reached"), "wait"
+        result, tone = _("no one reached"), "wait"
     elif DeliveryStatus.SENT in states:
         result, tone = _("sent"), "ok"
     elif states & {DeliveryStatus.QUEUED, DeliveryStatus.SENDING}:
@@ -275,7 +275,7 @@ def _notified_person(name: str, notifications: Sequence[Notification]) -> Notifi
     elif DeliveryStatus.FAILED in states:
         result, tone = _("failed"), "now"
     else:
-        result, tone = _("not needed"), ""
+        result, tone = _("canceled"), ""
     return NotifiedPerson(name, notifications[0].user_id is not None, channels, result, tone)
 
 
@@ -285,7 +285,7 @@ def recipient(notification: Notification) -> str:
         return notification.user.display_name
     if notification.group_contact is not None:
         return notification.group_contact.label
-    return notification.label or _("somebody who is gone")
+    return notification.label or _("a deleted user")
 
 
 def _purpose(purpose: Purpose) -> str:
@@ -295,7 +295,7 @@ def _purpose(purpose: Purpose) -> str:
         case Purpose.ALL_CLEAR:
             return _("all clear")
         case Purpose.ACK_REMINDER:
-            return _("still on it?")
+            return _("acknowledgement reminder")
         case Purpose.NOTICE:
             return _("notice")
         case Purpose.TEST:

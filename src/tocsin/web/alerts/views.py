@@ -82,7 +82,7 @@ def bulk(request: SignedInRequest) -> HttpResponse:
     rejections = [outcome.reason.localized() for outcome in outcomes if isinstance(outcome, Rejected)]
     done_count = len(outcomes) - len(rejections)
     if done_count:
-        success_text = ngettext("Done for %(count)d alert.", "Done for %(count)d alerts.", done_count) % {
+        success_text = ngettext("%(count)d alert updated.", "%(count)d alerts updated.", done_count) % {
             "count": done_count
         }
         messages.success(request, success_text)

@@ -46,12 +46,12 @@ class ClientTableForm(forms.Form):
     clients = CodeField(
         label=gettext_lazy("Clients"),
         required=False,
-        help_text=gettext_lazy("One a row: client, group, policy. The policy may be left out."),
+        help_text=gettext_lazy("One per row: client, group, policy. The policy is optional."),
     )
     file = forms.FileField(
         label=gettext_lazy("Or a CSV file"),
         required=False,
-        help_text=gettext_lazy("Takes the place of the rows above."),
+        help_text=gettext_lazy("Replaces the rows above."),
     )
 
     def clean_file(self) -> str:
@@ -60,7 +60,7 @@ class ClientTableForm(forms.Form):
         if upload is None:
             return ""
         if upload.size > MAX_FILE_BYTES:
-            raise forms.ValidationError(_("This file is too large for a table of clients."))
+            raise forms.ValidationError(_("This file is too large for a client table."))
         try:
             return str(upload.read().decode("utf-8-sig"))
         except UnicodeDecodeError:

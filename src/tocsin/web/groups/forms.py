@@ -35,8 +35,10 @@ class MemberForm(forms.Form):
         required=False,
         empty_label="–",
     )
-    roles = forms.MultipleChoiceField(label=_("Is"), choices=ROLES, required=False, widget=forms.CheckboxSelectMultiple)
-    position = forms.IntegerField(label=_("Called as number"), min_value=1, max_value=999, required=False)
+    roles = forms.MultipleChoiceField(
+        label=_("Roles"), choices=ROLES, required=False, widget=forms.CheckboxSelectMultiple
+    )
+    position = forms.IntegerField(label=_("Order"), min_value=1, max_value=999, required=False)
 
 
 class ContactForm(forms.Form):

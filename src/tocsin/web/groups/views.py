@@ -71,7 +71,7 @@ def show_addresses(request: SignedInRequest, number: int, user: int) -> HttpResp
     row = find_object(GROUPS, number)
     member = User.objects.filter(pk=user).first()
     if member is None or not permissions.viewer(request.user).can_view_addresses_of(user):
-        raise PermissionDenied(_("It takes the user or an administrator."))
+        raise PermissionDenied(_("Only the user or an administrator can do this."))
     try:
         commands.show_addresses(row, member, actor=actor(request), now=request.now)
     except Rejected as rejected:

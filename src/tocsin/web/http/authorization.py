@@ -22,11 +22,11 @@ from tocsin.web.http.request import SignedInRequest, address_of
 type View = Callable[..., HttpResponse]
 
 _PERMISSION_MESSAGES = {
-    Permission.RESPOND: _("It takes a responder, a manager or an administrator to act on alerts."),
-    Permission.MANAGE_TEAMS: _("It takes a manager of the owning group, or an administrator."),
-    Permission.MANAGE_ROUTING: _("It takes a manager of the owning group, or an administrator."),
-    Permission.TEST_INTEGRATIONS: _("It takes a manager of the owning group, or an administrator."),
-    Permission.ADMINISTER: _("It takes an administrator."),
+    Permission.RESPOND: _("Only responders, managers and administrators can respond to alerts."),
+    Permission.MANAGE_TEAMS: _("Only managers of the owner group and administrators can do this."),
+    Permission.MANAGE_ROUTING: _("Only managers of the owner group and administrators can do this."),
+    Permission.TEST_INTEGRATIONS: _("Only managers of the owner group and administrators can do this."),
+    Permission.ADMINISTER: _("Only administrators can do this."),
 }
 
 

@@ -20,49 +20,48 @@ from tocsin.web.http.machine_paths import MACHINE_PATHS
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
     """Return 400, or 413 if the request exceeds the size limit of forms."""
     if isinstance(exception, RequestDataTooBig):
-        text = _("At most 5 MB can be sent from a page. Go back and paste less; try larger messages from the log.")
-        return _error_response(request, 413, _("This is too large"), text)
-    return _error_response(
-        request, 400, _("This request could not be read"), _("Go back, and try it again from the page.")
-    )
+        text = _("Uploads are limited to 5 MB. Go back and use less data; test larger messages from the log.")
+        return _error_response(request, 413, _("Too large"), text)
+    return _error_response(request, 400, _("Bad request"), _("Go back and try again."))
 
 
 def forbidden(request: HttpRequest, exception: Exception) -> HttpResponseBase:
     """Return 403 with the reason of the PermissionDenied."""
-    detail = str(exception) or _("Your role does not reach that far.")
-    return _error_response(
-        request, 403, _("You may not do this"), f"{detail} {_('An administrator can change your role.')}"
-    )
+    detail = str(exception) or _("Your role does not have this permission.")
+    return _error_response(request, 403, _("Access denied"), f"{detail} {_('An administrator can change your role.')}")
 
 
 def csrf_failed(request: HttpRequest, reason: str = "") -> HttpResponseBase:
     """Return 403 for a form with a missing or outdated CSRF token."""
-    text = _("The page was open for too long, or cookies are blocked. Go back, load it again, and send it once more.")
-    return _error_response(request, 403, _("This form is out of date"), text)
+    text = _("The form has expired, or cookies are blocked. Go back, reload the page and submit it again.")
+    return _error_response(request, 403, _("Form expired"), text)
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponseBase:
     """Return 404 with the sentence of the Http404, if it has one."""
     detail = exception.args[0] if exception.args and isinstance(exception.args[0], str) else ""
-    text = detail or _("The address may be mistyped, or what was there is gone.")
-    return _error_response(request, 404, _("There is nothing here"), text)
+    text = detail or _("Check the address. The page may have been deleted.")
+    return _error_response(request, 404, _("Page not found"), text)
 
 
 def failed(request: HttpRequest) -> HttpResponseBase:
     """Return 500, or 503 while the database is unavailable. Django calls this inside the exception handler."""
     if database.is_unavailable(sys.exception()):
-        text = _("The database does not answer. Load the page again in a moment; if it stays, tell an administrator.")
+        text = _(
+            "The database is not responding. Reload the page in a moment; if the problem "
+            "persists, contact an administrator."
+        )
         if request.path_info.startswith(MACHINE_PATHS):
             response = _json_error(503, "temporary", "The database does not answer. Try again.")
         else:
-            response = _error_response(request, 503, _("Tocsin cannot answer for the moment"), text)
+            response = _error_response(request, 503, _("Tocsin is temporarily unavailable"), text)
         response["Retry-After"] = "5"
         return response
     if request.path_info.startswith(MACHINE_PATHS):
         template = "Something went wrong in Tocsin, and was logged as {}. Quote that number when you ask."
         return _json_error(500, "internal", template.format(getattr(request, "id", "–")))
-    text = _("It is noted in the log. Try again; if it stays, tell an administrator this id.")
-    return _error_response(request, 500, _("Something failed in Tocsin"), text)
+    text = _("The error was logged. Try again; if it persists, give an administrator this ID.")
+    return _error_response(request, 500, _("Internal error"), text)
 
 
 def tocsin_error(request: HttpRequest, error: Permanent | Temporary) -> HttpResponseBase:
@@ -71,10 +70,10 @@ def tocsin_error(request: HttpRequest, error: Permanent | Temporary) -> HttpResp
         return _error_response(
             request,
             503,
-            _("This does not work just now"),
+            _("Temporarily unavailable"),
             f"{error.full_reason.localized()} {_('Try again in a moment.')}",
         )
-    return _error_response(request, 500, _("This needs an administrator"), error.full_reason.localized())
+    return _error_response(request, 500, _("Administrator required"), error.full_reason.localized())
 
 
 def _json_error(status: int, code: str, detail: str) -> HttpResponse:

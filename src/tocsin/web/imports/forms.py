@@ -24,22 +24,24 @@ class ImportForm(forms.Form):
         max_length=4096,
         required=False,
         widget=forms.PasswordInput(attrs={**_NO_AUTOFILL, "autocomplete": "new-password"}),
-        help_text=_("It is used once, to read, and never stored."),
+        help_text=_("Used once for reading, and never stored."),
     )
     api_base = forms.CharField(
-        label=_("Address of the API"),
+        label=_("API URL"),
         max_length=500,
         required=False,
         widget=forms.TextInput(attrs={**_NO_AUTOFILL, "inputmode": "url"}),
-        help_text=_("Empty: the usual one. An account in the EU, and every Grafana OnCall, has one of its own."),
+        help_text=_("Empty: the default. EU accounts and Grafana OnCall have their own URL."),
     )
     file = forms.FileField(
-        label=_("Or an export of Opsgenie"),
+        label=_("Or an Opsgenie export"),
         required=False,
-        help_text=_("A ZIP of the folder OpsGenieBackups, or JSON; up to 5 MB. Bigger ones by the command line."),
+        help_text=_("A ZIP of the OpsGenieBackups folder, or JSON, up to 5 MB. Use the command line for larger files."),
     )
     with_keys = forms.BooleanField(
-        label=_("Keep the keys of senders, where they can be read"),
+        label=_("Keep senders' keys if available"),
         required=False,
-        help_text=_("Then only their address changes. PagerDuty shows its keys; Opsgenie does in some exports."),
+        help_text=_(
+            "Senders then only need the new URL. PagerDuty returns its keys; Opsgenie includes them in some exports."
+        ),
     )

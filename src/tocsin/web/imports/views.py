@@ -81,7 +81,7 @@ def apply(request: SignedInRequest, number: int) -> HttpResponse:
 def discard(request: SignedInRequest, number: int) -> HttpResponse:
     """Discard the import."""
     import_runs.discard(_find(request, number))
-    messages.success(request, _("The import is thrown away. Nothing was changed by that."))
+    messages.success(request, _("Import discarded. Nothing was changed."))
     return redirect("imports")
 
 

@@ -34,7 +34,7 @@ def replay(request: SignedInRequest, message_id: UUID) -> HttpResponse:
     except Rejected as rejected:
         messages.warning(request, rejected.reason.localized())
         return redirect("message", message_id)
-    messages.success(request, _("Replayed by the rules of now: this is what became of it."))
+    messages.success(request, _("Replayed with the current rules. This is the result."))
     return redirect("message", replayed.pk)
 
 
@@ -47,7 +47,7 @@ def replay_many(request: SignedInRequest) -> HttpResponse:
     for integration in {row.integration_id: row.integration for row in rows}.values():
         require(request, Permission.TEST_INTEGRATIONS, integration.group_id)
     if not rows:
-        messages.warning(request, _("Choose at least one message."))
+        messages.warning(request, _("Select at least one message."))
         return redirect("inbound_log")
     if "sure" not in request.POST:
         return render_view(request, "inbound/replay.html", _confirmation_context(rows, request))
@@ -61,10 +61,11 @@ def replay_many(request: SignedInRequest) -> HttpResponse:
         return redirect("inbound_log")
     summary = ", ".join(f"{number} {status}" for status, number in counted.items())
     skipped = len(rows) - counted.total()
-    messages.success(request, _("Replayed by the rules of now: %(said)s.") % {"said": summary or _("none")})
+    messages.success(request, _("Replayed with the current rules: %(said)s.") % {"said": summary or _("none")})
     if skipped:
         messages.warning(
-            request, _("%(number)d could not be replayed: their integration cannot decide.") % {"number": skipped}
+            request,
+            _("%(number)d could not be replayed: the integration's configuration is invalid.") % {"number": skipped},
         )
     return redirect("inbound_log")
 

@@ -110,7 +110,7 @@ def find(message_id: UUID) -> InboundMessage:
     rows = InboundMessage.objects.select_related("integration__current_version", "version", "alert")
     row = rows.filter(pk=message_id).first()
     if row is None:
-        raise Http404(_("This message is not in the log: it was never here, or is older than the log keeps."))
+        raise Http404(_("Message not found, or older than the log's retention period."))
     return row
 
 

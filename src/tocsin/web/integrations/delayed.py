@@ -24,10 +24,10 @@ def act(request: SignedInRequest, key: str, verb: str) -> HttpResponse:
         require(request, Permission.TEST_INTEGRATIONS, row.integration.group_id)
         if verb == "open":
             delayed_alerts.open_now(row, actor=actor(request), now=request.now)
-            messages.success(request, _("It opens now."))
+            messages.success(request, _("Alert opened."))
         else:
             delayed_alerts.drop(row, actor=actor(request), now=request.now)
-            messages.success(request, _("It is let go: no alert opens for it."))
+            messages.success(request, _("Delayed alert dropped."))
     except Rejected as rejected:
         messages.error(request, rejected.reason.localized())
         return redirect("inbound_log")

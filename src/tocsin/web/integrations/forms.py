@@ -18,12 +18,12 @@ from tocsin.inbound.models import Integration
 from tocsin.people.models import Group, User
 from tocsin.web.ui.forms import CodeField, DurationField, MomentField
 
-_NOT_A_PAIR = ReasonType("setting.not_a_pair", "line {line}: write it as from = to")
+_NOT_A_PAIR = ReasonType("setting.not_a_pair", "line {line}: use the format from = to")
 
 MODES = [
-    (IntegrationMode.PAGE, _("Page people")),
-    (IntegrationMode.DRY_RUN, _("Dry run: open alerts, page nobody, show who would have been")),
-    (IntegrationMode.DISABLED, _("Switched off: store messages, open nothing")),
+    (IntegrationMode.PAGE, _("Active: open alerts and page")),
+    (IntegrationMode.DRY_RUN, _("Dry run: open alerts without paging, and show who would have been paged")),
+    (IntegrationMode.DISABLED, _("Disabled: only store messages")),
 ]
 
 #: The same limit as for messages posted to an integration.
@@ -46,14 +46,14 @@ class AddIntegrationForm(forms.Form):
         Policy.objects.all(),
         label=_("Escalation policy"),
         required=False,
-        empty_label=_("None: page the users below, at once"),
+        empty_label=_("None: page the users below immediately"),
     )
     groups = forms.ModelMultipleChoiceField(
         Group.objects.all(),
         label=_("Groups"),
         required=False,
         widget=forms.CheckboxSelectMultiple,
-        help_text=_("Where the policy looks up who is primary, who is secondary."),
+        help_text=_("The policy's on-call roles are resolved in these groups."),
     )
     users = forms.ModelMultipleChoiceField(
         User.objects.filter(is_active=True).order_by("name", "username"),
@@ -67,10 +67,10 @@ class AddIntegrationForm(forms.Form):
         label=_("Owned by"),
         required=False,
         empty_label=_("Administrators only"),
-        help_text=_("Managers of this group may change it."),
+        help_text=_("Managers of this group can edit it."),
     )
     source = forms.CharField(label=_("Source"), max_length=100, required=False, widget=forms.HiddenInput)
-    anyway = forms.BooleanField(label=_("Save it although it can reach nobody"), required=False)
+    anyway = forms.BooleanField(label=_("Save anyway (no one would be notified)"), required=False)
 
     def __init__(self, *args: Any, kind: IntegrationKind, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -116,17 +116,17 @@ class AddIntegrationForm(forms.Form):
 class IntegrationSettingsForm(AddIntegrationForm):
     """All settings of an integration except mapping, rules, routes and secrets."""
 
-    mode = forms.ChoiceField(label=_("What it does"), choices=MODES, widget=forms.RadioSelect)
+    mode = forms.ChoiceField(label=_("Mode"), choices=MODES, widget=forms.RadioSelect)
     source = forms.CharField(
         label=_("Source"),
         max_length=100,
         required=False,
-        help_text=_("Integrations with the same source share alerts. Empty: the kind's name."),
+        help_text=_("Integrations with the same source share alerts. Empty: the name of the integration type."),
     )
     fail_open = forms.BooleanField(
-        label=_("Open an alert when a message cannot be read"),
+        label=_("Open an alert if a message can't be parsed"),
         required=False,
-        help_text=_("At most one in ten minutes, so that a broken template does not silence the pager."),
+        help_text=_("At most one every 10 minutes, so that a broken template doesn't silently stop paging."),
     )
 
     def __init__(self, *args: Any, kind: IntegrationKind, **kwargs: Any) -> None:
@@ -216,7 +216,7 @@ def setting_field(setting: IntegrationSetting) -> forms.Field:
         case IntegrationSettingType.MAP:
             return CodeField(
                 label=local_term(setting.title),
-                help_text=f"{local_term(setting.help)} {_('One a line: from = to.')}",
+                help_text=f"{local_term(setting.help)} {_('One per line: from = to.')}",
                 required=False,
                 max_length=20_000,
                 rows=5,
@@ -266,9 +266,9 @@ class IntegrationTestForm(forms.Form):
     chosen = forms.ChoiceField(label=_("Message"), required=False)
     payload = CodeField(label=_("Payload"), required=False, rows=18, max_length=MAX_PAYLOAD_CHARS)
     at = MomentField(
-        label=_("At"),
+        label=_("Time"),
         required=False,
-        help_text=_("Such as tonight at three: who is on call then? Empty: now."),
+        help_text=_("Simulates who is on call at this time. Empty: now."),
     )
 
     def __init__(self, *args: Any, choices: list[tuple[str, Any]], **kwargs: Any) -> None:
@@ -280,7 +280,9 @@ class RotateUrlForm(forms.Form):
     """Creates a new webhook URL, and keeps the previous one valid for a while."""
 
     overlap = DurationField(
-        label=_("The URL before still works for"), initial="1d", help_text=_("Such as 1h, 1d; 0 ends it at once.")
+        label=_("Keep the previous URL valid for"),
+        initial="1d",
+        help_text=_("For example 1h or 1d. Use 0 to disable it immediately."),
     )
 
 
@@ -305,7 +307,7 @@ class CredentialsForm(forms.Form):
         required=False,
         widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
     )
-    hmac_header = forms.CharField(label=_("HMAC-SHA256: header of the signature"), max_length=100, required=False)
+    hmac_header = forms.CharField(label=_("HMAC-SHA256: signature header"), max_length=100, required=False)
     hmac_secret = forms.CharField(
         label=_("HMAC-SHA256: secret"),
         max_length=1000,
@@ -313,29 +315,31 @@ class CredentialsForm(forms.Form):
         widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
     )
     hmac_timestamp_header = forms.CharField(
-        label=_("HMAC-SHA256: header of the time"),
+        label=_("HMAC-SHA256: timestamp header"),
         help_text=_(
-            "Where the signature covers TIME:BODY or TIME.BODY. Messages whose time is more than five minutes off are "
-            "refused, so that nobody can record and replay one."
+            "For signatures over TIME:BODY or TIME.BODY. Messages with a timestamp more than 5 minutes "
+            "off are rejected to prevent replay attacks."
         ),
         max_length=100,
         required=False,
     )
     addresses = forms.CharField(
-        label=_("Take messages from these addresses only"),
-        help_text=_("Addresses or networks such as 192.0.2.0/24, one a line. Empty: from anywhere."),
+        label=_("Allowed IP addresses"),
+        help_text=_("Addresses or networks such as 192.0.2.0/24, one per line. Empty: any address."),
         max_length=5_000,
         required=False,
         widget=forms.Textarea(attrs={"rows": 2, "spellcheck": "false"}),
     )
     imap_mailbox = forms.CharField(
-        label=_("Mailbox to read"),
-        help_text=_("Such as imaps://alerts%40example.org@mail.example.org/INBOX, with %40 for an @ in the name."),
+        label=_("IMAP mailbox"),
+        help_text=_(
+            "For example imaps://alerts%40example.org@mail.example.org/INBOX. Write an @ in the username as %40."
+        ),
         max_length=200,
         required=False,
     )
     imap_password = forms.CharField(
-        label=_("Mailbox: password"),
+        label=_("Mailbox password"),
         max_length=1000,
         required=False,
         widget=forms.PasswordInput(attrs={"autocomplete": "off"}),

@@ -51,22 +51,22 @@ def health(
 ) -> IntegrationHealth:
     """Return the integration's health badge; for a heartbeat integration, the heartbeat's state."""
     if integration.mode == IntegrationMode.DISABLED:
-        return IntegrationHealth(_("switched off"), "quiet")
+        return IntegrationHealth(_("disabled"), "quiet")
     match beat.health if beat is not None else None:
         case Beat.LATE:
-            return IntegrationHealth(_("silent"), "now")
+            return IntegrationHealth(_("overdue"), "now")
         case Beat.FAILED:
             return IntegrationHealth(_("failed"), "now")
         case Beat.UP:
-            return IntegrationHealth(_("beats"), "ok")
+            return IntegrationHealth(_("up"), "ok")
         case Beat.RUNNING:
-            return IntegrationHealth(_("runs"), "ok")
+            return IntegrationHealth(_("job running"), "ok")
         case Beat.NEW:
-            return IntegrationHealth(_("waits for its first beat"), "wait")
+            return IntegrationHealth(_("waiting for the first ping"), "wait")
         case None:
             pass
     if today is None:
-        return IntegrationHealth(_("silent today") if has_messages else _("waiting for the first message"), "wait")
+        return IntegrationHealth(_("no messages today") if has_messages else _("waiting for the first message"), "wait")
     text = _("receiving, %(count)s today") % {"count": counted(today[0], MAX_COUNTED_MESSAGES)}
     return (
         IntegrationHealth(text, "ok")
@@ -95,7 +95,7 @@ def describe_preset(integration: Integration) -> str:
     )
     match preset.kind if preset is not None else None:
         case PresetKind.ALL:
-            return _("all new ones") if not routes else _("by its routes")
+            return _("none") if not routes else _("custom routes")
         case PresetKind.URGENT:
             return _("critical and high")
         case PresetKind.OUTSIDE_SUPPORT_HOURS:
@@ -103,7 +103,7 @@ def describe_preset(integration: Integration) -> str:
         case PresetKind.SELECTED:
             return ", ".join((*preset.types, *preset.clients)) if preset else ""
         case None:
-            return _("by its routes")
+            return _("custom routes")
 
 
 def dry_run_totals(integration: Integration, now: datetime) -> BacktestTotals | None:

@@ -49,7 +49,7 @@ def groups(integration: Integration, kind: IntegrationKind) -> list[tuple[str, l
     messages = [(f"{_LOG}{item.pk}", _message_label(item)) for item in _latest(integration)[:_MAX_LISTED]]
     samples = [(f"{_SAMPLE}{item.name}", _(item.title)) for item in kind.samples]
     option_groups = [
-        ("", [(PASTED, _("Your own, pasted below"))]),
+        ("", [(PASTED, _("Paste your own below"))]),
         (_("From the log"), messages),
         (_("Samples"), samples),
     ]
@@ -139,5 +139,5 @@ def _message(integration: Integration, text: str) -> InboundMessage | None:
 def _message_label(message: InboundMessage) -> str:
     at = timezone.localtime(message.received_at)
     time_text = f"{date_format(at, pgettext('date format', 'j M'))} {at:%H:%M:%S}"
-    subject = message.subject or (_("(cannot be read)") if message.status == MessageStatus.FAILED else "")
+    subject = message.subject or (_("(unreadable)") if message.status == MessageStatus.FAILED else "")
     return " ".join(part for part in (time_text, message.source_status, subject[:60]) if part)

@@ -71,7 +71,7 @@ def paging_preset(request: SignedInRequest, number: int) -> HttpResponse:
         if request.POST.get("do") == "save":
             problem = _save(request, row, preset, snapshot)
             if not problem:
-                messages.success(request, _("Saved. Messages from now on are decided by this."))
+                messages.success(request, _("Saved. Applies to new messages."))
                 return redirect("integration", number)
     hours = sorted(names.hours.values(), key=str.casefold)
     # Render at once; with many messages the counts are loaded by a second request.
@@ -115,7 +115,7 @@ def _save(request: SignedInRequest, row: Integration, preset: RoutingPreset, sna
         return (
             _("Choose the support hours.")
             if preset.kind is PresetKind.OUTSIDE_SUPPORT_HOURS
-            else _("Choose at least one.")
+            else _("Select at least one type or client.")
         )
     try:
         with snapshot.unchanged():
@@ -139,10 +139,10 @@ def _options(
     counts: bool,
 ) -> list[PresetOption]:
     labels = {
-        PresetKind.ALL: _("All new ones"),
-        PresetKind.URGENT: _("Critical and high"),
+        PresetKind.ALL: _("All new tickets"),
+        PresetKind.URGENT: _("Critical and high priority"),
         PresetKind.OUTSIDE_SUPPORT_HOURS: _("Outside support hours"),
-        PresetKind.SELECTED: _("These types or clients"),
+        PresetKind.SELECTED: _("Selected types or clients"),
     }
     candidates = [replace(preset, kind=candidate) for candidate in PresetKind]
     candidates = [

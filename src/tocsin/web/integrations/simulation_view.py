@@ -19,7 +19,7 @@ MAX_MOMENTS = 12
 
 #: The channels as they are called in the middle of a sentence.
 _CHANNELS = {
-    "email": translatable("e-mail"),
+    "email": translatable("email"),
     "sms": translatable("SMS"),
     "voice": translatable("call"),
     "push": translatable("push"),
@@ -36,7 +36,7 @@ class SimulatedPaging:
     @property
     def delay_text(self) -> str:
         """The delay in words: "at once" or "+5 minutes"."""
-        return f"+{local_duration(self.delay)}" if self.delay else _("at once")
+        return f"+{local_duration(self.delay)}" if self.delay else _("immediately")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,16 +89,16 @@ def pages_by_delay(pages: Iterable[SimulatedPage]) -> list[SimulatedPaging]:
 def _verb(status: MessageStatus) -> tuple[str, str]:
     match status:
         case MessageStatus.OPENED:
-            return _("open an alert"), "now"
+            return _("Opens an alert"), "now"
         case MessageStatus.APPENDED:
-            return _("count on its alert"), ""
+            return _("Adds to its alert"), ""
         case MessageStatus.UPDATED:
-            return _("update its alert"), ""
+            return _("Updates its alert"), ""
         case MessageStatus.CLOSED:
-            return _("close its alert"), "ok"
+            return _("Closes its alert"), "ok"
         case MessageStatus.FAILED:
-            return _("fail"), "now"
+            return _("Fails"), "now"
         case MessageStatus.IGNORED:
-            return _("do nothing"), "quiet"
+            return _("Ignored"), "quiet"
         case MessageStatus.PENDING | MessageStatus.DELAYED:
-            return _("wait"), "wait"
+            return _("Delayed"), "wait"

@@ -110,9 +110,9 @@ def _rotate(request: SignedInRequest, row: Any, form: RotateUrlForm) -> bool:
         show_rejection(form, rejected)
         return False
     if halo_commands.schedule_webhook_update(row, request.now):
-        messages.success(request, _("This is the new URL. The webhook in Halo is given it within a minute."))
+        messages.success(request, _("URL rotated. The webhook in Halo is updated within a minute."))
     else:
-        messages.success(request, _("This is the new URL. Give it to the sender before the one before ends."))
+        messages.success(request, _("URL rotated. Update the sender before the previous URL expires."))
     return True
 
 
@@ -126,5 +126,5 @@ def _save_credentials(request: SignedInRequest, row: Any, form: CredentialsForm,
     except Rejected as rejected:
         show_rejection(form, rejected, form.places())
         return False
-    messages.success(request, _("Saved. Senders need this from now on."))
+    messages.success(request, _("Saved. Applies to all new requests."))
     return True

@@ -93,7 +93,7 @@ def sample(request: SignedInRequest, number: int) -> HttpResponse:
     except (Rejected, Permanent, Temporary) as error:
         messages.error(request, error.full_reason.localized())
         return redirect("integration_test", number)
-    text = _("%(url)s answered in %(ms)d ms: %(status)s. %(reason)s")
+    text = _("%(url)s responded in %(ms)d ms: %(status)s. %(reason)s")
     values = {
         "url": environment.current().public_url,
         "ms": sent.took,

@@ -40,7 +40,7 @@ def versions(request: SignedInRequest, number: int) -> HttpResponse:
         except Rejected as rejected:
             messages.error(request, rejected.reason.localized())
         else:
-            messages.success(request, _("It is in force again. Messages from now on are decided by it."))
+            messages.success(request, _("Version restored. Applies to new messages."))
         return redirect("integration_versions", number)
     rows = list(row.versions.select_related("created_by").order_by("-number")[: _MAX_VERSIONS + 1])
     new = _find_version(rows, request.GET.get("to"), rows[0] if rows else None)

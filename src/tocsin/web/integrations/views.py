@@ -81,7 +81,7 @@ def add(request: SignedInRequest, kind_name: str) -> HttpResponse:
     """Show the integration type's description and the form for a new integration."""
     kind = load_kinds().get(kind_name)
     if kind is None:
-        raise Http404(_("The catalogue has no “%(name)s”.") % {"name": kind_name})
+        raise Http404(_("Unknown integration type “%(name)s”.") % {"name": kind_name})
     form = AddIntegrationForm(request.POST or None, kind=kind, initial=_initial(request, kind))
     if request.user.role == Role.ADMIN:
         # Administrators can set the group later, in the settings; the form contains only required fields.
@@ -157,7 +157,7 @@ def set_status(request: SignedInRequest, number: int) -> HttpResponse:
     try:
         effect = StatusEffect(request.POST.get("does", ""))
     except ValueError:
-        raise Http404(_("A status opens, updates or closes.")) from None
+        raise Http404(_("A status can open, update or close an alert.")) from None
     try:
         observed_statuses.set_status(row, status, effect, actor=actor(request), now=request.now)
     except Rejected as rejected:
@@ -165,7 +165,7 @@ def set_status(request: SignedInRequest, number: int) -> HttpResponse:
     else:
         effect_labels = dict(_STATUS_EFFECTS)
         messages.success(
-            request, _("Status “%(status)s” now %(does)s.") % {"status": status, "does": effect_labels[effect]}
+            request, _("Status “%(status)s” now %(does)s alerts.") % {"status": status, "does": effect_labels[effect]}
         )
     return redirect("integration", number)
 

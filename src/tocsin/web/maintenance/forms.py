@@ -41,19 +41,19 @@ class WindowForm(forms.Form):
 
     name = forms.CharField(label=gettext_lazy("Name"), max_length=100)
     action = forms.ChoiceField(
-        label=gettext_lazy("What happens to alerts"),
+        label=gettext_lazy("Alert handling"),
         choices=(
-            (WindowAction.SUPPRESS, gettext_lazy("They do not open")),
-            (WindowAction.HOLD, gettext_lazy("They open at the end, unless they closed")),
+            (WindowAction.SUPPRESS, gettext_lazy("Suppress")),
+            (WindowAction.HOLD, gettext_lazy("Hold until end")),
         ),
     )
     repeat = forms.ChoiceField(
-        label=gettext_lazy("It is"),
+        label=gettext_lazy("Repeats"),
         choices=(
-            (Repeat.ONCE, gettext_lazy("once")),
-            (Repeat.DAILY, gettext_lazy("every day")),
-            (Repeat.WEEKLY, gettext_lazy("every week")),
-            (Repeat.MONTHLY, gettext_lazy("every month")),
+            (Repeat.ONCE, gettext_lazy("never")),
+            (Repeat.DAILY, gettext_lazy("daily")),
+            (Repeat.WEEKLY, gettext_lazy("weekly")),
+            (Repeat.MONTHLY, gettext_lazy("monthly")),
         ),
     )
     time_zone = ZoneField()
@@ -69,20 +69,20 @@ class WindowForm(forms.Form):
         label=gettext_lazy("Days of the month"),
         required=False,
         max_length=200,
-        help_text=gettext_lazy("Such as 15, last day, 2nd tue, last sun; several with commas."),
+        help_text=gettext_lazy("Examples: 15, last day, 2nd tue, last sun. Separate several with commas."),
     )
     from_time = forms.CharField(label=gettext_lazy("From"), widget=forms.TimeInput(attrs={"type": "time"}))
     to_time = forms.CharField(
         label=gettext_lazy("To"),
         required=False,
         widget=forms.TimeInput(attrs={"type": "time"}),
-        help_text=gettext_lazy("Before the start: on the next day."),
+        help_text=gettext_lazy("An end time before the start is on the next day."),
     )
     lasts = forms.CharField(
-        label=gettext_lazy("Or for so long"),
+        label=gettext_lazy("Or duration"),
         required=False,
         max_length=20,
-        help_text=gettext_lazy("Instead of an end: 8h, 56h."),
+        help_text=gettext_lazy("Instead of an end time. Example: 8h"),
     )
     first_day = forms.CharField(
         label=gettext_lazy("First day"), required=False, widget=forms.DateInput(attrs={"type": "date"})
@@ -94,34 +94,34 @@ class WindowForm(forms.Form):
         Integration.objects.all(),
         label=gettext_lazy("Integrations"),
         required=False,
-        help_text=gettext_lazy("None chosen: all of them."),
+        help_text=gettext_lazy("Leave empty for all integrations."),
     )
     groups = forms.ModelMultipleChoiceField(
         Group.objects.all(),
-        label=gettext_lazy("Groups that would be paged"),
+        label=gettext_lazy("Recipient groups"),
         required=False,
-        help_text=gettext_lazy("None chosen: whatever the group."),
+        help_text=gettext_lazy("Leave empty for any group."),
     )
     tags = forms.CharField(
         label=gettext_lazy("Tags"),
         required=False,
         widget=forms.Textarea(attrs={"rows": 2, "placeholder": "environment = test"}),
-        help_text=gettext_lazy("One a line. An alert must have all of them."),
+        help_text=gettext_lazy("One per line. An alert must have all tags."),
     )
     field = forms.CharField(
-        label=gettext_lazy("Only where this field"),
+        label=gettext_lazy("Field"),
         required=False,
         max_length=200,
         widget=forms.TextInput(attrs={"placeholder": "client"}),
     )
-    operator = forms.ChoiceField(label=gettext_lazy("Comparison"), required=False, choices=_comparisons)
+    operator = forms.ChoiceField(label=gettext_lazy("Operator"), required=False, choices=_comparisons)
     value = forms.CharField(label=gettext_lazy("Value"), required=False, max_length=500)
     condition = CodeField(
-        label=gettext_lazy("Or a condition as YAML"),
+        label=gettext_lazy("Condition as YAML"),
         required=False,
         rows=4,
         max_length=20_000,
-        help_text=gettext_lazy("As routes have them: all, any and not. It takes the place of the line above."),
+        help_text=gettext_lazy("Same syntax as routes: all, any and not. Replaces the condition above."),
     )
     group = forms.ModelChoiceField(
         Group.objects.all(),
@@ -224,7 +224,9 @@ def _tags(text: str) -> dict[str, str] | None:
         name, equals, value = line.partition("=")
         if not equals or not name.strip() or not value.strip():
             raise Rejected(
-                "invalid", as_reason(_("“%(line)s” is not a tag: write name = value.") % {"line": line[:60]}), "tags"
+                "invalid",
+                as_reason(_("“%(line)s” is not a valid tag. Use name = value.") % {"line": line[:60]}),
+                "tags",
             )
         tags[name.strip()] = value.strip()
     return tags or None

@@ -30,7 +30,7 @@ from tocsin.web.maintenance.forms import PLACES, WindowForm, initial
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import offer_own_zone, show_rejection
 
-TABS = (("", gettext_lazy("Now and planned")), ("past", gettext_lazy("Past")))
+TABS = (("", gettext_lazy("Active and upcoming")), ("past", gettext_lazy("Past")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
             preview = _preview(spec, request.now)
             if request.POST.get("do") != "preview":
                 saved = _save(request, spec, row, snapshot)
-                messages.success(request, _("%(name)s is saved.") % {"name": saved.name})
+                messages.success(request, _("%(name)s saved.") % {"name": saved.name})
                 return redirect("maintenance")
         except Rejected as rejected:
             show_rejection(form, rejected, _places(form))
@@ -110,7 +110,7 @@ def end(request: SignedInRequest, number: int) -> HttpResponse:
     except Rejected as rejected:
         messages.error(request, rejected.reason.localized())
     else:
-        messages.success(request, _("%(name)s is over.") % {"name": row.name})
+        messages.success(request, _("%(name)s ended.") % {"name": row.name})
     return redirect("maintenance")
 
 
@@ -122,7 +122,7 @@ def _save(
         saved = maintenance_windows.save_window(spec, existing=row, actor=actor(request), now=request.now)
         require(request, Permission.MANAGE_ROUTING, saved.group_id)
         if request.user.role != Role.ADMIN and not saved.integrations:
-            problem = _("Choose integrations: only administrators hold back all of them.")
+            problem = _("Select integrations. Only administrators can include all of them.")
             raise Rejected("forbidden", as_reason(problem), "integrations")
         for owner in set(Integration.objects.filter(pk__in=saved.integrations).values_list("group_id", flat=True)):
             require(request, Permission.MANAGE_ROUTING, owner)
@@ -148,7 +148,7 @@ def _listed(
     scope = [window_names.integrations.get(object_id, "?") for object_id in row.integrations] or [_("all integrations")]
     scope += [window_names.groups.get(object_id, "?") for object_id in row.groups]
     scope += [f"{name} {value}" for name, value in row.tags.items()]
-    scope += [_("a condition")] if row.condition is not None else []
+    scope += [_("condition")] if row.condition is not None else []
     return WindowListRow(row, describe_times(row.times).localized(), is_now, span, waiting, ", ".join(scope))
 
 

@@ -39,9 +39,9 @@ class AbsenceForm(forms.Form):
     ends = MomentField(label=gettext_lazy("To"))
     cover = forms.ModelChoiceField(
         User.objects.none(),
-        label=gettext_lazy("Who covers"),
+        label=gettext_lazy("Covered by"),
         required=False,
-        empty_label=gettext_lazy("nobody: still paged, and shown in red"),
+        empty_label=gettext_lazy("No cover (you'll still be paged)"),
     )
     note = forms.CharField(label=gettext_lazy("Note"), max_length=200, required=False)
 
@@ -53,7 +53,7 @@ class AbsenceForm(forms.Form):
         self.groups = groups if len(groups) > 1 else []
         for group in self.groups:
             self.fields[f"cover-{group.pk}"] = forms.ModelChoiceField(
-                people, label=group.name, required=False, empty_label=_("as above")
+                people, label=group.name, required=False, empty_label=_("Same as above")
             )
 
     @property
@@ -106,11 +106,11 @@ def delete(request: SignedInRequest, number: int) -> HttpResponse:
     """Ask for confirmation, describing the effect; then delete the absence."""
     row = _find(request, number)
     if request.method != "POST":
-        about = _("%(name)s is on call again as the schedules say; covers end.") % {"name": row.user.display_name}
+        about = _("%(name)s will be on call as scheduled again, and all covers end.") % {"name": row.user.display_name}
         context = {"object_name": _("this absence"), "consequences": about, "back": ("absence", row.pk)}
         return render_view(request, "parts/delete.html", context)
     cover_notices.delete_absence(row, actor=actor(request), now=request.now)
-    messages.success(request, _("The absence is gone: the schedules hold again."))
+    messages.success(request, _("Absence deleted. The schedules apply again."))
     return _back(request, row.user)
 
 
@@ -134,7 +134,7 @@ def _absent_user(request: SignedInRequest) -> User:
     if not requested_id or requested_id == str(request.user.pk):
         return request.user
     if request.user.role != Role.ADMIN:
-        raise PermissionDenied(_("Only administrators enter the absence of others."))
+        raise PermissionDenied(_("Only administrators can add absences for other users."))
     user_id = int(requested_id) if requested_id.isascii() and requested_id.isdigit() and len(requested_id) < 10 else 0
     return find_object(USERS, user_id)
 

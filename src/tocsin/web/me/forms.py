@@ -22,12 +22,12 @@ class PreferencesForm(forms.Form):
     time_zone = ZoneField()
     language = forms.ChoiceField(
         label=_("Language"),
-        choices=[("", _("As the browser asks")), *settings.LANGUAGES],
+        choices=[("", _("Browser default")), *settings.LANGUAGES],
         required=False,
     )
     theme = forms.ChoiceField(
         label=_("Theme"),
-        choices=[("", _("As the system")), ("light", _("Light")), ("dark", _("Dark"))],
+        choices=[("", _("System default")), ("light", _("Light")), ("dark", _("Dark"))],
         required=False,
     )
 
@@ -40,24 +40,24 @@ class PreferencesForm(forms.Form):
 class ContactMethodForm(forms.Form):
     """One contact method."""
 
-    label = forms.CharField(label=_("Label"), max_length=100, help_text=_("Such as SMS-Official."))
+    label = forms.CharField(label=_("Label"), max_length=100, help_text=_("For example, Work phone."))
     channel = forms.ChoiceField(label=_("Channel"), choices=channel_choices)
     address = forms.CharField(
         label=_("Address"),
         max_length=500,
         help_text=_(
-            "A phone number with its country code, an e-mail address, an ntfy topic, or the address of a chat or push "
-            "service, which is kept secret."
+            "A phone number with country code, an email address, an ntfy topic, or the URL of a chat "
+            "or push service. Service URLs are kept secret."
         ),
     )
     wait = DurationField(
-        label=_("Wait"),
+        label=_("Delay"),
         required=False,
-        help_text=_("After a step fires, so that a quieter way comes first. Such as 3m."),
+        help_text=_("Time after an escalation step fires, such as 3m, so that less intrusive methods come first."),
     )
     repeat_times = forms.IntegerField(label=_("Repeats"), min_value=0, max_value=100, initial=0, required=False)
-    repeat_every = DurationField(label=_("Repeat every"), required=False)
-    enabled = forms.BooleanField(label=_("In use"), required=False, initial=True)
+    repeat_every = DurationField(label=_("Interval"), required=False)
+    enabled = forms.BooleanField(label=_("Enabled"), required=False, initial=True)
 
     def spec(self) -> dict[str, Any]:
         """Return the contact method in spec form."""
@@ -86,4 +86,4 @@ def initial_of(method: ContactMethod) -> dict[str, Any]:
 class TokenForm(forms.Form):
     """Creates an API token."""
 
-    name = forms.CharField(label=_("What is it for?"), max_length=100)
+    name = forms.CharField(label=_("Token name"), max_length=100)

@@ -42,13 +42,13 @@ class MessageLimitForm(forms.Form):
     """Maximum number of messages per hour."""
 
     most_per_hour = forms.IntegerField(
-        label=gettext_lazy("Messages an hour at one address, at most"),
+        label=gettext_lazy("Maximum messages per hour and address"),
         min_value=0,
         max_value=MAX_MESSAGES_PER_HOUR,
         required=False,
         help_text=gettext_lazy(
-            "Empty: as many as there are. What is beyond leaves as one message when the hour is over; critical alerts "
-            "always leave at once."
+            "Leave empty for no limit. Messages over the limit are combined into one at the end of the "
+            "hour. Critical alerts are always sent immediately."
         ),
     )
 
@@ -59,24 +59,24 @@ class QuietHoursForm(forms.Form):
     begins = forms.CharField(label=gettext_lazy("From"), max_length=5, required=False)
     ends = forms.CharField(label=gettext_lazy("To"), max_length=5, required=False)
     let_through = forms.ChoiceField(
-        label=gettext_lazy("Comes all the same"),
+        label=gettext_lazy("Overrides quiet hours"),
         choices=[(Priority.CRITICAL, gettext_lazy("critical")), (Priority.HIGH, gettext_lazy("high and above")),
                  (Priority.MEDIUM, gettext_lazy("medium and above"))],
         initial=Priority.HIGH,
         required=False,
     )  # fmt: skip
     days = forms.MultipleChoiceField(
-        label=gettext_lazy("On"),
+        label=gettext_lazy("Days"),
         choices=DAYS,
         required=False,
         widget=forms.CheckboxSelectMultiple,
-        help_text=gettext_lazy("None: every day."),
+        help_text=gettext_lazy("Select none for every day."),
     )
     methods = forms.MultipleChoiceField(
-        label=gettext_lazy("For"),
+        label=gettext_lazy("Contact methods"),
         required=False,
         widget=forms.CheckboxSelectMultiple,
-        help_text=gettext_lazy("None: every way."),
+        help_text=gettext_lazy("Select none for all contact methods."),
     )
 
     def __init__(self, *args: Any, labels: list[str], **kwargs: Any) -> None:

@@ -52,12 +52,12 @@ class MyShift:
 class ReminderForm(forms.Form):
     """One shift reminder. An empty form is ignored."""
 
-    before = DurationField(label=gettext_lazy("So long before"), required=False)
-    by = forms.ChoiceField(label=gettext_lazy("By"), required=False)
+    before = DurationField(label=gettext_lazy("Time before"), required=False)
+    by = forms.ChoiceField(label=gettext_lazy("Via"), required=False)
 
     def __init__(self, *args: Any, labels: Sequence[str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["by"].choices = [("", _("a mail")), *((label, label) for label in labels)]  # type: ignore[attr-defined]
+        self.fields["by"].choices = [("", _("email")), *((label, label) for label in labels)]  # type: ignore[attr-defined]
         self.fields["before"].widget.attrs["placeholder"] = "1h"
 
 

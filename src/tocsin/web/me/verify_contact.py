@@ -25,7 +25,7 @@ class CodeForm(forms.Form):
     code = forms.CharField(
         label=gettext_lazy("Code"),
         max_length=12,
-        help_text=gettext_lazy("Six digits; valid for ten minutes."),
+        help_text=gettext_lazy("Six digits, valid for ten minutes."),
         widget=forms.TextInput(attrs={"inputmode": "numeric", "autocomplete": "one-time-code"}),
     )
 
@@ -45,7 +45,7 @@ def confirm(request: SignedInRequest, number: int) -> HttpResponse:
         except Rejected as rejected:
             show_rejection(form, rejected)
         else:
-            messages.success(request, _("%(label)s is confirmed.") % {"label": method.label})
+            messages.success(request, _("%(label)s verified.") % {"label": method.label})
             return redirect("me")
     context = {"form": form, "method": method, "is_sent": verification.is_waiting(method, request.now)}
     return render_view(request, "me/confirm.html", context, status=422 if form.errors else 200)
@@ -58,4 +58,4 @@ def send(request: SignedInRequest, method: ContactMethod) -> None:
     except Rejected as rejected:
         messages.error(request, rejected.reason.localized())
     else:
-        messages.success(request, _("A code is on its way to you. Enter it here."))
+        messages.success(request, _("We sent you a code. Enter it here."))

@@ -92,7 +92,7 @@ def contact_method(request: SignedInRequest, number: int | None = None) -> HttpR
             if saved.awaits_code:
                 verify_contact.send(request, saved)
                 return redirect("confirm_contact_method", saved.pk)
-            messages.success(request, _("Saved. Try it out with “Send test”."))
+            messages.success(request, _("Saved. Use “Send test” to check it."))
             return redirect("me")
     context = {"form": form, "method": method, "snapshot": snapshot}
     return render_view(request, "me/contact_method.html", context, status=422 if form.errors else 200)
@@ -109,7 +109,7 @@ def delete_contact_method(request: SignedInRequest, number: int) -> HttpResponse
             request, "parts/delete.html", {"object_name": method.label, "consequences": about, "back": back}
         )
     users.delete_contact_method(method, actor=actor(request), now=request.now)
-    messages.success(request, _("%(label)s is gone.") % {"label": method.label})
+    messages.success(request, _("%(label)s deleted.") % {"label": method.label})
     return redirect("me")
 
 
@@ -118,12 +118,12 @@ def _deletion_consequences(user: User, method: ContactMethod) -> Iterator[str]:
     other_methods = user.contact_methods.filter(is_enabled=True).exclude(pk=method.pk)
     if method.is_enabled and not other_methods.exists():
         if user.push_devices.filter(gone_at=None).exists():
-            yield _("Only pushes to your devices are left then: a silent phone reaches nobody.")
+            yield _("Push will be your only contact method. It can't reach you on a silenced phone.")
         else:
-            yield _("It is the last way to reach you: nothing pages you then, and others are woken instead.")
+            yield _("This is your last contact method. You can't be paged without it; others will be paged instead.")
     if method.label.casefold() in notification_rules.labels(notification_rules.load(user.notification_rules)):
-        yield _("Your rules name it: those rows and quiet hours go with it.")
-    yield _("What is on its way to it already may still arrive.")
+        yield _("It is used in your notification rules. Those rules and quiet hours are deleted too.")
+    yield _("Messages already being sent may still arrive.")
 
 
 @require_POST
@@ -154,7 +154,7 @@ def test_result(request: SignedInRequest, notification_id: UUID) -> HttpResponse
     rows = Notification.objects.filter(pk=notification_id, user=request.user, purpose=Purpose.TEST)
     notification = rows.prefetch_related("deliveries").first()
     if notification is None:
-        raise Http404(_("There is no such test."))
+        raise Http404(_("Test not found."))
     delivery = next(iter(notification.deliveries.all()), None)
     is_done = delivery is not None and delivery.status not in (DeliveryStatus.QUEUED, DeliveryStatus.SENDING)
     context = {"notification": notification, "delivery": delivery, "is_done": is_done}
@@ -174,7 +174,7 @@ def create_token(request: SignedInRequest) -> HttpResponse:
         response = render_view(request, "me/token.html", {"token": created.token, "secret": created.secret})
         response["Cache-Control"] = "no-store"
         return response
-    messages.error(request, _("Say what the token is for."))
+    messages.error(request, _("Enter a token name."))
     return redirect("me")
 
 
@@ -184,12 +184,12 @@ def revoke_token(request: SignedInRequest, number: int) -> HttpResponse:
     token = find_row(ApiToken.objects.select_related("user").filter(user=request.user), number, "token")
     if request.method != "POST":
         used = format_moment(token.last_used_at, request.now) if token.last_used_at else _("never")
-        about = _("Whatever sends this token is refused from then on. It was used last: %(when)s.") % {"when": used}
+        about = _("Requests with this token will be rejected. Last used: %(when)s.") % {"when": used}
         return render_view(
             request, "parts/delete.html", {"object_name": token.name, "consequences": about, "back": ("me",)}
         )
     tokens.revoke(token, actor=actor(request), now=request.now)
-    messages.success(request, _("The token %(name)s works no more.") % {"name": token.name})
+    messages.success(request, _("Token %(name)s revoked.") % {"name": token.name})
     return redirect("me")
 
 

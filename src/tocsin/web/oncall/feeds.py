@@ -25,7 +25,7 @@ def create(request: SignedInRequest) -> HttpResponse:
     """Create a feed of the user's own shifts, of a group, or of a schedule."""
     kind_name, number = request.POST.get("kind", ""), request.POST.get("number", "")
     if kind_name not in list(FeedKind):
-        raise Http404(_("There are calendars of a person, a group and a schedule."))
+        raise Http404(_("Unknown calendar feed type."))
     kind = FeedKind(kind_name)
     object_id = int(number) if number.isascii() and number.isdigit() and len(number) < 10 else 0
     group = find_object(GROUPS, object_id) if kind is FeedKind.GROUP else None
@@ -52,13 +52,11 @@ def delete(request: SignedInRequest, number: int) -> HttpResponse:
     feed = _find(request, number)
     if request.method != "POST":
         used = format_moment(feed.used_at, request.now) if feed.used_at else _("never")
-        about = _("Calendar programs that read it find nothing from then on. It was read last: %(when)s.") % {
-            "when": used
-        }
+        about = _("Subscribed calendar apps stop receiving updates. Last read: %(when)s.") % {"when": used}
         context = {"object_name": commands.name_of(feed), "consequences": about, "back": ("my_shifts",)}
         return render_view(request, "parts/delete.html", context)
     commands.delete(feed, actor=actor(request), now=request.now)
-    messages.success(request, _("That calendar address answers no more."))
+    messages.success(request, _("Calendar feed deleted."))
     return redirect("my_shifts")
 
 

@@ -35,24 +35,24 @@ class OverrideForm(forms.Form):
     ends = MomentField(label=gettext_lazy("To"))
     user = forms.ModelChoiceField(
         User.objects.filter(is_active=True).order_by("name", "username"),
-        label=gettext_lazy("On call then"),
+        label=gettext_lazy("Covered by"),
         empty_label="–",
     )
     instead_of = forms.ModelChoiceField(
         User.objects.order_by("name", "username"),
         label=gettext_lazy("Instead of"),
         required=False,
-        empty_label=gettext_lazy("whoever it is, or nobody"),
+        empty_label=gettext_lazy("Anyone (also fills gaps)"),
     )
     role = forms.ChoiceField(
-        label=gettext_lazy("Only as"), choices=[("", gettext_lazy("every role")), *ROLES], required=False
+        label=gettext_lazy("Role"), choices=[("", gettext_lazy("All roles")), *ROLES], required=False
     )
-    shift = forms.ChoiceField(label=gettext_lazy("Only in the shift"), required=False)
-    name = forms.CharField(label=gettext_lazy("Called"), max_length=100, required=False)
+    shift = forms.ChoiceField(label=gettext_lazy("Shift"), required=False)
+    name = forms.CharField(label=gettext_lazy("Name"), max_length=100, required=False)
 
     def __init__(self, *args: Any, shifts: list[str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["shift"].choices = [("", _("every shift")), *((n, n) for n in shifts)]  # type: ignore[attr-defined]
+        self.fields["shift"].choices = [("", _("All shifts")), *((n, n) for n in shifts)]  # type: ignore[attr-defined]
 
     def spec(self, schedule: str) -> dict[str, Any]:
         """Return the override in spec form."""
@@ -111,14 +111,14 @@ def delete(request: SignedInRequest, number: int) -> HttpResponse:
         require(request, Permission.MANAGE_TEAMS, row.schedule.group)
     if request.method == "POST":
         commands.delete_override(row, actor=actor(request), now=request.now)
-        messages.success(request, _("The override is gone: the schedule holds again."))
+        messages.success(request, _("Override deleted. The schedule applies again."))
         return redirect("group_schedule", row.schedule.group_id)
     context = {
         "object_name": row.name or _("this override"),
         "used_by": [],
         "back": ("override", row.pk),
         "consequences": _(
-            "Whoever the schedule names is on call then. Of a swap the other half stays; take that away too."
+            "The schedule applies again for this period. If this is part of a swap, delete the other override too."
         ),
     }
     return render_view(request, "parts/delete.html", context)

@@ -218,9 +218,7 @@ def _reassign_directly(
     me = request.user
     is_taking_over = to_user == me and swaps.is_involved(schedule, me)
     if not (is_taking_over or from_user == me or may(request, Permission.MANAGE_TEAMS, group)):
-        detail = _(
-            "Only a manager hands over what is somebody else's. You can take it yourself, if you are in the group."
-        )
+        detail = _("Only group managers can reassign someone else's shift. Group members can take it themselves.")
         raise Rejected("forbidden", as_reason(detail), "user")
     swaps.transfer_shift(
         schedule, shift_range, current_user=from_user, new_user=to_user, actor=actor(request), now=request.now
@@ -241,7 +239,9 @@ def _request_swap(
     return_shift = form.return_shift()
     if return_shift is not None and return_shift[0] != to_user.pk:
         raise Rejected(
-            "invalid", as_reason(_("That is not a shift of %(name)s.") % {"name": to_user.display_name}), "return_from"
+            "invalid",
+            as_reason(_("This shift does not belong to %(name)s.") % {"name": to_user.display_name}),
+            "return_from",
         )
     swaps.request_swap(
         schedule,
@@ -253,7 +253,7 @@ def _request_swap(
         actor=actor(request),
         now=request.now,
     )
-    return _("%(name)s is asked. Until they accept, the shift stays yours.") % {"name": to_user.display_name}
+    return _("Request sent to %(name)s. The shift stays yours until they accept.") % {"name": to_user.display_name}
 
 
 def _override(
@@ -267,10 +267,10 @@ def _override(
 ) -> str:
     if not may(request, Permission.MANAGE_TEAMS, group):
         if kind != "role" or to_user != request.user or not swaps.is_involved(schedule, to_user):
-            detail = _("It takes a manager of the group to put somebody else where nobody is.")
+            detail = _("Only group managers can assign someone else to a coverage gap.")
             raise Rejected("forbidden", as_reason(detail), "instead_of")
         swaps.fill_gap(schedule, shift_range, user=to_user, actor=actor(request), now=request.now)
-        return _("%(name)s is on call then.") % {"name": to_user.display_name}
+        return _("%(name)s is on call for this period.") % {"name": to_user.display_name}
     spec = {
         "schedule": schedule.name,
         "user": to_user.username,
@@ -281,7 +281,7 @@ def _override(
         spec["shift"] = shift
     elif kind == "role":
         if shift_range.role is None:
-            raise Rejected("missing", as_reason(_("Say which role.")), "role")
+            raise Rejected("missing", as_reason(_("Select a role.")), "role")
         spec["role"] = str(shift_range.role)
     overrides.save_override(spec, actor=actor(request), now=request.now)
-    return _("%(name)s is on call then.") % {"name": to_user.display_name}
+    return _("%(name)s is on call for this period.") % {"name": to_user.display_name}

@@ -65,11 +65,11 @@ class ReassignForm(forms.Form):
     begins = MomentField(label=_("From"))
     ends = MomentField(label=_("To"))
     schedule = forms.ModelChoiceField(Schedule.objects.none(), label=_("Schedule"), empty_label=None)
-    role = forms.ChoiceField(label=_("Role"), choices=[("", _("whatever they have then")), *ROLES], required=False)
+    role = forms.ChoiceField(label=_("Role"), choices=[("", _("As scheduled")), *ROLES], required=False)
     instead_of = forms.ChoiceField(label=_("Instead of"))
-    user = forms.TypedChoiceField(label=_("On call then"), coerce=int)
-    in_return = forms.ChoiceField(label=_("In return you take"), required=False)
-    message = forms.CharField(label=_("What you say to them"), max_length=500, required=False)
+    user = forms.TypedChoiceField(label=_("Covered by"), coerce=int)
+    in_return = forms.ChoiceField(label=_("Shift in return"), required=False)
+    message = forms.CharField(label=_("Your message"), max_length=500, required=False)
 
     #: Whether the user may take the period over, and whether it is the user's own.
     may_take_over = False
@@ -89,12 +89,12 @@ class ReassignForm(forms.Form):
             fields["schedule"].widget = forms.HiddenInput()
         fields["instead_of"].choices = _holders(choices)
         team = sorted(choices.team.items(), key=lambda entry: entry[1].casefold())
-        fields["user"].choices = [("", gettext("Choose who")), *team]
+        fields["user"].choices = [("", gettext("Select a person")), *team]
         if choices.other_users:
-            fields["user"].choices.append((gettext("Everybody else"), list(choices.other_users.items())))
+            fields["user"].choices.append((gettext("Other users"), list(choices.other_users.items())))
             fields["user"].choices = fields["user"].choices
         fields["in_return"].choices = [
-            ("", gettext("nothing")),
+            ("", gettext("None")),
             *((value, _segment_label(segment)) for value, segment in choices.returns.items()),
         ]
 
@@ -102,7 +102,7 @@ class ReassignForm(forms.Form):
         data = super().clean() or self.cleaned_data
         begins, ends = data.get("begins"), data.get("ends")
         if begins and ends and ends <= begins:
-            self.add_error("ends", gettext("This is not after the beginning."))
+            self.add_error("ends", gettext("The end must be after the start."))
         return data
 
     def return_shift(self) -> tuple[int, ShiftRange] | None:
@@ -118,12 +118,12 @@ def _holders(choices: ReassignChoices) -> list[tuple[str, Any]]:
     if choices.is_manager:
         shifts = list(dict.fromkeys(name for schedule in choices.schedules for name in shift_names(schedule)))
         options += [
-            ("role", gettext("whoever has the role, or nobody")),
-            *((f"shift-{name}", gettext("whoever has the shift %(name)s") % {"name": name}) for name in shifts),
-            ("schedule", gettext("everybody in the whole schedule")),
+            ("role", gettext("Anyone in this role (also fills gaps)")),
+            *((f"shift-{name}", gettext("Anyone in shift %(name)s") % {"name": name}) for name in shifts),
+            ("schedule", gettext("Everyone on the schedule")),
         ]
     elif choices.is_gap:
-        options.append(("role", gettext("nobody: it is uncovered")))
+        options.append(("role", gettext("No one (coverage gap)")))
     return options
 
 

@@ -67,16 +67,16 @@ def _verb(verb: str, swap: SwapRequest) -> tuple[User, _Act, str]:
             return (
                 swap.requested_user,
                 commands.accept,
-                _("It is yours. %(name)s is told.") % {"name": swap.requester.display_name},
+                _("Accepted: the shift is yours. %(name)s is notified.") % {"name": swap.requester.display_name},
             )
         case "decline":
             return (
                 swap.requested_user,
                 commands.decline,
-                _("You said no. %(name)s is told.") % {"name": swap.requester.display_name},
+                _("Declined. %(name)s is notified.") % {"name": swap.requester.display_name},
             )
         case "withdraw":
-            return swap.requester, commands.withdraw, _("The question is taken back.")
+            return swap.requester, commands.withdraw, _("Request withdrawn.")
     raise Http404(_("A swap can be accepted, declined or withdrawn."))
 
 

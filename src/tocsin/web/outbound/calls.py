@@ -43,7 +43,7 @@ def log(request: SignedInRequest, number: int) -> HttpResponse:
         "status_filter": status_filter,
         "q": text,
         "dead_count": Call.objects.filter(integration=row, status=CallStatus.DEAD).count(),
-        "tabs": [("", _("All")), ("waiting", _("Waiting")), ("dead", _("Failed"))],
+        "tabs": [("", _("All")), ("waiting", _("Queued")), ("dead", _("Failed"))],
     }
     return render_view(request, "outbound/log.html", context, partials=("list",))
 
@@ -69,10 +69,10 @@ def act(request: SignedInRequest, number: int, call_id: int, verb: str) -> HttpR
     try:
         if verb == "send-again":
             commands.send_again(outbound_call, actor=actor(request), now=request.now)
-            messages.success(request, _("It is sent again."))
+            messages.success(request, _("Call resent."))
         else:
             commands.drop(outbound_call, actor=actor(request), now=request.now)
-            messages.success(request, _("It is not sent."))
+            messages.success(request, _("Call discarded."))
     except Rejected as rejected:
         messages.error(request, rejected.reason.localized())
     return redirect("outbound_log", number)
@@ -84,7 +84,7 @@ def send_all_again(request: SignedInRequest, number: int) -> HttpResponse:
     """Send all permanently failed calls again."""
     row = find_editable(request, OUTBOUND_INTEGRATIONS, number)
     count = commands.send_all_again(row, actor=actor(request), now=request.now)
-    text = ngettext("%(count)d is sent again.", "%(count)d are sent again.", count)
+    text = ngettext("%(count)d call resent.", "%(count)d calls resent.", count)
     messages.success(request, text % {"count": count})
     return redirect("outbound_log", number)
 

@@ -17,24 +17,24 @@ from tocsin.outbound.states import OutboundEvent
 from tocsin.people.models import Group
 from tocsin.web.ui.forms import CodeField, zones
 
-_NOT_A_PAIR = ReasonType("outbound.not_a_pair", "line {line}: write it as name{sign} value")
+_NOT_A_PAIR = ReasonType("outbound.not_a_pair", "line {line}: use the format name{sign} value")
 
 _URL = {"inputmode": "url", "autocapitalize": "none", "spellcheck": "false"}
 
 #: Labels of the events.
 EVENT_LABELS: Mapping[OutboundEvent, Any] = {
-    OutboundEvent.ACKNOWLEDGE: _("Somebody acknowledges"),
-    OutboundEvent.ASSIGN: _("Somebody takes it, or is given it"),
-    OutboundEvent.ESCALATE: _("A further step wakes somebody"),
-    OutboundEvent.REPLY: _("Somebody replies"),
-    OutboundEvent.HOLD: _("It is put on hold"),
-    OutboundEvent.CLOSE: _("It is closed"),
-    OutboundEvent.EXHAUSTED: _("Nobody answered"),
+    OutboundEvent.ACKNOWLEDGE: _("Acknowledged"),
+    OutboundEvent.ASSIGN: _("Assigned"),
+    OutboundEvent.ESCALATE: _("Escalated"),
+    OutboundEvent.REPLY: _("Note added"),
+    OutboundEvent.HOLD: _("Snoozed"),
+    OutboundEvent.CLOSE: _("Closed"),
+    OutboundEvent.EXHAUSTED: _("Escalation exhausted"),
 }
 
 
 def _secret(label: Any, is_stored: bool, help_text: Any = "") -> forms.CharField:
-    stored_hint = _("Saved. Leave it empty to keep it.") if is_stored else ""
+    stored_hint = _("Saved. Leave empty to keep the current value.") if is_stored else ""
     return forms.CharField(
         label=label,
         max_length=4000,
@@ -49,13 +49,13 @@ class CommonForm(forms.Form):
     """Fields that every outbound integration type has."""
 
     name = forms.CharField(label=_("Name"), max_length=100)
-    enabled = forms.BooleanField(label=_("In use"), required=False, initial=True)
+    enabled = forms.BooleanField(label=_("Enabled"), required=False, initial=True)
     group = forms.ModelChoiceField(
         Group.objects.all(),
-        label=_("Owned by"),
+        label=_("Owner group"),
         required=False,
         empty_label=_("Administrators only"),
-        help_text=_("Managers of this group may change it."),
+        help_text=_("Managers of this group can edit it."),
     )
 
     kind = ""
@@ -92,53 +92,51 @@ class HaloForm(CommonForm):
     TEXT_FIELDS = ("base_url", "tenant", "client_id", "scope", "application", "note_action", "time_zone")
 
     base_url = forms.CharField(
-        label=_("Halo's address"),
+        label=_("Halo URL"),
         max_length=500,
         widget=forms.TextInput(attrs=_URL),
-        help_text=_("In any form in which you copy it, such as https://acme.haloitsm.com/tickets."),
+        help_text=_("Any URL of your Halo, such as https://acme.haloitsm.com/tickets."),
     )
     client_id = forms.CharField(label=_("Client ID"), max_length=200)
     client_secret = forms.CharField(label=_("Client secret"), required=False)
-    tenant = forms.CharField(label=_("Tenant"), max_length=100, required=False, help_text=_("Only on shared hosting."))
+    tenant = forms.CharField(label=_("Tenant"), max_length=100, required=False, help_text=_("Shared hosting only."))
     application = forms.CharField(
-        label=_("Name of the application in Halo"),
+        label=_("Application name in Halo"),
         max_length=200,
         required=False,
-        help_text=_("So that Tocsin knows its own notes again when they come back."),
+        help_text=_("Lets Tocsin recognize and ignore its own notes."),
     )
     note_action = forms.CharField(
-        label=_("Action for notes"),
+        label=_("Note action"),
         max_length=100,
         required=False,
         initial="Private Note",
-        help_text=_("By its name or number in Halo. Roles may refuse the stock one."),
+        help_text=_("Name or number of the action in Halo. Some roles may not use the default action."),
     )
     scope = forms.CharField(
-        label=_("Scope"), max_length=500, required=False, initial="all", help_text=_("One or several, with spaces.")
-    )
-    time_zone = forms.ChoiceField(label=_("Time zone of times in notes"), required=False)
-    read_notes = forms.BooleanField(
-        label=_("An agent's note becomes a reply on the alert"), required=False, initial=True
-    )
-    reread = forms.BooleanField(
-        label=_("Ask Halo when a message does not say status or owner"), required=False, initial=True
-    )
-    pull = forms.BooleanField(
-        label=_("Pull: read tickets each half minute, without a webhook"),
+        label=_("Scope"),
+        max_length=500,
         required=False,
-        help_text=_("For installations that Halo's cloud cannot reach."),
+        initial="all",
+        help_text=_("Separate multiple scopes with spaces."),
+    )
+    time_zone = forms.ChoiceField(label=_("Time zone for notes"), required=False)
+    read_notes = forms.BooleanField(label=_("Add agents' notes to the alert"), required=False, initial=True)
+    reread = forms.BooleanField(label=_("Query Halo if a message lacks status or agent"), required=False, initial=True)
+    pull = forms.BooleanField(
+        label=_("Pull mode: poll tickets every 30 seconds instead of using a webhook"),
+        required=False,
+        help_text=_("For installations that Halo's cloud can't reach."),
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields[
-            "client_secret"
-        ].help_text = (
-            f"{self.fields['client_secret'].help_text} {_('Halo shows it once, when the application is made.')}".strip()
-        )
+        self.fields["client_secret"].help_text = f"{self.fields['client_secret'].help_text} {
+            _('Halo shows it only once, when you create the application.')
+        }".strip()
         zone = self.fields["time_zone"]
         assert isinstance(zone, forms.ChoiceField)
-        zone.choices = [("", _("that of this installation")), *zones()]
+        zone.choices = [("", _("Installation default")), *zones()]
         self.order_fields(["name", "base_url", "client_id", "client_secret", "tenant", "application", "note_action",
                            "scope", "time_zone", "read_notes", "reread", "pull", "group", "enabled"])  # fmt: skip
 
@@ -166,12 +164,12 @@ class HttpForm(CommonForm):
     )
 
     url = forms.CharField(
-        label=_("Address"),
+        label=_("URL"),
         max_length=2000,
         widget=forms.TextInput(attrs=_URL),
         help_text=_(
-            "Values such as <subject>, <alert> or <custom.name> may stand in it, in headers and in the body. "
-            "Once it is saved, only the host is shown; leave it so to keep the address."
+            "URL, headers and body can contain placeholders such as <subject>, <alert> or "
+            "<custom.name>. After saving, only the host is shown; leave it unchanged to keep the URL."
         ),
     )
     method = forms.ChoiceField(label=_("Method"), choices=[(m, m) for m in ("POST", "PUT", "PATCH", "GET", "DELETE")])
@@ -180,40 +178,43 @@ class HttpForm(CommonForm):
         rows=3,
         required=False,
         max_length=5000,
-        help_text=_("One a line: Name: value. A value is hidden once it is saved; leave ••• to keep it."),
+        help_text=_("One per line: Name: value. Saved values are hidden; leave ••• to keep them."),
     )
     body = CodeField(label=_("Body"), rows=8, required=False, max_length=20_000)
     auth = forms.ChoiceField(
         label=_("Authentication"),
         choices=[
             ("none", _("None")),
-            ("basic", _("Basic: user name and password")),
+            ("basic", _("Basic: username and password")),
             ("bearer", _("Bearer token")),
             ("header", _("Secret header")),
             ("oauth2", _("OAuth 2 client credentials")),
         ],
     )
-    username = forms.CharField(label=_("User name"), max_length=200, required=False)
+    username = forms.CharField(label=_("Username"), max_length=200, required=False)
     password = forms.CharField(label=_("Password"), required=False)
-    header_name = forms.CharField(label=_("Name of the secret header"), max_length=100, required=False)
-    token = forms.CharField(label=_("Token, or the secret header's value"), required=False)
-    token_url = forms.CharField(label=_("OAuth 2: token address"), max_length=2000, required=False)
+    header_name = forms.CharField(label=_("Secret header name"), max_length=100, required=False)
+    token = forms.CharField(label=_("Token or secret header value"), required=False)
+    token_url = forms.CharField(label=_("OAuth 2: token URL"), max_length=2000, required=False)
     client_id = forms.CharField(label=_("OAuth 2: client ID"), max_length=500, required=False)
     client_secret = forms.CharField(label=_("OAuth 2: client secret"), required=False)
     scope = forms.CharField(label=_("OAuth 2: scope"), max_length=500, required=False)
-    hmac_header = forms.CharField(label=_("Signature: header"), max_length=100, required=False)
+    hmac_header = forms.CharField(label=_("Signature header"), max_length=100, required=False)
     hmac_secret = forms.CharField(
-        label=_("Signature: secret"), required=False, help_text=_("HMAC-SHA256 of the body, in hex.")
+        label=_("Signature secret"), required=False, help_text=_("Hex-encoded HMAC-SHA256 of the body.")
     )
     expected_status = forms.CharField(
-        label=_("Expected statuses"), max_length=100, required=False, help_text=_("Such as 200, 204. Empty: any 2xx.")
+        label=_("Expected status codes"),
+        max_length=100,
+        required=False,
+        help_text=_("For example 200, 204. Empty: any 2xx."),
     )
     capture = CodeField(
-        label=_("Keep from the answer"),
+        label=_("Capture from response"),
         rows=3,
         required=False,
         max_length=5000,
-        help_text=_("One a line: custom field = path, such as ticket = data^id."),
+        help_text=_("One per line: custom field = path, for example ticket = data^id."),
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -227,7 +228,7 @@ class HttpForm(CommonForm):
         statuses = [part.strip() for part in data["expected_status"].split(",") if part.strip()]
         if not all(part.isdecimal() for part in statuses):
             raise Rejected(
-                "invalid", as_reason(str(_("expected_status: are numbers such as 200, 204."))), "expected_status"
+                "invalid", as_reason(str(_("expected_status: enter numbers such as 200, 204."))), "expected_status"
             )
         return {
             **super().spec(current),
@@ -265,10 +266,10 @@ class EventForm(forms.Form):
 
     note = forms.BooleanField(label=_("Note"), required=False)
     text = forms.CharField(
-        label=_("Its text"), max_length=2000, required=False, widget=forms.Textarea(attrs={"rows": 2})
+        label=_("Note text"), max_length=2000, required=False, widget=forms.Textarea(attrs={"rows": 2})
     )
-    public = forms.BooleanField(label=_("The requester sees it and is mailed"), required=False)
-    agent = forms.BooleanField(label=_("The ticket goes to the agent"), required=False)
+    public = forms.BooleanField(label=_("Public: visible to the requester, who gets an email"), required=False)
+    agent = forms.BooleanField(label=_("Assign the ticket to the agent"), required=False)
     status = forms.ChoiceField(label=_("Status"), required=False)
     team = forms.ChoiceField(label=_("Team"), required=False)
     priority = forms.ChoiceField(label=_("Priority"), required=False)
@@ -283,7 +284,7 @@ class EventForm(forms.Form):
             stored_value = self.initial.get(name)
             # A stored value that no longer exists in Halo stays visible, so that it can be changed.
             names = [*available, *([stored_value] if stored_value and stored_value not in available else [])]
-            self.fields[name].choices = [("", _("leave as it is")), *((choice, choice) for choice in names)]  # type: ignore[attr-defined]
+            self.fields[name].choices = [("", _("Don't change")), *((choice, choice) for choice in names)]  # type: ignore[attr-defined]
         self.fields["text"].widget.attrs["placeholder"] = TEXTS[event]
         if event not in (OutboundEvent.ACKNOWLEDGE, OutboundEvent.ASSIGN):
             del self.fields["agent"]

@@ -31,11 +31,11 @@ from tocsin.web.ui.forms import show_rejection
 
 #: When a ticket is created: values of `create_ticket.on`.
 TRIGGER_CHOICES = [
-    ("opened", gettext_lazy("it opens")),
-    ("acknowledge", gettext_lazy("somebody acknowledges it")),
-    ("assign", gettext_lazy("somebody takes it, or is given it")),
-    ("escalate", gettext_lazy("a further step wakes somebody")),
-    ("exhausted", gettext_lazy("nobody answered")),
+    ("opened", gettext_lazy("Created")),
+    ("acknowledge", gettext_lazy("Acknowledged")),
+    ("assign", gettext_lazy("Assigned")),
+    ("escalate", gettext_lazy("Escalated")),
+    ("exhausted", gettext_lazy("Escalation exhausted")),
 ]
 _LOOKUP_FIELDS = ("ticket_type", "team", "priority")
 _NUMBERS = ("client", "site", "user")
@@ -45,9 +45,9 @@ class TicketForm(forms.Form):
     """Fields of a new ticket, and when it is created."""
 
     on = forms.MultipleChoiceField(
-        label=gettext_lazy("Make one when"), choices=TRIGGER_CHOICES, required=False,
+        label=gettext_lazy("Create a ticket on"), choices=TRIGGER_CHOICES, required=False,
         widget=forms.CheckboxSelectMultiple,
-        help_text=gettext_lazy("None: only when somebody asks for one on the alert's page."),
+        help_text=gettext_lazy("None: only when someone creates one from the alert."),
     )  # fmt: skip
     ticket_type = forms.ChoiceField(label=gettext_lazy("Ticket type"), required=False)
     team = forms.ChoiceField(label=gettext_lazy("Team"), required=False)
@@ -56,19 +56,19 @@ class TicketForm(forms.Form):
     site = forms.CharField(label=gettext_lazy("Site"), required=False, max_length=20)
     user = forms.CharField(
         label=gettext_lazy("User"), required=False, max_length=20,
-        help_text=gettext_lazy("By their numbers in Halo, because names there are not unique. A user needs a site."),
+        help_text=gettext_lazy("Use the number in Halo, because names are not unique. A user requires a site."),
     )  # fmt: skip
     summary = forms.CharField(
         label=gettext_lazy("Summary"), required=False, max_length=500,
         widget=forms.TextInput(attrs={"placeholder": "<subject>"}),
-        help_text=gettext_lazy("“(Tocsin #42)” is put behind it, by which the ticket is known again."),
+        help_text=gettext_lazy("Tocsin appends “(Tocsin #42)” to identify the ticket."),
     )  # fmt: skip
     details = forms.CharField(
         label=gettext_lazy("Details"), required=False, max_length=5000,
         widget=forms.Textarea(attrs={
             "rows": 5, "placeholder": "<long_text>\n\nFrom <source>, alert <alert> in Tocsin: <url>",
         }),
-        help_text=gettext_lazy("With values such as <subject>, <client>, <long_text> and <url>."),
+        help_text=gettext_lazy("Placeholders such as <subject>, <client>, <long_text> and <url> are allowed."),
     )  # fmt: skip
 
     def __init__(self, data: Any, *, lists: Mapping[str, list[str]], initial: Mapping[str, Any]) -> None:
@@ -78,7 +78,7 @@ class TicketForm(forms.Form):
             stored_value = self.initial.get(name)
             # A stored value that no longer exists in Halo stays visible, so that it can be changed.
             names = [*available, *([stored_value] if stored_value and stored_value not in available else [])]
-            self.fields[name].choices = [("", _("Halo's own")), *((choice, choice) for choice in names)]  # type: ignore[attr-defined]
+            self.fields[name].choices = [("", _("Default (HaloITSM)")), *((choice, choice) for choice in names)]  # type: ignore[attr-defined]
         for name in _NUMBERS:
             self.fields[name].widget.attrs["inputmode"] = "numeric"
 
@@ -112,7 +112,7 @@ def tickets(request: SignedInRequest, number: int) -> HttpResponse:
         except Rejected as rejected:
             show_rejection(form, rejected, {f"{TICKETS}.{name}": name for name in form.fields})
         else:
-            messages.success(request, _("Saved. Tickets are made like this from now on."))
+            messages.success(request, _("Saved. Applies to new tickets."))
             return redirect("outbound_tickets", number)
     candidates = Integration.objects.exclude(kind__in=family(row.kind)).select_related("outbound").order_by("name")
     connected = [integration for integration in candidates if integration.outbound_id == row.pk]
@@ -141,5 +141,5 @@ def create_ticket(request: SignedInRequest, number: int) -> HttpResponse:
     except Rejected as rejected:
         messages.error(request, rejected.reason.localized())
     else:
-        messages.success(request, _("A ticket is being made."))
+        messages.success(request, _("Creating ticket."))
     return redirect("alert", number)

@@ -58,16 +58,16 @@ def health(row: OutboundIntegration) -> tuple[str, str]:
     """Return the health of an integration in a few words, with its colour."""
     status = row.status
     if not row.is_enabled:
-        return _("switched off"), "quiet"
+        return _("disabled"), "quiet"
     if status.problem:
-        return _("needs you"), "now"
+        return _("action required"), "now"
     if status.open_until or status.last_transient_error:
-        return _("does not answer"), "wait"
+        return _("unreachable"), "wait"
     if status.poll_error:
-        return _("reads only in part"), "wait"
+        return _("partial polling"), "wait"
     if status.webhook_problem:
-        return _("webhook silent"), "wait"
-    return (_("works"), "ok") if status.succeeded_at or status.last_polled_at else (_("not used yet"), "quiet")
+        return _("webhook inactive"), "wait"
+    return (_("healthy"), "ok") if status.succeeded_at or status.last_polled_at else (_("unused"), "quiet")
 
 
 def _dead() -> dict[int, int]:
@@ -82,7 +82,7 @@ def edit(request: SignedInRequest, number: int | None = None, kind_name: str = "
     row = find_editable(request, OUTBOUND_INTEGRATIONS, number) if number is not None else None
     kind = KINDS.get(row.kind if row else kind_name)
     if kind is None:
-        raise Http404(_("This version does not know that kind of outbound integration."))
+        raise Http404(_("Unknown outbound integration type."))
     initial_values = (
         initial_of(commands.outbound_spec(row), row.group)
         if row
@@ -100,7 +100,7 @@ def edit(request: SignedInRequest, number: int | None = None, kind_name: str = "
         except Rejected as rejected:
             show_rejection(form, rejected)
         else:
-            messages.success(request, _("%(name)s is saved. Test it now.") % {"name": saved.name})
+            messages.success(request, _("%(name)s saved. Test it now.") % {"name": saved.name})
             return redirect("outbound", saved.pk)
     context = {"form": form, "kind": kind, "row": row, "snapshot": snapshot}
     return render_view(request, "outbound/edit.html", context, status=422 if form.errors else 200)
@@ -156,7 +156,7 @@ def test(request: SignedInRequest, number: int) -> HttpResponse:
         return redirect("outbound", number)
     messages.success(request, f"{row.name}: {report.localized()}")
     for right in missing:
-        text = _("Missing: %(what)s, needed for %(why)s. %(problem)s")
+        text = _("Missing permission: %(what)s, required for %(why)s. %(problem)s")
         words = {
             "what": right.permission.localized(),
             "why": right.purpose.localized(),
@@ -177,7 +177,7 @@ def refresh(request: SignedInRequest, number: int) -> HttpResponse:
         messages.error(request, f"{row.name}: {error.full_reason.localized()}")
     else:
         count = LookUp.objects.filter(integration=row).count()
-        messages.success(request, _("%(count)s entries of Halo's lists were read.") % {"count": count})
+        messages.success(request, _("Lists refreshed: %(count)s entries.") % {"count": count})
         for problem in problems:
             messages.warning(request, problem.localized())
     return redirect("outbound", number)
@@ -199,7 +199,7 @@ def connect(request: SignedInRequest, number: int) -> HttpResponse:
         messages.error(request, rejected.reason.localized())
     else:
         halo_commands.poll_now(row, request.now)
-        text = _("%(door)s writes back by %(name)s.") if is_connecting else _("%(door)s writes back no more.")
+        text = _("%(door)s connected to %(name)s.") if is_connecting else _("%(door)s disconnected.")
         messages.success(request, text % {"door": integration.name, "name": row.name})
     return redirect("outbound_tickets" if request.POST.get("tab") == "tickets" else "outbound", number)
 
@@ -249,7 +249,7 @@ def sync(request: SignedInRequest, number: int) -> HttpResponse:
         except Rejected as rejected:
             problem = rejected.reason.localized()
         else:
-            messages.success(request, _("Saved. What happens from now on is written like this."))
+            messages.success(request, _("Saved. Applies to new updates."))
             return redirect("outbound_sync", number)
     failed = bool(problem) or any(form.errors for form in forms)
     context = {
@@ -309,10 +309,10 @@ def _import_people(request: SignedInRequest, row: OutboundIntegration) -> HttpRe
     if not may(request, Permission.ADMINISTER):
         require(request, Permission.ADMINISTER, None)
     imported = halo_commands.import_people(row, request.POST.getlist("agent"), actor(request), request.now)
-    text = ngettext("%(count)d user was made.", "%(count)d users were made.", len(imported.users))
+    text = ngettext("%(count)d user created.", "%(count)d users created.", len(imported.users))
     messages.success(request, text % {"count": len(imported.users)})
     if imported.groups:
-        messages.success(request, _("Groups: %(names)s.") % {"names": ", ".join(imported.groups)})
+        messages.success(request, _("New groups: %(names)s.") % {"names": ", ".join(imported.groups)})
     for problem in imported.problems:
         messages.warning(request, problem.localized())
     return redirect("outbound_people", row.pk)

@@ -27,11 +27,13 @@ class PauseForm(forms.Form):
     """The reason, and when the pause ends automatically."""
 
     reason = forms.CharField(
-        label=gettext_lazy("Why?"), max_length=500, help_text=gettext_lazy("Everybody reads it on every page.")
+        label=gettext_lazy("Reason"), max_length=500, help_text=gettext_lazy("Shown to everyone on every page.")
     )
     until = MomentField(
         label=gettext_lazy("Until"),
-        help_text=gettext_lazy("In your time zone; seven days at most. Then the step that is due fires."),
+        help_text=gettext_lazy(
+            "In your time zone, at most seven days ahead. Escalation then resumes with the due step."
+        ),
     )
 
 
@@ -47,7 +49,7 @@ def pause(request: SignedInRequest) -> HttpResponse:
         except Rejected as rejected:
             show_rejection(form, rejected)
         else:
-            messages.success(request, _("All paging is paused. Alerts still open; their pages wait."))
+            messages.success(request, _("All paging is paused. Alerts are still created; their pages are held."))
             return redirect("pause")
     current = Pause.objects.filter(ended_at=None, until__gt=request.now).select_related("user").first()
     ended = Pause.objects.exclude(ended_at=None, until__gt=request.now).select_related("user").order_by("-pk")[:10]
@@ -66,5 +68,5 @@ def banners(request: SignedInRequest) -> HttpResponse:
 def end(request: SignedInRequest) -> HttpResponse:
     """End the pause now."""
     if pauses.end(actor(request), request.now):
-        messages.success(request, _("Paging goes on. What waited leaves now."))
+        messages.success(request, _("Paging resumed. Held pages are sent now."))
     return redirect("pause")

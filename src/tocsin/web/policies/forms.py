@@ -16,17 +16,17 @@ from tocsin.web.ui.choices import PRIORITIES
 from tocsin.web.ui.forms import DurationField, valid_values
 
 EFFECTS = [
-    (AcknowledgeEffect.STOP, _("stop, as PagerDuty and Opsgenie do")),
-    (AcknowledgeEffect.PAUSE, _("pause for a while")),
-    (AcknowledgeEffect.CONTINUE, _("keep escalating until somebody takes it, as AlertOps does")),
+    (AcknowledgeEffect.STOP, _("Stop escalation (as in PagerDuty and Opsgenie)")),
+    (AcknowledgeEffect.PAUSE, _("Pause escalation")),
+    (AcknowledgeEffect.CONTINUE, _("Keep escalating until the alert is assigned (as in AlertOps)")),
 ]
 
 
 EXHAUSTED_ACTIONS = [
-    (OnExhausted.NOTIFY_MANAGERS, _("tell the groups' managers")),
-    (OnExhausted.REPEAT_LAST_STEP, _("keep the last step going")),
-    (OnExhausted.HAND_OVER, _("hand over to another policy")),
-    (OnExhausted.NOTHING, _("nothing: it stays red on Home")),
+    (OnExhausted.NOTIFY_MANAGERS, _("Notify the groups' managers")),
+    (OnExhausted.REPEAT_LAST_STEP, _("Repeat the last step")),
+    (OnExhausted.HAND_OVER, _("Hand over to another policy")),
+    (OnExhausted.NOTHING, _("Do nothing (the alert stays red on Home)")),
 ]
 
 
@@ -37,23 +37,25 @@ class PolicyForm(forms.Form):
     group = forms.ModelChoiceField(
         Group.objects.all(), label=_("Owned by"), required=False, empty_label=_("Administrators only")
     )
-    default_priority = forms.ChoiceField(
-        label=_("Priority, when the message says none"), choices=PRIORITIES, initial="high"
-    )
+    default_priority = forms.ChoiceField(label=_("Default priority"), choices=PRIORITIES, initial="high")
     effect = forms.ChoiceField(
-        label=_("When someone acknowledges"),
+        label=_("On acknowledgement"),
         choices=EFFECTS,
         widget=forms.RadioSelect,
         initial=AcknowledgeEffect.STOP,
     )
-    pause = DurationField(label=_("Pause for"), required=False, help_text=_("Only for “pause”. Such as 15m."))
+    pause = DurationField(
+        label=_("Pause for"), required=False, help_text=_("Only for “Pause escalation”. Example: 15m")
+    )
     timeout = DurationField(
-        label=_("Ask “Still on it?” after"),
+        label=_("Acknowledgement timeout"),
         initial="30m",
-        help_text=_("Five minutes without an answer, and escalation starts again."),
+        help_text=_(
+            "Responders are then asked “Still on it?”. Without an answer within 5 minutes, escalation restarts."
+        ),
     )
     people = forms.IntegerField(
-        label=_("Once so many people have acknowledged"), min_value=1, max_value=20, initial=1, required=False
+        label=_("Acknowledgements required"), min_value=1, max_value=20, initial=1, required=False
     )
     page_assignee = forms.BooleanField(
         label=_("Page the assignee"),
@@ -64,42 +66,48 @@ class PolicyForm(forms.Form):
             "timeout. Otherwise escalation restarts."
         ),
     )
-    repeat_times = forms.IntegerField(label=_("Further passes"), min_value=0, max_value=100, initial=0)
+    repeat_times = forms.IntegerField(label=_("Repeat N times"), min_value=0, max_value=100, initial=0)
     repeat_every = DurationField(
-        label=_("… this far apart"), required=False, help_text=_("From the beginning of a pass's last step.")
+        label=_("Repeat every"), required=False, help_text=_("Counted from the start of the last step.")
     )
     groups_sequential = DurationField(
-        label=_("Recipient groups sequentially, so far apart"),
+        label=_("Escalate group by group, every"),
         required=False,
-        help_text=_("Empty: all together. Such as 15m: all steps for the first group, then for the next."),
+        help_text=_(
+            "Leave empty to page all groups together. With 15m, all steps run for the first "
+            "group, and 15 minutes later for the next."
+        ),
     )
     respond_by = DurationField(
-        label=_("SLA: somebody must answer within"),
+        label=_("SLA: respond within"),
         required=False,
-        help_text=_("For workflows, where the ticket brings no respond-by time. Such as 15m."),
+        help_text=_("Used by workflows if the ticket has no respond-by time. Example: 15m"),
     )
     fix_by = DurationField(
-        label=_("SLA: it must be fixed within"),
+        label=_("SLA: fix within"),
         required=False,
-        help_text=_("The same, where it brings no fix-by time. Such as 4h."),
+        help_text=_("Used by workflows if the ticket has no fix-by time. Example: 4h"),
     )
     end_after = DurationField(
-        label=_("The end comes after"), required=False, initial="5m", help_text=_("From the last step's beginning.")
+        label=_("Exhausted after"),
+        required=False,
+        initial="5m",
+        help_text=_("Counted from the start of the last step."),
     )
     then = forms.ChoiceField(
-        label=_("At the end, if nobody answered"),
+        label=_("When escalation is exhausted"),
         choices=EXHAUSTED_ACTIONS,
         widget=forms.RadioSelect,
         initial=OnExhausted.NOTIFY_MANAGERS,
         required=False,
     )
     keep_every = DurationField(
-        label=_("Last step again every"), required=False, help_text=_("Only for “keep the last step”. Such as 15m.")
+        label=_("Repeat last step every"), required=False, help_text=_("Only for “Repeat the last step”. Example: 15m")
     )
     hand_over = forms.ModelChoiceField(
         Policy.objects.all(), label=_("Hand over to"), required=False, empty_label=_("No policy")
     )
-    anyway = forms.BooleanField(label=_("Save it although it can reach nobody"), required=False)
+    anyway = forms.BooleanField(label=_("Save anyway (no one would be notified)"), required=False)
 
     def __init__(self, *args: Any, existing: Policy | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -21,17 +21,17 @@ from tocsin.web.ui.forms import DurationField, ZoneField, offer_own_zone, picker
 from tocsin.web.ui.notification_rule_forms import ChoiceList, NotificationRuleFormSet, initial_rule, rule_formset
 
 OTHER_TARGETS = [
-    ("everybody", _("every member of the groups")),
-    ("previous_on_call", _("whoever was on call before")),
-    ("assignee", _("whoever the ticket is with")),
+    ("everybody", _("Every group member")),
+    ("previous_on_call", _("Previous person on call")),
+    ("assignee", _("Ticket assignee")),
 ]
 DAYS = [
     ("mon", _("Mon")), ("tue", _("Tue")), ("wed", _("Wed")), ("thu", _("Thu")), ("fri", _("Fri")),
     ("sat", _("Sat")), ("sun", _("Sun")),
 ]  # fmt: skip
 IF_EMPTY = [
-    (IfEmpty.SKIP, _("the next step fires at once")),
-    (IfEmpty.WAIT, _("wait until somebody is on call")),
+    (IfEmpty.SKIP, _("Run the next step immediately")),
+    (IfEmpty.WAIT, _("Wait until someone is on call")),
 ]
 
 
@@ -42,56 +42,63 @@ def _checkboxes(label: Any, **options: Any) -> forms.MultipleChoiceField:
 class StepForm(forms.Form):
     """One step: its targets and its delay. `by` is the formset of its own notification rules."""
 
-    after = DurationField(label=_("After the step before"), required=False, help_text=_("Such as 5m; 0 at once."))
-    name = forms.CharField(label=_("Called"), required=False, max_length=100)
-    roles = _checkboxes(_("Whoever is"), choices=ROLES)
+    after = DurationField(
+        label=_("Wait"), required=False, help_text=_("After the previous step. Example: 5m; 0 means immediately.")
+    )
+    name = forms.CharField(label=_("Name"), required=False, max_length=100)
+    roles = _checkboxes(_("On-call role"), choices=ROLES)
     groups = forms.ModelMultipleChoiceField(
         Group.objects.all(),
-        label=_("… in these groups"),
+        label=_("Groups"),
         required=False,
         widget=forms.CheckboxSelectMultiple,
-        help_text=_("None: the recipient groups of the alert."),
+        help_text=_("Leave empty to use the alert's recipient groups."),
     )
-    others = _checkboxes(_("Or"), choices=OTHER_TARGETS)
+    others = _checkboxes(_("Other recipients"), choices=OTHER_TARGETS)
     users = forms.ModelMultipleChoiceField(
         User.objects.filter(is_active=True).order_by("name", "username"),
-        label=_("And these users"),
+        label=_("Users"),
         required=False,
         widget=forms.CheckboxSelectMultiple,
     )
     schedules = forms.ModelMultipleChoiceField(
         Schedule.objects.all(),
-        label=_("And whoever is on call by"),
+        label=_("On-call schedules"),
         required=False,
         widget=forms.CheckboxSelectMultiple,
     )
-    contacts = _checkboxes(_("And these group contacts"))
+    contacts = _checkboxes(_("Group contacts"))
     sequential = DurationField(
-        label=_("Sequential, so far apart"), required=False, help_text=_("Such as 5m. Empty: all at once.")
+        label=_("Page one at a time, every"),
+        required=False,
+        help_text=_("Example: 5m. Leave empty to page everyone at once."),
     )
-    retry_times = forms.IntegerField(label=_("Try each again"), min_value=0, max_value=50, required=False)
-    retry_every = DurationField(label=_("… so far apart"), required=False, help_text=_("Such as 5m."))
-    if_empty = forms.ChoiceField(label=_("If it finds nobody"), choices=IF_EMPTY, required=False)
-    only_until_acknowledged = forms.BooleanField(label=_("Only until somebody acknowledges"), required=False)
-    priority = _checkboxes(_("Only for priority"), choices=PRIORITIES)
+    retry_times = forms.IntegerField(label=_("Retries per person"), min_value=0, max_value=50, required=False)
+    retry_every = DurationField(label=_("Retry every"), required=False, help_text=_("Example: 5m"))
+    if_empty = forms.ChoiceField(label=_("If no one is found"), choices=IF_EMPTY, required=False)
+    only_until_acknowledged = forms.BooleanField(label=_("Skip once acknowledged"), required=False)
+    priority = _checkboxes(_("Only for priorities"), choices=PRIORITIES)
     hours = forms.ChoiceField(label=_("Support hours"), required=False)
     between = forms.ChoiceField(
         label=_("Time of day"),
         required=False,
-        choices=[("", _("any time")), ("in", _("only between")), ("out", _("only outside of"))],
+        choices=[("", _("Any time")), ("in", _("only between")), ("out", _("only outside"))],
     )
     begins = forms.CharField(label=_("From"), required=False, max_length=5)
     ends = forms.CharField(label=_("To"), required=False, max_length=5)
-    days = _checkboxes(_("On"), choices=DAYS)
+    days = _checkboxes(_("Days"), choices=DAYS)
     zone = ZoneField(required=False)
     tags = forms.CharField(
-        label=_("Tags"), required=False, max_length=2000, help_text=_("Such as environment=production; all must fit.")
+        label=_("Tags"),
+        required=False,
+        max_length=2000,
+        help_text=_("Example: environment=production. All tags must match."),
     )
 
     def clean_tags(self) -> str:
         text: str = self.cleaned_data["tags"]
         if any(not (name.strip() and value.strip()) for name, value in _pairs(text)):
-            raise forms.ValidationError(_("Write each like environment=production, with commas between them."))
+            raise forms.ValidationError(_("Enter tags as name=value, separated by commas."))
         return text
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -103,7 +110,7 @@ class StepForm(forms.Form):
             for support_hours in SupportHours.objects.all()
             for mode_prefix, mode_label in _HOURS_MODES
         ]
-        self._set_choices("hours", [("", _("whenever")), *hours])
+        self._set_choices("hours", [("", _("Any time")), *hours])
         for name in ("begins", "ends"):
             self.fields[name].widget.input_type = "time"
         for name in ("groups", "contacts", "schedules"):
@@ -221,7 +228,7 @@ class StepFormSet(_FormSet):
         for form in self.forms:
             try:
                 total += durations.parse(form["after"].value() or "0")
-                offsets.append(f"+{durations.write(total)}" if total else gettext("at once"))
+                offsets.append(f"+{durations.write(total)}" if total else gettext("immediately"))
             except Rejected:
                 offsets.append("?")
         return offsets

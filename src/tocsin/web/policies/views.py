@@ -115,7 +115,7 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     elif form.is_bound:
         saved = _save(request, row, form, steps, snapshot)
         if saved is not None:
-            messages.success(request, _("Saved. Escalations at work go on with the version they began with."))
+            messages.success(request, _("Saved. Running escalations keep their version."))
             return redirect("policy", saved.pk)
     failed = form.errors or any(step.errors or step.methods.total_error_count() for step in steps.forms)
     context = {

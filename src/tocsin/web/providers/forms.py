@@ -22,16 +22,16 @@ class ProviderForm(forms.Form):
 
     name = forms.CharField(label=gettext_lazy("Name"), max_length=100)
     channels = forms.MultipleChoiceField(
-        label=gettext_lazy("Carries"), widget=forms.CheckboxSelectMultiple, required=False
+        label=gettext_lazy("Channels"), widget=forms.CheckboxSelectMultiple, required=False
     )
     order = forms.IntegerField(
         label=gettext_lazy("Order"),
         min_value=1,
         max_value=1000,
         initial=1,
-        help_text=gettext_lazy("1 is tried first; the next when it fails."),
+        help_text=gettext_lazy("1 is used first; the next one is used if it fails."),
     )
-    enabled = forms.BooleanField(label=gettext_lazy("In use"), required=False, initial=True)
+    enabled = forms.BooleanField(label=gettext_lazy("Enabled"), required=False, initial=True)
 
     def __init__(self, *args: Any, kind: ProviderKind, stored_secrets: frozenset[str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -66,7 +66,7 @@ class ProviderForm(forms.Form):
 class ProviderTestForm(forms.Form):
     """A test message through the provider."""
 
-    channel = forms.ChoiceField(label=gettext_lazy("By"))
+    channel = forms.ChoiceField(label=gettext_lazy("Channel"))
     address = forms.CharField(label=pgettext_lazy("recipient", "To"), max_length=500)
 
     def __init__(self, *args: Any, channels: Sequence[str], **kwargs: Any) -> None:
@@ -88,7 +88,7 @@ def _field(setting: ProviderSetting, *, is_stored: bool) -> forms.Field:
         "required": setting.is_required and not is_stored,
     }
     if setting.is_secret:
-        stored_hint = _("Saved. Leave it empty to keep it.") if is_stored else ""
+        stored_hint = _("Saved. Leave empty to keep the current value.") if is_stored else ""
         common["help_text"] = f"{stored_hint} {local_term(setting.help)}".strip()
         return forms.CharField(
             max_length=4000, strip=False, widget=forms.PasswordInput(attrs={"autocomplete": "off"}), **common

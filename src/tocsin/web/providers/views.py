@@ -75,7 +75,7 @@ def edit(request: SignedInRequest, number: int | None = None, kind_name: str = "
     row = find_object(PROVIDERS, number) if number is not None else None
     kind = KINDS.get(row.kind if row else kind_name)
     if kind is None:
-        raise Http404(_("This version does not know that kind of provider."))
+        raise Http404(_("Unknown provider type."))
     stored = commands.secrets_set(row) if row else frozenset()
     initial_values = (
         initial_of(commands.provider_spec(row))
@@ -91,7 +91,7 @@ def edit(request: SignedInRequest, number: int | None = None, kind_name: str = "
         except Rejected as rejected:
             show_rejection(form, rejected)
         else:
-            messages.success(request, _("%(name)s is saved. Test it now.") % {"name": saved.name})
+            messages.success(request, _("%(name)s saved. Test it now.") % {"name": saved.name})
             return redirect("provider", saved.pk)
     context = {
         "form": form,
@@ -129,7 +129,7 @@ def send_test(request: SignedInRequest, number: int) -> HttpResponse:
         else:
             return redirect("test_result", test_id)
     else:
-        messages.error(request, _("Choose a channel, and enter an address."))
+        messages.error(request, _("Choose a channel and enter an address."))
     return redirect("provider", number)
 
 

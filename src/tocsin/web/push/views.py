@@ -78,7 +78,7 @@ def remove(request: SignedInRequest, number: int) -> HttpResponse:
     """Remove one of the user's devices."""
     device = _find(request, number)
     rows.remove(device, actor=actor(request), now=request.now)
-    messages.success(request, _("%(name)s takes no pushes any more.") % {"name": device.name})
+    messages.success(request, _("%(name)s no longer receives push notifications.") % {"name": device.name})
     return redirect("devices")
 
 
@@ -95,7 +95,7 @@ def act(request: SignedInRequest) -> HttpResponse:
         return _json_answer(rejected.reason.localized(), 410)
     command = payload.get("command")
     if command not in _COMMANDS:
-        return _json_answer(_("This button is not known here."), 422)
+        return _json_answer(_("Unknown button."), 422)
     result, language = responder_actions.press_button(user_id, number, command, CommandChannel.PUSH, request.now)
     return _json_answer(localize(result.answer, language), 200 if result.done_count else 409)
 
@@ -130,7 +130,7 @@ def _subscribe(request: SignedInRequest) -> HttpResponse:
     except Rejected as rejected:
         messages.error(request, rejected.reason.localized())
     else:
-        messages.success(request, _("%(name)s takes your pages now. Send a test.") % {"name": device.name})
+        messages.success(request, _("%(name)s now receives your pages. Send a test.") % {"name": device.name})
     return redirect("devices")
 
 

@@ -19,8 +19,8 @@ LAYOUTS = ("email", "sms", "voice", "push", "chat")
 
 #: The keys of a phone in rows. A key with a word works if the call offers it.
 KEYPAD = (
-    (("1", gettext_lazy("again")), ("2", ""), ("3", "")),
-    (("4", ""), ("5", ""), ("6", gettext_lazy("wake next"))),
+    (("1", gettext_lazy("repeat")), ("2", ""), ("3", "")),
+    (("4", ""), ("5", ""), ("6", gettext_lazy("escalate"))),
     (("7", gettext_lazy("acknowledge")), ("8", gettext_lazy("take")), ("9", gettext_lazy("close"))),
 )
 

@@ -98,13 +98,13 @@ def text(request: SignedInRequest, number: int) -> HttpResponse:
     """Reply to a text message."""
     row = find_row(visible(request), number, "sandbox message")
     if row.channel != "sms":
-        raise Http404(_("Only a text message is answered so."))
+        raise Http404(_("Only text messages can be answered this way."))
     reply_text = request.POST.get("text", "")[:2000]
     # The address may be shared with another user, so the reply counts only as the recipient's.
     response_text = ProviderEventReceiver(SANDBOX, request.now, authenticated_user_id=row.user_id).handle_text(
         InboundText("sms", row.address, reply_text)
     )
-    return _respond(request, row, response_text or _("To this, Tocsin would answer nothing."))
+    return _respond(request, row, response_text or _("Tocsin would not reply to this."))
 
 
 @require_POST
@@ -113,7 +113,7 @@ def key(request: SignedInRequest, number: int) -> HttpResponse:
     row = find_row(visible(request), number, "sandbox message")
     delivery = Delivery.objects.filter(pk=row.delivery).first()
     if row.channel != "voice" or delivery is None:
-        raise Http404(_("There is no such call."))
+        raise Http404(_("Call not found."))
     digit, expected_digit = request.POST.get("digit", "")[:1], request.POST.get("expected_digit", "")[:1]
     call_state = CallState(
         str(delivery.notification_id), number=row.address, digits=digit, pending_digit=expected_digit

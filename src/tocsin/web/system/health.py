@@ -37,7 +37,7 @@ def read() -> SystemHealth:
     assert row is not None
     facts = [
         ("Tocsin", __version__),
-        (_("Public address"), environment.current().public_url),
+        (_("Public URL"), environment.current().public_url),
         ("PostgreSQL", row[0]),
         (_("Database size"), row[1]),
         ("Python", platform.python_version()),

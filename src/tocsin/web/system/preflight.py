@@ -73,7 +73,7 @@ class PreflightRow:
 class MomentForm(forms.Form):
     """The time of the pre-flight check, in the user's time zone."""
 
-    at = MomentField(label=_("If a critical alert opened at"), required=False)
+    at = MomentField(label=_("Simulate a critical alert at"), required=False)
 
 
 def read(request: SignedInRequest) -> dict[str, Any]:

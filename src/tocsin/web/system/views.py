@@ -25,15 +25,15 @@ from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import ZoneField, show_rejection
 
 _CONTENTS = [
-    ("full", gettext_lazy("Everything")),
+    ("full", gettext_lazy("Full details")),
     ("subject", gettext_lazy("Client and subject")),
-    ("number", gettext_lazy("The ticket's number only")),
+    ("number", gettext_lazy("Ticket number only")),
 ]
 
 _CHAT_SERVERS = [
-    ("managers", gettext_lazy("Administrators, and managers for their groups")),
+    ("managers", gettext_lazy("Administrators, and managers for their own groups")),
     ("admins", gettext_lazy("Administrators only")),
-    ("everybody", gettext_lazy("Everybody, for themselves")),
+    ("everybody", gettext_lazy("All users, for themselves")),
 ]
 
 
@@ -46,58 +46,64 @@ class SystemSettingsForm(forms.Form):
     """Settings of the whole installation."""
 
     organisation_name = forms.CharField(
-        label=gettext_lazy("Organisation"), max_length=100, required=False, help_text=gettext_lazy("Shown in mails.")
+        label=gettext_lazy("Organisation"), max_length=100, required=False, help_text=gettext_lazy("Shown in emails.")
     )
-    time_zone = ZoneField(label=gettext_lazy("Time zone of new users and groups"))
+    time_zone = ZoneField(label=gettext_lazy("Default time zone for new users and groups"))
     bundle_pages = forms.BooleanField(
-        label=gettext_lazy("Bundle pages that follow quickly on one another"),
+        label=gettext_lazy("Bundle pages sent in quick succession"),
         required=False,
-        help_text=gettext_lazy("The first goes at once; later ones leave together, at most ten seconds late."),
+        help_text=gettext_lazy("The first is sent immediately; later ones are bundled, delayed by at most 10 seconds."),
     )
     sms_reply_codes = forms.BooleanField(
-        label=gettext_lazy("Answers by SMS need a code"),
+        label=gettext_lazy("Require a code in SMS replies"),
         required=False,
-        help_text=gettext_lazy("A text message then says “Reply ACK 42 7391”. A sender's number alone can be forged."),
+        help_text=gettext_lazy("Text messages then say “Reply ACK 42 7391”. Protects against forged sender numbers."),
     )
     phone_region = forms.CharField(
-        label=gettext_lazy("Country of phone numbers without a code"),
+        label=gettext_lazy("Default country"),
         max_length=2,
         required=False,
-        help_text=gettext_lazy("Two letters, such as CH. Empty: numbers are entered with +41."),
+        help_text=gettext_lazy(
+            "Two letters, such as CH, for phone numbers without a country code. Empty: a code such as +41 is required."
+        ),
     )
     chat_servers_by = forms.TypedChoiceField(
-        label=gettext_lazy("Chat addresses at servers that no well-known service runs are added by"),
+        label=gettext_lazy("Who can add chat addresses on self-hosted servers"),
         choices=_CHAT_SERVERS,
         required=False,
         empty_value="managers",
     )
-    content_email = _content(gettext_lazy("What mails say"))
-    content_push = _content(gettext_lazy("What pushes say"))
-    content_ntfy = _content(gettext_lazy("What ntfy messages say"))
-    content_chat = _content(gettext_lazy("What chat messages say"))
-    content_sms = _content(gettext_lazy("What text messages say"))
-    content_voice = _content(gettext_lazy("What calls say"))
+    content_email = _content(gettext_lazy("Email content"))
+    content_push = _content(gettext_lazy("Push notification content"))
+    content_ntfy = _content(gettext_lazy("ntfy message content"))
+    content_chat = _content(gettext_lazy("Chat message content"))
+    content_sms = _content(gettext_lazy("Text message content"))
+    content_voice = _content(gettext_lazy("Call content"))
     night_hours = forms.CharField(
         label=gettext_lazy("Night hours"),
         max_length=20,
         required=False,
-        help_text=gettext_lazy("By local time, such as 22:00-07:00: what reports and Home count as at night."),
+        help_text=gettext_lazy("Local time, such as 22:00-07:00. Used by reports and Home."),
     )
     weekly_coverage_mail = forms.BooleanField(
-        label=gettext_lazy("Mail managers on Mondays what is wrong with who is on call"),
+        label=gettext_lazy("Email managers a weekly on-call coverage report"),
         required=False,
-        help_text=gettext_lazy("Gaps, people away without cover, people who cannot be reached: 60 days ahead."),
+        help_text=gettext_lazy(
+            "Sent on Mondays: coverage gaps, absences without cover and unreachable people in the next 60 days."
+        ),
     )
     mail_listen = forms.CharField(
-        label=gettext_lazy("Take mails at"),
+        label=gettext_lazy("Inbound SMTP listener"),
         max_length=100,
         required=False,
-        help_text=gettext_lazy("Host and port for mails to e-mail integrations, such as 0.0.0.0:2525. Empty: nowhere."),
+        help_text=gettext_lazy(
+            "Host and port for emails to email integrations, such as 0.0.0.0:2525. Empty: disabled."
+        ),
     )
-    message_retention_days = forms.IntegerField(label=gettext_lazy("Keep inbound messages, days"), min_value=1)
-    message_size_cap_mb = forms.IntegerField(label=gettext_lazy("… and at most, megabytes"), min_value=10)
-    delivery_retention_days = forms.IntegerField(label=gettext_lazy("Keep notifications, days"), min_value=1)
-    audit_retention_days = forms.IntegerField(label=gettext_lazy("Keep the audit log, days"), min_value=1)
+    message_retention_days = forms.IntegerField(label=gettext_lazy("Inbound message retention (days)"), min_value=1)
+    message_size_cap_mb = forms.IntegerField(label=gettext_lazy("Inbound message storage limit (MB)"), min_value=10)
+    delivery_retention_days = forms.IntegerField(label=gettext_lazy("Notification retention (days)"), min_value=1)
+    audit_retention_days = forms.IntegerField(label=gettext_lazy("Audit log retention (days)"), min_value=1)
 
 
 @require_safe

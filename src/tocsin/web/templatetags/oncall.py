@@ -53,7 +53,7 @@ def describe_segment(row: TimelineRow, segment: TimelineSegment) -> str:
     """Describe a timeline segment in full: user, period, reasons and what takes precedence over it."""
     times = period(segment.since, segment.until)
     if segment.tone == "gap":
-        return _("Nobody is %(role)s, %(when)s") % {"role": describe_shift.role_name(segment.role), "when": times}
+        return _("No %(role)s on call, %(when)s") % {"role": describe_shift.role_name(segment.role), "when": times}
     match row.kind:
         case RowKind.FINAL:
             parts = [
@@ -62,16 +62,14 @@ def describe_segment(row: TimelineRow, segment: TimelineSegment) -> str:
                 *(reason.localized() for reason in segment.reasons),
             ]
         case RowKind.SHIFT:
-            hidden_reason = (
-                [_("Does not count: %(why)s") % {"why": segment.reasons[0].localized()}] if segment.reasons else []
-            )
+            hidden_reason = [_("Ignored: %(why)s") % {"why": segment.reasons[0].localized()}] if segment.reasons else []
             parts = [segment.text, times, *hidden_reason]
         case RowKind.OVERRIDES:
             replaced = [_("instead of %(name)s") % {"name": segment.other_person}] if segment.other_person else []
             parts = [_("Override: %(name)s") % {"name": segment.text}, times, *replaced]
         case RowKind.ABSENCES:
             name = segment.other_person
-            cover = _("%(name)s covers") % {"name": name} if name else _("nobody covers")
+            cover = _("covered by %(name)s") % {"name": name} if name else _("no cover")
             parts = [_("%(name)s is out of office") % {"name": segment.text}, times, cover]
     return ". ".join(parts)
 

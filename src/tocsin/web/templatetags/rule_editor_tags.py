@@ -73,4 +73,4 @@ def sentence(row: RuleRow | route_form.RouteRow, fields: Iterable[tuple[str, str
             when = condition_form.describe_rows(row.when, labels)
     if when in ("always", "never"):
         return f"{row.label}: {_('always') if when == 'always' else _('never')}."
-    return _("%(what)s when %(when)s.") % {"what": row.label, "when": when}
+    return _("%(what)s: if %(when)s.") % {"what": row.label, "when": when}

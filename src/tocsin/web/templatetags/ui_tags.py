@@ -184,7 +184,7 @@ def _state(status: AlertStatus, acknowledged: bool) -> tuple[str, str]:
         case AlertStatus.ASSIGNED:
             return _("Assigned"), ""
         case AlertStatus.ON_HOLD:
-            return _("On hold"), ""
+            return _("Snoozed"), ""
         case AlertStatus.CLOSED:
             return _("Closed"), "quiet"
         case AlertStatus.CANCELLED:
@@ -201,7 +201,7 @@ def next_action(row: AlertListRow) -> SafeString | str:
         case AlertStatus.ON_HOLD:
             return format_html("<span>{} <strong>{}</strong></span>", _("Back"), moment(alert.hold_until))
         case AlertStatus.ASSIGNED if row.next_at is None:
-            owner_text = _("Nothing: %(name)s has it") % {"name": alert.owner or alert.owner_name}
+            owner_text = _("Assigned to %(name)s") % {"name": alert.owner or alert.owner_name}
             return format_html('<span class="soft">{}</span>', owner_text)
         case AlertStatus.OPEN | AlertStatus.ASSIGNED if row.next_at:
             remaining = countdown(row.next_at)
@@ -209,7 +209,7 @@ def next_action(row: AlertListRow) -> SafeString | str:
                 '<span><strong>{}</strong> <span class="meta">{}</span></span>', remaining, row.next_text
             )
         case AlertStatus.OPEN:
-            return format_html('<span class="meta">{}</span>', row.next_text or _("Nothing is planned"))
+            return format_html('<span class="meta">{}</span>', row.next_text or _("No escalation scheduled"))
         case _ if alert.closed_at:
             return format_html('<span class="soft">{}</span>', moment(alert.closed_at))
         case _:

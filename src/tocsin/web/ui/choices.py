@@ -22,7 +22,7 @@ PRIORITIES = [
 def channel_name(channel: str) -> str:
     """Return the translated display name of a channel."""
     names = {
-        "email": gettext("E-mail"),
+        "email": gettext("Email"),
         "sms": gettext("SMS"),
         "voice": gettext("Call"),
         "push": gettext("Push"),

@@ -27,26 +27,26 @@ from tocsin.web.ui.edit_conflicts import FormSnapshot
 #: What happens to dependent objects.
 CONSEQUENCES: Mapping[str, Any] = {
     registry.USERS.key: gettext_lazy(
-        "What they did stays on record under their name. Switching them off is enough to end sign-in."
+        "Their actions stay in the audit log under their name. To block sign-in only, deactivate the user instead."
     ),
-    registry.GROUPS.key: gettext_lazy("Its members stay; only the group goes."),
-    registry.HOLIDAY_CALENDARS.key: gettext_lazy("Take it out of what needs it first, and delete it then."),
+    registry.GROUPS.key: gettext_lazy("Only the group is deleted. Its members keep their accounts."),
+    registry.HOLIDAY_CALENDARS.key: gettext_lazy("Remove it from everything that uses it, then delete it."),
     registry.SCHEDULES.key: gettext_lazy(
         "Its overrides go with it. Whoever has a role in the group is on call again, in the order of the group."
     ),
-    registry.SUPPORT_HOURS.key: gettext_lazy("Take them out of what needs them first, and delete them then."),
-    registry.POLICIES.key: gettext_lazy("Alerts at which it works go on with it to their end."),
-    registry.CLIENT_TABLES.key: gettext_lazy("Alerts that are open keep their recipients."),
+    registry.SUPPORT_HOURS.key: gettext_lazy("Remove them from everything that uses them, then delete them."),
+    registry.POLICIES.key: gettext_lazy("Running escalations keep using this policy."),
+    registry.CLIENT_TABLES.key: gettext_lazy("Open alerts keep their recipients."),
     registry.OUTBOUND_INTEGRATIONS.key: gettext_lazy(
-        "What waits is not sent any more, and its log goes. A webhook in Halo stays there."
+        "Queued calls are not sent, and its log is deleted. The webhook in Halo is kept."
     ),
     registry.INTEGRATIONS.key: gettext_lazy(
-        "Its URL ends at once, and its messages leave the log. Alerts that it opened stay."
+        "Its webhook URL stops working immediately, and its messages are removed from the log. Its alerts are kept."
     ),
-    registry.MAINTENANCE_WINDOWS.key: gettext_lazy("What waits for its end opens now."),
-    registry.WORKFLOWS.key: gettext_lazy("What it waits to do is not done any more, and its log goes with it."),
+    registry.MAINTENANCE_WINDOWS.key: gettext_lazy("Held alerts are created now."),
+    registry.WORKFLOWS.key: gettext_lazy("Scheduled runs are cancelled and the log is deleted."),
     registry.PROVIDERS.key: gettext_lazy(
-        "What waits goes by the next provider of its channel, or into the sandbox if there is none."
+        "Queued messages use the channel's next provider, or go to the sandbox if there is none."
     ),
 }
 
@@ -67,7 +67,7 @@ def delete_view(resource: Resource[Any]) -> View:
             except Rejected as rejected:
                 problem = rejected.reason.localized()
             else:
-                messages.success(request, _("%(name)s is deleted.") % {"name": row})
+                messages.success(request, _("%(name)s deleted.") % {"name": row})
                 return redirect(resource.views.list)
         context = {
             "object_name": str(row),

@@ -118,12 +118,10 @@ class FormSnapshot:
         if not entries:
             # An object that this one refers to was renamed or deleted.
             if self._is_deleting:
-                return _("This was changed since you were asked. Look at it in another tab before you delete it.")
-            return _(
-                "This was changed since you opened it. Look at it in another tab: if you save again, yours replaces it."
-            )
+                return _("This was changed in the meantime. Review it in another tab before deleting.")
+            return _("This was changed in the meantime. Review it in another tab: saving again overwrites it.")
         names = dict.fromkeys(
-            _("yourself") if entry.actor_id == self._request.user.pk else entry.actor_name for entry in entries
+            _("You") if entry.actor_id == self._request.user.pk else entry.actor_name for entry in entries
         )
         placeholders = {
             "who": ", ".join([*names][:_MAX_NAMED]),
@@ -132,13 +130,9 @@ class FormSnapshot:
         return (self._deletion_warning() if self._is_deleting else self._save_warning()) % placeholders
 
     def _deletion_warning(self) -> str:
-        return _(
-            "This was changed since you were asked, by %(who)s (%(when)s). Look at it in another tab before you delete "
-            "it."
-        )
+        return _("%(who)s changed this in the meantime (%(when)s). Review it in another tab before deleting.")
 
     def _save_warning(self) -> str:
         return _(
-            "This was changed since you opened it, by %(who)s (%(when)s). Look at it in another tab: if you save "
-            "again, yours replaces it."
+            "%(who)s changed this in the meantime (%(when)s). Review it in another tab: saving again overwrites it."
         )

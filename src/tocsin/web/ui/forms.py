@@ -172,7 +172,7 @@ class MomentField(forms.Field):
         except ValueError:
             moment = None
         if moment is None or not 1970 < moment.year < 2200:
-            raise forms.ValidationError(_("This is not a date and time."))
+            raise forms.ValidationError(_("Enter a valid date and time."))
         return weekly_windows.instant(moment, user_zone()) if moment.tzinfo is None else moment.astimezone(UTC)
 
 

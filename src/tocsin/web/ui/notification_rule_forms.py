@@ -22,10 +22,10 @@ MAX_RULE_ROWS = 20
 class NotificationRuleForm(forms.Form):
     """One row. A row without a contact method is empty and ignored."""
 
-    method = forms.ChoiceField(label=_("Way"), required=False)
-    wait = DurationField(label=_("After"), required=False)
-    times = forms.IntegerField(label=_("Again"), min_value=0, max_value=100, required=False)
-    every = DurationField(label=_("Every"), required=False)
+    method = forms.ChoiceField(label=_("Contact method"), required=False)
+    wait = DurationField(label=_("Delay"), required=False)
+    times = forms.IntegerField(label=_("Repeats"), min_value=0, max_value=100, required=False)
+    every = DurationField(label=_("Interval"), required=False)
 
     def __init__(self, *args: Any, choices: ChoiceList = (), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

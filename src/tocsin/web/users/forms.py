@@ -13,10 +13,10 @@ from tocsin.web.ui.choices import ROLES
 from tocsin.web.ui.forms import ZoneField
 
 USER_ROLES = [
-    (Role.OBSERVER, _("Observer: sees alerts, the log and who is on call")),
-    (Role.RESPONDER, _("Responder: also acts on alerts")),
-    (Role.MANAGER, _("Manager: also sets up what own groups own")),
-    (Role.ADMIN, _("Administrator: everything")),
+    (Role.OBSERVER, _("Observer: can view alerts, the log and who is on call")),
+    (Role.RESPONDER, _("Responder: can also respond to alerts")),
+    (Role.MANAGER, _("Manager: can also edit resources their groups own")),
+    (Role.ADMIN, _("Administrator: full access")),
 ]
 
 
@@ -24,7 +24,7 @@ class UserForm(forms.Form):
     """The fields of a user that an administrator sets."""
 
     name = forms.CharField(label=_("Name"), max_length=200, required=False)
-    email = forms.EmailField(label=_("E-mail"), max_length=254)
+    email = forms.EmailField(label=_("Email"), max_length=254)
     username = forms.CharField(
         label=_("Username"),
         max_length=100,
@@ -41,22 +41,22 @@ class UserForm(forms.Form):
 class EditUserForm(UserForm):
     """The same fields for an existing user."""
 
-    active = forms.BooleanField(label=_("May sign in and is paged"), required=False)
+    active = forms.BooleanField(label=_("Active"), required=False)
 
 
 class InviteForm(UserForm):
     """A new user, who receives an invitation link."""
 
-    group = forms.ModelChoiceField(
-        Group.objects.all(), label=_("Into the group"), required=False, empty_label=_("None")
+    group = forms.ModelChoiceField(Group.objects.all(), label=_("Add to group"), required=False, empty_label=_("None"))
+    roles = forms.MultipleChoiceField(
+        label=_("Role in the group"), choices=ROLES, required=False, widget=forms.CheckboxSelectMultiple
     )
-    roles = forms.MultipleChoiceField(label=_("as"), choices=ROLES, required=False, widget=forms.CheckboxSelectMultiple)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         username = self.fields["username"]
         username.required = False
-        username.help_text = _("Empty: what stands before the @ of the address.")
+        username.help_text = _("Leave empty to use the part of the email address before the @.")
 
     def clean_username(self) -> str:
         username: str = self.cleaned_data["username"]
@@ -71,9 +71,9 @@ class CsvForm(forms.Form):
     """Creates many users at once."""
 
     text = forms.CharField(
-        label=_("Users, one a line"),
+        label=_("Users, one per line"),
         max_length=200_000,
         widget=forms.Textarea(attrs={"rows": 8, "class": "form-control code", "spellcheck": "false"}),
-        help_text=_("username, e-mail, name, role, phone. Role and phone may be left out."),
+        help_text=_("username, email, name, role, phone. Role and phone are optional."),
     )
-    invite = forms.BooleanField(label=_("Mail each of them an invitation"), required=False, initial=True)
+    invite = forms.BooleanField(label=_("Send invitations by email"), required=False, initial=True)

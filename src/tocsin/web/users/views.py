@@ -126,7 +126,7 @@ def reset_second_factor(request: SignedInRequest, number: int) -> HttpResponse:
     if row.pk == request.user.pk:
         update_session_auth_hash(request, row)
     # Another administrator or the user may have removed them in the meantime.
-    text = _("%(name)s signs in by the password alone now.") if was_removed else _("%(name)s has no second factor.")
+    text = _("Two-factor authentication reset for %(name)s.") if was_removed else _("%(name)s has no second factor.")
     messages.success(request, text % {"name": row.display_name})
     return redirect("user", number)
 
@@ -138,14 +138,14 @@ def revoke_token(request: SignedInRequest, number: int, token: int) -> HttpRespo
     api_token = find_row(ApiToken.objects.select_related("user").filter(user=number), token, "token")
     if request.method != "POST":
         used = format_moment(api_token.last_used_at, request.now) if api_token.last_used_at else _("never")
-        about = _("Whatever sends this token is refused from then on. It was used last: %(when)s.") % {"when": used}
+        about = _("Requests with this token will be rejected. Last used: %(when)s.") % {"when": used}
         return render_view(
             request,
             "parts/delete.html",
             {"object_name": api_token.name, "consequences": about, "back": ("user", number)},
         )
     tokens.revoke(api_token, actor=actor(request), now=request.now)
-    messages.success(request, _("The token %(name)s works no more.") % {"name": api_token.name})
+    messages.success(request, _("Token %(name)s revoked.") % {"name": api_token.name})
     return redirect("user", number)
 
 
@@ -168,7 +168,7 @@ def import_csv(request: SignedInRequest) -> HttpResponse:
             if form.cleaned_data["invite"]:
                 for user in created:
                     _send(request, user, quietly=True)
-            text = ngettext("%(count)d user is there now.", "%(count)d users are there now.", len(created))
+            text = ngettext("%(count)d user imported.", "%(count)d users imported.", len(created))
             messages.success(request, text % {"count": len(created)})
             return redirect("users")
     return render_view(request, "users/import.html", {"form": form}, status=422 if form.errors else 200)
@@ -192,17 +192,17 @@ def _send(request: SignedInRequest, user: User, *, quietly: bool = False) -> Non
         log.warning("The invitation of %s could not be mailed: %s", user.username, error)
         messages.warning(
             request,
-            _("The mail to %(email)s could not be sent (%(error)s). Give them the link yourself.")
+            _("Could not send the email to %(email)s (%(error)s). Share the link yourself.")
             % {"email": user.email, "error": error},
         )
         return
     if quietly:
         return
     if account_mail.is_sent_outside():
-        messages.success(request, _("A mail with a link is on its way to %(email)s.") % {"email": user.email})
+        messages.success(request, _("Invitation sent to %(email)s.") % {"email": user.email})
     else:
         messages.warning(
-            request, _("There is no mail server yet: the mail is in the sandbox. Copy the link below to them.")
+            request, _("No email provider is set up: the invitation is in the sandbox. Share the link below.")
         )
 
 
@@ -229,7 +229,7 @@ def _import(request: SignedInRequest, form: CsvForm) -> list[User] | None:
     for problem in problems[:20]:
         form.add_error("text", problem)
     if not created and not problems:
-        form.add_error("text", _("There is no user in it."))
+        form.add_error("text", _("Enter at least one user."))
     return created if created and not problems else None
 
 

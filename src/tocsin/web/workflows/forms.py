@@ -20,53 +20,53 @@ from tocsin.workflows.definition.definition import KEYS, LIMIT, MAX_ACTIONS, MAX
 from tocsin.workflows.states import SLA, ActionKind, SlaMoment, TriggerKind
 
 TRIGGERS = [
-    (_("When it happens"), [
-        (TriggerKind.OPENED, _("an alert opens")),
-        (TriggerKind.UPDATED, _("an alert is updated")),
-        (TriggerKind.STATUS_CHANGED, _("the status of an alert or its ticket changes")),
-        (TriggerKind.ACKNOWLEDGED, _("somebody acknowledges")),
-        (TriggerKind.ASSIGNED, _("somebody takes it, or is given it")),
-        (TriggerKind.ESCALATED, _("a further step of its policy fires")),
-        (TriggerKind.EXHAUSTED, _("its policy ends and nobody answered")),
-        (TriggerKind.REPLY, _("somebody replies")),
-        (TriggerKind.CLOSED, _("it is closed or cancelled")),
+    (_("Events"), [
+        (TriggerKind.OPENED, _("Alert created")),
+        (TriggerKind.UPDATED, _("Alert updated")),
+        (TriggerKind.STATUS_CHANGED, _("Alert or ticket status changed")),
+        (TriggerKind.ACKNOWLEDGED, _("Alert acknowledged")),
+        (TriggerKind.ASSIGNED, _("Alert assigned")),
+        (TriggerKind.ESCALATED, _("Next escalation step fired")),
+        (TriggerKind.EXHAUSTED, _("Escalation exhausted")),
+        (TriggerKind.REPLY, _("Note added")),
+        (TriggerKind.CLOSED, _("Alert closed")),
     ]),
-    (_("When time passes"), [
-        (TriggerKind.UNACKNOWLEDGED, _("nobody has acknowledged for …")),
-        (TriggerKind.UNASSIGNED, _("nobody has it for …")),
-        (TriggerKind.BEFORE_SLA, _("so long before an SLA moment")),
-        (TriggerKind.AFTER_SLA, _("at an SLA moment, or so long after")),
-        (TriggerKind.EVERY, _("again and again, every …")),
+    (_("Time-based"), [
+        (TriggerKind.UNACKNOWLEDGED, _("Not acknowledged for …")),
+        (TriggerKind.UNASSIGNED, _("Unassigned for …")),
+        (TriggerKind.BEFORE_SLA, _("Before an SLA deadline")),
+        (TriggerKind.AFTER_SLA, _("At or after an SLA deadline")),
+        (TriggerKind.EVERY, _("Recurring, every …")),
     ]),
-    (_("When somebody wants it"), [(TriggerKind.MANUAL, _("a button on the alert is pressed"))]),
+    (_("Manual"), [(TriggerKind.MANUAL, _("Button on the alert"))]),
 ]  # fmt: skip
 
 MOMENTS = [
     (SlaMoment.FIX_BY, _("the fix-by time")),
     (SlaMoment.RESPOND_BY, _("the respond-by time")),
-    (SlaMoment.OPENING, _("so long after the opening")),
+    (SlaMoment.OPENING, _("a fixed time after creation")),
 ]
 
 ACTIONS = [
-    (_("Tell people"), [
-        (ActionKind.NOTIFY, _("tell people")),
-        (ActionKind.ADD_RESPONDERS, _("page more people")),
-        (ActionKind.ESCALATE, _("wake the next person")),
-        (ActionKind.START_POLICY, _("start another policy")),
+    (_("Notify and page"), [
+        (ActionKind.NOTIFY, _("Notify")),
+        (ActionKind.ADD_RESPONDERS, _("Add responders")),
+        (ActionKind.ESCALATE, _("Escalate now")),
+        (ActionKind.START_POLICY, _("Start policy")),
     ]),
-    (_("Change the alert"), [
-        (ActionKind.SET_PRIORITY, _("set the priority")),
-        (ActionKind.SET_TAGS, _("set tags")),
-        (ActionKind.REPLY, _("reply on it")),
-        (ActionKind.HOLD, _("put it on hold")),
-        (ActionKind.CLOSE, _("close it")),
+    (_("Alert"), [
+        (ActionKind.SET_PRIORITY, _("Set priority")),
+        (ActionKind.SET_TAGS, _("Set tags")),
+        (ActionKind.REPLY, _("Add note")),
+        (ActionKind.HOLD, _("Snooze")),
+        (ActionKind.CLOSE, _("Close")),
     ]),
-    (_("Elsewhere"), [
-        (ActionKind.HALO, _("write on the ticket in HaloITSM")),
-        (ActionKind.CALL, _("call another system")),
-        (ActionKind.OPEN_ALERT, _("open another alert")),
+    (_("External systems"), [
+        (ActionKind.HALO, _("Update HaloITSM ticket")),
+        (ActionKind.CALL, _("Call outbound integration")),
+        (ActionKind.OPEN_ALERT, _("Create alert")),
     ]),
-    (_("Then"), [(ActionKind.WAIT, _("wait"))]),
+    (_("Flow control"), [(ActionKind.WAIT, _("Wait"))]),
 ]  # fmt: skip
 
 #: Key in a spec → form field, where the two differ.
@@ -77,17 +77,15 @@ _WIDE = frozenset({"text", "subject"})
 class WorkflowForm(forms.Form):
     """A workflow's name and trigger."""
 
-    on = forms.ChoiceField(label=_("This happens"), choices=TRIGGERS)
-    span = DurationField(label=_("How long"), required=False, help_text=_("Such as 5m, 1h or 2h30m."))
-    moment = forms.ChoiceField(label=_("SLA moment"), choices=MOMENTS, required=False)
-    within = DurationField(
-        label=_("How long after the opening"), required=False, help_text=_("Such as 4h: the clock of your own SLA.")
-    )
+    on = forms.ChoiceField(label=_("Event"), choices=TRIGGERS)
+    span = DurationField(label=_("Duration"), required=False, help_text=_("Example: 5m, 1h or 2h30m"))
+    moment = forms.ChoiceField(label=_("SLA deadline"), choices=MOMENTS, required=False)
+    within = DurationField(label=_("Time after creation"), required=False, help_text=_("Example: 4h for your own SLA"))
     confirm = forms.CharField(
-        label=_("Ask first"),
+        label=_("Confirmation question"),
         max_length=300,
         required=False,
-        help_text=_("What the button asks before it acts. Empty: it acts at once."),
+        help_text=_("Shown before the workflow runs. Leave empty to run it immediately."),
     )
     name = forms.CharField(label=_("Name"), max_length=100)
     group = forms.ModelChoiceField(
@@ -95,7 +93,7 @@ class WorkflowForm(forms.Form):
         label=_("Owned by"),
         required=False,
         empty_label=_("Administrators only"),
-        help_text=_("Managers of this group may change it. It changes only the group's alerts."),
+        help_text=_("Managers of this group can edit it. It runs only on the group's alerts."),
     )
     limit = forms.IntegerField(
         label=_("Limit"),
@@ -103,9 +101,9 @@ class WorkflowForm(forms.Form):
         max_value=MAX_LIMIT,
         initial=LIMIT,
         required=False,
-        help_text=_("So many calls, notes and alerts in 10 minutes; what comes after is not done, and said."),
+        help_text=_("Maximum calls, notes and alerts in 10 minutes. Further actions are skipped and logged."),
     )
-    enabled = forms.BooleanField(label=_("In use"), required=False, initial=True)
+    enabled = forms.BooleanField(label=_("Enabled"), required=False, initial=True)
 
     def spec(self) -> dict[str, Any]:
         """Return name and trigger in spec form."""
@@ -159,69 +157,72 @@ def initial_workflow(spec: Mapping[str, Any]) -> dict[str, Any]:
 class ActionForm(forms.Form):
     """One action. Its type determines which fields apply."""
 
-    do = forms.ChoiceField(label=_("Do"), choices=ACTIONS)
+    do = forms.ChoiceField(label=_("Action"), choices=ACTIONS)
     groups = forms.ModelMultipleChoiceField(
-        Group.objects.all(), label=_("These groups"), required=False, widget=forms.CheckboxSelectMultiple
+        Group.objects.all(), label=_("Groups"), required=False, widget=forms.CheckboxSelectMultiple
     )
     roles = forms.MultipleChoiceField(
-        label=_("Of the groups, only who is now"),
+        label=_("On-call role"),
         choices=ROLES,
         required=False,
         widget=forms.CheckboxSelectMultiple,
-        help_text=_("None: every member."),
+        help_text=_("Leave empty to include every member."),
     )
     users = forms.ModelMultipleChoiceField(
         User.objects.filter(is_active=True).order_by("name", "username"),
-        label=_("These users"),
+        label=_("Users"),
         required=False,
         widget=forms.CheckboxSelectMultiple,
     )
-    owner = forms.BooleanField(label=_("Whoever has the alert"), required=False)
-    paged = forms.BooleanField(label=_("Everybody who was paged for it"), required=False)
-    contacts = forms.BooleanField(label=_("The groups' own contacts, such as a chat channel"), required=False)
-    by = forms.ChoiceField(label=_("By"), required=False)
+    owner = forms.BooleanField(label=_("Assignee"), required=False)
+    paged = forms.BooleanField(label=_("Everyone paged for this alert"), required=False)
+    contacts = forms.BooleanField(label=_("Group contacts, such as a chat channel"), required=False)
+    by = forms.ChoiceField(label=_("Contact method"), required=False)
     policy = forms.ModelChoiceField(Policy.objects.all(), label=_("Escalation policy"), required=False, empty_label="–")
     outbound = forms.ModelChoiceField(
         OutboundIntegration.objects.filter(kind="http"),
         label=_("Outbound integration"),
         required=False,
         empty_label="–",
-        help_text=_("Its request is made with the values of this alert."),
+        help_text=_("The request uses this alert's values."),
     )
     priority = forms.ChoiceField(label=_("Priority"), choices=[("", "–"), *PRIORITIES], required=False)
-    span = DurationField(label=_("How long"), required=False, help_text=_("Such as 10m or 2h."))
+    span = DurationField(label=_("Duration"), required=False, help_text=_("Example: 10m or 2h"))
     tags = forms.CharField(
         label=_("Tags to set"),
         required=False,
         max_length=2000,
-        help_text=_("Such as environment=production, team=web."),
+        help_text=_("Example: environment=production, team=web"),
     )
     remove = forms.CharField(
-        label=_("Tags to take away"), required=False, max_length=2000, help_text=_("Their names, with commas.")
+        label=_("Tags to remove"), required=False, max_length=2000, help_text=_("Tag names, separated by commas.")
     )
     status = forms.CharField(
-        label=_("Status of the ticket"),
+        label=_("Ticket status"),
         required=False,
         max_length=100,
-        help_text=_("By its name in Halo. Changing it may mail the customer. Empty: it stays."),
+        help_text=_("Status name in Halo. A change may email the customer. Leave empty to keep the status."),
     )
     subject = forms.CharField(
-        label=_("Subject"), required=False, max_length=300, help_text=_("With values such as <client> and <subject>.")
+        label=_("Subject"),
+        required=False,
+        max_length=300,
+        help_text=_("Supports placeholders such as <client> and <subject>."),
     )
     text = forms.CharField(
         label=_("Text"),
         required=False,
         max_length=10_000,
         widget=forms.Textarea(attrs={"rows": 4}),
-        help_text=_("With values such as <subject>, <owner>, <what> and <url>."),
+        help_text=_("Supports placeholders such as <subject>, <owner>, <what> and <url>."),
     )
-    public = forms.BooleanField(label=_("The requester sees the note"), required=False)
+    public = forms.BooleanField(label=_("Visible to the requester"), required=False)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         by_field = self.fields["by"]
         assert isinstance(by_field, forms.ChoiceField)
-        by_field.choices = [("", _("e-mail, at their own address")), *_labels()]
+        by_field.choices = [("", _("Email to their own address")), *_labels()]
 
     @property
     def parts(self) -> list[tuple[forms.BoundField, str]]:

@@ -51,7 +51,7 @@ def log(request: SignedInRequest, number: int) -> HttpResponse:
         "q": text,
         "stuck": WorkflowRun.objects.filter(workflow=row, status=WorkflowRunStatus.STUCK).count(),
         "tabs": [
-            ("", _("All")), ("acted", _("Acted")), ("not", _("Did nothing")), ("waiting", _("Waiting")),
+            ("", _("All")), ("acted", _("Executed")), ("not", _("Skipped")), ("waiting", _("Scheduled")),
             ("stuck", _("Stuck")),
         ],
         "may_change": may(request, Permission.MANAGE_ROUTING, row.group_id),
@@ -70,10 +70,10 @@ def act(request: SignedInRequest, number: int, run_id: int, verb: str) -> HttpRe
     try:
         if verb == "try-again":
             commands.try_again(run, actor=actor(request), now=request.now)
-            messages.success(request, _("It is tried again."))
+            messages.success(request, _("The run will be retried."))
         else:
             commands.abandon(run, actor=actor(request), now=request.now)
-            messages.success(request, _("It is ended."))
+            messages.success(request, _("Run ended."))
     except Rejected as rejected:
         messages.error(request, rejected.reason.localized())
     return redirect("workflow_log", number)
@@ -97,5 +97,5 @@ def press(request: SignedInRequest, number: int, workflow_id: int) -> HttpRespon
         messages.warning(request, f"{row.name}: {' '.join(failed)}")
     else:
         text = " ".join(text for text, _has_failed in results)
-        messages.success(request, f"{row.name}: {text or _('It is being done.')}")
+        messages.success(request, f"{row.name}: {text or _('The workflow is running.')}")
     return redirect("alert", number)

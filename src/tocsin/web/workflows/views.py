@@ -102,7 +102,7 @@ def _dry_run_result(row: Workflow, alert_number: str, request: SignedInRequest) 
 
 def _number(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) < 19):
-        raise Rejected("invalid", as_reason(_("Write the number of an alert, such as 42.")), "alert")
+        raise Rejected("invalid", as_reason(_("Enter an alert number, such as 42.")), "alert")
     return int(text)
 
 
@@ -114,7 +114,7 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     post = request.POST if request.method == "POST" else None
     spec = _initial_spec(request) if row is None else commands.workflow_spec(row)
     if row is not None and commands.readable(row) is None:
-        messages.warning(request, _("This workflow could not be read: what is saved here takes its place."))
+        messages.warning(request, _("This workflow is not valid. Saving replaces it."))
         spec = {"name": row.name}
     form = WorkflowForm(post, initial=initial_workflow(spec))
     actions = actions_formset()(post, initial=initial_actions(spec) or [{}], prefix="actions")
@@ -175,7 +175,7 @@ def _save(request: SignedInRequest, row: Workflow | None, spec: dict[str, Any], 
             spec, existing=row, actor=actor(request), now=request.now,
             may_call=lambda group: may(request, Permission.MANAGE_ROUTING, group),
         )  # fmt: skip
-    messages.success(request, _("%(name)s is saved.") % {"name": saved.name})
+    messages.success(request, _("%(name)s saved.") % {"name": saved.name})
     return redirect("workflow", saved.pk)
 
 
@@ -245,6 +245,6 @@ def switch(request: SignedInRequest, number: int) -> HttpResponse:
     """Enable or disable a workflow. The button posts the wanted state, so concurrent clicks agree."""
     row = find_editable(request, WORKFLOWS, number)
     commands.set_enabled(row, request.POST.get("to") == "on", actor=actor(request), now=request.now)
-    text = _("%(name)s is in use again.") if row.is_enabled else _("%(name)s is switched off.")
+    text = _("%(name)s enabled.") if row.is_enabled else _("%(name)s disabled.")
     messages.success(request, text % {"name": row.name})
     return redirect("workflow", number)

@@ -23,21 +23,21 @@ def workflow_templates(
     group: str = "", call: str = "", policy: str = "", *, has_halo: bool = False
 ) -> list[WorkflowTemplate]:
     """All templates; `group`, `call` and `policy` name an existing group, HTTP call and policy, or are ""."""
-    on_ticket = {"do": "halo", "text": _("Nobody has acknowledged this for 5 minutes; the manager is told.")}
+    on_ticket = {"do": "halo", "text": _("Not acknowledged for 5 minutes. The manager has been notified.")}
     managers: dict[str, Any] = {"groups": [group], "roles": ["manager"]} if group else {"paged": True}
     live = {"field": "status", "operator": "one of", "value": ["closed", "cancelled", "merged"], "not": True}
     return [
         WorkflowTemplate(
             "unacknowledged",
             _("Not acknowledged in 5 minutes"),
-            _("Tells the managers of a group, and notes it on the ticket where there is one."),
+            _("Notifies a group's managers and adds a note to the ticket."),
             {
                 "trigger": {"on": "unacknowledged", "for": "5m"},
                 "actions": [
                     {
                         "do": "notify",
                         **managers,
-                        "subject": _("Nobody has acknowledged: <subject>"),
+                        "subject": _("Not acknowledged: <subject>"),
                         "text": _("For 5 minutes nobody has acknowledged this.\n\n<client>: <subject>\n<url>"),
                     },
                     *([on_ticket] if has_halo else ()),
@@ -46,8 +46,8 @@ def workflow_templates(
         ),
         WorkflowTemplate(
             "status",
-            _("Tell everybody paged when the status changes"),
-            _("Whoever was paged hears of every change of the alert's or the ticket's status."),
+            _("Notify everyone paged when the status changes"),
+            _("Notifies everyone who was paged of each alert or ticket status change."),
             {
                 "trigger": "status_changed",
                 "actions": [
@@ -57,8 +57,8 @@ def workflow_templates(
         ),
         WorkflowTemplate(
             "sla",
-            _("1 hour before the SLA"),
-            _("An hour before the ticket's fix-by time, unless it is over: the owner and the managers are told."),
+            _("1 hour before the SLA deadline"),
+            _("Notifies the assignee and the managers one hour before the ticket's fix-by time."),
             {
                 "trigger": {"on": "before_sla", "moment": "fix_by", "by": "1h"},
                 "actions": [
@@ -66,7 +66,7 @@ def workflow_templates(
                         "do": "notify",
                         **managers,
                         "owner": True,
-                        "subject": _("1 hour to the SLA: <subject>"),
+                        "subject": _("SLA due in 1 hour: <subject>"),
                         "text": _(
                             "This must be fixed by <custom.fix_by>.\n\n<client>: <subject>\nWith: <owner>\n<url>"
                         ),
@@ -76,8 +76,8 @@ def workflow_templates(
         ),
         WorkflowTemplate(
             "respond",
-            _("At the respond-by time, nobody has it"),
-            _("When a ticket should have been answered and nobody has it, its priority rises, so it pages again."),
+            _("Unassigned at the respond-by time"),
+            _("Raises the priority and pages again if a ticket is unassigned at its respond-by time."),
             {
                 "trigger": {"on": "after_sla", "moment": "respond_by"},
                 "start": {"field": "owner", "operator": "exists", "not": True},
@@ -86,8 +86,8 @@ def workflow_templates(
         ),
         WorkflowTemplate(
             "remind",
-            _("Remind the owner every 2 hours"),
-            _("As long as an alert with high or critical priority lives."),
+            _("Remind the assignee every 2 hours"),
+            _("While a high or critical alert is active."),
             {
                 "trigger": {"on": "every", "every": "2h"},
                 "start": {
@@ -101,8 +101,8 @@ def workflow_templates(
         ),
         WorkflowTemplate(
             "vip",
-            _("A VIP's ticket is critical"),
-            _("Raises the priority of whatever a VIP reports, so that it pages as critical."),
+            _("Make VIP tickets critical"),
+            _("Sets alerts reported by a VIP to critical."),
             {
                 "trigger": "opened",
                 "start": {"field": "vip", "operator": "one of", "value": ["true", "1", "yes", "vip"]},
@@ -111,16 +111,16 @@ def workflow_templates(
         ),
         WorkflowTemplate(
             "exhausted",
-            _("Nobody answered: start another policy"),
-            _("When a policy ends without an answer, another one goes on."),
+            _("Escalation exhausted: start another policy"),
+            _("Starts another policy when the first is exhausted."),
             {"trigger": "exhausted", "actions": [{"do": "start_policy", **({"policy": policy} if policy else {})}]},
         ),
         WorkflowTemplate(
             "button",
-            _("A button that calls another system"),
-            _("On every live alert: asks first, makes an HTTP call, and shows what came of it."),
+            _("Button that calls another system"),
+            _("On every active alert: asks for confirmation, sends an HTTP request and shows the result."),
             {
-                "trigger": {"on": "manual", "confirm": _("Do it now?")},
+                "trigger": {"on": "manual", "confirm": _("Run it now?")},
                 "start": live,
                 "actions": [{"do": "call", **({"outbound": call} if call else {})}],
             },

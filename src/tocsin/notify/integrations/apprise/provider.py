@@ -48,7 +48,7 @@ class ChatServicesKind(ProviderKind):
     name = "chat_services"
     label = "Chat and push services"
     description = (
-        "Gotify, Pushover, Teams, Discord, Mattermost, Matrix, Google Chat and a hundred more, by their own URL."
+        "Gotify, Pushover, Teams, Discord, Mattermost, Matrix, Google Chat and about 100 more, by service URL."
     )
     icon = "messages"
     channels: tuple[str, ...] = ("chat", "push")

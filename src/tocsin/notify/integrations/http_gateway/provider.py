@@ -35,7 +35,7 @@ _PLACEHOLDERS = tuple(f"<{name}>" for name in NAMES)
 _UNKNOWN_PLACEHOLDER = ReasonType(
     "provider.gateway_unknown_placeholder", "Unknown placeholder {placeholder} in the request. Use {placeholders}."
 )
-_CORRECT_IT = ReasonType("provider.gateway_correct_it", "Open the provider and correct it.")
+_CORRECT_IT = ReasonType("provider.gateway_correct_it", "Open the provider and fix its settings.")
 _RESPONDS = ReasonType(
     "provider.gateway_responds", "{server} responds. Send a test to see whether it accepts messages."
 )
@@ -47,13 +47,13 @@ _NO_VALUE = ReasonType("provider.gateway_no_value", "no {path}")
 class HttpGatewayKind(ProviderKind):
     name = "http_gateway"
     label = "HTTP gateway"
-    description = "Text messages by any national or company gateway that takes an HTTP request."
+    description = "Text messages through any SMS gateway with an HTTP API."
     icon = "api"
     channels: tuple[str, ...] = ("sms",)
     max_concurrent_sends = 20
     settings: tuple[ProviderSetting, ...] = (
         ProviderSetting(
-            "api_base", "Address", ProviderSettingType.URL, is_required=True, help="What is called, without its query."
+            "api_base", "URL", ProviderSettingType.URL, is_required=True, help="Request URL, without the query string."
         ),
         ProviderSetting(
             "method",
@@ -61,20 +61,20 @@ class HttpGatewayKind(ProviderKind):
             ProviderSettingType.CHOICE,
             default="POST",
             choices=("POST", "PUT", "GET"),
-            help="Usual: POST.",
+            help="Usually POST.",
         ),
         ProviderSetting(
             "query",
             "Query",
-            help="Added to the address, such as to=<to>&msg=<text>. Filled in as the body is.",
+            help="Query string such as to=<to>&msg=<text>. Supports the same placeholders as the body.",
         ),
         ProviderSetting(
             "body_format",
-            "Body is",
+            "Body format",
             ProviderSettingType.CHOICE,
             default="json",
             choices=tuple(BodyFormat),
-            help="How the body is written, and what is filled in is made to fit.",
+            help="Format of the body. Placeholder values are escaped accordingly.",
         ),
         ProviderSetting(
             "body",
@@ -83,29 +83,27 @@ class HttpGatewayKind(ProviderKind):
             default='{"to": "<to>", "from": "<from>", "text": "<text>"}',
             # A literal, so that it can be translated; a test compares it with NAMES.
             help=(
-                "Filled in: <to>, <to_digits>, <text>, <from>, <key>, <secret>. "
-                "<key> is the same when a message is sent again."
+                "Placeholders: <to>, <to_digits>, <text>, <from>, <key>, <secret>. <key> stays the "
+                "same when a message is resent."
             ),
         ),
-        ProviderSetting("from_number", "From", help="What <from> stands for: a number or a sender name."),
-        ProviderSetting("username", "User name", help="Only where the gateway asks for one (HTTP Basic)."),
+        ProviderSetting("from_number", "From", help="Value of <from>: a number or sender name."),
+        ProviderSetting("username", "Username", help="Only if the gateway requires it (HTTP Basic)."),
         ProviderSetting(
-            "secret", "Password or token", is_secret=True, help="For the user name, the header, or as <secret>."
+            "secret", "Password or token", is_secret=True, help="Used with the username, in the header, or as <secret>."
         ),
-        ProviderSetting("secret_header", "Header of the token", help="Such as Authorization, where it stands in one."),
-        ProviderSetting("secret_prefix", "Before the token", help="Such as Bearer. Stands before it in the header."),
+        ProviderSetting(
+            "secret_header", "Token header", help="For example Authorization, if the token is sent in a header."
+        ),
+        ProviderSetting("secret_prefix", "Token prefix", help="For example Bearer. Precedes the token in the header."),
         ProviderSetting(
             "ok_path",
-            "Success is at",
-            help="A path into the JSON answer, such as messages^0^status. Empty: any 2xx is one.",
+            "Success path",
+            help="Path in the JSON response, such as messages^0^status. Empty: any 2xx is a success.",
         ),
-        ProviderSetting(
-            "ok_value", "Success reads", help="What stands there when it was accepted, such as 0 or queued."
-        ),
-        ProviderSetting("id_path", "Message id is at", help="A path such as messages^0^id."),
-        ProviderSetting(
-            "error_path", "Error text is at", help="A path such as error^message; shown to administrators."
-        ),
+        ProviderSetting("ok_value", "Success value", help="Value when the message was accepted, such as 0 or queued."),
+        ProviderSetting("id_path", "Message ID path", help="For example messages^0^id."),
+        ProviderSetting("error_path", "Error path", help="For example error^message. Shown to administrators."),
     )
 
     def accepts(self, channel: str, address: str) -> bool:

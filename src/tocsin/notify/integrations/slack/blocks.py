@@ -79,7 +79,7 @@ def _button(kind: CommandKind, number: int, language: str) -> dict[str, Any]:
         button["style"] = "danger"
         button["confirm"] = {
             "title": {"type": "plain_text", "text": phrase(language, "Close alert {number}?", number=number)},
-            "text": {"type": "plain_text", "text": phrase(language, "Nobody is paged about it any more.")},
+            "text": {"type": "plain_text", "text": phrase(language, "Paging for it stops.")},
             "confirm": {"type": "plain_text", "text": phrase(language, "Close")},
             "deny": {"type": "plain_text", "text": phrase(language, "Keep it open")},
         }

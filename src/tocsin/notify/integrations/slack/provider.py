@@ -50,13 +50,13 @@ _CREDENTIAL_ERRORS = frozenset({"invalid_auth", "not_authed", "account_inactive"
 _ADDRESS_ERRORS: Mapping[str, ReasonType] = {
     "channel_not_found": ReasonType(
         "provider.slack_channel_not_found",
-        "Slack knows no such member or channel, or the app may not see it ({error}).",
+        "No such member or channel in Slack, or the app has no access to it ({error}).",
     ),
     "not_in_channel": ReasonType(
         "provider.slack_not_in_channel", "The app is not in that channel. Invite it there ({error})."
     ),
     "is_archived": ReasonType("provider.slack_archived", "That channel is archived ({error})."),
-    "user_not_found": ReasonType("provider.slack_user_not_found", "Slack knows no such member ({error})."),
+    "user_not_found": ReasonType("provider.slack_user_not_found", "No such member in Slack ({error})."),
     "cannot_dm_bot": ReasonType("provider.slack_bot", "That member is a bot ({error})."),
     "messages_tab_disabled": ReasonType(
         "provider.slack_messages_tab_disabled",
@@ -86,25 +86,25 @@ _TRANSIENT_ERRORS = frozenset(
 class SlackKind(ProviderKind, WebhookProvider):
     name = "slack"
     label = "Slack"
-    description = "Messages to members and rooms of a Slack workspace, with buttons that acknowledge, take and close."
+    description = (
+        "Messages to members and channels of a Slack workspace, with buttons to acknowledge, assign and close."
+    )
     icon = "brand-slack"
     channels: tuple[str, ...] = ("chat",)
     reply_channels: frozenset[str] = frozenset({"chat"})
     max_concurrent_sends = 20
     settings: tuple[ProviderSetting, ...] = (
         ProviderSetting(
-            "bot_token", "Bot token", is_required=True, is_secret=True, help="Of your app; begins with xoxb-."
+            "bot_token", "Bot token", is_required=True, is_secret=True, help="From your Slack app; starts with xoxb-."
         ),
         ProviderSetting(
-            "signing_secret", "Signing secret", is_secret=True, help="Under Basic Information. For the buttons."
+            "signing_secret", "Signing secret", is_secret=True, help="Under Basic Information. Required for buttons."
         ),
-        ProviderSetting(
-            "api_base", "API address", ProviderSettingType.URL, default=API, help="Another one for GovSlack."
-        ),
+        ProviderSetting("api_base", "API URL", ProviderSettingType.URL, default=API, help="Change only for GovSlack."),
     )
     webhook_endpoints: tuple[WebhookEndpoint, ...] = (
         WebhookEndpoint(
-            "interact", "Interactivity request URL", "In your app at api.slack.com: Interactivity & Shortcuts, on."
+            "interact", "Interactivity request URL", "In your app at api.slack.com: turn on Interactivity & Shortcuts."
         ),
     )
 

@@ -69,30 +69,34 @@ _STATES = {
 class TelnyxKind(ProviderKind, WebhookProvider):
     name = "telnyx"
     label = "Telnyx"
-    description = "Text messages to most countries, with replies and receipts."
+    description = "Text messages to most countries, with replies and delivery receipts."
     icon = "message-circle"
     channels: tuple[str, ...] = ("sms",)
     reply_channels: frozenset[str] = frozenset({"sms"})
     receipt_channels: frozenset[str] = frozenset({"sms"})
     max_concurrent_sends = 40
     settings: tuple[ProviderSetting, ...] = (
-        ProviderSetting("api_key", "API key", is_required=True, is_secret=True, help="In Telnyx's portal: Keys; KEY…"),
+        ProviderSetting(
+            "api_key",
+            "API key",
+            is_required=True,
+            is_secret=True,
+            help="In the Telnyx portal under Keys; starts with KEY.",
+        ),
         ProviderSetting(
             "public_key",
             "Public key",
             is_required=True,
-            help="In Telnyx's portal: Keys, Public key. Replies and receipts are checked by it.",
+            help="In the Telnyx portal under Keys, Public key. Verifies replies and delivery receipts.",
         ),
-        ProviderSetting(
-            "from_number", "From number", is_required=True, help="Your number at Telnyx, or a sender name."
-        ),
-        ProviderSetting("messaging_profile_id", "Messaging profile", help="Its ID; needed with a sender name."),
+        ProviderSetting("from_number", "From number", is_required=True, help="Your Telnyx number or a sender name."),
+        ProviderSetting("messaging_profile_id", "Messaging profile", help="Profile ID; required with a sender name."),
         ProviderSetting(
             "api_base",
-            "API address",
+            "API URL",
             ProviderSettingType.URL,
             default=API,
-            help="Another one only where Telnyx says so.",
+            help="Change only if Telnyx tells you to.",
         ),
     )
     webhook_endpoints: tuple[WebhookEndpoint, ...] = (

@@ -46,7 +46,7 @@ _CALL_STATES = {
     "canceled": ReceiptState.NOT_REACHED,
 }
 BUSY = ReasonType("provider.phone_busy", "The phone was busy.")
-NO_ANSWER = ReasonType("provider.call_not_answered", "Nobody picked up.")
+NO_ANSWER = ReasonType("provider.call_not_answered", "No one picked up.")
 CANCELLED = ReasonType("provider.call_cancelled", "The call was cancelled.")
 OFF = ReasonType("provider.phone_off", "The phone was off or out of reach.")
 NO_SUCH_NUMBER = ReasonType("provider.no_such_number", "The number is not in service.")
@@ -61,7 +61,7 @@ _SIP_UNAVAILABLE, _NO_SUCH_NUMBER = "480", frozenset({"404", "410", "484", "604"
 class TwilioKind(ProviderKind, WebhookProvider):
     name = "twilio"
     label = "Twilio"
-    description = "Text messages and phone calls to every country, with replies, keys and receipts."
+    description = "Text messages and phone calls worldwide, with replies, key presses and delivery receipts."
     icon = "phone-call"
     channels: tuple[str, ...] = ("sms", "voice")
     reply_channels: frozenset[str] = frozenset({"sms", "voice"})
@@ -69,39 +69,50 @@ class TwilioKind(ProviderKind, WebhookProvider):
     max_concurrent_sends = 40
     settings: tuple[ProviderSetting, ...] = (
         ProviderSetting(
-            "account_sid", "Account SID", is_required=True, help="On the first page of Twilio's console; AC…"
+            "account_sid",
+            "Account SID",
+            is_required=True,
+            help="Shown on the Twilio console's home page; starts with AC.",
         ),
-        ProviderSetting("auth_token", "Auth token", is_required=True, is_secret=True, help="Below the account SID."),
+        ProviderSetting(
+            "auth_token", "Auth token", is_required=True, is_secret=True, help="Shown below the account SID."
+        ),
         ProviderSetting(
             "from_number",
             "From number",
             is_required=True,
-            help="A number you have at Twilio, such as +41 44 000 00 00. For texts alone a sender name works too.",
+            help="Your Twilio number, such as +41 44 000 00 00. A sender name also works for texts.",
         ),
-        ProviderSetting("messaging_service_sid", "Messaging service SID", help="Only where texts go by one; MG…"),
+        ProviderSetting(
+            "messaging_service_sid",
+            "Messaging service SID",
+            help="Only if you send texts through a messaging service; starts with MG.",
+        ),
         ProviderSetting(
             "machine_detection",
-            "Notice voicemail",
+            "Detect voicemail",
             ProviderSettingType.FLAG,
             default=True,
-            help="A call that a machine answers counts as not reached. Twilio charges a little for it.",
+            help="Calls answered by a machine count as not reached. Twilio charges a small fee.",
         ),
         ProviderSetting(
             "api_base",
-            "API address",
+            "API URL",
             ProviderSettingType.URL,
             default=API,
-            help="Another one for a region of Twilio's.",
+            help="Change only for a Twilio region.",
         ),
     )
     webhook_endpoints: tuple[WebhookEndpoint, ...] = (
         WebhookEndpoint(
-            "sms", "A message comes in", "At Twilio: your number (or messaging service), Messaging, Webhook, HTTP POST."
+            "sms",
+            "Incoming message URL",
+            "At Twilio: your number (or messaging service), Messaging, Webhook, HTTP POST.",
         ),
         WebhookEndpoint(
             "voice",
-            "A call comes in",
-            "At Twilio: your number, Voice, Webhook, HTTP POST. Whoever missed a call hears it again by calling back.",
+            "Incoming call URL",
+            "At Twilio: your number, Voice, Webhook, HTTP POST. Lets users call back to hear a missed page.",
         ),
     )
 

@@ -37,7 +37,7 @@ MAX_DEVICES = 20
 
 _TOO_MANY = ReasonType("push.too_many_devices", "You already have {limit} devices. Remove one first.")
 _NO_DEVICE = ReasonType("push.no_device", "None of the person's devices accepts push notifications.")
-_SUBSCRIBE = ReasonType("push.subscribe", "They press “Push on this device” under Me.")
+_SUBSCRIBE = ReasonType("push.subscribe", "Have the person press “Enable push on this device” in their profile.")
 _NAME = ReasonType("push.device_name", "A device's name has 1 to 100 characters.")
 
 

@@ -45,8 +45,8 @@ UNSUBSCRIBED = ReasonType(
     "The browser no longer accepts push notifications: it was uninstalled, or permission was revoked.",
 )
 _OF_DEVICE = ReasonType("push.device_problem", "{device}: {problem}")
-_SUBSCRIBE_THERE = ReasonType("push.subscribe_there", "Press “Push on this device” there.")
-_SUBSCRIBE_AGAIN = ReasonType("push.subscribe_again", "Press “Push on this device” there again.")
+_SUBSCRIBE_THERE = ReasonType("push.subscribe_there", "Press “Enable push on this device” there.")
+_SUBSCRIBE_AGAIN = ReasonType("push.subscribe_again", "Press “Enable push on this device” there again.")
 _TOO_LONG = ReasonType("push.too_long", "{server} rejected the message as too long ({answer}).")
 _SIGNED = ReasonType(
     "push.signed",
@@ -57,7 +57,7 @@ _SIGNED = ReasonType(
 class WebPushKind(ProviderKind):
     name = "web_push"
     label = "Web Push"
-    description = "Pushes to people's own browsers and phones, with no account anywhere."
+    description = "Push notifications to users' browsers and phones, without any external account."
     icon = "device-mobile"
     channels: tuple[str, ...] = ("push",)
     reply_channels: frozenset[str] = frozenset({"push"})

@@ -9,7 +9,7 @@ from tocsin.core.errors import Rejected
 from tocsin.core.reasons import ReasonType
 from tocsin.core.validation.object_reader import AT_PATH
 
-_INVALID_ADDRESS = ReasonType("halo.invalid_address", "must be Halo's address, such as https://acme.haloitsm.com")
+_INVALID_ADDRESS = ReasonType("halo.invalid_address", "must be your Halo URL, such as https://acme.haloitsm.com")
 
 _HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:\d{1,5})?|\[[0-9a-f:.]+\](:\d{1,5})?", re.IGNORECASE)
 #: Path parts that come along when the address is copied from the browser or from Halo's API page.

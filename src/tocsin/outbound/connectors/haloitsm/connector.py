@@ -34,9 +34,7 @@ CREATE_ON = ("opened", "acknowledge", "assign", "escalate", "exhausted")
 
 _INVALID_AGENTS = ReasonType("halo.invalid_agents", "must map each user to the agent's number in Halo.")
 _NOT_A_TRIGGER = ReasonType("halo.not_a_trigger", "must be one of {events}.")
-_NOT_A_NUMBER = ReasonType(
-    "halo.not_a_number", "must be the number in Halo of the {field}: names there are not unique."
-)
+_NOT_A_NUMBER = ReasonType("halo.not_a_number", "must be the {field}'s number in Halo: names are not unique.")
 
 
 @dataclass(slots=True)

@@ -53,7 +53,7 @@ def list_name(name: str) -> Term:
 
 # Errors, each with what to do about it.
 RATE_LIMITED = ReasonType("halo.rate_limited", "Halo is rate-limiting Tocsin: too many requests (429).")
-TOKEN_UNAVAILABLE = ReasonType("halo.token_unavailable", "Halo answered {status} to the request for a token.")
+TOKEN_UNAVAILABLE = ReasonType("halo.token_unavailable", "Halo returned {status} for the token request.")
 CREDENTIALS_REJECTED = ReasonType("halo.credentials_rejected", "Halo rejected the client ID and secret.")
 COPY_CREDENTIALS = ReasonType(
     "halo.copy_credentials",
@@ -62,7 +62,7 @@ COPY_CREDENTIALS = ReasonType(
 )
 SCOPE_REJECTED = ReasonType(
     "halo.scope_rejected",
-    "Halo does not know or grant the scope {scopes}; one scope that it does not know fails the whole request.",
+    "Halo does not recognize or grant the scope {scopes}; a single unknown scope fails the whole request.",
 )
 REMOVE_SCOPE = ReasonType(
     "halo.remove_scope", "Remove it, or use the scope all, and give the application that permission in Halo."
@@ -72,17 +72,15 @@ CONFIGURE_SIGN_IN = ReasonType(
     "halo.configure_sign_in",
     "The application needs the method Client ID and Secret (Services), and an active agent to log in as.",
 )
-NOT_AT_ADDRESS = ReasonType(
-    "halo.not_at_address", "There is no Halo at {address}: it answers 404 to the request for a token."
-)
-CHECK_ADDRESS = ReasonType("halo.check_address", "Check the address; on shared hosting, the tenant too.")
+NOT_AT_ADDRESS = ReasonType("halo.not_at_address", "No Halo found at {address}: the token request returns 404.")
+CHECK_ADDRESS = ReasonType("halo.check_address", "Check the URL and, on shared hosting, the tenant.")
 TOKEN_REFUSED = ReasonType("halo.token_refused", "Halo refused to issue a token ({status}).")
 CHECK_ACCOUNT = ReasonType("halo.check_account", "Check address, tenant, client ID and secret.")
-SAID = ReasonType("halo.said", "Halo said: {message}")
+SAID = ReasonType("halo.said", "Halo's response: {message}")
 OUTCOME_UNKNOWN = ReasonType(
-    "halo.outcome_unknown", "Halo did not answer in time whether it could {operation} ({status})."
+    "halo.outcome_unknown", "Halo timed out, so it is unknown whether it could {operation} ({status})."
 )
-UNAVAILABLE = ReasonType("halo.unavailable", "Halo could not {operation} now ({status}).")
+UNAVAILABLE = ReasonType("halo.unavailable", "Halo is temporarily unable to {operation} ({status}).")
 TOKEN_NOT_ACCEPTED = ReasonType(
     "halo.token_not_accepted", "Halo rejected Tocsin's token when asked to {operation} (401)."
 )
@@ -90,7 +88,7 @@ CHECK_APPLICATION = ReasonType(
     "halo.check_application", "Check whether the application in Halo is active, and whether its agent may log in."
 )
 FORBIDDEN = ReasonType("halo.forbidden", "Halo does not let Tocsin {operation} ({status}).")
-NO_EXPLANATION = ReasonType("halo.no_explanation", "It does not say why.")
+NO_EXPLANATION = ReasonType("halo.no_explanation", "No reason given.")
 CHECK_PERMISSIONS = ReasonType(
     "halo.check_permissions",
     "The application's permissions or its agent's role lack the permission; after a change, press Test.",
@@ -105,30 +103,30 @@ PROXY_BETWEEN = ReasonType(
 )
 NOT_JSON = ReasonType("halo.not_json", "Halo did not answer with JSON when asked to {operation}: {message}")
 CHECK_FOR_PROXY = ReasonType("halo.check_for_proxy", "Check the address: a sign-in page or a proxy may be in between.")
-NOT_A_TICKET = ReasonType("halo.not_a_ticket", "Halo answered with something other than ticket {ticket}.")
+NOT_A_TICKET = ReasonType("halo.not_a_ticket", "Halo returned unexpected data instead of ticket {ticket}.")
 TICKET_NOT_FOUND = ReasonType(
     "halo.ticket_not_found",
-    "Halo shows no ticket {ticket} to Tocsin ({status}): it was deleted, or Tocsin's agent may not see it.",
+    "Ticket {ticket} is not visible to Tocsin ({status}): it was deleted, or Tocsin's agent has no access to it.",
 )
 SHOW_TICKETS = ReasonType(
-    "halo.show_tickets", "If the ticket exists, let the agent see the tickets of its own and other teams."
+    "halo.show_tickets", "If the ticket exists, give the agent access to the tickets of its own and other teams."
 )
-AGENT_REQUIRED = ReasonType("halo.agent_required", "Halo closes no ticket that has no agent.")
+AGENT_REQUIRED = ReasonType("halo.agent_required", "Halo doesn't close tickets without an agent.")
 ASSIGN_AGENT = ReasonType("halo.assign_agent", "Assign the ticket, or let Tocsin assign it.")
 OWN_AGENT_UNKNOWN = ReasonType(
-    "halo.own_agent_unknown", "Halo closes no ticket that has no agent, and does not say who Tocsin's agent is."
+    "halo.own_agent_unknown", "Halo doesn't close tickets without an agent, and does not report Tocsin's own agent."
 )
 NOTE_FORBIDDEN = ReasonType("halo.note_forbidden", "Halo does not let Tocsin's agent use the action of its notes.")
 ALLOW_NOTE_ACTION = ReasonType(
     "halo.allow_note_action", "Choose another note action, or allow this one in the agent's role."
 )
 NOTE_ACTION_UNKNOWN = ReasonType(
-    "halo.note_action_unknown", "Halo requires an action for the note, and does not know the one that is set."
+    "halo.note_action_unknown", "Halo requires a note action, and the configured one does not exist."
 )
 CHOOSE_NOTE_ACTION = ReasonType("halo.choose_note_action", "Choose another note action.")
-REFUSED = ReasonType("halo.refused", "Halo refused to {operation} ({status}).")
+REFUSED = ReasonType("halo.refused", "Halo rejected the request to {operation} ({status}).")
 NO_TICKET = ReasonType("halo.no_ticket", "This alert has no ticket in Halo: creating it failed.")
-WRITTEN_WITH_TICKET = ReasonType("halo.written_with_ticket", "The update is written once the ticket is created.")
+WRITTEN_WITH_TICKET = ReasonType("halo.written_with_ticket", "The update is sent once the ticket is created.")
 NO_TICKET_NUMBER = ReasonType("halo.no_ticket_number", "Halo did not return the number of the ticket that it created.")
 
 # What was done.
@@ -140,7 +138,7 @@ SIGNED_IN = ReasonType(
 UNNAMED_AGENT = ReasonType("halo.unnamed_agent", "an agent without a name")
 TICKET_EXISTED = ReasonType("halo.ticket_existed", "Ticket {ticket} exists from an earlier attempt")
 TICKET_CREATED = ReasonType("halo.ticket_created", "Created ticket {ticket}")
-NOTHING_WRITTEN = ReasonType("halo.nothing_written", "Nothing to write")
+NOTHING_WRITTEN = ReasonType("halo.nothing_written", "No changes to send")
 NOTE_EXISTED = ReasonType("halo.note_existed", "The note exists from an earlier attempt")
 PUBLIC_NOTE_WRITTEN = ReasonType("halo.public_note_written", "Wrote a public note")
 PRIVATE_NOTE_WRITTEN = ReasonType("halo.private_note_written", "Wrote a private note")
@@ -151,11 +149,11 @@ PRIORITY_SET = ReasonType("halo.priority_set", "Set the priority to {priority}")
 STATUS_SET = ReasonType("halo.status_set", "Set the status to {status}")
 AGENT_ASSIGNED_TO_CLOSE = ReasonType(
     "halo.agent_assigned_to_close",
-    "Assigned the ticket to {agent}, because Halo closes no ticket without an agent",
+    "Assigned the ticket to {agent}, because Halo doesn't close tickets without an agent",
 )
 
 # What prevents a write, or limits it.
-LISTS_NOT_READ = ReasonType("halo.lists_not_read", "Halo's lists of statuses and agents have not been read yet.")
+LISTS_NOT_READ = ReasonType("halo.lists_not_read", "Halo's statuses and agents have not been loaded yet.")
 ENTRY_MISSING = ReasonType(
     "halo.entry_missing",
     'Halo has no {list} "{name}": it was renamed or deleted. Choose another for this event.',
@@ -163,13 +161,13 @@ ENTRY_MISSING = ReasonType(
 TICKET_FIELD_MISSING = ReasonType(
     "halo.ticket_field_missing", 'Halo has no {list} "{name}": choose another for new tickets.'
 )
-ASSIGNED_MEANWHILE = ReasonType("halo.assigned_meanwhile", "Somebody else is assigned meanwhile")
+ASSIGNED_MEANWHILE = ReasonType("halo.assigned_meanwhile", "Someone else has been assigned in the meantime")
 NO_AGENT_WITH_EMAIL = ReasonType(
-    "halo.no_agent_with_email", "Halo has no agent with the address {email}: choose {user}'s agent under People"
+    "halo.no_agent_with_email", "No agent in Halo has the email address {email}: select {user}'s agent under People"
 )
 NO_EMAIL_OF_USER = ReasonType(
     "halo.no_email_of_user",
-    "{user} has no email address by which to find an agent in Halo: choose {user}'s agent under People",
+    "{user} has no email address to match an agent in Halo: select {user}'s agent under People",
 )
 NO_AGENT_NAMED = ReasonType("halo.no_agent_named", "Halo has no agent {agent}")
 

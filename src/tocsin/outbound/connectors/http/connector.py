@@ -41,8 +41,8 @@ _HIDDEN_URL = ReasonType("outbound.hidden_url", "is hidden here; enter the compl
 _NOT_A_METHOD = ReasonType("outbound.not_a_method", "must be one of {methods}.")
 _NOT_A_HEADER = ReasonType("outbound.not_a_header", '"{name}" is not a header.')
 _HIDDEN_HEADER = ReasonType("outbound.hidden_header", 'the value of "{name}" is hidden here; enter it again.')
-_NOT_NAMED_TEXTS = ReasonType("outbound.not_named_texts", "must be named texts.")
-_NOT_STATUSES = ReasonType("outbound.not_statuses", "must be one or several HTTP statuses, such as [200, 204].")
+_NOT_NAMED_TEXTS = ReasonType("outbound.not_named_texts", "must be an object of text values.")
+_NOT_STATUSES = ReasonType("outbound.not_statuses", "must be one or more HTTP status codes, such as [200, 204].")
 
 #: How values are escaped in a body, by part of its media type; JSON uses `in_json`.
 _ESCAPED: Mapping[str, Callable[[str], str]] = {

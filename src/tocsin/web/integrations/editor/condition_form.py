@@ -19,7 +19,7 @@ from tocsin.inbound.expressions.conditions import MAX_DEPTH
 from tocsin.inbound.expressions.fields import text_of
 from tocsin.web.integrations.editor import yaml_text
 
-_TOO_MANY_ROWS = ReasonType("condition.too_many_rows", "More than {limit} rows: write the condition as YAML.")
+_TOO_MANY_ROWS = ReasonType("condition.too_many_rows", "More than {limit} rows: edit the condition as YAML.")
 
 #: Larger conditions are edited as YAML.
 MAX_CONDITION_ROWS = 300
@@ -31,13 +31,13 @@ OPERATOR_LABELS: Mapping[str, tuple[Operator, bool, str]] = {
     "equals": (Operator.EQUALS, False, translatable("equals")),
     "not equals": (Operator.EQUALS, True, translatable("does not equal")),
     "one of": (Operator.ONE_OF, False, translatable("is one of")),
-    "not one of": (Operator.ONE_OF, True, translatable("is none of")),
+    "not one of": (Operator.ONE_OF, True, translatable("is not one of")),
     "starts with": (Operator.STARTS_WITH, False, translatable("starts with")),
     "not starts with": (Operator.STARTS_WITH, True, translatable("does not start with")),
     "ends with": (Operator.ENDS_WITH, False, translatable("ends with")),
     "not ends with": (Operator.ENDS_WITH, True, translatable("does not end with")),
-    "matches": (Operator.MATCHES, False, translatable("matches")),
-    "not matches": (Operator.MATCHES, True, translatable("does not match")),
+    "matches": (Operator.MATCHES, False, translatable("matches regex")),
+    "not matches": (Operator.MATCHES, True, translatable("does not match regex")),
     "exists": (Operator.EXISTS, False, translatable("has a value")),
     "not exists": (Operator.EXISTS, True, translatable("has no value")),
     "greater than": (Operator.GREATER_THAN, False, translatable("is greater than")),

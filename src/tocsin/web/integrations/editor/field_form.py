@@ -17,8 +17,8 @@ from tocsin.core.validation.object_reader import rejected_at
 from tocsin.inbound.expressions.fields import text_of
 from tocsin.web.integrations.editor import yaml_text
 
-_NO_SOURCE = ReasonType("mapping.no_source", "say where the value comes from, or keep the default")
-_NOT_A_PAIR = ReasonType("mapping.not_a_pair", "value map, line {line}: write it as from = to")
+_NO_SOURCE = ReasonType("mapping.no_source", "enter a path or choose Default")
+_NOT_A_PAIR = ReasonType("mapping.not_a_pair", "value map, line {line}: use the format from = to")
 
 
 class ValueOrigin(StrEnum):

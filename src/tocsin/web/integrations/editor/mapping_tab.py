@@ -18,9 +18,9 @@ from tocsin.web.integrations.editor import field_form
 from tocsin.web.integrations.editor.editor_tab import EditorTab
 from tocsin.web.integrations.editor.field_form import FieldEntry, ValueOrigin
 
-_DUPLICATE_NAME = ReasonType("mapping.duplicate_row", "there are two fields of that name")
+_DUPLICATE_NAME = ReasonType("mapping.duplicate_row", "duplicate field name")
 _NO_NAME = ReasonType("mapping.row_without_name", "enter a name")
-_NOT_A_MAPPING = ReasonType("mapping.not_an_object", "must list fields and where their values come from")
+_NOT_A_MAPPING = ReasonType("mapping.not_an_object", "must map fields to value sources")
 
 #: Fields shown first: those that identify an alert.
 _PRIMARY_FIELDS = (
@@ -152,7 +152,7 @@ class MappingTab(EditorTab):
 
     def key_row(self) -> FieldRow:
         """Return the dedup key template as a row."""
-        return FieldRow("key", "dedup_key", _("key"), FieldEntry(ValueOrigin.TEMPLATE, self.key))
+        return FieldRow("key", "dedup_key", _("dedup key"), FieldEntry(ValueOrigin.TEMPLATE, self.key))
 
     def clickable_rows(self) -> list[FieldRow]:
         """Return the rows that a click on a payload value can fill."""
@@ -168,11 +168,11 @@ class MappingTab(EditorTab):
         """Return (origin, label) for the select."""
         return [
             ("", ""),
-            (ValueOrigin.PATHS, _("path, one a line")),
+            (ValueOrigin.PATHS, _("paths, one per line")),
             (ValueOrigin.TEMPLATE, _("template")),
-            (ValueOrigin.LITERAL, _("always this text")),
-            (ValueOrigin.NOTHING, _("never a value")),
-            (ValueOrigin.YAML, _("as YAML")),
+            (ValueOrigin.LITERAL, _("fixed text")),
+            (ValueOrigin.NOTHING, _("no value")),
+            (ValueOrigin.YAML, _("YAML")),
         ]
 
     def default_tags(self) -> list[tuple[str, str]]:

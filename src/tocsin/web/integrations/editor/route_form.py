@@ -21,8 +21,8 @@ from tocsin.web.integrations.editor import condition_form, suppression_form
 from tocsin.web.integrations.editor.condition_form import ConditionGroup, ErrorPlaces
 
 _NOT_A_LIST = ReasonType("route.not_a_list", "must be a list, each {example}")
-_TOO_MANY_ROWS = ReasonType("route.too_many_rows", "More than {limit} rows: write the routes as YAML.")
-_UNREADABLE_REST = ReasonType("route.unreadable_rest", "the part that no row shows cannot be read")
+_TOO_MANY_ROWS = ReasonType("route.too_many_rows", "More than {limit} rows: edit the routes as YAML.")
+_UNREADABLE_REST = ReasonType("route.unreadable_rest", "the settings not shown in the form are invalid")
 
 #: Longer lists are edited as YAML.
 MAX_ROUTE_ROWS = 100
@@ -114,12 +114,12 @@ def describe_route(row: RouteRow, labels: Mapping[str, str]) -> str:
         parts.append((_("during %(hours)s") if relation == "in" else _("outside %(hours)s")) % {"hours": name})
     effects = [_("%(priority)s priority") % {"priority": local_term(row.priority)}] if row.priority else []
     if row.is_log_only:
-        effects.append(_("only record"))
+        effects.append(_("log only"))
     else:
-        policy_text = _("page by %(policy)s") % {"policy": row.policy}
-        effects.append(policy_text if row.policy else _("page by the integration's own policy"))
+        policy_text = _("page using %(policy)s") % {"policy": row.policy}
+        effects.append(policy_text if row.policy else _("page using the integration's policy"))
         if row.has_recipients:
-            effects.append(_("to %(names)s") % {"names": ", ".join((*row.groups, *row.users)) or _("nobody")})
+            effects.append(_("to %(names)s") % {"names": ", ".join((*row.groups, *row.users)) or _("no one")})
     if row.delay.get("kind"):
         effects.append(_describe_delay(row.delay))
     return f"{', '.join(parts)}: {', '.join(effects)}."
@@ -151,20 +151,20 @@ def _describe_delay(delay: Mapping[str, str]) -> str:
     is_shared = delay.get("per") == "integration"
     match delay["kind"]:
         case "wait":
-            template = _("after %(wait)s, unless it closes before")
+            template = _("after %(wait)s, unless it closes first")
         case "alerts" if delay.get("within"):
-            shared_template = _("when %(alerts)s alerts of the integration came within %(within)s")
-            template = shared_template if is_shared else _("when %(alerts)s alerts came within %(within)s")
+            shared_template = _("after %(alerts)s alerts of the integration within %(within)s")
+            template = shared_template if is_shared else _("after %(alerts)s alerts within %(within)s")
         case "alerts":
-            shared_template = _("when %(alerts)s alerts of the integration came")
-            template = shared_template if is_shared else _("when %(alerts)s alerts came")
+            shared_template = _("after %(alerts)s alerts of the integration")
+            template = shared_template if is_shared else _("after %(alerts)s alerts")
         case "every":
-            shared_template = _("at most once every %(every)s for the whole integration")
+            shared_template = _("at most once every %(every)s per integration")
             template = shared_template if is_shared else _("at most once every %(every)s")
         case "until":
-            template = _("when the support hours %(until)s begin")
+            template = _("when support hours %(until)s begin")
         case _:
-            template = _("at once")
+            template = _("immediately")
     return template % values
 
 

@@ -102,7 +102,7 @@ def editor(request: SignedInRequest, number: int, tab: str) -> HttpResponse:
     draft = _draft(request, row, kind, editor_tab, names)
     snapshot = FormSnapshot.of(request, INTEGRATIONS, row, keys=editor_tab.keys)
     if button == "save" and draft.compiled is not None and _save(request, row, draft, snapshot):
-        messages.success(request, _("Saved. Messages from now on are decided by this."))
+        messages.success(request, _("Saved. Applies to new messages."))
         return redirect(f"integration_{tab}", number)
     if button == "backtest" and draft.compiled is not None and draft.parts is not None:
         draft.backtest = backtest(row, draft.parts)
@@ -221,7 +221,8 @@ def _parse_parts(text: str, editor_tab: EditorTab) -> dict[str, Any]:
         return {}
     if not isinstance(value, Mapping) or not value.keys() <= set(editor_tab.keys):
         raise Rejected(
-            "invalid", as_reason(_("Write %(keys)s.") % {"keys": ", ".join(f"{key}: …" for key in editor_tab.keys)})
+            "invalid",
+            as_reason(_("Use the keys %(keys)s.") % {"keys": ", ".join(f"{key}: …" for key in editor_tab.keys)}),
         )
     return dict(value)
 
@@ -255,7 +256,7 @@ def _load_payload(request: SignedInRequest, row: Integration, kind: IntegrationK
     if draft.payload.key == payloads.PASTED and len(draft.payload.body) > MAX_PASTED_CHARS:
         draft.payload = SamplePayload(payloads.PASTED, draft.payload.label, b"")
         draft.payload_problem = _(
-            "This is larger than %(size)d kB: try it in the Test tab, or post it and choose it from the log."
+            "Larger than %(size)d kB. Use the Test tab, or post it and select it from the log."
         ) % {"size": MAX_PASTED_CHARS // 1000}
 
 

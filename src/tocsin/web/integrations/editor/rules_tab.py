@@ -20,7 +20,7 @@ from tocsin.web.integrations.editor.condition_form import ConditionGroup
 from tocsin.web.integrations.editor.editor_tab import EditorTab
 
 _NOT_RULES = ReasonType("rule.not_an_object", "must be an object with {names}")
-_NO_CONDITION = ReasonType("rule.no_condition", "say when the rule applies")
+_NO_CONDITION = ReasonType("rule.no_condition", "add at least one condition")
 
 
 class RuleMode(StrEnum):
@@ -122,7 +122,7 @@ class RulesTab(EditorTab):
             "close": _("Close the alert"),
             "open": _("Open an alert"),
             "update": _("Update the alert"),
-            "filters": _("An alert may open"),
+            "filters": _("Filters"),
         }
         field_labels = {name: local_term(FIELDS[name].label) for name in FIELDS}
         return [

@@ -15,9 +15,9 @@ from tocsin.core.errors import Rejected
 from tocsin.core.reasons import ReasonType, as_reason
 
 _TOO_LONG = ReasonType("config.text_too_long", "The text has more than {limit} characters.")
-_ALIASES = ReasonType("config.aliases_expand", "The aliases expand to too much: write the text without aliases.")
+_ALIASES = ReasonType("config.aliases_expand", "The aliases expand to too much text. Remove them.")
 _TOO_DEEP = ReasonType("config.nested_too_deeply", "The text is nested too deeply.")
-_UNREADABLE_VALUE = ReasonType("config.unreadable_value", "A number, date or binary value in the text cannot be read.")
+_UNREADABLE_VALUE = ReasonType("config.unreadable_value", "The text contains an invalid number, date or binary value.")
 
 #: Limits on length, and on nodes after expanding aliases.
 MAX_YAML_CHARS = 200_000

@@ -56,7 +56,7 @@ def describe_finding(finding: CoverageFinding, now: datetime) -> str:
     begin = max(finding.since or now, now)
     period = describe_shift.format_period(begin, finding.until)
     if finding.occurrence_count > 1:
-        count_text = ngettext("%(count)d time in all", "%(count)d times in all", finding.occurrence_count) % {
+        count_text = ngettext("%(count)d occurrence", "%(count)d occurrences", finding.occurrence_count) % {
             "count": finding.occurrence_count
         }
         period = f"{period} ({count_text})"

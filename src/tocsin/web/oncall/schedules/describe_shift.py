@@ -52,7 +52,7 @@ def describe(stored: Mapping[str, Any], names: Mapping[int, str]) -> str:
         case "fixed":
             parts = [_fixed(details, users)]
         case _:
-            parts = [_("Whoever an iCal calendar names.")]
+            parts = [_("From an iCal calendar.")]
     parts.append(_roles(details["roles"], is_sequence=kind == "rotate"))
     if "time_zone" in stored:
         parts.append(_("In %(zone)s.") % {"zone": stored["time_zone"]})
@@ -78,13 +78,11 @@ def role_name(role: str) -> str:
 
 
 def _rotation(details: Mapping[str, Any], users: list[str]) -> str:
-    names = _(", then ").join(users) or _("Nobody")
+    names = _(", then ").join(users) or _("No one")
     timing = _every(details)
     move = details.get("move", 1)
     if move != 1:
-        timing = f"{timing}, " + ngettext("%(count)d place on each time", "%(count)d places on each time", move) % {
-            "count": move
-        }
+        timing = f"{timing}, " + ngettext("rotation step %(count)d", "rotation step %(count)d", move) % {"count": move}
     if "windows" in details:
         timing = f"{timing}; " + _("only %(windows)s") % {"windows": describe_windows(details["windows"])}
     return f"{names}: {timing}."
@@ -93,34 +91,34 @@ def _rotation(details: Mapping[str, Any], users: list[str]) -> str:
 def _every(details: Mapping[str, Any]) -> str:
     every, at, on = schedules.parse_handoff_interval(details["every"]), details["at"], details.get("on")
     if isinstance(every, MonthInterval):
-        interval = ngettext("each month", "every %(count)d months", every.count) % {"count": every.count}
+        interval = ngettext("every month", "every %(count)d months", every.count) % {"count": every.count}
         if isinstance(on, str):
             interval = _("%(often)s on the first %(day)s") % {"often": interval, "day": _long_day(on)}
         elif on:
             interval = _("%(often)s on day %(day)s") % {"often": interval, "day": on}
     elif every % timedelta(weeks=1) == timedelta():
         count = every // timedelta(weeks=1)
-        interval = ngettext("each week", "every %(count)d weeks", count) % {"count": count}
+        interval = ngettext("every week", "every %(count)d weeks", count) % {"count": count}
         if on:
             interval = _("%(often)s on %(day)s") % {"often": interval, "day": _long_day(on)}
     elif every == timedelta(days=1):
-        interval = _("each day")
+        interval = _("every day")
     elif every == timedelta(hours=1):
-        interval = _("each hour")
+        interval = _("every hour")
     else:
         interval = _("every %(span)s") % {"span": local_duration(every)}
     return _("%(often)s at %(time)s") % {"often": interval, "time": at}
 
 
 def _fixed(details: Mapping[str, Any], users: list[str]) -> str:
-    names = ", ".join(users) or _("Nobody")
+    names = ", ".join(users) or _("No one")
     if "windows" in details:
         timing = describe_windows(details["windows"])
     else:
         timing = f"{_moment(details['from'])} – {_moment(details['to'])}"
     if "every" in details:
         count = durations.parse(details["every"]) // timedelta(weeks=1)
-        timing = f"{timing}, " + ngettext("each week", "every %(count)d weeks", count) % {"count": count}
+        timing = f"{timing}, " + ngettext("every week", "every %(count)d weeks", count) % {"count": count}
     return f"{names}: {timing}."
 
 
@@ -161,7 +159,7 @@ def _days(days: list[str]) -> str:
 
 def _roles(roles: list[str], *, is_sequence: bool) -> str:
     if roles == [schedules.OWN_ROLES]:
-        return _("Each in their own role.")
+        return _("Everyone in their own role.")
     names = [role_name(role) for role in roles]
     text = _(", then ").join(names) if is_sequence else ", ".join(names)
     return f"{text[:1].upper()}{text[1:]}."
@@ -196,7 +194,7 @@ def day(at: date) -> str:
 
 def format_period(since: datetime | None, until: datetime | None) -> str:
     """Format a period, such as "Mon 30 Nov 09:00 – Mon 7 Dec 09:00", in the user's zone. An open end is written out."""
-    return f"{_moment_or(since, _('always so far'))} – {_moment_or(until, _('no end known'))}"
+    return f"{_moment_or(since, _('no start date'))} – {_moment_or(until, _('no end date'))}"
 
 
 def _moment_or(at: datetime | None, missing: str) -> str:

@@ -35,7 +35,7 @@ MAX_CUSTOM_DAYS = 200
 
 
 def _countries() -> list[tuple[str, Any]]:
-    return [("", _("none: only the days below")), *holiday_calendars.countries()]
+    return [("", _("None (custom holidays only)")), *holiday_calendars.countries()]
 
 
 class CalendarForm(forms.Form):
@@ -53,7 +53,7 @@ class CalendarForm(forms.Form):
         max_length=10,
         required=False,
         widget=forms.TextInput(attrs={"list": "regions", "autocomplete": "off", "autocapitalize": "characters"}),
-        help_text=gettext_lazy("As ISO 3166-2 has it, without the country: ZH, BY, CA."),
+        help_text=gettext_lazy("ISO 3166-2 code without the country, such as ZH, BY or CA."),
     )
     group = forms.ModelChoiceField(
         Group.objects.all(),

@@ -26,17 +26,17 @@ from tocsin.web.ui.forms import ZoneField, ZoneSelect, field_error_text, problem
 MAX_SHIFTS = 50
 
 KINDS = [
-    ("rotate", _("Rotating: people take turns")),
-    ("fixed", _("Fixed: the same people each week, also over several days")),
+    ("rotate", _("Rotating: people take turns on call")),
+    ("fixed", _("Fixed: the same people every week")),
     ("once", _("Continuous: from one date and time to another")),
-    ("calendar", _("From an iCal calendar elsewhere")),
+    ("calendar", _("Import from an iCal calendar")),
 ]
 UNITS = [("h", _("hours")), ("d", _("days")), ("w", _("weeks")), ("months", _("months")), ("m", _("minutes"))]
 _SPANS = {"w": timedelta(weeks=1), "d": timedelta(days=1), "h": timedelta(hours=1), "m": timedelta(minutes=1)}
 HOLIDAYS = [
-    (OnHolidays.RUN, _("as on other days")),
-    (OnHolidays.SKIP, _("it is skipped")),
-    (OnHolidays.ONLY, _("it runs only then")),
+    (OnHolidays.RUN, _("Run as usual")),
+    (OnHolidays.SKIP, _("Skip the shift")),
+    (OnHolidays.ONLY, _("Run only on holidays")),
 ]
 
 #: Path in a shift's spec → the field that shows its problems.
@@ -60,7 +60,7 @@ class ScheduleForm(forms.Form):
         label=_("Holidays"),
         required=False,
         widget=forms.CheckboxSelectMultiple,
-        help_text=_("For shifts that are skipped on holidays, or run only then."),
+        help_text=_("Used by shifts that skip holidays or run only on holidays."),
     )
 
     def spec(self) -> dict[str, Any]:
@@ -81,50 +81,52 @@ class ShiftForm(forms.Form):
         min_value=1,
         max_value=MAX_LAYERS,
         initial=1,
-        help_text=_("The higher goes before the lower."),
+        help_text=_("Higher layers override lower ones."),
     )
     kind = forms.ChoiceField(label=_("Kind"), choices=KINDS, initial="rotate", widget=forms.RadioSelect)
     users = OrderedField(label=_("People, in order"), min_rows=2, required=False)
-    roles = OrderedField(label=_("They are"), required=False)
-    every = forms.IntegerField(label=_("Hands over every"), min_value=1, max_value=10000, initial=1, required=False)
+    roles = OrderedField(label=_("Roles"), required=False)
+    every = forms.IntegerField(
+        label=_("Rotates every (handoff)"), min_value=1, max_value=10000, initial=1, required=False
+    )
     unit = forms.ChoiceField(label=_("Unit"), choices=UNITS, initial="w", required=False)
     weekday = forms.ChoiceField(label=_("on"), choices=[("", "–"), *DAYS], required=False)
-    month_day = forms.IntegerField(label=_("on day of the month"), min_value=1, max_value=31, required=False)
+    month_day = forms.IntegerField(label=_("on day of month"), min_value=1, max_value=31, required=False)
     at = forms.TimeField(
         label=pgettext_lazy("time of day", "at"),
         initial="09:00",
         required=False,
         widget=forms.TimeInput(attrs={"type": "time"}, format="%H:%M"),
     )
-    move = forms.IntegerField(label=_("Places moved each time"), min_value=1, max_value=1000, initial=1, required=False)
+    move = forms.IntegerField(label=_("Rotation step"), min_value=1, max_value=1000, initial=1, required=False)
     windows = WeeklyWindowsField(label=_("Hours"), required=False)
     begins = forms.CharField(
         label=_("From"), required=False, widget=forms.DateTimeInput(attrs={"type": "datetime-local"})
     )
     ends = forms.CharField(label=_("To"), required=False, widget=forms.DateTimeInput(attrs={"type": "datetime-local"}))
-    weeks = forms.IntegerField(label=_("Again every so many weeks"), min_value=1, max_value=MAX_WEEKS, required=False)
+    weeks = forms.IntegerField(label=_("Repeats every (weeks)"), min_value=1, max_value=MAX_WEEKS, required=False)
     url = forms.CharField(
-        label=_("Address of the calendar"),
+        label=_("Calendar URL"),
         max_length=2000,
         required=False,
-        help_text=_("Once it is saved, only the host is shown; leave it so to keep the address."),
+        help_text=_("After saving, only the host is shown. Leave it unchanged to keep the URL."),
     )
-    start_day = forms.CharField(label=_("Begins on"), required=False, widget=forms.DateInput(attrs={"type": "date"}))
+    start_day = forms.CharField(label=_("Starts on"), required=False, widget=forms.DateInput(attrs={"type": "date"}))
     start_time = forms.CharField(label=_("at"), required=False, widget=forms.TimeInput(attrs={"type": "time"}))
-    end_day = forms.CharField(label=_("Ends with"), required=False, widget=forms.DateInput(attrs={"type": "date"}))
+    end_day = forms.CharField(label=_("Ends on"), required=False, widget=forms.DateInput(attrs={"type": "date"}))
     end_time = forms.CharField(label=_("at"), required=False, widget=forms.TimeInput(attrs={"type": "time"}))
     time_zone = forms.ChoiceField(
         label=_("Time zone"),
         required=False,
         choices=lambda: [("", ""), *zones()],
-        widget=ZoneSelect(unset=_("the schedule's")),
+        widget=ZoneSelect(unset=_("Same as the schedule")),
     )
     holidays = forms.ChoiceField(label=_("On holidays"), choices=HOLIDAYS, required=False)
 
     def __init__(self, *args: Any, people: Sequence[tuple[str, str]] = (), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         _options(self.fields["users"], people)
-        _options(self.fields["roles"], [*ROLES, (schedules.OWN_ROLES, gettext("their own role in the group"))])
+        _options(self.fields["roles"], [*ROLES, (schedules.OWN_ROLES, gettext("Own role in the group"))])
 
     @property
     def opens_details(self) -> bool:
@@ -254,4 +256,4 @@ def _options(field: forms.Field, options: Sequence[tuple[str, Any]]) -> None:
 
 
 def _person(user: User) -> str:
-    return user.display_name if user.is_active else gettext("%(name)s (switched off)") % {"name": user.display_name}
+    return user.display_name if user.is_active else gettext("%(name)s (deactivated)") % {"name": user.display_name}

@@ -35,12 +35,12 @@ class SupportHoursForm(forms.Form):
 
     name = forms.CharField(label=gettext_lazy("Name"), max_length=100)
     windows = WeeklyWindowsField(
-        label=gettext_lazy("Open"), help_text=gettext_lazy("An end before the beginning is on the next day.")
+        label=gettext_lazy("Open"), help_text=gettext_lazy("An end time before the start is on the next day.")
     )
     time_zone = ZoneField()
     holiday_calendars = forms.ModelMultipleChoiceField(
         HolidayCalendar.objects.all(),
-        label=gettext_lazy("Closed on the days of"),
+        label=gettext_lazy("Closed on holidays of"),
         required=False,
         widget=forms.CheckboxSelectMultiple,
     )

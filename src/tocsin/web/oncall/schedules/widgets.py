@@ -114,7 +114,7 @@ class WeeklyWindowsField(forms.Field):
             raise forms.ValidationError(_("Choose at least one day."))
         if until:
             if len(days) > 1:
-                raise forms.ValidationError(_("A stretch that ends on another day begins on one day."))
+                raise forms.ValidationError(_("A window that ends on another day must start on a single day."))
             return {"from": f"{days[0]} {begins or '00:00'}", "to": f"{until} {ends or '00:00'}"}
         return {"days": days, "from": begins or "00:00", "to": "24:00" if ends in ("", "00:00") else ends}
 
