@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from tocsin.core.reasons import Reason, ReasonType, Term
+from tocsin.core.reasons import MORE, Reason, ReasonType, Term
 from tocsin.core.validation.payload_paths import compile_path
 from tocsin.inbound.expressions import reasons
 from tocsin.inbound.expressions.comparisons import (
@@ -285,7 +285,7 @@ def _join_reasons(nodes: tuple[_ConditionNode, ...], payload: object, mapped: Ma
         new_facts = [fact for fact in _facts_of(node.reason(payload, mapped)) if fact not in facts]
         length += sum(len(str(fact).encode()) + len(" and ") for fact in new_facts)
         if facts and length > _MAX_FACTS_BYTES:
-            facts[reasons.MORE_FACTS(count=len(nodes) - number)] = None
+            facts[MORE(count=len(nodes) - number)] = None
             break
         facts.update(dict.fromkeys(new_facts))
     if len(facts) < 2:

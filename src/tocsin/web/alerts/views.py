@@ -41,9 +41,12 @@ def alert_list(request: SignedInRequest) -> HttpResponse:
     form.is_valid()
     filters = {name: value for name, value in form.cleaned_data.items() if value}
     rows = queries.filtered(tab, filters, text)
-    result = pagination.paginate_by_number(
-        rows, request.GET.get("cursor", ""), descending=filters.get("sort") != "oldest"
-    )
+    if filters.get("sort") == "priority" and tab != "closed":
+        result = pagination.PaginatedRows(queries.by_priority(rows), "")
+    else:
+        result = pagination.paginate_by_number(
+            rows, request.GET.get("cursor", ""), descending=filters.get("sort") != "oldest"
+        )
     context = {
         "tabs": queries.tabs(tab),
         "tab": tab,
@@ -76,7 +79,7 @@ def bulk(request: SignedInRequest) -> HttpResponse:
         messages.warning(request, _("Choose at least one alert."))
         return _back(request)
     outcomes = apply_command_to_many(numbers, command, now=request.now)
-    rejections = [outcome.detail for outcome in outcomes if isinstance(outcome, Rejected)]
+    rejections = [outcome.reason.localized() for outcome in outcomes if isinstance(outcome, Rejected)]
     done_count = len(outcomes) - len(rejections)
     if done_count:
         success_text = ngettext("Done for %(count)d alert.", "Done for %(count)d alerts.", done_count) % {

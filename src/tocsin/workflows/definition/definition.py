@@ -17,17 +17,23 @@ from tocsin.alerts.states import Priority
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import ReasonType
 from tocsin.core.validation import durations
-from tocsin.core.validation.object_reader import ObjectReader, require_storable
+from tocsin.core.validation.object_reader import (
+    DURATION_TOO_SHORT,
+    NOT_A_CHOICE,
+    REQUIRED,
+    ObjectReader,
+    require_storable,
+)
+from tocsin.escalation.policy.policy import NO_SUCH_POLICY
 from tocsin.inbound.expressions.conditions import CompiledCondition, compile_condition
 from tocsin.people.member_roles import MemberRole
+from tocsin.people.reasons import NO_SUCH_GROUP, NO_SUCH_USER
 from tocsin.workflows import reasons
 from tocsin.workflows.states import CHANGES, SLA, ActionKind, SlaMoment, TriggerKind
 
-_REQUIRED = ReasonType("workflow.value_missing", "is required.")
 _NO_ACTIONS = ReasonType("workflow.actions_missing", "at least one action is required.")
 _TOO_MANY_ACTIONS = ReasonType("workflow.too_many_actions", "has at most {limit} actions.")
 _DURATION_REQUIRED = ReasonType("workflow.duration_missing", "is required, such as {example}.")
-_TOO_SHORT = ReasonType("workflow.duration_too_short", "must be at least {minimum}.")
 _WITHIN_TOO_SHORT = ReasonType("workflow.within_too_short", "is required, and must be longer than `by`.")
 _ACTION_REQUIRED = ReasonType("workflow.action_missing", "is required: one of {choices}.")
 _RECIPIENTS_REQUIRED = ReasonType(
@@ -38,11 +44,7 @@ _RESPONDERS_REQUIRED = ReasonType("workflow.responders_missing", "users or group
 _NOT_AN_HTTP_CALL = ReasonType("workflow.not_an_http_call", "is not an HTTP call; for HaloITSM use `do: halo`.")
 _TAGS_REQUIRED = ReasonType("workflow.tags_missing", "tags to set or names to remove are required.")
 _NOTE_OR_STATUS_REQUIRED = ReasonType("workflow.note_or_status_missing", "a note or a status is required.")
-_UNKNOWN_USER = ReasonType("workflow.unknown_user", 'there is no user "{name}".')
-_UNKNOWN_GROUP = ReasonType("workflow.unknown_group", 'there is no group "{name}".')
-_UNKNOWN_POLICY = ReasonType("workflow.unknown_policy", 'there is no escalation policy "{name}".')
 _UNKNOWN_INTEGRATION = ReasonType("workflow.unknown_integration", 'there is no outbound integration "{name}".')
-_UNKNOWN_ROLE = ReasonType("workflow.unknown_role", '"{value}" is not one of {choices}.')
 _TAGS_EXPECTED = ReasonType("workflow.tags_expected", "must be names with texts.")
 
 MAX_ACTIONS = 20
@@ -192,10 +194,10 @@ def _trigger(spec: ObjectReader) -> Trigger:
     else:
         trigger_spec = spec.nested("trigger") or ObjectReader({}, spec.path("trigger"), spec._problems)
         if raw is None:
-            spec.add_error("trigger", _REQUIRED(), "missing")
+            spec.add_error("trigger", REQUIRED(), "missing")
     on = trigger_spec.one_of("on", TriggerKind, TriggerKind.OPENED) if trigger_spec.has("on") else TriggerKind.OPENED
     if raw is not None and not trigger_spec.has("on"):
-        trigger_spec.add_error("on", _REQUIRED(), "missing")
+        trigger_spec.add_error("on", REQUIRED(), "missing")
     span, moment, within = timedelta(), SlaMoment.FIX_BY, timedelta()
     if on in SPANS:
         key = SPANS[on]
@@ -203,7 +205,7 @@ def _trigger(spec: ObjectReader) -> Trigger:
             trigger_spec.add_error(key, _DURATION_REQUIRED(example="5m"), "missing")
         span = trigger_spec.duration(key, timedelta(minutes=5), maximum=MAX_SPAN)
         if span < MIN_SPAN and on is not TriggerKind.AFTER_SLA:
-            trigger_spec.add_error(key, _TOO_SHORT(minimum=MIN_SPAN))
+            trigger_spec.add_error(key, DURATION_TOO_SHORT(minimum=MIN_SPAN))
         if not trigger_spec.has(key):
             span = timedelta()
     if on in SLA:
@@ -279,24 +281,24 @@ def _refuse_empty(spec: ObjectReader, action: WorkflowAction, names: WorkflowNam
         case ActionKind.ADD_RESPONDERS if not (spec.raw("users") or spec.raw("groups")):
             spec.add_error("users", _RESPONDERS_REQUIRED(), "missing")
         case ActionKind.START_POLICY if action.policy is None and not spec.has("policy"):
-            spec.add_error("policy", _REQUIRED(), "missing")
+            spec.add_error("policy", REQUIRED(), "missing")
         case ActionKind.CALL:
             if action.outbound is None and not spec.has("outbound"):
-                spec.add_error("outbound", _REQUIRED(), "missing")
+                spec.add_error("outbound", REQUIRED(), "missing")
             elif action.outbound is not None and names.kinds.get(action.outbound, "http") != "http":
                 spec.add_error("outbound", _NOT_AN_HTTP_CALL())
         case ActionKind.SET_PRIORITY if action.priority is None:
-            spec.add_error("priority", _REQUIRED(), "missing")
+            spec.add_error("priority", REQUIRED(), "missing")
         case ActionKind.SET_TAGS if not (action.tags or action.remove):
             spec.add_error("tags", _TAGS_REQUIRED(), "missing")
         case ActionKind.HOLD | ActionKind.WAIT if action.span <= 0:
             spec.add_error("for", _DURATION_REQUIRED(example="10m"), "missing")
         case ActionKind.REPLY if not action.text:
-            spec.add_error("text", _REQUIRED(), "missing")
+            spec.add_error("text", REQUIRED(), "missing")
         case ActionKind.HALO if not (action.text or action.status):
             spec.add_error("text", _NOTE_OR_STATUS_REQUIRED(), "missing")
         case ActionKind.OPEN_ALERT if not action.subject:
-            spec.add_error("subject", _REQUIRED(), "missing")
+            spec.add_error("subject", REQUIRED(), "missing")
 
 
 def _resolve_names(spec: ObjectReader, key: str, names: WorkflowNames) -> tuple[int, ...]:
@@ -304,7 +306,7 @@ def _resolve_names(spec: ObjectReader, key: str, names: WorkflowNames) -> tuple[
     for name in spec.texts(key):
         number = names.find(key, name)
         if number is None:
-            spec.add_error(key, (_UNKNOWN_USER if key == "users" else _UNKNOWN_GROUP)(name=name), "not_found")
+            spec.add_error(key, (NO_SUCH_USER if key == "users" else NO_SUCH_GROUP)(name=name), "not_found")
         else:
             ids.append(number)
     return tuple(ids)
@@ -316,7 +318,7 @@ def _resolve_name(spec: ObjectReader, key: str, names: WorkflowNames) -> int | N
         return None
     number = names.find("policies" if key == "policy" else "outbound", name)
     if number is None:
-        unknown = _UNKNOWN_POLICY if key == "policy" else _UNKNOWN_INTEGRATION
+        unknown = NO_SUCH_POLICY if key == "policy" else _UNKNOWN_INTEGRATION
         spec.add_error(key, unknown(name=name), "not_found")
     return number
 
@@ -327,7 +329,7 @@ def _roles(spec: ObjectReader) -> tuple[MemberRole, ...]:
         try:
             roles.append(MemberRole(text))
         except ValueError:
-            spec.add_error("roles", _UNKNOWN_ROLE(value=text, choices=", ".join(MemberRole)))
+            spec.add_error("roles", NOT_A_CHOICE(value=text, choices=tuple(MemberRole)))
     return tuple(roles)
 
 
