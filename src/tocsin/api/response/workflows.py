@@ -28,7 +28,6 @@ from tocsin.api.reasons import (
 )
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import ReasonType
-from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.people.models import Group
 from tocsin.workflows import commands
 from tocsin.workflows.definition import descriptions, templates
@@ -159,9 +158,7 @@ def test_draft(request: HttpRequest, body: WorkflowDraftBody) -> dict[str, Any]:
     owner = find(Group.objects.all(), str(group), label="group") if group else None
     require(principal, Permission.MANAGE_ROUTING, owner.pk if owner else None)
     definition = {name: value for name, value in body.workflow.items() if name not in _IGNORED_KEYS}
-    reader = ObjectReader(definition)
-    plan = commands.read_definition(reader)
-    reader.finish()
+    plan = commands.read_definition(definition)
     name = str(body.workflow.get("name") or "The workflow")
     return _show_dry_run(
         dry_run.dry_run_definition(plan, name, body.alert, principal.now, owner=commands.owner_of(owner))
