@@ -37,6 +37,8 @@ KEYWORDS = {
     "npgettext": ((1, "c"), 2, 3),
     # `notify.text.phrases`: the language, and the text.
     "phrase": (2,),
+    # `core.reasons`: a text that is shown elsewhere.
+    "translatable": None,
 }
 
 type Text = tuple[str | tuple[str, ...], str | None]

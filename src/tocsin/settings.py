@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from django.conf.locale import LANG_INFO
 from django.contrib.messages import constants as message_levels
 from django.utils.csp import CSP
+from django.utils.translation import to_language
 
 from tocsin.core.config import crypto, environment
 from tocsin.core.db import database
@@ -213,9 +215,11 @@ MAILERS = {"default": {"BACKEND": "tocsin.web.account_mail.AccountMailBackend"}}
 DEFAULT_FROM_EMAIL = SERVER_EMAIL = CONFIG.email_from or f"Tocsin <tocsin@{urlsplit(CONFIG.public_url).hostname}>"
 
 LANGUAGE_CODE = "en"
-# A language is offered once the whole product is translated: a half-translated page is worse than none.
-LANGUAGES = [("en", "English"), ("de", "Deutsch")]
 LOCALE_PATHS = [PACKAGE / "web" / "locale"]
+# Every language with a catalogue is offered. A test keeps each catalogue complete: a half-translated page is worse
+# than none.
+_CATALOGUES = sorted(to_language(path.parent.name) for path in LOCALE_PATHS[0].glob("*/LC_MESSAGES"))
+LANGUAGES = [("en", "English"), *((code, LANG_INFO[code]["name_local"]) for code in _CATALOGUES)]
 USE_I18N = True
 USE_TZ = True
 TIME_ZONE = "UTC"

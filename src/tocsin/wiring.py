@@ -26,7 +26,6 @@ from tocsin.notify.channels import phone_entry
 from tocsin.notify.enqueue import shift_reminders
 from tocsin.notify.provider_settings import PHONES
 from tocsin.notify.registry import CHANNELS
-from tocsin.notify.text import localization
 from tocsin.oncall.calendars import calendar_import_worker
 from tocsin.oncall.changes import commands as oncall
 from tocsin.operate import tasks as operate
@@ -38,7 +37,6 @@ from tocsin.outbound.halo_sync.job_context import HaloJobHooks
 from tocsin.outbound.writeback import listener as outbound_listener
 from tocsin.outbound.writeback import recent_writes
 from tocsin.people import addresses
-from tocsin.web.told import told_in
 from tocsin.workflows import commands as workflows
 from tocsin.workflows.run import listener as workflow_listener
 from tocsin.workflows.run import tasks as workflow_tasks
@@ -58,10 +56,10 @@ _REFERENCE_FINDERS = (
     ("group", outbound.integrations_using_group),
     ("group", deletion_guards.runs_using_group),
     ("schedule", deletion_guards.runs_using_schedule),
-    ("policy", policies.policies_using_policy),
-    ("policy", integrations.integrations_using_policy),
+    ("escalation_policy", policies.policies_using_policy),
+    ("escalation_policy", integrations.integrations_using_policy),
     ("group", client_tables.tables_using_group),
-    ("policy", client_tables.tables_using_policy),
+    ("escalation_policy", client_tables.tables_using_policy),
     ("group", maintenance_windows.windows_using_group),
     ("integration", maintenance_windows.windows_using_integration),
     ("client_table", integrations.integrations_using_client_table),
@@ -71,8 +69,10 @@ _REFERENCE_FINDERS = (
     ("holiday_calendar", oncall.schedules_using_calendar),
     ("user", workflows.workflows_using("users")),
     ("group", workflows.workflows_using("groups")),
-    ("policy", workflows.workflows_using("policies")),
-    ("outbound", workflows.workflows_using("outbound")),
+    ("escalation_policy", workflows.workflows_using("policies")),
+    ("outbound_integration", integrations.integrations_using_outbound),
+    ("outbound_integration", workflows.workflows_using("outbound")),
+    ("integration", integrations.alerts_of_integration),
 )
 
 
@@ -86,7 +86,6 @@ def install() -> None:
     job_hooks.register("haloitsm", HaloJobHooks())
     echo_suppression.register(recent_writes.load_recent_writes, recent_writes.mark_echoed)
     store.QUESTION_LOOKUPS.register(escalation.open_questions)
-    localization.register_localizer(told_in)
     for kind, find_references in _REFERENCE_FINDERS:
         object_hooks.REFERENCES.register(find_references, kind)
     reachability.POLICY_USES.register(integrations.uses_of_policy)

@@ -25,10 +25,10 @@ from tocsin.workflows.commands import save_workflow
 NAME = "Pager"
 
 _FAILURES: tuple[Callable[[], Exception], ...] = (
-    lambda: Temporary("It is away."),
-    lambda: Temporary("It is away."),
-    lambda: OutcomeUnknown("No answer came."),
-    lambda: Permanent("It does not know that."),
+    lambda: Temporary(as_reason("It is away.")),
+    lambda: Temporary(as_reason("It is away.")),
+    lambda: OutcomeUnknown(as_reason("No answer came.")),
+    lambda: Permanent(as_reason("It does not know that.")),
     lambda: Throttled("It is too much now."),
 )
 

@@ -18,11 +18,11 @@ from tocsin.notify.providers.pool import ProviderPool
 
 #: Most failures are temporary.
 _FAILURES: tuple[Callable[[], Exception], ...] = (
-    lambda: Temporary("It is away."),
-    lambda: Temporary("It is away."),
-    lambda: OutcomeUnknown("No answer came."),
-    lambda: Permanent("There is no such topic."),
-    lambda: AddressRejected("It does not carry there."),
+    lambda: Temporary(as_reason("It is away.")),
+    lambda: Temporary(as_reason("It is away.")),
+    lambda: OutcomeUnknown(as_reason("No answer came.")),
+    lambda: Permanent(as_reason("There is no such topic.")),
+    lambda: AddressRejected(as_reason("It does not carry there.")),
 )
 
 
@@ -74,7 +74,7 @@ class RandomSender:
 
     def verify(self) -> Reason:
         if self.conditions.fails(self.name):
-            raise Temporary("It is away.")
+            raise Temporary(as_reason("It is away."))
         return as_reason("It works.")
 
     def close(self) -> None:

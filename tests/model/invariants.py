@@ -211,7 +211,7 @@ def nothing_is_due_when_idle(system: System) -> Iterator[str]:
         yield f"the message {row}"
     for row in system.rows("SELECT id, alert_id, due_at, cause_code FROM workflows_run WHERE due_at <= %s", system.now):
         yield f"the workflow's run {row}"
-    for row in system.rows("SELECT id, title FROM oncall_pendingnotice WHERE sent_at IS NULL"):
+    for row in system.rows("SELECT id, title_code FROM oncall_pendingnotice WHERE sent_at IS NULL"):
         yield f"the shift notice {row}"
     for row in system.rows("SELECT * FROM oncall_reminder WHERE done_at IS NULL AND due_at <= %s", system.now):
         yield f"the reminder {row}"

@@ -219,7 +219,7 @@ def test_what_is_there_is_replaced_only_with_force(
         status, output = answer(capsys, "restore", saved)
         assert status == 1
         assert output == (
-            "tocsin: This Tocsin is not empty: it holds 5 users, 1 integration, 4 alerts, 3 messages. "
+            "tocsin: This Tocsin is not empty: it holds 5 users, 1 integration, 4 alerts and 3 messages. "
             "With --force all of it is replaced by the backup.\n"
         )
         assert contents(world) == changed

@@ -19,6 +19,7 @@ from tocsin.alerts.commands import Acknowledge, Hold
 from tocsin.alerts.models import Acknowledgement, Alert
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.reasons import reason_from_json
 from tocsin.core.runtime import clock, clock_jump
 from tocsin.escalation.models import EscalationRun
 from tocsin.inbound.models import DelayedAlert, Heartbeat, RateWindow
@@ -26,7 +27,6 @@ from tocsin.inbound.storage import dedup_key_store
 from tocsin.notify import pause
 from tocsin.notify.enqueue import queue
 from tocsin.notify.models import AwaitedReceipt, Delivery, Notification, OptOut, ProviderHealth
-from tocsin.notify.rules.delivery_reasons import load_text
 from tocsin.notify.rules.page_planner import PageRequest
 from tocsin.operate import clock_jumps, retention
 from tocsin.operate.models import Audit, Problem
@@ -354,7 +354,7 @@ def test_administrators_are_notified_of_clock_rollback(desk: EscalationHarness) 
     assert audit(desk.at(0)) == ["clock_set_back"]
     audit(desk.at(0.5))
     notification = Notification.objects.get(purpose="notice", user=desk.users["erin"])
-    title, text = (load_text(notification.data[name]) for name in ("title", "text"))
+    title, text = (reason_from_json(notification.data[name]) for name in ("title", "text"))
     assert str(title) == "Tocsin: The clock was set back"
     assert "was set back by 2 hours" in str(text)
     assert audit(desk.at(60)) == []

@@ -14,6 +14,7 @@ from tests.unit.catalogue.test_cloudwatch import Amazon, notification, signed, s
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.alerts.models import Alert
 from tocsin.core.errors import Temporary
+from tocsin.core.reasons import as_reason
 from tocsin.inbound.admin import secrets
 from tocsin.inbound.http import sender_verification
 from tocsin.inbound.models import Integration
@@ -81,7 +82,7 @@ def test_unavailable_certificate_is_fetched_when_amazon_retries(
     right["SigningCertURL"] = "https://sns.eu-west-1.amazonaws.com/SimpleNotificationService-later.pem"
 
     def away(url: str) -> bytes:
-        raise Temporary("sns.eu-west-1.amazonaws.com does not answer.")
+        raise Temporary(as_reason("sns.eu-west-1.amazonaws.com does not answer."))
 
     monkeypatch.setattr(sender_verification, "fetch", away)
     reply = node.post(integration, right)

@@ -17,6 +17,7 @@ from tests.support.postgres import TAKES_NO_WRITES, in_use
 from tocsin.access import tokens
 from tocsin.cli.main import run
 from tocsin.core.config import environment as config
+from tocsin.core.reasons import each_of
 from tocsin.core.runtime import clock
 from tocsin.oncall.models import PendingNotice
 from tocsin.people.models import User
@@ -175,7 +176,7 @@ def test_command_resets_a_lost_second_factor(capsys: pytest.CaptureFixture[str])
     status, _, output = answer(capsys, "user", "reset-second-factor", "ALICE")
     assert (status, output) == (0, "alice signs in by the password alone now.\n")
     assert not Authenticator.objects.exists()
-    assert "Somebody with access to Tocsin's server removed" in PendingNotice.objects.get().text
+    assert each_of(PendingNotice.objects.get().text)[0].code == "notice.second_factors_removed_on_server"
     assert answer(capsys, "user", "reset-second-factor", "alice")[2] == "alice has no second factor.\n"
     status, _, output = answer(capsys, "user", "reset-second-factor", "bob")
     assert (status, 'There is no user "bob".' in output) == (1, True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tocsin.configure import config_files, export, plan, yaml_loader
-from tocsin.configure.resources import TOP_KEYS
+from tocsin.configure.config_files import TOP_KEYS
 from tocsin.core.config import settings_store
 
 TEXT = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()

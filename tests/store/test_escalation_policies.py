@@ -100,7 +100,7 @@ def test_a_policy_that_is_needed_is_not_deleted(now: datetime) -> None:
         return ["integration HaloITSM"] if number == policy.pk else []
 
     with object_hooks.REFERENCES.restored():
-        object_hooks.REFERENCES.register(ask, "policy")
+        object_hooks.REFERENCES.register(ask, "escalation_policy")
         with pytest.raises(Rejected, match="integration HaloITSM"):
             delete_policy(policy, actor=ACTOR, now=now)
     assert Policy.objects.count() == 1

@@ -35,7 +35,7 @@ from tocsin.alerts.service import create_alerts, write
 from tocsin.alerts.states import EventKind, Priority
 from tocsin.core import ids
 from tocsin.core.db import database as tocsin_database
-from tocsin.core.reasons import AlertRef
+from tocsin.core.reasons import AlertRef, reason_from_json
 from tocsin.escalation import reasons
 from tocsin.escalation import tasks as escalation_loop
 from tocsin.escalation.actions import deactivated_users
@@ -47,7 +47,7 @@ from tocsin.escalation.policy import policy_cache
 from tocsin.inbound.models import Integration
 from tocsin.notify import pause as pauses
 from tocsin.notify.models import Delivery, Notification
-from tocsin.notify.rules.delivery_reasons import ON_HOLD, load_text
+from tocsin.notify.rules.delivery_reasons import ON_HOLD
 from tocsin.operate.checks import alerts
 from tocsin.people.changes import groups
 from tocsin.people.models import User
@@ -482,7 +482,7 @@ def test_owner_is_notified_when_priority_rises(desk: EscalationHarness) -> None:
     desk.act(alert, Assign(actor=alice, user_id=alice.user_id, name="Alice"), 1)
     as_priority(desk, alert, Priority.CRITICAL, 2)
     assert desk.pages(alert, "notice") == [("alice", "email", 2, "queued")]
-    reason = load_text(Notification.objects.get(purpose="notice").data["text"])
+    reason = reason_from_json(Notification.objects.get(purpose="notice").data["text"])
     assert str(reason) == "The priority rose from high to critical."
     desk.run_until(60)
     assert len(desk.pages(alert)) == 2

@@ -15,7 +15,7 @@ from tocsin.alerts.commands import Reply as Say
 from tocsin.alerts.models import AlertEvent
 from tocsin.alerts.states import Priority
 from tocsin.core.db import database as store
-from tocsin.core.reasons import NO_REASON
+from tocsin.core.reasons import NO_REASON, as_reason
 from tocsin.inbound.admin import commands as integrations
 from tocsin.inbound.deciding import echo_suppression
 from tocsin.inbound.models import Integration
@@ -428,7 +428,7 @@ def test_unacknowledged_ticket_notifies_manager_and_adds_note(both: HaloPair) ->
     assert both.halo.tickets[forgotten]["status_id"] == 2
     assert both.notes(seen) == ["Alice Andersson acknowledged this at 09:15 UTC."]
     notice = Notification.objects.get(purpose="notice")
-    assert (notice.user, notice.data["title"]) == (both.users["bob"], "Nobody answers: VPN down")
+    assert (notice.user, notice.title) == (both.users["bob"], as_reason("Nobody answers: VPN down"))
     (run,) = WorkflowRun.objects.filter(alert=both.alert(forgotten).pk, status="done")
     assert [step["do"] for step in run.steps] == ["notify", "halo"]
     # What it wrote came back, and is nobody's act.

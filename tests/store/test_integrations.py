@@ -389,11 +389,11 @@ def test_integration_with_delayed_alerts_is_not_deleted(now: datetime) -> None:
     integration = save(now)
     waits = {"integration": integration, "delay_reason": "wait", "since": now, "due_at": now}
     DelayedAlert.objects.create(key_hash=bytes(32), **waits)
-    with pytest.raises(Rejected, match="it has 1 delayed alert") as raised:
+    with pytest.raises(Rejected, match="1 delayed alert") as raised:
         commands.delete_integration(integration, actor=ACTOR, now=now)
     assert raised.value.code == "in_use"
     DelayedAlert.objects.create(key_hash=bytes([1] * 32), **waits)
-    with pytest.raises(Rejected, match="it has 2 delayed alerts"):
+    with pytest.raises(Rejected, match="2 delayed alerts"):
         commands.delete_integration(integration, actor=ACTOR, now=now)
     assert DelayedAlert.objects.count() == 2
     DelayedAlert.objects.all().delete()
@@ -404,7 +404,7 @@ def test_integration_with_delayed_alerts_is_not_deleted(now: datetime) -> None:
 def test_integration_with_active_alerts_is_not_deleted_until_they_end(now: datetime) -> None:
     integration = save(now)
     Alert.objects.create(subject="x", integration=integration, opened_at=now, last_message_at=now)
-    with pytest.raises(Rejected, match="still active") as raised:
+    with pytest.raises(Rejected, match="1 active alert") as raised:
         commands.delete_integration(integration, actor=ACTOR, now=now)
     assert raised.value.code == "in_use"
     Alert.objects.update(status="closed")

@@ -22,9 +22,9 @@ from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.net.egress import HttpClient
+from tocsin.core.reasons import TEXT, each_of, reason_from_json
 from tocsin.notify.enqueue import shift_reminders
 from tocsin.notify.models import Notification
-from tocsin.notify.rules.delivery_reasons import load_text
 from tocsin.oncall import loader
 from tocsin.oncall.calendars import calendar_import_worker, feeds
 from tocsin.oncall.changes import commands, cover_notices, overrides, swaps
@@ -87,13 +87,11 @@ def test_override_replaces_user_for_its_window_and_notifies_both(
     again = overrides.save_override(overrides.override_spec(made), existing=made, actor=ACTOR, now=now)
     bob = overrides.save_override({**spec, **window, "user": "bob"}, existing=again, actor=ACTOR, now=now)
     overrides.delete_override(bob, actor=ACTOR, now=now)
-    notices = [
-        (notice.user.username, notice.title.partition(" in ")[0]) for notice in PendingNotice.objects.order_by("id")
-    ]
+    notices = [(notice.user.username, notice.title_code) for notice in PendingNotice.objects.order_by("id")]
     assert notices[1:] == [
-        ("bob", "Bob is on call"),
-        ("carol", "Bob is on call"),
-        ("bob", "Bob is no longer on call"),
+        ("bob", "override.notice_title"),
+        ("carol", "override.notice_title"),
+        ("bob", "override.deleted_title"),
     ]
     entries = AuditEntry.objects.filter(object_type="override").order_by("id").values_list("action", flat=True)
     assert list(entries) == ["create", "update", "delete"], "saving it unchanged is no change"
@@ -157,7 +155,9 @@ def test_swap_is_requested_mailed_accepted_and_changes_both_shifts(
     assert not shift_reminders.queue_pending_notices(now)
     notification = Notification.objects.get()
     assert (notification.user, notification.purpose, notification.channel) == (bob, "notice", "email")
-    assert "Concert" in notification.data["text"]
+    text = reason_from_json(notification.data["text"])
+    assert [part.code for part in each_of(text)] == ["swap.request", "swap.in_return", TEXT.code]
+    assert str(each_of(text)[-1]) == "Concert"
     swaps.accept(swap, actor=ACTOR, now=now)
     assert primary(desk, mine.starts_at) == ("Bob", "override Bob for Alice")
     assert primary(desk, back.starts_at) == ("Alice", "override Alice for Bob")
@@ -166,7 +166,7 @@ def test_swap_is_requested_mailed_accepted_and_changes_both_shifts(
         with pytest.raises(Rejected):
             answer(swap, actor=ACTOR, now=now)
     assert not shift_reminders.queue_pending_notices(now)
-    assert Notification.objects.filter(data__title="Swap of Desk 24x7 accepted", user=alice).count() == 1
+    assert Notification.objects.filter(data__title__code="swap.accepted_title", user=alice).count() == 1
 
 
 def test_shift_changed_midway_keeps_its_past(desk: Group, schedule: Schedule, now: datetime) -> None:
@@ -195,9 +195,8 @@ def test_moved_or_replacing_override_notifies_again(schedule: Schedule, now: dat
     overrides.save_override({**spec, **window, "name": "Christmas"}, existing=made, actor=ACTOR, now=now)
     assert not PendingNotice.objects.exists(), "another name changes nobody's duty"
     overrides.save_override({**spec, **window, "to": "2026-12-27T12:00"}, existing=made, actor=ACTOR, now=now)
-    notices = [(notice.user.username, notice.title) for notice in PendingNotice.objects.order_by("id")]
-    assert [name for name, _ in notices] == ["carol", "alice"]
-    assert "to Sun 27 Dec 12:00" in notices[0][1]
+    notices = [(notice.user.username, notice.title["until"]) for notice in PendingNotice.objects.order_by("id")]
+    assert notices == [(name, datetime(2026, 12, 27, 11, tzinfo=UTC)) for name in ("carol", "alice")]
     PendingNotice.objects.all().delete()
     moved = {**window, "to": "2026-12-27T12:00", "instead_of": "bob"}
     overrides.save_override({**spec, **moved}, existing=made, actor=ACTOR, now=now)
@@ -209,17 +208,15 @@ def test_cover_is_notified_of_start_changes_and_end(desk: Group, now: datetime) 
     span = {"from": "2026-12-24T12:00", "to": "2027-01-04T08:00"}
 
     def told() -> list[tuple[str, str]]:
-        rows = [
-            (notice.user.username, notice.text.partition("\n")[0]) for notice in PendingNotice.objects.order_by("id")
-        ]
+        rows = [(notice.user.username, str(each_of(notice.text)[0])) for notice in PendingNotice.objects.order_by("id")]
         PendingNotice.objects.all().delete()
         return rows
 
     saving = {"actor": ACTOR, "now": now}
     away = cover_notices.save_absence(alice, {**span, "cover": "bob", "covers": {"Desk": "carol"}}, **saving)  # type: ignore[arg-type]
     assert sorted(told()) == [
-        ("bob", "Bob covers for Alice from Thu 24 Dec 12:00 to Mon 04 Jan 08:00 (UTC), in every other group."),
-        ("carol", "Carol covers for Alice from Thu 24 Dec 12:00 to Mon 04 Jan 08:00 (UTC), in Desk."),
+        ("bob", "Bob covers for Alice from 2026-12-24 12:00 UTC until 2027-01-04 08:00 UTC, in every other group."),
+        ("carol", "Carol covers for Alice from 2026-12-24 12:00 UTC until 2027-01-04 08:00 UTC, in Desk."),
     ]
     changed = {**span, "cover": "bob", "covers": {"Desk": "carol"}, "note": "Skiing"}
     cover_notices.save_absence(alice, changed, existing=out_of_office.rows().get(pk=away.pk), **saving)  # type: ignore[arg-type]
@@ -227,8 +224,11 @@ def test_cover_is_notified_of_start_changes_and_end(desk: Group, now: datetime) 
     shorter = {**span, "to": "2026-12-31T08:00", "cover": "bob"}
     cover_notices.save_absence(alice, shorter, existing=out_of_office.rows().get(pk=away.pk), **saving)  # type: ignore[arg-type]
     assert told() == [
-        ("bob", "Bob covers for Alice from Thu 24 Dec 12:00 to Thu 31 Dec 08:00 (UTC), in every group."),
-        ("carol", "Carol was to cover for Alice from Thu 24 Dec 12:00 to Mon 04 Jan 08:00 (UTC), and is not any more."),
+        ("bob", "Bob covers for Alice from 2026-12-24 12:00 UTC until 2026-12-31 08:00 UTC, in every group."),
+        (
+            "carol",
+            "Carol was to cover for Alice from 2026-12-24 12:00 UTC until 2027-01-04 08:00 UTC, but no longer does.",
+        ),
     ]
     cover_notices.delete_absence(out_of_office.rows().get(pk=away.pk), **saving)  # type: ignore[arg-type]
     assert [name for name, _ in told()] == ["bob"]
@@ -397,7 +397,7 @@ def test_managers_get_a_weekly_problem_mail_when_enabled(desk: Group, now: datet
     weekly_mail.run_once(monday + timedelta(minutes=10))
     notification = Notification.objects.get()
     assert notification.user == user("erin"), "the group has no manager"
-    text = load_text(notification.data["text"])
+    text = reason_from_json(notification.data["text"])
     assert "Nobody is manager of Desk. From 2026-11-30 09:00 UTC" in str(text)
     assert "From Mon 30 Nov 2026, 10:00 CET" in text.localized("en", ZoneInfo("Europe/Zurich"))
     weekly_mail.run_once(monday + timedelta(days=7))
@@ -510,8 +510,10 @@ def test_overlapping_overrides_are_recreated_in_the_files_order(desk: Group, now
     assert primary(desk, CHRISTMAS) == ("Bob", "override Short")
     after = {override.name: override.pk for override in Override.objects.all()}
     assert after["Long"] == before["Long"], "only what must follow another one is made again"
-    notices = [notice.title for notice in PendingNotice.objects.all()]
-    assert notices == ["Carol is on call in S, Mon 28 Dec 12:00 to Tue 29 Dec 12:00 (UTC)"], "and of no other one"
+    notices = [str(notice.title) for notice in PendingNotice.objects.all()]
+    assert notices == ["Carol is on call in S from 2026-12-28 12:00 UTC until 2026-12-29 12:00 UTC"], (
+        "and of no other one"
+    )
     assert plan.apply(with_overrides(apart, LONG, SHORT), prune=False, now=now).is_empty
 
 

@@ -13,11 +13,11 @@ from tocsin.alerts import change_handlers, service
 from tocsin.alerts.commands import Acknowledge, Assign, Cancel, Close, Hold, Merge, Reply, Unassign
 from tocsin.alerts.models import AlertEvent
 from tocsin.core.db import database
-from tocsin.core.reasons import as_reason, each_of
+from tocsin.core.reasons import as_reason, each_of, reason_from_json
 from tocsin.notify import listener
 from tocsin.notify.enqueue import queue
 from tocsin.notify.models import Delivery, Notification, OptOut
-from tocsin.notify.rules.delivery_reasons import FELL_BACK, NOT_RESENT, WAS_PAGED, load_text
+from tocsin.notify.rules.delivery_reasons import FELL_BACK, NOT_RESENT, WAS_PAGED
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -48,7 +48,7 @@ def paged(post: OutboxHarness) -> int:
 
 def all_clears_of(alert: int) -> list[tuple[str, str]]:
     rows = Notification.objects.filter(alert=alert, purpose="all_clear").select_related("user").order_by("id")
-    return [(row.user.username, str(load_text(row.data["news"]))) for row in rows if row.user is not None]
+    return [(row.user.username, str(reason_from_json(row.data["news"]))) for row in rows if row.user is not None]
 
 
 def test_paged_user_is_informed_of_the_new_owner(post: OutboxHarness) -> None:

@@ -20,7 +20,8 @@ from tocsin.core import ids
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import as_reason
+from tocsin.core.reasons import NO_REASON, as_reason
+from tocsin.escalation.reasons import HEADING_NOBODY_ANSWERED
 from tocsin.inbound.models import Integration
 from tocsin.notify.enqueue import contact_tests, queue
 from tocsin.notify.enqueue.queue import Notice
@@ -395,10 +396,15 @@ def test_100_exhausted_escalations_are_few_mails_to_a_manager(post: OutboxHarnes
     with database.transaction() as connection:
         for number in numbers:
             notice = Notice(
-                f"Nobody answered: Acme (#{number})", "Nobody answered.", alert_id=number, heading="Nobody answered"
+                as_reason(f"Nobody answered: Acme (#{number})"),
+                as_reason("Nobody answered."),
+                alert_id=number,
+                heading=HEADING_NOBODY_ANSWERED(),
             )
             queue.queue_notice(connection, notice, post.now, user_ids=[post.users["carol"].pk])
-        queue.queue_notice(connection, Notice("Disk", "It is full."), post.now, user_ids=[post.users["carol"].pk])
+        queue.queue_notice(
+            connection, Notice(as_reason("Disk"), as_reason("It is full.")), post.now, user_ids=[post.users["carol"].pk]
+        )
     for second in (0, 10, 20):
         post.go(second)
     assert sorted(mail.subjects) == sorted(
@@ -417,7 +423,7 @@ def test_several_notices_in_one_are_headed_in_their_readers_language(post: Outbo
     numbers = [post.alert(f"Alert {number}") for number in range(3)]
     with database.transaction() as connection:
         for number in numbers:
-            notice = Notice(f"Nobody answered: A (#{number})", "", alert_id=number, heading="Nobody answered")
+            notice = Notice(as_reason(f"A (#{number})"), NO_REASON, alert_id=number, heading=HEADING_NOBODY_ANSWERED())
             queue.queue_notice(connection, notice, post.now, user_ids=[post.users["dana"].pk])
     for second in (0, 10):
         post.go(second)

@@ -145,7 +145,7 @@ def test_a_notice_that_fails_makes_no_other_notice(post: OutboxHarness, mail: Sm
     erin = post.user("erin", role="admin")
     mail.answer_recipients += ["550 no"] * 3
     with database.transaction() as connection:
-        queue.queue_notice(connection, Notice("Hello", "World"), post.now, user_ids=[erin.pk])
+        queue.queue_notice(connection, Notice(as_reason("Hello"), as_reason("World")), post.now, user_ids=[erin.pk])
     post.go(0)
     post.go(60)
     assert [(d.status, d.reason) for d in post.deliveries()] == [("failed", delivery_reasons.GAVE_UP(count=1))]
@@ -154,7 +154,9 @@ def test_a_notice_that_fails_makes_no_other_notice(post: OutboxHarness, mail: Sm
 def test_a_reminder_that_fails_by_text_comes_by_mail(post: OutboxHarness, mail: SmtpDouble) -> None:
     provider("Swiss", "http_gateway", ["sms"], prefixes="+41", api_base="https://sms.example.org")
     alice = post.user("alice", {"label": "SMS", "channel": "sms", "address": "+4930901820"})
-    notice = Notice("On call in 1 hour", "You are primary of Desk.", reason="A reminder that you asked for under Me.")
+    notice = Notice(
+        as_reason("On call in 1 hour"), as_reason("You are primary of Desk."), reason=delivery_reasons.REMINDER_RULE()
+    )
     with database.transaction() as connection:
         assert queue.queue_notice_by(connection, notice, post.now, user_id=alice.pk, label="SMS")
     post.go(0)
@@ -162,8 +164,9 @@ def test_a_reminder_that_fails_by_text_comes_by_mail(post: OutboxHarness, mail: 
     assert post.states() == [("SMS", "failed", ""), ("E-mail", "sent", "SMTP (environment)")]
     assert (mail.mails[0].to, mail.subjects) == ("alice@example.org", ["[Tocsin] On call in 1 hour"])
     assert "You are primary of Desk." in mail.mails[0].part("plain")
-    assert str(post.deliveries()[1].notification.reason) == (
-        "A reminder that you asked for under Me. It could not be sent by SMS, so it is sent by email."
+    assert each_of(post.deliveries()[1].notification.reason) == (
+        delivery_reasons.REMINDER_RULE(),
+        delivery_reasons.EMAILED_INSTEAD(method="SMS"),
     )
 
 
@@ -667,7 +670,7 @@ def test_people_act_while_pages_leave_and_every_page_ends_well(post: OutboxHarne
                     users = [post.users[name].pk for name in names[:4]]
                     queue.cancel(connection, [alert], users, "They acknowledged.", post.now)
                     queue.cancel(connection, [alert], None, "Somebody took it.", post.now)
-                    queue.queue_all_clear(connection, [AlertEnded(alert, "Taken.")], post.now)
+                    queue.queue_all_clear(connection, [AlertEnded(alert, as_reason("Taken."))], post.now)
         except Exception as problem:  # noqa: BLE001 - told by the test
             problems.append(problem)
 

@@ -299,7 +299,9 @@ def test_a_pause_holds_back_pages_and_nothing_else(post: OutboxHarness, mail: Sm
     alice = post.user("alice")
     pause.start("Maintenance", post.at(300), ADMIN, post.now)
     in_transaction(
-        lambda c: queue.queue_notice(c, Notice("Certificate", "It ends soon."), post.now, user_ids=[alice.pk])
+        lambda c: queue.queue_notice(
+            c, Notice(as_reason("Certificate"), as_reason("It ends soon.")), post.now, user_ids=[alice.pk]
+        )
     )
     post.go(1)
     assert mail.subjects == ["[Tocsin] Certificate"]

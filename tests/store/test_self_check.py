@@ -17,12 +17,11 @@ from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.alerts.reasons import STALE_KEY_RELEASED
 from tocsin.core.db import database
 from tocsin.core.ids import uuid7
-from tocsin.core.reasons import NO_REASON, TEXT
+from tocsin.core.reasons import NO_REASON, TEXT, reason_from_json
 from tocsin.core.runtime import clock
 from tocsin.escalation.models import EscalationRun
 from tocsin.inbound.models import InboundMessage
 from tocsin.notify.models import Delivery, Notification, Pause
-from tocsin.notify.rules.delivery_reasons import load_text
 from tocsin.operate import disk_space, health_status
 from tocsin.operate.finding import HealthFinding
 from tocsin.operate.models import Audit, Node
@@ -53,7 +52,7 @@ def ids(at: datetime) -> list[str]:
 
 def notices() -> list[tuple[str, str]]:
     notifications = Notification.objects.filter(purpose="notice").order_by("id")
-    return [(one.user.username if one.user else "", str(load_text(one.data["title"]))) for one in notifications]
+    return [(one.user.username if one.user else "", str(reason_from_json(one.data["title"]))) for one in notifications]
 
 
 def age_audit() -> None:

@@ -11,6 +11,7 @@ from tests.support.people import ACTOR
 from tests.support.workflow_harness import WorkflowHarness, workflows_enabled
 from tocsin.core import object_hooks
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import as_reason
 from tocsin.notify.models import Notification
 from tocsin.outbound import commands as outbound
 from tocsin.outbound.models import Call
@@ -72,7 +73,7 @@ def test_actions_run_once_in_order_with_recorded_results(desk: WorkflowHarness) 
     assert run.status == WorkflowRunStatus.DONE
     assert [step.get("failed", False) for step in run.steps] == [False] * 9 + [True]
     notice = Notification.objects.get(purpose="notice", alert=alert)
-    assert notice.data["title"] == "critical: VPN down"
+    assert notice.title == as_reason("critical: VPN down")
     opened = desk.alert(alert + 1)
     assert (opened.client, opened.priority, opened.source, opened.tags) == (
         "Acme", "low", "workflow", {"seen_by": "All"},

@@ -17,8 +17,8 @@ from tocsin.alerts.commands import Close, Reply
 from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.core.db import database as connections
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import reason_from_json
 from tocsin.core.runtime import clock
-from tocsin.core.stored_reason import reason_of_json
 from tocsin.inbound.admin import commands as integrations
 from tocsin.notify.models import Notification
 from tocsin.operate.doctor import examine
@@ -94,7 +94,7 @@ def test_loop_through_another_system_stops_and_is_reported_once(desk: WorkflowHa
     assert (len(opened), Call.objects.count()) == (6, 5)
     (body,) = (step for run in desk.runs(opened[-1]) for step in run.steps)
     assert body["failed"]
-    assert reason_of_json(body["result"]) == reasons.LIMIT_REACHED(limit=5, period=timedelta(minutes=10))
+    assert reason_from_json(body["result"]) == reasons.LIMIT_REACHED(limit=5, period=timedelta(minutes=10))
     # What is wrong is asked by the database's own clock.
     assert Limit.objects.filter(workflow=flow).update(refused_at=clock.now()) == 1
     with connections.transaction() as connection:

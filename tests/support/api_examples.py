@@ -402,6 +402,7 @@ def _configured(noun: str, spec: Callable[[ApiObjects], Any], make: Callable[[Ap
         f"PUT {noun}/{{id}}": _at(noun, make, spec),
         f"PATCH {noun}/{{id}}": _at(noun, make, lambda world: {"name": _name("changed")}),
         f"DELETE {noun}/{{id}}": _at(noun, make),
+        f"GET {noun}/{{id}}/history": lambda world: (f"{noun}/{make(world).pk}/history", None),
     }
 
 
@@ -666,6 +667,7 @@ EXAMPLES: Mapping[str, Example] = {
     "GET groups": _listed("groups"),
     "POST groups": _new("groups", lambda _world: {"name": _name("group")}),
     "GET groups/{id}": _group,
+    "GET groups/{id}/history": lambda world: (f"{_group(world)[0]}/history", None),
     "GET groups/{id}/on-call": lambda world: (f"{_group(world)[0]}/on-call", None),
     "GET groups/{id}/timeline": lambda world: (f"{_group(world)[0]}/timeline", None),
     "GET groups/{id}/coverage": lambda world: (f"{_group(world)[0]}/coverage", None),

@@ -18,7 +18,7 @@ from tocsin.alerts.service import write
 from tocsin.alerts.states import ActorKind, CommandChannel, EventKind
 from tocsin.core.db import database as connections
 from tocsin.core.db.json_text import as_json
-from tocsin.core.stored_reason import reason_of_json
+from tocsin.core.reasons import reason_from_json
 from tocsin.escalation.changes.commands import save_policy
 from tocsin.outbound.writeback import listener as outbound_reactor
 from tocsin.workflows import commands
@@ -61,7 +61,7 @@ class WorkflowHarness(escalation_harness.EscalationHarness):
 
     def did(self, alert: int | None = None) -> list[str]:
         """What every run did, in order."""
-        return [str(reason_of_json(step["result"])) for run in self.runs(alert) for step in run.steps]
+        return [str(reason_from_json(step["result"])) for run in self.runs(alert) for step in run.steps]
 
     def noticed_users(self, alert: int) -> list[str]:
         """Who was sent a notice about the alert."""

@@ -6,7 +6,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
-from tocsin.configure.resources import TOP_KEYS
+from tocsin.configure.config_files import TOP_KEYS
 
 ROOT = Path(__file__).resolve().parents[2]
 

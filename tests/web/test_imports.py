@@ -19,9 +19,8 @@ from tests.web.conftest import Company
 from tocsin.access.models import AuditEntry
 from tocsin.configure.models import ImportRun, ImportState
 from tocsin.core.db import database
-from tocsin.core.reasons import NO_REASON
+from tocsin.core.reasons import NO_REASON, reason_from_json
 from tocsin.core.runtime import clock
-from tocsin.core.stored_reason import reason_of_json
 from tocsin.importers import import_runs
 from tocsin.people.models import User
 
@@ -171,7 +170,7 @@ def test_invalid_configuration_is_shown_with_reasons_and_not_applicable(
     admin.post("/import/", {"product": "opsgenie", "file": export})
     run = done()
     assert run.state == ImportState.READY
-    assert any("carol@example.org" in str(reason_of_json(stored)) for stored in run.refusals)
+    assert any("carol@example.org" in str(reason_from_json(stored)) for stored in run.refusals)
     shown = text_of(admin)
     assert "It cannot be applied as it is." in shown
     assert f"/import/{run.pk}/apply" not in shown

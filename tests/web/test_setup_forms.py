@@ -24,6 +24,7 @@ from tocsin.escalation.changes.commands import policy_spec, save_policy
 from tocsin.escalation.models import Policy
 from tocsin.inbound.models import ClientTable
 from tocsin.notify.models import Notification, Pause, Provider, SandboxMessage
+from tocsin.oncall.changes.commands import save_support_hours
 from tocsin.people.models import ContactMethod, Group, GroupContact, User
 
 type BrowserOf = Callable[[User], Client]
@@ -135,7 +136,7 @@ def test_integration_deletion_shows_its_active_alert_count(
 ) -> None:
     Alert.objects.filter(pk=open_alert()).update(integration=company.halo)
     text = text_of(browser_of(company.admin), f"/integrations/{company.halo.pk}/delete/")
-    assert "alert of it is live" in text
+    assert "1 active alert" in text
     assert re.search(r'<button class="button danger" disabled>', text)
 
 
@@ -447,3 +448,17 @@ def test_endless_policy_warning_uses_the_readers_language(company: Company, brow
     text = browser_of(company.admin).get(path, headers={"Accept-Language": "de"}).content.decode()
     assert "until somebody answers" not in text
     assert "bis jemand reagiert" in text
+
+
+def test_search_finds_configured_objects_and_links_those_that_open(company: Company, browser_of: BrowserOf) -> None:
+    def hours(name: str, group: str) -> int:
+        windows = [{"days": ["mon"], "from": "08:00", "to": "18:00"}]
+        spec = {"name": name, "group": group, "windows": windows}
+        return save_support_hours(spec, actor=COMMAND_LINE, now=company.now).pk
+
+    own, foreign = hours("Halo desk", company.desk.name), hours("Halo night", company.night.name)
+    text = text_of(browser_of(company.manager), "/search/?q=halo")
+    assert f'href="/integrations/{company.halo.pk}/"' in text
+    assert f'href="/on-call/support-hours/{own}/"' in text
+    assert "Halo night" in text
+    assert f'href="/on-call/support-hours/{foreign}/"' not in text

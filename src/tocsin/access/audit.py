@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from django.db.models.functions import Lower
 
 from tocsin.access.models import AuditEntry
+from tocsin.core.reasons import translatable
 
 #: Replaces a secret in the log.
 MASK = "•••"
@@ -48,7 +49,7 @@ class AuditActor:
 
 
 #: Anybody with a shell on the machine.
-COMMAND_LINE = AuditActor(None, "command line", "cli")
+COMMAND_LINE = AuditActor(None, translatable("command line"), "cli")
 
 
 def record(

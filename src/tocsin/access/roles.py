@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from tocsin.core.reasons import translatable
+
 
 class Role(StrEnum):
     """A user's role in the installation. Each role may do everything that the previous one may."""
 
-    OBSERVER = "observer"
-    RESPONDER = "responder"
-    MANAGER = "manager"
-    ADMIN = "admin"
+    OBSERVER = translatable("observer")
+    RESPONDER = translatable("responder")
+    MANAGER = translatable("manager")
+    ADMIN = translatable("admin")
 
     @classmethod
     def choices(cls) -> list[tuple[str, str]]:

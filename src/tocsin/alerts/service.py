@@ -35,7 +35,7 @@ MAX_ALERT_TAGS = 50
 ACCOUNT_DELETED = ReasonType(
     "command.account_deleted", "A user whom the command refers to was deleted at the same moment."
 )
-_NO_SUCH_ALERT = ReasonType("alert.not_found", "There is no alert {alert}.")
+NO_SUCH_ALERT = ReasonType("alert.not_found", "There is no alert {alert}.")
 _TOO_MANY_TAGS = ReasonType(
     "alert.too_many_tags", "An alert can have at most {count} tag.", "An alert can have at most {count} tags."
 )
@@ -329,4 +329,4 @@ def _require_state(states: dict[int, AlertState], alert_id: int) -> AlertState:
     try:
         return states[alert_id]
     except KeyError:
-        raise Rejected("not_found", _NO_SUCH_ALERT(alert=AlertRef(alert_id))) from None
+        raise Rejected("not_found", NO_SUCH_ALERT(alert=AlertRef(alert_id))) from None

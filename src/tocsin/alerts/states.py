@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from tocsin.core.reasons import translatable
+
 
 class AlertStatus(StrEnum):
     OPEN = "open"
@@ -25,10 +27,10 @@ TERMINAL = frozenset({AlertStatus.CLOSED, AlertStatus.CANCELLED})
 
 
 class Priority(StrEnum):
-    CRITICAL = "critical"
-    HIGH = "high"
-    MEDIUM = "medium"
-    LOW = "low"
+    CRITICAL = translatable("critical")
+    HIGH = translatable("high")
+    MEDIUM = translatable("medium")
+    LOW = translatable("low")
 
     @property
     def rank(self) -> int:

@@ -118,9 +118,12 @@ class _Parser(Parser):
 
 class _Api(NinjaAPI):
     def get_openapi_schema(self, **kwargs: Any) -> OpenAPISchema:
-        """Return the OpenAPI document with the error schema that every operation refers to."""
+        """Return the OpenAPI document with the schemas of errors and of configured objects."""
         schema = super().get_openapi_schema(**kwargs)
         schema["components"]["schemas"]["Error"] = errors.ERROR_SCHEMA
+        for module in _RESOURCES:
+            if module.routes.spec_schema is not None:
+                module.routes.spec_schema.insert(schema, f"/api/v1/{module.routes.resource_name}")
         return schema
 
 

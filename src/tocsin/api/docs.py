@@ -72,12 +72,12 @@ def stylesheet(_request: HttpRequest) -> HttpResponse:
 
 
 def endpoints(openapi: dict[str, Any]) -> dict[str, list[Endpoint]]:
-    """Return every operation of an OpenAPI document by tag, in declaration order."""
+    """Return every operation of an OpenAPI document by tag, and by path below it."""
     by_tag: dict[str, list[Endpoint]] = defaultdict(list)
     for path, operations in openapi["paths"].items():
         for method, operation in operations.items():
             by_tag[operation["tags"][0]].append(_endpoint(method, path, operation))
-    return dict(by_tag)
+    return {tag: sorted(of_tag, key=lambda endpoint: endpoint.path) for tag, of_tag in by_tag.items()}
 
 
 def schemas(openapi: dict[str, Any]) -> list[SchemaDoc]:

@@ -19,9 +19,10 @@ from django.db import OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, UnreadablePostError
 from ninja.errors import HttpError, ValidationError
 
-from tocsin.api.reasons import render, show_reasons
+from tocsin.api.reasons import show_reasons
 from tocsin.core.db import database
 from tocsin.core.errors import Permanent, Rejected, Temporary
+from tocsin.core.reason_json import render
 from tocsin.core.reasons import Reason, ReasonType, as_reason, joined
 from tocsin.core.validation.object_reader import AT_PATH
 

@@ -5,34 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from django.utils.translation import get_language
+from pydantic import BaseModel, Field
 
-from tocsin.core.reasons import Reason, as_reason
+from tocsin.core.reason_json import render, show_reason
+from tocsin.core.reasons import Reason
 
 #: What the schemas of responses say about the two fields beside a reason.
 CODE_DESCRIPTION = "The reason's stable code; see the reference of reason codes. Empty if there is no reason."
 DATA_DESCRIPTION = "The reason's parameters, by name."
 
 
-def render(reason: Reason | str) -> str:
-    """Return the sentence in the language that the request asks for with Accept-Language, else in English.
+class ReasonSchema(BaseModel):
+    """A reason in a list of reasons."""
 
-    In English it is the record, the same for every reader. A user who is signed in has chosen a language.
-    """
-    if isinstance(reason, str) or (get_language() or "en").startswith("en"):
-        return str(reason)
-    return reason.localized()
+    reason: str
+    reason_code: str = Field(description=CODE_DESCRIPTION)
+    reason_data: dict[str, Any] = Field(description=DATA_DESCRIPTION)
 
 
 def reason_fields(row: object, name: str = "reason") -> dict[str, Any]:
-    """Return `NAME`, `NAME_code` and `NAME_data` of a row's attribute `NAME`, which is a reason or still a text."""
+    """Return `NAME`, `NAME_code` and `NAME_data` of a row's attribute `NAME`, which is a reason."""
     return show_reason(getattr(row, name), name)
-
-
-def show_reason(value: Reason | str, name: str = "reason") -> dict[str, Any]:
-    """Return `NAME`, `NAME_code` and `NAME_data` of a reason."""
-    reason = as_reason(value)
-    return {name: render(reason), f"{name}_code": reason.code, f"{name}_data": reason.data}
 
 
 def with_reasons(row: object, names: tuple[str, ...], reasons: tuple[str, ...] = ("reason",)) -> dict[str, Any]:

@@ -7,6 +7,15 @@ from pathlib import Path
 from typing import Final
 
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType
+
+_INVALID_NAME = ReasonType(
+    "kind.invalid_name", '"{name}" is no name for a kind: 3 to 40 of a-z, 0-9 and _, beginning with a letter.'
+)
+_INVALID_TITLE = ReasonType(
+    "kind.invalid_title", "A title is what people call the tool, in at most 60 characters without quotes."
+)
+_EXISTS = ReasonType("kind.folder_exists", "{folder} is there already.")
 
 #: The folder that holds the catalogue's kinds.
 KINDS: Final = Path(__file__).parent / "kinds"
@@ -110,14 +119,12 @@ reason = "line 1"
 def create_kind(name: str, title: str, folder: Path = KINDS) -> list[Path]:
     """Writes the folder of a new kind and returns its files. Raises Rejected("invalid") or Rejected("name_taken")."""
     if not _NAME.fullmatch(name):
-        raise Rejected(
-            "invalid", f'"{name}" is no name for a kind: 3 to 40 of a-z, 0-9 and _, beginning with a letter.'
-        )
+        raise Rejected("invalid", _INVALID_NAME(name=name))
     if not title.strip() or not title.isprintable() or len(title) > 60 or '"' in title or "\\" in title:
-        raise Rejected("invalid", "A title is what people call the tool, in at most 60 characters without quotes.")
+        raise Rejected("invalid", _INVALID_TITLE())
     kind_folder = folder / name
     if kind_folder.exists():
-        raise Rejected("name_taken", f"{kind_folder} is there already.")
+        raise Rejected("name_taken", _EXISTS(folder=str(kind_folder)))
     texts = {"integration.toml": _MANIFEST, "guide.md": _GUIDE} | {f"samples/{n}": text for n, text in _SAMPLES.items()}
     created = []
     for file, text in texts.items():

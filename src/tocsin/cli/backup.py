@@ -10,10 +10,13 @@ import typer
 
 from tocsin.cli.session import DatabaseSession, DataDir, configure, open_database
 from tocsin.core.config import environment
-from tocsin.core.errors import Rejected
+from tocsin.core.errors import FILE_UNREADABLE, Rejected
+from tocsin.core.reasons import ReasonType
 
 if TYPE_CHECKING:
     from tocsin.operate.backup.restoring import RestoreResult
+
+_NO_PASSPHRASE = ReasonType("backup.no_passphrase_in_file", "{file} has no passphrase on its first line.")
 
 PassphraseFile = Annotated[
     Path | None,
@@ -146,9 +149,9 @@ def _read_passphrase(file: Path | None, *, confirm: bool) -> str | None:
         try:
             passphrase = file.read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
         except (OSError, UnicodeDecodeError) as error:
-            raise Rejected("passphrase_missing", f"{file} cannot be read: {error}.") from error
+            raise Rejected("passphrase_missing", FILE_UNREADABLE(file=str(file), error=str(error))) from error
         if not passphrase:
-            raise Rejected("passphrase_missing", f"{file} has no passphrase on its first line.")
+            raise Rejected("passphrase_missing", _NO_PASSPHRASE(file=str(file)))
         return passphrase
     if (configured := environment.current().backup_passphrase) is not None:
         return configured

@@ -12,10 +12,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tocsin.cli.session import DataDir, open_database
-from tocsin.core.errors import Rejected
+from tocsin.core.errors import FILE_TOO_LARGE, FILE_UNREADABLE, FILE_UNWRITABLE, Rejected
+from tocsin.core.reasons import ReasonType
 
 if TYPE_CHECKING:
     from tocsin.importers.products import Product, ProductDocuments
+
+_NOT_UTF8 = ReasonType("import.key_not_utf8", "it is not UTF-8")
+_NO_KEY = ReasonType(
+    "import.api_key_not_given",
+    "There is no key: put it into ${variable}, or name its file with --key-file (- for stdin). It is made in "
+    "{product} under {location}.",
+)
 
 app = typer.Typer(
     help="Moves here from another product: writes YAML for `tocsin apply`, and says what is not as it was.",
@@ -170,9 +178,7 @@ def _key(product: Product, key_file: Path | None) -> str:
         if not key:
             raise Rejected(
                 "missing",
-                f"There is no key: put it into ${product.key_variable}, or name its file with --key-file "
-                "(- for stdin). "
-                f"It is made in {product.title} under {product.key_location}.",
+                _NO_KEY(variable=product.key_variable, product=product.title, location=product.key_location),
             )
         return key
     if str(key_file) == "-":
@@ -180,8 +186,8 @@ def _key(product: Product, key_file: Path | None) -> str:
     try:
         return key_file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise Rejected("unreadable", f"{key_file}: cannot be read: {reason}.") from None
+        reason = error.strerror or str(error) if isinstance(error, OSError) else _NOT_UTF8()
+        raise Rejected("unreadable", FILE_UNREADABLE(file=str(key_file), error=reason)) from None
 
 
 def _read(path: Path) -> bytes:
@@ -191,9 +197,9 @@ def _read(path: Path) -> bytes:
         with path.open("rb") as file:
             content = file.read(_MAX_FILE_BYTES + 1)
     except OSError as error:
-        raise Rejected("unreadable", f"{path}: cannot be read: {error.strerror}.") from None
+        raise Rejected("unreadable", FILE_UNREADABLE(file=str(path), error=error.strerror or str(error))) from None
     if len(content) > _MAX_FILE_BYTES:
-        raise Rejected("too_large", f"{path}: is over {_MAX_FILE_BYTES // 1024 // 1024} MiB.")
+        raise Rejected("too_large", FILE_TOO_LARGE(file=str(path), limit=_MAX_FILE_BYTES // 1024 // 1024))
     return content
 
 
@@ -214,4 +220,4 @@ def _write(path: Path, text: str) -> None:
             os.fchmod(file.fileno(), 0o600)
             file.write(text)
     except OSError as error:
-        raise Rejected("unwritable", f"{path}: cannot be written: {error.strerror}.") from None
+        raise Rejected("unwritable", FILE_UNWRITABLE(file=str(path), error=error.strerror or str(error))) from None

@@ -8,6 +8,17 @@ import typer
 
 from tocsin.cli.session import DataDir, open_database
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType
+
+_UNFINISHED = ReasonType("keys.rotation_unfinished", "Still under an older key: {remaining}. Run it again.")
+_STILL_NEEDED = ReasonType(
+    "keys.still_needed", "Still under an older key: {remaining}. Run `tocsin keys rotate` first."
+)
+_NODE_WITHOUT_KEY = ReasonType(
+    "keys.node_without_key",
+    "{nodes} runs without the new key, and could read nothing that is under it. Give it the new key in front of "
+    "the old one, start it again, and run this again. Nothing was re-encrypted.",
+)
 
 app = typer.Typer(
     help="Changes the key that stored secrets are encrypted with.", no_args_is_help=True, rich_markup_mode=None
@@ -54,7 +65,7 @@ def rotate(data_dir: DataDir = None) -> None:
     for label, count in remaining.unreadable.items():
         _echo(f"WARNING: {count:,} of {label} cannot be read with any known key, and stay as they are.")
     if remaining.old:
-        raise Rejected("unfinished", f"Still under an older key: {remaining}. Run it again.")
+        raise Rejected("unfinished", _UNFINISHED(remaining=remaining.old_values))
     _echo(f"{total:,} values re-encrypted. Nothing needs an older key any more; see `tocsin keys retire`.")
 
 
@@ -72,7 +83,7 @@ def retire(data_dir: DataDir = None) -> None:
         with database.transaction() as connection:
             remaining = rotation.count(connection)
         if remaining.old:
-            raise Rejected("still_needed", f"Still under an older key: {remaining}. Run `tocsin keys rotate` first.")
+            raise Rejected("still_needed", _STILL_NEEDED(remaining=remaining.old_values))
         removed = key_file.retire()
     _echo(
         f"{removed} old {'key' if removed == 1 else 'keys'} retired. Start Tocsin again." if removed else "No old key."
@@ -93,9 +104,7 @@ def _wait_for_nodes() -> None:
         if time.monotonic() >= deadline:
             raise Rejected(
                 "node_without_key",
-                f"{', '.join(outdated_nodes)} runs without the new key, and could read nothing that is "
-                "under it. Give it the "
-                "new key in front of the old one, start it again, and run this again. Nothing was re-encrypted.",
+                _NODE_WITHOUT_KEY(nodes=tuple(outdated_nodes)),
             )
         time.sleep(1)
 

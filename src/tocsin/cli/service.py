@@ -15,8 +15,28 @@ from tocsin.cli.session import DataDir, configuration_folder, configure
 from tocsin.core.config.environment import DEFAULT_HOST, DEFAULT_PORT
 from tocsin.core.embedded_postgres import system_user
 from tocsin.core.errors import Permanent, Rejected
+from tocsin.core.reasons import ReasonType
 from tocsin.operate import service
 from tocsin.operate.service import UnitLocation
+
+_NO_SYSTEMD = ReasonType("service.no_systemd", "This machine is not run by systemd; nothing was written.")
+_USE_OWN_INIT = ReasonType(
+    "service.use_own_init", "`tocsin service install --print` shows the unit; have your own init start that command."
+)
+_NEEDS_ROOT = ReasonType(
+    "service.needs_root",
+    "A service of the machine needs root: `sudo tocsin service install`; or add --user for your own.",
+)
+_UNIT_IN_THE_WAY = ReasonType(
+    "service.unit_in_the_way", "{path} is there and was not written by this command: move it away."
+)
+_PROGRAM_NOT_FOUND = ReasonType("service.program_not_found", "The program `tocsin` cannot be found.")
+_INSTALL_PROGRAM = ReasonType("service.install_program", "Install it with `uv tool install tocsin`.")
+_QUOTES_IN_PATH = ReasonType(
+    "service.quotes_in_path", "systemd starts no program whose path has quotes in it, as {path} has."
+)
+_INSTALL_ELSEWHERE = ReasonType("service.install_elsewhere", "Install it elsewhere.")
+_COMMAND_FAILED = ReasonType("service.command_failed", "`{command}` failed: {error}.")
 
 app = typer.Typer(help="Runs Tocsin as a service.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -73,16 +93,16 @@ def _refuse(location: UnitLocation) -> None:
     """Raise an error, before anything is written, if the installation cannot succeed."""
     if shutil.which("systemctl") is None or not BOOTED.is_dir():
         raise Permanent(
-            "This machine is not run by systemd; nothing was written.",
-            "`tocsin service install --print` shows the unit; have your own init start that command.",
+            _NO_SYSTEMD(),
+            _USE_OWN_INIT(),
         )
     if not location.is_user and os.geteuid() != 0:
         raise Rejected(
             "needs_root",
-            "A service of the machine needs root: `sudo tocsin service install`; or add --user for your own.",
+            _NEEDS_ROOT(),
         )
     if location.unit.exists() and not location.unit.read_text().startswith(service.MARK):
-        raise Rejected("in_the_way", f"{location.unit} is there and was not written by this command: move it away.")
+        raise Rejected("in_the_way", _UNIT_IN_THE_WAY(path=str(location.unit)))
 
 
 def _command(host: str, port: int) -> list[str]:
@@ -90,12 +110,10 @@ def _command(host: str, port: int) -> list[str]:
     sibling = Path(sys.executable).with_name("tocsin")
     program = str(sibling) if os.access(sibling, os.X_OK) else shutil.which("tocsin")
     if program is None:
-        raise Permanent("The program `tocsin` cannot be found.", "Install it with `uv tool install tocsin`.")
+        raise Permanent(_PROGRAM_NOT_FOUND(), _INSTALL_PROGRAM())
     path = str(Path(program).absolute())
     if any(character in path for character in "\"'\\"):
-        raise Permanent(
-            f"systemd starts no program whose path has quotes in it, as {path} has.", "Install it elsewhere."
-        )
+        raise Permanent(_QUOTES_IN_PATH(path=path), _INSTALL_ELSEWHERE())
     return [path, "serve", "--host", host, "--port", str(port)]
 
 
@@ -127,7 +145,7 @@ def _run(command: list[str]) -> None:
     process = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - no user input
     if process.returncode != 0:
         output = " ".join((process.stderr or process.stdout).split())
-        raise Permanent(f"`{' '.join(command)}` failed: {output or process.returncode}.")
+        raise Permanent(_COMMAND_FAILED(command=" ".join(command), error=output or process.returncode))
 
 
 def _echo(text: str) -> None:

@@ -23,7 +23,15 @@ from tocsin.core.db import database
 from tocsin.core.db.start_up import wait_for_database
 from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType
 from tocsin.operate import service
+
+UNKNOWN_USER = ReasonType("cli.unknown_user", 'There is no user "{name}".')
+_OTHER_DATABASE = ReasonType(
+    "cli.other_database",
+    "The service uses the database that {file} names, which this shell does not know. Run this first: set -a; . "
+    "{quoted}; set +a. Or name a data directory with --data-dir.",
+)
 
 #: The option that every command accepts.
 DataDir = Annotated[
@@ -106,9 +114,7 @@ def _refuse_another_database(settings: Config) -> None:
         if has_external_database:
             raise Rejected(
                 "another_database",
-                f"The service uses the database that {location.environment} names, which this shell does not know. "
-                f"Run this first: set -a; . {shlex.quote(str(location.environment))}; set +a. "
-                "Or name a data directory with --data-dir.",
+                _OTHER_DATABASE(file=str(location.environment), quoted=shlex.quote(str(location.environment))),
             )
 
 

@@ -11,7 +11,12 @@ from zoneinfo import ZoneInfo
 import typer
 
 from tocsin.cli.session import DataDir, open_database
-from tocsin.core.errors import Rejected
+from tocsin.core.errors import FILE_TOO_LARGE, FILE_UNREADABLE, Rejected
+from tocsin.core.reasons import ReasonType
+from tocsin.simulate.reasons import NOT_COMPILED
+
+_NO_INTEGRATION = ReasonType("simulate.unknown_integration", 'There is no integration "{name}".')
+_NOT_A_TIME = ReasonType("simulate.not_a_time", '--at: "{text}" is not a time; write it like 2026-12-25T03:00.')
 
 #: The same limit as for messages posted to an integration.
 _MAX_BODY_BYTES = 5 * 1024 * 1024
@@ -49,13 +54,11 @@ def simulate(
         zone = ZoneInfo(settings_store.get(settings_store.TIME_ZONE))
         row = Integration.objects.filter(name__iexact=integration).first()
         if row is None:
-            raise Rejected("not_found", f'There is no integration "{integration}".', "integration")
+            raise Rejected("not_found", _NO_INTEGRATION(name=integration), "integration")
         try:
             simulation = chain.simulate(row.pk, body, "application/json", _parse_time(at, zone) or clock.now())
         except UnknownIntegration:
-            raise Rejected(
-                "not_compiled", f"The configuration of {row.name} cannot be compiled; save it again."
-            ) from None
+            raise Rejected("not_compiled", NOT_COMPILED(integration=row.name)) from None
     if as_json:
         typer.echo(json.dumps(report.as_json(simulation), ensure_ascii=False, indent=2))
     else:
@@ -68,9 +71,9 @@ def _read(payload: Path) -> bytes:
             typer.get_binary_stream("stdin").read(_MAX_BODY_BYTES + 1) if str(payload) == "-" else payload.read_bytes()
         )
     except OSError as error:
-        raise Rejected("unreadable", f"{payload}: cannot be read: {error.strerror}.") from None
+        raise Rejected("unreadable", FILE_UNREADABLE(file=str(payload), error=error.strerror or str(error))) from None
     if len(body) > _MAX_BODY_BYTES:
-        raise Rejected("too_large", f"{payload}: is over 5 MiB, which the door refuses.")
+        raise Rejected("too_large", FILE_TOO_LARGE(file=str(payload), limit=_MAX_BODY_BYTES >> 20))
     return body
 
 
@@ -80,5 +83,5 @@ def _parse_time(text: str, zone: ZoneInfo) -> datetime | None:
     try:
         parsed = datetime.fromisoformat(text)
     except ValueError:
-        raise Rejected("invalid", f'--at: "{text}" is not a time; write it like 2026-12-25T03:00.', "at") from None
+        raise Rejected("invalid", _NOT_A_TIME(text=text), "at") from None
     return (parsed if parsed.tzinfo else parsed.replace(tzinfo=zone)).astimezone(UTC)

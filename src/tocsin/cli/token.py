@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tocsin.cli.session import DataDir, open_database
+from tocsin.cli.session import UNKNOWN_USER, DataDir, open_database
 from tocsin.core.errors import Rejected
 
 app = typer.Typer(help="Makes API tokens.", no_args_is_help=True, rich_markup_mode=None)
@@ -35,6 +35,6 @@ def create(
 
         owner = User.objects.filter(username__iexact=user).first()
         if owner is None:
-            raise Rejected("not_found", f'There is no user "{user}".', "user")
+            raise Rejected("not_found", UNKNOWN_USER(name=user), "user")
         secret = tokens.create(owner, name, actor=COMMAND_LINE, now=clock.now()).secret
     typer.echo(secret)

@@ -11,8 +11,11 @@ from typing import Annotated
 import typer
 
 from tocsin.access.roles import Role
-from tocsin.cli.session import DataDir, open_database
+from tocsin.cli.session import UNKNOWN_USER, DataDir, open_database
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType
+
+_NO_PASSWORD = ReasonType("user.no_password_on_stdin", "--password-stdin: there is no password on standard input.")
 
 app = typer.Typer(
     help="Makes users, and lets in who lost a second factor.", no_args_is_help=True, rich_markup_mode=None
@@ -70,7 +73,7 @@ def reset_second_factor(
 
         user = User.objects.filter(username__iexact=username).first()
         if user is None:
-            raise Rejected("not_found", f'There is no user "{username}".')
+            raise Rejected("not_found", UNKNOWN_USER(name=username))
         removed = mfa_reset_notice.remove_second_factors(user, actor=COMMAND_LINE, now=clock.now())
     typer.echo(
         f"{user.username} signs in by the password alone now." if removed else f"{user.username} has no second factor.",
@@ -81,5 +84,5 @@ def reset_second_factor(
 def _password() -> str:
     password = sys.stdin.readline().rstrip("\r\n")
     if not password:
-        raise Rejected("missing", "--password-stdin: there is no password on standard input.")
+        raise Rejected("missing", _NO_PASSWORD())
     return password

@@ -12,11 +12,12 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from tocsin.configure.resources import EVERY_KEY, RESOURCES, SETTINGS, TOP_KEYS, Resource
 from tocsin.configure.yaml_loader import AT_LINE, NodePath, YamlDocument, rejection_at
 from tocsin.core.errors import Rejected, RejectedAll
-from tocsin.core.reasons import TEXT, Reason, ReasonType, Term
-from tocsin.core.validation.object_reader import AT_PATH, raise_all
+from tocsin.core.reasons import Reason, ReasonType, Term
+from tocsin.core.validation.object_reader import AT_PATH, REQUIRED, raise_all
+from tocsin.resources.registry import RESOURCES
+from tocsin.resources.resource import EVERY_KEY, Resource
 
 #: A problem of one object in a file, such as `user ann`.
 OF_OBJECT = ReasonType("config.of_object", "{resource} {name}: {problem}")
@@ -29,7 +30,6 @@ _SETTINGS_NOT_NAMED = ReasonType("config.malformed_settings", "settings are name
 _DUPLICATE_SETTING = ReasonType("config.duplicate_setting", 'the setting "{name}" is there twice.')
 _NOT_A_LIST = ReasonType("config.not_a_list", "{key} is a list: each entry begins with a dash.")
 _NOT_AN_OBJECT = ReasonType("config.not_an_object", "each of {key} is an object with named values.")
-_REQUIRED = ReasonType("config.required", "is required.")
 _NOT_TEXT = ReasonType("config.not_text", "must be text; put it in quotes.")
 _INVALID_PREVIOUS_NAME = ReasonType("config.invalid_previous_name", "must be the name that it had before.")
 _DUPLICATE_OBJECT = ReasonType(
@@ -43,6 +43,11 @@ _SECRET_FILE_UNUSABLE = ReasonType(
     "config.secret_file_unusable", "the file {file} is empty, or larger than {maximum} KiB."
 )
 
+SETTINGS = "settings"
+
+#: The top-level keys in the order of a file.
+TOP_KEYS = (SETTINGS, *(resource.key for resource in RESOURCES))
+
 _MAX_SECRET_BYTES = 64 * 1024
 
 
@@ -50,7 +55,7 @@ _MAX_SECRET_BYTES = 64 * 1024
 class ConfigObject:
     """One object as described in a file."""
 
-    resource: Resource
+    resource: Resource[Any]
     name: str
     #: Its previous name, if the file has `was`.
     previous_name: str | None
@@ -163,14 +168,16 @@ def _list(document: YamlDocument, key: str, value: Any) -> list[Any]:
     return value
 
 
-def _collect_entry(document: YamlDocument, resource: Resource, path: NodePath, item: Any, sources: ConfigFiles) -> None:
+def _collect_entry(
+    document: YamlDocument, resource: Resource[Any], path: NodePath, item: Any, sources: ConfigFiles
+) -> None:
     if not isinstance(item, Mapping):
         raise _rejection_at(document, path, _NOT_AN_OBJECT(key=resource.key))
     spec = {key: value for key, value in item.items() if key != "was"}
-    name = spec.get(resource.name_key)
+    name = spec.get(resource.name_column)
     if not isinstance(name, str) or not name.strip():
-        reason = AT_PATH(path=resource.name_key, problem=_REQUIRED() if name is None else _NOT_TEXT())
-        raise _rejection_at(document, (*path, resource.name_key), reason)
+        reason = AT_PATH(path=resource.name_column, problem=REQUIRED() if name is None else _NOT_TEXT())
+        raise _rejection_at(document, (*path, resource.name_column), reason)
     previous_name = item.get("was")
     if previous_name is not None and not isinstance(previous_name, str):
         raise _rejection_at(document, (*path, "was"), AT_PATH(path="was", problem=_INVALID_PREVIOUS_NAME()))
@@ -266,8 +273,5 @@ def _at_field(problem: Rejected) -> Reason:
     """The problem's reason, beginning with its field."""
     reason = problem.reason
     if not problem.field or reason.code == AT_PATH.code:
-        return reason
-    if reason.code == TEXT.code and str(reason).startswith(problem.field):
-        # A sentence without a code of its own, which names its field itself.
         return reason
     return AT_PATH(path=problem.field, problem=reason)

@@ -11,8 +11,9 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
-from tocsin.configure.resources import RESOURCES, SETTINGS
+from tocsin.configure.config_files import SETTINGS
 from tocsin.core.config import config_version, settings_store
+from tocsin.resources.registry import RESOURCES
 
 _MAX_FLOW_CHARS = 80
 
@@ -40,7 +41,7 @@ def export_configuration(*, with_secrets: bool) -> dict[str, Any]:
         if settings := settings_store.non_default_settings():
             configuration[SETTINGS] = settings
         for resource in RESOURCES:
-            if entries := [resource.spec(row, with_secrets) for row in resource.list_all()]:
+            if entries := [resource.yaml_spec(row, with_secrets=with_secrets) for row in resource.list_all()]:
                 configuration[resource.key] = entries
     return configuration
 

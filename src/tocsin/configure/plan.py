@@ -16,12 +16,13 @@ from django.db.models import Model
 
 from tocsin.access import settings_commands
 from tocsin.access.audit import AuditActor
-from tocsin.configure.config_files import ConfigFiles, ConfigObject, iter_texts, split_problems
-from tocsin.configure.resources import RESOURCES, SETTINGS, Resource
+from tocsin.configure.config_files import SETTINGS, ConfigFiles, ConfigObject, iter_texts, split_problems
 from tocsin.core.config import config_version, settings_store
 from tocsin.core.errors import Permanent, Rejected
-from tocsin.core.reasons import TEXT, Param, Reason, ReasonType, Term
+from tocsin.core.reasons import Param, Reason, ReasonType, Term
 from tocsin.core.validation.object_reader import AT_PATH, raise_all
+from tocsin.resources.registry import RESOURCES
+from tocsin.resources.resource import Resource
 
 _RENAME_CONFLICT = ReasonType(
     "config.rename_conflict",
@@ -148,9 +149,6 @@ def _is_missing_reference(problem: Rejected, missing_names: set[str]) -> bool:
 
 def _names(value: Param, name: str) -> bool:
     match value:
-        case Reason(code=TEXT.code):
-            # A sentence without a code of its own: names are in quotes.
-            return f'"{name}"' in str(value).casefold()
         case Reason():
             return any(_names(param, name) for _, param in value.params)
         case str():
@@ -228,12 +226,12 @@ def _save(entry: ConfigObject, actor: AuditActor, now: datetime) -> PlanLine:
     return PlanLine(PlanAction.UPDATE, resource.label, entry.name, keys, previous_name)
 
 
-def _stored_spec(resource: Resource, row: Model) -> dict[str, Any]:
+def _stored_spec(resource: Resource[Any], row: Model) -> dict[str, Any]:
     """The object's spec, including secrets if the known keys can decrypt them."""
     try:
-        return resource.spec(row, True)
+        return resource.yaml_spec(row, with_secrets=True)
     except Permanent:
-        return resource.spec(row, False)
+        return resource.yaml_spec(row, with_secrets=False)
 
 
 def _save_deferred_fields(
@@ -244,11 +242,11 @@ def _save_deferred_fields(
     for resource in RESOURCES:
         for entry in sources.entries.get(resource.key, []):
             keys = sorted(entry.spec.keys() & resource.deferred_fields.keys())
-            row = resource.find(entry.name) if keys else None
+            row = resource.find_named(entry.name) if keys else None
             for key in keys if row is not None else ():
                 requested = [] if entry.spec[key] is None else entry.spec[key]
                 try:
-                    if resource.deferred_fields[key](row, requested, actor=actor, now=now):
+                    if resource.deferred_fields[key].save(row, requested, actor=actor, now=now):
                         changed_keys = changed.get((resource.label, entry.name), ())
                         changed[resource.label, entry.name] = tuple(sorted((*changed_keys, key)))
                 except Rejected as problem:
@@ -264,10 +262,10 @@ def _with_keys(line: PlanLine, keys: tuple[str, ...]) -> PlanLine:
 
 def _find_existing(entry: ConfigObject) -> tuple[Model | None, str | None]:
     """The object that the entry refers to, and its old name if this run renames it."""
-    existing = entry.resource.find(entry.name)
+    existing = entry.resource.find_named(entry.name)
     if entry.previous_name is None or entry.previous_name.casefold() == entry.name.casefold():
         return existing, None
-    old = entry.resource.find(entry.previous_name)
+    old = entry.resource.find_named(entry.previous_name)
     if old is None or existing is None:
         return existing or old, None if old is None else entry.previous_name
     problem = _RENAME_CONFLICT(previous_name=entry.previous_name, name=entry.name)
@@ -275,7 +273,7 @@ def _find_existing(entry: ConfigObject) -> tuple[Model | None, str | None]:
 
 
 def _prune(
-    resource: Resource, entries: Iterable[ConfigObject], actor: AuditActor, now: datetime, errors: _ErrorCollector
+    resource: Resource[Any], entries: Iterable[ConfigObject], actor: AuditActor, now: datetime, errors: _ErrorCollector
 ) -> list[PlanLine]:
     kept_names = {entry.name.casefold() for entry in entries}
     lines: list[PlanLine] = []

@@ -17,6 +17,7 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, ReasonType, as_reason
+from tocsin.core.validation.object_reader import NESTED_TOO_DEEPLY
 
 #: A problem of a file, and of a line in it. `line` is a text: it is a place, not a count.
 IN_FILE = ReasonType("config.in_file", "{file}: {problem}")
@@ -26,7 +27,6 @@ _UNREADABLE = ReasonType("config.unreadable", "cannot be read: {error}.")
 _TOO_LARGE = ReasonType("config.too_large", "is larger than {maximum} MiB.")
 _NOT_UTF8 = ReasonType("config.not_utf8", "is not UTF-8.")
 _YAML_ERROR = ReasonType("config.yaml_error", "is not YAML: {error}")
-_TOO_DEEP = ReasonType("config.too_deep", "is nested too deeply.")
 _TOO_MANY_VALUES = ReasonType(
     "config.too_many_values", "there are more than {maximum} values, aliases counted each time."
 )
@@ -120,7 +120,7 @@ def parse(content: bytes | str, name: str, folder: Path) -> YamlDocument:
     except YAMLError as error:
         raise _rejection(name, _YAML_ERROR(error=" ".join(str(error).split())[:200])) from None
     except RecursionError:
-        raise _rejection(name, _TOO_DEEP()) from None
+        raise _rejection(name, NESTED_TOO_DEEPLY()) from None
     return YamlDocument(name, folder, value, reader.lines)
 
 

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
-from tocsin.core.reasons import NO_REASON, Reason, as_reason, joined
+from tocsin.core.reasons import NO_REASON, Reason, ReasonType, joined
+
+# Problems with a file that a command reads or writes.
+FILE_UNREADABLE = ReasonType("file.unreadable", "{file} cannot be read: {error}.")
+FILE_UNWRITABLE = ReasonType("file.unwritable", "{file} cannot be written: {error}.")
+FILE_TOO_LARGE = ReasonType("file.too_large", "{file} has more than {limit} MiB.")
 
 
 class TocsinError(Exception):
@@ -15,8 +20,8 @@ class TocsinError(Exception):
 class Rejected(TocsinError):
     """Invalid input: a coarse code for programs, the reason, and the name of the input field, if any."""
 
-    def __init__(self, code: str, reason: Reason | str, field: str | None = None) -> None:
-        self.reason = as_reason(reason)
+    def __init__(self, code: str, reason: Reason, field: str | None = None) -> None:
+        self.reason = reason
         super().__init__(code, reason, field)
         self.code = code
         self.field = field
@@ -63,8 +68,8 @@ class RejectedAll(Rejected):
 class Temporary(TocsinError):
     """A failure that is worth retrying. `retry_after` is the delay that the server requested, if it did."""
 
-    def __init__(self, reason: Reason | str, retry_after: timedelta | None = None) -> None:
-        self.reason = as_reason(reason)
+    def __init__(self, reason: Reason, retry_after: timedelta | None = None) -> None:
+        self.reason = reason
         super().__init__(reason, retry_after)
         self.retry_after = retry_after
 
@@ -85,9 +90,9 @@ class Temporary(TocsinError):
 class Permanent(TocsinError):
     """A failure that a retry does not fix. A person must act; `remedy` says how."""
 
-    def __init__(self, reason: Reason | str, remedy: Reason | str | None = None) -> None:
-        self.reason = as_reason(reason)
-        self.remedy_reason = NO_REASON if remedy is None else as_reason(remedy)
+    def __init__(self, reason: Reason, remedy: Reason = NO_REASON) -> None:
+        self.reason = reason
+        self.remedy_reason = remedy
         super().__init__(reason, remedy)
 
     def __str__(self) -> str:

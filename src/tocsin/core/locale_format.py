@@ -77,6 +77,11 @@ def local_count(number: int) -> str:
     return number_format(number, force_grouping=True)
 
 
+def local_term(word: str) -> str:
+    """Translates a fixed word of Tocsin's, such as a role. An empty word stays empty."""
+    return gettext(word) if word else ""
+
+
 def local_list(texts: Sequence[str]) -> str:
     """Joins texts in the active language: "a, b and c"."""
     if len(texts) < 2:

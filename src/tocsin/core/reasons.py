@@ -48,6 +48,13 @@ class Term:
     text: str
 
 
+def translatable(text: str) -> str:
+    """Marks a fixed text where it is defined, such as a label or the value of a `Term`, for `scripts/translations.py`.
+    Returns it unchanged: what shows it translates it.
+    """
+    return text
+
+
 @dataclass(frozen=True, slots=True)
 class Person:
     """A person by name, with the id of the account if there is one."""
@@ -163,6 +170,9 @@ def joined(*reasons: Reason, separator: str = "; ") -> Reason:
     return JOINED(parts=parts, separator=separator)
 
 
+#: The rest of a list that is cut off.
+MORE = ReasonType("reason.more", "{count} more", "{count} more")
+
 #: A text of somebody's that stands where a reason is expected, such as a provider's own error message.
 TEXT = ReasonType("reason.text", "{text}")
 
@@ -270,7 +280,7 @@ def _local(value: Param) -> str:
         case Ago():
             return locale_format.local_ago(value.duration)
         case Term():
-            return gettext(value.text) if value.text else ""
+            return locale_format.local_term(value.text)
         case tuple():
             return locale_format.local_list([_local(one) for one in value])
         case Reason():

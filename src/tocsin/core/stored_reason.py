@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db import models
 
-from tocsin.core.reasons import Reason, as_reason, reason_from
+from tocsin.core.reasons import Reason, reason_from
 
 #: The longest code; a test compares it with every defined one.
 MAX_CODE_CHARS = 80
@@ -57,13 +57,3 @@ def named_columns(name: str, reason: Reason) -> dict[str, Any]:
 def reason_in(row: Mapping[str, Any], name: str = "reason") -> Reason:
     """Returns the reason in the columns `NAME_code` and `NAME_data` of a row of raw SQL."""
     return reason_from(row[f"{name}_code"], row[f"{name}_data"])
-
-
-def reason_json(reason: Reason) -> dict[str, Any]:
-    """Returns a reason as a JSON object, for a reason inside of other stored data. `reason_of_json` reads it back."""
-    return {"code": reason.code, "data": reason.data}
-
-
-def reason_of_json(value: Mapping[str, Any] | str) -> Reason:
-    """Reads what `reason_json` returned. A plain text becomes a reason that is rendered as that text."""
-    return as_reason(value) if isinstance(value, str) else reason_from(value["code"], value["data"])

@@ -21,6 +21,7 @@ GROUP_MEMBER = ReasonType("capacity.group_member", "member of {group}")
 NAMED_BY_STEP = ReasonType("capacity.named_by_step", "named by the step")
 TICKET_ASSIGNEE = ReasonType("capacity.ticket_assignee", "assignee of the ticket")
 RECIPIENT = ReasonType("capacity.recipient", "recipient")
+GROUP_CONTACT = ReasonType("capacity.group_contact", "group contact")
 
 # Whom a step pages.
 

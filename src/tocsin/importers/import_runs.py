@@ -24,9 +24,9 @@ from tocsin.configure.config_files import ConfigFiles
 from tocsin.configure.models import ImportRun, ImportState
 from tocsin.core.config import config_version, crypto
 from tocsin.core.errors import Permanent, Rejected, RejectedAll, Temporary
-from tocsin.core.reasons import NO_REASON, Reason, joined
+from tocsin.core.reasons import NO_REASON, Reason, joined, reason_as_json
 from tocsin.core.runtime import clock
-from tocsin.core.stored_reason import named_columns, reason_json
+from tocsin.core.stored_reason import named_columns
 from tocsin.core.validation.object_reader import AT_PATH
 from tocsin.importers import existing_users, reasons
 from tocsin.importers.api_reader import InvalidKey
@@ -202,7 +202,7 @@ def _read_account(
         lines = [str(line) for line in plan.preview(_sources(text), prune=False, now=now).lines]
     except Rejected as problem:
         refusals = [
-            reason_json(single_problem.reason)
+            reason_as_json(single_problem.reason)
             for single_problem in (problem.problems if isinstance(problem, RejectedAll) else (problem,))
         ]
     _change(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Protocol
 
+from tocsin.core.reasons import translatable
 from tocsin.importers.alertops import client as alertops_client
 from tocsin.importers.alertops import converter as alertops
 from tocsin.importers.api_reader import ApiReader, ProgressCallback
@@ -65,7 +66,7 @@ PRODUCTS: Final[Mapping[str, Product]] = {
             title="Opsgenie",
             base=opsgenie_client.BASE,
             key_variable="OPSGENIE_API_KEY",
-            key_location="Settings → API key management, with Read and Configuration access",
+            key_location=translatable("Settings → API key management, with Read and Configuration access"),
             reader=opsgenie_client.reader,
             fetch=opsgenie_client.fetch,
             convert=opsgenie.convert,
@@ -77,7 +78,7 @@ PRODUCTS: Final[Mapping[str, Product]] = {
             title="PagerDuty",
             base=pagerduty_client.BASE,
             key_variable="PAGERDUTY_API_KEY",
-            key_location="Integrations → API Access Keys, read-only",
+            key_location=translatable("Integrations → API Access Keys, read-only"),
             reader=pagerduty_client.reader,
             fetch=pagerduty_client.fetch,
             convert=pagerduty.convert,
@@ -87,7 +88,7 @@ PRODUCTS: Final[Mapping[str, Product]] = {
             title="Grafana OnCall",
             base="",
             key_variable="GRAFANA_ONCALL_API_KEY",
-            key_location="Settings → API tokens",
+            key_location=translatable("Settings → API tokens"),
             reader=oncall_client.reader,
             fetch=oncall_client.fetch,
             convert=oncall.convert,
@@ -97,7 +98,7 @@ PRODUCTS: Final[Mapping[str, Product]] = {
             title="AlertOps",
             base=alertops_client.BASE,
             key_variable="ALERTOPS_API_KEY",
-            key_location="Administration → Subscription Settings, or your profile",
+            key_location=translatable("Administration → Subscription Settings, or your profile"),
             reader=alertops_client.reader,
             fetch=alertops_client.fetch,
             convert=alertops.convert,

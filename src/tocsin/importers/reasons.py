@@ -124,7 +124,6 @@ TURN_LENGTH = ReasonType("import.turn_length", "A turn of {interval} is shorter 
 CYCLE_TOO_LONG = ReasonType(
     "import.cycle_too_long", "Its order repeats after {cycle}, which does not fit into {weeks} weeks."
 )
-TOO_MANY_SPANS = ReasonType("import.too_many_spans", "It would take {spans} shifts in {weeks} weeks.")
 
 # Several objects at once.
 MORE_NAMES = ReasonType("import.more_names", "{names} and {count} more", "{names} and {count} more")

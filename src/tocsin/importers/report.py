@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Self
 
-from tocsin.core.reasons import NO_REASON, Param, Reason
-from tocsin.core.stored_reason import reason_json, reason_of_json
+from tocsin.core.reasons import NO_REASON, Param, Reason, reason_as_json, reason_from_json
 from tocsin.importers.reasons import MORE_NAMES
 
 #: Names listed per line; the rest is only counted.
@@ -43,10 +42,10 @@ class ImportFinding:
         """As stored in the run. `from_json` reads it back."""
         return {
             "weight": str(self.severity),
-            "object": reason_json(self.object),
-            "what": reason_json(self.difference),
-            "why": reason_json(self.reason),
-            "remedy": reason_json(self.remedy),
+            "object": reason_as_json(self.object),
+            "what": reason_as_json(self.difference),
+            "why": reason_as_json(self.reason),
+            "remedy": reason_as_json(self.remedy),
         }
 
     @classmethod
@@ -54,7 +53,7 @@ class ImportFinding:
         """Reads a stored finding."""
         return cls(
             FindingSeverity(stored["weight"]),
-            *(reason_of_json(stored[name]) for name in ("object", "what", "why", "remedy")),
+            *(reason_from_json(stored[name]) for name in ("object", "what", "why", "remedy")),
         )
 
 

@@ -152,7 +152,7 @@ def _fixed_shifts(rotation: ConvertedRotation, start: datetime | None) -> list[d
         raise UnsupportedRotation(reasons.CYCLE_TOO_LONG(cycle=cycle, weeks=MAX_WEEKS))
     spans = list(_merged_spans(rotation, weeks))
     if len(spans) > MAX_SEGMENTS:
-        raise UnsupportedRotation(reasons.TOO_MANY_SPANS(spans=len(spans), weeks=weeks))
+        raise UnsupportedRotation(reasons.TOO_MANY_OCCURRENCES(spans=len(spans), weeks=weeks))
     bounds = {"start": _format_time(start)} if start is not None else {}
     interval = f"{weeks}w"
     return [

@@ -13,7 +13,7 @@ from tocsin.inbound.compat import opsgenie, pagerduty
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.heartbeats import schedule
-from tocsin.inbound.http import heartbeat_endpoint, test_token, webhook_endpoint
+from tocsin.inbound.http import heartbeat_endpoint, reasons, test_token, webhook_endpoint
 from tocsin.inbound.http.ingest_service import HttpError, IngestService
 from tocsin.inbound.http.test_token import WebhookTestToken
 from tocsin.inbound.processing.committer import Committer
@@ -59,13 +59,13 @@ class InboundApp:
         token, separator, suffix = scope["path"][len(PREFIX) :].partition("/")
         method: str = scope["method"]
         if method not in ("POST", *_EXTRA_METHODS):
-            raise HttpError(405, "method_not_allowed", "Send a POST.", _ALLOW)
+            raise HttpError(405, "method_not_allowed", reasons.POST_NEEDED(), _ALLOW)
         try:
             integration = await self.service.find_integration(token)
         except HttpError as error:
             # Responses to other methods must not reveal whether a token exists.
             raise (
-                error if method == "POST" else HttpError(405, "method_not_allowed", "Send a POST.", _ALLOW)
+                error if method == "POST" else HttpError(405, "method_not_allowed", reasons.POST_NEEDED(), _ALLOW)
             ) from None
         if integration.normalizer.kind.name == schedule.KIND and not suffix.startswith(_TEST_PREFIX):
             await heartbeat_endpoint.handle(
@@ -75,9 +75,9 @@ class InboundApp:
         if method != "POST" and not (
             method == "GET" and scope["query_string"] and integration.normalizer.kind.accepts_get
         ):
-            raise HttpError(405, "method_not_allowed", "Send a POST.", _ALLOW)
+            raise HttpError(405, "method_not_allowed", reasons.POST_NEEDED(), _ALLOW)
         if separator and not suffix.startswith(_TEST_PREFIX):
-            raise HttpError(404, "unknown_token", "No integration has this address. It may have been rotated.")
+            raise HttpError(404, "unknown_token", reasons.UNKNOWN_TOKEN())
         test = _check_test_token(suffix, integration) if separator else None
         await webhook_endpoint.handle(self.service, integration, scope, receive, send, test)
 
@@ -87,4 +87,4 @@ def _check_test_token(suffix: str, integration: CompiledIntegration) -> WebhookT
         return test_token.check(suffix.removeprefix(_TEST_PREFIX), integration.id, clock.now())
     except Rejected as rejected:
         # Never handled as an ordinary message: that would page the integration's real recipients.
-        raise HttpError(401, rejected.code, rejected.detail) from None
+        raise HttpError(401, rejected.code, rejected.reason) from None

@@ -20,8 +20,7 @@ from tocsin.notify.mail_replies import process
 from tocsin.notify.provider_settings import PHONES
 from tocsin.notify.text import command_parser, reply_codes
 from tocsin.notify.text.command_parser import ParsedCommand, Word
-from tocsin.notify.text.localization import localize
-from tocsin.notify.text.phrases import phrase
+from tocsin.notify.text.phrases import localize, phrase
 from tocsin.notify.text.sms import for_phones
 from tocsin.notify.webhooks import ButtonResult, CallPrompt, CallState, InboundText, Receipt
 

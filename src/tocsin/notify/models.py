@@ -10,7 +10,7 @@ from django.db.models import Q
 from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
-from tocsin.core.reasons import Reason, reason_from
+from tocsin.core.reasons import Reason, reason_from, reason_from_json
 from tocsin.core.stored_reason import MAX_CODE_CHARS, StoredReason, reason_columns
 from tocsin.core.validation.name_validator import validate_name
 from tocsin.notify.provider_models import (
@@ -21,7 +21,6 @@ from tocsin.notify.provider_models import (
     ProviderHealth,
     VerificationCode,
 )
-from tocsin.notify.rules.delivery_reasons import load_text
 from tocsin.notify.states import DeliveryStatus, Purpose
 
 __all__ = [
@@ -109,7 +108,7 @@ class Notification(StoredReason):
     @property
     def title(self) -> Reason:
         """The title of a notice or test."""
-        return load_text(self.data.get("title"))
+        return reason_from_json(self.data.get("title"))
 
 
 class Delivery(StoredReason):

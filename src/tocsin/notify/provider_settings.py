@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import ReasonType
+from tocsin.core.reasons import ReasonType, translatable
 from tocsin.notify.interfaces import ProviderKind, ProviderSetting, ProviderSettingType
 
 #: The channels whose addresses are phone numbers.
@@ -13,21 +13,23 @@ _NOT_A_COUNTRY_CODE = ReasonType("provider.not_a_country_code", '"{value}" is no
 
 RATE = ProviderSetting(
     "rate",
-    "Messages a minute",
+    translatable("Messages a minute"),
     ProviderSettingType.NUMBER,
-    help="At most; what is more goes by the next provider, or waits. Empty: no limit.",
+    help=translatable("At most; what is more goes by the next provider, or waits. Empty: no limit."),
     max_value=100_000,
 )
 PREFIXES = ProviderSetting(
     "prefixes",
-    "Only these countries",
-    help="Country codes such as +41 +423. Empty: every number. What it does not carry goes by the next provider.",
+    translatable("Only these countries"),
+    help=translatable(
+        "Country codes such as +41 +423. Empty: every number. What it does not carry goes by the next provider."
+    ),
 )
 RECEIPT_TIMEOUT = ProviderSetting(
     "receipt_timeout",
-    "Seconds until it must have arrived",
+    translatable("Seconds until it must have arrived"),
     ProviderSettingType.NUMBER,
-    help="Not delivered by then: the person's next contact method starts at once. Empty: 60.",
+    help=translatable("Not delivered by then: the person's next contact method starts at once. Empty: 60."),
     min_value=5,
     max_value=3600,
 )

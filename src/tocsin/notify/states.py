@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from tocsin.core.reasons import translatable
+
 
 class DeliveryStatus(StrEnum):
-    QUEUED = "queued"
-    SENDING = "sending"
-    SENT = "sent"
-    DELIVERED = "delivered"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
+    QUEUED = translatable("queued")
+    SENDING = translatable("sending")
+    SENT = translatable("sent")
+    DELIVERED = translatable("delivered")
+    FAILED = translatable("failed")
+    CANCELLED = translatable("cancelled")
 
 
 class Purpose(StrEnum):

@@ -9,7 +9,7 @@ from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.core.reasons import Reason, reason_from
-from tocsin.core.stored_reason import MAX_CODE_CHARS
+from tocsin.core.stored_reason import MAX_CODE_CHARS, StoredReason, named_reason
 from tocsin.core.validation.name_validator import validate_name
 from tocsin.oncall.states import FeedKind, SwapState
 from tocsin.people.member_roles import MemberRole
@@ -134,19 +134,23 @@ class SwapRequest(models.Model):
         )
 
 
-class PendingNotice(models.Model):
+class PendingNotice(StoredReason):
     """A notice for a user about their shifts: a swap requested or answered, a shift handed over, a cover.
 
-    Written in the same transaction as the change; a periodic task sends it by e-mail.
+    Written in the same transaction as the change; a periodic task sends it by e-mail, rendered for the recipient.
+    `reason` is why the user gets it.
     """
 
     user = models.ForeignKey("people.User", on_delete=models.CASCADE, related_name="+")
-    title = models.CharField(max_length=200)
-    text = models.TextField()
-    #: Why the user gets it: a sentence.
-    reason = models.TextField(blank=True)
+    title_code = models.CharField(max_length=MAX_CODE_CHARS)
+    title_data = models.JSONField()
+    text_code = models.CharField(max_length=MAX_CODE_CHARS)
+    text_data = models.JSONField()
     created_at = models.DateTimeField()
     sent_at = models.DateTimeField(null=True)
+
+    title: Reason = named_reason("title")
+    text: Reason = named_reason("text")
 
     class Meta:
         indexes = (

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from tocsin.core.reasons import ReasonType
 
+NO_SUCH_SCHEDULE = ReasonType("schedule.not_found", 'there is no schedule "{name}".')
+
 # Why a user is on call: the source, and how it was replaced.
 
 SHIFT = ReasonType("shift.assigned", "shift {shift} of {schedule}")

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from tocsin.core.errors import Permanent, Rejected, Temporary
-from tocsin.core.reasons import NO_REASON, Param, Reason, ReasonType
+from tocsin.core.reasons import MORE, NO_REASON, Param, Reason, ReasonType
 
 
 class FindingLevel(StrEnum):
@@ -64,10 +64,7 @@ def reason_of_future(future: Future[Any], deadline: timedelta) -> Reason:
     return _CRASHED(error=type(error).__name__)
 
 
-_MORE = ReasonType("health.more", "{count} more", "{count} more")
-
-
 def limited(values: Sequence[Param], limit: int, count: int | None = None) -> tuple[Param, ...]:
     """The first values, and how many more there are. `count` is their total number, if `values` are only some."""
     more = (len(values) if count is None else count) - limit
-    return (*values[:limit], _MORE(count=more)) if more > 0 else tuple(values[:limit])
+    return (*values[:limit], MORE(count=more)) if more > 0 else tuple(values[:limit])

@@ -21,13 +21,14 @@ from tocsin.access import audit, config_audit
 from tocsin.access.audit import AuditActor
 from tocsin.core import object_hooks
 from tocsin.core.config import config_version, secret_bundle
+from tocsin.core.config.crypto import ENTER_SECRET_AGAIN
 from tocsin.core.db import database
 from tocsin.core.delivery.failure import NeedsAttention
 from tocsin.core.errors import Rejected
 from tocsin.core.net.egress import HttpClient
 from tocsin.core.reasons import NO_REASON, AlertRef, Person, Reason, ReasonType
 from tocsin.core.stored_reason import named_columns
-from tocsin.core.validation.object_reader import ObjectReader
+from tocsin.core.validation.object_reader import REQUIRED, ObjectReader
 from tocsin.core.validation.server_origin import has_different_origin, is_different_origin
 from tocsin.outbound import hidden_settings, reasons, retry_policy
 from tocsin.outbound.connectors.haloitsm import writeback_settings
@@ -39,12 +40,8 @@ from tocsin.outbound.models import AgentMatch, Call, IntegrationStatus, Outbound
 from tocsin.outbound.states import ENDED, CallStatus, OutboundEvent
 from tocsin.people.models import User
 from tocsin.people.name_lookup import read_group, read_unique_name
+from tocsin.people.reasons import NO_SUCH_USER
 
-_ENTER_SECRET = ReasonType("outbound.enter_secret", "enter the secret again: the address has changed.")
-_SECRET_REQUIRED = ReasonType("outbound.secret_required", "is required.")
-_IN_USE = ReasonType(
-    "outbound.in_use", "Can't delete {integration}: {inbound} writes back by it. Disconnect it there first.",
-)  # fmt: skip
 _NO_ALERT_FOR_CALLS = ReasonType("outbound.no_alert_for_calls", "There is no alert {alert} that calls can be made for.")
 _NOT_ENDED = ReasonType("outbound.not_ended", "Only a call that failed or was dropped can be sent again.")
 _ALERT_DELETED = ReasonType("outbound.alert_deleted", "Its alert no longer exists.")
@@ -54,7 +51,6 @@ _NO_SUCH_KIND = ReasonType("outbound.no_such_kind", "there is no such kind; ther
 _KIND_UNCHANGEABLE = ReasonType(
     "outbound.kind_unchangeable", "can't be changed; create a new outbound integration for another kind."
 )
-_NO_SUCH_USER = ReasonType("outbound.no_such_user", 'there is no user "{user}".')
 _NO_AGENT_NUMBER = ReasonType("outbound.no_agent_number", "{user}: enter the agent's number in Halo.")
 _USER_TWICE = ReasonType("outbound.user_twice", 'names the user "{user}" twice.')
 
@@ -115,7 +111,7 @@ def save_outbound(
         )
         complete_spec, masked_keys = hidden_settings.keep_stored(spec, previous_settings, _hidden(existing))
         reader = ObjectReader(complete_spec)
-        name = read_unique_name(reader, OutboundIntegration, existing, "an outbound integration")
+        name = read_unique_name(reader, OutboundIntegration, existing)
         kind, group = _kind(reader, existing), read_group(reader)
         enabled = reader.boolean("enabled", True)
         new_secrets = {key: reader.text(key, max_length=4000) for key in kind.secret_names if reader.has(key)}
@@ -124,15 +120,15 @@ def save_outbound(
         if existing and has_different_origin(previous_settings, settings):
             # A user who may change the address must not be able to send stored secrets to a server of their own.
             for key in sorted(previous_secrets.keys() - new_secrets.keys()):
-                reader.add_error(key, _ENTER_SECRET(), "missing")
+                reader.add_error(key, ENTER_SECRET_AGAIN(), "missing")
         if "headers" in masked_keys and is_different_origin(
             str(previous_settings.get("url")), str(settings.get("url"))
         ):
-            reader.add_error("headers", _ENTER_SECRET(), "missing")
+            reader.add_error("headers", ENTER_SECRET_AGAIN(), "missing")
         secrets = {key: text for key, text in {**previous_secrets, **new_secrets}.items() if text}
         for key in kind.required_secrets(settings):
             if key not in secrets:
-                reader.add_error(key, _SECRET_REQUIRED(), "missing")
+                reader.add_error(key, REQUIRED(), "missing")
         reader.finish()
         previous_spec = outbound_spec(existing) if existing else None
         integration = existing or OutboundIntegration(created_at=now)
@@ -168,10 +164,7 @@ def delete_outbound(integration: OutboundIntegration, *, actor: AuditActor, now:
     """
     with transaction.atomic():
         config_version.lock()
-        users = list(integration.inbound.order_by("name").values_list("name", flat=True)[:5])
-        if users:
-            raise Rejected("in_use", _IN_USE(integration=integration.name, inbound=tuple(users)))
-        object_hooks.reject_if_referenced("outbound", integration.pk, integration.name)
+        object_hooks.reject_if_referenced("outbound_integration", integration.pk, integration.name)
         config_audit.record("outbound_integration", integration, outbound_spec(integration), None, actor=actor, now=now)
         integration.delete()
 
@@ -387,7 +380,7 @@ def _matches(spec: ObjectReader, agents: Mapping[str, str]) -> list[tuple[User, 
     for username, agent_number in agents.items():
         user = users_by_name.get(username.casefold())
         if user is None:
-            spec.add_error("agents", _NO_SUCH_USER(user=username), "not_found")
+            spec.add_error("agents", NO_SUCH_USER(name=username), "not_found")
         elif not agent_number.isdecimal():
             spec.add_error("agents", _NO_AGENT_NUMBER(user=username))
         elif any(user == other for other, _ in matches):

@@ -55,4 +55,3 @@ CALLS_FAILED = ReasonType(
 TICKET_EXISTS = ReasonType(
     "outbound.ticket_exists", "Alert {alert} has a ticket in {integration}, or one is being created."
 )
-NO_SUCH_ALERT = ReasonType("outbound.no_such_alert", "There is no alert {alert}.")

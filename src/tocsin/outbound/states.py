@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from tocsin.core.reasons import translatable
+
 
 class CallStatus(StrEnum):
     #: Waiting to be sent.
@@ -28,10 +30,10 @@ ENDED = frozenset({CallStatus.DEAD, CallStatus.DROPPED})
 class OutboundEvent(StrEnum):
     """Alert events that other systems are notified of. The values are the keys of `sync` in YAML."""
 
-    ACKNOWLEDGE = "acknowledge"
-    ASSIGN = "assign"
-    ESCALATE = "escalate"
-    REPLY = "reply"
-    HOLD = "hold"
-    CLOSE = "close"
-    EXHAUSTED = "exhausted"
+    ACKNOWLEDGE = translatable("acknowledge")
+    ASSIGN = translatable("assign")
+    ESCALATE = translatable("escalate")
+    REPLY = translatable("reply")
+    HOLD = translatable("hold")
+    CLOSE = translatable("close")
+    EXHAUSTED = translatable("exhausted")

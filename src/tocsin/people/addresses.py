@@ -13,7 +13,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Reason, ReasonType
+from tocsin.core.reasons import Reason, ReasonType, as_reason
 from tocsin.people import encrypted_addresses
 from tocsin.people.reasons import NOT_AN_EMAIL_ADDRESS
 
@@ -69,7 +69,7 @@ def validate_address(channel: str, address: str) -> str:
     try:
         return check(address.strip())
     except ValueError as error:
-        raise Rejected("invalid_address", str(error)) from None
+        raise Rejected("invalid_address", as_reason(str(error))) from None
 
 
 def mask(channel: str, address: str) -> str:

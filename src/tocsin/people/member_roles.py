@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from tocsin.core.reasons import translatable
+
 
 class MemberRole(StrEnum):
-    PRIMARY = "primary"
-    SECONDARY = "secondary"
-    MANAGER = "manager"
+    PRIMARY = translatable("primary")
+    SECONDARY = translatable("secondary")
+    MANAGER = translatable("manager")
 
     @classmethod
     def choices(cls) -> list[tuple[str, str]]:

@@ -6,19 +6,19 @@ from collections.abc import Callable
 
 from django.db.models import Model
 
-from tocsin.core.validation.object_reader import ObjectReader
+from tocsin.core.validation.object_reader import NAME_IN_USE, ObjectReader
 from tocsin.core.validation.spec import SpecErrors
 from tocsin.core.validation.spec_types import OwnedSpec
 from tocsin.people.models import Group
+from tocsin.people.reasons import NO_SUCH_GROUP
 
 
-def read_unique_name[M: Model](spec: ObjectReader, model: type[M], existing: M | None, description: str) -> str:
-    """Returns the spec's name. Records an error if another row of `model` uses it. `description` is "a group" and the
-    like."""
+def read_unique_name[M: Model](spec: ObjectReader, model: type[M], existing: M | None) -> str:
+    """Returns the spec's name. Records an error if another row of `model` uses it."""
     name = spec.name()
     others = model._default_manager.exclude(pk=existing.pk) if existing else model._default_manager.all()
     if name and others.filter(name__iexact=name).exists():
-        spec.add_error("name", f'there is {description} "{name}" already.', "name_taken")
+        spec.add_error("name", NAME_IN_USE(name=name), "name_taken")
     return name
 
 
@@ -27,22 +27,19 @@ def read_group(spec: ObjectReader) -> Group | None:
     name = spec.text("group")
     group = Group.objects.filter(name__iexact=name).first() if name else None
     if name and group is None:
-        spec.add_error("group", f'there is no group "{name}".', "not_found")
+        spec.add_error("group", NO_SUCH_GROUP(name=name), "not_found")
     return group
 
 
-def names_check[M: Model](
-    model: type[M], existing: M | None, description: str
-) -> Callable[[OwnedSpec, SpecErrors], None]:
-    """Returns a check for `Spec.read`: no other row of `model` has the name, and the group exists. `description` is "a
-    group" and the like."""
+def names_check[M: Model](model: type[M], existing: M | None) -> Callable[[OwnedSpec, SpecErrors], None]:
+    """Returns a check for `Spec.read`: no other row of `model` has the name, and the group exists."""
 
     def check(spec: OwnedSpec, errors: SpecErrors) -> None:
         others = model._default_manager.exclude(pk=existing.pk) if existing else model._default_manager.all()
         if not errors.has("name") and others.filter(name__iexact=spec.name).exists():
-            errors.add("name", f'there is {description} "{spec.name}" already.', "name_taken")
+            errors.add("name", NAME_IN_USE(name=spec.name), "name_taken")
         if spec.group and find_group(spec.group) is None:
-            errors.add("group", f'there is no group "{spec.group}".', "not_found")
+            errors.add("group", NO_SUCH_GROUP(name=spec.group), "not_found")
 
     return check
 

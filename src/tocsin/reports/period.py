@@ -8,9 +8,8 @@ from zoneinfo import ZoneInfo
 
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import ReasonType
-from tocsin.core.validation.object_reader import AT_PATH
+from tocsin.core.validation.object_reader import AT_PATH, NOT_AFTER_FROM
 
-_ENDS_BEFORE_BEGIN = ReasonType("report.ends_before_begin", "must be after from.")
 _TOO_LONG = ReasonType("report.too_long", "a report covers at most {maximum}.")
 
 #: The longest period; longer reports have to be requested year by year.
@@ -29,7 +28,7 @@ class Period:
     def between(cls, since: datetime, until: datetime, zone: ZoneInfo) -> Period:
         """Creates a period. Raises Rejected with the field if it ends before it begins or is longer than a year."""
         if until <= since:
-            raise Rejected("invalid", AT_PATH(path="to", problem=_ENDS_BEFORE_BEGIN()), "to")
+            raise Rejected("invalid", AT_PATH(path="to", problem=NOT_AFTER_FROM()), "to")
         if until - since > MAX_PERIOD:
             raise Rejected("invalid", AT_PATH(path="to", problem=_TOO_LONG(maximum=MAX_PERIOD)), "to")
         return cls(since, until, zone)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from tocsin.core.reason_json import show_reason
+from tocsin.core.reasons import NO_REASON, as_reason
 from tocsin.simulate.backtest import Backtest, BacktestDifference
 from tocsin.simulate.backtest_diff import BacktestTotals
 from tocsin.simulate.replay_state import ReplayOutcome
@@ -41,7 +43,7 @@ def _difference(difference: BacktestDifference) -> dict[str, Any]:
         "received_at": _iso(difference.received_at),
         "subject": difference.subject,
         "source_id": difference.source_id,
-        "changes": [{"kind": str(change.kind), "says": str(change.reason)} for change in difference.changes],
+        "changes": [{"kind": str(change.kind), **show_reason(change.reason, "says")} for change in difference.changes],
         "before": _outcome(difference.before),
         "after": _outcome(difference.after),
     }
@@ -51,12 +53,11 @@ def _outcome(outcome: ReplayOutcome) -> dict[str, Any]:
     paging = outcome.paging
     return {
         "status": str(outcome.status),
-        "reason": str(outcome.reason),
-        "reason_code": outcome.reason.code,
+        **show_reason(outcome.reason),
         "key": outcome.key,
-        "route": str(outcome.route),
+        **show_reason(outcome.route, "route"),
         "mode": str(paging.mode) if paging is not None else None,
-        "why": str(paging.reason) if paging is not None else "",
+        **show_reason(as_reason(paging.reason) if paging is not None else NO_REASON, "why"),
         "priority": str(outcome.opening.alert.priority) if outcome.opening is not None else None,
     }
 

@@ -16,6 +16,7 @@ from tocsin.core.db.database import Connection
 from tocsin.core.reasons import NO_REASON, Person, Reason, as_reason
 from tocsin.escalation.actions import forecast
 from tocsin.escalation.policy.policy import CompiledPolicy
+from tocsin.escalation.reasons import GROUP_CONTACT
 from tocsin.escalation.run import target_loader
 from tocsin.escalation.run.run_state import RunDecision, RunState
 from tocsin.escalation.run.target_resolution import TargetContext, TargetFacts
@@ -69,7 +70,7 @@ class SimulatedStep:
     step: int = 0
     pass_number: int = 0
     #: The users and contacts paged: (name, capacity).
-    people: tuple[tuple[str, str], ...] = ()
+    people: tuple[tuple[str, Reason], ...] = ()
     pages: tuple[SimulatedPage, ...] = ()
     #: Whether the step had nobody to page although it fired.
     has_no_targets: bool = False
@@ -100,7 +101,7 @@ def play(connection: Connection, run: RunState, alert: AlertState, facts: Target
         timeline += [SimulatedEvent(moment, moment - at, as_reason(event.reason)) for event in decision.events]
         timeline += [SimulatedEvent(moment, moment - at, reason) for reason in unreachable]
     pages = sorted((page for stage in stages for page in stage.pages), key=lambda page: page.at)
-    notes = [*_notes(connection, run, str(run_forecast.truncation_reason), at), *_rate_limit_notes(connection, pages)]
+    notes = [*_notes(connection, run, run_forecast.truncation_reason, at), *_rate_limit_notes(connection, pages)]
     return SimulatedRun(tuple(pages), tuple(timeline), tuple(notes), tuple(stages))
 
 
@@ -135,8 +136,8 @@ def _stage(
         return SimulatedStep(event.at, after, as_reason(event.reason))
     step_and_pass = (int(str(event.data["step"])), int(str(event.data["pass"])))
     started = [s for s in (*decision.pages, *decision.dry_run_pages) if (s.step, s.loop_number) == step_and_pass]
-    people = [(s.target.name, str(s.target.capacity)) for s in started]
-    people += [(c.label, "group contact") for c in decision.contact_pages if (c.step, c.loop_number) == step_and_pass]
+    people = [(s.target.name, s.target.capacity) for s in started]
+    people += [(c.label, GROUP_CONTACT()) for c in decision.contact_pages if (c.step, c.loop_number) == step_and_pass]
     # A step that fires twice in one decision has all its pages with the first event.
     has_no_targets = event.kind is EventKind.STEP_EMPTY and not (event.data.get("left_out") or event.data.get("busy"))
     planned = tuple(sorted(pages.pop(step_and_pass, ()), key=lambda page: page.at))
@@ -151,7 +152,7 @@ def _pages(
     people = (*decision.pages, *decision.dry_run_pages)
     starts = [
         PageRequest(
-            NEW_ALERT, s.at, str(s.reason), user_id=s.target.user_id, priority=s.priority,
+            NEW_ALERT, s.at, s.reason, user_id=s.target.user_id, priority=s.priority,
             delivery_override=s.delivery_override,
             data={"step": s.step, "pass": s.loop_number},
         )
@@ -159,7 +160,7 @@ def _pages(
     ]  # fmt: skip
     starts += [
         PageRequest(
-            NEW_ALERT, c.at, str(c.reason), group_contact_id=c.contact_id, delivery_override=c.delivery_override,
+            NEW_ALERT, c.at, c.reason, group_contact_id=c.contact_id, delivery_override=c.delivery_override,
             data={"step": c.step, "pass": c.loop_number},
         )
         for c in decision.contact_pages
@@ -187,11 +188,11 @@ def _pages(
     return pages_by_step, [entry.reason for entry in planned.unreachable]
 
 
-def _notes(connection: Connection, run: RunState, cut: Reason | str, at: datetime) -> Iterable[Reason]:
+def _notes(connection: Connection, run: RunState, cut: Reason, at: datetime) -> Iterable[Reason]:
     if run.mode is PagingMode.DRY_RUN:
         yield reasons.DRY_RUN()
     if cut:
-        yield as_reason(cut)
+        yield cut
     active_pause = pause.current_pause(connection, at)
     if active_pause is not None:
         yield active_pause.wait_reason

@@ -8,6 +8,9 @@ from tocsin.core.reasons import ReasonType
 
 # --- One message --------------------------------------------------------------------------------------------------
 
+NOT_COMPILED: Final = ReasonType(
+    "simulation.not_compiled", "The configuration of {integration} cannot be compiled; save it again."
+)
 ALERT_OPEN: Final = ReasonType(
     "simulation.alert_open",
     "Alert {alert} is open, so nobody would be paged again. The following assumes that it is not.",

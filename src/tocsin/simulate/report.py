@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
+from tocsin.core.reason_json import list_reasons, show_reason
 from tocsin.core.validation import durations
 from tocsin.simulate.chain import SimulatedOutcome, Simulation
 from tocsin.simulate.escalation import SimulatedEvent, SimulatedPage, SimulatedRun
@@ -30,7 +31,7 @@ def run_as_json(run: SimulatedRun, format_address: AddressFormatter | None = Non
     return {
         "pages": [_page(page, format_address or _unmasked) for page in run.pages],
         "timeline": [_line(line) for line in run.timeline],
-        "notes": [str(note) for note in run.notes],
+        "notes": list_reasons(run.notes),
     }
 
 
@@ -51,16 +52,15 @@ def _unmasked(user_id: int | None, channel: str, address: str) -> str:
 def _message(outcome: SimulatedOutcome, format_address: AddressFormatter) -> dict[str, Any]:
     return {
         "status": str(outcome.status),
-        "reason": str(outcome.reason),
-        "reason_code": outcome.reason.code,
+        **show_reason(outcome.reason),
         "alert_id": outcome.alert_id,
         "alert": _alert(outcome),
         "mode": str(outcome.mode) if outcome.mode else None,
-        "route": str(outcome.route),
-        "why": str(outcome.why),
+        **show_reason(outcome.route, "route"),
+        **show_reason(outcome.why, "why"),
         "pages": [_page(page, format_address) for page in outcome.pages],
         "timeline": [_line(line) for line in outcome.timeline],
-        "notes": [str(note) for note in outcome.notes],
+        "notes": list_reasons(outcome.notes),
         "trace": outcome.trace.to_json() if outcome.trace else None,
     }
 
@@ -83,7 +83,7 @@ def _alert(outcome: SimulatedOutcome) -> dict[str, Any] | None:
 
 
 def _line(line: SimulatedEvent) -> dict[str, Any]:
-    return {"at": _iso(line.at), "minutes": _minutes(line.after), "text": str(line.reason)}
+    return {"at": _iso(line.at), "minutes": _minutes(line.after), **show_reason(line.reason, "text")}
 
 
 def _page(page: SimulatedPage, format_address: AddressFormatter) -> dict[str, Any]:
@@ -95,8 +95,8 @@ def _page(page: SimulatedPage, format_address: AddressFormatter) -> dict[str, An
         "label": page.label,
         "channel": page.channel,
         "address": format_address(page.user_id, page.channel, page.address),
-        "reason": str(page.reason),
-        "problem": str(page.problem),
+        **show_reason(page.reason),
+        **show_reason(page.problem, "problem"),
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.urls import URLPattern, URLResolver, include, path
 from django.views.generic import RedirectView
 
+from tocsin.resources import registry
 from tocsin.web.accounts import views as accounts
 from tocsin.web.alerts import create, detail, signed_link, why_not_notified
 from tocsin.web.alerts import views as alerts
@@ -41,6 +42,7 @@ from tocsin.web.sandbox import views as sandbox
 from tocsin.web.search import views as search
 from tocsin.web.styleguide import views as styleguide
 from tocsin.web.system import views as system
+from tocsin.web.ui.confirm_delete import delete_view
 from tocsin.web.users import views as users
 from tocsin.web.wall import views as wall
 from tocsin.web.workflows import runs as workflow_runs
@@ -90,7 +92,7 @@ _integrations = [
     path("<int:number>/test-mailbox", test_tab.mailbox, name="test_mailbox"),
     path("<int:number>/security/", tabs.security, name="integration_security"),
     path("<int:number>/guide/", tabs.guide, name="integration_guide"),
-    path("<int:number>/delete/", tabs.delete, name="integration_delete"),
+    path("<int:number>/delete/", delete_view(registry.INTEGRATIONS), name="integration_delete"),
 ]
 
 _policies = [
@@ -98,7 +100,7 @@ _policies = [
     path("new/", policies.edit, name="new_policy"),
     path("<int:number>/", policies.policy, name="policy"),
     path("<int:number>/edit/", policies.edit, name="edit_policy"),
-    path("<int:number>/delete/", policies.delete, name="delete_policy"),
+    path("<int:number>/delete/", delete_view(registry.POLICIES), name="delete_policy"),
 ]
 
 _groups = [
@@ -108,7 +110,7 @@ _groups = [
     path("<int:number>/edit/", groups.edit, name="edit_group"),
     path("<int:number>/members/<int:user>/show-addresses", groups.show_addresses, name="show_addresses"),
     path("<int:number>/contacts/<int:contact>/test", groups.test_contact, name="test_group_contact"),
-    path("<int:number>/delete/", groups.delete, name="delete_group"),
+    path("<int:number>/delete/", delete_view(registry.GROUPS), name="delete_group"),
 ]
 
 _users = [
@@ -119,7 +121,7 @@ _users = [
     path("<int:number>/invitation", users.send_invitation, name="send_invitation"),
     path("<int:number>/second-factor", users.reset_second_factor, name="reset_second_factor"),
     path("<int:number>/tokens/<int:token>/delete/", users.revoke_token, name="revoke_token_of"),
-    path("<int:number>/delete/", users.delete, name="delete_user"),
+    path("<int:number>/delete/", delete_view(registry.USERS), name="delete_user"),
 ]
 
 _me = [
@@ -156,16 +158,16 @@ _oncall = [
     path("schedules/<int:number>/", schedules.schedule, name="schedule"),
     path("schedules/<int:number>/edit/", schedules.edit, name="edit_schedule"),
     path("schedules/<int:number>/preview", schedules.preview_schedule, name="preview_schedule"),
-    path("schedules/<int:number>/delete/", schedules.delete, name="delete_schedule"),
+    path("schedules/<int:number>/delete/", delete_view(registry.SCHEDULES), name="delete_schedule"),
     path("holidays/", holidays.holiday_list, name="holiday_calendars"),
     path("holidays/new/", holidays.edit, name="new_holiday_calendar"),
     path("holidays/preview", holidays.preview_holidays, name="preview_holiday_calendar"),
     path("holidays/<int:number>/", holidays.edit, name="holiday_calendar"),
-    path("holidays/<int:number>/delete/", holidays.delete, name="delete_holiday_calendar"),
+    path("holidays/<int:number>/delete/", delete_view(registry.HOLIDAY_CALENDARS), name="delete_holiday_calendar"),
     path("support-hours/", support_hours.hours_list, name="support_hours"),
     path("support-hours/new/", support_hours.edit, name="new_support_hours"),
     path("support-hours/<int:number>/", support_hours.edit, name="edit_support_hours"),
-    path("support-hours/<int:number>/delete/", support_hours.delete, name="delete_support_hours"),
+    path("support-hours/<int:number>/delete/", delete_view(registry.SUPPORT_HOURS), name="delete_support_hours"),
     path("feeds/new", feeds.create, name="create_feed"),
     path("feeds/<int:number>/rotate", feeds.rotate, name="rotate_feed"),
     path("feeds/<int:number>/delete/", feeds.delete, name="delete_feed"),
@@ -180,7 +182,7 @@ _providers = [
     path("<int:number>/", providers.edit, name="provider"),
     path("<int:number>/test", providers.test, name="test_provider"),
     path("<int:number>/send-test", providers.send_test, name="send_provider_test"),
-    path("<int:number>/delete/", providers.delete, name="delete_provider"),
+    path("<int:number>/delete/", delete_view(registry.PROVIDERS), name="delete_provider"),
 ]
 
 _outbound = [
@@ -199,7 +201,7 @@ _outbound = [
     path("<int:number>/log/send-again", outbound_calls.send_all_again, name="send_all_again"),
     path("<int:number>/calls/<int:call_id>/", outbound_calls.call, name="outbound_call"),
     path("<int:number>/calls/<int:call_id>/<slug:verb>", outbound_calls.act, name="outbound_call_act"),
-    path("<int:number>/delete/", outbound.delete, name="delete_outbound"),
+    path("<int:number>/delete/", delete_view(registry.OUTBOUND_INTEGRATIONS), name="delete_outbound"),
 ]
 
 _workflows = [
@@ -209,7 +211,7 @@ _workflows = [
     path("<int:number>/edit/", workflows.edit, name="edit_workflow"),
     path("<int:number>/move", workflows.move, name="move_workflow"),
     path("<int:number>/switch", workflows.switch, name="switch_workflow"),
-    path("<int:number>/delete/", workflows.delete, name="delete_workflow"),
+    path("<int:number>/delete/", delete_view(registry.WORKFLOWS), name="delete_workflow"),
     path("<int:number>/log/", workflow_runs.log, name="workflow_log"),
     path("<int:number>/runs/<int:run_id>/<slug:verb>", workflow_runs.act, name="workflow_run_act"),
 ]
@@ -218,7 +220,7 @@ _client_tables = [
     path("", client_tables.client_table_list, name="client_tables"),
     path("new/", client_tables.edit, name="new_client_table"),
     path("<int:number>/", client_tables.edit, name="edit_client_table"),
-    path("<int:number>/delete/", client_tables.delete, name="delete_client_table"),
+    path("<int:number>/delete/", delete_view(registry.CLIENT_TABLES), name="delete_client_table"),
 ]
 
 _maintenance = [
@@ -226,7 +228,7 @@ _maintenance = [
     path("new/", maintenance.edit, name="new_maintenance_window"),
     path("<int:number>/", maintenance.edit, name="maintenance_window"),
     path("<int:number>/end", maintenance.end, name="end_maintenance_window"),
-    path("<int:number>/delete/", maintenance.delete, name="delete_maintenance_window"),
+    path("<int:number>/delete/", delete_view(registry.MAINTENANCE_WINDOWS), name="delete_maintenance_window"),
 ]
 
 urlpatterns: list[URLPattern | URLResolver] = [

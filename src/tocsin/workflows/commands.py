@@ -16,6 +16,7 @@ from psycopg.types.json import Jsonb
 
 from tocsin.access import audit, config_audit
 from tocsin.access.audit import AuditActor
+from tocsin.alerts.service import NO_SUCH_ALERT
 from tocsin.core import object_hooks
 from tocsin.core.config import config_version
 from tocsin.core.db import database
@@ -42,7 +43,6 @@ _MAY_NOT_CALL = ReasonType(
     'only managers of the group that owns "{integration}" and administrators may have it called.',
 )
 _NOT_A_BUTTON = ReasonType("workflow.not_a_button", "{workflow} is not a button: it runs automatically.")
-_NO_ALERT = ReasonType("workflow.button_without_alert", "There is no alert {alert}.")
 _NOT_STUCK = ReasonType("workflow.not_stuck", "Only a stuck run can be retried.")
 _RUN_ENDED = ReasonType("workflow.run_ended", "The run has already ended.")
 
@@ -148,7 +148,7 @@ def save_workflow(
 def _read(
     value: Mapping[str, object], existing: Workflow | None, may_call: Callable[[int | None], bool]
 ) -> WorkflowSpec:
-    names_are_valid = names_check(Workflow, existing, "a workflow")
+    names_are_valid = names_check(Workflow, existing)
     previous = references(existing).outbound if existing else frozenset()
 
     def check(spec: WorkflowSpec, errors: SpecErrors) -> None:
@@ -216,7 +216,7 @@ def run_manual_workflow(workflow: Workflow, alert_id: int, user: User, via: str,
     with database.transaction() as connection:
         alert = loader.facts(connection, [alert_id]).get(alert_id)
         if alert is None:
-            raise Rejected("not_found", _NO_ALERT(alert=AlertRef(alert_id)), "alert")
+            raise Rejected("not_found", NO_SUCH_ALERT(alert=AlertRef(alert_id)), "alert")
         cause = reasons.PRESSED(user=Person(user.display_name, user.pk), workflow=workflow.name)
         progress = WorkflowProgress(cause, owner=owner_of(workflow.group))
         decision = decide(progress, plan, alert, now, is_enabled=workflow.is_enabled)

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from tocsin.catalogue.hooks import Payload
 from tocsin.catalogue.kinds import cloudwatch, load_kinds
 from tocsin.core.errors import Permanent
-from tocsin.core.reasons import reason_from
+from tocsin.core.reasons import as_reason, reason_from
 from tocsin.inbound.http import sender_verification
 from tocsin.inbound.http.ingest_service import HttpError
 
@@ -229,7 +229,7 @@ def test_unreachable_amazon_is_retried_and_invalid_certificate_is_rejected(
     code = load_kinds()["cloudwatch"].kind_hooks
 
     def away(url: str) -> bytes:
-        raise Permanent("It answered 404.")
+        raise Permanent(as_reason("It answered 404."))
 
     monkeypatch.setattr(sender_verification, "fetch", away)
     with pytest.raises(HttpError, match="404"):

@@ -17,6 +17,7 @@ from tocsin.core.delivery.failure import AddressRejected, FailureKind, NeedsAtte
 from tocsin.core.delivery.rate_limit import RateLimit
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import OutcomeUnknown
+from tocsin.core.reasons import as_reason
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 
@@ -28,13 +29,13 @@ def _seconds(*numbers: float) -> tuple[timedelta, ...]:
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
-        (Temporary("It is away."), FailureKind.TEMPORARY),
-        (OutcomeUnknown("No answer came."), FailureKind.OUTCOME_UNKNOWN),
-        (Throttled("Too much."), FailureKind.THROTTLED),
-        (Permanent("No such topic."), FailureKind.PERMANENT),
-        (NeedsAttention("Wrong token."), FailureKind.BLOCKED),
-        (AddressRejected("No such number."), FailureKind.ADDRESS_REJECTED),
-        (Rejected("invalid", "No."), FailureKind.PERMANENT),
+        (Temporary(as_reason("It is away.")), FailureKind.TEMPORARY),
+        (OutcomeUnknown(as_reason("No answer came.")), FailureKind.OUTCOME_UNKNOWN),
+        (Throttled(as_reason("Too much.")), FailureKind.THROTTLED),
+        (Permanent(as_reason("No such topic.")), FailureKind.PERMANENT),
+        (NeedsAttention(as_reason("Wrong token.")), FailureKind.BLOCKED),
+        (AddressRejected(as_reason("No such number.")), FailureKind.ADDRESS_REJECTED),
+        (Rejected("invalid", as_reason("No.")), FailureKind.PERMANENT),
     ],
 )
 def test_each_error_of_a_sender_has_its_kind(error: Temporary | Permanent | Rejected, kind: FailureKind) -> None:
@@ -42,8 +43,8 @@ def test_each_error_of_a_sender_has_its_kind(error: Temporary | Permanent | Reje
 
 
 def test_failure_says_what_to_do_and_when_to_retry() -> None:
-    assert str(failure_of(Permanent("No.", "Enter it.")).error) == "No. Enter it."
-    assert failure_of(Throttled("Wait.", timedelta(seconds=7))).retry_after == timedelta(seconds=7)
+    assert str(failure_of(Permanent(as_reason("No."), as_reason("Enter it."))).error) == "No. Enter it."
+    assert failure_of(Throttled(as_reason("Wait."), timedelta(seconds=7))).retry_after == timedelta(seconds=7)
 
 
 def test_backoff_grows_to_its_last_delay() -> None:

@@ -35,7 +35,7 @@ def take(payload: dict[str, object], *, office_hours: bool = False, routes: obje
 
 def test_first_matching_route_is_selected() -> None:
     choice = take({"client": "Globex", "priority": "Low"})
-    assert (choice.index, choice.name, choice.action) == (0, "route 1", RouteAction.LOG_ONLY)
+    assert (choice.index, choice.name, choice.action) == (0, "1", RouteAction.LOG_ONLY)
     assert str(choice.reason) == 'route 1: priority "low" is one of low'
 
 

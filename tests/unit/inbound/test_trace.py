@@ -78,7 +78,7 @@ def test_trace_lists_filters_vetoes_and_routes() -> None:
         ("filters", 'client "Acme" does not equal Globex')
     ]
     assert [(one.name, one.is_true, str(one.reason)) for one in trace.routes] == [
-        ("route 1", False, 'client "Acme" exists; during Night: no'),
+        ("1", False, 'client "Acme" exists; during Night: no'),
         ("Rest", True, "always; outside Night: yes"),
     ]
     assert explain({"ticket_id": 7, "client": "Acme"}, definition, in_hours=lambda hours: True).routes[0].is_true

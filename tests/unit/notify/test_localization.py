@@ -9,10 +9,10 @@ from uuid import UUID
 import pytest
 
 from tests.support.notification_messages import ALERT, NOW, every_purpose, page
-from tocsin.core.reasons import ReasonType
+from tocsin.core.reasons import ReasonType, reason_as_json
 from tocsin.notify.registry import CHANNELS
 from tocsin.notify.rules.bundling import DeliveryBundle
-from tocsin.notify.rules.delivery_reasons import AFTER_STEP, store_text
+from tocsin.notify.rules.delivery_reasons import AFTER_STEP
 from tocsin.notify.rules.pre_send_check import DueDelivery
 from tocsin.notify.states import Purpose
 from tocsin.notify.text.message import message
@@ -55,7 +55,7 @@ def test_places_are_filled_in_whatever_stands_in_a_value() -> None:
 
 
 def test_notice_uses_the_recipients_language_and_zone() -> None:
-    data = {"title": store_text(AFTER_STEP(delay=timedelta(minutes=3))), "text": store_text(BEGINS(start=NOW))}
+    data = {"title": reason_as_json(AFTER_STEP(delay=timedelta(minutes=3))), "text": reason_as_json(BEGINS(start=NOW))}
     due = DueDelivery(
         UUID(int=1), UUID(int=2), "email", "a@example.org", Purpose.NOTICE, NOW, NOW, user_id=1, user_name="Alice",
         data=data, language="de-ch", time_zone="Europe/Zurich",

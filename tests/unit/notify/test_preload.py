@@ -17,7 +17,8 @@ from tests.support.notification_messages import every_purpose
 from tocsin.core.net import egress
 from tocsin.notify.registry import CHANNELS
 from tocsin.notify.dispatch.preload import preload
-from tocsin.notify.text.localization import localize
+from tocsin.notify.rules import delivery_reasons
+from tocsin.notify.text.phrases import localize
 if {is_preloaded}:
     preload(datetime.now(UTC))
 resource.setrlimit(resource.RLIMIT_NOFILE, (3, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
@@ -30,7 +31,7 @@ else:
 egress.tls_context()
 for message in every_purpose("VPN down"):
     for language in ("en", "de"):
-        localize(message.reason, language)
+        localize(delivery_reasons.PAGE(), language)
         for channel in CHANNELS.values():
             channel.render(replace(message, language=language))
 """

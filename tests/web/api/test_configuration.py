@@ -16,10 +16,6 @@ from tests.support.people import ACTOR
 from tests.web.api.conftest import Api, Company, moment
 from tests.web.api.test_errors import refused
 from tocsin.access.models import AuditEntry
-from tocsin.api.inbound import client_tables, integrations, maintenance_windows
-from tocsin.api.oncall import schedules, support_hours
-from tocsin.api.people import groups, users
-from tocsin.api.response import escalation_policies
 from tocsin.api.system import settings as settings_api
 from tocsin.core.config import config_version
 from tocsin.core.ids import uuid7
@@ -29,23 +25,27 @@ from tocsin.core.runtime import clock
 from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.people.changes import groups as group_commands
 from tocsin.people.models import User
+from tocsin.resources import registry
 
 NOUNS: dict[str, dict[str, Any]] = {
-    "users": users.EXAMPLE,
-    "groups": groups.EXAMPLE,
-    "support-hours": support_hours.EXAMPLE,
-    "schedules": schedules.EXAMPLE,
-    "escalation-policies": escalation_policies.EXAMPLE,
-    "integrations": integrations.EXAMPLE,
-    "client-tables": client_tables.EXAMPLE,
-    "maintenance-windows": maintenance_windows.EXAMPLE,
+    resource.path: dict(resource.example)
+    for resource in (
+        registry.USERS,
+        registry.GROUPS,
+        registry.SUPPORT_HOURS,
+        registry.SCHEDULES,
+        registry.POLICIES,
+        registry.INTEGRATIONS,
+        registry.CLIENT_TABLES,
+        registry.MAINTENANCE_WINDOWS,
+    )
 }
 
 
 @pytest.fixture
 def ready(company: Company, admin: Api) -> Api:
     """An administrator of a company that has what the examples of the documentation refer to."""
-    assert admin.post("escalation-policies", escalation_policies.EXAMPLE).status == 201
+    assert admin.post("escalation-policies", NOUNS["escalation-policies"]).status == 201
     return admin
 
 
@@ -72,6 +72,8 @@ def test_the_documented_example_is_made_shown_changed_and_deleted(noun: str, rea
     again = ready.put(f"{noun}/Renamed", changed.body)
     assert (again.status, again.body) == (200, changed.body)
 
+    history = ready.get(f"{noun}/Renamed/history").body["items"]
+    assert [entry["action"] for entry in history] == ["update", "create"]
     assert ready.delete(f"{noun}/Renamed").status == 204
     refused(ready.get(f"{noun}/{made.body['id']}"), 404, "not_found")
     refused(ready.delete(f"{noun}/Renamed"), 404, "not_found")
@@ -170,7 +172,7 @@ def test_null_removes_a_key_and_omission_keeps_it(ready: Api) -> None:
     assert "language" not in changed
     assert "notification_rules" not in changed
     override = {"user": "bob", "from": "2199-01-01T00:00Z", "to": "2199-01-02T00:00Z"}
-    made = ready.post("schedules", {**schedules.EXAMPLE, "overrides": [override]})
+    made = ready.post("schedules", {**NOUNS["schedules"], "overrides": [override]})
     assert made.status == 201, made
     assert "overrides" not in ready.patch(f"schedules/{made.body['id']}", {"overrides": None}).body
 
@@ -212,7 +214,7 @@ def test_all_configuration_errors_are_reported_at_once(admin: Api) -> None:
 
 
 def test_what_is_needed_elsewhere_is_not_deleted(company: Company, ready: Api) -> None:
-    made = ready.post("integrations", {**integrations.EXAMPLE, "recipients": {"groups": ["Service Desk"]}})
+    made = ready.post("integrations", {**NOUNS["integrations"], "recipients": {"groups": ["Service Desk"]}})
     assert made.status == 201, made
     assert "HaloITSM" in refused(ready.delete("escalation-policies/Standard"), 409, "in_use")
     assert "HaloITSM" in refused(ready.delete("groups/Service Desk".replace(" ", "%20")), 409, "in_use")
@@ -251,7 +253,7 @@ def test_on_call_response_has_its_documented_stable_shape(company: Company, read
     assert answer.body["at"] == "2026-12-25T03:00:00Z"
     assert [(one["role"], one["user"]) for one in answer.body["on_call"]] == [("primary", "bob"), ("manager", "mia")]
     assert answer.body["on_call"][0].keys() >= {"role", "user", "since", "until", "reason"}
-    assert ready.post("schedules", {**schedules.EXAMPLE, "shifts": [_weekly("bob", "mia")]}).status == 201
+    assert ready.post("schedules", {**NOUNS["schedules"], "shifts": [_weekly("bob", "mia")]}).status == 201
     first = ready.get("groups/Service%20Desk/on-call", at="2026-01-06T03:00:00Z").body["on_call"][0]
     after = ready.get("groups/Service%20Desk/on-call", at="2026-01-13T03:00:00Z").body["on_call"][0]
     assert (first["user"], after["user"]) == ("bob", "mia")
@@ -272,7 +274,7 @@ def test_the_default_moment_is_now(company: Company, admin: Api) -> None:
 
 
 def test_changed_rules_create_a_version_and_keep_the_old(ready: Api) -> None:
-    ready.post("integrations", integrations.EXAMPLE)
+    ready.post("integrations", NOUNS["integrations"])
     filters = {"field": "client", "operator": "equals", "value": "Acme"}
     changed = ready.patch("integrations/HaloITSM", {"filters": filters})
     assert changed.body["version"] == 2
@@ -284,7 +286,7 @@ def test_changed_rules_create_a_version_and_keep_the_old(ready: Api) -> None:
 
 
 def test_versions_are_compared_and_restored_as_new_ones(ready: Api) -> None:
-    ready.post("integrations", integrations.EXAMPLE)
+    ready.post("integrations", NOUNS["integrations"])
     filters = {"field": "client", "operator": "equals", "value": "Acme"}
     ready.patch("integrations/HaloITSM", {"filters": filters})
     changes = ready.get("integrations/HaloITSM/versions/1/changes").body["changes"]
@@ -297,7 +299,7 @@ def test_versions_are_compared_and_restored_as_new_ones(ready: Api) -> None:
 
 
 def test_status_action_is_set_over_the_api(ready: Api) -> None:
-    ready.post("integrations", integrations.EXAMPLE)
+    ready.post("integrations", NOUNS["integrations"])
     assert ready.get("integrations/HaloITSM/statuses").body == {"statuses": [], "warning": ""}
     assert ready.put("integrations/HaloITSM/statuses", {"status": "Logged", "does": "open"}).status == 200
     rules = ready.get("integrations/HaloITSM").body["rules"]
@@ -306,7 +308,7 @@ def test_status_action_is_set_over_the_api(ready: Api) -> None:
 
 
 def test_token_rotation_returns_new_url_and_old_expiry(ready: Api) -> None:
-    url = ready.post("integrations", integrations.EXAMPLE).body["url"]
+    url = ready.post("integrations", NOUNS["integrations"]).body["url"]
     answer = ready.post("integrations/HaloITSM/rotate-token", {"overlap": "2h"})
     assert answer.status == 200, answer
     assert answer.body["url"] != url
@@ -321,7 +323,7 @@ def test_token_rotation_returns_new_url_and_old_expiry(ready: Api) -> None:
 
 def test_credentials_are_never_shown_and_stay_when_left_out(ready: Api) -> None:
     credentials = {"basic": {"username": "halo", "password": "open sesame"}}
-    made = ready.post("integrations", {**integrations.EXAMPLE, "credentials": credentials})
+    made = ready.post("integrations", {**NOUNS["integrations"], "credentials": credentials})
     assert made.body["credentials"] == {"basic": {"username": "halo"}}
     value = Integration.objects.get().credentials
     assert ready.put("integrations/HaloITSM", made.body).status == 200
@@ -482,3 +484,22 @@ def test_the_audit_log_is_filtered(admin: Api, caller: Callable[[User], Api]) ->
     assert results[0]["after"]["name"] == "New"
     assert admin.get(f"audit-log/{results[0]['id']}").body == results[0]
     assert admin.get("audit-log", actor="nobody").body["items"] == []
+
+
+def test_history_lists_changes_newest_first_for_those_who_may_change(
+    company: Company, admin: Api, manager: Api, responder: Api
+) -> None:
+    made = manager.post("support-hours", {**NOUNS["support-hours"], "group": "Service Desk"})
+    manager.patch("support-hours/Office hours", {"time_zone": "Europe/Berlin"})
+    path = "support-hours/Office hours/history"
+    entries = manager.get(path).body["items"]
+    assert [(entry["action"], entry["actor"], entry["object_id"]) for entry in entries] == [
+        ("update", company.mia.display_name, str(made.body["id"])),
+        ("create", company.mia.display_name, str(made.body["id"])),
+    ]
+    assert entries[0]["after"] == {"time_zone": "Europe/Berlin"}
+    assert {entry["address"] for entry in entries} == {None}
+    assert {entry["address"] for entry in admin.get(path).body["items"]} == {"127.0.0.1"}
+    assert admin.get(path, limit=1).body["next"]
+    refused(responder.get(path), 403, "forbidden")
+    refused(manager.get("support-hours/Nights/history"), 404, "not_found")

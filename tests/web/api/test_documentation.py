@@ -75,6 +75,20 @@ def test_every_shape_that_is_referred_to_is_there(openapi: Any) -> None:
     assert named <= set(openapi["components"]["schemas"])
 
 
+def test_configured_objects_have_the_schema_of_their_specs(openapi: Any) -> None:
+    reference = {"$ref": "#/components/schemas/UserSpec"}
+    operations = openapi["paths"]["/api/v1/users"] | openapi["paths"]["/api/v1/users/{id}"]
+    assert operations["put"]["requestBody"]["content"]["application/json"]["schema"] == reference
+    assert operations["put"]["responses"]["200"]["content"]["application/json"]["schema"] == reference
+    schema = openapi["components"]["schemas"]["UserSpec"]
+    assert schema["properties"]["id"] == {"type": "integer", "readOnly": True}
+    assert schema["properties"]["password"]["writeOnly"]
+    assert schema["properties"]["contact_methods"]["items"] == {"$ref": "#/components/schemas/ContactSpec"}
+    listed = openapi["paths"]["/api/v1/groups"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+    items = openapi["components"]["schemas"][listed["$ref"].rpartition("/")[2]]["properties"]["items"]
+    assert items == {"type": "array", "items": {"$ref": "#/components/schemas/GroupSpec"}}
+
+
 def test_a_shape_has_a_name_that_no_other_has() -> None:
     by_name: dict[str, list[Any]] = {}
     for name, module in sorted(sys.modules.items()):

@@ -125,7 +125,7 @@ def test_a_parameter_that_cannot_be_used_is_named(admin: Api, path: str, field: 
     refused(admin.get(path), 400, "invalid", field)
 
 
-@pytest.mark.parametrize("path", ["alerts?staus=open", "alerts/1?expand=x", "users?limit=5&q=", "settings?x=1"])
+@pytest.mark.parametrize("path", ["alerts?staus=open", "alerts/1?expand=x", "users?limit=5&query=", "settings?x=1"])
 def test_an_unknown_parameter_is_refused_and_named(admin: Api, path: str) -> None:
     answer = admin.get(path)
     name = path.rpartition("?")[2].rpartition("&")[2].partition("=")[0]

@@ -15,6 +15,8 @@ from tocsin.alerts import service
 from tocsin.alerts.commands import Acknowledge, Actor
 from tocsin.alerts.states import ActorKind
 from tocsin.core.runtime import clock
+from tocsin.resources import registry
+from tocsin.resources.resource import Resource
 
 
 def test_pages_follow_each_other_to_the_end(admin: Api, open_alert: Callable[..., int]) -> None:
@@ -102,3 +104,27 @@ def test_alert_list_names_users_and_next_action_without_extra_queries(
     results: dict[str, Any] = admin.get("alerts").body["items"][0]
     assert results["acknowledged_by"] == ["bob"]
     assert results["acknowledged"] is True
+
+
+@pytest.mark.parametrize(
+    "path",
+    [resource.path for resource in (*registry.RESOURCES, registry.OVERRIDES) if resource.group_lookup],
+)
+def test_configured_objects_are_filtered_by_group(path: str, company: Company, admin: Api) -> None:
+    api_rows.fill(company, 1)
+    assert admin.get(path, group="Service Desk").status == 200
+    unknown = admin.get(path, group="Nights")
+    assert (unknown.status, list(unknown.body["fields"])) == (400, ["group"])
+
+
+@pytest.mark.parametrize("resource", [*registry.RESOURCES, registry.OVERRIDES], ids=lambda resource: resource.path)
+def test_configured_objects_are_found_by_name_or_part_of_it(
+    resource: Resource[Any], company: Company, admin: Api
+) -> None:
+    api_rows.fill(company, 2)
+    row = resource.list_all().last()
+    assert row is not None
+    name = resource.name(row)
+    for filters in ({resource.name_column: name.upper()}, {"q": name[1:].upper()}):
+        assert row.pk in [item["id"] for item in admin.get(resource.path, **filters).body["items"]]
+    assert admin.get(resource.path, q="no such name").body["items"] == []

@@ -32,12 +32,13 @@ from tocsin.alerts.commands import (
 from tocsin.alerts.states import CommandKind
 from tocsin.api.alerts.alerts import AlertDetail, find_alert, routes, show_detail
 from tocsin.api.framework.auth import Principal, actor_of, caller, via_of
-from tocsin.api.framework.lookup import find_named
 from tocsin.api.framework.pagination import Number
-from tocsin.api.reasons import CODE_DESCRIPTION, DATA_DESCRIPTION, show_reason
+from tocsin.api.reasons import CODE_DESCRIPTION, DATA_DESCRIPTION
 from tocsin.core.errors import Rejected
+from tocsin.core.reason_json import show_reason
 from tocsin.core.validation import durations
 from tocsin.people.models import User
+from tocsin.resources.lookup import find_named
 
 
 class CommandBody(Schema):

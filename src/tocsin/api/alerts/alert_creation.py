@@ -12,11 +12,12 @@ from tocsin.access.roles import Permission
 from tocsin.alerts.states import Priority
 from tocsin.api.alerts.alerts import AlertDetail, find_alert, routes, show_detail
 from tocsin.api.framework.auth import actor_of, caller, via_of
-from tocsin.api.framework.lookup import find_named
 from tocsin.escalation.actions.manual_alerts import ManualAlert, open_alert
 from tocsin.escalation.models import Policy
 from tocsin.inbound.expressions.fields import CUSTOM_LENGTH, FIELDS, MAX_CUSTOM, MAX_TAGS, TAG_LENGTH
-from tocsin.people.models import Group, User
+from tocsin.people.models import User
+from tocsin.resources import registry
+from tocsin.resources.lookup import find_named
 from tocsin.simulate import report
 from tocsin.simulate.manual_alert import preview
 
@@ -108,8 +109,7 @@ def _manual_alert(body: NewAlertBody) -> ManualAlert:
         for n, name in enumerate(body.recipients.users)
     )
     groups = tuple(
-        find_named(Group.objects.all(), name, label="group", field=f"recipients.groups[{n}]").pk
-        for n, name in enumerate(body.recipients.groups)
+        registry.GROUPS.resolve(name, f"recipients.groups[{n}]").pk for n, name in enumerate(body.recipients.groups)
     )
     return ManualAlert(
         subject=body.subject,

@@ -17,17 +17,18 @@ from tocsin.alerts.models import Acknowledgement, Alert, AlertEvent
 from tocsin.alerts.states import ACTIVE, INACTIVE, AlertStatus, Priority
 from tocsin.api.framework.auth import caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
-from tocsin.api.framework.lookup import NO_SUCH_OBJECT, Moment, find_named
+from tocsin.api.framework.moments import Moment
 from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
 from tocsin.api.reasons import CODE_DESCRIPTION, DATA_DESCRIPTION, reason_fields
 from tocsin.core.db import database
 from tocsin.core.db.trigram_index import SearchableText
 from tocsin.core.errors import Rejected
+from tocsin.core.reason_json import list_reasons
 from tocsin.core.reasons import Term
 from tocsin.escalation.actions import forecast, why_not_paged
 from tocsin.escalation.actions.next_steps import next_steps
-from tocsin.inbound.models import Integration
-from tocsin.people.models import User
+from tocsin.resources import registry
+from tocsin.resources.lookup import NO_SUCH_OBJECT
 
 routes = AuthorizedRouter("alerts")
 
@@ -161,8 +162,7 @@ def list_not_called(request: HttpRequest, id: Number) -> dict[str, Any]:
         people = why_not_paged.explain_for_alert(connection, alert.pk)
     return {
         "items": [
-            {"user": person.username, "name": person.name, "why": [str(reason) for reason in person.reasons]}
-            for person in people
+            {"user": person.username, "name": person.name, "why": list_reasons(person.reasons)} for person in people
         ]
     }
 
@@ -274,7 +274,7 @@ def _filtered_by_columns(rows: QuerySet[Alert], query: AlertFilters) -> QuerySet
         rows = rows.filter(priority__in=query.priority)
     rows = _filtered_by_time(rows, query)
     if query.integration is not None:
-        integration = find_named(Integration.objects.all(), query.integration, label="integration", field="integration")
+        integration = registry.INTEGRATIONS.resolve(query.integration, "integration")
         rows = rows.filter(integration=integration)
     return rows
 
@@ -301,8 +301,6 @@ def _filtered_by_people(rows: QuerySet[Alert], query: AlertFilters) -> QuerySet[
         has_acknowledgement = Exists(Acknowledgement.objects.filter(alert=OuterRef("pk")))
         rows = rows.filter(has_acknowledgement if query.acknowledged else ~has_acknowledgement)
     if query.acknowledged_by is not None:
-        user = find_named(
-            User.objects.all(), query.acknowledged_by, label="user", field="acknowledged_by", name_column="username"
-        )
+        user = registry.USERS.resolve(query.acknowledged_by, "acknowledged_by")
         rows = rows.filter(acknowledgements__user=user)
     return rows

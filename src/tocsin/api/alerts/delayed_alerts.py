@@ -12,11 +12,11 @@ from pydantic import BaseModel, Field
 from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import audit_actor_of, caller, require
 from tocsin.api.framework.authorized_router import AuthorizedRouter
-from tocsin.api.framework.lookup import find_named
-from tocsin.api.reasons import show_reason
+from tocsin.core.reason_json import show_reason
 from tocsin.inbound.admin import delayed_alerts
 from tocsin.inbound.deciding.state import DelayReason
-from tocsin.inbound.models import DelayedAlert, Integration
+from tocsin.inbound.models import DelayedAlert
+from tocsin.resources import registry
 
 routes = AuthorizedRouter("delayed-openings")
 
@@ -55,7 +55,7 @@ def list_delayed(request: HttpRequest, query: Query[DelayedAlertFilters]) -> lis
     """Returns at most 500 alerts."""
     rows = DelayedAlert.objects.all()
     if query.integration is not None:
-        integration = find_named(Integration.objects.all(), query.integration, label="integration", field="integration")
+        integration = registry.INTEGRATIONS.resolve(query.integration, "integration")
         rows = rows.filter(integration=integration)
     if query.wait:
         rows = rows.filter(delay_reason__in=query.wait)

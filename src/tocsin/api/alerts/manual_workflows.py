@@ -10,10 +10,11 @@ from pydantic import BaseModel
 from tocsin.access.roles import Permission
 from tocsin.api.alerts.alerts import find_alert, routes
 from tocsin.api.framework.auth import audit_actor_of, caller, via_of
-from tocsin.api.framework.lookup import find
-from tocsin.api.reasons import render
+from tocsin.api.reasons import ReasonSchema
 from tocsin.api.response.workflows import WorkflowRunSchema, show_run
+from tocsin.core.reason_json import list_reasons
 from tocsin.outbound.writeback import alert_ticket
+from tocsin.resources.lookup import find
 from tocsin.workflows import commands
 from tocsin.workflows.models import Workflow
 from tocsin.workflows.states import TriggerKind
@@ -27,7 +28,8 @@ class ManualWorkflowSchema(BaseModel):
     workflow: str
     #: The question to confirm first; empty if none.
     confirm: str
-    does: list[str]
+    #: What it does, one reason for each action.
+    does: list[ReasonSchema]
 
 
 class OutboundCallResponse(BaseModel):
@@ -47,7 +49,7 @@ def list_buttons(request: HttpRequest, id: int) -> list[dict[str, Any]]:
             "id": item.workflow.pk,
             "workflow": item.workflow.name,
             "confirm": item.confirm,
-            "does": [render(text) for text in item.action_texts],
+            "does": list_reasons(item.action_texts),
         }
         for item in buttons.available_buttons(alert_id, caller(request).now)
     ]

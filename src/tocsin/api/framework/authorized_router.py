@@ -10,6 +10,7 @@ from ninja import Router
 from tocsin.access.roles import Permission, PermissionScope, Role, permission_scope
 from tocsin.api.framework import etags
 from tocsin.api.framework.auth import ApiAuth
+from tocsin.api.framework.spec_schemas import SpecSchema
 
 #: Methods that change an existing object, and therefore accept If-Match.
 _CHANGING = frozenset({"PUT", "PATCH", "DELETE"})
@@ -33,6 +34,8 @@ class AuthorizedRouter:
     def __init__(self, resource_name: str) -> None:
         self.resource_name = resource_name
         self.router = Router(tags=[resource_name])
+        #: The schema of the objects, if it is known.
+        self.spec_schema: SpecSchema | None = None
 
     def get[View: Callable[..., Any]](self, path: str, action: Permission, **options: Any) -> Callable[[View], View]:
         return self._add("GET", path, action, **options)

@@ -1,5 +1,6 @@
-"""Generic endpoints of configured objects: get, create, replace, change, delete. Bodies have the shape of the YAML
-specs.
+"""Generic endpoints of configured objects: list, get, create, replace, change, delete, history.
+
+Bodies have the shape of the YAML specs.
 
 The domain's commands validate, save and record changes. This module authorizes before and after the change, because an
 object may neither be taken from another group nor be assigned to one.
@@ -7,24 +8,30 @@ object may neither be taken from another group nor be assigned to one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from django.db import transaction
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
-from ninja import Body
+from ninja import Body, Query
+from pydantic import Field, create_model
 
-from tocsin.access import audit
+from tocsin.access.models import AuditEntry
 from tocsin.access.roles import Permission
 from tocsin.api.framework import etags
+from tocsin.api.framework.audit_entries import AuditEntrySchema, show_entries
 from tocsin.api.framework.auth import Principal, audit_actor_of, caller, require
 from tocsin.api.framework.authorized_router import AuthorizedRouter
-from tocsin.api.framework.lookup import find
+from tocsin.api.framework.pagination import PaginatedList, PaginationQuery, page
+from tocsin.api.framework.spec_schemas import SpecSchema
 from tocsin.core.config import config_version
+from tocsin.resources.registry import GROUPS
+from tocsin.resources.resource import Resource, ResourceSpec
 
-type ResourceSpec = Mapping[str, object]
+#: Returns each object as the caller may see it: its spec, with its read-only fields.
+type ShowRows[M] = Callable[[Sequence[M], Principal], Iterable[dict[str, Any]]]
 
 
 class SaveApiResource[M](Protocol):
@@ -35,79 +42,157 @@ class SaveApiResource[M](Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ApiResource[M: Model]:
-    """Everything that the endpoints need to know about one resource."""
+    """A kind of object with what only the API knows about it."""
 
-    routes: AuthorizedRouter
-    #: The singular noun.
-    label: str
-    #: Permission required to change an object.
-    change_permission: Permission
-    #: The objects, with every relation that `show` reads.
-    rows: Callable[[], QuerySet[M]]
-    #: The object in spec form.
-    to_spec: Callable[[M], dict[str, Any]]
-    #: The object as the caller may see it.
-    show: Callable[[M, Principal], dict[str, Any]]
-    save: SaveApiResource[M]
-    delete: Callable[[M, audit.AuditActor, Principal], None]
-    #: The id of the owning group; None if only administrators may change the object.
-    owner_group_id: Callable[[M], int | None]
-    example: Mapping[str, object]
-    #: The name column.
-    name_column: str = "name"
-    #: Fields shown besides the spec. A body may contain them; they are ignored.
-    read_only_keys: frozenset[str] = frozenset({"id"})
+    resource: Resource[M]
+    routes: AuthorizedRouter = field(init=False)
+    #: If omitted, the specs.
+    show: ShowRows[M] | None = None
+    #: Fields that `show` adds to the spec. A body may contain them; they are ignored.
+    read_only_keys: frozenset[str] = frozenset()
+    #: Keys of a body that are no part of the spec, and are never shown.
+    write_only_keys: frozenset[str] = frozenset()
+    #: Further filters of the list: the type of each value, and the lookup of the column.
+    filters: Mapping[str, tuple[Any, str]] = field(default_factory=dict)
+    #: Query parameters of the list besides the filters, which `narrow` applies.
+    query: type[PaginationQuery] = PaginationQuery
+    narrow: Callable[[QuerySet[M], Any, Principal], QuerySet[M]] = lambda rows, query, principal: rows
+    list_summary: str = ""
+    #: Replaces the resource's command, for further checks.
+    save: SaveApiResource[M] | None = None
+    #: The spec that the keys of a PATCH change, if it is not the object's spec.
+    patched_spec: Callable[[M], dict[str, Any]] | None = None
     #: Keys that a replacement leaves unchanged if they are missing, and the value that clears each.
     null_values: Mapping[str, object] = field(default_factory=dict)
-    #: Permission required to see an object.
-    see_permission: Permission = Permission.VIEW_ALERTS
-    #: Everything that a change may overwrite, for the ETag, if that is more than `spec_of`.
-    to_state: Callable[[M], dict[str, Any]] | None = None
-    #: The object type in the audit log, if it differs from `what`.
-    audit_object_type: str = ""
 
-    def state(self, row: M) -> dict[str, Any]:
-        """Return the object's state, for its ETag."""
-        return (self.to_state or self.to_spec)(row)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "routes", AuthorizedRouter(self.resource.path))
 
     def find(self, text: str) -> M:
         """Return the object with that id or name. Raises Rejected("not_found")."""
-        return find(self.rows(), text, label=self.label, name_column=self.name_column)
+        return self.resource.find(text)
 
     def find_authorized(self, text: str, principal: Principal, action: Permission) -> M:
         """Return the object if the caller may take `action` on it. Raises Rejected: `not_found`, `forbidden`."""
         row = self.find(text)
-        require(principal, action, self.owner_group_id(row))
+        require(principal, action, self.resource.owner_group_id(row))
         return row
 
     def find_for_change(self, request: HttpRequest, text: str) -> M:
         """Return the object for a change, after checking If-Match. Raises Rejected also with `changed_meanwhile`."""
-        row = self.find_authorized(text, caller(request), self.change_permission)
-        object_type = self.audit_object_type or self.label.replace(" ", "_")
-        etags.check(request, self.state(row), object_type, row.pk)
+        row = self.find_authorized(text, caller(request), self.resource.change_permission)
+        etags.check(request, self.resource.state_of(row), self.resource.object_type, row.pk)
         return row
 
+    def spec_of(self, body: ResourceSpec) -> ResourceSpec:
+        """Return a body without the read-only fields."""
+        return {name: value for name, value in body.items() if name != "id" and name not in self.read_only_keys}
 
-def register[M: Model](resource: ApiResource[M]) -> None:
-    """Add the endpoints of a resource to its router."""
+    def show_all(self, rows: Sequence[M], principal: Principal) -> list[dict[str, Any]]:
+        """Return the objects as the caller may see them."""
+        shown = self.resource.specs(rows) if self.show is None else self.show(rows, principal)
+        return [{"id": row.pk, **fields} for row, fields in zip(rows, shown, strict=True)]
+
+    def show_one(self, row: M, principal: Principal) -> dict[str, Any]:
+        """Return the object as the caller may see it."""
+        return self.show_all([row], principal)[0]
+
+    def show_tagged(self, row: M, principal: Principal, response: HttpResponse) -> dict[str, Any]:
+        """Return the object as the caller may see it, and set its ETag."""
+        etags.tag(response, self.resource.state_of(row))
+        return self.show_one(row, principal)
+
+
+def register[M: Model](resource: ApiResource[M]) -> ApiResource[M]:
+    """Add the generic endpoints of a resource to its router, after those that its module has added."""
+    spec_type = resource.resource.spec_type
+    if spec_type is not None:
+        resource.routes.spec_schema = SpecSchema(
+            spec_type, read_only=resource.read_only_keys, write_only=resource.write_only_keys
+        )
     _register_reads(resource)
     _register_writes(resource)
+    return resource
 
 
-def _register_reads[M: Model](resource: ApiResource[M]) -> None:
-    @resource.routes.get("/{id}", resource.see_permission, summary=f"One {resource.label}", tagged=True)
+def _register_reads[M: Model](api: ApiResource[M]) -> None:
+    resource, routes = api.resource, api.routes
+
+    def list_objects(request: HttpRequest, query: Any) -> dict[str, Any]:
+        principal = caller(request)
+        rows = api.narrow(_filter(api, resource.rows(), query), query, principal)
+        return page(rows, query, lambda page_rows: api.show_all(page_rows, principal))
+
+    # Django Ninja reads the parameters from the annotation.
+    list_objects.__annotations__["query"] = cast(Any, Query)[_list_query(api)]
+    routes.get(
+        "",
+        resource.see_permission,
+        answers=PaginatedList[dict[str, Any]],
+        summary=api.list_summary or resource.plural,
+        operation_id=f"{resource.key}_list",
+    )(list_objects)
+
+    @routes.get("/{id}", resource.see_permission, summary=f"One {resource.label}", tagged=True)
     def get(request: HttpRequest, response: HttpResponse, id: str) -> dict[str, Any]:
-        return _show_with_etag(resource, resource.find(id), caller(request), response)
+        return api.show_tagged(api.find(id), caller(request), response)
+
+    # The values of the past may be ones that only those see who may change the object.
+    @routes.get(
+        "/{id}/history",
+        resource.change_permission,
+        answers=PaginatedList[AuditEntrySchema],
+        summary="Its changes in the audit log, newest first",
+    )
+    def history(request: HttpRequest, id: str, query: Query[PaginationQuery]) -> dict[str, Any]:
+        principal = caller(request)
+        row = api.find_authorized(id, principal, resource.change_permission)
+        return page(
+            AuditEntry.objects.filter(object_type=resource.object_type, object_id=str(row.pk)),
+            query,
+            lambda entries: show_entries(entries, with_address=principal.is_admin),
+            newest_first=True,
+        )
 
 
-def _register_writes[M: Model](resource: ApiResource[M]) -> None:
-    routes, action = resource.routes, resource.change_permission
+def _list_query[M: Model](api: ApiResource[M]) -> type[PaginationQuery]:
+    """Return the query parameters of a list: the common filters, then those of the resource."""
+    resource = api.resource
+    fields: dict[str, Any] = {
+        resource.name_column: (str | None, None),
+        "q": (str | None, Field(None, max_length=200, description="A part of the name.")),
+    }
+    if resource.group_lookup:
+        fields["group"] = (str | None, Field(None, description="Of this group: its id or name."))
+    fields |= {name: (value_type | None, None) for name, (value_type, _lookup) in api.filters.items()}
+    name = "".join(word.capitalize() for word in resource.key.split("_"))
+    return create_model(f"{name}Query", __base__=api.query, **fields)
+
+
+def _filter[M: Model](api: ApiResource[M], rows: QuerySet[M], query: Any) -> QuerySet[M]:
+    name_column = api.resource.name_column
+    lookups = {
+        name_column: f"{name_column}__iexact",
+        **{name: lookup for name, (_type, lookup) in api.filters.items()},
+    }
+    for name, lookup in lookups.items():
+        if (value := getattr(query, name)) is not None:
+            rows = rows.filter(**{lookup: value})
+    if query.q is not None:
+        rows = rows.filter(api.resource.search(query.q))
+    if (group_lookup := api.resource.group_lookup) and query.group is not None:
+        rows = rows.filter(**{group_lookup: GROUPS.resolve(query.group, "group").pk})
+    return rows
+
+
+def _register_writes[M: Model](api: ApiResource[M]) -> None:
+    resource, routes, action = api.resource, api.routes, api.resource.change_permission
     extra = {"requestBody": {"content": {"application/json": {"example": dict(resource.example)}}}}
 
     @routes.post("", action, status=201, summary=f"Make a new {resource.label}", extra=extra, tagged=True)
     def create(request: HttpRequest, response: HttpResponse, body: Body[dict[str, Any]]) -> dict[str, Any]:
         principal = caller(request)
-        return _show_with_etag(resource, _save(resource, body, None, principal), principal, response)
+        return api.show_tagged(_save(api, body, None, principal), principal, response)
 
     @routes.put(
         "/{id}",
@@ -119,9 +204,8 @@ def _register_writes[M: Model](resource: ApiResource[M]) -> None:
     def replace(request: HttpRequest, response: HttpResponse, id: str, body: Body[dict[str, Any]]) -> dict[str, Any]:
         principal = caller(request)
         with config_version.exclusive():
-            return _show_with_etag(
-                resource, _save(resource, body, resource.find_for_change(request, id), principal), principal, response
-            )
+            saved = _save(api, body, api.find_for_change(request, id), principal)
+            return api.show_tagged(saved, principal, response)
 
     @routes.patch(
         "/{id}", action, summary="Change the keys of the body; the others stay, null takes one away", tagged=True
@@ -129,34 +213,28 @@ def _register_writes[M: Model](resource: ApiResource[M]) -> None:
     def change(request: HttpRequest, response: HttpResponse, id: str, body: Body[dict[str, Any]]) -> dict[str, Any]:
         principal = caller(request)
         with config_version.exclusive():
-            existing = resource.find_for_change(request, id)
-            changes = {key: resource.null_values.get(key) if value is None else value for key, value in body.items()}
-            return _show_with_etag(
-                resource,
-                _save(resource, {**resource.to_spec(existing), **changes}, existing, principal),
-                principal,
-                response,
-            )
+            existing = api.find_for_change(request, id)
+            changes = {key: api.null_values.get(key) if value is None else value for key, value in body.items()}
+            spec = (api.patched_spec or resource.spec)(existing)
+            return api.show_tagged(_save(api, {**spec, **changes}, existing, principal), principal, response)
 
     @routes.delete("/{id}", action, status=204, answers=None, summary="Delete it, if nothing needs it", tagged=True)
     def delete(request: HttpRequest, id: str) -> None:
         principal = caller(request)
         with config_version.exclusive():
-            resource.delete(resource.find_for_change(request, id), audit_actor_of(principal), principal)
+            row = api.find_for_change(request, id)
+            resource.delete(row, actor=audit_actor_of(principal), now=principal.now)
 
 
-def _show_with_etag[M: Model](
-    resource: ApiResource[M], row: M, principal: Principal, response: HttpResponse
-) -> dict[str, Any]:
-    etags.tag(response, resource.state(row))
-    return resource.show(row, principal)
-
-
-def _save[M: Model](resource: ApiResource[M], body: ResourceSpec, existing: M | None, principal: Principal) -> M:
+def _save[M: Model](api: ApiResource[M], body: ResourceSpec, existing: M | None, principal: Principal) -> M:
     # Load the caller's groups before saving: adding oneself to a group must not grant permission for this very change.
     _ = principal.viewer
-    spec = {name: value for name, value in body.items() if name not in resource.read_only_keys}
+    resource = api.resource
+    spec = api.spec_of(body)
     with transaction.atomic():
-        saved = resource.save(spec, caller=principal, existing=existing)
+        if api.save is not None:
+            saved = api.save(spec, caller=principal, existing=existing)
+        else:
+            saved = resource.save(spec, existing=existing, actor=audit_actor_of(principal), now=principal.now)
         require(principal, resource.change_permission, resource.owner_group_id(saved))
     return resource.rows().get(pk=saved.pk)

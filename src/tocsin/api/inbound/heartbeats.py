@@ -14,11 +14,11 @@ from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission
 from tocsin.api.framework.authorized_router import AuthorizedRouter
-from tocsin.api.framework.lookup import find
 from tocsin.api.framework.pagination import PaginatedList, PaginationQuery, page
 from tocsin.inbound.enums import HeartbeatHealth
 from tocsin.inbound.heartbeats import monitor, schedule
 from tocsin.inbound.models import Heartbeat, Integration
+from tocsin.resources.lookup import find
 
 routes = AuthorizedRouter("heartbeats")
 

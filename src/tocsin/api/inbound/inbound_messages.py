@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission
 from tocsin.api.framework.authorized_router import AuthorizedRouter
-from tocsin.api.framework.lookup import Moment, find_by_uuid, find_named
+from tocsin.api.framework.moments import Moment
 from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
 from tocsin.api.reasons import CODE_DESCRIPTION, DATA_DESCRIPTION, with_reasons
 from tocsin.core.db.trigram_index import SearchableText
@@ -23,8 +23,10 @@ from tocsin.core.ids import first_uuid7
 from tocsin.core.runtime import clock
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.inspect.message_explanation import explain_message
-from tocsin.inbound.models import InboundMessage, Integration
+from tocsin.inbound.models import InboundMessage
 from tocsin.inbound.storage import search_index
+from tocsin.resources import registry
+from tocsin.resources.lookup import find_by_uuid
 
 routes = AuthorizedRouter("inbound-messages")
 
@@ -100,7 +102,7 @@ def _filtered(query: MessageFilters) -> list[QuerySet[InboundMessage]]:
             received_at__lt=query.received_before, pk__lt=_first_id(query.received_before, _max_clock_difference())
         )
     if query.integration is not None:
-        integration = find_named(Integration.objects.all(), query.integration, label="integration", field="integration")
+        integration = registry.INTEGRATIONS.resolve(query.integration, "integration")
         rows = rows.filter(integration=integration)
     filters, indexed_filters = Q(), Q()
     if query.source_id is not None:

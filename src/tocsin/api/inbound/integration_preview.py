@@ -12,18 +12,14 @@ from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import audit_actor_of, caller
-from tocsin.api.framework.lookup import ScheduleMoment
+from tocsin.api.framework.moments import ScheduleMoment
 from tocsin.api.inbound.integrations import INTEGRATIONS, routes
+from tocsin.api.reasons import CODE_DESCRIPTION, DATA_DESCRIPTION
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import ReasonType
 from tocsin.inbound.admin import sample
 from tocsin.inbound.config import registry
 from tocsin.inbound.config.registry import UnknownIntegration
-from tocsin.simulate import backtest, backtest_report, chain, report
-
-_NOT_COMPILED = ReasonType(
-    "api.integration_not_compiled", "The configuration of {integration} cannot be compiled; save it again."
-)
+from tocsin.simulate import backtest, backtest_report, chain, reasons, report
 
 _PAYLOAD = {
     "required": True,
@@ -48,6 +44,8 @@ class SampleResponse(BaseModel):
     message_id: UUID
     status: str
     reason: str
+    reason_code: str = Field(description=CODE_DESCRIPTION)
+    reason_data: dict[str, Any] = Field(description=DATA_DESCRIPTION)
     alert_id: int | None
     took: int = Field(description="There and back, in milliseconds.")
 
@@ -116,7 +114,7 @@ def try_payload(request: HttpRequest, id: str, at: Query[ScheduleMoment | None] 
             integration.pk, request.body, content_type, at or principal.now, registry.shared_registry()
         )
     except UnknownIntegration:
-        raise Rejected("not_possible", _NOT_COMPILED(integration=integration.name)) from None
+        raise Rejected("not_possible", reasons.NOT_COMPILED(integration=integration.name)) from None
     return report.as_json(simulation, principal.viewer.address)
 
 

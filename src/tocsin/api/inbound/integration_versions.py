@@ -110,7 +110,7 @@ def restore_version(request: HttpRequest, id: str, number: int) -> dict[str, Any
     principal = caller(request)
     integration = INTEGRATIONS.find_authorized(id, principal, Permission.MANAGE_ROUTING)
     versions.restore_version(integration, number, actor=audit_actor_of(principal), now=principal.now)
-    return INTEGRATIONS.show(INTEGRATIONS.find(str(integration.pk)), principal)
+    return INTEGRATIONS.show_one(INTEGRATIONS.find(str(integration.pk)), principal)
 
 
 @routes.get(

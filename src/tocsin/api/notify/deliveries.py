@@ -15,12 +15,12 @@ from tocsin.access.roles import Permission
 from tocsin.api.framework import address_masking
 from tocsin.api.framework.auth import caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
-from tocsin.api.framework.lookup import find_by_uuid, find_named
 from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
 from tocsin.api.reasons import CODE_DESCRIPTION, DATA_DESCRIPTION, with_reasons
 from tocsin.notify.models import Delivery
 from tocsin.notify.states import DeliveryStatus, Purpose
-from tocsin.people.models import User
+from tocsin.resources import registry
+from tocsin.resources.lookup import find_by_uuid
 
 routes = AuthorizedRouter("deliveries")
 
@@ -74,9 +74,7 @@ def list_deliveries(request: HttpRequest, query: Query[DeliveryFilters]) -> dict
     if query.status:
         rows = rows.filter(status__in=query.status)
     if query.user is not None:
-        rows = rows.filter(
-            user=find_named(User.objects.all(), query.user, label="user", field="user", name_column="username")
-        )
+        rows = rows.filter(user=registry.USERS.resolve(query.user, "user"))
     return page(rows, query, _serializer_for(request), newest_first=True)
 
 

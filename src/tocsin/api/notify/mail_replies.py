@@ -12,10 +12,10 @@ from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission
 from tocsin.api.framework.authorized_router import AuthorizedRouter
-from tocsin.api.framework.lookup import find
 from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
 from tocsin.api.reasons import CODE_DESCRIPTION, DATA_DESCRIPTION, with_reasons
 from tocsin.notify.models import MailReply
+from tocsin.resources.lookup import find
 
 routes = AuthorizedRouter("mail-replies")
 

@@ -18,10 +18,10 @@ from pydantic import BaseModel
 from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import Principal, caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
-from tocsin.api.framework.lookup import find, find_named
 from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
 from tocsin.notify.models import SandboxMessage
-from tocsin.people.models import User
+from tocsin.resources import registry
+from tocsin.resources.lookup import find
 
 routes = AuthorizedRouter("sandbox-messages")
 
@@ -58,9 +58,7 @@ def list_messages(request: HttpRequest, query: Query[SandboxMessageFilters]) -> 
         if (value := getattr(query, name)) is not None:
             rows = rows.filter(**{name: value})
     if query.user is not None:
-        rows = rows.filter(
-            user=find_named(User.objects.all(), query.user, label="user", field="user", name_column="username")
-        )
+        rows = rows.filter(user=registry.USERS.resolve(query.user, "user"))
     return page(rows, query, _show, newest_first=True)
 
 

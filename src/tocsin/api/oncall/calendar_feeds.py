@@ -12,13 +12,13 @@ from pydantic import model_validator
 from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import Principal, audit_actor_of, caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
-from tocsin.api.framework.lookup import find, find_named
 from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
 from tocsin.oncall.calendars import feeds
 from tocsin.oncall.calendars.feeds import NewFeed
-from tocsin.oncall.models import CalendarFeed, Schedule
+from tocsin.oncall.models import CalendarFeed
 from tocsin.oncall.states import FeedKind
-from tocsin.people.models import Group
+from tocsin.resources import registry
+from tocsin.resources.lookup import find
 
 routes = AuthorizedRouter("calendar-feeds")
 
@@ -60,10 +60,8 @@ def list_feeds(request: HttpRequest, query: Query[PaginationQuery]) -> dict[str,
 )
 def create_feed(request: HttpRequest, body: FeedBody) -> dict[str, Any]:
     principal = caller(request)
-    group = find_named(Group.objects.all(), body.group, label="group", field="group") if body.group else None
-    schedule = (
-        find_named(Schedule.objects.all(), body.schedule, label="schedule", field="schedule") if body.schedule else None
-    )
+    group = registry.GROUPS.resolve(body.group, "group") if body.group else None
+    schedule = registry.SCHEDULES.resolve(body.schedule, "schedule") if body.schedule else None
     new_feed = feeds.create_feed(
         principal.user, body.kind, group=group, schedule=schedule, actor=audit_actor_of(principal), now=principal.now
     )

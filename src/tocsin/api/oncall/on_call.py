@@ -12,13 +12,14 @@ from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import caller
-from tocsin.api.framework.lookup import ScheduleMoment
+from tocsin.api.framework.moments import ScheduleMoment
 from tocsin.api.people.groups import GROUPS, routes
-from tocsin.api.reasons import CODE_DESCRIPTION, DATA_DESCRIPTION, reason_fields, render, show_reason
+from tocsin.api.reasons import CODE_DESCRIPTION, DATA_DESCRIPTION, ReasonSchema, reason_fields
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
+from tocsin.core.reason_json import list_reasons, show_reason
 from tocsin.core.reasons import ReasonType
-from tocsin.core.validation.object_reader import AT_PATH
+from tocsin.core.validation.object_reader import AT_PATH, NOT_AFTER_FROM
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import coverage_checks, final_schedule
 from tocsin.oncall.calculation.coverage_checks import CoverageFinding, CoverageFindingKind
@@ -28,7 +29,6 @@ from tocsin.operate.coverage import coverage
 from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import Group, User
 
-_NOT_AFTER_FROM = ReasonType("api.not_after_from", "must be after from.")
 _RANGE_TOO_LONG = ReasonType(
     "api.range_too_long", "must be at most {count} day after from.", "must be at most {count} days after from."
 )
@@ -47,7 +47,9 @@ class OnCallSchema(BaseModel):
     reason: str
     reason_code: str = Field(description=CODE_DESCRIPTION)
     reason_data: dict[str, Any] = Field(description=DATA_DESCRIPTION)
-    reasons: list[str] = Field(description="How it came to that: the shift, the override, who covers for whom.")
+    reasons: list[ReasonSchema] = Field(
+        description="How it came to that: the shift, the override, who covers for whom."
+    )
     absent: bool = Field(description="Out of office, and nobody covers: still paged.")
     schedule: str | None
     shift: str | None
@@ -211,7 +213,7 @@ def _range(
     begin = since or now
     end = until or begin + default_range
     if end <= begin:
-        raise Rejected("invalid", AT_PATH(path="to", problem=_NOT_AFTER_FROM()), "to")
+        raise Rejected("invalid", AT_PATH(path="to", problem=NOT_AFTER_FROM()), "to")
     if end - begin > MAX_RANGE:
         raise Rejected("invalid", AT_PATH(path="to", problem=_RANGE_TOO_LONG(count=MAX_RANGE.days)), "to")
     return begin, end
@@ -228,7 +230,7 @@ def _person(person: OnCall, names: Mapping[int, str]) -> dict[str, Any]:
         "since": person.since,
         "until": person.until,
         **reason_fields(person),
-        "reasons": [render(reason) for reason in person.reasons],
+        "reasons": list_reasons(person.reasons),
         "absent": person.is_absent,
         "schedule": person.schedule or None,
         "shift": person.shift or None,

@@ -11,9 +11,8 @@ from tocsin.access.roles import Permission
 from tocsin.api.framework import etags
 from tocsin.api.framework.auth import Principal, audit_actor_of, caller, forbidden
 from tocsin.api.framework.authorized_router import AuthorizedRouter
-from tocsin.api.framework.lookup import NOT_A_USERNAME, Moment, find, find_named
+from tocsin.api.framework.moments import Moment
 from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
-from tocsin.api.framework.resources import ResourceSpec
 from tocsin.core.config import config_version
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import ReasonType
@@ -21,6 +20,9 @@ from tocsin.core.validation.object_reader import AT_PATH
 from tocsin.oncall.changes import cover_notices
 from tocsin.people.changes import out_of_office
 from tocsin.people.models import OutOfOffice, User
+from tocsin.resources import registry
+from tocsin.resources.lookup import NOT_A_USERNAME, find
+from tocsin.resources.resource import ResourceSpec
 
 _OTHER_USER = ReasonType(
     "api.absence_of_other_user", "An absence stays with its user; add one to the other user instead."
@@ -142,7 +144,7 @@ def _find(absence_id: int) -> OutOfOffice:
 
 
 def _user(name: str) -> User:
-    return find_named(User.objects.all(), name, label="user", field="user", name_column="username")
+    return registry.USERS.resolve(name, "user")
 
 
 def _user_from_body(name: object) -> User:

@@ -11,7 +11,7 @@ from pydantic import Field
 from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import caller
 from tocsin.api.oncall.on_call import RangeQuery, TimelineResponse, requested_range, show_timeline
-from tocsin.api.oncall.schedules import EXAMPLE, SCHEDULES
+from tocsin.api.oncall.schedules import SCHEDULES
 from tocsin.api.people.groups import GROUPS, routes
 from tocsin.oncall.changes import schedule_preview
 
@@ -27,7 +27,7 @@ class SchedulePreviewQuery(RangeQuery):
     Permission.MANAGE_TEAMS,
     answers=TimelineResponse,
     summary="The same with a schedule as the body has it, before it is saved; saves nothing",
-    extra={"requestBody": {"content": {"application/json": {"example": EXAMPLE}}}},
+    extra={"requestBody": {"content": {"application/json": {"example": SCHEDULES.resource.example}}}},
 )
 def try_schedule(
     request: HttpRequest, id: str, body: Body[dict[str, Any]], query: Query[SchedulePreviewQuery]
@@ -40,6 +40,6 @@ def try_schedule(
         if query.existing is not None
         else None
     )
-    spec = {name: value for name, value in body.items() if name not in SCHEDULES.read_only_keys}
-    plan = schedule_preview.plan_with({**spec, "group": group.name}, existing=existing, now=min(begin, principal.now))
+    spec = {**SCHEDULES.spec_of(body), "group": group.name}
+    plan = schedule_preview.plan_with(spec, existing=existing, now=min(begin, principal.now))
     return show_timeline(plan, begin, end)

@@ -11,23 +11,24 @@ from pydantic import Field, model_validator
 from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import Principal, audit_actor_of, caller, forbidden
 from tocsin.api.framework.authorized_router import AuthorizedRouter
-from tocsin.api.framework.lookup import ScheduleMoment, find, find_named
+from tocsin.api.framework.moments import ScheduleMoment
 from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
 from tocsin.api.oncall import overrides, schedules
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, ReasonType
 from tocsin.oncall.changes import overrides as commands
 from tocsin.oncall.changes import swaps
-from tocsin.oncall.changes.swaps import ShiftRange
+from tocsin.oncall.changes.swaps import NOT_IN_GROUP, ShiftRange
 from tocsin.oncall.models import Schedule, SwapRequest
 from tocsin.oncall.states import SwapState
 from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import User
+from tocsin.resources import registry
+from tocsin.resources.lookup import find, find_named
 
 _NOT_REQUESTED_TO_ACCEPT = ReasonType("api.swap_not_requested_to_accept", "Only the requested user may accept.")
 _NOT_REQUESTED_TO_DECLINE = ReasonType("api.swap_not_requested_to_decline", "Only the requested user may decline.")
 _NOT_REQUESTER = ReasonType("api.swap_not_requester", "Only the requester may withdraw the request.")
-_NOT_IN_GROUP = ReasonType("api.not_in_group", "{user} is not in {group}.")
 
 routes = AuthorizedRouter("swaps")
 
@@ -94,11 +95,10 @@ def take(request: HttpRequest, id: str, body: TakeShiftBody) -> dict[str, Any]:
     principal, schedule = caller(request), schedules.SCHEDULES.find(id)
     _require_belonging(principal, schedule)
     if body.instead_of is None:
-        return overrides.show(
-            swaps.fill_gap(
-                schedule, body.shift_range, user=principal.user, actor=audit_actor_of(principal), now=principal.now
-            )
+        override = swaps.fill_gap(
+            schedule, body.shift_range, user=principal.user, actor=audit_actor_of(principal), now=principal.now
         )
+        return overrides.OVERRIDES.show_one(override, principal)
     override = swaps.transfer_shift(
         schedule,
         body.shift_range,
@@ -107,7 +107,7 @@ def take(request: HttpRequest, id: str, body: TakeShiftBody) -> dict[str, Any]:
         actor=audit_actor_of(principal),
         now=principal.now,
     )
-    return overrides.show(override)
+    return overrides.OVERRIDES.show_one(override, principal)
 
 
 @schedules.routes.post(
@@ -130,7 +130,7 @@ def hand_over(request: HttpRequest, id: str, body: HandOverShiftBody) -> dict[st
         actor=audit_actor_of(principal),
         now=principal.now,
     )
-    return overrides.show(override)
+    return overrides.OVERRIDES.show_one(override, principal)
 
 
 @overrides.routes.post(
@@ -157,7 +157,7 @@ def list_swaps(request: HttpRequest, query: Query[SwapFilters]) -> dict[str, Any
     if query.state is not None:
         rows = rows.filter(state=query.state)
     if query.schedule is not None:
-        selected = find_named(Schedule.objects.all(), query.schedule, label="schedule", field="schedule")
+        selected = registry.SCHEDULES.resolve(query.schedule, "schedule")
         rows = rows.filter(schedule=selected)
     if query.mine:
         user = caller(request).user
@@ -221,7 +221,7 @@ def _require_belonging(principal: Principal, schedule: Schedule) -> None:
     if not swaps.is_involved(schedule, principal.user) and not principal.viewer.may(
         Permission.MANAGE_TEAMS, schedule.group_id
     ):
-        raise Rejected("forbidden", _NOT_IN_GROUP(user=principal.user.username, group=schedule.group.name))
+        raise Rejected("forbidden", NOT_IN_GROUP(user=principal.user.username, group=schedule.group.name))
 
 
 def _require_me(principal: Principal, user: User, reason: Reason) -> None:
@@ -230,7 +230,7 @@ def _require_me(principal: Principal, user: User, reason: Reason) -> None:
 
 
 def _user(name: str, field: str) -> User:
-    return find_named(User.objects.all(), name, label="user", field=field, name_column="username")
+    return registry.USERS.resolve(name, field)
 
 
 def _find(swap_id: int) -> SwapRequest:

@@ -14,9 +14,7 @@ from tocsin.access.roles import Permission
 from tocsin.api.framework import etags
 from tocsin.api.framework.auth import Principal, audit_actor_of, caller, forbidden
 from tocsin.api.framework.authorized_router import AuthorizedRouter
-from tocsin.api.framework.lookup import NOT_A_USERNAME, find, find_named
 from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
-from tocsin.api.framework.resources import ResourceSpec
 from tocsin.core.config import config_version
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
@@ -26,6 +24,9 @@ from tocsin.notify.enqueue import contact_tests
 from tocsin.notify.inbound import verification
 from tocsin.people.changes import users
 from tocsin.people.models import ContactMethod, User
+from tocsin.resources import registry
+from tocsin.resources.lookup import NOT_A_USERNAME, find
+from tocsin.resources.resource import ResourceSpec
 
 _OTHER_USER = ReasonType(
     "api.contact_method_of_other_user",
@@ -211,7 +212,7 @@ def _find(method_id: int) -> ContactMethod:
 
 
 def _user(name: str) -> User:
-    return find_named(User.objects.all(), name, label="user", field="user", name_column="username")
+    return registry.USERS.resolve(name, "user")
 
 
 def _user_from_body(name: object) -> User:

@@ -14,11 +14,11 @@ from pydantic import BaseModel, Field
 from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import Principal, audit_actor_of, caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
-from tocsin.api.framework.lookup import find, find_named
 from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
 from tocsin.notify.integrations.web_push import devices, keys
 from tocsin.notify.models import PushDevice
-from tocsin.people.models import User
+from tocsin.resources import registry
+from tocsin.resources.lookup import find
 
 routes = AuthorizedRouter("push-devices")
 
@@ -68,9 +68,7 @@ class PushDeviceFilters(PaginationQuery):
 def list_push_devices(request: HttpRequest, query: Query[PushDeviceFilters]) -> dict[str, Any]:
     rows = _visible(caller(request))
     if query.user is not None:
-        rows = rows.filter(
-            user=find_named(User.objects.all(), query.user, label="user", field="user", name_column="username")
-        )
+        rows = rows.filter(user=registry.USERS.resolve(query.user, "user"))
     return page(rows, query, _show)
 
 

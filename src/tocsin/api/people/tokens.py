@@ -16,9 +16,10 @@ from tocsin.access.models import ApiToken
 from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import Principal, audit_actor_of, caller, forbidden
 from tocsin.api.framework.authorized_router import AuthorizedRouter
-from tocsin.api.framework.lookup import find, find_named
 from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
 from tocsin.people.models import User
+from tocsin.resources import registry
+from tocsin.resources.lookup import find, find_named
 
 routes = AuthorizedRouter("tokens")
 
@@ -60,9 +61,7 @@ class NewTokenBody(Schema):
 def list_tokens(request: HttpRequest, query: Query[TokenFilters]) -> dict[str, Any]:
     rows = _visible(caller(request))
     if query.user is not None:
-        rows = rows.filter(
-            user=find_named(User.objects.all(), query.user, label="user", field="user", name_column="username")
-        )
+        rows = rows.filter(user=registry.USERS.resolve(query.user, "user"))
     if query.name is not None:
         rows = rows.filter(name__iexact=query.name)
     if query.revoked is not None:

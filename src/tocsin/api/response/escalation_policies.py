@@ -5,55 +5,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from django.db.models import QuerySet
 from django.http import HttpRequest
-from ninja import Query, Schema
+from ninja import Schema
 from pydantic import Field
 
-from tocsin.access.audit import AuditActor
 from tocsin.access.roles import Permission
 from tocsin.alerts.states import Priority
-from tocsin.api.framework.auth import Principal, audit_actor_of, caller
-from tocsin.api.framework.authorized_router import AuthorizedRouter
-from tocsin.api.framework.lookup import ScheduleMoment, find_named
-from tocsin.api.framework.pagination import PaginatedList, PaginationQuery, page
-from tocsin.api.framework.resources import ApiResource, ResourceSpec, register
+from tocsin.api.framework.auth import Principal, caller
+from tocsin.api.framework.moments import ScheduleMoment
+from tocsin.api.framework.resources import ApiResource, register
 from tocsin.core.config import settings_store
 from tocsin.escalation.changes import commands
 from tocsin.escalation.models import Policy
 from tocsin.escalation.policy.policy_templates import policy_templates
-from tocsin.inbound.models import Integration
-from tocsin.people.models import Group, User
+from tocsin.resources import registry
 from tocsin.simulate import report
 from tocsin.simulate.policy import HypotheticalAlert, simulate
 
-routes = AuthorizedRouter("escalation-policies")
 
-EXAMPLE = {
-    "name": "Standard",
-    "default_priority": "high",
-    "acknowledge": {"effect": "stop", "timeout": "30m"},
-    "repeat": {"times": 2, "every": "10m"},
-    "steps": [
-        {"notify": {"roles": ["primary"]}, "after": "0m"},
-        {"notify": {"roles": ["secondary"]}, "after": "5m"},
-    ],
-}
+def _show(policies: Sequence[Policy], _principal: Principal) -> list[dict[str, Any]]:
+    return [
+        {"version": policy.current_version.number if policy.current_version else None, **spec}
+        for policy, spec in zip(policies, registry.POLICIES.specs(policies), strict=True)
+    ]
 
 
-class PolicyFilters(PaginationQuery):
-    name: str | None = None
-    group: str | None = None
-
-
-@routes.get("", Permission.VIEW_ALERTS, answers=PaginatedList[dict[str, Any]], summary="Escalation policies")
-def list_policies(request: HttpRequest, query: Query[PolicyFilters]) -> dict[str, Any]:
-    rows = _rows()
-    if query.name is not None:
-        rows = rows.filter(name__iexact=query.name)
-    if query.group is not None:
-        rows = rows.filter(group=find_named(Group.objects.all(), query.group, label="group", field="group"))
-    return page(rows, query, _show_all)
+POLICIES = ApiResource(registry.POLICIES, show=_show, read_only_keys=frozenset({"version"}))
+routes = POLICIES.routes
 
 
 @routes.get("/templates", Permission.VIEW_ALERTS, summary="Policies ready to be taken: POST one's `spec` with a name")
@@ -101,10 +79,10 @@ def simulate_policy(request: HttpRequest, id: str, body: SimulateBody = _EMPTY_B
     that the alert's timeline would have, and `notes` further remarks."""
     principal = caller(request)
     policy = POLICIES.find(id)
-    users = tuple(_find_id(User.objects.all(), name, "user", "users", "username") for name in body.users)
-    groups = tuple(_find_id(Group.objects.all(), name, "group", "groups", "name") for name in body.groups)
+    users = tuple(registry.USERS.resolve(name, "users").pk for name in body.users)
+    groups = tuple(registry.GROUPS.resolve(name, "groups").pk for name in body.groups)
     if body.integration is not None:
-        integration = find_named(Integration.objects.all(), body.integration, label="integration", field="integration")
+        integration = registry.INTEGRATIONS.resolve(body.integration, "integration")
         users = (*integration.recipient_users.values_list("pk", flat=True), *users)
         groups = (*integration.recipient_groups.values_list("pk", flat=True), *groups)
     plan, at = commands.plan_of(policy), body.at or principal.now
@@ -116,45 +94,4 @@ def simulate_policy(request: HttpRequest, id: str, body: SimulateBody = _EMPTY_B
     return header | report.run_as_json(simulation, principal.viewer.address)
 
 
-def _find_id(rows: QuerySet[Any], name: str, label: str, field: str, name_column: str) -> int:
-    return int(find_named(rows, name, label=label, field=field, name_column=name_column).pk)
-
-
-def _rows() -> QuerySet[Policy]:
-    return Policy.objects.select_related("group", "current_version")
-
-
-def _show_all(policies: Sequence[Policy]) -> list[dict[str, Any]]:
-    names = commands.reference_names(policies)
-    return [
-        {
-            "id": policy.pk,
-            "version": policy.current_version.number if policy.current_version else None,
-            **commands.policy_spec(policy, names),
-        }
-        for policy in policies
-    ]
-
-
-def _save(spec: ResourceSpec, /, *, caller: Principal, existing: Policy | None) -> Policy:
-    return commands.save_policy(spec, existing=existing, actor=audit_actor_of(caller), now=caller.now)
-
-
-def _delete(policy: Policy, actor: AuditActor, principal: Principal) -> None:
-    commands.delete_policy(policy, actor=actor, now=principal.now)
-
-
-POLICIES = ApiResource(
-    routes=routes,
-    label="escalation policy",
-    change_permission=Permission.MANAGE_TEAMS,
-    rows=_rows,
-    to_spec=commands.policy_spec,
-    show=lambda policy, _who: _show_all([policy])[0],
-    save=_save,
-    delete=_delete,
-    owner_group_id=lambda policy: policy.group_id,
-    example=EXAMPLE,
-    read_only_keys=frozenset({"id", "version"}),
-)
 register(POLICIES)

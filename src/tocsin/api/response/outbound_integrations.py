@@ -2,44 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from django.db.models import QuerySet
 from django.http import HttpRequest
 from ninja import Query
 from pydantic import BaseModel
 
-from tocsin.access.audit import AuditActor
 from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import Principal, audit_actor_of, caller, require
-from tocsin.api.framework.authorized_router import AuthorizedRouter
-from tocsin.api.framework.lookup import find
 from tocsin.api.framework.pagination import PaginatedList, PaginationQuery, page
-from tocsin.api.framework.resources import ApiResource, ResourceSpec, register
-from tocsin.api.reasons import render, show_reason, with_reasons
+from tocsin.api.framework.resources import ApiResource, register
+from tocsin.api.reasons import with_reasons
 from tocsin.core.errors import Rejected
+from tocsin.core.reason_json import list_reasons, show_reason
 from tocsin.core.reasons import ReasonType
-from tocsin.inbound.models import Integration
 from tocsin.outbound import commands
 from tocsin.outbound.halo_sync import halo_commands
 from tocsin.outbound.models import Call, Exchange, LookUp, OutboundIntegration
-
-routes = AuthorizedRouter("outbound-integrations")
+from tocsin.resources import registry
 
 _NO_SUCH_CALL = ReasonType("api.no_such_call", "{integration} has no call {call}.")
-
-EXAMPLE = {
-    "name": "Halo", "kind": "haloitsm", "base_url": "https://acme.haloitsm.com", "client_id": "…",
-    "client_secret": "…",  # nosec B105 # an example
-    "sync": {"acknowledge": {"note": True}, "assign": {"note": True, "agent": True}, "close": {"note": True}},
-}  # fmt: skip
-
-
-class OutboundFilters(PaginationQuery):
-    name: str | None = None
-    kind: str | None = None
-    enabled: bool | None = None
 
 
 class OutboundCallFilters(PaginationQuery):
@@ -93,16 +77,37 @@ class HaloAgentsBody(BaseModel):
     agents: list[str]
 
 
-@routes.get("", Permission.VIEW_ALERTS, answers=PaginatedList[dict[str, Any]], summary="Outbound integrations")
-def list_outbound(request: HttpRequest, query: Query[OutboundFilters]) -> dict[str, Any]:
-    principal, rows = caller(request), _rows()
-    if query.name is not None:
-        rows = rows.filter(name__iexact=query.name)
-    if query.kind is not None:
-        rows = rows.filter(kind=query.kind)
-    if query.enabled is not None:
-        rows = rows.filter(is_enabled=query.enabled)
-    return page(rows, query, lambda page_rows: [_show(row, principal) for row in page_rows])
+#: Settings that only callers who may change the integration see.
+_RESTRICTED_SETTINGS = frozenset({"url", "token_url", "headers", "body", "client_id", "username"})
+
+
+_READ_ONLY_KEYS = frozenset(
+    {"secrets_set", "last_polled_at"}
+    | {f"{name}{suffix}" for name in ("problem", "webhook_problem") for suffix in ("", "_code", "_data")}
+)
+
+
+def _show(rows: Sequence[OutboundIntegration], principal: Principal) -> Iterator[dict[str, Any]]:
+    for row, spec in zip(rows, registry.OUTBOUND_INTEGRATIONS.specs(rows), strict=True):
+        if not principal.viewer.may(Permission.MANAGE_ROUTING, row.group_id):
+            # The URL, headers and body of a call often contain a token of the other side.
+            spec = {name: value for name, value in spec.items() if name not in _RESTRICTED_SETTINGS}
+        yield {
+            **spec,
+            "secrets_set": sorted(commands.secrets_set(row)),
+            **show_reason(row.status.problem or row.status.last_transient_error, "problem"),
+            "last_polled_at": row.status.last_polled_at,
+            **show_reason(row.status.webhook_problem, "webhook_problem"),
+        }
+
+
+OUTBOUND = ApiResource(
+    registry.OUTBOUND_INTEGRATIONS,
+    filters={"kind": (str, "kind"), "enabled": (bool, "is_enabled")},
+    show=_show,
+    read_only_keys=_READ_ONLY_KEYS,
+)
+routes = OUTBOUND.routes
 
 
 @routes.post(
@@ -213,8 +218,8 @@ def rights(request: HttpRequest, id: str) -> list[dict[str, Any]]:
     checks = halo_commands.check_permissions(_find_authorized(id, principal), principal.now)
     return [
         {
-            "what": render(check.permission),
-            "needed_for": render(check.purpose),
+            **show_reason(check.permission, "what"),
+            **show_reason(check.purpose, "needed_for"),
             **show_reason(check.problem, "problem"),
         }
         for check in checks
@@ -235,7 +240,7 @@ def lists(request: HttpRequest, id: str) -> dict[str, list[dict[str, str]]]:
 def refresh(request: HttpRequest, id: str) -> dict[str, Any]:
     principal = caller(request)
     problems = halo_commands.refresh(_find_authorized(id, principal), audit_actor_of(principal), principal.now)
-    return {"problems": [render(problem) for problem in problems]}
+    return {"problems": list_reasons(problems)}
 
 
 @routes.post(
@@ -243,7 +248,7 @@ def refresh(request: HttpRequest, id: str) -> dict[str, Any]:
 )
 def set_up_webhook(request: HttpRequest, id: str, body: IntegrationReferenceBody) -> dict[str, Any]:
     principal = caller(request)
-    inbound_integration = find(Integration.objects.all(), body.integration, label="integration")
+    inbound_integration = registry.INTEGRATIONS.find(body.integration)
     # Halo receives the integration's webhook URL and password, so the caller must be allowed to change that
     # integration.
     require(principal, Permission.MANAGE_ROUTING, inbound_integration.group_id)
@@ -252,7 +257,7 @@ def set_up_webhook(request: HttpRequest, id: str, body: IntegrationReferenceBody
     )
     return {
         "ok": not result.problem,
-        "steps": [render(step) for step in result.steps],
+        "steps": list_reasons(result.steps),
         **show_reason(result.problem, "problem"),
         "without": result.missing_events,
     }
@@ -275,7 +280,7 @@ def import_people(request: HttpRequest, id: str, body: HaloAgentsBody) -> dict[s
     return {
         "users": list(result.users),
         "groups": list(result.groups),
-        "problems": [render(problem) for problem in result.problems],
+        "problems": list_reasons(result.problems),
     }
 
 
@@ -296,55 +301,4 @@ def _call(row: Call) -> dict[str, Any]:
     return with_reasons(row, names, ("description", "error", "result"))
 
 
-#: Settings that only callers who may change the integration see.
-_RESTRICTED_SETTINGS = frozenset({"url", "token_url", "headers", "body", "client_id", "username"})
-
-
-def _rows() -> QuerySet[OutboundIntegration]:
-    return OutboundIntegration.objects.select_related("group", "status").prefetch_related("matches__user")
-
-
-def _show(row: OutboundIntegration, principal: Principal) -> dict[str, Any]:
-    status = row.status
-    spec = commands.outbound_spec(row)
-    if not principal.viewer.may(Permission.MANAGE_ROUTING, row.group_id):
-        # The URL, headers and body of a call often contain a token of the other side.
-        spec = {name: value for name, value in spec.items() if name not in _RESTRICTED_SETTINGS}
-    return {
-        "id": row.pk,
-        **spec,
-        "secrets_set": sorted(commands.secrets_set(row)),
-        **show_reason(status.problem or status.last_transient_error, "problem"),
-        "last_polled_at": status.last_polled_at,
-        **show_reason(status.webhook_problem, "webhook_problem"),
-    }
-
-
-def _save(spec: ResourceSpec, /, *, caller: Principal, existing: OutboundIntegration | None) -> OutboundIntegration:
-    return commands.save_outbound(spec, existing=existing, actor=audit_actor_of(caller), now=caller.now)
-
-
-def _delete(row: OutboundIntegration, actor: AuditActor, principal: Principal) -> None:
-    commands.delete_outbound(row, actor=actor, now=principal.now)
-
-
-_READ_ONLY_KEYS = frozenset(
-    {"id", "secrets_set", "last_polled_at"}
-    | {f"{name}{suffix}" for name in ("problem", "webhook_problem") for suffix in ("", "_code", "_data")}
-)
-
-OUTBOUND = ApiResource(
-    routes=routes,
-    label="outbound integration",
-    change_permission=Permission.MANAGE_ROUTING,
-    rows=_rows,
-    to_spec=commands.outbound_spec,
-    show=_show,
-    save=_save,
-    delete=_delete,
-    owner_group_id=lambda row: row.group_id,
-    example=EXAMPLE,
-    read_only_keys=_READ_ONLY_KEYS,
-    to_state=commands.outbound_state,
-)
 register(OUTBOUND)

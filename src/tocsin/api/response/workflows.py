@@ -2,60 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from django.db.models import QuerySet
 from django.http import HttpRequest
 from ninja import Query
 from pydantic import BaseModel, Field
 
-from tocsin.access.audit import AuditActor
 from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import Principal, audit_actor_of, caller, require
-from tocsin.api.framework.authorized_router import AuthorizedRouter
-from tocsin.api.framework.lookup import find
 from tocsin.api.framework.pagination import PaginatedList, PaginationQuery, page
-from tocsin.api.framework.resources import ApiResource, ResourceSpec, register
-from tocsin.api.reasons import (
-    CODE_DESCRIPTION,
-    DATA_DESCRIPTION,
-    reason_fields,
-    render,
-    show_reason,
-    with_reasons,
-)
+from tocsin.api.framework.resources import ApiResource, register
+from tocsin.api.reasons import CODE_DESCRIPTION, DATA_DESCRIPTION, reason_fields, with_reasons
 from tocsin.core.errors import Rejected
+from tocsin.core.reason_json import show_reason
 from tocsin.core.reasons import ReasonType
-from tocsin.people.models import Group
+from tocsin.resources import registry
+from tocsin.resources.resource import ResourceSpec
 from tocsin.workflows import commands
 from tocsin.workflows.definition import descriptions, templates
 from tocsin.workflows.models import Workflow, WorkflowRun
-from tocsin.workflows.views import buttons, dry_run, health
+from tocsin.workflows.views import buttons, dry_run
 from tocsin.workflows.views.buttons import RunSummary
 from tocsin.workflows.views.dry_run import DryRunResult
 
-routes = AuthorizedRouter("workflows")
-
 _NO_SUCH_RUN = ReasonType("api.no_such_run", "{workflow} has no run {run}.")
 _UNREADABLE = ReasonType("api.workflow_unreadable", "It cannot be read.")
-
-EXAMPLE = {
-    "name": "Not acknowledged in 5 minutes",
-    "trigger": {"on": "unacknowledged", "for": "5m"},
-    "start": {"field": "priority", "operator": "one of", "value": ["critical", "high"]},
-    "actions": [
-        {"do": "notify", "groups": ["Service Desk"], "roles": ["manager"], "subject": "Nobody answers: <subject>"},
-        {"do": "halo", "text": "Nobody has acknowledged this for 5 minutes."},
-    ],
-}
-
-
-class WorkflowFilters(PaginationQuery):
-    name: str | None = None
-    trigger: str | None = None
-    enabled: bool | None = None
 
 
 class WorkflowRunFilters(PaginationQuery):
@@ -80,9 +53,7 @@ class WorkflowRunSchema(BaseModel):
     #: The actions taken: `at`, `said` (with `said_code`, `said_data`), `failed`, `calls` with their current state,
     #: `alert` if one was opened.
     steps: list[dict[str, Any]]
-    error: str
-    error_code: str
-    error_data: dict[str, Any]
+    error: str = Field(description="A fault in Tocsin itself, while it is retried.")
     created_at: datetime
     started_at: datetime | None
     due_at: datetime | None
@@ -105,6 +76,15 @@ class MoveWorkflowBody(BaseModel):
     by: int
 
 
+class WorkflowDryRunActionSchema(BaseModel):
+    """An action that would run: what it does, and the text that it would write or send."""
+
+    does: str
+    does_code: str
+    does_data: dict[str, Any]
+    text: str
+
+
 class WorkflowDryRunResponse(BaseModel):
     """The outcome of a dry run. Nothing was written or sent."""
 
@@ -115,20 +95,43 @@ class WorkflowDryRunResponse(BaseModel):
     #: Whether an alert that has ended was evaluated in the state in which it opened.
     as_opened: bool
     at: datetime | None
-    actions: list[dict[str, str]]
+    actions: list[WorkflowDryRunActionSchema]
 
 
-@routes.get("", Permission.VIEW_ALERTS, answers=PaginatedList[dict[str, Any]], summary="Workflows")
-def list_workflows(request: HttpRequest, query: Query[WorkflowFilters]) -> dict[str, Any]:
-    """Sorted by id. `order` is the position in the order of evaluation."""
-    rows = _rows()
-    if query.name is not None:
-        rows = rows.filter(name__iexact=query.name)
-    if query.trigger is not None:
-        rows = rows.filter(trigger=query.trigger)
-    if query.enabled is not None:
-        rows = rows.filter(is_enabled=query.enabled)
-    return page(rows, query, _show_many)
+def _show(workflows: Sequence[Workflow], _principal: Principal) -> Iterator[dict[str, Any]]:
+    names = commands.names_of(workflows)
+    for row in workflows:
+        plan = commands.readable(row)
+        sentence = (
+            _UNREADABLE()
+            if plan is None
+            else descriptions.describe_workflow(
+                plan, lambda object_type, object_id: names[object_type].get(object_id, f"#{object_id}")
+            )
+        )
+        yield {
+            **commands.workflow_spec(row, names),
+            **show_reason(sentence, "sentence"),
+            "stuck": getattr(row, "stuck", 0),
+            "ran_at": getattr(row, "ran_at", None),
+        }
+
+
+def _save(spec: ResourceSpec, /, *, caller: Principal, existing: Workflow | None) -> Workflow:
+    return commands.save_workflow(
+        spec, existing=existing, actor=audit_actor_of(caller), now=caller.now,
+        may_call=lambda group: caller.viewer.may(Permission.MANAGE_ROUTING, group),
+    )  # fmt: skip
+
+
+WORKFLOWS = ApiResource(
+    registry.WORKFLOWS,
+    filters={"trigger": (str, "trigger"), "enabled": (bool, "is_enabled")},
+    show=_show,
+    save=_save,
+    read_only_keys=frozenset({"sentence", "sentence_code", "sentence_data", "stuck", "ran_at"}),
+)
+routes = WORKFLOWS.routes
 
 
 @routes.get(
@@ -155,7 +158,7 @@ def list_ready_made(request: HttpRequest) -> list[dict[str, Any]]:
 def test_draft(request: HttpRequest, body: WorkflowDraftBody) -> dict[str, Any]:
     principal = caller(request)
     group = body.workflow.get("group")
-    owner = find(Group.objects.all(), str(group), label="group") if group else None
+    owner = registry.GROUPS.find(str(group)) if group else None
     require(principal, Permission.MANAGE_ROUTING, owner.pk if owner else None)
     definition = {name: value for name, value in body.workflow.items() if name not in _IGNORED_KEYS}
     plan = commands.read_definition(definition)
@@ -244,7 +247,7 @@ def show_run(summary: RunSummary) -> dict[str, Any]:
         }
         for step in summary.steps
     ]
-    run_fields = with_reasons(run, names, ("cause", "reason", "error"))
+    run_fields = with_reasons(run, names, ("cause", "reason"))
     return {**run_fields, "workflow": run.workflow.name, "user": run.user_name or None, "steps": steps}
 
 
@@ -257,7 +260,7 @@ def _run(row: Workflow, run_id: int) -> WorkflowRun:
 
 def _show_dry_run(result: DryRunResult) -> dict[str, Any]:
     actions = [
-        {"does": render(description), "text": render(text)}
+        {**show_reason(description, "does"), "text": text}
         for description, text in zip(result.actions, result.texts, strict=True)
     ]
     return {
@@ -269,65 +272,10 @@ def _show_dry_run(result: DryRunResult) -> dict[str, Any]:
     }
 
 
+#: Keys that are shown, and ignored in a body.
+_READ_ONLY_KEYS = frozenset({"id", "sentence", "sentence_code", "sentence_data", "stuck", "ran_at"})
 #: Keys of a body that do not affect the workflow's behaviour.
-_IGNORED_KEYS = frozenset({"id", "name", "group", "enabled", "order", "sentence", "stuck", "ran_at"})
+_IGNORED_KEYS = _READ_ONLY_KEYS | {"name", "group", "enabled", "order"}
 
 
-def _rows() -> QuerySet[Workflow]:
-    return health.with_runs(Workflow.objects.select_related("group"))
-
-
-def _show_many(rows: Sequence[Workflow]) -> list[dict[str, Any]]:
-    names = commands.names_of(rows)
-    return [_show_with_names(row, names) for row in rows]
-
-
-def _show(row: Workflow, _principal: Principal | None = None) -> dict[str, Any]:
-    return _show_with_names(row, commands.names_of([row]))
-
-
-def _show_with_names(row: Workflow, names: commands.WorkflowNamesById) -> dict[str, Any]:
-    plan = commands.readable(row)
-    sentence = (
-        _UNREADABLE()
-        if plan is None
-        else str(
-            descriptions.describe_workflow(
-                plan, lambda object_type, object_id: names[object_type].get(object_id, f"#{object_id}")
-            )
-        )
-    )
-    return {
-        "id": row.pk,
-        **commands.workflow_spec(row, names),
-        "sentence": render(sentence),
-        "stuck": getattr(row, "stuck", 0),
-        "ran_at": getattr(row, "ran_at", None),
-    }
-
-
-def _save(spec: ResourceSpec, /, *, caller: Principal, existing: Workflow | None) -> Workflow:
-    return commands.save_workflow(
-        spec, existing=existing, actor=audit_actor_of(caller), now=caller.now,
-        may_call=lambda group: caller.viewer.may(Permission.MANAGE_ROUTING, group),
-    )  # fmt: skip
-
-
-def _delete(row: Workflow, actor: AuditActor, principal: Principal) -> None:
-    commands.delete_workflow(row, actor=actor, now=principal.now)
-
-
-WORKFLOWS = ApiResource(
-    routes=routes,
-    label="workflow",
-    change_permission=Permission.MANAGE_ROUTING,
-    rows=_rows,
-    to_spec=commands.workflow_spec,
-    show=_show,
-    save=_save,
-    delete=_delete,
-    owner_group_id=lambda row: row.group_id,
-    example=EXAMPLE,
-    read_only_keys=frozenset({"id", "sentence", "stuck", "ran_at"}),
-)
 register(WORKFLOWS)

@@ -2,37 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
 from django.http import HttpRequest
 from ninja import Query
-from pydantic import BaseModel
 
 from tocsin.access.models import AuditEntry
 from tocsin.access.roles import Permission
+from tocsin.api.framework.audit_entries import AuditEntrySchema, show_entries
 from tocsin.api.framework.authorized_router import AuthorizedRouter
-from tocsin.api.framework.lookup import Moment, find
+from tocsin.api.framework.moments import Moment
 from tocsin.api.framework.pagination import PaginatedList, PaginationQuery, page
+from tocsin.resources.lookup import find
 
 routes = AuthorizedRouter("audit-log")
-
-
-class AuditEntrySchema(BaseModel):
-    """One entry. Secrets are masked in `before` and `after`."""
-
-    id: int
-    at: datetime
-    actor: str
-    action: str
-    object_type: str
-    object_id: str
-    object_name: str
-    before: Any
-    after: Any
-    via: str
-    address: str | None
 
 
 class AuditFilters(PaginationQuery):
@@ -60,14 +43,9 @@ def list_entries(request: HttpRequest, query: Query[AuditFilters]) -> dict[str, 
         rows = rows.filter(at__gte=query.at_after)
     if query.at_before is not None:
         rows = rows.filter(at__lt=query.at_before)
-    return page(rows, query, _show, newest_first=True)
+    return page(rows, query, show_entries, newest_first=True)
 
 
 @routes.get("/{int:id}", Permission.ADMINISTER, answers=AuditEntrySchema, summary="One entry")
 def get_entry(request: HttpRequest, id: int) -> dict[str, Any]:
-    return _show([find(AuditEntry.objects.all(), str(id), label="audit entry")])[0]
-
-
-def _show(entries: Sequence[AuditEntry]) -> list[dict[str, Any]]:
-    names = ("id", "at", "action", "object_type", "object_id", "object_name", "before", "after", "via", "address")
-    return [{**{name: getattr(entry, name) for name in names}, "actor": entry.actor_name} for entry in entries]
+    return show_entries([find(AuditEntry.objects.all(), str(id), label="audit entry")])[0]

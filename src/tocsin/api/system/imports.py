@@ -13,15 +13,15 @@ from pydantic import BaseModel, ConfigDict
 from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import audit_actor_of, caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
-from tocsin.api.framework.lookup import NO_SUCH_OBJECT
-from tocsin.api.reasons import reason_fields, render, show_reason
+from tocsin.api.reasons import ReasonSchema, reason_fields
 from tocsin.configure.models import ImportRun
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import ReasonType, Term
-from tocsin.core.stored_reason import reason_of_json
+from tocsin.core.reason_json import list_reasons, show_reason
+from tocsin.core.reasons import ReasonType, Term, reason_from_json
 from tocsin.core.validation.object_reader import AT_PATH
 from tocsin.importers import import_runs
 from tocsin.importers.report import ImportFinding
+from tocsin.resources.lookup import NO_SUCH_OBJECT
 
 _NOT_BASE64 = ReasonType("api.not_base64", "must be base64.")
 
@@ -78,7 +78,7 @@ class ImportSchema(BaseModel):
     counts: dict[str, int]
     findings: list[ImportFindingSchema]
     plan: list[str]
-    refusals: list[str]
+    refusals: list[ReasonSchema]
 
 
 class CurrentImportResponse(BaseModel):
@@ -166,7 +166,7 @@ def _show(run: ImportRun) -> dict[str, Any]:
         **reason_fields(run, "progress"),
         **reason_fields(run, "problem"),
         "findings": [_show_finding(ImportFinding.from_json(stored)) for stored in run.findings],
-        "refusals": [render(reason_of_json(stored)) for stored in run.refusals],
+        "refusals": list_reasons(reason_from_json(stored) for stored in run.refusals),
     }
 
 

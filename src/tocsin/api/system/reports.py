@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
-from tocsin.api.framework.lookup import ScheduleMoment
+from tocsin.api.framework.moments import ScheduleMoment
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.reports import night_load, response_times

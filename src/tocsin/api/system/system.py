@@ -13,9 +13,10 @@ from pydantic import BaseModel
 from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import Principal, caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
-from tocsin.api.framework.lookup import ScheduleMoment
-from tocsin.api.reasons import reason_fields, render
+from tocsin.api.framework.moments import ScheduleMoment
+from tocsin.api.reasons import ReasonSchema, reason_fields
 from tocsin.core.config import settings_store
+from tocsin.core.reason_json import list_reasons
 from tocsin.inbound.config import registry
 from tocsin.operate import doctor
 from tocsin.operate.finding import HealthFinding
@@ -70,7 +71,7 @@ class PreflightRouteSchema(BaseModel):
     clients: list[str] | None
     policy: str | None
     pages: list[PreflightPageSchema]
-    notes: list[str]
+    notes: list[ReasonSchema]
 
 
 class PreflightIntegrationSchema(BaseModel):
@@ -130,7 +131,7 @@ def _show_result(result: preflight.PreflightResult, principal: Principal) -> dic
             "clients": None if path.clients is None else list(path.clients),
             "policy": path.policy or None,
             "pages": [_page(page, principal) for page in path.pages],
-            "notes": [render(note) for note in path.notes],
+            "notes": list_reasons(path.notes),
         }
         for path in result.routes
     ]

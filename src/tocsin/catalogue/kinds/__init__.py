@@ -28,6 +28,7 @@ from tocsin.catalogue.reasons import (
     SETTING_NOT_TEXT,
 )
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import translatable
 from tocsin.core.validation import durations
 from tocsin.core.validation.object_reader import (
     NOT_A_CHOICE,
@@ -41,10 +42,10 @@ _KINDS: Final = Path(__file__).parent
 
 
 class Category(StrEnum):
-    API = "API"
-    EMAIL = "Email"
-    HEARTBEAT = "Heartbeat"
-    CHAT = "Chat"
+    API = translatable("API")
+    EMAIL = translatable("Email")
+    HEARTBEAT = translatable("Heartbeat")
+    CHAT = translatable("Chat")
 
 
 class IntegrationSettingType(StrEnum):

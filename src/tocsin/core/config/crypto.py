@@ -15,12 +15,16 @@ from tocsin.core.config import environment
 from tocsin.core.errors import Permanent
 from tocsin.core.reasons import ReasonType
 
+ENTER_SECRET_AGAIN = ReasonType("secret.enter_again", "enter the secret again: the address has changed.")
+_NOT_A_KEY = ReasonType("secret.not_a_key_file", "{path} does not hold a secret key.")
+_RESTORE_FILE = ReasonType("secret.restore_key_file", "Restore it from a backup.")
+
 KEY_FILE = "secret.key"
 
 _SECRET_UNREADABLE = ReasonType(
     "secret.undecryptable", "A stored secret cannot be decrypted with the known secret keys."
 )
-_RESTORE_KEY_OR_ENTER_SECRET = ReasonType(
+RESTORE_KEY_OR_ENTER_SECRET = ReasonType(
     "secret.restore_key_or_enter_secret",
     "Add the key it was saved under to TOCSIN_SECRET_KEY, or enter the secret again.",
 )
@@ -80,7 +84,7 @@ def _create_key_file(path: Path) -> None:
 def _read_key_file(path: Path, *_stamp: int) -> str:
     text = path.read_text().strip()
     if len(text) < 32:
-        raise Permanent(f"{path} does not hold a secret key.", remedy="Restore it from a backup.")
+        raise Permanent(_NOT_A_KEY(path=str(path)), remedy=_RESTORE_FILE())
     return text
 
 
@@ -94,7 +98,7 @@ def decrypt(token: str) -> str:
     try:
         return _fernet(keys()).decrypt(token.encode()).decode()
     except InvalidToken:
-        raise Permanent(_SECRET_UNREADABLE(), _RESTORE_KEY_OR_ENTER_SECRET()) from None
+        raise Permanent(_SECRET_UNREADABLE(), RESTORE_KEY_OR_ENTER_SECRET()) from None
 
 
 def decrypt_or_none(token: str) -> str | None:

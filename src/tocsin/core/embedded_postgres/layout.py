@@ -15,6 +15,30 @@ from pathlib import Path
 from tocsin.core.embedded_postgres import system_user
 from tocsin.core.embedded_postgres.system_user import SystemAccount
 from tocsin.core.errors import Permanent
+from tocsin.core.reasons import ReasonType
+
+_CANNOT_ENTER = ReasonType(
+    "data_directory.cannot_enter", "The account {account}, under which root's PostgreSQL runs, cannot enter {folder}."
+)
+_OPEN_PARENTS = ReasonType(
+    "data_directory.open_parents",
+    "Open the folders above it for passing through (chmod o+x), or move {folder} elsewhere.",
+)
+_UNUSABLE = ReasonType("data_directory.unusable", "Tocsin cannot use {path} as (part of) its data directory: {error}.")
+_CHOOSE_USABLE = ReasonType(
+    "data_directory.choose_usable",
+    "Choose another with --data-dir or TOCSIN_DATA_DIR, or give it to the user that runs Tocsin.",
+)
+_NOT_A_FOLDER = ReasonType("data_directory.not_a_folder", "The data directory {folder} is not a folder.")
+_CHOOSE_ANOTHER = ReasonType("data_directory.choose_another", "Choose another with --data-dir.")
+_SHARED = ReasonType(
+    "data_directory.shared", "{folder} is shared by the whole system and cannot be Tocsin's data directory."
+)
+_CHOOSE_SUBFOLDER = ReasonType("data_directory.choose_subfolder", "Choose a folder in it, such as {folder}.")
+_OTHER_OWNER = ReasonType("data_directory.other_owner", "The data directory {folder} belongs to {owner}.")
+_RUN_AS_OWNER = ReasonType("data_directory.run_as_owner", "Run Tocsin as that user, or choose another with --data-dir.")
+_IN_THE_WAY = ReasonType("data_directory.in_the_way", "{folder} is in the way: it is not a folder of {owner}.")
+_MOVE_AWAY = ReasonType("data_directory.move_away", "Move it away.")
 
 #: Root's default data directory. It also holds PostgreSQL's directory if the account cannot enter the chosen one.
 ROOT_DATA_DIR = Path("/var/lib/tocsin")
@@ -92,8 +116,8 @@ def prepare(data_dir: Path, major: int) -> ClusterPaths:
             _make_directory(folder)
         if account is not None and not system_user.can_enter(account, location):
             raise Permanent(
-                f"The account {account.name}, under which root's PostgreSQL runs, cannot enter {location}.",
-                remedy=f"Open the folders above it for passing through (chmod o+x), or move {data_dir} elsewhere.",
+                _CANNOT_ENTER(account=account.name, folder=str(location)),
+                remedy=_OPEN_PARENTS(folder=str(data_dir)),
             )
         run = _socket_folder(data_dir, location, account)
         _make_private(run, account)
@@ -101,8 +125,8 @@ def prepare(data_dir: Path, major: int) -> ClusterPaths:
             _make_private(location / "data", account)
     except OSError as error:
         raise Permanent(
-            f"Tocsin cannot use {error.filename or data_dir} as (part of) its data directory: {error.strerror}.",
-            remedy="Choose another with --data-dir or TOCSIN_DATA_DIR, or give it to the user that runs Tocsin.",
+            _UNUSABLE(path=str(error.filename or data_dir), error=error.strerror or str(error)),
+            remedy=_CHOOSE_USABLE(),
         ) from error
     return ClusterPaths(data_dir=data_dir, location=location, run=run, account=account)
 
@@ -158,16 +182,16 @@ def _reject_shared_folder(data_dir: Path) -> None:
         return
     status = data_dir.stat()
     if not stat.S_ISDIR(status.st_mode):
-        raise Permanent(f"The data directory {data_dir} is not a folder.", remedy="Choose another with --data-dir.")
+        raise Permanent(_NOT_A_FOLDER(folder=str(data_dir)), remedy=_CHOOSE_ANOTHER())
     if data_dir == Path(data_dir.anchor) or status.st_mode & stat.S_ISVTX:
         raise Permanent(
-            f"{data_dir} is shared by the whole system and cannot be Tocsin's data directory.",
-            remedy=f"Choose a folder in it, such as {data_dir / 'tocsin'}.",
+            _SHARED(folder=str(data_dir)),
+            remedy=_CHOOSE_SUBFOLDER(folder=str(data_dir / "tocsin")),
         )
     if os.geteuid() not in (0, status.st_uid):
         raise Permanent(
-            f"The data directory {data_dir} belongs to {_name(status.st_uid)}.",
-            remedy="Run Tocsin as that user, or choose another with --data-dir.",
+            _OTHER_OWNER(folder=str(data_dir), owner=_name(status.st_uid)),
+            remedy=_RUN_AS_OWNER(),
         )
 
 
@@ -191,9 +215,7 @@ def _make_private(folder: Path, account: SystemAccount | None) -> None:
     except FileExistsError:
         status = folder.lstat()
         if not stat.S_ISDIR(status.st_mode) or status.st_uid not in (owner, 0):
-            raise Permanent(
-                f"{folder} is in the way: it is not a folder of {_name(owner)}.", remedy="Move it away."
-            ) from None
+            raise Permanent(_IN_THE_WAY(folder=str(folder), owner=_name(owner)), remedy=_MOVE_AWAY()) from None
     folder.chmod(_PRIVATE_MODE)
     if account is not None and folder.stat().st_uid != account.uid:
         os.chown(folder, account.uid, account.gid)

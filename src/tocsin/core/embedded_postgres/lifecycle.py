@@ -31,6 +31,28 @@ from tocsin.core.embedded_postgres.layout import SOCKET_NAME, ClusterPaths, open
 from tocsin.core.embedded_postgres.server import START_LIMIT, PostgresServer
 from tocsin.core.embedded_postgres.settings import settings
 from tocsin.core.errors import Permanent, Temporary
+from tocsin.core.reasons import ReasonType
+
+_LOCKED = ReasonType(
+    "postgres.locked", "Another process has been starting or stopping PostgreSQL for too long ({lock} is held)."
+)
+_NO_VERSION = ReasonType(
+    "postgres.not_a_data_directory", "{folder} is not a PostgreSQL data directory: it has no PG_VERSION."
+)
+_START_EMPTY = ReasonType(
+    "postgres.start_empty", "Move it away to begin with an empty database, then `tocsin restore FILE` your last backup."
+)
+_OTHER_VERSION = ReasonType(
+    "postgres.other_version",
+    "{folder} holds a database of PostgreSQL {theirs}, and this Tocsin brings PostgreSQL {ours}.",
+)
+_USE_BACKUP = ReasonType(
+    "postgres.use_backup",
+    "With the Tocsin that made it, run `tocsin backup FILE`. Then move that folder away and, with this one, run "
+    "`tocsin restore FILE`.",
+)
+_UNRESPONSIVE = ReasonType("postgres.unresponsive", "PostgreSQL on {folder} runs ({state}) and does not answer.")
+_LOGIN_FAILED = ReasonType("postgres.login_failed", "PostgreSQL on {folder} does not let Tocsin in: {error}")
 
 DATABASE = "tocsin"
 
@@ -166,7 +188,7 @@ def _exclusive(lock: Path) -> Iterator[None]:
             except BlockingIOError:
                 if time.monotonic() > end:
                     raise Temporary(
-                        f"Another process has been starting or stopping PostgreSQL for too long ({lock} is held).",
+                        _LOCKED(lock=str(lock)),
                         retry_after=timedelta(seconds=10),
                     ) from None
                 time.sleep(_PAUSE)
@@ -193,15 +215,14 @@ def _check_version(server: PostgresServer, paths: ClusterPaths) -> None:
         theirs = (others[-1] / "PG_VERSION").read_text().strip()
     if server.data.exists() and not theirs:
         raise Permanent(
-            f"{server.data} is not a PostgreSQL data directory: it has no PG_VERSION.",
-            remedy="Move it away to begin with an empty database, then `tocsin restore FILE` your last backup.",
+            _NO_VERSION(folder=str(server.data)),
+            remedy=_START_EMPTY(),
         )
     if theirs and theirs != str(ours):
         old = others[-1].parent if others else server.data
         raise Permanent(
-            f"{old} holds a database of PostgreSQL {theirs}, and this Tocsin brings PostgreSQL {ours}.",
-            remedy="With the Tocsin that made it, run `tocsin backup FILE`. Then move that folder away and, with this "
-            "one, run `tocsin restore FILE`.",
+            _OTHER_VERSION(folder=str(old), theirs=theirs, ours=ours),
+            remedy=_USE_BACKUP(),
         )
 
 
@@ -227,9 +248,7 @@ def _is_usable(server: PostgresServer, shared_lock: _SharedLock) -> bool:
         is_lost = state == "stopping" or (state == "ready" and waited > UNREACHABLE_LIMIT.total_seconds())
         has_ended = is_lost and shared_lock.is_only_user() and embedded_server.stop(server)
         if not has_ended and waited > (UNREACHABLE_LIMIT if is_lost else START_LIMIT).total_seconds():
-            raise Temporary(
-                f"PostgreSQL on {server.data} runs ({state}) and does not answer.", retry_after=timedelta(seconds=10)
-            )
+            raise Temporary(_UNRESPONSIVE(folder=str(server.data), state=state), retry_after=timedelta(seconds=10))
         time.sleep(_PAUSE)
     return False
 
@@ -262,4 +281,4 @@ def _make_database(server: PostgresServer) -> None:
             if row is None:
                 connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
     except psycopg.OperationalError as error:
-        raise Temporary(f"PostgreSQL on {server.data} does not let Tocsin in: {error}") from error
+        raise Temporary(_LOGIN_FAILED(folder=str(server.data), error=str(error))) from error

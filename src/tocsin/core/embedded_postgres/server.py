@@ -31,6 +31,16 @@ from tocsin.core.embedded_postgres.settings import (
 )
 from tocsin.core.embedded_postgres.system_user import RunAs, SystemAccount
 from tocsin.core.errors import Permanent, Temporary
+from tocsin.core.reasons import ReasonType
+
+_NOT_CREATED = ReasonType("postgres.not_created", "PostgreSQL could not make its data directory {folder}: {output}")
+_ALREADY_RUNNING = ReasonType("postgres.already_running", "The PostgreSQL of {folder} runs already.")
+_NOT_STARTED = ReasonType("postgres.not_started", "PostgreSQL did not start on {folder}: {output}")
+_NOT_READY = ReasonType("postgres.not_ready", "PostgreSQL on {folder} is not ready yet ({state}).")
+_FOREIGN_SERVER = ReasonType(
+    "postgres.foreign_server", "A PostgreSQL server that Tocsin did not start (process {process}) runs on {folder}."
+)
+_STOP_FOREIGN = ReasonType("postgres.stop_foreign_server", "Stop it (kill -INT {process}), then start Tocsin again.")
 
 SUPERUSER = "tocsin"
 
@@ -91,7 +101,7 @@ def create(server: PostgresServer, *, sync: bool = True) -> None:
     )  # fmt: skip
     if completed.returncode != 0:
         shutil.rmtree(draft, ignore_errors=True)
-        raise Permanent(f"PostgreSQL could not make its data directory {server.data}: {_last_lines(completed.stderr)}")
+        raise Permanent(_NOT_CREATED(folder=str(server.data), output=_last_lines(completed.stderr)))
     draft.rename(server.data)
     _sync_folder(server.data.parent)
 
@@ -113,7 +123,7 @@ def start(server: PostgresServer) -> int:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise Permanent(f"The PostgreSQL of {server.data} runs already.") from None
+            raise Permanent(_ALREADY_RUNNING(folder=str(server.data))) from None
         launched = subprocess.run(  # noqa: S603
             [*_LAUNCH, str(server.binaries.postgres), *command_line(server.data, server.run)],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, check=True, cwd="/", env=_ENVIRONMENT,
@@ -139,10 +149,10 @@ def wait_until_ready(server: PostgresServer, pid: int, limit: timedelta = START_
         if running and postmaster == Postmaster(pid, "ready"):
             return
         if not running:
-            raise Permanent(f"PostgreSQL did not start on {server.data}: {last_log_lines(server)}")
+            raise Permanent(_NOT_STARTED(folder=str(server.data), output=last_log_lines(server)))
         if time.monotonic() > end:
             raise Temporary(
-                f"PostgreSQL on {server.data} is not ready yet ({postmaster.state if postmaster else 'starting'}).",
+                _NOT_READY(folder=str(server.data), state=postmaster.state if postmaster else "starting"),
                 retry_after=timedelta(seconds=10),
             )
         time.sleep(_PAUSE)
@@ -226,8 +236,8 @@ def _reject_foreign_server(server: PostgresServer) -> None:
     postmaster = read_postmaster(server)
     if postmaster is not None and not is_running(server) and _is_postmaster(server, postmaster.pid):
         raise Permanent(
-            f"A PostgreSQL server that Tocsin did not start (process {postmaster.pid}) runs on {server.data}.",
-            remedy=f"Stop it (kill -INT {postmaster.pid}), then start Tocsin again.",
+            _FOREIGN_SERVER(process=str(postmaster.pid), folder=str(server.data)),
+            remedy=_STOP_FOREIGN(process=str(postmaster.pid)),
         )
 
 

@@ -18,6 +18,17 @@ from pathlib import Path
 from typing import TypedDict
 
 from tocsin.core.errors import Permanent
+from tocsin.core.reasons import ReasonType
+
+_NO_PROGRAM = ReasonType("postgres.no_useradd", "Neither useradd nor adduser is there.")
+_NO_ACCOUNT = ReasonType(
+    "postgres.no_account", "Root's PostgreSQL needs the system account {account}, and it could not be made. {problems}"
+)
+_MAKE_ACCOUNT = ReasonType(
+    "postgres.make_account",
+    "Make it by hand (useradd --system {account}), start Tocsin as an ordinary user, or set TOCSIN_DATABASE_URL "
+    "to a PostgreSQL server.",
+)
 
 ACCOUNT_NAME = "tocsin-postgres"
 
@@ -71,11 +82,10 @@ def find_or_make(name: str = ACCOUNT_NAME) -> SystemAccount:
             account = find(name) or make(name, recipe, errors)
             if account is not None:
                 return account
-    reasons = " ".join(errors) or "Neither useradd nor adduser is there."
+    problems = " ".join(errors) or _NO_PROGRAM()
     raise Permanent(
-        f"Root's PostgreSQL needs the system account {name}, and it could not be made. {reasons}",
-        remedy=f"Make it by hand (useradd --system {name}), start Tocsin as an ordinary user, "
-        "or set TOCSIN_DATABASE_URL to a PostgreSQL server.",
+        _NO_ACCOUNT(account=name, problems=problems),
+        remedy=_MAKE_ACCOUNT(account=name),
     )
 
 

@@ -14,7 +14,7 @@ from enum import StrEnum
 from zoneinfo import ZoneInfo
 
 from tocsin.core.errors import Rejected, RejectedAll
-from tocsin.core.reasons import Reason, ReasonType, as_reason
+from tocsin.core.reasons import Reason, ReasonType
 from tocsin.core.validation import durations
 from tocsin.core.validation.naming_rules import has_control_character, name_problem
 
@@ -30,10 +30,13 @@ CONTROL_CHARACTER = ReasonType("field.control_character", "must not contain a li
 NOT_BOOLEAN = ReasonType("field.not_boolean", "must be true or false.")
 NOT_IN_RANGE = ReasonType("field.not_in_range", "must be a whole number from {minimum} to {maximum}.")
 DURATION_TOO_LONG = ReasonType("field.duration_too_long", "must be at most {maximum}.")
+DURATION_TOO_SHORT = ReasonType("field.duration_too_short", "must be at least {minimum}.")
+NOT_AFTER_FROM = ReasonType("field.not_after_from", "must be after from.")
 NOT_A_TIME_ZONE = ReasonType(
     "field.not_a_time_zone", '"{value}" is not a time zone. Use a name like Europe/Zurich or UTC.'
 )
 NOT_A_CHOICE = ReasonType("field.not_a_choice", '"{value}" is not one of {choices}.')
+NAME_IN_USE = ReasonType("field.name_in_use", 'the name "{name}" is already in use.')
 NOT_TEXT_OF_LENGTH = ReasonType("field.not_text_of_length", "must be text of 1 to {maximum} characters.")
 DUPLICATE = ReasonType("field.duplicate", '"{value}" is listed twice.')
 NOT_A_LIST = ReasonType("field.not_a_list", "must be a list.")
@@ -183,7 +186,7 @@ class ObjectReader:
             for index, value in enumerate(self._list(key))
         ]
 
-    def add_error(self, key: str, problem: Reason | str, code: str = "invalid") -> None:
+    def add_error(self, key: str, problem: Reason, code: str = "invalid") -> None:
         """Records an error about `key`. `problem` completes a sentence that begins with the key's place."""
         self._add(code, self.path(key), problem)
 
@@ -222,9 +225,8 @@ class ObjectReader:
             return []
         return list(value)
 
-    def _add(self, code: str, path: str, problem: Reason | str) -> None:
-        reason = as_reason(problem)
-        self._problems.append(rejected_at(path, reason, code) if path else Rejected(code, reason))
+    def _add(self, code: str, path: str, problem: Reason) -> None:
+        self._problems.append(rejected_at(path, problem, code) if path else Rejected(code, problem))
 
 
 def raise_all(problems: Iterable[Rejected]) -> None:

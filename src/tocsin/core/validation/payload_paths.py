@@ -15,7 +15,7 @@ from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, ReasonType
 from tocsin.core.validation.object_reader import AT_PATH
 
-_NOT_TEXT = ReasonType("path.not_text", "a path is text such as ticket^status^name")
+PATH_NOT_TEXT = ReasonType("path.not_text", "a path is text such as ticket^status^name")
 _EMPTY = ReasonType("path.empty", "the path is empty")
 _TOO_LONG = ReasonType("path.too_long", "a path has at most {maximum} characters; this one has {length}")
 _TOO_MANY_SEGMENTS = ReasonType("path.too_many_segments", "a path has at most {maximum} segments")
@@ -74,7 +74,7 @@ def read_path(payload: object, text: str) -> object:
 def split_path(text: str, field_path: str = "path") -> tuple[str, ...]:
     """Splits a path into segments. `^^` is read from the left, so it belongs to the segment before a separator."""
     if not isinstance(text, str):
-        raise _rejection(field_path, _NOT_TEXT())
+        raise _rejection(field_path, PATH_NOT_TEXT())
     if not text.strip():
         raise _rejection(field_path, _EMPTY())
     if len(text) > MAX_PATH:

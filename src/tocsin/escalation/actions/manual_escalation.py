@@ -26,7 +26,7 @@ from tocsin.escalation.run.run_status import begin_run, derive_status
 from tocsin.notify.enqueue import queue
 from tocsin.notify.rules.page_planner import PageRequest
 
-_POLICY_GONE = ReasonType("policy.deleted", "That escalation policy no longer exists.")
+POLICY_DELETED = ReasonType("policy.deleted", "That escalation policy no longer exists.")
 _POLICY_UNREADABLE = ReasonType("policy.unreadable", "Policy {policy} cannot be read. Save it again.")
 _ALL_ACKNOWLEDGED = ReasonType("alert.acknowledged_by_all", "All of these users have acknowledged the alert already.")
 _NOBODY_TO_PAGE = ReasonType("alert.nobody_to_page", "There is nobody to page.")
@@ -45,7 +45,7 @@ def start_policy(
         connection, "SELECT name, current_version_id FROM escalation_policy WHERE id = %s", (policy_id,)
     )
     if policy is None:
-        raise Rejected("not_found", _POLICY_GONE())
+        raise Rejected("not_found", POLICY_DELETED())
     current_row = run_store.current_rows(connection, [alert.id]).get(alert.id)
     version = policy["current_version_id"]
     plans = load_plans(connection, {version, *([current_row["version_id"]] if current_row else ())})

@@ -98,7 +98,7 @@ def check_policy(spec: Mapping[str, object], *, existing: Policy | None = None) 
 def _read(spec: Mapping[str, object], existing: Policy | None) -> tuple[str, Group | None, CompiledPolicy, bool]:
     """Parses the spec into name, owning group, compiled policy, and whether it may reach nobody
     (`allows_unreachable`)."""
-    names, check = _names(), names_check(Policy, existing, "an escalation policy")
+    names, check = _names(), names_check(Policy, existing)
     parsed = PolicySpec.read(spec, check=check, **names.context)
     plan = parsed.compiled(names)
     _refuse_circular_handover(plan, existing)
@@ -112,7 +112,7 @@ def delete_policy(policy: Policy, *, actor: AuditActor, now: datetime) -> None:
     """
     with transaction.atomic():
         config_version.lock()
-        object_hooks.reject_if_referenced("policy", policy.pk, policy.name)
+        object_hooks.reject_if_referenced("escalation_policy", policy.pk, policy.name)
         config_audit.record("escalation_policy", policy, policy_spec(policy), None, actor=actor, now=now)
         # An alert created at this moment may start a run with the current version, so that one is kept, used or not.
         versions = [

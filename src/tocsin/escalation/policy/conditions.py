@@ -26,7 +26,7 @@ MAX_CONDITION_TAGS = 20
 
 _EMPTY_CONDITION = ReasonType("policy.condition_empty", "set at least one of priority, during, between and tags.")
 _HOURS_NEEDED = ReasonType("policy.support_hours_expected", "must be the name of support hours, or {not: NAME}.")
-_NO_HOURS = ReasonType("policy.unknown_support_hours", 'there are no support hours "{name}".')
+NO_SUCH_SUPPORT_HOURS = ReasonType("policy.unknown_support_hours", 'there are no support hours "{name}".')
 _TAGS_NEEDED = ReasonType("policy.tags_expected", "must be at most {limit} names with a value each.")
 _TAG_TEXT_NEEDED = ReasonType("policy.tag_value_expected", "must be text of 1 to 200 characters.")
 
@@ -108,7 +108,7 @@ def _resolve_during(named: tuple[str, bool], info: ValidationInfo) -> tuple[int,
     try:
         return reading_context(info)["support_hours"][name.lower()], is_outside
     except KeyError:
-        raise InvalidValue(_NO_HOURS(name=name), "not_found") from None
+        raise InvalidValue(NO_SUCH_SUPPORT_HOURS(name=name), "not_found") from None
 
 
 def _tags(value: object) -> tuple[tuple[str, str], ...]:

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, Field
 from tocsin.alerts.states import Priority
 from tocsin.core.reasons import ReasonType
 from tocsin.core.validation import durations
-from tocsin.core.validation.object_reader import REQUIRED
+from tocsin.core.validation.object_reader import DURATION_TOO_SHORT, REQUIRED
 from tocsin.core.validation.spec import InvalidValue, Spec, SpecErrors
 from tocsin.core.validation.spec_types import Duration, ListOf, OneOf, OwnedSpec
 from tocsin.escalation.policy import steps
@@ -36,8 +36,7 @@ _LAST_STEP_INTERVAL_NEEDED = ReasonType(
     "policy.last_step_interval_missing", "is required: the interval at which the last step repeats."
 )
 _REPEAT_INTERVAL_NEEDED = ReasonType("policy.repeat_interval_missing", "is required: the interval between rounds.")
-_TOO_SHORT = ReasonType("policy.interval_too_short", "must be at least {minimum}.")
-_UNKNOWN_POLICY = ReasonType("policy.unknown", 'there is no escalation policy "{name}".')
+NO_SUCH_POLICY = ReasonType("policy.unknown", 'there is no escalation policy "{name}".')
 _NO_STEPS = ReasonType("policy.steps_missing", "at least one step is required.")
 _TOO_MANY_STEPS = ReasonType("policy.too_many_steps", "a policy has at most {limit} steps; this one has {steps}.")
 _NOT_POSITIVE = ReasonType("policy.duration_not_positive", "must be greater than zero.")
@@ -174,11 +173,11 @@ class EndSpec(Spec):
         if keeps_last_step and self.every is None:
             errors.add("every", _LAST_STEP_INTERVAL_NEEDED(), "missing")
         elif keeps_last_step and self.every is not None and self.every < MIN_LAST_STEP_INTERVAL:
-            errors.add("every", _TOO_SHORT(minimum=MIN_LAST_STEP_INTERVAL))
+            errors.add("every", DURATION_TOO_SHORT(minimum=MIN_LAST_STEP_INTERVAL))
         if hands_over and not self.policy:
             errors.add("policy", REQUIRED(), "missing")
         elif hands_over and self.policy_id(errors.context) is None:
-            errors.add("policy", _UNKNOWN_POLICY(name=self.policy), "not_found")
+            errors.add("policy", NO_SUCH_POLICY(name=self.policy), "not_found")
 
     def policy_id(self, context: Mapping[str, Any]) -> int | None:
         """The id of the policy that takes over, or None."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from tocsin.core.reasons import translatable as _
+
 _MAIL = [{"channel": "email"}]
 _OFFICE = {"days": ["mon", "tue", "wed", "thu", "fri"], "from": "08:00", "to": "18:00"}
 
@@ -27,8 +29,11 @@ def policy_templates(time_zone: str) -> tuple[PolicyTemplate, ...]:
     return (
         PolicyTemplate(
             "every-5-minutes",
-            "Primary, secondary, manager",
-            "Calls the primary at once, the secondary after five minutes, the manager after ten; all of it once more.",
+            _("Primary, secondary, manager"),
+            _(
+                "Calls the primary at once, the secondary after five minutes, the manager after ten; all of it once "
+                "more."
+            ),
             {
                 "repeat": {"times": 1, "every": "10m"},
                 "steps": [_roles("primary"), _roles("secondary", after="5m"), _roles("manager", after="5m")],
@@ -36,8 +41,8 @@ def policy_templates(time_zone: str) -> tuple[PolicyTemplate, ...]:
         ),
         PolicyTemplate(
             "five-tries",
-            "Five more tries each",
-            "Calls each up to six times, five minutes apart, before the next role is called half an hour later.",
+            _("Five more tries each"),
+            _("Calls each up to six times, five minutes apart, before the next role is called half an hour later."),
             {
                 "steps": [
                     {**_roles("primary"), "retries": {"times": 5, "every": "5m"}},
@@ -48,8 +53,8 @@ def policy_templates(time_zone: str) -> tuple[PolicyTemplate, ...]:
         ),
         PolicyTemplate(
             "sequential",
-            "Sequential",
-            "Goes through everybody who is primary, then secondary, one every five minutes, until somebody answers.",
+            _("Sequential"),
+            _("Goes through everybody who is primary, then secondary, one every five minutes, until somebody answers."),
             {
                 "repeat": {"times": 2, "every": "5m"},
                 "steps": [{**_roles("primary", "secondary"), "sequential": "5m"}],
@@ -57,8 +62,8 @@ def policy_templates(time_zone: str) -> tuple[PolicyTemplate, ...]:
         ),
         PolicyTemplate(
             "all-hands",
-            "All hands",
-            "Calls every member of the groups at once, by all their ways, and again after ten minutes.",
+            _("All hands"),
+            _("Calls every member of the groups at once, by all their ways, and again after ten minutes."),
             {
                 "default_priority": "critical",
                 "repeat": {"times": 1, "every": "10m"},
@@ -67,8 +72,8 @@ def policy_templates(time_zone: str) -> tuple[PolicyTemplate, ...]:
         ),
         PolicyTemplate(
             "mail-only",
-            "Mail only",
-            "Mails every member of the groups, and nobody is called or texted.",
+            _("Mail only"),
+            _("Mails every member of the groups, and nobody is called or texted."),
             {
                 "default_priority": "low",
                 "end": {"then": "nothing"},
@@ -77,8 +82,8 @@ def policy_templates(time_zone: str) -> tuple[PolicyTemplate, ...]:
         ),
         PolicyTemplate(
             "mail-the-manager",
-            "Mail the manager",
-            "Mails the groups' managers, and nobody is called or texted.",
+            _("Mail the manager"),
+            _("Mails the groups' managers, and nobody is called or texted."),
             {
                 "default_priority": "medium",
                 "end": {"then": "nothing"},
@@ -87,9 +92,11 @@ def policy_templates(time_zone: str) -> tuple[PolicyTemplate, ...]:
         ),
         PolicyTemplate(
             "mail-by-day",
-            "Mail by day, call at night",
-            "From eight to six on weekdays the primary is mailed; at any other time they are called by their own ways. "
-            "The secondary follows after ten minutes.",
+            _("Mail by day, call at night"),
+            _(
+                "From eight to six on weekdays the primary is mailed; at any other time they are called by their own "
+                "ways. The secondary follows after ten minutes."
+            ),
             {
                 "repeat": {"times": 1, "every": "15m"},
                 "steps": [
@@ -110,9 +117,11 @@ def policy_templates(time_zone: str) -> tuple[PolicyTemplate, ...]:
         ),
         PolicyTemplate(
             "until-taken",
-            "Until somebody takes it",
-            "Acknowledging stops nobody but the one who did: it goes on until the alert is taken, and the last step "
-            "never ends.",
+            _("Until somebody takes it"),
+            _(
+                "Acknowledging stops nobody but the one who did: it goes on until the alert is taken, and the last "
+                "step never ends."
+            ),
             {
                 "acknowledge": {"effect": "continue", "timeout": "30m"},
                 "end": {"then": "keep_last_step", "every": "15m"},

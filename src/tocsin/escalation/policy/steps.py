@@ -20,9 +20,11 @@ from tocsin.core.validation.spec_types import Duration, Line, ListOf, Names, One
 from tocsin.escalation.policy import conditions
 from tocsin.escalation.policy.conditions import StepCondition, StepConditionSpec
 from tocsin.notify.rules.notification_rules import USER_RULES, ContactMethodRule, DeliveryOverride
+from tocsin.oncall.reasons import NO_SUCH_SCHEDULE
 from tocsin.people import notification_rules
 from tocsin.people.member_roles import MemberRole
 from tocsin.people.notification_rules import RepeatSpec, RuleDelay
+from tocsin.people.reasons import NO_SUCH_GROUP, NO_SUCH_USER
 
 MAX_STEP_RETRIES = 50
 MAX_CONTACT_METHODS = 20
@@ -30,9 +32,6 @@ MAX_CONTACT_METHODS = 20
 _SEQUENTIAL_NEEDED = ReasonType(
     "policy.sequential_missing", "must be an interval, such as 5m; omit it to page all users at once."
 )
-_UNKNOWN_USER = ReasonType("policy.unknown_user", 'there is no user "{name}".')
-_UNKNOWN_GROUP = ReasonType("policy.unknown_group", 'there is no group "{name}".')
-_UNKNOWN_SCHEDULE = ReasonType("policy.unknown_schedule", 'there is no schedule "{name}".')
 _ROLES_NEEDED = ReasonType("policy.roles_missing", "this step notifies nobody; name roles of the groups.")
 _TARGETS_NEEDED = ReasonType(
     "policy.targets_missing", "this step notifies nobody; name roles, users or group contacts."
@@ -131,15 +130,15 @@ class NotifySpec(Spec):
     roles: Annotated[tuple[MemberRole, ...], list_of_choices(MemberRole)] = Field(
         default=(), description="Roles: everybody who is on call in one of them."
     )
-    user_ids: Annotated[tuple[int, ...], list_of(str, {}), ids_of("users", _UNKNOWN_USER)] = Field(
+    user_ids: Annotated[tuple[int, ...], list_of(str, {}), ids_of("users", NO_SUCH_USER)] = Field(
         default=(), alias="users", description="Usernames."
     )
-    group_ids: Annotated[tuple[int, ...], list_of(str, {}), ids_of("groups", _UNKNOWN_GROUP)] = Field(
+    group_ids: Annotated[tuple[int, ...], list_of(str, {}), ids_of("groups", NO_SUCH_GROUP)] = Field(
         default=(), alias="groups", description="Names of the groups of the roles. Default: the recipient groups."
     )
     group_contacts: Names = Field(default=(), description="Labels of contacts of these groups.")
     everybody: bool = Field(default=False, description="Whether all members of these groups are notified.")
-    schedule_ids: Annotated[tuple[int, ...], list_of(str, {}), ids_of("schedules", _UNKNOWN_SCHEDULE)] = Field(
+    schedule_ids: Annotated[tuple[int, ...], list_of(str, {}), ids_of("schedules", NO_SUCH_SCHEDULE)] = Field(
         default=(), alias="schedules", description="Names of schedules: everybody on call in them, in any role."
     )
     assignee: bool = Field(default=False, description="Whether the assignee of the source's ticket is notified.")

@@ -117,8 +117,8 @@ def _derive_status_and_timer(
         accept_by = run.progress.accept_by
         if accept_by is None:
             return RunStatus.STOPPED, None, reasons.ALERT_ASSIGNED(user=alert.owner)
-        due = accept_by if pause is None else max(accept_by, pause.until)
-        return RunStatus.STOPPED, due, reasons.AWAITS_ACCEPTANCE(user=alert.owner)
+        accept_by = accept_by if pause is None else max(accept_by, pause.until)
+        return RunStatus.STOPPED, accept_by, reasons.AWAITS_ACCEPTANCE(user=alert.owner)
     timer = next_timer(run, alert)
     due = timer.at if timer else None
     if pause is not None and due is not None:

@@ -100,7 +100,7 @@ def save_client_table(
     with transaction.atomic():
         config_version.lock()
         parsed = ClientTableSpec.read(
-            spec, check=names_check(ClientTable, existing, "a client table"), groups=_ids(Group), policies=_ids(Policy)
+            spec, check=names_check(ClientTable, existing), groups=_ids(Group), policies=_ids(Policy)
         )
         before = client_table_spec(existing) if existing else None
         table = existing or ClientTable()

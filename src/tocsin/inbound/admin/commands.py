@@ -35,16 +35,9 @@ from tocsin.inbound.models import ClientTable, DelayedAlert, Integration, Integr
 
 _NAME_TAKEN = ReasonType("integration.name_taken", 'There is already an integration "{name}".')
 _KIND_CHANGED = ReasonType("integration.kind_changed", "cannot be changed; create a new integration for another kind.")
-_HAS_ACTIVE_ALERTS = ReasonType(
-    "integration.has_active_alerts",
-    "{integration} cannot be deleted: {count} of its alerts is still active. Close it first.",
-    "{integration} cannot be deleted: {count} of its alerts are still active. Close them first.",
-)
-_HAS_DELAYED_ALERTS = ReasonType(
-    "integration.has_delayed_alerts",
-    "{integration} cannot be deleted: it has {count} delayed alert. Open or drop it first.",
-    "{integration} cannot be deleted: it has {count} delayed alerts. Open or drop them first.",
-)
+#: What keeps an integration from being deleted.
+ACTIVE_ALERTS = ReasonType("integration.active_alerts", "{count} active alert", "{count} active alerts")
+DELAYED_ALERTS = ReasonType("integration.delayed_alerts", "{count} delayed alert", "{count} delayed alerts")
 _REACHES_NOBODY = ReasonType(
     "integration.reaches_nobody",
     "{problem} Give it somebody who can be reached, or save it anyway (anyway: true in YAML and the API).",
@@ -142,11 +135,6 @@ def delete_integration(integration: Integration, *, actor: AuditActor, now: date
     with transaction.atomic():
         config_version.lock()
         object_hooks.reject_if_referenced("integration", integration.pk, integration.name)
-        active_count = Alert.objects.filter(integration_id=integration.pk, status__in=sorted(ACTIVE)).count()
-        if active_count:
-            raise Rejected("in_use", _HAS_ACTIVE_ALERTS(integration=integration.name, count=active_count))
-        if delayed_count := DelayedAlert.objects.filter(integration_id=integration.pk).count():
-            raise Rejected("in_use", _HAS_DELAYED_ALERTS(integration=integration.name, count=delayed_count))
         before = integration_state(integration)
         Integration.objects.filter(pk=integration.pk).update(current_version=None)
         config_audit.record("integration", integration, before, None, actor=actor, now=now)
@@ -182,6 +170,18 @@ def uses_of_policy(policy_id: int) -> Iterator[reachability.PolicyUse]:
                 tuple(integration.recipient_users.values_list("pk", flat=True)),
                 tuple(integration.recipient_groups.values_list("pk", flat=True)),
             )
+
+
+def integrations_using_outbound(outbound_id: int) -> list[Reason]:
+    """Lists the integrations that write back by the outbound integration."""
+    return _integration_labels(Integration.objects.filter(outbound=outbound_id))
+
+
+def alerts_of_integration(integration_id: int) -> list[Reason]:
+    """Counts the active alerts, which nothing else could close, and the delayed ones, which would never open."""
+    active = Alert.objects.filter(integration_id=integration_id, status__in=sorted(ACTIVE)).count()
+    delayed = DelayedAlert.objects.filter(integration_id=integration_id).count()
+    return [ACTIVE_ALERTS(count=active)] * bool(active) + [DELAYED_ALERTS(count=delayed)] * bool(delayed)
 
 
 def integrations_using_client_table(table_id: int) -> list[Reason]:

@@ -12,6 +12,9 @@ from typing import Any
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import ReasonType
 from tocsin.core.validation.object_reader import AT_PATH, raise_all
+from tocsin.escalation.policy.conditions import NO_SUCH_SUPPORT_HOURS
+from tocsin.escalation.policy.policy import NO_SUCH_POLICY
+from tocsin.people.reasons import NO_SUCH_GROUP, NO_SUCH_USER
 
 POLICY, USER, GROUP, HOURS = "escalation policy", "user", "group", "support hours"
 OUTBOUND = "outbound integration"
@@ -19,10 +22,10 @@ TABLE = "client table"
 
 #: Why a reference by name is rejected.
 UNKNOWN_REFERENCES = {
-    POLICY: ReasonType("reference.unknown_policy", 'there is no escalation policy "{name}".'),
-    USER: ReasonType("reference.unknown_user", 'there is no user "{name}".'),
-    GROUP: ReasonType("reference.unknown_group", 'there is no group "{name}".'),
-    HOURS: ReasonType("reference.unknown_support_hours", 'there are no support hours "{name}".'),
+    POLICY: NO_SUCH_POLICY,
+    USER: NO_SUCH_USER,
+    GROUP: NO_SUCH_GROUP,
+    HOURS: NO_SUCH_SUPPORT_HOURS,
     OUTBOUND: ReasonType("reference.unknown_outbound_integration", 'there is no outbound integration "{name}".'),
     TABLE: ReasonType("reference.unknown_client_table", 'there is no client table "{name}".'),
 }

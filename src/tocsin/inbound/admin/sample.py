@@ -23,6 +23,7 @@ from tocsin.catalogue.kinds import IntegrationKind, Sample, load_kinds
 from tocsin.core.config import environment
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import CertificateRejected, EgressResponse, HttpClient
+from tocsin.core.reason_json import show_reason
 from tocsin.core.reasons import Reason, ReasonType
 from tocsin.core.runtime import clock
 from tocsin.core.validation.object_reader import AT_PATH
@@ -90,7 +91,7 @@ class SampleResult:
     def to_json(self) -> dict[str, Any]:
         """Returns the result as plain JSON values."""
         plain: dict[str, Any] = msgspec.to_builtins(self)
-        return {**plain, "reason": str(self.reason)}
+        return {**plain, **show_reason(self.reason)}
 
 
 def send_sample(

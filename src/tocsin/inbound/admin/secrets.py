@@ -13,6 +13,7 @@ from tocsin.access import audit
 from tocsin.access.audit import AuditActor
 from tocsin.core import ids
 from tocsin.core.config import config_version, crypto, environment
+from tocsin.core.config.crypto import ENTER_SECRET_AGAIN
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.reasons import Reason, ReasonType, as_reason
 from tocsin.core.validation.object_reader import AT_PATH, ObjectReader
@@ -25,7 +26,6 @@ _MALFORMED_TOKEN = ReasonType("integration.malformed_token", "must be 32 to 200 
 _TOKEN_TAKEN = ReasonType("integration.token_taken", "is used by another integration, or was until recently.")
 _TOKEN_USED_BEFORE = ReasonType("integration.token_used_before", "was used by this integration before; choose another.")
 _INVALID_HEADER_NAME = ReasonType("integration.invalid_header_name", '"{name}" is not the name of a header.')
-_SECRET_REQUIRED = ReasonType("integration.secret_required_again", "enter the secret again: the address has changed.")
 _COLON_IN_USERNAME = ReasonType("integration.colon_in_username", "must not contain a colon (RFC 7617).")
 _INVALID_NETWORK = ReasonType(
     "integration.invalid_network", '"{text}" is not an address or a network such as 192.0.2.0/24.'
@@ -212,7 +212,7 @@ def read_credentials(
         ):
             # Otherwise a user who may edit the mailbox could send another server's password to a server of their
             # choice.
-            part.add_error(secret_part, _SECRET_REQUIRED(), "missing")
+            part.add_error(secret_part, ENTER_SECRET_AGAIN(), "missing")
         if kind in ("header", "hmac") and entry[public_part] and not _HEADER.fullmatch(entry[public_part]):
             part.add_error(public_part, _INVALID_HEADER_NAME(name=entry[public_part]))
         if kind == "basic" and ":" in entry[public_part]:

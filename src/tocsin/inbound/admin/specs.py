@@ -14,7 +14,7 @@ from django.apps import apps
 from tocsin.catalogue.kinds import IntegrationKind, clean_settings, load_kinds
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, ReasonType
-from tocsin.core.validation.object_reader import AT_PATH, ObjectReader, raise_all, require_storable
+from tocsin.core.validation.object_reader import AT_PATH, NOT_BOOLEAN, ObjectReader, raise_all, require_storable
 from tocsin.escalation.models import Policy
 from tocsin.inbound.admin import references
 from tocsin.inbound.admin.references import GROUP, OUTBOUND, POLICY, USER, ReferenceNames, ReferenceResolver
@@ -41,7 +41,6 @@ _KIND_NOT_IN_CATALOGUE = ReasonType(
     "integration.kind_not_in_catalogue", '"{kind}" is not in the catalogue; known: {kinds}.'
 )
 _NOT_SETTINGS = ReasonType("integration.malformed_settings", "must be named values.")
-_NOT_A_FLAG = ReasonType("integration.not_a_flag", "must be true or false.")
 
 #: The keys of a version's definition; the kind's defaults fill the rest.
 DEFINITION_KEYS = ("mapping", "rules", "filters", "routes", "dedup_key", *NOISE_KEYS)
@@ -249,6 +248,6 @@ def _settings(kind: IntegrationKind, settings: object) -> dict[str, Any]:
     fail_open = settings.get(FAIL_OPEN)
     if fail_open is not None:
         if not isinstance(fail_open, bool):
-            raise _rejection("invalid_setting", f"settings.{FAIL_OPEN}", _NOT_A_FLAG())
+            raise _rejection("invalid_setting", f"settings.{FAIL_OPEN}", NOT_BOOLEAN())
         cleaned[FAIL_OPEN] = fail_open
     return as_stored(cleaned)

@@ -27,7 +27,7 @@ from tocsin.inbound.config.credentials import stored_headers
 from tocsin.inbound.expressions.fields import text_of
 from tocsin.inbound.heartbeats import schedule
 from tocsin.inbound.heartbeats.schedule import PingKind
-from tocsin.inbound.http import heartbeat_endpoint
+from tocsin.inbound.http import heartbeat_endpoint, reasons
 from tocsin.inbound.http.ingest_service import RETRY, HttpError, IngestService, headers_of
 from tocsin.inbound.parsing.decode import LARGE, Element, decode
 from tocsin.inbound.processing.committer import is_pending
@@ -41,6 +41,10 @@ PREFIXES: Final = (_ALERTS, _HEARTBEATS)
 _SCHEME: Final = "geniekey"
 _MAX_ALIAS: Final = 512
 
+_UNAUTHENTICATED = ReasonType("opsgenie.unauthenticated", "Could not authenticate")
+_UNKNOWN_ALERT = ReasonType("opsgenie.unknown_alert", "Alert does not exist")
+_NO_SUCH_PATH = ReasonType("opsgenie.no_such_path", "No such path: Tocsin speaks the Alert API v2 and heartbeat pings.")
+_INVALID_BODY = ReasonType("opsgenie.invalid_body", "Request body is not processable: {problem}")
 _NOT_ONE_OBJECT = ReasonType("opsgenie.not_one_object", "send one object.")
 _NOT_PROCESSABLE: Final = "Request body is not processable. Please check the errors."
 
@@ -76,7 +80,7 @@ async def handle(ingest_service: IngestService, scope: AsgiScope, receive: Recei
         await _handle_ping(ingest_service, request, send)
         return
     if integration.normalizer.kind.name != KIND:
-        raise HttpError(401, "unauthenticated", "Could not authenticate")
+        raise HttpError(401, "unauthenticated", _UNAUTHENTICATED())
     body = await ingest_service.read_body(scope, receive)
     try:
         if request.method == "GET":
@@ -96,12 +100,12 @@ async def error_response(send: Send, error: HttpError) -> None:
 async def _authenticate(ingest_service: IngestService, headers: dict[str, str]) -> CompiledIntegration:
     scheme, _, token = headers.get("authorization", "").partition(" ")
     if scheme.lower() != _SCHEME or not token.strip():
-        raise HttpError(401, "unauthenticated", "Could not authenticate")
+        raise HttpError(401, "unauthenticated", _UNAUTHENTICATED())
     try:
         return await ingest_service.find_integration(token.strip())
     except HttpError as error:
         if error.status == 404:
-            raise HttpError(401, "unauthenticated", "Could not authenticate") from None
+            raise HttpError(401, "unauthenticated", _UNAUTHENTICATED()) from None
         raise
 
 
@@ -128,7 +132,7 @@ async def _handle_query(request: OpsgenieRequest, send: Send) -> None:
         case _:
             raise _no_such_path()
     if data is None:
-        raise HttpError(404, "not_found", "Alert does not exist")
+        raise HttpError(404, "not_found", _UNKNOWN_ALERT())
     await _respond(request, send, 200, {"data": data})
 
 
@@ -181,7 +185,7 @@ async def _handle_command(ingest_service: IngestService, request: OpsgenieReques
         await _respond(request, send, 422, {"message": _NOT_PROCESSABLE, "errors": errors})
         return
     if is_pending(ingest_result.results) and verb in opsgenie_commands.COMMAND_ACTIONS:
-        raise HttpError(503, "not_stored", "Somebody is changing this alert. Send it again.", RETRY)
+        raise HttpError(503, "not_stored", reasons.BEING_CHANGED(), RETRY)
     alert_id = ingest_result.results[0].alert_id
     if alert_id is not None:
         await asyncio.to_thread(opsgenie_commands.apply_verb, request.integration, verb, alert_id, payload, clock.now())
@@ -225,7 +229,7 @@ def _payload(body: bytes) -> dict[str, object]:
 
 
 def _not_processable(rejected: Rejected) -> HttpError:
-    return HttpError(422, "invalid_request", f"Request body is not processable: {rejected.detail}")
+    return HttpError(422, "invalid_request", _INVALID_BODY(problem=rejected.reason))
 
 
 # --- Heartbeats
@@ -253,7 +257,7 @@ def _heartbeat(
     if integration.normalizer.kind.name == schedule.KIND:
         return integration
     if integration.normalizer.kind.name != KIND:
-        raise HttpError(401, "unauthenticated", "Could not authenticate")
+        raise HttpError(401, "unauthenticated", _UNAUTHENTICATED())
     integrations = ingest_service.registry.get_all().values()
     matching = (
         candidate
@@ -271,7 +275,7 @@ def _identifier_type(request: OpsgenieRequest) -> str:
 
 
 def _no_such_path() -> HttpError:
-    return HttpError(404, "not_found", "No such path: Tocsin speaks the Alert API v2 and heartbeat pings.")
+    return HttpError(404, "not_found", _NO_SUCH_PATH())
 
 
 async def _respond(request: OpsgenieRequest, send: Send, status: int, content: dict[str, object]) -> None:

@@ -14,7 +14,7 @@ from tocsin.alerts.states import ACTIVE, AlertStatus
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.ids import uuid7
-from tocsin.core.reasons import reason_from
+from tocsin.core.reasons import ReasonType, reason_from
 from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.inbound.body_compression import decompress
 from tocsin.inbound.compat.opsgenie_commands import COMPLETED_TEXTS, OpsgenieAction
@@ -24,6 +24,12 @@ from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.expressions.fields import text_of
 from tocsin.inbound.http.ingest_service import HttpError
 from tocsin.inbound.parsing.decode import Element
+
+_UNKNOWN_TERM = ReasonType(
+    "opsgenie.unknown_query_term",
+    "The query “{term}” is not understood; known: status, alias, id, tinyId and priority, each with a colon.",
+)
+_NOT_A_NUMBER = ReasonType("opsgenie.not_a_number", "{name} must be a whole number.")
 
 type AlertRow = Mapping[str, Any]
 
@@ -253,8 +259,7 @@ def _where(query: Mapping[str, str]) -> tuple[str, list[object]]:
 
 
 def _invalid_query(term: str) -> HttpError:
-    known = "status, alias, id, tinyId and priority, each with a colon"
-    return HttpError(422, "invalid_query", f"The query “{term[:80]}” is not understood; known: {known}.")
+    return HttpError(422, "invalid_query", _UNKNOWN_TERM(term=term[:80]))
 
 
 def _number(query: Mapping[str, str], name: str, default: int, maximum: int) -> int:
@@ -262,7 +267,7 @@ def _number(query: Mapping[str, str], name: str, default: int, maximum: int) -> 
     if not text:
         return default
     if not text.isdecimal() or len(text) > 9:
-        raise HttpError(422, "invalid_query", f"{name} must be a whole number.")
+        raise HttpError(422, "invalid_query", _NOT_A_NUMBER(name=name))
     return min(int(text), maximum)
 
 

@@ -21,6 +21,7 @@ from tocsin.inbound.compat import alert_commands
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.config.credentials import stored_headers
 from tocsin.inbound.expressions.fields import text_of
+from tocsin.inbound.http import reasons
 from tocsin.inbound.http.ingest_service import RETRY, HttpError, IngestService, headers_of
 from tocsin.inbound.parsing.decode import LARGE, Element, decode
 from tocsin.inbound.processing.committer import is_pending
@@ -38,6 +39,8 @@ _MAX_KEY: Final = 255
 
 #: In PagerDuty's own words, which its clients show.
 _FIELD_REQUIRED = ReasonType("pagerduty.field_required", "'{field}' is missing or blank")
+_INVALID_EVENT = ReasonType("pagerduty.invalid_event", "Event object is invalid")
+_INVALID_KEY = ReasonType("pagerduty.invalid_key", "Invalid {field}")
 _INVALID_ACTION = ReasonType("pagerduty.invalid_action", "'event_action' is invalid")
 _INVALID_SEVERITY = ReasonType(
     "pagerduty.invalid_severity", "'payload.severity' is invalid (must be one of the following: {severities})"
@@ -55,7 +58,7 @@ type PagerdutyEvent = dict[str, object]
 async def handle(ingest_service: IngestService, scope: AsgiScope, receive: Receive, send: Send) -> None:
     """Handles one event. Raises HttpError, which `error_response` renders in PagerDuty's format."""
     if scope["method"] != "POST":
-        raise HttpError(405, "method_not_allowed", "Send a POST.", ((b"allow", b"POST"),))
+        raise HttpError(405, "method_not_allowed", reasons.POST_NEEDED(), ((b"allow", b"POST"),))
     body = await ingest_service.read_body(scope, receive)
     try:
         await _event(ingest_service, scope, body, send)
@@ -78,13 +81,13 @@ async def _event(ingest_service: IngestService, scope: AsgiScope, body: bytes, s
     try:
         body = await ingest_service.decompress_body(headers, raw_body)
     except Rejected as rejected:
-        raise HttpError(400, "invalid_event", rejected.detail) from None
+        raise HttpError(400, "invalid_event", rejected.reason) from None
     event = await asyncio.to_thread(_parse_event, body) if len(body) > LARGE else _parse_event(body)
     path: str = scope["path"]
     key_name = "service_key" if path == EVENTS_V1 else "routing_key"
     token = event.pop(key_name, None) or headers.get("x-routing-key")
     if not isinstance(token, str) or not token:
-        raise HttpError(400, "invalid_event", f"'{key_name}' is missing or blank")
+        raise HttpError(400, "invalid_event", _FIELD_REQUIRED(field=key_name))
     integration = await _find_integration(ingest_service, token, key_name)
     credential_results = ingest_service.check_credentials(integration, scope, headers, raw_body)
     if path == CHANGES:
@@ -109,7 +112,7 @@ async def _event(ingest_service: IngestService, scope: AsgiScope, body: bytes, s
     (stored,) = ingest_result.results
     if _action(event) == "acknowledge":
         if is_pending(ingest_result.results):
-            raise HttpError(503, "not_stored", "Somebody is changing this alert. Send it again.", RETRY)
+            raise HttpError(503, "not_stored", reasons.BEING_CHANGED(), RETRY)
         if stored.alert_id is not None:
             await asyncio.to_thread(alert_commands.acknowledge, integration, stored.alert_id, "", "", clock.now())
     await _send_accepted(send, path, key)
@@ -123,7 +126,7 @@ async def _find_integration(ingest_service: IngestService, token: str, key_name:
             raise
         integration = None
     if integration is None or integration.normalizer.kind.name != KIND:
-        raise HttpError(400, "invalid_event", f"Invalid {key_name.replace('_', ' ')}")
+        raise HttpError(400, "invalid_event", _INVALID_KEY(field=key_name.replace("_", " ")))
     return integration
 
 
@@ -137,7 +140,7 @@ async def _send_accepted(send: Send, path: str, key: str) -> None:
 
 
 def _invalid(*errors: str) -> dict[str, object]:
-    return {"status": "invalid event", "message": "Event object is invalid", "errors": list(errors)}
+    return {"status": "invalid event", "message": str(_INVALID_EVENT()), "errors": list(errors)}
 
 
 def _parse_event(body: bytes) -> PagerdutyEvent:
@@ -145,10 +148,10 @@ def _parse_event(body: bytes) -> PagerdutyEvent:
     try:
         (element,) = decode(body, None, lenient=False).elements
     except (Rejected, ValueError) as error:
-        detail = error.detail if isinstance(error, Rejected) else "Event object is invalid"
-        raise HttpError(400, "invalid_event", detail) from None
+        reason = error.reason if isinstance(error, Rejected) else _INVALID_EVENT()
+        raise HttpError(400, "invalid_event", reason) from None
     if element.payload is None:
-        raise HttpError(400, "invalid_event", "Event object is invalid")
+        raise HttpError(400, "invalid_event", _INVALID_EVENT())
     return dict(element.payload)
 
 

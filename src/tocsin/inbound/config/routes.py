@@ -5,7 +5,6 @@ References (policies, users, groups, support hours) stay as given; the caller re
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -22,8 +21,6 @@ from tocsin.inbound.expressions.mapped import MappedFields
 
 MAX_ROUTES: Final = 200
 
-#: The generated name of a route without a name.
-_UNNAMED: Final = re.compile(r"route (\d+)")
 
 _MUST_BE_LIST: Final = ReasonType("route.must_be_list", "must be a list of routes")
 _TOO_MANY: Final = ReasonType("route.too_many", "at most {limit} routes")
@@ -111,7 +108,7 @@ def choose(
             return RouteChoice(
                 index=index,
                 name=route.name,
-                reason=ROUTE_MATCHES(route=_label(route.name), why=_match_reason(route, payload, mapped)),
+                reason=ROUTE_MATCHES(route=route.name, why=_match_reason(route, payload, mapped)),
                 policy=route.policy,
                 users=route.users,
                 groups=route.groups,
@@ -130,12 +127,6 @@ def matches_route(
     if not route.when.matches(payload, mapped):
         return False
     return route.during is None or in_hours(route.during.hours) is not route.during.is_outside
-
-
-def _label(name: str) -> str:
-    """Returns a route's name as it follows the word "route"."""
-    generated = _UNNAMED.fullmatch(name)
-    return generated[1] if generated else name
 
 
 def _match_reason(route: Route, payload: object, mapped: MappedFields) -> Reason:
@@ -208,7 +199,7 @@ def _route(
 
 def _name(value: object, index: int, field_path: str) -> str:
     if value is None or value == "":
-        return f"route {index + 1}"
+        return str(index + 1)
     if not isinstance(value, str) or len(value) > MAX_NAME_CHARS:
         raise _rejection(field_path, _INVALID_NAME(limit=MAX_NAME_CHARS))
     return value

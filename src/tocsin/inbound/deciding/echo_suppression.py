@@ -27,7 +27,7 @@ TICKET_FETCH = "reread"
 FETCH_REQUESTED = "wanted"
 
 #: Key beside it if the ticket system was not asked or did not answer: why, as a reason that ends the decision's.
-FETCH_SKIPPED = "unasked"
+FETCH_SKIPPED = "fetch_skipped"
 NO_ANSWER = ReasonType(
     "message.ticket_system_did_not_answer", "decided without the ticket, whose system did not answer within {timeout}"
 )

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Protocol
 import msgspec
 
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Reason, ReasonType, Term
+from tocsin.core.reasons import MORE, Reason, ReasonType, Term
 from tocsin.core.validation.object_reader import require_storable
 from tocsin.core.validation.payload_paths import compile_path
 from tocsin.core.validation.spec import InvalidValue, SpecErrors
@@ -306,7 +306,7 @@ def _join_reasons(nodes: tuple[_ConditionNode, ...], payload: object, mapped: Ma
         new_facts = [fact for fact in _facts_of(node.reason(payload, mapped)) if fact not in facts]
         length += sum(len(str(fact).encode()) + len(" and ") for fact in new_facts)
         if facts and length > _MAX_FACTS_BYTES:
-            facts[reasons.MORE_FACTS(count=len(nodes) - number)] = None
+            facts[MORE(count=len(nodes) - number)] = None
             break
         facts.update(dict.fromkeys(new_facts))
     if len(facts) < 2:

@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from tocsin.core.reasons import Term
+from tocsin.core.reasons import Term, translatable
 from tocsin.core.validation.text_sanitizing import sanitize
 
 #: The values of a mapped field. None means that the message says "nobody" (see `MappedFields`).
@@ -23,16 +23,16 @@ type Value = str | bool | datetime | tuple[str, ...] | tuple[Attachment, ...] | 
 
 
 class FieldKind(StrEnum):
-    LINE = "line"  # one line of text
-    TEXT = "text"  # text with line breaks
-    ID = "id"  # one line; overlong ids stay distinguishable (see `clean_id`)
-    URL = "url"  # http or https only
-    DATE = "date"  # a date as text, as the sender wrote it; "not set" dates are no value
-    MOMENT = "moment"  # an aware datetime in UTC
-    FLAG = "flag"  # true or false
-    PRIORITY = "priority"  # critical, high, medium or low
-    NAMES = "names"  # a list of names, e-mail addresses or ids
-    ATTACHMENTS = "attachments"
+    LINE = translatable("line")  # one line of text
+    TEXT = translatable("text")  # text with line breaks
+    ID = translatable("id")  # one line; overlong ids stay distinguishable (see `clean_id`)
+    URL = translatable("url")  # http or https only
+    DATE = translatable("date")  # a date as text, as the sender wrote it; "not set" dates are no value
+    MOMENT = translatable("moment")  # an aware datetime in UTC
+    FLAG = translatable("flag")  # true or false
+    PRIORITY = translatable("priority")  # critical, high, medium or low
+    NAMES = translatable("names")  # a list of names, e-mail addresses or ids
+    ATTACHMENTS = translatable("attachments")
 
 
 @dataclass(frozen=True, slots=True)

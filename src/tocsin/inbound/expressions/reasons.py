@@ -35,4 +35,3 @@ IS_NOT_LESS = ReasonType("condition.is_not_less", '{field} "{value}" is not less
 
 #: Several facts that decided together; the last of them is `MORE_FACTS` if not all are listed.
 FACTS = ReasonType("condition.facts", "{facts}")
-MORE_FACTS = ReasonType("condition.more_facts", "{count} more", "{count} more")

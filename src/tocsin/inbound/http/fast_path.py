@@ -21,7 +21,8 @@ from tocsin.core.runtime import clock
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.config.credentials import stored_headers
 from tocsin.inbound.config.registry import IntegrationRegistry, UnknownIntegration
-from tocsin.inbound.http.ingest_service import NOT_STORED, RETRY, build_messages, content_type_of, size_of
+from tocsin.inbound.http import reasons
+from tocsin.inbound.http.ingest_service import RETRY, build_messages, content_type_of, size_of
 from tocsin.inbound.http.responses import answer_of
 from tocsin.inbound.parsing.decode import LARGE, Element, decode, is_costly
 from tocsin.inbound.processing.committer import Committer, IngestRequest
@@ -32,8 +33,8 @@ log = logging.getLogger(__name__)
 #: Other targets are tests, have a query, or use an unusual spelling.
 _TARGET = re.compile(rb"/in/([^/?%]{1,200})")
 
-_NOT_STORED = msgspec.json.encode({"error": "not_stored", "detail": NOT_STORED})
-_INTEGRATION_REMOVED = msgspec.json.encode({"error": "unknown_token", "detail": "The integration was removed."})
+_NOT_STORED = msgspec.json.encode({"error": "not_stored", "detail": str(reasons.MAYBE_NOT_STORED())})
+_INTEGRATION_DELETED = msgspec.json.encode({"error": "unknown_token", "detail": str(reasons.INTEGRATION_DELETED())})
 
 
 class FastPath:
@@ -91,7 +92,7 @@ class FastPath:
     ) -> None:
         self._body_reader.release(size)
         if isinstance(result, UnknownIntegration):
-            respond(404, _INTEGRATION_REMOVED)
+            respond(404, _INTEGRATION_DELETED)
         elif isinstance(result, Exception):
             respond(503, _NOT_STORED, *RETRY)
         else:

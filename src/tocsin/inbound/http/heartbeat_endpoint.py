@@ -19,6 +19,7 @@ from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.config.credentials import stored_headers
 from tocsin.inbound.heartbeats import monitor
 from tocsin.inbound.heartbeats.schedule import PingKind
+from tocsin.inbound.http import reasons
 from tocsin.inbound.http.ingest_service import HttpError, IngestResult, IngestService, headers_of
 from tocsin.inbound.http.responses import message_response
 from tocsin.inbound.parsing.decode import Element, decode
@@ -43,9 +44,7 @@ async def handle(
         ping = PingKind(action.strip("/") or "beat")
     except ValueError:
         paths = ", ".join(f"/{item}" for item in PingKind if item is not PingKind.BEAT)
-        raise HttpError(
-            404, "unknown_ping", f"A heartbeat has the address of its integration, or {paths} after it."
-        ) from None
+        raise HttpError(404, "unknown_ping", reasons.UNKNOWN_PING(paths=paths)) from None
     body = await service.read_body(scope, receive)
     try:
         headers = headers_of(scope)

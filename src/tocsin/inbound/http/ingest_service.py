@@ -25,11 +25,13 @@ from tocsin.core.net.asgi import (
     Receive,
     client_address,
 )
+from tocsin.core.reasons import Reason, Term, joined
 from tocsin.core.runtime import clock
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.config.credentials import ADDRESS, CredentialStatus
 from tocsin.inbound.config.registry import IntegrationRegistry, TokenLookup, UnknownIntegration
 from tocsin.inbound.deciding.preprocessing import prepare
+from tocsin.inbound.http import reasons
 from tocsin.inbound.http.test_token import WebhookTestToken
 from tocsin.inbound.parsing import encodings
 from tocsin.inbound.parsing.decode import LARGE, Decoded, Element, is_costly
@@ -43,7 +45,6 @@ log = logging.getLogger(__name__)
 MIN_REFRESH_INTERVAL_SECONDS = 0.2
 
 RETRY = ((b"retry-after", b"5"),)
-NOT_STORED = "It is not known to be stored. Send it again; with the same delivery id that does no harm."
 _CLOSE = ((b"connection", b"close"),)
 
 JSON = "application/json"
@@ -51,12 +52,20 @@ JSON = "application/json"
 
 @dataclass(slots=True)
 class HttpError(Exception):
-    """A refused request: status, error code, detail sentence, and response headers."""
+    """A refused request: status, error code, reason, and response headers."""
 
     status: int
     code: str
-    detail: str
+    reason: Reason
     headers: tuple[tuple[bytes, bytes], ...] = ()
+
+    def __str__(self) -> str:
+        return self.detail
+
+    @property
+    def detail(self) -> str:
+        """The reason in English."""
+        return str(self.reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +92,11 @@ class IngestService:
             lookup = await self._find_token(token)
         except psycopg.Error as error:
             log.warning("The database does not say whose token it is: %s", error)
-            raise HttpError(503, "not_stored", "It is not stored. Send it again.", RETRY) from None
+            raise HttpError(503, "not_stored", reasons.NOT_STORED(), RETRY) from None
         if lookup is not None and lookup.is_expired:
             self.registry.count_expired(lookup.integration.id)
         if lookup is None or lookup.is_expired:
-            raise HttpError(404, "unknown_token", "No integration has this address. It may have been rotated.")
+            raise HttpError(404, "unknown_token", reasons.UNKNOWN_TOKEN())
         return lookup.integration
 
     async def read_body(self, scope: AsgiScope, receive: Receive) -> bytes:
@@ -98,12 +107,11 @@ class IngestService:
         try:
             return await self.body_reader.read(scope, receive)
         except BodyTooLarge:
-            raise HttpError(413, "too_large", "A body has at most 5 MiB.", _CLOSE) from None
+            raise HttpError(413, "too_large", reasons.TOO_LARGE(limit=MAX_BODY_BYTES >> 20), _CLOSE) from None
         except OverCapacity:
             raise _over_capacity() from None
         except BodyTimeout:
-            detail = "The body did not come whole in time. Send it again."
-            raise HttpError(408, "too_slow", detail, _CLOSE) from None
+            raise HttpError(408, "too_slow", reasons.TOO_SLOW(), _CLOSE) from None
 
     async def decompress_body(self, headers: Mapping[str, str], body: bytes) -> bytes:
         """Decompresses the body as its headers say. Signatures cover the compressed bytes.
@@ -121,7 +129,7 @@ class IngestService:
             return await asyncio.to_thread(encodings.decompress, body, encoding, MAX_BODY_BYTES)
         except Rejected as rejected:
             if rejected.code == "too_large":
-                raise HttpError(413, "too_large", rejected.detail) from None
+                raise HttpError(413, "too_large", rejected.reason) from None
             raise
         finally:
             self.body_reader.release(MAX_BODY_BYTES)
@@ -136,8 +144,8 @@ class IngestService:
         address = client_address(scope)
         results = integration.credentials.check(headers, body, address=address, is_signed=is_signed, now=clock.now())
         if any(result is not CredentialStatus.VALID for result in results.values()):
-            detail = "; ".join(_describe_credential(name, result, address) for name, result in results.items())
-            raise HttpError(401, "bad_credentials", detail)
+            checks = (_describe_credential(name, result, address) for name, result in results.items())
+            raise HttpError(401, "bad_credentials", joined(*checks))
         return results
 
     async def decode_body(
@@ -150,7 +158,7 @@ class IngestService:
             return elements_of(integration.normalizer.kind, body, content_type, headers)
         except Rejected as rejected:
             if rejected.code == "too_many":
-                raise HttpError(413, "too_many", rejected.detail) from None
+                raise HttpError(413, "too_many", rejected.reason) from None
             raise
 
     async def ingest(
@@ -182,9 +190,9 @@ class IngestService:
         else:
             result = await future
         if isinstance(result, UnknownIntegration):
-            raise HttpError(404, "unknown_token", "The integration was removed.")
+            raise HttpError(404, "unknown_token", reasons.INTEGRATION_DELETED())
         if isinstance(result, Exception):
-            raise HttpError(503, "not_stored", NOT_STORED, RETRY)
+            raise HttpError(503, "not_stored", reasons.MAYBE_NOT_STORED(), RETRY)
         return result
 
     async def _find_token(self, token: str) -> TokenLookup | None:
@@ -214,17 +222,15 @@ class IngestService:
         await asyncio.to_thread(self.registry.refresh)
 
 
-def _describe_credential(name: str, result: CredentialStatus, address: str | None) -> str:
+def _describe_credential(name: str, result: CredentialStatus, address: str | None) -> Reason:
     if name != ADDRESS:
-        return f"{name}: {result.value}"
-    sender = address or "an unknown address"
-    return (
-        f"{sender} may send here" if result is CredentialStatus.VALID else f"{sender} is no address that may send here"
-    )
+        return reasons.CREDENTIAL(name=name, status=Term(result))
+    kind = reasons.ADDRESS_ALLOWED if result is CredentialStatus.VALID else reasons.ADDRESS_NOT_ALLOWED
+    return kind(address=address or reasons.UNKNOWN_ADDRESS())
 
 
 def _over_capacity() -> HttpError:
-    return HttpError(503, "busy", "Too much is being received. Send it again.", RETRY)
+    return HttpError(503, "busy", reasons.OVER_CAPACITY(), RETRY)
 
 
 def headers_of(scope: AsgiScope) -> dict[str, str]:

@@ -13,6 +13,7 @@ from typing import NoReturn
 from tocsin.catalogue.hooks import Payload, Sender
 from tocsin.core.db import database
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
+from tocsin.inbound.http import reasons
 from tocsin.inbound.http.ingest_service import HttpError
 
 log = logging.getLogger(__name__)
@@ -66,5 +67,5 @@ def _refuse(integration: CompiledIntegration, sender: Sender, expected: str) -> 
     raise HttpError(
         403,
         "other_sender",
-        f"This integration takes messages of {expected} only, not of {sender.name}. To change that, {sender.remedy}",
+        reasons.OTHER_SENDER(expected=expected, sender=sender.name, remedy=sender.remedy),
     )

@@ -18,7 +18,7 @@ from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net.egress import HttpClient
 from tocsin.core.reasons import ReasonType
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
-from tocsin.inbound.http import pinned_senders
+from tocsin.inbound.http import pinned_senders, reasons
 from tocsin.inbound.http.ingest_service import RETRY, HttpError
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ def answer_handshake(
         if is_unpinned and (reply is None or reply.status < 300):
             pinned_senders.pin(integration, payloads[0])
     except psycopg.Error:
-        raise HttpError(503, "not_checked", "The sender cannot be checked now.", RETRY) from None
+        raise HttpError(503, "not_checked", reasons.SENDER_NOT_CHECKED(), RETRY) from None
     return reply
 
 
@@ -57,7 +57,7 @@ def require_genuine(code: KindHooks, payloads: Sequence[Payload], headers: Mappi
     with _hook_errors_as_http():
         for payload in payloads:
             if (reason := code.refusal(payload, headers, fetch)) is not None:
-                raise HttpError(403, "not_the_sender", str(reason))
+                raise HttpError(403, "not_the_sender", reason)
 
 
 def _reply_to(code: KindHooks, payloads: Sequence[Payload], headers: Mapping[str, str]) -> SenderReply | None:
@@ -73,12 +73,12 @@ def _hook_errors_as_http() -> Iterator[None]:
     try:
         yield
     except Temporary as error:
-        raise HttpError(503, "not_checked", error.detail, RETRY) from None
+        raise HttpError(503, "not_checked", error.reason, RETRY) from None
     except Permanent as error:
-        raise HttpError(403, "not_the_sender", error.detail) from None
+        raise HttpError(403, "not_the_sender", error.reason) from None
     except (ValueError, TypeError, KeyError, AttributeError, LookupError) as error:
         log.exception("The code of a kind cannot read a request.")
-        raise HttpError(403, "not_the_sender", f"It cannot be checked: {type(error).__name__}.") from None
+        raise HttpError(403, "not_the_sender", reasons.UNREADABLE(error=type(error).__name__)) from None
 
 
 def fetch(url: str) -> bytes:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 
 from tocsin.core.errors import Rejected
+from tocsin.core.reason_json import show_reason
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType, Term, joined, reason_from_json
 from tocsin.inbound.config.normalizer import Normalizer
 from tocsin.inbound.config.reasons import HOURS_DO_NOT_MATCH, HOURS_MATCH
@@ -79,7 +80,7 @@ class Trace:
     gate: tuple[RuleTrace, ...] = ()
 
     def to_json(self) -> dict[str, object]:
-        """Returns the trace as plain dicts, lists and texts: each `reason` in English, with its code and data."""
+        """Returns the trace as plain dicts, lists and texts: each reason with its code and data."""
         return _object_to_json(self)
 
 
@@ -87,15 +88,13 @@ def _object_to_json(value: object) -> dict[str, object]:
     plain: dict[str, object] = {}
     for item in fields(value):  # type: ignore[arg-type]
         part = getattr(value, item.name)
-        plain[item.name] = _to_json(part)
-        if isinstance(part, Reason):
-            plain |= {f"{item.name}_code": part.code, f"{item.name}_data": part.data}
+        plain |= show_reason(part, item.name) if isinstance(part, Reason) else {item.name: _to_json(part)}
     return plain
 
 
 def _to_json(value: object) -> object:
     if isinstance(value, Reason):
-        return str(value)
+        return show_reason(value)
     if isinstance(value, tuple):
         return [_to_json(part) for part in value]
     return _object_to_json(value) if is_dataclass(value) else value

@@ -33,6 +33,7 @@ from tocsin.inbound.maintenance.windows import CompiledWindow, WindowClock
 from tocsin.inbound.models import Integration, MaintenanceWindow
 from tocsin.people.models import Group
 from tocsin.people.name_lookup import find_group, names_check
+from tocsin.people.reasons import NO_SUCH_GROUP
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,6 @@ _JUST_BEGUN = ReasonType(
     "maintenance.just_begun", "{window} began within this minute. Delete it, or end it in a minute."
 )
 _UNKNOWN_INTEGRATION = ReasonType("maintenance.unknown_integration", 'there is no integration "{name}".')
-_UNKNOWN_GROUP = ReasonType("maintenance.unknown_group", 'there is no group "{name}".')
 _INVALID_TAGS = ReasonType("maintenance.invalid_tags", "must be named values, such as environment: test.")
 _TOO_MANY_TAGS = ReasonType("maintenance.too_many_tags", "must be at most {maximum}.")
 
@@ -257,7 +257,7 @@ class MaintenanceWindowSpec(WindowTimesSpec, OwnedSpec):
     integrations: Annotated[tuple[int, ...], list_of(str, {}), ids_of("integrations", _UNKNOWN_INTEGRATION)] = Field(
         default=(), description="Names of the integrations. Default: all."
     )
-    groups: Annotated[tuple[int, ...], list_of(str, {}), ids_of("groups", _UNKNOWN_GROUP)] = Field(
+    groups: Annotated[tuple[int, ...], list_of(str, {}), ids_of("groups", NO_SUCH_GROUP)] = Field(
         default=(), description="Names of the recipient groups. Default: all."
     )
     tags: Annotated[
@@ -275,7 +275,7 @@ class MaintenanceWindowSpec(WindowTimesSpec, OwnedSpec):
 def _read(spec: Mapping[str, object], existing: MaintenanceWindow | None) -> MaintenanceWindowSpec:
     return MaintenanceWindowSpec.read(
         spec,
-        check=names_check(MaintenanceWindow, existing, "a maintenance window"),
+        check=names_check(MaintenanceWindow, existing),
         integrations={name.lower(): number for name, number in Integration.objects.values_list("name", "pk")},
         groups={name.lower(): number for name, number in Group.objects.values_list("name", "pk")},
     )

@@ -19,7 +19,14 @@ from tocsin.core.validation.object_reader import REQUIRED
 from tocsin.core.validation.spec import InvalidValue, Spec, SpecErrors
 from tocsin.core.validation.spec_types import Duration, OneOf, Parsed, TimeZone, at_most
 from tocsin.inbound.maintenance.recurrence import MAX_RECURRING_WINDOW, MonthDay, Recurrence, Repeat, month_day
-from tocsin.oncall.calculation.weekly_windows import TimeOfDay, Weekday, format_time, parse_time, parse_weekday
+from tocsin.oncall.calculation.weekly_windows import (
+    NOT_A_DAY,
+    TimeOfDay,
+    Weekday,
+    format_time,
+    parse_time,
+    parse_weekday,
+)
 
 _ONLY_RECURRING = ReasonType(
     "maintenance.only_for_recurring", "applies to recurring windows; a one-time window has starts and ends."
@@ -37,7 +44,6 @@ _DAYS_NOT_SUPPORTED = ReasonType("maintenance.days_not_supported", "applies to w
 _DAYS_REQUIRED = ReasonType(
     "maintenance.days_required", "are required: [tue] of a week, or [15, 2nd tue, last day] of a month."
 )
-_INVALID_WEEKDAY = ReasonType("maintenance.invalid_weekday", '"{day}" is not a day; write {days}.')
 _INVALID_MONTH_DAY = ReasonType(
     "maintenance.invalid_month_day",
     '"{day}" is not a day of a month; write it like 15, last day, 2nd tue or last sun.',
@@ -177,7 +183,7 @@ class WindowTimesSpec(Spec):
             except ValueError:
                 weekdays = ", ".join(weekday.short for weekday in Weekday)
                 is_weekly = self.repeat is Repeat.WEEKLY
-                problem = _INVALID_WEEKDAY(day=day, days=weekdays) if is_weekly else _INVALID_MONTH_DAY(day=day)
+                problem = NOT_A_DAY(value=day, choices=weekdays) if is_weekly else _INVALID_MONTH_DAY(day=day)
                 errors.add("days", problem)
 
     def _written_day(self, text: str) -> str:

@@ -16,6 +16,7 @@ from typing import Final
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType, joined
 from tocsin.core.validation.object_reader import AT_PATH
+from tocsin.core.validation.payload_paths import PATH_NOT_TEXT
 from tocsin.inbound.expressions.conditions import CompiledCondition, compile_condition
 from tocsin.inbound.expressions.fields import Value, clean_line, is_unset_date, number_of, text_of
 from tocsin.inbound.expressions.mapped import MappedFields
@@ -32,7 +33,6 @@ _NOT_AN_ENTRY = ReasonType(
 _UNKNOWN_KEY = ReasonType("mapping.unknown_key", "unknown key; one of {keys}")
 _ONE_SOURCE = ReasonType("mapping.not_one_source", "give exactly one of {keys}")
 _PATHS_NOT_A_LIST = ReasonType("mapping.paths_not_a_list", "must be a list of paths")
-_PATH_NOT_TEXT = ReasonType("mapping.path_not_text", "a path is text such as ticket^status^name")
 _NOT_A_VALUE_MAP = ReasonType(
     "mapping.malformed_value_map", "a value map is {from: to}, or the name of a setting that holds one"
 )
@@ -180,7 +180,7 @@ class EntryCompiler:
         when: CompiledCondition | None,
     ) -> Alternative:
         if not isinstance(path, str):
-            raise rejection(field_path, _PATH_NOT_TEXT())
+            raise rejection(field_path, PATH_NOT_TEXT())
         slot = self.extraction.slot(path, field_path)
         if transform is None and when is None:
             return Alternative(field_path, path, slot, True, _slot_reader(slot))

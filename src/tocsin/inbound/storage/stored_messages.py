@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Reason, ReasonType, as_reason, reason_from_json
+from tocsin.core.reasons import ReasonType, reason_from_json
 from tocsin.inbound.body_compression import decompress
 from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.deciding import echo_suppression
@@ -51,12 +51,8 @@ def incoming_of(row: Mapping[str, Any], registry: IntegrationRegistry, now: date
         is_awaiting_ticket=is_awaiting_ticket and not is_timed_out,
         fetch_skipped_reason=echo_suppression.NO_ANSWER(timeout=echo_suppression.LOOKUP_TIMEOUT)
         if is_timed_out
-        else _reason_of(pending_context.get(echo_suppression.FETCH_SKIPPED)),
+        else reason_from_json(pending_context.get(echo_suppression.FETCH_SKIPPED)),
     )
-
-
-def _reason_of(value: object) -> Reason:
-    return as_reason(value) if isinstance(value, str) else reason_from_json(value)
 
 
 def element_of(raw: bytes, content_type: str, *, lenient: bool) -> Element | Rejected:

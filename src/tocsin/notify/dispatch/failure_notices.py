@@ -11,7 +11,7 @@ from tocsin.alerts.commands import SYSTEM, NewEvent
 from tocsin.alerts.states import CommandChannel, EventKind
 from tocsin.core.db.database import Connection
 from tocsin.core.delivery.failure import AttemptFailed, FailureKind
-from tocsin.core.reasons import AlertRef, Reason, ReasonType, joined
+from tocsin.core.reasons import AlertRef, Reason, ReasonType, joined, reason_from_json
 from tocsin.notify.enqueue import queue
 from tocsin.notify.enqueue.queue import Notice
 from tocsin.notify.registry import CHANNELS
@@ -84,14 +84,14 @@ def report_failures(connection: Connection, failures: Sequence[FailedDelivery]) 
 def _mail_instead(connection: Connection, due: DueDelivery, user_id: int, now: datetime) -> None:
     """Mails a notice to the user's login address instead."""
     notice = Notice(
-        title=delivery_reasons.load_text(due.data.get("title")),
-        text=delivery_reasons.load_text(due.data.get("text")),
+        title=reason_from_json(due.data.get("title")),
+        text=reason_from_json(due.data.get("text")),
         about=str(due.data.get("about", "")),
         reason=joined(
             due.notification_reason, delivery_reasons.EMAILED_INSTEAD(method=_method_label(due)), separator=" "
         ),
         alert_id=due.alert.id if due.alert is not None else None,
-        heading=delivery_reasons.load_text(due.data.get("heading")),
+        heading=reason_from_json(due.data.get("heading")),
     )
     queue.queue_notice(connection, notice, now, user_ids=[user_id])
 

@@ -13,8 +13,9 @@ from tocsin.alerts.states import Priority
 from tocsin.core.net import egress
 from tocsin.notify.interfaces import AlertContent, Message
 from tocsin.notify.registry import CHANNELS
+from tocsin.notify.rules import delivery_reasons
 from tocsin.notify.states import Purpose
-from tocsin.notify.text.localization import localize
+from tocsin.notify.text.phrases import localize
 
 
 def preload(now: datetime) -> None:
@@ -29,7 +30,7 @@ def preload(now: datetime) -> None:
         link="https://tocsin.invalid/",
     )
     for language, _ in settings.LANGUAGES:
-        localize("Preload.", language)
+        localize(delivery_reasons.PAGE(), language)
         for purpose in Purpose:
             message = Message(UUID(int=0), purpose, now, alerts=(alert,), text="Preload", language=language)
             for channel in CHANNELS.values():

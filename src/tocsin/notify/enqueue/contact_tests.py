@@ -9,10 +9,10 @@ from tocsin.core import ids
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import ReasonType
+from tocsin.core.reasons import ReasonType, reason_as_json
 from tocsin.notify.enqueue.store import NotificationRow, write
 from tocsin.notify.registry import address_problem
-from tocsin.notify.rules.delivery_reasons import TEST_REQUESTED, TEST_TEXT, TEST_TITLE, store_text
+from tocsin.notify.rules.delivery_reasons import TEST_REQUESTED, TEST_TEXT, TEST_TITLE
 from tocsin.notify.states import Purpose
 
 #: The maximum number of tests per user within `TEST_WINDOW`.
@@ -88,7 +88,7 @@ def _queue(connection: Connection, user_id: int, label: str, channel: str, addre
         reason=TEST_REQUESTED(),
         due_at=now,
         user_id=user_id,
-        data={"title": store_text(TEST_TITLE(name=label)), "text": store_text(TEST_TEXT(name=label))},
+        data={"title": reason_as_json(TEST_TITLE(name=label)), "text": reason_as_json(TEST_TEXT(name=label))},
     )
     write(connection, [row], now)
     return row.id

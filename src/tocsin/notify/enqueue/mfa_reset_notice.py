@@ -34,9 +34,9 @@ def remove_second_factors(user: User, *, actor: AuditActor, now: datetime) -> li
         if removed:
             notices.write(
                 [user],
-                title=str(_TITLE()),
-                text=str(joined(_removed_by(actor), _PASSWORD_ONLY(), _NOT_REQUESTED(), separator="\n\n")),
-                reason=str(OWN_ACCOUNT()),
+                title=_TITLE(),
+                text=joined(_removed_by(actor), _PASSWORD_ONLY(), _NOT_REQUESTED(), separator="\n\n"),
+                reason=OWN_ACCOUNT(),
                 now=now,
             )
     return removed

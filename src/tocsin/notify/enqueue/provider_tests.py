@@ -9,12 +9,12 @@ from uuid import UUID
 
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import ReasonType
+from tocsin.core.reasons import ReasonType, reason_as_json
 from tocsin.notify.enqueue.store import NotificationRow, write
 from tocsin.notify.models import Provider
 from tocsin.notify.providers.pool import carries_country
 from tocsin.notify.registry import CHANNELS, KINDS, channel
-from tocsin.notify.rules.delivery_reasons import PROVIDER_TEST, TEST_TEXT, TEST_TITLE, store_text
+from tocsin.notify.rules.delivery_reasons import PROVIDER_TEST, TEST_TEXT, TEST_TITLE
 from tocsin.notify.states import Purpose
 
 _NOT_ENABLED = ReasonType("provider.not_enabled", "{provider} is not enabled.")
@@ -49,8 +49,8 @@ def send_test(provider: Provider, channel_name: str, text: str, *, user_id: int,
         due_at=now,
         user_id=user_id,
         data={
-            "title": store_text(TEST_TITLE(name=provider.name)),
-            "text": store_text(TEST_TEXT(name=provider.name)),
+            "title": reason_as_json(TEST_TITLE(name=provider.name)),
+            "text": reason_as_json(TEST_TEXT(name=provider.name)),
             "provider": provider.name,
         },
         provider=provider,

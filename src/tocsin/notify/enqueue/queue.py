@@ -13,7 +13,7 @@ from psycopg.types.json import Jsonb
 
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.reasons import NO_REASON, Person, Reason, as_reason
+from tocsin.core.reasons import NO_REASON, Person, Reason, as_reason, reason_as_json
 from tocsin.core.stored_reason import reason_columns
 from tocsin.notify.enqueue.store import NotificationRow, write
 from tocsin.notify.registry import address_problem, quietest_channel
@@ -347,7 +347,7 @@ def queue_all_clear(connection: Connection, ended: Sequence[AlertEnded], now: da
             due_at=now,
             alert_id=all_clear.alert_id,
             user_id=all_clear.user_id,
-            data={"news": delivery_reasons.store_text(by_alert[all_clear.alert_id].sentence)},
+            data={"news": reason_as_json(by_alert[all_clear.alert_id].sentence)},
         )
         for all_clear in all_clears
     ]
@@ -397,16 +397,16 @@ class Notice:
     """A message to users about something other than an alert that needs a response."""
 
     #: Rendered for each recipient when it is sent.
-    title: Reason | str
-    text: Reason | str
+    title: Reason
+    text: Reason
     #: Identifies the subject, to recognise later notices about the same thing.
     about: str = ""
     #: Why the recipients get it.
-    reason: Reason | str = NO_REASON
+    reason: Reason = NO_REASON
     alert_id: int | None = None
     #: The heading under which it can be bundled with others of its kind, such as "Nobody answered"; empty: never
     #: bundled.
-    heading: Reason | str = NO_REASON
+    heading: Reason = NO_REASON
 
 
 def queue_notice(
@@ -432,7 +432,7 @@ def queue_notice(
             channel="email",
             address=address,
             label="E-mail",
-            reason=as_reason(notice.reason),
+            reason=notice.reason,
             due_at=now,
             alert_id=notice.alert_id,
             user_id=user_id,
@@ -459,7 +459,7 @@ def queue_notice_by(connection: Connection, notice: Notice, now: datetime, *, us
         channel=method["channel"],
         address=method["address"],
         label=method["label"],
-        reason=as_reason(notice.reason),
+        reason=notice.reason,
         due_at=now,
         alert_id=notice.alert_id,
         user_id=user_id,
@@ -471,9 +471,9 @@ def queue_notice_by(connection: Connection, notice: Notice, now: datetime, *, us
 
 def notice_data(notice: Notice) -> dict[str, Any]:
     """Returns the data that the notification of a notice stores."""
-    optional = {"about": notice.about, "heading": notice.heading}
-    texts = {"title": notice.title, "text": notice.text, **{name: text for name, text in optional.items() if text}}
-    return {name: delivery_reasons.store_text(text) for name, text in texts.items()}
+    texts = {"title": notice.title, "text": notice.text} | ({"heading": notice.heading} if notice.heading else {})
+    stored = {name: reason_as_json(text) for name, text in texts.items()}
+    return stored | ({"about": notice.about} if notice.about else {})
 
 
 #: More than the difference between two nodes' clocks.

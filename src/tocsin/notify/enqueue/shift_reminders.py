@@ -13,6 +13,7 @@ from tocsin.core.db.database import Connection
 from tocsin.core.reasons import Reason, ReasonType, Term, as_reason
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
+from tocsin.core.stored_reason import reason_in
 from tocsin.notify.enqueue import queue
 from tocsin.notify.enqueue.queue import Notice
 from tocsin.notify.rules.delivery_reasons import REMINDER_RULE
@@ -44,7 +45,7 @@ _CLAIM_NOTICES = """
 UPDATE oncall_pendingnotice SET sent_at = %(now)s
 WHERE id IN (
     SELECT id FROM oncall_pendingnotice WHERE sent_at IS NULL ORDER BY id LIMIT %(most)s FOR UPDATE SKIP LOCKED)
-RETURNING id, user_id, title, text, reason
+RETURNING id, user_id, title_code, title_data, text_code, text_data, reason_code, reason_data
 """
 
 _DELETE_OLD_NOTICES = "DELETE FROM oncall_pendingnotice WHERE sent_at < %s"
@@ -92,7 +93,7 @@ def queue_pending_notices(now: datetime) -> bool:
     with database.transaction() as connection:
         waiting = database.rows(connection, _CLAIM_NOTICES, {"now": now, "most": BATCH})
         for row in sorted(waiting, key=lambda row: row["id"]):
-            notice = Notice(title=row["title"], text=row["text"], reason=row["reason"])
+            notice = Notice(title=reason_in(row, "title"), text=reason_in(row, "text"), reason=reason_in(row))
             queue.queue_notice(connection, notice, now, user_ids=[row["user_id"]])
         if waiting:
             database.notify(connection, "outbox")

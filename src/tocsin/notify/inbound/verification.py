@@ -17,11 +17,11 @@ from tocsin.core import ids
 from tocsin.core.config import config_version, crypto
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import ReasonType
+from tocsin.core.reasons import ReasonType, reason_as_json
 from tocsin.notify.enqueue.store import NotificationRow, write
 from tocsin.notify.models import Notification, VerificationCode
 from tocsin.notify.registry import address_problem
-from tocsin.notify.rules.delivery_reasons import CODE_REQUESTED, store_text
+from tocsin.notify.rules.delivery_reasons import CODE_REQUESTED
 from tocsin.notify.states import Purpose
 from tocsin.people.models import ContactMethod, User
 
@@ -156,8 +156,8 @@ def _queue(
     connection: database.Connection, notification: UUID, method: ContactMethod, code: str, now: datetime
 ) -> None:
     data = {
-        "title": store_text(_TITLE()),
-        "text": store_text(_TEXT(code="{code}")),
+        "title": reason_as_json(_TITLE()),
+        "text": reason_as_json(_TEXT(code="{code}")),
         # Decrypted only when the message is rendered, so that the code is readable neither in the database nor on a
         # page.
         "sealed": crypto.encrypt(code),

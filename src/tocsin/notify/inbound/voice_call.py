@@ -23,7 +23,7 @@ from tocsin.notify.rules.delivery_reasons import KEY_PRESSED, MACHINE_ANSWERED
 from tocsin.notify.rules.pre_send_check import DueDelivery
 from tocsin.notify.states import Purpose
 from tocsin.notify.text import render
-from tocsin.notify.text.localization import localize
+from tocsin.notify.text.phrases import localize
 from tocsin.notify.text.redaction import ContentLevel
 from tocsin.notify.text.voice import REPEAT_KEYS
 from tocsin.notify.text.voice_phrases import VoicePhrases, words

@@ -29,6 +29,7 @@ from tocsin.core.net.egress import OutcomeUnknown
 from tocsin.core.reasons import Reason, ReasonType, joined
 from tocsin.core.runtime import clock
 from tocsin.notify.channels.email import EmailChannel
+from tocsin.notify.integrations.reasons import ENTER_CREDENTIALS
 from tocsin.notify.interfaces import (
     ProviderAccount,
     ProviderKind,
@@ -75,7 +76,6 @@ _USE_TLS = ReasonType("provider.smtp_use_tls", "Use a port with TLS.")
 _NO_REPLY = ReasonType("provider.smtp_no_reply", "{host} received the email and did not reply: {error}.")
 _REPLIED = ReasonType("provider.smtp_replied", "{host} replied: {answer}.")
 _CREDENTIALS = ReasonType("provider.smtp_credentials", "{host} does not accept the user name and password ({answer}).")
-_ENTER_AGAIN = ReasonType("provider.smtp_enter_again", "Enter them again.")
 _NO_SIGN_IN = ReasonType("provider.smtp_no_sign_in", "{host} does not support signing in.")
 _LEAVE_EMPTY = ReasonType("provider.smtp_leave_empty", "Leave user name and password empty.")
 _NO_CONNECTIONS = ReasonType("provider.smtp_no_connections", "{host} accepts no connections for now: {answer}.")
@@ -446,7 +446,7 @@ def _fail(server: _SmtpServer, error: Exception) -> NoReturn:
     match error:
         case smtplib.SMTPAuthenticationError() if error.smtp_code >= 500:
             credentials = _CREDENTIALS(host=server.host, answer=str(error.smtp_code))
-            raise Permanent(credentials, _ENTER_AGAIN()) from None
+            raise Permanent(credentials, ENTER_CREDENTIALS()) from None
         case smtplib.SMTPNotSupportedError():
             raise Permanent(_NO_SIGN_IN(host=server.host), _LEAVE_EMPTY()) from None
         case smtplib.SMTPConnectError() | smtplib.SMTPHeloError():

@@ -19,16 +19,17 @@ from django.db import transaction
 from tocsin.access import config_audit
 from tocsin.access.audit import AuditActor
 from tocsin.core.config import config_version, secret_bundle
+from tocsin.core.config.crypto import ENTER_SECRET_AGAIN
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.net import egress
 from tocsin.core.reasons import Reason, ReasonType, Term
-from tocsin.core.validation.object_reader import ObjectReader
+from tocsin.core.validation.object_reader import NOT_A_CHOICE, REQUIRED, ObjectReader
 from tocsin.core.validation.server_origin import has_different_origin
 from tocsin.notify import provider_settings, reschedule
 from tocsin.notify.interfaces import ProviderKind, ProviderSetting, ProviderSettingType
 from tocsin.notify.models import Provider, ProviderHealth
 from tocsin.notify.provider_settings import settings_of
-from tocsin.notify.providers.pool import ENVIRONMENT, SANDBOX, account_of, environment_account, slug
+from tocsin.notify.providers.pool import ENVIRONMENT, SANDBOX, UNKNOWN_KIND, account_of, environment_account, slug
 from tocsin.notify.registry import BUILT_IN, KINDS
 from tocsin.people import addresses
 
@@ -38,10 +39,8 @@ _NEVER_SENT = frozenset({"signing_secret", "post_secret"})
 #: One label of a hostname. Letters of any script are allowed; they are IDNA-encoded on connection.
 _LABEL = re.compile(r"(?!-)[\w-]{1,63}(?<!-)")
 
-_UNKNOWN_KIND = ReasonType("provider.kind_unknown", "Unknown kind of provider: {kind}.")
 _NO_ENVIRONMENT = ReasonType("provider.no_environment_server", "TOCSIN_SMTP_URL is not set.")
 _KINDS = ReasonType("provider.kind_invalid", "choose one of these kinds: {kinds}.")
-_ENTER_AGAIN = ReasonType("provider.secret_again", "enter the secret again: the address has changed.")
 _RESERVED_NAME = ReasonType("provider.name_reserved", '"{name}" is reserved.')
 _NAME_TAKEN = ReasonType("provider.name_taken", 'a provider "{name}" already exists.')
 _NAME_TOO_SIMILAR = ReasonType(
@@ -49,7 +48,6 @@ _NAME_TOO_SIMILAR = ReasonType(
 )
 _CHANNEL = ReasonType("provider.kind_lacks_channel", '{kind} does not carry "{channel}". It carries {channels}.')
 _CONTROL_CHARACTER = ReasonType("provider.setting_control_character", "contains a line break or control character.")
-_REQUIRED = ReasonType("provider.setting_required", "is required.")
 _NOT_A_HOST = ReasonType(
     "provider.setting_not_a_host", '"{value}" is not a server name. Enter one like mail.example.org.'
 )
@@ -57,7 +55,6 @@ _NOT_A_MAILBOX = ReasonType(
     "provider.setting_not_a_mailbox",
     '"{value}" is not an email address. Enter one like Tocsin <tocsin@example.org>.',
 )
-_CHOICE = ReasonType("provider.setting_choice", '"{value}" is not one of {choices}.')
 
 _RESERVED = {ENVIRONMENT.lower(), SANDBOX, *(kind.label.lower() for kind in BUILT_IN)}
 
@@ -140,7 +137,7 @@ def test_provider(provider: Provider) -> Reason:
     """
     kind = KINDS.get(provider.kind)
     if kind is None:
-        raise Permanent(_UNKNOWN_KIND(kind=provider.kind))
+        raise Permanent(UNKNOWN_KIND(kind=provider.kind))
     secrets = secret_bundle.decrypt_bundle(provider.secrets)
     sender = kind.open(account_of(provider.name, provider.pk, kind, provider.settings, secrets))
     try:
@@ -192,7 +189,7 @@ def _parse_spec(spec: ObjectReader, existing: Provider | None) -> _ProviderSpec:
     if existing and existing.kind == kind.name and has_different_origin(existing.settings, settings):
         # A secret entered for one server must not be sent to another.
         for secret_name in sorted(secrets_set(existing) - secrets.keys() - _NEVER_SENT):
-            spec.add_error(secret_name, _ENTER_AGAIN(), "missing")
+            spec.add_error(secret_name, ENTER_SECRET_AGAIN(), "missing")
     stored = secrets_set(existing) if existing and existing.kind == kind.name else frozenset()
     for setting in settings_of(kind):
         if setting.is_secret and setting.is_required and not secrets.get(setting.name, setting.name in stored):
@@ -241,7 +238,7 @@ def _setting(spec: ObjectReader, setting: ProviderSetting) -> str | int | bool:
         case ProviderSettingType.CHOICE:
             chosen = spec.text(setting.name, str(setting.default))
             if chosen not in setting.choices:
-                spec.add_error(setting.name, _CHOICE(value=chosen, choices=setting.choices))
+                spec.add_error(setting.name, NOT_A_CHOICE(value=chosen, choices=setting.choices))
             return chosen
         case ProviderSettingType.URL:
             url = spec.text(setting.name, str(setting.default), required=setting.is_required, max_length=2000)
@@ -260,7 +257,7 @@ def _setting(spec: ObjectReader, setting: ProviderSetting) -> str | int | bool:
 
 def _require_setting(spec: ObjectReader, setting: ProviderSetting) -> None:
     if setting.is_required:
-        spec.add_error(setting.name, _REQUIRED(), "missing")
+        spec.add_error(setting.name, REQUIRED(), "missing")
 
 
 def _check_text(spec: ObjectReader, setting: ProviderSetting, text: str) -> None:

@@ -44,7 +44,7 @@ _SUCCESS_RECORD_INTERVAL = 10.0
 #: In seconds, unless a provider overrides it.
 RECEIPT_TIMEOUT = 60
 
-_UNKNOWN_KIND = ReasonType("provider.unknown_kind", "Unknown kind of provider: {kind}.")
+UNKNOWN_KIND = ReasonType("provider.unknown_kind", "Unknown kind of provider: {kind}.")
 _NOT_CARRIED = ReasonType("provider.not_carried", "No provider carries {channel} to this address.")
 _UNUSABLE = ReasonType("provider.unusable", "{providers} cannot be used.")
 
@@ -266,7 +266,7 @@ class ProviderPool(LivePool[str, ActiveProvider]):
     def _open_row(self, row: Mapping[str, Any]) -> None:
         kind = KINDS.get(row["kind"])
         if kind is None:
-            raise Permanent(_UNKNOWN_KIND(kind=row["kind"]))
+            raise Permanent(UNKNOWN_KIND(kind=row["kind"]))
         account = account_of(
             row["name"], row["id"], kind, row["settings"], secret_bundle.decrypt_bundle(row["secrets"])
         )

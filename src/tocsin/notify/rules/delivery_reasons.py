@@ -5,10 +5,7 @@ Other modules decide by their codes, also in SQL.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from tocsin.core.reasons import NO_REASON, Reason, ReasonType, as_reason, reason_from
+from tocsin.core.reasons import NO_REASON, Reason, ReasonType
 
 # Why a queued delivery waits.
 ON_HOLD = ReasonType("delivery.on_hold", "The alert is snoozed. This is sent when the snooze ends.")
@@ -213,16 +210,3 @@ def after_waiting(reason: Reason) -> Reason:
         return reason
     kind = _AFTER_WAITING.get(reason.code)
     return kind() if kind is not None else NO_REASON
-
-
-def store_text(text: Reason | str) -> dict[str, Any] | str:
-    """Returns a text of a message as a notification's data stores it. It is rendered when it is sent."""
-    return {"code": text.code, "data": text.data} if isinstance(text, Reason) else text
-
-
-def load_text(stored: object) -> Reason:
-    """Returns a text that `store_text` stored."""
-    if isinstance(stored, Mapping):
-        data = stored.get("data")
-        return reason_from(str(stored.get("code", "")), data if isinstance(data, Mapping) else {})
-    return as_reason(str(stored or ""))

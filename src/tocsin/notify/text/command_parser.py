@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from tocsin.alerts.states import CommandKind
-from tocsin.core.reasons import NO_REASON, AlertRef, Reason, ReasonType, joined
+from tocsin.core.reasons import MORE, NO_REASON, AlertRef, Reason, ReasonType, joined
 
 MAX_REPLY_CHARS = 2000
 
@@ -135,7 +135,6 @@ _SEVERAL_OPEN_FOR_REPLY = ReasonType(
     "{count} alerts are open for you: {alerts}. Send {command}.",
 )
 _ALERT_NUMBER = ReasonType("command.alert_number", "#{alert}")
-_MORE = ReasonType("command.more_alerts", "{count} more", "{count} more")
 _BULK_RESULTS = {
     CommandKind.ACKNOWLEDGE: ReasonType(
         "command.alerts_acknowledged", "You acknowledged {count} alert.", "You acknowledged {count} alerts."
@@ -175,7 +174,7 @@ def ask_which_alert(command: CommandKind, numbers: Sequence[int]) -> Reason:
     word = word_of(command)
     alerts: list[Reason] = [_ALERT_NUMBER(alert=AlertRef(number)) for number in numbers[:_MAX_LISTED_ALERTS]]
     if len(numbers) > _MAX_LISTED_ALERTS:
-        alerts.append(_MORE(count=len(numbers) - _MAX_LISTED_ALERTS))
+        alerts.append(MORE(count=len(numbers) - _MAX_LISTED_ALERTS))
     example = f"{word} {numbers[0]}"
     if command is CommandKind.REPLY:
         return _SEVERAL_OPEN_FOR_REPLY(count=len(numbers), alerts=tuple(alerts), command=example)

@@ -176,7 +176,8 @@ def all_clear_text(alert: AlertContent, language: str = "") -> str:
 
 def notice(message: Message) -> str:
     """Returns the text of a notice or test, with its line breaks."""
-    return sanitize(message.text).strip() or one_line(message.title) or "Tocsin has nothing more to say."
+    text = sanitize(message.text).strip() or one_line(message.title)
+    return text or phrase(message.language, "Tocsin has nothing more to say.")
 
 
 def listed(names: Iterable[str]) -> str:

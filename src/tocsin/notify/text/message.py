@@ -6,15 +6,13 @@ from collections.abc import Callable, Collection
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from tocsin.core.reasons import Reason
+from tocsin.core.reasons import Reason, reason_from_json
 from tocsin.core.validation.object_reader import is_zone
 from tocsin.notify.interfaces import AlertContent, Message
 from tocsin.notify.rules.bundling import DeliveryBundle
-from tocsin.notify.rules.delivery_reasons import load_text
 from tocsin.notify.rules.pre_send_check import DueDelivery
 from tocsin.notify.states import Purpose
-from tocsin.notify.text.localization import localize
-from tocsin.notify.text.phrases import alert_count
+from tocsin.notify.text.phrases import alert_count, localize
 
 #: Returns the URL where a user (None: anyone who signs in) can act on an alert: `(alert_id, user_id) → url`.
 type LinkTo = Callable[[int, int | None], str]
@@ -61,7 +59,7 @@ def _bundled_notice_texts(members: Collection[DueDelivery], language: str) -> tu
 
 def _text(due: DueDelivery, name: str) -> str:
     """Returns a text of the notification, in the recipient's language and time zone."""
-    return _localized(due, load_text(due.data.get(name)))
+    return _localized(due, reason_from_json(due.data.get(name)))
 
 
 def _localized(due: DueDelivery, reason: Reason) -> str:

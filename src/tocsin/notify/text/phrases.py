@@ -6,18 +6,26 @@ on them.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 
 from django.conf import settings
 from django.utils import translation
 from django.utils.formats import date_format
 from django.utils.translation import gettext, ngettext, pgettext
 
+from tocsin.core.reasons import Reason
+
 
 def available_language(language: str) -> str:
     """Returns the language of a message: "de" for "de-ch"; "en" if the language is not available."""
-    base_language = language.lower().partition("-")[0]
-    return base_language if base_language in dict(settings.LANGUAGES) else "en"
+    code = language.lower()
+    offered = dict(settings.LANGUAGES)
+    return next((one for one in (code, code.partition("-")[0]) if one in offered), "en")
+
+
+def localize(reason: Reason, language: str, zone: tzinfo | None = None) -> str:
+    """Returns the sentence of `reason` in the language of a message, with its moments in `zone`, else in UTC."""
+    return reason.localized(available_language(language), zone or UTC)
 
 
 def phrase(language: str, text: str, **values: object) -> str:

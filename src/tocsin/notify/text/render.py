@@ -7,12 +7,11 @@ from datetime import datetime, timedelta
 
 from tocsin.core.config import crypto, environment, settings_store
 from tocsin.core.db.database import Connection
+from tocsin.core.reasons import reason_as_json, reason_from_json, replace_texts
 from tocsin.notify.interfaces import Channel, Message, Rendered
 from tocsin.notify.rules.bundling import DeliveryBundle
-from tocsin.notify.rules.delivery_reasons import load_text
 from tocsin.notify.rules.pre_send_check import DueDelivery
 from tocsin.notify.text import reply_codes, signed_links
-from tocsin.notify.text.localization import localize
 from tocsin.notify.text.message import LinkTo, message
 from tocsin.notify.text.redaction import ContentLevel, redact
 
@@ -73,8 +72,5 @@ def _with_decrypted_code(bundle: DeliveryBundle, channel: Channel) -> DueDeliver
     code = crypto.decrypt(str(lead.data["sealed"]))
     # A voice would read the code as one large number; with commas it reads the digits one by one.
     code_text = ", ".join(code) if channel.name == "voice" else code
-    texts = {
-        name: localize(load_text(lead.data.get(name)), lead.language).replace("{code}", code_text)
-        for name in ("title", "text")
-    }
-    return replace(lead, data={**lead.data, **texts})
+    text = replace_texts(reason_from_json(lead.data["text"]), lambda text: text.replace("{code}", code_text))
+    return replace(lead, data={**lead.data, "text": reason_as_json(text)})

@@ -35,7 +35,8 @@ def script(message: Message) -> CallScript:
             text = _to_sentence(headline(message.alerts[0]))
             return CallScript(f"Tocsin. {question}", text, phrases.menu_ack_reminder, phrases.code, REMINDER_KEYS)
         case Purpose.ALL_CLEAR:
-            sentences = [_to_sentence(re.sub(r" ?\(#\d+\)", "", all_clear_text(alert))) for alert in message.alerts]
+            texts = [all_clear_text(alert, message.language) for alert in message.alerts]
+            sentences = [_to_sentence(re.sub(r" ?\(#\d+\)", "", text)) for text in texts]
             text = " ".join([*sentences, *_more(message, phrases)])
             return CallScript("Tocsin.", text, "", phrases.code)
         case _:

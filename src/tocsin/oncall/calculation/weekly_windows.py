@@ -16,8 +16,8 @@ from zoneinfo import ZoneInfo
 from tocsin.core.reasons import Reason, ReasonType
 from tocsin.core.validation.spec_types import ParsedText, list_of
 
-_NOT_A_DAY = ReasonType("time.not_a_weekday", '"{value}" is not a day; write {choices}.')
-_NOT_A_TIME = ReasonType("time.not_a_time", '"{value}" is not a time of day; write it like "08:00".')
+NOT_A_DAY = ReasonType("time.not_a_weekday", '"{value}" is not a day; write {choices}.')
+NOT_A_TIME = ReasonType("time.not_a_time", '"{value}" is not a time of day; write it like "08:00".')
 _NOT_DAY_AND_TIME = ReasonType(
     "time.not_a_day_and_time", '"{value}" is not a day and a time; write it like "fri 17:00", or give days.'
 )
@@ -64,7 +64,7 @@ def parse_weekday(text: str) -> Weekday:
     for weekday in Weekday:
         if text.lower() in (weekday.value, weekday.short):
             return weekday
-    raise InvalidTime(_NOT_A_DAY(value=text, choices=", ".join(weekday.short for weekday in Weekday)))
+    raise InvalidTime(NOT_A_DAY(value=text, choices=", ".join(weekday.short for weekday in Weekday)))
 
 
 def parse_time(text: str) -> int:
@@ -74,7 +74,7 @@ def parse_time(text: str) -> int:
         total = int(hour) * 60 + int(minute)
         if int(minute) < 60 and total <= MINUTES_A_DAY:
             return total
-    raise InvalidTime(_NOT_A_TIME(value=text))
+    raise InvalidTime(NOT_A_TIME(value=text))
 
 
 def format_time(number: int) -> str:

@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from tocsin.core.reasons import Reason, ReasonType
+from tocsin.core.reasons import Reason, ReasonType, Term
 from tocsin.oncall.calculation import weekly_windows
 from tocsin.oncall.calculation.final_schedule import OnCall
 
@@ -259,8 +259,8 @@ def _duration(event: Component, zone: ZoneInfo) -> timedelta | None:
         return timedelta.max
 
 
-def _title(event: Component) -> str:
-    return str(event.get("SUMMARY", "")).strip()[:100] or "an event without a title"
+def _title(event: Component) -> str | Term:
+    return str(event.get("SUMMARY", "")).strip()[:100] or Term("an event without a title")
 
 
 def _as_list(event: Component, key: str) -> list[Any]:

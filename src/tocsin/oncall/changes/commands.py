@@ -29,8 +29,8 @@ from tocsin.oncall.models import HolidayCalendar, Schedule, SupportHours
 from tocsin.people import encrypted_addresses
 from tocsin.people.changes import out_of_office
 from tocsin.people.models import Group, User
+from tocsin.people.reasons import NO_SUCH_GROUP, NO_SUCH_USER
 
-UNKNOWN_GROUP = ReasonType("schedule.unknown_group", 'there is no group "{name}".')
 _SCHEDULE_NAME_TAKEN = ReasonType("schedule.name_taken", 'There is already a schedule "{name}".')
 _HOURS_NAME_TAKEN = ReasonType("schedule.support_hours_name_taken", 'There are already support hours "{name}".')
 _CALENDAR_NAME_TAKEN = ReasonType("holiday.name_taken", 'There is already a holiday calendar "{name}".')
@@ -337,14 +337,14 @@ def _find_group(name: str) -> Group | None:
         return None
     row = Group.objects.filter(name__iexact=name).first()
     if row is None:
-        raise Rejected("not_found", AT_PATH(path="group", problem=UNKNOWN_GROUP(name=name)), "group")
+        raise Rejected("not_found", AT_PATH(path="group", problem=NO_SUCH_GROUP(name=name)), "group")
     return row
 
 
 def _shifts_with_ids(read: ScheduleSpec) -> list[dict[str, Any]]:
     ids = {username.lower(): number for number, username in User.objects.values_list("pk", "username")}
     raise_all(
-        Rejected("not_found", AT_PATH(path=path, problem=overrides.UNKNOWN_USER(name=user)), path)
+        Rejected("not_found", AT_PATH(path=path, problem=NO_SUCH_USER(name=user)), path)
         for path, user in (
             (f"shifts[{index}].{shift.kind}.users[{number}]", user)
             for index, shift in enumerate(read.shifts)

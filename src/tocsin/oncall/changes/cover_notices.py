@@ -12,18 +12,32 @@ from datetime import datetime
 from django.db import transaction
 
 from tocsin.access.audit import AuditActor
+from tocsin.core.reasons import Param, Person, Reason, ReasonType, joined
 from tocsin.oncall.changes import notices
 from tocsin.people.changes import out_of_office
 from tocsin.people.models import OutOfOffice, User
 
+_TITLE = ReasonType("cover.notice_title", "{cover} covers for {user} from {since} until {until}")
+_IN_GROUPS = ReasonType("cover.notice_in_groups", "{cover} covers for {user} from {since} until {until}, in {groups}.")
+_IN_OTHER_GROUPS = ReasonType(
+    "cover.notice_in_other_groups", "{cover} covers for {user} from {since} until {until}, in every other group."
+)
+_IN_EVERY_GROUP = ReasonType(
+    "cover.notice_in_every_group", "{cover} covers for {user} from {since} until {until}, in every group."
+)
+_ENDED_TITLE = ReasonType("cover.ended_title", "{cover} no longer covers for {user} from {since} until {until}")
+_ENDED = ReasonType("cover.ended", "{cover} was to cover for {user} from {since} until {until}, but no longer does.")
+_REASON = ReasonType("cover.notice_reason", "You cover for this user, or were to.")
+
 
 @dataclass(frozen=True, slots=True)
 class _Cover:
-    """When and where a user covers; `where` is the end of a sentence."""
+    """When and where a user covers: `kind` is the sentence, `groups` the parameter of one that names them."""
 
     starts_at: datetime
     ends_at: datetime
-    scope: str
+    kind: ReasonType
+    groups: tuple[str, ...] = ()
 
 
 def save_absence(
@@ -55,29 +69,34 @@ def _covering(absence: OutOfOffice) -> dict[User, _Cover]:
     groups_by_user: dict[User, list[str]] = {}
     for one in absence.covers.all():
         groups_by_user.setdefault(one.user, []).append(one.group.name)
-    scopes = {user: f"in {', '.join(sorted(groups))}" for user, groups in groups_by_user.items()}
+    starts_at, ends_at = absence.starts_at, absence.ends_at
+    periods = {
+        user: _Cover(starts_at, ends_at, _IN_GROUPS, tuple(sorted(groups))) for user, groups in groups_by_user.items()
+    }
     if absence.cover is not None:
         has_other_covers = groups_by_user.keys() - {absence.cover}
-        scopes[absence.cover] = "in every other group" if has_other_covers else "in every group"
-    return {user: _Cover(absence.starts_at, absence.ends_at, scope) for user, scope in scopes.items()}
+        periods[absence.cover] = _Cover(starts_at, ends_at, _IN_OTHER_GROUPS if has_other_covers else _IN_EVERY_GROUP)
+    return periods
 
 
-def _notify_cover(cover: User, absent_user: User, cover_period: _Cover, actor: AuditActor, now: datetime) -> None:
-    span = notices.span(cover_period.starts_at, cover_period.ends_at, cover.time_zone)
-    title = f"{cover.display_name} covers for {absent_user.display_name}, {span}"
-    text = f"{cover.display_name} covers for {absent_user.display_name} from {span}, {cover_period.scope}."
-    _write(cover, title, text, actor, now)
+def _notify_cover(cover: User, absent_user: User, period: _Cover, actor: AuditActor, now: datetime) -> None:
+    params = _params(cover, absent_user, period)
+    text = period.kind(**params, groups=period.groups) if period.groups else period.kind(**params)
+    _write(cover, _TITLE(**params), text, actor, now)
 
 
-def _notify_cover_ended(cover: User, absent_user: User, cover_period: _Cover, actor: AuditActor, now: datetime) -> None:
-    span = notices.span(cover_period.starts_at, cover_period.ends_at, cover.time_zone)
-    title = f"{cover.display_name} no longer covers for {absent_user.display_name}, {span}"
-    text = f"{cover.display_name} was to cover for {absent_user.display_name} from {span}, and is not any more."
-    _write(cover, title, text, actor, now)
+def _notify_cover_ended(cover: User, absent_user: User, period: _Cover, actor: AuditActor, now: datetime) -> None:
+    params = _params(cover, absent_user, period)
+    _write(cover, _ENDED_TITLE(**params), _ENDED(**params), actor, now)
 
 
-def _write(cover: User, title: str, text: str, actor: AuditActor, now: datetime) -> None:
+def _params(cover: User, absent_user: User, period: _Cover) -> dict[str, Param]:
+    cover_person, user = (Person(one.display_name, one.pk) for one in (cover, absent_user))
+    return {"cover": cover_person, "user": user, "since": period.starts_at, "until": period.ends_at}
+
+
+def _write(cover: User, title: Reason, text: Reason, actor: AuditActor, now: datetime) -> None:
     if cover.pk == actor.user_id:
         return
-    full_text = f"{text}\n\n{actor.name} arranged it."
-    notices.write([cover], title=title, text=full_text, reason="You cover for somebody, or were to.", now=now)
+    text = joined(text, notices.changed_by(actor), separator="\n\n")
+    notices.write([cover], title=title, text=text, reason=_REASON(), now=now)

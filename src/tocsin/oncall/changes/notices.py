@@ -7,22 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from zoneinfo import ZoneInfo
 
+from tocsin.access.audit import AuditActor
+from tocsin.core.reasons import Person, Reason, ReasonType
+from tocsin.core.stored_reason import named_columns
 from tocsin.oncall.models import PendingNotice
 from tocsin.people.models import User
 
+_CHANGED_BY = ReasonType("notice.changed_by", "{actor} made this change.")
 
-def write(users: Iterable[User], *, title: str, text: str, reason: str, now: datetime) -> None:
+
+def write(users: Iterable[User], *, title: Reason, text: Reason, reason: Reason, now: datetime) -> None:
     """Writes one notice for each of the users."""
-    PendingNotice.objects.bulk_create(
-        PendingNotice(user=user, title=title[:200], text=text, reason=reason, created_at=now) for user in users
-    )
+    columns = {**named_columns("title", title), **named_columns("text", text), **named_columns("reason", reason)}
+    PendingNotice.objects.bulk_create(PendingNotice(user=user, created_at=now, **columns) for user in users)
 
 
-def span(starts_at: datetime, ends_at: datetime, zone: str) -> str:
-    """Formats a period in a time zone: Thu 24 Dec 17:00 to Fri 25 Dec 08:00 (Europe/Zurich)."""
-    zone_info = ZoneInfo(zone)
-    return (
-        f"{starts_at.astimezone(zone_info):%a %d %b %H:%M} to {ends_at.astimezone(zone_info):%a %d %b %H:%M} ({zone})"
-    )
+def changed_by(actor: AuditActor) -> Reason:
+    """Returns the last line of a notice: who made the change."""
+    return _CHANGED_BY(actor=Person(actor.name, actor.user_id))

@@ -17,22 +17,36 @@ from tocsin.access.audit import AuditActor
 from tocsin.core import object_hooks
 from tocsin.core.config import config_version
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Person, Reason, ReasonType
-from tocsin.core.validation.object_reader import AT_PATH, raise_all
+from tocsin.core.reasons import Param, Person, Reason, ReasonType, Term, joined
+from tocsin.core.validation.object_reader import AT_PATH, REQUIRED, raise_all
 from tocsin.oncall.changes import notices, specs
 from tocsin.oncall.changes.specs import OverrideSpec, write_moment
 from tocsin.oncall.models import Override, Schedule, SwapRequest
+from tocsin.oncall.reasons import NO_SUCH_SCHEDULE
 from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import User
+from tocsin.people.reasons import NO_SUCH_USER
 
 OVER = ReasonType("override.over", "is in the past.")
 USER_DEACTIVATED = ReasonType("override.user_deactivated", "{user} is deactivated.")
-UNKNOWN_USER = ReasonType("schedule.unknown_user", 'there is no user "{name}".')
 _TOO_MANY = ReasonType("override.too_many", "a schedule has at most {limit}.")
 _OVER_OR_EMPTY = ReasonType("override.over_or_empty", "is in the past, or not after from.")
 _ALREADY_ON_CALL = ReasonType("override.already_on_call", "{user} is on call already.")
-_SCHEDULE_NEEDED = ReasonType("override.schedule_missing", "is required.")
-_UNKNOWN_SCHEDULE = ReasonType("override.unknown_schedule", 'there is no schedule "{name}".')
+
+_NOTICE_TITLE = ReasonType("override.notice_title", "{user} is on call in {schedule} from {since} until {until}")
+_NOTICE = ReasonType("override.notice", "{user} is on call in {schedule} from {since} until {until}.")
+_NOTICE_AS = ReasonType("override.notice_as", "{user} is {role} of {schedule} from {since} until {until}.")
+_REPLACES = ReasonType("override.replaces", "{user} replaces {replaced}.")
+_NOTICE_REASON = ReasonType("override.notice_reason", "It is your shift, or was.")
+_DELETED_TITLE = ReasonType(
+    "override.deleted_title", "{user} is no longer on call in {schedule} from {since} until {until}"
+)
+_DELETED = ReasonType(
+    "override.deleted", "{user} was to be on call in {schedule} from {since} until {until}, but no longer is."
+)
+_SHIFT_RETURNS = ReasonType("override.shift_returns", "{user} has the shift again.")
+_SCHEDULE_APPLIES = ReasonType("override.schedule_applies", "The schedule applies again.")
+_DELETED_REASON = ReasonType("override.deleted_reason", "It was your shift, or is again.")
 
 #: Maximum current and future overrides of a schedule.
 MAX_OVERRIDES = 1000
@@ -183,7 +197,7 @@ def add_override(
     """
     if ends_at <= max(now, starts_at):
         raise Rejected("invalid", AT_PATH(path="to", problem=_OVER_OR_EMPTY()), "to")
-    person = Person(user.display_name, user.pk)
+    person = _person(user)
     if user.pk == instead_of.pk:
         raise Rejected("invalid", AT_PATH(path="user", problem=_ALREADY_ON_CALL(user=person)), "user")
     if not user.is_active:
@@ -248,7 +262,7 @@ def _users(override_specs: Mapping[str, OverrideSpec]) -> dict[str, User]:
     usernames = {name.lower() for name, _ in named_fields}
     users_by_name = {user.username.lower(): user for user in User.objects.all() if user.username.lower() in usernames}
     raise_all(
-        Rejected("not_found", AT_PATH(path=path, problem=UNKNOWN_USER(name=name)), path)
+        Rejected("not_found", AT_PATH(path=path, problem=NO_SUCH_USER(name=name)), path)
         for name, path in named_fields
         if name.lower() not in users_by_name
     )
@@ -257,10 +271,10 @@ def _users(override_specs: Mapping[str, OverrideSpec]) -> dict[str, User]:
 
 def _schedule(name: object) -> Schedule:
     if not isinstance(name, str) or not name.strip():
-        raise Rejected("missing", AT_PATH(path="schedule", problem=_SCHEDULE_NEEDED()), "schedule")
+        raise Rejected("missing", AT_PATH(path="schedule", problem=REQUIRED()), "schedule")
     schedule = Schedule.objects.filter(name__iexact=name.strip()).select_related("group").first()
     if schedule is None:
-        raise Rejected("not_found", AT_PATH(path="schedule", problem=_UNKNOWN_SCHEDULE(name=name)), "schedule")
+        raise Rejected("not_found", AT_PATH(path="schedule", problem=NO_SUCH_SCHEDULE(name=name)), "schedule")
     return schedule
 
 
@@ -271,40 +285,47 @@ def _affected_users(override: Override) -> list[User]:
 
 def _notify_users(override: Override, actor: AuditActor, now: datetime, also_notify: Iterable[User] = ()) -> None:
     """Notifies the replacing and the replaced user, except for the actor."""
-    schedule = override.schedule
     users_by_id = {user.pk: user for user in (*_affected_users(override), *also_notify)}
-    span = notices.span(override.starts_at, override.ends_at, schedule.time_zone)
-    capacity = f"{override.role} of" if override.role else "on call in"
+    params = _notice_params(override)
+    role = MemberRole(override.role) if override.role else None
+    duty = _NOTICE(**params) if role is None else _NOTICE_AS(**params, role=Term(role))
+    if override.instead_of:
+        duty = joined(duty, _REPLACES(user=params["user"], replaced=_person(override.instead_of)), separator=" ")
+    text = joined(duty, notices.changed_by(actor), separator="\n\n")
     notices.write(
         [user for user in users_by_id.values() if user.pk != actor.user_id],
-        title=f"{override.user.display_name} is on call in {schedule.name}, {span}",
-        text=(
-            f"{override.user.display_name} is {capacity} {schedule.name} from {span}"
-            f"{f', instead of {override.instead_of.display_name}' if override.instead_of else ''}."
-            f"\n\n{actor.name} arranged it."
-        ),
-        reason="It is your shift, or was.",
+        title=_NOTICE_TITLE(**params),
+        text=text,
+        reason=_NOTICE_REASON(),
         now=now,
     )
 
 
 def _notify_deleted(override: Override, actor: AuditActor, now: datetime) -> None:
     """Notifies the users of a deleted override, except for the actor."""
-    schedule = override.schedule
-    span = notices.span(override.starts_at, override.ends_at, schedule.time_zone)
-    consequence = (
-        f"{override.instead_of.display_name} has it again" if override.instead_of else "The schedule holds again"
-    )
+    params = _notice_params(override)
+    consequence = _SHIFT_RETURNS(user=_person(override.instead_of)) if override.instead_of else _SCHEDULE_APPLIES()
+    text = joined(joined(_DELETED(**params), consequence, separator=" "), notices.changed_by(actor), separator="\n\n")
     notices.write(
         [user for user in _affected_users(override) if user.pk != actor.user_id],
-        title=f"{override.user.display_name} is no longer on call in {schedule.name}, {span}",
-        text=(
-            f"{override.user.display_name} was to be on call in {schedule.name} from {span}, and is not any more. "
-            f"{consequence}.\n\n{actor.name} arranged it."
-        ),
-        reason="It was your shift, or is again.",
+        title=_DELETED_TITLE(**params),
+        text=text,
+        reason=_DELETED_REASON(),
         now=now,
     )
+
+
+def _notice_params(override: Override) -> dict[str, Param]:
+    return {
+        "user": _person(override.user),
+        "schedule": override.schedule.name,
+        "since": override.starts_at,
+        "until": override.ends_at,
+    }
+
+
+def _person(user: User) -> Person:
+    return Person(user.display_name, user.pk)
 
 
 def _record(

@@ -16,6 +16,7 @@ from tocsin.oncall.calculation import schedules
 from tocsin.oncall.calculation.group_snapshot import GroupPlan
 from tocsin.oncall.changes import commands
 from tocsin.oncall.models import Schedule
+from tocsin.people.reasons import NO_SUCH_GROUP
 
 
 def plan_with(spec: Mapping[str, object], *, existing: Schedule | None, now: datetime) -> GroupPlan:
@@ -27,7 +28,7 @@ def plan_with(spec: Mapping[str, object], *, existing: Schedule | None, now: dat
     with database.transaction() as connection:
         group_plan = loader.plan(connection, draft.group.pk, now)
         if group_plan is None:
-            problem = AT_PATH(path="group", problem=commands.UNKNOWN_GROUP(name=draft.group.name))
+            problem = AT_PATH(path="group", problem=NO_SUCH_GROUP(name=draft.group.name))
             raise Rejected("not_found", problem, "group")
         number = existing.pk if existing else None
         # A schedule that moves to another group keeps its overrides, which are not in that group's plan.

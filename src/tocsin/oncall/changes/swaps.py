@@ -17,8 +17,8 @@ from tocsin.access.audit import AuditActor
 from tocsin.core.config import config_version
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Person, ReasonType, Term
-from tocsin.core.validation.object_reader import AT_PATH
+from tocsin.core.reasons import NO_REASON, Person, Reason, ReasonType, Term, as_reason, joined
+from tocsin.core.validation.object_reader import AT_PATH, NOT_AFTER_FROM
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import final_schedule, schedules
 from tocsin.oncall.calculation.final_schedule import Timeline
@@ -32,18 +32,37 @@ from tocsin.people.models import Membership, User
 _ROLE_NEEDED = ReasonType("shift.role_missing", "is required: the role that nobody has.")
 _NO_GAP = ReasonType("shift.no_gap", "{user} is {role} of {group} then: replace them, or choose a shorter period.")
 _SWAP_WITH_SELF = ReasonType("swap.with_self", "nobody swaps with themselves.")
-_NOT_IN_GROUP = ReasonType("swap.user_not_in_group", "{user} is not in {group}.")
+NOT_IN_GROUP = ReasonType("swap.user_not_in_group", "{user} is not in {group}.")
 _NOT_ON_CALL = ReasonType("swap.not_on_call", "{user} is not on call in {schedule} from {since} to {until}.")
 _NOT_ON_CALL_AS = ReasonType(
     "swap.not_on_call_as", "{user} is not on call as {role} in {schedule} from {since} to {until}."
 )
-_NOT_AFTER_START = ReasonType("swap.not_after_start", "must be after from.")
 _RANGE_TOO_LONG = ReasonType("swap.range_too_long", "must be at most {limit} after from.")
 _ALREADY_ANSWERED = {
     SwapState.ACCEPTED: ReasonType("swap.already_accepted", "This swap has already been accepted."),
     SwapState.DECLINED: ReasonType("swap.already_declined", "This swap has already been declined."),
     SwapState.WITHDRAWN: ReasonType("swap.already_withdrawn", "This swap has already been withdrawn."),
 }
+_REQUEST_TITLE = ReasonType("swap.request_title", "{user} asks you to take a shift of {schedule}")
+_REQUEST = ReasonType("swap.request", "{user} asks {requested} to take {schedule} from {since} until {until}.")
+_IN_RETURN = ReasonType("swap.in_return", "In return: from {since} until {until}.")
+_REQUEST_REASON = ReasonType("swap.request_reason", "{user} asked you.")
+#: The title and the first sentence of the notice about an answer.
+_ANSWERED = {
+    SwapState.ACCEPTED: (
+        ReasonType("swap.accepted_title", "Swap of {schedule} accepted"),
+        ReasonType("swap.accepted", "{user} takes the shift."),
+    ),
+    SwapState.DECLINED: (
+        ReasonType("swap.declined_title", "Swap of {schedule} declined"),
+        ReasonType("swap.declined", "{user} cannot take it. The shift stays yours."),
+    ),
+    SwapState.WITHDRAWN: (
+        ReasonType("swap.withdrawn_title", "Swap of {schedule} withdrawn"),
+        ReasonType("swap.withdrawn", "{user} withdrew the request. There is nothing to do."),
+    ),
+}
+_ANSWER_REASON = ReasonType("swap.answer_reason", "It is about a swap of yours.")
 
 #: Maximum length of a period that is taken, handed over or swapped.
 MAX_SWAP_RANGE = timedelta(days=400)
@@ -143,7 +162,7 @@ def request_swap(
         problem = overrides.USER_DEACTIVATED(user=_person(requested_user))
         raise Rejected("invalid", AT_PATH(path="user", problem=problem), "user")
     if not is_involved(schedule, requested_user):
-        problem = _NOT_IN_GROUP(user=_person(requested_user), group=schedule.group.name)
+        problem = NOT_IN_GROUP(user=_person(requested_user), group=schedule.group.name)
         raise Rejected("invalid", AT_PATH(path="user", problem=problem), "user")
     refuse_unless_on_call(schedule, requester, _future_part(shift_range, now))
     if in_return is not None:
@@ -166,9 +185,9 @@ def request_swap(
         _record(swap, None, actor, now)
         notices.write(
             [requested_user],
-            title=f"{requester.display_name} asks you to take a shift of {schedule.name}",
+            title=_REQUEST_TITLE(user=_person(requester), schedule=schedule.name),
             text=_describe_swap(swap),
-            reason=f"{requester.display_name} asked you.",
+            reason=_REQUEST_REASON(user=_person(requester)),
             now=now,
         )
     return swap
@@ -191,9 +210,7 @@ def accept(swap: SwapRequest, *, actor: AuditActor, now: datetime) -> SwapReques
                 locked.schedule, new_user, current_user, shift_range.starts_at, shift_range.ends_at,
                 role=shift_range.role, swap=locked, actor=actor, now=now,
             )  # fmt: skip
-        return _end(
-            locked, SwapState.ACCEPTED, f"{locked.requested_user.display_name} took it.", locked.requester, actor, now
-        )
+        return _end(locked, SwapState.ACCEPTED, locked.requested_user, locked.requester, actor, now)
 
 
 def decline(swap: SwapRequest, *, actor: AuditActor, now: datetime) -> SwapRequest:
@@ -201,8 +218,7 @@ def decline(swap: SwapRequest, *, actor: AuditActor, now: datetime) -> SwapReque
     with transaction.atomic():
         config_version.lock()
         locked = _lock_pending(swap)
-        text = f"{locked.requested_user.display_name} cannot take it. The shift stays yours."
-        return _end(locked, SwapState.DECLINED, text, locked.requester, actor, now)
+        return _end(locked, SwapState.DECLINED, locked.requested_user, locked.requester, actor, now)
 
 
 def withdraw(swap: SwapRequest, *, actor: AuditActor, now: datetime) -> SwapRequest:
@@ -210,8 +226,7 @@ def withdraw(swap: SwapRequest, *, actor: AuditActor, now: datetime) -> SwapRequ
     with transaction.atomic():
         config_version.lock()
         locked = _lock_pending(swap)
-        text = f"{locked.requester.display_name} took the question back. Nothing to do."
-        return _end(locked, SwapState.WITHDRAWN, text, locked.requested_user, actor, now)
+        return _end(locked, SwapState.WITHDRAWN, locked.requester, locked.requested_user, actor, now)
 
 
 def swap_spec(swap: SwapRequest) -> dict[str, Any]:
@@ -252,7 +267,7 @@ def refuse_unless_on_call(schedule: Schedule, user: User, shift_range: ShiftRang
 def _load_timeline(schedule: Schedule, shift_range: ShiftRange) -> Timeline:
     """Returns the group's timeline for the period. Raises Rejected if it is empty or too long."""
     if shift_range.ends_at <= shift_range.starts_at:
-        raise Rejected("invalid", AT_PATH(path="to", problem=_NOT_AFTER_START()), "to")
+        raise Rejected("invalid", AT_PATH(path="to", problem=NOT_AFTER_FROM()), "to")
     if shift_range.ends_at - shift_range.starts_at > MAX_SWAP_RANGE:
         raise Rejected("invalid", AT_PATH(path="to", problem=_RANGE_TOO_LONG(limit=MAX_SWAP_RANGE)), "to")
     with database.transaction() as connection:
@@ -293,31 +308,35 @@ def _lock_pending(swap: SwapRequest) -> SwapRequest:
 
 
 def _end(
-    swap: SwapRequest, state: SwapState, text: str, recipient: User, actor: AuditActor, now: datetime
+    swap: SwapRequest, state: SwapState, decided_by: User, recipient: User, actor: AuditActor, now: datetime
 ) -> SwapRequest:
+    title, text = _ANSWERED[state]
     before = swap_spec(swap)
     swap.state, swap.answered_at = str(state), now
     swap.save(update_fields=["state", "answered_at"])
     _record(swap, before, actor, now)
     notices.write(
         [recipient],
-        title=f"Swap of {swap.schedule.name} {state}",
-        text=f"{text}\n\n{_describe_swap(swap)}",
-        reason="It is about a swap of yours.",
+        title=title(schedule=swap.schedule.name),
+        text=joined(text(user=_person(decided_by)), _describe_swap(swap), separator="\n\n"),
+        reason=_ANSWER_REASON(),
         now=now,
     )
     return swap
 
 
-def _describe_swap(swap: SwapRequest) -> str:
-    zone = swap.schedule.time_zone
-    first_line = f"{swap.requester.display_name} asks {swap.requested_user.display_name} to take {swap.schedule.name}"
-    lines = [f"{first_line} from {notices.span(swap.starts_at, swap.ends_at, zone)}."]
+def _describe_swap(swap: SwapRequest) -> Reason:
+    request = _REQUEST(
+        user=_person(swap.requester),
+        requested=_person(swap.requested_user),
+        schedule=swap.schedule.name,
+        since=swap.starts_at,
+        until=swap.ends_at,
+    )
+    in_return = NO_REASON
     if swap.return_starts_at and swap.return_ends_at:
-        lines.append(f"In return: from {notices.span(swap.return_starts_at, swap.return_ends_at, zone)}.")
-    if swap.message:
-        lines.append(swap.message)
-    return "\n\n".join(lines)
+        in_return = _IN_RETURN(since=swap.return_starts_at, until=swap.return_ends_at)
+    return joined(request, in_return, as_reason(swap.message), separator="\n\n")
 
 
 def _record(swap: SwapRequest, before: dict[str, Any] | None, actor: AuditActor, now: datetime) -> None:

@@ -273,9 +273,12 @@ class Migration(migrations.Migration):
             name="PendingNotice",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("title", models.CharField(max_length=200)),
-                ("text", models.TextField()),
-                ("reason", models.TextField(blank=True)),
+                ("reason_code", models.CharField(db_default="", default="", max_length=80)),
+                ("reason_data", models.JSONField(db_default={}, default=dict)),
+                ("title_code", models.CharField(max_length=80)),
+                ("title_data", models.JSONField()),
+                ("text_code", models.CharField(max_length=80)),
+                ("text_data", models.JSONField()),
                 ("created_at", models.DateTimeField()),
                 ("sent_at", models.DateTimeField(null=True)),
                 (

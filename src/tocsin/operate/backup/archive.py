@@ -15,7 +15,15 @@ from typing import IO, Self
 
 import msgspec
 
-from tocsin.core.errors import Rejected
+from tocsin.core.errors import FILE_UNREADABLE, Rejected
+from tocsin.core.reasons import ReasonType
+
+_INCOMPLETE = ReasonType("backup.incomplete", "{path} is not a backup of Tocsin's, or its end is missing.")
+_NOT_A_BACKUP = ReasonType("backup.not_a_backup", "{path} is not a backup of Tocsin's.")
+_OTHER_FORMAT = ReasonType(
+    "backup.other_format", "{path} has format {format}; this Tocsin reads {supported}. Use the Tocsin that made it."
+)
+_DAMAGED = ReasonType("backup.damaged", "The backup is damaged: {part} is not what it was. Nothing was changed.")
 
 #: The format version. A release reads its own and older ones.
 FORMAT = 1
@@ -148,9 +156,9 @@ class BackupReader:
         try:
             archive = zipfile.ZipFile(path)
         except OSError as error:
-            raise Rejected("unreadable", f"{path} cannot be read: {error.strerror or error}.") from error
+            raise Rejected("unreadable", FILE_UNREADABLE(file=str(path), error=str(error.strerror or error))) from error
         except zipfile.BadZipFile:
-            raise Rejected("not_a_backup", f"{path} is not a backup of Tocsin's, or its end is missing.") from None
+            raise Rejected("not_a_backup", _INCOMPLETE(path=str(path))) from None
         try:
             return cls(archive, _manifest(archive, path))
         except BaseException:
@@ -188,7 +196,7 @@ class BackupReader:
 def _manifest(archive: zipfile.ZipFile, path: Path) -> Manifest:
     comment = archive.comment
     if not comment.startswith(_COMMENT_PREFIX) or _MANIFEST not in archive.namelist():
-        raise Rejected("not_a_backup", f"{path} is not a backup of Tocsin's.")
+        raise Rejected("not_a_backup", _NOT_A_BACKUP(path=str(path)))
     if archive.getinfo(_MANIFEST).file_size > _MAX_MANIFEST_BYTES:
         raise _damaged(_MANIFEST)
     try:
@@ -202,9 +210,7 @@ def _manifest(archive: zipfile.ZipFile, path: Path) -> Manifest:
     except msgspec.DecodeError as error:
         raise _damaged(_MANIFEST) from error
     if format_version != FORMAT:
-        raise Rejected(
-            "newer", f"{path} has format {format_version}; this Tocsin reads {FORMAT}. Use the Tocsin that made it."
-        )
+        raise Rejected("newer", _OTHER_FORMAT(path=str(path), format=format_version, supported=FORMAT))
     try:
         return msgspec.json.decode(data, type=Manifest)
     except msgspec.DecodeError as error:
@@ -228,4 +234,4 @@ def _path(table: str) -> str:
 
 
 def _damaged(part: str) -> Rejected:
-    return Rejected("damaged", f"The backup is damaged: {part} is not what it was. Nothing was changed.")
+    return Rejected("damaged", _DAMAGED(part=part))

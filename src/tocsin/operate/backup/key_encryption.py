@@ -19,7 +19,21 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from tocsin.core.config import crypto
 from tocsin.core.config.environment import Config
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType
 from tocsin.operate.backup.archive import ArchiveKeys
+
+_PASSPHRASE_NEEDED = ReasonType(
+    "backup.passphrase_needed",
+    "The secret key in this backup is under a passphrase: give it with --passphrase-file, or restore "
+    "--without-key and enter every secret anew.",
+)
+_KEY_DAMAGED = ReasonType("backup.key_damaged", "The backup is damaged: its secret key cannot be read.")
+_WRONG_PASSPHRASE = ReasonType("backup.wrong_passphrase", "That is not the passphrase of this backup.")
+_OTHER_KEY = ReasonType(
+    "backup.other_key",
+    "TOCSIN_SECRET_KEY is not the key of this backup. Take the variable away, so that the backup's key is put "
+    "into the data directory; or add that key to it; or restore --without-key and enter every secret anew.",
+)
 
 #: scrypt's N, with r = 8 and p = 1: 64 MiB of memory and some tenths of a second per guess.
 COST = 1 << 16
@@ -43,15 +57,14 @@ def unseal(keys: ArchiveKeys, passphrase: str | None) -> tuple[str, ...]:
     if passphrase is None:
         raise Rejected(
             "passphrase_missing",
-            "The secret key in this backup is under a passphrase: give it with --passphrase-file, or restore "
-            "--without-key and enter every secret anew.",
+            _PASSPHRASE_NEEDED(),
         )
     if not 2 <= keys.cost <= _MAX_COST:
-        raise Rejected("damaged", "The backup is damaged: its secret key cannot be read.")
+        raise Rejected("damaged", _KEY_DAMAGED())
     try:
         decrypted = _derive_fernet(passphrase, base64.b64decode(keys.salt), keys.cost).decrypt(keys.sealed.encode())
     except (InvalidToken, ValueError):
-        raise Rejected("passphrase_wrong", "That is not the passphrase of this backup.") from None
+        raise Rejected("passphrase_wrong", _WRONG_PASSPHRASE()) from None
     return tuple(str(key) for key in json.loads(decrypted))
 
 
@@ -72,8 +85,7 @@ def choose_keys(keys: ArchiveKeys, settings: Config, passphrase: str | None, *, 
     if settings.secret_keys:
         raise Rejected(
             "key_differs",
-            "TOCSIN_SECRET_KEY is not the key of this backup. Take the variable away, so that the backup's key is put "
-            "into the data directory; or add that key to it; or restore --without-key and enter every secret anew.",
+            _OTHER_KEY(),
         )
     return decrypted
 

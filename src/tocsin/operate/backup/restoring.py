@@ -19,18 +19,43 @@ from tocsin.core.db.database import Connection
 from tocsin.core.db.guarded_connection import GuardedConnection
 from tocsin.core.db.migrate import MIGRATION_LOCK
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import Reason, ReasonType
 from tocsin.operate.backup import key_encryption, tables
 from tocsin.operate.backup.archive import BackupReader, Manifest, TableInfo
+
+_MADE_BY_NEWER = ReasonType(
+    "backup.made_by_newer",
+    "The backup was made by a newer Tocsin ({version}, with {app}.{migration}): upgrade this one.",
+)
+_OTHER_TABLES = ReasonType("backup.other_tables", "The backup is damaged: its tables are not those of its version.")
+_RUNNING = ReasonType(
+    "backup.tocsin_runs", "Tocsin runs on this database: stop it first, on every machine. Nothing was changed."
+)
+_DATABASE_NEWER = ReasonType(
+    "backup.restore_database_newer",
+    "The database is a newer Tocsin's (it has had {app}.{migration}): restore with that one, or into an empty one.",
+)
+_NOT_EMPTY = ReasonType(
+    "backup.not_empty",
+    "This Tocsin is not empty: it holds {objects}. With --force all of it is replaced by the backup.",
+)
+_BROKEN_REFERENCES = ReasonType(
+    "backup.broken_references", "The backup is damaged: rows of {table} refer to what is not there."
+)
+_UNREADABLE_TABLE = ReasonType("backup.unreadable_table", "The backup is damaged: {table} cannot be read: {error}.")
+_OTHER_ROW_COUNT = ReasonType(
+    "backup.other_row_count", "The backup is damaged: {table} has {rows} rows, not {expected}."
+)
 
 #: Tables that may have rows in an "empty" database: from migrations, starts, and views of it.
 _IGNORED_PREFIXES = ("django_", "auth_", "core_", "operate_", "access_auditentry")
 
 #: User-facing names for the most important tables.
 _TABLE_LABELS = {
-    "people_user": "users",
-    "inbound_integration": "integrations",
-    "alerts_alert": "alerts",
-    "inbound_inboundmessage": "messages",
+    "people_user": ReasonType("backup.users", "{count} user", "{count} users"),
+    "inbound_integration": ReasonType("backup.integrations", "{count} integration", "{count} integrations"),
+    "alerts_alert": ReasonType("backup.alerts", "{count} alert", "{count} alerts"),
+    "inbound_inboundmessage": ReasonType("backup.messages", "{count} message", "{count} messages"),
 }
 
 
@@ -116,14 +141,12 @@ def restore(
 def _refuse_unknown(manifest: Manifest) -> None:
     if newer := migrate.unknown_migrations(manifest.migrations):
         app, name = newer[0]
-        raise Rejected(
-            "newer", f"The backup was made by a newer Tocsin ({manifest.tocsin}, with {app}.{name}): upgrade this one."
-        )
+        raise Rejected("newer", _MADE_BY_NEWER(version=manifest.tocsin, app=app, migration=name))
     expected_tables = set(tables.tables_at(manifest.migrations))
     backup_tables = {table.name for table in manifest.tables}
     # Backups of older releases include tables of sessions and the sandbox, which are not restored.
     if backup_tables - expected_tables or expected_tables - tables.OMITTED - backup_tables:
-        raise Rejected("damaged", "The backup is damaged: its tables are not those of its version.")
+        raise Rejected("damaged", _OTHER_TABLES())
 
 
 def _connection() -> GuardedConnection:
@@ -142,7 +165,7 @@ def _refuse_running(connection: Connection) -> None:
         (["tocsin listener", "tocsin committer"],),
     ).fetchone()
     if row is not None and row[0]:
-        raise Rejected("running", "Tocsin runs on this database: stop it first, on every machine. Nothing was changed.")
+        raise Rejected("running", _RUNNING())
 
 
 def _existing_tables(connection: Connection) -> list[str]:
@@ -152,7 +175,7 @@ def _existing_tables(connection: Connection) -> list[str]:
         app, name = newer[0]
         raise Rejected(
             "newer",
-            f"The database is a newer Tocsin's (it has had {app}.{name}): restore with that one, or into an empty one.",
+            _DATABASE_NEWER(app=app, migration=name),
         )
     return [*tables.tables_at(applied), *([tables.MIGRATIONS] if applied else [])]
 
@@ -169,8 +192,7 @@ def _refuse_not_empty(connection: Connection, table_names: Sequence[str]) -> Non
         ]
         raise Rejected(
             "not_empty",
-            f"This Tocsin is not empty: it holds {', '.join(counts) or non_empty[0]}. "
-            "With --force all of it is replaced by the backup.",
+            _NOT_EMPTY(objects=tuple(counts) or non_empty[0]),
         )
 
 
@@ -178,10 +200,9 @@ def _any_row(name: str) -> sql.Composed:
     return sql.SQL("SELECT 1 FROM {} LIMIT 1").format(sql.Identifier(name))
 
 
-def _describe_count(connection: Connection, name: str, label: str) -> str:
+def _describe_count(connection: Connection, name: str, label: ReasonType) -> Reason:
     row = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(name))).fetchone()
-    count = row[0] if row else 0
-    return f"{count:,} {label.removesuffix('s') if count == 1 else label}"
+    return label(count=row[0] if row else 0)
 
 
 def _drop_tables(connection: Connection, table_names: Sequence[str]) -> None:
@@ -218,7 +239,7 @@ def _restore_rows(connection: Connection, reader: BackupReader) -> None:
                 )
             )
         except errors.ForeignKeyViolation as error:
-            raise Rejected("damaged", f"The backup is damaged: rows of {name} refer to what is not there.") from error
+            raise Rejected("damaged", _BROKEN_REFERENCES(table=name)) from error
 
 
 def _end_access(connection: Connection) -> None:
@@ -242,11 +263,9 @@ def _restore_table(connection: Connection, reader: BackupReader, table: TableInf
                     copy.write(data)
             rows = cursor.rowcount
     except (errors.DataError, errors.IntegrityError, errors.ProgrammingError) as error:
-        raise Rejected(
-            "damaged", f"The backup is damaged: {table.name} cannot be read: {error.diag.message_primary}."
-        ) from error
+        raise Rejected("damaged", _UNREADABLE_TABLE(table=table.name, error=str(error.diag.message_primary))) from error
     if rows != table.rows:
-        raise Rejected("damaged", f"The backup is damaged: {table.name} has {rows} rows, not {table.rows}.")
+        raise Rejected("damaged", _OTHER_ROW_COUNT(table=table.name, rows=rows, expected=table.rows))
 
 
 def _references(connection: Connection) -> list[tuple[str, str, str]]:

@@ -13,6 +13,11 @@ from tocsin.core.db import migrate
 from tocsin.core.db.database import Connection
 from tocsin.core.db.migrate import Migration
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType
+
+_MIGRATION_MISSING = ReasonType(
+    "backup.migration_missing", "The backup is damaged: {migration} lacks what comes before it."
+)
 
 #: Django's migration records. Recreated by applying migrations, never copied.
 MIGRATIONS = "django_migrations"
@@ -73,7 +78,7 @@ def migrate_to(migrations: Collection[Migration]) -> None:
     for migration, _ in plan:
         parents = executor.loader.graph.node_map[migration.app_label, migration.name].parents
         if not {parent.key for parent in parents} <= completed:
-            raise Rejected("damaged", f"The backup is damaged: {migration} lacks what comes before it.")
+            raise Rejected("damaged", _MIGRATION_MISSING(migration=str(migration)))
         completed.add((migration.app_label, migration.name))
     if len(plan) == len(full_plan):
         migrate.create_tables(executor)

@@ -21,9 +21,19 @@ from tocsin.core.config import crypto
 from tocsin.core.db import database, migrate
 from tocsin.core.db.database import Connection
 from tocsin.core.db.migrate import MIGRATION_LOCK, Migration
-from tocsin.core.errors import Rejected
+from tocsin.core.errors import FILE_UNWRITABLE, Rejected
+from tocsin.core.reasons import ReasonType
 from tocsin.operate.backup import key_encryption, tables
 from tocsin.operate.backup.archive import FORMAT, MAGIC, BackupWriter, Manifest, SequenceInfo, TableInfo
+
+_NOTHING = ReasonType(
+    "backup.nothing_to_back_up", "There is nothing to back up: the database has no tables of Tocsin's."
+)
+_NEWER = ReasonType(
+    "backup.database_newer",
+    "The database is a newer Tocsin's (it has had {app}.{migration}): make the backup with that one.",
+)
+_IS_FOLDER = ReasonType("backup.is_folder", "{path} is a folder: name the file to write.")
 
 #: Makes the text output independent of the server's settings.
 _PLAIN_TEXT = (
@@ -74,12 +84,10 @@ def write(path: Path, now: datetime, *, passphrase: str | None) -> Manifest:
 
 def _refuse(migrations: list[Migration]) -> None:
     if not migrations:
-        raise Rejected("empty", "There is nothing to back up: the database has no tables of Tocsin's.")
+        raise Rejected("empty", _NOTHING())
     if newer := migrate.unknown_migrations(migrations):
         app, name = newer[0]
-        raise Rejected(
-            "newer", f"The database is a newer Tocsin's (it has had {app}.{name}): make the backup with that one."
-        )
+        raise Rejected("newer", _NEWER(app=app, migration=name))
 
 
 def _table(connection: Connection, writer: BackupWriter, name: str) -> TableInfo:
@@ -122,7 +130,7 @@ def _atomic_file(path: Path) -> Iterator[IO[bytes]]:
     temporary_path = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         if path.is_dir():
-            raise Rejected("not_a_file", f"{path} is a folder: name the file to write.")
+            raise Rejected("not_a_file", _IS_FOLDER(path=str(path)))
         _remove_abandoned(path.parent)
         descriptor = os.open(temporary_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
@@ -134,7 +142,7 @@ def _atomic_file(path: Path) -> Iterator[IO[bytes]]:
             temporary_path.replace(path)
         _sync(path.parent)
     except OSError as error:
-        raise Rejected("cannot_write", f"{path} cannot be written: {error.strerror or error}.") from error
+        raise Rejected("cannot_write", FILE_UNWRITABLE(file=str(path), error=str(error.strerror or error))) from error
     finally:
         temporary_path.unlink(missing_ok=True)
 

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from django.db.models import Count, Exists, OuterRef, Q
 
 from tocsin.core.config import crypto
+from tocsin.core.config.crypto import RESTORE_KEY_OR_ENTER_SECRET
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Permanent
@@ -55,10 +56,6 @@ _REFUSES_REMEDY = ReasonType(
 _UNREADABLE_SECRET = ReasonType(
     "health.secret_unreadable",
     "A secret of the {kind} {name} cannot be decrypted with the known secret keys.",
-)
-_UNREADABLE_SECRET_REMEDY = ReasonType(
-    "health.secret_unreadable_remedy",
-    "Add the key it was saved under to TOCSIN_SECRET_KEY, or enter the secret again.",
 )
 _MISSING = ReasonType(
     "health.provider_missing",
@@ -113,7 +110,7 @@ def check_secrets(connection: Connection) -> Iterator[HealthFinding]:
         yield HealthFinding(
             "secrets.unreadable",
             _UNREADABLE_SECRET(kind=Term(kind), name=name),
-            _UNREADABLE_SECRET_REMEDY(),
+            RESTORE_KEY_OR_ENTER_SECRET(),
             about=name,
         )
 

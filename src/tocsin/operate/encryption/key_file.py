@@ -6,7 +6,17 @@ import secrets
 
 from tocsin.core.config import crypto, environment
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType
 from tocsin.operate.backup import key_encryption
+
+_ONE_KEY = ReasonType(
+    "keys.only_one_key",
+    "TOCSIN_SECRET_KEY holds one key only. Put a new one in front of it, separated by a comma, start Tocsin "
+    "again on every machine, and run this with the same variable.",
+)
+_KEYS_IN_VARIABLE = ReasonType(
+    "keys.in_variable", "The keys are in TOCSIN_SECRET_KEY: leave its first one there, and start Tocsin again."
+)
 
 
 def begin_rotation() -> bool:
@@ -21,8 +31,7 @@ def begin_rotation() -> bool:
     if settings.secret_keys:
         raise Rejected(
             "no_new_key",
-            "TOCSIN_SECRET_KEY holds one key only. Put a new one in front of it, separated by a comma, start Tocsin "
-            "again on every machine, and run this with the same variable.",
+            _ONE_KEY(),
         )
     key_encryption.write_keys(settings.data_dir, [secrets.token_urlsafe(32), *crypto.keys()])
     return True
@@ -35,9 +44,7 @@ def retire() -> int:
     """
     settings = environment.current()
     if settings.secret_keys:
-        raise Rejected(
-            "keys_elsewhere", "The keys are in TOCSIN_SECRET_KEY: leave its first one there, and start Tocsin again."
-        )
+        raise Rejected("keys_elsewhere", _KEYS_IN_VARIABLE())
     newest, *old = crypto.keys()
     if old:
         key_encryption.write_keys(settings.data_dir, [newest])

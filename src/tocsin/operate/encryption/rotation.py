@@ -46,10 +46,6 @@ class Remaining:
     old: Mapping[str, int] = field(default_factory=dict)
     unreadable: Mapping[str, int] = field(default_factory=dict)
 
-    def __str__(self) -> str:
-        """The values under an older key, for the command line."""
-        return ", ".join(map(str, self.old_values))
-
     @property
     def old_values(self) -> tuple[Reason, ...]:
         """The values under an older key, such as "3 of contact methods"."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from tocsin.access import audit
 from tocsin.access.audit import AuditActor
+from tocsin.alerts.service import NO_SUCH_ALERT
 from tocsin.catalogue.kinds import family
 from tocsin.core.config import config_version
 from tocsin.core.db import database
@@ -40,7 +41,7 @@ from tocsin.outbound.halo_sync import poller, reasons, webhook_setup
 from tocsin.outbound.halo_sync.webhook_monitor import is_previous_url, url_hash
 from tocsin.outbound.halo_sync.webhook_setup import DesiredWebhook, WebhookSetupResult
 from tocsin.outbound.models import IntegrationStatus, LookUp, OutboundIntegration, Webhook
-from tocsin.outbound.reasons import NO_SUCH_ALERT, TICKET_EXISTS
+from tocsin.outbound.reasons import TICKET_EXISTS
 from tocsin.people.changes import groups
 from tocsin.people.changes import users as people
 from tocsin.people.models import Group, User

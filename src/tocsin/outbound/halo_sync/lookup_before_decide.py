@@ -16,10 +16,9 @@ from tocsin.core.db import database
 from tocsin.core.db.json_text import as_storable_json
 from tocsin.core.delivery.failure import AttemptFailed, FailureKind, Throttled, failure_of
 from tocsin.core.errors import Permanent, Temporary
-from tocsin.core.reasons import NO_REASON, Reason
+from tocsin.core.reasons import NO_REASON, Reason, reason_as_json
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
-from tocsin.core.stored_reason import reason_json
 from tocsin.inbound.config import registry
 from tocsin.inbound.config.registry import UnknownIntegration
 from tocsin.inbound.deciding import echo_suppression
@@ -83,7 +82,7 @@ def complete_waiting_messages(pool: IntegrationPool, now: Callable[[], datetime]
         has_progress = True
         fields = {
             echo_suppression.TICKET_FETCH: lookup.ticket,
-            **({echo_suppression.FETCH_SKIPPED: reason_json(lookup.skip_reason)} if lookup.skip_reason else {}),
+            **({echo_suppression.FETCH_SKIPPED: reason_as_json(lookup.skip_reason)} if lookup.skip_reason else {}),
         }
         with database.transaction() as connection:
             connection.execute(

@@ -17,7 +17,7 @@ from tocsin.access import audit
 from tocsin.access.audit import AuditActor
 from tocsin.core.config import config_version
 from tocsin.core.reasons import Person, Reason, ReasonType
-from tocsin.core.validation.object_reader import DUPLICATE, rejected_at
+from tocsin.core.validation.object_reader import DUPLICATE, NOT_AFTER_FROM, rejected_at
 from tocsin.core.validation.spec import InvalidValue, Spec, SpecErrors, is_unstorable
 from tocsin.core.validation.spec_types import Moment, Parsed
 from tocsin.people.models import Group, OutOfOffice, OutOfOfficeCover, User
@@ -31,7 +31,6 @@ _ENDED = ReasonType("absence.ended", "must be in the future.")
 _TOO_MANY = ReasonType(
     "absence.too_many", "a user can have at most {count} absence.", "a user can have at most {count} absences."
 )
-_ENDS_BEFORE_START = ReasonType("absence.ends_before_start", "must be after from.")
 _NOT_COVERS = ReasonType("absence.not_covers", "must be groups with a user each, such as {example}.")
 _COVER_WITHOUT_USER = ReasonType("absence.cover_without_user", '"{group}" requires a username.')
 _OVERLAP = ReasonType("absence.overlap", "{user} is already away from {start} to {end}. Two absences must not overlap.")
@@ -68,7 +67,7 @@ class AbsenceSpec(Spec):
 
     def check(self, errors: SpecErrors) -> None:
         if not errors.has("from", "to") and self.ends_at <= self.starts_at:
-            errors.add("to", _ENDS_BEFORE_START())
+            errors.add("to", NOT_AFTER_FROM())
 
 
 def current(user: User, now: datetime) -> list[OutOfOffice]:

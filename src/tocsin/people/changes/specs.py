@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated
 
+from django.conf import settings
 from pydantic import AfterValidator, Field, ValidationInfo
 
 from tocsin.access.roles import Role
@@ -15,7 +16,7 @@ from tocsin.people import addresses
 from tocsin.people.member_roles import MemberRole
 from tocsin.people.notification_rules import NotificationRules, RepeatSpec, RuleDelay
 
-LANGUAGES = ("en", "de")
+LANGUAGES = tuple(code for code, _name in settings.LANGUAGES)
 
 
 def _email(text: str) -> str:

@@ -22,7 +22,7 @@ from tocsin.access.roles import Role
 from tocsin.core import object_hooks
 from tocsin.core.config import config_version, settings_store
 from tocsin.core.errors import Rejected, RejectedAll
-from tocsin.core.reasons import Person, ReasonType
+from tocsin.core.reasons import Person, ReasonType, as_reason, translatable
 from tocsin.core.validation import durations
 from tocsin.core.validation.object_reader import raise_all
 from tocsin.core.validation.spec import SpecErrors
@@ -155,7 +155,7 @@ def validate_user(spec: Mapping[str, object], *, existing: User | None = None, p
         try:
             validate_password(password, User(**names))
         except ValidationError as error:
-            problems.append(Rejected("invalid_password", " ".join(error.messages), "password"))
+            problems.append(Rejected("invalid_password", as_reason(" ".join(error.messages)), "password"))
     raise_all(problems)
     assert parsed is not None
     return parsed
@@ -174,7 +174,7 @@ def create_first_administrator(
         if has_administrator():
             raise Rejected("setup_done", _SETUP_DONE())
         setup_link.consume(token)
-        actor = AuditActor(None, "set-up link", "web", address)
+        actor = AuditActor(None, translatable("set-up link"), "web", address)
         return save_user({**spec, "role": Role.ADMIN, "active": True}, actor=actor, now=now, password=password)
 
 

@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 from tocsin.access.audit import AuditActor
 from tocsin.core.config import config_version, environment
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import as_reason
 from tocsin.people.changes import users
 from tocsin.people.models import User
 from tocsin.web.accounts.adapter import AccountAdapter, public_url
@@ -36,11 +37,11 @@ def find_user(token: str) -> User:
     try:
         user_id, stamp = signing.loads(token, salt=_SALT, max_age=VALIDITY)
     except (signing.BadSignature, ValueError, TypeError):
-        raise Rejected(INVALID_LINK_CODE, _("This link is too old, or not whole.")) from None
+        raise Rejected(INVALID_LINK_CODE, as_reason(_("This link is too old, or not whole."))) from None
     user = User.objects.filter(pk=user_id, is_active=True).first()
     # A user with a password has signed in before; accepting the link would bypass the second factor.
     if user is None or user.has_usable_password() or stamp != _stamp(user):
-        raise Rejected(INVALID_LINK_CODE, _("This link has been used."))
+        raise Rejected(INVALID_LINK_CODE, as_reason(_("This link has been used.")))
     return user
 
 

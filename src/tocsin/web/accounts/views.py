@@ -21,7 +21,6 @@ from tocsin.web.accounts.adapter import AccountAdapter
 from tocsin.web.accounts.devices import remember
 from tocsin.web.accounts.forms import SetupForm, WelcomeForm
 from tocsin.web.http.request import address_of
-from tocsin.web.told import told
 from tocsin.web.ui.forms import offer_own_zone, show_rejection
 
 
@@ -68,7 +67,7 @@ def welcome(request: HttpRequest, token: str) -> HttpResponse:
         ):
             return _sign_in(request, accepted_user)
     except Rejected as rejected:
-        return render(request, "account/welcome_expired.html", {"reason": told(rejected.reason)}, status=410)
+        return render(request, "account/welcome_expired.html", {"reason": rejected.reason.localized()}, status=410)
     return render(request, "account/welcome.html", {"form": form, "invited": user}, status=422 if form.errors else 200)
 
 

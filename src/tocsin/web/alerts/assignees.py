@@ -38,7 +38,10 @@ def assignees_of(alert_id: int, viewer_id: int, now: datetime) -> list[AssigneeG
     """Return the users who may respond: on call, members of the alert's groups, everybody else. Always three groups."""
     on_call, members = _people_of_alert(alert_id, now)
     users = {
-        user.pk: user for user in User.objects.filter(is_active=True, role__in=_RESPONDERS).order_by("name", "username")
+        user.pk: user
+        for user in User.objects.filter(is_active=True, role__in=_RESPONDERS)
+        .exclude(pk=viewer_id)
+        .order_by("name", "username")
     }
     absent = set(OutOfOffice.objects.filter(starts_at__lte=now, ends_at__gt=now).values_list("user_id", flat=True))
     methods = ContactMethod.objects.filter(is_enabled=True, awaits_code=False)
@@ -50,7 +53,6 @@ def assignees_of(alert_id: int, viewer_id: int, now: datetime) -> list[AssigneeG
         notes = [
             note
             for note, applies in (
-                (_("you"), user_id == viewer_id),
                 (_("on call"), user_id in on_call),
                 (_("out of office"), user_id in absent),
                 (_("no contact method"), not channels.get(user_id)),

@@ -11,6 +11,7 @@ from django.shortcuts import redirect
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST, require_safe
 
 from tocsin.access.roles import Permission
@@ -20,20 +21,29 @@ from tocsin.alerts.models import Acknowledgement, Alert, AlertEvent
 from tocsin.alerts.states import ACTIVE, LIFECYCLE_EVENTS, AlertStatus, CommandChannel, CommandKind, EventKind
 from tocsin.alerts.undo import UNDO_WINDOW
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import as_reason
 from tocsin.core.validation import durations, text_sanitizing
 from tocsin.inbound.models import GroupMember
 from tocsin.outbound.writeback import alert_ticket
 from tocsin.people.models import User
 from tocsin.web.alerts import assignees, next_action, timeline
 from tocsin.web.http.authorization import alert_actor, requires
+from tocsin.web.http.objects import find_row
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.outbound import alert_sync_status
-from tocsin.web.told import told
 from tocsin.web.ui.richtext import is_long, safe_html
 from tocsin.workflows.views import buttons
 
 #: Custom fields with a fixed position, in this order; all other fields follow.
 _KNOWN_CUSTOM = ("ticket_type", "category", "respond_by", "fix_by")
+
+#: Labels of the custom fields that built-in integration types map.
+_CUSTOM_LABELS = {
+    "ticket_type": gettext_lazy("Ticket type"),
+    "category": gettext_lazy("Category"),
+    "respond_by": gettext_lazy("Respond by"),
+    "fix_by": gettext_lazy("Fix by"),
+}
 
 _CAN_BE_UNDONE = frozenset(
     {
@@ -71,10 +81,10 @@ def command(request: SignedInRequest, number: int, kind: str) -> HttpResponse:
         raise Http404(_("There is no such command.")) from None
     except Rejected as rejected:
         if rejected.code == "not_found" and not Alert.objects.filter(pk=number).exists():
-            raise Http404(rejected.detail) from None
-        messages.warning(request, told(rejected.reason))
+            raise Http404(rejected.reason.localized()) from None
+        messages.warning(request, rejected.reason.localized())
     else:
-        messages.success(request, told(outcome.answer))
+        messages.success(request, outcome.answer.localized())
     return redirect("alert", number)
 
 
@@ -97,7 +107,7 @@ def read_command(
         case CommandKind.MERGE:
             into = form.get("into", "").strip().removeprefix("#")
             if not (into.isascii() and into.isdigit() and len(into) < 19):
-                raise Rejected("invalid", _("Write the number of the alert that stays."), "into")
+                raise Rejected("invalid", as_reason(_("Write the number of the alert that stays.")), "into")
             return service.merge_into(int(into), BaseCommand(**common))
         case _:
             return COMMAND_CLASSES[kind](**common)  # type: ignore[return-value] # the remaining commands have no fields
@@ -115,7 +125,7 @@ def _assign(user: str, name: str, actor: Actor, common: dict[str, Any]) -> Assig
         return Assign(**common, name=actor.name, user_id=actor.user_id)
     assignee = User.objects.filter(pk=user, is_active=True).first() if user.isascii() and user.isdigit() else None
     if assignee is None:
-        raise Rejected("invalid", _("Choose somebody."), "user")
+        raise Rejected("invalid", as_reason(_("Choose somebody.")), "user")
     return Assign(**common, name=assignee.display_name, user_id=assignee.pk)
 
 
@@ -124,7 +134,7 @@ def _until(request: SignedInRequest) -> datetime:
     if text:
         moment = _moment(text)
         if moment is None:
-            raise Rejected("invalid", _("Write until when, as date and time."), "until")
+            raise Rejected("invalid", as_reason(_("Write until when, as date and time.")), "until")
         return moment if timezone.is_aware(moment) else timezone.make_aware(moment)
     return request.now + durations.parse(request.POST.get("for", ""), "for")
 
@@ -140,9 +150,7 @@ def _moment(text: str) -> datetime | None:
 def alert_context(request: SignedInRequest, number: int, user: User) -> dict[str, Any]:
     """Return the context of the alert view and of the signed e-mail link, as `user` may see it. Raises Http404."""
     rows = Alert.objects.select_related("owner", "integration__outbound", "previous_alert", "merged_into")
-    alert = rows.filter(pk=number).first()
-    if alert is None:
-        raise Http404(_("There is no alert %(number)s.") % {"number": number})
+    alert = find_row(rows, number, "alert")
     alert_timeline = timeline.read(
         alert, request.now, timeline.MAX_ENTRIES if "all" in request.GET else timeline.INITIAL_ENTRIES
     )
@@ -216,9 +224,14 @@ def _facts(alert: Alert, custom: dict[str, Any]) -> list[tuple[str, str]]:
         custom.pop("details", None)
     fixed_fields = [(name, _format_datetime(str(custom.pop(name, "")))) for name in _KNOWN_CUSTOM]
     custom_fields = [*fixed_fields, *sorted(custom.items())]
-    facts += [(told(name.replace("_", " ").capitalize()), str(value)) for name, value in custom_fields]
-    facts += [(told(name.replace("_", " ").capitalize()), str(value)) for name, value in sorted(alert.tags.items())]
+    facts += [(_field_label(name), str(value)) for name, value in custom_fields]
+    facts += [(_field_label(name), str(value)) for name, value in sorted(alert.tags.items())]
     return [(label, value) for label, value in facts if value]
+
+
+def _field_label(name: str) -> str:
+    """Return the label of a custom field or tag; a name of the user's own as words."""
+    return str(_CUSTOM_LABELS.get(name) or name.replace("_", " ").capitalize())
 
 
 def _format_datetime(text: str) -> str:

@@ -16,7 +16,6 @@ from tocsin.escalation.actions.forecast import NextAction
 from tocsin.escalation.models import EscalationRun
 from tocsin.escalation.policy.policy import AcknowledgeEffect
 from tocsin.escalation.run.run_state import RunStatus
-from tocsin.web.told import told
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +71,9 @@ def steps_of(alert_ids: list[int], now: datetime) -> dict[int, NextAction]:
         return next_steps.next_steps(connection, alert_ids, now)
 
 
-def capitalised(text: Reason | str) -> str:
-    """Translate a summary and capitalize its first letter."""
-    sentence = told(text)
+def capitalised(summary: Reason) -> str:
+    """Render a summary and capitalize its first letter."""
+    sentence = summary.localized()
     return sentence[:1].upper() + sentence[1:]
 
 
@@ -91,10 +90,10 @@ def _next_action_of_open(alert: Alert, now: datetime) -> UpcomingAction:
     step = steps_of([alert.pk], now).get(alert.pk)
     if step is None:
         tone = "now" if run.status == RunStatus.EXHAUSTED else ""
-        return UpcomingAction(None, told(run.reason) or _("Nothing is planned."), policy, tone)
+        return UpcomingAction(None, run.reason.localized() or _("Nothing is planned."), policy, tone)
     # Once paging has stopped, what would stop it no longer matters.
     is_stopped = run.status in (RunStatus.STOPPED, RunStatus.PAUSED)
-    detail = told(run.reason) if is_stopped else _describe_stop(run)
+    detail = run.reason.localized() if is_stopped else _describe_stop(run)
     tone = "now" if run.status == RunStatus.ACTIVE else "wait"
     text = f"{capitalised(step.summary).removesuffix('.')}."
     return UpcomingAction(None if step.is_recheck else step.at, text, f"{policy}. {detail}" if policy else detail, tone)

@@ -23,7 +23,6 @@ from tocsin.inbound.models import Integration
 from tocsin.people.models import User
 from tocsin.web.alerts.next_action import capitalised
 from tocsin.web.alerts.next_action import steps_of as next_steps
-from tocsin.web.told import told
 from tocsin.web.ui import capped_counts
 
 #: (key in the URL, label)
@@ -228,7 +227,7 @@ def _row(alert: Alert, people: list[User], step: NextAction | None, reason: Reas
     if alert.status == AlertStatus.ON_HOLD:
         return AlertListRow(alert, people, alert.hold_until, "")
     if step is None:
-        return AlertListRow(alert, people, None, told(reason))
+        return AlertListRow(alert, people, None, reason.localized())
     return AlertListRow(alert, people, None if step.is_recheck else step.at, capitalised(step.summary))
 
 

@@ -26,7 +26,6 @@ from tocsin.web.alerts.detail import alert_context, read_command
 from tocsin.web.http.authorization import alert_actor
 from tocsin.web.http.middleware import zone
 from tocsin.web.http.request import SignedInRequest
-from tocsin.web.told import told
 
 #: Commands available through the link. All others require signing in.
 LINK_COMMANDS = (
@@ -48,7 +47,7 @@ def signed_link(request: SignedInRequest, token: str) -> HttpResponse:
     try:
         alert_id, user_id = signed_links.verify(token, request.now)
     except Rejected as rejected:
-        return render(request, "alerts/link_expired.html", {"reason": told(rejected.reason)}, status=410)
+        return render(request, "alerts/link_expired.html", {"reason": rejected.reason.localized()}, status=410)
     user = User.objects.filter(pk=user_id, is_active=True).first()
     if user is None or roles.permission_scope(Role(user.role), Permission.RESPOND) is PermissionScope.NONE:
         return render(request, "alerts/link_expired.html", {"reason": "", "may_not_act": True}, status=403)
@@ -74,6 +73,6 @@ def _act(request: SignedInRequest, number: int, user: User) -> None:
         alert_command = read_command(request, number, CommandKind(kind), alert_actor(user), CommandChannel.EMAIL)
         outcome = service.apply_command(number, alert_command, now=request.now)
     except Rejected as rejected:
-        messages.warning(request, told(rejected.reason))
+        messages.warning(request, rejected.reason.localized())
     else:
-        messages.success(request, told(outcome.answer))
+        messages.success(request, outcome.answer.localized())

@@ -13,13 +13,12 @@ from django.utils.translation import gettext as _
 
 from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.alerts.states import CommandChannel, EventKind
-from tocsin.core.reasons import TEXT, Reason
+from tocsin.core.reasons import Reason
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.models import InboundMessage
 from tocsin.notify.models import Delivery, Notification
 from tocsin.notify.states import DeliveryStatus, Purpose
 from tocsin.notify.webhooks import ReceiptState
-from tocsin.web.told import told
 from tocsin.web.ui.choices import channel_name
 
 #: Number of newest events, notifications and messages shown initially, and after "show all".
@@ -163,10 +162,7 @@ def _event_entry(event: AlertEvent) -> TimelineEntry:
 
 def _lines(reason: Reason) -> tuple[str, str]:
     """Return the first line of a reason and the rest, in the reader's language."""
-    if reason.code == TEXT.code:
-        first, _separator, more = str(reason).partition("\n")
-        return told(first), told(more)
-    first, _separator, more = told(reason).partition("\n")
+    first, _separator, more = reason.localized().partition("\n")
     return first, more
 
 
@@ -183,7 +179,7 @@ def _kind(event: AlertEvent) -> EventKind:
 def _message_entry(alert: Alert, message: InboundMessage) -> TimelineEntry:
     title = _("%(source)s sent it again: counted, nobody paged") % {"source": alert.source or _("The source")}
     return TimelineEntry(
-        message.received_at, "wait", title, f"{message.status}: {told(message.reason)}", message=message
+        message.received_at, "wait", title, f"{message.status}: {message.reason.localized()}", message=message
     )
 
 
@@ -196,7 +192,7 @@ def _notification_entries(notification: Notification, now: datetime) -> Iterable
 
 def _delivery_entry(notification: Notification, delivery: Delivery, heading: str, now: datetime) -> TimelineEntry:
     purpose_suffix = "" if delivery.purpose == Purpose.PAGE else f" ({_purpose(Purpose(delivery.purpose))})"
-    reason = told(delivery.reason or notification.reason)
+    reason = (delivery.reason or notification.reason).localized()
     match DeliveryStatus(delivery.status):
         case DeliveryStatus.SENT | DeliveryStatus.DELIVERED:
             at = delivery.sent_at or delivery.queued_at
@@ -206,7 +202,7 @@ def _delivery_entry(notification: Notification, delivery: Delivery, heading: str
             )
         case DeliveryStatus.FAILED:
             at = delivery.ended_at or delivery.due_at
-            parts = [delivery.provider_name, told(delivery.error), reason]
+            parts = [delivery.provider_name, delivery.error.localized(), reason]
             return TimelineEntry(
                 at, "now", f"{heading}: {_('not sent')}{purpose_suffix}", " · ".join(part for part in parts if part)
             )
@@ -217,14 +213,17 @@ def _delivery_entry(notification: Notification, delivery: Delivery, heading: str
             until = timezone.localtime(delivery.due_at)
             status_text = _("waits until %(time)s") % {"time": f"{until:%H:%M:%S}"}
             return TimelineEntry(
-                delivery.queued_at, "wait", f"{heading}: {status_text}{purpose_suffix}", told(delivery.error) or reason
+                delivery.queued_at,
+                "wait",
+                f"{heading}: {status_text}{purpose_suffix}",
+                delivery.error.localized() or reason,
             )
         case DeliveryStatus.QUEUED | DeliveryStatus.SENDING:
             return TimelineEntry(
                 delivery.queued_at,
                 "accent",
                 f"{heading}: {_('on its way')}{purpose_suffix}",
-                told(delivery.error) or reason,
+                delivery.error.localized() or reason,
             )
 
 
@@ -245,7 +244,7 @@ def _provider(delivery: Delivery, notification: Notification) -> str:
     if delivery.sent_at:
         seconds = (delivery.sent_at - delivery.due_at).total_seconds()
         parts.append(_("%(seconds).1f s after it was due") % {"seconds": max(0.0, seconds)})
-    parts += [told(delivery.reason), told(notification.reason)]
+    parts += [delivery.reason.localized(), notification.reason.localized()]
     return " · ".join(part for part in parts if part)
 
 

@@ -76,7 +76,7 @@ def bulk(request: SignedInRequest) -> HttpResponse:
         messages.warning(request, _("Choose at least one alert."))
         return _back(request)
     outcomes = apply_command_to_many(numbers, command, now=request.now)
-    rejections = [outcome.detail for outcome in outcomes if isinstance(outcome, Rejected)]
+    rejections = [outcome.reason.localized() for outcome in outcomes if isinstance(outcome, Rejected)]
     done_count = len(outcomes) - len(rejections)
     if done_count:
         success_text = ngettext("Done for %(count)d alert.", "Done for %(count)d alerts.", done_count) % {

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from django import forms
 from django.contrib import messages
-from django.http import Http404, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -19,9 +19,10 @@ from tocsin.core.errors import Rejected
 from tocsin.inbound.admin import client_tables as commands
 from tocsin.inbound.models import ClientTable
 from tocsin.people.models import Group
+from tocsin.resources.registry import CLIENT_TABLES
 from tocsin.web.http.authorization import actor, may_somewhere, offer_own_groups, require, requires
+from tocsin.web.http.objects import find_editable
 from tocsin.web.http.request import SignedInRequest, render_view
-from tocsin.web.ui.confirm_delete import ask_and_delete
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import CodeField, field_error_text, problems_of, show_rejection
 
@@ -78,12 +79,10 @@ def client_table_list(request: SignedInRequest) -> HttpResponse:
 @requires(Permission.MANAGE_ROUTING)
 def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     """Create or edit a client table."""
-    row = _find(number) if number is not None else None
-    if row is not None:
-        require(request, Permission.MANAGE_ROUTING, row.group_id)
+    row = find_editable(request, CLIENT_TABLES, number) if number is not None else None
     form = ClientTableForm(request.POST or None, request.FILES or None, initial=_initial(row))
     offer_own_groups(request, form.fields["group"])
-    snapshot = FormSnapshot.of(request, "client_table", row, commands.client_table_spec)
+    snapshot = FormSnapshot.of(request, CLIENT_TABLES, row)
     if request.method == "POST" and form.is_valid():
         data, clients = form.cleaned_data, list[dict[str, str]]()
         try:
@@ -110,32 +109,6 @@ def _show_errors(form: ClientTableForm, rejected: Rejected, clients: Sequence[Ma
             show_rejection(form, problem)
         else:
             form.add_error("clients", f"{clients[int(row[1])].get('client', '–')}: {field_error_text(problem)}")
-
-
-@require_http_methods(["GET", "HEAD", "POST"])
-@requires(Permission.MANAGE_ROUTING)
-def delete(request: SignedInRequest, number: int) -> HttpResponse:
-    """Ask for confirmation, listing the references; then delete the table."""
-    row = _find(number)
-    require(request, Permission.MANAGE_ROUTING, row.group_id)
-    return ask_and_delete(
-        request,
-        row,
-        commands.delete_client_table,
-        object_name=row.name,
-        back_view="edit_client_table",
-        success_target=("client_tables",),
-        consequences=_("Alerts that are open keep their recipients."),
-        snapshot=FormSnapshot.of(request, "client_table", row, commands.client_table_spec, is_deleting=True),
-        object_type="client_table",
-    )
-
-
-def _find(number: int) -> ClientTable:
-    row = ClientTable.objects.select_related("group").filter(pk=number).first()
-    if row is None:
-        raise Http404(_("This client table is gone."))
-    return row
 
 
 def _initial(row: ClientTable | None) -> dict[str, object]:

@@ -7,7 +7,7 @@ from typing import Any
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import Count
-from django.http import Http404, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
@@ -20,13 +20,13 @@ from tocsin.oncall import loader
 from tocsin.people import permissions
 from tocsin.people.changes import groups as commands
 from tocsin.people.models import Group, User
+from tocsin.resources.registry import GROUPS
 from tocsin.web.groups import on_call_now
 from tocsin.web.groups.forms import ContactFormSet, GroupForm, MemberFormSet, initial_contacts, initial_members, spec
 from tocsin.web.http.authorization import actor, may, require, requires
+from tocsin.web.http.objects import find_editable, find_object, find_row
 from tocsin.web.http.request import SignedInRequest, render_view
-from tocsin.web.told import told
 from tocsin.web.ui.choices import channel_name
-from tocsin.web.ui.confirm_delete import ask_and_delete
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import field_error_text, offer_own_zone, problems_of, show_rejection
 
@@ -42,7 +42,7 @@ def group_list(request: SignedInRequest) -> HttpResponse:
 @require_safe
 def group(request: SignedInRequest, number: int) -> HttpResponse:
     """Render one group."""
-    row = find(number)
+    row = find_object(GROUPS, number)
     viewer = permissions.viewer(request.user)
     memberships = list(row.memberships.select_related("user").prefetch_related("user__contact_methods"))
     contacts = [
@@ -68,14 +68,14 @@ def group(request: SignedInRequest, number: int) -> HttpResponse:
 def show_addresses(request: SignedInRequest, number: int, user: int) -> HttpResponse:
     """Let the group's members see a user's addresses. Needed when the user was added by somebody who could not see
     them."""
-    row = find(number)
+    row = find_object(GROUPS, number)
     member = User.objects.filter(pk=user).first()
     if member is None or not permissions.viewer(request.user).can_view_addresses_of(user):
         raise PermissionDenied(_("It takes the user or an administrator."))
     try:
         commands.show_addresses(row, member, actor=actor(request), now=request.now)
     except Rejected as rejected:
-        messages.error(request, told(rejected.reason))
+        messages.error(request, rejected.reason.localized())
     return redirect("group", number)
 
 
@@ -83,15 +83,13 @@ def show_addresses(request: SignedInRequest, number: int, user: int) -> HttpResp
 @requires(Permission.MANAGE_TEAMS)
 def test_contact(request: SignedInRequest, number: int, contact: int) -> HttpResponse:
     """Send a test message to a group contact and show its result."""
-    row = find(number)
-    require(request, Permission.MANAGE_TEAMS, row)
-    if not row.contacts.filter(pk=contact).exists():
-        raise Http404(_("This contact is gone."))
+    row = find_editable(request, GROUPS, number)
+    find_row(row.contacts.all(), contact, "contact")
     try:
         with database.transaction() as connection:
             test_id = contact_tests.queue_group_test(connection, request.user.pk, contact, request.now)
     except Rejected as rejected:
-        messages.error(request, told(rejected.reason))
+        messages.error(request, rejected.reason.localized())
         return redirect("group", number)
     return redirect("test_result", test_id)
 
@@ -100,7 +98,7 @@ def test_contact(request: SignedInRequest, number: int, contact: int) -> HttpRes
 @requires(Permission.MANAGE_TEAMS)
 def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     """Create or edit a group."""
-    row = find(number) if number is not None else None
+    row = find_object(GROUPS, number) if number is not None else None
     require(request, Permission.MANAGE_TEAMS, row)
     stored_spec: dict[str, Any] | None = commands.group_spec(row) if row else None
     form = GroupForm(request.POST or None, initial=stored_spec or {"time_zone": request.user.time_zone})
@@ -115,7 +113,7 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     contacts = ContactFormSet(
         request.POST or None, initial=initial_contacts(stored_spec) if stored_spec else [], prefix="contacts"
     )
-    snapshot = FormSnapshot.of(request, "group", row, commands.group_spec)
+    snapshot = FormSnapshot.of(request, GROUPS, row)
     if request.method == "POST" and all([form.is_valid(), members.is_valid(), contacts.is_valid()]):
         try:
             with snapshot.unchanged():
@@ -136,33 +134,6 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
         "snapshot": snapshot,
     }
     return render_view(request, "groups/edit.html", context, status=422 if failed else 200)
-
-
-@require_http_methods(["GET", "HEAD", "POST"])
-@requires(Permission.MANAGE_TEAMS)
-def delete(request: SignedInRequest, number: int) -> HttpResponse:
-    """Ask for confirmation, listing the references; then delete the group."""
-    row = find(number)
-    require(request, Permission.MANAGE_TEAMS, row)
-    return ask_and_delete(
-        request,
-        row,
-        commands.delete_group,
-        object_name=row.name,
-        back_view="group",
-        success_target=("groups",),
-        consequences=_("Its members stay; only the group goes."),
-        snapshot=FormSnapshot.of(request, "group", row, commands.group_spec, is_deleting=True),
-        object_type="group",
-    )
-
-
-def find(number: int) -> Group:
-    """Return the group. Raises Http404."""
-    row = Group.objects.filter(pk=number).first()
-    if row is None:
-        raise Http404(_("This group is gone."))
-    return row
 
 
 def _sized() -> Any:

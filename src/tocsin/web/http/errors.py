@@ -15,7 +15,6 @@ from django.utils.translation import gettext as _
 from tocsin.core.db import database
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.web.http.machine_paths import MACHINE_PATHS
-from tocsin.web.told import told
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
@@ -45,7 +44,7 @@ def csrf_failed(request: HttpRequest, reason: str = "") -> HttpResponseBase:
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponseBase:
     """Return 404 with the sentence of the Http404, if it has one."""
     detail = exception.args[0] if exception.args and isinstance(exception.args[0], str) else ""
-    text = told(detail) or _("The address may be mistyped, or what was there is gone.")
+    text = detail or _("The address may be mistyped, or what was there is gone.")
     return _error_response(request, 404, _("There is nothing here"), text)
 
 
@@ -70,9 +69,12 @@ def tocsin_error(request: HttpRequest, error: Permanent | Temporary) -> HttpResp
     """Return 503 for a Temporary and 500 for a Permanent error, with the error's own sentence."""
     if isinstance(error, Temporary):
         return _error_response(
-            request, 503, _("This does not work just now"), f"{told(str(error))} {_('Try again in a moment.')}"
+            request,
+            503,
+            _("This does not work just now"),
+            f"{error.full_reason.localized()} {_('Try again in a moment.')}",
         )
-    return _error_response(request, 500, _("This needs an administrator"), told(str(error)))
+    return _error_response(request, 500, _("This needs an administrator"), error.full_reason.localized())
 
 
 def _json_error(status: int, code: str, detail: str) -> HttpResponse:
@@ -85,7 +87,7 @@ def _error_response(request: HttpRequest, status: int, title: str, text: str) ->
     """Render the error without the application shell, because the shell itself may be the failing part."""
     context: dict[str, Any] = {
         "title": title,
-        "text": told(text),
+        "text": text,
         "status": status,
         "id": getattr(request, "id", "–"),
         "LANGUAGE_CODE": get_language() or "en",

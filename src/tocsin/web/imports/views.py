@@ -14,14 +14,13 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from tocsin.access.roles import Permission
 from tocsin.configure.models import ImportRun, ImportState
 from tocsin.core.errors import Rejected
-from tocsin.core.stored_reason import reason_of_json
+from tocsin.core.reasons import reason_from_json
 from tocsin.importers import import_runs
 from tocsin.importers.products import PRODUCTS
 from tocsin.importers.report import ImportFinding
 from tocsin.web.http.authorization import actor, requires
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.imports.forms import ImportForm
-from tocsin.web.told import told
 from tocsin.web.ui.forms import show_rejection
 
 _RUNNING = (ImportState.READING, ImportState.APPLYING)
@@ -43,7 +42,7 @@ def imports(request: SignedInRequest) -> HttpResponse:
         "products": PRODUCTS.values(),
         "counts": _counts(run.counts) if run is not None else [],
         "findings": [ImportFinding.from_json(stored) for stored in run.findings] if run is not None else [],
-        "refusals": [reason_of_json(stored) for stored in run.refusals] if run is not None else [],
+        "refusals": [reason_from_json(stored) for stored in run.refusals] if run is not None else [],
     }
     return render_view(request, "imports/imports.html", context, partials=("run",), status=422 if form.errors else 200)
 
@@ -73,7 +72,7 @@ def apply(request: SignedInRequest, number: int) -> HttpResponse:
     try:
         import_runs.apply(_find(request, number), actor=actor(request), now=request.now)
     except Rejected as rejected:
-        messages.error(request, told(rejected.reason))
+        messages.error(request, rejected.reason.localized())
     return redirect("imports")
 
 

@@ -21,7 +21,6 @@ from tocsin.inbound.models import InboundMessage
 from tocsin.web.http.authorization import actor, require, requires
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.inbound.views import filter_messages, find
-from tocsin.web.told import told
 
 
 @require_POST
@@ -33,7 +32,7 @@ def replay(request: SignedInRequest, message_id: UUID) -> HttpResponse:
     try:
         replayed = replays.replay(message.pk, request.POST.get("page") == "yes", actor(request), request.now)
     except Rejected as rejected:
-        messages.warning(request, told(rejected.reason))
+        messages.warning(request, rejected.reason.localized())
         return redirect("message", message_id)
     messages.success(request, _("Replayed by the rules of now: this is what became of it."))
     return redirect("message", replayed.pk)
@@ -58,7 +57,7 @@ def replay_many(request: SignedInRequest) -> HttpResponse:
             [row.pk for row in rows], {"yes": True, "no": False}.get(str(page_choice)), actor(request), request.now
         )
     except Rejected as rejected:
-        messages.error(request, told(rejected.reason))
+        messages.error(request, rejected.reason.localized())
         return redirect("inbound_log")
     summary = ", ".join(f"{number} {status}" for status, number in counted.items())
     skipped = len(rows) - counted.total()

@@ -13,7 +13,6 @@ from tocsin.core.errors import Rejected
 from tocsin.inbound.admin import delayed_alerts
 from tocsin.web.http.authorization import actor, require, requires
 from tocsin.web.http.request import SignedInRequest
-from tocsin.web.told import told
 
 
 @require_POST
@@ -30,6 +29,6 @@ def act(request: SignedInRequest, key: str, verb: str) -> HttpResponse:
             delayed_alerts.drop(row, actor=actor(request), now=request.now)
             messages.success(request, _("It is let go: no alert opens for it."))
     except Rejected as rejected:
-        messages.error(request, told(rejected.reason))
+        messages.error(request, rejected.reason.localized())
         return redirect("inbound_log")
     return redirect("integration", row.integration_id)

@@ -9,13 +9,13 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.catalogue.kinds import IntegrationKind, IntegrationSetting, IntegrationSettingType, load_kinds
+from tocsin.core.locale_format import local_term
 from tocsin.core.reasons import ReasonType
 from tocsin.core.validation.object_reader import rejected_at
 from tocsin.escalation.models import Policy
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.inbound.models import Integration
 from tocsin.people.models import Group, User
-from tocsin.web.told import told
 from tocsin.web.ui.forms import CodeField, DurationField, MomentField
 
 _NOT_A_PAIR = ReasonType("setting.not_a_pair", "line {line}: write it as from = to")
@@ -210,19 +210,21 @@ def setting_field(setting: IntegrationSetting) -> forms.Field:
     """Return the form field of one of the type's settings."""
     match setting.kind:
         case IntegrationSettingType.FLAG:
-            return forms.BooleanField(label=told(setting.title), help_text=told(setting.help), required=False)
+            return forms.BooleanField(
+                label=local_term(setting.title), help_text=local_term(setting.help), required=False
+            )
         case IntegrationSettingType.MAP:
             return CodeField(
-                label=told(setting.title),
-                help_text=f"{told(setting.help)} {_('One a line: from = to.')}",
+                label=local_term(setting.title),
+                help_text=f"{local_term(setting.help)} {_('One a line: from = to.')}",
                 required=False,
                 max_length=20_000,
                 rows=5,
             )
         case IntegrationSettingType.ADDRESS:
             return forms.CharField(
-                label=told(setting.title),
-                help_text=told(setting.help),
+                label=local_term(setting.title),
+                help_text=local_term(setting.help),
                 required=False,
                 max_length=500,
                 widget=forms.TextInput(attrs={"inputmode": "url", "autocapitalize": "none", "spellcheck": "false"}),
@@ -234,7 +236,7 @@ def setting_field(setting: IntegrationSetting) -> forms.Field:
             | IntegrationSettingType.ZONE
         ):
             return forms.CharField(
-                label=told(setting.title), help_text=told(setting.help), required=False, max_length=1000
+                label=local_term(setting.title), help_text=local_term(setting.help), required=False, max_length=1000
             )
 
 

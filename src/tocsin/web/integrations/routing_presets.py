@@ -21,12 +21,12 @@ from tocsin.inbound.admin.references import ReferenceNames
 from tocsin.inbound.config.normalizer import NormalizedEvent
 from tocsin.inbound.config.rules import EventAction
 from tocsin.inbound.models import Integration
+from tocsin.resources.registry import INTEGRATIONS
 from tocsin.simulate import backtest
 from tocsin.simulate.backtest_diff import BacktestTotals
 from tocsin.web.http.authorization import actor, require
 from tocsin.web.http.request import PARTIAL_HEADER, SignedInRequest, render_view
 from tocsin.web.integrations.views import find, frame
-from tocsin.web.told import told
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 
 WEEK = timedelta(days=7)
@@ -64,7 +64,7 @@ def paging_preset(request: SignedInRequest, number: int) -> HttpResponse:
     parts = drafts.parts_of(row, names)
     stored_preset = presets.preset_of(parts.get("routes"))
     preset, problem = stored_preset or RoutingPreset(), ""
-    snapshot = FormSnapshot.of(request, "integration", row, commands.integration_spec, keys=(ROUTES,))
+    snapshot = FormSnapshot.of(request, INTEGRATIONS, row, keys=(ROUTES,))
     if request.method == "POST":
         require(request, Permission.MANAGE_ROUTING, row.group_id)
         preset = _posted_preset(request)
@@ -123,7 +123,7 @@ def _save(request: SignedInRequest, row: Integration, preset: RoutingPreset, sna
             spec[ROUTES] = presets.routes_with_preset(spec.get(ROUTES), preset)
             commands.save_integration(spec, existing=row, actor=actor(request), now=request.now)
     except Rejected as rejected:
-        return told(rejected.reason)
+        return rejected.reason.localized()
     return ""
 
 

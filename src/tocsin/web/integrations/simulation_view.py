@@ -8,18 +8,22 @@ from datetime import timedelta
 
 from django.utils.translation import gettext as _
 
-from tocsin.core.reasons import Reason
-from tocsin.core.validation import durations
+from tocsin.core.locale_format import local_duration, local_term
+from tocsin.core.reasons import Reason, translatable
 from tocsin.inbound.enums import MessageStatus
 from tocsin.simulate.chain import SimulatedOutcome
 from tocsin.simulate.escalation import SimulatedPage
-from tocsin.web.told import told
-from tocsin.web.told.reading import say_span
 
 #: Maximum number of paging times shown; the API returns all of them.
 MAX_MOMENTS = 12
 
-_CHANNELS = {"email": "e-mail", "sms": "SMS", "voice": "call", "push": "push"}
+#: The channels as they are called in the middle of a sentence.
+_CHANNELS = {
+    "email": translatable("e-mail"),
+    "sms": translatable("SMS"),
+    "voice": translatable("call"),
+    "push": translatable("push"),
+}
 
 
 @dataclass(slots=True)
@@ -32,7 +36,7 @@ class SimulatedPaging:
     @property
     def delay_text(self) -> str:
         """The delay in words: "at once" or "+5 minutes"."""
-        return f"+{say_span(durations.describe(self.delay))}" if self.delay else _("at once")
+        return f"+{local_duration(self.delay)}" if self.delay else _("at once")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +80,7 @@ def pages_by_delay(pages: Iterable[SimulatedPage]) -> list[SimulatedPaging]:
     for page in pages:
         if not page.problem:
             channels = by_delay.setdefault(page.after, SimulatedPaging(page.after)).people.setdefault(page.name, [])
-            channel = told(_CHANNELS.get(page.channel, page.channel))
+            channel = local_term(_CHANNELS.get(page.channel, page.channel))
             if channel not in channels:
                 channels.append(channel)
     return list(by_delay.values())

@@ -11,19 +11,16 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_safe
 
 from tocsin.access.roles import Permission
-from tocsin.alerts.models import Alert
-from tocsin.alerts.states import ACTIVE
 from tocsin.core.errors import Rejected
 from tocsin.core.validation import durations
 from tocsin.inbound.admin import commands, secrets
-from tocsin.inbound.models import DelayedAlert
 from tocsin.outbound.halo_sync import halo_commands
+from tocsin.resources.registry import INTEGRATIONS
 from tocsin.web.http.authorization import actor, offer_own_groups, require, requires
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.integrations.forms import CredentialsForm, IntegrationSettingsForm, RotateUrlForm, initial_of, places_of
 from tocsin.web.integrations.views import HIDDEN_URL, find, frame
-from tocsin.web.told import told
-from tocsin.web.ui import guide_text, references
+from tocsin.web.ui import guide_text
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import show_rejection
 
@@ -41,7 +38,7 @@ def settings(request: SignedInRequest, number: int) -> HttpResponse:
         return render_view(request, "integrations/unknown.html", frame(request, row, kind, "settings"))
     form = IntegrationSettingsForm(request.POST or None, kind=kind, initial=initial_of(row, kind))
     offer_own_groups(request, form.fields["group"])
-    snapshot = FormSnapshot.of(request, "integration", row, commands.integration_spec, keys=form.KEYS)
+    snapshot = FormSnapshot.of(request, INTEGRATIONS, row, keys=form.KEYS)
     if request.method == "POST" and form.is_valid():
         try:
             with snapshot.unchanged():
@@ -73,7 +70,7 @@ def security(request: SignedInRequest, number: int) -> HttpResponse:
     credentials = CredentialsForm(
         row.kind, request.POST if form_name == "credentials" else None, initial=initial_values
     )
-    snapshot = FormSnapshot.of(request, "integration", row, commands.integration_state, keys=(CREDENTIALS,))
+    snapshot = FormSnapshot.of(request, INTEGRATIONS, row, keys=(CREDENTIALS,))
     done = (form_name == "rotate" and _rotate(request, row, rotate)) or (
         form_name == "credentials" and _save_credentials(request, row, credentials, snapshot)
     )
@@ -101,34 +98,6 @@ def guide(request: SignedInRequest, number: int) -> HttpResponse:
     url = secrets.masked_url(row) if context["may_change"] else ""
     text = guide_text.kind_guide(kind, url or HIDDEN_URL, row.settings) if kind else ""
     return render_view(request, "integrations/guide.html", {**context, "guide": text, "url": url})
-
-
-@require_http_methods(["GET", "HEAD", "POST"])
-@requires(Permission.MANAGE_ROUTING)
-def delete(request: SignedInRequest, number: int) -> HttpResponse:
-    """Ask for confirmation, then delete the integration with its messages. Its alerts are kept."""
-    row, kind = find(number)
-    require(request, Permission.MANAGE_ROUTING, row.group_id)
-    snapshot = FormSnapshot.of(request, "integration", row, commands.integration_state, is_deleting=True)
-    problem = ""
-    if request.method == "POST":
-        try:
-            with snapshot.unchanged():
-                commands.delete_integration(row, actor=actor(request), now=request.now)
-        except Rejected as rejected:
-            problem = told(rejected.reason)
-        else:
-            messages.success(request, _("%(name)s is deleted.") % {"name": row.name})
-            return redirect("integrations")
-    context = {
-        **frame(request, row, kind, ""),
-        "problem": problem,
-        "snapshot": snapshot,
-        "used_by": references.references_to("integration", row.pk),
-        "active_count": Alert.objects.filter(integration_id=row.pk, status__in=sorted(ACTIVE)).count(),
-        "waiting": DelayedAlert.objects.filter(integration_id=row.pk).count(),
-    }
-    return render_view(request, "integrations/delete.html", context, status=409 if problem else 200)
 
 
 def _rotate(request: SignedInRequest, row: Any, form: RotateUrlForm) -> bool:

@@ -23,7 +23,6 @@ from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.integrations import payloads, simulation_view
 from tocsin.web.integrations.forms import IntegrationTestForm
 from tocsin.web.integrations.views import find, frame
-from tocsin.web.told import told
 
 #: Maximum number of messages shown for a payload that is an array.
 MAX_MESSAGES_SHOWN = 20
@@ -59,7 +58,7 @@ def test(request: SignedInRequest, number: int) -> HttpResponse:
                 limit=MAX_MESSAGES_SHOWN,
             )
         except Rejected as rejected:
-            context["problem"] = told(rejected.reason)
+            context["problem"] = rejected.reason.localized()
         else:
             context |= {"outcome_views": simulation_view.outcome_views(simulation.outcomes), "at": data["at"]}
     context["form"] = form
@@ -76,9 +75,9 @@ def mailbox(request: SignedInRequest, number: int) -> HttpResponse:
     try:
         report = imap_poller.check_mailbox(imap.get("mailbox", ""), imap.get("password", ""))
     except (Rejected, Permanent, Temporary) as error:
-        messages.error(request, str(error))
+        messages.error(request, error.full_reason.localized())
     else:
-        messages.success(request, told(report))
+        messages.success(request, report.localized())
     return redirect("integration_security", number)
 
 
@@ -92,14 +91,14 @@ def sample(request: SignedInRequest, number: int) -> HttpResponse:
     try:
         sent = samples.send_sample(row, actor(request), sample_name or None, now=request.now)
     except (Rejected, Permanent, Temporary) as error:
-        messages.error(request, str(error))
+        messages.error(request, error.full_reason.localized())
         return redirect("integration_test", number)
     text = _("%(url)s answered in %(ms)d ms: %(status)s. %(reason)s")
     values = {
         "url": environment.current().public_url,
         "ms": sent.took,
         "status": sent.status,
-        "reason": told(sent.reason),
+        "reason": sent.reason.localized(),
     }
     messages.success(request, text % values)
     return redirect("alert", sent.alert_id) if sent.alert_id else redirect("message", sent.message_id)

@@ -22,7 +22,6 @@ from tocsin.web.http.authorization import actor, require
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.integrations.editor import yaml_text
 from tocsin.web.integrations.views import find, frame
-from tocsin.web.told import told
 
 _MAX_VERSIONS = 100
 
@@ -39,7 +38,7 @@ def versions(request: SignedInRequest, number: int) -> HttpResponse:
         try:
             kept.restore_version(row, _number(request.POST.get("number")), actor=actor(request), now=request.now)
         except Rejected as rejected:
-            messages.error(request, told(rejected.reason))
+            messages.error(request, rejected.reason.localized())
         else:
             messages.success(request, _("It is in force again. Messages from now on are decided by it."))
         return redirect("integration_versions", number)

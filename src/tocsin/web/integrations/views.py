@@ -14,17 +14,19 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from tocsin.access.roles import Permission, Role
 from tocsin.catalogue.kinds import Category, IntegrationKind, load_kinds
 from tocsin.core.errors import Rejected
+from tocsin.core.locale_format import local_term
 from tocsin.escalation.models import Policy
 from tocsin.inbound.admin import commands, observed_statuses, secrets
 from tocsin.inbound.admin.status_rules import StatusEffect
 from tocsin.inbound.heartbeats import monitor, schedule
 from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.people.models import Group
+from tocsin.resources.registry import INTEGRATIONS
 from tocsin.web.http.authorization import actor, may, may_somewhere, offer_own_groups, require, requires
+from tocsin.web.http.objects import find_object
 from tocsin.web.http.request import PARTIAL_HEADER, SignedInRequest, render_view
 from tocsin.web.integrations import overview
 from tocsin.web.integrations.forms import AddIntegrationForm, places_of
-from tocsin.web.told import told
 from tocsin.web.ui import capped_counts, guide_text
 from tocsin.web.ui.forms import show_rejection
 
@@ -159,7 +161,7 @@ def set_status(request: SignedInRequest, number: int) -> HttpResponse:
     try:
         observed_statuses.set_status(row, status, effect, actor=actor(request), now=request.now)
     except Rejected as rejected:
-        messages.error(request, told(rejected.reason))
+        messages.error(request, rejected.reason.localized())
     else:
         effect_labels = dict(_STATUS_EFFECTS)
         messages.success(
@@ -170,10 +172,7 @@ def set_status(request: SignedInRequest, number: int) -> HttpResponse:
 
 def find(number: int) -> tuple[Integration, IntegrationKind | None]:
     """Return the integration and its type. Raises Http404."""
-    rows = Integration.objects.select_related("policy", "group", "current_version")
-    row = rows.filter(pk=number).first()
-    if row is None:
-        raise Http404(_("This integration is gone."))
+    row = find_object(INTEGRATIONS, number)
     return row, overview.kind_of(row)
 
 
@@ -189,7 +188,8 @@ def frame(request: SignedInRequest, row: Integration, kind: IntegrationKind | No
 
 
 def _matches(kind: IntegrationKind, text: str, category: str) -> bool:
-    searchable = f"{kind.title} {kind.description} {told(kind.title)} {told(kind.description)} {kind.name}".casefold()
+    texts = (kind.title, kind.description, local_term(kind.title), local_term(kind.description), kind.name)
+    searchable = " ".join(texts).casefold()
     return all(word in searchable for word in text.casefold().split()) and (
         not category or str(kind.category) == category
     )

@@ -10,6 +10,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from tocsin.core.errors import Rejected
+from tocsin.core.locale_format import local_term
+from tocsin.core.reasons import as_reason
 from tocsin.inbound.enums import WindowAction
 from tocsin.inbound.expressions.comparisons import Operator
 from tocsin.inbound.maintenance.recurrence import Repeat
@@ -17,7 +19,6 @@ from tocsin.inbound.models import Integration, MaintenanceWindow
 from tocsin.oncall.calculation.weekly_windows import Weekday
 from tocsin.people.models import Group
 from tocsin.web.integrations.editor import condition_form, yaml_text
-from tocsin.web.told import told
 from tocsin.web.ui.forms import CodeField, ZoneField
 
 #: Path of a problem in the spec → form field.
@@ -27,7 +28,7 @@ PLACES = {"tags": "tags", "when": "condition", "to": "to_time", "from": "from_ti
 def _comparisons() -> list[tuple[str, str]]:
     """Return (operator, label) of the comparisons offered in the condition row."""
     return [
-        (str(operator), told(label))
+        (str(operator), local_term(label))
         for operator, is_not, label in condition_form.OPERATOR_LABELS.values()
         if not is_not
     ]
@@ -222,6 +223,8 @@ def _tags(text: str) -> dict[str, str] | None:
             continue
         name, equals, value = line.partition("=")
         if not equals or not name.strip() or not value.strip():
-            raise Rejected("invalid", _("“%(line)s” is not a tag: write name = value.") % {"line": line[:60]}, "tags")
+            raise Rejected(
+                "invalid", as_reason(_("“%(line)s” is not a tag: write name = value.") % {"line": line[:60]}), "tags"
+            )
         tags[name.strip()] = value.strip()
     return tags or None

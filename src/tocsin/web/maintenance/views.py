@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from django.contrib import messages
-from django.http import Http404, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -15,17 +15,18 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from tocsin.access.roles import Permission, Role
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import as_reason
 from tocsin.inbound.enums import WindowAction
 from tocsin.inbound.maintenance import commands as maintenance_windows
 from tocsin.inbound.maintenance.recurrence import Repeat, TimeSpan
 from tocsin.inbound.maintenance.times import describe_times
 from tocsin.inbound.models import Integration, MaintenanceWindow
+from tocsin.resources.registry import MAINTENANCE_WINDOWS
 from tocsin.simulate import maintenance_preview
 from tocsin.web.http.authorization import actor, may_somewhere, offer_own_groups, require, requires
+from tocsin.web.http.objects import find_editable
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.maintenance.forms import PLACES, WindowForm, initial
-from tocsin.web.told import told
-from tocsin.web.ui.confirm_delete import ask_and_delete
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import offer_own_zone, show_rejection
 
@@ -74,14 +75,12 @@ def window_list(request: SignedInRequest) -> HttpResponse:
 @requires(Permission.MANAGE_ROUTING)
 def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     """Create or edit a window. "Preview" shows its effect without saving."""
-    row = _find(number) if number is not None else None
-    if row is not None:
-        require(request, Permission.MANAGE_ROUTING, row.group_id)
+    row = find_editable(request, MAINTENANCE_WINDOWS, number) if number is not None else None
     form = WindowForm(request.POST or None, initial=initial(row) if row is not None else _initial_for_new(request))
     offer_own_groups(request, form.fields["group"])
     if row is None:
         offer_own_zone(form)
-    snapshot = FormSnapshot.of(request, "maintenance_window", row, maintenance_windows.window_spec)
+    snapshot = FormSnapshot.of(request, MAINTENANCE_WINDOWS, row)
     preview: dict[str, Any] = {}
     if request.method == "POST" and form.is_valid():
         try:
@@ -105,33 +104,14 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
 @requires(Permission.MANAGE_ROUTING)
 def end(request: SignedInRequest, number: int) -> HttpResponse:
     """End a one-time window that is active. The alerts that it delays open now."""
-    row = _find(number)
-    require(request, Permission.MANAGE_ROUTING, row.group_id)
+    row = find_editable(request, MAINTENANCE_WINDOWS, number)
     try:
         maintenance_windows.end_now(row, actor=actor(request), now=request.now)
     except Rejected as rejected:
-        messages.error(request, told(rejected.reason))
+        messages.error(request, rejected.reason.localized())
     else:
         messages.success(request, _("%(name)s is over.") % {"name": row.name})
     return redirect("maintenance")
-
-
-@require_http_methods(["GET", "HEAD", "POST"])
-@requires(Permission.MANAGE_ROUTING)
-def delete(request: SignedInRequest, number: int) -> HttpResponse:
-    """Ask for confirmation, then delete the window."""
-    row = _find(number)
-    require(request, Permission.MANAGE_ROUTING, row.group_id)
-    return ask_and_delete(
-        request,
-        row,
-        maintenance_windows.delete_window,
-        object_name=row.name,
-        back_view="maintenance_window",
-        success_target=("maintenance",),
-        consequences=_("What waits for its end opens now."),
-        snapshot=FormSnapshot.of(request, "maintenance_window", row, maintenance_windows.window_spec, is_deleting=True),
-    )
 
 
 def _save(
@@ -143,7 +123,7 @@ def _save(
         require(request, Permission.MANAGE_ROUTING, saved.group_id)
         if request.user.role != Role.ADMIN and not saved.integrations:
             problem = _("Choose integrations: only administrators hold back all of them.")
-            raise Rejected("forbidden", problem, "integrations")
+            raise Rejected("forbidden", as_reason(problem), "integrations")
         for owner in set(Integration.objects.filter(pk__in=saved.integrations).values_list("group_id", flat=True)):
             require(request, Permission.MANAGE_ROUTING, owner)
     return saved
@@ -190,10 +170,3 @@ def _initial_for_new(request: SignedInRequest) -> dict[str, Any]:
         if integration_id.isdecimal() and len(integration_id) < 10
         else values
     )
-
-
-def _find(number: int) -> MaintenanceWindow:
-    row = MaintenanceWindow.objects.select_related("group").filter(pk=number).first()
-    if row is None:
-        raise Http404(_("This maintenance window is gone."))
-    return row

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from django import forms
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -22,7 +23,9 @@ from tocsin.oncall.changes import cover_notices
 from tocsin.oncall.changes.specs import write_moment
 from tocsin.people.changes import out_of_office as commands
 from tocsin.people.models import Group, OutOfOffice, User
+from tocsin.resources.registry import USERS
 from tocsin.web.http.authorization import actor
+from tocsin.web.http.objects import find_object, find_row
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.me import shifts
 from tocsin.web.ui.edit_conflicts import FormSnapshot
@@ -74,7 +77,8 @@ def absence(request: SignedInRequest, number: int | None = None) -> HttpResponse
     row = _find(request, number) if number is not None else None
     away = row.user if row else _absent_user(request)
     form = _form(request, row, away)
-    snapshot = FormSnapshot.of(request, "out_of_office", row, commands.absence_spec)
+    state = None if row is None else partial(commands.absence_spec, row)
+    snapshot = FormSnapshot(request, "out_of_office", row.pk if row else "", state, row=row)
     if request.method == "POST" and form.is_valid():
         try:
             with snapshot.unchanged():
@@ -132,17 +136,12 @@ def _absent_user(request: SignedInRequest) -> User:
     if request.user.role != Role.ADMIN:
         raise PermissionDenied(_("Only administrators enter the absence of others."))
     user_id = int(requested_id) if requested_id.isascii() and requested_id.isdigit() and len(requested_id) < 10 else 0
-    user = User.objects.filter(pk=user_id).first()
-    if user is None:
-        raise Http404(_("This user is gone."))
-    return user
+    return find_object(USERS, user_id)
 
 
 def _find(request: SignedInRequest, number: int) -> OutOfOffice:
-    row = commands.rows().filter(pk=number).first()
-    if row is None or (row.user != request.user and request.user.role != Role.ADMIN):
-        raise Http404(_("This is not one of your absences."))
-    return row
+    rows = commands.rows()
+    return find_row(rows if request.user.role == Role.ADMIN else rows.filter(user=request.user), number, "absence")
 
 
 def _back(request: SignedInRequest, away: User) -> HttpResponse:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django import forms
 from django.contrib import messages
-from django.http import Http404, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -14,8 +14,8 @@ from tocsin.core.errors import Rejected
 from tocsin.notify.inbound import verification
 from tocsin.people.models import ContactMethod
 from tocsin.web.http.authorization import actor
+from tocsin.web.http.objects import find_row
 from tocsin.web.http.request import SignedInRequest, render_view
-from tocsin.web.told import told
 from tocsin.web.ui.forms import show_rejection
 
 
@@ -33,9 +33,8 @@ class CodeForm(forms.Form):
 @require_http_methods(["GET", "HEAD", "POST"])
 def confirm(request: SignedInRequest, number: int) -> HttpResponse:
     """Send a code, or verify the entered one."""
-    method = ContactMethod.objects.select_related("user").filter(pk=number, user=request.user).first()
-    if method is None:
-        raise Http404(_("This is not one of your contact methods."))
+    methods = ContactMethod.objects.select_related("user").filter(user=request.user)
+    method = find_row(methods, number, "contact method")
     if request.method == "POST" and "send" in request.POST:
         send(request, method)
         return redirect("confirm_contact_method", number)
@@ -57,6 +56,6 @@ def send(request: SignedInRequest, method: ContactMethod) -> None:
     try:
         verification.send_code(method, now=request.now)
     except Rejected as rejected:
-        messages.error(request, told(rejected.reason))
+        messages.error(request, rejected.reason.localized())
     else:
         messages.success(request, _("A code is on its way to you. Enter it here."))

@@ -25,12 +25,12 @@ from tocsin.people import notification_rules
 from tocsin.people.changes import preferences, users
 from tocsin.people.models import ContactMethod, User
 from tocsin.web.http.authorization import actor
+from tocsin.web.http.objects import find_row
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.me import shifts, verify_contact
 from tocsin.web.me.forms import ContactMethodForm, PreferencesForm, TokenForm, initial_of
 from tocsin.web.me.notification_rules import notification_previews
 from tocsin.web.push.views import is_push_only
-from tocsin.web.told import told
 from tocsin.web.ui import pagination
 from tocsin.web.ui.choices import channel_name
 from tocsin.web.ui.edit_conflicts import FormSnapshot
@@ -143,7 +143,7 @@ def send_test(request: SignedInRequest, number: int) -> HttpResponse:
             test_id = contact_tests.queue_test(connection, request.user.pk, number, request.now)
             database.notify(connection, "outbox")
     except Rejected as rejected:
-        messages.error(request, told(rejected.reason))
+        messages.error(request, rejected.reason.localized())
         return redirect("me")
     return redirect("test_result", test_id)
 
@@ -169,7 +169,7 @@ def create_token(request: SignedInRequest) -> HttpResponse:
         try:
             created = tokens.create(request.user, form.cleaned_data["name"], actor=actor(request), now=request.now)
         except Rejected as rejected:
-            messages.error(request, told(rejected.reason))
+            messages.error(request, rejected.reason.localized())
             return redirect("me")
         response = render_view(request, "me/token.html", {"token": created.token, "secret": created.secret})
         response["Cache-Control"] = "no-store"
@@ -181,9 +181,7 @@ def create_token(request: SignedInRequest) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def revoke_token(request: SignedInRequest, number: int) -> HttpResponse:
     """Ask for confirmation, showing when the token was last used; then revoke it."""
-    token = ApiToken.objects.select_related("user").filter(pk=number, user=request.user).first()
-    if token is None:
-        raise Http404(_("There is no such token."))
+    token = find_row(ApiToken.objects.select_related("user").filter(user=request.user), number, "token")
     if request.method != "POST":
         used = format_moment(token.last_used_at, request.now) if token.last_used_at else _("never")
         about = _("Whatever sends this token is refused from then on. It was used last: %(when)s.") % {"when": used}
@@ -209,7 +207,4 @@ def _pages(user: User) -> QuerySet[Notification]:
 
 
 def _find(request: SignedInRequest, number: int) -> ContactMethod:
-    method = ContactMethod.objects.filter(pk=number, user=request.user).first()
-    if method is None:
-        raise Http404(_("This is not one of your contact methods."))
-    return method
+    return find_row(ContactMethod.objects.filter(user=request.user), number, "contact method")

@@ -11,12 +11,12 @@ from django.views.decorators.http import require_http_methods, require_POST
 from tocsin.core.errors import Rejected
 from tocsin.oncall.calendars import feeds as commands
 from tocsin.oncall.calendars.feeds import NewFeed
-from tocsin.oncall.models import CalendarFeed, Schedule
+from tocsin.oncall.models import CalendarFeed
 from tocsin.oncall.states import FeedKind
-from tocsin.people.models import Group
+from tocsin.resources.registry import GROUPS, SCHEDULES
 from tocsin.web.http.authorization import actor
+from tocsin.web.http.objects import find_object, find_row
 from tocsin.web.http.request import SignedInRequest, render_view
-from tocsin.web.told import told
 from tocsin.web.ui.times import format_moment
 
 
@@ -28,16 +28,14 @@ def create(request: SignedInRequest) -> HttpResponse:
         raise Http404(_("There are calendars of a person, a group and a schedule."))
     kind = FeedKind(kind_name)
     object_id = int(number) if number.isascii() and number.isdigit() and len(number) < 10 else 0
-    group = Group.objects.filter(pk=object_id).first() if kind is FeedKind.GROUP else None
-    schedule = Schedule.objects.filter(pk=object_id).first() if kind is FeedKind.SCHEDULE else None
-    if kind is not FeedKind.PERSON and group is None and schedule is None:
-        raise Http404(_("What it would be a calendar of is gone."))
+    group = find_object(GROUPS, object_id) if kind is FeedKind.GROUP else None
+    schedule = find_object(SCHEDULES, object_id) if kind is FeedKind.SCHEDULE else None
     try:
         created = commands.create_feed(
             request.user, kind, group=group, schedule=schedule, actor=actor(request), now=request.now
         )
     except Rejected as rejected:
-        messages.error(request, told(rejected.reason))
+        messages.error(request, rejected.reason.localized())
         return redirect("my_shifts")
     return _render_feed(request, created)
 
@@ -71,7 +69,5 @@ def _render_feed(request: SignedInRequest, created: NewFeed) -> HttpResponse:
 
 
 def _find(request: SignedInRequest, number: int) -> CalendarFeed:
-    row = CalendarFeed.objects.select_related("group", "schedule").filter(pk=number, owner=request.user).first()
-    if row is None:
-        raise Http404(_("This is not one of your calendar addresses."))
-    return row
+    rows = CalendarFeed.objects.select_related("group", "schedule").filter(owner=request.user)
+    return find_row(rows, number, "calendar feed")

@@ -7,7 +7,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import messages
-from django.http import Http404, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -18,9 +18,10 @@ from tocsin.core.errors import Rejected
 from tocsin.oncall.changes import overrides as commands
 from tocsin.oncall.changes import swaps
 from tocsin.oncall.changes.specs import write_moment
-from tocsin.oncall.models import Override
 from tocsin.people.models import User
+from tocsin.resources.registry import OVERRIDES
 from tocsin.web.http.authorization import actor, may, require
+from tocsin.web.http.objects import find_object
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.ui.choices import ROLES
 from tocsin.web.ui.edit_conflicts import FormSnapshot
@@ -69,7 +70,7 @@ class OverrideForm(forms.Form):
 @require_http_methods(["GET", "HEAD", "POST"])
 def override(request: SignedInRequest, number: int) -> HttpResponse:
     """Render an override, with its form for users who may edit it."""
-    row = _find(number)
+    row = find_object(OVERRIDES, number)
     group = row.schedule.group
     may_change = may(request, Permission.MANAGE_TEAMS, group)
     begin = {
@@ -77,7 +78,7 @@ def override(request: SignedInRequest, number: int) -> HttpResponse:
         "role": row.role, "shift": row.shift, "name": row.name,
     }  # fmt: skip
     form = OverrideForm(request.POST or None, initial=begin, shifts=commands.shift_names(row.schedule))
-    snapshot = FormSnapshot.of(request, "override", row, commands.override_spec)
+    snapshot = FormSnapshot.of(request, OVERRIDES, row)
     if request.method == "POST":
         require(request, Permission.MANAGE_TEAMS, group)
         if form.is_valid():
@@ -105,7 +106,7 @@ def override(request: SignedInRequest, number: int) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def delete(request: SignedInRequest, number: int) -> HttpResponse:
     """Ask for confirmation, then delete the override, after which the schedule applies again."""
-    row = _find(number)
+    row = find_object(OVERRIDES, number)
     if not swaps.may_undo(row, request.user):
         require(request, Permission.MANAGE_TEAMS, row.schedule.group)
     if request.method == "POST":
@@ -121,11 +122,3 @@ def delete(request: SignedInRequest, number: int) -> HttpResponse:
         ),
     }
     return render_view(request, "parts/delete.html", context)
-
-
-def _find(number: int) -> Override:
-    rows = Override.objects.select_related("schedule__group", "user", "instead_of", "created_by", "swap")
-    row = rows.filter(pk=number).first()
-    if row is None:
-        raise Http404(_("This override is gone."))
-    return row

@@ -19,6 +19,7 @@ from django.views.decorators.http import require_http_methods
 from tocsin.access.roles import Permission
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import as_reason
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import final_schedule, weekly_windows
 from tocsin.oncall.calculation.final_schedule import OnCall
@@ -29,8 +30,9 @@ from tocsin.oncall.changes.swaps import ShiftRange
 from tocsin.oncall.models import Schedule
 from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import Group, User
-from tocsin.web.groups.views import find
+from tocsin.resources.registry import GROUPS
 from tocsin.web.http.authorization import actor, may
+from tocsin.web.http.objects import find_object
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.oncall.reassign_shift_forms import ReassignChoices, ReassignForm, return_options
 from tocsin.web.ui.forms import show_rejection, user_zone
@@ -60,7 +62,7 @@ class ReassignRequest:
 @require_http_methods(["GET", "HEAD", "POST"])
 def reassign(request: SignedInRequest, number: int) -> HttpResponse:
     """Render who is on call in the period and why, with the form to reassign it; or reassign it."""
-    group = find(number)
+    group = find_object(GROUPS, number)
     schedules = list(Schedule.objects.filter(group=group).select_related("group"))
     with database.transaction() as connection:
         plan = loader.plan(connection, group.pk, request.now) or GroupPlan(group.pk, group.name)
@@ -219,7 +221,7 @@ def _reassign_directly(
         detail = _(
             "Only a manager hands over what is somebody else's. You can take it yourself, if you are in the group."
         )
-        raise Rejected("forbidden", detail, "user")
+        raise Rejected("forbidden", as_reason(detail), "user")
     swaps.transfer_shift(
         schedule, shift_range, current_user=from_user, new_user=to_user, actor=actor(request), now=request.now
     )
@@ -235,10 +237,12 @@ def _request_swap(
     form: ReassignForm,
 ) -> str:
     if from_user != request.user:
-        raise Rejected("forbidden", _("Only your own shift can be offered."), "instead_of")
+        raise Rejected("forbidden", as_reason(_("Only your own shift can be offered.")), "instead_of")
     return_shift = form.return_shift()
     if return_shift is not None and return_shift[0] != to_user.pk:
-        raise Rejected("invalid", _("That is not a shift of %(name)s.") % {"name": to_user.display_name}, "return_from")
+        raise Rejected(
+            "invalid", as_reason(_("That is not a shift of %(name)s.") % {"name": to_user.display_name}), "return_from"
+        )
     swaps.request_swap(
         schedule,
         shift_range,
@@ -264,7 +268,7 @@ def _override(
     if not may(request, Permission.MANAGE_TEAMS, group):
         if kind != "role" or to_user != request.user or not swaps.is_involved(schedule, to_user):
             detail = _("It takes a manager of the group to put somebody else where nobody is.")
-            raise Rejected("forbidden", detail, "instead_of")
+            raise Rejected("forbidden", as_reason(detail), "instead_of")
         swaps.fill_gap(schedule, shift_range, user=to_user, actor=actor(request), now=request.now)
         return _("%(name)s is on call then.") % {"name": to_user.display_name}
     spec = {
@@ -277,7 +281,7 @@ def _override(
         spec["shift"] = shift
     elif kind == "role":
         if shift_range.role is None:
-            raise Rejected("missing", _("Say which role."), "role")
+            raise Rejected("missing", as_reason(_("Say which role.")), "role")
         spec["role"] = str(shift_range.role)
     overrides.save_override(spec, actor=actor(request), now=request.now)
     return _("%(name)s is on call then.") % {"name": to_user.display_name}

@@ -20,8 +20,8 @@ from tocsin.oncall.models import SwapRequest
 from tocsin.oncall.states import SwapState
 from tocsin.people.models import User
 from tocsin.web.http.authorization import actor
+from tocsin.web.http.objects import find_row
 from tocsin.web.http.request import SignedInRequest
-from tocsin.web.told import told
 
 
 def requests_received(user: User, now: datetime) -> list[SwapRequest]:
@@ -37,16 +37,14 @@ def requests_sent(user: User, now: datetime) -> list[SwapRequest]:
 @require_POST
 def answer_swap(request: SignedInRequest, number: int, verb: str) -> HttpResponse:
     """Accept, decline or withdraw a swap request."""
-    swap = commands.rows().filter(pk=number).first()
-    if swap is None:
-        raise Http404(_("This question is gone."))
+    swap = find_row(commands.rows(), number, "swap")
     permitted_user, act, success_text = _verb(verb, swap)
     if permitted_user != request.user:
         raise PermissionDenied(_("Only %(name)s may do this.") % {"name": permitted_user.display_name})
     try:
         act(swap, actor=actor(request), now=request.now)
     except Rejected as rejected:
-        messages.error(request, told(rejected.reason))
+        messages.error(request, rejected.reason.localized())
     else:
         messages.success(request, success_text)
     return redirect(next_url(request, "my_shifts"))

@@ -18,8 +18,9 @@ from tocsin.oncall.calculation.group_snapshot import GroupPlan
 from tocsin.oncall.changes import commands, overrides
 from tocsin.oncall.models import Schedule
 from tocsin.people.models import Group
-from tocsin.web.groups.views import find
+from tocsin.resources.registry import GROUPS
 from tocsin.web.http.authorization import may
+from tocsin.web.http.objects import find_object
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.oncall import swaps, timeline_layout
 from tocsin.web.oncall.schedules import coverage_warnings, describe_shift
@@ -33,7 +34,7 @@ _FIRST, _LAST = date(1970, 2, 1), date(2190, 1, 1)
 @require_safe
 def group_schedule(request: SignedInRequest, number: int) -> HttpResponse:
     """Render the group's timeline, with coverage warnings for the next 60 days."""
-    group = find(number)
+    group = find_object(GROUPS, number)
     zone = user_zone()
     span_name = request.GET.get("show", "")
     span = TimelineSpan(span_name) if span_name in list(TimelineSpan) else TimelineSpan.WEEK

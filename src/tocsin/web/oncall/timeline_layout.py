@@ -97,12 +97,14 @@ class TimelineSegment:
     tone: str
     since: datetime | None
     until: datetime | None
-    reasons: tuple[Reason | str, ...] = ()
+    reasons: tuple[Reason, ...] = ()
     role: str = ""
     user_id: int | None = None
     schedule: str = ""
     override_id: int | None = None
     is_absent: bool = False
+    #: Who is replaced by an override, or covers during an absence.
+    other_person: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,11 +312,12 @@ def _override(
     plan: GroupPlan, override: CompiledOverride, date_range: DateRange, colours: _ColourAssigner, schedule: str
 ) -> TimelineSegment:
     x, width = _position_and_width(date_range, override.starts_at, override.ends_at)
-    replaced_names = (plan.name_of(override.instead_of),) if override.instead_of else ()
+    replaced_name = plan.name_of(override.instead_of) if override.instead_of else ""
     return TimelineSegment(
         x, width, 0, plan.name_of(override.user_id), colours.colour_of(override.user_id), override.starts_at,
-        override.ends_at, replaced_names,
-        str(override.role or override.shift or ""), override.user_id, schedule, override.id,
+        override.ends_at,
+        role=str(override.role or override.shift or ""), user_id=override.user_id, schedule=schedule,
+        override_id=override.id, other_person=replaced_name,
     )  # fmt: skip
 
 
@@ -331,10 +334,10 @@ def _absence(plan: GroupPlan, absence: Absence, date_range: DateRange) -> Timeli
     x, width = _position_and_width(date_range, absence.starts_at, absence.ends_at)
     cover = plan.cover_of(absence)
     tone = "away" if cover is None else "covered"
-    cover_names = (plan.name_of(cover),) if cover is not None else ()
+    cover_name = plan.name_of(cover) if cover is not None else ""
     return TimelineSegment(
-        x, width, 0, plan.name_of(absence.user_id), tone, absence.starts_at, absence.ends_at, cover_names,
-        user_id=absence.user_id, is_absent=cover is None,
+        x, width, 0, plan.name_of(absence.user_id), tone, absence.starts_at, absence.ends_at,
+        user_id=absence.user_id, is_absent=cover is None, other_person=cover_name,
     )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from django.contrib import messages
-from django.http import Http404, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -14,17 +14,18 @@ from tocsin.core.errors import Rejected
 from tocsin.outbound import commands
 from tocsin.outbound.models import Call, Exchange
 from tocsin.outbound.states import WAITING, CallStatus
-from tocsin.web.http.authorization import actor, require, requires
+from tocsin.resources.registry import OUTBOUND_INTEGRATIONS
+from tocsin.web.http.authorization import actor, requires
+from tocsin.web.http.objects import find_editable, find_object, find_row
 from tocsin.web.http.request import SignedInRequest, render_view
-from tocsin.web.outbound.views import find, frame
-from tocsin.web.told import told
+from tocsin.web.outbound.views import frame
 from tocsin.web.ui.pagination import paginate_by_number
 
 
 @require_safe
 def log(request: SignedInRequest, number: int) -> HttpResponse:
     """Render the integration's calls, newest first."""
-    row = find(number)
+    row = find_object(OUTBOUND_INTEGRATIONS, number)
     status_filter = request.GET.get("show", "")
     rows = Call.objects.filter(integration=row).select_related("alert")
     if status_filter == "dead":
@@ -51,8 +52,7 @@ def log(request: SignedInRequest, number: int) -> HttpResponse:
 @requires(Permission.MANAGE_ROUTING)
 def call(request: SignedInRequest, number: int, call_id: int) -> HttpResponse:
     """Render one call with its HTTP exchanges, secrets removed."""
-    row = find(number)
-    require(request, Permission.MANAGE_ROUTING, row.group_id)
+    row = find_editable(request, OUTBOUND_INTEGRATIONS, number)
     outbound_call = _call(number, call_id)
     exchanges = list(Exchange.objects.filter(call=outbound_call).order_by("-pk")[:40])
     return render_view(
@@ -64,8 +64,7 @@ def call(request: SignedInRequest, number: int, call_id: int) -> HttpResponse:
 @requires(Permission.MANAGE_ROUTING)
 def act(request: SignedInRequest, number: int, call_id: int, verb: str) -> HttpResponse:
     """Send a failed call again, or drop a call."""
-    row = find(number)
-    require(request, Permission.MANAGE_ROUTING, row.group_id)
+    find_editable(request, OUTBOUND_INTEGRATIONS, number)
     outbound_call = _call(number, call_id)
     try:
         if verb == "send-again":
@@ -75,7 +74,7 @@ def act(request: SignedInRequest, number: int, call_id: int, verb: str) -> HttpR
             commands.drop(outbound_call, actor=actor(request), now=request.now)
             messages.success(request, _("It is not sent."))
     except Rejected as rejected:
-        messages.error(request, told(rejected.reason))
+        messages.error(request, rejected.reason.localized())
     return redirect("outbound_log", number)
 
 
@@ -83,8 +82,7 @@ def act(request: SignedInRequest, number: int, call_id: int, verb: str) -> HttpR
 @requires(Permission.MANAGE_ROUTING)
 def send_all_again(request: SignedInRequest, number: int) -> HttpResponse:
     """Send all permanently failed calls again."""
-    row = find(number)
-    require(request, Permission.MANAGE_ROUTING, row.group_id)
+    row = find_editable(request, OUTBOUND_INTEGRATIONS, number)
     count = commands.send_all_again(row, actor=actor(request), now=request.now)
     text = ngettext("%(count)d is sent again.", "%(count)d are sent again.", count)
     messages.success(request, text % {"count": count})
@@ -92,7 +90,4 @@ def send_all_again(request: SignedInRequest, number: int) -> HttpResponse:
 
 
 def _call(number: int, call_id: int) -> Call:
-    outbound_call = Call.objects.filter(integration=number, pk=call_id).select_related("alert").first()
-    if outbound_call is None:
-        raise Http404(_("This call is gone."))
-    return outbound_call
+    return find_row(Call.objects.filter(integration=number).select_related("alert"), call_id, "outbound call")

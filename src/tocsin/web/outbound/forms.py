@@ -10,7 +10,7 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import ReasonType
+from tocsin.core.reasons import ReasonType, as_reason
 from tocsin.core.validation.object_reader import rejected_at
 from tocsin.outbound.connectors.haloitsm.writeback_settings import TEXTS
 from tocsin.outbound.states import OutboundEvent
@@ -226,7 +226,9 @@ class HttpForm(CommonForm):
         data = self.cleaned_data
         statuses = [part.strip() for part in data["expected_status"].split(",") if part.strip()]
         if not all(part.isdecimal() for part in statuses):
-            raise Rejected("invalid", str(_("expected_status: are numbers such as 200, 204.")), "expected_status")
+            raise Rejected(
+                "invalid", as_reason(str(_("expected_status: are numbers such as 200, 204."))), "expected_status"
+            )
         return {
             **super().spec(current),
             "headers": _pairs(data["headers"], ":", "headers"),

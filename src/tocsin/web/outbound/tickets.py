@@ -21,10 +21,11 @@ from tocsin.inbound.models import Integration
 from tocsin.outbound import commands
 from tocsin.outbound.models import LookUp
 from tocsin.outbound.writeback import alert_ticket
-from tocsin.web.http.authorization import actor, may, require, requires
+from tocsin.resources.registry import OUTBOUND_INTEGRATIONS
+from tocsin.web.http.authorization import actor, may, requires
+from tocsin.web.http.objects import find_editable, find_row
 from tocsin.web.http.request import SignedInRequest, render_view
-from tocsin.web.outbound.views import TICKETS, find, frame
-from tocsin.web.told import told
+from tocsin.web.outbound.views import TICKETS, frame
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import show_rejection
 
@@ -90,8 +91,7 @@ class TicketForm(forms.Form):
 @requires(Permission.MANAGE_ROUTING)
 def tickets(request: SignedInRequest, number: int) -> HttpResponse:
     """Render the form and the inbound integrations whose alerts get tickets; or save it."""
-    row = find(number)
-    require(request, Permission.MANAGE_ROUTING, row.group_id)
+    row = find_editable(request, OUTBOUND_INTEGRATIONS, number)
     if row.kind != "haloitsm":
         raise Http404
     lists: dict[str, list[str]] = {}
@@ -103,7 +103,7 @@ def tickets(request: SignedInRequest, number: int) -> HttpResponse:
     for noun, name in names:
         lists.setdefault(noun, []).append(name)
     form = TicketForm(request.POST or None, lists=lists, initial=row.settings.get(TICKETS, {}))
-    snapshot = FormSnapshot.of(request, "outbound_integration", row, commands.outbound_spec, keys=(TICKETS,))
+    snapshot = FormSnapshot.of(request, OUTBOUND_INTEGRATIONS, row, keys=(TICKETS,))
     if request.method == "POST" and form.is_valid():
         try:
             with snapshot.unchanged():
@@ -135,13 +135,11 @@ def tickets(request: SignedInRequest, number: int) -> HttpResponse:
 @requires(Permission.RESPOND)
 def create_ticket(request: SignedInRequest, number: int) -> HttpResponse:
     """Create a ticket for an alert."""
-    alert = Alert.objects.select_related("integration__outbound").filter(pk=number).first()
-    if alert is None:
-        raise Http404(_("There is no alert %(number)s.") % {"number": number})
+    alert = find_row(Alert.objects.select_related("integration__outbound"), number, "alert")
     try:
         alert_ticket.create_ticket(alert, actor(request), request.now)
     except Rejected as rejected:
-        messages.error(request, told(rejected.reason))
+        messages.error(request, rejected.reason.localized())
     else:
         messages.success(request, _("A ticket is being made."))
     return redirect("alert", number)

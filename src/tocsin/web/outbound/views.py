@@ -17,6 +17,7 @@ from tocsin.access.roles import Permission
 from tocsin.catalogue.kinds import family
 from tocsin.core.config import config_version
 from tocsin.core.errors import Permanent, Rejected, Temporary
+from tocsin.core.locale_format import local_term
 from tocsin.inbound.admin import commands as inbound
 from tocsin.inbound.admin import secrets
 from tocsin.inbound.models import Integration
@@ -26,11 +27,11 @@ from tocsin.outbound.halo_sync import halo_commands
 from tocsin.outbound.models import Call, LookUp, OutboundIntegration, Webhook
 from tocsin.outbound.states import WAITING, CallStatus, OutboundEvent
 from tocsin.people.models import User
+from tocsin.resources.registry import INTEGRATIONS, OUTBOUND_INTEGRATIONS
 from tocsin.web.http.authorization import actor, may, may_somewhere, offer_own_groups, require, requires
+from tocsin.web.http.objects import find_editable, find_object
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.outbound.forms import CommonForm, EventForm, HaloForm, HttpForm, event_initial, initial_of
-from tocsin.web.told import told
-from tocsin.web.ui.confirm_delete import ask_and_delete
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import show_rejection
 
@@ -78,21 +79,19 @@ def _dead() -> dict[int, int]:
 @requires(Permission.MANAGE_ROUTING)
 def edit(request: SignedInRequest, number: int | None = None, kind_name: str = "") -> HttpResponse:
     """Create or edit an outbound integration."""
-    row = find(number) if number is not None else None
-    if row is not None:
-        require(request, Permission.MANAGE_ROUTING, row.group_id)
+    row = find_editable(request, OUTBOUND_INTEGRATIONS, number) if number is not None else None
     kind = KINDS.get(row.kind if row else kind_name)
     if kind is None:
         raise Http404(_("This version does not know that kind of outbound integration."))
     initial_values = (
         initial_of(commands.outbound_spec(row), row.group)
         if row
-        else {"name": _unused(told(kind.title)), "enabled": True}
+        else {"name": _unused(local_term(kind.title)), "enabled": True}
     )
     stored = commands.secrets_set(row) if row else frozenset()
     form = _FORMS[kind.name](request.POST or None, initial=initial_values, stored=stored)
     offer_own_groups(request, form.fields["group"])
-    snapshot = FormSnapshot.of(request, "outbound_integration", row, _state_without_tabs)
+    snapshot = FormSnapshot.of(request, OUTBOUND_INTEGRATIONS, row, state=_state_without_tabs)
     if request.method == "POST" and form.is_valid():
         try:
             with snapshot.unchanged():
@@ -121,7 +120,7 @@ def _unused(name: str) -> str:
 @require_safe
 def outbound(request: SignedInRequest, number: int) -> HttpResponse:
     """Render the health, and the pending and failed calls."""
-    row = find(number)
+    row = find_object(OUTBOUND_INTEGRATIONS, number)
     waiting = Call.objects.filter(integration=row, status__in=WAITING).count()
     dead = list(Call.objects.filter(integration=row, status=CallStatus.DEAD).order_by("-pk")[:10])
     inbound_rows = []
@@ -144,7 +143,7 @@ def outbound(request: SignedInRequest, number: int) -> HttpResponse:
 @requires(Permission.MANAGE_ROUTING)
 def test(request: SignedInRequest, number: int) -> HttpResponse:
     """Test the address and credentials; for Halo, also report missing permissions."""
-    row = _find_editable(request, number)
+    row = find_editable(request, OUTBOUND_INTEGRATIONS, number)
     try:
         report = commands.verify_outbound(row, request.now)
         missing = (
@@ -153,12 +152,16 @@ def test(request: SignedInRequest, number: int) -> HttpResponse:
             else []
         )
     except (Temporary, Permanent) as error:
-        messages.error(request, f"{row.name}: {told(error.full_reason)}")
+        messages.error(request, f"{row.name}: {error.full_reason.localized()}")
         return redirect("outbound", number)
-    messages.success(request, f"{row.name}: {told(report)}")
+    messages.success(request, f"{row.name}: {report.localized()}")
     for right in missing:
         text = _("Missing: %(what)s, needed for %(why)s. %(problem)s")
-        words = {"what": told(right.permission), "why": told(right.purpose), "problem": told(right.problem)}
+        words = {
+            "what": right.permission.localized(),
+            "why": right.purpose.localized(),
+            "problem": right.problem.localized(),
+        }
         messages.warning(request, text % words)
     return redirect("outbound", number)
 
@@ -167,16 +170,16 @@ def test(request: SignedInRequest, number: int) -> HttpResponse:
 @requires(Permission.MANAGE_ROUTING)
 def refresh(request: SignedInRequest, number: int) -> HttpResponse:
     """Reload the reference lists from Halo."""
-    row = _find_editable(request, number)
+    row = find_editable(request, OUTBOUND_INTEGRATIONS, number)
     try:
         problems = halo_commands.refresh(row, actor(request), request.now)
     except (Temporary, Permanent, Rejected) as error:
-        messages.error(request, f"{row.name}: {told(error.full_reason)}")
+        messages.error(request, f"{row.name}: {error.full_reason.localized()}")
     else:
         count = LookUp.objects.filter(integration=row).count()
         messages.success(request, _("%(count)s entries of Halo's lists were read.") % {"count": count})
         for problem in problems:
-            messages.warning(request, told(problem))
+            messages.warning(request, problem.localized())
     return redirect("outbound", number)
 
 
@@ -185,7 +188,7 @@ def refresh(request: SignedInRequest, number: int) -> HttpResponse:
 def connect(request: SignedInRequest, number: int) -> HttpResponse:
     """Enable or disable write-back for an inbound integration. The button posts the wanted state, so concurrent clicks
     agree."""
-    row = _find_editable(request, number)
+    row = find_editable(request, OUTBOUND_INTEGRATIONS, number)
     integration = _inbound_integration(request)
     is_connecting = request.POST.get("do") != "disconnect"
     try:
@@ -193,7 +196,7 @@ def connect(request: SignedInRequest, number: int) -> HttpResponse:
             spec = {**inbound.integration_spec(integration), "outbound": row.name if is_connecting else None}
             inbound.save_integration(spec, existing=integration, actor=actor(request), now=request.now)
     except Rejected as rejected:
-        messages.error(request, told(rejected.reason))
+        messages.error(request, rejected.reason.localized())
     else:
         halo_commands.poll_now(row, request.now)
         text = _("%(door)s writes back by %(name)s.") if is_connecting else _("%(door)s writes back no more.")
@@ -205,12 +208,12 @@ def connect(request: SignedInRequest, number: int) -> HttpResponse:
 @requires(Permission.MANAGE_ROUTING)
 def set_up_webhook(request: SignedInRequest, number: int) -> HttpResponse:
     """Create the webhook in Halo. A failure is rolled back and reported."""
-    row = _find_editable(request, number)
+    row = find_editable(request, OUTBOUND_INTEGRATIONS, number)
     integration = _inbound_integration(request)
     try:
         result = halo_commands.set_up_webhook(row, integration, actor(request), request.now)
     except (Temporary, Permanent, Rejected) as error:
-        messages.error(request, told(error.full_reason))
+        messages.error(request, error.full_reason.localized())
         return redirect("outbound", number)
     context = {
         **frame(request, row, "overview"),
@@ -226,7 +229,7 @@ def set_up_webhook(request: SignedInRequest, number: int) -> HttpResponse:
 @requires(Permission.MANAGE_ROUTING)
 def sync(request: SignedInRequest, number: int) -> HttpResponse:
     """Edit what each event writes to the ticket."""
-    row = _find_editable(request, number)
+    row = find_editable(request, OUTBOUND_INTEGRATIONS, number)
     if row.kind != "haloitsm":
         raise Http404
     lists: dict[str, list[str]] = {}
@@ -237,14 +240,14 @@ def sync(request: SignedInRequest, number: int) -> HttpResponse:
         EventForm(request.POST or None, event=event, lists=lists, initial=event_initial(settings, event))
         for event in OutboundEvent
     ]
-    snapshot, problem = FormSnapshot.of(request, "outbound_integration", row, commands.outbound_spec, keys=(SYNC,)), ""
+    snapshot, problem = FormSnapshot.of(request, OUTBOUND_INTEGRATIONS, row, keys=(SYNC,)), ""
     if request.method == "POST" and not [form for form in forms if not form.is_valid()]:
         try:
             with snapshot.unchanged():
                 spec = {**commands.outbound_spec(row), SYNC: {form.event.value: form.entry() for form in forms}}
                 commands.save_outbound(spec, existing=row, actor=actor(request), now=request.now)
         except Rejected as rejected:
-            problem = told(rejected.reason)
+            problem = rejected.reason.localized()
         else:
             messages.success(request, _("Saved. What happens from now on is written like this."))
             return redirect("outbound_sync", number)
@@ -260,12 +263,12 @@ def sync(request: SignedInRequest, number: int) -> HttpResponse:
 @requires(Permission.MANAGE_ROUTING)
 def people(request: SignedInRequest, number: int) -> HttpResponse:
     """Map users to Halo agents: by e-mail address or explicitly; or import agents as users."""
-    row = _find_editable(request, number)
+    row = find_editable(request, OUTBOUND_INTEGRATIONS, number)
     agents = list(LookUp.objects.filter(integration=row, list_name="agent").order_by("name"))
     if request.method == "POST" and request.POST.get("do") == "import":
         return _import_people(request, row)
     snapshot, problem = (
-        FormSnapshot.of(request, "outbound_integration", row, commands.outbound_spec, keys=(AGENTS,)),
+        FormSnapshot.of(request, OUTBOUND_INTEGRATIONS, row, keys=(AGENTS,)),
         "",
     )
     if request.method == "POST":
@@ -311,7 +314,7 @@ def _import_people(request: SignedInRequest, row: OutboundIntegration) -> HttpRe
     if imported.groups:
         messages.success(request, _("Groups: %(names)s.") % {"names": ", ".join(imported.groups)})
     for problem in imported.problems:
-        messages.warning(request, told(problem))
+        messages.warning(request, problem.localized())
     return redirect("outbound_people", row.pk)
 
 
@@ -331,33 +334,8 @@ def _save_people(
             spec = {**commands.outbound_spec(row), AGENTS: agent_by_username}
             commands.save_outbound(spec, existing=row, actor=actor(request), now=request.now)
     except Rejected as rejected:
-        return told(rejected.reason)
+        return rejected.reason.localized()
     return ""
-
-
-@require_http_methods(["GET", "HEAD", "POST"])
-@requires(Permission.MANAGE_ROUTING)
-def delete(request: SignedInRequest, number: int) -> HttpResponse:
-    """Ask for confirmation, then delete the integration."""
-    row = _find_editable(request, number)
-    return ask_and_delete(
-        request,
-        row,
-        commands.delete_outbound,
-        object_name=row.name,
-        back_view="outbound",
-        success_target=("outbound_integrations",),
-        consequences=_("What waits is not sent any more, and its log goes. A webhook in Halo stays there."),
-        snapshot=FormSnapshot.of(request, "outbound_integration", row, commands.outbound_state, is_deleting=True),
-    )
-
-
-def find(number: int) -> OutboundIntegration:
-    """Return the integration. Raises Http404."""
-    row = OutboundIntegration.objects.select_related("group", "status").filter(pk=number).first()
-    if row is None:
-        raise Http404(_("This outbound integration is gone."))
-    return row
 
 
 def _inbound_integration(request: SignedInRequest) -> Integration:
@@ -365,17 +343,7 @@ def _inbound_integration(request: SignedInRequest) -> Integration:
     it."""
     integration_id = request.POST.get("integration", "")
     is_number = integration_id.isascii() and integration_id.isdigit() and len(integration_id) < 10
-    integration = Integration.objects.filter(pk=int(integration_id)).first() if is_number else None
-    if integration is None:
-        raise Http404(_("This integration is gone."))
-    require(request, Permission.MANAGE_ROUTING, integration.group_id)
-    return integration
-
-
-def _find_editable(request: SignedInRequest, number: int) -> OutboundIntegration:
-    row = find(number)
-    require(request, Permission.MANAGE_ROUTING, row.group_id)
-    return row
+    return find_editable(request, INTEGRATIONS, int(integration_id) if is_number else 0)
 
 
 def frame(request: SignedInRequest, row: OutboundIntegration, tab: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.db.models import Count
-from django.http import Http404, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_safe
@@ -18,21 +18,23 @@ from tocsin.alerts.states import Priority
 from tocsin.core import object_hooks
 from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
+from tocsin.core.locale_format import local_term
+from tocsin.core.reasons import Reason
 from tocsin.escalation.changes import commands
 from tocsin.escalation.models import Policy
 from tocsin.escalation.policy.policy_templates import policy_templates
 from tocsin.inbound.models import Integration
 from tocsin.people.models import Group
+from tocsin.resources.registry import POLICIES
 from tocsin.simulate.escalation import SimulatedStep
 from tocsin.simulate.policy import HypotheticalAlert, simulate
 from tocsin.web.http.authorization import actor, may, may_somewhere, offer_own_groups, require, requires
+from tocsin.web.http.objects import find_object
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.policies.forms import PolicyForm, initial_policy
 from tocsin.web.policies.step_forms import StepFormSet, initial_steps, steps_formset
-from tocsin.web.told import told
 from tocsin.web.ui import references
 from tocsin.web.ui.choices import PRIORITIES, channel_name
-from tocsin.web.ui.confirm_delete import ask_and_delete
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import MomentField, field_error_text, problems_of, show_rejection
 
@@ -65,7 +67,7 @@ def policy_list(request: SignedInRequest) -> HttpResponse:
 @require_safe
 def policy(request: SignedInRequest, number: int) -> HttpResponse:
     """Render a policy, with a preview of whom it would page for one of its integrations or for a group."""
-    row = find(number)
+    row = find_object(POLICIES, number)
     plan = commands.plan_of(row)
     used = list(Integration.objects.filter(policy=row).prefetch_related("recipient_groups", "recipient_users"))
     groups = list(Group.objects.all())
@@ -88,7 +90,7 @@ def policy(request: SignedInRequest, number: int) -> HttpResponse:
         "successor": Policy.objects.filter(pk=plan.handover_policy_id).first() if plan.handover_policy_id else None,
         "used_by": [
             reference
-            for reference in references.references_to("policy", row.pk)
+            for reference in references.references_to("escalation_policy", row.pk)
             if reference.reason not in {object_hooks.INTEGRATION(name=integration.name) for integration in used}
         ],
         "may_change": may(request, Permission.MANAGE_TEAMS, row.group_id),
@@ -100,13 +102,13 @@ def policy(request: SignedInRequest, number: int) -> HttpResponse:
 @requires(Permission.MANAGE_TEAMS)
 def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     """Create a policy, or a new version of one."""
-    row = find(number) if number is not None else None
+    row = find_object(POLICIES, number) if number is not None else None
     require_existing(request, row)
     spec = commands.policy_spec(row) if row else _initial_spec(request)
     form = PolicyForm(request.POST or None, initial=initial_policy(spec), existing=row)
     steps = steps_formset()(request.POST or None, initial=initial_steps(spec), prefix="steps")
     offer_own_groups(request, form.fields["group"])
-    snapshot = FormSnapshot.of(request, "escalation_policy", row, commands.policy_spec)
+    snapshot = FormSnapshot.of(request, POLICIES, row)
     # Validate both, so that all problems are shown at once.
     if form.is_bound and not all([form.is_valid(), steps.is_valid()]):
         _show_command_errors(row, form, steps)
@@ -159,38 +161,11 @@ def _initial_spec(request: SignedInRequest) -> dict[str, Any]:
     """Return the spec of a new policy: the template named in the URL, else the default one."""
     templates = policy_templates(_zone())
     template = next((candidate for candidate in templates if candidate.key == request.GET.get("from")), templates[0])
-    return {"name": told(template.name) if "from" in request.GET else "", **template.spec}
+    return {"name": local_term(template.name) if "from" in request.GET else "", **template.spec}
 
 
 def _zone() -> str:
     return str(settings_store.get(settings_store.TIME_ZONE))
-
-
-@require_http_methods(["GET", "HEAD", "POST"])
-@requires(Permission.MANAGE_TEAMS)
-def delete(request: SignedInRequest, number: int) -> HttpResponse:
-    """Ask for confirmation, listing the references; then delete the policy."""
-    row = find(number)
-    require(request, Permission.MANAGE_TEAMS, row.group_id)
-    return ask_and_delete(
-        request,
-        row,
-        commands.delete_policy,
-        object_name=row.name,
-        back_view="policy",
-        success_target=("policies",),
-        consequences=_("Alerts at which it works go on with it to their end."),
-        snapshot=FormSnapshot.of(request, "escalation_policy", row, commands.policy_spec, is_deleting=True),
-        object_type="policy",
-    )
-
-
-def find(number: int) -> Policy:
-    """Return the policy. Raises Http404."""
-    row = Policy.objects.select_related("current_version", "group").filter(pk=number).first()
-    if row is None:
-        raise Http404(_("This escalation policy is gone."))
-    return row
 
 
 def require_existing(request: SignedInRequest, row: Policy | None) -> None:
@@ -212,8 +187,8 @@ def _moment(text: str) -> datetime | None:
         return None
 
 
-def _people(stage: SimulatedStep) -> list[tuple[str, str, list[tuple[str, str, datetime]]]]:
-    """Return (name, target label, [(channel, label, time)]) of every recipient of a step."""
+def _people(stage: SimulatedStep) -> list[tuple[str, Reason, list[tuple[str, str, datetime]]]]:
+    """Return (name, capacity, [(channel, label, time)]) of every recipient of a step."""
     return [
         (
             name,

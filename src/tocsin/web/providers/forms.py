@@ -10,10 +10,10 @@ from django import forms
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, pgettext_lazy
 
+from tocsin.core.locale_format import local_term
 from tocsin.notify.interfaces import ProviderKind, ProviderSetting, ProviderSettingType
 from tocsin.notify.provider_settings import settings_of
 from tocsin.notify.registry import CHANNELS
-from tocsin.web.told import told
 from tocsin.web.ui.forms import CodeField
 
 
@@ -37,7 +37,7 @@ class ProviderForm(forms.Form):
         super().__init__(*args, **kwargs)
         self.kind = kind
         self.fields["channels"].choices = [  # type: ignore[attr-defined]
-            (name, told(CHANNELS[name].label) if name in CHANNELS else name) for name in kind.channels
+            (name, local_term(CHANNELS[name].label) if name in CHANNELS else name) for name in kind.channels
         ]
         if len(kind.channels) < 2:
             del self.fields["channels"]
@@ -72,7 +72,7 @@ class ProviderTestForm(forms.Form):
     def __init__(self, *args: Any, channels: Sequence[str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["channel"].choices = [  # type: ignore[attr-defined]
-            (name, told(CHANNELS[name].label) if name in CHANNELS else name) for name in channels
+            (name, local_term(CHANNELS[name].label) if name in CHANNELS else name) for name in channels
         ]
 
 
@@ -83,13 +83,13 @@ def initial_of(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 def _field(setting: ProviderSetting, *, is_stored: bool) -> forms.Field:
     common: dict[str, Any] = {
-        "label": told(setting.label),
-        "help_text": told(setting.help),
+        "label": local_term(setting.label),
+        "help_text": local_term(setting.help),
         "required": setting.is_required and not is_stored,
     }
     if setting.is_secret:
         stored_hint = _("Saved. Leave it empty to keep it.") if is_stored else ""
-        common["help_text"] = f"{stored_hint} {told(setting.help)}".strip()
+        common["help_text"] = f"{stored_hint} {local_term(setting.help)}".strip()
         return forms.CharField(
             max_length=4000, strip=False, widget=forms.PasswordInput(attrs={"autocomplete": "off"}), **common
         )

@@ -15,6 +15,7 @@ from tocsin.access.roles import Permission
 from tocsin.core.config import environment, settings_store
 from tocsin.core.db import database
 from tocsin.core.errors import Permanent, Rejected, Temporary
+from tocsin.core.locale_format import local_term
 from tocsin.core.net.egress import OutcomeUnknown
 from tocsin.notify.enqueue import provider_tests
 from tocsin.notify.inbound import opt_outs
@@ -23,11 +24,11 @@ from tocsin.notify.providers import commands, rejections, status
 from tocsin.notify.providers.pool import ENVIRONMENT
 from tocsin.notify.providers.status import ProviderStatus
 from tocsin.notify.registry import BUILT_IN, CHANNELS, KINDS
+from tocsin.resources.registry import PROVIDERS
 from tocsin.web.http.authorization import actor, requires
+from tocsin.web.http.objects import find_object
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.providers.forms import ProviderForm, ProviderTestForm, initial_of
-from tocsin.web.told import told
-from tocsin.web.ui.confirm_delete import ask_and_delete
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import show_rejection
 
@@ -62,7 +63,7 @@ def provider_list(request: SignedInRequest) -> HttpResponse:
         "kinds": KINDS.values(),
         "environment": ENVIRONMENT if uses_environment else "",
         "built_in": BUILT_IN,
-        "without": [told(channel.label) for name, channel in CHANNELS.items() if name not in served],
+        "without": [local_term(channel.label) for name, channel in CHANNELS.items() if name not in served],
     }
     return render_view(request, "providers/list.html", context)
 
@@ -71,16 +72,18 @@ def provider_list(request: SignedInRequest) -> HttpResponse:
 @requires(Permission.ADMINISTER)
 def edit(request: SignedInRequest, number: int | None = None, kind_name: str = "") -> HttpResponse:
     """Create or edit a provider."""
-    row = _find(number) if number is not None else None
+    row = find_object(PROVIDERS, number) if number is not None else None
     kind = KINDS.get(row.kind if row else kind_name)
     if kind is None:
         raise Http404(_("This version does not know that kind of provider."))
     stored = commands.secrets_set(row) if row else frozenset()
     initial_values = (
-        initial_of(commands.provider_spec(row)) if row else {"name": told(kind.label), "channels": list(kind.channels)}
+        initial_of(commands.provider_spec(row))
+        if row
+        else {"name": local_term(kind.label), "channels": list(kind.channels)}
     )
     form = ProviderForm(request.POST or None, kind=kind, stored_secrets=stored, initial=initial_values)
-    snapshot = FormSnapshot.of(request, "provider", row, commands.provider_state)
+    snapshot = FormSnapshot.of(request, PROVIDERS, row)
     if request.method == "POST" and form.is_valid():
         try:
             with snapshot.unchanged():
@@ -115,14 +118,14 @@ def _status_context(row: Provider, now: datetime) -> dict[str, Any]:
 @requires(Permission.ADMINISTER)
 def send_test(request: SignedInRequest, number: int) -> HttpResponse:
     """Send a test message through this provider only, and show its result."""
-    row = _find(number)
+    row = find_object(PROVIDERS, number)
     form = ProviderTestForm(request.POST, channels=row.channels)
     if form.is_valid():
         channel, address = form.cleaned_data["channel"], form.cleaned_data["address"]
         try:
             test_id = provider_tests.send_test(row, channel, address, user_id=request.user.pk, now=request.now)
         except Rejected as rejected:
-            messages.error(request, told(rejected.reason))
+            messages.error(request, rejected.reason.localized())
         else:
             return redirect("test_result", test_id)
     else:
@@ -144,7 +147,7 @@ def contact_card(request: SignedInRequest) -> HttpResponse:
 @requires(Permission.ADMINISTER)
 def test(request: SignedInRequest, number: int) -> HttpResponse:
     """Test the address and credentials without sending anything."""
-    row = _find(number)
+    row = find_object(PROVIDERS, number)
     try:
         report = commands.test_provider(row)
     except (Temporary, Permanent, OutcomeUnknown) as error:
@@ -167,34 +170,10 @@ def test_environment(request: SignedInRequest) -> HttpResponse:
     return redirect("providers")
 
 
-@require_http_methods(["GET", "HEAD", "POST"])
-@requires(Permission.ADMINISTER)
-def delete(request: SignedInRequest, number: int) -> HttpResponse:
-    """Ask for confirmation, describing what happens to pending messages; then delete the provider."""
-    row = _find(number)
-    return ask_and_delete(
-        request,
-        row,
-        commands.delete_provider,
-        object_name=row.name,
-        back_view="provider",
-        success_target=("providers",),
-        consequences=_("What waits goes by the next provider of its channel, or into the sandbox if there is none."),
-        snapshot=FormSnapshot.of(request, "provider", row, commands.provider_state, is_deleting=True),
-    )
-
-
 def _channel_names(row: Provider) -> str:
-    return ", ".join(told(CHANNELS[name].label) if name in CHANNELS else name for name in row.channels)
+    return ", ".join(local_term(CHANNELS[name].label) if name in CHANNELS else name for name in row.channels)
 
 
 def _opted_out() -> list[tuple[int, str, str, datetime]]:
     with database.transaction() as connection:
         return opt_outs.opted_out(connection)
-
-
-def _find(number: int) -> Provider:
-    row = Provider.objects.filter(pk=number).first()
-    if row is None:
-        raise Http404(_("This provider is gone."))
-    return row

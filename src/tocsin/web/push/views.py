@@ -10,7 +10,7 @@ from typing import Any
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_not_required
-from django.http import Http404, HttpResponse, JsonResponse
+from django.http import HttpResponse, JsonResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
@@ -29,12 +29,12 @@ from tocsin.notify.integrations.web_push import keys
 from tocsin.notify.models import PushDevice
 from tocsin.notify.rules import push_only_check
 from tocsin.notify.text import signed_links
-from tocsin.notify.text.localization import localize
+from tocsin.notify.text.phrases import localize
 from tocsin.people.models import User
 from tocsin.web.http.authorization import actor
+from tocsin.web.http.objects import find_row
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.push.browsers import device_name
-from tocsin.web.told import told
 
 _COMMANDS = frozenset(BUTTONS)
 
@@ -69,7 +69,7 @@ def rename(request: SignedInRequest, number: int) -> HttpResponse:
     try:
         rows.rename(_find(request, number), request.POST.get("name", ""), actor=actor(request), now=request.now)
     except Rejected as rejected:
-        messages.error(request, told(rejected.reason))
+        messages.error(request, rejected.reason.localized())
     return redirect("devices")
 
 
@@ -92,7 +92,7 @@ def act(request: SignedInRequest) -> HttpResponse:
     try:
         number, user_id = signed_links.verify(str(payload.get("token", "")), request.now)
     except Rejected as rejected:
-        return _json_answer(told(rejected.reason), 410)
+        return _json_answer(rejected.reason.localized(), 410)
     command = payload.get("command")
     if command not in _COMMANDS:
         return _json_answer(_("This button is not known here."), 422)
@@ -114,7 +114,7 @@ def changed(request: SignedInRequest) -> HttpResponse:
             device_owner = ConfigurationActor.from_user(device.user, "web")
             rows.replace(device, payload.get("after"), actor=device_owner, now=request.now)
     except Rejected as rejected:
-        return _json_answer(told(rejected.reason), 422)
+        return _json_answer(rejected.reason.localized(), 422)
     return _json_answer("", 200 if device else 404)
 
 
@@ -128,17 +128,14 @@ def _subscribe(request: SignedInRequest) -> HttpResponse:
             request.user, subscription, request.POST.get("name", ""), actor=actor(request), now=request.now
         )
     except Rejected as rejected:
-        messages.error(request, told(rejected.reason))
+        messages.error(request, rejected.reason.localized())
     else:
         messages.success(request, _("%(name)s takes your pages now. Send a test.") % {"name": device.name})
     return redirect("devices")
 
 
 def _find(request: SignedInRequest, number: int) -> PushDevice:
-    device = PushDevice.objects.select_related("user").filter(pk=number, user=request.user).first()
-    if device is None:
-        raise Http404(_("This is not one of your devices."))
-    return device
+    return find_row(PushDevice.objects.select_related("user").filter(user=request.user), number, "device")
 
 
 def _json(request: SignedInRequest) -> dict[str, Any]:
@@ -150,4 +147,4 @@ def _json(request: SignedInRequest) -> dict[str, Any]:
 
 
 def _json_answer(text: str, status: int) -> JsonResponse:
-    return JsonResponse({"text": told(text)}, status=status)
+    return JsonResponse({"text": text}, status=status)

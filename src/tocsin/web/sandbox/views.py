@@ -26,9 +26,9 @@ from tocsin.notify.models import Delivery, SandboxMessage
 from tocsin.notify.providers.pool import SANDBOX
 from tocsin.notify.text import signed_links
 from tocsin.notify.webhooks import CallPrompt, CallState, InboundText
+from tocsin.web.http.objects import find_row
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.sandbox.render import LAYOUTS, message_context
-from tocsin.web.told import told
 from tocsin.web.ui import pagination
 from tocsin.web.ui.choices import channel_name
 
@@ -70,7 +70,7 @@ def sandbox(request: SignedInRequest) -> HttpResponse:
 @require_safe
 def mail(request: SignedInRequest, number: int) -> HttpResponse:
     """Serve the HTML of an e-mail, for a separate frame."""
-    row = _find(request, number)
+    row = find_row(visible(request), number, "sandbox message")
     html = str(row.content.get("html", ""))
     if row.channel != "email" or not html:
         raise Http404(_("This message has no HTML."))
@@ -81,11 +81,11 @@ def mail(request: SignedInRequest, number: int) -> HttpResponse:
 @require_POST
 def act(request: SignedInRequest, number: int) -> HttpResponse:
     """Press a button of a push notification or chat message."""
-    row = _find(request, number)
+    row = find_row(visible(request), number, "sandbox message")
     try:
         alert_id, user_id = signed_links.verify(signed_links.token_of(str(row.content.get("link", ""))), request.now)
     except Rejected as rejected:
-        return _respond(request, row, told(rejected.reason))
+        return _respond(request, row, rejected.reason.localized())
     via = _VIA.get(row.channel if row.channel in LAYOUTS else "push", CommandChannel.PUSH)
     receiver = ProviderEventReceiver(SANDBOX, request.now)
     return _respond(
@@ -96,7 +96,7 @@ def act(request: SignedInRequest, number: int) -> HttpResponse:
 @require_POST
 def text(request: SignedInRequest, number: int) -> HttpResponse:
     """Reply to a text message."""
-    row = _find(request, number)
+    row = find_row(visible(request), number, "sandbox message")
     if row.channel != "sms":
         raise Http404(_("Only a text message is answered so."))
     reply_text = request.POST.get("text", "")[:2000]
@@ -110,7 +110,7 @@ def text(request: SignedInRequest, number: int) -> HttpResponse:
 @require_POST
 def key(request: SignedInRequest, number: int) -> HttpResponse:
     """Press a key during a call; without a key, answer the call."""
-    row = _find(request, number)
+    row = find_row(visible(request), number, "sandbox message")
     delivery = Delivery.objects.filter(pk=row.delivery).first()
     if row.channel != "voice" or delivery is None:
         raise Http404(_("There is no such call."))
@@ -147,7 +147,7 @@ def _spoken(step: CallPrompt) -> dict[str, Any]:
 
 def _respond(request: SignedInRequest, row: SandboxMessage, sentence: str) -> HttpResponse:
     if "application/json" in request.headers.get("Accept", ""):
-        return JsonResponse({"text": told(sentence)})
+        return JsonResponse({"text": sentence})
     messages.info(request, sentence)
     return redirect(_back(request, row))
 
@@ -166,10 +166,3 @@ def visible(request: SignedInRequest) -> QuerySet[SandboxMessage]:
     """Return the user's own messages, or all messages for an administrator."""
     rows = SandboxMessage.objects.select_related("user", "alert")
     return rows if request.user.role == Role.ADMIN else rows.filter(user=request.user)
-
-
-def _find(request: SignedInRequest, number: int) -> SandboxMessage:
-    row = visible(request).filter(pk=number).first()
-    if row is None:
-        raise Http404(_("There is no such message."))
-    return row

@@ -1,4 +1,4 @@
-"""Full search across alerts, integrations, users, groups, schedules and policies. Reads only."""
+"""Full search across alerts and everything configured. Reads only."""
 
 from __future__ import annotations
 
@@ -8,19 +8,32 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
-from django.db.models import Q
+from django.db.models import Model, Q
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from tocsin.access.roles import Permission
 from tocsin.core.db import query_union
-from tocsin.escalation.models import Policy
-from tocsin.inbound.models import Integration
-from tocsin.oncall.models import Schedule
-from tocsin.people.models import Group, User
+from tocsin.people.models import User
 from tocsin.people.permissions import Viewer
+from tocsin.resources.registry import RESOURCES, USERS
+from tocsin.resources.resource import Resource
 from tocsin.web.alerts import queries
-from tocsin.workflows.models import Workflow
+
+_ICONS = {
+    "users": "user",
+    "groups": "users-group",
+    "holiday_calendars": "calendar-off",
+    "schedules": "calendar-event",
+    "support_hours": "clock",
+    "escalation_policies": "stairs-up",
+    "client_tables": "building",
+    "outbound_integrations": "arrows-exchange",
+    "integrations": "webhook",
+    "maintenance_windows": "tool",
+    "workflows": "git-branch",
+    "providers": "send",
+}
 
 #: Maximum number of hits per object type; the lists show all of them.
 MAX_HITS = 8
@@ -69,42 +82,34 @@ def search_everything(text: str, viewer: Viewer, now: datetime) -> SearchResults
 
 
 def _kinds(text: str, viewer: Viewer) -> Iterator[HitGroup]:
-    integrations = Integration.objects.filter(Q(name__icontains=text) | Q(kind__iexact=text)).order_by("name")
-    yield HitGroup(
-        _("Inbound integrations"),
-        "webhook",
-        [SearchHit(row.name, row.kind, reverse("integration", args=[row.pk])) for row in integrations[:MAX_HITS]],
-    )
-    yield HitGroup(_("People"), "user", list(_people(text, viewer)))
-    groups = Group.objects.filter(name__icontains=text).order_by("name")
-    yield HitGroup(
-        _("Groups"),
-        "users-group",
-        [SearchHit(row.name, "", reverse("group", args=[row.pk])) for row in groups[:MAX_HITS]],
-    )
-    schedules = Schedule.objects.filter(name__icontains=text).select_related("group").order_by("name")
-    yield HitGroup(
-        _("Schedules"),
-        "calendar-event",
-        [SearchHit(row.name, row.group.name, reverse("schedule", args=[row.pk])) for row in schedules[:MAX_HITS]],
-    )
-    policies = Policy.objects.filter(name__icontains=text).order_by("name")
-    yield HitGroup(
-        _("Escalation policies"),
-        "stairs-up",
-        [SearchHit(row.name, "", reverse("policy", args=[row.pk])) for row in policies[:MAX_HITS]],
-    )
-    flows = Workflow.objects.filter(name__icontains=text).order_by("name")
-    yield HitGroup(
-        _("Workflows"),
-        "git-branch",
-        [SearchHit(row.name, "", reverse("workflow", args=[row.pk])) for row in flows[:MAX_HITS]],
-    )
+    for resource in RESOURCES:
+        if not viewer.may_somewhere(resource.see_permission):
+            continue
+        if resource is USERS:
+            hits = list(_people(text, viewer))
+        else:
+            rows = resource.rows().prefetch_related(None).filter(resource.search(text)).order_by("name")[:MAX_HITS]
+            hits = [SearchHit(str(row), _subtitle(row), _url(resource, row, viewer)) for row in rows]
+        yield HitGroup(_(resource.plural), _ICONS[resource.key], hits)
+
+
+def _subtitle(row: Any) -> str:
+    """Return the kind of an integration or provider, else the owning group."""
+    return getattr(row, "kind", "") or str(getattr(row, "group", None) or "")
+
+
+def _url(resource: Resource[Any], row: Model, viewer: Viewer) -> str:
+    if resource.views.detail == resource.views.edit:
+        # Its only view is the one that edits it.
+        group_id = resource.owner_group_id(row)
+        if not viewer.may(resource.change_permission, group_id):
+            return ""
+    return reverse(resource.views.detail, args=[row.pk])
 
 
 def _people(text: str, viewer: Viewer) -> Iterator[SearchHit]:
     administers = viewer.may(Permission.ADMINISTER)
-    condition = Q(name__icontains=text) | Q(username__icontains=text)
+    condition = USERS.search(text)
     if administers:
         condition |= Q(email__icontains=text)
     rows = User.objects.filter(condition, is_active=True).prefetch_related("memberships__group").order_by("name")

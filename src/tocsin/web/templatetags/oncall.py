@@ -22,7 +22,6 @@ from tocsin.web.oncall.timeline_layout import (
     TimelineSegment,
     TimelineSpan,
 )
-from tocsin.web.told import told
 from tocsin.web.ui.forms import user_zone
 
 register = template.Library()
@@ -60,18 +59,19 @@ def describe_segment(row: TimelineRow, segment: TimelineSegment) -> str:
             parts = [
                 f"{segment.text}, {describe_shift.role_name(segment.role)}",
                 times,
-                *(told(reason) for reason in segment.reasons),
+                *(reason.localized() for reason in segment.reasons),
             ]
         case RowKind.SHIFT:
             hidden_reason = (
-                [_("Does not count: %(why)s") % {"why": told(segment.reasons[0])}] if segment.reasons else []
+                [_("Does not count: %(why)s") % {"why": segment.reasons[0].localized()}] if segment.reasons else []
             )
             parts = [segment.text, times, *hidden_reason]
         case RowKind.OVERRIDES:
-            replaced = [_("instead of %(name)s") % {"name": segment.reasons[0]}] if segment.reasons else []
+            replaced = [_("instead of %(name)s") % {"name": segment.other_person}] if segment.other_person else []
             parts = [_("Override: %(name)s") % {"name": segment.text}, times, *replaced]
         case RowKind.ABSENCES:
-            cover = _("%(name)s covers") % {"name": segment.reasons[0]} if segment.reasons else _("nobody covers")
+            name = segment.other_person
+            cover = _("%(name)s covers") % {"name": name} if name else _("nobody covers")
             parts = [_("%(name)s is out of office") % {"name": segment.text}, times, cover]
     return ". ".join(parts)
 

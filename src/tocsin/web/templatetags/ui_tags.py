@@ -17,9 +17,9 @@ from django.utils.translation import ngettext
 
 from tocsin.alerts.models import Alert
 from tocsin.alerts.states import AlertStatus, Priority
-from tocsin.core.reasons import Reason
+from tocsin.core.locale_format import local_duration, local_term
+from tocsin.core.reasons import Reason, as_reason
 from tocsin.core.runtime import clock
-from tocsin.core.validation import durations
 from tocsin.escalation.actions import manual_alerts
 from tocsin.inbound.enums import MessageStatus
 from tocsin.notify.channels import phone_numbers
@@ -27,9 +27,6 @@ from tocsin.people import encrypted_addresses
 from tocsin.people import second_factors as factors
 from tocsin.people.models import User
 from tocsin.web.alerts.queries import AlertListRow
-from tocsin.web.told import told as _told
-from tocsin.web.told import told_of
-from tocsin.web.told.reading import say_span
 from tocsin.web.ui import capped_counts
 from tocsin.web.ui.choices import PRIORITIES
 from tocsin.web.ui.times import format_date, format_day, format_exact, format_moment, format_short, format_time_left
@@ -38,9 +35,6 @@ from tocsin.workflows.run import actions
 register = template.Library()
 
 _PRIORITIES = dict(PRIORITIES)
-
-#: Endings of the subjects that Tocsin itself writes: for unreadable messages and for heartbeats.
-_TOCSIN_SUBJECTS = (" sent something Tocsin cannot read", " is silent", " does not end", " says that it failed")
 
 
 @register.simple_tag
@@ -106,25 +100,19 @@ def countdown(at: datetime | None) -> SafeString | str:
 @register.filter
 def span(value: timedelta | None) -> str:
     """Format a duration in words: "5 minutes"."""
-    return "" if value is None else say_span(durations.describe(value))
+    return "" if value is None else local_duration(value)
 
 
 @register.filter
-def told(text: object) -> str:
-    """Translate an English text from the domain layer into the user's language."""
-    return _told(text if isinstance(text, Reason) else str(text)) if text else ""
+def reason(value: Reason | str | None) -> str:
+    """Render a reason in the user's language and time zone. A text of a person or another system stays as it is."""
+    return as_reason(value).localized() if value else ""
 
 
 @register.filter
-def told_about(text: str, name: str) -> str:
-    """Translate as `told` does, for a text that may begin with the object's name."""
-    return told_of(name, text)
-
-
-@register.filter
-def translate_subject(subject: str) -> str:
-    """Translate a subject that Tocsin wrote; return any other subject unchanged."""
-    return _told(subject) if subject.endswith(_TOCSIN_SUBJECTS) else subject
+def term(word: str) -> str:
+    """Translate a fixed word of Tocsin's: a role, a state, a channel, the title of a kind."""
+    return local_term(str(word))
 
 
 @register.simple_tag
@@ -345,33 +333,17 @@ def option_value(number: int, prefix: str) -> str:
 
 
 @register.filter
-def cut_underscores(text: str) -> str:
-    """Return an identifier as words: sign_in_failed → sign in failed."""
-    return text.replace("_", " ")
-
-
-@register.filter
-def action_phrase(action: str) -> str:
-    """Return the past-tense phrase for an audit log action: update → "changed"."""
-    words = {
-        "create": _("made"),
-        "update": _("changed"),
-        "delete": _("deleted"),
-        "sign_in": _("signed in"),
-        "sign_in_failed": _("failed to sign in"),
-        "sign_out": _("signed out"),
-        "set_password": _("set a password of"),
-        "reset_second_factor": _("took away the second factors of"),
-        "begin_import": _("began the"),
-        "rotate_token": _("made a new URL of"),
-        "rotate_keys": _("re-encrypted all secrets under a new"),
-        "show_addresses": _("showed a member's addresses to"),
-        "revoke": _("ended"),
-        "end": _("ended"),
-        "try_again": _("tried again"),
-        "replay": _("replayed"),
-        "send_sample": _("sent a sample to"),
-        "pause": _("paused all paging"),
-        "end_pause": _("ended the pause"),
+def trace_label(name: str) -> str:
+    """Return the label of a mechanism in a message's trace."""
+    labels = {
+        "filters": _("Filters"),
+        "veto": _("Veto"),
+        "maintenance": _("Maintenance"),
+        "flapping": _("Flapping"),
+        "delay": _("Delay"),
+        "parent": _("Parent"),
+        "group": _("Group"),
+        "flood": _("Alert storm"),
+        "gate": _("Noise reduction"),
     }
-    return words.get(action, cut_underscores(action))
+    return labels.get(name, name)

@@ -6,10 +6,10 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.alerts.states import Priority
+from tocsin.core.locale_format import local_term
 from tocsin.notify.registry import CHANNELS
 from tocsin.people import addresses
 from tocsin.people.member_roles import MemberRole
-from tocsin.web.told import told
 
 PRIORITIES = [
     (Priority.CRITICAL, _("Critical")),
@@ -34,7 +34,7 @@ def channel_name(channel: str) -> str:
 
 def channel_choices() -> list[tuple[str, str]]:
     """Return (channel, label) for every channel that a contact method can use."""
-    return [(name, told(CHANNELS[name].label) if name in CHANNELS else name) for name in addresses.channels()]
+    return [(name, local_term(CHANNELS[name].label) if name in CHANNELS else name) for name in addresses.channels()]
 
 
 ROLES = [

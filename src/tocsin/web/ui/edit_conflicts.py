@@ -18,6 +18,8 @@ from tocsin.access import history
 from tocsin.core.config import config_version
 from tocsin.core.errors import Rejected
 from tocsin.core.net.etag import make_etag
+from tocsin.core.reasons import as_reason
+from tocsin.resources.resource import Resource
 from tocsin.web.http.request import SignedInRequest
 from tocsin.web.ui.times import format_short
 
@@ -62,17 +64,23 @@ class FormSnapshot:
     def of[M: Model](
         cls,
         request: SignedInRequest,
-        noun: str,
+        resource: Resource[M],
         row: M | None,
-        spec_of: Callable[[M], Mapping[str, Any]],
         *,
+        state: Callable[[M], Mapping[str, Any]] | None = None,
         keys: Collection[str] = (),
         is_deleting: bool = False,
     ) -> FormSnapshot:
-        """Return the snapshot of `row`, or of an object being created if `row` is None."""
+        """Return the snapshot of `row`, or of an object being created if `row` is None.
+
+        `state` is the part of the object that the form edits, if it is not all of it.
+        """
         if row is None:
-            return cls(request, noun, "", None)
-        return cls(request, noun, row.pk, lambda: spec_of(row), row=row, keys=keys, is_deleting=is_deleting)
+            return cls(request, resource.object_type, "", None)
+        state_of = state or resource.state_of
+        return cls(
+            request, resource.object_type, row.pk, lambda: state_of(row), row=row, keys=keys, is_deleting=is_deleting
+        )
 
     def __str__(self) -> str:
         """Return the hidden field's value. A re-rendered form keeps its posted value until the user has seen the
@@ -100,7 +108,7 @@ class FormSnapshot:
         if posted_stamp and posted_stamp != self._stamp(now):
             self._is_conflict_shown = True
             since_change = int(number) if number.isascii() and number.isdecimal() and len(number) < 19 else 0
-            raise Rejected(CHANGED, self._describe_conflict(since_change))
+            raise Rejected(CHANGED, as_reason(self._describe_conflict(since_change)))
 
     def _stamp(self, spec: Mapping[str, Any]) -> str:
         return make_etag({key: spec.get(key) for key in self._keys} if self._keys else spec)

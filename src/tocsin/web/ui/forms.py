@@ -19,7 +19,6 @@ from tocsin.core.errors import Rejected, RejectedAll
 from tocsin.core.reasons import Reason
 from tocsin.core.validation.object_reader import AT_PATH
 from tocsin.oncall.calculation import weekly_windows
-from tocsin.web.told import told
 
 
 def show_rejection(
@@ -39,7 +38,7 @@ def show_rejection(
         field = _field(form, path, places or {})
         if field in fields_with_errors:
             continue
-        text = field_error_text(problem) if field else told(problem.reason)
+        text = field_error_text(problem) if field else problem.reason.localized()
         inner_path = path.removeprefix(field or "").lstrip(".")
         if inner_path and field and isinstance(form.fields[field], CodeField):
             # The field contains a whole document, so the error names the path inside it.
@@ -56,8 +55,8 @@ def field_error_text(problem: Rejected) -> str:
 def problem_text(problem: Rejected) -> str:
     """Return the problem in the user's language without its leading path."""
     if problem.reason.code == AT_PATH.code and isinstance(inner := problem.reason["problem"], Reason):
-        return told(inner)
-    return told(problem.reason)
+        return inner.localized()
+    return problem.reason.localized()
 
 
 def problems_of(rejected: Rejected) -> tuple[Rejected, ...]:

@@ -3,36 +3,22 @@ only."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.db.models import Model
 from django.urls import reverse
 
 from tocsin.core import object_hooks
 from tocsin.core.reasons import AlertRef, Reason
-from tocsin.escalation.models import Policy
-from tocsin.inbound.models import ClientTable, Integration, MaintenanceWindow
-from tocsin.oncall.models import HolidayCalendar, Schedule, SupportHours
-from tocsin.outbound.models import OutboundIntegration
-from tocsin.people.models import User
-from tocsin.people.reasons import ABSENCE_REFERENCE
-from tocsin.workflows.models import Workflow
+from tocsin.inbound.admin.commands import ACTIVE_ALERTS, DELAYED_ALERTS
+from tocsin.resources.registry import RESOURCES, SCHEDULES
+from tocsin.resources.resource import Resource
 
-#: Per kind of reference: the model, its name column (also the name of the parameter) and the view that edits it.
-_VIEWS: Mapping[str, tuple[type[Model], str, str]] = {
-    ABSENCE_REFERENCE.code: (User, "username", "user"),
-    object_hooks.CLIENT_TABLE.code: (ClientTable, "name", "edit_client_table"),
-    object_hooks.HOLIDAY_CALENDAR.code: (HolidayCalendar, "name", "holiday_calendar"),
-    object_hooks.INTEGRATION.code: (Integration, "name", "integration_settings"),
-    object_hooks.MAINTENANCE_WINDOW.code: (MaintenanceWindow, "name", "maintenance_window"),
-    object_hooks.OUTBOUND_INTEGRATION.code: (OutboundIntegration, "name", "edit_outbound"),
-    object_hooks.OVERRIDE.code: (Schedule, "name", "schedule"),
-    object_hooks.POLICY.code: (Policy, "name", "edit_policy"),
-    object_hooks.SCHEDULE.code: (Schedule, "name", "edit_schedule"),
-    object_hooks.SUPPORT_HOURS.code: (SupportHours, "name", "edit_support_hours"),
-    object_hooks.WORKFLOW.code: (Workflow, "name", "edit_workflow"),
+#: By the code of a reference: the kind of object that refers, and the view that removes the reference.
+_VIEWS: dict[str, tuple[Resource[Any], str]] = {
+    **{resource.reference.code: (resource, resource.views.edit) for resource in RESOURCES if resource.reference},
+    object_hooks.OVERRIDE.code: (SCHEDULES, SCHEDULES.views.detail),
 }
 
 
@@ -47,21 +33,25 @@ class ObjectReference:
         return self.reason.localized()
 
 
-def references_to(noun: str, number: int) -> list[ObjectReference]:
+def references_to(object_type: str, number: int) -> list[ObjectReference]:
     """Return every object that refers to the given one, without duplicates."""
-    found = object_hooks.references_to(noun, number)
+    found = object_hooks.references_to(object_type, number)
     urls: dict[Reason, str] = {}
-    for code, (model, column, view) in _VIEWS.items():
-        by_name = {str(reference[column]): reference for reference in found if reference.code == code}
-        urls |= {by_name[name]: url for name, url in _urls(model, column, view, list(by_name))}
+    for code, (resource, view) in _VIEWS.items():
+        urls.update(_urls(resource, view, [reference for reference in found if reference.code == code]))
     for reference in found:
         if isinstance(alert := dict(reference.params).get("alert"), AlertRef):
             urls[reference] = reverse("alert", args=[alert.alert_id])
+        elif reference.code == ACTIVE_ALERTS.code:
+            urls[reference] = f"{reverse('alerts')}?integration={number}"
+        elif reference.code == DELAYED_ALERTS.code:
+            urls[reference] = reverse("integration", args=[number])
     return [ObjectReference(reference, urls.get(reference, "")) for reference in found]
 
 
-def _urls(model: type[Model], column: str, view: str, names: list[str]) -> Iterable[tuple[Any, str]]:
-    if not names:
-        return
-    for number, name in model._default_manager.filter(**{f"{column}__in": names}).values_list("pk", column):
-        yield name, reverse(view, args=[number])
+def _urls(resource: Resource[Any], view: str, found: Sequence[Reason]) -> Iterator[tuple[Reason, str]]:
+    by_name = {str(reference[resource.name_column]): reference for reference in found}
+    if by_name:
+        rows = resource.rows().filter(**{f"{resource.name_column}__in": by_name})
+        for number, name in rows.values_list("pk", resource.name_column):
+            yield by_name[name], reverse(view, args=[number])

@@ -9,7 +9,7 @@ from django.contrib import messages
 from django.contrib.auth import update_session_auth_hash
 from django.db import transaction
 from django.db.models import Count
-from django.http import Http404, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
@@ -27,13 +27,13 @@ from tocsin.people import second_factors
 from tocsin.people.changes import groups as group_commands
 from tocsin.people.changes import out_of_office, users
 from tocsin.people.models import User
+from tocsin.resources.registry import USERS
 from tocsin.web import account_mail
 from tocsin.web.accounts import invitation
 from tocsin.web.http.authorization import actor, requires
+from tocsin.web.http.objects import find_object, find_row
 from tocsin.web.http.request import SignedInRequest, render_view
-from tocsin.web.told import told
 from tocsin.web.ui.choices import channel_name
-from tocsin.web.ui.confirm_delete import ask_and_delete
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import offer_own_zone, show_rejection
 from tocsin.web.ui.times import format_moment
@@ -73,9 +73,9 @@ def invite(request: SignedInRequest) -> HttpResponse:
 @requires(Permission.ADMINISTER)
 def user(request: SignedInRequest, number: int) -> HttpResponse:
     """Edit a user; show contact methods, groups, tokens and the invitation while it is open."""
-    row = find(number)
+    row = find_object(USERS, number)
     form = EditUserForm(request.POST or None, initial=_user_state(row))
-    snapshot = FormSnapshot.of(request, "user", row, _user_state, keys=(*form.fields,))
+    snapshot = FormSnapshot.of(request, USERS, row, keys=(*form.fields,))
     if request.method == "POST" and form.is_valid():
         try:
             with snapshot.unchanged():
@@ -121,7 +121,7 @@ _FACTORS = {
 @requires(Permission.ADMINISTER)
 def reset_second_factor(request: SignedInRequest, number: int) -> HttpResponse:
     """Remove the second factors of a user who lost them."""
-    row = find(number)
+    row = find_object(USERS, number)
     was_removed = remove_second_factors(row, actor=actor(request), now=request.now)
     if row.pk == request.user.pk:
         update_session_auth_hash(request, row)
@@ -135,9 +135,7 @@ def reset_second_factor(request: SignedInRequest, number: int) -> HttpResponse:
 @requires(Permission.ADMINISTER)
 def revoke_token(request: SignedInRequest, number: int, token: int) -> HttpResponse:
     """Ask for confirmation, then revoke a user's API token immediately and permanently."""
-    api_token = ApiToken.objects.select_related("user").filter(pk=token, user=number).first()
-    if api_token is None:
-        raise Http404(_("There is no such token."))
+    api_token = find_row(ApiToken.objects.select_related("user").filter(user=number), token, "token")
     if request.method != "POST":
         used = format_moment(api_token.last_used_at, request.now) if api_token.last_used_at else _("never")
         about = _("Whatever sends this token is refused from then on. It was used last: %(when)s.") % {"when": used}
@@ -155,7 +153,7 @@ def revoke_token(request: SignedInRequest, number: int, token: int) -> HttpRespo
 @requires(Permission.ADMINISTER)
 def send_invitation(request: SignedInRequest, number: int) -> HttpResponse:
     """E-mail the invitation link again."""
-    _send(request, find(number))
+    _send(request, find_object(USERS, number))
     return redirect("user", number)
 
 
@@ -174,32 +172,6 @@ def import_csv(request: SignedInRequest) -> HttpResponse:
             messages.success(request, text % {"count": len(created)})
             return redirect("users")
     return render_view(request, "users/import.html", {"form": form}, status=422 if form.errors else 200)
-
-
-@require_http_methods(["GET", "HEAD", "POST"])
-@requires(Permission.ADMINISTER)
-def delete(request: SignedInRequest, number: int) -> HttpResponse:
-    """Ask for confirmation, listing the references; then delete the user."""
-    row = find(number)
-    return ask_and_delete(
-        request,
-        row,
-        users.delete_user,
-        object_name=row.display_name,
-        back_view="user",
-        success_target=("users",),
-        consequences=_("What they did stays on record under their name. Switching them off is enough to end sign-in."),
-        snapshot=FormSnapshot.of(request, "user", row, _user_state, is_deleting=True),
-        object_type="user",
-    )
-
-
-def find(number: int) -> User:
-    """Return the user. Raises Http404."""
-    row = User.objects.filter(pk=number).first()
-    if row is None:
-        raise Http404(_("This user is gone."))
-    return row
 
 
 def _create(request: SignedInRequest, form: InviteForm) -> User:
@@ -240,7 +212,7 @@ def _import(request: SignedInRequest, form: CsvForm) -> list[User] | None:
     try:
         rows = list(csv_text.read(form.cleaned_data["text"]))
     except Rejected as rejected:
-        form.add_error("text", told(rejected.reason))
+        form.add_error("text", rejected.reason.localized())
         return None
     with transaction.atomic():
         for number, row in enumerate(rows, 1):
@@ -250,7 +222,7 @@ def _import(request: SignedInRequest, form: CsvForm) -> list[User] | None:
                 created.append(users.save_user(_spec(row, request), actor=actor(request), now=request.now))
             except Rejected as rejected:
                 problems.append(
-                    _("Line %(number)s: %(problem)s") % {"number": number, "problem": told(rejected.reason)}
+                    _("Line %(number)s: %(problem)s") % {"number": number, "problem": rejected.reason.localized()}
                 )
         if problems:
             transaction.set_rollback(True)

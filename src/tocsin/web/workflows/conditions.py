@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tocsin.core.errors import Rejected
+from tocsin.core.locale_format import local_term
 from tocsin.web.integrations.editor import condition_form
 from tocsin.web.integrations.editor.condition_form import ConditionGroup, ErrorPlaces
-from tocsin.web.told import told
 from tocsin.web.ui.forms import field_error_text
 from tocsin.workflows.run.context import LABELS
 
@@ -18,7 +18,7 @@ NAMES = ("start", "stop")
 
 def fields() -> list[tuple[str, str]]:
     """Return (name, label) of the available fields."""
-    return [(name, told(label)) for name, label in LABELS.items()]
+    return [(name, local_term(label)) for name, label in LABELS.items()]
 
 
 @dataclass(slots=True)

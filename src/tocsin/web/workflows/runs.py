@@ -11,12 +11,12 @@ from django.views.decorators.http import require_POST, require_safe
 from tocsin.access.roles import Permission
 from tocsin.alerts.states import CommandChannel
 from tocsin.core.errors import Rejected
-from tocsin.core.stored_reason import reason_of_json
-from tocsin.web.http.authorization import actor, may, require, requires
+from tocsin.core.reasons import reason_from_json
+from tocsin.resources.registry import WORKFLOWS
+from tocsin.web.http.authorization import actor, may, requires
+from tocsin.web.http.objects import find_editable, find_object, find_row
 from tocsin.web.http.request import SignedInRequest, render_view
-from tocsin.web.told import told
 from tocsin.web.ui.pagination import paginate_by_number
-from tocsin.web.workflows.views import find
 from tocsin.workflows import commands
 from tocsin.workflows.models import WorkflowRun
 from tocsin.workflows.states import WorkflowRunStatus
@@ -34,7 +34,7 @@ _STATUSES_BY_TAB = {
 @require_safe
 def log(request: SignedInRequest, number: int) -> HttpResponse:
     """Render the workflow's runs, newest first."""
-    row = find(number)
+    row = find_object(WORKFLOWS, number)
     tab = request.GET.get("show", "")
     rows = WorkflowRun.objects.filter(workflow=row).select_related("workflow", "alert")
     if tab in _STATUSES_BY_TAB:
@@ -63,11 +63,10 @@ def log(request: SignedInRequest, number: int) -> HttpResponse:
 @requires(Permission.MANAGE_ROUTING)
 def act(request: SignedInRequest, number: int, run_id: int, verb: str) -> HttpResponse:
     """Retry a stuck run, or end a waiting one."""
-    row = find(number)
-    require(request, Permission.MANAGE_ROUTING, row.group_id)
-    run = WorkflowRun.objects.filter(workflow=row, pk=run_id).select_related("workflow").first()
-    if run is None or verb not in ("try-again", "end"):
-        raise Http404(_("This run is gone."))
+    row = find_editable(request, WORKFLOWS, number)
+    run = find_row(WorkflowRun.objects.filter(workflow=row).select_related("workflow"), run_id, "workflow run")
+    if verb not in ("try-again", "end"):
+        raise Http404
     try:
         if verb == "try-again":
             commands.try_again(run, actor=actor(request), now=request.now)
@@ -76,7 +75,7 @@ def act(request: SignedInRequest, number: int, run_id: int, verb: str) -> HttpRe
             commands.abandon(run, actor=actor(request), now=request.now)
             messages.success(request, _("It is ended."))
     except Rejected as rejected:
-        messages.error(request, told(rejected.reason))
+        messages.error(request, rejected.reason.localized())
     return redirect("workflow_log", number)
 
 
@@ -84,15 +83,15 @@ def act(request: SignedInRequest, number: int, run_id: int, verb: str) -> HttpRe
 @requires(Permission.RESPOND)
 def press(request: SignedInRequest, number: int, workflow_id: int) -> HttpResponse:
     """Run a manual workflow on an alert and show the result in the alert view."""
-    row = find(workflow_id)
+    row = find_object(WORKFLOWS, workflow_id)
     try:
         run = commands.run_manual_workflow(row, number, request.user, str(CommandChannel.WEB), now=request.now)
     except Rejected as rejected:
         if rejected.code == "not_found":
-            raise Http404(rejected.detail) from None
-        messages.warning(request, f"{row.name}: {told(rejected.reason)}")
+            raise Http404(rejected.reason.localized()) from None
+        messages.warning(request, f"{row.name}: {rejected.reason.localized()}")
         return redirect("alert", number)
-    results = [(told(reason_of_json(step["result"])), step.get("failed")) for step in run.steps]
+    results = [(reason_from_json(step["result"]).localized(), step.get("failed")) for step in run.steps]
     failed = [text for text, has_failed in results if has_failed]
     if failed:
         messages.warning(request, f"{row.name}: {' '.join(failed)}")

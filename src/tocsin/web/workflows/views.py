@@ -6,22 +6,23 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.contrib import messages
-from django.http import Http404, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from tocsin.access.roles import Permission
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import NO_REASON, Reason
+from tocsin.core.locale_format import local_term
+from tocsin.core.reasons import NO_REASON, Reason, as_reason
 from tocsin.escalation.models import Policy
 from tocsin.outbound.models import OutboundIntegration
 from tocsin.people.models import Group
+from tocsin.resources.registry import WORKFLOWS
 from tocsin.web.http.authorization import actor, may, may_somewhere, offer_own_groups, require, requires
+from tocsin.web.http.objects import find_editable, find_object
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.integrations.editor import condition_form
-from tocsin.web.told import told
-from tocsin.web.ui.confirm_delete import ask_and_delete
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import field_error_text, problems_of, show_rejection, typed
 from tocsin.web.workflows.conditions import WorkflowConditions, fields
@@ -67,7 +68,7 @@ def _naming(names: commands.WorkflowNamesById) -> Any:
 @require_safe
 def workflow(request: SignedInRequest, number: int) -> HttpResponse:
     """Render a workflow with its latest runs, and a dry run for one alert."""
-    row = find(number)
+    row = find_object(WORKFLOWS, number)
     plan = commands.readable(row)
     trigger, actions = _describe(row, commands.names_of([row], use_display_names=True))
     alert_number = request.GET.get("alert", "").strip().lstrip("#")
@@ -95,12 +96,12 @@ def _dry_run_result(row: Workflow, alert_number: str, request: SignedInRequest) 
     try:
         return dry_run.dry_run(row, _number(alert_number), request.now), ""
     except Rejected as rejected:
-        return None, told(rejected.reason)
+        return None, rejected.reason.localized()
 
 
 def _number(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) < 19):
-        raise Rejected("invalid", _("Write the number of an alert, such as 42."), "alert")
+        raise Rejected("invalid", as_reason(_("Write the number of an alert, such as 42.")), "alert")
     return int(text)
 
 
@@ -108,9 +109,7 @@ def _number(text: str) -> int:
 @requires(Permission.MANAGE_ROUTING)
 def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     """Create or edit a workflow. The buttons of conditions post the whole form."""
-    row = find(number) if number is not None else None
-    if row is not None:
-        require(request, Permission.MANAGE_ROUTING, row.group_id)
+    row = find_editable(request, WORKFLOWS, number) if number is not None else None
     post = request.POST if request.method == "POST" else None
     spec = _initial_spec(request) if row is None else commands.workflow_spec(row)
     if row is not None and commands.readable(row) is None:
@@ -121,7 +120,7 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     conditions = WorkflowConditions.posted(post) if post is not None else WorkflowConditions.of(spec)
     offer_own_groups(request, form.fields["group"])
     result: DryRunResult | None = None
-    snapshot = FormSnapshot.of(request, "workflow", row, _without_order)
+    snapshot = FormSnapshot.of(request, WORKFLOWS, row, state=_without_order)
     button = str(post.get("do", "")) if post is not None else ""
     if post is not None and conditions.apply_button(button):
         form, actions = _typed(request, form, actions)
@@ -208,7 +207,7 @@ def _initial_spec(request: SignedInRequest) -> dict[str, Any]:
         return {}
     trigger, actions = template.spec["trigger"], [_translate_texts(action) for action in template.spec["actions"]]
     return {
-        "name": told(template.name),
+        "name": local_term(template.name),
         **template.spec,
         "trigger": trigger if isinstance(trigger, str) else _translate_texts(trigger),
         "actions": actions,
@@ -217,7 +216,7 @@ def _initial_spec(request: SignedInRequest) -> dict[str, Any]:
 
 def _translate_texts(part: Mapping[str, Any]) -> dict[str, Any]:
     """Return a trigger or action with its texts translated."""
-    return {key: told(value) if key in ("confirm", "subject", "text") else value for key, value in part.items()}
+    return {key: local_term(value) if key in ("confirm", "subject", "text") else value for key, value in part.items()}
 
 
 def _templates() -> list[WorkflowTemplate]:
@@ -232,7 +231,7 @@ def _templates() -> list[WorkflowTemplate]:
 @requires(Permission.MANAGE_ROUTING)
 def move(request: SignedInRequest, number: int) -> HttpResponse:
     """Move a workflow up or down by one position."""
-    row = _find_editable(request, number)
+    row = find_editable(request, WORKFLOWS, number)
     commands.move(row, -1 if request.POST.get("by") == "up" else 1, actor=actor(request), now=request.now)
     return redirect("workflows")
 
@@ -241,39 +240,8 @@ def move(request: SignedInRequest, number: int) -> HttpResponse:
 @requires(Permission.MANAGE_ROUTING)
 def switch(request: SignedInRequest, number: int) -> HttpResponse:
     """Enable or disable a workflow. The button posts the wanted state, so concurrent clicks agree."""
-    row = _find_editable(request, number)
+    row = find_editable(request, WORKFLOWS, number)
     commands.set_enabled(row, request.POST.get("to") == "on", actor=actor(request), now=request.now)
     text = _("%(name)s is in use again.") if row.is_enabled else _("%(name)s is switched off.")
     messages.success(request, text % {"name": row.name})
     return redirect("workflow", number)
-
-
-@require_http_methods(["GET", "HEAD", "POST"])
-@requires(Permission.MANAGE_ROUTING)
-def delete(request: SignedInRequest, number: int) -> HttpResponse:
-    """Ask for confirmation, then delete the workflow."""
-    row = _find_editable(request, number)
-    return ask_and_delete(
-        request,
-        row,
-        commands.delete_workflow,
-        object_name=row.name,
-        back_view="workflow",
-        success_target=("workflows",),
-        consequences=_("What it waits to do is not done any more, and its log goes with it."),
-        snapshot=FormSnapshot.of(request, "workflow", row, _without_order, is_deleting=True),
-    )
-
-
-def find(number: int) -> Workflow:
-    """Return the workflow. Raises Http404."""
-    row = Workflow.objects.select_related("group").filter(pk=number).first()
-    if row is None:
-        raise Http404(_("This workflow is gone."))
-    return row
-
-
-def _find_editable(request: SignedInRequest, number: int) -> Workflow:
-    row = find(number)
-    require(request, Permission.MANAGE_ROUTING, row.group_id)
-    return row

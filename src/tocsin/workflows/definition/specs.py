@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field
 
 from tocsin.alerts.states import Priority
 from tocsin.core.reasons import ReasonType
-from tocsin.core.validation.object_reader import NOT_TEXT, REQUIRED, TOO_LONG, UNSTORABLE_CHARACTER
+from tocsin.core.validation.object_reader import DURATION_TOO_SHORT, NOT_TEXT, REQUIRED, TOO_LONG, UNSTORABLE_CHARACTER
 from tocsin.core.validation.spec import InvalidValue, Spec, SpecErrors, is_unstorable
 from tocsin.core.validation.spec_types import (
     Duration,
@@ -29,8 +29,10 @@ from tocsin.core.validation.spec_types import (
     list_of,
     list_of_choices,
 )
+from tocsin.escalation.policy.policy import NO_SUCH_POLICY
 from tocsin.inbound.expressions.conditions import OptionalCondition
 from tocsin.people.member_roles import MemberRole
+from tocsin.people.reasons import NO_SUCH_GROUP, NO_SUCH_USER
 from tocsin.workflows.definition.definition import (
     KEYS,
     LIMIT,
@@ -48,7 +50,6 @@ from tocsin.workflows.states import SLA, ActionKind, SlaMoment, TriggerKind
 _NO_ACTIONS = ReasonType("workflow.actions_missing", "at least one action is required.")
 _TOO_MANY_ACTIONS = ReasonType("workflow.too_many_actions", "has at most {limit} actions.")
 _DURATION_REQUIRED = ReasonType("workflow.duration_missing", "is required, such as {example}.")
-_TOO_SHORT = ReasonType("workflow.duration_too_short", "must be at least {minimum}.")
 _WITHIN_TOO_SHORT = ReasonType("workflow.within_too_short", "is required, and must be longer than `by`.")
 _RECIPIENTS_REQUIRED = ReasonType(
     "workflow.recipients_missing", "at least one recipient is required: users, groups, owner or paged."
@@ -58,9 +59,6 @@ _RESPONDERS_REQUIRED = ReasonType("workflow.responders_missing", "users or group
 _NOT_AN_HTTP_CALL = ReasonType("workflow.not_an_http_call", "is not an HTTP call; for HaloITSM use `do: halo`.")
 _TAGS_REQUIRED = ReasonType("workflow.tags_missing", "tags to set or names to remove are required.")
 _NOTE_OR_STATUS_REQUIRED = ReasonType("workflow.note_or_status_missing", "a note or a status is required.")
-_UNKNOWN_USER = ReasonType("workflow.unknown_user", 'there is no user "{name}".')
-_UNKNOWN_GROUP = ReasonType("workflow.unknown_group", 'there is no group "{name}".')
-_UNKNOWN_POLICY = ReasonType("workflow.unknown_policy", 'there is no escalation policy "{name}".')
 _UNKNOWN_INTEGRATION = ReasonType("workflow.unknown_integration", 'there is no outbound integration "{name}".')
 _TAGS_EXPECTED = ReasonType("workflow.tags_expected", "must be names with texts.")
 
@@ -129,7 +127,7 @@ class TriggerSpec(Spec):
             if self.span is None:
                 errors.add(span_key, _DURATION_REQUIRED(example="5m"), "missing")
             elif self.span < MIN_SPAN:
-                errors.add(span_key, _TOO_SHORT(minimum=MIN_SPAN))
+                errors.add(span_key, DURATION_TOO_SHORT(minimum=MIN_SPAN))
         shortest = (self.span or timedelta()) if self.on is TriggerKind.BEFORE_SLA else timedelta()
         if has_within and (self.within or timedelta()) <= shortest:
             errors.add("within", _WITHIN_TOO_SHORT(), "missing")
@@ -149,11 +147,11 @@ class WorkflowActionSpec(Spec):
     """One action. Its other keys depend on `do`."""
 
     do: Annotated[ActionKind, OneOf()] = Field(description="Kind of action.")
-    users: Annotated[tuple[int, ...], list_of(str, {}), ids_of("users", _UNKNOWN_USER)] = Field(
+    users: Annotated[tuple[int, ...], list_of(str, {}), ids_of("users", NO_SUCH_USER)] = Field(
         default=(), description="Usernames of those who are notified or paged, for `notify`, `add_responders` and "
         "`open_alert`."
     )  # fmt: skip
-    groups: Annotated[tuple[int, ...], list_of(str, {}), ids_of("groups", _UNKNOWN_GROUP)] = Field(
+    groups: Annotated[tuple[int, ...], list_of(str, {}), ids_of("groups", NO_SUCH_GROUP)] = Field(
         default=(), description="Names of groups whose members are, for `notify` and `add_responders`."
     )
     roles: Annotated[tuple[MemberRole, ...], list_of_choices(MemberRole)] = Field(
@@ -175,7 +173,7 @@ class WorkflowActionSpec(Spec):
         max_length=10_000,
         description="Text, for `notify`, `close`, `reply`, which requires it, `halo` and `open_alert`.",
     )
-    policy: Annotated[_Name, id_of("policies", _UNKNOWN_POLICY)] | None = Field(
+    policy: Annotated[_Name, id_of("policies", NO_SUCH_POLICY)] | None = Field(
         default=None, description="Escalation policy, for `start_policy`, which requires it, and `open_alert`."
     )
     outbound: Annotated[_Name, id_of("outbound", _UNKNOWN_INTEGRATION)] | None = Field(

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tocsin.core.reasons import translatable as _
+
 
 @dataclass(frozen=True, slots=True)
 class WorkflowTemplate:
@@ -21,22 +23,22 @@ def workflow_templates(
     group: str = "", call: str = "", policy: str = "", *, has_halo: bool = False
 ) -> list[WorkflowTemplate]:
     """All templates; `group`, `call` and `policy` name an existing group, HTTP call and policy, or are ""."""
-    on_ticket = {"do": "halo", "text": "Nobody has acknowledged this for 5 minutes; the manager is told."}
+    on_ticket = {"do": "halo", "text": _("Nobody has acknowledged this for 5 minutes; the manager is told.")}
     managers: dict[str, Any] = {"groups": [group], "roles": ["manager"]} if group else {"paged": True}
     live = {"field": "status", "operator": "one of", "value": ["closed", "cancelled", "merged"], "not": True}
     return [
         WorkflowTemplate(
             "unacknowledged",
-            "Not acknowledged in 5 minutes",
-            "Tells the managers of a group, and notes it on the ticket where there is one.",
+            _("Not acknowledged in 5 minutes"),
+            _("Tells the managers of a group, and notes it on the ticket where there is one."),
             {
                 "trigger": {"on": "unacknowledged", "for": "5m"},
                 "actions": [
                     {
                         "do": "notify",
                         **managers,
-                        "subject": "Nobody has acknowledged: <subject>",
-                        "text": "For 5 minutes nobody has acknowledged this.\n\n<client>: <subject>\n<url>",
+                        "subject": _("Nobody has acknowledged: <subject>"),
+                        "text": _("For 5 minutes nobody has acknowledged this.\n\n<client>: <subject>\n<url>"),
                     },
                     *([on_ticket] if has_halo else ()),
                 ],
@@ -44,8 +46,8 @@ def workflow_templates(
         ),
         WorkflowTemplate(
             "status",
-            "Tell everybody paged when the status changes",
-            "Whoever was paged hears of every change of the alert's or the ticket's status.",
+            _("Tell everybody paged when the status changes"),
+            _("Whoever was paged hears of every change of the alert's or the ticket's status."),
             {
                 "trigger": "status_changed",
                 "actions": [
@@ -55,8 +57,8 @@ def workflow_templates(
         ),
         WorkflowTemplate(
             "sla",
-            "1 hour before the SLA",
-            "An hour before the ticket's fix-by time, unless it is over: the owner and the managers are told.",
+            _("1 hour before the SLA"),
+            _("An hour before the ticket's fix-by time, unless it is over: the owner and the managers are told."),
             {
                 "trigger": {"on": "before_sla", "moment": "fix_by", "by": "1h"},
                 "actions": [
@@ -64,16 +66,18 @@ def workflow_templates(
                         "do": "notify",
                         **managers,
                         "owner": True,
-                        "subject": "1 hour to the SLA: <subject>",
-                        "text": "This must be fixed by <custom.fix_by>.\n\n<client>: <subject>\nWith: <owner>\n<url>",
+                        "subject": _("1 hour to the SLA: <subject>"),
+                        "text": _(
+                            "This must be fixed by <custom.fix_by>.\n\n<client>: <subject>\nWith: <owner>\n<url>"
+                        ),
                     }
                 ],
             },
         ),
         WorkflowTemplate(
             "respond",
-            "At the respond-by time, nobody has it",
-            "When a ticket should have been answered and nobody has it, its priority rises, so it pages again.",
+            _("At the respond-by time, nobody has it"),
+            _("When a ticket should have been answered and nobody has it, its priority rises, so it pages again."),
             {
                 "trigger": {"on": "after_sla", "moment": "respond_by"},
                 "start": {"field": "owner", "operator": "exists", "not": True},
@@ -82,8 +86,8 @@ def workflow_templates(
         ),
         WorkflowTemplate(
             "remind",
-            "Remind the owner every 2 hours",
-            "As long as an alert with high or critical priority lives.",
+            _("Remind the owner every 2 hours"),
+            _("As long as an alert with high or critical priority lives."),
             {
                 "trigger": {"on": "every", "every": "2h"},
                 "start": {
@@ -92,13 +96,13 @@ def workflow_templates(
                         {"field": "priority", "operator": "one of", "value": ["critical", "high"]},
                     ]
                 },
-                "actions": [{"do": "notify", "owner": True, "subject": "Still open: <subject>"}],
+                "actions": [{"do": "notify", "owner": True, "subject": _("Still open: <subject>")}],
             },
         ),
         WorkflowTemplate(
             "vip",
-            "A VIP's ticket is critical",
-            "Raises the priority of whatever a VIP reports, so that it pages as critical.",
+            _("A VIP's ticket is critical"),
+            _("Raises the priority of whatever a VIP reports, so that it pages as critical."),
             {
                 "trigger": "opened",
                 "start": {"field": "vip", "operator": "one of", "value": ["true", "1", "yes", "vip"]},
@@ -107,16 +111,16 @@ def workflow_templates(
         ),
         WorkflowTemplate(
             "exhausted",
-            "Nobody answered: start another policy",
-            "When a policy ends without an answer, another one goes on.",
+            _("Nobody answered: start another policy"),
+            _("When a policy ends without an answer, another one goes on."),
             {"trigger": "exhausted", "actions": [{"do": "start_policy", **({"policy": policy} if policy else {})}]},
         ),
         WorkflowTemplate(
             "button",
-            "A button that calls another system",
-            "On every live alert: asks first, makes an HTTP call, and shows what came of it.",
+            _("A button that calls another system"),
+            _("On every live alert: asks first, makes an HTTP call, and shows what came of it."),
             {
-                "trigger": {"on": "manual", "confirm": "Do it now?"},
+                "trigger": {"on": "manual", "confirm": _("Do it now?")},
                 "start": live,
                 "actions": [{"do": "call", **({"outbound": call} if call else {})}],
             },

@@ -12,12 +12,14 @@ from tocsin.alerts import service, store
 from tocsin.alerts.change_handlers import PagingConfig, PagingMode
 from tocsin.alerts.commands import Actor, AlertState, Close, Command, Escalate, Hold, NewEvent, Reply
 from tocsin.alerts.new_alert import AlertCreation, NewAlert
+from tocsin.alerts.service import NO_SUCH_ALERT
 from tocsin.alerts.states import ActorKind, CommandChannel, EventKind, Priority
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, AlertRef, Reason, ReasonType, as_reason, joined
 from tocsin.escalation.actions import manual_escalation
+from tocsin.escalation.actions.manual_escalation import POLICY_DELETED
 from tocsin.escalation.policy.policy import load as load_policy
 from tocsin.notify.enqueue.notices import queue_notices
 from tocsin.notify.enqueue.queue import Notice
@@ -36,11 +38,9 @@ from tocsin.workflows.states import ActionKind
 SUBJECT = "<workflow>: <subject>"
 TEXT = "<what>\n\n<subject>\nClient: <client>\nState: <status>, priority <priority>\nWith: <owner>\n<url>"
 
-_NO_ALERT = ReasonType("workflow.no_alert", "There is no alert {alert}.")
 _NOBODY_HAS_ROLE = ReasonType("workflow.nobody_has_role", "Nobody has that role now.")
 _NOBODY_TO_NOTIFY = ReasonType("workflow.nobody_to_notify", "There is nobody to notify.")
 _INTEGRATION_DISABLED = ReasonType("workflow.integration_disabled", "{integration} is disabled.")
-_POLICY_GONE = ReasonType("workflow.policy_deleted", "That escalation policy no longer exists.")
 
 #: The source name of an alert created by a workflow.
 SOURCE = "workflow"
@@ -90,7 +90,7 @@ class ActionContext:
         store.lock(self.connection, [self.alert_id])
         alert = store.load(self.connection, [self.alert_id]).get(self.alert_id)
         if alert is None:
-            raise Rejected("not_found", _NO_ALERT(alert=AlertRef(self.alert_id)))
+            raise Rejected("not_found", NO_SUCH_ALERT(alert=AlertRef(self.alert_id)))
         return alert
 
     def text(self, template: str) -> str:
@@ -186,8 +186,8 @@ def _notify(context: ActionContext, action: WorkflowAction) -> ActionResult:
     recipients = loader.resolve_recipients(context.connection, action, context.facts, context.now)
     subject = context.text(action.subject or SUBJECT) or context.run.name
     notice = Notice(
-        " ".join(subject.split())[:300],
-        context.text(action.text or TEXT),
+        as_reason(" ".join(subject.split())[:300]),
+        as_reason(context.text(action.text or TEXT)),
         about=f"workflow:{context.run.workflow_id}:{context.alert_id}",
         reason=reasons.NOTICE_RECEIVED(workflow=context.run.name),
         alert_id=context.alert_id,
@@ -246,7 +246,7 @@ def _open(context: ActionContext, action: WorkflowAction) -> ActionResult:
     if action.policy is not None:
         policy = database.row(connection, _POLICY, (action.policy,))
         if policy is None:
-            raise Rejected("not_found", _POLICY_GONE())
+            raise Rejected("not_found", POLICY_DELETED())
         version = policy["id"]
         reason = reasons.CREATED_FOR_POLICY(workflow=context.run.name, policy=policy["name"])
         priority = priority or load_policy(policy["definition"]).default_priority

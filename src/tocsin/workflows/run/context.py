@@ -9,37 +9,37 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from tocsin.alerts.commands import AlertState
-from tocsin.core.reasons import Reason
+from tocsin.core.reasons import Reason, translatable
 from tocsin.workflows.definition.definition import Trigger
 from tocsin.workflows.run.triggers import is_acknowledged
 from tocsin.workflows.states import SlaMoment
 
 #: The fields offered in conditions, with labels. Tags and custom fields go by their own names.
 LABELS: Mapping[str, str] = {
-    "status": "state of the alert",
-    "acknowledged": "whether acknowledged",
-    "acknowledged_by": "acknowledged by",
-    "owner": "owner",
-    "priority": "priority",
-    "subject": "subject",
-    "client": "client",
-    "site": "site",
-    "team": "team",
-    "integration": "integration",
-    "source": "source",
-    "source_name": "source name",
-    "source_id": "ticket or source id",
-    "source_status": "status at the source",
-    "source_agent": "agent at the source",
-    "requester": "requester",
-    "short_text": "short text",
-    "long_text": "long text",
-    "count": "messages counted",
-    "minutes_open": "minutes since the opening",
-    "what": "what happened",
-    "ticket_type": "ticket type",
-    "category": "category",
-    "vip": "VIP",
+    "status": translatable("state of the alert"),
+    "acknowledged": translatable("whether acknowledged"),
+    "acknowledged_by": translatable("acknowledged by"),
+    "owner": translatable("owner"),
+    "priority": translatable("priority"),
+    "subject": translatable("subject"),
+    "client": translatable("client"),
+    "site": translatable("site"),
+    "team": translatable("team"),
+    "integration": translatable("integration"),
+    "source": translatable("source"),
+    "source_name": translatable("source name"),
+    "source_id": translatable("ticket or source id"),
+    "source_status": translatable("status at the source"),
+    "source_agent": translatable("agent at the source"),
+    "requester": translatable("requester"),
+    "short_text": translatable("short text"),
+    "long_text": translatable("long text"),
+    "count": translatable("messages counted"),
+    "minutes_open": translatable("minutes since the opening"),
+    "what": translatable("what happened"),
+    "ticket_type": translatable("ticket type"),
+    "category": translatable("category"),
+    "vip": translatable("VIP"),
 }
 
 

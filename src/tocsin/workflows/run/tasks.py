@@ -17,10 +17,9 @@ from tocsin.alerts.states import CommandChannel, EventKind
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Permanent, Rejected, Temporary
-from tocsin.core.reasons import AlertRef, Person, Reason, as_reason
+from tocsin.core.reasons import AlertRef, Person, Reason, as_reason, reason_as_json
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
-from tocsin.core.stored_reason import reason_json
 from tocsin.escalation.reasons import RECEIVED_AS_ADMINISTRATOR
 from tocsin.notify.enqueue import queue
 from tocsin.notify.enqueue.queue import Notice
@@ -170,7 +169,7 @@ def _execute(connection: Connection, run: DueRun, decision: RunAction, facts: Wo
     if decision.action.do in OUTWARD and not limits.consume(connection, run.workflow_id, limit, now):
         why = limits.describe_limit(limit)
         _log_on_timeline(connection, context, reasons.ACTION_SKIPPED(workflow=run.name, why=why), now)
-        run_store.write_step(connection, run, step | {"result": reason_json(why), "failed": True})
+        run_store.write_step(connection, run, step | {"result": reason_as_json(why), "failed": True})
         limits.report_limit(connection, run.workflow_id, run.name, limit, now)
         service.publish_alert_changes(connection, [run.alert_id])
         return
@@ -178,12 +177,12 @@ def _execute(connection: Connection, run: DueRun, decision: RunAction, facts: Wo
         with connection.transaction(), listener.at_workflow_depth(run.progress.depth + 1):
             result = actions.perform(context, decision.action)
     except (Rejected, Permanent, Temporary) as problem:
-        step |= {"result": reason_json(problem.reason), "failed": True}
+        step |= {"result": reason_as_json(problem.reason), "failed": True}
         action = descriptions.ACTION_NAMES[decision.action.do]()
         reason = reasons.ACTION_FAILED(workflow=run.name, action=action, why=problem.reason)
         _log_on_timeline(connection, context, reason, now)
     else:
-        step["result"] = reason_json(result.reason)
+        step["result"] = reason_as_json(result.reason)
         if result.call_ids:
             step["calls"] = result.call_ids
         if result.alert_id is not None:

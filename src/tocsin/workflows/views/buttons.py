@@ -9,8 +9,7 @@ from typing import Any
 
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import NO_REASON, Reason
-from tocsin.core.stored_reason import reason_of_json
+from tocsin.core.reasons import NO_REASON, Reason, reason_from_json
 from tocsin.outbound.models import Call
 from tocsin.workflows import commands
 from tocsin.workflows.definition import descriptions
@@ -106,7 +105,7 @@ def summarize_runs(runs: Sequence[WorkflowRun]) -> list[RunSummary]:
 def _summarize_action(step: dict[str, Any], calls: dict[int, Call]) -> ActionSummary:
     return ActionSummary(
         str(step.get("at", "")),
-        reason_of_json(step.get("result", "")),
+        reason_from_json(step.get("result", "")),
         bool(step.get("failed")),
         tuple(calls[number] for number in step.get("calls", ()) if number in calls),
         step.get("alert"),

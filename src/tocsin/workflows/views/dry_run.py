@@ -12,11 +12,12 @@ from typing import Any
 
 from msgspec.structs import replace as replace_state
 
+from tocsin.alerts.service import NO_SUCH_ALERT
 from tocsin.alerts.states import ACTIVE, AlertStatus
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import AlertRef, Reason, ReasonType
+from tocsin.core.reasons import AlertRef, Reason
 from tocsin.workflows import commands, reasons
 from tocsin.workflows.definition import definition, descriptions
 from tocsin.workflows.definition.definition import WorkflowAction, WorkflowDefinition
@@ -28,8 +29,6 @@ from tocsin.workflows.run.context import WorkflowFacts
 from tocsin.workflows.run.engine import OwnerGroup, RunAction, StartActions, WaitUntil, WorkflowProgress, decide
 from tocsin.workflows.run.run_store import DueRun
 from tocsin.workflows.states import ON_TERMINAL_ALERTS, SLA, ActionKind, TriggerKind
-
-_NO_ALERT = ReasonType("workflow.dry_run_without_alert", "There is no alert {alert}.")
 
 #: The cause shown in a dry run.
 CAUSE = reasons.TRIED()
@@ -72,7 +71,7 @@ def dry_run_definition(
     with database.transaction() as connection:
         alert = loader.facts(connection, [alert_id]).get(alert_id)
         if alert is None:
-            raise Rejected("not_found", _NO_ALERT(alert=AlertRef(alert_id)), "alert")
+            raise Rejected("not_found", NO_SUCH_ALERT(alert=AlertRef(alert_id)), "alert")
         as_opened = alert.state.status not in ACTIVE and plan.trigger.on not in ON_TERMINAL_ALERTS
         if as_opened:
             alert = _as_opened(alert)

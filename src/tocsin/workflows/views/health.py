@@ -11,8 +11,7 @@ from django.db.models.functions import Coalesce
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Reason
-from tocsin.core.stored_reason import reason_of_json
+from tocsin.core.reasons import Reason, reason_from_json
 from tocsin.workflows import reasons
 from tocsin.workflows.definition import definition
 from tocsin.workflows.models import Workflow, WorkflowRun
@@ -69,7 +68,7 @@ def find_problems(connection: Connection) -> Iterator[WorkflowProblem]:
             reason = reasons.DOES_NOTHING(workflow=row["name"], why=problem.reason)
             yield WorkflowProblem(row["id"], row["name"], "unreadable", reason)
     for row in database.rows(connection, _STUCK):
-        reason = reasons.STUCK_RUNS(count=row["runs"], workflow=row["name"], why=reason_of_json(row["reason"]))
+        reason = reasons.STUCK_RUNS(count=row["runs"], workflow=row["name"], why=reason_from_json(row["reason"]))
         yield WorkflowProblem(row["id"], row["name"], "stuck", reason)
     for row in database.rows(connection, _LIMITED):
         reason = reasons.LIMITED(count=row["refused"], workflow=row["name"])

@@ -14,8 +14,7 @@ from typing import Any
 from tocsin.core.delivery.rate_limit import RateLimit
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import HttpClient, OutcomeUnknown
-from tocsin.core.reasons import NO_REASON, Reason, ReasonType, Term, joined
-from tocsin.core.stored_reason import reason_json, reason_of_json
+from tocsin.core.reasons import NO_REASON, Reason, ReasonType, Term, joined, reason_as_json, reason_from_json
 from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.notify.text.html_sanitizer import plain
 from tocsin.outbound.connectors.haloitsm import reasons, writeback_settings
@@ -140,7 +139,7 @@ class _TicketWrite:
         except NoteRejected as error:
             note_rejection = error
         if problem := prepared.get("problem"):
-            raise Permanent(problem, None if note_rejection is None else note_rejection.full_reason)
+            raise Permanent(problem, NO_REASON if note_rejection is None else note_rejection.full_reason)
         results += self._run_step("fields", self._write_fields)
         results += self._run_step("status", self._write_status)
         if note_rejection is not None:
@@ -151,10 +150,10 @@ class _TicketWrite:
 
     def _run_step(self, name: str, write: Callable[[], Reason]) -> list[Reason]:
         if self.job.progress.get(name):
-            return [reason_of_json(self.job.progress[name])]
+            return [reason_from_json(self.job.progress[name])]
         result = write()
         if result:
-            self.job.progress[name] = reason_json(result)
+            self.job.progress[name] = reason_as_json(result)
             return [result]
         return []
 

@@ -12,12 +12,12 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import ReasonType
+from tocsin.core.locale_format import local_term
+from tocsin.core.reasons import ReasonType, translatable
 from tocsin.inbound.expressions.comparisons import Operator
 from tocsin.inbound.expressions.conditions import MAX_DEPTH
 from tocsin.inbound.expressions.fields import text_of
 from tocsin.web.integrations.editor import yaml_text
-from tocsin.web.told import told
 
 _TOO_MANY_ROWS = ReasonType("condition.too_many_rows", "More than {limit} rows: write the condition as YAML.")
 
@@ -26,24 +26,24 @@ MAX_CONDITION_ROWS = 300
 
 #: Operators as worded in the form: form key → (operator, inverted, words).
 OPERATOR_LABELS: Mapping[str, tuple[Operator, bool, str]] = {
-    "contains": (Operator.CONTAINS, False, "contains"),
-    "not contains": (Operator.CONTAINS, True, "does not contain"),
-    "equals": (Operator.EQUALS, False, "equals"),
-    "not equals": (Operator.EQUALS, True, "does not equal"),
-    "one of": (Operator.ONE_OF, False, "is one of"),
-    "not one of": (Operator.ONE_OF, True, "is none of"),
-    "starts with": (Operator.STARTS_WITH, False, "starts with"),
-    "not starts with": (Operator.STARTS_WITH, True, "does not start with"),
-    "ends with": (Operator.ENDS_WITH, False, "ends with"),
-    "not ends with": (Operator.ENDS_WITH, True, "does not end with"),
-    "matches": (Operator.MATCHES, False, "matches"),
-    "not matches": (Operator.MATCHES, True, "does not match"),
-    "exists": (Operator.EXISTS, False, "has a value"),
-    "not exists": (Operator.EXISTS, True, "has no value"),
-    "greater than": (Operator.GREATER_THAN, False, "is greater than"),
-    "not greater than": (Operator.GREATER_THAN, True, "is not greater than"),
-    "less than": (Operator.LESS_THAN, False, "is less than"),
-    "not less than": (Operator.LESS_THAN, True, "is not less than"),
+    "contains": (Operator.CONTAINS, False, translatable("contains")),
+    "not contains": (Operator.CONTAINS, True, translatable("does not contain")),
+    "equals": (Operator.EQUALS, False, translatable("equals")),
+    "not equals": (Operator.EQUALS, True, translatable("does not equal")),
+    "one of": (Operator.ONE_OF, False, translatable("is one of")),
+    "not one of": (Operator.ONE_OF, True, translatable("is none of")),
+    "starts with": (Operator.STARTS_WITH, False, translatable("starts with")),
+    "not starts with": (Operator.STARTS_WITH, True, translatable("does not start with")),
+    "ends with": (Operator.ENDS_WITH, False, translatable("ends with")),
+    "not ends with": (Operator.ENDS_WITH, True, translatable("does not end with")),
+    "matches": (Operator.MATCHES, False, translatable("matches")),
+    "not matches": (Operator.MATCHES, True, translatable("does not match")),
+    "exists": (Operator.EXISTS, False, translatable("has a value")),
+    "not exists": (Operator.EXISTS, True, translatable("has no value")),
+    "greater than": (Operator.GREATER_THAN, False, translatable("is greater than")),
+    "not greater than": (Operator.GREATER_THAN, True, translatable("is not greater than")),
+    "less than": (Operator.LESS_THAN, False, translatable("is less than")),
+    "not less than": (Operator.LESS_THAN, True, translatable("is not less than")),
 }
 
 
@@ -94,7 +94,7 @@ class ErrorPlaces:
 
 def operator_choices() -> list[tuple[str, str]]:
     """Return (form key, label) of every comparison."""
-    return [(key, told(label)) for key, (_operator, _inverted, label) in OPERATOR_LABELS.items()]
+    return [(key, local_term(label)) for key, (_operator, _inverted, label) in OPERATOR_LABELS.items()]
 
 
 def rows_of(condition: object) -> ConditionGroup:
@@ -180,7 +180,7 @@ def _describe_node(node: ConditionNode, labels: Mapping[str, str], *, is_inside:
             return text.strip()
         case ComparisonRow():
             operator_label = (
-                told(OPERATOR_LABELS[node.operator][2]) if node.operator in OPERATOR_LABELS else node.operator
+                local_term(OPERATOR_LABELS[node.operator][2]) if node.operator in OPERATOR_LABELS else node.operator
             )
             values = [line for line in node.values.split("\n") if line]
             value_text = (

@@ -12,7 +12,6 @@ from django.http import QueryDict
 from tocsin.catalogue.kinds import IntegrationKind
 from tocsin.core.errors import Rejected
 from tocsin.web.integrations.editor.condition_form import ErrorPlaces
-from tocsin.web.told import told
 from tocsin.web.ui.forms import field_error_text, problems_of
 
 
@@ -59,7 +58,7 @@ class EditorTab(ABC):
         for problem in problems_of(rejected):
             place = problem.field or ""
             row = self.row_of(place)
-            text = field_error_text(problem) if row else _capitalized(told(problem.reason))
+            text = field_error_text(problem) if row else _capitalized(problem.reason.localized())
             (self.errors.setdefault(row, []) if row else self.problems).append(text)
 
     def row_of(self, place: str) -> str | None:

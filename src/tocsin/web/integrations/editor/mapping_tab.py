@@ -10,13 +10,13 @@ from django.http import QueryDict
 from django.utils.translation import gettext as _
 
 from tocsin.catalogue.kinds import IntegrationKind
+from tocsin.core.locale_format import local_term
 from tocsin.core.reasons import ReasonType
 from tocsin.core.validation.object_reader import rejected_at
 from tocsin.inbound.expressions.fields import FIELDS, TAGS
 from tocsin.web.integrations.editor import field_form
 from tocsin.web.integrations.editor.editor_tab import EditorTab
 from tocsin.web.integrations.editor.field_form import FieldEntry, ValueOrigin
-from tocsin.web.told import told
 
 _DUPLICATE_NAME = ReasonType("mapping.duplicate_row", "there are two fields of that name")
 _NO_NAME = ReasonType("mapping.row_without_name", "enter a name")
@@ -198,7 +198,9 @@ class MappingTab(EditorTab):
 
     def _row(self, name: str) -> FieldRow:
         default = field_form.describe_mapping(self.kind.mapping[name]) if name in self.kind.mapping else ""
-        return FieldRow(f"f-{name}", name, told(FIELDS[name].label), self.entries.get(name, FieldEntry()), default)
+        return FieldRow(
+            f"f-{name}", name, local_term(FIELDS[name].label), self.entries.get(name, FieldEntry()), default
+        )
 
 
 def _with_path(entry: FieldEntry, path: str) -> FieldEntry:

@@ -32,7 +32,7 @@ class ComparisonResult:
     """The result of one comparison. `pieces` is the text, split into (piece, matched)."""
 
     is_true: bool
-    reason: Reason | str
+    reason: Reason
     pieces: tuple[tuple[str, bool], ...] = ()
 
 

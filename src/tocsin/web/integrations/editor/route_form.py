@@ -14,11 +14,11 @@ from django.http import QueryDict
 from django.utils.translation import gettext as _
 
 from tocsin.core.errors import Rejected
+from tocsin.core.locale_format import local_term
 from tocsin.core.reasons import ReasonType
 from tocsin.core.validation.object_reader import rejected_at
 from tocsin.web.integrations.editor import condition_form, suppression_form
 from tocsin.web.integrations.editor.condition_form import ConditionGroup, ErrorPlaces
-from tocsin.web.told import told
 
 _NOT_A_LIST = ReasonType("route.not_a_list", "must be a list, each {example}")
 _TOO_MANY_ROWS = ReasonType("route.too_many_rows", "More than {limit} rows: write the routes as YAML.")
@@ -112,7 +112,7 @@ def describe_route(row: RouteRow, labels: Mapping[str, str]) -> str:
     if row.during:
         relation, _colon, name = row.during.partition(":")
         parts.append((_("during %(hours)s") if relation == "in" else _("outside %(hours)s")) % {"hours": name})
-    effects = [_("%(priority)s priority") % {"priority": told(row.priority)}] if row.priority else []
+    effects = [_("%(priority)s priority") % {"priority": local_term(row.priority)}] if row.priority else []
     if row.is_log_only:
         effects.append(_("only record"))
     else:

@@ -27,6 +27,8 @@ from django.views.decorators.http import require_http_methods, require_POST
 from tocsin.access.roles import Permission
 from tocsin.catalogue.kinds import IntegrationKind
 from tocsin.core.errors import Rejected
+from tocsin.core.locale_format import local_term
+from tocsin.core.reasons import as_reason
 from tocsin.inbound.admin import commands, drafts, specs
 from tocsin.inbound.admin.references import ReferenceNames
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
@@ -34,6 +36,7 @@ from tocsin.inbound.expressions.fields import FIELDS, PRIORITIES, TAGS
 from tocsin.inbound.models import Integration
 from tocsin.inbound.parsing.decode import Element
 from tocsin.inbound.parsing.payload_splitting import elements_of
+from tocsin.resources.registry import INTEGRATIONS
 from tocsin.simulate.backtest import Backtest, backtest
 from tocsin.simulate.chain import SimulatedOutcome, simulate_integration
 from tocsin.web.http.authorization import actor, require
@@ -48,7 +51,6 @@ from tocsin.web.integrations.editor.routing_tab import RoutingTab
 from tocsin.web.integrations.editor.rules_tab import RulesTab
 from tocsin.web.integrations.payloads import SamplePayload
 from tocsin.web.integrations.views import find, frame
-from tocsin.web.told import told
 from tocsin.web.ui import edit_conflicts
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 
@@ -98,7 +100,7 @@ def editor(request: SignedInRequest, number: int, tab: str) -> HttpResponse:
     editor_tab = TABS[tab](kind)
     editor_tab.is_final = button == "save"
     draft = _draft(request, row, kind, editor_tab, names)
-    snapshot = FormSnapshot.of(request, "integration", row, commands.integration_spec, keys=editor_tab.keys)
+    snapshot = FormSnapshot.of(request, INTEGRATIONS, row, keys=editor_tab.keys)
     if button == "save" and draft.compiled is not None and _save(request, row, draft, snapshot):
         messages.success(request, _("Saved. Messages from now on are decided by this."))
         return redirect(f"integration_{tab}", number)
@@ -196,7 +198,7 @@ def _load_rows(draft: EditorDraft, request: SignedInRequest) -> None:
             editor_tab.read(post)
         editor_tab.apply_action(_requested_action(request))
     except Rejected as rejected:
-        draft.yaml_problem = told(rejected.reason)
+        draft.yaml_problem = rejected.reason.localized()
         if draft.is_yaml_edited:
             editor_tab.read(post)
 
@@ -218,7 +220,9 @@ def _parse_parts(text: str, editor_tab: EditorTab) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, Mapping) or not value.keys() <= set(editor_tab.keys):
-        raise Rejected("invalid", _("Write %(keys)s.") % {"keys": ", ".join(f"{key}: …" for key in editor_tab.keys)})
+        raise Rejected(
+            "invalid", as_reason(_("Write %(keys)s.") % {"keys": ", ".join(f"{key}: …" for key in editor_tab.keys)})
+        )
     return dict(value)
 
 
@@ -231,7 +235,7 @@ def _simulate(request: SignedInRequest, row: Integration, names: ReferenceNames,
         element = elements[0] if elements and elements[0].payload is not None else None
         draft.tree = tree_of(element.payload) if element is not None else None
     except Rejected as rejected:
-        draft.payload_problem = draft.payload_problem or told(rejected.reason)
+        draft.payload_problem = draft.payload_problem or rejected.reason.localized()
     if draft.parts is None:
         return
     try:
@@ -263,7 +267,7 @@ def _save(request: SignedInRequest, row: Integration, draft: EditorDraft, snapsh
             commands.save_integration({**spec, **draft.parts}, existing=row, actor=actor(request), now=request.now)
     except Rejected as rejected:
         if rejected.code == edit_conflicts.CHANGED:
-            draft.conflict = told(rejected.reason)
+            draft.conflict = rejected.reason.localized()
             return False
         draft.needs_confirmation = rejected.code == "reaches_nobody"
         draft.tab.add_errors(rejected)
@@ -278,7 +282,7 @@ def _fields(kind: IntegrationKind, draft: EditorDraft) -> list[tuple[str, str]]:
         if draft.compiled is not None
         else frozenset(kind.mapping) & FIELDS.keys()
     )
-    labelled = [(name, told(FIELDS[name].label)) for name in FIELDS if name in field_names]
+    labelled = [(name, local_term(FIELDS[name].label)) for name in FIELDS if name in field_names]
     return [*labelled, *((name, name) for name in sorted(field_names - FIELDS.keys()))]
 
 

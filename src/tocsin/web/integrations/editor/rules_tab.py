@@ -11,13 +11,13 @@ from django.http import QueryDict
 from django.utils.translation import gettext as _
 
 from tocsin.catalogue.kinds import IntegrationKind
+from tocsin.core.locale_format import local_term
 from tocsin.core.reasons import ReasonType
 from tocsin.core.validation.object_reader import rejected_at
 from tocsin.inbound.expressions.fields import FIELDS
 from tocsin.web.integrations.editor import condition_form
 from tocsin.web.integrations.editor.condition_form import ConditionGroup
 from tocsin.web.integrations.editor.editor_tab import EditorTab
-from tocsin.web.told import told
 
 _NOT_RULES = ReasonType("rule.not_an_object", "must be an object with {names}")
 _NO_CONDITION = ReasonType("rule.no_condition", "say when the rule applies")
@@ -124,7 +124,7 @@ class RulesTab(EditorTab):
             "update": _("Update the alert"),
             "filters": _("An alert may open"),
         }
-        field_labels = {name: told(FIELDS[name].label) for name in FIELDS}
+        field_labels = {name: local_term(FIELDS[name].label) for name in FIELDS}
         return [
             RuleRow(name, labels[name], self.modes[name], self.groups[name],
                     condition_form.describe_condition(self._default_rule(name), field_labels))

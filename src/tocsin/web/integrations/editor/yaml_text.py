@@ -12,7 +12,7 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode
 
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import ReasonType
+from tocsin.core.reasons import ReasonType, as_reason
 
 _TOO_LONG = ReasonType("config.text_too_long", "The text has more than {limit} characters.")
 _ALIASES = ReasonType("config.aliases_expand", "The aliases expand to too much: write the text without aliases.")
@@ -54,7 +54,7 @@ def read(text: str, field: str) -> Any:
         value = _yaml().load(text)
         _count(value, [0])
     except YAMLError as error:
-        raise Rejected("invalid", _describe_error(error), field) from None
+        raise Rejected("invalid", as_reason(_describe_error(error)), field) from None
     except RecursionError:
         raise Rejected("invalid", _TOO_DEEP(), field) from None
     except ValueError:

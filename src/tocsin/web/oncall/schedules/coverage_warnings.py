@@ -16,7 +16,6 @@ from tocsin.oncall.calculation.coverage_checks import CoverageFinding
 from tocsin.oncall.calculation.group_snapshot import GroupPlan
 from tocsin.operate.coverage import coverage
 from tocsin.web.oncall.schedules import describe_shift
-from tocsin.web.told import told
 
 #: Cache lifetime in seconds while the configuration does not change.
 CACHE_SECONDS = 300
@@ -51,7 +50,7 @@ def sentences(findings: Sequence[CoverageFinding], now: datetime) -> list[str]:
 
 def describe_finding(finding: CoverageFinding, now: datetime) -> str:
     """Return the finding as a sentence with its times in the user's time zone."""
-    text = told(finding.reason)
+    text = finding.reason.localized()
     if not coverage.has_times(finding):
         return text
     begin = max(finding.since or now, now)

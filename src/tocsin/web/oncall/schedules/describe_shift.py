@@ -12,6 +12,7 @@ from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext, pgettext
 
+from tocsin.core.locale_format import local_duration
 from tocsin.core.validation import durations
 from tocsin.oncall.calculation import schedules, weekly_windows
 from tocsin.oncall.calculation.shifts import MonthInterval, OnHolidays
@@ -107,7 +108,7 @@ def _every(details: Mapping[str, Any]) -> str:
     elif every == timedelta(hours=1):
         interval = _("each hour")
     else:
-        interval = _("every %(span)s") % {"span": durations.describe(every)}
+        interval = _("every %(span)s") % {"span": local_duration(every)}
     return _("%(often)s at %(time)s") % {"often": interval, "time": at}
 
 

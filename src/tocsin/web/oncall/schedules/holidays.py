@@ -8,7 +8,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import messages
-from django.http import Http404, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -22,10 +22,10 @@ from tocsin.oncall.changes import commands
 from tocsin.oncall.changes.specs import HolidayCalendarSpec
 from tocsin.oncall.models import HolidayCalendar
 from tocsin.people.models import Group
+from tocsin.resources.registry import HOLIDAY_CALENDARS
 from tocsin.web.http.authorization import actor, may, may_somewhere, offer_own_groups, require, requires
+from tocsin.web.http.objects import find_object
 from tocsin.web.http.request import SignedInRequest, render_view
-from tocsin.web.told import told
-from tocsin.web.ui.confirm_delete import ask_and_delete
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import field_error_text, problems_of, show_rejection, user_zone
 
@@ -92,14 +92,14 @@ def holiday_list(request: SignedInRequest) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     """Render a calendar with its upcoming days, and the form for users who may edit it."""
-    row = _find(number) if number is not None else None
+    row = find_object(HOLIDAY_CALENDARS, number) if number is not None else None
     may_change = (
         may(request, Permission.MANAGE_TEAMS, row.group_id) if row else may_somewhere(request, Permission.MANAGE_TEAMS)
     )
     if not may_change and (row is None or request.method == "POST"):
         require(request, Permission.MANAGE_TEAMS, row.group_id if row else None)
     form, days = _forms(request, row)
-    snapshot = FormSnapshot.of(request, "holiday_calendar", row, commands.holiday_calendar_spec)
+    snapshot = FormSnapshot.of(request, HOLIDAY_CALENDARS, row)
     if request.method == "POST" and form.is_valid() and days.is_valid():
         require(request, Permission.MANAGE_TEAMS, form.cleaned_data["group"])
         filled_days = _filled_days(days)
@@ -138,7 +138,7 @@ def preview_holidays(request: SignedInRequest) -> HttpResponse:
         try:
             parsed = HolidayCalendarSpec.read(_spec(form, _filled_days(days)) | {"name": "x", "group": None})
         except Rejected as rejected:
-            problem = told(rejected.reason)
+            problem = rejected.reason.localized()
         else:
             today = request.now.astimezone(user_zone()).date()
             loaded = holiday_calendars.load("", parsed.country, parsed.region, [day.written() for day in parsed.days])
@@ -149,32 +149,6 @@ def preview_holidays(request: SignedInRequest) -> HttpResponse:
         "regions": holiday_calendars.regions(request.POST.get("country", "")),
     }
     return render_view(request, "oncall/holidays_preview.html", context)
-
-
-@require_http_methods(["GET", "HEAD", "POST"])
-@requires(Permission.MANAGE_TEAMS)
-def delete(request: SignedInRequest, number: int) -> HttpResponse:
-    """Ask for confirmation, listing the references; then delete the calendar."""
-    row = _find(number)
-    require(request, Permission.MANAGE_TEAMS, row.group_id)
-    return ask_and_delete(
-        request,
-        row,
-        commands.delete_holiday_calendar,
-        object_name=row.name,
-        back_view="holiday_calendar",
-        success_target=("holiday_calendars",),
-        consequences=_("Take it out of what needs it first, and delete it then."),
-        snapshot=FormSnapshot.of(request, "holiday_calendar", row, commands.holiday_calendar_spec, is_deleting=True),
-        object_type="holiday_calendar",
-    )
-
-
-def _find(number: int) -> HolidayCalendar:
-    row = HolidayCalendar.objects.select_related("group").filter(pk=number).first()
-    if row is None:
-        raise Http404(_("This holiday calendar is gone."))
-    return row
 
 
 def _forms(request: SignedInRequest, row: HolidayCalendar | None) -> tuple[CalendarForm, Any]:

@@ -18,7 +18,6 @@ from tocsin.oncall.models import Schedule
 from tocsin.operate.coverage import coverage
 from tocsin.people.member_roles import MemberRole
 from tocsin.web.oncall.schedules import coverage_warnings
-from tocsin.web.told import told
 from tocsin.web.ui.forms import problem_text, problems_of
 
 #: Horizon of the preview, and maximum number of handoffs shown per role.
@@ -66,6 +65,6 @@ def _describe_problem(problem: Rejected, spec: Mapping[str, Any]) -> str:
     path = problem.field or ""
     match = re.match(r"shifts\[(\d+)\]\.?(?:rotate|fixed|calendar)?\.?(\w*)", path)
     if match is None or int(match[1]) >= len(spec["shifts"]):
-        return told(problem.reason)
+        return problem.reason.localized()
     text = problem_text(problem)
     return f"{spec['shifts'][int(match[1])]['name']}, {match[2].replace('_', ' ')}: {text}"

@@ -6,7 +6,7 @@ from datetime import date, timedelta
 from typing import Any
 
 from django.contrib import messages
-from django.http import Http404, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
@@ -17,7 +17,9 @@ from tocsin.oncall.changes import commands, overrides
 from tocsin.oncall.models import CalendarFeed, HolidayCalendar, Override, Schedule
 from tocsin.people import permissions
 from tocsin.people.models import Group
+from tocsin.resources.registry import SCHEDULES
 from tocsin.web.http.authorization import actor, may, offer_own_groups, require, requires
+from tocsin.web.http.objects import find_editable, find_object
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.oncall.schedules import describe_shift, preview
 from tocsin.web.oncall.schedules.shift_forms import (
@@ -28,7 +30,6 @@ from tocsin.web.oncall.schedules.shift_forms import (
     show_problems,
 )
 from tocsin.web.ui import references
-from tocsin.web.ui.confirm_delete import ask_and_delete
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import offer_own_zone, user_zone
 
@@ -39,7 +40,7 @@ MAX_PAST_OVERRIDES = 20
 @require_safe
 def schedule(request: SignedInRequest, number: int) -> HttpResponse:
     """Render a schedule: shifts in words, overrides, imported calendars and references."""
-    row = find(number)
+    row = find_object(SCHEDULES, number)
     rows = Override.objects.filter(schedule=row).select_related("user", "instead_of", "created_by")
     context = {
         "schedule": row,
@@ -61,10 +62,10 @@ def schedule(request: SignedInRequest, number: int) -> HttpResponse:
 @requires(Permission.MANAGE_TEAMS)
 def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     """Create or edit a schedule."""
-    row = _editable_schedule(request, number)
+    row = find_editable(request, SCHEDULES, number) if number is not None else None
     form, shifts = _forms(request, row)
     offer_own_groups(request, form.fields["group"])
-    snapshot = FormSnapshot.of(request, "schedule", row, commands.state_without_overrides)
+    snapshot = FormSnapshot.of(request, SCHEDULES, row, state=commands.state_without_overrides)
     if form.is_bound and form.is_valid() and shifts.is_valid():
         saved = _save(request, row, form, shifts, snapshot)
         if saved is not None:
@@ -85,7 +86,7 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
 @requires(Permission.MANAGE_TEAMS)
 def preview_schedule(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     """Render the preview of the unsaved form, while the user types."""
-    row = _editable_schedule(request, number)
+    row = find_editable(request, SCHEDULES, number) if number is not None else None
     form, shifts = _forms(request, row)
     offer_own_groups(request, form.fields["group"])
     # The preview does not depend on the name, which users often fill in last.
@@ -94,43 +95,6 @@ def preview_schedule(request: SignedInRequest, number: int | None = None) -> Htt
     default_name = {"name": form.cleaned_data.get("name") or _("New schedule")}
     result = preview.preview_of_spec(_spec(form, shifts) | default_name, row, request.now) if is_valid else None
     return render_view(request, "oncall/preview.html", {"preview": result})
-
-
-@require_http_methods(["GET", "HEAD", "POST"])
-@requires(Permission.MANAGE_TEAMS)
-def delete(request: SignedInRequest, number: int) -> HttpResponse:
-    """Ask for confirmation, listing references and the overrides that are deleted too; then delete the schedule."""
-    row = find(number)
-    require(request, Permission.MANAGE_TEAMS, row.group_id)
-    override_count = len(overrides.current(row, request.now))
-    about = _("Its overrides go with it (%(count)d to come).") % {"count": override_count}
-    return ask_and_delete(
-        request,
-        row,
-        commands.delete_schedule,
-        object_name=row.name,
-        back_view="schedule",
-        success_target=("group_schedule", row.group_id),
-        consequences=f"{about} {_('Whoever has a role in the group is on call again, in the order of the group.')}",
-        snapshot=FormSnapshot.of(request, "schedule", row, commands.state_without_overrides, is_deleting=True),
-        object_type="schedule",
-    )
-
-
-def find(number: int) -> Schedule:
-    """Return the schedule. Raises Http404."""
-    row = Schedule.objects.select_related("group").prefetch_related("imports").filter(pk=number).first()
-    if row is None:
-        raise Http404(_("This schedule is gone."))
-    return row
-
-
-def _editable_schedule(request: SignedInRequest, number: int | None) -> Schedule | None:
-    if number is None:
-        return None
-    row = find(number)
-    require(request, Permission.MANAGE_TEAMS, row.group_id)
-    return row
 
 
 def _forms(request: SignedInRequest, row: Schedule | None) -> tuple[ScheduleForm, ShiftFormSet]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import messages
-from django.http import Http404, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -20,11 +20,12 @@ from tocsin.oncall import loader
 from tocsin.oncall.changes import commands
 from tocsin.oncall.models import HolidayCalendar, SupportHours
 from tocsin.people.models import Group
-from tocsin.web.http.authorization import actor, may, may_somewhere, offer_own_groups, require, requires
+from tocsin.resources.registry import SUPPORT_HOURS
+from tocsin.web.http.authorization import actor, may, may_somewhere, offer_own_groups, require
+from tocsin.web.http.objects import find_object
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.oncall.schedules import describe_shift
 from tocsin.web.oncall.schedules.widgets import WeeklyWindowsField
-from tocsin.web.ui.confirm_delete import ask_and_delete
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import ZoneField, offer_own_zone, show_rejection
 
@@ -79,7 +80,7 @@ def hours_list(request: SignedInRequest) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     """Create or edit support hours. Users without permission see the form read-only."""
-    row = _find(number) if number is not None else None
+    row = find_object(SUPPORT_HOURS, number) if number is not None else None
     may_change = (
         may(request, Permission.MANAGE_TEAMS, row.group_id) if row else may_somewhere(request, Permission.MANAGE_TEAMS)
     )
@@ -100,7 +101,7 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     if row is None:
         offer_own_zone(form)
     offer_own_groups(request, form.fields["group"])
-    snapshot = FormSnapshot.of(request, "support_hours", row, commands.support_hours_spec)
+    snapshot = FormSnapshot.of(request, SUPPORT_HOURS, row)
     if request.method == "POST" and form.is_valid():
         require(request, Permission.MANAGE_TEAMS, form.cleaned_data["group"])
         try:
@@ -121,29 +122,3 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
         "has_calendars": HolidayCalendar.objects.exists(),
     }
     return render_view(request, "oncall/edit_support_hours.html", context, status=422 if form.errors else 200)
-
-
-@require_http_methods(["GET", "HEAD", "POST"])
-@requires(Permission.MANAGE_TEAMS)
-def delete(request: SignedInRequest, number: int) -> HttpResponse:
-    """Ask for confirmation, listing the references; then delete the support hours."""
-    row = _find(number)
-    require(request, Permission.MANAGE_TEAMS, row.group_id)
-    return ask_and_delete(
-        request,
-        row,
-        commands.delete_support_hours,
-        object_name=row.name,
-        back_view="edit_support_hours",
-        success_target=("support_hours",),
-        consequences=_("Take them out of what needs them first, and delete them then."),
-        snapshot=FormSnapshot.of(request, "support_hours", row, commands.support_hours_spec, is_deleting=True),
-        object_type="support_hours",
-    )
-
-
-def _find(number: int) -> SupportHours:
-    row = SupportHours.objects.select_related("group").filter(pk=number).first()
-    if row is None:
-        raise Http404(_("These support hours are gone."))
-    return row

@@ -1,0 +1,169 @@
+"""The description of one kind of configurable object.
+
+`configure`, `api` and `web` build the YAML, the endpoints, the delete confirmations, the search and the links of every
+kind from it, and hold no list of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import reduce
+from operator import attrgetter, or_
+from typing import Any, Protocol
+
+from django.db.models import Model, Q, QuerySet
+
+from tocsin.access.audit import AuditActor
+from tocsin.access.roles import Permission
+from tocsin.core.reasons import ReasonType
+from tocsin.core.validation.spec import Spec
+from tocsin.resources import lookup
+
+type ResourceSpec = Mapping[str, object]
+
+#: Means that every key may contain secrets.
+EVERY_KEY = "*"
+
+
+class SaveResource[M](Protocol):
+    """Creates an object, or updates `existing` to the spec. Raises Rejected with the path of each problem."""
+
+    def __call__(self, spec: ResourceSpec, *, existing: M | None = None, actor: AuditActor, now: datetime) -> M: ...
+
+
+class DeleteResource[M](Protocol):
+    """Deletes an object. Raises Rejected if it is in use."""
+
+    def __call__(self, row: M, /, *, actor: AuditActor, now: datetime) -> None: ...
+
+
+class SaveDeferredField[M](Protocol):
+    """Sets one key of an object. Returns False if nothing changed."""
+
+    def __call__(self, row: M, value: object, /, *, actor: AuditActor, now: datetime) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class DeferredField[M]:
+    """A key of the YAML that refers to later objects. It is saved once all objects exist; omitted, it stays."""
+
+    #: Its value; an empty one is left out of the spec.
+    load: Callable[[M], object]
+    save: SaveDeferredField[M]
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceViews:
+    """The URL names of the pages of a kind."""
+
+    list: str
+    detail: str
+    edit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resource[M: Model]:
+    """One kind of configurable object."""
+
+    #: The top-level key of the YAML, and with dashes the resource of the API.
+    key: str
+    #: The singular for messages; with underscores the object type of the audit log and of references.
+    label: str
+    #: The heading of a list.
+    plural: str
+    #: The objects, with every relation that `spec` reads.
+    rows: Callable[[], QuerySet[M]]
+    #: An object as a spec, without secrets. Takes the result of `load_names` as second argument, if there is one.
+    spec: Callable[..., dict[str, Any]]
+    save: SaveResource[M]
+    delete: DeleteResource[M]
+    #: Permission required to change an object.
+    change_permission: Permission
+    #: A spec, for the documentation.
+    example: ResourceSpec
+    views: ResourceViews
+    #: The path to the id of the owning group; "" if only administrators may change an object.
+    owner: str = "group_id"
+    #: The type that reads a spec, for the OpenAPI document.
+    spec_type: type[Spec] | None = None
+    name_column: str = "name"
+    #: Further columns that a search looks into.
+    search_columns: tuple[str, ...] = ()
+    #: Permission required to see an object.
+    see_permission: Permission = Permission.VIEW_ALERTS
+    #: Loads what the specs of several objects need, in a fixed number of queries.
+    load_names: Callable[[Sequence[M]], Any] | None = None
+    #: The spec with all readable secrets, to compare two states; never shown. If omitted, the spec.
+    state: Callable[[M], dict[str, Any]] | None = None
+    #: The spec with secrets, for an export. Raises Permanent if one cannot be decrypted.
+    spec_with_secrets: Callable[[M], dict[str, Any]] | None = None
+    #: The keys below which `{env: NAME}` and `{file: PATH}` are allowed.
+    secret_keys: frozenset[str] = frozenset()
+    deferred_fields: Mapping[str, DeferredField[M]] = field(default_factory=dict)
+    #: The names of objects of the same kind that a spec refers to; those are saved first.
+    depends_on: Callable[[Mapping[str, Any]], Iterable[str]] = lambda spec: ()
+    #: The kind of reference by which other objects name an object of this kind.
+    reference: ReasonType | None = None
+
+    @property
+    def path(self) -> str:
+        """The resource in URLs of the API."""
+        return self.key.replace("_", "-")
+
+    @property
+    def object_type(self) -> str:
+        """The object type in the audit log and in `core.object_hooks`."""
+        return self.label.replace(" ", "_")
+
+    def name(self, row: M) -> str:
+        """An object's name."""
+        return str(getattr(row, self.name_column))
+
+    def owner_group_id(self, row: M) -> int | None:
+        """The id of the group that owns an object; None if only administrators may change it."""
+        return attrgetter(self.owner)(row) if self.owner else None
+
+    @property
+    def group_lookup(self) -> str | None:
+        """The lookup that finds the objects of a group; None if they are not owned by one."""
+        return self.owner.replace(".", "__") if self.owner not in ("", "pk") else None
+
+    def find_named(self, name: str) -> M | None:
+        """The object with that name, case-insensitively."""
+        return self.rows().filter(**{f"{self.name_column}__iexact": name}).first()
+
+    def find(self, text: str) -> M:
+        """The object with that id or name. Raises Rejected("not_found")."""
+        return lookup.find(self.rows(), text, label=self.label, name_column=self.name_column)
+
+    def search(self, text: str) -> Q:
+        """The condition that the name, or another searched column, contains `text`."""
+        return reduce(or_, (Q(**{f"{name}__icontains": text}) for name in (self.name_column, *self.search_columns)))
+
+    def resolve(self, text: str, field: str) -> M:
+        """Like `find`, for a filter or body field: a missing object is an invalid value. Raises Rejected("invalid")."""
+        rows = self.rows().model._default_manager.all()
+        return lookup.find_named(rows, text, label=self.label, field=field, name_column=self.name_column)
+
+    def list_all(self) -> QuerySet[M]:
+        """All objects, sorted by name."""
+        return self.rows().order_by(self.name_column)
+
+    def specs(self, rows: Sequence[M]) -> list[dict[str, Any]]:
+        """The specs of several objects, without secrets."""
+        if self.load_names is None:
+            return [self.spec(row) for row in rows]
+        names = self.load_names(rows)
+        return [self.spec(row, names) for row in rows]
+
+    def state_of(self, row: M) -> dict[str, Any]:
+        """Everything that a change may overwrite, for comparing states. Never shown."""
+        return (self.state or self.spec)(row)
+
+    def yaml_spec(self, row: M, *, with_secrets: bool) -> dict[str, Any]:
+        """The object as in YAML, with its deferred fields."""
+        spec = self.spec_with_secrets(row) if with_secrets and self.spec_with_secrets else self.spec(row)
+        deferred = {key: deferred_field.load(row) for key, deferred_field in self.deferred_fields.items()}
+        return spec | {key: value for key, value in deferred.items() if value}

@@ -1,0 +1,32 @@
+"""Finds the object that a URL names. One that is not there is answered with 404, in the same words for every kind."""
+
+from __future__ import annotations
+
+from django.db.models import Model, QuerySet
+from django.http import Http404
+
+from tocsin.core.reasons import Term
+from tocsin.resources.lookup import NO_SUCH_NUMBER
+from tocsin.resources.resource import Resource
+from tocsin.web.http.authorization import require
+from tocsin.web.http.request import SignedInRequest
+
+
+def find_row[M: Model](rows: QuerySet[M], number: int, label: str) -> M:
+    """Return the row with that id; `label` is one of `resources.lookup.LABELS`. Raises Http404."""
+    row = rows.filter(pk=number).first()
+    if row is None:
+        raise Http404(NO_SUCH_NUMBER(label=Term(label), name=str(number)).localized())
+    return row
+
+
+def find_object[M: Model](resource: Resource[M], number: int) -> M:
+    """Return the object with that id. Raises Http404."""
+    return find_row(resource.rows(), number, resource.label)
+
+
+def find_editable[M: Model](request: SignedInRequest, resource: Resource[M], number: int) -> M:
+    """Return the object with that id, if the user may change it. Raises Http404, or PermissionDenied."""
+    row = find_object(resource, number)
+    require(request, resource.change_permission, resource.owner_group_id(row))
+    return row
