@@ -20,8 +20,8 @@ INTRODUCTION = """\
 Every key of the [configuration as YAML](../configuration.md), by object. The bodies of the [REST API](../api.md) have
 the same form. Null counts as absent. An unknown key is an error.
 
-This page is written by `make yaml-reference`. Integrations, outbound integrations, workflows and providers are not in
-it yet; [Configuration as YAML](../configuration.md) describes them.
+This page is written by `make yaml-reference`. Integrations, outbound integrations and providers are not in it yet;
+[Configuration as YAML](../configuration.md) describes them.
 """
 
 
@@ -59,6 +59,7 @@ def _specs() -> dict[str, tuple[Any, dict[str, Any]]]:
     from tocsin.people.changes.out_of_office import AbsenceSpec
     from tocsin.people.changes.reminder_rules import ReminderSpec
     from tocsin.people.changes.specs import GroupSpec, UserSpec
+    from tocsin.workflows.definition.specs import WorkflowSpec
 
     return {
         "settings": (SettingsSpec, {}),
@@ -76,6 +77,7 @@ def _specs() -> dict[str, tuple[Any, dict[str, Any]]]:
         "escalation_policies": (PolicySpec, {}),
         "client_tables": (ClientTableSpec, {}),
         "maintenance_windows": (MaintenanceWindowSpec, {}),
+        "workflows": (WorkflowSpec, {}),
     }
 
 
