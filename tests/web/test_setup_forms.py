@@ -37,8 +37,8 @@ def text_of(client: Client, path: str) -> str:
 def policy_form(*steps: dict[str, Any], **settings: Any) -> dict[str, Any]:
     """A filled-in form of a policy."""
     form: dict[str, Any] = {
-        "name": "Nights with pages", "default_priority": "high", "effect": "stop", "timeout": "30m", "
-        ""repeat_times": "0",
+        "name": "Nights with pages", "default_priority": "high", "effect": "stop", "timeout": "30m",
+        "repeat_times": "0",
         "steps-TOTAL_FORMS": len(steps), "steps-INITIAL_FORMS": 0, **settings,
         "page_assignee": "on",
     }  # fmt: skip
