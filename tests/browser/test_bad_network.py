@@ -36,7 +36,7 @@ def test_unanswered_request_times_out_and_is_retried(
         with page.expect_request(lambda asked: asked.headers.get("x-part") == "list"):
             post(running, desk, "2", "Nobody tells of it")
         page.clock.fast_forward("00:16")
-        expect(page.locator("#lost")).to_contain_text("What you see may be old")
+        expect(page.locator("#lost")).to_contain_text("Data may be out of date")
         page.unroute("**/alerts/")
         page.clock.fast_forward("00:06")
         expect(page.get_by_text("Nobody tells of it")).to_be_visible()
@@ -88,7 +88,7 @@ def test_failed_row_changes_are_reported_and_kept(browser: Browser, running: Ser
         page.get_by_label("Subject", exact=True).fill("title")
         page.route("**/mapping/", lambda route: route.fulfill(status=503))
         page.get_by_label("Sample message").select_option("pasted")
-        expect(page.locator("#failed")).to_contain_text("This could not be loaded")
+        expect(page.locator("#failed")).to_contain_text("Could not load")
         expect(page.get_by_label("Subject", exact=True)).to_have_value("title")
         page.route("**/backtest", lambda route: route.fulfill(status=500, body="<p>Something failed</p>"))
         page.get_by_role("button", name="Backtest").click()
@@ -108,7 +108,7 @@ def test_unanswered_press_is_reported(browser: Browser, running: ServerProcess, 
         with page.expect_request("**/acknowledge"):
             page.get_by_role("button", name="Acknowledge").click()
         page.clock.fast_forward("00:11")
-        expect(page.get_by_role("alert")).to_contain_text("No answer yet")
+        expect(page.get_by_role("alert")).to_contain_text("No response yet")
 
 
 def test_signing_in_without_a_connection_keeps_what_was_typed(browser: Browser, running: ServerProcess) -> None:
@@ -119,7 +119,7 @@ def test_signing_in_without_a_connection_keeps_what_was_typed(browser: Browser, 
         page.get_by_label("Password").fill(service_desk.PASSWORD)
         alice.context.set_offline(True)
         page.get_by_role("button", name="Sign in", exact=True).click()
-        expect(page.get_by_role("alert")).to_contain_text("Not sent: Tocsin no contact methods")
+        expect(page.get_by_role("alert")).to_contain_text("Not sent: Tocsin is unreachable")
         alice.context.set_offline(False)
         page.get_by_role("button", name="Sign in", exact=True).click()
         expect(page.get_by_role("heading", name="Home")).to_be_visible()

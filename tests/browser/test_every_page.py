@@ -182,7 +182,7 @@ def test_documentation_screenshots_are_captured(browser: Browser, evening: Eveni
                 alice.open(path)
                 alice.page.evaluate("document.fonts.ready")
                 # What a schedule would do is asked for once its form is there.
-                expect(alice.page.get_by_text("Fill in the form: what it would do")).to_have_count(0)
+                expect(alice.page.get_by_text("Fill in the form to see a preview")).to_have_count(0)
                 alice.page.screenshot(path=str(PICTURES / f"{name}.png"))
                 # At a desk, the walk through every page looks at the same.
                 if width == PHONE:

@@ -60,20 +60,20 @@ def test_keyboard_user_gets_from_setup_link_to_acknowledged_alert(
         _tab_until(page, "document.activeElement.labels?.[0]?.textContent.includes('Your Halo address')")
         page.keyboard.type("acme.haloitsm.com")
         with page.expect_navigation():
-            page.keyboard.press("Add")
+            page.keyboard.press("Enter")
         expect(page.get_by_text("Waiting for HaloITSM…")).to_be_visible()
         admin.check()
         url = page.get_by_label("Webhook URL").first.input_value()
 
         answer = httpx.post(url, content=(SAMPLES / "new-ticket.json").read_bytes(), timeout=PATIENCE).json()
         assert answer["status"] == "Mapped Opened", answer
-        expect(page.get_by_text("HaloITSM has arrived")).to_be_visible()
+        expect(page.get_by_text("Message received from HaloITSM")).to_be_visible()
         expect(page.get_by_text(_subject())).to_be_visible()
         admin.check("the first message, live")
 
         _press(page, "Open alert")
         expect(page.get_by_role("heading", name=_subject())).to_be_visible()
-        expect(page.locator("#state")).to_contain_text("View")
+        expect(page.locator("#state")).to_contain_text("Open")
         admin.check()
 
         mail = _mail_about(mails, answer["alert_id"])
@@ -106,7 +106,7 @@ def test_opening_the_link_of_a_mail_does_nothing(browser: Browser, tocsin: Serve
         for method in ("GET", "HEAD", "GET"):
             assert httpx.request(method, address, timeout=PATIENCE).status_code == 200
         admin.open(f"/alerts/{number}/")
-        expect(admin.page.locator("#state")).to_contain_text("View")
+        expect(admin.page.locator("#state")).to_contain_text("Open")
     with visitor(browser, tocsin.url, width=PHONE) as phone:
         phone.open(address)
         phone.page.get_by_label("More actions").click()
@@ -120,7 +120,7 @@ def test_the_setup_link_works_once(browser: Browser, tocsin: ServerProcess) -> N
         _become_administrator(admin.page, link)
     again = httpx.get(link, timeout=PATIENCE)
     assert again.status_code == 410
-    assert "works no more" in again.text
+    assert "This setup link has expired" in again.text
 
 
 def _press(page: Page, begins: str) -> None:
@@ -132,7 +132,7 @@ def _press(page: Page, begins: str) -> None:
     outline = "getComputedStyle(document.activeElement)"
     assert page.evaluate(f"{outline}.outlineStyle !== 'none' && {outline}.outlineWidth !== '0px'"), begins
     with page.expect_navigation():
-        page.keyboard.press("Add")
+        page.keyboard.press("Enter")
 
 
 def _tab_until(page: Page, condition: str) -> None:

@@ -125,7 +125,7 @@ def test_an_alert_is_answered_by_keyboard_alone(browser: Browser, running: Serve
         keys.press("j")
         expect(page.get_by_role("link", name="VPN down")).to_be_focused()
         assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
-        keys.press("Add")
+        keys.press("Enter")
         expect(page.get_by_role("heading", name="VPN down")).to_be_visible()
 
         # The sheet lists the keys, closes with Escape, and lets no key through to the page.
@@ -139,7 +139,7 @@ def test_an_alert_is_answered_by_keyboard_alone(browser: Browser, running: Serve
         keys.press("/")
         expect(page.get_by_label("Search all").first).to_be_focused()
         keys.type("at")
-        expect(page.locator("#state")).to_contain_text("View")
+        expect(page.locator("#state")).to_contain_text("Open")
         page.evaluate("document.activeElement.blur()")
         keys.press("a")
         expect(page.get_by_text(f"You acknowledged alert {number}.")).to_be_visible()
@@ -149,7 +149,7 @@ def test_an_alert_is_answered_by_keyboard_alone(browser: Browser, running: Serve
             if page.evaluate("document.activeElement.textContent.trim()") == "Assign to me":
                 break
         assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
-        keys.press("Add")
+        keys.press("Enter")
         expect(page.get_by_text(f"Alert {number} is assigned to you.")).to_be_visible()
 
         # Switched off, a letter does nothing.
@@ -172,8 +172,8 @@ def test_what_was_typed_is_not_lost_by_a_stray_press(
         open_home(alice, "alice")
         alice.open(f"/alerts/{number}/")
         page.get_by_label("More actions").click()
-        page.get_by_text("Stays on the alert.").click()
-        page.get_by_label("Note").fill("On my way, since")
+        page.get_by_text("Visible on the timeline.").click()
+        page.get_by_label("Note", exact=True).fill("On my way, since")
         # Neither a link nor the button beside it takes the words away.
         page.locator(".side").get_by_role("link", name="Home").click()
         page.keyboard.press("Escape")
@@ -186,7 +186,7 @@ def test_what_was_typed_is_not_lost_by_a_stray_press(
         send = page.locator("form[action$=reply] button")
         alice.context.set_offline(True)
         send.click()
-        expect(page.get_by_role("alert")).to_contain_text("Tocsin no contact methods")
+        expect(page.get_by_role("alert")).to_contain_text("Tocsin is unreachable")
         alice.context.set_offline(False)
         cookies = alice.context.cookies()
         alice.context.clear_cookies()
@@ -222,12 +222,12 @@ def test_an_answer_without_a_connection_leaves_the_alert_in_sight(
         expect(page.locator("html")).to_have_attribute("data-live", "open")
         page.route("**/*", lambda request: request.abort())
         acknowledge.click()
-        expect(page.get_by_role("alert")).to_contain_text("Not sent: Tocsin no contact methods. Nothing was changed")
+        expect(page.get_by_role("alert")).to_contain_text("Not sent: Tocsin is unreachable. Nothing was changed")
         page.unroute("**/*")
         page.reload()
         alice.context.set_offline(True)
         acknowledge.click()
-        expect(page.get_by_role("alert")).to_contain_text("Not sent: Tocsin no contact methods. Nothing was changed")
+        expect(page.get_by_role("alert")).to_contain_text("Not sent: Tocsin is unreachable. Nothing was changed")
         alice.context.set_offline(False)
         # A server that is only slow may hear it: the press is not kept back for long.
         page.route("**/offline/", lambda request: None)
@@ -283,7 +283,7 @@ def test_without_scripts_reading_and_answering_still_work(
         page.get_by_role("button", name="Acknowledge").click()
         expect(page.get_by_text(f"You acknowledged alert {number}.")).to_be_visible()
         page.get_by_label("More actions").click()
-        page.get_by_text("Reply", exact=False).first.click()
-        page.get_by_label("Note").fill("On my way.")
+        page.get_by_text("Add note", exact=False).first.click()
+        page.get_by_label("Note", exact=True).fill("On my way.")
         page.locator("form[action$=reply] button").click()
         expect(page.locator(".quote")).to_contain_text("On my way.")

@@ -74,15 +74,15 @@ def test_rotation_is_created_overridden_and_shows_who_would_be_paged(
         alice.open(f"/on-call/groups/{desk.group}/?show=day&day={_tomorrow(page)}")
         button = page.locator("[data-pick-button]").first
         button.focus()
-        page.keyboard.press("Add")
+        page.keyboard.press("Enter")
         expect(page.locator("#tl-status")).to_contain_text("00:00")
         page.keyboard.press("ArrowRight")
         page.keyboard.press("Shift+ArrowRight")
         expect(page.locator("#tl-status")).to_contain_text("00:15")
         page.keyboard.press("Escape")
         expect(page.locator("#tl-status")).to_be_empty()
-        page.keyboard.press("Add")
-        page.keyboard.press("Add")
+        page.keyboard.press("Enter")
+        page.keyboard.press("Enter")
         expect(sheet.get_by_label("From")).to_have_value(f"{_tomorrow(page)}T00:00")
         expect(sheet.get_by_label("To")).to_have_value(f"{_tomorrow(page)}T01:00")
         page.keyboard.press("Escape")
@@ -92,7 +92,7 @@ def test_rotation_is_created_overridden_and_shows_who_would_be_paged(
 
         # And taken with one press, of whom the schedule names.
         page.locator("svg[data-pick=primary] a").first.click()
-        sheet.get_by_role("button", name="Take it yourself").click()
+        sheet.get_by_role("button", name="Take this shift").click()
         expect(page.get_by_text("Alice Andersson is on call instead of")).to_be_visible()
 
 

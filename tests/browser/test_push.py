@@ -83,7 +83,7 @@ def test_push_is_shown_and_its_buttons_acknowledge_and_open(
         alice.check("devices")
         page.get_by_label("Name").fill("Alice's phone")
         page.get_by_role("button", name="Enable push on this device").click()
-        expect(page.get_by_text("Alice's phone takes your pages now")).to_be_visible()
+        expect(page.get_by_text("Alice's phone now receives your pages")).to_be_visible()
         number = _paged(running, desk, service)
         says = phone.received[0]
         deliver = _pushes(alice.context.new_cdp_session(page), page)

@@ -49,14 +49,14 @@ def test_unknown_payload_is_mapped_by_clicks_and_opens_alert(browser: Browser, d
         page.get_by_role("button", name='"A-17"', exact=True).focus()
         for _ in range(3):
             page.keyboard.press("ArrowDown")
-        page.keyboard.press("Add")
+        page.keyboard.press("Enter")
         expect(page.locator("#value-f-client")).to_have_text("Globex, north")
         # A template completes paths.
         text = page.get_by_label("Short text", exact=True)
         text.press_sequentially("Cold: <probe^re")
         expect(page.get_by_role("option", name="probe^ref")).to_be_visible()
         page.keyboard.press("ArrowDown")
-        page.keyboard.press("Add")
+        page.keyboard.press("Enter")
         expect(text).to_have_value("Cold: <probe^ref>")
         expect(page.locator("#value-f-short_text")).to_have_text("Cold: A-17")
         page.locator("#yaml-card > summary").click()

@@ -61,7 +61,7 @@ def test_demo_to_first_alert_takes_seven_clicks_and_two_pastes(browser: Browser,
             subject = json.loads(SAMPLE.read_text())["ticket"]["summary"]
             expect(page.get_by_text(subject)).to_be_visible()
             hand.click(page.get_by_role("link", name=re.compile("Open alert")))
-            expect(page.locator("#state")).to_contain_text("View")
+            expect(page.locator("#state")).to_contain_text("Open")
             expect(page.get_by_role("heading", name=subject)).to_be_visible()
             alice.check()
     assert hand.clicks <= 7, hand

@@ -207,4 +207,4 @@ def test_the_heartbeat_is_pinged_only_while_paging_works(tocsin: Installation) -
         until("it is audited", lambda: tocsin.rows("SELECT 1 FROM operate_audit WHERE checked_at > 'epoch'"), 40)
         assert tocsin.nodes[-1].terminate() == 0
         assert len(outside.requests) == pings
-        assert "Call the people on call by hand" in tocsin.nodes[-1].log
+        assert "Contact the people on call manually" in tocsin.nodes[-1].log
