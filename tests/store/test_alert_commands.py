@@ -256,5 +256,5 @@ def test_a_bulk_command_goes_on_after_one_that_is_refused(integration: Integrati
 
 
 def test_command_on_missing_alert_reports_not_found(alice: Actor) -> None:
-    with pytest.raises(Rejected, match="There is no alert 42"):
+    with pytest.raises(Rejected, match="Alert 42 not found"):
         service.apply_command(42, Close(actor=alice), now=NOW)

@@ -175,7 +175,7 @@ def test_telegram_bot_handles_buttons_and_commands_and_shows_chat_address(scenar
     assert scenario.post.states() == [("Telegram", "sent", "Telegram")]
     (message,) = scenario.telegram.messages
     (row,) = message["reply_markup"]["inline_keyboard"]
-    assert [button["text"] for button in row] == ["Bestätigen", "Übernehmen", "Schließen"]
+    assert [button["text"] for button in row] == ["Bestätigen", "Mir zuweisen", "Schließen"]
     answer = scenario.telegram_update(scenario.telegram.press(message, "acknowledge", 123456789)).json()
     assert answer["method"] == "answerCallbackQuery"
     assert answer["text"] == f"Sie haben Alarm {alert} bestätigt."
@@ -185,7 +185,7 @@ def test_telegram_bot_handles_buttons_and_commands_and_shows_chat_address(scenar
     assert f"Sie haben Alarm {alert} bestätigt." in edit["text"]
     stored = edit["reply_markup"]["inline_keyboard"][0]
     assert [button["callback_data"] for button in stored] == [f"assign:{alert}", f"close:{alert}"]
-    assert [button["text"] for button in stored] == ["Übernehmen", "Schließen"]
+    assert [button["text"] for button in stored] == ["Mir zuweisen", "Schließen"]
     body = scenario.telegram_update(scenario.telegram.text_update("take", 123456789)).json()
     assert body["text"] == f"Alarm {alert} ist Ihnen zugewiesen."
     # What a carrier takes for STOP is a word like another in a chat, where nobody would say that pages end.

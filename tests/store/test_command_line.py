@@ -59,7 +59,7 @@ def test_unreachable_database_is_one_error_line_without_password(tmp_path: Path)
         check=False,
     )
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("tocsin: The database cannot be used: ")
+    assert done.stderr.startswith("tocsin: The database is unavailable: ")
     assert "hunter2" not in done.stderr
     assert done.stderr.count("\n") == 1
 

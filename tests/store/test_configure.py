@@ -171,7 +171,7 @@ def test_bad_configuration_is_refused_with_its_line_and_changes_nothing(
         (["token: short"], ":6: integration HaloITSM: token: must be 32 to 200"),
         (["token: {env: TOCSIN_NOT_THERE}"], ":6: the environment variable TOCSIN_NOT_THERE is not set"),
         (["token: {file: none.txt}"], ":6: the file none.txt cannot be read"),
-        (["outbound: Halo"], ':6: integration HaloITSM: outbound: there is no outbound integration "Halo"'),
+        (["outbound: Halo"], ':6: integration HaloITSM: outbound: unknown outbound integration "Halo"'),
         (["colour: red"], ":6: integration HaloITSM: colour: unknown key"),
     ],
 )
@@ -475,7 +475,7 @@ def test_provider_round_trips_and_exports_secret_only_on_request(
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (("kind: ntfy", "kind: pigeon"), "t.yaml:3: provider Push: kind: choose one of these kinds: smtp, "),
+        (("kind: ntfy", "kind: pigeon"), "t.yaml:3: provider Push: kind: choose one of these types: smtp, "),
         (("[ntfy]", "[sms]"), "t.yaml:4: provider Push: channels[0]: "),
         (("order: 2", "oder: 2"), 't.yaml:5: provider Push: oder: unknown key; did you mean "order"?'),
         (("NTFY_TOKEN", "NO_SUCH_TOKEN"), "t.yaml:6: the environment variable NO_SUCH_TOKEN is not set"),
@@ -507,7 +507,7 @@ def test_halo_at_new_address_requires_its_secret_again(now: datetime, monkeypatc
     row = OutboundIntegration.objects.get()
     assert [(match.user.username, match.number) for match in row.matches.all()] == [("alice", "7")]
     twice = refusals(now, TEAM, HALO.replace("{ALICE: 7}", "{ALICE: 7, alice: 8}"))
-    assert any('agents: names the user "alice" twice' in sentence for sentence in twice), twice
+    assert any('agents: lists the user "alice" twice' in sentence for sentence in twice), twice
     without = HALO.replace("    client_secret: {env: HALO_SECRET}\n", "")
     assert apply(now, TEAM, without).is_empty, "a secret that is left out stays"
     elsewhere = without.replace("acme.haloitsm.com", "evil.example.org")
@@ -562,7 +562,7 @@ def test_workflows_are_applied_exported_renamed_and_pruned(now: datetime) -> Non
     assert not Workflow.objects.exists()
     wrong = WORKFLOWS.replace("groups: [Desk]", "groups: [Desc]")
     assert refusals(now, TEAM, wrong)[0].startswith(
-        '1t.yaml:9: workflow Nobody answers: actions[0].groups: there is no group "Desc"'
+        '1t.yaml:9: workflow Nobody answers: actions[0].groups: unknown group "Desc"'
     )
 
 

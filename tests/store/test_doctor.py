@@ -234,7 +234,7 @@ def test_on_call_users_without_contact_method_are_named(now: datetime) -> None:
     assert [finding.about for finding in find_problems(now, "people.unreachable")] == ["alice", "bob", "carol"]
     ContactMethod.objects.filter(user__username="bob").update(channel="push", address="bob-phone")
     assert [finding.about for finding in find_problems(now, "people.unreachable")] == ["alice", "carol"]
-    assert "Only push notifications reach bob at priority critical and high" in str(
+    assert "bob gets only push notifications at priority critical and high" in str(
         find_problems(now, "people.push_only")[0].detail
     )
     User.objects.update(is_active=False)

@@ -27,9 +27,9 @@ def test_each_rejected_write_is_one_clear_dead_letter(both: HaloPair) -> None:
     both.act(alert, Say, text="hello")
     both.go()
     assert [(call.status, str(call.error).split(":")[0].split(" (")[0]) for call in both.calls()] == [
-        (CallStatus.DEAD, "Halo does not let Tocsin's agent use the action of its notes. Halo said"),
+        (CallStatus.DEAD, "Halo does not let Tocsin's agent use the action of its notes. Halo's response"),
         (CallStatus.DEAD, 'Halo has no status "Finished"'),
-        (CallStatus.DEAD, f"Halo shows no ticket {other} to Tocsin"),
+        (CallStatus.DEAD, f"Ticket {other} is not visible to Tocsin"),
     ]
     # Deleted: noticed at the second look, because Halo shows other tickets all the while.
     both.poll(200)
@@ -62,7 +62,7 @@ def test_unexplained_rejection_of_one_ticket_blocks_no_other(both: HaloPair) -> 
     both.go(20)
     assert len(both.notes(other)) == 1
     assert [str(call.error).split(" (")[0] for call in both.calls(status="dead")] == [
-        f"Halo shows no ticket {hidden} to Tocsin"
+        f"Ticket {hidden} is not visible to Tocsin"
     ]
     both.poll(200)
     assert (both.alert(hidden).status, both.status().problem) == ("open", NO_REASON)

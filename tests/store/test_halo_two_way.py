@@ -113,7 +113,7 @@ def test_enabled_status_and_agent_sync_assigns_before_closing(both: HaloPair) ->
     both.go()
     assert (both.halo.tickets[second]["agent_id"], both.halo.tickets[second]["status_id"]) == (8, 9)
     assert both.notes(second) == ["Done by Bob Brown"]
-    assert "because Halo closes no ticket without an agent" in str(both.calls()[-1].result)
+    assert "because Halo doesn't close tickets without an agent" in str(both.calls()[-1].result)
     assert (both.alert(first).status, both.alert(first).owner_id) == ("assigned", both.users["alice"].pk)
 
 
@@ -265,7 +265,7 @@ def test_message_is_decided_without_halo_when_lookup_is_unavailable(both: HaloPa
     # Halo is back: the first that is asked about ends it.
     both.server.api.fault = lambda method, path: None
     both.seconds += 60
-    assert "decided without" not in reason_of_a_ticket()[0]
+    assert "processed without" not in reason_of_a_ticket()[0]
     assert (both.status().failures, both.status().last_transient_error) == (0, NO_REASON)
     # Nobody asks at all: after ten seconds it is decided all the same, and says so.
     both.halo.create_ticket({"summary": "Nobody asks"}, DESK_AGENT)

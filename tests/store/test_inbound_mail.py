@@ -158,7 +158,7 @@ def test_invalid_mail_is_kept_and_reported(send: Callable[..., None]) -> None:
     send(b"Subject: x\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n" + b"--b\r\n\r\nx\r\n" * 300 + b"--b--\r\n")
     assert [row.status for row in rows()] == ["Mapped Opened", "Mapping Failed"]
     assert "more than 200 parts" in str(rows()[1].reason)
-    assert "cannot read" in Alert.objects.latest("pk").subject
+    assert "could not be parsed" in Alert.objects.latest("pk").subject
 
 
 def test_a_large_mail_is_kept_without_what_is_attached(send: Callable[..., None]) -> None:
@@ -335,7 +335,7 @@ def test_home_says_which_mailbox_cannot_be_read_until_it_can(box: ImapDouble, no
     box.hangs_up = 1
     imap_poller.poll_all(node.registry)
     (warning,) = (one for one in health_warnings.find_warnings(clock.now()) if "mailbox" in one.text)
-    assert warning.text.startswith("The mailbox of Mails cannot be read: ")
+    assert warning.text.startswith("Can't read the mailbox of Mails: ")
     assert warning.url.endswith("/security/")
     assert warning.is_urgent
     imap_poller.poll_all(node.registry)

@@ -97,7 +97,7 @@ def test_unreadable_messages_open_one_alert_per_ten_minutes() -> None:
     stored = ingest.send(integration, b"<html>", b"", halo(1))
     assert statuses(stored) == ["Mapping Failed", "Mapping Failed", "Mapped Opened"]
     alert = Alert.objects.get(pk=stored[0].alert_id)
-    assert alert.subject == "HaloITSM sent something Tocsin cannot read"
+    assert alert.subject == "HaloITSM sent a message that could not be parsed"
     assert alert.count == 2
     assert "<html>" in alert.long_text
     Alert.objects.filter(pk=alert.pk).update(status="closed", holds_key=False)
@@ -153,9 +153,9 @@ def test_undecided_message_that_raises_is_counted_and_blocks_no_other() -> None:
         drain(SpoiledRegistry(), ingest.numbers, NOW)
     assert Alert.objects.get(pk=other.alert_id).status == "closed"
     failed = InboundMessage.objects.get(status="Mapping Failed")
-    assert "could not decide it" in str(failed.reason)
+    assert "Processing failed" in str(failed.reason)
     # Fail open: somebody is told that there is something to look at.
-    assert Alert.objects.get(pk=failed.alert_id).subject == "HaloITSM sent something Tocsin cannot read"
+    assert Alert.objects.get(pk=failed.alert_id).subject == "HaloITSM sent a message that could not be parsed"
     assert Alert.objects.get(pk=first.alert_id).status == "open"
 
 

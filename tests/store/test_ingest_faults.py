@@ -127,7 +127,7 @@ def test_message_that_raises_is_kept_alone_and_others_decided() -> None:
     assert b'"poison": true' in bytes(kept_message.raw)
     assert InboundMessage.objects.count() == 11
     # Fail open: somebody is told that there is something to look at.
-    assert Alert.objects.get(pk=kept_message.alert_id).subject == "HaloITSM sent something Tocsin cannot read"
+    assert Alert.objects.get(pk=kept_message.alert_id).subject == "HaloITSM sent a message that could not be parsed"
 
 
 def test_message_rejected_by_database_is_kept_alone_and_others_decided() -> None:
@@ -312,8 +312,8 @@ def test_messages_to_unusable_integration_are_replayed_after_repair(
     assert len(rows()) == 4
     assert "cannot be used" in str(rows()[0].reason)
     alert = Alert.objects.get()
-    assert "sent something Tocsin cannot read" in alert.subject, "somebody is told, once"
-    with pytest.raises(Rejected, match="does not compile"):
+    assert "sent a message that could not be parsed" in alert.subject, "somebody is told, once"
+    with pytest.raises(Rejected, match="configuration is invalid"):
         replay(rows()[0].pk, True, AuditActor(None, "Alice", "web", None), NOW)
     Integration.objects.filter(pk=integration.pk).update(kind="haloitsm", current_version=None)
     config_version.bump()

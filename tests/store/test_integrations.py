@@ -65,23 +65,23 @@ def save(now: datetime, existing: Integration | None = None, **change: Any) -> I
         ({"mapping": {"Source Status": "a"}}, "mapping.Source Status", 'did you mean "source_status"'),
         ({"mapping": {"wing": "a"}}, "mapping.wing", "put a custom field under custom:"),
         ({"group": "Nobody"}, "group", 'no group "Nobody"'),
-        ({"escalation_policy": "Nothing"}, "escalation_policy", 'no escalation policy "Nothing"'),
+        ({"escalation_policy": "Nothing"}, "escalation_policy", 'unknown escalation policy "Nothing"'),
         ({"recipients": {"groups": ["Desk", "Nobody"]}}, "recipients.groups[1]", "no group"),
         ({"recipients": {"users": ["mallory"]}}, "recipients.users[0]", "no user"),
         ({"recipients": {"people": ["alice"]}}, "recipients.people", "unknown key"),
-        ({"settings": {"halo_adress": "x"}}, "settings.halo_adress", "no such setting"),
+        ({"settings": {"halo_adress": "x"}}, "settings.halo_adress", "is not a setting of"),
         ({"settings": {"halo_address": "not an address"}}, "settings.halo_address", "must be a URL"),
         ({"settings": {"fail_open": "yes"}}, "settings.fail_open", "true or false"),
         ({"mapping": {"subject": "ticket^^^"}}, "mapping.subject", "ends with ^"),
         ({"mapping": {"subject": {"path": "a", "template": "b"}}}, "mapping.subject", "exactly one"),
-        ({"mapping": "ticket"}, "mapping", "names fields"),
+        ({"mapping": "ticket"}, "mapping", "must map fields"),
         ({"rules": {"open": {"field": "source_status", "operator": "matches", "value": "("}}}, "rules.open.value", ""),
         ({"rules": {"open": {"field": "source_status", "operator": "is", "value": "x"}}}, "rules.open.operator", ""),
         ({"rules": {"reopen": {}}}, "rules.reopen", "unknown rule"),
         ({"filters": {"both": []}}, "filters.both", ""),
         ({"routes": [{"when": {"field": "^", "operator": "exists"}}]}, "routes[0].when.field", ""),
         ({"routes": [{"priority": "urgent"}]}, "routes[0].priority", "one of"),
-        ({"routes": [{"escalation_policy": "Nothing"}]}, "routes[0].escalation_policy", "no escalation policy"),
+        ({"routes": [{"escalation_policy": "Nothing"}]}, "routes[0].escalation_policy", "unknown escalation policy"),
         ({"routes": [{"during": {"not": "Night"}}]}, "routes[0].during.not", "no support hours"),
         ({"routes": [{"recipients": {"users": ["mallory"]}}]}, "routes[0].recipients.users[0]", "no user"),
         ({"routes": [{"colour": "red"}]}, "routes[0].colour", "unknown key"),
@@ -94,7 +94,7 @@ def save(now: datetime, existing: Integration | None = None, **change: Any) -> I
         ({"credentials": {"basic": {"username": "a:b", "password": "c"}}}, "credentials.basic.username", "colon"),
         ({"credentials": {"header": {"name": "X Y", "value": "v"}}}, "credentials.header.name", "name of a header"),
         ({"credentials": {"oauth": {}}}, "credentials.oauth", "unknown key"),
-        ({"outbound": "Halo"}, "outbound", 'there is no outbound integration "Halo"'),
+        ({"outbound": "Halo"}, "outbound", 'unknown outbound integration "Halo"'),
         ({"colour": "red"}, "colour", "unknown key"),
         ({"receipients": {}}, "receipients", 'did you mean "recipients"'),
     ],
@@ -134,7 +134,7 @@ def test_very_deep_condition_is_rejected_without_another_error(now: datetime) ->
     ],
 )
 def test_unreachable_integration_is_rejected_unless_saved_anyway(now: datetime, change: dict[str, Any]) -> None:
-    with pytest.raises(Rejected, match="reach nobody") as raised:
+    with pytest.raises(Rejected, match="No one would be notified") as raised:
         save(now, **change)
     assert raised.value.code == "reaches_nobody"
     assert raised.value.field in ("escalation_policy", "routes[0]")
@@ -150,7 +150,7 @@ def test_only_users_with_active_contact_method_count_as_reachable(now: datetime)
         save(now)
     ContactMethod.objects.update(is_enabled=True)
     User.objects.update(is_active=False)
-    with pytest.raises(Rejected, match="reach nobody"):
+    with pytest.raises(Rejected, match="No one would be notified"):
         save(now)
 
 
@@ -241,7 +241,7 @@ def test_custom_token_is_accepted_and_unique_per_integration(now: datetime) -> N
     with pytest.raises(Rejected, match="another integration"):
         save(now, name="Other", token=TOKEN)
     secrets.rotate_token(integration, actor=ACTOR, now=now)
-    with pytest.raises(Rejected, match="used by another integration, or was"):
+    with pytest.raises(Rejected, match="in use by another integration, or was"):
         save(now, name="Other", token=TOKEN)
     with pytest.raises(Rejected, match="used by this integration before"):
         save(now, Integration.objects.get(), token=TOKEN)
@@ -450,10 +450,9 @@ def test_two_halos_with_equal_ticket_numbers_share_no_alerts(now: datetime) -> N
         save(now, name="Beta", settings=beta)
     assert (refused.value.code, refused.value.field) == ("shared_source", "source")
     assert refused.value.detail == (
-        'source: "HaloITSM" is also the Source of HaloITSM, which receives tickets of acme.haloitsm.com and not of '
-        "beta.haloitsm.com: "
-        "tickets of the same number would be one alert. Give this one a Source of its own, such as HaloITSM "
-        "beta.haloitsm.com."
+        'source: "HaloITSM" is also the Source of HaloITSM, which receives tickets from acme.haloitsm.com, not '
+        "beta.haloitsm.com. Tickets with the same number would share an alert. Use a different Source, such as "
+        "HaloITSM beta.haloitsm.com."
     )
     second = save(now, name="Beta", settings=beta, source="Beta's Halo")
     ingest = Ingest()

@@ -94,7 +94,7 @@ def test_message_for_log_only_replayed_alert_starts_paging() -> None:
     assert "pages from now on" in str(stored.reason)
     assert harness.pages(number, 4) == ["alice", "alice"]
     assert harness.desk.run(number).mode == "page"
-    lines = [line for line in harness.desk.timeline(number) if "nobody was paged about it so far" in line]
+    lines = [line for line in harness.desk.timeline(number) if "no one has been paged yet" in line]
     assert len(lines) == 1
     assert lines[0].endswith(
         "; policy Standard, no routes: Integration default policy and recipients. Escalation starts at step 1."
@@ -228,7 +228,7 @@ def test_log_only_alert_pages_only_without_owner() -> None:
     assert harness.pages(number, 4) == []
     assert "assigned to Bob" in harness.desk.timeline(number)[-1]
     harness.send(5)
-    assert sum("nobody was paged about it so far" in line for line in harness.desk.timeline(number)) == 1
+    assert sum("no one has been paged yet" in line for line in harness.desk.timeline(number)) == 1
     harness.desk.act(number, Unassign(actor=harness.desk.actor("bob")), 6)
     assert harness.pages(number, 6) == ["alice", "alice"]
 

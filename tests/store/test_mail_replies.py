@@ -90,7 +90,7 @@ def test_reply_word_acts_as_recipient_and_result_is_mailed(scenario: ReplyScenar
     alert = paged(scenario, "alice")
     page = scenario.smtp.mails[0]
     assert page.message["Reply-To"] == "alerts@example.org"
-    assert "Or answer this mail: ack, take, close or escalate" in page.part("plain")
+    assert "Or reply to this email with ack, take, close or escalate" in page.part("plain")
     mail = scenario.answer("Ack")
     scenario.reader.poll()
     event = AlertEvent.objects.get(kind="acknowledged")
@@ -159,7 +159,7 @@ def test_foreign_automatic_and_unreferenced_mails_are_ignored_with_reason(scenar
     assert [outcome for outcome, _ in results] == ["refused", "refused", "refused", "refused", "ignored", "refused"]
     for (_, reason), text in zip(
         results,
-        ("not an address of Alice", "not an address of Alice", "no signed reference", "not made by",
+        ("not an address of Alice", "not an address of Alice", "no signed reference", "not created by",
          "sent automatically", "no text of its own"),
         strict=True,
     ):  # fmt: skip

@@ -317,7 +317,7 @@ def test_flapping_alert_opens_only_after_stable_time() -> None:
     assert statuses(desk.send(1) + desk.send(1, status="Closed") + desk.send(1) + desk.send(1, status="Closed")) == [
         "Opened", "Closed", "Opened", "Closed",
     ]  # fmt: skip
-    assert "it is flapping: it opened 2 times within 30 minutes" in str(
+    assert "flapping: opened 2 times within 30 minutes" in str(
         AlertEvent.objects.filter(kind="opened").latest("pk").reason
     )
     assert statuses(desk.send(1) + desk.send(1, status="Closed") + desk.send(1) + desk.send(1)) == [
@@ -440,7 +440,7 @@ def test_trace_of_delayed_message_names_delay_and_maintenance_window() -> None:
     flaps.send(1)
     ((name, opens, why),) = gate_trace_of(-1)
     assert (name, opens) == ("flapping", True)
-    assert why.startswith("it is flapping: it opened 2 times within 30 minutes")
+    assert why.startswith("flapping: opened 2 times within 30 minutes")
 
 
 # --- Maintenance ---------------------------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ ACTIVE_ALERTS = ReasonType("integration.active_alerts", "{count} active alert", 
 DELAYED_ALERTS = ReasonType("integration.delayed_alerts", "{count} delayed alert", "{count} delayed alerts")
 _REACHES_NOBODY = ReasonType(
     "integration.reaches_nobody",
-    "{problem} No one would be notified. Add a reachable recipient, or save anyway (anyway: true in YAML and the API).",
+    "{problem} Add a reachable recipient, or save anyway (anyway: true in YAML and the API).",
 )
 
 

@@ -67,10 +67,8 @@ _OPENS_NOTHING_REMEDY = ReasonType(
     "health.integration_opens_nothing_remedy", "Set what each status does in the integration's settings."
 )
 _DISABLED = ReasonType("health.integration_disabled", "{integration} is disabled: its messages open no alerts.")
-_REACHES_NOBODY = ReasonType("health.integration_reaches_nobody", "{integration} would page no one. {problem}")
-_REACHES_NOBODY_AT = ReasonType(
-    "health.integration_reaches_nobody_at", "{integration} would page no one ({field}). {problem}"
-)
+_REACHES_NOBODY = ReasonType("health.integration_reaches_nobody", "{integration}: {problem}")
+_REACHES_NOBODY_AT = ReasonType("health.integration_reaches_nobody_at", "{integration} ({field}): {problem}")
 _REACHES_NOBODY_REMEDY = ReasonType(
     "health.integration_reaches_nobody_remedy",
     "Set an escalation policy or reachable recipients, or switch it to dry run.",
