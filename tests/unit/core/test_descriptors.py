@@ -34,7 +34,7 @@ def test_the_soft_limit_is_raised_to_the_hard_limit(hard: int, message: str) -> 
 def test_the_doctor_names_the_remedy_for_too_low_a_limit() -> None:
     (finding,) = machine.open_files(1_024)
     assert finding.is_problem
-    assert "1,024 files" in str(finding.detail)
+    assert "limit is 1,024," in str(finding.detail)
     assert "LimitNOFILE=65536" in str(finding.remedy)
     assert not list(machine.open_files(descriptors.REQUIRED))
 

@@ -461,7 +461,7 @@ def test_escalation_without_further_users_is_noted_on_timeline() -> None:
     world.act(Escalate(actor=actor(ALICE)))
     world.to(1)
     assert world.users() == [ALICE]
-    assert "nobody left to page" in world.sentences(EventKind.STEP_EMPTY)[-1]
+    assert "No one left to page" in world.sentences(EventKind.STEP_EMPTY)[-1]
     assert world.run.due_at is None
 
 

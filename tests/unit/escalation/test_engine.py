@@ -157,7 +157,7 @@ def test_step_with_only_users_still_being_paged_waits() -> None:
     people = roster(offsets={ALICE: (0, 9)})
     world = EscalationRun(plan(("primary", 0), ("primary", 5), ("secondary", 5)), people).to(10)
     assert world.paged == [(0, ALICE), (10, BOB)]
-    assert "pages nobody else: Alice is still being paged" in world.sentences(EventKind.STEP_EMPTY)[0]
+    assert "pages no one else: Alice is still being paged" in world.sentences(EventKind.STEP_EMPTY)[0]
     assert [event.data["busy"] for event in world.events if event.kind is EventKind.STEP_EMPTY] == [True]
 
 

@@ -19,7 +19,7 @@ def test_unreachable_policy_gives_a_reason() -> None:
     policy = plan(("primary", 0), ("secondary", 5))
     problem = problem_with_reach(policy, roster(primary=(), offsets={2: ()}), (), (DESK,), T0)
     assert str(problem) == (
-        "It can reach nobody: no primary on call in Desk; Bob has no enabled contact method; no other "
+        "No one would be notified: no primary on call in Desk; Bob has no enabled contact method; no other "
         "secondary on call in Desk."
     )
 
@@ -54,6 +54,6 @@ def test_deleted_groups_and_users_are_reported() -> None:
     target_context = replace(whole, groups={}, active_users={}, deactivated_names={ALICE: "Alice"})
     steps = plan(("primary", 0), ({"everybody": True}, 5), ({"users": ["alice", "bob"]}, 5))
     assert str(problem_with_reach(steps, target_context, (), (DESK,), T0)) == (
-        "It can reach nobody: a group of this step no longer exists; Alice is deactivated;"
+        "No one would be notified: a group of this step no longer exists; Alice is deactivated;"
         " a user of this step no longer exists."
     )

@@ -53,7 +53,7 @@ def test_group_order_fallback_is_a_note_not_a_gap() -> None:
     group = plan(schedule(fixed("Days", [ALICE], (["mon"], "08:00", "18:00"))), members=(member,))
     (finding,) = find_gaps(group)
     assert (finding.kind, finding.kind.is_note) == (CoverageFindingKind.NO_SHIFT, True)
-    assert "By the group's own order it is Bob" in str(finding.reason)
+    assert "The group's order applies: Bob." in str(finding.reason)
     assert coverage_checks.problems([finding]) == ()
 
 

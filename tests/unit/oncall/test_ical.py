@@ -78,11 +78,11 @@ def test_unknown_person_is_named_and_cancelled_event_is_ignored() -> None:
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (b" \r\n", "it is empty"),
-        (b"<html>Sign in</html>", 'begins with "<html>Sign in</html>"'),
-        (b"BEGIN:VCALENDAR\r\n", "sent only a part"),
+        (b" \r\n", "the response is empty"),
+        (b"<html>Sign in</html>", 'starts with "<html>Sign in</html>"'),
+        (b"BEGIN:VCALENDAR\r\n", "sent only part of it"),
         (b"BEGIN:VCALENDAR\r\n\x00\r\nEND:VCALENDAR", "could not be parsed"),
-        (b"\xff\xfe\x00", "begins with"),
+        (b"\xff\xfe\x00", "starts with"),
         (b"BEGIN:VCALENDAR\rVERSION:2.0\rEND:VCALENDAR", "incomplete"),
         (b"BEGIN:VCALENDAR\r\nBEGIN:VEVENT\r\nEND:VCALENDAR", "incomplete"),
         (calendar() + b"BEGIN:VCALENDAR\r\nBEGIN:VEVENT\r\nEND:VCALENDAR", "incomplete"),
@@ -114,7 +114,7 @@ def test_endlessly_recurring_calendar_is_stopped_in_its_subprocess() -> None:
     again = "DTSTART:20260101T000000Z\r\nDURATION:PT1S\r\nRRULE:FREQ=SECONDLY\r\nSUMMARY:Bob"
     with pytest.raises(UnreadableCalendar, match="too long"):
         ical_subprocess.read(calendar(again), PEOPLE, ZURICH, SINCE, UNTIL, seconds=1)
-    with pytest.raises(UnreadableCalendar, match="begins with"):
+    with pytest.raises(UnreadableCalendar, match="starts with"):
         ical_subprocess.read(b"<html>", PEOPLE, ZURICH, SINCE, UNTIL)
     fine = ("DTSTART:20260401T080000Z\r\nDURATION:PT1H\r\nSUMMARY:Bob", "DTSTART:20260401T080000Z\r\nSUMMARY:Mallory")
     assert ical_subprocess.read(calendar(*fine), PEOPLE, ZURICH, SINCE, UNTIL) == read(*fine)

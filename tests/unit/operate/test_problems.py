@@ -91,6 +91,6 @@ def test_notice_names_problem_start_time_and_remedy(story: Story) -> None:
     followed = update_problems(story.known, [LATE], story.start + timedelta(minutes=2))
     (notice,) = followed.notices
     assert str(notice.text) == (
-        "It is late.\n\nIt began 2 minutes ago.\n\nWhat to do: Look.\n\nTocsin notifies you when it is resolved."
+        "It is late.\n\nStarted 2 minutes ago.\n\nWhat to do: Look.\n\nTocsin notifies you when it is resolved."
     )
     assert (notice.about, notice.reason) == ("operate:runs_late", IS_ADMINISTRATOR())

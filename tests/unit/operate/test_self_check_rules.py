@@ -108,7 +108,7 @@ def test_forgotten_and_stuck_alerts_are_named_the_first_of_them(well: SelfCheckI
         )
     )
     assert ids(problems) == ["alerts_forgotten", "runs_stuck", "deliveries_lost"]
-    assert str(problems[0].detail).startswith("Alerts #1, #2, #3, #4, #5 and 2 more are open, without a timer")
+    assert str(problems[0].detail) == "Alerts #1, #2, #3, #4, #5 and 2 more are open but have no scheduled action."
     assert str(problems[1].detail) == "The escalation of alert #9 failed five times in a row."
     assert problems[2].detail == reasons.DELIVERIES_LOST_DETAIL(count=2)
 

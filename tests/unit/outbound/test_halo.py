@@ -46,27 +46,30 @@ def test_address_keeps_path_and_port_and_names_its_tenant() -> None:
 @pytest.mark.parametrize(
     ("status", "body", "is_write", "kind", "message"),
     [
-        (400, b'{"ClassName": "System.Exception", "Message": "Boom"}', True, Permanent, "Halo said: Boom"),
+        (400, b'{"ClassName": "System.Exception", "Message": "Boom"}', True, Permanent, "Halo's response: Boom"),
         (400, b'{"[0].outcome_id": ["Could not convert"]}', True, Permanent, "outcome_id: Could not convert"),
-        (400, b'"Please assign this Ticket these before closing it."', True, errors.AgentRequired, "no agent"),
+        (400, b'"Please assign this Ticket these before closing it."', True, errors.AgentRequired, "without an agent"),
         (400, b'{"Message": "An Outcome must be entered for this Action"}', True, errors.NoteRejected, "action"),
         (400, b'"You do not have access to this Action at the moment"', True, errors.NoteRejected, "another"),
         (401, b"", False, NeedsAttention, "rejected Tocsin's token"),
-        (401, b'{"Message": "Record not found"}', False, errors.TicketNotFound, "shows no ticket 7"),
+        (401, b'{"Message": "Record not found"}', False, errors.TicketNotFound, "Ticket 7 is not visible"),
         (401, b'{"Message": "Authorization has been denied for this request."}', True, NeedsAttention, "been denied"),
-        (401, b'{"Message": "Your access to this ticket is restricted."}', True, errors.TicketNotFound, "no ticket 7"),
-        (401, b'{"Message": "You cannot view this."}', False, errors.TicketNotFound, "shows no ticket 7"),
-        (403, b"", True, Permanent, "It does not say why"),
+        (
+            401, b'{"Message": "Your access to this ticket is restricted."}', True, errors.TicketNotFound,
+            "Ticket 7 is not visible",
+        ),
+        (401, b'{"Message": "You cannot view this."}', False, errors.TicketNotFound, "Ticket 7 is not visible"),
+        (403, b"", True, Permanent, "No reason given"),
         (403, b'{"Message": "Your role may not do this."}', True, Permanent, "does not let Tocsin write"),
         (403, b'"You do not have access to this Action at the moment"', True, errors.NoteRejected, "another"),
-        (403, b'{"Message": "The ticket does not exist."}', True, errors.TicketNotFound, "shows no ticket 7"),
-        (404, b"", False, errors.TicketNotFound, "shows no ticket 7"),
+        (403, b'{"Message": "The ticket does not exist."}', True, errors.TicketNotFound, "Ticket 7 is not visible"),
+        (404, b"", False, errors.TicketNotFound, "Ticket 7 is not visible"),
         (429, b"", True, Throttled, "rate-limiting"),
         (503, b"", True, Temporary, "503"),
-        (504, b"<html><h1>Gateway Time-out</h1></html>", True, OutcomeUnknown, "did not answer in time"),
+        (504, b"<html><h1>Gateway Time-out</h1></html>", True, OutcomeUnknown, "Halo timed out"),
         (504, b"<html><h1>Gateway Time-out</h1></html>", False, Temporary, "Gateway Time-out"),
-        (400, b"\xff\xfe", True, Permanent, "Halo said"),
-        (400, b"", True, Permanent, "It does not say why"),
+        (400, b"\xff\xfe", True, Permanent, "Halo's response: "),
+        (400, b"", True, Permanent, "No reason given"),
     ],
 )  # fmt: skip
 def test_every_halo_rejection_is_one_correctly_classified_sentence(
@@ -83,7 +86,7 @@ def test_failed_token_request_names_bad_scope_or_secret() -> None:
 
     assert "client ID and secret" in of(400, b'{"error": "invalid_client"}', [], [])
     assert "scope read:teams;" in of(400, b'{"error": "invalid_scope"}', ["read:tickets", "read:teams"], ["read:teams"])
-    assert "no Halo at https://x" in of(404, b"<html>not found</html>", [], [])
+    assert "No Halo found at https://x" in of(404, b"<html>not found</html>", [], [])
     assert "503" in of(503, b"", [], [])
 
 
