@@ -104,7 +104,7 @@ class NodeProcess:
             database.close()
             self._web_process.fork()
             self._web_process.start()
-        wait_for_database(self._load)
+        wait_for_database(self._load, revive=self._restart_embedded_postgres)
         if self.committer is not None:
             self.committer.start()
         if self.smtp_listener is not None:

@@ -30,10 +30,10 @@ from tocsin.core.net.asgi import AsgiMessage, AsgiScope
 from tocsin.core.runtime import clock, metrics
 from tocsin.core.runtime.periodic_tasks import PeriodicTask, Worker
 from tocsin.inbound.config.registry import IntegrationRegistry
-from tocsin.inbound.processing.committer import Committer, IngestRequest
+from tocsin.inbound.processing.committer import Committer, IngestRequest, NotStored
 from tocsin.inbound.storage.messages import IncomingMessage, MessageResult
 from tocsin.operate.http import metrics as exposition
-from tocsin.operate.http.probes import ProbesApp
+from tocsin.operate.http.probes import REJECTED_WITHIN, ProbesApp
 from tocsin.operate.self_check.runner import SelfCheckRunner
 from tocsin.operate.single_flight import SingleFlight
 from tocsin.operate.tasks import HEARTBEAT_TASK
@@ -83,6 +83,12 @@ async def _ask(
 
 def made(worker: Worker | None = None, committer: Committer | None = None, *, listens: bool = True) -> ProbesApp:
     return ProbesApp(worker=worker or Worker(()), committer=committer, is_listening=lambda: listens)
+
+
+@pytest.fixture(autouse=True)
+def fresh_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forgets what earlier tests of this process rejected."""
+    monkeypatch.setattr(metrics, "_rejected_at", float("-inf"))
 
 
 @pytest.fixture
@@ -267,10 +273,36 @@ def test_node_storing_messages_is_ready_without_a_free_connection(
         assert ask(made(worker, committer), "/readyz").status == 200
 
 
+def test_node_rejecting_messages_is_not_ready(registry: IntegrationRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+    integration = make_integration()
+    registry.refresh()
+    committer = Committer(registry, max_wait=0.2)
+    committer.start()
+    probes = made(committer=committer)
+    try:
+        with database.transaction() as other:
+            other.execute("LOCK TABLE inbound_inboundmessage IN SHARE MODE")
+            assert isinstance(_put(committer, message(integration, halo(1))), NotStored)
+            assert ask(probes, "/readyz").text == "The last message could not be stored."
+            # The node may be tried again, even if the database still cannot be used.
+            monkeypatch.setattr(metrics, "_rejected_at", time.monotonic() - REJECTED_WITHIN)
+            assert ask(probes, "/readyz").status == 200
+            assert isinstance(_put(committer, message(integration, halo(1))), NotStored)
+        assert ask(probes, "/readyz").status == 503
+        _store(committer, message(integration, halo(1)))
+        assert ask(probes, "/readyz").status == 200
+    finally:
+        committer.stop(5)
+
+
 def _store(committer: Committer, incoming: IncomingMessage) -> None:
+    assert isinstance(_put(committer, incoming), list)
+
+
+def _put(committer: Committer, incoming: IncomingMessage) -> list[MessageResult] | Exception:
     answers: Queue[list[MessageResult] | Exception] = Queue()
     assert committer.put(IngestRequest([incoming], 100, answers.put))
-    assert isinstance(answers.get(timeout=10), list)
+    return answers.get(timeout=10)
 
 
 def test_node_with_failing_writes_is_not_ready(committer: Committer, monkeypatch: pytest.MonkeyPatch) -> None:

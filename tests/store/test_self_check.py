@@ -213,6 +213,8 @@ def test_test_clock_makes_no_node_stale(now: datetime, monkeypatch: pytest.Monke
 def test_node_reports_start_and_stop_and_gone_nodes_are_pruned(now: datetime) -> None:
     long_ago = datetime.now(UTC) - timedelta(minutes=61)
     Node.objects.create(id=uuid4(), name="old", role="all", version="1", started_at=long_ago, seen_at=long_ago)
+    with database.transaction() as connection:
+        assert load_nodes(connection) == []
     presence = NodeHeartbeat(uuid7(), "worker", list, "pager1")
     presence.run_once()
     presence.run_once()

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import threading
 from datetime import timedelta
+from pathlib import Path
 
 import psycopg
 import pytest
+from django.db import OperationalError
+from django.db.migrations.exceptions import MigrationSchemaMissing
 from psycopg.conninfo import make_conninfo
 
 from tests.doubles.postgres_relay import Relay, socket_of
+from tests.support.embedded_server import postmaster_pid
 from tests.support.postgres import in_use
 from tocsin.core.db import database as db
 from tocsin.core.db.start_up import wait_for_database
+from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
 
 
 def select_one() -> tuple[int]:
@@ -58,3 +65,51 @@ def test_start_does_not_wait_for_a_nonexistent_database(database: str) -> None:
     with in_use(make_conninfo(database, dbname="no_such_database")), pytest.raises(psycopg.OperationalError):
         wait_for_database(try_it, timedelta(seconds=60))
     assert len(tries) == 2
+
+
+def test_a_start_survives_connections_that_the_server_ends(database: str) -> None:
+    tries = []
+
+    def try_it() -> tuple[int]:
+        tries.append(1)
+        if len(tries) < 4:
+            with db.connect(name="test") as connection:
+                connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+        return select_one()
+
+    with in_use(database):
+        assert wait_for_database(try_it, timedelta(seconds=60)) == (1,)
+
+
+def test_a_start_survives_a_lost_connection_that_django_reports(database: str) -> None:
+    tries = []
+
+    def try_it() -> tuple[int]:
+        tries.append(1)
+        if len(tries) < 3:
+            try:
+                raise OperationalError from psycopg.errors.AdminShutdown()
+            except OperationalError as error:
+                raise MigrationSchemaMissing(str(error))  # noqa: B904 - as Django does
+        return select_one()
+
+    with in_use(database):
+        assert wait_for_database(try_it, timedelta(seconds=60)) == (1,)
+
+
+def test_a_start_restarts_the_embedded_server_when_it_is_killed(data_dir: Path) -> None:
+    embedded = EmbeddedPostgres(data_dir)
+    url = embedded.start()
+    tries = []
+
+    def try_it() -> tuple[int]:
+        tries.append(1)
+        if len(tries) < 3:
+            os.kill(postmaster_pid(data_dir), signal.SIGKILL)
+        return select_one()
+
+    try:
+        with in_use(url):
+            assert wait_for_database(try_it, timedelta(seconds=60), revive=embedded.start) == (1,)
+    finally:
+        embedded.release()

@@ -15,10 +15,12 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from tests.web.conftest import Company
+from tocsin.access.audit import COMMAND_LINE
 from tocsin.alerts.models import Acknowledgement, Alert, AlertEvent
 from tocsin.alerts.states import AlertStatus, Priority
 from tocsin.core.reasons import as_reason
 from tocsin.core.runtime import clock
+from tocsin.escalation.changes.commands import policy_spec, save_policy
 from tocsin.escalation.models import EscalationRun
 from tocsin.escalation.reasons import EXHAUSTED_RUN
 from tocsin.escalation.run.run_state import RunStatus
@@ -26,6 +28,7 @@ from tocsin.notify.models import Delivery, Notification
 from tocsin.people.models import ContactMethod, OutOfOffice, User
 from tocsin.web.alerts import timeline
 from tocsin.web.alerts.assignees import assignees_of
+from tocsin.web.alerts.sla import next_targets
 
 type Opens = Callable[..., int]
 type BrowserOf = Callable[[User], Client]
@@ -436,3 +439,40 @@ def test_acknowledged_alert_says_what_happens_now(company: Company, browser_of: 
     assert "Stops when" in text_of(client, f"/alerts/{number}/")
     client.post(f"/alerts/{number}/acknowledge")
     assert "Stops when" not in text_of(client, f"/alerts/{number}/")
+
+
+def test_list_is_sorted_by_priority_then_age(company: Company, browser_of: BrowserOf, open_alert: Opens) -> None:
+    for subject, priority in (("one", Priority.LOW), ("two", Priority.HIGH), ("three", Priority.CRITICAL)):
+        open_alert(subject, priority)
+    open_alert("four", Priority.HIGH)
+    text = text_of(browser_of(company.responder), "/alerts/?sort=priority")
+    subjects = re.findall(r'class="subject"[^>]*><bdi>(\w+)</bdi>', text)
+    assert subjects == ["three", "two", "four", "one"]
+    assert "P1 Critical" in text
+    assert "P4 Low" in text
+
+
+def test_sla_countdown_turns_into_overdue(company: Company, browser_of: BrowserOf, open_alert: Opens) -> None:
+    client, now = browser_of(company.responder), clock.now()
+    custom = {"respond_by": (now + timedelta(minutes=12)).isoformat(), "fix_by": (now - timedelta(hours=1)).isoformat()}
+    number = open_alert()
+    Alert.objects.filter(pk=number).update(custom=custom)
+    assert "respond within" in text_of(client, "/alerts/")
+    assert "respond within" in text_of(client, f"/alerts/{number}/")
+    client.post(f"/alerts/{number}/acknowledge")
+    text = text_of(client, "/alerts/?tab=acknowledged")
+    assert "respond within" not in text
+    assert "resolution overdue since" in text
+    client.post(f"/alerts/{number}/close")
+    assert "overdue" not in text_of(client, f"/alerts/{number}/")
+
+
+def test_policy_targets_count_where_the_ticket_has_none(company: Company, open_alert: Opens) -> None:
+    spec = {**policy_spec(company.policy), "sla": {"respond_by": "15m"}}
+    save_policy(spec, existing=company.policy, actor=COMMAND_LINE, now=clock.now())
+    company.policy.refresh_from_db()
+    alert = Alert.objects.get(pk=open_alert())
+    target = next_targets([alert], set(), alert.opened_at)[alert.pk]
+    assert target.at == alert.opened_at + timedelta(minutes=15)
+    assert not target.is_breached
+    assert next_targets([alert], {alert.pk}, alert.opened_at) == {}

@@ -77,7 +77,7 @@ def open_database(
     settings = configure(data_dir)
     _refuse_another_database(settings)
     embedded = None if settings.database_url else EmbeddedPostgres(settings.data_dir)
-    url = embedded.start() if embedded else settings.database_url
+    url = wait_for_database(embedded.start, startup_timeout) if embedded else settings.database_url
     assert url is not None
     try:
         database.use(url)
@@ -85,7 +85,8 @@ def open_database(
         if migrate:
             from tocsin.core.db import migrate as schema
 
-            wait_for_database(schema.migrate, startup_timeout)
+            revive = embedded.start if embedded else lambda: None
+            wait_for_database(schema.migrate, startup_timeout, revive=revive)
         yield DatabaseSession(settings, url, embedded)
     finally:
         _close()

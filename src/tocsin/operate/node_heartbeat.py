@@ -116,10 +116,10 @@ class NodeHeartbeat:
 
 
 def load_nodes(connection: Connection) -> list[NodeStatus]:
-    """Every node with a heartbeat within the last hour, by name; `is_there` tells which are alive."""
+    """Every node with a heartbeat within the last hour, by name; `is_alive` tells which are alive."""
     query = (
         "SELECT id, name, role, version, started_at, seen_at, loops, keys, stuck_senders, "
-        "clock_timestamp() AS now FROM operate_node ORDER BY name, started_at"
+        "clock_timestamp() AS now FROM operate_node WHERE seen_at > clock_timestamp() - %s ORDER BY name, started_at"
     )
     return [
         NodeStatus(
@@ -133,7 +133,7 @@ def load_nodes(connection: Connection) -> list[NodeStatus]:
             tuple(row["keys"]),
             row["stuck_senders"],
         )
-        for row in database.rows(connection, query)
+        for row in database.rows(connection, query, (DEAD_NODE_RETENTION,))
     ]
 
 

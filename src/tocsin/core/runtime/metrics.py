@@ -39,11 +39,17 @@ _DELIVERIES = Counter(
 
 
 _committed_at = float("-inf")
+_rejected_at = float("-inf")
 
 
 def seconds_since_commit() -> float:
     """Returns the seconds since this node's committer last stored a message; infinite if it never has."""
     return time.monotonic() - _committed_at
+
+
+def seconds_rejecting() -> float | None:
+    """Returns the seconds since this node last rejected a message; None if it never has, or has stored one since."""
+    return time.monotonic() - _rejected_at if _rejected_at > _committed_at else None
 
 
 def count_batch(statuses: Iterable[str], seconds: float) -> None:
@@ -60,6 +66,9 @@ def count_batch(statuses: Iterable[str], seconds: float) -> None:
 
 def count_rejected(count: int) -> None:
     """Counts messages answered with 503, which their senders must retry."""
+    global _rejected_at
+    if count:
+        _rejected_at = time.monotonic()
     _REJECTED.inc(count)
 
 

@@ -68,6 +68,7 @@ class CommitterThread:
         self._ready = threading.Condition(lock)
         self._is_stopping = False
         self._connection: PipelinedConnection | None = None
+        self._has_unreplicated_commit = False
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
         #: The number of queued messages, and their bytes. Accessed under the lock, like the queue.
         self.message_count = 0
@@ -219,8 +220,12 @@ class CommitterThread:
                     # A previous attempt may have been committed: then its results are in the database.
                     stored_results = messages.find_stored(connection, [message.id for message in incoming])
                     if (results := batch.find_results(stored_results, incoming)) is not None:
+                        messages.confirm_replication(connection)
+                        self._check_replicated()
                         return results
-                return batch.process(connection, self._registry, self._alert_ids, incoming, clock.now(), wait=wait)
+                results = batch.process(connection, self._registry, self._alert_ids, incoming, clock.now(), wait=wait)
+                self._check_replicated()
+                return results
             except (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure) as error:
                 # Another transaction interfered: retry, without waiting for locks.
                 if time.monotonic() > give_up_at:
@@ -259,8 +264,19 @@ class CommitterThread:
                 connection.execute(f"SET enable_{plan_type} = off".encode())
             # The statements never change: planning them each time took longer than running them.
             connection.execute("SET plan_cache_mode = force_generic_plan")
-            self._connection = connection
+            connection.add_notice_handler(self._on_notice)
+            self._connection, self._has_unreplicated_commit = connection, False
         return self._connection
+
+    def _on_notice(self, notice: errors.Diagnostic) -> None:
+        """Notices PostgreSQL's warning that a cancelled COMMIT did not wait for the standby. The text is localized."""
+        if notice.source_function == "SyncRepWaitForLSN":
+            self._has_unreplicated_commit = True
+
+    def _check_replicated(self) -> None:
+        """Raises OperationalError if this connection's COMMIT may be missing on the synchronous standbys."""
+        if self._has_unreplicated_commit:
+            raise psycopg.OperationalError("the wait for synchronous replication was cancelled")
 
     def _disconnect(self) -> None:
         if self._connection is not None:

@@ -23,6 +23,10 @@ DEADLINE = 4.0
 #: Each node writes its own row every few seconds. If that has failed for this long, no message can be stored.
 NO_WRITES = timedelta(seconds=30)
 
+#: In seconds: for how long a rejected message counts, unless one has been stored since. Then the node is ready again,
+#: because without messages it cannot find out whether it can store them.
+REJECTED_WITHIN = 10.0
+
 
 class ProbesApp:
     """The probes of this node.
@@ -82,6 +86,9 @@ class ProbesApp:
     def _problem_with_writing(self) -> str | None:
         if self._committer is not None and self._committer.queue_status().oldest_age_seconds > MAX_WAIT_SECONDS:
             return "Messages have waited too long to be stored."
+        rejecting = metrics.seconds_rejecting()
+        if rejecting is not None and rejecting < REJECTED_WITHIN:
+            return "The last message could not be stored."
         last_write_at = self._worker.last_run_at.get(HEARTBEAT_TASK)
         has_stored = metrics.seconds_since_commit() < NO_WRITES.total_seconds()
         if last_write_at is not None and datetime.now(UTC) - last_write_at > NO_WRITES and not has_stored:

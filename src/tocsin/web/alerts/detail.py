@@ -26,7 +26,7 @@ from tocsin.core.validation import durations, text_sanitizing
 from tocsin.inbound.models import GroupMember
 from tocsin.outbound.writeback import alert_ticket
 from tocsin.people.models import User
-from tocsin.web.alerts import assignees, next_action, timeline
+from tocsin.web.alerts import assignees, next_action, sla, timeline
 from tocsin.web.http.authorization import alert_actor, requires
 from tocsin.web.http.objects import find_row
 from tocsin.web.http.request import SignedInRequest, render_view
@@ -178,6 +178,9 @@ def alert_context(request: SignedInRequest, number: int, user: User) -> dict[str
         # Shown to every user who may see the alert: the number belongs to the requester of the ticket, not to a user.
         "phone": alert.requester_phone,
         "facts": _facts(alert, custom),
+        "sla_target": sla.next_targets(
+            [alert] if alert.status in ACTIVE else [], {alert.pk} if acknowledgements else set(), request.now
+        ).get(alert.pk),
         "next": next_action.next_action_of(alert, request.now),
         "entries": alert_timeline.entries,
         "is_cut": alert_timeline.is_cut,

@@ -23,7 +23,7 @@ class AlertFilterForm(forms.Form):
     priority = forms.ChoiceField(choices=PRIORITIES, required=False)
     client = forms.CharField(max_length=200, required=False)
     tag = forms.CharField(max_length=200, required=False)
-    sort = forms.ChoiceField(choices=[("oldest", "oldest")], required=False)
+    sort = forms.ChoiceField(choices=[("oldest", "oldest"), ("priority", "priority")], required=False)
 
 
 class NewAlertForm(forms.Form):

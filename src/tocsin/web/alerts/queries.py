@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -21,8 +21,10 @@ from tocsin.escalation.models import EscalationRun
 from tocsin.escalation.run.run_state import RunStatus
 from tocsin.inbound.models import Integration
 from tocsin.people.models import User
+from tocsin.web.alerts import sla
 from tocsin.web.alerts.next_action import capitalised
 from tocsin.web.alerts.next_action import steps_of as next_steps
+from tocsin.web.alerts.sla import SlaTarget
 from tocsin.web.ui import capped_counts
 
 #: (key in the URL, label)
@@ -39,6 +41,9 @@ _LONG_COLUMNS = ("long_text", "short_text", "custom")
 
 #: The most urgent alerts are selected among this many of the newest.
 _MAX_ALERTS_SCANNED = 500
+
+#: Rows of a list by priority, which has no further pages.
+_MAX_BY_PRIORITY = 200
 
 #: Cap of the side bar badge, which shows "99+" from here on.
 _MAX_BADGE_COUNT = 100
@@ -61,6 +66,9 @@ _COUNTS = """
             SELECT FROM alerts_alert WHERE status = 'on_hold' LIMIT %(limit)s
         ) AS matches) AS on_hold
 """
+
+#: An assigned alert has a timer while its assignee has not accepted it.
+_WITH_TIMER = frozenset({AlertStatus.OPEN, AlertStatus.ASSIGNED})
 
 #: The same condition as `needing_somebody`.
 _NEEDING_ANSWER_COUNT = """
@@ -97,6 +105,7 @@ class AlertListRow:
     acknowledged_by: Sequence[User]
     next_at: datetime | None
     next_text: str
+    sla: SlaTarget | None = None
 
     @property
     def is_acknowledged(self) -> bool:
@@ -143,6 +152,14 @@ def most_urgent(limit: int) -> list[Alert]:
     )
     alerts_by_id = all_alerts().in_bulk([number for number, _priority in newest[:limit]])
     return [alerts_by_id[number] for number, _priority in newest[:limit] if number in alerts_by_id]
+
+
+def by_priority(parts: Sequence[QuerySet[Alert]]) -> list[Alert]:
+    """Return the most urgent of the newest active alerts of a list, equal priorities oldest first."""
+    newest = [row for part in parts for row in part.order_by("-pk").values_list("pk", "priority")[:_MAX_ALERTS_SCANNED]]
+    urgent = sorted(set(newest), key=lambda row: (Priority(row[1]).rank, row[0]))[:_MAX_BY_PRIORITY]
+    alerts_by_id = all_alerts().in_bulk([number for number, _priority in urgent])
+    return [alerts_by_id[number] for number, _priority in urgent if number in alerts_by_id]
 
 
 def _urgency(row: tuple[int, str]) -> tuple[int, int]:
@@ -213,12 +230,16 @@ def rows_of(alerts: Iterable[Alert], now: datetime) -> list[AlertListRow]:
     people: dict[int, list[User]] = {}
     for entry in Acknowledgement.objects.filter(alert__in=alert_ids).select_related("user").order_by("at", "pk"):
         people.setdefault(entry.alert_id, []).append(entry.user)
-    upcoming = next_steps([alert.pk for alert in alerts if alert.status == AlertStatus.OPEN], now)
+    upcoming = next_steps([alert.pk for alert in alerts if alert.status in _WITH_TIMER], now)
+    targets = sla.next_targets([alert for alert in alerts if alert.status in ACTIVE], people.keys(), now)
     waiting = [alert.pk for alert in alerts if alert.status == AlertStatus.OPEN and alert.pk not in upcoming]
     runs = EscalationRun.objects.filter(alert__in=waiting).exclude(status=RunStatus.TERMINATED)
     reasons = {run.alert_id: run.reason for run in runs.only("alert_id", "reason_code", "reason_data")}
     return [
-        _row(alert, people.get(alert.pk, []), upcoming.get(alert.pk), reasons.get(alert.pk, NO_REASON))
+        replace(
+            _row(alert, people.get(alert.pk, []), upcoming.get(alert.pk), reasons.get(alert.pk, NO_REASON)),
+            sla=targets.get(alert.pk),
+        )
         for alert in alerts
     ]
 

@@ -41,9 +41,12 @@ def alert_list(request: SignedInRequest) -> HttpResponse:
     form.is_valid()
     filters = {name: value for name, value in form.cleaned_data.items() if value}
     rows = queries.filtered(tab, filters, text)
-    result = pagination.paginate_by_number(
-        rows, request.GET.get("cursor", ""), descending=filters.get("sort") != "oldest"
-    )
+    if filters.get("sort") == "priority" and tab != "closed":
+        result = pagination.PaginatedRows(queries.by_priority(rows), "")
+    else:
+        result = pagination.paginate_by_number(
+            rows, request.GET.get("cursor", ""), descending=filters.get("sort") != "oldest"
+        )
     context = {
         "tabs": queries.tabs(tab),
         "tab": tab,

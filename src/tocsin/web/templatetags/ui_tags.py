@@ -27,6 +27,7 @@ from tocsin.people import encrypted_addresses
 from tocsin.people import second_factors as factors
 from tocsin.people.models import User
 from tocsin.web.alerts.queries import AlertListRow
+from tocsin.web.alerts.sla import SlaTarget
 from tocsin.web.ui import capped_counts
 from tocsin.web.ui.choices import PRIORITIES
 from tocsin.web.ui.times import format_date, format_day, format_exact, format_moment, format_short, format_time_left
@@ -35,6 +36,12 @@ from tocsin.workflows.run import actions
 register = template.Library()
 
 _PRIORITIES = dict(PRIORITIES)
+_PRIORITY_ICONS = {
+    Priority.CRITICAL: "alert-triangle-filled",
+    Priority.HIGH: "chevrons-up",
+    Priority.MEDIUM: "chevron-up",
+    Priority.LOW: "chevron-down",
+}
 
 
 @register.simple_tag
@@ -213,7 +220,23 @@ def next_action(row: AlertListRow) -> SafeString | str:
 def priority(value: str) -> SafeString:
     """Render the priority as a word."""
     level = Priority(value)
-    return format_html('<span class="prio-{}">{}</span>', level.value, _PRIORITIES[level])
+    return format_html(
+        '<span class="prio prio-{}">{}P{} {}</span>',
+        level.value,
+        icon(_PRIORITY_ICONS[level], "icon-small"),
+        level.rank + 1,
+        _PRIORITIES[level],
+    )
+
+
+@register.simple_tag
+def sla(target: SlaTarget | None) -> SafeString | str:
+    """Render the time left until an alert must be answered or fixed; red once it is exceeded."""
+    if target is None:
+        return ""
+    if target.is_breached:
+        return format_html('<span class="sla now-text">{} {}</span>', target.label, moment(target.at))
+    return format_html('<span class="sla">{} {}</span>', target.label, countdown(target.at))
 
 
 @register.simple_tag

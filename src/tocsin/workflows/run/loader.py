@@ -17,11 +17,12 @@ from tocsin.oncall.calculation import final_schedule
 from tocsin.outbound import alert_values
 from tocsin.workflows import reasons
 from tocsin.workflows.definition.definition import WorkflowAction
-from tocsin.workflows.run.context import WorkflowFacts
+from tocsin.workflows.run.context import WorkflowFacts, moment_of
+from tocsin.workflows.states import SlaMoment
 
 # A ticket's dates without an offset are in the zone configured for its Halo, or else in the default zone.
 _ALERTS = """
-SELECT a.id, a.dry_run, a.tags, a.custom, i.group_id,
+SELECT a.id, a.opened_at, a.dry_run, a.tags, a.custom, i.group_id,
        coalesce(nullif(o.settings ->> 'time_zone', ''), (SELECT value #>> '{}' FROM core_setting
        WHERE name = 'time_zone'), 'UTC') AS zone,
        p.sla, p.recipient_groups
@@ -54,6 +55,21 @@ def facts(connection: Connection, alert_ids: Sequence[int]) -> dict[int, Workflo
         for row in database.rows(connection, _ALERTS, (requested_ids,))
         if row["id"] in states and row["id"] in values_by_alert
     }
+
+
+def load_sla_moments(connection: Connection, alert_ids: Sequence[int]) -> dict[int, dict[SlaMoment, datetime]]:
+    """Returns until when each alert must be answered (`RESPOND_BY`) and fixed (`FIX_BY`), in UTC: the ticket's dates,
+    or else the policy's targets. What has neither is absent."""
+    moments: dict[int, dict[SlaMoment, datetime]] = {}
+    for row in database.rows(connection, _ALERTS, (sorted(set(alert_ids)),)):
+        custom, targets = _texts(row["custom"]), _spans(row["sla"])
+        for moment in (SlaMoment.RESPOND_BY, SlaMoment.FIX_BY):
+            at = moment_of(custom.get(moment, ""), row["zone"])
+            if at is None and moment in targets:
+                at = row["opened_at"] + targets[moment]
+            if at is not None:
+                moments.setdefault(row["id"], {})[moment] = at
+    return moments
 
 
 def _spans(stored: object) -> dict[str, timedelta]:
