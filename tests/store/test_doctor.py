@@ -26,10 +26,11 @@ from tocsin.core.db import database
 from tocsin.core.db import database as db
 from tocsin.core.reasons import TEXT, Term
 from tocsin.core.runtime import clock
+from tocsin.core.validation.spec_types import write_moment
 from tocsin.escalation.changes.commands import save_policy
 from tocsin.inbound.models import Integration
 from tocsin.notify.models import Provider
-from tocsin.oncall.changes import overrides, specs
+from tocsin.oncall.changes import overrides
 from tocsin.oncall.changes.commands import save_schedule
 from tocsin.oncall.models import CalendarImport, Schedule
 from tocsin.operate import disk_space, doctor
@@ -208,7 +209,7 @@ def test_unreachable_overrides_covers_and_calendar_users_are_named(now: datetime
     ]
     spec = {"name": "Desk", "group": "Service Desk", "time_zone": "UTC", "shifts": shifts}
     save_schedule(spec, actor=ACTOR, now=now)
-    begin, end = (specs.write_moment(now + timedelta(days=days)) for days in (1, 2))
+    begin, end = (write_moment(now + timedelta(days=days)) for days in (1, 2))
     overrides.save_override({"schedule": "Desk", "user": "bob", "from": begin, "to": end}, actor=ACTOR, now=now)
     users = {user.username: user for user in User.objects.all()}
     away = {"from": begin, "to": end, "covers": {"Service Desk": "carol"}}

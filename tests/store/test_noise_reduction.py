@@ -488,6 +488,32 @@ def test_deferring_window_opens_unclosed_alerts_at_its_end() -> None:
     assert sorted(Alert.objects.values_list("subject", flat=True)) == ["Host 1", "Host 3"]
 
 
+def test_urgent_update_keeps_the_maintenance_hold_until_its_end() -> None:
+    desk = NoiseHarness({"delay": {"wait": "5m"}})
+    window(action="hold")
+    desk.send(1, priority="low")
+    end = DelayedAlert.objects.get().due_at
+    assert statuses(desk.send(1, status="In progress", priority="critical")) == ["Delayed"]
+    held = DelayedAlert.objects.get()
+    assert (held.due_at, held.released, held.priority, held.message_count) == (end, False, "critical", 2)
+    desk.wait(timedelta(seconds=1))
+    assert DelayedAlert.objects.get().message_count == 2
+    desk.wait(45 * MINUTE)
+    assert Alert.objects.get().priority == "critical"
+    assert log() == ["1 Opened", "1 Updated"]
+
+
+def test_urgent_update_before_a_window_does_not_lift_its_hold() -> None:
+    desk = NoiseHarness({"delay": {"wait": "5m"}})
+    desk.send(1, priority="low")
+    desk.send(1, status="In progress", priority="critical")
+    window(action="hold")
+    desk.wait(timedelta(seconds=1))
+    held = DelayedAlert.objects.get()
+    assert (held.delay_reason, held.due_at) == ("maintenance", datetime(2026, 11, 24, 10, tzinfo=UTC))
+    assert log() == ["1 Delayed", "1 Delayed"]
+
+
 def test_shortened_or_deleted_window_releases_its_delayed_alerts() -> None:
     desk = NoiseHarness({})
     held_window = window(action="hold")

@@ -110,7 +110,7 @@ def test_old_runs_go_when_their_alert_is_over(desk: WorkflowHarness) -> None:
         ({"actions": []}, "actions"),
         ({"actions": [{"do": "fly"}]}, "actions[0].do"),
         ({"actions": [{"do": "notify"}]}, "actions[0].users"),
-        ({"actions": [{"do": "notify", "users": ["zoe"]}]}, "actions[0].users"),
+        ({"actions": [{"do": "notify", "users": ["zoe"]}]}, "actions[0].users[0]"),
         ({"actions": [{"do": "hold"}]}, "actions[0].for"),
         ({"actions": [{"do": "reply", "txt": "x", "text": "y"}]}, "actions[0].txt"),
         ({"actions": [{"do": "call", "outbound": "Nowhere"}]}, "actions[0].outbound"),

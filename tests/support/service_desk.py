@@ -15,11 +15,12 @@ from tests.support.server_process import PATIENCE
 from tocsin.access import settings_commands, tokens
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.core.runtime import clock
+from tocsin.core.validation.spec_types import write_moment
 from tocsin.escalation.changes import commands as policies
 from tocsin.inbound.admin import commands as integrations
 from tocsin.inbound.admin import secrets
 from tocsin.oncall.changes import commands as oncall
-from tocsin.oncall.changes import overrides, specs, swaps
+from tocsin.oncall.changes import overrides, swaps
 from tocsin.oncall.changes.swaps import ShiftRange
 from tocsin.outbound import commands as outbound
 from tocsin.people.changes import groups, out_of_office
@@ -157,13 +158,13 @@ def plan_on_call() -> OnCallPlan:
     }  # fmt: skip
     schedule = oncall.save_schedule(spec, actor=COMMAND_LINE, now=now)
     hour = timedelta(hours=1)
-    stretch = {"from": specs.write_moment(now - hour), "to": specs.write_moment(now + 15 * hour)}
+    stretch = {"from": write_moment(now - hour), "to": write_moment(now + 15 * hour)}
     override = overrides.save_override(
         {"schedule": "Network 24x7", "user": "chen", "role": "primary", "name": "Concert", **stretch},
         actor=COMMAND_LINE, now=now,
     )  # fmt: skip
     chen, alice = User.objects.get(username="chen"), User.objects.get(username="alice")
-    away = {"from": specs.write_moment(now + 48 * hour), "to": specs.write_moment(now + 30 * 24 * hour)}
+    away = {"from": write_moment(now + 48 * hour), "to": write_moment(now + 30 * 24 * hour)}
     absence = out_of_office.save_absence(chen, away, actor=COMMAND_LINE, now=now)
     swaps.request_swap(
         schedule, ShiftRange(now, now + 15 * hour, MemberRole.PRIMARY), requester=override.user, requested_user=alice,

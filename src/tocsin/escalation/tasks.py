@@ -19,6 +19,7 @@ from tocsin.alerts.commands import AlertState
 from tocsin.alerts.store import OpenQuestions
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.delivery.backoff import Backoff, doubling
 from tocsin.core.delivery.fair_queue import FairQueue
 from tocsin.core.reasons import joined
 from tocsin.core.runtime import clock
@@ -40,7 +41,9 @@ BACKLOG_BATCH = 500
 
 #: Consecutive failures after which a run counts as stuck.
 STUCK_AFTER = 5
-RETRY_STUCK = timedelta(hours=1)
+
+#: A failed run is retried soon, a stuck one every hour.
+RETRIES = Backoff((*doubling(timedelta(seconds=5), timedelta(seconds=40)), timedelta(hours=1)))
 
 #: The polling interval without a hint, which is the longest delay of a timer.
 INTERVAL = timedelta(milliseconds=500)
@@ -266,10 +269,9 @@ def _fail(connection: Connection, row_id: int, error: Exception, now: datetime) 
         return
     failures = row["failures"] + 1
     is_stuck = failures >= STUCK_AFTER
-    delay = RETRY_STUCK if is_stuck else timedelta(seconds=5 * 2 ** (failures - 1))
     message = f"{type(error).__name__}: {error}"
     reason = reasons.STUCK(count=failures) if is_stuck else reasons.FAILED(failures=failures, limit=STUCK_AFTER)
-    run_store.record_failure(connection, row_id, failures, message, reason, now + delay)
+    run_store.record_failure(connection, row_id, failures, message, reason, now + RETRIES.delay(failures))
     if failures == STUCK_AFTER:
         why = joined(reason, reasons.ERROR(error=message), separator=" ")
         effects.notify_administrators(connection, row["alert_id"], why, now)

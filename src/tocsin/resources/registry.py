@@ -35,6 +35,7 @@ from tocsin.people.reasons import ABSENCE_REFERENCE
 from tocsin.resources import examples
 from tocsin.resources.resource import EVERY_KEY, DeferredField, Resource, ResourceViews
 from tocsin.workflows import commands as workflows
+from tocsin.workflows.definition.specs import WorkflowSpec
 from tocsin.workflows.models import Workflow
 from tocsin.workflows.views import health
 
@@ -268,6 +269,7 @@ WORKFLOWS = Resource[Workflow](
     plural=_("Workflows"),
     rows=lambda: health.with_runs(Workflow.objects.select_related("group")),
     spec=workflows.workflow_spec,
+    spec_type=WorkflowSpec,
     load_names=workflows.names_of,
     save=workflows.save_workflow,
     delete=workflows.delete_workflow,

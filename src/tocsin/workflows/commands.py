@@ -23,15 +23,16 @@ from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import AlertRef, Person, Reason, ReasonType
 from tocsin.core.stored_reason import named_columns
-from tocsin.core.validation.object_reader import ObjectReader
+from tocsin.core.validation.spec import SpecErrors
 from tocsin.escalation.models import Policy
 from tocsin.outbound.models import OutboundIntegration
 from tocsin.people.models import Group, User
-from tocsin.people.name_lookup import read_group, read_unique_name
+from tocsin.people.name_lookup import find_group, names_check
 from tocsin.workflows import reasons
 from tocsin.workflows.definition import definition as definitions
 from tocsin.workflows.definition import definition_changes
-from tocsin.workflows.definition.definition import WorkflowDefinition, WorkflowNames, WorkflowReferences
+from tocsin.workflows.definition.definition import WorkflowDefinition, WorkflowReferences
+from tocsin.workflows.definition.specs import WorkflowDefinitionSpec, WorkflowSpec
 from tocsin.workflows.models import Workflow, WorkflowRun
 from tocsin.workflows.run import listener, loader, tasks
 from tocsin.workflows.run.engine import FinishRun, OwnerGroup, WorkflowProgress, decide
@@ -46,9 +47,6 @@ _NOT_STUCK = ReasonType("workflow.not_stuck", "Only a stuck run can be retried."
 _RUN_ENDED = ReasonType("workflow.run_ended", "The run has already ended.")
 
 type WorkflowNamesById = Mapping[str, Mapping[int, str]]
-
-#: The highest position a workflow can have.
-MAX_POSITION = 10_000
 
 
 def workflow_spec(workflow: Workflow, names: WorkflowNamesById | None = None) -> dict[str, Any]:
@@ -109,9 +107,9 @@ def references(workflow: Workflow) -> WorkflowReferences:
     return definitions.references(definition) if definition is not None else WorkflowReferences()
 
 
-def read_definition(spec: ObjectReader) -> WorkflowDefinition:
-    """Parses the definition in a spec; problems are recorded in it."""
-    return definitions.read(spec, _names())
+def read_definition(spec: object) -> WorkflowDefinition:
+    """Parses the definition of a workflow without its name and other properties. Raises Rejected with each field."""
+    return WorkflowDefinitionSpec.read(spec, **_context()).compiled()
 
 
 def save_workflow(
@@ -129,18 +127,15 @@ def save_workflow(
     """
     with transaction.atomic():
         config_version.lock()
-        reader = ObjectReader(spec)
-        name, group = read_unique_name(reader, Workflow, existing), read_group(reader)
-        is_enabled = reader.boolean("enabled", True)
+        parsed = _read(spec, existing, may_call)
+        plan = parsed.compiled()
         last = Workflow.objects.aggregate(last=Max("position"))["last"] or 0
-        position = reader.integer("order", existing.position if existing else last + 1, maximum=MAX_POSITION)
-        plan = read_definition(reader)
-        _refuse_calls(reader, plan, references(existing).outbound if existing else frozenset(), may_call)
-        reader.finish()
+        position = existing.position if existing else last + 1
         before = workflow_spec(existing) if existing else None
         previous_definition = readable(existing) if existing else None
         row = existing or Workflow(created_at=now)
-        row.name, row.group, row.is_enabled, row.position = name, group, is_enabled, position
+        row.name, row.group, row.is_enabled = parsed.name, find_group(parsed.group), parsed.is_enabled
+        row.position = position if parsed.position is None else parsed.position
         row.trigger, row.definition = str(plan.trigger.on), definitions.to_stored(plan)
         row.save()
         if previous_definition is not None:
@@ -150,16 +145,24 @@ def save_workflow(
     return row
 
 
-def _refuse_calls(
-    reader: ObjectReader, plan: WorkflowDefinition, before: frozenset[int], may_call: Callable[[int | None], bool]
-) -> None:
-    """Records a problem for each newly used outbound integration that the user may not call."""
-    new_ids = {action.outbound for action in plan.actions if action.outbound is not None} - before
-    rows = {row.pk: row for row in OutboundIntegration.objects.filter(pk__in=new_ids)}
-    for number, action in enumerate(plan.actions):
-        row = rows.get(action.outbound or 0)
-        if row is not None and not may_call(row.group_id):
-            reader.add_error(f"actions[{number}].outbound", _MAY_NOT_CALL(integration=row.name), "forbidden")
+def _read(
+    value: Mapping[str, object], existing: Workflow | None, may_call: Callable[[int | None], bool]
+) -> WorkflowSpec:
+    names_are_valid = names_check(Workflow, existing)
+    previous = references(existing).outbound if existing else frozenset()
+
+    def check(spec: WorkflowSpec, errors: SpecErrors) -> None:
+        names_are_valid(spec, errors)
+        new_ids = {action.outbound for action in spec.actions if action.outbound is not None} - previous
+        rows: dict[Any, OutboundIntegration] = {
+            row.pk: row for row in OutboundIntegration.objects.filter(pk__in=new_ids)
+        }
+        for index, action in enumerate(spec.actions):
+            row = rows.get(action.outbound or 0)
+            if row is not None and not may_call(row.group_id):
+                errors.add(f"actions[{index}].outbound", _MAY_NOT_CALL(integration=row.name), "forbidden")
+
+    return WorkflowSpec.read(value, check=check, **_context())
 
 
 def delete_workflow(workflow: Workflow, *, actor: AuditActor, now: datetime) -> None:
@@ -276,20 +279,16 @@ def workflows_using(noun: str) -> Callable[[int], Sequence[Reason]]:
     return list_workflows
 
 
-def _names() -> WorkflowNames:
-    kinds: dict[int, str] = dict(OutboundIntegration.objects.values_list("pk", "kind"))
-    ids_by_noun: dict[str, dict[str, int]] = {}
-    rows: Mapping[str, tuple[QuerySet[Any], str]] = {
-        "users": (User.objects.all(), "username"),
-        "groups": (Group.objects.all(), "name"),
-        "policies": (Policy.objects.all(), "name"),
-        "outbound": (OutboundIntegration.objects.all(), "name"),
+def _context() -> dict[str, Any]:
+    """The context of the specs."""
+
+    def ids(rows: QuerySet[Any], by: str = "name") -> dict[str, int]:
+        return {name.lower(): number for number, name in rows.values_list("pk", by)}
+
+    return {
+        "users": ids(User.objects.all(), "username"),
+        "groups": ids(Group.objects.all()),
+        "policies": ids(Policy.objects.all()),
+        "outbound": ids(OutboundIntegration.objects.all()),
+        "outbound_kinds": dict(OutboundIntegration.objects.values_list("pk", "kind")),
     }
-
-    def find(noun: str, name: str) -> int | None:
-        if noun not in ids_by_noun:
-            queryset, field = rows[noun]
-            ids_by_noun[noun] = {str(text).casefold(): number for number, text in queryset.values_list("pk", field)}
-        return ids_by_noun[noun].get(name.casefold())
-
-    return WorkflowNames(find, kinds)

@@ -85,7 +85,8 @@ def test_clock_rollback_yields_the_same_pages_as_correct_clock(
                 except Rejected:
                     continue
     right, wrong = worlds
-    by = right.now - T0 + timedelta(seconds=data.draw(st.integers(min_value=1, max_value=10**6)))
+    # Whole weeks: the condition `between` of a step depends on the weekday and the hour. Winter time holds throughout.
+    by = timedelta(weeks=data.draw(st.integers(min_value=1, max_value=3)))
     remaining = len(right.paged)
     set_back(wrong, by)
     for world in worlds:

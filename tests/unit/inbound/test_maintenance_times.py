@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from tocsin.core.errors import Rejected
+from tocsin.core.errors import Rejected, RejectedAll
 from tocsin.core.reasons import Reason, Term
-from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.inbound.maintenance import times
 
 ONCE = {"starts": "2026-12-01 22:00", "ends": "2026-12-02 02:00"}
@@ -20,9 +19,11 @@ MONTHLY = {**DAILY, "repeat": "monthly", "days": ["15"]}
 
 def read(spec: dict[str, Any]) -> tuple[dict[str, Any], list[tuple[str, str]]]:
     """The stored times, and (key, reason code) of each problem."""
-    problems: list[Rejected] = []
-    stored = times.read(ObjectReader(spec, problems=problems))
-    return stored, [(one.field or "", _innermost(one.reason).code) for one in problems]
+    try:
+        return times.WindowTimesSpec.read(spec).times(), []
+    except Rejected as rejected:
+        problems = rejected.problems if isinstance(rejected, RejectedAll) else (rejected,)
+        return {}, [(one.field or "", _innermost(one.reason).code) for one in problems]
 
 
 def _innermost(reason: Reason) -> Reason:
@@ -39,9 +40,9 @@ def _innermost(reason: Reason) -> Reason:
         ({**ONCE, "starts": "tomorrow"}, "starts", "maintenance.invalid_moment"),
         ({**DAILY, "days": ["tue"]}, "days", "maintenance.days_not_supported"),
         ({**WEEKLY, "days": []}, "days", "maintenance.days_required"),
-        ({**WEEKLY, "days": ["someday"]}, "days", "maintenance.invalid_weekday"),
+        ({**WEEKLY, "days": ["someday"]}, "days", "time.not_a_weekday"),
         ({**MONTHLY, "days": ["33"]}, "days", "maintenance.invalid_month_day"),
-        ({**DAILY, "from": "25:00"}, "from", "maintenance.invalid_time"),
+        ({**DAILY, "from": "25:00"}, "from", "time.not_a_time"),
         ({**DAILY, "lasts": "8h"}, "to", "maintenance.to_or_lasts_required"),
         ({**DAILY, "to": None, "lasts": "10s"}, "lasts", "maintenance.too_short"),
         ({**DAILY, "first_day": "soon"}, "first_day", "maintenance.invalid_day"),

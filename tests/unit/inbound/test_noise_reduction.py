@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.hypothesis_profiles import examples
+from tocsin.alerts.states import Priority
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
 from tocsin.inbound.config.compiled_integration import CompiledIntegration, ReferenceDirectory
@@ -86,8 +87,14 @@ SHAPES: list[dict[str, Any]] = [
 ]
 
 _LENGTH = timedelta(minutes=20)
-_ONCE = Recurrence(Repeat.ONCE, ZoneInfo("UTC"), NOW.replace(tzinfo=None) + _LENGTH, _LENGTH)
-HOLDS = CompiledWindow(1, "Night", WindowAction.HOLD, WindowClock(_ONCE))
+
+
+def hold_window(start: int) -> CompiledWindow:
+    """A maintenance window that begins after `start` minutes."""
+    begins = NOW.replace(tzinfo=None) + timedelta(minutes=start)
+    once = Recurrence(Repeat.ONCE, ZoneInfo("UTC"), begins, _LENGTH)
+    return CompiledWindow(1, "Night", WindowAction.HOLD, WindowClock(once))
+
 
 STEPS = st.lists(
     st.tuples(
@@ -95,18 +102,19 @@ STEPS = st.lists(
         st.sampled_from(["New", "New", "Closed", "Other"]),
         st.integers(0, 6),
         st.sampled_from(["", "a"]),
-        st.sampled_from([None, None, "critical"]),
+        st.sampled_from([None, "low", "critical"]),
     ),
     max_size=40,
 )
 
 
 @examples(150)
-@given(st.sampled_from(SHAPES), st.booleans(), STEPS)
+@given(st.sampled_from(SHAPES), st.sampled_from([None, 0, 20]), STEPS)
 def test_messages_of_active_alerts_are_never_delayed_or_lost(
-    shapes: dict[str, Any], in_maintenance: bool, steps: list[tuple[str, str, int, str, str | None]]
+    shapes: dict[str, Any], maintenance_start: int | None, steps: list[tuple[str, str, int, str, str | None]]
 ) -> None:
-    world = ReplayState(integration((HOLDS,) if in_maintenance else (), **shapes))
+    windows = () if maintenance_start is None else (hold_window(maintenance_start),)
+    world = ReplayState(integration(windows, **shapes))
     now, numbers = NOW, count(1)
     live: set[str] = set()  # keys whose messages must reach an alert
 
@@ -132,3 +140,20 @@ def test_messages_of_active_alerts_are_never_delayed_or_lost(
     # Whatever waits for a moment is over when that has come: nothing waits for ever by a timer.
     world.process_due(now + timedelta(days=1))
     assert not [waits for waits in world.delayed_alerts() if waits.due_at is not None]
+
+
+@pytest.mark.parametrize("shapes", [{}, *SHAPES], ids=str)
+def test_urgent_update_keeps_the_maintenance_hold_until_its_end(shapes: dict[str, Any]) -> None:
+    world = ReplayState(integration((hold_window(0),), **shapes))
+    end = NOW + _LENGTH
+    payload = {"id": "a", "client": "Acme"}
+    for number, (status, priority) in enumerate([("New", "low"), ("Other", "critical")], start=1):
+        now = NOW + timedelta(minutes=number)
+        payload = {**payload, "status": status, "priority": priority}
+        message = ReplayedMessage(UUID(int=number), now, b"{}", Element(payload, b"{}"))
+        assert world.process(message).status is MessageStatus.DELAYED
+    (held,) = world.delayed_alerts()
+    assert (held.due_at, held.is_released, held.priority, held.message_count) == (end, False, Priority.CRITICAL, 2)
+    assert world.process_due(end - timedelta(seconds=1)) == []
+    statuses = [outcome.status for _, outcome in world.process_due(end)]
+    assert statuses == [MessageStatus.OPENED, MessageStatus.UPDATED]

@@ -18,7 +18,6 @@ from tocsin.api.reasons import CODE_DESCRIPTION, DATA_DESCRIPTION, reason_fields
 from tocsin.core.errors import Rejected
 from tocsin.core.reason_json import show_reason
 from tocsin.core.reasons import ReasonType
-from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.resources import registry
 from tocsin.resources.resource import ResourceSpec
 from tocsin.workflows import commands
@@ -162,9 +161,7 @@ def test_draft(request: HttpRequest, body: WorkflowDraftBody) -> dict[str, Any]:
     owner = registry.GROUPS.find(str(group)) if group else None
     require(principal, Permission.MANAGE_ROUTING, owner.pk if owner else None)
     definition = {name: value for name, value in body.workflow.items() if name not in _IGNORED_KEYS}
-    reader = ObjectReader(definition)
-    plan = commands.read_definition(reader)
-    reader.finish()
+    plan = commands.read_definition(definition)
     name = str(body.workflow.get("name") or "The workflow")
     return _show_dry_run(
         dry_run.dry_run_definition(plan, name, body.alert, principal.now, owner=commands.owner_of(owner))

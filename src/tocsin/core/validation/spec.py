@@ -9,7 +9,7 @@ a subclass. A function in an annotation raises `InvalidValue`. Pure.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from difflib import get_close_matches
@@ -179,6 +179,11 @@ class Spec(BaseModel):
         """The keys that were given, valid or not."""
         fields = type(self).model_fields
         return frozenset(fields[name].alias or name for name in self.model_fields_set)
+
+    def reject_other_keys(self, applicable: Collection[str], errors: SpecErrors) -> None:
+        """Adds an error for each given key that is not in `applicable`, for objects whose keys depend on each other."""
+        for key in sorted(self.given_keys.difference(applicable)):
+            errors.add(key, _unknown_key(key, applicable), "unknown_key")
 
     def written(self) -> dict[str, Any]:
         """Returns the object as users write it, without defaults."""

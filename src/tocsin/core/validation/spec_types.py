@@ -290,6 +290,11 @@ Moment = Annotated[
 ]
 
 
+def write_moment(at: datetime) -> str:
+    """Formats a time in a form that `Moment` reads."""
+    return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
 class OwnedSpec(Spec):
     """An object with a unique name, which the managers of a group may change."""
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from tocsin.core.validation.spec_types import write_moment
 from tocsin.importers import people, reasons
 from tocsin.importers.json_access import JsonObject, object_of, objects_of, parse_time
 from tocsin.importers.opsgenie import reasons as product_reasons
 from tocsin.importers.opsgenie.id_map import OpsgenieIdMap, keys, parse_duration, sort_by_order
 from tocsin.importers.people import ImportedContactMethod, ImportedUser
 from tocsin.importers.report import FindingSeverity
-from tocsin.oncall.changes.specs import write_moment
 
 _ROLES = {"owner": "admin", "admin": "admin", "user": "responder", "stakeholder": "observer", "observer": "observer"}
 _CHANNELS = {"email": "email", "sms": "sms", "voice": "voice"}

@@ -11,12 +11,12 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from tocsin.core.reasons import Reason
+from tocsin.core.validation.spec_types import write_moment
 from tocsin.importers import reasons, rotation_converter
 from tocsin.importers.json_access import JsonObject, objects_of, parse_time
 from tocsin.importers.opsgenie import reasons as product_reasons
 from tocsin.importers.opsgenie.id_map import OpsgenieIdMap, keys, open_windows, resolve
 from tocsin.importers.rotation_converter import ConvertedRotation, UnsupportedRotation, why_unsupported
-from tocsin.oncall.changes.specs import write_moment
 
 _UNITS = {"hourly": timedelta(hours=1), "daily": timedelta(days=1), "weekly": timedelta(weeks=1)}
 

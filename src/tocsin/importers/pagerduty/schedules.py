@@ -11,6 +11,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from tocsin.core.reasons import Reason
+from tocsin.core.validation.spec_types import write_moment
 from tocsin.importers import reasons, rotation_converter
 from tocsin.importers.json_access import JsonObject, objects_of, parse_time
 from tocsin.importers.pagerduty import reasons as product_reasons
@@ -18,7 +19,6 @@ from tocsin.importers.pagerduty.id_map import PagerdutyIdMap, id_of, owner_group
 from tocsin.importers.rotation_converter import ConvertedRotation, UnsupportedRotation, why_unsupported
 from tocsin.oncall.calculation import weekly_windows
 from tocsin.oncall.calculation.weekly_windows import WeeklyWindow
-from tocsin.oncall.changes.specs import write_moment
 
 
 def schedules(id_map: PagerdutyIdMap, documents: list[JsonObject]) -> None:

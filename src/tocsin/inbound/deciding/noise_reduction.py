@@ -98,13 +98,18 @@ def reduce_noise(opening: OpeningAlert) -> NoiseDecision:
 
 
 def count_on_delayed(context: MessageContext, event: NormalizedEvent) -> DelayedAlertState:
-    """Counts a message that does not open on the delayed alert. A more urgent message ends the delay."""
+    """Counts a message that does not open on the delayed alert. A more urgent message ends the delay, but not a hold of
+    a maintenance window."""
     delayed = context.key_state.delayed
     assert delayed is not None
     delayed = replace(delayed, message_count=delayed.message_count + 1)
-    if _is_more_urgent(event, delayed):
-        return replace(delayed, priority=priority_of(event), due_at=context.now, is_released=True)
-    return delayed
+    if not _is_more_urgent(event, delayed):
+        return delayed
+    delayed = replace(delayed, priority=priority_of(event))
+    if delayed.delay_reason is DelayReason.MAINTENANCE:
+        # The window would hold the due alert again, and this message would make it due again, without end.
+        return delayed
+    return replace(delayed, due_at=context.now, is_released=True)
 
 
 def _is_more_urgent(event: NormalizedEvent, delayed: DelayedAlertState) -> bool:

@@ -7,12 +7,16 @@ Every operator, `exists` included, is false for a field without a value; `not` i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final, Protocol
+from typing import Annotated, Any, Final, Protocol
 
 import msgspec
 
+from tocsin.core.errors import Rejected
 from tocsin.core.reasons import MORE, Reason, ReasonType, Term
+from tocsin.core.validation.object_reader import require_storable
 from tocsin.core.validation.payload_paths import compile_path
+from tocsin.core.validation.spec import InvalidValue, SpecErrors
+from tocsin.core.validation.spec_types import Parsed
 from tocsin.inbound.expressions import reasons
 from tocsin.inbound.expressions.comparisons import (
     Comparison,
@@ -91,6 +95,23 @@ def compile_condition(
     other name is a path, and `^name` forces a path. Raises Rejected("invalid_condition") with the field.
     """
     return CompiledCondition(definition, _Compiler(frozenset(fields)).node(definition, field_path, 0))
+
+
+def _read_condition(definition: object) -> object:
+    if definition in ({}, "", True):
+        return None
+    try:
+        compile_condition(definition)
+        require_storable(definition, "condition")
+    except Rejected as problem:
+        errors = SpecErrors()
+        errors.add_rejection(problem, "condition")
+        raise InvalidValue(errors) from None
+    return definition
+
+
+#: A condition of a spec as written, after validation; None if it always matches.
+OptionalCondition = Annotated[Any, Parsed(_read_condition, {})]
 
 
 class _Compiler:

@@ -22,11 +22,10 @@ from tocsin.core.config import config_version
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, ReasonType
-from tocsin.core.validation.object_reader import require_storable
-from tocsin.core.validation.spec import InvalidValue, SpecErrors
+from tocsin.core.validation.spec import InvalidValue
 from tocsin.core.validation.spec_types import OneOf, OwnedSpec, Parsed, ids_of, list_of
 from tocsin.inbound.enums import WindowAction
-from tocsin.inbound.expressions.conditions import compile_condition
+from tocsin.inbound.expressions.conditions import OptionalCondition, compile_condition
 from tocsin.inbound.maintenance import times as maintenance_times
 from tocsin.inbound.maintenance.recurrence import Recurrence, TimeSpan
 from tocsin.inbound.maintenance.times import WindowTimesSpec
@@ -249,19 +248,6 @@ def _tags(value: object) -> dict[str, str]:
     return {str(name)[:100]: str(item)[:200] for name, item in value.items()}
 
 
-def _condition(condition: object) -> object:
-    if condition in ({}, ""):
-        return None
-    try:
-        require_storable(condition, "when")
-        compile_condition(condition, "when")
-    except Rejected as rejection:
-        errors = SpecErrors()
-        errors.add_rejection(rejection, "when")
-        raise InvalidValue(errors) from None
-    return condition
-
-
 class MaintenanceWindowSpec(WindowTimesSpec, OwnedSpec):
     """A maintenance window. Its context has the ids of `integrations` and `groups` by name."""
 
@@ -281,7 +267,7 @@ class MaintenanceWindowSpec(WindowTimesSpec, OwnedSpec):
             {"type": "object", "additionalProperties": {"type": "string"}, "maxProperties": MAX_WINDOW_TAGS},
         ),
     ] = Field(default={}, description="Tags of the alert by name, with the required value of each.")
-    condition: Annotated[Any, Parsed(_condition, {})] = Field(
+    condition: OptionalCondition = Field(
         default=None, alias="when", description="Condition on the message, as in rules."
     )
 

@@ -20,9 +20,9 @@ from tocsin.core.net.egress import HttpClient
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType, joined
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
+from tocsin.core.validation.spec_types import write_moment
 from tocsin.oncall.calendars import ical_subprocess
 from tocsin.oncall.calendars.ical import ParsedCalendar, UnreadableCalendar
-from tocsin.oncall.changes.specs import write_moment
 from tocsin.people import encrypted_addresses
 
 log = logging.getLogger(__name__)

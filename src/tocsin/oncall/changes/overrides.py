@@ -19,8 +19,9 @@ from tocsin.core.config import config_version
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Param, Person, Reason, ReasonType, Term, joined
 from tocsin.core.validation.object_reader import AT_PATH, REQUIRED, raise_all
+from tocsin.core.validation.spec_types import write_moment
 from tocsin.oncall.changes import notices, specs
-from tocsin.oncall.changes.specs import OverrideSpec, write_moment
+from tocsin.oncall.changes.specs import OverrideSpec
 from tocsin.oncall.models import Override, Schedule, SwapRequest
 from tocsin.oncall.reasons import NO_SUCH_SCHEDULE
 from tocsin.people.member_roles import MemberRole

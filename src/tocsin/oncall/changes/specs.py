@@ -4,7 +4,6 @@ names."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field
@@ -156,8 +155,3 @@ class SupportHoursSpec(OwnedSpec):
     def check(self, errors: SpecErrors) -> None:
         if not self.windows:
             errors.add("windows", NO_WINDOWS(), "missing")
-
-
-def write_moment(at: datetime) -> str:
-    """Formats a time in a form that `Moment` reads."""
-    return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

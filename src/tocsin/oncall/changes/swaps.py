@@ -19,11 +19,12 @@ from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, Person, Reason, ReasonType, Term, as_reason, joined
 from tocsin.core.validation.object_reader import AT_PATH, NOT_AFTER_FROM
+from tocsin.core.validation.spec_types import write_moment
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import final_schedule, schedules
 from tocsin.oncall.calculation.final_schedule import Timeline
 from tocsin.oncall.calculation.group_snapshot import GroupPlan
-from tocsin.oncall.changes import notices, overrides, specs
+from tocsin.oncall.changes import notices, overrides
 from tocsin.oncall.models import Override, Schedule, SwapRequest
 from tocsin.oncall.states import SwapState
 from tocsin.people.member_roles import MemberRole
@@ -128,8 +129,8 @@ def fill_gap(schedule: Schedule, shift_range: ShiftRange, *, user: User, actor: 
         "schedule": schedule.name,
         "user": user.username,
         "role": str(remaining.role),
-        "from": specs.write_moment(remaining.starts_at),
-        "to": specs.write_moment(remaining.ends_at),
+        "from": write_moment(remaining.starts_at),
+        "to": write_moment(remaining.ends_at),
     }
     return overrides.save_override(spec, actor=actor, now=now)
 

@@ -6,7 +6,7 @@ A spec has the form of YAML and the API. The caller checks permissions first.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 
 from django.db import transaction
@@ -19,7 +19,7 @@ from tocsin.core.config import config_version
 from tocsin.core.reasons import Person, Reason, ReasonType
 from tocsin.core.validation.object_reader import DUPLICATE, NOT_AFTER_FROM, rejected_at
 from tocsin.core.validation.spec import InvalidValue, Spec, SpecErrors, is_unstorable
-from tocsin.core.validation.spec_types import Moment, Parsed
+from tocsin.core.validation.spec_types import Moment, Parsed, write_moment
 from tocsin.people.models import Group, OutOfOffice, OutOfOfficeCover, User
 from tocsin.people.reasons import ABSENCE_REFERENCE, NO_SUCH_GROUP, NO_SUCH_USER
 
@@ -87,7 +87,7 @@ def absence_spec(absence: OutOfOffice) -> dict[str, Any]:
 
 def nested_spec(absence: OutOfOffice) -> dict[str, Any]:
     """Returns the absence in the form that YAML nests under its user."""
-    spec: dict[str, Any] = {"from": _format_time(absence.starts_at), "to": _format_time(absence.ends_at)}
+    spec: dict[str, Any] = {"from": write_moment(absence.starts_at), "to": write_moment(absence.ends_at)}
     if absence.cover:
         spec["cover"] = absence.cover.username
     covers = {cover.group.name: cover.user.username for cover in absence.covers.all()}
@@ -221,10 +221,6 @@ def _group(name: str, path: str) -> Group:
     if group is None:
         raise rejected_at(path, NO_SUCH_GROUP(name=name), "not_found")
     return group
-
-
-def _format_time(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _record(

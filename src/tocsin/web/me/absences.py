@@ -18,9 +18,9 @@ from django.views.decorators.http import require_http_methods
 from tocsin.access.roles import Role
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
+from tocsin.core.validation.spec_types import write_moment
 from tocsin.oncall import loader
 from tocsin.oncall.changes import cover_notices
-from tocsin.oncall.changes.specs import write_moment
 from tocsin.people.changes import out_of_office as commands
 from tocsin.people.models import Group, OutOfOffice, User
 from tocsin.resources.registry import USERS

@@ -15,9 +15,9 @@ from django.views.decorators.http import require_http_methods
 
 from tocsin.access.roles import Permission
 from tocsin.core.errors import Rejected
+from tocsin.core.validation.spec_types import write_moment
 from tocsin.oncall.changes import overrides as commands
 from tocsin.oncall.changes import swaps
-from tocsin.oncall.changes.specs import write_moment
 from tocsin.people.models import User
 from tocsin.resources.registry import OVERRIDES
 from tocsin.web.http.authorization import actor, may, require

@@ -20,12 +20,12 @@ from tocsin.access.roles import Permission
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import as_reason
+from tocsin.core.validation.spec_types import write_moment
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import final_schedule, weekly_windows
 from tocsin.oncall.calculation.final_schedule import OnCall
 from tocsin.oncall.calculation.group_snapshot import GroupPlan
 from tocsin.oncall.changes import overrides, swaps
-from tocsin.oncall.changes.specs import write_moment
 from tocsin.oncall.changes.swaps import ShiftRange
 from tocsin.oncall.models import Schedule
 from tocsin.people.member_roles import MemberRole

@@ -15,7 +15,6 @@ from tocsin.access.roles import Permission
 from tocsin.core.errors import Rejected
 from tocsin.core.locale_format import local_term
 from tocsin.core.reasons import NO_REASON, Reason, as_reason
-from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.escalation.models import Policy
 from tocsin.outbound.models import OutboundIntegration
 from tocsin.people.models import Group
@@ -180,9 +179,7 @@ def _save(request: SignedInRequest, row: Workflow | None, spec: dict[str, Any], 
 
 
 def _dry_run_draft(spec: dict[str, Any], request: SignedInRequest) -> DryRunResult:
-    reader = ObjectReader({key: spec[key] for key in ("trigger", "start", "stop", "actions", "limit")})
-    plan = commands.read_definition(reader)
-    reader.finish()
+    plan = commands.read_definition({key: spec[key] for key in ("trigger", "start", "stop", "actions", "limit")})
     number = _number(request.POST.get("alert", "").strip().lstrip("#"))
     owner = Group.objects.filter(name=spec["group"]).first() if spec["group"] else None
     return dry_run.dry_run_definition(plan, spec["name"], number, request.now, owner=commands.owner_of(owner))

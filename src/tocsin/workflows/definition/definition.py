@@ -1,12 +1,12 @@
 """The definition of a workflow: trigger, conditions and actions. Pure.
 
-Stored with ids, edited with names: `read` parses a spec, `write` formats one.
+Stored with ids, edited with names: `specs` parses them, `write` formats them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any
@@ -15,37 +15,11 @@ import msgspec
 
 from tocsin.alerts.states import Priority
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import ReasonType
 from tocsin.core.validation import durations
-from tocsin.core.validation.object_reader import (
-    DURATION_TOO_SHORT,
-    NOT_A_CHOICE,
-    REQUIRED,
-    ObjectReader,
-    require_storable,
-)
-from tocsin.escalation.policy.policy import NO_SUCH_POLICY
 from tocsin.inbound.expressions.conditions import CompiledCondition, compile_condition
 from tocsin.people.member_roles import MemberRole
-from tocsin.people.reasons import NO_SUCH_GROUP, NO_SUCH_USER
 from tocsin.workflows import reasons
 from tocsin.workflows.states import CHANGES, SLA, ActionKind, SlaMoment, TriggerKind
-
-_NO_ACTIONS = ReasonType("workflow.actions_missing", "at least one action is required.")
-_TOO_MANY_ACTIONS = ReasonType("workflow.too_many_actions", "has at most {limit} actions.")
-_DURATION_REQUIRED = ReasonType("workflow.duration_missing", "is required, such as {example}.")
-_WITHIN_TOO_SHORT = ReasonType("workflow.within_too_short", "is required, and must be longer than `by`.")
-_ACTION_REQUIRED = ReasonType("workflow.action_missing", "is required: one of {choices}.")
-_RECIPIENTS_REQUIRED = ReasonType(
-    "workflow.recipients_missing", "at least one recipient is required: users, groups, owner or paged."
-)
-_CONTACTS_NEED_GROUP = ReasonType("workflow.contacts_without_group", "requires a group whose contacts are notified.")
-_RESPONDERS_REQUIRED = ReasonType("workflow.responders_missing", "users or groups to page are required.")
-_NOT_AN_HTTP_CALL = ReasonType("workflow.not_an_http_call", "is not an HTTP call; for HaloITSM use `do: halo`.")
-_TAGS_REQUIRED = ReasonType("workflow.tags_missing", "tags to set or names to remove are required.")
-_NOTE_OR_STATUS_REQUIRED = ReasonType("workflow.note_or_status_missing", "a note or a status is required.")
-_UNKNOWN_INTEGRATION = ReasonType("workflow.unknown_integration", 'there is no outbound integration "{name}".')
-_TAGS_EXPECTED = ReasonType("workflow.tags_expected", "must be names with texts.")
 
 MAX_ACTIONS = 20
 #: The default limit of outward actions (calls, notes, alerts) per `LIMIT_SPAN`.
@@ -118,15 +92,6 @@ class WorkflowReferences:
     outbound: frozenset[int] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class WorkflowNames:
-    """Resolves names: (noun, name) → id, or None."""
-
-    find: Callable[[str, str], int | None]
-    #: The kind of each outbound integration, by id, for `call` and `halo`.
-    kinds: Mapping[int, str] = field(default_factory=dict)
-
-
 type NameLookup = Callable[[str, int], str]
 
 #: The keys of each action, besides `do`.
@@ -169,181 +134,13 @@ def to_stored(definition: WorkflowDefinition) -> dict[str, Any]:
     return dict(msgspec.to_builtins(definition))
 
 
-def read(spec: ObjectReader, names: WorkflowNames) -> WorkflowDefinition:
-    """Parses a spec; problems are recorded in it."""
-    trigger = _trigger(spec)
-    start, stop = _condition(spec, "start"), _condition(spec, "stop")
-    actions = tuple(_action(one, names) for one in spec.nested_list("actions"))
-    if not actions:
-        spec.add_error("actions", _NO_ACTIONS(), "missing")
-    if len(actions) > MAX_ACTIONS:
-        spec.add_error("actions", _TOO_MANY_ACTIONS(limit=MAX_ACTIONS))
-    limit = spec.integer("limit", LIMIT, minimum=1, maximum=MAX_LIMIT)
-    return WorkflowDefinition(trigger, start, stop, actions, limit)
-
-
 def changes_alerts(plan: WorkflowDefinition) -> bool:
     """Whether any action changes the alert, its paging or its ticket."""
     return any(action.do in CHANGES for action in plan.actions)
 
 
-def _trigger(spec: ObjectReader) -> Trigger:
-    raw = spec.raw("trigger")
-    if isinstance(raw, str):
-        trigger_spec = ObjectReader({"on": raw}, spec.path("trigger"), spec._problems)
-    else:
-        trigger_spec = spec.nested("trigger") or ObjectReader({}, spec.path("trigger"), spec._problems)
-        if raw is None:
-            spec.add_error("trigger", REQUIRED(), "missing")
-    on = trigger_spec.one_of("on", TriggerKind, TriggerKind.OPENED) if trigger_spec.has("on") else TriggerKind.OPENED
-    if raw is not None and not trigger_spec.has("on"):
-        trigger_spec.add_error("on", REQUIRED(), "missing")
-    span, moment, within = timedelta(), SlaMoment.FIX_BY, timedelta()
-    if on in SPANS:
-        key = SPANS[on]
-        if not trigger_spec.has(key) and on is not TriggerKind.AFTER_SLA:
-            trigger_spec.add_error(key, _DURATION_REQUIRED(example="5m"), "missing")
-        span = trigger_spec.duration(key, timedelta(minutes=5), maximum=MAX_SPAN)
-        if span < MIN_SPAN and on is not TriggerKind.AFTER_SLA:
-            trigger_spec.add_error(key, DURATION_TOO_SHORT(minimum=MIN_SPAN))
-        if not trigger_spec.has(key):
-            span = timedelta()
-    if on in SLA:
-        moment = trigger_spec.one_of("moment", SlaMoment, SlaMoment.FIX_BY)
-        if moment is SlaMoment.OPENING:
-            within = trigger_spec.duration("within", timedelta(), maximum=MAX_SPAN)
-            if within <= (span if on is TriggerKind.BEFORE_SLA else timedelta()):
-                trigger_spec.add_error("within", _WITHIN_TOO_SHORT(), "missing")
-    confirm = trigger_spec.text("confirm", max_length=300) if on is TriggerKind.MANUAL else ""
-    trigger_spec.reject_unknown_keys()
-    return Trigger(on, _seconds(span), moment, _seconds(within), confirm)
-
-
-def _condition(spec: ObjectReader, key: str) -> object:
-    """The condition as written, after validation."""
-    written = spec.raw(key)
-    try:
-        compile_condition(written, spec.path(key))
-        require_storable(written, spec.path(key))
-    except Rejected as problem:
-        spec.add_rejection(problem)
-        return None
-    return None if written in ({}, True) else written
-
-
-def _action(spec: ObjectReader, names: WorkflowNames) -> WorkflowAction:
-    if not spec.has("do"):
-        spec.add_error("do", _ACTION_REQUIRED(choices=", ".join(ActionKind)), "missing")
-        return WorkflowAction(ActionKind.WAIT)
-    do = spec.one_of("do", ActionKind, ActionKind.WAIT)
-    if do != spec.raw("do"):
-        # The other required keys are unknown.
-        return WorkflowAction(do)
-    keys = KEYS[do]
-    fields: dict[str, Any] = {}
-    for key in keys:
-        match key:
-            case "users" | "groups":
-                fields[key] = _resolve_names(spec, key, names)
-            case "roles":
-                fields[key] = _roles(spec)
-            case "owner" | "paged" | "public" | "contacts":
-                fields[key] = spec.boolean(key, False)
-            case "policy" | "outbound":
-                fields[key] = _resolve_name(spec, key, names)
-            case "priority":
-                if spec.has(key):
-                    fields[key] = spec.one_of(key, Priority, Priority.HIGH)
-            case "tags":
-                fields[key] = _tags(spec)
-            case "remove":
-                fields[key] = spec.texts(key)
-            case "for":
-                fields["span"] = _seconds(spec.duration(key, timedelta(), maximum=MAX_SPAN))
-            case "text":
-                fields[key] = spec.text(key, max_length=10_000)
-            case _:
-                fields[key] = spec.text(key, max_length=300)
-    spec.reject_unknown_keys()
-    action = WorkflowAction(do, **fields)
-    _refuse_empty(spec, action, names)
-    return action
-
-
-def _refuse_empty(spec: ObjectReader, action: WorkflowAction, names: WorkflowNames) -> None:
-    """Rejects an action that could not do anything."""
-    match action.do:
-        case ActionKind.NOTIFY if not (action.users or action.groups or action.owner or action.paged):
-            if not (spec.raw("users") or spec.raw("groups")):
-                spec.add_error("users", _RECIPIENTS_REQUIRED(), "missing")
-        case ActionKind.NOTIFY if action.contacts and not (action.groups or spec.raw("groups")):
-            spec.add_error("contacts", _CONTACTS_NEED_GROUP())
-        case ActionKind.ADD_RESPONDERS if not (spec.raw("users") or spec.raw("groups")):
-            spec.add_error("users", _RESPONDERS_REQUIRED(), "missing")
-        case ActionKind.START_POLICY if action.policy is None and not spec.has("policy"):
-            spec.add_error("policy", REQUIRED(), "missing")
-        case ActionKind.CALL:
-            if action.outbound is None and not spec.has("outbound"):
-                spec.add_error("outbound", REQUIRED(), "missing")
-            elif action.outbound is not None and names.kinds.get(action.outbound, "http") != "http":
-                spec.add_error("outbound", _NOT_AN_HTTP_CALL())
-        case ActionKind.SET_PRIORITY if action.priority is None:
-            spec.add_error("priority", REQUIRED(), "missing")
-        case ActionKind.SET_TAGS if not (action.tags or action.remove):
-            spec.add_error("tags", _TAGS_REQUIRED(), "missing")
-        case ActionKind.HOLD | ActionKind.WAIT if action.span <= 0:
-            spec.add_error("for", _DURATION_REQUIRED(example="10m"), "missing")
-        case ActionKind.REPLY if not action.text:
-            spec.add_error("text", REQUIRED(), "missing")
-        case ActionKind.HALO if not (action.text or action.status):
-            spec.add_error("text", _NOTE_OR_STATUS_REQUIRED(), "missing")
-        case ActionKind.OPEN_ALERT if not action.subject:
-            spec.add_error("subject", REQUIRED(), "missing")
-
-
-def _resolve_names(spec: ObjectReader, key: str, names: WorkflowNames) -> tuple[int, ...]:
-    ids = []
-    for name in spec.texts(key):
-        number = names.find(key, name)
-        if number is None:
-            spec.add_error(key, (NO_SUCH_USER if key == "users" else NO_SUCH_GROUP)(name=name), "not_found")
-        else:
-            ids.append(number)
-    return tuple(ids)
-
-
-def _resolve_name(spec: ObjectReader, key: str, names: WorkflowNames) -> int | None:
-    name = spec.text(key)
-    if not name:
-        return None
-    number = names.find("policies" if key == "policy" else "outbound", name)
-    if number is None:
-        unknown = NO_SUCH_POLICY if key == "policy" else _UNKNOWN_INTEGRATION
-        spec.add_error(key, unknown(name=name), "not_found")
-    return number
-
-
-def _roles(spec: ObjectReader) -> tuple[MemberRole, ...]:
-    roles = []
-    for text in spec.texts("roles"):
-        try:
-            roles.append(MemberRole(text))
-        except ValueError:
-            spec.add_error("roles", NOT_A_CHOICE(value=text, choices=tuple(MemberRole)))
-    return tuple(roles)
-
-
-def _tags(spec: ObjectReader) -> dict[str, str]:
-    raw = spec.raw("tags", {})
-    if not isinstance(raw, Mapping):
-        spec.add_error("tags", _TAGS_EXPECTED())
-        return {}
-    tag_spec = ObjectReader(raw, spec.path("tags"), spec._problems)
-    return {str(key)[:100]: tag_spec.text(str(key), max_length=200) for key in raw}
-
-
 def write(definition: WorkflowDefinition, name_of: NameLookup) -> dict[str, Any]:
-    """Formats the definition with names, so that `read` parses it back."""
+    """Formats the definition with names, so that `WorkflowDefinitionSpec` reads it back."""
     written: dict[str, Any] = {"trigger": _written_trigger(definition.trigger)}
     conditions = {"start": definition.start, "stop": definition.stop}
     written |= {key: condition for key, condition in conditions.items() if condition is not None}
@@ -407,7 +204,3 @@ def compiled(condition: object) -> CompiledCondition:
 @lru_cache(maxsize=500)
 def _compiled(condition: bytes) -> CompiledCondition:
     return compile_condition(msgspec.json.decode(condition), "condition")
-
-
-def _seconds(span: timedelta) -> int:
-    return int(span.total_seconds())

@@ -16,6 +16,7 @@ from tocsin.alerts.commands import NewEvent
 from tocsin.alerts.states import CommandChannel, EventKind
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.delivery.backoff import Backoff, doubling
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.reasons import AlertRef, Person, Reason, as_reason, reason_as_json
 from tocsin.core.runtime import clock
@@ -39,6 +40,7 @@ MAX_DECIDED, MAX_EXECUTED = 200, 50
 
 #: Consecutive failures after which a run is stuck.
 STUCK_AFTER = 5
+_RETRIES = Backoff(doubling(timedelta(seconds=5), timedelta(seconds=40)))
 
 #: The minimum interval between two notices about the same stuck workflow.
 STUCK_NOTICE_INTERVAL = timedelta(hours=6)
@@ -231,8 +233,7 @@ def _fail(connection: Connection, run_id: int, error: Exception, now: datetime) 
     problem = error.reason if isinstance(error, Rejected | Permanent) else as_reason(f"{type(error).__name__}: {error}")
     if failures < STUCK_AFTER and not isinstance(error, Rejected | Permanent):
         reason = reasons.RETRIED(failures=failures, limit=STUCK_AFTER, error=problem)
-        delay = timedelta(seconds=5 * 2 ** (failures - 1))
-        run_store.fail(connection, run_id, failures, str(problem), reason, now + delay, now)
+        run_store.fail(connection, run_id, failures, str(problem), reason, now + _RETRIES.delay(failures), now)
         return
     run_store.fail(connection, run_id, failures, str(problem), reasons.STUCK(error=problem), None, now)
     admins = queue.administrators(connection)
