@@ -20,8 +20,8 @@ INTRODUCTION = """\
 Every key of the [configuration as YAML](../configuration.md), by object. The bodies of the [REST API](../api.md) have
 the same form. Null counts as absent. An unknown key is an error.
 
-This page is written by `make yaml-reference`. Integrations, outbound integrations and providers are not in it yet;
-[Configuration as YAML](../configuration.md) describes them.
+This page is written by `make yaml-reference`. Integrations and providers are not in it yet; [Configuration as
+YAML](../configuration.md) describes them.
 """
 
 
@@ -44,6 +44,9 @@ def document() -> str:
             items = {"$ref": f"#/$defs/{model.__name__}"}
             schema["properties"][name] = {"type": "array", "items": items, "description": description}
         sections.append(_section(f"## {key}", schema))
+    for kind in _kinds():
+        schema = kind.json_schema()
+        nested |= schema.pop("$defs", {}) | {kind.__name__: schema}
     sections.append("\n## Nested objects\n")
     sections += [_section(f"### {_title(name)}", nested[name]) for name in sorted(nested, key=_title)]
     return "".join(sections)
@@ -56,6 +59,7 @@ def _specs() -> dict[str, tuple[Any, dict[str, Any]]]:
     from tocsin.inbound.admin.client_tables import ClientTableSpec
     from tocsin.inbound.maintenance.commands import MaintenanceWindowSpec
     from tocsin.oncall.changes.specs import HolidayCalendarSpec, ScheduleSpec, SupportHoursSpec
+    from tocsin.outbound.connectors.interfaces import OutboundSpec
     from tocsin.people.changes.out_of_office import AbsenceSpec
     from tocsin.people.changes.reminder_rules import ReminderSpec
     from tocsin.people.changes.specs import GroupSpec, UserSpec
@@ -77,8 +81,16 @@ def _specs() -> dict[str, tuple[Any, dict[str, Any]]]:
         "escalation_policies": (PolicySpec, {}),
         "client_tables": (ClientTableSpec, {}),
         "maintenance_windows": (MaintenanceWindowSpec, {}),
+        "outbound_integrations": (OutboundSpec, {}),
         "workflows": (WorkflowSpec, {}),
     }
+
+
+def _kinds() -> list[Any]:
+    """The specs of the kinds of an object whose keys depend on its kind."""
+    from tocsin.outbound.connectors.registry import KINDS
+
+    return [kind.spec for kind in KINDS.values()]
 
 
 def _section(heading: str, schema: Mapping[str, Any]) -> str:

@@ -45,8 +45,11 @@ log = logging.getLogger(__name__)
 #: Seconds between polls for changes whose hint was lost.
 POLL_SECONDS = 1.0
 
-#: Seconds that periodic tasks and the committer may take to finish their work.
+#: Seconds that all threads together may take to finish their work.
 STOP_TIMEOUT = 15.0
+
+#: Seconds after that for storing the results of deliveries.
+RECORD_TIMEOUT = 5.0
 
 
 class NodeRole(StrEnum):
@@ -128,27 +131,34 @@ class NodeProcess:
             endpoint.stop()
 
     def stop(self) -> None:
-        """Stops the threads: accepted work is finished, no new work is started."""
+        """Stops the threads: accepted work is finished, no new work is started. Takes STOP_TIMEOUT and
+        RECORD_TIMEOUT at most, even if commits wait for a missing synchronous standby."""
         self._stopping.set()
+        end = time.monotonic() + STOP_TIMEOUT
         if self._web_process is not None:
             self._web_process.stop()
         if self.smtp_listener is not None:
-            self.smtp_listener.stop(STOP_TIMEOUT)
+            self.smtp_listener.stop(_seconds_until(end))
         if self.committer is not None:
-            self.committer.stop(STOP_TIMEOUT)
-        self.worker.stop(STOP_TIMEOUT)
-        self._finish_sending()
-        self._unregister()
+            self.committer.stop(_seconds_until(end))
+        self.worker.stop(_seconds_until(end))
+        finishing = threading.Thread(target=self._finish, args=(end,), name="finishing", daemon=True)
+        finishing.start()
+        finishing.join(_seconds_until(end) + RECORD_TIMEOUT)
         self._listener.join(POLL_SECONDS * 2)
 
     def _task_runs(self) -> list[TaskRun]:
         return [TaskRun(task.name, self.worker.last_run_at[task.name], task.interval) for task in self.worker.tasks]
 
-    def _finish_sending(self) -> None:
+    def _finish(self, end: float) -> None:
+        self._finish_sending(end)
+        self._unregister()
+
+    def _finish_sending(self, end: float) -> None:
         """Finishes deliveries in progress and stores their results; otherwise another process would send them again."""
         try:
-            notify_worker.close(STOP_TIMEOUT)
-            outbound.close(STOP_TIMEOUT)
+            notify_worker.close(_seconds_until(end))
+            outbound.close(_seconds_until(end))
         except psycopg.Error as error:
             log.warning("What was sent last cannot be written down, so it is sent again: %s", error)
 
@@ -210,6 +220,10 @@ class NodeProcess:
                 self._embedded.start()
             except (OSError, RuntimeError, TocsinError, psycopg.Error) as error:
                 log.error("The embedded PostgreSQL cannot be started: %s", error)
+
+
+def _seconds_until(end: float) -> float:
+    return max(0.0, end - time.monotonic())
 
 
 def _tune_garbage_collection() -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
+
+import psycopg
 
 from tests.doubles.smtp import SmtpDouble
 from tests.support.installation import Installation, traces, until
 from tests.support.load_generator import LoadGenerator, known_to_be_sent, named, nothing_answered_is_lost, send_again
+from tocsin.node import RECORD_TIMEOUT, STOP_TIMEOUT
 
 
 def test_killed_node_keeps_every_answered_message_after_restart(single: Installation, mails: SmtpDouble) -> None:
@@ -41,6 +45,21 @@ def test_killed_node_keeps_every_answered_message_after_restart(single: Installa
     assert sum(data.values()) <= len(data) + len(waiting)
     assert traces(again.log) == []
     assert again.terminate() == 0
+
+
+def test_node_without_its_synchronous_standby_stops_in_time(single: Installation) -> None:
+    node = single.serve()
+    assert node.url
+    with psycopg.connect(single.database_url, autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET synchronous_standby_names = 'missing'")
+        connection.execute("SELECT pg_reload_conf()")
+        until(
+            "a commit waits",
+            lambda: connection.execute("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep'").fetchone(),
+        )
+        started_at = time.monotonic()
+        node.terminate(60)
+        assert time.monotonic() - started_at < STOP_TIMEOUT + RECORD_TIMEOUT + 15
 
 
 def deliveries_in_progress(tocsin: Installation) -> list[dict[str, Any]]:

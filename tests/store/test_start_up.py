@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from django.db import OperationalError
+from django.db import OperationalError, connections
 from django.db.migrations.exceptions import MigrationSchemaMissing
 from psycopg.conninfo import make_conninfo
 
@@ -19,6 +20,7 @@ from tests.doubles.postgres_relay import Relay, socket_of
 from tests.support.embedded_server import postmaster_pid
 from tests.support.postgres import in_use
 from tocsin.core.db import database as db
+from tocsin.core.db.django_postgresql.base import DatabaseWrapper
 from tocsin.core.db.start_up import wait_for_database
 from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
 
@@ -113,3 +115,26 @@ def test_a_start_restarts_the_embedded_server_when_it_is_killed(data_dir: Path) 
             assert wait_for_database(try_it, timedelta(seconds=60), revive=embedded.start) == (1,)
     finally:
         embedded.release()
+
+
+def test_pgbouncer_that_rejects_options_is_named_with_remedy() -> None:
+    text = b"SFATAL\0C08P01\0Munsupported startup parameter in options: statement_timeout\0\0"
+    with socket.create_server(("127.0.0.1", 0)) as pooler:
+
+        def reject() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    client, _ = pooler.accept()
+                    with client:
+                        client.recv(1000)
+                        client.sendall(b"E" + (len(text) + 4).to_bytes(4) + text)
+
+        threading.Thread(target=reject, daemon=True).start()
+        url = f"postgresql://127.0.0.1:{pooler.getsockname()[1]}/tocsin?sslmode=disable&gssencmode=disable"
+        with in_use(url), pytest.raises(psycopg.OperationalError, match="ignore_startup_parameters"):
+            select_one()
+        django_connection = DatabaseWrapper({**connections["default"].settings_dict, **db.django_settings(url)})
+        errors = pytest.raises(OperationalError, match="ignore_startup_parameters")
+        with errors, django_connection.wrap_database_errors:
+            django_connection.connect()
+        pooler.shutdown(socket.SHUT_RDWR)

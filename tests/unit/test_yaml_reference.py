@@ -11,7 +11,7 @@ from tocsin.configure.config_files import TOP_KEYS
 ROOT = Path(__file__).resolve().parents[2]
 
 #: Not yet read by typed specs.
-WITHOUT_SPEC = {"integrations", "outbound_integrations", "providers"}
+WITHOUT_SPEC = {"integrations", "providers"}
 
 
 def _script() -> ModuleType:

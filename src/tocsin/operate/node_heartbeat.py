@@ -112,6 +112,8 @@ class NodeHeartbeat:
     def leave(self) -> None:
         """Removes the row on a clean shutdown."""
         with database.transaction() as connection:
+            # A stop must not wait for a synchronous standby that is missing.
+            connection.execute("SET LOCAL synchronous_commit = local")
             connection.execute("DELETE FROM operate_node WHERE id = %s", (self._id,))
 
 

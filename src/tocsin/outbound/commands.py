@@ -28,18 +28,19 @@ from tocsin.core.errors import Rejected
 from tocsin.core.net.egress import HttpClient
 from tocsin.core.reasons import NO_REASON, AlertRef, Person, Reason, ReasonType
 from tocsin.core.stored_reason import named_columns
-from tocsin.core.validation.object_reader import REQUIRED, ObjectReader
+from tocsin.core.validation.object_reader import REQUIRED
 from tocsin.core.validation.server_origin import has_different_origin, is_different_origin
+from tocsin.core.validation.spec import SpecErrors
 from tocsin.outbound import hidden_settings, reasons, retry_policy
 from tocsin.outbound.connectors.haloitsm import writeback_settings
-from tocsin.outbound.connectors.interfaces import ConnectorKind, RecordedClient
+from tocsin.outbound.connectors.interfaces import OutboundSpec, RecordedClient
 from tocsin.outbound.connectors.registry import KINDS
 from tocsin.outbound.delivery import calls, integration_pool, results, ticket_creation
 from tocsin.outbound.delivery.queue import TOPIC
 from tocsin.outbound.models import AgentMatch, Call, IntegrationStatus, OutboundIntegration
 from tocsin.outbound.states import ENDED, CallStatus, OutboundEvent
 from tocsin.people.models import User
-from tocsin.people.name_lookup import read_group, read_unique_name
+from tocsin.people.name_lookup import find_group, names_check
 from tocsin.people.reasons import NO_SUCH_USER
 
 _NO_ALERT_FOR_CALLS = ReasonType(
@@ -112,29 +113,40 @@ def save_outbound(
             existing.settings if existing else {}, stored, _hidden(existing)
         )
         complete_spec, masked_keys = hidden_settings.keep_stored(spec, previous_settings, _hidden(existing))
-        reader = ObjectReader(complete_spec)
-        name = read_unique_name(reader, OutboundIntegration, existing)
-        kind, group = _kind(reader, existing), read_group(reader)
-        enabled = reader.boolean("enabled", True)
-        new_secrets = {key: reader.text(key, max_length=4000) for key in kind.secret_names if reader.has(key)}
-        settings = kind.read_settings(reader)
-        matches = _matches(reader, settings.pop("agents", {}))
-        if existing and has_different_origin(previous_settings, settings):
+        kind = KINDS.get(str(spec.get("kind", "")).strip())
+        matches: list[tuple[User, str]] = []
+
+        def check(parsed: OutboundSpec, errors: SpecErrors) -> None:
+            names_check(OutboundIntegration, existing)(parsed, errors)
+            if kind is None:
+                errors.add("kind", _NO_SUCH_KIND(kinds=", ".join(sorted(KINDS))))
+                return
+            if existing is not None and existing.kind != kind.name:
+                errors.add("kind", _KIND_UNCHANGEABLE())
+            matches.extend(_match_agents(parsed.agents_by_user, errors))
+            settings = parsed.settings()
             # A user who may change the address must not be able to send stored secrets to a server of their own.
-            for key in sorted(previous_secrets.keys() - new_secrets.keys()):
-                reader.add_error(key, ENTER_SECRET_AGAIN(), "missing")
-        if "headers" in masked_keys and is_different_origin(
-            str(previous_settings.get("url")), str(settings.get("url"))
-        ):
-            reader.add_error("headers", ENTER_SECRET_AGAIN(), "missing")
+            if existing and has_different_origin(previous_settings, settings):
+                for key in sorted(previous_secrets.keys() - parsed.given_keys):
+                    errors.add(key, ENTER_SECRET_AGAIN(), "missing")
+            url = settings.get("url")
+            if url and "headers" in masked_keys and is_different_origin(str(previous_settings.get("url")), url):
+                errors.add("headers", ENTER_SECRET_AGAIN(), "missing")
+            for key in parsed.required_secrets():
+                if not (getattr(parsed, key) if key in parsed.given_keys else previous_secrets.get(key)):
+                    errors.add(key, REQUIRED(), "missing")
+
+        if kind is None:
+            complete_spec = {key: value for key, value in complete_spec.items() if key in OutboundSpec.common_keys}
+        parsed = (kind.spec if kind else OutboundSpec).read(complete_spec, check=check)
+        assert kind is not None, "an unknown kind is rejected"
+        settings = parsed.settings()
+        new_secrets = {key: getattr(parsed, key) for key in kind.secret_names if key in parsed.given_keys}
         secrets = {key: text for key, text in {**previous_secrets, **new_secrets}.items() if text}
-        for key in kind.required_secrets(settings):
-            if key not in secrets:
-                reader.add_error(key, REQUIRED(), "missing")
-        reader.finish()
         previous_spec = outbound_spec(existing) if existing else None
         integration = existing or OutboundIntegration(created_at=now)
-        integration.name, integration.kind, integration.group, integration.is_enabled = name, kind.name, group, enabled
+        integration.name, integration.kind, integration.is_enabled = parsed.name, kind.name, parsed.is_enabled
+        integration.group = find_group(parsed.group)
         integration.settings, hidden = hidden_settings.hide(settings, kind.secret_settings)
         secrets |= hidden
         changed_secrets = sorted(key for key in {*stored, *secrets} if stored.get(key) != secrets.get(key))
@@ -361,19 +373,7 @@ def _wake() -> None:
         cursor.execute("SELECT pg_notify(%s, %s)", (database.CHANNEL, f"{TOPIC} outbound-log clock"))
 
 
-def _kind(spec: ObjectReader, existing: OutboundIntegration | None) -> ConnectorKind:
-    kind = KINDS.get(spec.text("kind", required=True))
-    if kind is None:
-        if spec.has("kind"):
-            spec.add_error("kind", _NO_SUCH_KIND(kinds=", ".join(sorted(KINDS))))
-        spec.raise_errors()
-        raise AssertionError("an unknown kind is refused")
-    if existing is not None and existing.kind != kind.name:
-        spec.add_error("kind", _KIND_UNCHANGEABLE())
-    return kind
-
-
-def _matches(spec: ObjectReader, agents: Mapping[str, str]) -> list[tuple[User, str]]:
+def _match_agents(agents: Mapping[str, str], errors: SpecErrors) -> list[tuple[User, str]]:
     """The users who were matched with agents by hand."""
     usernames = {username.casefold() for username in agents}
     users = User.objects.annotate(folded=Lower("username")).filter(folded__in=usernames)
@@ -382,11 +382,11 @@ def _matches(spec: ObjectReader, agents: Mapping[str, str]) -> list[tuple[User, 
     for username, agent_number in agents.items():
         user = users_by_name.get(username.casefold())
         if user is None:
-            spec.add_error("agents", NO_SUCH_USER(name=username), "not_found")
+            errors.add("agents", NO_SUCH_USER(name=username), "not_found")
         elif not agent_number.isdecimal():
-            spec.add_error("agents", _NO_AGENT_NUMBER(user=username))
+            errors.add("agents", _NO_AGENT_NUMBER(user=username))
         elif any(user == other for other, _ in matches):
-            spec.add_error("agents", _USER_TWICE(user=user.username))
+            errors.add("agents", _USER_TWICE(user=user.username))
         else:
             matches.append((user, agent_number))
     return matches

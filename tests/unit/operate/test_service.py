@@ -13,7 +13,7 @@ import pytest
 from tocsin.cli import serve, service
 from tocsin.cli.main import run
 from tocsin.core.config import environment as config
-from tocsin.node import STOP_TIMEOUT
+from tocsin.node import RECORD_TIMEOUT, STOP_TIMEOUT
 from tocsin.operate.service import STOP_TIMEOUT as UNIT_STOP_TIMEOUT
 from tocsin.operate.service import carried_variables, environment, system_location, unit, user_location
 
@@ -35,8 +35,8 @@ def test_system_unit_starts_at_boot_restarts_forever_and_stops_gracefully() -> N
         "ProtectSystem=full",
     ):
         assert line in lines
-    # What a stop waits for, one after the other: requests, the committer, loops, what is being sent.
-    assert serve.SHUTDOWN_TIMEOUT + 3 * STOP_TIMEOUT < UNIT_STOP_TIMEOUT
+    # What a stop waits for, one after the other: requests, threads, the results of what was sent.
+    assert serve.SHUTDOWN_TIMEOUT + STOP_TIMEOUT + RECORD_TIMEOUT < UNIT_STOP_TIMEOUT
 
 
 def test_user_unit_starts_with_session_using_supported_directives_only() -> None:

@@ -31,6 +31,12 @@ STATEMENT_TIMEOUT = timedelta(seconds=30)
 #: Seconds of silence by which the server must have ended a statement through that timeout, with a margin.
 MAX_SILENCE = STATEMENT_TIMEOUT.total_seconds() + 5
 
+#: What to do if PgBouncer rejects the parameter that sets the time limits of sessions.
+POOLER_REMEDY = (
+    "TOCSIN_DATABASE_URL leads to PgBouncer: point it at PostgreSQL itself, or add options to "
+    "ignore_startup_parameters in pgbouncer.ini, which loses the time limits of sessions."
+)
+
 #: When a connection was last found to lead to the wrong server, by the monotonic clock.
 _outdated_at = float("-inf")
 
@@ -43,6 +49,17 @@ class GuardedConnection(psycopg.Connection[TupleRow]):
         self.opened_at = time.monotonic()
         #: Maximum seconds that a statement may be silent on a live server; None for no limit.
         self.max_silence: float | None = MAX_SILENCE
+
+    @classmethod
+    def connect(cls, conninfo: str = "", **kwargs: Any) -> Self:
+        """Extends psycopg's method: adds a remedy to PgBouncer's error, which does not name PgBouncer."""
+        try:
+            return super().connect(conninfo, **kwargs)
+        except psycopg.OperationalError as error:
+            # libpq reports no error code here. PgBouncer does not translate its messages.
+            if "unsupported startup parameter" in str(error):
+                raise psycopg.OperationalError(f"{error}. {POOLER_REMEDY}") from error
+            raise
 
     def lift_time_limit(self) -> None:
         """Removes the statement time limit of this session."""

@@ -9,13 +9,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Annotated, Any, ClassVar, Protocol
+
+from pydantic import Field
 
 from tocsin.core.delivery.rate_limit import RateLimit
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net.egress import MAX_RESPONSE_BYTES, EgressResponse, HttpClient
 from tocsin.core.reasons import NO_REASON, Reason
-from tocsin.core.validation.object_reader import ObjectReader
+from tocsin.core.validation.spec_types import OwnedSpec
 from tocsin.outbound.redaction import mask_reason, mask_text, mask_url
 
 #: Recorded characters per request or response body.
@@ -179,6 +181,36 @@ class IntegrationAccount:
     secrets: Mapping[str, str] = field(repr=False)
 
 
+#: A secret, which is written but never read back.
+Secret = Annotated[str, Field(max_length=4000)]
+
+
+class OutboundSpec(OwnedSpec):
+    """An outbound integration. Its other keys depend on `kind`."""
+
+    common_keys: ClassVar[frozenset[str]] = frozenset({"name", "group", "kind", "enabled"})
+
+    kind: str = Field(
+        min_length=1,
+        max_length=200,
+        description="Kind of integration: `http` (see Http call) or `haloitsm` (see Halo). It cannot be changed.",
+    )
+    is_enabled: bool = Field(default=True, alias="enabled", description="Whether calls are sent.")
+
+    def settings(self) -> dict[str, Any]:
+        """The settings as stored, without secrets."""
+        return {}
+
+    def required_secrets(self) -> tuple[str, ...]:
+        """The names of the secrets that these settings require."""
+        return ()
+
+    @property
+    def agents_by_user(self) -> Mapping[str, str]:
+        """The agents' numbers by username, of users who were matched by hand."""
+        return {}
+
+
 @dataclass(frozen=True, slots=True)
 class ConnectorKind:
     """One kind of outbound integration."""
@@ -188,11 +220,8 @@ class ConnectorKind:
     description: str
     #: Opens an integration. Raises Permanent for unusable settings.
     open_sender: Callable[[IntegrationAccount, HttpClient], IntegrationSender]
-    #: Parses settings from a spec and records problems in it; and the names of the secrets.
-    read_settings: Callable[[ObjectReader], dict[str, Any]]
+    spec: type[OutboundSpec]
     secret_names: tuple[str, ...]
-    #: Returns the secrets that are required for given settings.
-    required_secrets: Callable[[Mapping[str, Any]], tuple[str, ...]]
     #: Settings that contain secrets, stored as in `hidden_settings`.
     secret_settings: tuple[str, ...] = ()
 

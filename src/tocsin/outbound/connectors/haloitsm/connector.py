@@ -12,29 +12,17 @@ from datetime import datetime
 from typing import Any
 
 from tocsin.core.delivery.rate_limit import RateLimit
-from tocsin.core.errors import Permanent, Rejected, Temporary
+from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net.egress import HttpClient, OutcomeUnknown
-from tocsin.core.reasons import NO_REASON, Reason, ReasonType, Term, joined, reason_as_json, reason_from_json
-from tocsin.core.validation.object_reader import ObjectReader
+from tocsin.core.reasons import NO_REASON, Reason, joined, reason_as_json, reason_from_json
 from tocsin.notify.text.html_sanitizer import plain
 from tocsin.outbound.connectors.haloitsm import reasons, writeback_settings
-from tocsin.outbound.connectors.haloitsm.address import clean_address
 from tocsin.outbound.connectors.haloitsm.client import HaloClient, extract_rows, id_text
 from tocsin.outbound.connectors.haloitsm.errors import AgentRequired, NoteRejected, TicketNotFound
+from tocsin.outbound.connectors.haloitsm.specs import DEFAULT_RATE, NOTE_ACTION, HaloSpec
 from tocsin.outbound.connectors.interfaces import CallDone, CallJob, ConnectorKind, IntegrationAccount, RecordedClient
 
-#: Halo's fair-use limit is 500 requests in 3 minutes.
-_PER_SECOND, _BURST = 2, 20
-
-#: Halo's standard action for private notes. A role may forbid it, so another one can be configured.
-NOTE_ACTION = "Private Note"
-
-#: The events that can create a ticket for an alert from another source.
-CREATE_ON = ("opened", "acknowledge", "assign", "escalate", "exhausted")
-
-_INVALID_AGENTS = ReasonType("halo.invalid_agents", "must map each user to the agent's number in Halo.")
-_NOT_A_TRIGGER = ReasonType("halo.not_a_trigger", "must be one of {events}.")
-_NOT_A_NUMBER = ReasonType("halo.not_a_number", "must be the {field}'s number in Halo: names are not unique.")
+_BURST = 20
 
 
 @dataclass(slots=True)
@@ -253,67 +241,9 @@ def _outcome(action: str) -> dict[str, object]:
     return {"outcome_id": int(action)} if action.isdecimal() else {"outcome": action}
 
 
-def _read(spec: ObjectReader) -> dict[str, Any]:
-    settings: dict[str, Any] = {}
-    tenant = spec.text("tenant", max_length=100)
-    address = spec.text("base_url", required=True, max_length=500)
-    if address:
-        try:
-            settings["base_url"], url_tenant = clean_address(address)
-            tenant = tenant or url_tenant
-        except Rejected as problem:
-            spec.add_rejection(problem)
-    settings["tenant"] = tenant
-    settings["client_id"] = spec.text("client_id", required=True, max_length=200)
-    settings["scope"] = spec.text("scope", "all", max_length=500)
-    settings["application"] = spec.text("application", max_length=200)
-    settings["note_action"] = spec.text("note_action", NOTE_ACTION, max_length=100)
-    if spec.has("time_zone"):
-        settings["time_zone"] = spec.time_zone()
-    settings["pull"] = spec.boolean("pull", False)
-    settings["read_notes"] = spec.boolean("read_notes", True)
-    settings["reread"] = spec.boolean("reread", True)
-    settings["rate"] = spec.integer("rate", _PER_SECOND, minimum=1, maximum=50)
-    agents = spec.raw("agents", {})
-    if not isinstance(agents, Mapping):
-        spec.add_error("agents", _INVALID_AGENTS())
-    else:
-        settings["agents"] = {str(user)[:150]: id_text(number)[:20] for user, number in agents.items()}
-    if spec.has("sync"):
-        settings["sync"] = writeback_settings.read_sync(spec)
-    if (create := spec.nested("create_ticket")) is not None:
-        settings["create_ticket"] = _read_create(create)
-    always_stored = {"sync"}
-    defaults = {"scope": "all", "note_action": NOTE_ACTION, "read_notes": True, "reread": True, "rate": _PER_SECOND}
-    return {
-        name: value
-        for name, value in settings.items()
-        if name in always_stored or (value not in ("", {}, [], None, False) and value != defaults.get(name))
-        or (value is False and name in defaults)
-    }  # fmt: skip
-
-
-def _read_create(create: ObjectReader) -> dict[str, Any]:
-    settings: dict[str, Any] = {}
-    events = create.texts("on")
-    for index, event in enumerate(events):
-        if event not in CREATE_ON:
-            create.add_error(f"on[{index}]", _NOT_A_TRIGGER(events=", ".join(CREATE_ON)))
-    settings["on"] = list(events)
-    for key in ("ticket_type", "team", "priority", "client", "site", "user"):
-        settings[key] = create.text(key, max_length=100)
-    for key in ("client", "site", "user"):
-        if settings[key] and not settings[key].isdecimal():
-            create.add_error(key, _NOT_A_NUMBER(field=Term(key)))
-    settings["summary"] = create.text("summary", max_length=500)
-    settings["details"] = create.text("details", max_length=5000)
-    create.reject_unknown_keys()
-    return {name: value for name, value in settings.items() if value not in ("", [])}
-
-
 def _open(account: IntegrationAccount, client: HttpClient) -> HaloSender:
     return HaloSender(
-        account, HaloClient(account), RateLimit.per_second(account.settings.get("rate", _PER_SECOND), _BURST)
+        account, HaloClient(account), RateLimit.per_second(account.settings.get("rate", DEFAULT_RATE), _BURST)
     )
 
 
@@ -322,7 +252,6 @@ HALOITSM = ConnectorKind(
     title="HaloITSM",
     description="Writes what people do to the ticket, and reads what agents do in Halo.",
     open_sender=_open,
-    read_settings=_read,
+    spec=HaloSpec,
     secret_names=("client_secret",),
-    required_secrets=lambda settings: ("client_secret",),
 )

@@ -8,8 +8,6 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from tocsin.core.reasons import ReasonType
-from tocsin.core.validation.object_reader import ObjectReader
 from tocsin.outbound import templates
 from tocsin.outbound.states import OutboundEvent
 
@@ -28,10 +26,6 @@ TEXTS: Mapping[OutboundEvent, str] = {
 }
 
 _MAX_NOTE_CHARS = 10_000
-
-_INVALID_NOTE = ReasonType(
-    "halo.invalid_note", "must be true, false, or the note's text with values such as <who> and <time>."
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,37 +62,6 @@ def get_writeback(settings: Mapping[str, Any], event: OutboundEvent) -> EventWri
         entry.get("team", ""),
         entry.get("priority", ""),
     )
-
-
-def read_sync(spec: ObjectReader) -> dict[str, Any]:
-    """Parses the `sync` part of a spec into its stored form."""
-    sync = spec.nested("sync")
-    if sync is None:
-        return {}
-    sync_settings: dict[str, Any] = {}
-    for event in OutboundEvent:
-        entry = sync.nested(event.value)
-        if entry is None:
-            continue
-        event_settings: dict[str, Any] = {}
-        note = entry.raw("note", False)
-        if isinstance(note, str):
-            event_settings["note"] = entry.text("note", max_length=2000)
-        elif isinstance(note, bool):
-            event_settings["note"] = note
-        else:
-            entry.add_error("note", _INVALID_NOTE())
-        if entry.boolean("public", False):
-            event_settings["public"] = True
-        if entry.boolean("agent", False):
-            event_settings["agent"] = True
-        for key in ("status", "team", "priority"):
-            if text := entry.text(key, max_length=100):
-                event_settings[key] = text
-        entry.reject_unknown_keys()
-        sync_settings[event.value] = event_settings
-    sync.reject_unknown_keys()
-    return sync_settings
 
 
 def note_text(template: str, values: Mapping[str, object]) -> str:

@@ -13,8 +13,6 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from enum import StrEnum
-from typing import Any
 from urllib.parse import quote_plus, urlencode
 
 from tocsin.core.config import secret_urls
@@ -23,40 +21,22 @@ from tocsin.core.delivery.rate_limit import RateLimit
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net import egress
 from tocsin.core.net.egress import EgressResponse, HttpClient
-from tocsin.core.reasons import NO_REASON, Reason, ReasonType, joined
-from tocsin.core.validation.object_reader import ObjectReader
+from tocsin.core.reasons import NO_REASON, Reason, joined
 from tocsin.core.validation.payload_paths import read_path
 from tocsin.outbound import reasons, templates
+from tocsin.outbound.connectors.http.specs import DEFAULT_RATE, SECRET_NAMES, HttpAuth, HttpCallSpec
 from tocsin.outbound.connectors.interfaces import CallDone, CallJob, ConnectorKind, IntegrationAccount, RecordedClient
 from tocsin.outbound.hidden_settings import PLAIN_HEADERS
-from tocsin.outbound.redaction import MASK
 
-_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
-_PER_SECOND, _BURST = 5, 10
+_BURST = 10
 _MAX_CAPTURED_CHARS = 1000
 #: Shorter values are not treated as secrets, since masking them would hide unrelated text.
 _MIN_SECRET_CHARS = 6
-
-_HIDDEN_URL = ReasonType("outbound.hidden_url", "is hidden here; enter the complete URL.")
-_NOT_A_METHOD = ReasonType("outbound.not_a_method", "must be one of {methods}.")
-_NOT_A_HEADER = ReasonType("outbound.not_a_header", '"{name}" is not a header.')
-_HIDDEN_HEADER = ReasonType("outbound.hidden_header", 'the value of "{name}" is hidden here; enter it again.')
-_NOT_NAMED_TEXTS = ReasonType("outbound.not_named_texts", "must be an object of text values.")
-_NOT_STATUSES = ReasonType("outbound.not_statuses", "must be one or more HTTP status codes, such as [200, 204].")
 
 #: How values are escaped in a body, by part of its media type; JSON uses `in_json`.
 _ESCAPED: Mapping[str, Callable[[str], str]] = {
     "form-urlencoded": templates.in_url, "xml": templates.in_xml, "html": templates.in_xml,
 }  # fmt: skip
-
-
-class HttpAuth(StrEnum):
-    NONE = "none"
-    BASIC = "basic"
-    BEARER = "bearer"
-    HEADER = "header"
-    #: OAuth 2.0 client credentials (RFC 6749, section 4.4).
-    OAUTH2 = "oauth2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,89 +253,8 @@ def _raise_transient(response: EgressResponse) -> None:
         raise Temporary(reasons.SERVER_ERROR(status=response.status), response.retry_after)
 
 
-def _read(spec: ObjectReader) -> dict[str, Any]:
-    """Parses the settings of a templated call from its spec."""
-    settings: dict[str, Any] = {"url": spec.text("url", required=True, max_length=2000)}
-    if secret_urls.is_masked(settings["url"]):
-        spec.add_error("url", _HIDDEN_URL())
-    elif settings["url"]:
-        _check_address(
-            spec, "url", templates.render(settings["url"], dict.fromkeys(templates.references(settings["url"]), "x"))
-        )
-    method = spec.text("method", "POST").upper()
-    if method not in _METHODS:
-        spec.add_error("method", _NOT_A_METHOD(methods=", ".join(_METHODS)))
-    settings["method"] = method
-    settings["headers"] = _read_texts(spec, "headers")
-    for name, text in settings["headers"].items():
-        if not name.isascii() or not name.replace("-", "").replace("_", "").isalnum() or "\n" in text:
-            spec.add_error("headers", _NOT_A_HEADER(name=name))
-        elif text == MASK:
-            spec.add_error("headers", _HIDDEN_HEADER(name=name))
-    settings["body"] = spec.text("body", max_length=templates.MAX_TEMPLATE_CHARS)
-    auth = spec.one_of("auth", HttpAuth, HttpAuth.NONE)
-    settings["auth"] = auth.value
-    match auth:
-        case HttpAuth.BASIC:
-            settings["username"] = spec.text("username", required=True)
-        case HttpAuth.HEADER:
-            settings["header_name"] = spec.text("header_name", required=True, max_length=100)
-        case HttpAuth.OAUTH2:
-            settings["token_url"] = spec.text("token_url", required=True, max_length=2000)
-            _check_address(spec, "token_url", settings["token_url"])
-            settings["client_id"] = spec.text("client_id", required=True, max_length=500)
-            settings["scope"] = spec.text("scope", max_length=500)
-        case HttpAuth.NONE | HttpAuth.BEARER:
-            pass
-    settings["hmac_header"] = spec.text("hmac_header", max_length=100)
-    settings["hmac_prefix"] = spec.text("hmac_prefix", "sha256=" if not spec.has("hmac_prefix") else "", max_length=40)
-    settings["expected_status"] = _read_statuses(spec)
-    settings["capture"] = _read_texts(spec, "capture")
-    settings["rate"] = spec.integer("rate", _PER_SECOND, minimum=1, maximum=1000)
-    return {name: value for name, value in settings.items() if value not in ("", {}, [], None)}
-
-
-#: The secrets each auth method requires; a Basic password may be empty.
-_REQUIRED_SECRETS = {HttpAuth.BEARER: ("token",), HttpAuth.HEADER: ("token",), HttpAuth.OAUTH2: ("client_secret",)}
-
-
-def _required_secrets(settings: Mapping[str, Any]) -> tuple[str, ...]:
-    # A configured signature header implies signing.
-    signing_secret = ("hmac_secret",) if settings.get("hmac_header") else ()
-    return (*_REQUIRED_SECRETS.get(HttpAuth(settings["auth"]), ()), *signing_secret)
-
-
-def _read_texts(spec: ObjectReader, key: str) -> dict[str, str]:
-    value = spec.raw(key, {})
-    if not isinstance(value, Mapping) or not all(isinstance(text, str) for text in value.values()):
-        spec.add_error(key, _NOT_NAMED_TEXTS())
-        return {}
-    return {str(name)[:100]: str(text)[:2000] for name, text in value.items()}
-
-
-def _read_statuses(spec: ObjectReader) -> list[int]:
-    value = spec.raw("expected_status", [])
-    statuses = value if isinstance(value, list | tuple) else [value]
-    if not all(
-        isinstance(status, int) and not isinstance(status, bool) and 100 <= status <= 599 for status in statuses
-    ):
-        spec.add_error("expected_status", _NOT_STATUSES())
-        return []
-    return [int(status) for status in statuses if isinstance(status, int)]
-
-
-def _check_address(spec: ObjectReader, key: str, url: str) -> None:
-    if not url:
-        # The missing value is already reported.
-        return
-    try:
-        egress.check_url(url)
-    except Permanent as problem:
-        spec.add_error(key, problem.reason)
-
-
 def _open(account: IntegrationAccount, client: HttpClient) -> HttpSender:
-    return HttpSender(account, client, RateLimit.per_second(account.settings.get("rate", _PER_SECOND), _BURST))
+    return HttpSender(account, client, RateLimit.per_second(account.settings.get("rate", DEFAULT_RATE), _BURST))
 
 
 HTTP = ConnectorKind(
@@ -363,8 +262,7 @@ HTTP = ConnectorKind(
     title="HTTP call",
     description="A call to any address, with the alert's values in it.",
     open_sender=_open,
-    read_settings=_read,
-    secret_names=("password", "token", "client_secret", "hmac_secret"),
-    required_secrets=_required_secrets,
+    spec=HttpCallSpec,
+    secret_names=SECRET_NAMES,
     secret_settings=("url", "headers"),
 )
