@@ -215,7 +215,7 @@ def test_a_database_without_any_tables_is_not_ready(durable: str, postgres: Post
     finally:
         postgres.drop("bare")
     assert answer.status == 503
-    assert "too old" in answer.text
+    assert "outdated" in answer.text
 
 
 def test_a_clock_that_is_off_is_ready_and_logged(

@@ -136,7 +136,7 @@ def test_group_workflow_changes_only_alerts_of_its_group(
     # Nothing of it is on the alert, and its button is not offered there.
     assert not AlertEvent.objects.filter(alert=foreign, reason_data__icontains="Close").exists()
     assert buttons.available_buttons(foreign, desk.at(1)) == []
-    with pytest.raises(Rejected, match="not one of"):
+    with pytest.raises(Rejected, match="does not belong to"):
         commands.run_manual_workflow(button, foreign, desk.users["alice"], "web", now=desk.at(1))
     assert not dry_run.dry_run(button, foreign, desk.at(1)).would_act
     # Once the group owns the alert's integration, it is the group's alert.
