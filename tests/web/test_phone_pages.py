@@ -82,7 +82,7 @@ def test_user_who_sent_stop_is_named_to_those_responsible(company: Company, brow
     with database.transaction() as connection:
         opt_outs.opt_out(connection, "sms", "+41790000001", "Twilio", company.now)
     client = browser_of(company.admin)
-    for path, sentence in (("/", "replied STOP"), ("/providers/", "wrote STOP")):
+    for path, sentence in (("/", "opted out with STOP"), ("/providers/", "opted out with STOP")):
         text = client.get(path).content.decode()
         assert sentence in text
         assert "+41790000001" not in text
