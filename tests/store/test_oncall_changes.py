@@ -333,7 +333,7 @@ def test_calendar_shift_is_imported_and_kept_during_failures(desk: Group, now: d
         assert str(row.error) == "Skipped, or imported only in part: Dave (invalid DTSTART)."
         assert primary(desk, now)[0] == "Carol"
         assert primary(desk, now + timedelta(days=1))[0] == "Alice", "no shift is on: the group's own order"
-        for minutes, problem in ((16, "not a calendar"), (32, "returned 503")):
+        for minutes, problem in ((16, "Not a calendar"), (32, "returned 503")):
             calendar_import_worker.run_once(client, now + timedelta(minutes=minutes))
             assert problem in str(CalendarImport.objects.get().error)
             assert primary(desk, now)[0] == "Carol"
