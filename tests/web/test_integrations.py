@@ -73,7 +73,7 @@ def test_adding_halo_needs_few_fields_and_shows_url_and_guide(company: Company, 
     # Another Halo has tickets of the same numbers: only then is a Source asked for.
     other = {**form, "name": "Halo 3", "setting_halo_address": "beta.haloitsm.com"}
     text = client.post("/integrations/add/haloitsm/", other).content.decode()
-    assert "Give this one a Source of its own, such as HaloITSM beta.haloitsm.com." in text
+    assert "Use a different Source, such as HaloITSM beta.haloitsm.com." in text
     assert 'type="text" name="source"' in text
     client.post("/integrations/add/haloitsm/", {**other, "source": "Beta"})
     assert Integration.objects.get(name="Halo 3").source == "Beta"

@@ -205,12 +205,13 @@ def test_mappings_conditions_and_templates_use_the_readers_language(
 ) -> None:
     admin = browser_of(company.admin)
     body = {
-        f"/inbound-log/{arrived(company)}/": ("ID der Quelle</span>", "</code> → New, genommen</span>"),
+        f"/inbound-log/{arrived(company)}/": ("ID der Quelle</span>", "</code> → New, zugewiesen</span>"),
         "/workflows/new/?from=unacknowledged": (
-            "Minuten seit der Eröffnung", 'value="Niemand hat bestätigt: &lt;subject&gt;"', "Seit 5 Minuten nicht bestätigt",
+            "Minuten seit der Eröffnung", 'value="Nicht bestätigt: &lt;subject&gt;"',
+            "Seit 5 Minuten hat das",
         ),
         "/workflows/new/?from=button": (
-            "ist keines von</option>", 'value="Eine Schaltfläche, die', 'value="Jetzt ausführen?"', ">–</option>",
+            "ist keines von</option>", 'value="Schaltfläche, die', 'value="Jetzt ausführen?"', ">–</option>",
         ),
         "/policies/new/?from=all-hands": ('value="Alle zugleich"',),
         "/maintenance/new/": (">ist gleich</option>", "<span>Mittwoch</span>"),

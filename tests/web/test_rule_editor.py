@@ -201,7 +201,7 @@ def test_rows_follow_the_yaml_and_the_yaml_the_rows(bench: Callable[[str], Bench
     assert page.fields()["close-mode"] == "when"
     page.press("cond:close:add")
     page.press("show", close__1__field="client", close__1__op="not contains", close__1__values="Acme")
-    assert "Close the alert when status is one of Done or Over, or client does not contain Acme." in page.text
+    assert "Close the alert: if status is one of Done or Over, or client does not contain Acme." in page.text
     assert "not:" in page.fields()["yaml"]
     assert page.press("save").status_code == 302
     assert page.parts()["rules"]["close"]["any"][1] == {
@@ -285,7 +285,7 @@ def test_any_payload_may_be_viewed_but_changes_require_permission(
     page = bench("mapping")
     for payload in ("", "[", "[]", "null", '{"a": {"^": [1, {"": "<b>"}]}}', "[" * 3000, "x" * 300_000):
         assert page.press("show", chosen="pasted", payload=payload).status_code == 200
-    assert "larger than 200 kB" in page.text
+    assert "Larger than 200 kB" in page.text
     huge = page.client.post(page.path, {"chosen": "pasted", "payload": "x" * (5 * 1024 * 1024)})
     assert huge.status_code == 413
     assert "Uploads are limited to 5 MB" in huge.content.decode()
