@@ -203,7 +203,7 @@ def test_contact_method_is_added_tested_and_removed(company: Company, browser_of
     )
     assert "verified." in text_of(client, f"/me/contact-methods/{method.pk}/confirm/")
     answer = client.post(f"/me/contact-methods/{method.pk}/test", follow=True)
-    assert "Sent to +41" in answer.content.decode()
+    assert "Sending to +41" in answer.content.decode()
     assert Notification.objects.filter(purpose="test", user=company.responder).count() == 2
     bad = client.post("/me/contact-methods/new/", {**form, "label": "Other", "address": "call me"})
     assert bad.status_code == 422
