@@ -54,7 +54,7 @@ def test_keyboard_user_gets_from_setup_link_to_acknowledged_alert(
             admin.check("nothing is there yet")
         _press(page, "Inbound integrations")
         expect(page.get_by_role("heading", name="Inbound integrations")).to_be_visible()
-        _press(page, "Add integration")
+        _press(page, "Add an integration")
         _press(page, "HaloITSM")
         page.keyboard.press("Escape")
         _tab_until(page, "document.activeElement.labels?.[0]?.textContent.includes('Your Halo address')")
@@ -155,7 +155,7 @@ def _become_administrator(page: Page, link: str) -> None:
 
 def _add_halo(page: Page) -> None:
     page.get_by_role("navigation", name="Main", exact=True).get_by_role("link", name="Inbound integrations").click()
-    page.get_by_role("link", name="Add integration").first.click()
+    page.get_by_role("link", name="Add an integration").first.click()
     page.get_by_role("link", name=re.compile("^HaloITSM")).click()
     page.get_by_label("Your Halo address").fill("acme.haloitsm.com")
     page.get_by_role("button", name="Add integration").click()

@@ -259,7 +259,7 @@ def test_all_root_errors_are_reported_without_their_consequences(now: datetime) 
 
 def test_unreachable_integration_names_its_line(now: datetime) -> None:
     (sentence,) = refusals(now, TEAM, DOOR.replace("    recipients: {groups: [Desk]}\n", ""))
-    assert sentence.startswith("1t.yaml:4: integration HaloITSM: escalation_policy: It can reach nobody")
+    assert sentence.startswith("1t.yaml:4: integration HaloITSM: escalation_policy: No one would be notified")
 
 
 def test_the_example_applies_and_a_second_time_nothing_changes(now: datetime) -> None:

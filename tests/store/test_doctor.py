@@ -187,7 +187,7 @@ def test_channel_in_use_without_provider_is_reported(now: datetime) -> None:
     make_user("bob", now, contact_methods=[{"label": "Push", "channel": "ntfy", "address": "a-topic-of-bobs"}])
     missing = {finding.about: finding for finding in find_problems(now, "provider.missing")}
     assert set(missing) == {"email", "ntfy", "sms"}
-    assert "the pages of 1 person" in str(missing["sms"].detail)
+    assert "pages for 1 person" in str(missing["sms"].detail)
     assert str(missing["ntfy"].remedy) == str(missing["sms"].remedy) == "Add one under Providers."
     # One that carries to other countries is no help to her.
     Provider.objects.create(
@@ -381,7 +381,7 @@ def test_command_prints_each_problem_with_remedy_and_exits_1(
 ) -> None:
     status, out, _ = answer(capsys, "doctor")
     assert status == 1
-    assert "problem  running.nothing: No Tocsin node runs on this database" in out
+    assert "problem  running.nothing: No Tocsin node is running" in out
     assert "         → Start `tocsin serve`" in out
     assert re.search(r"^\d+ problems\.$", out, re.MULTILINE)
 

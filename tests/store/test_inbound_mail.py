@@ -310,7 +310,7 @@ def test_undecidable_mail_is_kept_and_blocks_no_later_mail(box: ImapDouble, node
     box.receive(mail("Second", 2).as_bytes())
     imap_poller.poll_all(node.registry)
     assert [row.status for row in rows()] == ["Mapping Failed", "Mapped Opened"]
-    assert "could not decide it: CheckViolation" in str(rows()[0].reason)
+    assert "Processing failed: CheckViolation" in str(rows()[0].reason)
     assert all(held_mail.is_read for held_mail in box.mails)
 
 

@@ -123,7 +123,7 @@ def test_message_that_raises_is_kept_alone_and_others_decided() -> None:
     statuses = [result[0].status.value for result in results]
     assert statuses == ["Mapped Opened"] * 6 + ["Mapping Failed"] + ["Mapped Opened"] * 4
     (kept_message,) = rows(status="Mapping Failed")
-    assert "could not decide it: ZeroDivisionError" in str(kept_message.reason)
+    assert "Processing failed: ZeroDivisionError" in str(kept_message.reason)
     assert b'"poison": true' in bytes(kept_message.raw)
     assert InboundMessage.objects.count() == 11
     # Fail open: somebody is told that there is something to look at.

@@ -465,5 +465,5 @@ def test_two_halos_with_equal_ticket_numbers_share_no_alerts(now: datetime) -> N
     outbound = OutboundIntegration.objects.create(
         name="Gamma", kind="haloitsm", settings={"base_url": "https://gamma.haloitsm.com"}, created_at=now
     )
-    with pytest.raises(Rejected, match=r"not of gamma\.haloitsm\.com"):
+    with pytest.raises(Rejected, match=r"not gamma\.haloitsm\.com"):
         save(now, third, name="Gamma", outbound=outbound.name)

@@ -97,7 +97,7 @@ def test_message_for_log_only_replayed_alert_starts_paging() -> None:
     lines = [line for line in harness.desk.timeline(number) if "no one has been paged yet" in line]
     assert len(lines) == 1
     assert lines[0].endswith(
-        "; policy Standard, no routes: Integration default policy and recipients. Escalation starts at step 1."
+        "; policy Standard, no routes: the integration's own policy and recipients. Escalation starts at step 1."
     )
     # From now on it is an alert like any other.
     (again,) = harness.send(5)

@@ -166,7 +166,7 @@ def test_foreign_automatic_and_unreferenced_mails_are_ignored_with_reason(scenar
         assert text in reason
     assert AlertEvent.objects.count() == before
     scenario.post.go(60)
-    notices = [mail.to for mail in scenario.smtp.mails if "Note" in str(mail.message["Subject"])]
+    notices = [mail.to for mail in scenario.smtp.mails if "Your reply about alert" in str(mail.message["Subject"])]
     assert notices == ["alice@example.org"], "strangers hear nothing"
     browser, root = Client(), scenario.post.user("root", role="admin")
     browser.force_login(root, backend="django.contrib.auth.backends.ModelBackend")

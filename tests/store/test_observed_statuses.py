@@ -82,7 +82,7 @@ def test_tickets_starting_with_non_opening_status_are_reported(integration: Inte
     assert {one.name: one.opened_nothing for one in statuses.statuses} == {"Logged": 2, "In Progress": 0, "Triage": 1}
     assert statuses.warning.code == "integration.unopened_tickets"
     assert str(statuses.warning) == (
-        'In the last 7 days, 3 new tickets started with "Logged" and "Triage", and opened no alert. No status '
+        'In the last 7 days, 3 new tickets started with "Logged" and "Triage" and opened no alert. No status '
         "seen in the last 7 days opens an alert. Choose the one that should page."
     )
 

@@ -333,7 +333,7 @@ def test_calendar_shift_is_imported_and_kept_during_failures(desk: Group, now: d
         assert str(row.error) == "Skipped, or imported only in part: Dave (invalid DTSTART)."
         assert primary(desk, now)[0] == "Carol"
         assert primary(desk, now + timedelta(days=1))[0] == "Alice", "no shift is on: the group's own order"
-        for minutes, problem in ((16, "not a calendar"), (32, "answers 503")):
+        for minutes, problem in ((16, "Not a calendar"), (32, "returned 503")):
             calendar_import_worker.run_once(client, now + timedelta(minutes=minutes))
             assert problem in str(CalendarImport.objects.get().error)
             assert primary(desk, now)[0] == "Carol"
@@ -355,7 +355,7 @@ def test_calendar_events_survive_shift_rename_and_follow_time_zone(
         spec = {**SPEC, "shifts": [{"name": "elsewhere, by Carol", "calendar": address}], "time_zone": "Asia/Tokyo"}
         commands.save_schedule(spec, existing=schedule, actor=ACTOR, now=later)
         calendar_import_worker.run_once(client, later)
-        assert "answers 503" in str(CalendarImport.objects.get().error)
+        assert "returned 503" in str(CalendarImport.objects.get().error)
         assert primary(desk, now)[0] == "Carol", "what was read last stays in force"
         calendar_import_worker.run_once(client, later + calendar_import_worker.RETRY_INTERVAL)
         assert primary(desk, datetime(2026, 11, 23, 23, 30, tzinfo=UTC))[0] == "Carol", "08:30 in Tokyo"

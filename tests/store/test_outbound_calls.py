@@ -307,7 +307,7 @@ def test_missing_captured_field_is_reported(at: OutboundHarness, other: HttpDoub
     other.answering = lambda request: Response(200, b'{"key": null}')
     at.queue(at.integration(url=other.url, capture={"jira_key": "data^key"}), "a")
     at.go()
-    assert str(at.calls()[0].result) == "Answered 200. The response does not contain data^key."
+    assert str(at.calls()[0].result) == "Status 200. The response does not contain data^key."
 
 
 def test_settings_that_cannot_be_used_are_refused_by_name(at: OutboundHarness) -> None:

@@ -141,7 +141,7 @@ def test_every_page_leaves_within_30_seconds_after_an_outage(outage: Outage, min
         assert outage.audit() == []
         assert outage.gauge("tocsin_alerts_unreached") == 0
         assert len(mails.mails) < 30, "what waited leaves bundled"
-        assert any("Nobody answered" in subject for subject in mails.subjects)
+        assert any("No response" in subject for subject in mails.subjects)
 
 
 def test_ten_thousand_waiting_pages_leave_in_one_round_bundled(outage: Outage) -> None:

@@ -110,7 +110,7 @@ def test_user_without_usable_contact_method_is_reported(post: OutboxHarness) -> 
     queued = post.page(alert, "alice")
     assert queued.pages == ()
     assert [str(entry.reason) for entry in queued.unreachable] == [
-        "Alice was to be paged but no contact methods: all contact methods are disabled."
+        "Alice was to be paged but cannot be reached: all contact methods are disabled."
     ]
 
 

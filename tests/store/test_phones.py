@@ -231,7 +231,7 @@ def test_text_reply_uses_the_users_language_in_gsm_letters(scenario: PhoneScenar
     assert sms.ONE_ALERT.allows(hints)
     assert sms.is_gsm(hints)
     assert scenario.hear(ALICE, "STOP") in (None, "")
-    assert scenario.hear(ALICE, "START") == "Sie bekommen wieder Textnachrichten von Tocsin."
+    assert scenario.hear(ALICE, "START") == "Sie erhalten wieder SMS von Tocsin."
 
 
 def test_text_with_lost_response_can_be_answered(scenario: PhoneScenario) -> None:

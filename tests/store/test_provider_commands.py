@@ -43,9 +43,9 @@ def save(spec: Mapping[str, object], now: datetime, existing: Provider | None = 
         ({"name": "a/b"}, "name", "slash"),
         ({"name": "sandbox"}, "name", "is reserved"),
         ({"name": "smtp (Environment)"}, "name", "is reserved"),
-        ({"kind": "pigeon"}, "kind", "choose one of these kinds: smtp, ntfy"),
+        ({"kind": "pigeon"}, "kind", "choose one of these types: smtp, ntfy"),
         ({"kind": None}, "kind", "is required"),
-        ({"channels": ["sms"]}, "channels[0]", 'does not carry "sms"'),
+        ({"channels": ["sms"]}, "channels[0]", 'does not support "sms"'),
         ({"channels": "ntfy"}, "channels", "must be a list"),
         ({"order": 0}, "order", "from 1 to 1,000"),
         ({"api_base": "ftp://x"}, "api_base", "http:// or https://"),
@@ -266,7 +266,7 @@ def test_testing_a_provider_says_what_did_not(now: datetime, ntfy: NtfyDouble) -
     with pytest.raises(Permanent, match="Check the access token"):
         commands.test_provider(save({**NTFY, "api_base": ntfy.url}, now))
     dead = save({"name": "Dead", "kind": "smtp", "host": "127.0.0.1", "port": 9}, now)
-    with pytest.raises(Temporary, match="unreachable"):
+    with pytest.raises(Temporary, match="does not answer"):
         commands.test_provider(dead)
 
 

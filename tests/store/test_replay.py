@@ -166,7 +166,7 @@ def test_what_cannot_be_replayed_says_why(integration: Integration) -> None:
     config_version.bump()
     with pytest.raises(Rejected) as caught:
         replay(message.pk, None, ACTOR, clock.now())
-    assert (caught.value.code, "does not compile" in caught.value.detail) == ("not_possible", True)
+    assert (caught.value.code, "configuration is invalid" in caught.value.detail) == ("not_possible", True)
     assert InboundMessage.objects.count() == 1
 
 

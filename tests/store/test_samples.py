@@ -222,7 +222,7 @@ class TestAPublicUrlThatDoesNotLeadHere:
     ) -> None:
         publish("http://127.0.0.1:9", monkeypatch)
         text = self.rejection_of(integration, bob)
-        assert text.startswith("http://127.0.0.1:9 no contact methods from here:")
+        assert text.startswith("http://127.0.0.1:9 cannot be reached from here:")
         assert "refused" in text
         assert "TOCSIN_BASE_URL" in text
 
@@ -253,11 +253,14 @@ class TestAPublicUrlThatDoesNotLeadHere:
     @pytest.mark.parametrize(
         ("response", "part"),
         [
-            (Response(502, b"<html><h1>502 Bad Gateway</h1></html>"), "answered 502, which is not Tocsin's answer"),
+            (
+                Response(502, b"<html><h1>502 Bad Gateway</h1></html>"),
+                "returned 502, which is not a response from Tocsin",
+            ),
             (Response(200, b"<title>Welcome to nginx</title>"), "\u201cWelcome to nginx\u201d"),
-            (Response(200, b"{}"), "answered 200, which is not Tocsin's answer"),
-            (Response(204, b""), "answered 204"),
-            (Response(200, b'{"message_id": 7}'), "not Tocsin's answer"),
+            (Response(200, b"{}"), "returned 200, which is not a response from Tocsin"),
+            (Response(204, b""), "returned 204"),
+            (Response(200, b'{"message_id": 7}'), "not a response from Tocsin"),
             (Response(403, b'{"error": "forbidden", "detail": "Blocked."}'), "answered 403: Blocked."),
             (Response(401, b'{"error": "denied", "detail": "x-key: missing"}'), "answered 401: x-key: missing. If"),
             (Response(301, b"", {"Location": "https://other.example/in/secret"}), "redirects senders to https://other"),

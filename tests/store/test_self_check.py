@@ -367,4 +367,4 @@ def test_nearly_full_disk_is_reported_without_stopping_external_ping(
     assert [title for _, title in notices()] == ["Tocsin: The disk is nearly full"]
     (problem,) = health_status.read().problems
     assert "0.4 GB of 20.0 GB are free" in str(problem.detail)
-    assert "nobody is paged" in str(problem.detail)
+    assert "no one is paged" in str(problem.detail)

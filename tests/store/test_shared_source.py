@@ -61,12 +61,12 @@ def test_manager_cannot_change_own_integration_to_foreign_source(now: datetime) 
     save("anna", now, "Network alerts", "Network", source="Grid")
     own = save("ben", now, "Storage alerts", "Storage")
     for mode in ("page", "disabled"):
-        with pytest.raises(Rejected, match="which you may not change"):
+        with pytest.raises(Rejected, match="which you can't edit"):
             save("ben", now, own.name, "Storage", Integration.objects.get(pk=own.pk), source="Grid", mode=mode)
     # A renamed integration keeps the keys of its first name, and so that name.
     mine = save("anna", now, "Alerts", "Network")
     save("anna", now, "Renamed", "Network", mine)
-    with pytest.raises(Rejected, match="which you may not change"):
+    with pytest.raises(Rejected, match="which you can't edit"):
         save("ben", now, "Storage alerts", "Storage", Integration.objects.get(pk=own.pk), source="Alerts")
 
 
@@ -74,7 +74,7 @@ def test_source_with_active_alerts_of_another_group_stays_reserved(now: datetime
     theirs = save("anna", now, "Network alerts", "Network", source="Grid", kind="haloitsm")
     Ingest().send(theirs, TICKET)
     save("anna", now, "Network alerts", "Network", theirs, source="Moved", kind="haloitsm")
-    with pytest.raises(Rejected, match="which you may not change"):
+    with pytest.raises(Rejected, match="which you can't edit"):
         save("ben", now, "Storage alerts", "Storage", source="Grid", kind="haloitsm")
 
 
@@ -91,11 +91,11 @@ def test_shared_source_allows_only_harmless_changes_without_rights(now: datetime
     ben = AuditActor.from_user(User.objects.get(username="ben"), "web")
     own = save("ben", now, "Storage alerts 2", "Storage", own, **shared, recipients={"users": ["ben"]})
     for change in ({"mapping": {}}, {"dedup_key": "<id>"}, {"mode": "disabled"}, {"rules": RULES}):
-        with pytest.raises(Rejected, match="which you may not change"):
+        with pytest.raises(Rejected, match="which you can't edit"):
             save("ben", now, own.name, "Storage", Integration.objects.get(pk=own.pk), **shared | change)
-    with pytest.raises(Rejected, match="which you may not change"):
+    with pytest.raises(Rejected, match="which you can't edit"):
         versions.restore_version(Integration.objects.get(pk=own.pk), 1, actor=ben, now=now)
-    with pytest.raises(Rejected, match="which you may not change"):
+    with pytest.raises(Rejected, match="which you can't edit"):
         observed_statuses.set_status(
             Integration.objects.get(pk=own.pk), "Solved", StatusEffect.CLOSE, actor=ben, now=now
         )

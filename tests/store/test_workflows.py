@@ -48,7 +48,7 @@ def test_it_is_tried_against_a_past_alert_without_doing_anything(desk: WorkflowH
     dry_run_result = dry_run.dry_run(flow, alert, desk.at(1))
     assert (dry_run_result.would_act, str(dry_run_result.reason)) == (
         True,
-        'Its conditions hold: client "Acme" equals Acme.',
+        'Conditions matched: client "Acme" equals Acme.',
     )
     assert tuple(map(str, dry_run_result.actions)) == ("notify Carol by email", "close the alert")
     assert dry_run_result.texts[0].startswith("Try: VPN down")
@@ -59,9 +59,9 @@ def test_it_is_tried_against_a_past_alert_without_doing_anything(desk: WorkflowH
     # One that is over is looked at as it opened, which is when it would have waited.
     dry_run_result = dry_run.dry_run(flow, alert, desk.at(5))
     assert (dry_run_result.would_act, dry_run_result.as_opened) == (True, True)
-    assert str(dry_run_result.reason) == 'Its conditions hold: client "Acme" equals Acme.'
+    assert str(dry_run_result.reason) == 'Conditions matched: client "Acme" equals Acme.'
     assert desk.noticed_users(alert) == []
-    with pytest.raises(Rejected, match="There is no alert 77"):
+    with pytest.raises(Rejected, match="Alert 77 not found"):
         dry_run.dry_run(flow, 77, desk.at(5))
 
 

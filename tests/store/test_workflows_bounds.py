@@ -132,11 +132,11 @@ def test_group_workflow_changes_only_alerts_of_its_group(
         "Close": "skipped", "Tell": "done", "Admins": "done",
     }  # fmt: skip
     (why,) = (why for name, _status, why in desk.outcomes(foreign) if name == "Close")
-    assert why.startswith(f"The alert is not one of {desk.group.name}: a group's workflow changes only alerts")
+    assert why.startswith(f"The alert does not belong to {desk.group.name}. A group's workflow runs only on alerts")
     # Nothing of it is on the alert, and its button is not offered there.
     assert not AlertEvent.objects.filter(alert=foreign, reason_data__icontains="Close").exists()
     assert buttons.available_buttons(foreign, desk.at(1)) == []
-    with pytest.raises(Rejected, match="not one of"):
+    with pytest.raises(Rejected, match="does not belong to"):
         commands.run_manual_workflow(button, foreign, desk.users["alice"], "web", now=desk.at(1))
     assert not dry_run.dry_run(button, foreign, desk.at(1)).would_act
     # Once the group owns the alert's integration, it is the group's alert.
@@ -181,7 +181,7 @@ def test_a_broken_workflow_delays_nobodys_page_and_no_other_workflow(desk: Workf
     assert desk.noticed_users(alert) == ["carol"]
     (stuck, _good) = desk.runs(alert)
     assert stuck.status == "stuck"
-    assert "The workflow cannot be read" in str(stuck.reason)
+    assert "The workflow is not valid" in str(stuck.reason)
     notice = Notification.objects.get(purpose="notice", alert=None)
     assert (notice.user, str(notice.title)) == (desk.users["erin"], "Workflow Broken is stuck")
     desk.open(1)

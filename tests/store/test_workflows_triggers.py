@@ -49,7 +49,7 @@ def test_alert_unacknowledged_for_five_minutes_notifies_manager(desk: WorkflowHa
         desk.noticed_users(held),
     ) == (["carol"], [], [], [])
     assert [reason for _name, _status, reason in desk.outcomes()] == [
-        'Its conditions hold: priority "high" equals high.',
+        'Conditions matched: priority "high" equals high.',
         "Acknowledged in time by Alice.",
         "Acknowledged in time by Bob.",
         "The alert is snoozed. It is checked again when the snooze ends.",
@@ -102,7 +102,7 @@ def test_sla_deadline_is_awaited_moved_and_acted_on_once(desk: WorkflowHarness) 
     alert = desk.open()
     desk.go(0)
     assert sorted(desk.outcomes()) == [
-        ("Half an hour", "waiting", "Waiting for its time limit, 2026-11-24 09:45 UTC."),
+        ("Half an hour", "waiting", "Waiting for the time limit, 2026-11-24 09:45 UTC."),
         ("Over", "skipped", "The alert has no date for the respond-by time."),
         ("Soon", "skipped", "The alert has no date for the fix-by time."),
     ]
@@ -183,7 +183,7 @@ def test_recurring_workflow_stops_by_condition_or_with_its_alert(
     for minute in range(35, 71, 5):
         desk.go(minute)
     assert (len(desk.did(count)), len(desk.did(closed))) == (3, 3)
-    assert desk.outcomes(count)[-1][2] == 'A stop condition holds: owner "Bob" exists.'
+    assert desk.outcomes(count)[-1][2] == 'The exception matched: owner "Bob" exists.'
     assert desk.outcomes(closed)[-1][2] == "The alert is closed."
     assert not WorkflowRun.objects.filter(due_at__isnull=False).exists()
 

@@ -66,7 +66,7 @@ def plan(
     absences: tuple[Absence, ...] = (),
     gone: int = 0,
 ) -> GroupPlan:
-    """A group named Desk; `gone` disabled."""
+    """A group named Desk; `gone` is disabled."""
     return GroupPlan(
         7, "Desk", members, planned, {user: SnapshotUser(name, user != gone) for user, name in NAMES.items()}, absences
     )

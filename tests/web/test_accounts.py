@@ -65,7 +65,9 @@ def test_five_failures_stop_further_tries_whatever_host_they_name(company: Compa
         sign_in("alice", "wrong", Host=f"host{number}.example.org")
     client, _status = sign_in("alice")
     assert not is_in(client)
-    assert "Too many tries" in client.post("/account/login/", {"login": "alice", "password": PASSWORD}).content.decode()
+    assert (
+        "Too many attempts" in client.post("/account/login/", {"login": "alice", "password": PASSWORD}).content.decode()
+    )
 
 
 def test_failed_sign_ins_stay_counted_across_usernames(company: Company) -> None:
@@ -229,7 +231,7 @@ def test_password_change_confirmation_uses_the_usual_wording(company: Company) -
     client = Client(headers={"Accept-Language": "de"})
     client.post("/account/login/", {"login": "bob", "password": PASSWORD})
     text = client.post("/account/password/change/", {"oldpassword": "wrong"}).content.decode()
-    assert "Dieses Passwort stimmt nicht." in text
+    assert "Falsches Passwort." in text
     assert "Bitte gib" not in text
     assert "placeholder" not in text.partition("<main")[2]
 

@@ -77,7 +77,7 @@ def test_truncated_timeline_links_to_its_beginning(company: Company, browser_of:
         for one in range(timeline.INITIAL_ENTRIES + 1)
     ]
     client = browser_of(company.responder)
-    assert "is not shown" not in text_of(client, f"/alerts/{number}/")
+    assert "are not shown" not in text_of(client, f"/alerts/{number}/")
     AlertEvent.objects.bulk_create(changes)
     text = text_of(client, f"/alerts/{number}/")
     assert f"site {timeline.INITIAL_ENTRIES}." in text
@@ -86,7 +86,7 @@ def test_truncated_timeline_links_to_its_beginning(company: Company, browser_of:
     assert 'href="?all"' in text
     whole = text_of(client, f"/alerts/{number}/?all")
     assert beginning in whole
-    assert "is not shown" not in whole
+    assert "are not shown" not in whole
 
 
 def test_old_value_precedes_new_value_in_right_to_left_text() -> None:
@@ -315,7 +315,7 @@ def test_paging_preview_is_shown_before_creating_an_alert(company: Company, brow
     assert "<bdi>Bob Brown</bdi>" in text
     assert 'value="Server room is hot"' in text
     nobody = client.post("/alerts/new/", {**form, "policy": ""}).content.decode()
-    assert "pages nobody" in nobody
+    assert "pages no one" in nobody
     assert not Alert.objects.exists()
 
 
@@ -324,7 +324,7 @@ def test_alert_without_reachable_user_requires_confirmation(company: Company, br
     client = browser_of(company.responder)
     answer = client.post("/alerts/new/", form)
     assert answer.status_code == 422
-    assert "It is not opened yet" in answer.content.decode()
+    assert "Not created yet" in answer.content.decode()
     assert not Alert.objects.exists()
     assert client.post("/alerts/new/", {**form, "anyway": "1"}).status_code == 302
     assert Alert.objects.count() == 1
@@ -361,7 +361,7 @@ def test_lists_show_origin_and_state_in_readers_language(
     client.post("/alerts/new/", {"subject": "Hot", "priority": "high", "groups": [company.desk.pk], "anyway": "1"})
     Alert.objects.filter(pk=over).update(is_test=True)
     text = text_of(client, "/alerts/", **{"Accept-Language": "de"})
-    assert "Niemand hat reagiert, und der Plan ist erschöpft." in text
+    assert "Niemand hat reagiert, und die Richtlinie ist erschöpft." in text
     assert "von Hand eröffnet" in text
     for path in ("/alerts/", "/search/?q=VPN"):
         assert ">TEST<" in text_of(client, path), path

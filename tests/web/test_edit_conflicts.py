@@ -178,8 +178,8 @@ def test_second_save_is_warned_once_and_loses_nothing(kind: str, company: Compan
     refused = other.post(shared.path, {**old, **pressed, shared.field: [shared.by_second]})
     shown = refused.content.decode()
     assert refused.status_code == 422
-    by = "yourself" if is_own else "Alice Andersson"
-    assert f"This was changed since you opened it, by {by} (" in shown
+    by = "You" if is_own else "Alice Andersson"
+    assert f"{by} changed this in the meantime (" in shown
     again = filled(shown, shared.form)
     assert again[shared.field] == [shared.by_second], "what was typed is kept"
     assert filled(first.get(shared.path).content.decode(), shared.form)[shared.field] == [shared.by_first]
@@ -194,9 +194,9 @@ def test_form_redisplayed_with_errors_still_shows_earlier_conflict(company: Comp
     assert first.post(path, {**old, "name": ["By the first"]}).status_code == 302
     wrong = second.post(path, {**old, "name": [""]})
     assert wrong.status_code == 422
-    assert "changed since you opened it" not in wrong.content.decode()
+    assert "in the meantime" not in wrong.content.decode()
     response = second.post(path, {**filled(wrong.content.decode()), "name": ["By the second"]})
-    assert "This was changed since you opened it, by Alice Andersson (" in response.content.decode()
+    assert "Alice Andersson changed this in the meantime (" in response.content.decode()
     assert "By the first" in first.get(path).content.decode()
 
 
@@ -268,6 +268,6 @@ def test_deletion_is_warned_once_about_changes_since_confirmation(
     refused = second.post(path, requests)
     shown = refused.content.decode()
     assert refused.status_code == 409
-    assert "This was changed since you were asked, by Alice Andersson (" in shown
+    assert "Alice Andersson changed this in the meantime (" in shown
     answer = second.post(path, filled(shown, "delete-form"))
-    assert "changed since" not in answer.content.decode()
+    assert "in the meantime" not in answer.content.decode()

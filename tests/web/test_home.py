@@ -73,7 +73,7 @@ def test_an_integration_that_fell_silent_is_named(company: Company, browser_of: 
 
     def wrong() -> list[str]:
         caches["process"].clear()
-        return [trouble.text for trouble in health_warnings.find_warnings(now) if "daily" in trouble.text]
+        return [trouble.text for trouble in health_warnings.find_warnings(now) if "every day" in trouble.text]
 
     for days in (2, 3, 4):
         at = now - timedelta(days=days)
@@ -106,7 +106,7 @@ def test_hours_that_are_nobodys_are_named(company: Company) -> None:
     assert len(gaps()) == 1, "once, however often it comes"
     with translation.override("de"):
         (gap,) = gaps()
-    assert gap.startswith("Niemand ist erste in Night. Ab ")
+    assert gap.startswith("Keine Bereitschaft als erste in Night. Ab ")
     assert gap.endswith(" Mal.")
 
 
@@ -118,7 +118,7 @@ def test_unreachable_on_call_users_and_failing_calendars_are_named(company: Comp
     )  # fmt: skip
     shifts = [
         {"name": "Always", "fixed": {"windows": [{"from": "mon 00:00", "to": "mon 00:00"}], "users": [eve.username]}},
-        {"name": "External systems", "layer": 2, "calendar": {"url": "https://calendar.example.org/a.ics"}},
+        {"name": "Elsewhere", "layer": 2, "calendar": {"url": "https://calendar.example.org/a.ics"}},
     ]
     save_schedule(
         {"name": "Office", "group": "Night", "time_zone": "UTC", "shifts": shifts}, actor=COMMAND_LINE, now=now

@@ -172,6 +172,6 @@ def test_invalid_configuration_is_shown_with_reasons_and_not_applicable(
     assert run.state == ImportState.READY
     assert any("carol@example.org" in str(reason_from_json(stored)) for stored in run.refusals)
     shown = text_of(admin)
-    assert "It cannot be applied as it is." in shown
+    assert "It can't be applied as is." in shown
     assert f"/import/{run.pk}/apply" not in shown
     assert f"/import/{run.pk}/tocsin-import.yaml" in shown

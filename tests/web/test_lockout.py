@@ -82,8 +82,8 @@ def test_one_address_locks_an_account_nowhere_else(company: Company, monkeypatch
 def test_known_device_is_limited_by_itself(company: Company) -> None:
     client = known_device()
     lines = [attempt(client, "bob") for _ in range(6)]
-    assert "Too many tries" not in lines[4]
-    assert "Too many tries" in lines[5]
+    assert "Too many attempts" not in lines[4]
+    assert "Too many attempts" in lines[5]
     attempt(client, "bob", PASSWORD)
     assert not is_in(client)
 
@@ -94,14 +94,14 @@ def test_forged_device_cookie_is_none(company: Company, value: str) -> None:
     client.cookies[COOKIE] = value
     for _ in range(5):
         attempt(client, "bob")
-    assert "Too many tries" in attempt(client, "bob")
+    assert "Too many attempts" in attempt(client, "bob")
 
 
 def test_device_of_one_user_is_unknown_to_another(company: Company) -> None:
     client = known_device("olga")
     for _ in range(5):
         attempt(client, "bob")
-    assert "Too many tries" in attempt(client, "bob")
+    assert "Too many attempts" in attempt(client, "bob")
 
 
 def test_known_and_unknown_accounts_are_answered_alike(company: Company) -> None:
@@ -142,7 +142,7 @@ def test_stolen_password_never_locks_the_code_of_known_device(company: Company) 
     attempt(thief, "bob", PASSWORD)
     for _ in range(8):
         answer = thief.post("/account/2fa/authenticate/", {"code": "000000"}).content.decode()
-    assert "Too many tries" in answer
+    assert "Too many attempts" in answer
     attempt(client, "bob", PASSWORD)
     client.post("/account/2fa/authenticate/", {"code": code_of(secret)})
     assert is_in(client)

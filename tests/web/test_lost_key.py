@@ -56,9 +56,9 @@ def test_pages_and_the_api_show_what_there_is(
         answer = client.get(f"/integrations/{guarded.pk}/{tab}")
         assert answer.status_code == 200, tab
     security = unescape(client.get(f"/integrations/{guarded.pk}/security/").content.decode())
-    assert "cannot be shown" in security
-    assert "nobody gets in until it is entered again" in security
-    assert "cannot be shown" in client.get(f"/integrations/{guarded.pk}/").content.decode()
+    assert "can't be shown" in security
+    assert "All requests are rejected until you re-enter them" in security
+    assert "can't be shown" in client.get(f"/integrations/{guarded.pk}/").content.decode()
     (listed,) = [one for one in client.get("/api/v1/integrations").json()["items"] if one["id"] == guarded.pk]
     assert listed["url"] is None
     assert "credentials" not in listed

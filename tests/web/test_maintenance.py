@@ -111,7 +111,7 @@ def test_window_is_described_in_readers_language_and_dates(
             {"repeat": "monthly", "month_days": "someday", "from_time": "22:00", "lasts": "1h"},
             "is not a day of a month",
         ),
-        ({"tags": "environment"}, "is not a tag"),
+        ({"tags": "environment"}, "is not a valid tag"),
         ({"condition": "{field: ["}, "condition"),
     ],
 )
@@ -162,8 +162,8 @@ def test_routing_tab_sets_delay_and_opens_or_releases_delayed_alerts(company: Co
     message = arrive(halo, company, 2)
     for path in (f"/integrations/{halo.pk}/", f"/inbound-log/{message.pk}/"):
         german = client.get(path, headers={"accept-language": "de"}).content.decode()
-        assert "nach 5 Minuten, wenn er nicht vorher schließt" in german, path
-        assert "unless it closes before" not in german, path
+        assert "nach 5 Minuten, außer er schließt vorher" in german, path
+        assert "unless it closes first" not in german, path
     first, second = (row.key_hash.hex() for row in DelayedAlert.objects.order_by("since", "source_id"))
     assert client.post(f"/delayed/{first}/open").status_code == 302
     assert client.post(f"/delayed/{second}/drop").status_code == 302

@@ -42,7 +42,7 @@ def test_halo_is_connected_step_by_step(
         form = {"name": "Halo", "base_url": f"{server.url}/tickets?id=1", "client_id": "tocsin", "enabled": "on",
                 "client_secret": "wrong", "read_notes": "on", "reread": "on"}  # fmt: skip
         wrong = {**form, "base_url": "no address"}
-        assert "Must be Halo's address" in page_text(admin.post("/outbound/add/haloitsm/", wrong))
+        assert "ust be your Halo URL" in page_text(admin.post("/outbound/add/haloitsm/", wrong))
         admin.post("/outbound/add/haloitsm/", form)
         row = OutboundIntegration.objects.get()
         assert row.settings["base_url"] == server.url
@@ -80,17 +80,17 @@ def test_halo_is_connected_step_by_step(
         server.hooks.deliver = lambda hook, body: (502, "Bad Gateway")
         page = page_text(admin.post(f"/outbound/{row.pk}/webhook", {"integration": company.halo.pk}))
         assert "Halo's test did not arrive" in page
-        assert "All changes were undone" in page
+        assert "All changes in Halo were rolled back" in page
         assert (server.halo.webhooks, server.halo.notifications) == ({}, {})
-        assert "entries of Halo's lists" in page_text(admin.post(f"/outbound/{row.pk}/refresh", follow=True))
+        assert "Lists refreshed" in page_text(admin.post(f"/outbound/{row.pk}/refresh", follow=True))
     form = {"acknowledge-note": "on", "close-note": "on", "close-text": "Done", "close-status": "Closed"}
     admin.post(f"/outbound/{row.pk}/sync/", form)
     row.refresh_from_db()
     assert row.settings["sync"]["close"] == {"note": "Done", "status": "Closed"}
     assert row.settings["sync"]["assign"] == {"note": False}
     page = page_text(admin.get(f"/outbound/{row.pk}/people/"))
-    assert "Bob Brown, by e-mail" in page
-    assert "nobody has this address" in page
+    assert "Bob Brown (matched by email)" in page
+    assert "no match by email" in page
     admin.post(f"/outbound/{row.pk}/people/", {f"agent-{company.manager.pk}": "8"})
     assert row.matches.get().user == company.manager
     page = page_text(admin.post(f"/outbound/{row.pk}/people/", {"do": "import", "agent": ["5"]}, follow=True))
@@ -110,7 +110,7 @@ def test_foreign_alerts_get_tickets_by_setting_or_button(
     # What nobody chose is not set: the zone of notes is the installation's.
     assert "time_zone" not in row.settings
     page = page_text(admin.get(f"/outbound/{row.pk}/tickets/"))
-    assert "For none yet" in page
+    assert "None yet" in page
     integration = save_integration(
         {"name": "Monitoring", "kind": "api", "anyway": True}, actor=AuditActor(None, "test", "test"), now=clock.now()
     )
@@ -123,7 +123,7 @@ def test_foreign_alerts_get_tickets_by_setting_or_button(
         assert response.status_code == 404, "no such integration"
     wrong = admin.post(f"/outbound/{row.pk}/tickets/", {"on": ["exhausted"], "client": "Acme"})
     assert wrong.status_code == 422
-    assert "ust be the number in Halo of the client" in page_text(wrong)
+    assert "ust be the client's number in Halo" in page_text(wrong)
     assert "create_ticket" not in OutboundIntegration.objects.get().settings
     admin.post(f"/outbound/{row.pk}/tickets/", {"on": ["exhausted"], "client": "12", "summary": "<client>: <subject>"})
     assert OutboundIntegration.objects.get().settings["create_ticket"] == {

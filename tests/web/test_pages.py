@@ -197,7 +197,7 @@ def test_a_page_is_in_one_language_whatever_the_browser_asks(company: Company) -
 def test_error_is_shown_in_the_readers_language(company: Company, browser_of: Callable[[User], Client]) -> None:
     text = browser_of(company.admin).get("/nothing/", headers={"Accept-Language": "de"}).content.decode()
     assert '<html lang="de"' in text
-    assert "Hier ist nichts" in text
+    assert "Seite nicht gefunden" in text
 
 
 def test_mappings_conditions_and_templates_use_the_readers_language(
@@ -205,12 +205,13 @@ def test_mappings_conditions_and_templates_use_the_readers_language(
 ) -> None:
     admin = browser_of(company.admin)
     body = {
-        f"/inbound-log/{arrived(company)}/": ("ID der Quelle</span>", "</code> → New, genommen</span>"),
+        f"/inbound-log/{arrived(company)}/": ("ID der Quelle</span>", "</code> → New, zugewiesen</span>"),
         "/workflows/new/?from=unacknowledged": (
-            "Minuten seit der Eröffnung", 'value="Niemand hat bestätigt: &lt;subject&gt;"', "Seit 5 Minuten hat das",
+            "Minuten seit der Eröffnung", 'value="Nicht bestätigt: &lt;subject&gt;"',
+            "Seit 5 Minuten hat das",
         ),
         "/workflows/new/?from=button": (
-            "ist keines von</option>", 'value="Eine Schaltfläche, die', 'value="Jetzt ausführen?"', ">–</option>",
+            "ist keines von</option>", 'value="Schaltfläche, die', 'value="Jetzt ausführen?"', ">–</option>",
         ),
         "/policies/new/?from=all-hands": ('value="Alle zugleich"',),
         "/maintenance/new/": (">ist gleich</option>", "<span>Mittwoch</span>"),

@@ -70,7 +70,7 @@ def test_a_provider_of_phones_is_added_tried_alone_and_watched(
         for _ in range(2):
             health.record_outcomes(connection, [health.HealthUpdate("Twilio", clock.now(), "Twilio does not answer.")])
     assert "unavailable" in client.get("/providers/").content.decode()
-    assert "Twilio fails, and others take its turn" in client.get("/").content.decode()
+    assert "Twilio is failing, and other providers have taken over" in client.get("/").content.decode()
     card = browser_of(company.observer).get("/providers/tocsin.vcf").content.decode()
     assert f"TEL;TYPE=CELL,VOICE:{NUMBER}\r\n" in card
     assert browser_of(company.manager).post(f"/providers/{one.pk}/send-test").status_code == 403
@@ -82,7 +82,7 @@ def test_user_who_sent_stop_is_named_to_those_responsible(company: Company, brow
     with database.transaction() as connection:
         opt_outs.opt_out(connection, "sms", "+41790000001", "Twilio", company.now)
     client = browser_of(company.admin)
-    for path, sentence in (("/", "replied STOP"), ("/providers/", "wrote STOP")):
+    for path, sentence in (("/", "opted out with STOP"), ("/providers/", "opted out with STOP")):
         text = client.get(path).content.decode()
         assert sentence in text
         assert "+41790000001" not in text

@@ -31,10 +31,10 @@ def test_device_is_added_renamed_removed_and_keys_stay_hidden(company: Company, 
     client, phone = browser_of(company.responder), Browser("https://push.example.org/v2/endpoint-of-bobs")
     page = client.get("/me/devices/", headers={"User-Agent": "Firefox/133 (Android 15)"}).content.decode()
     assert "Firefox on Android" in page
-    assert "Pushes are your only way" not in page
+    assert "Push is your only contact method" not in page
     given = {"subscription": json.dumps(phone.subscription()), "name": "My phone"}
     page = client.post("/me/devices/", given, follow=True).content.decode()
-    assert "My phone takes your pages now" in page
+    assert "My phone now receives your pages" in page
     assert "endpoint-of-bobs" not in page
     device = PushDevice.objects.get()
     assert device.user == company.responder
@@ -43,7 +43,7 @@ def test_device_is_added_renamed_removed_and_keys_stay_hidden(company: Company, 
     client.post(f"/me/devices/{device.pk}/name", {"name": "Work phone"})
     assert "Work phone" in client.get("/me/").content.decode()
     company.responder.contact_methods.exclude(channel="push").delete()
-    assert "Pushes are your only way" in client.get("/me/").content.decode()
+    assert "Push is your only contact method" in client.get("/me/").content.decode()
     client.post(f"/me/devices/{device.pk}/remove")
     assert not PushDevice.objects.exists()
 

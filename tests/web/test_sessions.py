@@ -88,7 +88,7 @@ def test_where_sessions_end_it_says_that_tokens_do_not(company: Company, path: s
     assert "API token" not in client.get(path).content.decode(), "there is none"
     tokens.create(company.responder, "deploy", actor=COMMAND_LINE, now=clock.now())
     text = client.get(path).content.decode()
-    assert "1 API token stays and works on" in text
+    assert "1 API token stays valid" in text
     assert 'href="/me/#tokens"' in text
 
 

@@ -37,7 +37,7 @@ def text_of(client: Client, path: str) -> str:
 def policy_form(*steps: dict[str, Any], **settings: Any) -> dict[str, Any]:
     """A filled-in form of a policy."""
     form: dict[str, Any] = {
-        "name": "Nights with pages", "default_priority": "high", "effect": "stop", "timeout": "30m",
+        "name": "Nights", "default_priority": "high", "effect": "stop", "timeout": "30m",
         "repeat_times": "0",
         "steps-TOTAL_FORMS": len(steps), "steps-INITIAL_FORMS": 0, **settings,
         "page_assignee": "on",
@@ -59,7 +59,7 @@ def test_a_policy_is_made_from_its_steps_in_order(company: Company, browser_of: 
     text = answer.content.decode()
     assert answer.status_code == 200
     assert "pauses escalation for 15 minutes" in text
-    definition = Policy.objects.get(name="Nights with pages").current_version.definition
+    definition = Policy.objects.get(name="Nights").current_version.definition
     assert [step["after"] for step in definition["steps"]] == ["0m", "5m", "10m"]
     assert definition["steps"][2]["notify"] == {"users": [f"#{company.admin.pk}"]}
 
@@ -68,13 +68,13 @@ def test_a_policy_is_made_from_its_steps_in_order(company: Company, browser_of: 
     ("change", "message"),
     [
         ({"steps-0-after": "soon"}, "is not a duration"),
-        ({"steps-0-roles": []}, "notifies nobody"),
+        ({"steps-0-roles": []}, "notifies no one"),
         ({"name": ""}, "This field is required."),
         ({"name": "standard"}, "already"),
         ({"effect": "pause"}, "how long an acknowledgement pauses"),
         ({"repeat_times": "3"}, "the interval between rounds"),
         ({"timeout": "x"}, "is not a duration"),
-        ({"steps-0-tags": "production"}, "like environment=production"),
+        ({"steps-0-tags": "production"}, "as name=value"),
     ],
 )
 def test_what_is_wrong_with_a_policy_stands_beside_it(
@@ -86,7 +86,7 @@ def test_what_is_wrong_with_a_policy_stands_beside_it(
     answer = browser_of(company.admin).post("/policies/new/", form)
     assert answer.status_code == 422
     assert message.lower() in answer.content.decode().lower()
-    assert not Policy.objects.filter(name="Nights with pages").exists()
+    assert not Policy.objects.filter(name="Nights").exists()
 
 
 def test_all_policy_errors_are_shown_at_once(company: Company, browser_of: BrowserOf) -> None:
@@ -108,7 +108,7 @@ def test_all_policy_errors_are_shown_at_once(company: Company, browser_of: Brows
 
 def test_policy_shows_currently_paged_users(company: Company, browser_of: BrowserOf) -> None:
     text = text_of(browser_of(company.observer), f"/policies/{company.policy.pk}/")
-    assert text.index("Bob Brown") < text.index("Alice Andersson", text.index("If an alert opened now"))
+    assert text.index("Bob Brown") < text.index("Alice Andersson", text.index("Preview: alert created now"))
     assert "+5 minutes" in text
 
 
@@ -150,8 +150,8 @@ def test_contact_method_removal_lists_its_consequences(company: Company, browser
     rules = {"quiet_hours": [{"days": ["mon"], "from": "22:00", "to": "07:00", "methods": [last.label]}]}
     User.objects.filter(pk=company.responder.pk).update(notification_rules=rules)
     text = text_of(client, f"/me/contact-methods/{last.pk}/delete")
-    assert "It is the last way to reach you" in text
-    assert "Your rules name it" in text
+    assert "This is your last contact method" in text
+    assert "It is used in your notification rules" in text
 
 
 def test_a_group_is_called_in_the_order_of_its_numbers(company: Company, browser_of: BrowserOf) -> None:
@@ -198,12 +198,12 @@ def test_contact_method_is_added_tested_and_removed(company: Company, browser_of
     assert "pending verification" in text_of(client, "/me/")
     assert client.post(f"/me/contact-methods/{method.pk}/confirm/", {"code": "x"}).status_code == 422
     assert (
-        "is confirmed"
+        "verified."
         in client.post(f"/me/contact-methods/{method.pk}/confirm/", {"code": code}, follow=True).content.decode()
     )
-    assert "is confirmed" in text_of(client, f"/me/contact-methods/{method.pk}/confirm/")
+    assert "verified." in text_of(client, f"/me/contact-methods/{method.pk}/confirm/")
     answer = client.post(f"/me/contact-methods/{method.pk}/test", follow=True)
-    assert "On its way to +41" in answer.content.decode()
+    assert "Sending to +41" in answer.content.decode()
     assert Notification.objects.filter(purpose="test", user=company.responder).count() == 2
     bad = client.post("/me/contact-methods/new/", {**form, "label": "Other", "address": "call me"})
     assert bad.status_code == 422
@@ -240,7 +240,7 @@ def test_a_token_is_shown_once_and_ended(company: Company, browser_of: BrowserOf
     assert token is not None
     assert secret[1] not in text_of(client, "/me/")
     assert browser_of(company.observer).post(f"/me/tokens/{token.pk}/revoke").status_code == 404
-    assert "It was used last: " in text_of(client, f"/me/tokens/{token.pk}/revoke")
+    assert "Last used: " in text_of(client, f"/me/tokens/{token.pk}/revoke")
     assert tokens.verify(secret[1], now=clock.now()) is not None
     client.post(f"/me/tokens/{token.pk}/revoke")
     assert tokens.verify(secret[1], now=clock.now()) is None
@@ -310,13 +310,13 @@ def test_the_sandbox_shows_ones_own_messages_and_all_to_administrators(company: 
 
 def test_everything_a_policy_can_do_survives_its_form(company: Company, browser_of: BrowserOf) -> None:
     by = {"actor": COMMAND_LINE, "now": clock.now()}
-    save_policy({"name": "Delay", "steps": [{"notify": {"users": ["bob"]}}]}, **by)
+    save_policy({"name": "After", "steps": [{"notify": {"users": ["bob"]}}]}, **by)
     between = {"days": ["mon"], "from": "08:00", "to": "24:00", "time_zone": "Europe/Zurich", "outside": True}
     spec = {
         "name": "All of it", "default_priority": "low", "groups_sequential": "15m", "end_after": "7m",
         "page_assignee": False,
         "acknowledge": {"effect": "continue", "timeout": "20m", "people": 2},
-        "end": {"then": "hand_over", "policy": "Delay"},
+        "end": {"then": "hand_over", "policy": "After"},
         "steps": [
             {
                 "notify": {"roles": ["primary"], "everybody": True, "assignee": True}, "after": "0m", "name": "first",
@@ -447,7 +447,7 @@ def test_endless_policy_warning_uses_the_readers_language(company: Company, brow
     policy = save_policy(spec, actor=COMMAND_LINE, now=clock.now())
     path = f"/policies/{policy.pk}/?for=group-{company.desk.pk}"
     text = browser_of(company.admin).get(path, headers={"Accept-Language": "de"}).content.decode()
-    assert "until somebody answers" not in text
+    assert "until someone responds" not in text
     assert "bis jemand reagiert" in text
 
 

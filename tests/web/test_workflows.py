@@ -62,7 +62,7 @@ def test_workflow_is_created_changed_tested_and_ordered_with_forms(
     assert "would run" in page
     assert "Notify Mia Manager by email" in page
     assert "Look: VPN down" in page
-    assert "There is no alert 77" in page_text(admin.post("/workflows/new/", {**sent, "do": "try", "alert": "77"}))
+    assert "Alert 77 not found" in page_text(admin.post("/workflows/new/", {**sent, "do": "try", "alert": "77"}))
     # Problems stand where they are.
     wrong = {**sent, "span": "5 moments", "actions-0-groups": [], "start.0.op": "matches", "start.0.values": "("}
     answer = admin.post("/workflows/new/", wrong)
@@ -138,7 +138,7 @@ def test_button_confirms_calls_another_system_and_shows_its_result(
         assert "The other side answered 200" in page or "200" in page
         assert [request.json() for request in other.requests] == [{"about": "VPN down"}]
         Alert.objects.filter(pk=number).update(status="closed")
-        assert "Its conditions do not hold" in page_text(bob.post(press, follow=True))
+        assert "Conditions not matched" in page_text(bob.post(press, follow=True))
         assert bob.post(f"/alerts/999/buttons/{button.pk}").status_code == 404
 
 
@@ -169,7 +169,7 @@ def test_log_explains_every_run_and_retries_a_stuck_one(
         pass
     admin = browser_of(company.admin)
     page = page_text(admin.get(f"/workflows/{row.pk}/log/"))
-    assert 'Its conditions hold: client "Acme" equals Acme.' in page
+    assert 'Conditions matched: client "Acme" equals Acme.' in page
     assert "does not equal" in page or 'client "Beta"' in page
     assert f"Your note was added to alert {acts}." in page
     only = page_text(admin.get(f"/workflows/{row.pk}/log/?show=not&q={skips}"))
@@ -183,7 +183,7 @@ def test_log_explains_every_run_and_retries_a_stuck_one(
     assert "Run ended." in page_text(admin.post(f"/workflows/{row.pk}/runs/{run.pk}/end", follow=True))
     assert browser_of(company.responder).post(f"/workflows/{row.pk}/runs/{run.pk}/end").status_code == 403
     Workflow.objects.filter(pk=row.pk).update(definition={"actions": [{"do": "fly"}]})
-    assert "It cannot be read by this version" in page_text(admin.get("/workflows/"))
-    assert "It cannot be read by this version" in page_text(admin.get(f"/workflows/{row.pk}/"))
-    assert "could not be read" in page_text(admin.get(f"/workflows/{row.pk}/edit/"))
+    assert "not valid in this version" in page_text(admin.get("/workflows/"))
+    assert "not valid in this version" in page_text(admin.get(f"/workflows/{row.pk}/"))
+    assert "This workflow is not valid" in page_text(admin.get(f"/workflows/{row.pk}/edit/"))
     assert "cannot be read" in page_text(admin.get("/"))

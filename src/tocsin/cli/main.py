@@ -77,7 +77,7 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:
         if not _is_database_error(error):
             raise
-        return _echo_error(f"The database cannot be used: {' '.join(str(error).split())}", 1)
+        return _echo_error(f"The database is unavailable: {' '.join(str(error).split())}", 1)
     return outcome if isinstance(outcome, int) else 0
 
 

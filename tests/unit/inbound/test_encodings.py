@@ -58,7 +58,7 @@ def test_decompression_bomb_stops_at_limit_within_bounded_memory(pack) -> None: 
 
 
 def test_gzip_members_form_one_body_with_one_limit() -> None:
-    with pytest.raises(Rejected, match="at most 5 MiB"):
+    with pytest.raises(Rejected, match="exceeds 5 MiB"):
         decompress(gzip.compress(b"\0" * 2**20) * 6, "gzip", MAX_BYTES)
 
 
@@ -70,7 +70,7 @@ def test_the_limit_itself_may_be_reached() -> None:
     "body", [gzip.compress(b"{}", mtime=0)[:-3], b"{}", b"", gzip.compress(b"{}", mtime=0) + b"rest"]
 )
 def test_bytes_not_matching_their_encoding_are_rejected_with_reason(body: bytes) -> None:
-    with pytest.raises(Rejected, match="says gzip, but the body is not") as caught:
+    with pytest.raises(Rejected, match="not valid gzip, or is truncated") as caught:
         decompress(body, "gzip", MAX_BYTES)
     assert caught.value.code == "invalid_encoding"
 

@@ -251,7 +251,7 @@ def test_tocsins_own_mail_never_opens(subject: str) -> None:
     event = read(halo("New", summary=subject))
     assert event.action is EventAction.OPEN
     assert event.check_filters().is_true is False
-    assert "own mail" in str(event.check_filters().reason)
+    assert "own emails" in str(event.check_filters().reason)
 
 
 def test_a_subject_that_only_speaks_of_tocsin_opens() -> None:

@@ -36,7 +36,7 @@ def test_trace_contains_each_mapping_step_of_a_field() -> None:
     assert trace.value == "Closed"
     data = {step.source: (step.found, str(step.outcome)) for step in trace.steps}
     assert data["ticket^status^name"] == (None, "no value")
-    assert data["ticket^status_id"] == ("9", 'taken as "Closed"')
+    assert data["ticket^status_id"] == ("9", 'used as "Closed"')
     assert trace.steps[-1].place == "mapping.source_status[6].paths[0]"
 
 
@@ -44,7 +44,7 @@ def test_trace_explains_ignored_values() -> None:
     trace = field(explain({"id": "0d0c6f1e-2b7a-4d7b-9a3c-000000000001", "ticket": {"id": 7}}), "source_id")
     assert trace.value == "7"
     guid = field(explain({"id": 7, "ticket": {"id": 7}}), "delivery_id")
-    assert [(step.found, str(step.outcome)) for step in guid.steps] == [("7", "not taken: only guid")]
+    assert [(step.found, str(step.outcome)) for step in guid.steps] == [("7", "not used: only guid")]
     priority = field(explain({"id": 7, "priority": "Sofort"}), "priority")
     assert ("Sofort", "not used: invalid priority") in [(step.found, str(step.outcome)) for step in priority.steps]
 

@@ -115,7 +115,7 @@ def test_the_sentinel_is_noticed_when_it_is_opened() -> None:
 )
 def test_an_address_that_names_a_template_is_refused(end: str) -> None:
     _opened.clear()
-    with pytest.raises(Rejected, match="files of this machine"):
+    with pytest.raises(Rejected, match="files on this server"):
         chat_url_policy.open_plugin(f"workflows://host.example/aaaa/bbbb{end.format(SENTINEL)}")
     assert _opened == []
 

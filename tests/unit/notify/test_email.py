@@ -77,7 +77,7 @@ def test_address_on_its_own_line_becomes_a_link() -> None:
 @pytest.mark.parametrize("purpose", list(Purpose))
 def test_only_answer_links_are_marked_as_personal(purpose: Purpose) -> None:
     mail = CHANNEL.render(replace(page(), purpose=purpose))
-    assert ("for you alone" in mail.text) == (purpose in (Purpose.PAGE, Purpose.ACK_REMINDER))
+    assert ("links are personal" in mail.text) == (purpose in (Purpose.PAGE, Purpose.ACK_REMINDER))
 
 
 def test_mail_has_equivalent_plain_and_html_parts(server: SmtpDouble) -> None:

@@ -28,7 +28,7 @@ def test_a_german_mail_keeps_the_subject_of_its_thread() -> None:
     made = channel.render(german)
     assert made.subject == channel.render(english).subject
     assert '<html lang="de">' in made.html
-    assert "Bestätigen, übernehmen oder schließen" in made.html
+    assert "Bestätigen, mir zuweisen oder schließen" in made.html
     assert "Eröffnet: 24. November 2026, 10:15 CET" in made.text
     assert "Kunde: Acme" in made.text
     assert "ack, take, close" in made.text

@@ -72,8 +72,8 @@ def test_tries_are_all_of_it_again() -> None:
     )
     assert [((leave.at - NIGHT) / MINUTE, str(leave.explanation)) for leave in planned_pages] == [
         (0, "Mail"),
-        (5, "Mail, try 2 of 3"),
-        (10, "Mail, try 3 of 3"),
+        (5, "Mail, attempt 2 of 3"),
+        (10, "Mail, attempt 3 of 3"),
     ]
 
 

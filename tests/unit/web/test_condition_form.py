@@ -125,7 +125,7 @@ def test_buttons_add_and_remove_rows_wherever_they_are() -> None:
 
 def test_more_rows_than_anybody_writes_are_refused() -> None:
     sent = {f"open.{n}.type": "comparison" for n in range(2_000)}
-    with pytest.raises(Rejected, match="write the condition as YAML"):
+    with pytest.raises(Rejected, match="edit the condition as YAML"):
         condition_form.read(sent, "open")
     deep = {"open" + ".0" * n + ".type": "group" for n in range(200)}
     with pytest.raises(Rejected):
@@ -164,10 +164,10 @@ def test_mapped_field_round_trips_through_its_row(definition: Any) -> None:
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        (FieldEntry(ValueOrigin.PATHS, " \r\n "), "where the value comes from"),
+        (FieldEntry(ValueOrigin.PATHS, " \r\n "), "enter a path or choose Default"),
         (FieldEntry(ValueOrigin.PATHS, "a", "1 New"), "line 1"),
         (FieldEntry(ValueOrigin.YAML, "a: ["), "Line 1"),
-        (FieldEntry(ValueOrigin.TEMPLATE, ""), "where the value comes from"),
+        (FieldEntry(ValueOrigin.TEMPLATE, ""), "enter a path or choose Default"),
     ],
 )
 def test_a_row_that_says_nothing_is_an_error_beside_it(entry: FieldEntry, message: str) -> None:

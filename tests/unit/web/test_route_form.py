@@ -56,8 +56,8 @@ def test_route_is_described_in_the_readers_language() -> None:
     with translation.override("de"):
         text = route_form.describe_route(row, {"client": "Kunde"})
     assert text == (
-        "Wenn Kunde ist gleich Globex, außerhalb von Bürozeit: Priorität niedrig, ruft nach dem eigenen "
-        "Eskalationsplan des Eingangs, an Netz, nach 5m, wenn er nicht vorher schließt."
+        "Wenn Kunde ist gleich Globex, außerhalb von Bürozeit: Priorität niedrig, nach der Richtlinie der "
+        "Integration benachrichtigen, an Netz, nach 5m, außer er schließt vorher."
     )
 
 

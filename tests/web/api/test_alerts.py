@@ -54,7 +54,7 @@ def test_missing_alert_returns_404(admin: Api) -> None:
         lambda: admin.post("alerts/7/merge", {"into": 8}),
         lambda: admin.get(f"alerts/{2**62}"),
     ):
-        assert "no alert" in refused(call(), 404, "not_found")
+        assert "not found" in refused(call(), 404, "not_found")
     refused(admin.get(f"alerts/{2**63}"), 400, "invalid", "id")
 
 
@@ -269,7 +269,7 @@ def test_alert_without_reachable_users_is_reported(responder: Api) -> None:
     alert = responder.post("alerts", {"subject": "x"}).body
     assert alert["next_step"] is None
     reasons = [event["reason"] for event in responder.get(f"alerts/{alert['id']}/events").body["items"]]
-    assert any("pages nobody" in reason or "nobody is paged" in reason for reason in reasons), reasons
+    assert any("pages no one" in reason or "no one is paged" in reason for reason in reasons), reasons
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def _create_alert(context: MessageContext, rejected: Rejected) -> AlertCreation:
     alert = NewAlert(
         id=alert_id,
         priority=policy.default_priority if policy is not None else Priority.HIGH,
-        subject=f"{integration.name} sent something Tocsin cannot read",
+        subject=f"{integration.name} sent a message that could not be parsed",
         opened_at=now,
         key_hash=context.key_hash,
         source=integration.source,
