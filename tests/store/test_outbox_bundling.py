@@ -427,7 +427,7 @@ def test_several_notices_in_one_are_headed_in_their_readers_language(post: Outbo
             queue.queue_notice(connection, notice, post.now, user_ids=[post.users["dana"].pk])
     for second in (0, 10):
         post.go(second)
-    assert mail.subjects[-1] == f"[Tocsin] Niemand hat geantwortet: 2 Alarme (Tocsin #{numbers[1]})"
+    assert mail.subjects[-1] == f"[Tocsin] Keine Reaktion: 2 Alarme (Tocsin #{numbers[1]})"
 
 
 def test_what_left_together_names_each_alert_once(post: OutboxHarness, mail: SmtpDouble) -> None:

@@ -224,7 +224,7 @@ def test_a_clock_that_is_off_is_ready_and_logged(
     monkeypatch.setattr(clock, "_skew", timedelta(seconds=-2.5))
     monkeypatch.setattr(clock, "_measured_at", time.monotonic())
     assert ask(made(), "/readyz").status == 200
-    assert "The clocks of this server and the database differ by 2.5 seconds" in caplog.text
+    assert "This machine's clock and the database's are 2.5 seconds apart" in caplog.text
 
 
 @contextmanager
