@@ -12,6 +12,10 @@ ROOT = Path(tocsin.__file__).parent
 
 #: (module, expression), and why.
 ALLOWED = {
+    (
+        "core/db/guarded_connection.py",
+        "'unsupported startup parameter' in str(error)",
+    ): "libpq gives no code, and PgBouncer does not translate its messages",
     ("inbound/parsing/xml_text.py", "str(error).partition(':')"): "expat's own text, which has no code",
     ("web/alerts/timeline.py", "reason.localized().partition('\\n')"): "further lines are shown below the first",
 }

@@ -209,7 +209,7 @@ def test_delayed_and_cancelled_pages_show_their_end_time(
     Delivery.objects.filter(pk=later.pk).update(
         status="cancelled", ended_at=now, reason_code="reason.text", reason_data={"text": "Bob Brown acknowledged it."}
     )
-    (entry,) = (one for one in timeline.read(Alert.objects.get(pk=number), now).entries if "canceled" in one.title)
+    (entry,) = (one for one in timeline.read(Alert.objects.get(pk=number), now).entries if "cancelled" in one.title)
     assert entry.at == now, "it is no line of the future"
 
 
@@ -315,7 +315,7 @@ def test_paging_preview_is_shown_before_creating_an_alert(company: Company, brow
     assert "<bdi>Bob Brown</bdi>" in text
     assert 'value="Server room is hot"' in text
     nobody = client.post("/alerts/new/", {**form, "policy": ""}).content.decode()
-    assert "pages no one" in nobody
+    assert "pages nobody" in nobody
     assert not Alert.objects.exists()
 
 

@@ -224,7 +224,7 @@ def test_secret_entered_by_another_user_is_a_conflict(company: Company, browser_
         {**spec, "password": "new"}, existing=row, actor=AuditActor(None, "Nora North", "api"), now=company.now
     )
     response = browser.post(path, {**old, "password": ["other"]})
-    assert "by Nora North (" in response.content.decode()
+    assert "Nora North changed this in the meantime (" in response.content.decode()
     assert "password" not in str(provider_spec(Provider.objects.get()))
 
 

@@ -282,7 +282,7 @@ def test_missed_heartbeat_is_not_shown_as_healthy(company: Company, browser_of: 
         assert match is not None
         return f"{match[1]}: {match[2]}"
 
-    for health, text in (("late", "now: overdue"), ("failed", "now: failed"), ("up", "ok: beats")):
+    for health, text in (("late", "now: overdue"), ("failed", "now: failed"), ("up", "ok: up")):
         Heartbeat.objects.update_or_create(integration=row, defaults={"health": health, "last_at": company.now})
         assert chip(f"/integrations/{row.pk}/") == chip("/integrations/") == text
 

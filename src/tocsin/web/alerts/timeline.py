@@ -208,7 +208,7 @@ def _delivery_entry(notification: Notification, delivery: Delivery, heading: str
             )
         case DeliveryStatus.CANCELLED:
             at = delivery.ended_at or delivery.due_at
-            return TimelineEntry(at, "", f"{heading}: {_('not needed any more')}{purpose_suffix}", reason)
+            return TimelineEntry(at, "", f"{heading}: {_('cancelled')}{purpose_suffix}", reason)
         case DeliveryStatus.QUEUED if delivery.due_at > now:
             until = timezone.localtime(delivery.due_at)
             status_text = _("waits until %(time)s") % {"time": f"{until:%H:%M:%S}"}
@@ -275,7 +275,7 @@ def _notified_person(name: str, notifications: Sequence[Notification]) -> Notifi
     elif DeliveryStatus.FAILED in states:
         result, tone = _("failed"), "now"
     else:
-        result, tone = _("canceled"), ""
+        result, tone = _("cancelled"), ""
     return NotifiedPerson(name, notifications[0].user_id is not None, channels, result, tone)
 
 
