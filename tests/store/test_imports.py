@@ -128,7 +128,7 @@ def test_api_key_comes_from_file_or_standard_input(capsys: pytest.CaptureFixture
         ("wrong", "", "Opsgenie does not know this key. Create one under Settings"),
         ("two words", "", "This is not an API key"),
         (opsgenie.KEY, "ftp://x", "is not a valid URL"),
-        (opsgenie.KEY, "http://127.0.0.1:1", "unreachable"),
+        (opsgenie.KEY, "http://127.0.0.1:1", "does not answer"),
         (opsgenie.KEY, "/elsewhere", "Opsgenie has nothing at /elsewhere/v2/users. Is http"),
     ],
 )
