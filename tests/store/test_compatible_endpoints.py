@@ -470,7 +470,7 @@ def test_slash_command_opens_and_closes_and_confirms_to_its_user(desk: Escalatio
     assert "counted" in typed("#vpn still down").body["text"]
     assert "is closed" in typed("close #vpn").body["text"]
     assert typed("close #vpn").body["text"] == "No alert: nothing was open for id vpn."
-    assert "write what is wrong" in typed("").body["text"]
+    assert "describe the problem" in typed("").body["text"]
     assert all(b"t0ken-of-slack" not in bytes(row.raw) and b"hooks.slack" not in bytes(row.raw) for row in rows())
     before = len(rows())
     for wrong in (typed("x", secret="other"), typed("x", at=now - 3600), node.post(chat, b"text=x")):
