@@ -54,8 +54,8 @@ def test_halo_is_connected_step_by_step(
         server.halo.missing_rights = {"webhooks", "Team"}
         page = page_text(admin.post(f"/outbound/{row.pk}/test", follow=True))
         assert "as Tocsin API" in page
-        assert "Missing: List webhooks" in page
-        assert "Missing: Read teams" in page
+        assert "Missing permission: List webhooks" in page
+        assert "Missing permission: Read teams" in page
         page = page_text(admin.post(f"/outbound/{row.pk}/connect", {"integration": company.halo.pk}, follow=True))
         assert "writes back by Halo" in page
         page = page_text(admin.post(f"/outbound/{row.pk}/webhook", {"integration": company.halo.pk}))
