@@ -57,14 +57,14 @@ def test_halo_is_connected_step_by_step(
         assert "Missing permission: List webhooks" in page
         assert "Missing permission: Read teams" in page
         page = page_text(admin.post(f"/outbound/{row.pk}/connect", {"integration": company.halo.pk}, follow=True))
-        assert "writes back by Halo" in page
+        assert "connected to Halo." in page
         page = page_text(admin.post(f"/outbound/{row.pk}/webhook", {"integration": company.halo.pk}))
         assert "does not let Tocsin list its webhooks" in page
         assert "Payload URL" in page
         server.halo.missing_rights = set()
         page = page_text(admin.post(f"/outbound/{row.pk}/webhook", {"integration": company.halo.pk}))
         assert "is set up" in page
-        assert "arrived here (answered 200)" in page
+        assert "test was delivered (status 200)" in page
         (hook,) = server.halo.webhooks.values()
         assert hook["active"] is True
         assert hook["url"].startswith("https://tocsin.example.org/in/")

@@ -205,7 +205,7 @@ def test_mappings_conditions_and_templates_use_the_readers_language(
 ) -> None:
     admin = browser_of(company.admin)
     body = {
-        f"/inbound-log/{arrived(company)}/": ("ID der Quelle</span>", "</code> → New, zugewiesen</span>"),
+        f"/inbound-log/{arrived(company)}/": ("ID der Quelle</span>", "</code> → New, verwendet</span>"),
         "/workflows/new/?from=unacknowledged": (
             "Minuten seit der Eröffnung", 'value="Nicht bestätigt: &lt;subject&gt;"',
             "Seit 5 Minuten hat das",
