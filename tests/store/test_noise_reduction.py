@@ -241,7 +241,7 @@ def test_an_alert_waits_for_support_hours() -> None:
     )
     desk = NoiseHarness({"delay": {"until": hours.pk}})
     (stored,) = desk.send(1)
-    assert "when support hours Office begin" in str(stored.reason)
+    assert "when the support hours Office begin" in str(stored.reason)
     assert DelayedAlert.objects.get().due_at == datetime.fromisoformat("2026-11-25T07:00:00+00:00")
     desk.wait(datetime.fromisoformat("2026-11-25T07:00:00+00:00") - desk.now)
     assert statuses(desk.send(2)) == ["Opened"]

@@ -63,7 +63,7 @@ def test_unreadable_payload_shows_reason_and_paged_users(body: bytes) -> None:
     assert outcome.status is MessageStatus.FAILED
     assert outcome.reason
     assert outcome.alert is not None
-    assert "cannot read" in outcome.alert.subject
+    assert "could not be parsed" in outcome.alert.subject
     assert outcome.pages
 
 

@@ -94,7 +94,7 @@ def test_halo_is_connected_step_by_step(
     admin.post(f"/outbound/{row.pk}/people/", {f"agent-{company.manager.pk}": "8"})
     assert row.matches.get().user == company.manager
     page = page_text(admin.post(f"/outbound/{row.pk}/people/", {"do": "import", "agent": ["5"]}, follow=True))
-    assert "1 user was made" in page
+    assert "1 user created." in page
     assert User.objects.get(email="sam@example.org").role == "responder"
 
 
