@@ -111,7 +111,7 @@ def test_error_body_with_success_status_is_a_failure(both: HaloPair, body: objec
     both.act(both.alert(ticket).pk, Acknowledge)
     both.go()
     (dead,) = both.calls(status=CallStatus.DEAD)
-    assert str(dead.error) == "Halo rejected the request to write a note (200). Halo said: Not now."
+    assert str(dead.error) == "Halo rejected the request to write a note (200). Halo's response: Not now."
 
 
 def test_resent_write_uses_the_current_name_of_renamed_status(both: HaloPair) -> None:

@@ -120,7 +120,7 @@ def test_unchanged_new_ticket_uses_its_own_status(
     (message,) = pulled.inbox(source_id=str(ticket))
     assert (message.status, message.source_status) == ("Mapped Ignored", "Action Required")
     seen = load_observed_statuses(Integration.objects.get(pk=pulled.inbound.pk), pulled.now)
-    assert 'started with "Action Required", and opened no alert' in str(seen.warning)
+    assert 'started with "Action Required" and opened no alert' in str(seen.warning)
     pulled.poll(62)
     assert len(pulled.inbox(source_id=str(ticket))) == 1
 

@@ -76,7 +76,9 @@ def reset_second_factor(
             raise Rejected("not_found", UNKNOWN_USER(name=username))
         removed = mfa_reset_notice.remove_second_factors(user, actor=COMMAND_LINE, now=clock.now())
     typer.echo(
-        f"Two-factor authentication reset for {user.username}." if removed else f"{user.username} has no second factor.",
+        f"Two-factor authentication reset for {user.username}."
+        if removed
+        else f"{user.username} has no second factor.",
         err=True,
     )
 
