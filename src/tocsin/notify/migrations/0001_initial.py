@@ -224,7 +224,7 @@ class Migration(migrations.Migration):
                 ("settings", models.JSONField(db_default={}, default=dict)),
                 ("secrets", models.TextField(db_default="", default="")),
                 ("order", models.PositiveSmallIntegerField(default=1, verbose_name="order")),
-                ("is_enabled", models.BooleanField(default=True, verbose_name="in use")),
+                ("is_enabled", models.BooleanField(default=True, verbose_name="enabled")),
             ],
             options={
                 "ordering": ("order", "name"),

@@ -30,7 +30,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("kind", models.CharField(max_length=40, verbose_name="kind")),
-                ("is_enabled", models.BooleanField(default=True, verbose_name="in use")),
+                ("is_enabled", models.BooleanField(default=True, verbose_name="enabled")),
                 ("settings", models.JSONField(db_default={}, default=dict)),
                 ("secrets", models.TextField(db_default="", default="")),
                 ("created_at", models.DateTimeField()),

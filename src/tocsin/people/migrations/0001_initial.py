@@ -177,7 +177,7 @@ class Migration(migrations.Migration):
                 ("repeat_times", models.PositiveSmallIntegerField(default=0, verbose_name="repeats")),
                 ("repeat_every", models.DurationField(default=datetime.timedelta, verbose_name="repeat every")),
                 ("position", models.PositiveSmallIntegerField(default=0)),
-                ("is_enabled", models.BooleanField(default=True, verbose_name="in use")),
+                ("is_enabled", models.BooleanField(default=True, verbose_name="enabled")),
                 ("verified_at", models.DateTimeField(blank=True, null=True)),
                 ("awaits_code", models.BooleanField(db_default=False, default=False)),
                 (

@@ -28,7 +28,7 @@ class Migration(migrations.Migration):
                         verbose_name="name",
                     ),
                 ),
-                ("is_enabled", models.BooleanField(default=True, verbose_name="in use")),
+                ("is_enabled", models.BooleanField(default=True, verbose_name="enabled")),
                 ("position", models.IntegerField(db_default=0, default=0)),
                 ("trigger", models.TextField()),
                 ("definition", models.JSONField()),
