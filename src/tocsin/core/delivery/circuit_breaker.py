@@ -22,7 +22,7 @@ class CircuitPolicy:
     open_periods: Backoff
 
     def open_period(self, failures: int) -> timedelta | None:
-        """Returns how long the circuit stays open after so many consecutive failures; None: it stays closed."""
+        """Returns how long the circuit stays open after this number of consecutive failures; None: it stays closed."""
         if failures < self.max_failures:
             return None
         return self.open_periods.delay(failures - self.max_failures + 1)

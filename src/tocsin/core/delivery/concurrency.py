@@ -7,7 +7,7 @@ import threading
 #: In seconds. A provider that takes longer for a message is slow.
 MAX_LATENCY = 2.0
 
-#: A slow provider keeps so many concurrent sends, which show when it is fast again.
+#: A slow provider keeps this number of concurrent sends, which show when it is fast again.
 MIN_CONCURRENT_SENDS = 4
 
 #: The weight of the newest send in the average.

@@ -108,7 +108,7 @@ PROVIDER_STUCK = ReasonType(
 ADDRESS_STUCK = ReasonType("delivery.address_stuck", "An earlier send to this address is still stuck.")
 RECEIPT_OVERDUE = ReasonType("delivery.receipt_overdue", "It did not report a message as delivered within {duration}.")
 
-# What the timeline and administrators are told about a delivery that failed for good.
+# What the timeline and the notice to administrators say about a delivery that failed permanently.
 UNSENT = ReasonType("delivery.unsent", "{message} could not be sent to {recipient}: {error}")
 UNSENT_BY = ReasonType("delivery.unsent_by_method", "{message} could not be sent to {recipient} by {method}: {error}")
 ABOUT_ALERT = ReasonType("delivery.message_about_alert", "{message} about alert #{alert}")
