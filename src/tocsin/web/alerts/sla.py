@@ -37,10 +37,10 @@ def next_targets(alerts: Sequence[Alert], acknowledged_ids: Collection[int], now
         own = moments.get(alert.pk, {})
         if not is_answered and (respond_by := own.get(SlaMoment.RESPOND_BY)) is not None:
             is_breached = respond_by <= now
-            label = _("response overdue since") if is_breached else _("respond within")
+            label = _("response was due") if is_breached else _("respond within")
             targets[alert.pk] = SlaTarget(label, respond_by, is_breached)
         elif (fix_by := own.get(SlaMoment.FIX_BY)) is not None:
             is_breached = fix_by <= now
-            label = _("resolution overdue since") if is_breached else _("resolve within")
+            label = _("resolution was due") if is_breached else _("resolve within")
             targets[alert.pk] = SlaTarget(label, fix_by, is_breached)
     return targets
