@@ -92,7 +92,7 @@ class Evening:
             "/providers/add/smtp/", "/providers/add/ntfy/", "/providers/add/twilio/", "/providers/add/http_gateway/",
             "/providers/mail-replies/", "/sandbox/", "/audit-log/", "/system/", "/settings/", "/import/",
             *self._outbound(), *self._on_call(), *self._workflows(), "/pause/", "/search/?q=a", "/wall/", "/reports/",
-            "/reports/?by=client", "/offline/",
+            "/reports/?by=client", "/reports/sla/", "/reports/noise/", "/reports/interruptions/", "/offline/",
             "/me/", "/me/devices/", "/me/notification-rules/",
             "/client-tables/", "/client-tables/new/",
             "/maintenance/", "/maintenance/?tab=past", "/maintenance/new/",

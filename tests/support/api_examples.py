@@ -739,8 +739,11 @@ EXAMPLES: Mapping[str, Example] = {
     "PATCH settings": _new("settings", lambda _world: {"message_retention_days": 30}),
     "GET audit-log": _listed("audit-log"),
     "GET audit-log/{int:id}": _entry,
-    "GET reports/answers": _listed("reports/answers?by=client"),
-    "GET reports/nights": _listed("reports/nights"),
+    "GET reports/response-times": _listed("reports/response-times?by=client"),
+    "GET reports/sla": _listed("reports/sla?by=client"),
+    "GET reports/sla-breaches": _listed("reports/sla-breaches"),
+    "GET reports/noise": _listed("reports/noise"),
+    "GET reports/interruptions": _listed("reports/interruptions"),
     "GET system/doctor": _listed("system/doctor"),
     "GET system/preflight": _listed("system/preflight?at=2026-12-25T03:00:00Z"),
 }

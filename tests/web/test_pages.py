@@ -31,6 +31,9 @@ EVERYBODY = (
     "/search/?q=halo",
     "/wall/",
     "/reports/",
+    "/reports/sla/",
+    "/reports/noise/",
+    "/reports/interruptions/",
 )
 ACTING = ("/alerts/new/",)
 ADMINISTERING = (

@@ -12,6 +12,9 @@ from tocsin.inbound.config.noise_settings import KEYS as NOISE_KEYS
 from tocsin.web.integrations.editor import condition_form, route_form, suppression_form
 from tocsin.web.integrations.editor.editor_tab import EditorTab
 
+#: The window of a grouping that a report suggests.
+_GROUPING_WINDOW = "30m"
+
 
 class RoutingTab(EditorTab):
     """The ordered routes, and the delay, grouping and limits that apply to all of them."""
@@ -30,6 +33,14 @@ class RoutingTab(EditorTab):
     def read(self, post: QueryDict) -> None:
         self.routes = route_form.read(post)
         self.suppression = suppression_form.read(post)
+
+    def prefill(self, query: QueryDict) -> bool:
+        group_by = query.get("group_by", "").replace("\x00", "")[:500]
+        if not group_by:
+            return False
+        grouping = {"grouping.within": _GROUPING_WINDOW, **self.suppression.texts, "grouping.by": group_by}
+        self.suppression = suppression_form.SuppressionFields(grouping)
+        return True
 
     def apply_action(self, action: Sequence[str]) -> None:
         match action:

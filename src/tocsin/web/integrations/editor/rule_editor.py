@@ -78,6 +78,8 @@ class EditorDraft:
     matches: MatchPreview = field(default_factory=MatchPreview)
     backtest: Backtest | None = None
     needs_confirmation: bool = False
+    #: Whether a link filled in something that is not saved yet.
+    is_prefilled: bool = False
     #: Edit conflict, shown above the rows because it belongs to none of them.
     conflict: str = ""
 
@@ -174,6 +176,7 @@ def _draft(
     if request.method != "POST":
         draft = EditorDraft(editor_tab, payloads.message_payload_or_default(row, kind, request.GET.get("message", "")))
         editor_tab.load(drafts.parts_of(row, names))
+        draft.is_prefilled = editor_tab.prefill(request.GET)
     else:
         draft = EditorDraft(editor_tab, payloads.NO_PAYLOAD)
         _load_payload(request, row, kind, draft)
