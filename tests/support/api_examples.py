@@ -738,6 +738,7 @@ EXAMPLES: Mapping[str, Example] = {
     "GET settings": _listed("settings"),
     "PATCH settings": _new("settings", lambda _world: {"message_retention_days": 30}),
     "GET audit-log": _listed("audit-log"),
+    "GET audit-log/export": _listed("audit-log/export?format=csv"),
     "GET audit-log/{int:id}": _entry,
     "GET reports/response-times": _listed("reports/response-times?by=client"),
     "GET reports/sla": _listed("reports/sla?by=client"),

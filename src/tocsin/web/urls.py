@@ -266,6 +266,10 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("sandbox/<int:number>/text", sandbox.text, name="sandbox_text"),
     path("sandbox/<int:number>/key", sandbox.key, name="sandbox_key"),
     path("audit-log/", audit.audit_log, name="audit_log"),
+    *(
+        path(f"audit-log/export.{suffix}", audit.export, {"suffix": suffix}, name=f"audit_log_{suffix}")
+        for suffix in ("csv", "jsonl")
+    ),
     path("system/", system.system, name="system"),
     path("system/doctor/", system.examination, name="doctor"),
     path("settings/", system.settings, name="settings"),

@@ -67,7 +67,7 @@ class AuthorizedRouter:
         def add(view: View) -> View:
             accepts_if_match = tagged and (method in _CHANGING or (method == "POST" and path != _NEW))
             auth = ApiAuth(action, accepts_if_match=accepts_if_match)
-            responses: dict[int | str, Any] = {"default": _ERROR}
+            responses: dict[int | str, Any] = {"default": _ERROR, **(extra or {}).get("responses", {})}
             if tagged and answers is not None:
                 responses[status] = {"headers": dict(etags.ETAG)}
             if accepts_if_match:
