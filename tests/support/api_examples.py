@@ -742,6 +742,8 @@ EXAMPLES: Mapping[str, Example] = {
     "GET reports/answers": _listed("reports/answers?by=client"),
     "GET reports/nights": _listed("reports/nights"),
     "GET system/doctor": _listed("system/doctor"),
+    "GET system/last-backup": _listed("system/last-backup"),
+    "PUT system/last-backup": _new("system/last-backup", lambda _world: {"location": "s3://backups/tocsin"}),
     "GET system/preflight": _listed("system/preflight?at=2026-12-25T03:00:00Z"),
 }
 
