@@ -124,7 +124,9 @@ def _period(form: ReportForm, request: SignedInRequest) -> Period:
     choice, since, until = (form.cleaned_data.get(name) for name in ("period", "since", "until"))
     if choice == _LAST_MONTH:
         return Period.last_month(request.now, zone)
-    if choice == _CUSTOM and isinstance(since, date) and isinstance(until, date):
+    if choice == _CUSTOM and isinstance(since, date) and isinstance(until, date) and until < since:
+        form.add_error("until", _("The last day must not be before the first."))
+    elif choice == _CUSTOM and isinstance(since, date) and isinstance(until, date):
         try:
             return Period.days(since, until, zone)
         except Rejected as rejected:

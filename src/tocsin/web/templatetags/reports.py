@@ -104,7 +104,7 @@ def sla_cell(counts: SlaCounts, label: str) -> SafeString:
 
 def _tile(title: str, value: str, detail: str, change: str, tone: str = "") -> SafeString:
     return format_html(
-        '<div class="card tile"><dt>{}</dt><dd><strong>{}</strong> <span class="soft">{}</span>'
+        '<div class="card summary-tile"><dt>{}</dt><dd><strong>{}</strong> <span class="soft">{}</span>'
         '<div class="meta {}">{}</div></dd></div>',
         title,
         value,
