@@ -647,6 +647,10 @@ EXAMPLES: Mapping[str, Example] = {
     "POST delayed-openings/{id}/open": _delayed("/open"),
     "DELETE delayed-openings/{id}": _delayed(),
     **_configured("users", _user_spec, _user),
+    "POST users/invitations": lambda _world: (
+        "users/invitations",
+        {"invitations": [{"email": f"{secrets.token_hex(4)}@example.org", "groups": ["Service Desk"]}]},
+    ),
     "POST users/{id}/reset-second-factor": _user_reset,
     "PATCH users/{id}": _at("users", _user, lambda _world: {"name": "Somebody"}),
     "GET contact-methods": _listed("contact-methods"),
@@ -741,6 +745,7 @@ EXAMPLES: Mapping[str, Example] = {
     "GET audit-log/{int:id}": _entry,
     "GET reports/answers": _listed("reports/answers?by=client"),
     "GET reports/nights": _listed("reports/nights"),
+    "GET readiness": _listed("readiness"),
     "GET system/doctor": _listed("system/doctor"),
     "GET system/preflight": _listed("system/preflight?at=2026-12-25T03:00:00Z"),
 }

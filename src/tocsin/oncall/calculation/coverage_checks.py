@@ -45,7 +45,7 @@ class CoverageFindingKind(StrEnum):
     @property
     def is_note(self) -> bool:
         """Whether it may well be intended."""
-        return self in (CoverageFindingKind.NO_SHIFT, CoverageFindingKind.DOUBLE_ROLE)
+        return self is CoverageFindingKind.NO_SHIFT
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +182,9 @@ def _double_roles(plan: GroupPlan, timeline: Timeline) -> Iterator[CoverageFindi
         if both:
             user, since, until = both[0]
             reason = reasons.DOUBLE_ROLE(user=user, first=Term(first), second=Term(second), group=plan.name)
-            yield CoverageFinding(CoverageFindingKind.DOUBLE_ROLE, reason, since, until, len(both), second)
+            yield CoverageFinding(
+                CoverageFindingKind.DOUBLE_ROLE, reason, since, until, len(both), second, user_id=user.user_id
+            )
 
 
 def _overlaps(
