@@ -18,7 +18,7 @@ from tocsin.notify.rules.responder_readiness import (
     now_and_next,
     readiness,
 )
-from tocsin.oncall.calculation.final_schedule import OnCall
+from tocsin.oncall.calculation.final_schedule import OnCall, Timeline
 from tocsin.people.member_roles import MemberRole
 
 NOW = local("2026-03-02T12:00")
@@ -35,13 +35,17 @@ def shift(
     return OnCall(role, user, "Alice", NO_REASON, since, until, schedule=schedule)
 
 
+def timeline(*shifts: OnCall) -> Timeline:
+    return Timeline(NOW - 24 * HOUR, NOW + 240 * HOUR, shifts, (), ())
+
+
 def responder(*methods: NotificationMethod, rules: object = None, state: MethodState = GOOD) -> Responder:
     recipient = apply_rules(Recipient(ALICE, "Alice", methods, time_zone="Europe/Zurich"), rules or {})
     return Responder(recipient, {method.label: state for method in methods})
 
 
 def assess(person: Responder, on_call: OnCall | None = None) -> ShiftReadiness:
-    (result,) = readiness([on_call or shift()], {ALICE: person}, NOW)
+    (result,) = readiness(timeline(on_call or shift()), {ALICE: person}, NOW)
     return result
 
 
@@ -75,7 +79,7 @@ def test_problem_of_a_contact_method_is_named(person: Responder, problems: list[
 
 
 def test_unknown_user_is_unreachable() -> None:
-    (result,) = readiness([shift(user=BOB)], {}, NOW)
+    (result,) = readiness(timeline(shift(user=BOB)), {}, NOW)
     assert list(result.problems) == [ReadinessProblem.UNREACHABLE]
 
 
@@ -123,7 +127,7 @@ def test_quiet_hours_of_several_methods_must_meet() -> None:
 
 def test_two_roles_at_once_are_a_problem_of_both_shifts() -> None:
     both = [shift(), shift(SECONDARY, since=NOW + HOUR)]
-    results = readiness(both, {ALICE: responder(SMS)}, NOW)
+    results = readiness(timeline(*both), {ALICE: responder(SMS)}, NOW)
     assert [list(one.problems) for one in results] == [[ReadinessProblem.SEVERAL_ROLES]] * 2
     assert results[0].problems[ReadinessProblem.SEVERAL_ROLES]["roles"] == (Term("secondary"),)
 
@@ -139,11 +143,11 @@ def test_two_roles_at_once_are_a_problem_of_both_shifts() -> None:
 )
 def test_other_shifts_do_not_count_as_a_second_role(other: OnCall) -> None:
     people = {ALICE: responder(SMS), BOB: responder(SMS)}
-    assert readiness([shift(), other], people, NOW)[0].is_ready
+    assert readiness(timeline(shift(), other), people, NOW)[0].is_ready
 
 
 def test_shifts_that_are_over_are_left_out() -> None:
-    assert readiness([shift(since=NOW - HOUR, hours=1)], {}, NOW) == ()
+    assert readiness(timeline(shift(since=NOW - HOUR, hours=1)), {}, NOW) == ()
 
 
 def test_now_and_next_are_the_first_of_each_role() -> None:
@@ -153,7 +157,7 @@ def test_now_and_next_are_the_first_of_each_role() -> None:
         shift(since=NOW + 2 * HOUR, hours=1),
         shift(SECONDARY, since=NOW + 5 * HOUR, hours=1),
     ]
-    results = now_and_next(readiness(shifts, {}, NOW), NOW)
+    results = now_and_next(readiness(timeline(*shifts), {}, NOW), NOW)
     assert [(one.shift.role, one.shift.since) for one in results] == [
         (PRIMARY, NOW),
         (PRIMARY, NOW + HOUR),

@@ -204,3 +204,16 @@ def test_readiness_names_each_shift_and_its_problems(ready: Api, observer: Api) 
     assert observer.get("readiness", group="Nobody").status == 400
     backwards = observer.get("readiness", **{"from": "2036-01-02T00:00:00Z", "to": "2036-01-01T00:00:00Z"})
     assert (backwards.status, list(backwards.body["fields"])) == (400, ["to"])
+
+
+def test_calendar_shows_a_month_of_every_group(ready: Api, observer: Api) -> None:
+    answer = observer.get("on-call/calendar", month="2026-12")
+    assert (answer.status, answer.body["month"], len(answer.body["days"])) == (200, "2026-12", 31)
+    handoff = answer.body["days"][6]["on_call"]
+    assert [(one["role"], one["user"], one["schedules"]) for one in handoff] == [
+        ("primary", "mia", ["Desk 24x7"]),
+        ("primary", "bob", ["Desk 24x7"]),
+    ]
+    assert observer.get("on-call/calendar", month="2026-12", group="Service Desk").body == answer.body
+    refused(observer.get("on-call/calendar", month="December"), 400, "invalid", "month")
+    refused(observer.get("on-call/calendar", group="Nobody"), 404, "not_found")

@@ -16,7 +16,8 @@ from tocsin.core.validation.object_reader import is_zone
 from tocsin.notify.rules import notification_rules
 from tocsin.notify.rules.notification_rules import USER_RULES, NotificationMethod, Recipient
 from tocsin.notify.rules.push_only_check import PUSHES, URGENT_PRIORITIES
-from tocsin.oncall.calculation.final_schedule import OnCall
+from tocsin.oncall.calculation.coverage_checks import DoubleRole, double_roles
+from tocsin.oncall.calculation.final_schedule import OnCall, Timeline
 from tocsin.people.member_roles import MemberRole
 
 #: Channels that make a phone ring. An email or a chat message wakes nobody.
@@ -85,13 +86,12 @@ class ShiftReadiness:
         return not self.problems
 
 
-def readiness(
-    shifts: Sequence[OnCall], responders: Mapping[int, Responder], now: datetime
-) -> tuple[ShiftReadiness, ...]:
-    """Returns the readiness of each shift of one group that is not over at `now`, in the same order."""
+def readiness(timeline: Timeline, responders: Mapping[int, Responder], now: datetime) -> tuple[ShiftReadiness, ...]:
+    """Returns the readiness of each shift of a group that is not over at `now`, in the order of the timeline."""
+    doubles = double_roles(timeline)
     return tuple(
-        _assess(shift, responders.get(shift.user_id), shifts, now)
-        for shift in shifts
+        _assess(shift, responders.get(shift.user_id), doubles, now)
+        for shift in timeline.segments
         if shift.until is None or shift.until > now
     )
 
@@ -110,7 +110,7 @@ def now_and_next(shifts: Iterable[ShiftReadiness], now: datetime) -> tuple[Shift
     )
 
 
-def _assess(shift: OnCall, responder: Responder | None, shifts: Sequence[OnCall], now: datetime) -> ShiftReadiness:
+def _assess(shift: OnCall, responder: Responder | None, doubles: Sequence[DoubleRole], now: datetime) -> ShiftReadiness:
     recipient = responder.recipient if responder is not None else Recipient(shift.user_id, shift.name)
     loud_methods = {
         method.label: method for priority in URGENT_PRIORITIES for method in _loud_methods(recipient, priority)
@@ -128,7 +128,7 @@ def _assess(shift: OnCall, responder: Responder | None, shifts: Sequence[OnCall]
         problems[ReadinessProblem.NOT_TESTED] = _NOT_TESTED(days=TEST_VALID_FOR.days)
     if problem := _quiet_hours(recipient, shift, now):
         problems[ReadinessProblem.QUIET_HOURS] = problem
-    if roles := _other_roles(shift, shifts):
+    if roles := _other_roles(shift, doubles):
         problems[ReadinessProblem.SEVERAL_ROLES] = _SEVERAL_ROLES(roles=tuple(Term(role) for role in roles))
     channels = tuple(dict.fromkeys(method.channel for method in loud_methods.values()))
     return ShiftReadiness(shift, channels, is_verified, arrived_at, problems)
@@ -178,19 +178,16 @@ def _quiet_starts(recipient: Recipient, begin: datetime, end: datetime) -> Itera
         day += timedelta(days=1)
 
 
-def _other_roles(shift: OnCall, shifts: Iterable[OnCall]) -> tuple[MemberRole, ...]:
-    """Returns the other roles that shifts give the user at the same time. In the group's order, the next member of a
-    role is paged instead.
-    """
+def _other_roles(shift: OnCall, doubles: Iterable[DoubleRole]) -> tuple[MemberRole, ...]:
+    """Returns the other roles that the user has during the shift."""
     return tuple(
         dict.fromkeys(
-            other.role
-            for other in shifts
-            if other.user_id == shift.user_id
-            and other.role is not shift.role
-            and (other.schedule and shift.schedule)
-            and _is_before(other.since, shift.until)
-            and _is_before(shift.since, other.until)
+            role
+            for double in doubles
+            if double.user_id == shift.user_id and shift.role in double.roles
+            if _is_before(double.since, shift.until) and _is_before(shift.since, double.until)
+            for role in double.roles
+            if role is not shift.role
         )
     )
 

@@ -11,13 +11,13 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.reasons import Person, ReasonType
 from tocsin.notify.rules.responder_readiness import ReadinessProblem
+from tocsin.oncall import loader
 from tocsin.oncall.calculation.coverage_checks import CoverageFindingKind
 from tocsin.operate.coverage import coverage, responders
 from tocsin.operate.finding import FindingLevel, HealthFinding
 from tocsin.people.member_roles import MemberRole
 
 _SOON = timedelta(days=1)
-_SCHEDULED_GROUPS = "SELECT DISTINCT group_id FROM oncall_schedule"
 _ALL_GROUPS = "SELECT id AS group_id FROM people_group ORDER BY name"
 
 _GAP_REMEDY = ReasonType(
@@ -63,7 +63,7 @@ _NEVER_URGENT = (CoverageFindingKind.HIDDEN, CoverageFindingKind.DOUBLE_ROLE)
 
 def check(connection: Connection, now: datetime) -> Iterator[HealthFinding]:
     """Checks the next 60 days and yields one finding per kind, group, user and role."""
-    groups = [row["group_id"] for row in database.rows(connection, _SCHEDULED_GROUPS)]
+    groups = loader.groups_with_schedule(connection)
     for group_id, (plan, findings) in coverage.coverage_of_groups(connection, groups, now).items():
         reported: set[tuple[object, ...]] = set()
         for finding in findings:

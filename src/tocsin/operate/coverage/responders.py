@@ -50,9 +50,10 @@ def readiness_of_groups(
 ) -> dict[int, tuple[GroupPlan, tuple[ShiftReadiness, ...]]]:
     """Returns each group's snapshot and the readiness of its shifts from `since` until `until`, by group id."""
     plans = loader.plans(connection, group_ids, since)
-    shifts = {group_id: final_schedule.timeline(plan, since, until).segments for group_id, plan in plans.items()}
-    responders = load_responders(connection, {shift.user_id for group in shifts.values() for shift in group}, now)
-    return {group_id: (plan, readiness(shifts[group_id], responders, now)) for group_id, plan in plans.items()}
+    timelines = {group_id: final_schedule.timeline(plan, since, until) for group_id, plan in plans.items()}
+    user_ids = {shift.user_id for timeline in timelines.values() for shift in timeline.segments}
+    responders = load_responders(connection, user_ids, now)
+    return {group_id: (plan, readiness(timelines[group_id], responders, now)) for group_id, plan in plans.items()}
 
 
 def load_responders(connection: Connection, user_ids: Collection[int], now: datetime) -> dict[int, Responder]:
