@@ -62,6 +62,8 @@ def test_invited_responder_can_be_woken_after_five_steps(
         page.get_by_role("button", name="Verify").click()
         expect(page.get_by_text("Wrong code.")).to_be_visible()
         expect(page.get_by_role("button", name="Send a new code")).to_be_visible()
+        # The browser reports the form's answer, as it is meant to be.
+        nora.problems = [problem for problem in nora.problems if "status of 422" not in problem]
         nora.check("a wrong code")
         page.get_by_label("Code").fill(_code())
         page.get_by_role("button", name="Verify").click()
