@@ -77,6 +77,14 @@ class AlertContent:
 
 
 @dataclass(frozen=True, slots=True)
+class MessageButton:
+    """A labelled link. Opening it shows a page and never changes anything."""
+
+    label: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """One message to one address, before a channel renders it."""
 
@@ -102,14 +110,8 @@ class Message:
     language: str = ""
     #: How many more alerts the message covers than it names.
     omitted_count: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class MessageButton:
-    """A labelled link. Opening it shows a page and never changes anything."""
-
-    label: str
-    url: str
+    #: Only for a notice that asks for an answer: the personal links to give it.
+    links: tuple[MessageButton, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
