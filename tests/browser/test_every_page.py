@@ -51,7 +51,7 @@ class Evening:
         override, calendar = f"/on-call/overrides/{duty.override}/", f"/on-call/holidays/{duty.calendar}/"
         hours = f"/on-call/support-hours/{duty.hours}/"
         return [
-            "/on-call/", "/on-call/calendar/", f"/on-call/calendar/?group={duty.group}",
+            "/on-call/", "/on-call/calendar/", f"/on-call/calendar/?group={duty.group}", "/on-call/override/",
             group, f"{group}?show=day", f"{group}?show=month", f"{group}?view=list", f"{group}reassign/",
             schedule, f"{schedule}edit/", f"{schedule}handovers/", f"{schedule}delete/", "/on-call/schedules/new/",
             override,

@@ -757,6 +757,8 @@ EXAMPLES: Mapping[str, Example] = {
     "GET reports/fairness": _listed("reports/fairness?months=2&role=primary"),
     "GET reports/nights": _listed("reports/nights"),
     "GET system/doctor": _listed("system/doctor"),
+    "GET system/last-backup": _listed("system/last-backup"),
+    "PUT system/last-backup": _new("system/last-backup", lambda _world: {"location": "s3://backups/tocsin"}),
     "GET system/preflight": _listed("system/preflight?at=2026-12-25T03:00:00Z"),
 }
 

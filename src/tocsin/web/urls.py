@@ -152,6 +152,7 @@ _oncall = [
     path("calendar/", month_view.calendar, name="month_calendar"),
     path("groups/<int:number>/", timeline.group_schedule, name="group_schedule"),
     path("groups/<int:number>/reassign/", reassign_shift.reassign, name="reassign"),
+    path("override/", reassign_shift.choose_group, name="override_shift"),
     path("swaps/<int:number>/<slug:verb>", swaps.answer_swap, name="answer_swap"),
     path("overrides/<int:number>/", overrides.override, name="override"),
     path("overrides/<int:number>/delete/", overrides.delete, name="delete_override"),
