@@ -39,6 +39,7 @@ from tocsin.outbound.writeback import listener as outbound_listener
 from tocsin.outbound.writeback import recent_writes
 from tocsin.people import addresses
 from tocsin.people.changes import invitations
+from tocsin.reports.handover import notes as handover_notes
 from tocsin.web.accounts import invitation
 from tocsin.workflows import commands as workflows
 from tocsin.workflows.run import listener as workflow_listener
@@ -110,6 +111,7 @@ def worker_tasks(registry: IntegrationRegistry, node_id: UUID, role: str) -> tup
         deactivated_users.deactivated_users_task(),
         *notify.loops(),
         *shift_reminders.loops(),
+        *handover_notes.handover_tasks(),
         calendar_import_worker.calendar_import_task(),
         *outbound_dispatcher.dispatcher_tasks(),
         *poller.polling_tasks(outbound_dispatcher.shared_dispatcher().pool),

@@ -29,6 +29,7 @@ from tocsin.api.notify import deliveries, mail_replies, notifications, providers
 from tocsin.api.oncall import (
     calendar,
     calendar_feeds,
+    handovers,
     holiday_calendars,
     on_call,
     out_of_office,
@@ -96,6 +97,7 @@ _ADDITIONAL_MODULES = (
     message_replay,
     on_call,
     schedule_preview,
+    handovers,
     fairness,
 )
 

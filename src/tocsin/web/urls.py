@@ -27,7 +27,17 @@ from tocsin.web.me import absences as my_absences
 from tocsin.web.me import contact_tests, notification_rules, onboarding, verify_contact
 from tocsin.web.me import shifts as my_shifts
 from tocsin.web.me import views as me
-from tocsin.web.oncall import board, feeds, month_view, overrides, reassign_shift, swap_link, swaps, timeline
+from tocsin.web.oncall import (
+    board,
+    feeds,
+    handovers,
+    month_view,
+    overrides,
+    reassign_shift,
+    swap_link,
+    swaps,
+    timeline,
+)
 from tocsin.web.oncall.schedules import holidays, schedules, support_hours
 from tocsin.web.outbound import calls as outbound_calls
 from tocsin.web.outbound import tickets as outbound_tickets
@@ -168,6 +178,9 @@ _oncall = [
     path("schedules/<int:number>/edit/", schedules.edit, name="edit_schedule"),
     path("schedules/<int:number>/preview", schedules.preview_schedule, name="preview_schedule"),
     path("schedules/<int:number>/delete/", delete_view(registry.SCHEDULES), name="delete_schedule"),
+    path("schedules/<int:number>/handovers/", handovers.schedule_handovers, name="schedule_handovers"),
+    path("handovers/<int:number>/", handovers.handover, name="handover"),
+    path("handovers/<int:number>/send", handovers.send, name="send_handover"),
     path("holidays/", holidays.holiday_list, name="holiday_calendars"),
     path("holidays/new/", holidays.edit, name="new_holiday_calendar"),
     path("holidays/preview", holidays.preview_holidays, name="preview_holiday_calendar"),

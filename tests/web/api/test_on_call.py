@@ -11,6 +11,7 @@ import pytest
 from tests.web.api.conftest import Api, ApiResponse, Company
 from tests.web.api.test_errors import refused
 from tocsin.core.runtime import clock
+from tocsin.oncall.models import HandoverNote, Schedule
 from tocsin.people.models import User
 
 CALENDAR = {"url": "https://c.example.org/secret.ics", "roles": ["manager"]}
@@ -217,3 +218,33 @@ def test_calendar_shows_a_month_of_every_group(ready: Api, observer: Api) -> Non
     assert observer.get("on-call/calendar", month="2026-12", group="Service Desk").body == answer.body
     refused(observer.get("on-call/calendar", month="December"), 400, "invalid", "month")
     refused(observer.get("on-call/calendar", group="Nobody"), 404, "not_found")
+
+
+def test_handover_note_is_written_and_sent_over_the_api(
+    ready: Api, observer: Api, caller: Callable[[User], Api], company: Company
+) -> None:
+    schedule, at = Schedule.objects.get(), clock.now() + timedelta(hours=1)
+    note = HandoverNote.objects.create(
+        schedule=schedule, at=at, since=at - timedelta(days=7), outgoing=[company.bob.pk], incoming=[company.mia.pk]
+    )
+    path, bob = f"schedules/Desk%2024x7/handovers/{note.pk}", caller(company.bob)
+    (listed,) = observer.get("schedules/Desk%2024x7/handovers").body["items"]
+    assert (listed["id"], listed["outgoing"], listed["incoming"], listed["sent_at"]) == (
+        note.pk,
+        ["bob"],
+        ["mia"],
+        None,
+    )
+    refused(observer.put(path, {"text": "Mine"}), 403, "forbidden")
+    refused(bob.put(path, {"text": "x" * 5001}), 400, "invalid", "text")
+    written = bob.put(path, {"text": "The backup fails."}).body
+    assert (written["text"], written["edited_by"]) == ("The backup fails.", "bob")
+    assert [section["title_code"] for section in written["sections"]] == [
+        "handover.no_open_alerts",
+        "handover.no_alerts_in_shift",
+    ]
+    sent = bob.post(f"{path}/send").body
+    assert sent["sent_at"]
+    assert observer.get(path).body["sections"] == sent["sections"]
+    refused(bob.post(f"{path}/send"), 409, "not_possible")
+    assert ready.patch("schedules/Desk%2024x7", {"handover_notes": False}).body["handover_notes"] is False
