@@ -77,13 +77,14 @@ def main() -> None:
 
 def document() -> str:
     """The whole page: a table for each area, which is the id's first part."""
+    levels: dict[tuple[str, str, str], set[bool]] = {}
+    for finding in findings():
+        levels.setdefault((finding.id, finding.detail, finding.remedy), set()).add(finding.is_note)
     areas: dict[str, list[str]] = {}
-    for finding in sorted(findings(), key=lambda finding: finding.id):
-        kind = "note" if finding.is_note else ""
-        row = f"| `{finding.id}` | {kind} | {finding.detail} | {finding.remedy} |\n"
-        rows = areas.setdefault(finding.id.partition(".")[0], [])
-        rows += [row] if row not in rows else []
-    head = "| id | | says | do |\n|---|---|---|---|\n"
+    for (name, detail, remedy), is_note in sorted(levels.items()):
+        level = "problem or note" if len(is_note) > 1 else "note" if True in is_note else "problem"
+        areas.setdefault(name.partition(".")[0], []).append(f"| `{name}` | {level} | {detail} | {remedy} |\n")
+    head = "| id | level | says | do |\n|---|---|---|---|\n"
     return INTRODUCTION + "".join(f"\n## {area}\n\n{head}{''.join(rows)}" for area, rows in areas.items())
 
 
