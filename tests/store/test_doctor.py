@@ -45,8 +45,6 @@ from tocsin.operate.self_check.runner import SelfCheckRunner
 from tocsin.people.changes import out_of_office
 from tocsin.people.models import ContactMethod, User
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "operate.md"
-
 
 @pytest.fixture(autouse=True)
 def environment(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:

@@ -260,8 +260,8 @@ class ProviderKind(Protocol):
     """A kind of provider, such as `smtp` or `ntfy`: a self-describing folder or module under `notify/integrations`.
 
     Forms, validation, YAML, the API and the conformance test are generated from its attributes; its guide is
-    `docs/providers/<name>.md`. Kinds inherit from this class for the defaults. A kind whose vendor sends webhooks also
-    implements `webhooks.WebhookProvider`.
+    `docs/how-to/providers/<name>.md`. Kinds inherit from this class for the defaults. A kind whose vendor sends
+    webhooks also implements `webhooks.WebhookProvider`.
     """
 
     name: str
