@@ -29,7 +29,7 @@ from tocsin.core.net.asgi import (
 )
 from tocsin.core.net.asgi import headers as headers_of
 from tocsin.core.net.client_limits import ClientLimit
-from tocsin.inbound.app import PREFIXES as INBOUND
+from tocsin.inbound import app as inbound_app
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class AsgiRouter:
         if scope["type"] != "http":
             return
         path: str = scope["path"]
-        if path.startswith(INBOUND):
+        if inbound_app.accepts(scope):
             await self._to(self._inbound, scope, receive, send)
         elif path in ("/healthz", "/readyz", "/metrics"):
             await self._probes(scope, receive, send)

@@ -172,7 +172,7 @@ def test_one_click_changes_what_a_status_does(company: Company, browser_of: Brow
         ("rules: {open: [", "Line 1, column"),
         ("- a\n- b", "Use the keys rules"),
         ("routes: []", "Use the keys rules"),
-        ("rules: {open: {field: source_status, operator: matches, value: '('}}", "invalid pattern"),
+        ("rules: {open: {field: source_status, operator: matches, value: '('}}", "invalid regex"),
         ("rules: {open: {any: [true, {field: client, operator: equals, valeu: x}]}}", "unknown key"),
         (f"rules: {{open: {{field: client, operator: equals, value: {'1' * 5_000}}}}}", "contains an invalid number"),
     ],

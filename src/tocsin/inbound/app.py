@@ -9,7 +9,7 @@ from __future__ import annotations
 from tocsin.core.errors import Rejected
 from tocsin.core.net.asgi import AsgiScope, BodyReader, ClientDisconnected, Receive, Send, send_error
 from tocsin.core.runtime import clock
-from tocsin.inbound.compat import opsgenie, pagerduty
+from tocsin.inbound.compat import alertmanager, opsgenie, pagerduty
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.heartbeats import schedule
@@ -21,13 +21,18 @@ from tocsin.inbound.processing.committer import Committer
 PREFIX = "/in/"
 
 #: Path prefixes of webhooks and of the PagerDuty- and Opsgenie-compatible endpoints.
-PREFIXES = (PREFIX, *pagerduty.PATHS, *opsgenie.PREFIXES)
+_PREFIXES = (PREFIX, *pagerduty.PATHS, *opsgenie.PREFIXES)
 _TEST_PREFIX = f"{test_token.SEGMENT}/"
 
 _ALLOW = ((b"allow", b"POST"),)
 
 #: Methods that some kinds accept besides POST.
 _EXTRA_METHODS = ("GET", "HEAD", "PUT")
+
+
+def accepts(scope: AsgiScope) -> bool:
+    """Returns whether a request is for this app."""
+    return scope["path"].startswith(_PREFIXES) or alertmanager.accepts(scope)
 
 
 class InboundApp:
@@ -43,6 +48,8 @@ class InboundApp:
                 await self._handle_webhook(scope, receive, send)
             elif (trimmed_path := path.rstrip("/")) in pagerduty.PATHS:
                 await pagerduty.handle(self.service, {**scope, "path": trimmed_path}, receive, send)
+            elif alertmanager.accepts(scope):
+                await alertmanager.handle(self.service, scope, receive, send)
             else:
                 await opsgenie.handle(self.service, scope, receive, send)
         except HttpError as error:
@@ -50,6 +57,8 @@ class InboundApp:
                 await pagerduty.error_response(send, error)
             elif path.startswith(PREFIX):
                 await send_error(send, error.status, error.code, error.detail, headers=error.headers)
+            elif alertmanager.accepts(scope):
+                await alertmanager.error_response(scope, send, error)
             else:
                 await opsgenie.error_response(send, error)
         except ClientDisconnected:

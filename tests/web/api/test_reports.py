@@ -44,6 +44,9 @@ def test_a_report_is_about_what_lies_between_two_moments(observer: Api, open_ale
         ("answers?by=colour", "by"),
         ("answers?from=yesterday", "from"),
         ("answers?from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z", "to"),
+        ("fairness?month=2026-13", "month"),
+        ("fairness?months=13", "months"),
+        ("fairness?role=boss", "role"),
         ("nights?from=2020-01-01T00:00:00Z&to=2026-01-01T00:00:00Z", "to"),
     ],
 )

@@ -90,6 +90,9 @@ class BacktestResponse(BaseModel):
     after: BacktestTotalsSchema
     differing: int
     counts: dict[str, int] = Field(description="Messages that differ by `outcome`, `key`, `paging`, `fields`.")
+    effects: list[dict[str, Any]] = Field(
+        description="How the change affects who is paged: a sentence each, with its code and the number of messages."
+    )
     differences: list[dict[str, Any]]
     more: int
 

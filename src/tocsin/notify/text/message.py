@@ -62,8 +62,13 @@ def _text(due: DueDelivery, name: str) -> str:
     return _localized(due, reason_from_json(due.data.get(name)))
 
 
+def zone_of(due: DueDelivery) -> ZoneInfo | None:
+    """Returns the recipient's time zone, if it is known."""
+    return ZoneInfo(due.time_zone) if is_zone(due.time_zone) else None
+
+
 def _localized(due: DueDelivery, reason: Reason) -> str:
-    return localize(reason, due.language, ZoneInfo(due.time_zone) if is_zone(due.time_zone) else None)
+    return localize(reason, due.language, zone_of(due))
 
 
 def _alert(due: DueDelivery, link_to: LinkTo) -> AlertContent | None:

@@ -30,6 +30,7 @@ from tocsin.web.http.objects import find_object
 from tocsin.web.http.request import PARTIAL_HEADER, SignedInRequest, render_view
 from tocsin.web.integrations import overview
 from tocsin.web.integrations.forms import AddIntegrationForm, places_of
+from tocsin.web.integrations.save_review import render_review, review_change
 from tocsin.web.ui import capped_counts, guide_text
 from tocsin.web.ui.forms import show_rejection
 
@@ -154,7 +155,7 @@ _STATUS_EFFECTS = (
 @requires(Permission.MANAGE_ROUTING)
 def set_status(request: SignedInRequest, number: int) -> HttpResponse:
     """Change the effect of one observed status."""
-    row, _kind = find(number)
+    row, kind = find(number)
     require(request, Permission.MANAGE_ROUTING, row.group_id)
     status = request.POST.get("status", "")
     try:
@@ -162,6 +163,9 @@ def set_status(request: SignedInRequest, number: int) -> HttpResponse:
     except ValueError:
         raise Http404(_("A status can open, update or close an alert.")) from None
     try:
+        rules = observed_statuses.rules_with_status(row, status, effect)
+        if (review := review_change(request, row, {"rules": rules})) is not None:
+            return render_review(request, review, frame(request, row, kind, "overview"), "integration")
         observed_statuses.set_status(row, status, effect, actor=actor(request), now=request.now)
     except Rejected as rejected:
         messages.error(request, rejected.reason.localized())

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from django import template
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from tocsin.web.integrations.editor import condition_form, route_form
@@ -54,6 +56,27 @@ def node_kind(node: ConditionNode) -> str:
             return "group"
         case _:
             return "yaml"
+
+
+@register.simple_tag
+def options(choices: Iterable[str | tuple[str, str]], current: str) -> SafeString:
+    """Render the options of a select. A current value that is no longer offered stays selected, so that saving the form
+    does not discard it."""
+    labels = dict((choice, choice) if isinstance(choice, str) else choice for choice in choices)
+    if current:
+        labels.setdefault(current, _("%(name)s (unknown)") % {"name": current})
+    return format_html_join(
+        "",
+        '<option value="{}"{}>{}</option>',
+        ((value, SafeString(" selected" if value == current else ""), label) for value, label in labels.items()),
+    )
+
+
+@register.simple_tag
+def row_errors(errors: Mapping[str, list[str]], row: str, name: str) -> SafeString:
+    """Render the errors of one field of a row, if any."""
+    texts = errors.get(f"{row}.{name}")
+    return format_html('<p class="errors" role="alert">{}</p>', " ".join(texts)) if texts else SafeString()
 
 
 @register.filter
