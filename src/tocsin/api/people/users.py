@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission, Role
 from tocsin.api.framework.auth import Principal, audit_actor_of, caller
@@ -15,7 +15,7 @@ from tocsin.api.framework.pagination import PaginationQuery
 from tocsin.api.framework.resources import ApiResource, register
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import ReasonType
-from tocsin.core.validation.object_reader import AT_PATH
+from tocsin.core.validation.field_errors import AT_PATH
 from tocsin.notify.enqueue import mfa_reset_notice
 from tocsin.people.changes import users
 from tocsin.people.models import User
@@ -23,6 +23,12 @@ from tocsin.resources import registry
 from tocsin.resources.resource import ResourceSpec
 
 _NOT_A_TEXT = ReasonType("api.password_not_a_text", "must be text.")
+
+
+class PasswordFields(BaseModel):
+    """What only a body has."""
+
+    password: str = Field(max_length=1000, description="New password.")
 
 
 class UserFilters(PaginationQuery):
@@ -66,7 +72,7 @@ USERS = ApiResource(
     filters={"role": (Role, "role"), "active": (bool, "is_active")},
     show=_show,
     save=_save,
-    write_only_keys=frozenset({"password"}),
+    write_only=PasswordFields,
     null_values={"language": "", "notification_rules": {}},
 )
 routes = USERS.routes

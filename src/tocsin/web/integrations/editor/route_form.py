@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 from tocsin.core.errors import Rejected
 from tocsin.core.locale_format import local_term
 from tocsin.core.reasons import ReasonType
-from tocsin.core.validation.object_reader import rejected_at
+from tocsin.core.validation.field_errors import rejected_at
 from tocsin.web.integrations.editor import condition_form, suppression_form
 from tocsin.web.integrations.editor.condition_form import ConditionGroup, ErrorPlaces
 
@@ -27,7 +27,7 @@ _UNREADABLE_REST = ReasonType("route.unreadable_rest", "the settings not shown i
 #: Longer lists are edited as YAML.
 MAX_ROUTE_ROWS = 100
 
-_FORM_KEYS = frozenset({"name", "when", "during", "escalation_policy", "policy", "recipients", "priority", "action"})
+_FORM_KEYS = frozenset({"name", "when", "during", "escalation_policy", "recipients", "priority", "action"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ def _row(route: Mapping[str, Any]) -> RouteRow:
         name=str(route.get("name") or ""),
         when=condition_form.rows_of(route.get("when")),
         during=f"out:{during.get('not')}" if isinstance(during, Mapping) else f"in:{during}" if during else "",
-        policy=str(route.get("escalation_policy") or route.get("policy") or ""),
+        policy=str(route.get("escalation_policy") or ""),
         has_recipients=recipients is not None,
         users=tuple(map(str, recipient_names.get("users") or ())),
         groups=tuple(map(str, recipient_names.get("groups") or ())),
