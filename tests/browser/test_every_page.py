@@ -51,7 +51,8 @@ class Evening:
         override, calendar = f"/on-call/overrides/{duty.override}/", f"/on-call/holidays/{duty.calendar}/"
         hours = f"/on-call/support-hours/{duty.hours}/"
         return [
-            "/on-call/", group, f"{group}?show=day", f"{group}?show=month", f"{group}?view=list", f"{group}reassign/",
+            "/on-call/", "/on-call/calendar/", f"/on-call/calendar/?group={duty.group}", "/on-call/override/",
+            group, f"{group}?show=day", f"{group}?show=month", f"{group}?view=list", f"{group}reassign/",
             schedule, f"{schedule}edit/", f"{schedule}delete/", "/on-call/schedules/new/",
             override,
             "/on-call/holidays/", "/on-call/holidays/new/", calendar,
@@ -92,7 +93,7 @@ class Evening:
             "/providers/add/smtp/", "/providers/add/ntfy/", "/providers/add/twilio/", "/providers/add/http_gateway/",
             "/providers/mail-replies/", "/sandbox/", "/audit-log/", "/system/", "/settings/", "/import/",
             *self._outbound(), *self._on_call(), *self._workflows(), "/pause/", "/search/?q=a", "/wall/", "/reports/",
-            "/reports/?by=client", "/offline/",
+            "/reports/?by=client", "/reports/fairness/", "/reports/fairness/?months=12", "/offline/",
             "/me/", "/me/devices/", "/me/notification-rules/",
             "/client-tables/", "/client-tables/new/",
             "/maintenance/", "/maintenance/?tab=past", "/maintenance/new/",

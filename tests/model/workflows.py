@@ -28,7 +28,7 @@ _TRIGGERS: tuple[Any, ...] = (
 
 def set_up(system: System) -> None:
     """Adds some of the templates."""
-    for one in workflow_templates("Desk", "", "P2"):
+    for one in workflow_templates("", "P2"):
         if one.key != "button" and system.rng.random() < 0.3:
             save_workflow({"name": one.name, **one.spec}, actor=ACTOR, now=system.now)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from tocsin.alerts.states import ActorKind
 from tocsin.core.config import config_version
 from tocsin.core.runtime import clock
 from tocsin.inbound.admin import secrets
+from tocsin.inbound.compat import alertmanager
 from tocsin.inbound.models import Integration
 
 
@@ -495,3 +497,106 @@ def test_get_with_query_is_a_message_and_without_is_not(desk: EscalationHarness,
     halo = secrets.token_of(make_integration())
     assert httpx.get(f"{url}/in/{halo}?id=7&status=New").status_code == 405
     assert Alert.objects.count() == 1
+
+
+# --- PagerDuty's agent for Nagios
+
+
+def nagios_notification(token: str, kind: str, **macros: str) -> bytes:
+    """What `pagerduty_nagios.pl` posts: the macros of the notification."""
+    fields = {
+        "CONTACTPAGER": token, "NOTIFICATIONTYPE": kind, "pd_nagios_object": "service", "HOSTNAME": "db1",
+        "SERVICEDESC": "Disk", "SERVICESTATE": "CRITICAL", "SERVICEOUTPUT": "DISK CRITICAL - /var 98%", **macros,
+    }  # fmt: skip
+    return urlencode(fields).encode()
+
+
+NAGIOS = "/nagios/2010-04-15/create_event"
+FORM = "application/x-www-form-urlencoded"
+
+
+def test_nagios_agent_opens_acknowledges_and_closes(desk: EscalationHarness, node: InboundServer) -> None:
+    token = secrets.token_of(integration(desk, "pagerduty"))
+    reply = node.post(NAGIOS, nagios_notification(token, "PROBLEM"), content_type=FORM)
+    assert (reply.status, reply.body["status"]) == (200, "success")
+    opened = alert()
+    assert (opened.subject, opened.priority, opened.status) == ("Disk on db1 is CRITICAL", "critical", "open")
+    assert token not in str(opened.custom)
+    node.post(NAGIOS, nagios_notification(token, "FLAPPINGSTART"), content_type=FORM)
+    node.post(NAGIOS, nagios_notification(token, "PROBLEM", SERVICEDESC="Load"), content_type=FORM)
+    node.post(NAGIOS, nagios_notification(token, "ACKNOWLEDGEMENT"), content_type=FORM)
+    opened.refresh_from_db()
+    assert opened.owner_name == "Nagios"
+    node.post(NAGIOS, nagios_notification(token, "RECOVERY", SERVICESTATE="OK"), content_type=FORM)
+    assert sorted(Alert.objects.values_list("status", flat=True)) == ["closed", "open"]
+
+
+def test_nagios_host_is_its_own_problem(desk: EscalationHarness, node: InboundServer) -> None:
+    token = secrets.token_of(integration(desk, "pagerduty"))
+    macros = {"pd_nagios_object": "host", "HOSTSTATE": "DOWN", "HOSTOUTPUT": "no ping"}
+    node.post(NAGIOS, nagios_notification(token, "PROBLEM", **macros), content_type=FORM)
+    assert (alert().subject, alert().long_text) == ("db1 is DOWN", "no ping")
+    refused = node.post(NAGIOS, nagios_notification(token, "PROBLEM", HOSTNAME=""), content_type=FORM)
+    assert (refused.status, refused.body["errors"]) == (400, ["'HOSTNAME' is missing or blank"])
+
+
+# --- Alertmanager's own API
+
+FIRING = {
+    "labels": {"alertname": "HostDown", "instance": "web1", "severity": "critical"},
+    "annotations": {"summary": "web1 is down"}, "startsAt": "2026-11-24T09:00:00Z",
+    "endsAt": "2099-01-01T00:00:00Z", "generatorURL": "http://prometheus/graph",
+}  # fmt: skip
+RESOLVED = {**FIRING, "endsAt": "2026-11-24T09:10:00.123456789Z"}
+
+
+@pytest.mark.parametrize(
+    ("path", "authentication"),
+    [
+        ("/api/v2/alerts", {"authorization": "Bearer {token}"}),
+        ("/api/v2/alerts", {"authorization": "Basic {basic}"}),
+        ("/api/v2/alerts/?token={token}", {}),
+        ("/api/v1/alerts?token={token}", {}),
+        ("/api/v1/alerts", {"authorization": "Basic {basic}"}),
+    ],
+)
+def test_prometheus_posts_to_tocsin_as_to_alertmanager(
+    desk: EscalationHarness, url: str, path: str, authentication: dict[str, str]
+) -> None:
+    token = secrets.token_of(integration(desk, "alertmanager", "Prometheus"))
+    values = {"token": token, "basic": base64.b64encode(f"prometheus:{token}".encode()).decode()}
+    headers = {name: value.format(**values) for name, value in authentication.items()}
+    for _repeat in range(2):
+        reply = httpx.post(url + path.format(**values), json=[FIRING], headers=headers)
+        assert (reply.status_code, reply.text) == (200, '{"status":"success"}' if "v1" in path else "")
+    opened = Alert.objects.get()
+    assert (opened.subject, opened.priority, opened.status) == ("web1 is down", "critical", "open")
+    httpx.post(url + path.format(**values), json=[RESOLVED], headers=headers)
+    opened.refresh_from_db()
+    assert opened.status == "closed"
+
+
+def test_alert_by_api_and_by_webhook_is_one(desk: EscalationHarness, node: InboundServer, url: str) -> None:
+    made = integration(desk, "alertmanager", "Prometheus")
+    httpx.post(f"{url}/api/v2/alerts", json=[FIRING], headers={"authorization": f"Bearer {secrets.token_of(made)}"})
+    assert alert().source_id == alertmanager.fingerprint(FIRING["labels"]) == "1ae5a95afa3882ee"  # type: ignore[arg-type]
+    webhook = {**RESOLVED, "status": "resolved", "fingerprint": alert().source_id}
+    node.post(made, {"version": "4", "receiver": "team", "status": "resolved", "alerts": [webhook]})
+    assert Alert.objects.get().status == "closed"
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[1]", b'[{"labels": '])
+def test_unreadable_alerts_are_kept_and_open_an_alert(desk: EscalationHarness, url: str, body: bytes) -> None:
+    token = secrets.token_of(integration(desk, "alertmanager", "Prometheus"))
+    reply = httpx.post(f"{url}/api/v2/alerts?token={token}", content=body)
+    assert (reply.status_code, type(reply.json())) == (400, str)
+    assert [(row.status, bytes(row.raw)) for row in rows()] == [("Mapping Failed", body)]
+    assert Alert.objects.count() == 1
+
+
+def test_alertmanager_api_needs_a_token_of_its_type(desk: EscalationHarness, url: str) -> None:
+    other = secrets.token_of(integration(desk, "pagerduty"))
+    for headers in ({}, {"authorization": f"Bearer {other}"}, {"authorization": "Basic !"}):
+        assert httpx.post(f"{url}/api/v2/alerts", json=[FIRING], headers=headers).status_code == 401
+    assert httpx.get(f"{url}/api/v2/alerts").status_code == 405
+    assert Alert.objects.count() == 0

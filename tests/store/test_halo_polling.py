@@ -16,7 +16,7 @@ from tocsin.alerts.models import AlertEvent
 from tocsin.core.db import database as connections
 from tocsin.core.reasons import NO_REASON
 from tocsin.outbound.connectors.haloitsm import client
-from tocsin.outbound.halo_sync import notes, poller, reasons
+from tocsin.outbound.halo_sync import notes, poll_run, poller, reasons
 from tocsin.outbound.states import CallStatus
 
 
@@ -65,9 +65,9 @@ def test_rate_limited_writes_arrive_in_order_per_ticket(both: HaloPair) -> None:
 
 def test_changes_beyond_one_poll_are_all_read_with_notes(both: HaloPair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "PAGE_SIZE", 2)
-    monkeypatch.setattr(poller, "PAGE_SIZE", 2)
+    monkeypatch.setattr(poll_run, "PAGE_SIZE", 2)
     monkeypatch.setattr(client, "MAX_LIST_PAGES", 2)
-    monkeypatch.setattr(poller, "MAX_LIST_PAGES", 2)
+    monkeypatch.setattr(poll_run, "MAX_LIST_PAGES", 2)
     monkeypatch.setattr(notes, "MAX_TICKETS_PER_POLL", 2)
     both.server.hooks.should_lose = lambda happened: True
     both.seconds = 1000
@@ -172,7 +172,7 @@ def test_failing_poll_is_visible_to_users(database: str, now: datetime, monkeypa
         def broken(look: object) -> None:
             raise KeyError("whatever it is")
 
-        monkeypatch.setattr(poller.PollRun, "run", broken)
+        monkeypatch.setattr(poll_run.PollRun, "run", broken)
         both.go(31)
         assert poller.poll(both.directory, lambda: both.now)
         assert both.status().poll_error == reasons.NOT_UNDERSTOOD()

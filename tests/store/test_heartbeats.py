@@ -300,3 +300,14 @@ def test_opsgenies_heartbeat_pings_find_theirs_by_name(node: InboundServer, back
     node.post("/v2/heartbeats/backup/ping", b"", authorization=f"GenieKey {secrets.token_of(closed)}")
     assert (row().last_at, len(rows())) == (before, 4)
     assert node.post("/v2/heartbeats/backup/ping", b"", authorization="GenieKey x").status == 401
+
+
+def test_opsgenies_clients_read_a_heartbeat(node: InboundServer, backup: Integration) -> None:
+    key = {"authorization": f"GenieKey {secrets.token_of(make_integration('Scripts', 'opsgenie'))}"}
+    reply = node.post("/v2/heartbeats/backup", b"", method="GET", **key)
+    expected = {"name": "Backup", "interval": 60, "intervalUnit": "minutes", "enabled": True, "expired": False}
+    assert (reply.status, {name: reply.body["data"][name] for name in expected}) == (200, expected)
+    ping(node, backup)
+    later(node, hours=2)
+    assert node.post("/v2/heartbeats/backup", b"", method="GET", **key).body["data"]["expired"] is True
+    assert node.post("/v2/heartbeats/nobody", b"", method="GET", **key).status == 404

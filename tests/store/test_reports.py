@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import count
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from tests.support.people import make_group, make_user
+from tocsin.access.audit import COMMAND_LINE
 from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.alerts.states import AlertStatus, EventKind, Priority
 from tocsin.core.config.night_hours import NightHours
@@ -19,8 +20,10 @@ from tocsin.core.ids import first_uuid7
 from tocsin.core.reasons import as_reason
 from tocsin.escalation.models import EscalationRun
 from tocsin.notify.models import Delivery, Notification
+from tocsin.oncall.changes.commands import save_schedule
 from tocsin.people.models import User
-from tocsin.reports import night_load, response_times
+from tocsin.reports import fairness, night_load, response_times
+from tocsin.reports.fairness import FairnessFilter
 from tocsin.reports.night_load import NightLoad
 from tocsin.reports.period import Period
 from tocsin.reports.response_times import GroupBy, ResponseStats
@@ -184,6 +187,36 @@ def test_night_is_local_to_the_user_and_spans_midnight(database: str, now: datet
 def test_silent_notifications_are_not_counted(database: str, now: datetime, fields: dict[str, object]) -> None:
     called(make_user("alice", now), opened(now), datetime(2026, 11, 23, 2, tzinfo=UTC), **fields)
     assert of_everybody(last_week(now)) == []
+
+
+def test_fairness_joins_hours_and_pages_by_month(database: str, now: datetime) -> None:
+    alice, bob = make_user("alice", now), make_user("bob", now)
+    desk, net = make_group("Desk", now), make_group("Net", now)
+    weekly = {"every": "1w", "at": "09:00", "on": "monday", "users": ["alice", "bob"], "roles": ["primary"]}
+    spec = {"name": "Rota", "group": "Desk", "time_zone": "UTC", "shifts": [
+        {"name": "Weekly", "rotate": weekly, "start": "2026-01-05"}]}  # fmt: skip
+    save_schedule(spec, actor=COMMAND_LINE, now=now)
+    at = datetime(2026, 11, 23, 2, tzinfo=UTC)
+    called(alice, opened(now, groups=[desk.pk]), at)
+    called(alice, opened(now, groups=[net.pk]), at + 12 * timedelta(hours=1))
+    called(bob, opened(now, groups=[desk.pk]), datetime(2026, 10, 2, tzinfo=UTC))
+
+    def load(**selected: int) -> list[fairness.MonthlyLoad]:
+        months = fairness.months_until(date(2026, 11, 30), 2)
+        with store.transaction() as connection:
+            return fairness.load_fairness(
+                connection, months, ZoneInfo("UTC"), NightHours.parse("22:00-07:00"), FairnessFilter(**selected)
+            )
+
+    october, november = load()
+    assert (october.month, november.month) == (date(2026, 10, 1), date(2026, 11, 1))
+    assert {one.username: (one.pages, one.night_pages, one.pages_difference) for one in november.people} == {
+        "alice": (2, 1, 1.0), "bob": (0, 0, -1.0),
+    }  # fmt: skip
+    assert sum((one.time.total for one in november.people), timedelta()) == timedelta(days=30)
+    assert {one.username: one.pages for one in fairness.total_load([october, november])} == {"alice": 2, "bob": 1}
+    assert {one.username: one.pages for one in load(group_id=desk.pk)[1].people} == {"alice": 1, "bob": 0}
+    assert [month.people for month in load(group_id=net.pk)] == [[], []]
 
 
 def test_report_period_is_positive_and_at_most_a_year(now: datetime) -> None:

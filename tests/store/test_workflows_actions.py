@@ -87,6 +87,18 @@ def test_actions_run_once_in_order_with_recorded_results(desk: WorkflowHarness) 
     )
 
 
+def test_managers_of_the_alerts_groups_are_notified_and_paged(desk: WorkflowHarness) -> None:
+    desk.workflow("Managers", {"do": "notify", "managers": True}, {"do": "add_responders", "managers": True})
+    alert = desk.open()
+    desk.go(0)
+    assert desk.did(alert) == ["Notified Carol.", "Paged Carol."]
+    nobody = desk.open(recipient_groups=())
+    desk.go(0)
+    assert [step["result"]["code"] for step in desk.runs(nobody)[0].steps] == [
+        "workflow.nobody_to_notify", "workflow.nobody_has_role",
+    ]  # fmt: skip
+
+
 def test_another_policy_takes_over_and_pages_its_own_people(desk: WorkflowHarness) -> None:
     other = desk.policy_of("Managers", ["manager"])
     desk.workflow("Over", {"do": "start_policy", "policy": other}, trigger={"on": "unassigned", "for": "3m"})

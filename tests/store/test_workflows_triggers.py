@@ -227,6 +227,24 @@ def test_test_dry_run_and_disabled_alerts_trigger_nothing(desk: WorkflowHarness)
     assert desk.runs(desk.open(2)) == []
 
 
+def test_waits_end_with_the_alert(desk: WorkflowHarness) -> None:
+    wait, notify = {"do": "wait", "for": "10m"}, {"do": "notify", "users": ["carol"]}
+    desk.workflow("Opened", wait, notify)
+    desk.workflow("Unanswered", trigger={"on": "unassigned", "for": "30m"})
+    desk.workflow("Closed", wait, notify, trigger="closed")
+    alert = desk.open()
+    desk.go(0)
+    desk.act(alert, Close(actor=desk.actor("alice")), 1)
+    desk.go(1)
+    assert [(run.workflow.name, run.status, run.reason_code) for run in desk.runs(alert)] == [
+        ("Opened", "stopped", "workflow.wait_ended"),
+        ("Unanswered", "skipped", "escalation.alert_closed"),
+        ("Closed", "waiting", "workflow.waits"),
+    ]
+    desk.go(11)
+    assert desk.noticed_users(alert) == ["carol"]
+
+
 def test_waiting_runs_use_current_definition_or_report_mismatch(desk: WorkflowHarness) -> None:
     def change(flow: Workflow, *actions: dict[str, Any], **spec: Any) -> None:
         whole = commands.workflow_spec(flow) | ({"actions": [*actions]} if actions else {}) | spec

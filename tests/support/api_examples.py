@@ -739,9 +739,13 @@ EXAMPLES: Mapping[str, Example] = {
     "PATCH settings": _new("settings", lambda _world: {"message_retention_days": 30}),
     "GET audit-log": _listed("audit-log"),
     "GET audit-log/{int:id}": _entry,
+    "GET on-call/calendar": _listed("on-call/calendar?month=2026-12"),
     "GET reports/answers": _listed("reports/answers?by=client"),
+    "GET reports/fairness": _listed("reports/fairness?months=2&role=primary"),
     "GET reports/nights": _listed("reports/nights"),
     "GET system/doctor": _listed("system/doctor"),
+    "GET system/last-backup": _listed("system/last-backup"),
+    "PUT system/last-backup": _new("system/last-backup", lambda _world: {"location": "s3://backups/tocsin"}),
     "GET system/preflight": _listed("system/preflight?at=2026-12-25T03:00:00Z"),
 }
 

@@ -441,3 +441,26 @@ def test_a_policy_says_whom_it_would_page_at_any_moment(
         seen.add(primary(weekly, at))
     assert seen == {"Bob Brown", "Alice Andersson"}
     assert browser.get(f"{place}&at=whenever").status_code == 200
+
+
+def test_month_calendar_shows_every_group_and_day(company: Company, weekly: Schedule, browser_of: BrowserOf) -> None:
+    browser = browser_of(company.observer)
+    page = browser.get("/on-call/calendar/?month=2026-12").content.decode()
+    assert "December 2026" in page
+    assert page.count('class="month-group"') == 31
+    assert "?month=2026-11" in page
+    assert "?month=2027-01" in page
+    one_group = browser.get(f"/on-call/calendar/?month=2026-12&group={weekly.group_id}").content.decode()
+    assert f'name="number" value="{weekly.group_id}"' in one_group
+    nonsense = browser.get("/on-call/calendar/?month=2026-99&group=%00")
+    assert nonsense.status_code == 200
+
+
+def test_feed_of_every_group_has_all_shifts(company: Company, weekly: Schedule, browser_of: BrowserOf) -> None:
+    browser = browser_of(company.observer)
+    page = browser.post("/on-call/feeds/new", {"kind": "all", "number": ""}).content.decode()
+    (token,) = re.findall(r"/calendar/([\w-]+)\.ics", page)[:1]
+    calendar = browser.get(f"/calendar/{token}.ics").content.decode()
+    assert "Service Desk" in calendar
+    assert calendar.count("BEGIN:VEVENT") > 20
+    assert CalendarFeed.objects.get().kind == "all"

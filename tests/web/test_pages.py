@@ -26,6 +26,7 @@ EVERYBODY = (
     "/integrations/",
     "/policies/",
     "/groups/",
+    "/on-call/override/",
     "/me/",
     "/search/",
     "/search/?q=halo",

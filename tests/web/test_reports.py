@@ -9,8 +9,11 @@ import pytest
 from django.test import Client
 
 from tests.web.conftest import Company
+from tocsin.access.audit import COMMAND_LINE
 from tocsin.core.validation import csv_text
+from tocsin.oncall.changes.commands import save_schedule
 from tocsin.people.models import User
+from tocsin.web.templatetags.fairness import difference
 from tocsin.web.templatetags.reports import short_span
 
 
@@ -61,3 +64,30 @@ def test_unknown_report_parameters_show_the_default_report(
 )
 def test_duration_is_shown_in_two_units_at_most(span: timedelta | None, message: str) -> None:
     assert short_span(span) == message
+
+
+def test_fairness_shows_each_user_and_exports_them(company: Company, browser_of: Callable[[User], Client]) -> None:
+    client = browser_of(company.observer)
+    assert "No one is on call by a schedule" in client.get("/reports/fairness/").content.decode()
+    rotate = {"every": "1w", "at": "09:00", "on": "monday", "users": ["bob", "alice"]}
+    shift = {"name": "Weekly", "rotate": rotate, "start": "2026-01-05"}
+    spec = {"name": "Desk 24x7", "group": "Service Desk", "time_zone": "Europe/Zurich", "shifts": [shift]}
+    save_schedule(spec, actor=COMMAND_LINE, now=company.now)
+    page = client.get("/reports/fairness/?month=2026-11&months=3").content.decode()
+    assert "Sep 2026 – Nov 2026" in page
+    assert "month=2026-10" in page
+    assert "month=2026-12" in page
+    answer = client.get("/reports/fairness.csv?month=2026-11&months=3")
+    assert answer["Content-Disposition"] == 'attachment; filename="tocsin-fairness-2026-11-3-months.csv"'
+    header, *rows = csv_text.read(answer.content.decode())
+    assert header[:5] == ["month", "user", "name", "total_hours", "total_difference"]
+    assert {row[0] for row in rows} == {"2026-09", "2026-10", "2026-11"}
+    assert sum(float(row[3]) for row in rows if row[0] == "2026-10") == 31 * 24
+    assert client.get("/reports/fairness/?month=x&months=99&role=boss&group=0").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.04, "±0"), (12.5, "+12.5"), (-3.0, "−3"), (1234.56, "+1,234.6"), (-0.04, "±0")]
+)
+def test_difference_has_its_sign(value: float, text: str) -> None:
+    assert difference(value) == text

@@ -11,9 +11,13 @@ from typing import Any
 import pytest
 from django.test import Client
 
+from tests.support.form_data import filled
 from tests.web.conftest import Company
 from tests.web.test_integrations import arrived
+from tocsin.access.audit import COMMAND_LINE
+from tocsin.inbound.admin import client_tables
 from tocsin.inbound.models import InboundMessage, IntegrationVersion
+from tocsin.people.changes import groups
 from tocsin.people.models import User
 
 type BrowserOf = Callable[[User], Client]
@@ -36,24 +40,9 @@ class Bench:
 
     def fields(self) -> dict[str, Any]:
         """What a browser would send of the form."""
-        form = self.text[
-            self.text.index('<form id="editor"') : self.text.index("</form>", self.text.index('id="editor"'))
-        ]
-        sent: dict[str, Any] = {}
-        for tag in re.findall(r"<input [^>]*>", form):
-            names = dict(re.findall(r'([\w-]+)="([^"]*)"', tag))
-            if names.get("type") not in ("checkbox", "radio") or " checked" in tag:
-                sent[unescape(names["name"])] = unescape(names.get("value", "on"))
-        for name, body in re.findall(r'<textarea [^>]*name="([^"]*)"[^>]*>(.*?)</textarea>', form, re.DOTALL):
-            sent[unescape(name)] = unescape(body)
-        for name, body in re.findall(r'<select (?!multiple)[^>]*name="([^"]*)"[^>]*>(.*?)</select>', form, re.DOTALL):
-            chosen = re.search(r'<option(?: value="([^"]*)")? selected>([^<]*)', body)
-            first = re.search(r'<option(?: value="([^"]*)")?>([^<]*)', body)
-            match = chosen or first
-            sent[unescape(name)] = unescape((match[1] if match[1] is not None else match[2]) if match else "")
-        return sent
+        return {name: values if len(values) > 1 else values[0] for name, values in filled(self.text, "editor").items()}
 
-    def press(self, do: str, **changes: str) -> Any:
+    def press(self, do: str, **changes: Any) -> Any:
         changed = {name.replace("__", "."): value for name, value in changes.items()}
         return self.show(self.client.post(self.path, {**self.fields(), **changed, "do": do}))
 
@@ -220,7 +209,7 @@ def test_pattern_shows_its_matches_and_invalid_one_its_error(company: Company, b
     page.press("show", filters__0__field="subject", filters__0__op="matches", filters__0__values="d.wn|up")
     assert "VPN <mark>down</mark>" in page.text
     page.press("show", filters__0__values="(")
-    assert "Invalid pattern" in page.text
+    assert "Invalid regex" in page.text
     assert page.fields()["filters.0.values"] == "("
 
 
@@ -292,3 +281,175 @@ def test_any_payload_may_be_viewed_but_changes_require_permission(
     watching = browser_of(company.observer)
     assert watching.get(page.path).status_code == 200
     assert watching.post(page.path, {"do": "show"}).status_code == 403
+
+
+def test_picked_group_and_client_table_need_no_second_click(company: Company, bench: Callable[[str], Bench]) -> None:
+    spec = {"name": "Customers", "clients": [{"client": "Acme", "group": "Night"}]}
+    table = client_tables.save_client_table(spec, actor=COMMAND_LINE, now=company.now)
+    page = bench("routing")
+    page.press("route:0:add")
+    client = {"routes.0.when.0.field": "client", "routes.0.when.0.op": "exists"}
+    page.press("show", **client, **{"routes.0.groups": "Night", "routes.0.client_table": "Customers"})
+    assert "by client table Customers, to Night" in page.text
+    assert re.search(r'pick-chip">.*<bdi>Night</bdi><input [^>]*value="Night" checked', page.text)
+    # Both the chips and what is picked beside them.
+    answer = page.press("save", **{"routes.0.groups": ["Night", "Service Desk"], "routes.0.users": "alice"})
+    assert answer.status_code == 302, page.text
+    (route,) = page.parts()["routes"]
+    assert route["recipients"] == {"users": [company.admin.pk], "groups": [company.night.pk, company.desk.pk]}
+    assert route["client_table"] == table.pk
+    shown = page.show(page.client.get(page.path)).content.decode()
+    assert "<bdi>Alice Andersson</bdi>" in shown
+    page.press("save", **{"routes.0.groups": "Service Desk", "routes.0.users": "/"})
+    assert page.parts()["routes"][0]["recipients"] == {"users": [], "groups": [company.desk.pk]}
+    page.show(page.client.get(page.path))
+    assert "No users" in page.text
+    page.press("save", **{"routes.0.groups": "", "routes.0.users": ""})
+    assert "recipients" not in page.parts()["routes"][0]
+
+
+def test_selected_value_that_no_longer_exists_is_not_discarded(company: Company, bench: Callable[[str], Bench]) -> None:
+    page = bench("routing")
+    recipients = "recipients: {users: [ghost], groups: [Nowhere]}"
+    page.press("show", yaml=f"routes: [{{escalation_policy: Gone, during: Never, client_table: Lost, {recipients}}}]")
+    fields = {**page.fields(), "yaml_digest": "", "yaml": ""}
+    fields = {name: value for name, value in fields.items() if not name.startswith("yaml")}
+    answer = page.show(page.client.post(page.path, {**fields, "do": "save"}))
+    assert answer.status_code == 422
+    for name, value in (
+        ("policy", "Gone"), ("during", "in:Never"), ("client_table", "Lost"), ("users", "ghost"), ("groups", "Nowhere"),
+    ):  # fmt: skip
+        assert value in page.fields()[f"routes.0.{name}"], name
+        field = page.text[page.text.rindex(f'name="routes.0.{name}"') :]
+        error = re.search(r'<p class="errors" role="alert">([^<]*)</p>', field)
+        assert error
+        assert f'"{value.removeprefix("in:")}"' in unescape(error[1])
+    assert IntegrationVersion.objects.count() == 1
+
+
+@pytest.mark.parametrize("group", ["Empty", "Night"])
+def test_route_that_reaches_nobody_is_saved_only_after_confirmation(
+    company: Company, bench: Callable[[str], Bench], group: str
+) -> None:
+    groups.save_group({"name": "Empty"}, actor=COMMAND_LINE, now=company.now)
+    page = bench("routing")
+    page.press("route:0:add")
+    route = {"routes.0.when.0.field": "client", "routes.0.when.0.op": "exists", "routes.0.groups": group}
+    assert page.press("save", **route).status_code == 422
+    assert "No one would be notified" in page.text
+    assert re.search(r'class="errors" role="alert">No one would be notified', page.text)
+    assert page.fields()["routes.0.groups"] == [group, ""]
+    assert IntegrationVersion.objects.count() == 1
+    assert page.press("save", anyway="on").status_code == 302
+    assert page.parts()["routes"][0]["recipients"]["groups"]
+
+
+def test_new_custom_field_is_the_next_target_and_clicks_are_undone(bench: Callable[[str], Bench]) -> None:
+    page = bench("mapping")
+    page.press("show", chosen="pasted")
+    page.press("show", payload=TICKET)
+    page.press("add:custom", **{"f-subject-text": "object_id"})
+    assert page.fields()["target"] == "c-0"
+    page.press("pick:ticket^rack", **{"c-0-name": "rack"})
+    assert page.fields()["c-0-text"] == "ticket^rack"
+    assert "<bdi>rack: ticket^rack</bdi>" in page.text
+    page.press("undo")
+    assert (page.fields()["c-0-name"], page.fields()["c-0-text"]) == ("rack", "")
+    assert page.fields()["f-subject-text"] == "object_id"
+    assert page.fields()["undo"] == ""
+    page.press("remove:c-0")
+    assert "c-0-name" not in page.fields()
+    page.press("undo")
+    assert page.fields()["c-0-name"] == "rack"
+
+
+def test_choosing_default_restores_the_default(bench: Callable[[str], Bench]) -> None:
+    page = bench("mapping")
+    assert page.press("save", **{"f-subject-text": "ticket^rack", "f-subject-table": "R4 = Rack 4"}).status_code == 302
+    page.show(page.client.get(page.path))
+    assert page.fields()["f-subject-origin"] == "paths"
+    page.press("show", **{"f-subject-origin": ""})
+    assert (page.fields()["f-subject-text"], page.fields()["f-subject-table"]) == ("", "")
+    page.press("save")
+    assert page.parts().get("mapping", {}) == {}
+
+
+def test_clicking_a_value_adds_a_condition_that_it_meets(company: Company, bench: Callable[[str], Bench]) -> None:
+    page = bench("rules")
+    assert page.text.index('data-row="filters"') < page.text.index('data-row="close"') < page.text.index("open-mode")
+    page.press("show", chosen="pasted")
+    page.press("show", payload=TICKET)
+    page.press("pick:ticket^status^name")
+    assert "An alert opens only if status equals New." in page.text
+    page.press("pick:ticket^rack", target="filters.0")
+    assert "An alert opens only if status equals New, and ticket^rack equals R4." in page.text
+    assert "<bdi>Filters: ticket^rack equals R4</bdi>" in page.text
+    page.press("undo")
+    assert "An alert opens only if status equals New." in page.text
+    # The default of a rule stays, and the condition is added to it.
+    default = re.search(r'id="sentence-open">Open an alert: if ([^<]*)\.</p>', page.text)
+    assert default
+    page.press("pick:ticket^rack", target="open")
+    assert page.fields()["open-mode"] == "when"
+    assert "ticket^rack equals R4" in page.text
+    assert page.press("save").status_code == 302
+    saved = page.parts()
+    assert saved["filters"] == {"field": "source_status", "operator": "equals", "value": "New"}
+    assert saved["rules"]["open"]["all"][1] == {"field": "ticket^rack", "operator": "equals", "value": "R4"}
+    routes = bench("routing")
+    routes.press("show", chosen="pasted")
+    routes.press("show", payload=TICKET)
+    routes.press("pick:ticket^rack", target="new")
+    routes.press("pick:ticket^summary", target=routes.fields()["target"])
+    assert "When ticket^rack equals R4, and subject equals Hot: page using the integration" in routes.text
+    routes.press("route:0:remove")
+    routes.press("undo")
+    assert "When ticket^rack equals R4, and subject equals Hot" in routes.text
+
+
+def reviewed(page: str) -> str:
+    match = re.search(r'name="reviewed" value="([^"]+)"', page)
+    assert match
+    return match[1]
+
+
+def test_save_that_changes_who_is_paged_is_reviewed_first(company: Company, bench: Callable[[str], Bench]) -> None:
+    arrived(company)
+    page = bench("rules")
+    answer = page.press("save", yaml="filters: false")
+    assert answer.status_code == 200
+    assert "Review before saving" in page.text
+    assert "1 message would no longer open an alert" in page.text
+    assert "VPN down" in page.text
+    assert IntegrationVersion.objects.count() == 1
+    stamp = reviewed(page.text)
+    # Another change is shown again.
+    other = page.press("save", reviewed=stamp, yaml="rules: {open: false}", yaml_digest="")
+    assert other.status_code == 200
+    assert reviewed(page.text) != stamp
+    assert page.press("save", reviewed=reviewed(page.text)).status_code == 302
+    assert page.parts()["rules"] == {"open": False}
+    # What pages nobody else is saved at once.
+    assert bench("mapping").press("save", **{"f-short_text-text": "ticket^summary"}).status_code == 302
+
+
+def test_buttons_that_change_who_is_paged_are_confirmed(company: Company, browser_of: BrowserOf) -> None:
+    ticket = {"id": 7, "status": {"name": "New"}, "priority": {"name": "Low"}}
+    arrived(company, raw=json.dumps({"object_id": 7, "ticket": ticket}).encode())
+    client, halo = browser_of(company.manager), f"/integrations/{company.halo.pk}"
+    for path, posted, effect in (
+        (f"{halo}/status", {"status": "New", "does": "update"}, "1 message would no longer open an alert"),
+        (f"{halo}/versions/", {"number": "1"}, "1 more message would open an alert"),
+        (f"{halo}/paging-preset/", {"which": "urgent", "do": "save"}, "1 alert would page differently"),
+    ):
+        count = IntegrationVersion.objects.count()
+        shown = client.post(path, posted)
+        assert shown.status_code == 200
+        assert effect in shown.content.decode()
+        assert IntegrationVersion.objects.count() == count
+        again = {**posted, "reviewed": reviewed(shown.content.decode())}
+        if "do" not in posted:
+            form = filled(shown.content.decode(), "confirm")
+            assert {name: form[name] for name in posted} == {name: [value] for name, value in posted.items()}
+        assert client.post(path, again).status_code == 302
+        assert IntegrationVersion.objects.count() == count + 1

@@ -28,6 +28,7 @@ from tocsin.api.inbound import (
 )
 from tocsin.api.notify import deliveries, mail_replies, notifications, providers, sandbox_messages
 from tocsin.api.oncall import (
+    calendar,
     calendar_feeds,
     holiday_calendars,
     on_call,
@@ -41,7 +42,7 @@ from tocsin.api.oncall import (
 )
 from tocsin.api.people import contact_methods, groups, notification_rules, preferences, push_devices, tokens, users
 from tocsin.api.response import escalation_policies, outbound_integrations, workflows
-from tocsin.api.system import audit_log, imports, reports, settings, system
+from tocsin.api.system import audit_log, fairness, imports, reports, settings, system
 from tocsin.core.errors import Permanent, Rejected, Temporary
 
 #: In the order of the documentation.
@@ -66,6 +67,7 @@ _RESOURCES = (
     notification_rules,
     push_devices,
     groups,
+    calendar,
     schedules,
     overrides,
     swaps,
@@ -93,6 +95,7 @@ _ADDITIONAL_MODULES = (
     message_replay,
     on_call,
     schedule_preview,
+    fairness,
 )
 
 _DESCRIPTION = """\

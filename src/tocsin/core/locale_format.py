@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, timedelta
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from typing import Any
 
-from django.utils import timezone
+from django.utils import timezone, translation
 from django.utils.formats import date_format, number_format
 from django.utils.translation import gettext, ngettext, npgettext, pgettext
 
@@ -13,6 +15,26 @@ _UNIT_SECONDS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 _UNIT_NAMES = {"d": "day", "h": "hour", "m": "minute", "s": "second"}
 #: A shorter time ago is "just now".
 _JUST_NOW = timedelta(seconds=5)
+
+
+_UNCHANGED = nullcontext()
+
+
+def in_locale(language: str | None, zone: tzinfo | None) -> AbstractContextManager[Any]:
+    """Activates a language and a time zone for a `with` block; None leaves what is active.
+
+    To activate one costs more than to render a sentence, so what is active already is not activated again.
+    """
+    other_language = language is not None and language != translation.get_language()
+    other_zone = zone is not None and zone is not timezone.get_current_timezone()
+    if not other_language and not other_zone:
+        return _UNCHANGED
+    stack = ExitStack()
+    if language is not None and other_language:
+        stack.enter_context(translation.override(language))
+    if zone is not None and other_zone:
+        stack.enter_context(timezone.override(zone))
+    return stack
 
 
 def split_seconds(seconds: int) -> list[tuple[int, str]]:

@@ -16,14 +16,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, tzinfo
 from functools import cache
 from typing import Any
 
 import msgspec
-from django.utils import timezone, translation
 from django.utils.translation import gettext, ngettext
 
 from tocsin.core import locale_format
@@ -129,9 +127,9 @@ class Reason(msgspec.Struct, frozen=True):
 
     def localized(self, language: str | None = None, zone: tzinfo | None = None) -> str:
         """The sentence in a language and time zone; without them in those that are active."""
-        in_language: AbstractContextManager[Any] = translation.override(language) if language else nullcontext()
-        in_zone: AbstractContextManager[Any] = timezone.override(zone) if zone else nullcontext()
-        with in_language, in_zone:
+        if not self.code:
+            return ""
+        with locale_format.in_locale(language, zone):
             return self._render(_local_template, _local)
 
     @property

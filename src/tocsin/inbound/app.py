@@ -9,20 +9,24 @@ from __future__ import annotations
 from tocsin.core.errors import Rejected
 from tocsin.core.net.asgi import AsgiScope, BodyReader, ClientDisconnected, Receive, Send, send_error
 from tocsin.core.runtime import clock
-from tocsin.inbound.compat import opsgenie, pagerduty
+from tocsin.inbound.compat import alertmanager, opsgenie, pagerduty
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.heartbeats import schedule
 from tocsin.inbound.http import heartbeat_endpoint, reasons, test_token, webhook_endpoint
 from tocsin.inbound.http.ingest_service import HttpError, IngestService
 from tocsin.inbound.http.test_token import WebhookTestToken
+from tocsin.inbound.http.unmatched_posts import UnmatchedPosts
 from tocsin.inbound.processing.committer import Committer
 
 PREFIX = "/in/"
 
 #: Path prefixes of webhooks and of the PagerDuty- and Opsgenie-compatible endpoints.
-PREFIXES = (PREFIX, *pagerduty.PATHS, *opsgenie.PREFIXES)
+_PREFIXES = (PREFIX, *pagerduty.PATHS, *opsgenie.PREFIXES)
 _TEST_PREFIX = f"{test_token.SEGMENT}/"
+
+#: Codes of requests that name no integration.
+_UNKNOWN_SENDER = ("unknown_token", "unauthenticated")
 
 _ALLOW = ((b"allow", b"POST"),)
 
@@ -30,11 +34,17 @@ _ALLOW = ((b"allow", b"POST"),)
 _EXTRA_METHODS = ("GET", "HEAD", "PUT")
 
 
+def accepts(scope: AsgiScope) -> bool:
+    """Returns whether a request is for this app."""
+    return scope["path"].startswith(_PREFIXES) or alertmanager.accepts(scope)
+
+
 class InboundApp:
     """The ASGI app for inbound webhooks and compatible endpoints."""
 
     def __init__(self, registry: IntegrationRegistry, committer: Committer, body_reader: BodyReader) -> None:
         self.service = IngestService(registry, committer, body_reader)
+        self.unmatched_posts = UnmatchedPosts()
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
@@ -43,13 +53,19 @@ class InboundApp:
                 await self._handle_webhook(scope, receive, send)
             elif (trimmed_path := path.rstrip("/")) in pagerduty.PATHS:
                 await pagerduty.handle(self.service, {**scope, "path": trimmed_path}, receive, send)
+            elif alertmanager.accepts(scope):
+                await alertmanager.handle(self.service, scope, receive, send)
             else:
                 await opsgenie.handle(self.service, scope, receive, send)
         except HttpError as error:
+            if error.code in _UNKNOWN_SENDER and scope["method"] == "POST":
+                self.unmatched_posts.count(scope)
             if path.rstrip("/") in pagerduty.PATHS:
                 await pagerduty.error_response(send, error)
             elif path.startswith(PREFIX):
                 await send_error(send, error.status, error.code, error.detail, headers=error.headers)
+            elif alertmanager.accepts(scope):
+                await alertmanager.error_response(scope, send, error)
             else:
                 await opsgenie.error_response(send, error)
         except ClientDisconnected:

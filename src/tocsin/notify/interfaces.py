@@ -65,6 +65,9 @@ class AlertContent:
     is_test: bool = False
     count: int = 1
     opened_at: datetime | None = None
+    #: Until when somebody must respond, and fix it, if an SLA says so.
+    respond_by: datetime | None = None
+    fix_by: datetime | None = None
     #: The alert's page for the recipient. Opening it never changes the alert.
     link: str = ""
     #: For an all-clear: "Assigned to Alice: VPN down (#42). Nothing to do."

@@ -148,6 +148,12 @@ def groups_of(connection: Connection, user_ids: Iterable[int]) -> frozenset[int]
     return frozenset(row["group_id"] for row in rows)
 
 
+def groups_with_schedule(connection: Connection) -> frozenset[int]:
+    """Returns the groups that have a schedule."""
+    rows = database.rows(connection, "SELECT DISTINCT group_id FROM oncall_schedule")
+    return frozenset(row["group_id"] for row in rows)
+
+
 def holiday_calendars(connection: Connection, calendar_ids: Iterable[int]) -> dict[int, HolidayDays]:
     """Returns the holiday calendars with these ids, by id."""
     sorted_ids = sorted(set(calendar_ids))

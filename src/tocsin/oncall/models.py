@@ -160,7 +160,7 @@ class PendingNotice(StoredReason):
 
 
 class CalendarFeed(models.Model):
-    """A secret URL at which calendar programs read the shifts of a user, a group or a schedule."""
+    """A secret URL at which calendar programs read the shifts of a user, a group, a schedule or every group."""
 
     #: The user who created it. It is deleted with their account.
     owner = models.ForeignKey("people.User", on_delete=models.CASCADE, related_name="calendar_feeds")

@@ -26,6 +26,8 @@ class FeedKind(StrEnum):
     PERSON = "person"
     GROUP = "group"
     SCHEDULE = "schedule"
+    #: Every group.
+    ALL = "all"
 
     @classmethod
     def choices(cls) -> list[tuple[str, str]]:

@@ -42,6 +42,8 @@ WITH called AS (
   WHERE d.id >= %(first)s AND d.sent_at >= %(since)s AND d.sent_at < %(until)s AND d.purpose = '{Purpose.PAGE}'
     AND d.status IN ('{DeliveryStatus.SENT}', '{DeliveryStatus.DELIVERED}')
     AND d.channel <> 'email' AND d.provider_name <> '{SANDBOX}' AND d.alert_id IS NOT NULL
+    AND (%(group)s::bigint IS NULL OR EXISTS (
+      SELECT FROM escalation_run r WHERE r.alert_id = d.alert_id AND r.recipient_groups @> to_jsonb(%(group)s::bigint)))
 ), timed AS (
   SELECT user_id, alert_id, since_start::date AS night,
          since_start::time < %(end)s::time - %(start)s::time::interval AS is_night
@@ -55,8 +57,13 @@ GROUP BY u.id ORDER BY at_night DESC, alerts DESC, u.username
 """
 
 
-def load_nights(connection: Connection, period: Period, night: NightHours) -> list[NightLoad]:
-    """Everybody paged in the period, those most often woken first."""
+def load_nights(
+    connection: Connection, period: Period, night: NightHours, group_id: int | None = None
+) -> list[NightLoad]:
+    """Everybody paged in the period, those most often woken first. With a group only about its alerts."""
     first = ids.first_uuid7(period.since - _PLANNED_BEFORE)
-    parameters = {"first": first, "since": period.since, "until": period.until, "start": night.start, "end": night.end}
+    parameters = {
+        "first": first, "since": period.since, "until": period.until, "start": night.start, "end": night.end,
+        "group": group_id,
+    }  # fmt: skip
     return [NightLoad(**row) for row in database.rows(connection, _NIGHTS, parameters)]

@@ -8,6 +8,7 @@ these messages, and responses of people, are unknown to both versions.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -25,7 +26,16 @@ from tocsin.inbound.body_compression import decompress
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.models import Integration
 from tocsin.inbound.storage.stored_messages import element_of
-from tocsin.simulate.backtest_diff import BacktestTotals, DecisionDifference, DifferenceKind, ReferenceLabels, changes
+from tocsin.simulate.backtest_diff import (
+    BacktestTotals,
+    DecisionDifference,
+    DifferenceKind,
+    PagingEffect,
+    ReferenceLabels,
+    changes,
+    describe_effects,
+    paging_effect,
+)
 from tocsin.simulate.replay_state import ReplayedMessage, ReplayOutcome, ReplayState
 
 #: The default and maximum number of messages.
@@ -68,6 +78,8 @@ class Backtest:
     #: The number of differing messages by kind, which may exceed `differences`.
     counts: dict[DifferenceKind, int] = field(default_factory=dict)
     differing_count: int = 0
+    #: The number of messages by how they change who is paged.
+    effects: Counter[PagingEffect] = field(default_factory=Counter)
     message_count: int = 0
     first_at: datetime | None = None
     last_at: datetime | None = None
@@ -75,6 +87,11 @@ class Backtest:
     duration_seconds: float = 0.0
     #: Why there is nothing to compare with: the current version is unusable.
     problem: Reason = NO_REASON
+
+    @property
+    def effect_reasons(self) -> tuple[Reason, ...]:
+        """A sentence for each way in which who is paged would change."""
+        return describe_effects(self.effects)
 
 
 def backtest(
@@ -185,6 +202,8 @@ def _compare_message(
     result.differing_count += 1
     for kind in {difference.kind for difference in differences}:
         result.counts[kind] = result.counts.get(kind, 0) + 1
+    if (effect := paging_effect(before, after, differences)) is not None:
+        result.effects[effect] += 1
     result.differences.append(BacktestDifference(message.id, at, subject, source_id, before, after, differences))
     if len(result.differences) > 2 * MAX_DIFFERENCES:
         # The newest are shown, so the oldest are dropped.

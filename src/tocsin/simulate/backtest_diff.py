@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -25,6 +25,25 @@ class DifferenceKind(StrEnum):
     KEY = "key"  # belongs to another alert
     PAGING = "paging"  # pages somebody else, or with another priority
     FIELDS = "fields"  # the alert has other contents
+
+
+class PagingEffect(StrEnum):
+    """How a difference changes who is paged, the most important first."""
+
+    NO_LONGER_OPENS = "no_longer_opens"
+    OPENS = "opens"
+    DELAYS = "delays"
+    PAGES_OTHERS = "pages_others"
+    OTHER = "other"  # closes or updates another alert, or none
+
+
+_EFFECT_REASONS = {
+    PagingEffect.NO_LONGER_OPENS: reasons.NO_LONGER_OPEN,
+    PagingEffect.OPENS: reasons.NEWLY_OPEN,
+    PagingEffect.DELAYS: reasons.NEWLY_DELAYED,
+    PagingEffect.PAGES_OTHERS: reasons.PAGES_OTHERS,
+    PagingEffect.OTHER: reasons.OTHER_EFFECT,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +119,30 @@ def changes(before: ReplayOutcome, after: ReplayOutcome, labels: ReferenceLabels
         fields = tuple(Term(name) for name in names)
         differences.append(DecisionDifference(DifferenceKind.FIELDS, reasons.OTHER_FIELDS(fields=fields)))
     return tuple(differences)
+
+
+def paging_effect(
+    before: ReplayOutcome, after: ReplayOutcome, differences: Iterable[DecisionDifference]
+) -> PagingEffect | None:
+    """How the differences between two outcomes change who is paged; None if only an alert's fields or key change.
+
+    A key that changes which alert a message belongs to also changes outcomes.
+    """
+    kinds = {difference.kind for difference in differences}
+    if kinds.isdisjoint({DifferenceKind.OUTCOME, DifferenceKind.PAGING}):
+        return None
+    if after.status is MessageStatus.DELAYED and before.status is not MessageStatus.DELAYED:
+        return PagingEffect.DELAYS
+    if before.opening is not None and after.opening is None:
+        return PagingEffect.NO_LONGER_OPENS
+    if before.opening is None and after.opening is not None:
+        return PagingEffect.OPENS
+    return PagingEffect.PAGES_OTHERS if DifferenceKind.PAGING in kinds else PagingEffect.OTHER
+
+
+def describe_effects(counts: Mapping[PagingEffect, int]) -> tuple[Reason, ...]:
+    """A sentence for each effect with its number of messages, the most important first."""
+    return tuple(reason(count=counts[effect]) for effect, reason in _EFFECT_REASONS.items() if counts.get(effect))
 
 
 def _paging(before: ReplayOutcome, after: ReplayOutcome, labels: ReferenceLabels) -> list[Reason]:

@@ -23,6 +23,7 @@ def as_json(result: Backtest) -> dict[str, Any]:
         "after": _totals(result.after),
         "differing": result.differing_count,
         "counts": {str(kind): count for kind, count in sorted(result.counts.items())},
+        "effects": [show_reason(reason, "says") for reason in result.effect_reasons],
         "differences": [_difference(difference) for difference in result.differences],
         "more": result.differing_count - len(result.differences),
     }

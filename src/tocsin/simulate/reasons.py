@@ -68,6 +68,29 @@ CLIENT_ROUTES_OMITTED: Final = ReasonType(
 
 # --- Differences between two versions -----------------------------------------------------------------------------
 
+NO_LONGER_OPEN: Final = ReasonType(
+    "backtest.no_longer_open",
+    "{count} message would no longer open an alert",
+    "{count} messages would no longer open an alert",
+)
+NEWLY_OPEN: Final = ReasonType(
+    "backtest.newly_open", "{count} more message would open an alert", "{count} more messages would open an alert"
+)
+NEWLY_DELAYED: Final = ReasonType(
+    "backtest.newly_delayed",
+    "{count} message would open its alert after a delay",
+    "{count} messages would open their alerts after a delay",
+)
+PAGES_OTHERS: Final = ReasonType(
+    "backtest.pages_others",
+    "{count} alert would page differently",
+    "{count} alerts would page differently",
+)
+OTHER_EFFECT: Final = ReasonType(
+    "backtest.other_effect",
+    "{count} message would have another outcome",
+    "{count} messages would have another outcome",
+)
 OTHER_OUTCOME: Final = ReasonType("backtest.other_outcome", "{after} instead of {before}: {reason}")
 OTHER_KEY: Final = ReasonType("backtest.other_key", "another key: {after} instead of {before}")
 OWN_KEY: Final = ReasonType("backtest.own_key", "of its own")

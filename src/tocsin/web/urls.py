@@ -27,7 +27,7 @@ from tocsin.web.me import absences as my_absences
 from tocsin.web.me import notification_rules, verify_contact
 from tocsin.web.me import shifts as my_shifts
 from tocsin.web.me import views as me
-from tocsin.web.oncall import board, feeds, overrides, reassign_shift, swaps, timeline
+from tocsin.web.oncall import board, feeds, month_view, overrides, reassign_shift, swaps, timeline
 from tocsin.web.oncall.schedules import holidays, schedules, support_hours
 from tocsin.web.outbound import calls as outbound_calls
 from tocsin.web.outbound import tickets as outbound_tickets
@@ -37,6 +37,7 @@ from tocsin.web.policies import views as policies
 from tocsin.web.providers import mail_replies
 from tocsin.web.providers import views as providers
 from tocsin.web.push import views as push
+from tocsin.web.reports import fairness
 from tocsin.web.reports import views as reports
 from tocsin.web.sandbox import views as sandbox
 from tocsin.web.search import views as search
@@ -148,8 +149,10 @@ _me = [
 
 _oncall = [
     path("", board.board, name="on_call"),
+    path("calendar/", month_view.calendar, name="month_calendar"),
     path("groups/<int:number>/", timeline.group_schedule, name="group_schedule"),
     path("groups/<int:number>/reassign/", reassign_shift.reassign, name="reassign"),
+    path("override/", reassign_shift.choose_group, name="override_shift"),
     path("swaps/<int:number>/<slug:verb>", swaps.answer_swap, name="answer_swap"),
     path("overrides/<int:number>/", overrides.override, name="override"),
     path("overrides/<int:number>/delete/", overrides.delete, name="delete_override"),
@@ -249,6 +252,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("workflows/", include(_workflows)),
     path("wall/", wall.wall, name="wall"),
     path("reports/", reports.reports, name="reports"),
+    path("reports/fairness/", fairness.report, name="fairness"),
+    path("reports/fairness.csv", fairness.report_csv, name="fairness_csv"),
     path("reports/alerts.csv", reports.response_times_csv, name="response_times_csv"),
     path("reports/nights.csv", reports.nights_csv, name="nights_csv"),
     path("styleguide/", styleguide.styleguide, name="styleguide"),

@@ -74,8 +74,12 @@ def leaf(field: str, operator: str, value: object = None, **more: object) -> dic
         (leaf("vip", "equals", True), True, 'VIP "true" equals true'),
         (leaf("source_status", "starts with", "IN "), True, 'status "In Progress" starts with IN '),
         (leaf("source_status", "ends_with", ["x", "ress"]), True, 'status "In Progress" ends with ress'),
-        (leaf("source_status", "matches", "^in.*SS$"), True, 'status "In Progress" matches ^in.*SS$'),
-        (leaf("source_status", "matches", "^in", match_case=True), False, 'status "In Progress" does not match ^in'),
+        (leaf("source_status", "matches", "^in.*SS$"), True, 'status "In Progress" matches regex ^in.*SS$'),
+        (
+            leaf("source_status", "matches", "^in", match_case=True),
+            False,
+            'status "In Progress" does not match regex ^in',
+        ),
         (
             leaf("source_status", "one of", ["New", "in progress"]),
             True,

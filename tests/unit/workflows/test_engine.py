@@ -6,13 +6,16 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace as replace_state
 
 from tocsin.alerts.commands import Acknowledged, AlertState
 from tocsin.alerts.states import AlertStatus, Priority
-from tocsin.core.reasons import as_reason
+from tocsin.core.reasons import NO_REASON, as_reason
+from tocsin.escalation.reasons import ALERT_CLOSED
+from tocsin.workflows import reasons
 from tocsin.workflows.definition.definition import Trigger, WorkflowAction, WorkflowDefinition
 from tocsin.workflows.run.context import WorkflowFacts, moment_of
 from tocsin.workflows.run.engine import (
@@ -24,7 +27,7 @@ from tocsin.workflows.run.engine import (
     WorkflowProgress,
     decide,
 )
-from tocsin.workflows.states import ON_TERMINAL_ALERTS, TIMED, ActionKind, SlaMoment, TriggerKind
+from tocsin.workflows.states import ON_TERMINAL_ALERTS, TIMED, ActionKind, SlaMoment, TriggerKind, WorkflowRunStatus
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 
@@ -100,6 +103,30 @@ def test_every_run_ends_or_waits_and_repeats_no_action(
         raise AssertionError("it neither ends nor waits")
     assert done == sorted(set(done))
     assert len(done) <= len(plan.actions)
+
+
+_WAITS = WorkflowDefinition(
+    Trigger(TriggerKind.STATUS_CHANGED),
+    actions=tuple(WorkflowAction(kind, span=600) for kind in (ActionKind.NOTIFY, ActionKind.WAIT, ActionKind.NOTIFY)),
+)
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_waiting_run_ends_with_its_alert(step: int) -> None:
+    closed = AlertState(7, AlertStatus.CLOSED, Priority.HIGH, NOW - timedelta(hours=1), closed_at=NOW)
+    run = WorkflowProgress(NO_REASON, is_started=True, step=step, created_at=NOW - timedelta(minutes=5))
+    decision = decide(run, _WAITS, WorkflowFacts(closed, {}), NOW)
+    assert decision == FinishRun(WorkflowRunStatus.STOPPED, reasons.WAIT_ENDED(why=ALERT_CLOSED()))
+    by_the_end = replace(run, created_at=NOW)
+    assert isinstance(decide(by_the_end, _WAITS, WorkflowFacts(closed, {}), NOW), WaitUntil if step == 1 else RunAction)
+
+
+def test_workflow_that_closes_goes_on_without_waiting() -> None:
+    plan = WorkflowDefinition(Trigger(TriggerKind.OPENED), actions=(WorkflowAction(ActionKind.CLOSE), *_WAITS.actions))
+    closed = AlertState(7, AlertStatus.CLOSED, Priority.HIGH, NOW - timedelta(hours=1), closed_at=NOW)
+    run = WorkflowProgress(NO_REASON, is_started=True, step=1, created_at=NOW - timedelta(minutes=5))
+    assert isinstance(decide(run, plan, WorkflowFacts(closed, {}), NOW), RunAction)
+    assert isinstance(decide(replace(run, step=2), plan, WorkflowFacts(closed, {}), NOW), FinishRun)
 
 
 @given(plans(), alerts(), st.integers(MAX_DEPTH + 1, 100))

@@ -189,3 +189,16 @@ def test_managers_arrangements_survive_loss_of_their_role(
 def _not_on_call(answer: ApiResponse) -> None:
     refused(answer, 400, "invalid", "from")
     assert "is not on call" in answer.body["detail"]
+
+
+def test_calendar_shows_a_month_of_every_group(ready: Api, observer: Api) -> None:
+    answer = observer.get("on-call/calendar", month="2026-12")
+    assert (answer.status, answer.body["month"], len(answer.body["days"])) == (200, "2026-12", 31)
+    handoff = answer.body["days"][6]["on_call"]
+    assert [(one["role"], one["user"], one["schedules"]) for one in handoff] == [
+        ("primary", "mia", ["Desk 24x7"]),
+        ("primary", "bob", ["Desk 24x7"]),
+    ]
+    assert observer.get("on-call/calendar", month="2026-12", group="Service Desk").body == answer.body
+    refused(observer.get("on-call/calendar", month="December"), 400, "invalid", "month")
+    refused(observer.get("on-call/calendar", group="Nobody"), 404, "not_found")

@@ -168,6 +168,14 @@ class BacktestChangeSchema(BaseModel):
     says_data: ReasonData
 
 
+class BacktestEffectSchema(BaseModel):
+    """How the change affects who is paged."""
+
+    says: str
+    says_code: ReasonCode
+    says_data: ReasonData
+
+
 class BacktestOutcomeSchema(BaseModel):
     """What becomes of a message."""
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import audit_actor_of, caller
 from tocsin.api.framework.moments import ScheduleMoment
-from tocsin.api.framework.simulation_schemas import BacktestDifferenceSchema, SimulationResponse
+from tocsin.api.framework.simulation_schemas import BacktestDifferenceSchema, BacktestEffectSchema, SimulationResponse
 from tocsin.api.framework.spec_schemas import written_as
 from tocsin.api.inbound.integrations import INTEGRATIONS, routes
 from tocsin.api.reasons import ReasonCode, ReasonData
@@ -97,6 +97,9 @@ class BacktestResponse(BaseModel):
     after: BacktestTotalsSchema
     differing: int
     counts: dict[str, int] = Field(description="Messages that differ by `outcome`, `key`, `paging`, `fields`.")
+    effects: list[BacktestEffectSchema] = Field(
+        description="How the change affects who is paged: a sentence each, with its code and the number of messages."
+    )
     differences: list[BacktestDifferenceSchema]
     more: int
 

@@ -25,7 +25,7 @@ routes = AuthorizedRouter("calendar-feeds")
 
 
 class FeedBody(Schema):
-    """A feed of your own shifts (`person`), of a group, or of a schedule."""
+    """A feed of your own shifts (`person`), of a group, of a schedule, or of every group (`all`)."""
 
     model_config = {"extra": "forbid"}
 

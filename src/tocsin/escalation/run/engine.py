@@ -12,13 +12,15 @@ from typing import Any
 
 from tocsin.alerts import lifecycle
 from tocsin.alerts.change_handlers import PagingMode
-from tocsin.alerts.commands import SYSTEM, AlertState, Command, ExpireAcknowledgement, NewEvent, Resume, Unassign
+from tocsin.alerts.commands import SYSTEM, AlertState, Resume
 from tocsin.alerts.states import ACTIVE, AlertStatus, CommandChannel, EventKind
-from tocsin.core.reasons import NO_REASON, Ago, Person, Reason, ReasonType, joined
+from tocsin.core.reasons import NO_REASON, Reason, ReasonType, joined
 from tocsin.escalation import reasons
 from tocsin.escalation.policy import conditions
 from tocsin.escalation.policy.policy import OnExhausted
 from tocsin.escalation.policy.steps import IfEmpty, PolicyStep
+from tocsin.escalation.run import responders
+from tocsin.escalation.run.decision_builder import DecisionBuilder
 from tocsin.escalation.run.run_state import (
     ActivePause,
     NoticeReason,
@@ -26,20 +28,16 @@ from tocsin.escalation.run.run_state import (
     PageUser,
     RunDecision,
     RunState,
-    RunStatus,
-    SendAckReminder,
     SendNotice,
     with_progress,
 )
 from tocsin.escalation.run.run_status import (
-    ACK_REMINDER_TIMEOUT,
     TimerKind,
     acknowledgers,
     begin_run,
     continue_run,
     derive_status,
     has_fired_all_steps,
-    has_required_acks,
     next_timer,
     recipient_group_rounds,
     restart_run,
@@ -49,7 +47,6 @@ from tocsin.escalation.run.target_resolution import (
     ResolvedTargets,
     TargetContext,
     TargetFacts,
-    TargetUser,
     managers,
     resolve_targets,
 )
@@ -71,59 +68,20 @@ def advance(
     are paged one after another at the policy's intervals, not all at once. `pause` is the pause of all paging in force
     at `now`.
     """
-    builder = _DecisionBuilder(run, alert, context, now)
+    builder = _Advance(run, alert, context, now)
     if alert.status in ACTIVE:
         builder.end_hold()
         if builder.run.progress.escalate_requested_at is not None:
             builder.escalate_now()
         if builder.run.progress.assignee_page_at is not None:
-            builder.page_assignee()
+            responders.page_assignee(builder)
         if builder.alert.status is not AlertStatus.ON_HOLD:
             builder.fire_due_timers(pause if pause is not None and pause.until > now else None)
     return builder.build()
 
 
-class _DecisionBuilder:
-    """Collects the decisions of one `advance` call."""
-
-    def __init__(self, run: RunState, alert: AlertState, context: TargetContext, now: datetime) -> None:
-        self.run, self.alert, self.context, self.now = run, alert, context, now
-        self.pause: ActivePause | None = None
-        self.pages: list[PageUser] = []
-        self.contact_pages: list[PageContact] = []
-        self.ack_reminders: list[SendAckReminder] = []
-        self.notices: list[SendNotice] = []
-        self.commands: list[Command] = []
-        self.successor: tuple[RunState, HandoverPolicy] | None = None
-        self.events: list[NewEvent] = []
-
-    def build(self) -> RunDecision:
-        """The resulting decision; in dry run it has no effects that reach anybody."""
-        if self.pause is None and self.run.progress.pause_until is not None:
-            self.run = with_progress(self.run, pause_until=None)
-        run = derive_status(self.run, self.alert, self.now, self.pause)
-        new, version = None, None
-        if self.successor is not None:
-            new, version = self.successor[0], self.successor[1].version_id
-            reason = reasons.RUN_HANDED_OVER(policy=self.successor[1].name)
-            run = replace(run, status=RunStatus.TERMINATED, due_at=None, reason=reason)
-        outcome = RunDecision(
-            run,
-            commands=tuple(self.commands),
-            events=tuple(self.events),
-            successor=new,
-            successor_version=version,
-        )
-        pages = tuple(self.pages)
-        if run.mode is PagingMode.DRY_RUN:
-            return replace(outcome, dry_run_pages=pages)
-        return replace(
-            outcome,
-            pages=pages,
-            contact_pages=tuple(self.contact_pages),
-            ack_reminders=tuple(self.ack_reminders),
-            notices=tuple(self.notices),
-        )
+class _Advance(DecisionBuilder):
+    """One `advance` call: holds, requested escalation and due timers."""
 
     def end_hold(self) -> None:
         """Ends a hold that has expired."""
@@ -148,44 +106,7 @@ class _DecisionBuilder:
                 self.run = restart_run(self.run, self.now)
             if self._fire(self.now, is_manual=True, requested_by=requested_by):
                 return
-        self._log(EventKind.STEP_EMPTY, reasons.NOBODY_LEFT())
-
-    def page_assignee(self) -> None:
-        """Pages the user to whom somebody else assigned the alert, at once, by their own notification rules."""
-        user_id, last, progress = self.alert.owner_id, self.alert.last_event, self.run.progress
-        self.run = with_progress(self.run, assignee_page_at=None)
-        if user_id is None:
-            return
-        recipient, user = self.context.active_users.get(user_id), self.alert.owner
-        if recipient is None:
-            self._log(EventKind.PAGE_FAILED, reasons.ASSIGNEE_INACTIVE(user=user), user_id=user_id)
-            return
-        is_assignment = last is not None and last.kind is EventKind.ASSIGNED
-        actor = Person(last.actor_name, last.actor_id) if last is not None and is_assignment else Person(SYSTEM.name)
-        target = TargetUser(user_id, user.name, reasons.ASSIGNEE())
-        reason = reasons.PAGED_AS_ASSIGNEE(actor=actor, user=user)
-        self.pages.append(
-            PageUser(target, self.now, reason, 0, 0, is_manual=True, priority=self.alert.priority, is_assignment=True)
-        )
-        last_page_at = notification_rules.last_page_at(
-            recipient, notification_rules.USER_RULES, self.alert.priority, self.now
-        )
-        self.run = with_progress(self.run, paging_until={**progress.paging_until, user_id: last_page_at})
-        paged = reasons.ASSIGNEE_NOTIFIED(user=user)
-        if self.run.mode is PagingMode.DRY_RUN:
-            paged = reasons.ASSIGNEE_WOULD_BE_PAGED(user=user)
-        elif progress.accept_by is not None:
-            paged = reasons.ASSIGNEE_PAGED(user=user, timeout=self.run.plan.acknowledge_timeout)
-        self._log(EventKind.ASSIGNEE_PAGED, paged, people=[user_id])
-
-    def _end_unaccepted_assignment(self) -> None:
-        """Unassigns an alert that its assignee did not accept in time: escalation restarts."""
-        note = reasons.NOT_ACCEPTED(user=self.alert.owner, timeout=self.run.plan.acknowledge_timeout)
-        command = Unassign(actor=SYSTEM, via=CommandChannel.POLICY, note=note)
-        self.commands.append(command)
-        self.alert = lifecycle.apply(self.alert, command, self.now).state
-        self.run = restart_run(self.run, self.now)
-        self._log(EventKind.ESCALATION_STARTED, reasons.RESTARTED())
+        self.log(EventKind.STEP_EMPTY, reasons.NOBODY_LEFT())
 
     def fire_due_timers(self, pause: ActivePause | None) -> None:
         """Handles every timer that is due."""
@@ -196,7 +117,7 @@ class _DecisionBuilder:
             if pause is not None:
                 self._wait_for_pause_end(pause)
             else:
-                self._end_unaccepted_assignment()
+                responders.end_unaccepted_assignment(self)
         if self.alert.is_owned:
             return
         while (
@@ -213,9 +134,9 @@ class _DecisionBuilder:
                 case TimerKind.EXHAUSTION:
                     self._exhaust(at)
                 case TimerKind.ACK_REMINDER:
-                    self._send_ack_reminder(timer.user_id, at)
+                    responders.send_ack_reminder(self, timer.user_id, at)
                 case TimerKind.ACK_EXPIRY:
-                    self._expire_acknowledgement(timer.user_id)
+                    responders.expire_acknowledgement(self, timer.user_id)
 
     def _wait_for_pause_end(self, pause: ActivePause) -> None:
         self.pause = pause
@@ -223,7 +144,7 @@ class _DecisionBuilder:
             return
         paused_since = self.run.progress.paused_since or self.now
         self.run = with_progress(self.run, pause_until=pause.until, paused_since=paused_since)
-        self._log(
+        self.log(
             EventKind.ESCALATION_PAUSED,
             reasons.WAITS_FOR_PAUSE(why=pause.reason),
             until=pause.until.isoformat(),
@@ -288,7 +209,7 @@ class _DecisionBuilder:
         )
         reason = reasons.STEP_SKIPPED(step=self._step_label(index), why=skip_reason)
         reason = joined(reason, _next_action(due, at), separator=" ")
-        self._log(EventKind.STEP_EMPTY, reason, **self._step_data(index), people=[], contacts=[], left_out=True)
+        self.log(EventKind.STEP_EMPTY, reason, **self._step_data(index), people=[], contacts=[], left_out=True)
         self._notify_if_nobody_paged(index)
 
     def _resolve_targets(self, step: PolicyStep, index: int, at: datetime, requested_by: int | None) -> ResolvedTargets:
@@ -315,7 +236,7 @@ class _DecisionBuilder:
         if was_waiting:
             return
         reason = reasons.STEP_WAITS(step=self._step_label(index), notes=_notes(targets))
-        self._log(EventKind.STEP_EMPTY, reason, **self._step_data(index), **_target_data(targets))
+        self.log(EventKind.STEP_EMPTY, reason, **self._step_data(index), **_target_data(targets))
         if (
             not self.run.progress.any_notified
             and not self.run.progress.managers_notified
@@ -449,12 +370,12 @@ class _DecisionBuilder:
             reason = _fired_type(is_manual, self.run.mode)(step=label, targets=_paged_targets(targets))
             next_user = reasons.NEXT_USER_IN(delay=due - at) if targets.has_more else NO_REASON
             not_paged = reasons.NOT_PAGED(notes=_notes(targets)) if targets.notes else NO_REASON
-            self._log(EventKind.STEP_FIRED, joined(reason, next_user, not_paged, separator=" "), **data)
+            self.log(EventKind.STEP_FIRED, joined(reason, next_user, not_paged, separator=" "), **data)
         else:
             reason_type = reasons.STEP_ADDS_NOBODY if targets.has_pending_pages else reasons.STEP_EMPTY
             data |= {"busy": True} if targets.has_pending_pages else {}
             reason = reason_type(step=label, notes=_notes(targets))
-            self._log(EventKind.STEP_EMPTY, joined(reason, _next_action(due, at), separator=" "), **data)
+            self.log(EventKind.STEP_EMPTY, joined(reason, _next_action(due, at), separator=" "), **data)
 
     def _exhaust(self, at: datetime) -> None:
         users = acknowledgers(self.alert)
@@ -470,7 +391,7 @@ class _DecisionBuilder:
         if successor is not None:
             self._hand_over(successor, reason, at)
             return
-        self._log(EventKind.ESCALATION_EXHAUSTED, reason)
+        self.log(EventKind.ESCALATION_EXHAUSTED, reason)
         if plan.on_exhausted is not OnExhausted.NOTHING and not (
             self.run.progress.managers_notified and not self.run.progress.any_notified
         ):
@@ -480,7 +401,7 @@ class _DecisionBuilder:
         plan = self.run.plan
         if not self.run.progress.is_repeating_last_step:
             repeats = reasons.LAST_STEP_REPEATS(interval=plan.last_step_interval)
-            self._log(EventKind.ESCALATION_EXHAUSTED, joined(reason, repeats, separator=" "))
+            self.log(EventKind.ESCALATION_EXHAUSTED, joined(reason, repeats, separator=" "))
         self.run = with_progress(self.run, step=len(plan.steps) - 1, is_repeating_last_step=True)
         self._fire(at)
 
@@ -508,14 +429,14 @@ class _DecisionBuilder:
         )
         self.successor = (derive_status(new, self.alert, self.now), successor)
         handed_over = reasons.HANDED_OVER(policy=successor.name)
-        self._log(EventKind.ESCALATION_EXHAUSTED, joined(reason, handed_over, separator=" "))
+        self.log(EventKind.ESCALATION_EXHAUSTED, joined(reason, handed_over, separator=" "))
 
     def _notify_managers(self, notice_reason: NoticeReason, why: Reason) -> None:
         if self.alert.is_test:
             return
         manager_ids = managers(self.run.recipient_groups, self.context)
         if not manager_ids:
-            self._log(EventKind.NOTICE_SENT, reasons.NO_MANAGERS(why=why))
+            self.log(EventKind.NOTICE_SENT, reasons.NO_MANAGERS(why=why))
             return
         users = tuple(self.context.person(user_id) for user_id in manager_ids)
         reason = (
@@ -524,35 +445,7 @@ class _DecisionBuilder:
             else reasons.MANAGERS_NOTIFIED(count=len(users), users=users, why=why)
         )
         self.notices.append(SendNotice(manager_ids, notice_reason, why))
-        self._log(EventKind.NOTICE_SENT, reason, people=list(manager_ids))
-
-    def _send_ack_reminder(self, user_id: int, at: datetime) -> None:
-        entry = self.alert.acknowledged[user_id]
-        self.run = with_progress(self.run, ack_reminder_sent_at={**self.run.progress.ack_reminder_sent_at, user_id: at})
-        user = Person(entry.name, user_id)
-        since = max(entry.at, self.run.progress.ack_confirmed_at.get(user_id, entry.at))
-        reason = reasons.ACK_REMINDER(user=user, ago=Ago(at - since))
-        self.ack_reminders.append(SendAckReminder(user_id, reason, at + ACK_REMINDER_TIMEOUT))
-        is_dry_run = self.run.mode is PagingMode.DRY_RUN
-        sent = reasons.ACK_REMINDER_WOULD_BE_SENT if is_dry_run else reasons.ACK_REMINDER_SENT
-        self._log(EventKind.ACK_REMINDER_SENT, sent(user=user, timeout=ACK_REMINDER_TIMEOUT), user_id=user_id)
-
-    def _expire_acknowledgement(self, user_id: int) -> None:
-        had_enough = has_required_acks(self.run.plan, self.alert)
-        command = ExpireAcknowledgement(actor=SYSTEM, via=CommandChannel.POLICY, user_id=user_id)
-        self.commands.append(command)
-        self.alert = lifecycle.apply(self.alert, command, self.now).state
-        reminders_sent = {user: at for user, at in self.run.progress.ack_reminder_sent_at.items() if user != user_id}
-        self.run = with_progress(self.run, ack_reminder_sent_at=reminders_sent)
-        if not self.alert.acknowledged:
-            self.run = restart_run(self.run, self.now)
-            self._log(EventKind.ESCALATION_STARTED, reasons.RESTARTED())
-        elif had_enough and not has_required_acks(self.run.plan, self.alert):
-            self.run = continue_run(self.run, self.alert, self.now)
-            self._log(EventKind.ESCALATION_CONTINUED, reasons.TOO_FEW_ACKS())
-
-    def _log(self, kind: EventKind, reason: Reason, **data: object) -> None:
-        self.events.append(NewEvent(self.alert.id, kind, self.now, SYSTEM, reason, CommandChannel.POLICY, data))
+        self.log(EventKind.NOTICE_SENT, reason, people=list(manager_ids))
 
 
 def _fired_type(is_manual: bool, mode: PagingMode) -> ReasonType:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from tocsin.access.audit import AuditActor
 from tocsin.catalogue.kinds import load_kinds
@@ -105,6 +106,16 @@ def set_status(
 ) -> Integration:
     """Makes messages with that status open, close or update, and saves a new version of the integration.
 
+    Raises what `rules_with_status` raises.
+    """
+    with config_version.exclusive(integration):
+        spec = {**commands.integration_spec(integration), "rules": rules_with_status(integration, status, effect)}
+        return commands.save_integration(spec, existing=integration, actor=actor, now=now)
+
+
+def rules_with_status(integration: Integration, status: str, effect: StatusEffect) -> dict[str, Any]:
+    """Returns the integration's own rules, changed so that messages with that status open, close or update.
+
     Raises Rejected("invalid") for an empty or overlong status, Rejected("not_possible") if other rules decide about it.
     """
     if not status.strip() or len(status) > 100:
@@ -112,21 +123,13 @@ def set_status(
     kind = load_kinds().get(integration.kind)
     if kind is None:
         raise Rejected("not_possible", UNKNOWN_KIND(kind=integration.kind))
-    with config_version.exclusive(integration):
-        spec = commands.integration_spec(integration)
-        spec["rules"] = with_status_action(spec.get("rules") or {}, kind.rules, status, effect)
-        if action_of_status(_compiled(integration, spec).rules, status) is not effect:
-            raise Rejected("not_possible", _STATUS_IN_OTHER_RULES(status=status), "status")
-        return commands.save_integration(spec, existing=integration, actor=actor, now=now)
-
-
-def _compiled(integration: Integration, spec: dict[str, object]) -> Normalizer:
-    """Compiles the integration with the rules of `spec`."""
     version = integration.current_version
     definition = dict(version.definition) if version is not None else {}
-    return specs.build_normalizer(
-        load_kinds()[integration.kind], {**definition, "rules": spec["rules"]}, integration.settings
-    )
+    rules = with_status_action(definition.get("rules") or {}, kind.rules, status, effect)
+    normalizer = specs.build_normalizer(kind, {**definition, "rules": rules}, integration.settings)
+    if action_of_status(normalizer.rules, status) is not effect:
+        raise Rejected("not_possible", _STATUS_IN_OTHER_RULES(status=status), "status")
+    return rules
 
 
 _RECENT = """

@@ -43,6 +43,7 @@ _MAX_ALIAS: Final = 512
 
 _UNAUTHENTICATED = ReasonType("opsgenie.unauthenticated", "Could not authenticate")
 _UNKNOWN_ALERT = ReasonType("opsgenie.unknown_alert", "Alert does not exist")
+_UNKNOWN_HEARTBEAT = ReasonType("opsgenie.unknown_heartbeat", "Heartbeat does not exist")
 _NO_SUCH_PATH = ReasonType("opsgenie.no_such_path", "No such path: Tocsin speaks the Alert API v2 and heartbeat pings.")
 _INVALID_BODY = ReasonType("opsgenie.invalid_body", "Request body is not processable: {problem}")
 _NOT_ONE_OBJECT = ReasonType("opsgenie.not_one_object", "send one object.")
@@ -236,6 +237,9 @@ def _not_processable(rejected: Rejected) -> HttpError:
 
 
 async def _handle_ping(ingest_service: IngestService, request: OpsgenieRequest, send: Send) -> None:
+    if len(request.path_segments) == 1 and request.method == "GET":
+        await _describe_heartbeat(ingest_service, request, send)
+        return
     if (
         len(request.path_segments) != 2
         or request.path_segments[1] != "ping"
@@ -248,6 +252,14 @@ async def _handle_ping(ingest_service: IngestService, request: OpsgenieRequest, 
         request.request_id = ingest_result.incoming[0].id
     # Opsgenie answers the same for an unknown heartbeat.
     await _respond(request, send, 202, {"result": "PONG - Heartbeat received"})
+
+
+async def _describe_heartbeat(ingest_service: IngestService, request: OpsgenieRequest, send: Send) -> None:
+    heartbeat = _heartbeat(ingest_service, request.integration, request.path_segments[0])
+    if heartbeat is None:
+        raise HttpError(404, "not_found", _UNKNOWN_HEARTBEAT())
+    data = await asyncio.to_thread(opsgenie_queries.heartbeat, heartbeat)
+    await _respond(request, send, 200, {"data": data})
 
 
 def _heartbeat(

@@ -20,8 +20,9 @@ from tocsin.inbound.body_compression import decompress
 from tocsin.inbound.compat.opsgenie_commands import COMPLETED_TEXTS, OpsgenieAction
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.deciding.preprocessing import prepare
-from tocsin.inbound.enums import MessageStatus
+from tocsin.inbound.enums import HeartbeatHealth, IntegrationMode, MessageStatus
 from tocsin.inbound.expressions.fields import text_of
+from tocsin.inbound.heartbeats import schedule
 from tocsin.inbound.http.ingest_service import HttpError
 from tocsin.inbound.parsing.decode import Element
 
@@ -274,3 +275,22 @@ def _number(query: Mapping[str, str], name: str, default: int, maximum: int) -> 
 def _moment(at: datetime) -> str:
     """Formats as ISO 8601 in UTC with milliseconds."""
     return f"{at.isoformat(timespec='milliseconds').removesuffix('+00:00')}Z"
+
+
+def heartbeat(integration: CompiledIntegration) -> dict[str, object]:
+    """Returns a heartbeat integration as Opsgenie's API shows a heartbeat."""
+    planned = schedule.parse_schedule(integration.settings)
+    with database.transaction() as connection:
+        row = database.row(
+            connection, "SELECT health FROM inbound_heartbeat WHERE integration_id = %s", (integration.id,)
+        )
+    minutes, seconds = divmod(int(planned.interval.total_seconds()), 60)
+    return {
+        "name": integration.name,
+        "description": str(planned.description),
+        # Opsgenie has no shorter unit.
+        "interval": max(1, minutes + bool(seconds)),
+        "intervalUnit": "minutes",
+        "enabled": integration.mode is not IntegrationMode.DISABLED,
+        "expired": row is not None and row["health"] == HeartbeatHealth.LATE,
+    }

@@ -1,5 +1,6 @@
-"""PagerDuty-compatible Events API: `POST /v2/enqueue`, `/v2/change/enqueue`, and version 1. The routing key is the
-token of an integration of the kind `pagerduty`. Responses and errors have that API's format.
+"""PagerDuty-compatible Events API: `POST /v2/enqueue`, `/v2/change/enqueue`, version 1, and the form that PagerDuty's
+agent for Nagios posts. The routing key is the token of an integration of the kind `pagerduty`. Responses and errors
+have that API's format.
 
 https://developer.pagerduty.com/docs/events-api-v2/overview/
 """
@@ -17,7 +18,7 @@ from tocsin.core.errors import Rejected
 from tocsin.core.net.asgi import AsgiScope, Receive, Send, send_response
 from tocsin.core.reasons import Reason, ReasonType, joined
 from tocsin.core.runtime import clock
-from tocsin.inbound.compat import alert_commands
+from tocsin.inbound.compat import alert_commands, nagios
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.config.credentials import stored_headers
 from tocsin.inbound.expressions.fields import text_of
@@ -31,7 +32,9 @@ KIND: Final = "pagerduty"
 EVENTS: Final = "/v2/enqueue"
 CHANGES: Final = "/v2/change/enqueue"
 EVENTS_V1: Final = "/generic/2010-04-15/create_event.json"
-PATHS: Final = (EVENTS, CHANGES, EVENTS_V1)
+EVENTS_NAGIOS: Final = "/nagios/2010-04-15/create_event"
+PATHS: Final = (EVENTS, CHANGES, EVENTS_V1, EVENTS_NAGIOS)
+_VERSION_1: Final = (EVENTS_V1, EVENTS_NAGIOS)
 
 _ACTIONS: Final = ("trigger", "acknowledge", "resolve")
 _SEVERITIES: Final = ("critical", "error", "warning", "info")
@@ -82,9 +85,13 @@ async def _event(ingest_service: IngestService, scope: AsgiScope, body: bytes, s
         body = await ingest_service.decompress_body(headers, raw_body)
     except Rejected as rejected:
         raise HttpError(400, "invalid_event", rejected.reason) from None
-    event = await asyncio.to_thread(_parse_event, body) if len(body) > LARGE else _parse_event(body)
     path: str = scope["path"]
-    key_name = "service_key" if path == EVENTS_V1 else "routing_key"
+    # Ignores the content type: clients send JSON as whatever they like.
+    content_type = headers.get("content-type") if path == EVENTS_NAGIOS else None
+    event = await asyncio.to_thread(_parse, body, content_type) if len(body) > LARGE else _parse(body, content_type)
+    if path == EVENTS_NAGIOS:
+        event = nagios.to_event(event)
+    key_name = "service_key" if path in _VERSION_1 else "routing_key"
     token = event.pop(key_name, None) or headers.get("x-routing-key")
     if not isinstance(token, str) or not token:
         raise HttpError(400, "invalid_event", _FIELD_REQUIRED(field=key_name))
@@ -94,11 +101,13 @@ async def _event(ingest_service: IngestService, scope: AsgiScope, body: bytes, s
         # Change events have no event_action in PagerDuty's API.
         event["event_action"] = "change"
         problems = _problems_of_change(event)
+    elif path == EVENTS_NAGIOS:
+        problems = [] if nagios.names_host(event) else [_FIELD_REQUIRED(field="HOSTNAME")]
     elif path == EVENTS_V1:
         problems = _problems_v1(event)
     else:
         problems = _problems(event)
-    key = _key(event, "incident_key" if path == EVENTS_V1 else "dedup_key")
+    key = _key(event, "incident_key" if path in _VERSION_1 else "dedup_key")
     raw = msgspec.json.encode(event)
     problem = Rejected("invalid_event", joined(*problems)) if problems else None
     element = Element(None if problem else event, raw, problem=problem)
@@ -126,7 +135,7 @@ async def _find_integration(ingest_service: IngestService, token: str, key_name:
             raise
         integration = None
     if integration is None or integration.normalizer.kind.name != KIND:
-        raise HttpError(400, "invalid_event", _INVALID_KEY(field=key_name.replace("_", " ")))
+        raise HttpError(400, "unknown_token", _INVALID_KEY(field=key_name.replace("_", " ")))
     return integration
 
 
@@ -134,7 +143,7 @@ async def _send_accepted(send: Send, path: str, key: str) -> None:
     if path == CHANGES:
         await send_response(send, 202, b'{"status":"success","message":"Change event processed"}')
         return
-    name, status = ("incident_key", 200) if path == EVENTS_V1 else ("dedup_key", 202)
+    name, status = ("incident_key", 200) if path in _VERSION_1 else ("dedup_key", 202)
     content = {"status": "success", "message": "Event processed", name: key}
     await send_response(send, status, msgspec.json.encode(content))
 
@@ -143,10 +152,10 @@ def _invalid(*errors: str) -> dict[str, object]:
     return {"status": "invalid event", "message": str(_INVALID_EVENT()), "errors": list(errors)}
 
 
-def _parse_event(body: bytes) -> PagerdutyEvent:
-    """Parses the body as one JSON object, ignoring the content type. Raises HttpError."""
+def _parse(body: bytes, content_type: str | None) -> PagerdutyEvent:
+    """Parses the body as one object, as JSON without a content type. Raises HttpError."""
     try:
-        (element,) = decode(body, None, lenient=False).elements
+        (element,) = decode(body, content_type, lenient=False).elements
     except (Rejected, ValueError) as error:
         reason = error.reason if isinstance(error, Rejected) else _INVALID_EVENT()
         raise HttpError(400, "invalid_event", reason) from None

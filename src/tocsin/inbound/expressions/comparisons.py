@@ -33,8 +33,8 @@ _NO_VALUES = ReasonType("condition.no_values", "give at least one value")
 _TOO_MANY_VALUES = ReasonType("condition.too_many_values", "give at most {maximum} values")
 _INVALID_VALUE = ReasonType("condition.invalid_value", "enter text or a number")
 _INVALID_LIMIT = ReasonType("condition.invalid_limit", "{operator} takes a number, or a date such as 2026-11-24")
-_PATTERN_TOO_LONG = ReasonType("condition.pattern_too_long", "a pattern has at most {maximum} characters")
-_INVALID_PATTERN = ReasonType("condition.invalid_pattern", "invalid pattern: {error}")
+_PATTERN_TOO_LONG = ReasonType("condition.pattern_too_long", "a regex has at most {maximum} characters")
+_INVALID_PATTERN = ReasonType("condition.invalid_pattern", "invalid regex: {error}")
 
 MAX_VALUES: Final = 1000
 _MAX_PATTERN_CHARS: Final = 2000

@@ -62,8 +62,13 @@ def _text(due: DueDelivery, name: str) -> str:
     return _localized(due, reason_from_json(due.data.get(name)))
 
 
+def zone_of(due: DueDelivery) -> ZoneInfo | None:
+    """Returns the recipient's time zone, if it is known."""
+    return ZoneInfo(due.time_zone) if is_zone(due.time_zone) else None
+
+
 def _localized(due: DueDelivery, reason: Reason) -> str:
-    return localize(reason, due.language, ZoneInfo(due.time_zone) if is_zone(due.time_zone) else None)
+    return localize(reason, due.language, zone_of(due))
 
 
 def _alert(due: DueDelivery, link_to: LinkTo) -> AlertContent | None:
@@ -89,6 +94,8 @@ def _alert(due: DueDelivery, link_to: LinkTo) -> AlertContent | None:
         is_test=alert.is_test,
         count=alert.count,
         opened_at=alert.opened_at,
+        respond_by=alert.respond_by,
+        fix_by=alert.fix_by,
         link=link_to(alert.id, due.user_id if is_actionable else None),
         all_clear_text=_text(due, "news"),
     )

@@ -6,13 +6,15 @@ on them.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, tzinfo
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Any
 
 from django.conf import settings
-from django.utils import translation
 from django.utils.formats import date_format
 from django.utils.translation import gettext, ngettext, pgettext
 
+from tocsin.core.locale_format import in_locale, local_duration
 from tocsin.core.reasons import Reason
 
 
@@ -28,21 +30,32 @@ def localize(reason: Reason, language: str, zone: tzinfo | None = None) -> str:
     return reason.localized(available_language(language), zone or UTC)
 
 
+def in_language(language: str, zone: tzinfo | None = None) -> AbstractContextManager[Any]:
+    """Activates the language of a message, and a time zone, for a `with` block."""
+    return in_locale(available_language(language), zone)
+
+
 def phrase(language: str, text: str, **values: object) -> str:
     """Returns `text` in `language`, or unchanged if there is no translation, with the placeholders filled in."""
-    with translation.override(available_language(language)):
+    with in_language(language):
         translated = gettext(text)
     return translated.format(**values) if values else translated
 
 
 def format_date(language: str, local: datetime) -> str:
     """Returns a date and time, such as "25 November 2026, 11:03 CET" or "25. November 2026, 11:03 CET"."""
-    with translation.override(available_language(language)):
+    with in_language(language):
         day = date_format(local, pgettext("date in a mail", "j F Y"))
     return f"{day}, {local:%H:%M %Z}"
 
 
+def duration_left(language: str, duration: timedelta) -> str:
+    """Returns a duration after "within" or "in", such as "12 minutes"."""
+    with in_language(language):
+        return local_duration(duration, ago=True)
+
+
 def alert_count(language: str, count: int) -> str:
     """Returns a number of alerts, such as "12 alerts"."""
-    with translation.override(available_language(language)):
+    with in_language(language):
         return ngettext("{count} alert", "{count} alerts", count).format(count=count)

@@ -12,7 +12,8 @@ from tocsin.notify.interfaces import Channel, Message, Rendered
 from tocsin.notify.rules.bundling import DeliveryBundle
 from tocsin.notify.rules.pre_send_check import DueDelivery
 from tocsin.notify.text import reply_codes, signed_links
-from tocsin.notify.text.message import LinkTo, message
+from tocsin.notify.text.message import LinkTo, message, zone_of
+from tocsin.notify.text.phrases import in_language
 from tocsin.notify.text.redaction import ContentLevel, redact
 
 #: A message that waited longer than this gets links with a full validity period.
@@ -37,9 +38,10 @@ def compose(
     )
     # Links are signed as of queueing time, so that a retried message is identical, down to its Message-ID.
     signed_at = max(bundle.lead.queued_at, now - _LINK_REUSE_PERIOD)
-    original = message(decrypted, link_to(base_url, signed_at), base_url, now, can_reply=can_reply)
-    redacted = redact(original, content_level)
-    return channel.render(_with_reply_codes(redacted, bundle.lead.user_id) if has_reply_codes else redacted)
+    with in_language(bundle.lead.language, zone_of(bundle.lead)):
+        original = message(decrypted, link_to(base_url, signed_at), base_url, now, can_reply=can_reply)
+        redacted = redact(original, content_level)
+        return channel.render(_with_reply_codes(redacted, bundle.lead.user_id) if has_reply_codes else redacted)
 
 
 def _with_reply_codes(original: Message, user_id: int | None) -> Message:

@@ -64,6 +64,17 @@ class CoverageFinding:
     shift: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class DoubleRole:
+    """A period in which one user has two roles of a group; an end of None is not known."""
+
+    user_id: int
+    name: str
+    roles: tuple[MemberRole, MemberRole]
+    since: datetime | None
+    until: datetime | None
+
+
 def findings(
     plan: GroupPlan,
     reachable: Collection[int],
@@ -177,29 +188,37 @@ def _hidden(timeline: Timeline) -> Iterator[CoverageFinding]:
 
 
 def _double_roles(plan: GroupPlan, timeline: Timeline) -> Iterator[CoverageFinding]:
+    doubles = double_roles(timeline)
     for first, second in combinations(MemberRole, 2):
-        both = list(_overlaps(timeline, first, second))
+        both = [double for double in doubles if double.roles == (first, second)]
         if both:
-            user, since, until = both[0]
+            user = Person(both[0].name, both[0].user_id)
             reason = reasons.DOUBLE_ROLE(user=user, first=Term(first), second=Term(second), group=plan.name)
-            yield CoverageFinding(CoverageFindingKind.DOUBLE_ROLE, reason, since, until, len(both), second)
+            yield CoverageFinding(
+                CoverageFindingKind.DOUBLE_ROLE, reason, both[0].since, both[0].until, len(both), second
+            )
 
 
-def _overlaps(
-    timeline: Timeline, first: MemberRole, second: MemberRole
-) -> Iterator[tuple[Person, datetime | None, datetime | None]]:
-    """Yields the periods in which one user has both roles through shifts or overrides."""
-    for one in timeline.segments:
-        for other in timeline.segments:
-            if (
-                one.role is first
-                and other.role is second
-                and one.user_id == other.user_id
-                and (one.schedule and other.schedule)
-                and _is_before(one.since, other.until)
-                and _is_before(other.since, one.until)
-            ):
-                yield _person(one), _latest(one.since, other.since), other.until
+def double_roles(timeline: Timeline) -> tuple[DoubleRole, ...]:
+    """Returns the periods in which a user has two roles at once through shifts or overrides, by start."""
+    scheduled: dict[int, list[OnCall]] = {}
+    for segment in timeline.segments:
+        if segment.schedule:
+            scheduled.setdefault(segment.user_id, []).append(segment)
+    order = list(MemberRole)
+    doubles = [
+        DoubleRole(
+            one.user_id, one.name, (one.role, other.role), _latest(one.since, other.since),
+            _earliest(one.until, other.until),
+        )
+        for segments in scheduled.values()
+        for one in segments
+        for other in segments
+        if order.index(one.role) < order.index(other.role)
+        and _is_before(one.since, other.until)
+        and _is_before(other.since, one.until)
+    ]  # fmt: skip
+    return tuple(sorted(doubles, key=lambda double: double.since or timeline.since))
 
 
 def _no_shift(plan: GroupPlan, timeline: Timeline) -> Iterator[CoverageFinding]:
@@ -230,6 +249,10 @@ def _is_before(one: datetime | None, other: datetime | None) -> bool:
 
 def _latest(*moments: datetime | None) -> datetime | None:
     return max((moment for moment in moments if moment is not None), default=None)
+
+
+def _earliest(*moments: datetime | None) -> datetime | None:
+    return min((moment for moment in moments if moment is not None), default=None)
 
 
 def problems(candidates: Iterable[CoverageFinding]) -> tuple[CoverageFinding, ...]:

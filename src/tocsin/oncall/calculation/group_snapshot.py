@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 
 from tocsin.core.reasons import Person
 from tocsin.oncall.calculation.schedules import CompiledSchedule
@@ -73,6 +73,11 @@ class GroupPlan:
         """Returns the user's name, or a phrase for a deleted user."""
         person = self.users.get(user_id)
         return person.name if person else "a deleted user"
+
+    def holiday_on(self, day: date) -> str:
+        """Returns the name of a holiday on that day that any of the schedules observes, or ""."""
+        calendars = {c.name: c for schedule in self.schedules for shift in schedule.shifts for c in shift.calendars}
+        return next((name for calendar in calendars.values() if (name := calendar.holiday_on(day))), "")
 
     def person(self, user_id: int) -> Person:
         """Returns the user, for a reason."""

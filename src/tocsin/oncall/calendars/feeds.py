@@ -1,4 +1,5 @@
-"""Calendar feeds: secret URLs at which calendar programs read the shifts of a user, a group or a schedule.
+"""Calendar feeds: secret URLs at which calendar programs read the shifts of a user, a group, a schedule or
+every group.
 
 The token is part of the URL, is shown once, and can be rotated. The web room serves `/calendar/TOKEN.ics`.
 """
@@ -95,6 +96,8 @@ def name_of(feed: CalendarFeed) -> str:
             return f"On call: {feed.group.name}" if feed.group else "On call"
         case FeedKind.SCHEDULE:
             return f"On call: {feed.schedule.name}" if feed.schedule else "On call"
+        case FeedKind.ALL:
+            return "On call"
 
 
 def feed_spec(feed: CalendarFeed) -> dict[str, Any]:

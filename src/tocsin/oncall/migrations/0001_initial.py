@@ -76,7 +76,8 @@ class Migration(migrations.Migration):
                 (
                     "kind",
                     models.CharField(
-                        choices=[("person", "person"), ("group", "group"), ("schedule", "schedule")], max_length=10
+                        choices=[("person", "person"), ("group", "group"), ("schedule", "schedule"), ("all", "all")],
+                        max_length=10,
                     ),
                 ),
                 ("token_hash", models.BinaryField(unique=True)),
@@ -396,7 +397,8 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name="calendarfeed",
             constraint=models.CheckConstraint(
-                condition=models.Q(("kind__in", ["person", "group", "schedule"])), name="oncall_calendarfeed_kind"
+                condition=models.Q(("kind__in", ["person", "group", "schedule", "all"])),
+                name="oncall_calendarfeed_kind",
             ),
         ),
         migrations.AddConstraint(

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.reasons import ReasonType
+from tocsin.oncall import loader
 from tocsin.oncall.calculation.coverage_checks import CoverageFindingKind
 from tocsin.operate.coverage import coverage
 from tocsin.operate.finding import FindingLevel, HealthFinding
 
 _SOON = timedelta(days=1)
-_GROUPS = "SELECT DISTINCT group_id FROM oncall_schedule"
 
 _GAP_REMEDY = ReasonType(
     "health.coverage_gap_remedy",
@@ -49,7 +48,7 @@ REMEDIES = {
 
 def check(connection: Connection, now: datetime) -> Iterator[HealthFinding]:
     """Checks the next 60 days and yields one finding per kind, group, user and role."""
-    groups = [row["group_id"] for row in database.rows(connection, _GROUPS)]
+    groups = loader.groups_with_schedule(connection)
     for group_id, (plan, findings) in coverage.coverage_of_groups(connection, groups, now).items():
         reported: set[tuple[object, ...]] = set()
         for finding in findings:

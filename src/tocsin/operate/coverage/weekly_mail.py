@@ -16,6 +16,7 @@ from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.notify.enqueue import queue
 from tocsin.notify.enqueue.queue import Notice
+from tocsin.oncall import loader
 from tocsin.oncall.calculation import coverage_checks
 from tocsin.oncall.calculation.coverage_checks import CoverageFinding
 from tocsin.oncall.calculation.group_snapshot import GroupPlan
@@ -27,8 +28,6 @@ CHECK_INTERVAL = timedelta(minutes=10)
 SEND_TIME = time(8)
 #: Findings listed per e-mail; the rest is only counted.
 MAX_FINDINGS = 20
-
-_GROUPS = "SELECT DISTINCT group_id FROM oncall_schedule ORDER BY group_id"
 
 _TITLE = ReasonType(
     "coverage.mail_title", "On call in {group}: {count} problem", "On call in {group}: {count} problems"
@@ -60,7 +59,7 @@ def run_once(now: datetime) -> bool:
             return False
         if not database.rows(connection, "SELECT 1 WHERE pg_try_advisory_xact_lock(%s)", (_LOCK,)):
             return False
-        groups = [row["group_id"] for row in database.rows(connection, _GROUPS)]
+        groups = loader.groups_with_schedule(connection)
         sent = 0
         for plan, findings in coverage.coverage_of_groups(connection, groups, now).values():
             problems = coverage_checks.first_of_each(coverage_checks.problems(findings))

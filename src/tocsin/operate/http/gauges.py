@@ -11,6 +11,7 @@ from datetime import datetime
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from tocsin.alerts.states import ACTIVE
+from tocsin.core.config.last_backup import load_status
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.escalation.tasks import STUCK_AFTER
@@ -28,6 +29,7 @@ def database_gauges(connection: Connection, now: datetime) -> list[Metric]:
         *_messages(connection, now),
         *_nodes(connection),
         *_self_check(connection),
+        *_backup(connection, now),
     ]
 
 
@@ -132,6 +134,15 @@ def _self_check(connection: Connection) -> Iterator[Metric]:
     )
     problems = ((problem.id, 1) for problem in status.problems)
     yield _labelled("tocsin_problem", "1 for each problem that the auditor found.", "problem", problems)
+
+
+def _backup(connection: Connection, now: datetime) -> Iterator[Metric]:
+    last = load_status(connection, now).last
+    if last is None:
+        return
+    yield _gauge("tocsin_backup_age_seconds", "How long ago the last backup was made.", _age(last.at, now))
+    if last.size_bytes is not None:
+        yield _gauge("tocsin_backup_size_bytes", "Its size.", last.size_bytes)
 
 
 def _gauge(name: str, documentation: str, value: float) -> Metric:

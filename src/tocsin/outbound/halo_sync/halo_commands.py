@@ -37,7 +37,7 @@ from tocsin.outbound.connectors.interfaces import RecordedClient
 from tocsin.outbound.delivery import ticket_creation
 from tocsin.outbound.delivery.integration_pool import ActiveIntegration
 from tocsin.outbound.delivery.queue import queue
-from tocsin.outbound.halo_sync import poller, reasons, webhook_setup
+from tocsin.outbound.halo_sync import poll_run, reasons, webhook_setup
 from tocsin.outbound.halo_sync.webhook_monitor import is_previous_url, url_hash
 from tocsin.outbound.halo_sync.webhook_setup import DesiredWebhook, WebhookSetupResult
 from tocsin.outbound.models import IntegrationStatus, LookUp, OutboundIntegration, Webhook
@@ -110,7 +110,7 @@ def refresh(
     status, _ = IntegrationStatus.objects.get_or_create(integration=_halo(integration), defaults={"next_poll_at": now})
 
     def work(active_integration: ActiveIntegration, http_client: RecordedClient) -> list[Reason]:
-        return poller.refresh_lists(
+        return poll_run.refresh_lists(
             integration.pk, _client(active_integration), http_client, dict(status.poll_state), now
         )
 

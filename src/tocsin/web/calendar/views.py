@@ -1,4 +1,5 @@
-"""`/calendar/TOKEN.ics`: the shifts of a user, group or schedule as an iCalendar feed, authenticated by its token."""
+"""`/calendar/TOKEN.ics`: the shifts of a user, a group, a schedule or every group as an iCalendar feed, authenticated
+by its token."""
 
 from __future__ import annotations
 
@@ -54,6 +55,8 @@ def _shifts(calendar_feed: CalendarFeed, since: datetime, until: datetime) -> li
                 group_ids = frozenset({calendar_feed.group_id} if calendar_feed.group_id else ())
             case FeedKind.SCHEDULE:
                 group_ids = frozenset({calendar_feed.schedule.group_id} if calendar_feed.schedule else ())
+            case FeedKind.ALL:
+                group_ids = loader.groups_with_schedule(connection)
         plans = loader.plans(connection, group_ids, since)
     return [
         GroupShift(plan.name, person)
@@ -71,3 +74,5 @@ def _belongs(calendar_feed: CalendarFeed, person: final_schedule.OnCall) -> bool
             return True
         case FeedKind.SCHEDULE:
             return calendar_feed.schedule is not None and person.schedule == calendar_feed.schedule.name
+        case FeedKind.ALL:
+            return bool(person.schedule)

@@ -26,6 +26,7 @@ from tocsin.simulate import backtest
 from tocsin.simulate.backtest_diff import BacktestTotals
 from tocsin.web.http.authorization import actor, require
 from tocsin.web.http.request import PARTIAL_HEADER, SignedInRequest, render_view
+from tocsin.web.integrations.save_review import SaveReview, review_change
 from tocsin.web.integrations.views import find, frame
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 
@@ -63,14 +64,14 @@ def paging_preset(request: SignedInRequest, number: int) -> HttpResponse:
     names = specs.load_reference_names()
     parts = drafts.parts_of(row, names)
     stored_preset = presets.preset_of(parts.get("routes"))
-    preset, problem = stored_preset or RoutingPreset(), ""
+    preset, problem, review = stored_preset or RoutingPreset(), "", None
     snapshot = FormSnapshot.of(request, INTEGRATIONS, row, keys=(ROUTES,))
     if request.method == "POST":
         require(request, Permission.MANAGE_ROUTING, row.group_id)
         preset = _posted_preset(request)
         if request.POST.get("do") == "save":
-            problem = _save(request, row, preset, snapshot)
-            if not problem:
+            problem, review = _save(request, row, parts, preset, snapshot)
+            if not problem and review is None:
                 messages.success(request, _("Saved. Applies to new messages."))
                 return redirect("integration", number)
     hours = sorted(names.hours.values(), key=str.casefold)
@@ -91,10 +92,15 @@ def paging_preset(request: SignedInRequest, number: int) -> HttpResponse:
         "types": _choices(types, preset.types),
         "clients": _choices(clients, preset.clients),
         "problem": problem,
+        "review": review,
         "snapshot": snapshot,
     }
     return render_view(
-        request, "integrations/paging_presets.html", context, partials=("counts",), status=422 if problem else 200
+        request,
+        "integrations/paging_presets.html",
+        context,
+        partials=("counts",),
+        status=422 if problem else 200,
     )
 
 
@@ -109,22 +115,31 @@ def _posted_preset(request: SignedInRequest) -> RoutingPreset:
     )
 
 
-def _save(request: SignedInRequest, row: Integration, preset: RoutingPreset, snapshot: FormSnapshot) -> str:
-    """Save the preset. Return the problem in words, or "" on success."""
+def _save(
+    request: SignedInRequest,
+    row: Integration,
+    parts: dict[str, Any],
+    preset: RoutingPreset,
+    snapshot: FormSnapshot,
+) -> tuple[str, SaveReview | None]:
+    """Save the preset. Return the problem in words, or "" with the change to be confirmed first, if any."""
     if not preset.is_complete:
         return (
             _("Choose the support hours.")
             if preset.kind is PresetKind.OUTSIDE_SUPPORT_HOURS
             else _("Select at least one type or client.")
-        )
+        ), None
     try:
+        routes = presets.routes_with_preset(parts.get(ROUTES), preset)
+        if (review := review_change(request, row, {ROUTES: routes})) is not None:
+            return "", review
         with snapshot.unchanged():
             spec = commands.integration_spec(row)
             spec[ROUTES] = presets.routes_with_preset(spec.get(ROUTES), preset)
             commands.save_integration(spec, existing=row, actor=actor(request), now=request.now)
     except Rejected as rejected:
-        return rejected.reason.localized()
-    return ""
+        return rejected.reason.localized(), None
+    return "", None
 
 
 def _options(

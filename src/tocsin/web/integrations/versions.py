@@ -21,6 +21,7 @@ from tocsin.inbound.models import IntegrationVersion
 from tocsin.web.http.authorization import actor, require
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.integrations.editor import yaml_text
+from tocsin.web.integrations.save_review import render_review, review_change
 from tocsin.web.integrations.views import find, frame
 
 _MAX_VERSIONS = 100
@@ -35,8 +36,13 @@ def versions(request: SignedInRequest, number: int) -> HttpResponse:
     row, kind = find(number)
     if request.method == "POST":
         require(request, Permission.MANAGE_ROUTING, row.group_id)
+        restored_number = _number(request.POST.get("number"))
         try:
-            kept.restore_version(row, _number(request.POST.get("number")), actor=actor(request), now=request.now)
+            version = kept.find_version(row, restored_number)
+            parts = {**dict.fromkeys(specs.DEFINITION_KEYS), **kept.describe_version(version)}
+            if (review := review_change(request, row, parts)) is not None:
+                return render_review(request, review, frame(request, row, kind, "versions"), "integration_versions")
+            kept.restore_version(row, restored_number, actor=actor(request), now=request.now)
         except Rejected as rejected:
             messages.error(request, rejected.reason.localized())
         else:

@@ -180,7 +180,7 @@ def draw(plan: GroupPlan, timeline: Timeline, date_range: DateRange, now: dateti
     absences = _absences(plan, date_range)
     rows += [absences] if absences else []
     today = weekly_windows.day_of(now, date_range.zone)
-    holidays = {day: _holiday(plan, day) for day in date_range.days}
+    holidays = {day: plan.holiday_on(day) for day in date_range.days}
     segments = [segment for role in MemberRole for segment in winners[role]]
     return TimelineDrawing(
         date_range,
@@ -204,6 +204,11 @@ def _first(span: TimelineSpan, day: date) -> date:
             return day.replace(day=1)
 
 
+def colour_class(number: int) -> str:
+    """Return the CSS class of the user with that number; numbers beyond the distinct colours repeat them."""
+    return f"user-{number % COLOURS}"
+
+
 class _ColourAssigner:
     """Assigns each user the same colour in every range."""
 
@@ -211,7 +216,7 @@ class _ColourAssigner:
         self._indexes = {user_id: index for index, user_id in enumerate(sorted(plan.users))}
 
     def colour_of(self, user_id: int) -> str:
-        return f"user-{self._indexes.get(user_id, 0) % COLOURS}"
+        return colour_class(self._indexes.get(user_id, 0))
 
 
 def _role(
@@ -348,12 +353,6 @@ def _position_and_width(date_range: DateRange, since: datetime | None, until: da
 
 def _overlaps(since: datetime, until: datetime, date_range: DateRange) -> bool:
     return since < date_range.until and until > date_range.since
-
-
-def _holiday(plan: GroupPlan, day: date) -> str:
-    """Return the name of a holiday on that day that any of the group's schedules observes, or ""."""
-    calendars = {c.name: c for s in plan.schedules for shift in s.shifts for c in shift.calendars}
-    return next((name for calendar in calendars.values() if (name := calendar.holiday_on(day))), "")
 
 
 def _ticks(date_range: DateRange, today: date, holidays: dict[date, str]) -> Iterator[Tick]:

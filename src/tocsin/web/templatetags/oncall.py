@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date, datetime, time, timedelta
 
 from django import template
@@ -12,6 +13,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import pgettext
 
 from tocsin.oncall.calculation import weekly_windows
+from tocsin.oncall.calculation.month_calendar import CalendarEntry
 from tocsin.web.oncall import timeline
 from tocsin.web.oncall.schedules import describe_shift
 from tocsin.web.oncall.timeline_layout import (
@@ -75,7 +77,7 @@ def describe_segment(row: TimelineRow, segment: TimelineSegment) -> str:
 
 
 @register.simple_tag
-def part_of_day(segment: TimelineSegment, day: date) -> str:
+def part_of_day(segment: TimelineSegment | CalendarEntry, day: date) -> str:
     """Format the part of `day` that a segment covers, such as "09:00 – 17:00", or "all day" if it extends beyond both
     ends."""
     zone = user_zone()
@@ -134,6 +136,12 @@ def short_day(day: date) -> str:
 def short_date(day: date) -> str:
     """Format a date as "Mon 30 Nov 2026"."""
     return date_format(day, pgettext("date format", "D j M Y"))
+
+
+@register.filter
+def colour_in(user_id: int, colours: Mapping[int, str]) -> str:
+    """Return the CSS class of a user; `colours` is {user id: class}."""
+    return colours.get(user_id, "")
 
 
 @register.filter

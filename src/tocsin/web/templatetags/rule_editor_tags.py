@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from django import template
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from tocsin.web.integrations.editor import condition_form, route_form
@@ -56,6 +58,27 @@ def node_kind(node: ConditionNode) -> str:
             return "yaml"
 
 
+@register.simple_tag
+def options(choices: Iterable[str | tuple[str, str]], current: str) -> SafeString:
+    """Render the options of a select. A current value that is no longer offered stays selected, so that saving the form
+    does not discard it."""
+    labels = dict((choice, choice) if isinstance(choice, str) else choice for choice in choices)
+    if current:
+        labels.setdefault(current, _("%(name)s (unknown)") % {"name": current})
+    return format_html_join(
+        "",
+        '<option value="{}"{}>{}</option>',
+        ((value, SafeString(" selected" if value == current else ""), label) for value, label in labels.items()),
+    )
+
+
+@register.simple_tag
+def row_errors(errors: Mapping[str, list[str]], row: str, name: str) -> SafeString:
+    """Render the errors of one field of a row, if any."""
+    texts = errors.get(f"{row}.{name}")
+    return format_html('<p class="errors" role="alert">{}</p>', " ".join(texts)) if texts else SafeString()
+
+
 @register.filter
 def sentence(row: RuleRow | route_form.RouteRow, fields: Iterable[tuple[str, str]]) -> str:
     """Describe a rule or route in a sentence, such as "Open an alert when status contains New"."""
@@ -71,6 +94,10 @@ def sentence(row: RuleRow | route_form.RouteRow, fields: Iterable[tuple[str, str
             when = "never"
         case RuleMode.WHEN:
             when = condition_form.describe_rows(row.when, labels)
+    if row.name == "filters":
+        if when in ("always", "never"):
+            return _("Every alert opens.") if when == "always" else _("No alert opens.")
+        return _("An alert opens only if %(when)s.") % {"when": when}
     if when in ("always", "never"):
         return f"{row.label}: {_('always') if when == 'always' else _('never')}."
     return _("%(what)s: if %(when)s.") % {"what": row.label, "when": when}

@@ -174,6 +174,7 @@ class ActionForm(forms.Form):
         required=False,
         widget=forms.CheckboxSelectMultiple,
     )
+    managers = forms.BooleanField(label=_("Managers of the alert's groups"), required=False)
     owner = forms.BooleanField(label=_("Assignee"), required=False)
     paged = forms.BooleanField(label=_("Everyone paged for this alert"), required=False)
     contacts = forms.BooleanField(label=_("Group contacts, such as a chat channel"), required=False)

@@ -220,10 +220,10 @@ def _translate_texts(part: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _templates() -> list[WorkflowTemplate]:
-    group, policy = Group.objects.order_by("name").first(), Policy.objects.order_by("name").first()
+    policy = Policy.objects.order_by("name").first()
     call = OutboundIntegration.objects.filter(kind="http").order_by("name").first()
     has_halo = OutboundIntegration.objects.filter(kind="haloitsm").exists()
-    names = [row.name if row else "" for row in (group, call, policy)]
+    names = [row.name if row else "" for row in (call, policy)]
     return workflow_templates(*names, has_halo=has_halo)
 
 

@@ -52,6 +52,8 @@ class WorkflowAction(msgspec.Struct, frozen=True, omit_defaults=True):
     #: Only members of the groups who hold one of these roles now; empty: everybody.
     roles: tuple[MemberRole, ...] = ()
     owner: bool = False
+    #: The managers of the groups that the alert pages.
+    managers: bool = False
     #: Everybody who was paged about the alert.
     paged: bool = False
     #: Also the groups' own contacts, such as chat channels.
@@ -96,9 +98,9 @@ type NameLookup = Callable[[str, int], str]
 
 #: The keys of each action, besides `do`.
 KEYS: Mapping[ActionKind, tuple[str, ...]] = {
-    ActionKind.NOTIFY: ("users", "groups", "roles", "contacts", "owner", "paged", "by", "subject", "text"),
+    ActionKind.NOTIFY: ("users", "groups", "roles", "contacts", "managers", "owner", "paged", "by", "subject", "text"),
     ActionKind.START_POLICY: ("policy",),
-    ActionKind.ADD_RESPONDERS: ("users", "groups", "roles"),
+    ActionKind.ADD_RESPONDERS: ("users", "groups", "roles", "managers"),
     ActionKind.ESCALATE: (),
     ActionKind.SET_PRIORITY: ("priority",),
     ActionKind.SET_TAGS: ("tags", "remove"),

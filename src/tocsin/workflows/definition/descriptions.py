@@ -133,6 +133,7 @@ def _recipients(action: WorkflowAction, name_of: NameLookup) -> tuple[Reason | s
         group = name_of("groups", number)
         recipients.append(reasons.GROUP_ROLES(group=group, roles=roles) if roles else group)
     recipients += [reasons.GROUP_CONTACTS()] if action.contacts else []
+    recipients += [reasons.GROUP_MANAGERS()] if action.managers else []
     recipients += [reasons.THE_ASSIGNEE()] if action.owner else []
     recipients += [reasons.EVERYBODY_PAGED()] if action.paged else []
     return tuple(recipients)

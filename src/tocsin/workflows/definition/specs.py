@@ -52,10 +52,10 @@ _TOO_MANY_ACTIONS = ReasonType("workflow.too_many_actions", "has at most {limit}
 _DURATION_REQUIRED = ReasonType("workflow.duration_missing", "is required, such as {example}.")
 _WITHIN_TOO_SHORT = ReasonType("workflow.within_too_short", "is required, and must be longer than `by`.")
 _RECIPIENTS_REQUIRED = ReasonType(
-    "workflow.recipients_missing", "at least one recipient is required: users, groups, owner or paged."
+    "workflow.recipients_missing", "at least one recipient is required: users, groups, managers, owner or paged."
 )
 _CONTACTS_NEED_GROUP = ReasonType("workflow.contacts_without_group", "requires a group whose contacts are notified.")
-_RESPONDERS_REQUIRED = ReasonType("workflow.responders_missing", "users or groups to page are required.")
+_RESPONDERS_REQUIRED = ReasonType("workflow.responders_missing", "users, groups or managers to page are required.")
 _NOT_AN_HTTP_CALL = ReasonType("workflow.not_an_http_call", "is not an HTTP call; for HaloITSM use `do: halo`.")
 _TAGS_REQUIRED = ReasonType("workflow.tags_missing", "tags to set or names to remove are required.")
 _NOTE_OR_STATUS_REQUIRED = ReasonType("workflow.note_or_status_missing", "a note or a status is required.")
@@ -160,6 +160,11 @@ class WorkflowActionSpec(Spec):
     contacts: bool = Field(
         default=False, description="Whether `notify` also uses the groups' own contacts, such as chat channels."
     )
+    managers: bool = Field(
+        default=False,
+        description="Whether `notify` or `add_responders` includes the managers of the groups that the alert pages; if "
+        "it pages none, of the group that owns its integration.",
+    )
     owner: bool = Field(default=False, description="Whether `notify` includes the alert's owner.")
     paged: bool = Field(default=False, description="Whether `notify` includes everybody who was paged.")
     by: str = Field(
@@ -198,13 +203,14 @@ class WorkflowActionSpec(Spec):
             return
         self.reject_other_keys({"do", *KEYS[self.do]}, errors)
         match self.do:
-            case ActionKind.NOTIFY if not (self.users or self.groups or self.owner or self.paged):
-                if not errors.has("groups", "owner", "paged"):
+            case ActionKind.NOTIFY if not (self.users or self.groups or self.managers or self.owner or self.paged):
+                if not errors.has("groups", "managers", "owner", "paged"):
                     errors.add("users", _RECIPIENTS_REQUIRED(), "missing")
             case ActionKind.NOTIFY if self.contacts and not self.groups and not errors.has("groups"):
                 errors.add("contacts", _CONTACTS_NEED_GROUP())
-            case ActionKind.ADD_RESPONDERS if not (self.users or self.groups or errors.has("groups")):
-                errors.add("users", _RESPONDERS_REQUIRED(), "missing")
+            case ActionKind.ADD_RESPONDERS if not (self.users or self.groups or self.managers):
+                if not errors.has("groups", "managers"):
+                    errors.add("users", _RESPONDERS_REQUIRED(), "missing")
             case ActionKind.START_POLICY if self.policy is None:
                 errors.add("policy", REQUIRED(), "missing")
             case ActionKind.CALL if self.outbound is None:

@@ -19,24 +19,21 @@ class WorkflowTemplate:
     spec: Mapping[str, Any]
 
 
-def workflow_templates(
-    group: str = "", call: str = "", policy: str = "", *, has_halo: bool = False
-) -> list[WorkflowTemplate]:
-    """All templates; `group`, `call` and `policy` name an existing group, HTTP call and policy, or are ""."""
+def workflow_templates(call: str = "", policy: str = "", *, has_halo: bool = False) -> list[WorkflowTemplate]:
+    """All templates; `call` and `policy` name an existing HTTP call and policy, or are ""."""
     on_ticket = {"do": "halo", "text": _("Not acknowledged for 5 minutes. The manager has been notified.")}
-    managers: dict[str, Any] = {"groups": [group], "roles": ["manager"]} if group else {"paged": True}
     live = {"field": "status", "operator": "one of", "value": ["closed", "cancelled", "merged"], "not": True}
     return [
         WorkflowTemplate(
             "unacknowledged",
             _("Not acknowledged in 5 minutes"),
-            _("Notifies a group's managers and adds a note to the ticket."),
+            _("Notifies the managers of the alert's groups and adds a note to the ticket."),
             {
                 "trigger": {"on": "unacknowledged", "for": "5m"},
                 "actions": [
                     {
                         "do": "notify",
-                        **managers,
+                        "managers": True,
                         "subject": _("Not acknowledged: <subject>"),
                         "text": _("For 5 minutes nobody has acknowledged this.\n\n<client>: <subject>\n<url>"),
                     },
@@ -64,7 +61,7 @@ def workflow_templates(
                 "actions": [
                     {
                         "do": "notify",
-                        **managers,
+                        "managers": True,
                         "owner": True,
                         "subject": _("SLA due in 1 hour: <subject>"),
                         "text": _(

@@ -60,6 +60,8 @@ class WorkflowFacts:
     sla: Mapping[str, timedelta] = field(default_factory=dict)
     #: The group that owns the alert's integration, and the groups it pages.
     groups: frozenset[int] = frozenset()
+    #: The groups that it pages, in their order; if it pages none, the one that owns its integration.
+    recipient_groups: tuple[int, ...] = ()
 
     @property
     def has_responder(self) -> bool:

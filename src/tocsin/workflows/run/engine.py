@@ -59,6 +59,8 @@ class WorkflowProgress:
     moments: frozenset[datetime] = frozenset()
     #: The owning group; None: administrators own it, and it may change every alert.
     owner: OwnerGroup | None = None
+    #: When its trigger fired.
+    created_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +128,20 @@ def decide(
     if run.step >= len(plan.actions):
         return FinishRun(WorkflowRunStatus.DONE, reasons.DONE())
     action = plan.actions[run.step]
+    has_waited = run.step > 0 and plan.actions[run.step - 1].do is ActionKind.WAIT
+    if (has_waited or action.do is ActionKind.WAIT) and _has_alert_ended_since(run, alert):
+        return FinishRun(WorkflowRunStatus.STOPPED, reasons.WAIT_ENDED(why=describe_end(alert.state)))
     if action.do is ActionKind.WAIT:
         span = timedelta(seconds=action.span)
         return WaitUntil(now + span, reasons.WAITS(duration=span), run.step + 1)
     return RunAction(action, run.step)
+
+
+def _has_alert_ended_since(run: WorkflowProgress, alert: WorkflowFacts) -> bool:
+    """Whether the alert ended after the run's trigger fired. A run that the end itself triggered may wait."""
+    if alert.state.status in ACTIVE:
+        return False
+    return run.created_at is None or alert.state.closed_at is None or run.created_at < alert.state.closed_at
 
 
 def _check_trigger(

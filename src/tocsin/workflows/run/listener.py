@@ -16,6 +16,7 @@ from datetime import datetime
 import msgspec
 
 from tocsin.alerts.change_handlers import AlertChange
+from tocsin.alerts.states import ACTIVE
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.db.json_text import as_storable_json
@@ -53,6 +54,13 @@ ORDER BY n.place
 """
 
 
+# A run that another worker holds ends when it is due: waiting for it could deadlock, as its action may lock the alert.
+_END_WAITS = """
+UPDATE workflows_run SET due_at = %(now)s WHERE id IN (
+  SELECT id FROM workflows_run WHERE alert_id = ANY(%(alerts)s) AND due_at > %(now)s FOR NO KEY UPDATE SKIP LOCKED)
+"""
+
+
 def handle_changes(connection: Connection, changes: Sequence[AlertChange], now: datetime) -> None:
     """The change handler."""
     triggers_by_kind = _triggers.current(connection)
@@ -72,6 +80,13 @@ def handle_changes(connection: Connection, changes: Sequence[AlertChange], now: 
                     "once": kind is TriggerKind.UPDATED,
                     "of_paging": kind in OF_PAGING,
                 }
+    ended = [
+        change.alert_id
+        for change in changes
+        if change.before is not None and change.before.status in ACTIVE and change.after.status not in ACTIVE
+    ]
+    if ended and connection.execute(_END_WAITS, {"alerts": ended, "now": now}).rowcount and not runs:
+        database.notify(connection, TOPIC)
     if runs:
         # Workflows of the same alert run in their configured order.
         order = {number: place for place, number in enumerate(_triggers.order)}

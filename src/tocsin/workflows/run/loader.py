@@ -15,6 +15,7 @@ from tocsin.escalation import reasons as escalation_reasons
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import final_schedule
 from tocsin.outbound import alert_values
+from tocsin.people.member_roles import MemberRole
 from tocsin.workflows import reasons
 from tocsin.workflows.definition.definition import WorkflowAction
 from tocsin.workflows.run.context import WorkflowFacts, moment_of
@@ -51,6 +52,7 @@ def facts(connection: Connection, alert_ids: Sequence[int]) -> dict[int, Workflo
             row["zone"],
             _spans(row["sla"]),
             frozenset(number for number in (row["group_id"], *(row["recipient_groups"] or ())) if number is not None),
+            tuple(row["recipient_groups"] or ([row["group_id"]] if row["group_id"] is not None else ())),
         )
         for row in database.rows(connection, _ALERTS, (requested_ids,))
         if row["id"] in states and row["id"] in values_by_alert
@@ -97,25 +99,24 @@ def resolve_recipients(
 ) -> dict[int, Reason]:
     """The users an action refers to, by id, with their capacity.
 
-    Users, group members or holders of a role in a group now (all, or the first of each role), the assignee, and
-    everybody paged.
+    Users, group members or holders of a role in a group now (all, or the first of each role), the managers of the
+    alert's groups, the assignee, and everybody paged.
     """
     capacities = dict.fromkeys(action.users, reasons.NAMED())
-    if action.groups and action.roles:
-        on_call = loader.on_call(connection, action.groups, now)
-        names: dict[int, str] = dict(
-            connection.execute(
-                "SELECT id, name FROM people_group WHERE id = ANY(%s)", (list(action.groups),)
-            ).fetchall()
-        )
-        for group in action.groups:
+    roles_by_group = {group: [*action.roles] for group in action.groups if action.roles}
+    for group in alert.recipient_groups if action.managers else ():
+        roles_by_group.setdefault(group, []).append(MemberRole.MANAGER)
+    if roles_by_group:
+        on_call = loader.on_call(connection, list(roles_by_group), now)
+        names = names_of(connection, {"groups": list(roles_by_group)}).get("groups", {})
+        for group, roles in roles_by_group.items():
             by_role = final_schedule.by_role(on_call.get(group, ()))
-            for role in action.roles:
+            for role in roles:
                 holders = [one.user_id for one in by_role.get(role, ())]
                 for user in holders[:1] if first_only else holders:
                     capacity = escalation_reasons.ROLE_IN_GROUP(role=Term(role), group=names.get(group, f"#{group}"))
                     capacities.setdefault(user, capacity)
-    elif action.groups:
+    if action.groups and not action.roles:
         groups = list(action.groups)
         for _group, user, name in connection.execute(_MEMBERS, (groups, groups)).fetchall():
             capacities.setdefault(user, escalation_reasons.GROUP_MEMBER(group=name))

@@ -51,8 +51,8 @@ ORDER BY due_at, id LIMIT %(limit)s
 
 # Every earlier run of the workflow on the alert counts; recurring ones may go on as long as the alert is active.
 _READ = """
-SELECT r.id, r.workflow_id, r.alert_id, r.cause_code, r.cause_data, r.depth, r.started_at IS NOT NULL AS is_started,
-       r.step, r.steps,
+SELECT r.id, r.workflow_id, r.alert_id, r.cause_code, r.cause_data, r.depth, r.created_at,
+       r.started_at IS NOT NULL AS is_started, r.step, r.steps,
        r.reason_code, r.reason_data, r.failures, r.user_id, r.user_name, w.name, w.is_enabled, w.definition,
        w.group_id, g.name AS group_name,
        h.lately, h.in_all, h.moments,
@@ -106,6 +106,7 @@ def _run(row: Mapping[str, Any]) -> DueRun:
         reason_in(row, "cause"), row["depth"], row["is_started"], row["step"], row["is_superseded"], row["lately"],
         row["in_all"],
         frozenset(row["moments"] or ()), OwnerGroup(row["group_id"], row["group_name"]) if row["group_id"] else None,
+        row["created_at"],
     )  # fmt: skip
     return DueRun(
         row["id"], row["workflow_id"], row["alert_id"], row["name"] or "", bool(row["is_enabled"]), row["definition"],

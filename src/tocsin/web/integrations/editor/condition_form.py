@@ -153,6 +153,29 @@ def change(group: ConditionGroup, path: Iterable[int], action: str) -> Condition
     return replace(group, parts=(*group.parts[:first], part, *group.parts[first + 1 :]))
 
 
+def with_comparison(group: ConditionGroup, path: Iterable[int], comparison: ComparisonRow) -> ConditionGroup:
+    """Return the rows with `comparison` in the group at or around `path`: in place of a row without a value, else
+    last."""
+    steps = tuple(path)
+    added: ConditionNode = comparison
+    if steps and steps[0] < len(group.parts) and isinstance(part := group.parts[steps[0]], ConditionGroup):
+        number, added = steps[0], with_comparison(part, steps[1:], comparison)
+    elif _count(group) < MAX_CONDITION_ROWS:
+        number = next((n for n, part in enumerate(group.parts) if _has_no_value(part)), len(group.parts))
+    else:
+        return group
+    return replace(group, parts=(*group.parts[:number], added, *group.parts[number + 1 :]))
+
+
+def comparison_with(name: str, value: object) -> ComparisonRow:
+    """Return the comparison that is true for `value`: equals it, or has no value."""
+    text = (text_of(value) or "").strip()
+    if not text:
+        return ComparisonRow(name, "not exists")
+    first_line, *more = text.splitlines()
+    return ComparisonRow(name, "starts with" if more else "equals", first_line)
+
+
 def comparison_paths(node: ConditionNode, row: str) -> list[str]:
     """Return the paths of the rows that are not groups."""
     if not isinstance(node, ConditionGroup):
@@ -291,6 +314,10 @@ def _read(post: Mapping[str, Any], prefix: str, depth: int, counter: list[int]) 
                 parts.append(_read(post, f"{prefix}.{len(parts)}", depth + 1, counter))
             join = "any" if post.get(f"{prefix}.join") == "any" else "all"
             return ConditionGroup(tuple(parts), join, f"{prefix}.not" in post)
+
+
+def _has_no_value(node: ConditionNode) -> bool:
+    return isinstance(node, ComparisonRow) and not node.values.strip() and not node.operator.endswith("exists")
 
 
 def _count(node: ConditionNode) -> int:

@@ -11,7 +11,7 @@ from django.http import QueryDict
 
 from tocsin.catalogue.kinds import IntegrationKind
 from tocsin.core.errors import Rejected
-from tocsin.web.integrations.editor.condition_form import ErrorPlaces
+from tocsin.web.integrations.editor.condition_form import ComparisonRow, ErrorPlaces
 from tocsin.web.ui.forms import field_error_text, problems_of
 
 
@@ -29,6 +29,8 @@ class EditorTab(ABC):
         self.errors: dict[str, list[str]] = {}
         #: Errors that belong to no row.
         self.problems: list[str] = []
+        #: The row that a click on a payload value fills, or adds a condition to: the one chosen last.
+        self.target = ""
 
     @abstractmethod
     def load(self, parts: Mapping[str, Any]) -> None:
@@ -39,8 +41,24 @@ class EditorTab(ABC):
         """Load the rows from a posted form. Raises Rejected for too many rows."""
 
     @abstractmethod
-    def apply_action(self, action: Sequence[str]) -> None:
-        """Apply a button that changes rows. Unknown buttons are ignored."""
+    def apply_action(self, action: Sequence[str]) -> str:
+        """Apply a button that changes rows. Return what it changed, if that can be undone, else "".
+
+        Unknown buttons are ignored.
+        """
+
+    @abstractmethod
+    def pick(self, path: str, comparison: ComparisonRow) -> str:
+        """Apply a click on the payload value at `path`, which `comparison` compares with. Return what it changed."""
+
+    @abstractmethod
+    def targets(self) -> list[tuple[str, str]]:
+        """Return (row, label) of the rows that a click on a payload value can change."""
+
+    def selected_target(self) -> str:
+        """Return the row of `targets` that contains the row chosen last."""
+        rows = [row for row, _label in self.targets() if self.target == row or self.target.startswith(f"{row}.")]
+        return rows[0] if rows else ""
 
     @abstractmethod
     def _parts(self) -> dict[str, Any]: ...

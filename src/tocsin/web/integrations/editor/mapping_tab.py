@@ -15,6 +15,7 @@ from tocsin.core.reasons import ReasonType
 from tocsin.core.validation.field_errors import rejected_at
 from tocsin.inbound.expressions.fields import FIELDS, TAGS
 from tocsin.web.integrations.editor import field_form
+from tocsin.web.integrations.editor.condition_form import ComparisonRow
 from tocsin.web.integrations.editor.editor_tab import EditorTab
 from tocsin.web.integrations.editor.field_form import FieldEntry, ValueOrigin
 
@@ -37,7 +38,7 @@ _PRIMARY_FIELDS = (
 
 @dataclass(frozen=True, slots=True)
 class FieldRow:
-    """One field of the form. `brings` describes the integration type's default, or is empty."""
+    """One field of the form. `default` describes the integration type's default, or is empty."""
 
     prefix: str
     name: str
@@ -79,28 +80,39 @@ class MappingTab(EditorTab):
         self.tags, self.custom = _named(post, "t"), _named(post, "c")
         self.key = str(post.get("key", "")).replace("\r\n", "\n")
 
-    def apply_action(self, action: Sequence[str]) -> None:
+    def apply_action(self, action: Sequence[str]) -> str:
         match action:
             case ["add", "tag"]:
                 free = next((name for name in TAGS if name not in dict(self.tags)), "")
                 self.tags.append((free, FieldEntry(ValueOrigin.PATHS)))
+                self.target = f"t-{len(self.tags) - 1}"
             case ["add", "custom"]:
                 self.custom.append(("", FieldEntry(ValueOrigin.PATHS)))
+                self.target = f"c-{len(self.custom) - 1}"
             case ["remove", row]:
-                prefix, _dash, number = row.partition("-")
-                rows = {"t": self.tags, "c": self.custom}.get(prefix, [])
-                if number.isdecimal() and int(number) < len(rows):
-                    del rows[int(number)]
-            case ["pick", target, *path] if target in FIELDS:
-                self.entries[target] = _with_path(self.entries[target], ":".join(path))
-            case ["pick", "key", *path]:
-                self.key = f"{self.key}<{':'.join(path)}>"
-            case ["pick", target, *path]:
-                prefix, _dash, number = target.partition("-")
-                rows = {"t": self.tags, "c": self.custom}.get(prefix, [])
-                if number.isdecimal() and int(number) < len(rows):
-                    name, entry = rows[int(number)]
-                    rows[int(number)] = name, _with_path(entry, ":".join(path))
+                rows, number = self._named_row(row)
+                if rows:
+                    self.target = ""
+                    return _("%(name)s removed") % {"name": rows.pop(number)[0] or _("Field")}
+        return ""
+
+    def pick(self, path: str, comparison: ComparisonRow) -> str:
+        label = dict(self.targets()).get(self.target, "")
+        rows, number = self._named_row(self.target)
+        if self.target in FIELDS:
+            self.entries[self.target] = _with_path(self.entries[self.target], path)
+        elif self.target == "key":
+            self.key = f"{self.key}<{path}>"
+        elif rows:
+            name, entry = rows[number]
+            rows[number] = name, _with_path(entry, path)
+        return f"{label}: {path}" if label else ""
+
+    def _named_row(self, row: str) -> tuple[list[tuple[str, FieldEntry]], int]:
+        """Return the tags or custom fields with the index of a row such as "c-0"; an empty list if there is none."""
+        prefix, _dash, number = row.partition("-")
+        rows = {"t": self.tags, "c": self.custom}.get(prefix, [])
+        return (rows, int(number)) if number.isdecimal() and int(number) < len(rows) else ([], 0)
 
     def _parts(self) -> dict[str, Any]:
         mapping: dict[str, Any] = {}
@@ -152,9 +164,8 @@ class MappingTab(EditorTab):
         """Return the dedup key template as a row."""
         return FieldRow("key", "dedup_key", _("dedup key"), FieldEntry(ValueOrigin.TEMPLATE, self.key))
 
-    def clickable_rows(self) -> list[FieldRow]:
-        """Return the rows that a click on a payload value can fill."""
-        return [*self.rows(), *self.other_rows(), *self.tag_rows(), *self.custom_rows(), self.key_row()]
+    def targets(self) -> list[tuple[str, str]]:
+        return [(row.target, row.label or _("this field")) for row in self.every_row()]
 
     def opens_other_rows(self) -> bool:
         """Return whether one of the other fields is set or has an error, so that the section opens."""
@@ -212,6 +223,9 @@ def _with_path(entry: FieldEntry, path: str) -> FieldEntry:
 
 def _entry(post: QueryDict, prefix: str) -> FieldEntry:
     text = str(post.get(f"{prefix}-text", "")).replace("\r\n", "\n")
+    if not post.get(f"{prefix}-origin") and post.get(f"{prefix}-shown"):
+        # The default was chosen instead of what was shown.
+        return FieldEntry()
     try:
         origin = ValueOrigin(str(post.get(f"{prefix}-origin", "")))
     except ValueError:

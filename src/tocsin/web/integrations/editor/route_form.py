@@ -27,7 +27,23 @@ _UNREADABLE_REST = ReasonType("route.unreadable_rest", "the settings not shown i
 #: Longer lists are edited as YAML.
 MAX_ROUTE_ROWS = 100
 
-_FORM_KEYS = frozenset({"name", "when", "during", "escalation_policy", "recipients", "priority", "action"})
+#: Value of "no users" or "no groups" in the form. A name has no slash.
+NO_ONE = "/"
+
+_FORM_KEYS = frozenset(
+    {"name", "when", "during", "escalation_policy", "recipients", "client_table", "priority", "action"}
+)
+
+#: Keys of a route → the form field that shows their errors.
+_PLACES = {
+    "during": "during",
+    "escalation_policy": "policy",
+    "recipients.users": "users",
+    "recipients.groups": "groups",
+    "client_table": "client_table",
+    "priority": "priority",
+    "delay": "delay",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +55,10 @@ class RouteRow:
     #: "in:NAME", "out:NAME" or "".
     during: str = ""
     policy: str = ""
-    #: Whether the route has its own recipients.
-    has_recipients: bool = False
-    users: tuple[str, ...] = ()
-    groups: tuple[str, ...] = ()
+    #: None means the integration's own users or groups.
+    users: tuple[str, ...] | None = None
+    groups: tuple[str, ...] | None = None
+    client_table: str = ""
     priority: str = ""
     is_log_only: bool = False
     #: Texts of the delay fields with its `kind`; empty for the integration's own delay.
@@ -118,8 +134,12 @@ def describe_route(row: RouteRow, labels: Mapping[str, str]) -> str:
     else:
         policy_text = _("page using %(policy)s") % {"policy": row.policy}
         effects.append(policy_text if row.policy else _("page using the integration's policy"))
-        if row.has_recipients:
-            effects.append(_("to %(names)s") % {"names": ", ".join((*row.groups, *row.users)) or _("no one")})
+        if row.client_table:
+            effects.append(_("by client table %(table)s") % {"table": row.client_table})
+        if names := (*(row.groups or ()), *(row.users or ())):
+            effects.append(_("to %(names)s") % {"names": ", ".join(names)})
+        elif row.groups == row.users == ():
+            effects.append(_("to no one"))
     if row.delay.get("kind"):
         effects.append(_describe_delay(row.delay))
     return f"{', '.join(parts)}: {', '.join(effects)}."
@@ -136,9 +156,9 @@ def _row(route: Mapping[str, Any]) -> RouteRow:
         when=condition_form.rows_of(route.get("when")),
         during=f"out:{during.get('not')}" if isinstance(during, Mapping) else f"in:{during}" if during else "",
         policy=str(route.get("escalation_policy") or ""),
-        has_recipients=recipients is not None,
-        users=tuple(map(str, recipient_names.get("users") or ())),
-        groups=tuple(map(str, recipient_names.get("groups") or ())),
+        users=_names(recipient_names.get("users")),
+        groups=_names(recipient_names.get("groups")),
+        client_table=str(route.get("client_table") or ""),
         priority=str(route.get("priority") or ""),
         is_log_only=route.get("action") == "record",
         delay=delay,
@@ -170,6 +190,7 @@ def _describe_delay(delay: Mapping[str, str]) -> str:
 
 def _route(row: RouteRow, place: str, prefix: str, places: ErrorPlaces, *, is_final: bool) -> dict[str, Any]:
     places.rows[place] = prefix
+    places.rows |= {f"{place}.{key}": f"{prefix}.{name}" for key, name in _PLACES.items()}
     route: dict[str, Any] = {"name": row.name} if row.name else {}
     when = condition_form.condition_of(row.when, f"{place}.when", f"{prefix}.when", places, is_final=is_final)
     if when is not None:
@@ -179,9 +200,11 @@ def _route(row: RouteRow, place: str, prefix: str, places: ErrorPlaces, *, is_fi
         route["during"] = {"not": name} if kind == "out" else name
     if row.policy:
         route["escalation_policy"] = row.policy
-    if row.has_recipients:
-        named = (("users", row.users), ("groups", row.groups))
-        route["recipients"] = {key: list(names) for key, names in named if names}
+    own_recipients = (("users", row.users), ("groups", row.groups))
+    if recipients := {key: list(names) for key, names in own_recipients if names is not None}:
+        route["recipients"] = recipients
+    if row.client_table:
+        route["client_table"] = row.client_table
     if row.priority:
         route["priority"] = row.priority
     if row.is_log_only:
@@ -203,9 +226,9 @@ def _read(post: QueryDict, prefix: str) -> RouteRow:
         when=condition_form.read(post.dict(), f"{prefix}.when"),
         during=str(post.get(f"{prefix}.during", "")),
         policy=str(post.get(f"{prefix}.policy", "")),
-        has_recipients=f"{prefix}.own" in post,
-        users=tuple(map(str, post.getlist(f"{prefix}.users"))),
-        groups=tuple(map(str, post.getlist(f"{prefix}.groups"))),
+        users=_read_names(post, f"{prefix}.users"),
+        groups=_read_names(post, f"{prefix}.groups"),
+        client_table=str(post.get(f"{prefix}.client_table", "")),
         priority=str(post.get(f"{prefix}.priority", "")),
         is_log_only=post.get(f"{prefix}.action", "") == "record",
         delay={
@@ -215,3 +238,14 @@ def _read(post: QueryDict, prefix: str) -> RouteRow:
         },
         other_keys=str(post.get(f"{prefix}.more", "")),
     )
+
+
+def _names(names: object) -> tuple[str, ...] | None:
+    return tuple(map(str, names)) if isinstance(names, list | tuple) else None
+
+
+def _read_names(post: QueryDict, field_name: str) -> tuple[str, ...] | None:
+    """Return the posted names: those of the chips, and the one that was picked last."""
+    posted = dict.fromkeys(name for name in map(str, post.getlist(field_name)) if name)
+    names = tuple(name for name in posted if name != NO_ONE)
+    return names if names or NO_ONE in posted else None

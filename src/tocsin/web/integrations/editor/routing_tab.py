@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.http import QueryDict
+from django.utils.translation import gettext as _
 
 from tocsin.catalogue.kinds import IntegrationKind
 from tocsin.inbound.config.noise_settings import KEYS as NOISE_KEYS
 from tocsin.web.integrations.editor import condition_form, route_form, suppression_form
+from tocsin.web.integrations.editor.condition_form import ComparisonRow, ConditionGroup
 from tocsin.web.integrations.editor.editor_tab import EditorTab
+from tocsin.web.integrations.editor.rules_tab import field_labels
+
+#: The target of a click that adds a route.
+NEW_ROUTE = "new"
 
 
 class RoutingTab(EditorTab):
@@ -31,20 +37,43 @@ class RoutingTab(EditorTab):
         self.routes = route_form.read(post)
         self.suppression = suppression_form.read(post)
 
-    def apply_action(self, action: Sequence[str]) -> None:
+    def apply_action(self, action: Sequence[str]) -> str:
         match action:
             case ["route", number, row_action] if number.isdecimal() and len(number) < 5:
                 self.routes = route_form.change(self.routes, int(number), row_action)
+                return _("Route removed") if row_action == "remove" else ""
             case ["cond", row, row_action]:
-                self._act_on_condition(row.split("."), row_action)
+                route_number, path = self._condition_row(row)
+                if route_number is not None:
+                    when = condition_form.change(self.routes[route_number].when, path, row_action)
+                    self.routes = route_form.with_when(self.routes, route_number, when)
+                    return _("Condition removed") if row_action == "remove" else ""
+        return ""
 
-    def _act_on_condition(self, row: Iterable[str], row_action: str) -> None:
-        match list(row):
-            case ["routes", number, "when", *path] if number.isdecimal() and int(number[:5]) < len(self.routes):
-                route = self.routes[int(number)]
-                steps = tuple(int(step) for step in path if step.isdecimal() and len(step) < 5)
-                when = condition_form.change(route.when, steps, row_action)
-                self.routes = route_form.with_when(self.routes, int(number), when)
+    def pick(self, path: str, comparison: ComparisonRow) -> str:
+        number, row_path = self._condition_row(self.target)
+        if number is None:
+            self.routes = route_form.change(self.routes, 0, "add")
+            number = len(self.routes) - 1
+            self.target = f"routes.{number}"
+        when = condition_form.with_comparison(self.routes[number].when, row_path, comparison)
+        self.routes = route_form.with_when(self.routes, number, when)
+        condition = condition_form.describe_rows(ConditionGroup((comparison,)), field_labels())
+        return f"{self._label(number)}: {condition}"
+
+    def targets(self) -> list[tuple[str, str]]:
+        numbered = [(f"routes.{number}", self._label(number)) for number in range(len(self.routes))]
+        return [*numbered, (NEW_ROUTE, _("New route"))]
+
+    def _label(self, number: int) -> str:
+        return self.routes[number].name or _("Route %(number)s") % {"number": number + 1}
+
+    def _condition_row(self, row: str) -> tuple[int | None, tuple[int, ...]]:
+        """Split a row path: "routes.1.when.0.2" → (1, (0, 2)). The number is None if there is no such route."""
+        match row.split("."):
+            case ["routes", number, *path] if number.isdecimal() and int(number[:5]) < len(self.routes):
+                return int(number), tuple(int(step) for step in path if step.isdecimal() and len(step) < 5)
+        return None, ()
 
     def numbered(self) -> list[tuple[int, str, route_form.RouteRow]]:
         """Return (number from 0, row path, route) of every route."""

@@ -7,7 +7,7 @@ also be edited as YAML.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import tzinfo
 from queue import SimpleQueue
@@ -16,7 +16,7 @@ from typing import Any
 
 from django.contrib import messages
 from django.db import connection as django_connection
-from django.http import Http404, HttpResponse, StreamingHttpResponse
+from django.http import Http404, HttpResponse, QueryDict, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.template.loader import render_to_string
@@ -29,13 +29,16 @@ from tocsin.catalogue.kinds import IntegrationKind
 from tocsin.core.errors import Rejected
 from tocsin.core.locale_format import local_term
 from tocsin.core.reasons import as_reason
+from tocsin.core.validation.payload_paths import read_path
 from tocsin.inbound.admin import commands, drafts, specs
 from tocsin.inbound.admin.references import ReferenceNames
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.expressions.fields import FIELDS, PRIORITIES, TAGS
+from tocsin.inbound.inspect.trace import explain
 from tocsin.inbound.models import Integration
 from tocsin.inbound.parsing.decode import Element
 from tocsin.inbound.parsing.payload_splitting import elements_of
+from tocsin.people.models import User
 from tocsin.resources.registry import INTEGRATIONS
 from tocsin.simulate.backtest import Backtest, backtest
 from tocsin.simulate.chain import SimulatedOutcome, simulate_integration
@@ -43,6 +46,7 @@ from tocsin.web.http.authorization import actor, require
 from tocsin.web.http.request import PARTIAL_HEADER, SignedInRequest, render_view
 from tocsin.web.integrations import payloads, simulation_view
 from tocsin.web.integrations.editor import condition_form, yaml_text
+from tocsin.web.integrations.editor.condition_form import ComparisonRow
 from tocsin.web.integrations.editor.editor_tab import EditorTab
 from tocsin.web.integrations.editor.mapping_tab import MappingTab
 from tocsin.web.integrations.editor.match_preview import MatchPreview, preview_matches
@@ -50,11 +54,15 @@ from tocsin.web.integrations.editor.payload_tree import PayloadTree, tree_of
 from tocsin.web.integrations.editor.routing_tab import RoutingTab
 from tocsin.web.integrations.editor.rules_tab import RulesTab
 from tocsin.web.integrations.payloads import SamplePayload
+from tocsin.web.integrations.save_review import SaveReview, review_change
 from tocsin.web.integrations.views import find, frame
 from tocsin.web.ui import edit_conflicts
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 
 TABS: Mapping[str, type[EditorTab]] = {"mapping": MappingTab, "rules": RulesTab, "routing": RoutingTab}
+
+#: Fields of the form that are not rows.
+_NOT_IN_ROWS = ("csrfmiddlewaretoken", "snapshot", "chosen", "payload", "yaml", "yaml_digest", "undo", "reviewed", "do")
 
 #: Larger payloads can be tried from the log or the Test tab; here each keystroke would post them again.
 MAX_PASTED_CHARS = 200_000
@@ -70,6 +78,7 @@ class EditorDraft:
     yaml_problem: str = ""
     #: Whether the YAML was edited since it was rendered, so that the rows are loaded from it.
     is_yaml_edited: bool = False
+    element: Element | None = None
     parts: dict[str, Any] | None = None
     compiled: CompiledIntegration | None = None
     outcome: SimulatedOutcome | None = None
@@ -77,6 +86,11 @@ class EditorDraft:
     payload_problem: str = ""
     matches: MatchPreview = field(default_factory=MatchPreview)
     backtest: Backtest | None = None
+    #: What the button changed, and the form before that, to undo it.
+    change: str = ""
+    undo: str = ""
+    #: What saving would change, to be confirmed first.
+    review: SaveReview | None = None
     needs_confirmation: bool = False
     #: Edit conflict, shown above the rows because it belongs to none of them.
     conflict: str = ""
@@ -101,7 +115,9 @@ def editor(request: SignedInRequest, number: int, tab: str) -> HttpResponse:
     editor_tab.is_final = button == "save"
     draft = _draft(request, row, kind, editor_tab, names)
     snapshot = FormSnapshot.of(request, INTEGRATIONS, row, keys=editor_tab.keys)
-    if button == "save" and draft.compiled is not None and _save(request, row, draft, snapshot):
+    if button == "save" and draft.compiled is not None and draft.parts is not None:
+        draft.review = review_change(request, row, draft.parts)
+    if button == "save" and draft.compiled is not None and not draft.review and _save(request, row, draft, snapshot):
         messages.success(request, _("Saved. Applies to new messages."))
         return redirect(f"integration_{tab}", number)
     if button == "backtest" and draft.compiled is not None and draft.parts is not None:
@@ -112,7 +128,6 @@ def editor(request: SignedInRequest, number: int, tab: str) -> HttpResponse:
         "snapshot": snapshot,
         "editor_tab": draft.tab,
         "chosen": draft.payload.key,
-        "target": str(request.POST.get("target", "")),
         "payloads": payloads.groups(row, kind),
         "outcome_views": simulation_view.outcome_views([draft.outcome] if draft.outcome else []),
         "tab_template": f"integrations/tab_{tab}.html",
@@ -120,10 +135,10 @@ def editor(request: SignedInRequest, number: int, tab: str) -> HttpResponse:
         "fields": _fields(kind, draft),
         "words": condition_form.operator_choices(),
         "tag_choices": TAGS,
-        **_routing_choices(names),
+        **(_routing_choices(row, names) if tab == "routing" else {}),
     }
     # With JavaScript the response is swapped into the document even if it contains errors.
-    failed = button == "save"
+    failed = button == "save" and draft.review is None
     return render_view(
         request, "integrations/editor.html", context, partials=("preview", "editor"), status=422 if failed else 200
     )
@@ -173,13 +188,15 @@ def _draft(
     post = request.POST
     if request.method != "POST":
         draft = EditorDraft(editor_tab, payloads.message_payload_or_default(row, kind, request.GET.get("message", "")))
+        _load_element(draft)
         editor_tab.load(drafts.parts_of(row, names))
     else:
         draft = EditorDraft(editor_tab, payloads.NO_PAYLOAD)
         _load_payload(request, row, kind, draft)
+        _load_element(draft)
         draft.yaml = str(post.get("yaml", "")).replace("\r\n", "\n")
         draft.is_yaml_edited = "yaml" in post and _digest(draft.yaml) != post.get("yaml_digest")
-        _load_rows(draft, request)
+        _load_rows(draft, request, row)
     if not draft.yaml_problem:
         draft.parts = editor_tab.parts()
     if draft.parts is not None and not draft.is_yaml_edited:
@@ -188,15 +205,25 @@ def _draft(
     return draft
 
 
-def _load_rows(draft: EditorDraft, request: SignedInRequest) -> None:
+def _load_rows(draft: EditorDraft, request: SignedInRequest, row: Integration) -> None:
     """Load the rows from the YAML if it was edited, else from the form fields; then apply the button."""
-    editor_tab, post = draft.tab, request.POST
+    editor_tab, post, button = draft.tab, request.POST, _pressed_button(request)
+    editor_tab.target = str(post.get("target", ""))
     try:
-        if draft.is_yaml_edited:
+        if button == "undo":
+            draft.is_yaml_edited = False
+            editor_tab.read(QueryDict(str(post.get("undo", ""))))
+        elif draft.is_yaml_edited:
             editor_tab.load(_parse_parts(draft.yaml, editor_tab))
         else:
             editor_tab.read(post)
-        editor_tab.apply_action(_requested_action(request))
+        if button.startswith("pick:"):
+            path = button.removeprefix("pick:")
+            draft.change = editor_tab.pick(path, _comparison_at(draft, row, path))
+        else:
+            draft.change = editor_tab.apply_action(button.split(":"))
+        if draft.change and not draft.is_yaml_edited:
+            draft.undo = _rows_in(post)
     except Rejected as rejected:
         draft.yaml_problem = rejected.reason.localized()
         if draft.is_yaml_edited:
@@ -208,11 +235,26 @@ def _pressed_button(request: SignedInRequest) -> str:
     return "" if request.headers.get(PARTIAL_HEADER) == "preview" else str(request.POST.get("do", ""))
 
 
-def _requested_action(request: SignedInRequest) -> list[str]:
-    button = _pressed_button(request)
-    if button.startswith("pick:"):
-        return ["pick", str(request.POST.get("target", "")), button.removeprefix("pick:")]
-    return button.split(":")
+def _rows_in(post: QueryDict) -> str:
+    """Return the posted rows, URL-encoded, without the rest of the form."""
+    rows = post.copy()
+    for name in _NOT_IN_ROWS:
+        rows.pop(name, None)
+    return rows.urlencode()
+
+
+def _comparison_at(draft: EditorDraft, row: Integration, path: str) -> ComparisonRow:
+    """Return the comparison that is true for the payload value at `path`: of the alert field that is read from there,
+    or of the path itself."""
+    if draft.element is None:
+        return condition_form.comparison_with(path, None)
+    normalizer = drafts.compile_stored(row).normalizer
+    for field_trace in explain(normalizer, draft.element).fields:
+        if field_trace.value is not None and field_trace.steps[-1].source == path:
+            return condition_form.comparison_with(field_trace.field, field_trace.value)
+    # "^" marks a path that is also the name of a field.
+    name = f"^{path}" if path in normalizer.mapping.names else path
+    return condition_form.comparison_with(name, read_path(draft.element.payload, path))
 
 
 def _parse_parts(text: str, editor_tab: EditorTab) -> dict[str, Any]:
@@ -230,13 +272,6 @@ def _parse_parts(text: str, editor_tab: EditorTab) -> dict[str, Any]:
 def _simulate(request: SignedInRequest, row: Integration, names: ReferenceNames, draft: EditorDraft) -> None:
     """Compile the parts as Save would, and evaluate the payload with them."""
     payload = draft.payload
-    element: Element | None = None
-    try:
-        elements = elements_of(draft.tab.kind, payload.body, payload.content_type or None).elements
-        element = elements[0] if elements and elements[0].payload is not None else None
-        draft.tree = tree_of(element.payload) if element is not None else None
-    except Rejected as rejected:
-        draft.payload_problem = draft.payload_problem or rejected.reason.localized()
     if draft.parts is None:
         return
     try:
@@ -246,8 +281,8 @@ def _simulate(request: SignedInRequest, row: Integration, names: ReferenceNames,
         return
     simulation = simulate_integration(draft.compiled, payload.body, payload.content_type, request.now, limit=1)
     draft.outcome = simulation.outcomes[0] if simulation.outcomes else None
-    if element is not None:
-        draft.matches = preview_matches(draft.compiled, element, draft.outcome, draft.tab)
+    if draft.element is not None:
+        draft.matches = preview_matches(draft.compiled, draft.element, draft.outcome, draft.tab)
 
 
 def _load_payload(request: SignedInRequest, row: Integration, kind: IntegrationKind, draft: EditorDraft) -> None:
@@ -258,6 +293,17 @@ def _load_payload(request: SignedInRequest, row: Integration, kind: IntegrationK
         draft.payload_problem = _(
             "Larger than %(size)d kB. Use the Test tab, or post it and select it from the log."
         ) % {"size": MAX_PASTED_CHARS // 1000}
+
+
+def _load_element(draft: EditorDraft) -> None:
+    payload = draft.payload
+    try:
+        elements = elements_of(draft.tab.kind, payload.body, payload.content_type or None).elements
+    except Rejected as rejected:
+        draft.payload_problem = draft.payload_problem or rejected.reason.localized()
+        return
+    draft.element = elements[0] if elements and elements[0].payload is not None else None
+    draft.tree = tree_of(draft.element.payload) if draft.element is not None else None
 
 
 def _save(request: SignedInRequest, row: Integration, draft: EditorDraft, snapshot: FormSnapshot) -> bool:
@@ -287,14 +333,31 @@ def _fields(kind: IntegrationKind, draft: EditorDraft) -> list[tuple[str, str]]:
     return [*labelled, *((name, name) for name in sorted(field_names - FIELDS.keys()))]
 
 
-def _routing_choices(names: ReferenceNames) -> dict[str, list[str]]:
+def _routing_choices(row: Integration, names: ReferenceNames) -> dict[str, Any]:
+    """Return what a route can select, and the integration's own recipients."""
+    hours = sorted(names.hours.values(), key=str.casefold)
     return {
-        "priorities": list(PRIORITIES),
+        "priorities": PRIORITIES,
         "policies": sorted(names.policies.values(), key=str.casefold),
-        "hours": sorted(names.hours.values(), key=str.casefold),
-        "user_names": sorted(names.users.values(), key=str.casefold),
-        "group_names": sorted(names.groups.values(), key=str.casefold),
+        "hours": hours,
+        "during_choices": [
+            choice
+            for name in hours
+            for choice in (
+                (f"in:{name}", _("during %(hours)s") % {"hours": name}),
+                (f"out:{name}", _("outside %(hours)s") % {"hours": name}),
+            )
+        ],
+        "tables": sorted(names.tables.values(), key=str.casefold),
+        "user_labels": {user.username: user.display_name for user in _by_name(User.objects.filter(is_active=True))},
+        "group_labels": {name: name for name in sorted(names.groups.values(), key=str.casefold)},
+        "own_users": ", ".join(user.display_name for user in _by_name(row.recipient_users.all())),
+        "own_groups": ", ".join(sorted((group.name for group in row.recipient_groups.all()), key=str.casefold)),
     }
+
+
+def _by_name(users: Iterable[User]) -> list[User]:
+    return sorted(users, key=lambda user: user.display_name.casefold())
 
 
 def _without_empty(parts: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The Rules tab: when a message closes, opens or updates an alert, and the filters for opening one."""
+"""The Rules tab: the filters for opening an alert, then when a message closes, opens or updates one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tocsin.core.reasons import ReasonType
 from tocsin.core.validation.field_errors import rejected_at
 from tocsin.inbound.expressions.fields import FIELDS
 from tocsin.web.integrations.editor import condition_form
-from tocsin.web.integrations.editor.condition_form import ConditionGroup
+from tocsin.web.integrations.editor.condition_form import ComparisonRow, ConditionGroup
 from tocsin.web.integrations.editor.editor_tab import EditorTab
 
 _NOT_RULES = ReasonType("rule.not_an_object", "must be an object with {names}")
@@ -34,7 +34,7 @@ class RuleMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RuleRow:
-    """One rule, or the filters. `brings` is the type's default as a sentence."""
+    """One rule, or the filters. `default` is the type's default as a sentence."""
 
     name: str
     label: str
@@ -44,7 +44,7 @@ class RuleRow:
 
 
 class RulesTab(EditorTab):
-    """The rules that close, open and update an alert, and the filters."""
+    """The filters, and the rules that close, open and update an alert."""
 
     keys = ("rules", "filters")
 
@@ -55,6 +55,8 @@ class RulesTab(EditorTab):
         #: Rules without a row (`ignore`, `veto`), preserved unchanged.
         self.other_rules: dict[str, Any] = {}
         self.names = tuple(n for n in ("cancel", "close", "open", "update") if n != "cancel" or "cancel" in kind.rules)
+        #: As shown: the filters first, because most changes are made there.
+        self.shown_names = ("filters", *self.names)
 
     def load(self, parts: Mapping[str, Any]) -> None:
         rules = parts.get("rules") or {}
@@ -76,7 +78,7 @@ class RulesTab(EditorTab):
             self.modes[name], self.groups[name] = RuleMode.WHEN, condition_form.rows_of(rule)
 
     def read(self, post: QueryDict) -> None:
-        for name in (*self.names, "filters"):
+        for name in self.shown_names:
             mode = str(post.get(f"{name}-mode", "kind"))
             self.modes[name] = RuleMode(mode) if mode in set(RuleMode) else RuleMode.DEFAULT
             self.groups[name] = condition_form.read(post.dict(), name)
@@ -84,14 +86,31 @@ class RulesTab(EditorTab):
                 # A new condition starts with the type's default instead of empty.
                 self.groups[name] = condition_form.rows_of(self._default_rule(name))
                 if not self.groups[name].parts:
-                    self.groups[name] = ConditionGroup((condition_form.ComparisonRow("source_status"),))
+                    self.groups[name] = ConditionGroup((ComparisonRow("source_status"),))
 
-    def apply_action(self, action: Sequence[str]) -> None:
+    def apply_action(self, action: Sequence[str]) -> str:
         match action:
             case ["cond", row, row_action]:
                 name, path = _row(row)
                 if name in self.groups:
                     self.groups[name] = condition_form.change(self.groups[name], path, row_action)
+                    return _("Condition removed") if row_action == "remove" else ""
+        return ""
+
+    def pick(self, path: str, comparison: ComparisonRow) -> str:
+        name, row_path = _row(self.target)
+        if name not in self.groups:
+            self.target = name = self.shown_names[0]
+        if self.modes[name] is not RuleMode.WHEN:
+            default = condition_form.rows_of(self._default_rule(name))
+            is_default = self.modes[name] is RuleMode.DEFAULT and default.parts
+            self.groups[name] = ConditionGroup((default,)) if is_default else ConditionGroup()
+            self.modes[name], row_path = RuleMode.WHEN, ()
+        self.groups[name] = condition_form.with_comparison(self.groups[name], row_path, comparison)
+        return f"{self.label(name)}: {condition_form.describe_rows(ConditionGroup((comparison,)), field_labels())}"
+
+    def targets(self) -> list[tuple[str, str]]:
+        return [(name, self.label(name)) for name in self.shown_names]
 
     def _parts(self) -> dict[str, Any]:
         rules: dict[str, Any] = dict(self.other_rules)
@@ -116,20 +135,22 @@ class RulesTab(EditorTab):
                 return condition
 
     def rows(self) -> list[RuleRow]:
-        """Return the rules in the order of evaluation, then the filters."""
-        labels = {
+        """Return the filters, then the rules in the order of evaluation."""
+        return [
+            RuleRow(name, self.label(name), self.modes[name], self.groups[name],
+                    condition_form.describe_condition(self._default_rule(name), field_labels()))
+            for name in self.shown_names
+        ]  # fmt: skip
+
+    def label(self, name: str) -> str:
+        """Return what a rule does, or "Filters"."""
+        return {
             "cancel": _("Cancel the alert"),
             "close": _("Close the alert"),
             "open": _("Open an alert"),
             "update": _("Update the alert"),
             "filters": _("Filters"),
-        }
-        field_labels = {name: local_term(FIELDS[name].label) for name in FIELDS}
-        return [
-            RuleRow(name, labels[name], self.modes[name], self.groups[name],
-                    condition_form.describe_condition(self._default_rule(name), field_labels))
-            for name in (*self.names, "filters")
-        ]  # fmt: skip
+        }[name]
 
     def every_comparison(self) -> list[str]:
         """Return the paths of all comparison rows."""
@@ -144,6 +165,11 @@ class RulesTab(EditorTab):
             return self.kind.filters
         rule = self.kind.rules.get(name)
         return False if rule is None else rule
+
+
+def field_labels() -> dict[str, str]:
+    """Return the label of each alert field."""
+    return {name: local_term(FIELDS[name].label) for name in FIELDS}
 
 
 def _row(row: str) -> tuple[str, tuple[int, ...]]:

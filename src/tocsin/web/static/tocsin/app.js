@@ -66,6 +66,22 @@
     setTimeout(() => { label.textContent = before; }, 1600);
   });
 
+  /* ---- the side bar as icons alone: a cookie, so that the next page comes that way ---- */
+  const toggle = document.querySelector("[data-side-toggle]");
+  if (toggle) {
+    toggle.hidden = false;
+    toggle.addEventListener("click", () => {
+      const isCollapsed = document.querySelector(".shell").classList.toggle("icons-only");
+      toggle.querySelector(".label").textContent = isCollapsed ? toggle.dataset.expand : toggle.dataset.collapse;
+      document.querySelectorAll(".side li > :is(a, button)").forEach((entry) => {
+        const label = entry.querySelector(".label");
+        if (isCollapsed && label) entry.title = label.textContent;
+        else if (label) entry.removeAttribute("title");
+      });
+      document.cookie = `tocsin_side=${isCollapsed ? "collapsed" : ""}; path=/; max-age=${isCollapsed ? 31536000 : 0}; SameSite=Lax`;
+    });
+  }
+
   /* ---- menus close when one looks elsewhere, or presses Escape ---- */
   document.addEventListener("click", (event) => {
     document.querySelectorAll("details.menu[open]").forEach((menu) => {

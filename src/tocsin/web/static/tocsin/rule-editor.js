@@ -1,48 +1,92 @@
-/* The workbench: a click on a value of the payload fills the field that has the focus, paths complete, routes are dragged.
-   Everything is decided by the server, and everything works without this as a plain form. */
+/* The workbench: a click on a value of the payload fills the field that was chosen last, or adds a condition; paths
+   complete, routes are dragged. Everything is decided by the server, and everything works without this as a plain form. */
 "use strict";
 (() => {
   const editor = () => document.querySelector("form[data-editor]");
   let current = null; // the field that a click fills, by its name: elements are replaced
+  let currentRow = null; // the row of conditions that a click adds to
   const opened = new Map(); // details by id: whether somebody opened or closed them
 
-  const field = () => (current && editor()?.elements[current]) || null;
+  const isMapping = () => editor()?.dataset.tab === "mapping";
+  const fieldOfTarget = (name) => editor()?.elements[`f-${name}-text`] ?? editor()?.elements[`${name}-text`] ?? editor()?.elements[name];
+  const targetSelect = () => editor()?.querySelector("[data-target]");
+  const field = () => (current && editor()?.elements[current]) || fieldOfTarget(targetSelect()?.value) || null;
 
-  /* ---- which field has the focus ---- */
+  /* ---- which field was chosen last: by any control of its row, or by the select above the payload ---- */
   document.addEventListener("focusin", (event) => {
-    const one = event.target.closest("form[data-editor] [data-fill]");
-    if (!one) return;
-    current = one.name;
-    const target = editor().querySelector("[data-target]");
-    const name = one.dataset.fill.replace(/^f-/, "");
-    if (target && [...target.options].some((option) => option.value === name)) target.value = name;
+    const row = event.target.closest("form[data-editor] .editor-tab [data-row]");
+    if (!row) return;
+    currentRow = row.dataset.row;
+    current = (event.target.matches("[data-fill]") ? event.target : row.querySelector("[data-fill]"))?.name ?? null;
+    const target = targetSelect();
+    const name = currentRow.replace(/^f-/, "");
+    const option = [...(target?.options ?? [])].find((one) => one.value === name || name.startsWith(`${one.value}.`));
+    if (option) target.value = option.value;
     mark();
   });
   document.addEventListener("change", (event) => {
     if (!event.target.matches("form[data-editor] [data-target]")) return;
-    const one = document.getElementById(`f-${event.target.value}-text`);
-    if (one) { current = one.name; one.closest("details")?.setAttribute("open", ""); mark(); }
+    current = null;
+    currentRow = event.target.value;
+    if (isMapping()) field()?.closest("details")?.setAttribute("open", "");
+    mark();
+  });
+  document.addEventListener("input", (event) => {
+    const option = event.target.matches("form[data-editor] input[name$='-name']") && targetSelect()?.selectedOptions[0];
+    if (option && event.target.value && event.target.name === `${option.value}-name`) option.text = event.target.value;
   });
   function mark() {
     document.querySelectorAll(".filling").forEach((row) => row.classList.remove("filling"));
-    field()?.closest("[data-row]")?.classList.add("filling");
+    const row = isMapping() ? field()?.closest("[data-row]") : document.querySelector(`.editor-tab [data-row="${CSS.escape(currentRow ?? "")}"]`);
+    row?.classList.add("filling");
   }
+
+  /* ---- what changed is shown, and undone by the form as it was ---- */
+  const NOT_ROWS = ["csrfmiddlewaretoken", "snapshot", "chosen", "payload", "yaml", "yaml_digest", "undo", "reviewed", "do"];
+  function rowsNow() {
+    const data = new FormData(editor());
+    NOT_ROWS.forEach((name) => data.delete(name));
+    return new URLSearchParams(data).toString();
+  }
+  function showChange(one, text, before) {
+    const row = one.closest("[data-row]");
+    const label = one.labels?.[0]?.textContent || row?.querySelector("input[name$=-name]")?.value || "";
+    const note = document.getElementById("changed");
+    note.querySelector("bdi").textContent = label ? `${label.trim()}: ${text}` : text;
+    note.querySelector("input").value = before;
+    note.hidden = false;
+  }
+  document.addEventListener("input", (event) => {
+    const note = document.getElementById("changed");
+    // An undo would lose what is typed since.
+    if (note && event.isTrusted && event.target.closest("form[data-editor] .editor-tab")) {
+      note.hidden = true;
+      note.querySelector("input").value = "";
+      document.getElementById("save-review")?.remove(); // it described the form as it was
+    }
+  }, true);
 
   /* ---- a click on a value ---- */
   document.addEventListener("click", (event) => {
     const button = event.target.closest("[data-tree] button[data-path]");
-    const one = field();
-    if (!button || !one) return; // without a field the server fills the one that the select names
+    if (!button) return;
     event.preventDefault();
-    fill(one, button.dataset.path, event.shiftKey);
+    const path = button.dataset.path;
+    if (!isMapping()) {
+      press(`pick:${path}`, (form) => form.querySelector(`[data-path="${CSS.escape(path)}"]`));
+      return;
+    }
+    const one = field();
+    if (!one) return;
+    const before = rowsNow();
+    fill(one, path, event.shiftKey);
+    showChange(one, path, before);
     button.closest("[data-tree]").querySelectorAll("button").forEach((other) => other.classList.toggle("used", other === button));
   });
   function fill(one, path, append) {
     const origin = originOf(one);
     if (origin === "template" || one.hasAttribute("data-template")) {
       one.setRangeText(`<${path}>`, one.selectionStart, one.selectionEnd, "end");
-    } else if (one.hasAttribute("data-plain")) {
-      one.value = path;
     } else if (append && one.value.trim()) {
       one.value = `${one.value.replace(/\s+$/, "")}\n${path}`;
     } else {
@@ -56,7 +100,26 @@
   const originField = (one) => one.closest("[data-row]")?.querySelector("[data-origin]") || null;
   const originOf = (one) => originField(one)?.value ?? "";
   function setOrigin(one, origin) { const select = originField(one); if (select) select.value = origin; }
-  document.addEventListener("change", (event) => { if (event.target.matches("[data-origin]")) delete event.target.dataset.guessed; });
+  document.addEventListener("change", (event) => {
+    const select = event.target;
+    if (!select.matches("[data-origin]")) return;
+    delete select.dataset.guessed;
+    const row = select.closest("[data-row]");
+    const earlier = select.dataset.chosen || row.querySelector("[name$=-shown]").value || "paths";
+    select.dataset.chosen = select.value;
+    const filled = [...row.querySelectorAll("textarea")].filter((one) => one.value.trim());
+    if (select.value || !filled.length) return;
+    // The default takes the place of what stands there.
+    select.value = earlier;
+    const before = rowsNow();
+    select.value = "";
+    filled.forEach((one) => { one.value = ""; });
+    showChange(row.querySelector("[data-fill]"), select.selectedOptions[0].textContent, before);
+    notifyInput(row.querySelector("[data-fill]"));
+  }, true);
+  document.addEventListener("focusin", (event) => {
+    if (event.target.matches("[data-origin]")) event.target.dataset.chosen = event.target.value;
+  });
   function notifyInput(one) { one.dispatchEvent(new Event("input", { bubbles: true })); }
 
   /* ---- somebody writes where nothing was set: then it is set ---- */
@@ -158,8 +221,10 @@
   async function press(value, focusOn) {
     const form = editor();
     const token = window.tocsin.renewToken(form);
+    document.getElementById("save-review")?.remove();
     const data = new FormData(form);
     data.set("do", value);
+    if (currentRow && !isMapping()) data.set("target", currentRow);
     form.setAttribute("aria-busy", "true");
     let fresh = null;
     let status = 0;
@@ -175,6 +240,7 @@
     form.replaceWith(element);
     window.htmx?.process(element);
     element.dispatchEvent(new CustomEvent("tocsin:swapped", { bubbles: true }));
+    if (value.startsWith("remove:") || value.startsWith("route:")) current = currentRow = null;
     restoreState();
     (focusOn && focusOn(element))?.focus({ preventScroll: false });
   }
@@ -204,7 +270,8 @@
     const one = event.target.closest("form[data-editor] [data-reload]");
     if (!one) return;
     event.stopPropagation();
-    press("show", (form) => form.elements[one.name]);
+    // Of several with one name, such as a route's groups, the last adds another.
+    press("show", (form) => [...form.querySelectorAll(`[name="${CSS.escape(one.name)}"]`)].pop());
   }, true);
 
   /* ---- trying on the last messages: the numbers move while it runs ---- */
