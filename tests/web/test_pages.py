@@ -38,7 +38,8 @@ EVERYBODY = (
 )
 ACTING = ("/alerts/new/",)
 ADMINISTERING = (
-    "/users/", "/users/invite/", "/users/import/", "/providers/", "/providers/add/smtp/", "/providers/add/ntfy/",
+    "/users/", "/users/invite/", "/users/invite/several/", "/providers/", "/providers/add/smtp/",
+    "/providers/add/ntfy/",
     "/system/", "/settings/", "/pause/", "/groups/new/",
 )  # fmt: skip
 SETTING_UP = ("/audit-log/", "/integrations/add/", "/integrations/add/haloitsm/", "/policies/new/")

@@ -31,7 +31,7 @@ class GroupBy(StrEnum):
 class AlertFilter:
     """Which alerts a report covers; everything unset covers all."""
 
-    #: A group that the alert's first escalation notified.
+    #: A group that one of the alert's escalations notified.
     group_id: int | None = None
     #: The exact name, ignoring case.
     client: str = ""
@@ -44,7 +44,7 @@ class AlertFilter:
             (self.integration_id, "a.integration_id = %(integration_id)s"),
             (self.priority, "a.priority = %(priority)s"),
             (self.client, "upper(a.client) = upper(%(client)s)"),
-            (self.group_id, f"({_FIRST_GROUPS}) @> to_jsonb(%(group_id)s::bigint)"),
+            (self.group_id, _NOTIFIED_GROUP),
         )
         return "".join(f" AND {condition}" for value, condition in conditions if value)
 
@@ -60,6 +60,8 @@ class AlertFilter:
 
 NO_FILTER = AlertFilter()
 
+_NOTIFIED_GROUP = """EXISTS (
+      SELECT FROM escalation_run n WHERE n.alert_id = a.id AND n.recipient_groups @> to_jsonb(%(group_id)s::bigint))"""
 _FIRST_GROUPS = "SELECT recipient_groups FROM escalation_run WHERE alert_id = a.id ORDER BY id LIMIT 1"
 
 #: The SQL expression of each key for an alert `a` with `responses` as `r`, and of its label for display.

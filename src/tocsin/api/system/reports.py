@@ -156,7 +156,7 @@ class ReportFilters(Schema):
 
     since: ScheduleMoment | None = Field(default=None, alias="from", description="30 days before `to`, if not given.")
     until: ScheduleMoment | None = Field(default=None, alias="to", description="Now, where it is not given.")
-    group: str | None = Field(default=None, description="A group that was notified first.")
+    group: str | None = Field(default=None, description="A group that one of the escalations notified.")
     client: str | None = None
     integration: str | None = None
     priority: Priority | None = None
