@@ -6,9 +6,11 @@ Whole bodies are read here, so that a slow client occupies a socket but no threa
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from urllib.parse import urlsplit
+
+from django.conf import settings
 
 from tocsin.core.config import environment
 from tocsin.core.net.asgi import (
@@ -44,6 +46,10 @@ MAX_WEB_REQUESTS = 2_000
 MAX_STREAMS_PER_CLIENT = 250
 MAX_STREAMS = 1_000
 
+_API = "/api/v1/"
+#: What a signed-in browser sends.
+_SESSION = f"{settings.SESSION_COOKIE_NAME}="
+
 _RETRY = ((b"retry-after", b"5"),)
 _CLOSE = ((b"connection", b"close"),)
 
@@ -68,6 +74,7 @@ class AsgiRouter:
         web: AsgiApp | None = None,
         web_limit: ClientLimit | None = None,
         stream_limit: ClientLimit | None = None,
+        on_unknown_post: Callable[[AsgiScope], None] | None = None,
     ) -> None:
         self._body_reader = body_reader
         self._probes = probes
@@ -75,6 +82,7 @@ class AsgiRouter:
         self._live = live
         self._web = web
         self._web_limit = web_limit or ClientLimit(MAX_WEB_REQUESTS_PER_CLIENT, MAX_WEB_REQUESTS)
+        self._on_unknown_post = on_unknown_post
         self._stream_limit = stream_limit or ClientLimit(MAX_STREAMS_PER_CLIENT, MAX_STREAMS)
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
@@ -121,9 +129,26 @@ class AsgiRouter:
             return
         else:
             try:
-                await web(for_django(scope), _replay(body, receive), send)
+                await web(for_django(scope), _replay(body, receive), self._noting_unknown_post(scope, send))
             finally:
                 self._body_reader.release(len(body))
+
+    def _noting_unknown_post(self, scope: AsgiScope, send: Send) -> Send:
+        """Returns a `send` that reports a POST that was answered 404. Pages' and the API's own requests do not count:
+        theirs is an object that is gone.
+        """
+        on_unknown_post = self._on_unknown_post
+        if on_unknown_post is None or scope["method"] != "POST" or scope["path"].startswith(_API):
+            return send
+        if any(_SESSION in cookie for cookie in headers_of(scope, b"cookie")):
+            return send
+
+        async def noting(message: AsgiMessage) -> None:
+            if message["type"] == "http.response.start" and message["status"] == 404:
+                on_unknown_post(scope)
+            await send(message)
+
+        return noting
 
 
 def for_django(scope: AsgiScope) -> AsgiScope:

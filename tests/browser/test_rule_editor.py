@@ -73,7 +73,7 @@ def test_unknown_payload_is_mapped_by_clicks_and_opens_alert(browser: Browser, d
         page.get_by_label("Source of client").select_option(label="Default (API)")
         expect(page.locator("#f-client-text")).to_have_value("")
         page.get_by_role("button", name="Undo").click()
-        expect(page.locator("#value-f-client")).to_have_text("Globex, north")
+        expect(page.locator("#f-client-text")).to_have_value("where^house")
         page.locator("#yaml-card > summary").click()
         assert "source_status: probe^light" in page.locator("#yaml").input_value()
         alice.check("mapped by clicking")

@@ -24,8 +24,10 @@ from tocsin.core.db import database as db
 from tocsin.core.net.asgi import MAX_BODY_BYTES, BodyReader
 from tocsin.core.runtime import clock
 from tocsin.inbound.admin import secrets
-from tocsin.inbound.models import Integration
+from tocsin.inbound.http.unmatched_posts import MAX_PATHS_PER_ADDRESS
+from tocsin.inbound.models import Integration, UnmatchedPost
 from tocsin.inbound.tasks import write_expired
+from tocsin.operate.checks import integrations
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -202,6 +204,33 @@ def test_rotated_token_works_during_overlap_and_requests_are_counted(
     node.post(old, halo(3))
     write_expired(node.registry)
     assert counted() == 5
+
+
+def test_posts_that_nothing_receives_are_findings(node: InboundServer, database: str) -> None:
+    secret = "0123456789abcdef0123456789abcdef"
+    for path in (f"/in/{secret}", f"/in/{secret}", "/v2/alerts"):
+        assert node.post(path, {"id": 1}).status in (401, 404)
+    node.post("/v2/enqueue", {"routing_key": secret, "event_action": "trigger"})
+    unmatched = node.app.unmatched_posts
+    unmatched.count({"path": "/hook/0123456789abcdef0123", "headers": [], "client": ("10.0.0.5", 1)})
+    for number in range(MAX_PATHS_PER_ADDRESS + 1):
+        unmatched.count({"path": f"/scan{number}", "headers": [], "client": ("10.0.0.6", 1)})
+    unmatched.write(clock.now())
+    unmatched.write(clock.now())
+    with db.transaction() as connection:
+        findings = [one for one in integrations.check(connection, clock.now()) if one.id == "messages.unmatched"]
+        later = [*integrations.check(connection, clock.now() + timedelta(days=2))]
+    assert [(one.about, one.detail["count"]) for one in findings] == [
+        ("/in/0123…", 2),
+        ("/hook/0123…", 1),
+        ("/v2/alerts", 1),
+    ]
+    assert not [one for one in later if one.id == "messages.unmatched"]
+    assert UnmatchedPost.objects.count() == 3 + 1 + MAX_PATHS_PER_ADDRESS + 1
+    assert not UnmatchedPost.objects.filter(path__contains=secret[:8]).exists()
+    unmatched.count({"path": "/late", "headers": [], "client": ("10.0.0.5", 1)})
+    unmatched.write(clock.now() + timedelta(days=8))
+    assert [row.path for row in UnmatchedPost.objects.all()] == ["/late"]
 
 
 def test_unwritable_rotated_token_requests_are_recorded_later(

@@ -308,6 +308,19 @@ class Heartbeat(models.Model):
         )
 
 
+class UnmatchedPost(models.Model):
+    """Requests of one address to one path that no integration receives."""
+
+    #: Without what may be a token.
+    path = models.TextField()
+    address = models.TextField()
+    requests = models.IntegerField()
+    last_at = models.DateTimeField()
+
+    class Meta:
+        constraints = (models.UniqueConstraint(fields=("path", "address"), name="inbound_unmatchedpost_sender"),)
+
+
 class ClientTable(models.Model):
     """The group and policy responsible for each client. Routes refer to a table."""
 

@@ -34,7 +34,7 @@ class PagingEffect(StrEnum):
     OPENS = "opens"
     DELAYS = "delays"
     PAGES_OTHERS = "pages_others"
-    OTHER = "other"  # closes, updates, or belongs to another alert
+    OTHER = "other"  # closes or updates another alert, or none
 
 
 _EFFECT_REASONS = {
@@ -124,9 +124,12 @@ def changes(before: ReplayOutcome, after: ReplayOutcome, labels: ReferenceLabels
 def paging_effect(
     before: ReplayOutcome, after: ReplayOutcome, differences: Iterable[DecisionDifference]
 ) -> PagingEffect | None:
-    """How the differences between two outcomes change who is paged; None if they only change an alert's fields."""
+    """How the differences between two outcomes change who is paged; None if only an alert's fields or key change.
+
+    A key that changes which alert a message belongs to also changes outcomes.
+    """
     kinds = {difference.kind for difference in differences}
-    if kinds <= {DifferenceKind.FIELDS}:
+    if kinds.isdisjoint({DifferenceKind.OUTCOME, DifferenceKind.PAGING}):
         return None
     if after.status is MessageStatus.DELAYED and before.status is not MessageStatus.DELAYED:
         return PagingEffect.DELAYS

@@ -88,8 +88,8 @@ PAGES_OTHERS: Final = ReasonType(
 )
 OTHER_EFFECT: Final = ReasonType(
     "backtest.other_effect",
-    "{count} message would affect its alert differently",
-    "{count} messages would affect their alerts differently",
+    "{count} message would have another outcome",
+    "{count} messages would have another outcome",
 )
 OTHER_OUTCOME: Final = ReasonType("backtest.other_outcome", "{after} instead of {before}: {reason}")
 OTHER_KEY: Final = ReasonType("backtest.other_key", "another key: {after} instead of {before}")

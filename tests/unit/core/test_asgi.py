@@ -204,3 +204,33 @@ def test_early_api_rejections_use_the_api_error_format(length: bytes, status: in
     body = json.loads(sent[1]["body"])
     assert (sent[0]["status"], body["error"], body["fields"]) == (status, code, {})
     assert body["detail"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "is_counted"),
+    [
+        ("POST", "/v3/events", [], True),
+        ("GET", "/v3/events", [], False),
+        ("POST", "/api/v1/alerts/7/close", [], False),
+        ("POST", "/alerts/7/close", [(b"cookie", b"a=b; tocsin_session=c")], False),
+    ],
+)
+def test_posts_to_unknown_paths_are_counted(
+    method: str, path: str, headers: list[tuple[bytes, bytes]], is_counted: bool
+) -> None:
+    async def not_found(scope: asgi.AsgiScope, receive: asgi.Receive, send: asgi.Send) -> None:
+        await asgi.send_error(send, 404, "not_found", "")
+
+    async def send(message: asgi.AsgiMessage) -> None:
+        pass
+
+    async def receive() -> asgi.AsgiMessage:
+        return {"type": "http.request", "body": b"{}", "more_body": False}
+
+    counted: list[str] = []
+    router = AsgiRouter(
+        body_reader=asgi.BodyReader(), probes=_nothing, web=not_found,
+        on_unknown_post=lambda request: counted.append(request["path"]),
+    )  # fmt: skip
+    asyncio.run(router({**scope(headers), "method": method, "path": path}, receive, send))
+    assert counted == ([path] if is_counted else [])

@@ -135,7 +135,7 @@ async def _find_integration(ingest_service: IngestService, token: str, key_name:
             raise
         integration = None
     if integration is None or integration.normalizer.kind.name != KIND:
-        raise HttpError(400, "invalid_event", _INVALID_KEY(field=key_name.replace("_", " ")))
+        raise HttpError(400, "unknown_token", _INVALID_KEY(field=key_name.replace("_", " ")))
     return integration
 
 

@@ -179,6 +179,21 @@ class Migration(migrations.Migration):
             ],
         ),
         migrations.CreateModel(
+            name="UnmatchedPost",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("path", models.TextField()),
+                ("address", models.TextField()),
+                ("requests", models.IntegerField()),
+                ("last_at", models.DateTimeField()),
+            ],
+            options={
+                "constraints": [
+                    models.UniqueConstraint(fields=("path", "address"), name="inbound_unmatchedpost_sender")
+                ],
+            },
+        ),
+        migrations.CreateModel(
             name="ClientTable",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),

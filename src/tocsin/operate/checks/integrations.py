@@ -18,6 +18,7 @@ from tocsin.inbound.admin.commands import reachability_problem
 from tocsin.inbound.admin.specs import ALLOW_UNREACHABLE
 from tocsin.inbound.config import registry
 from tocsin.inbound.enums import IntegrationMode
+from tocsin.inbound.http.unmatched_posts import MAX_PATHS_PER_ADDRESS
 from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.operate.finding import FindingLevel, HealthFinding, note
 
@@ -27,6 +28,8 @@ _MAX_EXAMINED = 20
 #: An integration is "usually active" if it received messages on each of this many days before its last message; only
 #: then is a day of silence a problem.
 _USUAL_DAYS = 3
+#: The maximum number of unknown senders listed.
+_MAX_UNMATCHED = 3
 _DAY = timedelta(days=1)
 _WEEK = timedelta(days=7)
 
@@ -57,6 +60,15 @@ _UNREADABLE = ReasonType(
 _UNREADABLE_REMEDY = ReasonType(
     "health.messages_unreadable_remedy", "Fix the mapping named in the Inbound Log, then replay the message."
 )
+_UNMATCHED_POSTS = ReasonType(
+    "health.messages_unmatched",
+    "{count} message from {address} was sent to {path}, where no integration receives.",
+    "{count} messages from {address} were sent to {path}, where no integration receives.",
+)
+_UNMATCHED_POSTS_REMEDY = ReasonType(
+    "health.messages_unmatched_remedy",
+    "Give the sender the webhook URL of an integration, or block it if it is not yours.",
+)
 _SILENT = ReasonType(
     "health.integration_silent",
     "{integration} usually receives messages every day, but has received none for {duration}.",
@@ -82,6 +94,12 @@ AND NOT EXISTS (SELECT FROM inbound_integration_recipient_users WHERE integratio
 _OLD_URLS = """
 SELECT id, name, previous_token_requests AS posts FROM inbound_integration WHERE previous_token_requests > 0
 ORDER BY name
+"""
+_UNMATCHED = """
+SELECT path, address, requests FROM (
+  SELECT path, address, requests, count(*) OVER (PARTITION BY address) AS paths FROM inbound_unmatchedpost
+  WHERE last_at >= %(since)s
+) AS recent WHERE paths <= %(max_paths)s ORDER BY requests DESC, path LIMIT %(limit)s
 """
 _UNREADABLE_MESSAGES = """
 SELECT count(*) AS number FROM inbound_inboundmessage WHERE status = 'Mapping Failed' AND id >= %(since)s
@@ -123,6 +141,10 @@ def check(connection: Connection, now: datetime) -> Iterator[HealthFinding]:
     unreadable = database.row(connection, _UNREADABLE_MESSAGES, {"since": first_uuid7(now - _WEEK)})
     if unreadable and unreadable["number"]:
         yield HealthFinding("messages.unreadable", _UNREADABLE(count=unreadable["number"]), _UNREADABLE_REMEDY())
+    recent = {"since": now - _DAY, "max_paths": MAX_PATHS_PER_ADDRESS, "limit": _MAX_UNMATCHED}
+    for row in database.rows(connection, _UNMATCHED, recent):
+        detail = _UNMATCHED_POSTS(count=row["requests"], address=row["address"], path=row["path"])
+        yield HealthFinding("messages.unmatched", detail, _UNMATCHED_POSTS_REMEDY(), about=row["path"])
 
 
 def check_messages(now: datetime) -> Iterator[HealthFinding]:

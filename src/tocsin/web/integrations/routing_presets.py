@@ -100,7 +100,7 @@ def paging_preset(request: SignedInRequest, number: int) -> HttpResponse:
         "integrations/paging_presets.html",
         context,
         partials=("counts",),
-        status=422 if problem or review else 200,
+        status=422 if problem else 200,
     )
 
 

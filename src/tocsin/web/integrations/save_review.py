@@ -49,4 +49,4 @@ def render_review(request: SignedInRequest, review: SaveReview, frame: Mapping[s
     """Render the review of a change by a button: a form that posts the same again. `back` is the name of a URL."""
     fields = [(name, value) for name, value in request.POST.items() if name not in (FIELD, "csrfmiddlewaretoken")]
     context = {**frame, "review": review, "posted": fields, "back": back}
-    return render_view(request, "integrations/confirm.html", context, status=422)
+    return render_view(request, "integrations/confirm.html", context)

@@ -94,6 +94,10 @@ def sentence(row: RuleRow | route_form.RouteRow, fields: Iterable[tuple[str, str
             when = "never"
         case RuleMode.WHEN:
             when = condition_form.describe_rows(row.when, labels)
+    if row.name == "filters":
+        if when in ("always", "never"):
+            return _("Every alert opens.") if when == "always" else _("No alert opens.")
+        return _("An alert opens only if %(when)s.") % {"when": when}
     if when in ("always", "never"):
         return f"{row.label}: {_('always') if when == 'always' else _('never')}."
     return _("%(what)s: if %(when)s.") % {"what": row.label, "when": when}

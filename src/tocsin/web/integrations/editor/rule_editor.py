@@ -138,7 +138,7 @@ def editor(request: SignedInRequest, number: int, tab: str) -> HttpResponse:
         **(_routing_choices(row, names) if tab == "routing" else {}),
     }
     # With JavaScript the response is swapped into the document even if it contains errors.
-    failed = button == "save"
+    failed = button == "save" and draft.review is None
     return render_view(
         request, "integrations/editor.html", context, partials=("preview", "editor"), status=422 if failed else 200
     )

@@ -31,6 +31,10 @@
     if (isMapping()) field()?.closest("details")?.setAttribute("open", "");
     mark();
   });
+  document.addEventListener("input", (event) => {
+    const option = event.target.matches("form[data-editor] input[name$='-name']") && targetSelect()?.selectedOptions[0];
+    if (option && event.target.value && event.target.name === `${option.value}-name`) option.text = event.target.value;
+  });
   function mark() {
     document.querySelectorAll(".filling").forEach((row) => row.classList.remove("filling"));
     const row = isMapping() ? field()?.closest("[data-row]") : document.querySelector(`.editor-tab [data-row="${CSS.escape(currentRow ?? "")}"]`);
