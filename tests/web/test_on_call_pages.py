@@ -20,7 +20,15 @@ from tocsin.core.db import database
 from tocsin.core.runtime import clock
 from tocsin.oncall import loader
 from tocsin.oncall.changes import commands
-from tocsin.oncall.models import CalendarFeed, HolidayCalendar, Override, Schedule, SupportHours, SwapRequest
+from tocsin.oncall.models import (
+    CalendarFeed,
+    HandoverNote,
+    HolidayCalendar,
+    Override,
+    Schedule,
+    SupportHours,
+    SwapRequest,
+)
 from tocsin.people.changes import groups, out_of_office
 from tocsin.people.models import OutOfOffice, User
 from tocsin.web.oncall import board
@@ -523,3 +531,44 @@ def test_feed_of_every_group_has_all_shifts(company: Company, weekly: Schedule, 
     assert "Service Desk" in calendar
     assert calendar.count("BEGIN:VEVENT") > 20
     assert CalendarFeed.objects.get().kind == "all"
+
+
+@pytest.fixture
+def note(company: Company, weekly: Schedule) -> HandoverNote:
+    """Of the handover from Bob to Alice in an hour."""
+    ids = dict(User.objects.values_list("username", "pk"))
+    at = company.now + timedelta(hours=1)
+    return HandoverNote.objects.create(
+        schedule=weekly, at=at, since=at - timedelta(days=7), outgoing=[ids["bob"]], incoming=[ids["alice"]]
+    )
+
+
+def test_outgoing_user_writes_and_sends_the_handover_note(
+    company: Company, note: HandoverNote, browser_of: BrowserOf, open_alert: Callable[..., int]
+) -> None:
+    open_alert("VPN down")
+    browser, path = browser_of(company.responder), f"/on-call/handovers/{note.pk}/"
+    assert path in browser.get("/me/shifts/").content.decode()
+    assert path in browser.get(f"/on-call/schedules/{note.schedule_id}/handovers/").content.decode()
+    page = browser.get(path).content.decode()
+    assert "1 open alert" in page
+    assert "VPN down" in page
+    saved = browser.post(path, {"text": "<b>The backup</b> fails."}, follow=True).content.decode()
+    assert "&lt;b&gt;The backup&lt;/b&gt; fails." in saved
+    assert browser.post(path, {"text": "x" * 5001}).status_code == 422
+    sent = browser.post(f"{path}send", follow=True).content.decode()
+    assert "Handover note sent." in sent
+    assert "<textarea" not in sent
+    assert "already been sent" in browser.post(f"{path}send", follow=True).content.decode()
+    late = browser.post(path, {"text": "Too late"})
+    assert (late.status_code, HandoverNote.objects.get().text) == (422, "<b>The backup</b> fails.")
+
+
+def test_others_only_read_the_handover_note(company: Company, note: HandoverNote, browser_of: BrowserOf) -> None:
+    browser, path = browser_of(company.observer), f"/on-call/handovers/{note.pk}/"
+    page = browser.get(path).content.decode()
+    assert "<textarea" not in page
+    assert "Send now" not in page
+    assert browser.post(path, {"text": "Mine"}).status_code == 403
+    assert browser.post(f"{path}send").status_code == 403
+    assert browser.get("/on-call/handovers/999/").status_code == 404

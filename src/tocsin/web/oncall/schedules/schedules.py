@@ -14,13 +14,14 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from tocsin.access.roles import Permission, Role
 from tocsin.core.errors import Rejected
 from tocsin.oncall.changes import commands, overrides
-from tocsin.oncall.models import CalendarFeed, HolidayCalendar, Override, Schedule
+from tocsin.oncall.models import CalendarFeed, HandoverNote, HolidayCalendar, Override, Schedule
 from tocsin.people import permissions
 from tocsin.people.models import Group
 from tocsin.resources.registry import SCHEDULES
 from tocsin.web.http.authorization import actor, may, offer_own_groups, require, requires
 from tocsin.web.http.objects import find_editable, find_object
 from tocsin.web.http.request import SignedInRequest, render_view
+from tocsin.web.oncall import handovers
 from tocsin.web.oncall.schedules import describe_shift, preview
 from tocsin.web.oncall.schedules.shift_forms import (
     ScheduleForm,
@@ -35,6 +36,8 @@ from tocsin.web.ui.forms import offer_own_zone, user_zone
 
 #: Maximum number of past overrides shown.
 MAX_PAST_OVERRIDES = 20
+#: Number of handover notes shown; the page of all notes has the others.
+MAX_HANDOVERS = 3
 
 
 @require_safe
@@ -49,6 +52,7 @@ def schedule(request: SignedInRequest, number: int) -> HttpResponse:
         "overrides": overrides.current(row, request.now),
         "past": rows.filter(ends_at__lte=request.now).order_by("-ends_at")[:MAX_PAST_OVERRIDES],
         "calendars": HolidayCalendar.objects.filter(pk__in=row.holiday_calendars),
+        "handovers": handovers.named_notes(HandoverNote.objects.filter(schedule=row)[:MAX_HANDOVERS]),
         "feed": CalendarFeed.objects.filter(owner=request.user, schedule=row).first(),
         "group_feed": CalendarFeed.objects.filter(owner=request.user, kind="group", group=row.group_id).first(),
         "used_by": references.references_to("schedule", row.pk),

@@ -83,10 +83,19 @@ class ScheduleForm(forms.Form):
         help_text=_("Used by shifts that skip holidays or run only on holidays."),
     )
 
+    handover_notes = forms.BooleanField(
+        label=_("Handover notes"),
+        required=False,
+        initial=True,
+        help_text=_("Email a handover note to the outgoing and the incoming user when the shift changes."),
+    )
+
     def spec(self) -> dict[str, Any]:
         """Return the settings in spec form."""
         data = self.cleaned_data
         spec = {"name": data["name"], "group": data["group"].name, "time_zone": data["time_zone"]}
+        if not data["handover_notes"]:
+            spec["handover_notes"] = False
         if data["holiday_calendars"]:
             spec["holiday_calendars"] = [calendar.name for calendar in data["holiday_calendars"]]
         return spec
