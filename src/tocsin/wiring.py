@@ -23,6 +23,7 @@ from tocsin.notify import listener as notify_listener
 from tocsin.notify import worker as notify
 from tocsin.notify.channels import chat_addresses as service_addresses
 from tocsin.notify.channels import phone_entry
+from tocsin.notify.dispatch import claim
 from tocsin.notify.enqueue import shift_reminders
 from tocsin.notify.provider_settings import PHONES
 from tocsin.notify.registry import CHANNELS
@@ -37,9 +38,13 @@ from tocsin.outbound.halo_sync.job_context import HaloJobHooks
 from tocsin.outbound.writeback import listener as outbound_listener
 from tocsin.outbound.writeback import recent_writes
 from tocsin.people import addresses
+from tocsin.people.changes import invitations
+from tocsin.reports.handover import notes as handover_notes
+from tocsin.web.accounts import invitation
 from tocsin.workflows import commands as workflows
 from tocsin.workflows.run import listener as workflow_listener
 from tocsin.workflows.run import tasks as workflow_tasks
+from tocsin.workflows.run.loader import load_sla_moments
 
 #: Channels that accept a chat or push service's own address.
 _SERVICE_CHANNELS = ("chat", "push")
@@ -86,9 +91,11 @@ def install() -> None:
     job_hooks.register("haloitsm", HaloJobHooks())
     echo_suppression.register(recent_writes.load_recent_writes, recent_writes.mark_echoed)
     store.QUESTION_LOOKUPS.register(escalation.open_questions)
+    claim.SLA_LOOKUPS.register(load_sla_moments)
     for kind, find_references in _REFERENCE_FINDERS:
         object_hooks.REFERENCES.register(find_references, kind)
     reachability.POLICY_USES.register(integrations.uses_of_policy)
+    invitations.SENDERS.register(invitation.send)
     object_hooks.DELETIONS.register(erasure.erase_user, "user")
     object_hooks.CHANGES.register(reschedule.reschedule_user, "user")
     for name, channel in CHANNELS.items():
@@ -104,6 +111,7 @@ def worker_tasks(registry: IntegrationRegistry, node_id: UUID, role: str) -> tup
         deactivated_users.deactivated_users_task(),
         *notify.loops(),
         *shift_reminders.loops(),
+        *handover_notes.handover_tasks(),
         calendar_import_worker.calendar_import_task(),
         *outbound_dispatcher.dispatcher_tasks(),
         *poller.polling_tasks(outbound_dispatcher.shared_dispatcher().pool),

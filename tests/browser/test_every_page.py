@@ -51,9 +51,9 @@ class Evening:
         override, calendar = f"/on-call/overrides/{duty.override}/", f"/on-call/holidays/{duty.calendar}/"
         hours = f"/on-call/support-hours/{duty.hours}/"
         return [
-            "/on-call/", "/on-call/calendar/", f"/on-call/calendar/?group={duty.group}",
+            "/on-call/", "/on-call/calendar/", f"/on-call/calendar/?group={duty.group}", "/on-call/override/",
             group, f"{group}?show=day", f"{group}?show=month", f"{group}?view=list", f"{group}reassign/",
-            schedule, f"{schedule}edit/", f"{schedule}delete/", "/on-call/schedules/new/",
+            schedule, f"{schedule}edit/", f"{schedule}handovers/", f"{schedule}delete/", "/on-call/schedules/new/",
             override,
             "/on-call/holidays/", "/on-call/holidays/new/", calendar,
             "/on-call/support-hours/", "/on-call/support-hours/new/", hours,
@@ -89,12 +89,13 @@ class Evening:
             "/policies/", "/policies/new/", f"/policies/{self.desk.policy}/", f"/policies/{self.desk.policy}/edit/",
             f"/policies/{self.desk.policy}/delete/", "/groups/", "/groups/new/", f"/groups/{self.desk.group}/",
             f"/groups/{self.desk.group}/edit/", f"/groups/{self.desk.group}/delete/", "/users/", "/users/invite/",
-            "/users/import/", f"/users/{self.desk.user}/", f"/users/{self.desk.user}/delete/", "/providers/",
+            "/users/invite/several/", f"/users/{self.desk.user}/", f"/users/{self.desk.user}/delete/", "/providers/",
             "/providers/add/smtp/", "/providers/add/ntfy/", "/providers/add/twilio/", "/providers/add/http_gateway/",
             "/providers/mail-replies/", "/sandbox/", "/audit-log/", "/system/", "/settings/", "/import/",
             *self._outbound(), *self._on_call(), *self._workflows(), "/pause/", "/search/?q=a", "/wall/", "/reports/",
             "/reports/?by=client", "/reports/fairness/", "/reports/fairness/?months=12", "/offline/",
             "/me/", "/me/devices/", "/me/notification-rules/",
+            "/me/welcome/phone/", "/me/welcome/push/", "/me/welcome/test/", "/me/welcome/done/",
             "/client-tables/", "/client-tables/new/",
             "/maintenance/", "/maintenance/?tab=past", "/maintenance/new/",
             "/me/pages/", "/me/contact-methods/new/", "/account/2fa/",

@@ -88,13 +88,13 @@ def test_push_is_shown_and_its_buttons_acknowledge_and_open(
         says = phone.received[0]
         deliver = _pushes(alice.context.new_cdp_session(page), page)
         deliver(says)
-        shown = _wait_for(page, "Critical: VPN down")
+        shown = _wait_for(page, "🔴 P1 Critical: VPN down")
         assert shown["tag"] == f"alert-{number}"
         assert shown["actions"] == ["acknowledge", "assign"]
         (worker,) = alice.context.service_workers
         assert worker.evaluate(_PRESS, "") == f"{running.url}{says['url']}"
         deliver(says)
-        _wait_for(page, "Critical: VPN down")
+        _wait_for(page, "🔴 P1 Critical: VPN down")
         assert worker.evaluate(_PRESS, "acknowledge") == ""
         _wait_for(page, f"You acknowledged alert {number}.")
         alice.open(f"/alerts/{number}/")

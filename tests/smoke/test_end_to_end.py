@@ -42,7 +42,7 @@ def test_ticket_pages_users_in_order_until_acknowledged(tocsin: Installation, ma
     number = opened["alert_id"]
     until("Alice is mailed", lambda: to(mails, "alice"))
     (page,) = mails.mails
-    assert page.subject == f"[High] Acme: VPN 20817 down (Halo 20817) (Tocsin #{number})"
+    assert page.subject == f"[P2 High] Acme: VPN 20817 down (Halo 20817) (Tocsin #{number})"
     assert "VPN 20817 down" in page.part("plain")
     assert "VPN 20817 down" in page.part("html")
 

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -34,17 +35,19 @@ from tocsin.access import setup_link, tokens
 from tocsin.alerts.models import Alert
 from tocsin.cli.main import run
 from tocsin.core import ids
-from tocsin.core.config import crypto
+from tocsin.core.config import crypto, last_backup
 from tocsin.core.config import environment as config
 from tocsin.core.db import database
 from tocsin.core.db.migrate import MIGRATION_LOCK
 from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
 from tocsin.core.errors import Rejected
+from tocsin.core.runtime import clock
 from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.notify.models import Pause, Provider, SandboxMessage
 from tocsin.notify.text import signed_links
 from tocsin.operate.backup import restoring, tables, writing
 from tocsin.operate.backup.archive import BackupReader
+from tocsin.operate.http import gauges
 from tocsin.operate.node_heartbeat import NodeHeartbeat
 from tocsin.people.models import User
 from tocsin.web.accounts import invitation
@@ -697,6 +700,25 @@ def _refused_newer(file: Path, url: str, monkeypatch: pytest.MonkeyPatch, capsys
         status, output = answer(capsys, "restore", file, "--force")
     assert status == 1
     return output
+
+
+def test_backup_is_recorded_for_system_doctor_and_metrics(
+    world: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "state"
+    with using(world, monkeypatch):
+        before = clock.now()
+        assert run(["backup", str(file), "--no-passphrase"]) == 0
+        now = clock.now()
+        with database.transaction() as connection:
+            status = last_backup.load_status(connection, now)
+            gauges_now = gauges.database_gauges(connection, now)
+            metrics = {metric.name: metric.samples[0].value for metric in gauges_now if metric.samples}
+    assert status.last is not None
+    assert before <= status.last.at <= now
+    assert (status.last.size_bytes, status.last.location) == (file.stat().st_size, f"{socket.gethostname()}:{file}")
+    assert metrics["tocsin_backup_size_bytes"] == file.stat().st_size
+    assert metrics["tocsin_backup_age_seconds"] == (now - status.last.at).total_seconds()
 
 
 # What gives access.

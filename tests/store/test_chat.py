@@ -99,7 +99,7 @@ def test_slack_buttons_answer_a_page_and_update_the_message(scenario: ChatScenar
     assert scenario.post.states() == [("Slack", "sent", "Slack")]
     (message,) = scenario.slack.messages
     assert message["channel"] == "U012AB3CD"
-    assert message["text"] == "Critical: Acme: VPN down"
+    assert message["text"] == "🔴 P1 Critical: Acme: VPN down"
     assert scenario.slack_press("acknowledge", "U012AB3CD") == 200
     event = AlertEvent.objects.get(kind="acknowledged")
     assert (event.actor_id, event.via) == (alice.pk, "chat")
@@ -254,7 +254,7 @@ def test_chat_service_is_reached_by_its_sealed_address(scenario: ChatScenario) -
         scenario.post.page(scenario.post.alert(), "alice")
         scenario.post.go()
         assert scenario.post.states() == [("Gotify", "sent", "Chat and push services")]
-        assert json.loads(gotify.requests[0].body)["title"] == "Critical: Acme: VPN down"
+        assert json.loads(gotify.requests[0].body)["title"] == "🔴 P1 Critical: Acme: VPN down"
         # Her own server is away, which says nothing of anybody else's.
         gotify.answering = lambda _: Response(503)
         scenario.post.page(scenario.post.alert("Disk full"), "alice")

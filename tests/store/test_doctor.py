@@ -20,8 +20,9 @@ from tests.support.ingest import make_integration
 from tests.support.people import ACTOR, make_group, make_user
 from tests.support.postgres import in_use
 from tocsin.cli.main import run
-from tocsin.core.config import crypto
+from tocsin.core.config import crypto, last_backup
 from tocsin.core.config import environment as config
+from tocsin.core.config.last_backup import LastBackup
 from tocsin.core.db import database
 from tocsin.core.db import database as db
 from tocsin.core.reasons import TEXT, Term
@@ -43,8 +44,6 @@ from tocsin.operate.node_heartbeat import NodeHeartbeat
 from tocsin.operate.self_check.runner import SelfCheckRunner
 from tocsin.people.changes import out_of_office
 from tocsin.people.models import ContactMethod, User
-
-DOCUMENT = Path(__file__).parents[2] / "docs" / "operate.md"
 
 
 @pytest.fixture(autouse=True)
@@ -92,7 +91,8 @@ def test_healthy_installation_reports_only_the_test_servers_problem(
         setenv(monkeypatch, TOCSIN_SMTP_URL=f"smtp://127.0.0.1:{smtp.port}")
         problems = [finding.id for finding in examine(now) if finding.is_problem]
     # The tests run PostgreSQL without durability.
-    assert [one for one in problems if not one.startswith("database.")] == ["provider.refuses"]
+    # Alice has only the channel of that server.
+    assert [one for one in problems if not one.startswith("database.")] == ["provider.refuses", "oncall.not_loud"]
     assert "database.fsync" in problems
 
 
@@ -313,6 +313,22 @@ def test_without_a_public_address_that_is_a_note(now: datetime) -> None:
     assert (finding.id, finding.is_problem) == ("address.none", False)
 
 
+def test_missing_backup_becomes_a_problem_after_a_week(now: datetime) -> None:
+    def backups(at: datetime) -> list[tuple[str, bool]]:
+        return [(finding.id, finding.is_problem) for finding in find_problems(at, "backup.")]
+
+    with database.transaction() as connection:
+        connection.execute("UPDATE django_migrations SET applied = %s", (now,))
+    assert backups(now + timedelta(days=7)) == [("backup.none", False)]
+    assert backups(now + timedelta(days=7, seconds=1)) == [("backup.none", True)]
+    with database.transaction() as connection:
+        last_backup.record(connection, LastBackup(now + timedelta(days=8), "host:/backup/tocsin", 123_456))
+    assert backups(now + timedelta(days=15)) == []
+    assert backups(now + timedelta(days=16)) == [("backup.old", True)]
+    (finding,) = find_problems(now + timedelta(days=16), "backup.")
+    assert "host:/backup/tocsin" in str(finding.detail)
+
+
 def healthz(request: Request) -> Response:
     return Response(200, b"ok") if request.path == "/healthz" else Response(404)
 
@@ -320,7 +336,7 @@ def healthz(request: Request) -> Response:
 def test_a_public_address_that_leads_here_is_well(now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
     with http_double(healthz) as proxy:
         setenv(monkeypatch, TOCSIN_BASE_URL=proxy.url)
-        assert ids(now, "address.") == []
+        assert ids(now, "address.") == ["address.local"]
 
 
 @pytest.mark.parametrize(
@@ -337,7 +353,7 @@ def test_foreign_public_address_is_reported(
 ) -> None:
     with http_double(lambda request: given) as proxy:
         setenv(monkeypatch, TOCSIN_BASE_URL=proxy.url)
-        assert ids(now, "address.") == [wrong]
+        assert ids(now, "address.") == [wrong, "address.local"]
 
 
 def test_unreachable_or_unencrypted_public_address_is_reported(now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -345,19 +361,39 @@ def test_unreachable_or_unencrypted_public_address_is_reported(now: datetime, mo
     assert ids(now, "address.") == ["address.not_encrypted", "address.unreachable"]
 
 
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        (None, ["address.none"]),
+        ("http://localhost:8686", ["address.local"]),
+        ("https://127.0.0.1", ["address.local"]),
+        ("https://[::1]:8443", ["address.local"]),
+        ("https://10.20.0.5", ["address.private"]),
+        ("https://tocsin", ["address.private"]),
+        ("https://tocsin.corp.local", ["address.private"]),
+        ("http://192.168.1.20:8686", ["address.not_encrypted", "address.private"]),
+        ("http://tocsin.example.org", ["address.not_encrypted"]),
+        ("https://tocsin.example.org", []),
+        ("https://203.0.114.7", []),
+    ],
+)
+def test_url_that_others_cannot_use_is_reported(url: str | None, expected: list[str]) -> None:
+    assert [finding.id for finding in address.check_reach(url)] == expected
+
+
 def test_untrusted_or_expiring_certificate_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     certificate = make_certificate(tmp_path)
     today = datetime.now(UTC)
     with http_double(healthz, certificate.server) as proxy:
         setenv(monkeypatch, TOCSIN_BASE_URL=proxy.url, TOCSIN_TRUSTED_PROXIES="127.0.0.1")
-        assert list(address.check(today, certificate.client())) == []
+        assert [finding.id for finding in address.check(today, certificate.client())] == ["address.local"]
         # It lives for three days, two of which are left.
-        (ends,) = address.check(today + timedelta(days=1.5), certificate.client())
+        _local, ends = address.check(today + timedelta(days=1.5), certificate.client())
         assert (ends.id, str(ends.detail)) == (
             "address.certificate_ends",
             "The certificate of 127.0.0.1 expires in 0 days.",
         )
-        (untrusted,) = address.check(today)
+        _local, untrusted = address.check(today)
         assert untrusted.id == "address.certificate"
         assert "self-signed" in str(untrusted.detail)
 
@@ -365,7 +401,7 @@ def test_untrusted_or_expiring_certificate_is_reported(tmp_path: Path, monkeypat
 def test_missing_tls_is_reported(now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
     with http_double(healthz) as proxy:
         setenv(monkeypatch, TOCSIN_BASE_URL=proxy.url.replace("http:", "https:"))
-        assert ids(now, "address.") == ["address.unreachable"]
+        assert ids(now, "address.") == ["address.unreachable", "address.local"]
 
 
 def test_failing_check_is_reported_and_others_continue(now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:

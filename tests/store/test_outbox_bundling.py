@@ -69,8 +69,8 @@ def test_first_page_leaves_immediately_and_following_pages_are_bundled(post: Out
     post.go(10)
     # The most urgent first, as old as they may be.
     assert mail.subjects == [
-        f"[Critical] Acme: First (Halo 20817) (Tocsin #{first})",
-        f"[Critical] 3 alerts: Acme: Later 2 (Tocsin #{later[1]}) and 2 more",
+        f"[P1 Critical] Acme: First (Halo 20817) (Tocsin #{first})",
+        f"[P1 Critical] 3 alerts: Acme: Later 2 (Tocsin #{later[1]}) and 2 more",
     ]
     bundle = mail.mails[1]
     for number, second in zip(later, (1, 2, 3.5), strict=True):
@@ -90,7 +90,7 @@ def test_of_several_due_at_once_the_first_leaves_alone(post: OutboxHarness, mail
     for number in numbers:
         post.page(number, "alice")
     post.go(0)
-    assert mail.subjects == [f"[Critical] Acme: Alert 0 (Halo 20817) (Tocsin #{numbers[0]})"]
+    assert mail.subjects == [f"[P1 Critical] Acme: Alert 0 (Halo 20817) (Tocsin #{numbers[0]})"]
     waiting = [d for d in post.deliveries() if d.status == "queued"]
     assert {d.due_at for d in waiting} == {post.at(10)}
     assert all(d.reason == BUNDLED_LATER() for d in waiting)
@@ -108,7 +108,7 @@ def test_flood_becomes_few_messages_that_name_every_alert(post: OutboxHarness, m
         post.go(second)
     assert len(mail.mails) == 2
     named = " ".join(m.part("plain") for m in mail.mails)
-    assert all(f"#{number} Critical Acme: Alert" in named for number in numbers)
+    assert all(f"#{number} P1 Critical Acme: Alert" in named for number in numbers)
     # Not more than ten seconds after each was due.
     assert all((d.sent_at - d.queued_at).total_seconds() <= 10 for d in post.deliveries() if d.sent_at)
 
@@ -464,7 +464,7 @@ def test_excess_pages_per_hour_are_bundled_except_critical_ones(post: OutboxHarn
     post.go(3600)
     assert len(mail.mails) == 3, "the critical one counts too"
     post.go(3620)
-    assert mail.subjects[3] == f"[High] 68 alerts: Acme: Alert 2 (Tocsin #{numbers[2]}) and 67 more"
+    assert mail.subjects[3] == f"[P2 High] 68 alerts: Acme: Alert 2 (Tocsin #{numbers[2]}) and 67 more"
     text = mail.mails[3].part("plain")
     assert all(f"#{number} High Acme: Alert" in text for number in numbers[2:])
     assert {d.status for d in post.deliveries()} == {"sent"}

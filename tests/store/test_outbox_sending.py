@@ -17,6 +17,7 @@ from tocsin.core.db.database import Connection
 from tocsin.core.reasons import Person, as_reason, each_of
 from tocsin.inbound.storage import messages
 from tocsin.notify import pause
+from tocsin.notify.dispatch import claim
 from tocsin.notify.enqueue import contact_tests, queue
 from tocsin.notify.enqueue.queue import AlertEnded, Notice, ReversedAction
 from tocsin.notify.models import Delivery, Notification, SandboxMessage
@@ -24,6 +25,7 @@ from tocsin.notify.rules import delivery_reasons
 from tocsin.notify.rules.page_planner import PageRequest
 from tocsin.people.changes import users as people
 from tocsin.people.models import ContactMethod, Group, GroupContact
+from tocsin.workflows.run.loader import load_sla_moments
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -54,12 +56,23 @@ def test_a_page_leaves_once_and_says_by_whom_and_when(post: OutboxHarness, mail:
     post.page(alert, "alice")
     post.go(1)
     post.go(60)
-    assert mail.subjects == [f"[Critical] Acme: VPN down (Halo 20817) (Tocsin #{alert})"]
+    assert mail.subjects == [f"[P1 Critical] Acme: VPN down (Halo 20817) (Tocsin #{alert})"]
     assert mail.mails[0].to == "alice@example.org"
     (delivery,) = post.deliveries(alert)
     assert (delivery.status, delivery.attempts, delivery.provider_name) == ("sent", 1, "SMTP (environment)")
     assert (delivery.sent_at, delivery.external_id) == (post.at(1), "Q1")
     assert delivery.lease_until is None
+
+
+def test_a_page_says_until_when_the_sla_wants_an_answer(post: OutboxHarness, mail: SmtpDouble) -> None:
+    post.user("alice")
+    alert = post.alert()
+    Alert.objects.filter(pk=alert).update(custom={"respond_by": post.at(12 * 60).isoformat()})
+    post.page(alert, "alice")
+    with claim.SLA_LOOKUPS.restored():
+        claim.SLA_LOOKUPS.register(load_sla_moments)
+        post.go(0)
+    assert "(in 12 minutes)" in mail.mails[0].part("plain")
 
 
 def test_waits_and_repeats_of_contact_methods_are_kept(post: OutboxHarness) -> None:
@@ -85,7 +98,7 @@ def test_channel_without_provider_uses_the_sandbox_visibly(post: OutboxHarness, 
     post.go(0)
     (sandbox_message,) = SandboxMessage.objects.all()
     assert sandbox_message.content["text"].startswith(
-        f"CRITICAL Acme: VPN down, 40 users. Halo 20817. Reply ACK {alert}, TAKE {alert}. http"
+        f"P1 CRITICAL Acme: VPN down, 40 users. Halo 20817. Reply ACK {alert}, TAKE {alert}. http"
     )
     (delivery,) = post.deliveries(alert)
     assert (delivery.status, delivery.provider_name) == ("sent", "sandbox")
@@ -392,7 +405,7 @@ def test_all_clear_is_sent_once_to_paged_unresponsive_users(post: OutboxHarness,
     post.go(40)
     assert [m.to for m in mail.mails] == ["bob@example.org"]
     assert str(sentence) in mail.mails[0].part("plain")
-    assert mail.subjects == [f"[Critical] Acme: VPN down (Halo 20817) (Tocsin #{alert})"]
+    assert mail.subjects == [f"[P1 Critical] Acme: VPN down (Halo 20817) (Tocsin #{alert})"]
 
 
 def test_user_paged_again_is_informed_again(post: OutboxHarness, mail: SmtpDouble) -> None:

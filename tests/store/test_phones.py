@@ -84,7 +84,7 @@ def test_text_explains_replies_and_is_marked_delivered_by_receipt(scenario: Phon
     (message,) = scenario.first.messages
     assert message["To"] == ALICE
     assert message["Body"].startswith(
-        f"CRITICAL Acme: VPN down. Halo 20817. Reply ACK {alert}, TAKE {alert}. {BASE}/a/"
+        f"P1 CRITICAL Acme: VPN down. Halo 20817. Reply ACK {alert}, TAKE {alert}. {BASE}/a/"
     )
     assert scenario.delivery("SMS").status == "sent"
     assert scenario.first.message_status(message, "sent") == 204

@@ -62,7 +62,7 @@ def test_page_reaches_every_device_signed_with_installation_key(service: PushDou
     assert post.states() == [("Push", "sent", "Web Push")]
     (body,), (also,) = phone.received, laptop.received
     assert body == also
-    assert body["title"] == "Critical: Acme: VPN down"
+    assert body["title"] == "🔴 P1 Critical: Acme: VPN down"
     assert signed_links.verify(body["token"], post.now) == (alert, alice.pk)
     assert {h["urgency"] for h in service.headers} == {"high"}
     assert SandboxMessage.objects.count() == 0

@@ -15,6 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from tests.web.conftest import Company
+from tocsin.access import settings_commands
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.alerts.models import Acknowledgement, Alert, AlertEvent
 from tocsin.alerts.states import AlertStatus, Priority
@@ -465,6 +466,19 @@ def test_sla_countdown_turns_into_overdue(company: Company, browser_of: BrowserO
     assert "resolution was due" in text
     client.post(f"/alerts/{number}/close")
     assert "was due" not in text_of(client, f"/alerts/{number}/")
+
+
+def test_slas_times_are_in_the_readers_zone(company: Company, browser_of: BrowserOf, open_alert: Opens) -> None:
+    number = open_alert()
+    # Halo sends local times of its own zone, and a year before 1971 for "not set".
+    custom = {"respond_by": "2026-11-24T10:15:00", "fix_by": "1899-12-30T00:00:00"}
+    Alert.objects.filter(pk=number).update(custom=custom)
+    settings_commands.change_settings({"time_zone": "America/New_York"}, actor=COMMAND_LINE, now=clock.now())
+    User.objects.filter(pk=company.responder.pk).update(time_zone="Europe/Zurich")
+    text = text_of(browser_of(company.responder), f"/alerts/{number}/")
+    assert "Tue 24 Nov 2026, 16:15 CET" in text
+    assert "Fix by" not in text
+    assert "1899" not in text
 
 
 def test_policy_targets_count_where_the_ticket_has_none(company: Company, open_alert: Opens) -> None:

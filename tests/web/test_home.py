@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import count
 from uuid import UUID
 
+import pytest
 from django.core.cache import caches
 from django.test import Client
 from django.utils import timezone, translation
@@ -16,6 +18,7 @@ from tocsin.access.audit import COMMAND_LINE
 from tocsin.alerts import service
 from tocsin.alerts.commands import Acknowledge
 from tocsin.alerts.states import CommandChannel
+from tocsin.core.config import environment
 from tocsin.core.ids import first_uuid7
 from tocsin.core.reasons import as_reason
 from tocsin.core.runtime import clock
@@ -26,7 +29,7 @@ from tocsin.oncall.changes.commands import save_schedule
 from tocsin.oncall.models import CalendarImport
 from tocsin.people.changes import users as people
 from tocsin.people.models import User
-from tocsin.web.home import health_warnings, overview
+from tocsin.web.home import first_steps, health_warnings, overview
 from tocsin.web.http.authorization import alert_actor
 from tocsin.web.http.middleware import zone
 
@@ -130,3 +133,24 @@ def test_unreachable_on_call_users_and_failing_calendars_are_named(company: Comp
     assert (lost.url, lost.is_urgent) == (f"/users/{eve.pk}/", True)
     calendar = body["The calendar of shift Elsewhere of Office: The calendar server returned 404."]
     assert calendar.url == f"/on-call/schedules/{CalendarImport.objects.get().schedule_id}/"
+
+
+def test_checklist_says_what_a_local_or_unencrypted_url_prevents(
+    company: Company, browser_of: Callable[[User], Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def step() -> first_steps.FirstStep:
+        return next(one for one in first_steps.setup_steps(company.admin) if one.title == "Set the public URL")
+
+    def use(url: str | None) -> None:
+        config = replace(environment.current(), base_url=url)
+        monkeypatch.setattr(environment, "current", lambda: config)
+
+    for url in (None, "http://localhost:8686", "https://10.0.0.5", "http://tocsin.example.org"):
+        use(url)
+        assert step().problem, url
+        assert not step().is_done
+    assert "tocsin.example.org is not encrypted" in browser_of(company.admin).get("/").content.decode()
+    # On Home's health too, where it stays when the checklist is gone.
+    assert any("is not encrypted" in warning.text for warning in health_warnings.find_warnings(clock.now()))
+    use("https://tocsin.example.org")
+    assert (step().problem, step().is_done) == ("", True)

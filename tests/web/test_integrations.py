@@ -6,6 +6,7 @@ import html
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -16,7 +17,7 @@ from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import AuditEntry
 from tocsin.alerts.models import Alert
 from tocsin.core import ids
-from tocsin.core.config import config_version
+from tocsin.core.config import config_version, environment
 from tocsin.core.reasons import as_reason
 from tocsin.inbound.admin import commands, secrets
 from tocsin.inbound.enums import MessageStatus
@@ -85,7 +86,7 @@ def test_catalogue_search_matches_several_words_and_shows_initials(company: Comp
     assert "HaloPSA" in value
     assert "Autotask" in value
     assert "Alertmanager" not in value
-    assert '<b aria-hidden="true">HP</b>' in client.get("/integrations/add/?q=halopsa").content.decode()
+    assert 'aria-hidden="true" data-letters="HP"' in client.get("/integrations/add/?q=halopsa").content.decode()
     assert "No matching integrations" in text_of(client, "/integrations/add/?q=psa+grafana")
 
 
@@ -436,3 +437,50 @@ def test_messages_are_replayed_after_confirming_their_number(company: Company, b
     )
     assert client.post("/inbound-log/replay", {"message": "x"}).status_code == 302
     assert browser_of(company.responder).post("/inbound-log/replay", form).status_code == 403
+
+
+def test_unreachable_webhook_url_is_reported_until_the_first_message(
+    company: Company, browser_of: BrowserOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = browser_of(company.admin)
+    places = [f"/integrations/{company.halo.pk}/{tab}" for tab in ("", "guide/", "security/")]
+    for place in places:
+        assert "TOCSIN_BASE_URL is not set: webhook URLs" in text_of(client, place)
+    for url, problem in (
+        ("http://tocsin.example.org", "is not encrypted"),
+        ("https://tocsin.local", "is a private name"),
+    ):
+        own = replace(environment.current(), base_url=url)
+        monkeypatch.setattr(environment, "current", lambda own=own: own)
+        for place in places:
+            assert problem in text_of(client, place), place
+    # Managers see the URL, and with it the notice; observers see neither.
+    assert "is a private name" in text_of(browser_of(company.manager), places[0])
+    assert "is a private name" not in text_of(browser_of(company.observer), places[0])
+    arrived(company)
+    assert "is a private name" not in text_of(client, places[1])
+
+
+def test_a_public_https_url_needs_no_notice(
+    company: Company, browser_of: BrowserOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    public = replace(environment.current(), base_url="https://tocsin.example.org")
+    monkeypatch.setattr(environment, "current", lambda: public)
+    text = browser_of(company.admin).get(f"/integrations/{company.halo.pk}/").content.decode()
+    assert "https://tocsin.example.org/in/" in text
+    assert "notice now" not in text
+
+
+def test_an_integration_type_has_one_tile_everywhere(
+    company: Company, browser_of: BrowserOf, open_alert: Callable[..., int]
+) -> None:
+    client, number = browser_of(company.admin), open_alert()
+    tiles = set()
+    for path in ("/integrations/add/?q=haloitsm", "/integrations/", f"/integrations/{company.halo.pk}/", "/alerts/",
+                 f"/alerts/{number}/"):  # fmt: skip
+        found = re.search(
+            r'class="tile (tile-\d+) [^"]*" aria-hidden="true" data-letters="(\w+)"', client.get(path).content.decode()
+        )
+        assert found, path
+        tiles.add(found.groups())
+    assert len(tiles) == 1

@@ -254,12 +254,20 @@ def test_mail_server_is_configured_tested_and_its_password_hidden(company: Compa
             "password": "open sesame", "sender": "tocsin@example.org", "order": 1, "enabled": "on",
         }  # fmt: skip
         answer = client.post("/providers/add/smtp/", form, follow=True)
-    provider = Provider.objects.get()
+        provider = Provider.objects.get()
+        # A server in one's own network, which an administrator may allow at once: no variable, no restart.
+        refused = client.post(f"/providers/{provider.pk}/test", follow=True).content.decode()
+        assert "select “Server in a private network”" in refused
+        client.post(f"/providers/{provider.pk}/", {**form, "password": "", "allow_private": "on"})
+        assert 'class="notice ok"' in client.post(f"/providers/{provider.pk}/test", follow=True).content.decode()
+    changed = AuditEntry.objects.filter(object_type="provider").latest("pk")
+    assert changed.after["allow_private"] is True
+    assert browser_of(company.manager).post("/providers/add/smtp/", form).status_code == 403
     assert "open sesame" not in answer.content.decode()
     assert "open sesame" not in provider.secrets
     assert "Saved. Leave empty to keep the current value." in answer.content.decode()
     tested = client.post(f"/providers/{provider.pk}/test", follow=True).content.decode()
-    assert 'class="notice now"' in tested, "an address inside the own network needs an allowance"
+    assert 'class="notice now"' in tested, "the server has ended"
     assert client.post("/providers/add/smtp/", {**form, "host": ""}).status_code == 422
     assert client.post(f"/providers/{provider.pk}/delete/").status_code == 302
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import psycopg
 import typer
 
 from tocsin.cli.session import DatabaseSession, DataDir, configure, open_database
@@ -55,6 +58,7 @@ def backup(
 
         _measure_clock(session)
         manifest = writing.write(file.absolute(), clock.now(), passphrase=passphrase)
+        _record(file.absolute(), manifest.made_at)
     if passphrase is None:
         _echo(_PLAINTEXT_WARNING)
     _echo(f"{file}: {manifest.rows:,} rows of {len(manifest.tables)} tables, {_size(file)}.")
@@ -62,7 +66,7 @@ def backup(
 
 def restore(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that `tocsin backup` wrote.")],
-    force: Annotated[bool, typer.Option("--force", help="Replaces what is there, all of it.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replaces the existing state.")] = False,
     passphrase_file: PassphraseFile = None,
     without_key: Annotated[
         bool,
@@ -112,6 +116,19 @@ def _measure_clock(session: DatabaseSession) -> None:
             f"PostgreSQL's part lives in {session.embedded.location}. It is in the backup; a copy of "
             f"{session.config.data_dir} alone would not have it."
         )
+
+
+def _record(file: Path, now: datetime) -> None:
+    """Record the backup for System, doctor and metrics. A database that only reads keeps none."""
+    from tocsin.core.config import last_backup
+    from tocsin.core.db import database
+
+    location = f"{socket.gethostname()}:{file}"
+    try:
+        with database.connect(name="tocsin backup") as connection:
+            last_backup.record(connection, last_backup.LastBackup(now, location, file.stat().st_size))
+    except psycopg.Error as error:
+        _echo(f"The backup is complete, but could not be recorded as the last one: {error}")
 
 
 def _pause(session: DatabaseSession) -> None:

@@ -65,12 +65,23 @@ class AlertContent:
     is_test: bool = False
     count: int = 1
     opened_at: datetime | None = None
+    #: Until when somebody must respond, and fix it, if an SLA says so.
+    respond_by: datetime | None = None
+    fix_by: datetime | None = None
     #: The alert's page for the recipient. Opening it never changes the alert.
     link: str = ""
     #: For an all-clear: "Assigned to Alice: VPN down (#42). Nothing to do."
     all_clear_text: str = ""
     #: The code that a reply by text message must end with; empty if none is required.
     reply_code: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MessageButton:
+    """A labelled link. Opening it shows a page and never changes anything."""
+
+    label: str
+    url: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +110,8 @@ class Message:
     language: str = ""
     #: How many more alerts the message covers than it names.
     omitted_count: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class MessageButton:
-    """A labelled link. Opening it shows a page and never changes anything."""
-
-    label: str
-    url: str
+    #: Only for a notice that asks for an answer: the personal links to give it.
+    links: tuple[MessageButton, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,8 +260,8 @@ class ProviderKind(Protocol):
     """A kind of provider, such as `smtp` or `ntfy`: a self-describing folder or module under `notify/integrations`.
 
     Forms, validation, YAML, the API and the conformance test are generated from its attributes; its guide is
-    `docs/providers/<name>.md`. Kinds inherit from this class for the defaults. A kind whose vendor sends webhooks also
-    implements `webhooks.WebhookProvider`.
+    `docs/how-to/providers/<name>.md`. Kinds inherit from this class for the defaults. A kind whose vendor sends
+    webhooks also implements `webhooks.WebhookProvider`.
     """
 
     name: str

@@ -21,6 +21,7 @@ from tocsin.core.reasons import ReasonType, Term
 from tocsin.operate.checks import (
     address,
     alerts,
+    backups,
     integrations,
     keys,
     machine,
@@ -71,6 +72,7 @@ CHECKS: tuple[HealthCheck, ...] = (
     HealthCheck(Term("alerts"), lambda connection, now: alerts.check(connection), is_cheap=True),
     HealthCheck(Term("connections"), lambda connection, now: postgres.check_connections(connection)),
     HealthCheck(Term("secrets"), lambda connection, now: providers.check_secrets(connection)),
+    HealthCheck(Term("backups"), backups.check, is_cheap=True),
     HealthCheck(Term("keys"), lambda connection, now: keys.check(connection)),
     HealthCheck(Term("deliveries"), lambda connection, now: providers.check_deliveries(now), is_cheap=True),
     HealthCheck(Term("providers"), lambda connection, now: providers.check(connection)),

@@ -1,8 +1,9 @@
-"""Context processor for the application shell: side bar, number of open alerts, paging pause, clock jump warning."""
+"""Context processor for the application shell: side bar, command palette, number of open alerts, paging pause, clock
+jump warning."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +44,9 @@ class NavigationItem:
 
 
 #: (heading, entries). Entries that the user's role does not permit are hidden.
-NAVIGATION: tuple[tuple[Any, tuple[NavigationEntry, ...]], ...] = (
+type Sections = Sequence[tuple[Any, Sequence[NavigationEntry]]]
+
+NAVIGATION: Sections = (
     (
         "",
         (
@@ -65,9 +68,9 @@ NAVIGATION: tuple[tuple[Any, tuple[NavigationEntry, ...]], ...] = (
         _("Automation"),
         (
             NavigationEntry(_("Inbound integrations"), "webhook", "integrations", key="i"),
-            NavigationEntry(_("Outbound integrations"), "arrows-exchange", "outbound_integrations"),
+            NavigationEntry(_("Outbound integrations"), "arrows-exchange", "outbound_integrations", key="x"),
             NavigationEntry(_("Workflows"), "git-branch", "workflows", key="f"),
-            NavigationEntry(_("Maintenance"), "tool", "maintenance", key="m"),
+            NavigationEntry(_("Maintenance"), "tool", "maintenance", key="n"),
         ),
     ),
     (
@@ -83,6 +86,29 @@ NAVIGATION: tuple[tuple[Any, tuple[NavigationEntry, ...]], ...] = (
     ),
 )
 
+#: What the command palette starts.
+ACTIONS: tuple[NavigationEntry, ...] = (
+    NavigationEntry(_("New alert"), "plus", "new_alert", Permission.RESPOND),
+    NavigationEntry(_("Override shift"), "switch-horizontal", "override_shift", Permission.RESPOND),
+    NavigationEntry(_("Pause all paging"), "bell-off", "pause", Permission.ADMINISTER),
+    NavigationEntry(_("Out of office"), "calendar-off", "new_absence", Permission.MANAGE_SELF),
+    NavigationEntry(_("Add integration"), "webhook", "catalogue", Permission.MANAGE_ROUTING),
+    NavigationEntry(_("New maintenance window"), "tool", "new_maintenance_window", Permission.MANAGE_ROUTING),
+    NavigationEntry(_("Invite user"), "user-plus", "invite", Permission.ADMINISTER),
+)
+
+#: Views without an entry in the side bar, for the command palette.
+OTHER_VIEWS: tuple[NavigationEntry, ...] = (
+    NavigationEntry(_("Profile"), "user", "me", Permission.MANAGE_SELF),
+    NavigationEntry(_("Your shifts"), "calendar-event", "my_shifts", Permission.MANAGE_SELF),
+    NavigationEntry(_("Your pages"), "bell-ringing", "my_pages", Permission.MANAGE_SELF),
+    NavigationEntry(_("Notification rules"), "adjustments", "notification_rules", Permission.MANAGE_SELF),
+    NavigationEntry(_("Support hours"), "clock", "support_hours"),
+    NavigationEntry(_("Holiday calendars"), "calendar", "holiday_calendars"),
+    NavigationEntry(_("Client tables"), "building", "client_tables"),
+    NavigationEntry(_("Settings"), "settings", "settings", Permission.ADMINISTER),
+)
+
 
 def shell(request: HttpRequest) -> dict[str, Any]:
     """Return the template variables of the shell. The costly ones are lazy and evaluated only if the template uses
@@ -90,19 +116,26 @@ def shell(request: HttpRequest) -> dict[str, Any]:
     if not request.user.is_authenticated:
         return {"clock_jump": clock.test_offset()}
     return {
-        "navigation": SimpleLazyObject(lambda: list(_navigation(request))),
+        "navigation": SimpleLazyObject(lambda: list(_permitted(request, NAVIGATION))),
+        "palette": SimpleLazyObject(lambda: list(_permitted(request, _palette()))),
         "open_count": SimpleLazyObject(queries.open_count),
         "pause": SimpleLazyObject(lambda: _pause(request)),
         "own_tokens": SimpleLazyObject(lambda: _own_tokens(request)),
         "clock_jump": clock.test_offset(),
+        "is_side_collapsed": request.COOKIES.get("tocsin_side") == "collapsed",
         "may_act": permission_scope(Role(request.user.role), Permission.RESPOND) is not PermissionScope.NONE,
         "is_admin": request.user.role == Role.ADMIN,
     }
 
 
-def _navigation(request: HttpRequest) -> Iterator[tuple[Any, list[NavigationItem]]]:
+def _palette() -> Sections:
+    views = [entry for _heading, entries in NAVIGATION for entry in entries]
+    return ((_("Actions"), ACTIONS), (_("Go to"), (*views, *OTHER_VIEWS)))
+
+
+def _permitted(request: HttpRequest, sections: Sections) -> Iterator[tuple[Any, list[NavigationItem]]]:
     role = Role(request.user.role)  # type: ignore[union-attr]
-    for heading, entries in NAVIGATION:
+    for heading, entries in sections:
         items = [
             _navigation_item(entry, request)
             for entry in entries

@@ -104,7 +104,7 @@ def test_html_alone_reads_as_what_a_person_sees() -> None:
         {"Precedence": "auto_reply"},
         {"Return_Path": "<>", "Auto_Submitted": "auto-generated"},
         {"X_Tocsin_Alert": "42"},
-        {"subject": "Re: [High] Acme: VPN down (Tocsin #42)"},
+        {"subject": "Re: [P2 High] Acme: VPN down (Tocsin #42)"},
     ],
 )
 def test_what_goes_round_never_opens_an_alert(headers: dict[str, str]) -> None:

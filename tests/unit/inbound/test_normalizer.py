@@ -245,7 +245,7 @@ class TestHaloPriority:
 
 
 @pytest.mark.parametrize(
-    "subject", ["(Tocsin #42)", "Re: [Critical] Acme: VPN down (Halo 20817) (Tocsin #42)", "FW: (tocsin #7) x"]
+    "subject", ["(Tocsin #42)", "Re: [P1 Critical] Acme: VPN down (Halo 20817) (Tocsin #42)", "FW: (tocsin #7) x"]
 )
 def test_tocsins_own_mail_never_opens(subject: str) -> None:
     event = read(halo("New", summary=subject))

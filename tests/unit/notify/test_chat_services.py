@@ -115,7 +115,7 @@ def test_a_page_leaves_through_tocsins_own_connections_with_its_link(server: Htt
     assert request.path.startswith("/message")
     assert request.headers["idempotency-key"] == KEY
     body = json.loads(request.body)
-    assert body["title"] == "Critical: Acme: VPN down"
+    assert body["title"] == "🔴 P1 Critical: Acme: VPN down"
     assert "https://tocsin.example.org/a/" in body["message"]
 
 

@@ -179,7 +179,7 @@ def test_very_long_lines_and_dots_arrive_as_they_were(server: SmtpDouble) -> Non
 
 def test_a_subject_in_any_script_arrives_whole(server: SmtpDouble) -> None:
     send(server, page(subject="Сервер 服务器 🔥 ausgefallen äöü")).close()
-    assert server.subjects == ["[Critical] Acme: Сервер 服务器 🔥 ausgefallen äöü (Halo 20817) (Tocsin #42)"]
+    assert server.subjects == ["[P1 Critical] Acme: Сервер 服务器 🔥 ausgefallen äöü (Halo 20817) (Tocsin #42)"]
 
 
 def test_a_text_that_tries_to_add_headers_adds_none(server: SmtpDouble) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.notification_messages import ALERT, EXTREME, bundle, page
+from tests.support.notification_messages import ALERT, EXTREME, NOW, bundle, page
 from tocsin.alerts.states import Priority
+from tocsin.notify.channels import compact_text
+from tocsin.notify.channels.email import EmailChannel
 from tocsin.notify.states import Purpose
 from tocsin.notify.text import formatting, sms, voice
 from tocsin.notify.text.sms import ONE_ALERT, SEVERAL_ALERTS
@@ -18,45 +21,45 @@ LINK = ALERT.link
 
 
 def test_the_subject_of_a_mail_is_fixed_for_threading() -> None:
-    expected = "[Critical] Acme: VPN down (Halo 20817) (Tocsin #42)"
+    expected = "[P1 Critical] Acme: VPN down (Halo 20817) (Tocsin #42)"
     assert formatting.subject(page()) == expected
     assert formatting.subject(replace(page(all_clear_text="Taken by Alice."), purpose=Purpose.ALL_CLEAR)) == expected
     assert formatting.subject(replace(page(), purpose=Purpose.ACK_REMINDER)) == expected
 
 
 def test_a_subject_without_client_or_number_leaves_them_out() -> None:
-    assert formatting.subject(page(client="", source_id="")) == "[Critical] VPN down (Tocsin #42)"
-    assert formatting.subject(page(source="Zabbix")) == "[Critical] Acme: VPN down (Zabbix 20817) (Tocsin #42)"
-    assert formatting.subject(page(priority=Priority.LOW, source_id="")) == "[Low] Acme: VPN down (Tocsin #42)"
+    assert formatting.subject(page(client="", source_id="")) == "[P1 Critical] VPN down (Tocsin #42)"
+    assert formatting.subject(page(source="Zabbix")) == "[P1 Critical] Acme: VPN down (Zabbix 20817) (Tocsin #42)"
+    assert formatting.subject(page(priority=Priority.LOW, source_id="")) == "[P4 Low] Acme: VPN down (Tocsin #42)"
 
 
 def test_bundle_subject_names_highest_priority_and_alert_count() -> None:
     alerts = (replace(ALERT, priority=Priority.LOW), replace(ALERT, id=43, priority=Priority.HIGH))
     message = replace(page(), alerts=alerts)
-    assert formatting.subject(message) == "[High] 2 alerts: Acme: VPN down (Tocsin #42) and 1 more"
+    assert formatting.subject(message) == "[P2 High] 2 alerts: Acme: VPN down (Tocsin #42) and 1 more"
 
 
 @pytest.mark.parametrize("text", EXTREME.values(), ids=EXTREME)
 def test_subject_keeps_marker_and_is_one_bounded_line(text: str) -> None:
     made = formatting.subject(page(subject=text, client=text, source_id=text))
-    assert made.startswith("[Critical] ")
+    assert made.startswith("[P1 Critical] ")
     assert made.endswith("(Tocsin #42)")
     assert len(made) < 320
     assert not set(made) & set("\r\n\x00\u202e")
 
 
 def test_a_text_message_says_what_where_and_how_to_answer() -> None:
-    expected = f"CRITICAL Acme: VPN down, 40 users. Halo 20817. Reply ACK 42, TAKE 42. {LINK}"
+    expected = f"P1 CRITICAL Acme: VPN down, 40 users. Halo 20817. Reply ACK 42, TAKE 42. {LINK}"
     assert sms.text_message(page()) == expected
 
 
 def test_where_replies_cannot_work_there_is_the_link_only() -> None:
     made = sms.text_message(replace(page(), can_reply=False))
-    assert made == f"CRITICAL Acme: VPN down, 40 users. Halo 20817. {LINK}"
+    assert made == f"P1 CRITICAL Acme: VPN down, 40 users. Halo 20817. {LINK}"
 
 
 def test_a_text_message_without_a_short_text_says_the_subject() -> None:
-    assert sms.text_message(page(short_text="")).startswith("CRITICAL Acme: VPN down. Halo 20817.")
+    assert sms.text_message(page(short_text="")).startswith("P1 CRITICAL Acme: VPN down. Halo 20817.")
 
 
 @pytest.mark.parametrize(
@@ -75,7 +78,7 @@ def test_emoji_variation_selectors_never_shorten_a_text(text: str, message: str)
 
 def test_text_has_no_emoji_and_fits_160_gsm_characters() -> None:
     made = sms.text_message(page(short_text="🔥 “Łódź” – server’s café…"))
-    assert made.startswith('CRITICAL Acme: "Lodz" - server\'s café... Halo 20817.')
+    assert made.startswith('P1 CRITICAL Acme: "Lodz" - server\'s café... Halo 20817.')
     assert sms.is_gsm(made)
 
 
@@ -87,7 +90,7 @@ def test_other_alphabets_stay_as_they_are() -> None:
 def test_long_text_is_truncated_but_keeps_number_replies_and_link() -> None:
     made = sms.text_message(page(short_text="very long " * 200))
     assert made.endswith(f"Halo 20817. Reply ACK 42, TAKE 42. {LINK}")
-    assert "very long..." in made
+    assert "... Halo 20817. Reply" in made
     assert ONE_ALERT.allows(made)
 
 
@@ -109,7 +112,7 @@ def test_a_bundled_text_message_fits_and_has_every_number(number: int, subject: 
 def test_bundled_text_explains_replying_to_all_or_one() -> None:
     made = sms.text_message(bundle(3))
     assert made == (
-        "CRITICAL 3 alerts: #42 Acme: VPN down; #43 Acme: VPN down; #44 Acme: VPN down. "
+        "P1 CRITICAL 3 alerts: #42 Acme: VPN down; #43 Acme: VPN down; #44 Acme: VPN down. "
         "Reply ACK ALL, or ACK 42 for one. https://tocsin.example.org/alerts"
     )
 
@@ -142,8 +145,8 @@ def test_a_call_about_several_alerts_tells_each() -> None:
 
 def test_a_test_alert_says_that_it_is_one() -> None:
     message = page(is_test=True)
-    assert formatting.subject(message).startswith("[TEST] [Critical]")
-    assert sms.text_message(message).startswith("TEST CRITICAL")
+    assert formatting.subject(message).startswith("[TEST] [P1 Critical]")
+    assert sms.text_message(message).startswith("TEST P1 CRITICAL")
     assert "Critical test alert" in voice.spoken(message)
 
 
@@ -153,6 +156,52 @@ def test_truncated_text_never_exceeds_its_limit(text: str, longest: int) -> None
 
 
 def test_the_line_of_an_alert_in_a_list() -> None:
-    assert formatting.named(ALERT) == "#42 Critical Acme: VPN down (Halo 20817)"
+    assert formatting.named(ALERT) == "#42 P1 Critical Acme: VPN down (Halo 20817)"
     assert formatting.listed(["Alice"]) == "Alice"
     assert formatting.listed(["Alice", "Bob", "Carol"]) == "Alice, Bob and Carol"
+
+
+@pytest.mark.parametrize(
+    ("respond", "fix", "expected"),
+    [
+        (12, 60, "Respond within 12 minutes"),
+        (None, 125, "Resolve within 2 hours 5 minutes"),
+        (-1, 60, "Response overdue"),
+        (None, -5, "Resolution overdue"),
+        (None, None, ""),
+    ],
+)
+def test_push_says_how_much_time_the_sla_leaves(respond: int | None, fix: int | None, expected: str) -> None:
+    def at(minutes: int | None) -> datetime | None:
+        return None if minutes is None else NOW + timedelta(minutes=minutes, seconds=20)
+
+    message = page(respond_by=at(respond), fix_by=at(fix))
+    assert formatting.deadline(message.alerts[0], NOW, "en") == expected
+    lines = compact_text.render(message, max_chars=1000, max_details_chars=0).text.splitlines()
+    assert (expected in lines) == bool(expected)
+
+
+@pytest.mark.parametrize(
+    ("priority", "push", "mail"),
+    [
+        (Priority.CRITICAL, "🔴 P1 Critical: ", "\u26a0\ufe0e P1 Critical"),
+        (Priority.HIGH, "🟠 P2 High: ", "\u21c8 P2 High"),
+        (Priority.MEDIUM, "P3 Medium: ", "\u2191 P3 Medium"),
+        (Priority.LOW, "P4 Low: ", "\u2193 P4 Low"),
+    ],
+)
+def test_priority_has_icon_word_and_colour_in_messages(priority: Priority, push: str, mail: str) -> None:
+    message = page(priority=priority)
+    assert compact_text.render(message, max_chars=1000, max_details_chars=0).subject.startswith(push)
+    rendered = EmailChannel().render(message)
+    assert f">{mail}</span>" in rendered.html
+    assert f"#42 {mail.partition(' ')[2]} Acme" in rendered.text
+
+
+def test_mail_gives_the_slas_moments_in_the_readers_zone() -> None:
+    message = page(respond_by=NOW + timedelta(minutes=12), fix_by=NOW - timedelta(hours=1))
+    text = EmailChannel().render(message).text
+    assert "Respond by: 24 November 2026, 10:27 CET (in 12 minutes)" in text
+    assert "Fix by: 24 November 2026, 09:15 CET (overdue)" in text
+    german = EmailChannel().render(replace(message, language="de")).text
+    assert "Antwort bis: 24. November 2026, 10:27 CET (in 12 Minuten)" in german

@@ -25,7 +25,7 @@ QUOTED = """
 
 On Wed, 25 Nov 2026 at 03:01, Tocsin <tocsin@example.org> wrote:
 
-> [Critical] Acme: VPN down (Halo 20817) (Tocsin #42)
+> [P1 Critical] Acme: VPN down (Halo 20817) (Tocsin #42)
 > Acknowledge or assign to me: https://tocsin.example.org/a/x
 > close
 """
@@ -35,7 +35,7 @@ ________________________________\r
 From: Tocsin <tocsin@example.org>\r
 Sent: Wednesday, November 25, 2026 3:01 AM\r
 To: Alice\r
-Subject: [Critical] VPN down\r
+Subject: [P1 Critical] VPN down\r
 \r
 close 42\r
 """

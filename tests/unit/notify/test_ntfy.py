@@ -43,7 +43,7 @@ def test_page_is_high_priority_and_buttons_only_open_pages(server: NtfyDouble) -
     push(server, page())
     (message,) = server.messages
     assert message["topic"] == "alice-topic"
-    assert message["title"] == "Critical: Acme: VPN down"
+    assert message["title"] == "🔴 P1 Critical: Acme: VPN down"
     assert message["message"].startswith("VPN down, 40 users\nHalo 20817, Rita Requester\nNobody can work.\n#42")
     assert message["priority"] == 5
     assert message["click"] == ALERT.link

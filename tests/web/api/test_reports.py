@@ -52,3 +52,14 @@ def test_a_report_is_about_what_lies_between_two_moments(observer: Api, open_ale
 )
 def test_what_cannot_be_reported_is_refused_with_its_place(observer: Api, query: str, field: str) -> None:
     refused(observer.get(f"reports/{query}"), 400, "invalid", field)
+
+
+def test_backup_made_by_other_means_is_reported(admin: Api, manager: Api) -> None:
+    assert admin.get("system/last-backup").body["at"] is None
+    at = (clock.now() - timedelta(hours=2)).isoformat()
+    body = admin.send("PUT", "system/last-backup", {"location": "s3://backups", "at": at, "size_bytes": 5}).body
+    assert (body["location"], body["size_bytes"], body["overdue"]) == ("s3://backups", 5, False)
+    assert admin.get("system/last-backup").body == body
+    refused(manager.get("system/last-backup"), 403, "forbidden")
+    wrong = {"location": "s3://backups", "at": "2026-11-24T10:00:00"}
+    refused(admin.send("PUT", "system/last-backup", wrong), 400, "invalid", "at")

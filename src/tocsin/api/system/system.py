@@ -7,15 +7,16 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from django.http import HttpRequest
-from ninja import Query
-from pydantic import BaseModel
+from ninja import Body, Query
+from pydantic import AwareDatetime, BaseModel, Field
 
 from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import Principal, caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.moments import ScheduleMoment
 from tocsin.api.reasons import ReasonSchema, reason_fields
-from tocsin.core.config import settings_store
+from tocsin.core.config import last_backup, settings_store
+from tocsin.core.db import database
 from tocsin.core.reason_json import list_reasons
 from tocsin.inbound.config import registry
 from tocsin.operate import doctor
@@ -90,6 +91,23 @@ class PreflightResponse(BaseModel):
     integrations: list[PreflightIntegrationSchema]
 
 
+class LastBackupBody(BaseModel):
+    """A backup. Without `at`, it was made now."""
+
+    location: str = Field(min_length=1, max_length=500)
+    at: AwareDatetime | None = None
+    size_bytes: int | None = Field(None, ge=0)
+
+
+class LastBackupResponse(BaseModel):
+    """The last backup. `at` is null if there was none."""
+
+    at: datetime | None
+    location: str
+    size_bytes: int | None
+    overdue: bool
+
+
 @routes.get("/doctor", Permission.ADMINISTER, answers=DoctorResponse, summary="What is wrong, and what to do about it")
 def get_doctor(request: HttpRequest) -> dict[str, Any]:
     """Runs the checks of `tocsin doctor`. Takes seconds, because providers and the public address are contacted."""
@@ -113,6 +131,35 @@ def get_preflight(request: HttpRequest, at: Query[ScheduleMoment | None] = None)
     )
     results = preflight.preflight(preflight_at, registry.shared_registry())
     return {"at": preflight_at, "integrations": [_show_result(result, principal) for result in results]}
+
+
+@routes.get("/last-backup", Permission.ADMINISTER, answers=LastBackupResponse, summary="When the last backup was made")
+def get_last_backup(request: HttpRequest) -> dict[str, Any]:
+    """`overdue` is true without a backup for a week."""
+    with database.transaction() as connection:
+        return _show_backup(last_backup.load_status(connection, caller(request).now))
+
+
+@routes.put(
+    "/last-backup", Permission.ADMINISTER, answers=LastBackupResponse, summary="Report a backup made by other means"
+)
+def put_last_backup(request: HttpRequest, body: Body[LastBackupBody]) -> dict[str, Any]:
+    """For a database that is not saved by `tocsin backup`, which reports by itself."""
+    now = caller(request).now
+    with database.transaction() as connection:
+        at = min(body.at or now, now)
+        last_backup.record(connection, last_backup.LastBackup(at, body.location, body.size_bytes))
+        return _show_backup(last_backup.load_status(connection, now))
+
+
+def _show_backup(status: last_backup.BackupStatus) -> dict[str, Any]:
+    last = status.last
+    return {
+        "at": last.at if last else None,
+        "location": last.location if last else "",
+        "size_bytes": last.size_bytes if last else None,
+        "overdue": status.is_overdue,
+    }
 
 
 def _finding(finding: HealthFinding) -> dict[str, Any]:

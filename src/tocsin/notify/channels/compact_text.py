@@ -35,9 +35,11 @@ def _title(message: Message) -> str:
         case Purpose.PAGE if len(message.alerts) == 1:
             alert = message.alerts[0]
             test = "TEST " if alert.is_test else ""
-            return f"{test}{phrase(message.language, formatting.priority(alert))}: {formatting.headline(alert)}"
+            return f"{test}{formatting.marked_priority(alert, message.language)}: {formatting.headline(alert)}"
         case Purpose.PAGE:
-            return alert_count(message.language, len(message.alerts) + message.omitted_count)
+            worst = min(message.alerts, key=lambda alert: alert.priority.rank)
+            count = alert_count(message.language, len(message.alerts) + message.omitted_count)
+            return f"{formatting.marked_priority(worst, message.language)}: {count}"
         case Purpose.ALL_CLEAR:
             return phrase(message.language, "All clear")
         case Purpose.ACK_REMINDER:
@@ -66,6 +68,8 @@ def _text(message: Message, max_details_chars: int) -> str:
         origin = [formatting.mark(alert), formatting.one_line(alert.site, 60), formatting.one_line(alert.requester, 60)]
         if origin_line := ", ".join(part for part in origin if part):
             lines.append(origin_line)
+        if deadline := formatting.deadline(alert, message.at, message.language):
+            lines.append(deadline)
         if alert.long_text and max_details_chars:
             lines.append(html_sanitizer.plain(alert.long_text, max_details_chars))
         lines.append(f"#{alert.id}")

@@ -28,8 +28,15 @@ from tocsin.notify.text.phrases import available_language, format_date, phrase
 _COLOURS = {
     Priority.CRITICAL: "#b81414",
     Priority.HIGH: "#b35900",
-    Priority.MEDIUM: "#066fd1",
+    Priority.MEDIUM: "#42505f",
     Priority.LOW: "#667382",
+}
+#: The icons of the pages, as characters (without the emoji's look): mail programs show neither SVG nor fonts of others.
+_SYMBOLS = {
+    Priority.CRITICAL: "\u26a0\ufe0e",
+    Priority.HIGH: "\u21c8",
+    Priority.MEDIUM: "\u2191",
+    Priority.LOW: "\u2193",
 }
 
 #: RFC 5321, 4.1.2, without quoted local parts and address literals, which no person's mailbox uses.
@@ -138,6 +145,7 @@ class _Block:
 def _plain(message: Message) -> str:
     parts = ["\n".join(_lead(message))]
     parts += [_plain_alert(message, alert) for alert in message.alerts]
+    parts += ["\n".join(f"{link.label}: {link.url}" for link in message.links)]
     parts.append("\n".join(_foot(message)))
     return "\n\n".join(part for part in parts if part.strip()) + "\n"
 
@@ -157,7 +165,7 @@ def _plain_alert(message: Message, alert: AlertContent) -> str:
 def _html(message: Message, subject: str) -> str:
     blocks = [
         _Block(
-            priority=phrase(message.language, formatting.priority(alert)),
+            priority=f"{_SYMBOLS[alert.priority]} {formatting.priority(alert, message.language)}",
             colour=_COLOURS[alert.priority],
             is_test=alert.is_test,
             is_vip=alert.is_vip,
@@ -177,6 +185,7 @@ def _html(message: Message, subject: str) -> str:
         "language": available_language(message.language),
         "lead": [_line(message, line) for line in _lead(message)],
         "alerts": blocks,
+        "links": message.links,
         "foot": _foot(message),
     }
     return _template().render(Context(context))
@@ -213,7 +222,7 @@ def _foot(message: Message) -> list[str]:
     lines = [formatting.one_line(message.reason)] if message.reason else []
     # A message that asks for a response has personal links; other links lead to a page behind the login.
     needs_answer = bool(message.recipient) and message.purpose in (Purpose.PAGE, Purpose.ACK_REMINDER)
-    if needs_answer and any(alert.link for alert in message.alerts):
+    if message.links or (needs_answer and any(alert.link for alert in message.alerts)):
         lines.append(
             phrase(
                 message.language,
@@ -253,9 +262,24 @@ def _facts(message: Message, alert: AlertContent) -> list[_Fact]:
         _Fact(gettext_noop("Requester"), line(alert.requester, 200)),
         _Fact(gettext_noop("Phone"), phone, f"tel:{quote(number)}" if number else ""),
         _Fact(gettext_noop("Opened"), _moment(alert.opened_at, message.time_zone, message.language)),
+        _Fact(gettext_noop("Respond by"), _deadline(alert.respond_by, message)),
+        _Fact(gettext_noop("Fix by"), _deadline(alert.fix_by, message)),
         _Fact(gettext_noop("Messages"), str(alert.count) if alert.count > 1 else ""),
     ]
     return [replace(fact, label=phrase(message.language, fact.label)) for fact in facts if fact.text]
+
+
+def _deadline(at: datetime | None, message: Message) -> str:
+    """Returns a moment of the SLA with the time left: "25 November 2026, 11:15 CET (in 12 minutes)"."""
+    if at is None:
+        return ""
+    language = message.language
+    left = (
+        phrase(language, "in {span}", span=formatting.time_left(at, message.at, language))
+        if at > message.at
+        else phrase(language, "overdue")
+    )
+    return f"{_moment(at, message.time_zone, language)} ({left})"
 
 
 def _moment(at: datetime | None, zone: str, language: str) -> str:

@@ -6,14 +6,16 @@ the outbox when its lease expires.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from tocsin.core.db.database import Connection
 from tocsin.core.delivery.concurrency import count_allowed, fair_concurrency
 from tocsin.core.delivery.rate_limit import RateLimit
+from tocsin.core.hooks import Hooks
 from tocsin.core.reasons import NO_REASON, Reason
 from tocsin.notify.dispatch import delivery_queries
 from tocsin.notify.dispatch.delivery_queries import LeaseUpdate, SaturatedProviders
@@ -25,8 +27,14 @@ from tocsin.notify.rules import bundling
 from tocsin.notify.rules.bundling import MAX_BUNDLE_SIZE, BundleLimit, DeliveryBundle
 from tocsin.notify.rules.delivery_reasons import BUNDLED_LATER, RATE_LIMITED, after_waiting
 from tocsin.notify.rules.pre_send_check import DueDelivery
+from tocsin.notify.states import Purpose
 from tocsin.notify.text.message_ids import ReplyAddress
 from tocsin.notify.text.redaction import ContentLevel
+
+type SlaLookup = Callable[[Connection, Sequence[int]], Mapping[int, Mapping[Any, datetime]]]
+
+#: The SLA's moments (`respond_by`, `fix_by`) by alert id. Alerts without one are absent.
+SLA_LOOKUPS: Hooks[SlaLookup] = Hooks()
 
 #: How soon a message for a busy provider is claimed again.
 RECHECK_AFTER = timedelta(seconds=1)
@@ -111,6 +119,7 @@ def claim(
     delivery_queries.defer(connection, capacity.plan_deferrals(rate_limits | charged, now))
     delivery_queries.lease(connection, [update for job in jobs for update in _lease_updates(job)], node)
     delivery_queries.note_bundles(connection, _bundles_awaiting_events(jobs), now)
+    jobs = _with_sla(connection, jobs)
     return ClaimedBatch(tuple(jobs), len(ids), is_full=len(ids) >= free or capacity.is_any_at_limit)
 
 
@@ -129,6 +138,26 @@ def _bundled(
     waiting = [*arranged.waiting, *((job.bundle.lead, now + bundling.WINDOW) for job in throttled)]
     delivery_queries.defer(connection, [(due, BUNDLED_LATER(), until) for due, until in waiting])
     return [job for job in jobs if job not in throttled]
+
+
+def _with_sla(connection: Connection, jobs: list[DeliveryJob]) -> list[DeliveryJob]:
+    """Adds the SLA's moments to the alerts of pages, which say how much time is left."""
+    members = [due for job in jobs for due in job.bundle.members if due.purpose is Purpose.PAGE]
+    ids = sorted({due.alert.id for due in members if due.alert is not None})
+    moments = {key: one for lookup in SLA_LOOKUPS.of() for key, one in lookup(connection, ids).items()} if ids else {}
+    if not moments:
+        return jobs
+
+    def dated(due: DueDelivery) -> DueDelivery:
+        own = moments.get(due.alert.id) if due.alert is not None else None
+        if due.alert is None or own is None:
+            return due
+        return replace(due, alert=replace(due.alert, respond_by=own.get("respond_by"), fix_by=own.get("fix_by")))
+
+    return [
+        replace(job, bundle=replace(job.bundle, members=tuple(dated(due) for due in job.bundle.members)))
+        for job in jobs
+    ]
 
 
 def _bundles_awaiting_events(jobs: Iterable[DeliveryJob]) -> dict[UUID, list[UUID]]:

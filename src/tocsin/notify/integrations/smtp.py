@@ -80,6 +80,9 @@ _NO_SIGN_IN = ReasonType("provider.smtp_no_sign_in", "{host} does not support si
 _LEAVE_EMPTY = ReasonType("provider.smtp_leave_empty", "Leave username and password empty.")
 _NO_CONNECTIONS = ReasonType("provider.smtp_no_connections", "{host} accepts no connections for now: {answer}.")
 _CERTIFICATE = ReasonType("provider.smtp_certificate", "The certificate of {host} is not valid: {error}.")
+_ALLOW_PRIVATE = ReasonType(
+    "provider.smtp_allow_private", "If this is intended, select “Server in a private network” in the provider."
+)
 _NO_RESPONSE = ReasonType("provider.smtp_no_response", "{host} port {port} does not respond: {error}.")
 
 
@@ -105,6 +108,13 @@ class SmtpKind(ProviderKind):
         ),
         ProviderSetting("username", "Username", help="Only if the server requires it."),
         ProviderSetting("password", "Password", is_secret=True, help="Password of this user."),
+        ProviderSetting(
+            "allow_private",
+            "Server in a private network",
+            ProviderSettingType.FLAG,
+            default=False,
+            help="Tocsin may connect to a private address. Without this, only to public addresses.",
+        ),
         ProviderSetting("sender", "From", ProviderSettingType.MAILBOX, help="For example Tocsin <tocsin@example.org>."),
     )
 
@@ -230,7 +240,7 @@ class _SmtpServer:
             security=security,
             username=username,
             sender=sender if parseaddr(sender)[0] else f"Tocsin <{parseaddr(sender)[1] or sender}>",
-            is_trusted=account.is_trusted,
+            is_trusted=account.is_trusted or bool(settings.get("allow_private")),
             password=account.secrets.get("password", ""),
         )
 
@@ -290,6 +300,9 @@ class _SmtpConnection(smtplib.SMTP):
             connection.close()
             # `smtplib` sends them as ASCII.
             raise Permanent(_NOT_ASCII(), _CHOOSE_OTHERS()) from None
+        except egress.EgressBlocked as error:
+            connection.close()
+            raise egress.EgressBlocked(error.reason, _ALLOW_PRIVATE()) from None
         except (Temporary, Permanent):
             connection.close()
             raise

@@ -50,6 +50,9 @@ class AlertFacts:
     hold_until: datetime | None = None
     merged_into: int | None = None
     is_test: bool = False
+    #: Known for pages that are about to be sent.
+    respond_by: datetime | None = None
+    fix_by: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from datetime import datetime, timedelta
 
+from tocsin.alerts.states import Priority
 from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.notify.interfaces import AlertContent, Message
 from tocsin.notify.states import Purpose
-from tocsin.notify.text.phrases import phrase
+from tocsin.notify.text.phrases import duration_left, phrase
 
 #: The maximum length of a source's subject in a headline.
 MAX_HEADLINE_CHARS = 200
+
+#: Like the pages' colours: red and orange for what is urgent, none for the rest.
+_DOTS = {Priority.CRITICAL: "🔴", Priority.HIGH: "🟠"}
 
 #: Short names of sources.
 _SHORT_NAMES = {"haloitsm": "Halo", "halopsa": "Halo", "haloservicedesk": "Halo"}
@@ -61,8 +66,8 @@ def source(alert: AlertContent) -> str:
 
 
 def subject(message: Message) -> str:
-    """Returns the subject of a mail, such as "[Critical] Acme: VPN down (Halo 20817) (Tocsin #42)". It stays the same
-    for an alert, so that mail programs keep its mails in one thread.
+    """Returns the subject of a mail, such as "[P1 Critical] Acme: VPN down (Halo 20817) (Tocsin #42)". It stays the
+    same for an alert, so that mail programs keep its mails in one thread.
     """
     if not message.alerts:
         title = one_line(message.title, MAX_HEADLINE_CHARS) or "Tocsin"
@@ -92,9 +97,35 @@ def _bundle_subject(message: Message) -> str:
     return f"[{priority(worst)}] {count} alerts: {summary}"
 
 
-def priority(alert: AlertContent) -> str:
-    """Returns the priority capitalised, such as "Critical"."""
-    return alert.priority.capitalize()
+def priority(alert: AlertContent, language: str = "") -> str:
+    """Returns the priority as it is shown everywhere, such as "P1 Critical"."""
+    return f"P{alert.priority.rank + 1} {phrase(language, alert.priority.capitalize())}"
+
+
+def marked_priority(alert: AlertContent, language: str = "") -> str:
+    """Returns the priority for a push or chat, which have no colours of their own: "🔴 P1 Critical"."""
+    return f"{_DOTS.get(alert.priority, '')} {priority(alert, language)}".lstrip()
+
+
+def deadline(alert: AlertContent, now: datetime, language: str) -> str:
+    """Returns how much time the SLA leaves, such as "Respond within 12 minutes"; empty without one."""
+    if alert.respond_by is not None:
+        if alert.respond_by <= now:
+            return phrase(language, "Response overdue")
+        return phrase(language, "Respond within {span}", span=time_left(alert.respond_by, now, language))
+    if alert.fix_by is not None:
+        if alert.fix_by <= now:
+            return phrase(language, "Resolution overdue")
+        return phrase(language, "Resolve within {span}", span=time_left(alert.fix_by, now, language))
+    return ""
+
+
+def time_left(at: datetime, now: datetime, language: str) -> str:
+    """Returns the time until `at`, to the minute from two minutes on: "12 minutes"."""
+    left = at - now
+    if left > timedelta(minutes=2):
+        left -= left % timedelta(minutes=1)
+    return duration_left(language, left)
 
 
 def short(alert: AlertContent) -> str:
@@ -108,10 +139,10 @@ def first_name(name: str) -> str:
 
 
 def named(alert: AlertContent, max_chars: int = MAX_HEADLINE_CHARS, language: str = "") -> str:
-    """Returns an alert as an entry of a list, such as "#42 Critical Acme: VPN down (Halo 20817)"."""
+    """Returns an alert as an entry of a list, such as "#42 P1 Critical Acme: VPN down (Halo 20817)"."""
     source_mark = mark(alert)
     return (
-        f"#{alert.id} {phrase(language, priority(alert))} "
+        f"#{alert.id} {priority(alert, language)} "
         f"{headline(alert, max_chars)}{f' ({source_mark})' if source_mark else ''}"
     )
 

@@ -94,6 +94,8 @@ def _alert(due: DueDelivery, link_to: LinkTo) -> AlertContent | None:
         is_test=alert.is_test,
         count=alert.count,
         opened_at=alert.opened_at,
+        respond_by=alert.respond_by,
+        fix_by=alert.fix_by,
         link=link_to(alert.id, due.user_id if is_actionable else None),
         all_clear_text=_text(due, "news"),
     )

@@ -7,14 +7,14 @@ on them.
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
 from django.conf import settings
 from django.utils.formats import date_format
 from django.utils.translation import gettext, ngettext, pgettext
 
-from tocsin.core.locale_format import in_locale
+from tocsin.core.locale_format import in_locale, local_duration
 from tocsin.core.reasons import Reason
 
 
@@ -47,6 +47,12 @@ def format_date(language: str, local: datetime) -> str:
     with in_language(language):
         day = date_format(local, pgettext("date in a mail", "j F Y"))
     return f"{day}, {local:%H:%M %Z}"
+
+
+def duration_left(language: str, duration: timedelta) -> str:
+    """Returns a duration after "within" or "in", such as "12 minutes"."""
+    with in_language(language):
+        return local_duration(duration, ago=True)
 
 
 def alert_count(language: str, count: int) -> str:

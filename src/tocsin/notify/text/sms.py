@@ -145,7 +145,7 @@ def text_message(message: Message) -> str:
 
 
 def _priority_text(alert: AlertContent, message: Message) -> str:
-    return phrase(message.language, priority(alert)).upper()
+    return priority(alert, message.language).upper()
 
 
 def _reply_hint(alert: AlertContent, language: str) -> str:

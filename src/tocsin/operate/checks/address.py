@@ -1,5 +1,5 @@
-"""Checks the public URL, if configured: that it leads here, and that its certificate is trusted and not about to
-expire.
+"""Checks the public URL: that others can use it, that it leads here, and that its certificate is trusted and not about
+to expire.
 
 The URL comes from the environment, so it may be a private address.
 """
@@ -25,12 +25,27 @@ TIMEOUT = 5.0
 #: A certificate that expires within this time, or within a third of its lifetime if shorter, was not renewed.
 EXPIRES_SOON = timedelta(days=14)
 
+#: Names that no public DNS server knows: RFC 6762, RFC 8375, ICANN's reservation of 2024, and what routers use.
+_PRIVATE_SUFFIXES = (".local", ".home.arpa", ".internal", ".lan", ".intranet", ".corp", ".home")
+
 _NOT_SET = ReasonType(
-    "health.address_not_set", "TOCSIN_BASE_URL is not set: links in messages only work on this server."
+    "health.address_not_set",
+    "TOCSIN_BASE_URL is not set: webhook URLs and links in messages only work on this server.",
 )
 _NOT_SET_REMEDY = ReasonType(
     "health.address_not_set_remedy",
     "Set it to Tocsin's public URL, such as https://tocsin.example.org.",
+)
+_LOCAL = ReasonType(
+    "health.address_local", "{url} only works on this server: webhook URLs and links in messages begin with it."
+)
+_PRIVATE = ReasonType(
+    "health.address_private",
+    "{host} is a private name or address: senders and phones outside this network cannot reach it.",
+)
+_PUBLIC_REMEDY = ReasonType(
+    "health.address_public_remedy",
+    "Set TOCSIN_BASE_URL to an https URL that senders and phones can reach, such as https://tocsin.example.org.",
 )
 _NO_PROXY = ReasonType(
     "health.address_no_proxy",
@@ -77,11 +92,28 @@ _UNREACHABLE_REMEDY = ReasonType(
 )
 
 
-def check(now: datetime, context: ssl.SSLContext | None = None) -> Iterator[HealthFinding]:
-    """Checks `TOCSIN_BASE_URL`. `context` replaces the system's trusted certificates."""
-    settings = environment.current()
-    if settings.base_url is None:
+def check_reach(base_url: str | None) -> Iterator[HealthFinding]:
+    """Checks who can use the public URL, by its text alone: nothing is called. A note where a small or closed
+    installation may intend it."""
+    if base_url is None:
         yield note("address.none", _NOT_SET(), _NOT_SET_REMEDY())
+        return
+    parts = urlsplit(base_url)
+    host = parts.hostname or ""
+    if _is_this_machine(host):
+        yield note("address.local", _LOCAL(url=base_url), _PUBLIC_REMEDY())
+        return
+    if parts.scheme != "https":
+        yield HealthFinding("address.not_encrypted", _NOT_ENCRYPTED(url=base_url), _NOT_ENCRYPTED_REMEDY())
+    if _is_private(host):
+        yield note("address.private", _PRIVATE(host=host), _PUBLIC_REMEDY())
+
+
+def check(now: datetime, context: ssl.SSLContext | None = None) -> Iterator[HealthFinding]:
+    """Checks `TOCSIN_BASE_URL`, and calls it if it is set. `context` replaces the system's trusted certificates."""
+    settings = environment.current()
+    yield from check_reach(settings.base_url)
+    if settings.base_url is None:
         return
     parts = urlsplit(settings.base_url)
     host = parts.hostname or ""
@@ -93,8 +125,6 @@ def check(now: datetime, context: ssl.SSLContext | None = None) -> Iterator[Heal
             return
         if not settings.trusted_proxies:
             yield note("address.no_proxy", _NO_PROXY(), _NO_PROXY_REMEDY())
-    elif not _is_this_machine(host):
-        yield HealthFinding("address.not_encrypted", _NOT_ENCRYPTED(url=settings.base_url), _NOT_ENCRYPTED_REMEDY())
     yield from _check_response(settings.base_url, context)
 
 
@@ -157,6 +187,14 @@ def _is_this_machine(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _is_private(host: str) -> bool:
+    """Whether a name or address belongs to a private network; names are not resolved."""
+    try:
+        return not egress.is_allowed(ipaddress.ip_address(host), ())
+    except ValueError:
+        return "." not in host.rstrip(".") or host.rstrip(".").endswith(_PRIVATE_SUFFIXES)
 
 
 def _parse_time(text: str) -> datetime:

@@ -21,6 +21,7 @@ from tocsin.alerts.models import Acknowledgement, Alert, AlertEvent
 from tocsin.alerts.states import ACTIVE, LIFECYCLE_EVENTS, AlertStatus, CommandChannel, CommandKind, EventKind
 from tocsin.alerts.undo import UNDO_WINDOW
 from tocsin.core.errors import Rejected
+from tocsin.core.locale_format import local_moment
 from tocsin.core.reasons import as_reason
 from tocsin.core.validation import durations, text_sanitizing
 from tocsin.inbound.models import GroupMember
@@ -32,6 +33,7 @@ from tocsin.web.http.objects import find_row
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.outbound import alert_sync_status
 from tocsin.web.ui.richtext import is_long, safe_html
+from tocsin.workflows.states import SlaMoment
 from tocsin.workflows.views import buttons
 
 #: Custom fields with a fixed position, in this order; all other fields follow.
@@ -82,7 +84,7 @@ def command(request: SignedInRequest, number: int, kind: str) -> HttpResponse:
     except Rejected as rejected:
         if rejected.code == "not_found" and not Alert.objects.filter(pk=number).exists():
             raise Http404(rejected.reason.localized()) from None
-        messages.warning(request, rejected.reason.localized())
+        messages.warning(request, rejection_text(request, rejected))
     else:
         messages.success(request, outcome.answer.localized())
     return redirect("alert", number)
@@ -111,6 +113,17 @@ def read_command(
             return service.merge_into(int(into), BaseCommand(**common))
         case _:
             return COMMAND_CLASSES[kind](**common)  # type: ignore[return-value] # the remaining commands have no fields
+
+
+def rejection_text(request: SignedInRequest, rejected: Rejected) -> str:
+    """Return why the posted command was rejected, and the text that was typed for it, so that it is not lost."""
+    reason, text = rejected.reason.localized(), typed_text(request)
+    return _("%(reason)s Not saved: “%(text)s”") % {"reason": reason, "text": text} if text else reason
+
+
+def typed_text(request: SignedInRequest) -> str:
+    """Return the text of the posted note, or ""."""
+    return _typed(request, "text", 20_000) or _typed(request, "note", 2000)
 
 
 def _typed(request: SignedInRequest, field: str, max_length: int) -> str:
@@ -155,6 +168,7 @@ def alert_context(request: SignedInRequest, number: int, user: User) -> dict[str
         alert, request.now, timeline.MAX_ENTRIES if "all" in request.GET else timeline.INITIAL_ENTRIES
     )
     acknowledgements = list(Acknowledgement.objects.filter(alert=alert).select_related("user").order_by("at"))
+    sla_moments = sla.load_moments([alert]).get(alert.pk, {})
     text = alert.long_text or alert.short_text
     custom = dict(alert.custom)
     vip = str(custom.pop("vip", "")).lower() in ("true", "1", "yes", "vip")
@@ -177,10 +191,10 @@ def alert_context(request: SignedInRequest, number: int, user: User) -> dict[str
         "vip": vip,
         # Shown to every user who may see the alert: the number belongs to the requester of the ticket, not to a user.
         "phone": alert.requester_phone,
-        "facts": _facts(alert, custom),
-        "sla_target": sla.next_targets(
-            [alert] if alert.status in ACTIVE else [], {alert.pk} if acknowledgements else set(), request.now
-        ).get(alert.pk),
+        "facts": _facts(alert, custom, sla_moments),
+        "sla_target": sla.next_target(alert, sla_moments, bool(acknowledgements), request.now)
+        if alert.status in ACTIVE
+        else None,
         "next": next_action.next_action_of(alert, request.now),
         "entries": alert_timeline.entries,
         "is_cut": alert_timeline.is_cut,
@@ -207,8 +221,8 @@ def _can_acknowledge(alert: Alert, user: User, acknowledgements: list[Acknowledg
     )
 
 
-def _facts(alert: Alert, custom: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return (label, value) of the ticket's fields that are not empty."""
+def _facts(alert: Alert, custom: dict[str, Any], sla_moments: sla.SlaMoments) -> list[tuple[str, str]]:
+    """Return (label, value) of the ticket's fields that are not empty. Times are in the reader's zone."""
     place = ", ".join(part for part in (alert.client, alert.site) if part)
     facts = [
         (_("Status"), alert.source_status),
@@ -225,7 +239,11 @@ def _facts(alert: Alert, custom: dict[str, Any]) -> list[tuple[str, str]]:
     if alert.long_text:
         # The description with its original HTML is already shown as the long text.
         custom.pop("details", None)
-    fixed_fields = [(name, _format_datetime(str(custom.pop(name, "")))) for name in _KNOWN_CUSTOM]
+    for moment in SlaMoment.RESPOND_BY, SlaMoment.FIX_BY:
+        # A date that is no moment of the SLA is Halo's "not set", or no date at all.
+        if moment in sla_moments or _moment(str(custom.get(moment, ""))) is not None:
+            custom[moment] = local_moment(sla_moments[moment]) if moment in sla_moments else ""
+    fixed_fields = [(name, custom.pop(name, "")) for name in _KNOWN_CUSTOM]
     custom_fields = [*fixed_fields, *sorted(custom.items())]
     facts += [(_field_label(name), str(value)) for name, value in custom_fields]
     facts += [(_field_label(name), str(value)) for name, value in sorted(alert.tags.items())]
@@ -235,17 +253,6 @@ def _facts(alert: Alert, custom: dict[str, Any]) -> list[tuple[str, str]]:
 def _field_label(name: str) -> str:
     """Return the label of a custom field or tag; a name of the user's own as words."""
     return str(_CUSTOM_LABELS.get(name) or name.replace("_", " ").capitalize())
-
-
-def _format_datetime(text: str) -> str:
-    """Format an ISO date and time for display; return any other text unchanged."""
-    moment = _moment(text)
-    if moment is None:
-        return text
-    if timezone.is_naive(moment):
-        # The source sent no time zone, so the time is shown as received.
-        return moment.strftime("%Y-%m-%d %H:%M")
-    return timezone.localtime(moment).strftime("%Y-%m-%d %H:%M %Z")
 
 
 def _undo_until(alert: Alert, user: User, now: datetime) -> datetime | None:

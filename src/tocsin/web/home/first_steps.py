@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _
 from tocsin.core.config import environment
 from tocsin.core.db import database
 from tocsin.notify.states import DeliveryStatus
+from tocsin.operate.checks import address
 from tocsin.people.models import User
 
 _COMPLETED = """
@@ -38,11 +39,14 @@ class FirstStep:
     is_done: bool
     #: Paging works without it, so the checklist may end without it.
     is_optional: bool = False
+    #: Why the step matters now, in red: what fails without it.
+    problem: str = ""
 
 
 def setup_steps(user: User) -> list[FirstStep]:
     """Return all steps in order, or none once the required ones are done."""
     completed = _completed_steps(user)
+    address_problem = next(iter(address.check_reach(environment.current().base_url)), None)
     steps = [
         FirstStep(
             _("Connect a notification provider"),
@@ -58,8 +62,8 @@ def setup_steps(user: User) -> list[FirstStep]:
         ),
         FirstStep(
             _("Invite your team"),
-            _("Invite people one at a time, or import a CSV. Each adds their own contact methods."),
-            reverse("users"),
+            _("Paste their addresses, or a CSV with phones. Each verifies their own contact methods."),
+            reverse("invite_many"),
             completed["other_users"],
             is_optional=True,
         ),
@@ -84,6 +88,15 @@ def setup_steps(user: User) -> list[FirstStep]:
             _("How long to wait before the next person is paged."),
             reverse("policies"),
             completed["policy"],
+        ),
+        FirstStep(
+            _("Set the public URL"),
+            address_problem.remedy.localized() if address_problem else environment.current().public_url,
+            reverse("system"),
+            address_problem is None,
+            # Enough for a trial on one machine.
+            is_optional=True,
+            problem=address_problem.detail.localized() if address_problem else "",
         ),
         FirstStep(
             _("Add your first integration"),

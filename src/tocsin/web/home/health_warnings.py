@@ -8,10 +8,11 @@ from datetime import datetime, timedelta
 from django.core.cache import caches
 from django.urls import reverse
 
-from tocsin.core.config import config_version
+from tocsin.core.config import config_version, environment
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.operate import doctor
+from tocsin.operate.checks import address
 from tocsin.operate.finding import HealthFinding
 
 #: Coverage gaps that begin later than this are only shown with the schedule, and by `tocsin doctor`.
@@ -55,12 +56,10 @@ def find_warnings(now: datetime) -> list[HealthWarning]:
     """Return every problem, urgent ones first."""
     with database.pool().connection() as connection:
         findings = [
-            finding
-            for check in doctor.CHECKS
-            if check.is_cheap
-            for finding in _run(check, connection, now)
-            if finding.is_problem and (finding.begins_at or now) < now + _AHEAD
+            *address.check_reach(environment.current().base_url),
+            *(finding for check in doctor.CHECKS if check.is_cheap for finding in _run(check, connection, now)),
         ]
+    findings = [finding for finding in findings if finding.is_problem and (finding.begins_at or now) < now + _AHEAD]
     warnings = [HealthWarning(finding.detail.localized(), _url(finding), finding.is_urgent) for finding in findings]
     return sorted(warnings, key=lambda warning: not warning.is_urgent)
 

@@ -27,6 +27,7 @@ PRECACHED_FILES = (
     "tocsin/tocsin.css",
     "tocsin/app.js",
     "tocsin/keyboard.js",
+    "tocsin/palette.js",
     "tocsin/live.js",
     "tocsin/offline.js",
     "tocsin/bell.svg",

@@ -13,6 +13,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from tocsin.access.roles import Permission, Role
 from tocsin.catalogue.kinds import Category, IntegrationKind, load_kinds
+from tocsin.core.config import environment
 from tocsin.core.errors import Rejected
 from tocsin.core.locale_format import local_term
 from tocsin.escalation.models import Policy
@@ -20,6 +21,8 @@ from tocsin.inbound.admin import commands, observed_statuses, secrets
 from tocsin.inbound.admin.status_rules import StatusEffect
 from tocsin.inbound.heartbeats import monitor, schedule
 from tocsin.inbound.models import InboundMessage, Integration
+from tocsin.operate.checks import address
+from tocsin.operate.finding import HealthFinding
 from tocsin.people.models import Group
 from tocsin.resources.registry import INTEGRATIONS
 from tocsin.web.http.authorization import actor, may, may_somewhere, offer_own_groups, require, requires
@@ -186,9 +189,18 @@ def frame(request: SignedInRequest, row: Integration, kind: IntegrationKind | No
         "integration": row,
         "kind": kind,
         "tab": tab,
+        # Called by the templates that show the webhook URL.
+        "address_findings": lambda: _address_findings(row),
         "may_change": may(request, Permission.MANAGE_ROUTING, row.group_id),
         "may_try": may(request, Permission.TEST_INTEGRATIONS, row.group_id),
     }
+
+
+def _address_findings(row: Integration) -> list[HealthFinding]:
+    """Return why senders may not reach the webhook URL. The first message shows that they do."""
+    if InboundMessage.objects.filter(integration=row).exists():
+        return []
+    return list(address.check_reach(environment.current().base_url))
 
 
 def _matches(kind: IntegrationKind, text: str, category: str) -> bool:

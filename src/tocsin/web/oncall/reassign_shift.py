@@ -14,7 +14,7 @@ from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_http_methods
+from django.views.decorators.http import require_http_methods, require_safe
 
 from tocsin.access.roles import Permission
 from tocsin.core.db import database
@@ -28,6 +28,7 @@ from tocsin.oncall.calculation.group_snapshot import GroupPlan
 from tocsin.oncall.changes import overrides, swaps
 from tocsin.oncall.changes.swaps import ShiftRange
 from tocsin.oncall.models import Schedule
+from tocsin.people import permissions
 from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import Group, User
 from tocsin.resources.registry import GROUPS
@@ -57,6 +58,17 @@ class ReassignRequest:
     role: MemberRole | None
     user_id: int | None
     schedule: Schedule | None
+
+
+@require_safe
+def choose_group(request: SignedInRequest) -> HttpResponse:
+    """Render the groups with schedules, the user's own first; with only one, redirect to its form."""
+    own_group_ids = permissions.own_groups(request.user)
+    groups = Group.objects.filter(schedules__isnull=False).distinct()
+    ordered = sorted(groups, key=lambda group: (group.pk not in own_group_ids, group.name.casefold()))
+    if len(ordered) == 1:
+        return redirect("reassign", ordered[0].pk)
+    return render_view(request, "oncall/choose_group.html", {"groups": ordered})
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

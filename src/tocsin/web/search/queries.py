@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
@@ -69,6 +69,12 @@ class SearchResults:
     @property
     def is_empty(self) -> bool:
         return not self.alerts and not self.kinds
+
+    @property
+    def linked(self) -> list[HitGroup]:
+        """The hits that the user can open."""
+        linked = (replace(kind, hits=[hit for hit in kind.hits if hit.url]) for kind in self.kinds)
+        return [kind for kind in linked if kind.hits]
 
 
 def search_everything(text: str, viewer: Viewer, now: datetime) -> SearchResults:

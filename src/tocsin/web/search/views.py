@@ -15,4 +15,6 @@ def search(request: SignedInRequest) -> HttpResponse:
     """Render the hits for the query in the URL, or the empty search."""
     text = request.GET.get("q", "").replace("\x00", "").strip()[:200]
     results = queries.search_everything(text, permissions.viewer(request.user), request.now) if text else None
-    return render_view(request, "search/search.html", {"text": text, "results": results}, partials=("results",))
+    return render_view(
+        request, "search/search.html", {"text": text, "results": results}, partials=("results", "palette")
+    )

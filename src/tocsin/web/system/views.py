@@ -110,7 +110,7 @@ class SystemSettingsForm(forms.Form):
 @requires(Permission.ADMINISTER)
 def system(request: SignedInRequest) -> HttpResponse:
     """Render the result of the last self-check, remedies, and the nodes."""
-    system_health = health.read()
+    system_health = health.read(request.now)
     active_windows = maintenance_windows.active_windows(request.now)
     context = {
         "health": system_health,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from typing import Any
+from zlib import crc32
 
 from django import template
 from django.http import QueryDict
@@ -17,6 +18,7 @@ from django.utils.translation import ngettext
 
 from tocsin.alerts.models import Alert
 from tocsin.alerts.states import AlertStatus, Priority
+from tocsin.catalogue.kinds import Category, load_kinds
 from tocsin.core.locale_format import local_duration, local_term
 from tocsin.core.reasons import Reason, as_reason
 from tocsin.core.runtime import clock
@@ -34,6 +36,14 @@ from tocsin.web.ui.times import format_date, format_day, format_exact, format_mo
 from tocsin.workflows.run import actions
 
 register = template.Library()
+
+#: The number of `.tile-N` colours in the style sheet.
+_TILE_COLOURS = 11
+#: Types of these categories belong to no product.
+_TILE_ICONS = {
+    Category.EMAIL: "mail",
+    Category.HEARTBEAT: "heartbeat",
+}
 
 _PRIORITIES = dict(PRIORITIES)
 _PRIORITY_ICONS = {
@@ -123,10 +133,25 @@ def term(word: str) -> str:
 
 
 @register.simple_tag
-def alert_origin(alert: Alert) -> str:
-    """Return the name of the alert's integration, or how the alert was opened, or its source."""
+def tile(kind_name: str, classes: str = "") -> SafeString:
+    """Render the tile of an integration type: its letters or an icon, on a colour that belongs to the type. It stands
+    for a logo, whose licence would forbid it here. Beside it stands the name, so screen readers skip it."""
+    kind = load_kinds().get(kind_name)
+    symbol = _TILE_ICONS.get(kind.category) if kind is not None else None
+    return format_html(
+        '<span class="tile tile-{} {}" aria-hidden="true" data-letters="{}">{}</span>',
+        crc32(kind_name.encode()) % _TILE_COLOURS,
+        classes,
+        "" if symbol else (kind.initials if kind is not None else kind_name[:2]),
+        icon(symbol) if symbol else "",
+    )
+
+
+@register.simple_tag
+def alert_origin(alert: Alert) -> SafeString | str:
+    """Render the alert's integration with its tile, or how the alert was opened, or its source."""
     if alert.integration is not None:
-        return alert.integration.name
+        return format_html("{} <bdi>{}</bdi>", tile(alert.integration.kind, "small"), alert.integration.name)
     match alert.source:
         case manual_alerts.SOURCE:
             return _("opened by hand")

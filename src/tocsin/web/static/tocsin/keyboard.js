@@ -77,7 +77,9 @@
         const search = [...document.querySelectorAll("main input[type=search], .side input[type=search]")].find(isShown);
         search?.focus();
         search?.select();
-        return Boolean(search);
+        // A side bar of icons has no field: the palette searches too.
+        if (!search) document.querySelector("[data-palette-open]")?.click();
+        return true;
       }
       default: return press(CSS.escape(key));
     }

@@ -1,0 +1,35 @@
+"""System shows the last backup."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+from django.test import Client
+
+from tests.web.conftest import Company
+from tocsin.core.config import last_backup
+from tocsin.core.config.last_backup import LastBackup
+from tocsin.core.db import database
+from tocsin.core.runtime import clock
+from tocsin.people.models import User
+
+
+def fact(client: Client) -> str:
+    """What System says about the last backup."""
+    return client.get("/system/").content.decode().partition("Last backup")[2].partition("</dl>")[0]
+
+
+def test_system_shows_the_last_backup_and_warns_after_a_week(
+    company: Company, browser_of: Callable[[User], Client]
+) -> None:
+    client = browser_of(company.admin)
+    assert "none yet" in fact(client)
+    for age, is_overdue in ((timedelta(days=2), False), (timedelta(days=8), True)):
+        with database.transaction() as connection:
+            last_backup.record(connection, LastBackup(clock.now() - age, "db1:/backup/tocsin", 12_000_000))
+        for part in (f"{age.days} d ago", "11.4\xa0MB", "db1:/backup/tocsin"):
+            assert part in fact(client)
+        assert ("wait-text" in fact(client)) == is_overdue
+        # Home says so too, to those who see its health.
+        assert ("The last backup was made" in client.get("/").content.decode()) == is_overdue
