@@ -450,7 +450,7 @@ def test_buttons_that_change_who_is_paged_are_confirmed(company: Company, browse
     for path, posted, effect in (
         (f"{halo}/status", {"status": "New", "does": "update"}, "1 message would no longer open an alert"),
         (f"{halo}/versions/", {"number": "1"}, "1 more message would open an alert"),
-        (f"{halo}/paging-preset/", {"which": "urgent", "do": "save"}, "1 alert would page differently"),
+        (f"{halo}/paging-preset/", {"which": "urgent", "do": "save"}, "1 alert would no longer page anyone"),
     ):
         count = IntegrationVersion.objects.count()
         shown = client.post(path, posted)
