@@ -13,7 +13,7 @@ from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.oncall.on_call import RangeQuery, requested_range
-from tocsin.api.reasons import CODE_DESCRIPTION, DATA_DESCRIPTION
+from tocsin.api.reasons import ReasonCode, ReasonData
 from tocsin.core.db import database
 from tocsin.core.reason_json import show_reason
 from tocsin.notify.rules.responder_readiness import ReadinessProblem, ShiftReadiness
@@ -30,8 +30,8 @@ class ReadinessProblemSchema(BaseModel):
 
     kind: ReadinessProblem
     text: str
-    text_code: str = Field(description=CODE_DESCRIPTION)
-    text_data: dict[str, Any] = Field(description=DATA_DESCRIPTION)
+    text_code: ReasonCode
+    text_data: ReasonData
 
 
 class ShiftReadinessSchema(BaseModel):

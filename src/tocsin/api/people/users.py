@@ -8,7 +8,6 @@ from typing import Any
 
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from ninja import Schema
 from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission, Role
@@ -18,7 +17,7 @@ from tocsin.api.framework.resources import ApiResource, register
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import OutcomeUnknown
 from tocsin.core.reasons import ReasonType
-from tocsin.core.validation.object_reader import AT_PATH
+from tocsin.core.validation.field_errors import AT_PATH
 from tocsin.notify.enqueue import mfa_reset_notice
 from tocsin.people.changes import invitations, users
 from tocsin.people.models import User
@@ -34,6 +33,12 @@ _INVITATIONS = {
 }
 
 _NOT_A_TEXT = ReasonType("api.password_not_a_text", "must be text.")
+
+
+class PasswordFields(BaseModel):
+    """What only a body has."""
+
+    password: str = Field(max_length=1000, description="New password.")
 
 
 class UserFilters(PaginationQuery):
@@ -77,13 +82,13 @@ USERS = ApiResource(
     filters={"role": (Role, "role"), "active": (bool, "is_active")},
     show=_show,
     save=_save,
-    write_only_keys=frozenset({"password"}),
+    write_only=PasswordFields,
     null_values={"language": "", "notification_rules": {}},
 )
 routes = USERS.routes
 
 
-class InvitationsBody(Schema):
+class InvitationsBody(BaseModel):
     """The invited people. Either all of them are invited, or none."""
 
     model_config = {"extra": "forbid"}

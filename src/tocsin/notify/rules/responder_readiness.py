@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from tocsin.alerts.states import Priority
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType, Term
-from tocsin.core.validation.object_reader import is_zone
+from tocsin.core.validation.field_errors import is_zone
 from tocsin.notify.rules import notification_rules
 from tocsin.notify.rules.notification_rules import USER_RULES, NotificationMethod, Recipient
 from tocsin.notify.rules.push_only_check import PUSHES, URGENT_PRIORITIES

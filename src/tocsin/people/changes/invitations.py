@@ -18,7 +18,7 @@ from tocsin.core.errors import Rejected, RejectedAll
 from tocsin.core.hooks import Hooks
 from tocsin.core.reasons import Reason, ReasonType
 from tocsin.core.validation import csv_text
-from tocsin.core.validation.object_reader import AT_PATH, DUPLICATE, raise_all, rejected_at
+from tocsin.core.validation.field_errors import AT_PATH, DUPLICATE, raise_all, rejected_at
 from tocsin.core.validation.spec import InvalidValue, Spec, SpecErrors
 from tocsin.core.validation.spec_types import Line, ListOf, OneOf
 from tocsin.people import addresses

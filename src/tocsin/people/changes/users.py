@@ -24,7 +24,7 @@ from tocsin.core.config import config_version, settings_store
 from tocsin.core.errors import Rejected, RejectedAll
 from tocsin.core.reasons import Person, ReasonType, as_reason, translatable
 from tocsin.core.validation import durations
-from tocsin.core.validation.object_reader import raise_all
+from tocsin.core.validation.field_errors import raise_all
 from tocsin.core.validation.spec import SpecErrors
 from tocsin.people import chat_servers, encrypted_addresses, notification_rules, sessions
 from tocsin.people.changes import reminder_rules
