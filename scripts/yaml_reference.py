@@ -1,4 +1,4 @@
-"""`make yaml-reference`: writes docs/reference/yaml.md, every key of the YAML with type, limits, default and meaning.
+"""Writes docs/reference/yaml.md, every key of the YAML with type, limits, default and meaning. Run by `make reference`.
 
 The keys are read from the typed specs. A test says when the file is out of date.
 """
@@ -17,10 +17,10 @@ DOCUMENT = ROOT / "docs" / "reference" / "yaml.md"
 INTRODUCTION = """\
 # YAML reference
 
-Every key of the [configuration as YAML](../configuration.md), by object. The bodies of the [REST API](../api.md) have
-the same form. Null counts as absent. An unknown key is an error.
+Every key of the [configuration as YAML](../how-to/configuration.md), by object. The bodies of the [REST API](api.md)
+have the same form. Null counts as absent. An unknown key is an error.
 
-This page is written by `make yaml-reference`.
+This page is written by `make reference`.
 """
 
 

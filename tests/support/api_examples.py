@@ -34,7 +34,7 @@ from tocsin.oncall.calendars import feeds
 from tocsin.oncall.changes.commands import save_holiday_calendar, save_schedule, save_support_hours
 from tocsin.oncall.changes.overrides import save_override
 from tocsin.oncall.changes.swaps import ShiftRange, request_swap
-from tocsin.oncall.models import CalendarFeed, Override, Schedule, SwapRequest
+from tocsin.oncall.models import CalendarFeed, HandoverNote, Override, Schedule, SwapRequest
 from tocsin.oncall.states import FeedKind
 from tocsin.outbound.commands import save_outbound
 from tocsin.outbound.models import Call
@@ -225,6 +225,15 @@ def _schedule_spec(world: ApiObjects) -> dict[str, Any]:
     rotate = {"every": "1w", "at": "09:00", "on": "monday", "users": ["bob"], "roles": ["primary"]}
     shift = {"name": "Weekly", "rotate": rotate, "start": "2026-01-05"}
     return {"name": _name("schedule"), "group": world.group.name, "shifts": [shift]}
+
+
+def _handover(world: ApiObjects) -> tuple[str, None]:
+    """The note of a handover of the asker's."""
+    schedule, at = save_schedule(_schedule_spec(world), **world.by), clock.now() + timedelta(hours=1)
+    note = HandoverNote.objects.create(
+        schedule=schedule, at=at, since=at - timedelta(days=7), outgoing=[world.asker.pk], incoming=[]
+    )
+    return f"schedules/{schedule.pk}/handovers/{note.pk}", None
 
 
 def _override_spec(world: ApiObjects) -> dict[str, Any]:
@@ -647,6 +656,10 @@ EXAMPLES: Mapping[str, Example] = {
     "POST delayed-openings/{id}/open": _delayed("/open"),
     "DELETE delayed-openings/{id}": _delayed(),
     **_configured("users", _user_spec, _user),
+    "POST users/invitations": lambda _world: (
+        "users/invitations",
+        {"invitations": [{"email": f"{secrets.token_hex(4)}@example.org", "groups": ["Service Desk"]}]},
+    ),
     "POST users/{id}/reset-second-factor": _user_reset,
     "PATCH users/{id}": _at("users", _user, lambda _world: {"name": "Somebody"}),
     "GET contact-methods": _listed("contact-methods"),
@@ -689,6 +702,10 @@ EXAMPLES: Mapping[str, Example] = {
         None,
     ),
     "POST groups/{id}/timeline": lambda world: (f"{_group(world)[0]}/timeline", _schedule_spec(world)),
+    "GET schedules/{id}/handovers": lambda world: (_handover(world)[0].rpartition("/")[0], None),
+    "GET schedules/{id}/handovers/{int:note_id}": _handover,
+    "PUT schedules/{id}/handovers/{int:note_id}": lambda world: (_handover(world)[0], {"text": "The backup fails."}),
+    "POST schedules/{id}/handovers/{int:note_id}/send": lambda world: (f"{_handover(world)[0]}/send", None),
     "POST overrides/{int:id}/take-back": _take_back,
     "POST schedules/{id}/take": _take,
     "POST schedules/{id}/hand-over": _hand_over,
@@ -743,6 +760,7 @@ EXAMPLES: Mapping[str, Example] = {
     "GET reports/answers": _listed("reports/answers?by=client"),
     "GET reports/fairness": _listed("reports/fairness?months=2&role=primary"),
     "GET reports/nights": _listed("reports/nights"),
+    "GET readiness": _listed("readiness"),
     "GET system/doctor": _listed("system/doctor"),
     "GET system/last-backup": _listed("system/last-backup"),
     "PUT system/last-backup": _new("system/last-backup", lambda _world: {"location": "s3://backups/tocsin"}),

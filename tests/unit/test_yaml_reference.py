@@ -22,7 +22,7 @@ def _script() -> ModuleType:
 
 def test_yaml_reference_is_up_to_date() -> None:
     script = _script()
-    assert script.DOCUMENT.read_text(encoding="utf-8") == script.document(), "run `make yaml-reference`"
+    assert script.DOCUMENT.read_text(encoding="utf-8") == script.document(), "run `make reference`"
 
 
 def test_yaml_reference_has_a_section_for_each_top_key() -> None:

@@ -20,10 +20,19 @@ from tocsin.core.db import database
 from tocsin.core.runtime import clock
 from tocsin.oncall import loader
 from tocsin.oncall.changes import commands
-from tocsin.oncall.models import CalendarFeed, HolidayCalendar, Override, Schedule, SupportHours, SwapRequest
+from tocsin.oncall.models import (
+    CalendarFeed,
+    HandoverNote,
+    HolidayCalendar,
+    Override,
+    Schedule,
+    SupportHours,
+    SwapRequest,
+)
 from tocsin.people.changes import groups, out_of_office
 from tocsin.people.models import OutOfOffice, User
 from tocsin.web.oncall import board
+from tocsin.web.oncall.schedules import describe_shift
 
 type BrowserOf = Callable[[User], Client]
 
@@ -147,6 +156,24 @@ def test_schedule_errors_appear_at_fields_and_lose_nothing(company: Company, bro
     assert Schedule.objects.get().group == company.desk
 
 
+def test_always_is_one_choice_of_a_shift(company: Company, browser_of: BrowserOf) -> None:
+    browser = browser_of(company.manager)
+    form = filled(browser.get("/on-call/schedules/new/").content.decode(), "schedule-form")
+    assert form["shifts-0-always"] == ["on"]
+    fixed = {**form, "name": "Nights", "shifts-0-kind": "fixed", "shifts-0-windows-0-begins": "late"}
+    browser.post("/on-call/schedules/new/", fixed)
+    schedule = Schedule.objects.get()
+    (shift,) = schedule.definition["shifts"]
+    assert shift["fixed"]["windows"] == describe_shift.ALWAYS
+    page = browser.get(f"/on-call/schedules/{schedule.pk}/").content.decode()
+    assert "24/7" in page
+    edited = filled(browser.get(f"/on-call/schedules/{schedule.pk}/edit/").content.decode(), "schedule-form")
+    assert (edited["shifts-0-always"], edited["shifts-0-windows-0-begins"]) == (["on"], [""])
+    del edited["shifts-0-always"]
+    answer = browser.post(f"/on-call/schedules/{schedule.pk}/edit/", edited)
+    assert (answer.status_code, "At least one window is required." in answer.content.decode()) == (422, True)
+
+
 def test_preview_names_on_call_users_and_saves_nothing(company: Company, browser_of: BrowserOf) -> None:
     browser = browser_of(company.manager)
     form = filled(browser.get("/on-call/schedules/new/").content.decode(), "schedule-form")
@@ -156,7 +183,22 @@ def test_preview_names_on_call_users_and_saves_nothing(company: Company, browser
     assert "Mia Manager" not in page
     assert browser.post("/on-call/schedules/new/preview", {**form, "name": ""}).content.decode() == page
     page = browser.post("/on-call/schedules/new/preview", {**form, "shifts-0-users": [""]}).content.decode()
-    assert "Weekly, users: at least one user is required." in page
+    assert "Weekly: At least one user is required." in page
+    second = {name.replace("-0-", "-1-"): value for name, value in form.items() if name.startswith("shifts-0-")}
+    two = {
+        **form,
+        **second,
+        "shifts-TOTAL_FORMS": "2",
+        "shifts-1-name": "",
+        "shifts-1-users": [""],
+        "shifts-1-every": "x",
+    }
+    page = browser.post("/on-call/schedules/new/preview", two).content.decode()
+    assert "Shift 2: Enter a whole number." in page
+    assert page.index("Alice Andersson") < page.index("Bob Brown"), "what is complete is previewed"
+    page = browser.post("/on-call/schedules/new/preview", {**two, "shifts-1-every": "1"}).content.decode()
+    assert "Shift 2: At least one user is required." in page
+    assert page.index("Alice Andersson") < page.index("Bob Brown")
     assert not Schedule.objects.exists()
 
 
@@ -235,11 +277,36 @@ def test_swap_is_requested_answered_and_both_shifts_change_hands(
     assert swap.state == "asked"
     assert primary(weekly, monday) == "Bob Brown", "until it is accepted"
     assert "Bob Brown asks you to cover a shift on Desk 24x7" in alice.get("/on-call/").content.decode()
-    assert bob.post(f"/on-call/swaps/{swap.pk}/accept").status_code == 403
+    refused = bob.post(f"/on-call/swaps/{swap.pk}/accept")
+    assert (refused.status_code, "Only Alice Andersson may do this." in refused.content.decode()) == (403, True)
     alice.post(f"/on-call/swaps/{swap.pk}/accept", {"next": "/on-call/"})
     assert swap.return_starts_at is not None
     assert [primary(weekly, at) for at in (monday, swap.return_starts_at)] == ["Alice Andersson", "Bob Brown"]
     assert "already been accepted" in alice.post(f"/on-call/swaps/{swap.pk}/decline", follow=True).content.decode()
+
+
+def test_swap_of_another_users_shift_is_rejected_at_its_field(
+    company: Company, weekly: Schedule, browser_of: BrowserOf
+) -> None:
+    monday = next_monday(clock.now())
+    if primary(weekly, monday) != "Alice Andersson":
+        monday += timedelta(weeks=1)
+    bob = browser_of(company.responder)
+    query = {"role": "primary", "from": monday.isoformat(), "to": (monday + timedelta(weeks=1)).isoformat()}
+    path = f"/on-call/groups/{weekly.group_id}/reassign/?{urlencode(query)}"
+    form = filled(bob.get(path).content.decode(), path)
+    theirs = {
+        **form,
+        "instead_of": f"user-{company.admin.pk}",
+        "user": company.manager.pk,
+        "message": "Please",
+        "ask": "1",
+    }
+    answer = bob.post(path, theirs)
+    assert answer.status_code == 422
+    assert answer.context["form"].errors["instead_of"] == ["Only your own shift can be offered."]
+    assert "Please" in answer.content.decode()
+    assert not SwapRequest.objects.exists()
 
 
 def test_uncovered_absence_is_red_and_overlapping_one_is_rejected(
@@ -464,3 +531,44 @@ def test_feed_of_every_group_has_all_shifts(company: Company, weekly: Schedule, 
     assert "Service Desk" in calendar
     assert calendar.count("BEGIN:VEVENT") > 20
     assert CalendarFeed.objects.get().kind == "all"
+
+
+@pytest.fixture
+def note(company: Company, weekly: Schedule) -> HandoverNote:
+    """Of the handover from Bob to Alice in an hour."""
+    ids = dict(User.objects.values_list("username", "pk"))
+    at = company.now + timedelta(hours=1)
+    return HandoverNote.objects.create(
+        schedule=weekly, at=at, since=at - timedelta(days=7), outgoing=[ids["bob"]], incoming=[ids["alice"]]
+    )
+
+
+def test_outgoing_user_writes_and_sends_the_handover_note(
+    company: Company, note: HandoverNote, browser_of: BrowserOf, open_alert: Callable[..., int]
+) -> None:
+    open_alert("VPN down")
+    browser, path = browser_of(company.responder), f"/on-call/handovers/{note.pk}/"
+    assert path in browser.get("/me/shifts/").content.decode()
+    assert path in browser.get(f"/on-call/schedules/{note.schedule_id}/handovers/").content.decode()
+    page = browser.get(path).content.decode()
+    assert "1 open alert" in page
+    assert "VPN down" in page
+    saved = browser.post(path, {"text": "<b>The backup</b> fails."}, follow=True).content.decode()
+    assert "&lt;b&gt;The backup&lt;/b&gt; fails." in saved
+    assert browser.post(path, {"text": "x" * 5001}).status_code == 422
+    sent = browser.post(f"{path}send", follow=True).content.decode()
+    assert "Handover note sent." in sent
+    assert "<textarea" not in sent
+    assert "already been sent" in browser.post(f"{path}send", follow=True).content.decode()
+    late = browser.post(path, {"text": "Too late"})
+    assert (late.status_code, HandoverNote.objects.get().text) == (422, "<b>The backup</b> fails.")
+
+
+def test_others_only_read_the_handover_note(company: Company, note: HandoverNote, browser_of: BrowserOf) -> None:
+    browser, path = browser_of(company.observer), f"/on-call/handovers/{note.pk}/"
+    page = browser.get(path).content.decode()
+    assert "<textarea" not in page
+    assert "Send now" not in page
+    assert browser.post(path, {"text": "Mine"}).status_code == 403
+    assert browser.post(f"{path}send").status_code == 403
+    assert browser.get("/on-call/handovers/999/").status_code == 404

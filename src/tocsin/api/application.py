@@ -30,10 +30,12 @@ from tocsin.api.notify import deliveries, mail_replies, notifications, providers
 from tocsin.api.oncall import (
     calendar,
     calendar_feeds,
+    handovers,
     holiday_calendars,
     on_call,
     out_of_office,
     overrides,
+    readiness,
     schedule_preview,
     schedules,
     shift_reminders,
@@ -71,6 +73,7 @@ _RESOURCES = (
     schedules,
     overrides,
     swaps,
+    readiness,
     out_of_office,
     shift_reminders,
     calendar_feeds,
@@ -95,6 +98,7 @@ _ADDITIONAL_MODULES = (
     message_replay,
     on_call,
     schedule_preview,
+    handovers,
     fairness,
 )
 

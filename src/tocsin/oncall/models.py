@@ -46,6 +46,8 @@ class Schedule(models.Model):
     definition = models.JSONField(default=dict)
     #: Ids of the holiday calendars of its shifts.
     holiday_calendars = ArrayField(models.BigIntegerField(), default=list, db_default=[])
+    #: Whether a note is mailed at each handover.
+    handover_notes = models.BooleanField(_("handover notes"), default=True, db_default=True)
 
     class Meta:
         ordering = ("name",)
@@ -142,6 +144,8 @@ class PendingNotice(StoredReason):
     """
 
     user = models.ForeignKey("people.User", on_delete=models.CASCADE, related_name="+")
+    #: The swap that the user is asked to accept or decline, if any.
+    swap = models.ForeignKey(SwapRequest, null=True, on_delete=models.CASCADE, related_name="+", db_index=False)
     title_code = models.CharField(max_length=MAX_CODE_CHARS)
     title_data = models.JSONField()
     text_code = models.CharField(max_length=MAX_CODE_CHARS)
@@ -238,4 +242,32 @@ class Reminder(models.Model):
         indexes = (
             # Reminders that are due.
             models.Index(fields=("due_at",), condition=Q(done_at=None), name="oncall_reminder_due"),
+        )
+
+
+class HandoverNote(models.Model):
+    """The note of one handover of a schedule: planned a day ahead, editable, and mailed once when it happens."""
+
+    schedule = models.ForeignKey(Schedule, on_delete=models.CASCADE, related_name="+")
+    #: When the shift changes.
+    at = models.DateTimeField()
+    #: When the shift that ends then began.
+    since = models.DateTimeField()
+    #: Ids of the users whose shift ends, and of those whose shift begins.
+    outgoing = ArrayField(models.BigIntegerField())
+    incoming = ArrayField(models.BigIntegerField())
+    #: What an outgoing user wrote; empty if nothing.
+    text = models.TextField(default="", db_default="")
+    edited_by = models.ForeignKey("people.User", null=True, on_delete=models.SET_NULL, related_name="+")
+    edited_at = models.DateTimeField(null=True)
+    sent_at = models.DateTimeField(null=True)
+    #: The facts as they were mailed; see `reports.handover.facts`. Empty until then.
+    facts = models.JSONField(default=list, db_default=[])
+
+    class Meta:
+        ordering = ("-at",)
+        constraints = (models.UniqueConstraint(fields=("schedule", "at"), name="oncall_handovernote_once"),)
+        indexes = (
+            # Notes that are due.
+            models.Index(fields=("at",), condition=Q(sent_at=None), name="oncall_handovernote_due"),
         )

@@ -11,6 +11,7 @@ import pytest
 from tests.web.api.conftest import Api, ApiResponse, Company
 from tests.web.api.test_errors import refused
 from tocsin.core.runtime import clock
+from tocsin.oncall.models import HandoverNote, Schedule
 from tocsin.people.models import User
 
 CALENDAR = {"url": "https://c.example.org/secret.ics", "roles": ["manager"]}
@@ -191,6 +192,21 @@ def _not_on_call(answer: ApiResponse) -> None:
     assert "is not on call" in answer.body["detail"]
 
 
+def test_readiness_names_each_shift_and_its_problems(ready: Api, observer: Api) -> None:
+    shifts = observer.get("readiness", group="Service Desk").body["shifts"]
+    assert {one["user"] for one in shifts if one["role"] == "primary"} == {"bob", "mia"}
+    bob = next(one for one in shifts if one["user"] == "bob")
+    assert (bob["ready"], bob["loud_channels"], bob["verified"], bob["tested_at"]) == (False, ["sms"], False, None)
+    assert [(one["kind"], one["text_code"]) for one in bob["problems"]] == [
+        ("not_verified", "readiness.not_verified"),
+        ("not_tested", "readiness.not_tested"),
+    ]
+    assert {one["group"] for one in observer.get("readiness").body["shifts"]} >= {"Service Desk"}
+    assert observer.get("readiness", group="Nobody").status == 400
+    backwards = observer.get("readiness", **{"from": "2036-01-02T00:00:00Z", "to": "2036-01-01T00:00:00Z"})
+    assert (backwards.status, list(backwards.body["fields"])) == (400, ["to"])
+
+
 def test_calendar_shows_a_month_of_every_group(ready: Api, observer: Api) -> None:
     answer = observer.get("on-call/calendar", month="2026-12")
     assert (answer.status, answer.body["month"], len(answer.body["days"])) == (200, "2026-12", 31)
@@ -202,3 +218,33 @@ def test_calendar_shows_a_month_of_every_group(ready: Api, observer: Api) -> Non
     assert observer.get("on-call/calendar", month="2026-12", group="Service Desk").body == answer.body
     refused(observer.get("on-call/calendar", month="December"), 400, "invalid", "month")
     refused(observer.get("on-call/calendar", group="Nobody"), 404, "not_found")
+
+
+def test_handover_note_is_written_and_sent_over_the_api(
+    ready: Api, observer: Api, caller: Callable[[User], Api], company: Company
+) -> None:
+    schedule, at = Schedule.objects.get(), clock.now() + timedelta(hours=1)
+    note = HandoverNote.objects.create(
+        schedule=schedule, at=at, since=at - timedelta(days=7), outgoing=[company.bob.pk], incoming=[company.mia.pk]
+    )
+    path, bob = f"schedules/Desk%2024x7/handovers/{note.pk}", caller(company.bob)
+    (listed,) = observer.get("schedules/Desk%2024x7/handovers").body["items"]
+    assert (listed["id"], listed["outgoing"], listed["incoming"], listed["sent_at"]) == (
+        note.pk,
+        ["bob"],
+        ["mia"],
+        None,
+    )
+    refused(observer.put(path, {"text": "Mine"}), 403, "forbidden")
+    refused(bob.put(path, {"text": "x" * 5001}), 400, "invalid", "text")
+    written = bob.put(path, {"text": "The backup fails."}).body
+    assert (written["text"], written["edited_by"]) == ("The backup fails.", "bob")
+    assert [section["title_code"] for section in written["sections"]] == [
+        "handover.no_open_alerts",
+        "handover.no_alerts_in_shift",
+    ]
+    sent = bob.post(f"{path}/send").body
+    assert sent["sent_at"]
+    assert observer.get(path).body["sections"] == sent["sections"]
+    refused(bob.post(f"{path}/send"), 409, "not_possible")
+    assert ready.patch("schedules/Desk%2024x7", {"handover_notes": False}).body["handover_notes"] is False

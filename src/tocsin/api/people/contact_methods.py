@@ -179,8 +179,8 @@ def test_contact_method(request: HttpRequest, id: Number) -> dict[str, Any]:
     summary="Send a code to one of yours, to confirm it",
 )
 def send_code(request: HttpRequest, id: Number) -> dict[str, Any]:
-    """A contact method that you enter yourself is used only after verification; one that an administrator entered is
-    used at once."""
+    """A new address is used once its owner has verified it. What administrators enter for themselves, or a file
+    has, is used at once."""
     principal, method = caller(request), _find(id)
     _require_self(principal, method.user)
     return {"notification_id": verification.send_code(method, now=principal.now)}

@@ -88,6 +88,8 @@ def spec_without_overrides(
     }
     if schedule.holiday_calendars:
         spec["holiday_calendars"] = _names_of(schedule.holiday_calendars, calendars)
+    if not schedule.handover_notes:
+        spec["handover_notes"] = False
     return spec | {"shifts": [_written_shift(shift, names, with_secrets) for shift in schedule.definition["shifts"]]}
 
 
@@ -123,6 +125,7 @@ def save_schedule(
         schedule = existing or Schedule()
         schedule.name, schedule.group, schedule.definition = draft.name, draft.group, draft.definition
         schedule.time_zone, schedule.holiday_calendars = draft.time_zone, draft.holiday_calendars
+        schedule.handover_notes = draft.handover_notes
         schedule.save()
         calendar_imports.sync_imports(schedule, now)
         if read.overrides is not None:
@@ -154,6 +157,7 @@ def _validate(spec: Mapping[str, object], existing: Schedule | None) -> tuple[Sc
         time_zone=read.time_zone or group.time_zone,
         definition={"shifts": _shifts_with_ids(read)},
         holiday_calendars=_calendar_ids(read.holiday_calendars),
+        handover_notes=read.handover_notes,
     )
 
 

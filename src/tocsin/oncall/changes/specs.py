@@ -76,6 +76,10 @@ class ScheduleSpec(Spec):
     shifts: ListOf[ShiftSpec] = Field(default=(), description="Shifts.")
     name: Name = Field(description="Unique name.")
     holiday_calendars: Names = Field(default=(), description="Names of the holiday calendars that shifts observe.")
+    handover_notes: bool = Field(
+        default=True,
+        description="Whether a handover note is mailed to the outgoing and the incoming user when the shift changes.",
+    )
     overrides: ListOf[OverrideSpec] | None = Field(
         default=None,
         description="Current and future overrides. Of two that overlap, the later applies. Default: unchanged.",

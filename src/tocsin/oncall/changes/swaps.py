@@ -192,6 +192,7 @@ def request_swap(
             text=_describe_swap(swap),
             reason=_REQUEST_REASON(user=_person(requester)),
             now=now,
+            swap=swap,
         )
     return swap
 

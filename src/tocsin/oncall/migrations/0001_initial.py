@@ -36,6 +36,10 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 (
+                    "handover_notes",
+                    models.BooleanField(db_default=True, default=True, verbose_name="handover notes"),
+                ),
+                (
                     "group",
                     models.ForeignKey(
                         on_delete=django.db.models.deletion.PROTECT, related_name="schedules", to="people.group"
@@ -283,6 +287,16 @@ class Migration(migrations.Migration):
                 ("created_at", models.DateTimeField()),
                 ("sent_at", models.DateTimeField(null=True)),
                 (
+                    "swap",
+                    models.ForeignKey(
+                        db_index=False,
+                        null=True,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="+",
+                        to="oncall.swaprequest",
+                    ),
+                ),
+                (
                     "user",
                     models.ForeignKey(
                         on_delete=django.db.models.deletion.CASCADE, related_name="+", to=settings.AUTH_USER_MODEL
@@ -292,6 +306,50 @@ class Migration(migrations.Migration):
             options={
                 "indexes": [
                     models.Index(condition=models.Q(("sent_at", None)), fields=["id"], name="oncall_pendingnotice_waiting")
+                ],
+            },
+        ),
+        migrations.CreateModel(
+            name="HandoverNote",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("at", models.DateTimeField()),
+                ("since", models.DateTimeField()),
+                (
+                    "outgoing",
+                    django.contrib.postgres.fields.ArrayField(base_field=models.BigIntegerField()),
+                ),
+                (
+                    "incoming",
+                    django.contrib.postgres.fields.ArrayField(base_field=models.BigIntegerField()),
+                ),
+                ("text", models.TextField(db_default="", default="")),
+                ("edited_at", models.DateTimeField(null=True)),
+                ("sent_at", models.DateTimeField(null=True)),
+                ("facts", models.JSONField(db_default=[], default=list)),
+                (
+                    "edited_by",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+                (
+                    "schedule",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="+", to="oncall.schedule"
+                    ),
+                ),
+            ],
+            options={
+                "ordering": ("-at",),
+                "constraints": [
+                    models.UniqueConstraint(fields=("schedule", "at"), name="oncall_handovernote_once"),
+                ],
+                "indexes": [
+                    models.Index(condition=models.Q(("sent_at", None)), fields=["at"], name="oncall_handovernote_due"),
                 ],
             },
         ),

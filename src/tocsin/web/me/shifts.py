@@ -9,6 +9,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import messages
+from django.db.models import Q, QuerySet
 from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
@@ -22,13 +23,13 @@ from tocsin.core.errors import Rejected
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import final_schedule
 from tocsin.oncall.calculation.final_schedule import OnCall
-from tocsin.oncall.models import CalendarFeed
+from tocsin.oncall.models import CalendarFeed, HandoverNote
 from tocsin.oncall.states import FeedKind
 from tocsin.people.changes import out_of_office, reminder_rules
 from tocsin.people.models import User
 from tocsin.web.http.authorization import actor
 from tocsin.web.http.request import SignedInRequest, render_view
-from tocsin.web.oncall import swaps
+from tocsin.web.oncall import handovers, swaps
 from tocsin.web.ui.forms import DurationField, field_error_text, problems_of, user_zone
 
 HORIZON = timedelta(days=60)
@@ -78,6 +79,7 @@ def my_shifts(request: SignedInRequest) -> HttpResponse:
         "absences": out_of_office.current(user, request.now),
         "swap_requests": swaps.requests_received(user, request.now),
         "sent_swap_requests": swaps.requests_sent(user, request.now),
+        "handovers": handovers.named_notes(_handovers(user, request.now)),
         "reminders": rows,
         "problems": problems,
         "feed": next((feed for feed in feeds if feed.kind == FeedKind.PERSON), None),
@@ -98,6 +100,12 @@ def shifts_of_user(user: User, now: datetime, ahead: timedelta = HORIZON) -> lis
         if segment.user_id == user.pk
     ]
     return sorted(user_shifts, key=lambda shift: (shift.on_call.since or now, shift.group, shift.on_call.role))
+
+
+def _handovers(user: User, now: datetime) -> QuerySet[HandoverNote]:
+    """Return the notes of the user's next handovers, and of those since yesterday."""
+    own = Q(outgoing__contains=[user.pk]) | Q(incoming__contains=[user.pk])
+    return HandoverNote.objects.filter(own, at__gte=now - timedelta(days=1)).select_related("schedule")
 
 
 def _url(group_id: int, segment: OnCall, now: datetime) -> str:

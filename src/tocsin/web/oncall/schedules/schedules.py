@@ -14,13 +14,14 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from tocsin.access.roles import Permission, Role
 from tocsin.core.errors import Rejected
 from tocsin.oncall.changes import commands, overrides
-from tocsin.oncall.models import CalendarFeed, HolidayCalendar, Override, Schedule
+from tocsin.oncall.models import CalendarFeed, HandoverNote, HolidayCalendar, Override, Schedule
 from tocsin.people import permissions
 from tocsin.people.models import Group
 from tocsin.resources.registry import SCHEDULES
 from tocsin.web.http.authorization import actor, may, offer_own_groups, require, requires
 from tocsin.web.http.objects import find_editable, find_object
 from tocsin.web.http.request import SignedInRequest, render_view
+from tocsin.web.oncall import handovers
 from tocsin.web.oncall.schedules import describe_shift, preview
 from tocsin.web.oncall.schedules.shift_forms import (
     ScheduleForm,
@@ -35,6 +36,8 @@ from tocsin.web.ui.forms import offer_own_zone, user_zone
 
 #: Maximum number of past overrides shown.
 MAX_PAST_OVERRIDES = 20
+#: Number of handover notes shown; the page of all notes has the others.
+MAX_HANDOVERS = 3
 
 
 @require_safe
@@ -49,6 +52,7 @@ def schedule(request: SignedInRequest, number: int) -> HttpResponse:
         "overrides": overrides.current(row, request.now),
         "past": rows.filter(ends_at__lte=request.now).order_by("-ends_at")[:MAX_PAST_OVERRIDES],
         "calendars": HolidayCalendar.objects.filter(pk__in=row.holiday_calendars),
+        "handovers": handovers.named_notes(HandoverNote.objects.filter(schedule=row)[:MAX_HANDOVERS]),
         "feed": CalendarFeed.objects.filter(owner=request.user, schedule=row).first(),
         "group_feed": CalendarFeed.objects.filter(owner=request.user, kind="group", group=row.group_id).first(),
         "used_by": references.references_to("schedule", row.pk),
@@ -89,35 +93,41 @@ def preview_schedule(request: SignedInRequest, number: int | None = None) -> Htt
     row = find_editable(request, SCHEDULES, number) if number is not None else None
     form, shifts = _forms(request, row)
     offer_own_groups(request, form.fields["group"])
-    # The preview does not depend on the name, which users often fill in last.
-    form.fields["name"].required = False
-    is_valid = form.is_valid() and shifts.is_valid()
-    default_name = {"name": form.cleaned_data.get("name") or _("New schedule")}
-    result = preview.preview_of_spec(_spec(form, shifts) | default_name, row, request.now) if is_valid else None
+    # The preview does not depend on names, which users often fill in last.
+    for part in (form, *shifts.forms):
+        part.fields["name"].required = False
+    shift_specs, problems = [], []
+    for number, shift in enumerate(shifts.forms, start=1):
+        name = shift["name"].value() or _("Shift %(number)d") % {"number": number}
+        if shift.is_valid():
+            shift_specs.append({**shift.spec(), "name": name})
+        problems += [f"{name}: {error}" for errors in shift.errors.values() for error in errors]
+    result = None
+    if form.is_valid() and shift_specs:
+        name = form.cleaned_data["name"] or _("New schedule")
+        spec = {**form.spec(), "name": name, "shifts": shift_specs}
+        result = preview.preview_of_spec(spec, row, request.now, problems)
     return render_view(request, "oncall/preview.html", {"preview": result})
 
 
 def _forms(request: SignedInRequest, row: Schedule | None) -> tuple[ScheduleForm, ShiftFormSet]:
     data = request.POST if request.method == "POST" else None
+    rotation = {"every": 1, "unit": "w", "weekday": "mon", "at": "09:00", "start_day": _monday(request).isoformat()}
     if row is not None:
         spec = commands.spec_without_overrides(row)
         begin = {**spec, "group": row.group_id, "holiday_calendars": row.holiday_calendars}
         return ScheduleForm(data, initial=begin), shifts_formset(
-            data, [initial_shift(stored_shift) for stored_shift in spec["shifts"]]
+            data, [initial_shift(stored_shift) for stored_shift in spec["shifts"]], rotation
         )
     group = _first_group(request)
     new_values: dict[str, Any] = {"time_zone": request.user.time_zone}
     if group:
         new_values = {"group": group.pk, "time_zone": group.time_zone, "name": ""}
     members = list(group.memberships.order_by("position").values_list("user__username", flat=True)) if group else []
-    shift: dict[str, Any] = {
-        "name": _("Weekly"), "kind": "rotate", "every": 1, "unit": "w", "weekday": "mon", "at": "09:00",
-        "users": members, "roles": ["primary"], "start_day": _monday(request).isoformat(),
-        "layer": 1, "move": 1,
-    }  # fmt: skip
+    shift = {**rotation, "name": _("Weekly"), "users": members, "roles": ["primary"]}
     form = ScheduleForm(data, initial=new_values)
     offer_own_zone(form)
-    return form, shifts_formset(data, [shift])
+    return form, shifts_formset(data, [shift], rotation)
 
 
 def _monday(request: SignedInRequest) -> date:

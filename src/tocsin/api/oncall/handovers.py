@@ -1,0 +1,143 @@
+"""Handover notes of a schedule: the facts, and the text that an outgoing user writes above them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from ninja import Query, Schema
+from pydantic import BaseModel, Field
+
+from tocsin.access.roles import Permission
+from tocsin.api.framework.auth import caller
+from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
+from tocsin.api.oncall.schedules import SCHEDULES, routes
+from tocsin.api.reasons import ReasonCode, ReasonData, ReasonSchema
+from tocsin.core.reason_json import show_reason
+from tocsin.oncall.models import HandoverNote, Schedule
+from tocsin.reports.handover import notes
+from tocsin.reports.handover.facts import FactSection
+from tocsin.resources.lookup import find
+
+
+class HandoverFactSchema(ReasonSchema):
+    """One fact, and the alert that it is about, if any."""
+
+    alert_id: int | None
+
+
+class HandoverSectionSchema(BaseModel):
+    """A heading with the facts below it."""
+
+    title: str
+    title_code: ReasonCode
+    title_data: ReasonData
+    facts: list[HandoverFactSchema]
+
+
+class HandoverSummarySchema(BaseModel):
+    """A handover and its note. It is planned a day ahead, and mailed once: `sent_at`."""
+
+    id: int
+    at: datetime
+    since: datetime = Field(description="When the shift that ends then began.")
+    outgoing: list[str]
+    incoming: list[str]
+    text: str = Field(description="What an outgoing user wrote above the facts.")
+    edited_by: str | None
+    edited_at: datetime | None
+    sent_at: datetime | None
+
+
+class HandoverNoteSchema(HandoverSummarySchema):
+    """The note with its facts: as mailed, or before that as they are now."""
+
+    sections: list[HandoverSectionSchema]
+
+
+class HandoverTextBody(Schema):
+    model_config = {"extra": "forbid"}
+
+    text: str
+
+
+@routes.get(
+    "/{id}/handovers",
+    Permission.VIEW_ALERTS,
+    answers=PaginatedList[HandoverSummarySchema],
+    summary="Its handover notes, newest first; the next one from a day before",
+)
+def list_handovers(request: HttpRequest, id: str, query: Query[PaginationQuery]) -> dict[str, Any]:
+    return page(_rows(SCHEDULES.find(id)), query, _show, newest_first=True)
+
+
+@routes.get(
+    "/{id}/handovers/{int:note_id}", Permission.VIEW_ALERTS, answers=HandoverNoteSchema, summary="One handover note"
+)
+def get_handover(request: HttpRequest, id: str, note_id: Number) -> dict[str, Any]:
+    return _show_note(_find(id, note_id), caller(request).now)
+
+
+@routes.put(
+    "/{id}/handovers/{int:note_id}",
+    Permission.MANAGE_SELF,
+    answers=HandoverNoteSchema,
+    summary="Write the text above the facts: as the outgoing user, or as a manager of the group",
+)
+def put_handover(request: HttpRequest, id: str, note_id: Number, body: HandoverTextBody) -> dict[str, Any]:
+    principal, note = caller(request), _find(id, note_id)
+    notes.save_text(note, body.text, principal.viewer, principal.now)
+    return _show_note(_find(id, note_id), principal.now)
+
+
+@routes.post(
+    "/{id}/handovers/{int:note_id}/send",
+    Permission.MANAGE_SELF,
+    answers=HandoverNoteSchema,
+    summary="Mail it now, instead of when the shift changes",
+)
+def send_handover(request: HttpRequest, id: str, note_id: Number) -> dict[str, Any]:
+    principal = caller(request)
+    notes.send_now(_find(id, note_id), principal.viewer, principal.now)
+    return _show_note(_find(id, note_id), principal.now)
+
+
+def _rows(schedule: Schedule) -> QuerySet[HandoverNote]:
+    return HandoverNote.objects.filter(schedule=schedule).select_related("schedule__group", "edited_by")
+
+
+def _find(id: str, note_id: int) -> HandoverNote:
+    return find(_rows(SCHEDULES.find(id)), str(note_id), label="handover note")
+
+
+def _show_note(note: HandoverNote, now: datetime) -> dict[str, Any]:
+    (shown,) = _show([note])
+    return {**shown, "sections": [_section(section) for section in notes.current_facts(note, now)]}
+
+
+def _show(rows: Sequence[HandoverNote]) -> list[dict[str, Any]]:
+    people = notes.people_of(rows)
+    return [
+        {
+            "id": note.pk,
+            "at": note.at,
+            "since": note.since,
+            "outgoing": [people[user_id].username for user_id in note.outgoing if user_id in people],
+            "incoming": [people[user_id].username for user_id in note.incoming if user_id in people],
+            "text": note.text,
+            "edited_by": note.edited_by.username if note.edited_by else None,
+            "edited_at": note.edited_at,
+            "sent_at": note.sent_at,
+        }
+        for note in rows
+    ]
+
+
+def _section(section: FactSection) -> dict[str, Any]:
+    return {
+        **show_reason(section.title, "title"),
+        "facts": [{**show_reason(line.reason), "alert_id": line.alert_id} for line in section.lines],
+    }
