@@ -94,6 +94,8 @@ def test_healthy_installation_reports_only_the_test_servers_problem(
     # Alice has only the channel of that server.
     assert [one for one in problems if not one.startswith("database.")] == ["provider.refuses", "oncall.not_loud"]
     assert "database.fsync" in problems
+    # The examination's own session writes nothing, which says nothing about the database.
+    assert "database.read_only" not in problems
 
 
 def test_what_is_not_durable_is_a_problem_with_its_remedy(now: datetime) -> None:

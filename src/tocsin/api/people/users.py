@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from ninja import Schema
 from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission, Role
@@ -93,7 +92,7 @@ routes = USERS.routes
 _INVITATION = SpecSchema(invitations.InvitationSpec, has_id=False)
 
 
-class InvitationsBody(Schema):
+class InvitationsBody(BaseModel):
     """The invited people. Either all of them are invited, or none."""
 
     model_config = {"extra": "forbid"}
