@@ -3,7 +3,7 @@
 
 RUN := .venv/bin
 
-.PHONY: setup demo check test test-all audit bench messages reason-codes yaml-reference lock help
+.PHONY: setup demo check test test-all audit bench messages reference docs lock help
 
 help:  ## lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
@@ -32,11 +32,11 @@ bench: setup  ## measures what Tocsin promises; `make bench ONLY="ingest"` for o
 messages: setup  ## brings the catalogues of translations up to date with the texts
 	@$(RUN)/python scripts/translations.py
 
-reason-codes: setup  ## writes docs/reason-codes.md from the source
-	@$(RUN)/python scripts/reason_codes.py
+reference: setup  ## writes the generated pages of docs/reference from the source
+	@$(RUN)/python scripts/reference.py
 
-yaml-reference: setup  ## writes docs/reference/yaml.md from the typed specs
-	@$(RUN)/python scripts/yaml_reference.py
+docs: setup  ## builds the documentation as a site into build/site
+	@$(RUN)/python scripts/docs_site.py
 
 lock: setup  ## remakes requirements/ and package-lock.json; `make lock UPGRADE=1` takes newer versions
 	@$(RUN)/python scripts/lock.py $(if $(UPGRADE),--upgrade)

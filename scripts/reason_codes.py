@@ -1,4 +1,4 @@
-"""`make reason-codes`: writes docs/reason-codes.md, the reference of every reason code with its templates.
+"""Writes docs/reference/reason-codes.md, every reason code with its templates. Run by `make reference`.
 
 The codes are read from the source, as `make messages` reads the templates. A test says when the file is out of date.
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "tocsin"
-DOCUMENT = ROOT / "docs" / "reason-codes.md"
+DOCUMENT = ROOT / "docs" / "reference" / "reason-codes.md"
 
 INTRODUCTION = """\
 # Reason codes
@@ -22,7 +22,7 @@ A parameter is a text, a whole number, a list, or one of these objects: `{"at": 
 `{"seconds": duration}`, `{"seconds_ago": duration}`, `{"term": fixed English word}`,
 `{"name": person, "user": id or null}`, `{"alert": number}`, and `{"code": …, "data": …}` for another reason.
 
-This page is written by `make reason-codes`.
+This page is written by `make reference`.
 """
 
 

@@ -140,7 +140,8 @@ def thorough(folder: Path) -> list[Check]:
 
 
 def long(folder: Path) -> list[Check]:
-    """`make test-all`: every test, those that use a database on both servers; random walks; the built package."""
+    """`make test-all`: every test, those that use a database on both servers; random walks; the documentation; the
+    built package."""
     distribution = debian.postgres_folder()
     most = ["--hypothesis-profile=full"]
     reasons = [f"--reason-coverage={MAX_UNPRODUCED_REASONS}"]
@@ -156,6 +157,7 @@ def long(folder: Path) -> list[Check]:
             None if distribution else NO_POSTGRES,
         ),
         Check("random walks", [PYTHON, "-m", "tests.model", *walks]),
+        Check("documentation", [PYTHON, "scripts/docs_site.py"]),
         Check("wheel", [PYTHON, "scripts/wheel_smoke.py"]),
         Check("audit", [PYTHON, "scripts/audit.py"]),
     ]

@@ -1,4 +1,4 @@
-"""`make yaml-reference`: writes docs/reference/yaml.md, every key of the YAML with type, limits, default and meaning.
+"""Writes docs/reference/yaml.md, every key of the YAML with type, limits, default and meaning. Run by `make reference`.
 
 The keys are read from the typed specs. A test says when the file is out of date.
 """
@@ -17,11 +17,10 @@ DOCUMENT = ROOT / "docs" / "reference" / "yaml.md"
 INTRODUCTION = """\
 # YAML reference
 
-Every key of the [configuration as YAML](../configuration.md), by object. The bodies of the [REST API](../api.md) have
-the same form. Null counts as absent. An unknown key is an error.
+Every key of the [configuration as YAML](../how-to/configuration.md), by object. The bodies of the [REST API](api.md)
+have the same form. Null counts as absent. An unknown key is an error.
 
-This page is written by `make yaml-reference`. Integrations and providers are not in it yet; [Configuration as
-YAML](../configuration.md) describes them.
+This page is written by `make reference`.
 """
 
 
@@ -35,62 +34,42 @@ def document() -> str:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tocsin.settings")
     django.setup()
     sections, nested = [INTRODUCTION], {}
-    for key, (spec, deferred_keys) in _specs().items():
+    for key, (spec, kinds, deferred_fields) in _specs().items():
         schema = spec.json_schema()
-        nested |= schema.get("$defs", {})
-        for name, (model, description) in deferred_keys.items():
-            deferred_schema = model.json_schema()
-            nested |= deferred_schema.pop("$defs", {}) | {model.__name__: deferred_schema}
-            items = {"$ref": f"#/$defs/{model.__name__}"}
-            schema["properties"][name] = {"type": "array", "items": items, "description": description}
-        sections.append(_section(f"## {key}", schema))
-    for kind in _kinds():
-        schema = kind.json_schema()
-        nested |= schema.pop("$defs", {}) | {kind.__name__: schema}
+        nested |= schema.pop("$defs", {})
+        for kind in (*kinds, *(field.entry_type for field in deferred_fields.values())):
+            kind_schema = kind.json_schema()
+            nested |= kind_schema.pop("$defs", {}) | {kind.__name__: kind_schema}
+        for name, field in deferred_fields.items():
+            items = {"$ref": f"#/$defs/{field.entry_type.__name__}"}
+            schema["properties"][name] = {"type": "array", "items": items, "description": field.description}
+        sections.append(_section(f"## {key}", _without_aliases(schema, nested)))
+    objects = {name: _without_aliases(schema, nested) for name, schema in nested.items() if "properties" in schema}
     sections.append("\n## Nested objects\n")
-    sections += [_section(f"### {_title(name)}", nested[name]) for name in sorted(nested, key=_title)]
+    sections += [_section(f"### {_title(name)}", objects[name]) for name in sorted(objects, key=_title)]
     return "".join(sections)
 
 
-def _specs() -> dict[str, tuple[Any, dict[str, Any]]]:
-    """By top key, the spec, and those of the keys that are saved on their own."""
+def _specs() -> dict[str, tuple[Any, Any, Any]]:
+    """By top key: the spec, those of its kinds, and the keys that are saved on their own."""
     from tocsin.core.config.settings_store import SettingsSpec
-    from tocsin.escalation.policy.policy import PolicySpec
-    from tocsin.inbound.admin.client_tables import ClientTableSpec
-    from tocsin.inbound.maintenance.commands import MaintenanceWindowSpec
-    from tocsin.oncall.changes.specs import HolidayCalendarSpec, ScheduleSpec, SupportHoursSpec
-    from tocsin.outbound.connectors.interfaces import OutboundSpec
-    from tocsin.people.changes.out_of_office import AbsenceSpec
-    from tocsin.people.changes.reminder_rules import ReminderSpec
-    from tocsin.people.changes.specs import GroupSpec, UserSpec
-    from tocsin.workflows.definition.specs import WorkflowSpec
+    from tocsin.resources.registry import RESOURCES
 
     return {
-        "settings": (SettingsSpec, {}),
-        "users": (
-            UserSpec,
-            {
-                "reminders": (ReminderSpec, "Reminders of shifts, at most three. Default: unchanged."),
-                "out_of_office": (AbsenceSpec, "Current and future absences. Default: unchanged."),
-            },
-        ),
-        "groups": (GroupSpec, {}),
-        "holiday_calendars": (HolidayCalendarSpec, {}),
-        "schedules": (ScheduleSpec, {}),
-        "support_hours": (SupportHoursSpec, {}),
-        "escalation_policies": (PolicySpec, {}),
-        "client_tables": (ClientTableSpec, {}),
-        "maintenance_windows": (MaintenanceWindowSpec, {}),
-        "outbound_integrations": (OutboundSpec, {}),
-        "workflows": (WorkflowSpec, {}),
+        "settings": (SettingsSpec, (), {}),
+        **{resource.key: (resource.spec_type, resource.kind_specs, resource.deferred_fields) for resource in RESOURCES},
     }
 
 
-def _kinds() -> list[Any]:
-    """The specs of the kinds of an object whose keys depend on its kind."""
-    from tocsin.outbound.connectors.registry import KINDS
-
-    return [kind.spec for kind in KINDS.values()]
+def _without_aliases(value: Any, definitions: Mapping[str, Any]) -> Any:
+    """Returns a schema with the definitions in it that are no objects, such as a choice between objects."""
+    if isinstance(value, list):
+        return [_without_aliases(item, definitions) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if "$ref" in value and "properties" not in (definition := definitions[value["$ref"].rpartition("/")[2]]):
+        return _without_aliases({**definition, **{k: v for k, v in value.items() if k != "$ref"}}, definitions)
+    return {key: _without_aliases(item, definitions) for key, item in value.items()}
 
 
 def _section(heading: str, schema: Mapping[str, Any]) -> str:

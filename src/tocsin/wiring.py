@@ -38,7 +38,9 @@ from tocsin.outbound.halo_sync.job_context import HaloJobHooks
 from tocsin.outbound.writeback import listener as outbound_listener
 from tocsin.outbound.writeback import recent_writes
 from tocsin.people import addresses
+from tocsin.people.changes import invitations
 from tocsin.reports.handover import notes as handover_notes
+from tocsin.web.accounts import invitation
 from tocsin.workflows import commands as workflows
 from tocsin.workflows.run import listener as workflow_listener
 from tocsin.workflows.run import tasks as workflow_tasks
@@ -93,6 +95,7 @@ def install() -> None:
     for kind, find_references in _REFERENCE_FINDERS:
         object_hooks.REFERENCES.register(find_references, kind)
     reachability.POLICY_USES.register(integrations.uses_of_policy)
+    invitations.SENDERS.register(invitation.send)
     object_hooks.DELETIONS.register(erasure.erase_user, "user")
     object_hooks.CHANGES.register(reschedule.reschedule_user, "user")
     for name, channel in CHANNELS.items():

@@ -25,7 +25,7 @@ from tocsin.inbound.inspect.replay import replay
 from tocsin.inbound.models import InboundMessage, Integration, IntegrationVersion
 from tocsin.simulate import backtest_report
 from tocsin.simulate.backtest import backtest, count_totals
-from tocsin.simulate.backtest_diff import DifferenceKind
+from tocsin.simulate.backtest_diff import DifferenceKind, PagingEffect
 
 ACTOR = AuditActor(None, "Alice", "web", "127.0.0.1")
 URGENT = {"field": "priority", "operator": "one of", "value": ["critical", "high"]}
@@ -123,6 +123,20 @@ def test_differences_are_described_in_sentences(integration: Integration) -> Non
         "log only instead of pages"
     ]
     assert (records.before.pages, records.after.pages) == (4, 3)
+    delayed = backtest(integration, {"delay": {"wait": "5m"}})
+    never = backtest(integration, {"filters": False})
+    for result, effects in (
+        (opens, {PagingEffect.OPENS: 1, PagingEffect.OTHER: 3}),
+        (records, {PagingEffect.PAGES_OTHERS: 1}),
+    ):
+        assert result.effects == effects
+    assert delayed.effects[PagingEffect.DELAYS] == delayed.before.opened - 1, "an unreadable message is not delayed"
+    assert never.effects[PagingEffect.NO_LONGER_OPENS] == never.before.opened - never.after.opened
+    codes = [reason.code for result in (opens, records, delayed, never) for reason in result.effect_reasons]
+    assert set(codes) == {
+        "backtest.newly_open", "backtest.newly_delayed", "backtest.no_longer_open", "backtest.other_effect",
+        "backtest.pages_others",
+    }  # fmt: skip
     keys = backtest(integration, EDITS[4])
     assert DifferenceKind.KEY in keys.counts
     whole = backtest_report.as_json(keys)

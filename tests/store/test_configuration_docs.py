@@ -1,4 +1,4 @@
-"""The examples of docs/configuration.md apply, and it names every setting and top-level key."""
+"""The examples of docs/how-to/configuration.md apply, and it names every setting and top-level key."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tocsin.configure import config_files, export, plan, yaml_loader
 from tocsin.configure.config_files import TOP_KEYS
 from tocsin.core.config import settings_store
 
-TEXT = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
+TEXT = (Path(__file__).parents[2] / "docs" / "how-to" / "configuration.md").read_text()
 BLOCKS = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
 
 

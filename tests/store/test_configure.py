@@ -475,7 +475,7 @@ def test_provider_round_trips_and_exports_secret_only_on_request(
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (("kind: ntfy", "kind: pigeon"), "t.yaml:3: provider Push: kind: choose one of these types: smtp, "),
+        (("kind: ntfy", "kind: pigeon"), 't.yaml:3: provider Push: kind: "pigeon" is not one of smtp, '),
         (("[ntfy]", "[sms]"), "t.yaml:4: provider Push: channels[0]: "),
         (("order: 2", "oder: 2"), 't.yaml:5: provider Push: oder: unknown key; did you mean "order"?'),
         (("NTFY_TOKEN", "NO_SUCH_TOKEN"), "t.yaml:6: the environment variable NO_SUCH_TOKEN is not set"),

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from email.message import EmailMessage
 from email.policy import SMTP
+from typing import Any
 
 import pytest
 from django.test import Client
@@ -350,6 +351,10 @@ def test_mail_listen_address_is_a_validated_setting() -> None:
         assert caught.value.field == "mail_listen"
 
 
+def complete(credentials: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]:
+    return secrets.complete_credentials(secrets.CredentialsSpec.read(credentials, "credentials"), stored)
+
+
 @pytest.mark.parametrize(
     "mailbox",
     ["imaps://a@evil.example/INBOX", "imap+starttls://a@mail.example/INBOX", "imaps://a@mail.example:1993/INBOX"],
@@ -357,8 +362,8 @@ def test_mail_listen_address_is_a_validated_setting() -> None:
 def test_a_mailboxs_password_does_not_follow_it_to_another_server(mailbox: str) -> None:
     known = {"imap": {"mailbox": "imaps://a@mail.example/INBOX", "password": "sesame"}}
     with pytest.raises(Rejected, match="password: enter the secret again: the address has changed"):
-        secrets.read_credentials({"imap": {"mailbox": mailbox}}, known)
+        complete({"imap": {"mailbox": mailbox}}, known)
     anew = {"imap": {"mailbox": mailbox, "password": "another"}}
-    assert secrets.read_credentials(anew, known) == anew
+    assert complete(anew, known) == anew
     folder = {"imap": {"mailbox": "imaps://a@mail.example/Alerts"}}
-    assert secrets.read_credentials(folder, known)["imap"]["password"] == "sesame"
+    assert complete(folder, known)["imap"]["password"] == "sesame"

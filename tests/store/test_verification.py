@@ -37,7 +37,7 @@ def code_in_sandbox() -> str:
     return match[0]
 
 
-def test_only_what_people_enter_themselves_waits_for_a_code(now: datetime) -> None:
+def test_new_address_waits_for_its_users_code(now: datetime) -> None:
     user = make_user("alice", now, role="responder")
     assert enter(user, now).awaits_code
     assert enter(user, now, label="Voice", channel="voice", address="+41790000002").awaits_code
@@ -50,6 +50,14 @@ def test_only_what_people_enter_themselves_waits_for_a_code(now: datetime) -> No
     assert not enter(user, now, label="Given, called", channel="voice", address="+41790000003").awaits_code
     admin = make_user("root", now, role="admin")
     assert not enter(admin, now, address="+41790000009").awaits_code
+    for_alice = users.save_contact_method(
+        user, {**PHONE, "label": "Added", "address": "+41790000004"}, actor=own(admin), now=now
+    )
+    assert for_alice.awaits_code, "an administrator's entry for another user waits too"
+    changed = users.save_contact_method(
+        user, {**PHONE, "label": "Renamed", "address": "+41790000004"}, existing=for_alice, actor=own(admin), now=now
+    )
+    assert changed.awaits_code, "saving it again verifies nothing"
 
 
 def test_a_chat_that_answers_waits_for_a_code_too(now: datetime) -> None:

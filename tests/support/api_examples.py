@@ -656,6 +656,10 @@ EXAMPLES: Mapping[str, Example] = {
     "POST delayed-openings/{id}/open": _delayed("/open"),
     "DELETE delayed-openings/{id}": _delayed(),
     **_configured("users", _user_spec, _user),
+    "POST users/invitations": lambda _world: (
+        "users/invitations",
+        {"invitations": [{"email": f"{secrets.token_hex(4)}@example.org", "groups": ["Service Desk"]}]},
+    ),
     "POST users/{id}/reset-second-factor": _user_reset,
     "PATCH users/{id}": _at("users", _user, lambda _world: {"name": "Somebody"}),
     "GET contact-methods": _listed("contact-methods"),
@@ -756,6 +760,7 @@ EXAMPLES: Mapping[str, Example] = {
     "GET reports/answers": _listed("reports/answers?by=client"),
     "GET reports/fairness": _listed("reports/fairness?months=2&role=primary"),
     "GET reports/nights": _listed("reports/nights"),
+    "GET readiness": _listed("readiness"),
     "GET system/doctor": _listed("system/doctor"),
     "GET system/last-backup": _listed("system/last-backup"),
     "PUT system/last-backup": _new("system/last-backup", lambda _world: {"location": "s3://backups/tocsin"}),

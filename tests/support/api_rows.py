@@ -149,7 +149,7 @@ def _workflows(company: Company, name: str, user: User, group: Group) -> None:
     pager = OutboundIntegration.objects.get(name=f"o{name}")
     at = company.now
     call = Call.objects.create(integration=pager, order_key="a", action="call", queued_at=at, due_at=at)
-    steps = [{"said": "Called.", "calls": [call.pk]}]
+    steps = [{"at": at.isoformat(), "said": "Called.", "calls": [call.pk]}]
     WorkflowRun.objects.create(workflow=flow, alert_id=1, status="done", created_at=at, steps=steps)
 
 

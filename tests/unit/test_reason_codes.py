@@ -22,7 +22,7 @@ def _script() -> ModuleType:
 
 def test_reference_of_reason_codes_is_up_to_date() -> None:
     script = _script()
-    assert script.DOCUMENT.read_text(encoding="utf-8") == script.document(), "run `make reason-codes`"
+    assert script.DOCUMENT.read_text(encoding="utf-8") == script.document(), "run `make reference`"
 
 
 def test_reference_has_every_defined_code_with_its_templates() -> None:

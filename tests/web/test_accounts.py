@@ -269,17 +269,3 @@ def test_mail_server_failure_never_reveals_the_requested_account(
     assert (known.status_code, known["Location"]) == (302, "/account/password/reset/done/")
     mails_leave()
     assert "A mail for a new password was not sent: " in caplog.text
-
-
-def test_csv_creates_all_users_or_none_with_problems_listed(
-    company: Company, browser_of: Callable[[User], Client]
-) -> None:
-    admin = browser_of(company.admin)
-    bad = "username,email,name\ncarl,carl@example.org,Carl\nbob,other@example.org,Bob\n,nobody@example.org"
-    text = admin.post("/users/import/", {"text": bad}).content.decode()
-    assert "Line 3" in text
-    assert "Line 4" in text
-    assert not User.objects.filter(username="carl").exists()
-    admin.post("/users/import/", {"text": "carl, carl@example.org, Carl, observer\ndora,dora@example.org"})
-    assert User.objects.get(username="carl").role == "observer"
-    assert User.objects.get(username="dora").role == "responder"

@@ -114,7 +114,7 @@ def test_duplicate_name_and_bad_address_are_shown_at_their_fields(company: Compa
     answer = browser_of(company.admin).post("/integrations/add/haloitsm/", form)
     text = answer.content.decode()
     assert answer.status_code == 422
-    assert text.count('class="errors"') == 1, text
+    assert text.count('class="errors"') == 2, text
     assert 'value="not an address"' in text
 
 

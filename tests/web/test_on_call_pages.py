@@ -32,6 +32,7 @@ from tocsin.oncall.models import (
 from tocsin.people.changes import groups, out_of_office
 from tocsin.people.models import OutOfOffice, User
 from tocsin.web.oncall import board
+from tocsin.web.oncall.schedules import describe_shift
 
 type BrowserOf = Callable[[User], Client]
 
@@ -155,6 +156,24 @@ def test_schedule_errors_appear_at_fields_and_lose_nothing(company: Company, bro
     assert Schedule.objects.get().group == company.desk
 
 
+def test_always_is_one_choice_of_a_shift(company: Company, browser_of: BrowserOf) -> None:
+    browser = browser_of(company.manager)
+    form = filled(browser.get("/on-call/schedules/new/").content.decode(), "schedule-form")
+    assert form["shifts-0-always"] == ["on"]
+    fixed = {**form, "name": "Nights", "shifts-0-kind": "fixed", "shifts-0-windows-0-begins": "late"}
+    browser.post("/on-call/schedules/new/", fixed)
+    schedule = Schedule.objects.get()
+    (shift,) = schedule.definition["shifts"]
+    assert shift["fixed"]["windows"] == describe_shift.ALWAYS
+    page = browser.get(f"/on-call/schedules/{schedule.pk}/").content.decode()
+    assert "24/7" in page
+    edited = filled(browser.get(f"/on-call/schedules/{schedule.pk}/edit/").content.decode(), "schedule-form")
+    assert (edited["shifts-0-always"], edited["shifts-0-windows-0-begins"]) == (["on"], [""])
+    del edited["shifts-0-always"]
+    answer = browser.post(f"/on-call/schedules/{schedule.pk}/edit/", edited)
+    assert (answer.status_code, "At least one window is required." in answer.content.decode()) == (422, True)
+
+
 def test_preview_names_on_call_users_and_saves_nothing(company: Company, browser_of: BrowserOf) -> None:
     browser = browser_of(company.manager)
     form = filled(browser.get("/on-call/schedules/new/").content.decode(), "schedule-form")
@@ -164,7 +183,22 @@ def test_preview_names_on_call_users_and_saves_nothing(company: Company, browser
     assert "Mia Manager" not in page
     assert browser.post("/on-call/schedules/new/preview", {**form, "name": ""}).content.decode() == page
     page = browser.post("/on-call/schedules/new/preview", {**form, "shifts-0-users": [""]}).content.decode()
-    assert "Weekly, users: at least one user is required." in page
+    assert "Weekly: At least one user is required." in page
+    second = {name.replace("-0-", "-1-"): value for name, value in form.items() if name.startswith("shifts-0-")}
+    two = {
+        **form,
+        **second,
+        "shifts-TOTAL_FORMS": "2",
+        "shifts-1-name": "",
+        "shifts-1-users": [""],
+        "shifts-1-every": "x",
+    }
+    page = browser.post("/on-call/schedules/new/preview", two).content.decode()
+    assert "Shift 2: Enter a whole number." in page
+    assert page.index("Alice Andersson") < page.index("Bob Brown"), "what is complete is previewed"
+    page = browser.post("/on-call/schedules/new/preview", {**two, "shifts-1-every": "1"}).content.decode()
+    assert "Shift 2: At least one user is required." in page
+    assert page.index("Alice Andersson") < page.index("Bob Brown")
     assert not Schedule.objects.exists()
 
 
@@ -243,11 +277,36 @@ def test_swap_is_requested_answered_and_both_shifts_change_hands(
     assert swap.state == "asked"
     assert primary(weekly, monday) == "Bob Brown", "until it is accepted"
     assert "Bob Brown asks you to cover a shift on Desk 24x7" in alice.get("/on-call/").content.decode()
-    assert bob.post(f"/on-call/swaps/{swap.pk}/accept").status_code == 403
+    refused = bob.post(f"/on-call/swaps/{swap.pk}/accept")
+    assert (refused.status_code, "Only Alice Andersson may do this." in refused.content.decode()) == (403, True)
     alice.post(f"/on-call/swaps/{swap.pk}/accept", {"next": "/on-call/"})
     assert swap.return_starts_at is not None
     assert [primary(weekly, at) for at in (monday, swap.return_starts_at)] == ["Alice Andersson", "Bob Brown"]
     assert "already been accepted" in alice.post(f"/on-call/swaps/{swap.pk}/decline", follow=True).content.decode()
+
+
+def test_swap_of_another_users_shift_is_rejected_at_its_field(
+    company: Company, weekly: Schedule, browser_of: BrowserOf
+) -> None:
+    monday = next_monday(clock.now())
+    if primary(weekly, monday) != "Alice Andersson":
+        monday += timedelta(weeks=1)
+    bob = browser_of(company.responder)
+    query = {"role": "primary", "from": monday.isoformat(), "to": (monday + timedelta(weeks=1)).isoformat()}
+    path = f"/on-call/groups/{weekly.group_id}/reassign/?{urlencode(query)}"
+    form = filled(bob.get(path).content.decode(), path)
+    theirs = {
+        **form,
+        "instead_of": f"user-{company.admin.pk}",
+        "user": company.manager.pk,
+        "message": "Please",
+        "ask": "1",
+    }
+    answer = bob.post(path, theirs)
+    assert answer.status_code == 422
+    assert answer.context["form"].errors["instead_of"] == ["Only your own shift can be offered."]
+    assert "Please" in answer.content.decode()
+    assert not SwapRequest.objects.exists()
 
 
 def test_uncovered_absence_is_red_and_overlapping_one_is_rejected(

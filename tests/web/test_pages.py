@@ -35,7 +35,8 @@ EVERYBODY = (
 )
 ACTING = ("/alerts/new/",)
 ADMINISTERING = (
-    "/users/", "/users/invite/", "/users/import/", "/providers/", "/providers/add/smtp/", "/providers/add/ntfy/",
+    "/users/", "/users/invite/", "/users/invite/several/", "/providers/", "/providers/add/smtp/",
+    "/providers/add/ntfy/",
     "/audit-log/", "/system/", "/settings/", "/pause/", "/groups/new/",
 )  # fmt: skip
 SETTING_UP = ("/integrations/add/", "/integrations/add/haloitsm/", "/policies/new/")

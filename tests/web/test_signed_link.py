@@ -96,6 +96,22 @@ def test_expired_link_is_explained(company: Company, open_alert: Opens) -> None:
     assert "This link has expired" in response.content.decode()
 
 
+def test_note_typed_on_an_expired_link_is_shown_again(company: Company, open_alert: Opens) -> None:
+    address = link(open_alert(), company.responder, age=timedelta(days=7, minutes=2))
+    response = Client().post(address, {"command": "reply", "text": "The router <was> off"})
+    assert response.status_code == 410
+    assert "The router &lt;was&gt; off" in response.content.decode()
+    assert not AlertEvent.objects.filter(actor=company.responder).exists()
+
+
+def test_note_of_a_rejected_command_is_shown_again(company: Company, open_alert: Opens) -> None:
+    number = open_alert()
+    address = link(number, company.responder)
+    Client().post(link(number, company.admin), {"command": "close"})
+    page = Client().post(address, {"command": "close", "note": "Fixed the router"}, follow=True).content.decode()
+    assert "Not saved: “Fixed the router”" in page
+
+
 @pytest.mark.parametrize("token", ["x", "x" * 300, "äöü", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"])
 def test_truncated_link_is_explained(database: str, token: str) -> None:
     assert Client().get(f"/a/{token}").status_code == 410

@@ -16,8 +16,8 @@ from tocsin.core import ids
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Person, ReasonType
+from tocsin.core.validation.field_errors import CONTROL_CHARACTER, rejected_at
 from tocsin.core.validation.naming_rules import has_control_character
-from tocsin.core.validation.object_reader import CONTROL_CHARACTER, rejected_at
 
 #: Number of characters of the secret stored in clear, shown in lists.
 PREFIX_CHARS = 6

@@ -15,6 +15,7 @@ from ninja.renderers import BaseRenderer
 from tocsin.api import errors
 from tocsin.api.alerts import alert_commands, alert_creation, alerts, delayed_alerts, manual_workflows, pause
 from tocsin.api.docs import DocsPage
+from tocsin.api.framework import spec_schemas
 from tocsin.api.inbound import (
     client_tables,
     heartbeats,
@@ -34,6 +35,7 @@ from tocsin.api.oncall import (
     on_call,
     out_of_office,
     overrides,
+    readiness,
     schedule_preview,
     schedules,
     shift_reminders,
@@ -71,6 +73,7 @@ _RESOURCES = (
     schedules,
     overrides,
     swaps,
+    readiness,
     out_of_office,
     shift_reminders,
     calendar_feeds,
@@ -126,9 +129,7 @@ class _Api(NinjaAPI):
         """Return the OpenAPI document with the schemas of errors and of configured objects."""
         schema = super().get_openapi_schema(**kwargs)
         schema["components"]["schemas"]["Error"] = errors.ERROR_SCHEMA
-        for module in _RESOURCES:
-            if module.routes.spec_schema is not None:
-                module.routes.spec_schema.insert(schema, f"/api/v1/{module.routes.resource_name}")
+        spec_schemas.resolve(schema)
         return schema
 
 

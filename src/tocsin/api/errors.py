@@ -24,7 +24,7 @@ from tocsin.core.db import database
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.reason_json import render
 from tocsin.core.reasons import Reason, ReasonType, as_reason, joined
-from tocsin.core.validation.object_reader import AT_PATH
+from tocsin.core.validation.field_errors import AT_PATH
 
 log = logging.getLogger(__name__)
 

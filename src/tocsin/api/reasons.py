@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
 from tocsin.core.reason_json import render, show_reason
 from tocsin.core.reasons import Reason
 
-#: What the schemas of responses say about the two fields beside a reason.
-CODE_DESCRIPTION = "The reason's stable code; see the reference of reason codes. Empty if there is no reason."
-DATA_DESCRIPTION = "The reason's parameters, by name."
+#: The two fields beside a reason.
+ReasonCode = Annotated[
+    str, Field(description="The reason's stable code; see the reference of reason codes. Empty if there is no reason.")
+]
+ReasonData = Annotated[dict[str, Any], Field(description="The reason's parameters, by name.")]
 
 
 class ReasonSchema(BaseModel):
     """A reason in a list of reasons."""
 
     reason: str
-    reason_code: str = Field(description=CODE_DESCRIPTION)
-    reason_data: dict[str, Any] = Field(description=DATA_DESCRIPTION)
+    reason_code: ReasonCode
+    reason_data: ReasonData
 
 
 def reason_fields(row: object, name: str = "reason") -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from tocsin.core.reasons import ReasonType
 
 # Problems of an integration's setting. Each completes a sentence that begins with its path.
-NO_SUCH_SETTING = ReasonType("integration.no_such_setting", "is not a setting of {kind}.")
 SETTING_NOT_A_MAP = ReasonType("integration.setting_not_a_map", "must map values, such as 1 = New.")
 SETTING_NOT_TEXT = ReasonType("integration.setting_not_text", "must be text of at most {maximum} characters.")
 SETTING_NOT_POSITIVE = ReasonType("integration.setting_not_positive", "must be greater than zero.")

@@ -18,7 +18,8 @@ def apply(
     files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="The YAML files; together they are one.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only prints the plan.")] = False,
     prune: Annotated[
-        bool, typer.Option("--prune", help="Deletes what the files do not name, of the nouns they have a key for.")
+        bool,
+        typer.Option("--prune", help="Deletes objects that the files do not name, for each top key that they contain."),
     ] = False,
     data_dir: DataDir = None,
 ) -> None:

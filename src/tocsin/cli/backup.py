@@ -66,7 +66,7 @@ def backup(
 
 def restore(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that `tocsin backup` wrote.")],
-    force: Annotated[bool, typer.Option("--force", help="Replaces what is there, all of it.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replaces the existing state.")] = False,
     passphrase_file: PassphraseFile = None,
     without_key: Annotated[
         bool,

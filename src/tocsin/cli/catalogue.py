@@ -22,7 +22,7 @@ def _group() -> None:
 
 @app.command("list")
 def list_kinds(
-    markdown: Annotated[bool, typer.Option("--markdown", help="As the table of docs/catalogue.md.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="As the table of docs/reference/catalogue.md.")] = False,
     data_dir: DataDir = None,
 ) -> None:
     """List the integration types.
@@ -59,6 +59,6 @@ def new(
     typer.echo(
         "\nReplace the samples by the tool's documented payloads, then the mapping, the rules and the guide; then:\n"
         f"  pytest tests/unit/catalogue tests/store/test_catalogue_samples.py -k {name}\n"
-        "  tocsin catalogue list --markdown   # into the table of docs/catalogue.md",
+        "  tocsin catalogue list --markdown   # into the table of docs/reference/catalogue.md",
         err=True,
     )

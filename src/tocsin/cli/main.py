@@ -14,7 +14,6 @@ from tocsin.cli import (
     apply,
     backup,
     catalogue,
-    demo,
     doctor,
     imports,
     keys,
@@ -24,6 +23,7 @@ from tocsin.cli import (
     token,
     user,
 )
+from tocsin.cli.demo import command as demo
 from tocsin.core.config.environment import ConfigError
 from tocsin.core.db import database
 from tocsin.core.errors import RejectedAll, TocsinError

@@ -56,7 +56,7 @@ def _group() -> None:
 def install(
     user: Annotated[bool, typer.Option("--user", help="For the user who runs this, not for the machine.")] = False,
     only_print: Annotated[bool, typer.Option("--print", help="Prints the unit, and does nothing.")] = False,
-    host: Annotated[str, typer.Option(help="The address to listen at.")] = DEFAULT_HOST,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = DEFAULT_HOST,
     port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen at.")] = DEFAULT_PORT,
     data_dir: DataDir = None,
 ) -> None:

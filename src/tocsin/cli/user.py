@@ -31,7 +31,7 @@ def _group() -> None:
 def create(
     username: Annotated[str, typer.Argument(metavar="NAME", help="The username.")],
     email: Annotated[str, typer.Option(metavar="E", help="The e-mail address.")],
-    role: Annotated[Role, typer.Option(help="What they may do.")] = Role.RESPONDER,
+    role: Annotated[Role, typer.Option(help="The role.")] = Role.RESPONDER,
     full_name: Annotated[str, typer.Option("--full-name", help="The name that others see.")] = "",
     time_zone: Annotated[str, typer.Option("--time-zone", help="Such as Europe/Zurich.", show_default=False)] = "",
     password_stdin: Annotated[

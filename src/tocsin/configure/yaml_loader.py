@@ -17,7 +17,7 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, ReasonType, as_reason
-from tocsin.core.validation.object_reader import NESTED_TOO_DEEPLY
+from tocsin.core.validation.field_errors import NESTED_TOO_DEEPLY
 
 #: A problem of a file, and of a line in it. `line` is a text: it is a place, not a count.
 IN_FILE = ReasonType("config.in_file", "{file}: {problem}")

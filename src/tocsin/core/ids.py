@@ -8,10 +8,13 @@ import secrets
 import struct
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from uuid import UUID
 
 _lock = threading.Lock()
+_time_ns = time.time_ns
 _last = 0
 #: Unused 64-bit random numbers, fetched in advance.
 _random: list[int] = []
@@ -27,7 +30,7 @@ def uuid7() -> UUID:
     """
     global _last
     with _lock:
-        stamp = max(time.time_ns() * 4096 // 1_000_000, _last + 1)
+        stamp = max(_time_ns() * 4096 // 1_000_000, _last + 1)
         _last = stamp
         if not _random:
             # Each system call releases the interpreter to other threads, so random numbers are fetched in bulk.
@@ -35,6 +38,19 @@ def uuid7() -> UUID:
         random = _random.pop() & 0x3FFF_FFFF_FFFF_FFFF
     value = ((stamp >> 12) << 80) | (0x7 << 76) | ((stamp & 0xFFF) << 64) | (0b10 << 62) | random
     return UUID(int=value)
+
+
+@contextmanager
+def uuid7_clock(now: Callable[[], datetime]) -> Iterator[None]:
+    """Has `uuid7` read another clock, for rows of the past that are written now. No other thread may need current ones
+    meanwhile."""
+    global _time_ns, _last
+    real, newest = _time_ns, _last
+    _time_ns, _last = (lambda: int(now().timestamp() * 1_000_000) * 1000), 0
+    try:
+        yield
+    finally:
+        _time_ns, _last = real, max(_last, newest)
 
 
 def first_uuid7(at: datetime) -> UUID:

@@ -27,7 +27,7 @@ from tocsin.core.errors import Permanent, Rejected, RejectedAll, Temporary
 from tocsin.core.reasons import NO_REASON, Reason, joined, reason_as_json
 from tocsin.core.runtime import clock
 from tocsin.core.stored_reason import named_columns
-from tocsin.core.validation.object_reader import AT_PATH
+from tocsin.core.validation.field_errors import AT_PATH
 from tocsin.importers import existing_users, reasons
 from tocsin.importers.api_reader import InvalidKey
 from tocsin.importers.products import PRODUCTS, Product, ProductDocuments

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from tocsin.core.validation.object_reader import is_zone
+from tocsin.core.validation.field_errors import is_zone
 
 #: The offset before a name: "(UTC-06:00) Central Time (US & Canada)", "(GMT+01:00) Bern".
 _OFFSET = re.compile(r"\s*\((?:UTC|GMT)[^)]*\)\s*")

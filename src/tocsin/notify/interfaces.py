@@ -77,6 +77,14 @@ class AlertContent:
 
 
 @dataclass(frozen=True, slots=True)
+class MessageButton:
+    """A labelled link. Opening it shows a page and never changes anything."""
+
+    label: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """One message to one address, before a channel renders it."""
 
@@ -102,14 +110,8 @@ class Message:
     language: str = ""
     #: How many more alerts the message covers than it names.
     omitted_count: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class MessageButton:
-    """A labelled link. Opening it shows a page and never changes anything."""
-
-    label: str
-    url: str
+    #: Only for a notice that asks for an answer: the personal links to give it.
+    links: tuple[MessageButton, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,8 +260,8 @@ class ProviderKind(Protocol):
     """A kind of provider, such as `smtp` or `ntfy`: a self-describing folder or module under `notify/integrations`.
 
     Forms, validation, YAML, the API and the conformance test are generated from its attributes; its guide is
-    `docs/providers/<name>.md`. Kinds inherit from this class for the defaults. A kind whose vendor sends webhooks also
-    implements `webhooks.WebhookProvider`.
+    `docs/how-to/providers/<name>.md`. Kinds inherit from this class for the defaults. A kind whose vendor sends
+    webhooks also implements `webhooks.WebhookProvider`.
     """
 
     name: str

@@ -144,6 +144,8 @@ class PendingNotice(StoredReason):
     """
 
     user = models.ForeignKey("people.User", on_delete=models.CASCADE, related_name="+")
+    #: The swap that the user is asked to accept or decline, if any.
+    swap = models.ForeignKey(SwapRequest, null=True, on_delete=models.CASCADE, related_name="+", db_index=False)
     title_code = models.CharField(max_length=MAX_CODE_CHARS)
     title_data = models.JSONField()
     text_code = models.CharField(max_length=MAX_CODE_CHARS)

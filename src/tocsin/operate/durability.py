@@ -79,7 +79,8 @@ _ASYNCHRONOUS_REMEDY = ReasonType(
 _READ = """
 SELECT current_setting('fsync') AS fsync, current_setting('full_page_writes') AS full_page_writes,
        current_setting('synchronous_commit') AS synchronous_commit, pg_is_in_recovery() AS is_standby,
-       current_setting('default_transaction_read_only')::boolean AS is_read_only,
+       -- As new sessions get it: doctor's own is set to read only.
+       (SELECT reset_val::boolean FROM pg_settings WHERE name = 'default_transaction_read_only') AS is_read_only,
        current_setting('synchronous_standby_names') AS standby_names, r.standbys, r.synchronous
 FROM (
   SELECT count(*) AS standbys,

@@ -28,7 +28,7 @@ from tocsin.core.errors import Rejected
 from tocsin.core.net.egress import HttpClient
 from tocsin.core.reasons import NO_REASON, AlertRef, Person, Reason, ReasonType
 from tocsin.core.stored_reason import named_columns
-from tocsin.core.validation.object_reader import REQUIRED
+from tocsin.core.validation.field_errors import REQUIRED
 from tocsin.core.validation.server_origin import has_different_origin, is_different_origin
 from tocsin.core.validation.spec import SpecErrors
 from tocsin.outbound import hidden_settings, reasons, retry_policy

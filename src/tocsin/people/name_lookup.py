@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from django.db.models import Model
 
-from tocsin.core.validation.object_reader import NAME_IN_USE
+from tocsin.core.validation.field_errors import NAME_IN_USE
 from tocsin.core.validation.spec import SpecErrors
 from tocsin.core.validation.spec_types import OwnedSpec
 from tocsin.people.models import Group

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, Field
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import ReasonType
 from tocsin.core.validation import durations
-from tocsin.core.validation.object_reader import TOO_MANY_ENTRIES
+from tocsin.core.validation.field_errors import TOO_MANY_ENTRIES
 from tocsin.core.validation.spec import InvalidValue, Spec, SpecErrors
 from tocsin.core.validation.spec_types import Duration, ListOf, Names, OneOf, at_most, list_of
 from tocsin.people.reasons import NO_SUCH_CONTACT_METHOD

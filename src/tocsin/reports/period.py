@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import ReasonType
-from tocsin.core.validation.object_reader import AT_PATH, NOT_AFTER_FROM
+from tocsin.core.validation.field_errors import AT_PATH, NOT_AFTER_FROM
 
 _TOO_LONG = ReasonType("report.too_long", "a report covers at most {maximum}.")
 

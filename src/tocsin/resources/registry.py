@@ -20,11 +20,16 @@ from tocsin.inbound.maintenance import commands as maintenance_windows
 from tocsin.inbound.models import ClientTable, Integration, MaintenanceWindow
 from tocsin.notify.models import Provider
 from tocsin.notify.providers import commands as providers
+from tocsin.notify.providers import specs as provider_specs
+from tocsin.notify.providers.specs import ProviderSpec
+from tocsin.notify.registry import KINDS
 from tocsin.oncall.changes import commands as oncall
 from tocsin.oncall.changes import overrides
-from tocsin.oncall.changes.specs import HolidayCalendarSpec, ScheduleSpec, SupportHoursSpec
+from tocsin.oncall.changes.specs import HolidayCalendarSpec, ScheduleOverrideSpec, ScheduleSpec, SupportHoursSpec
 from tocsin.oncall.models import HolidayCalendar, Override, Schedule, SupportHours
 from tocsin.outbound import commands as outbound
+from tocsin.outbound.connectors.interfaces import OutboundSpec
+from tocsin.outbound.connectors.registry import KINDS as CONNECTORS
 from tocsin.outbound.models import OutboundIntegration
 from tocsin.people import encrypted_addresses
 from tocsin.people.changes import groups, out_of_office, reminder_rules
@@ -82,10 +87,17 @@ USERS = Resource[User](
     name_column="username",
     search_columns=("name",),
     deferred_fields={
-        "reminders": DeferredField(lambda user: user.reminders, reminder_rules.replace_all),
+        "reminders": DeferredField(
+            lambda user: user.reminders,
+            reminder_rules.replace_all,
+            reminder_rules.ReminderSpec,
+            "Reminders of shifts, at most three. Default: unchanged.",
+        ),
         "out_of_office": DeferredField(
             lambda user: [out_of_office.nested_spec(absence) for absence in out_of_office.current(user, clock.now())],
             out_of_office.replace_all,
+            out_of_office.AbsenceSpec,
+            "Current and future absences. Default: unchanged.",
         ),
     },
     example=examples.USER,
@@ -152,6 +164,7 @@ OVERRIDES = Resource[Override](
     plural=_("Overrides"),
     rows=lambda: Override.objects.select_related("schedule__group", "user", "instead_of", "created_by"),
     spec=overrides.override_spec,
+    spec_type=ScheduleOverrideSpec,
     save=overrides.save_override,
     delete=overrides.delete_override,
     change_permission=Permission.MANAGE_TEAMS,
@@ -215,6 +228,8 @@ OUTBOUND_INTEGRATIONS = Resource[OutboundIntegration](
     plural=_("Outbound integrations"),
     rows=lambda: OutboundIntegration.objects.select_related("group", "status").prefetch_related("matches__user"),
     spec=outbound.outbound_spec,
+    spec_type=OutboundSpec,
+    kind_specs=tuple(kind.spec for kind in CONNECTORS.values()),
     state=outbound.outbound_state,
     spec_with_secrets=partial(outbound.outbound_spec, with_secrets=True),
     secret_keys=frozenset({EVERY_KEY}),
@@ -235,6 +250,7 @@ INTEGRATIONS = Resource[Integration](
         "recipient_users", "recipient_groups"
     ),
     spec=integrations.integration_spec,
+    spec_type=specs.IntegrationSpec,
     load_names=lambda rows: specs.load_reference_names(),
     state=integrations.integration_state,
     spec_with_secrets=partial(integrations.integration_spec, with_secrets=True),
@@ -285,6 +301,8 @@ PROVIDERS = Resource[Provider](
     plural=_("Providers"),
     rows=Provider.objects.all,
     spec=providers.provider_spec,
+    spec_type=ProviderSpec,
+    kind_specs=tuple(map(provider_specs.spec_of, KINDS)),
     state=providers.provider_state,
     spec_with_secrets=partial(providers.provider_spec, with_secrets=True),
     secret_keys=frozenset({EVERY_KEY}),

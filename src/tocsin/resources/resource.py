@@ -52,6 +52,9 @@ class DeferredField[M]:
     #: Its value; an empty one is left out of the spec.
     load: Callable[[M], object]
     save: SaveDeferredField[M]
+    #: The type of each entry of its list.
+    entry_type: type[Spec]
+    description: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,8 @@ class Resource[M: Model]:
     rows: Callable[[], QuerySet[M]]
     #: An object as a spec, without secrets. Takes the result of `load_names` as second argument, if there is one.
     spec: Callable[..., dict[str, Any]]
+    #: The type of a spec, for the OpenAPI document and the YAML reference.
+    spec_type: type[Spec]
     save: SaveResource[M]
     delete: DeleteResource[M]
     #: Permission required to change an object.
@@ -86,8 +91,8 @@ class Resource[M: Model]:
     views: ResourceViews
     #: The path to the id of the owning group; "" if only administrators may change an object.
     owner: str = "group_id"
-    #: The type that reads a spec, for the OpenAPI document.
-    spec_type: type[Spec] | None = None
+    #: The types of specs by kind, if the keys depend on `kind`.
+    kind_specs: tuple[type[Spec], ...] = ()
     name_column: str = "name"
     #: Further columns that a search looks into.
     search_columns: tuple[str, ...] = ()

@@ -24,10 +24,20 @@ from tocsin.web.integrations import views as integrations
 from tocsin.web.integrations.editor import rule_editor
 from tocsin.web.maintenance import views as maintenance
 from tocsin.web.me import absences as my_absences
-from tocsin.web.me import notification_rules, verify_contact
+from tocsin.web.me import contact_tests, notification_rules, onboarding, verify_contact
 from tocsin.web.me import shifts as my_shifts
 from tocsin.web.me import views as me
-from tocsin.web.oncall import board, feeds, handovers, month_view, overrides, reassign_shift, swaps, timeline
+from tocsin.web.oncall import (
+    board,
+    feeds,
+    handovers,
+    month_view,
+    overrides,
+    reassign_shift,
+    swap_link,
+    swaps,
+    timeline,
+)
 from tocsin.web.oncall.schedules import holidays, schedules, support_hours
 from tocsin.web.outbound import calls as outbound_calls
 from tocsin.web.outbound import tickets as outbound_tickets
@@ -44,6 +54,7 @@ from tocsin.web.search import views as search
 from tocsin.web.styleguide import views as styleguide
 from tocsin.web.system import views as system
 from tocsin.web.ui.confirm_delete import delete_view
+from tocsin.web.users import invite_many
 from tocsin.web.users import views as users
 from tocsin.web.wall import views as wall
 from tocsin.web.workflows import runs as workflow_runs
@@ -117,7 +128,7 @@ _groups = [
 _users = [
     path("", users.user_list, name="users"),
     path("invite/", users.invite, name="invite"),
-    path("import/", users.import_csv, name="import_users"),
+    path("invite/several/", invite_many.invite_many, name="invite_many"),
     path("<int:number>/", users.user, name="user"),
     path("<int:number>/invitation", users.send_invitation, name="send_invitation"),
     path("<int:number>/second-factor", users.reset_second_factor, name="reset_second_factor"),
@@ -131,7 +142,7 @@ _me = [
     path("contact-methods/new/", me.contact_method, name="new_contact_method"),
     path("contact-methods/<int:number>/", me.contact_method, name="contact_method"),
     path("contact-methods/<int:number>/delete", me.delete_contact_method, name="delete_contact_method"),
-    path("contact-methods/<int:number>/test", me.send_test, name="send_test"),
+    path("contact-methods/<int:number>/test", contact_tests.send_test, name="send_test"),
     path("contact-methods/<int:number>/confirm/", verify_contact.confirm, name="confirm_contact_method"),
     path("contact-methods/<int:number>/move", me.move_contact_method, name="move_contact_method"),
     path("notification-rules/", notification_rules.notification_rules, name="notification_rules"),
@@ -139,7 +150,12 @@ _me = [
     path("absences/new/", my_absences.absence, name="new_absence"),
     path("absences/<int:number>/", my_absences.absence, name="absence"),
     path("absences/<int:number>/delete/", my_absences.delete, name="delete_absence"),
-    path("tests/<uuid:notification_id>/", me.test_result, name="test_result"),
+    path("tests/<uuid:notification_id>/", contact_tests.test_result, name="test_result"),
+    path("welcome/phone/", onboarding.phone, name="onboarding_phone"),
+    path("welcome/push/", onboarding.push, name="onboarding_push"),
+    path("welcome/test/", onboarding.send_test, name="onboarding_test"),
+    path("welcome/test/<uuid:notification_id>/", onboarding.send_test, name="onboarding_test_result"),
+    path("welcome/done/", onboarding.done, name="onboarding_done"),
     path("devices/", push.devices, name="devices"),
     path("devices/<int:number>/name", push.rename, name="rename_device"),
     path("devices/<int:number>/remove", push.remove, name="remove_device"),
@@ -283,6 +299,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("push/act", push.act, name="push_act"),
     path("push/changed", push.changed, name="push_changed"),
     path("a/<str:token>", signed_link.signed_link, name="signed_link"),
+    path("swap/<str:token>", swap_link.swap_link, name="swap_link"),
     path("calendar/<str:token>.ics", calendar.feed, name="calendar_feed"),
     path("setup/<str:token>", accounts.setup, name="setup"),
     path("welcome/<str:token>", accounts.welcome, name="welcome"),

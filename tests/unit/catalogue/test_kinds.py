@@ -210,9 +210,9 @@ def test_a_kind_under_another_name_has_nothing_of_its_own(tmp_path: Path, manife
 
 
 def test_the_documentation_lists_every_kind() -> None:
-    text = Path(__file__).parents[3].joinpath("docs", "catalogue.md").read_text(encoding="utf-8")
+    text = Path(__file__).parents[3].joinpath("docs", "reference", "catalogue.md").read_text(encoding="utf-8")
     listed = text.partition("<!-- kinds -->")[2].partition("<!-- /kinds -->")[0]
-    assert listed.strip() == table(), "run `tocsin catalogue list --markdown` and put its table into docs/catalogue.md"
+    assert listed.strip() == table(), "put the table of `tocsin catalogue list --markdown` into this page"
 
 
 def test_a_kind_that_is_begun_works_as_it_stands(tmp_path: Path) -> None:

@@ -6,12 +6,13 @@ import re
 import subprocess
 import sys
 import threading
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tocsin.core.ids import advisory_lock_key, key_hash, token, token_hash, uuid7
+from tocsin.core.ids import advisory_lock_key, first_uuid7, key_hash, token, token_hash, uuid7, uuid7_clock
 
 
 def test_uuids_rise_even_within_one_millisecond_and_say_version_7() -> None:
@@ -61,3 +62,12 @@ os.wait()
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_uuid7_of_another_clock_is_of_its_time_and_order() -> None:
+    newest = uuid7()
+    at = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
+    with uuid7_clock(lambda: at):
+        made = [uuid7() for _ in range(3)]
+    assert first_uuid7(at) <= made[0] < made[1] < made[2] < first_uuid7(at + timedelta(seconds=1))
+    assert uuid7() > newest

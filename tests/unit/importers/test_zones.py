@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tocsin.core.validation.object_reader import is_zone
+from tocsin.core.validation.field_errors import is_zone
 from tocsin.importers import zones
 
 

@@ -161,7 +161,7 @@ def test_path_starting_with_literal_caret_can_be_escaped() -> None:
     [
         ([], "rules.open", "a condition is"),
         ("x", "rules.open", "a condition is"),
-        ({"feild": "a"}, "rules.open.feild", "unknown key"),
+        ({"feild": "a"}, "rules.open.feild", 'did you mean "field"?'),
         ({"all": [], "any": []}, "rules.open", "cannot be combined"),
         ({"all": {}}, "rules.open.all", "must be a list"),
         ({"any": []}, "rules.open.any", "at least one"),
@@ -186,7 +186,7 @@ def test_path_starting_with_literal_caret_can_be_escaped() -> None:
         (leaf("a^", "exists"), "rules.open.field", "ends with ^"),
         (leaf("", "exists"), "rules.open.field", "give the name"),
         ({"field": 7, "operator": "exists"}, "rules.open.field", "give the name"),
-        ({"field": "a"}, "rules.open.operator", "give an operator"),
+        ({"field": "a"}, "rules.open.operator", "is required"),
         (leaf("a", "exists", match_case="yes"), "rules.open.match_case", "true or false"),
         (leaf("a", "exists", **{"not": 1}), "rules.open.not", "true or false"),
         (leaf("a", "exists", values=["x"]), "rules.open.values", "unknown key"),

@@ -316,7 +316,8 @@ class TestDefinition:
                 IntegrationDefinition(routes=[{"when": {"field": "a", "operator": "matches", "value": "("}}]),
                 "routes[0].when.value",
             ),
-            (IntegrationDefinition(dedup_key="<a^>"), "mapping.dedup_key.template"),
+            (IntegrationDefinition(dedup_key="<a^>"), "dedup_key"),
+            (IntegrationDefinition(mapping={"custom": {"Order": "a^"}}), "mapping.custom.Order"),
         ],
     )
     def test_what_cannot_be_used_is_refused_at_its_place(self, definition: IntegrationDefinition, place: str) -> None:

@@ -20,7 +20,7 @@ ROUTES = [
         "recipients": {"users": ["alice"], "groups": ["Night desk", 7]},
         "priority": "critical",
     },
-    {"when": {"field": "client", "operator": "equals", "value": "Globex"}, "during": 3, "policy": 12},
+    {"when": {"field": "client", "operator": "equals", "value": "Globex"}, "during": 3, "escalation_policy": 12},
 ]
 
 
@@ -80,15 +80,14 @@ def test_an_empty_list_of_recipients_is_not_the_integrations_own() -> None:
         ({}, "routes"),
         ([7], "routes[0]"),
         ([{}, {"then": 1}], "routes[1].then"),
-        ([{"policy": "a", "escalation_policy": "b"}], "routes[0].policy"),
-        ([{"policy": True}], "routes[0].policy"),
+        ([{"escalation_policy": True}], "routes[0].escalation_policy"),
         ([{"recipients": ["alice"]}], "routes[0].recipients"),
-        ([{"recipients": {"teams": []}}], "routes[0].recipients"),
+        ([{"recipients": {"teams": []}}], "routes[0].recipients.teams"),
         ([{"recipients": {"users": "alice"}}], "routes[0].recipients.users"),
         ([{"recipients": {"groups": ["a", {}]}}], "routes[0].recipients.groups[1]"),
         ([{"priority": "urgent"}], "routes[0].priority"),
         ([{"action": "drop"}], "routes[0].action"),
-        ([{"during": {"in": "x"}}], "routes[0].during"),
+        ([{"during": {"not": "x", "in": "y"}}], "routes[0].during.in"),
         ([{"during": ["x"]}], "routes[0].during"),
         ([{"name": "x" * 101}], "routes[0].name"),
         ([{"when": {"field": "a", "operator": "is"}}], "routes[0].when.operator"),

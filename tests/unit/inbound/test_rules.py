@@ -93,7 +93,7 @@ def test_vetoes_precede_filters_and_both_give_reasons() -> None:
         ({}, 1, "filters"),
         ({"close": {"all": [has("a", "b"), {"field": "c", "operator": "is"}]}}, None, "rules.close.all[1].operator"),
         ({"ignore": {}}, None, "rules.ignore"),
-        ({"ignore": [{"when": True}]}, None, "rules.ignore[0]"),
+        ({"ignore": [{"when": True}]}, None, "rules.ignore[0].reason"),
         ({"veto": [{"when": {"field": "a"}, "reason": "x"}]}, None, "rules.veto[0].when.operator"),
         ({}, {"field": "a"}, "filters.operator"),
     ],

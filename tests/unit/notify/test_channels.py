@@ -140,7 +140,7 @@ def test_every_kind_describes_its_settings(kind: ProviderKind) -> None:
     assert kind.name in PROVIDER_SERVERS, "a new kind gets a bench"
     assert set(kind.channels) <= set(CHANNELS)
     assert kind.description.endswith(".")
-    assert (ICONS.parent / "docs" / "providers" / f"{kind.name}.md").exists(), "a new kind gets a guide"
+    assert (ICONS.parent / "docs" / "how-to" / "providers" / f"{kind.name}.md").exists(), "a new kind gets a guide"
     assert kind.icon in (ICONS / "icons.txt").read_text().split()
     assert set(kind.channels) >= kind.reply_channels | kind.receipt_channels
     names = [setting.name for setting in settings_of(kind)]

@@ -503,3 +503,15 @@ def test_history_lists_changes_newest_first_for_those_who_may_change(
     assert admin.get(path, limit=1).body["next"]
     refused(responder.get(path), 403, "forbidden")
     refused(manager.get("support-hours/Nights/history"), 404, "not_found")
+
+
+def test_several_people_are_invited_or_nobody(company: Company, admin: Api, manager: Api) -> None:
+    good = {"email": "carl@example.org", "phone": "+41790000009", "groups": ["Service Desk"]}
+    refused = admin.post("users/invitations", {"invitations": [good, {"email": "x@example.org", "phone": "12"}]})
+    assert (refused.status, list(refused.body["fields"])) == (400, ["invitations[1].phone"])
+    assert admin.get("users/carl").status == 404
+    assert manager.post("users/invitations", {"invitations": [good]}).status == 403
+    made = admin.post("users/invitations", {"invitations": [good]})
+    assert (made.status, made.body) == (201, {"users": ["carl"], "not_sent": []})
+    methods = admin.get("contact-methods", user="carl").body["items"]
+    assert [(one["channel"], one["awaits_code"]) for one in methods] == [("email", False), ("sms", True)]

@@ -76,6 +76,8 @@ def test_backtest_returns_changes_and_names_unsavable_parts(
     )
     assert manager.post("integrations/Tool/backtest", {"limit": 10**9}).status == 400
     assert observer.post("integrations/Tool/backtest", {}).status == 403
+    effect = manager.post("integrations/Tool/backtest", {"filters": False}).body["effects"][0]
+    assert (effect["says_code"], effect["says_data"]) == ("backtest.no_longer_open", {"count": 1})
 
 
 def test_several_messages_are_replayed_at_once(integration: Integration, manager: Api) -> None:

@@ -192,6 +192,21 @@ def _not_on_call(answer: ApiResponse) -> None:
     assert "is not on call" in answer.body["detail"]
 
 
+def test_readiness_names_each_shift_and_its_problems(ready: Api, observer: Api) -> None:
+    shifts = observer.get("readiness", group="Service Desk").body["shifts"]
+    assert {one["user"] for one in shifts if one["role"] == "primary"} == {"bob", "mia"}
+    bob = next(one for one in shifts if one["user"] == "bob")
+    assert (bob["ready"], bob["loud_channels"], bob["verified"], bob["tested_at"]) == (False, ["sms"], False, None)
+    assert [(one["kind"], one["text_code"]) for one in bob["problems"]] == [
+        ("not_verified", "readiness.not_verified"),
+        ("not_tested", "readiness.not_tested"),
+    ]
+    assert {one["group"] for one in observer.get("readiness").body["shifts"]} >= {"Service Desk"}
+    assert observer.get("readiness", group="Nobody").status == 400
+    backwards = observer.get("readiness", **{"from": "2036-01-02T00:00:00Z", "to": "2036-01-01T00:00:00Z"})
+    assert (backwards.status, list(backwards.body["fields"])) == (400, ["to"])
+
+
 def test_calendar_shows_a_month_of_every_group(ready: Api, observer: Api) -> None:
     answer = observer.get("on-call/calendar", month="2026-12")
     assert (answer.status, answer.body["month"], len(answer.body["days"])) == (200, "2026-12", 31)

@@ -33,7 +33,7 @@ from tocsin.alerts.states import CommandKind
 from tocsin.api.alerts.alerts import AlertDetail, find_alert, routes, show_detail
 from tocsin.api.framework.auth import Principal, actor_of, caller, via_of
 from tocsin.api.framework.pagination import Number
-from tocsin.api.reasons import CODE_DESCRIPTION, DATA_DESCRIPTION
+from tocsin.api.reasons import ReasonCode, ReasonData
 from tocsin.core.errors import Rejected
 from tocsin.core.reason_json import show_reason
 from tocsin.core.validation import durations
@@ -93,8 +93,8 @@ class CommandResponse(AlertDetail):
     """The alert after the command, and the result of the command."""
 
     answer: str = Field(description="A sentence for whoever gave the command.")
-    answer_code: str = Field(description=CODE_DESCRIPTION)
-    answer_data: dict[str, Any] = Field(description=DATA_DESCRIPTION)
+    answer_code: ReasonCode
+    answer_data: ReasonData
     changed: bool = Field(description="False when it was so already.")
 
 

@@ -12,6 +12,7 @@ from tocsin.access.roles import Permission
 from tocsin.alerts.states import Priority
 from tocsin.api.alerts.alerts import AlertDetail, find_alert, routes, show_detail
 from tocsin.api.framework.auth import actor_of, caller, via_of
+from tocsin.api.framework.simulation_schemas import SimulatedRunResponse
 from tocsin.escalation.actions.manual_alerts import ManualAlert, open_alert
 from tocsin.escalation.models import Policy
 from tocsin.inbound.expressions.fields import CUSTOM_LENGTH, FIELDS, MAX_CUSTOM, MAX_TAGS, TAG_LENGTH
@@ -87,6 +88,7 @@ def create_alert(request: HttpRequest, body: NewAlertBody) -> dict[str, Any]:
 @routes.post(
     "/preview",
     Permission.RESPOND,
+    answers=SimulatedRunResponse,
     summary="Whom an alert would page that is opened by hand: a dry run",
     extra={"requestBody": {"content": {"application/json": {"example": EXAMPLE}}}},
 )

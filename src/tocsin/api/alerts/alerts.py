@@ -19,7 +19,7 @@ from tocsin.api.framework.auth import caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.moments import Moment
 from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
-from tocsin.api.reasons import CODE_DESCRIPTION, DATA_DESCRIPTION, reason_fields
+from tocsin.api.reasons import ReasonCode, ReasonData, ReasonSchema, reason_fields
 from tocsin.core.db import database
 from tocsin.core.db.trigram_index import SearchableText
 from tocsin.core.errors import Rejected
@@ -43,6 +43,8 @@ class NextStepSchema(BaseModel):
 
     at: datetime
     summary: str
+    summary_code: ReasonCode
+    summary_data: ReasonData
 
 
 class AlertSummary(BaseModel):
@@ -102,8 +104,8 @@ class AlertEventSchema(BaseModel):
     actor_kind: str
     via: str
     reason: str
-    reason_code: str = Field(description=CODE_DESCRIPTION)
-    reason_data: dict[str, Any] = Field(description=DATA_DESCRIPTION)
+    reason_code: ReasonCode
+    reason_data: ReasonData
     data: dict[str, Any]
 
 
@@ -155,7 +157,24 @@ def list_events(request: HttpRequest, id: Number, query: Query[EventFilters]) ->
     return page(rows, query, _show_events)
 
 
-@routes.get("/{int:id}/not-called", Permission.VIEW_ALERTS, summary="Who was not called about it, and why")
+class NotCalledSchema(BaseModel):
+    """A user who was not paged about the alert, and why."""
+
+    user: str
+    name: str
+    why: list[ReasonSchema]
+
+
+class NotCalledResponse(BaseModel):
+    items: list[NotCalledSchema]
+
+
+@routes.get(
+    "/{int:id}/not-called",
+    Permission.VIEW_ALERTS,
+    answers=NotCalledResponse,
+    summary="Who was not called about it, and why",
+)
 def list_not_called(request: HttpRequest, id: Number) -> dict[str, Any]:
     alert = find_alert(id)
     with database.transaction() as connection:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import audit_actor_of, caller, require
 from tocsin.api.framework.authorized_router import AuthorizedRouter
+from tocsin.api.reasons import ReasonCode, ReasonData
 from tocsin.core.reason_json import show_reason
 from tocsin.inbound.admin import delayed_alerts
 from tocsin.inbound.deciding.state import DelayReason
@@ -33,6 +34,8 @@ class DelayedAlertSchema(BaseModel):
     source_id: str
     wait: DelayReason
     why: str
+    why_code: ReasonCode
+    why_data: ReasonData
     since: datetime
     due_at: datetime | None = Field(description="None: it opens when others come.")
     messages: int

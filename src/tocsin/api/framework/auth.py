@@ -23,7 +23,7 @@ from tocsin.alerts.states import ActorKind, CommandChannel
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Person, ReasonType, Term, joined
 from tocsin.core.runtime import clock
-from tocsin.core.validation.object_reader import AT_PATH
+from tocsin.core.validation.field_errors import AT_PATH
 from tocsin.people import permissions
 from tocsin.people.models import User
 from tocsin.people.permissions import Viewer

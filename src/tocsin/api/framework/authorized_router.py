@@ -10,7 +10,7 @@ from ninja import Router
 from tocsin.access.roles import Permission, PermissionScope, Role, permission_scope
 from tocsin.api.framework import etags
 from tocsin.api.framework.auth import ApiAuth
-from tocsin.api.framework.spec_schemas import SpecSchema
+from tocsin.api.framework.spec_schemas import Component
 
 #: Methods that change an existing object, and therefore accept If-Match.
 _CHANGING = frozenset({"PUT", "PATCH", "DELETE"})
@@ -27,15 +27,13 @@ class AuthorizedRouter:
     """The endpoints of one resource.
 
     Each of the five methods declares an operation: its path, permission, success `status` (200), `answers` (the
-    response type; None for no body), whether the object is `tagged` (see `api.framework.etags`), and further Ninja
-    options.
+    response type, or the component of a configured object; None for no body), the component of its `body` if that is
+    one, whether the object is `tagged` (see `api.framework.etags`), and further Ninja options.
     """
 
     def __init__(self, resource_name: str) -> None:
         self.resource_name = resource_name
         self.router = Router(tags=[resource_name])
-        #: The schema of the objects, if it is known.
-        self.spec_schema: SpecSchema | None = None
 
     def get[View: Callable[..., Any]](self, path: str, action: Permission, **options: Any) -> Callable[[View], View]:
         return self._add("GET", path, action, **options)
@@ -58,8 +56,9 @@ class AuthorizedRouter:
         path: str,
         action: Permission,
         *,
+        answers: Any,
         status: int = 200,
-        answers: Any = dict[str, Any],
+        body: Component | None = None,
         tagged: bool = False,
         extra: dict[str, Any] | None = None,
         **options: Any,
@@ -67,9 +66,12 @@ class AuthorizedRouter:
         def add(view: View) -> View:
             accepts_if_match = tagged and (method in _CHANGING or (method == "POST" and path != _NEW))
             auth = ApiAuth(action, accepts_if_match=accepts_if_match)
-            responses: dict[int | str, Any] = {"default": _ERROR}
+            success: dict[str, Any] = {}
             if tagged and answers is not None:
-                responses[status] = {"headers": dict(etags.ETAG)}
+                success["headers"] = dict(etags.ETAG)
+            if isinstance(answers, Component):
+                success |= _content(answers)
+            responses: dict[int | str, Any] = {"default": _ERROR, status: success}
             if accepts_if_match:
                 responses[412] = {**_ERROR, "description": "Somebody has changed it since."}
             options.setdefault("operation_id", f"{self.resource_name.replace('-', '_')}_{view.__name__}")
@@ -77,9 +79,9 @@ class AuthorizedRouter:
                 [method],
                 path,
                 auth=auth,
-                response={status: answers},
+                response={status: dict[str, Any] if isinstance(answers, Component) else answers},
                 openapi_extra={
-                    **(extra or {}),
+                    **_with_body(extra or {}, body),
                     "x-needs": _required_roles(action),
                     "responses": responses,
                     **({"parameters": [dict(etags.IF_MATCH)]} if accepts_if_match else {}),
@@ -90,6 +92,18 @@ class AuthorizedRouter:
             return view
 
         return add
+
+
+def _content(component: Component) -> dict[str, Any]:
+    return {"content": {"application/json": {"schema": component.mark}}}
+
+
+def _with_body(extra: dict[str, Any], body: Component | None) -> dict[str, Any]:
+    """Returns further keys of an operation, such as an example of its body, with the schema of its body."""
+    if body is None:
+        return extra
+    content = extra.get("requestBody", {}).get("content", {}).get("application/json", {})
+    return {**extra, "requestBody": {"content": {"application/json": {**content, "schema": body.mark}}}}
 
 
 def _required_roles(action: Permission) -> str:

@@ -16,7 +16,7 @@ from tocsin.access import history
 from tocsin.core.errors import Rejected
 from tocsin.core.net.etag import make_etag
 from tocsin.core.reasons import Reason, ReasonType, joined
-from tocsin.core.validation.object_reader import AT_PATH
+from tocsin.core.validation.field_errors import AT_PATH
 
 #: For the OpenAPI document: the response header of tagged objects, and the request header of changing operations.
 ETAG: Mapping[str, Any] = {

@@ -16,7 +16,7 @@ from django.db import transaction
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from ninja import Body, Query
-from pydantic import Field, create_model
+from pydantic import BaseModel, Field, create_model
 
 from tocsin.access.models import AuditEntry
 from tocsin.access.roles import Permission
@@ -46,12 +46,14 @@ class ApiResource[M: Model]:
 
     resource: Resource[M]
     routes: AuthorizedRouter = field(init=False)
+    #: The schemas of bodies and answers.
+    schema: SpecSchema = field(init=False)
     #: If omitted, the specs.
     show: ShowRows[M] | None = None
-    #: Fields that `show` adds to the spec. A body may contain them; they are ignored.
-    read_only_keys: frozenset[str] = frozenset()
-    #: Keys of a body that are no part of the spec, and are never shown.
-    write_only_keys: frozenset[str] = frozenset()
+    #: The fields that `show` adds to the spec. A body may contain them; they are ignored.
+    read_only: type[BaseModel] | None = None
+    #: The keys of a body that are no part of the spec, and are never shown.
+    write_only: type[BaseModel] | None = None
     #: Further filters of the list: the type of each value, and the lookup of the column.
     filters: Mapping[str, tuple[Any, str]] = field(default_factory=dict)
     #: Query parameters of the list besides the filters, which `narrow` applies.
@@ -66,7 +68,14 @@ class ApiResource[M: Model]:
     null_values: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        schema = SpecSchema(
+            self.resource.spec_type,
+            kinds=self.resource.kind_specs,
+            read_only=self.read_only,
+            write_only=self.write_only,
+        )
         object.__setattr__(self, "routes", AuthorizedRouter(self.resource.path))
+        object.__setattr__(self, "schema", schema)
 
     def find(self, text: str) -> M:
         """Return the object with that id or name. Raises Rejected("not_found")."""
@@ -86,7 +95,8 @@ class ApiResource[M: Model]:
 
     def spec_of(self, body: ResourceSpec) -> ResourceSpec:
         """Return a body without the read-only fields."""
-        return {name: value for name, value in body.items() if name != "id" and name not in self.read_only_keys}
+        read_only = {"id", *(self.read_only.model_fields if self.read_only else ())}
+        return {name: value for name, value in body.items() if name not in read_only}
 
     def show_all(self, rows: Sequence[M], principal: Principal) -> list[dict[str, Any]]:
         """Return the objects as the caller may see them."""
@@ -105,11 +115,6 @@ class ApiResource[M: Model]:
 
 def register[M: Model](resource: ApiResource[M]) -> ApiResource[M]:
     """Add the generic endpoints of a resource to its router, after those that its module has added."""
-    spec_type = resource.resource.spec_type
-    if spec_type is not None:
-        resource.routes.spec_schema = SpecSchema(
-            spec_type, read_only=resource.read_only_keys, write_only=resource.write_only_keys
-        )
     _register_reads(resource)
     _register_writes(resource)
     return resource
@@ -128,12 +133,14 @@ def _register_reads[M: Model](api: ApiResource[M]) -> None:
     routes.get(
         "",
         resource.see_permission,
-        answers=PaginatedList[dict[str, Any]],
+        answers=api.schema.listed,
         summary=api.list_summary or resource.plural,
         operation_id=f"{resource.key}_list",
     )(list_objects)
 
-    @routes.get("/{id}", resource.see_permission, summary=f"One {resource.label}", tagged=True)
+    @routes.get(
+        "/{id}", resource.see_permission, answers=api.schema.whole, summary=f"One {resource.label}", tagged=True
+    )
     def get(request: HttpRequest, response: HttpResponse, id: str) -> dict[str, Any]:
         return api.show_tagged(api.find(id), caller(request), response)
 
@@ -186,10 +193,19 @@ def _filter[M: Model](api: ApiResource[M], rows: QuerySet[M], query: Any) -> Que
 
 
 def _register_writes[M: Model](api: ApiResource[M]) -> None:
-    resource, routes, action = api.resource, api.routes, api.resource.change_permission
+    resource, routes, action, schema = api.resource, api.routes, api.resource.change_permission, api.schema
     extra = {"requestBody": {"content": {"application/json": {"example": dict(resource.example)}}}}
 
-    @routes.post("", action, status=201, summary=f"Make a new {resource.label}", extra=extra, tagged=True)
+    @routes.post(
+        "",
+        action,
+        status=201,
+        answers=schema.whole,
+        body=schema.whole,
+        summary=f"Make a new {resource.label}",
+        extra=extra,
+        tagged=True,
+    )
     def create(request: HttpRequest, response: HttpResponse, body: Body[dict[str, Any]]) -> dict[str, Any]:
         principal = caller(request)
         return api.show_tagged(_save(api, body, None, principal), principal, response)
@@ -197,6 +213,8 @@ def _register_writes[M: Model](api: ApiResource[M]) -> None:
     @routes.put(
         "/{id}",
         action,
+        answers=schema.whole,
+        body=schema.whole,
         summary="Make it what the body says: what is left out gets its default",
         extra=extra,
         tagged=True,
@@ -208,7 +226,12 @@ def _register_writes[M: Model](api: ApiResource[M]) -> None:
             return api.show_tagged(saved, principal, response)
 
     @routes.patch(
-        "/{id}", action, summary="Change the keys of the body; the others stay, null takes one away", tagged=True
+        "/{id}",
+        action,
+        answers=schema.whole,
+        body=schema.changes,
+        summary="Change the keys of the body; the others stay, null takes one away",
+        tagged=True,
     )
     def change(request: HttpRequest, response: HttpResponse, id: str, body: Body[dict[str, Any]]) -> dict[str, Any]:
         principal = caller(request)

@@ -1,51 +1,162 @@
-"""Schemas of configured objects in the OpenAPI document: for bodies and responses alike."""
+"""Schemas of configured objects in the OpenAPI document, made of their specs: for bodies and answers alike.
+
+Commands read the specs, so that Django Ninja sees only dictionaries. `SpecSchema` says what they contain.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeAliasType
+
+from pydantic import BaseModel, WithJsonSchema
 
 from tocsin.core.validation.spec import Spec
 
 _COMPONENTS = "#/components/schemas/"
 
-#: Operations whose body is a whole spec. A PATCH has some of its keys, which may be null.
-_WITH_BODY = ("post", "put")
+#: Marks a schema that stands for a component, until `resolve` replaces it.
+_MARK = "x-component"
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """A named schema of the document, for a body or an answer."""
+
+    name: str
+
+    @property
+    def reference(self) -> dict[str, str]:
+        """The reference to it."""
+        return {"$ref": _COMPONENTS + self.name}
+
+    @property
+    def mark(self) -> dict[str, str]:
+        """The schema that stands for it in an operation."""
+        return {_MARK: self.name}
+
+    @property
+    def annotation(self) -> WithJsonSchema:
+        """Annotates a field of another schema that contains the object."""
+        return WithJsonSchema(self.mark)
+
+
+def written_as(spec_type: type[Spec] | TypeAliasType) -> WithJsonSchema:
+    """Annotates a field of another schema that contains an object, which is a part of a configured object."""
+    return Component(spec_type.__name__).annotation
 
 
 class SpecSchema:
-    """The schema of one kind of object: its spec, with the fields that only responses or only bodies have."""
+    """The schemas of one kind of object: its spec, with the fields that only answers (`read_only`), only bodies
+    (`write_only`) or both (`also`) have besides.
 
-    def __init__(self, spec_type: type[Spec], *, read_only: Collection[str], write_only: Collection[str]) -> None:
-        self.name = spec_type.__name__
-        schema = json.loads(json.dumps(spec_type.json_schema()).replace("#/$defs/", _COMPONENTS))
-        self._nested = schema.pop("$defs", {})
-        schema["properties"] = {
-            "id": {"type": "integer", "readOnly": True},
-            **schema["properties"],
-            **{key: {"readOnly": True} for key in sorted(read_only)},
-            **{key: {"type": "string", "writeOnly": True} for key in sorted(write_only)},
-        }
-        self._schema = schema
+    An object whose keys depend on its `kind` has a spec for each, in `kinds`. `has_id` is False for an object that is
+    a part of another.
+    """
 
-    def insert(self, openapi: dict[str, Any], path: str) -> None:
-        """Add the schema to an OpenAPI document, and refer to it in the generic operations at `path` and below."""
-        list_name = f"PaginatedList_{self.name}_"
-        reference, list_reference = {"$ref": _COMPONENTS + self.name}, {"$ref": _COMPONENTS + list_name}
-        openapi["components"]["schemas"] |= {
-            self.name: self._schema,
-            list_name: _list_of(reference),
-            **self._nested,
-        }
-        for address in (path, f"{path}/{{id}}"):
-            for method, operation in openapi["paths"][address].items():
-                if method in _WITH_BODY:
-                    operation["requestBody"]["content"]["application/json"]["schema"] = reference
-                for status, response in operation["responses"].items():
-                    if str(status).startswith("2") and "content" in response:
-                        is_list = method == "get" and address == path
-                        response["content"]["application/json"]["schema"] = list_reference if is_list else reference
+    _by_component: ClassVar[dict[str, SpecSchema]] = {}
+
+    def __init__(
+        self,
+        spec_type: type[Spec],
+        *,
+        kinds: Sequence[type[Spec]] = (),
+        read_only: type[BaseModel] | None = None,
+        write_only: type[BaseModel] | None = None,
+        also: type[BaseModel] | None = None,
+        has_id: bool = True,
+    ) -> None:
+        self._types = tuple(kinds) or (spec_type,)
+        self._name = spec_type.__name__
+        self._has_kinds = bool(kinds)
+        fields: Sequence[tuple[type[BaseModel] | None, dict[str, bool]]]
+        fields = ((read_only, {"readOnly": True}), (write_only, {"writeOnly": True}), (also, {}))
+        self._fields = [(model, flags) for model, flags in fields if model is not None]
+        self._has_id = has_id
+        #: A whole object, as body or answer.
+        self.whole = Component(self._name)
+        #: The body of a PATCH: some keys, of which null takes one away.
+        self.changes = Component(f"{self._name}Changes")
+        #: A page of a list of objects.
+        self.listed = Component(f"PaginatedList_{self._name}_")
+        for component in (self.whole, self.changes, self.listed):
+            self._by_component[component.name] = self
+
+    def components(self) -> dict[str, Any]:
+        """Returns the schemas by name, with those of nested objects."""
+        components: dict[str, Any] = {}
+        for spec_type in self._types:
+            schema = _localized(spec_type.json_schema())
+            components |= schema.pop("$defs", {})
+            components[f"{spec_type.__name__}Changes"] = _changes(schema)
+            for model, flags in self._fields:
+                fields = _localized(model.model_json_schema(mode="serialization"))
+                components |= fields.pop("$defs", {})
+                schema["properties"] |= {name: field | flags for name, field in fields["properties"].items()}
+            if self._has_id:
+                schema["properties"] = {"id": {"type": "integer", "readOnly": True}, **schema["properties"]}
+            components[spec_type.__name__] = schema
+        if self._has_kinds:
+            references = [Component(spec_type.__name__).reference for spec_type in self._types]
+            kinds = [components[spec_type.__name__]["properties"]["kind"]["enum"][0] for spec_type in self._types]
+            mapping = {kind: reference["$ref"] for kind, reference in zip(kinds, references, strict=True)}
+            components[self._name] = {
+                "oneOf": references,
+                "discriminator": {"propertyName": "kind", "mapping": mapping},
+            }
+            changes = [Component(f"{spec_type.__name__}Changes").reference for spec_type in self._types]
+            components[self.changes.name] = {"anyOf": changes}
+        components[self.listed.name] = _list_of(self.whole.reference)
+        return components
+
+    @classmethod
+    def defining(cls, component: str) -> dict[str, Any]:
+        """Returns the schemas among which is that of a component; nothing for one that another schema contains."""
+        schema = cls._by_component.get(component)
+        return schema.components() if schema else {}
+
+
+def resolve(openapi: dict[str, Any]) -> None:
+    """Replaces the marks of components by references, and adds the components."""
+    names: set[str] = set()
+    for schema in _marked(openapi):
+        name, description = schema[_MARK], schema.get("description")
+        names.add(name)
+        schema.clear()
+        schema |= Component(name).reference | ({"description": description} if description else {})
+    for name in sorted(names):
+        openapi["components"]["schemas"] |= SpecSchema.defining(name)
+
+
+def _marked(value: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict):
+        if _MARK in value:
+            yield value
+        for item in value.values():
+            yield from _marked(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _marked(item)
+
+
+def _localized(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a schema with references to components of the document."""
+    localized: dict[str, Any] = json.loads(json.dumps(schema).replace("#/$defs/", _COMPONENTS))
+    return localized
+
+
+def _changes(schema: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "description": "Keys to change. Null takes one away; those that are left out stay.",
+        "properties": {
+            name: {"anyOf": [{k: v for k, v in field.items() if k not in ("default", "description")}, {"type": "null"}]}
+            | ({"description": field["description"]} if "description" in field else {})
+            for name, field in schema["properties"].items()
+        },
+    }
 
 
 def _list_of(item: dict[str, str]) -> dict[str, Any]:

@@ -28,6 +28,7 @@ class CsvBody(Schema):
 @routes.post(
     "/{id}/import",
     Permission.MANAGE_ROUTING,
+    answers=CLIENT_TABLES.schema.whole,
     summary="Make its clients those of a CSV; nothing changes on an error",
     tagged=True,
 )

@@ -17,7 +17,8 @@ from tocsin.access.roles import Permission
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.moments import Moment
 from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
-from tocsin.api.reasons import CODE_DESCRIPTION, DATA_DESCRIPTION, with_reasons
+from tocsin.api.framework.simulation_schemas import TraceSchema
+from tocsin.api.reasons import ReasonCode, ReasonData, with_reasons
 from tocsin.core.db.trigram_index import SearchableText
 from tocsin.core.ids import first_uuid7
 from tocsin.core.runtime import clock
@@ -45,8 +46,8 @@ class MessageSummary(BaseModel):
     integration: str
     status: MessageStatus
     reason: str
-    reason_code: str = Field(description=CODE_DESCRIPTION)
-    reason_data: dict[str, Any] = Field(description=DATA_DESCRIPTION)
+    reason_code: ReasonCode
+    reason_data: ReasonData
     source_id: str
     source_status: str
     subject: str
@@ -61,9 +62,11 @@ class MessageDetail(MessageSummary):
     raw: str = Field(description="The body as text; bytes that are not UTF-8 are shown as U+FFFD.")
     raw_base64: str | None = Field(description="The bytes, where they are not UTF-8.")
     content_type: str
-    headers: dict[str, Any]
-    mapped: dict[str, Any] | None
-    trace: dict[str, Any] | None
+    headers: dict[str, str]
+    mapped: dict[str, str | bool | list[str | dict[str, str]] | dict[str, str] | None] | None = Field(
+        description="Values of the mapped fields by name, and the tags and custom fields."
+    )
+    trace: TraceSchema | None
 
 
 class MessageFilters(PaginationQuery):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 from django.http import HttpRequest
@@ -13,12 +13,19 @@ from pydantic import BaseModel, Field
 from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import audit_actor_of, caller
 from tocsin.api.framework.moments import ScheduleMoment
+from tocsin.api.framework.simulation_schemas import BacktestDifferenceSchema, BacktestEffectSchema, SimulationResponse
+from tocsin.api.framework.spec_schemas import written_as
 from tocsin.api.inbound.integrations import INTEGRATIONS, routes
-from tocsin.api.reasons import CODE_DESCRIPTION, DATA_DESCRIPTION
+from tocsin.api.reasons import ReasonCode, ReasonData
 from tocsin.core.errors import Rejected
 from tocsin.inbound.admin import sample
 from tocsin.inbound.config import registry
+from tocsin.inbound.config.noise_settings import AlertRateLimitSpec, DelaySpec, FlappingSpec, GroupingSpec
 from tocsin.inbound.config.registry import UnknownIntegration
+from tocsin.inbound.config.routes import RouteSpec
+from tocsin.inbound.config.rules import RulesSpec
+from tocsin.inbound.expressions.conditions import ConditionSpec
+from tocsin.inbound.mapping.specs import MappingSpec
 from tocsin.simulate import backtest, backtest_report, chain, reasons, report
 
 _PAYLOAD = {
@@ -44,8 +51,8 @@ class SampleResponse(BaseModel):
     message_id: UUID
     status: str
     reason: str
-    reason_code: str = Field(description=CODE_DESCRIPTION)
-    reason_data: dict[str, Any] = Field(description=DATA_DESCRIPTION)
+    reason_code: ReasonCode
+    reason_data: ReasonData
     alert_id: int | None
     took: int = Field(description="There and back, in milliseconds.")
 
@@ -55,16 +62,16 @@ class BacktestBody(Schema):
 
     model_config = {"extra": "forbid"}
 
-    mapping: dict[str, Any] | None = None
-    rules: dict[str, Any] | None = None
-    filters: Any = None
-    routes: list[Any] | None = None
+    mapping: Annotated[dict[str, Any], written_as(MappingSpec)] | None = None
+    rules: Annotated[dict[str, Any], written_as(RulesSpec)] | None = None
+    filters: Annotated[Any, written_as(ConditionSpec)] = None
+    routes: list[Annotated[Any, written_as(RouteSpec)]] | None = None
     dedup_key: str | None = Field(default=None, max_length=5_000)
     parent: str | None = Field(default=None, max_length=5_000)
-    grouping: dict[str, Any] | None = None
-    flapping: dict[str, Any] | None = None
-    delay: dict[str, Any] | None = None
-    flood: dict[str, Any] | None = None
+    grouping: Annotated[dict[str, Any], written_as(GroupingSpec)] | None = None
+    flapping: Annotated[dict[str, Any], written_as(FlappingSpec)] | None = None
+    delay: Annotated[dict[str, Any], written_as(DelaySpec)] | None = None
+    flood: Annotated[dict[str, Any], written_as(AlertRateLimitSpec)] | None = None
     limit: int = Field(
         default=backtest.DEFAULT_MESSAGES, ge=1, le=backtest.MAX_MESSAGES, description="So many of the newest messages."
     )
@@ -90,10 +97,10 @@ class BacktestResponse(BaseModel):
     after: BacktestTotalsSchema
     differing: int
     counts: dict[str, int] = Field(description="Messages that differ by `outcome`, `key`, `paging`, `fields`.")
-    effects: list[dict[str, Any]] = Field(
+    effects: list[BacktestEffectSchema] = Field(
         description="How the change affects who is paged: a sentence each, with its code and the number of messages."
     )
-    differences: list[dict[str, Any]]
+    differences: list[BacktestDifferenceSchema]
     more: int
 
 
@@ -103,6 +110,7 @@ _EMPTY = SampleBody()
 @routes.post(
     "/{id}/test",
     Permission.TEST_INTEGRATIONS,
+    answers=SimulationResponse,
     summary="What a payload would do, now or `at` a moment, and who would be paged: the body is the payload",
     extra={"requestBody": _PAYLOAD},
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 from django.http import HttpRequest
 from ninja import Query, Schema
@@ -13,10 +13,15 @@ from pydantic import BaseModel, Field
 from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import audit_actor_of, caller
 from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
+from tocsin.api.framework.spec_schemas import SpecSchema
 from tocsin.api.inbound.integrations import INTEGRATIONS, routes
 from tocsin.inbound.admin import observed_statuses, specs, versions
+from tocsin.inbound.admin.specs import DefinitionSpec
 from tocsin.inbound.admin.status_rules import StatusEffect
 from tocsin.inbound.models import Integration, IntegrationVersion
+
+#: The schema of a version's definition.
+DEFINITION = SpecSchema(DefinitionSpec, has_id=False)
 
 
 class IntegrationVersionSchema(BaseModel):
@@ -25,7 +30,7 @@ class IntegrationVersionSchema(BaseModel):
     number: int
     created_at: datetime
     created_by: str | None
-    definition: dict[str, Any]
+    definition: Annotated[dict[str, Any], DEFINITION.whole.annotation]
     current: bool
 
 
@@ -33,8 +38,8 @@ class VersionChangeSchema(BaseModel):
     """One part that differs between two versions. Null means the integration type's default."""
 
     part: str
-    before: Any
-    after: Any
+    before: Any = Field(description="The part as the version has it; its form depends on the part.")
+    after: Any = Field(description="The part as the other version has it.")
 
 
 class VersionChangesResponse(BaseModel):
@@ -104,6 +109,7 @@ def compare_versions(request: HttpRequest, id: str, number: int, query: Query[Ve
 @routes.post(
     "/{id}/versions/{int:number}/restore",
     Permission.MANAGE_ROUTING,
+    answers=INTEGRATIONS.schema.whole,
     summary="Bring a version back: its mapping, rules, filters and routes become a new version",
 )
 def restore_version(request: HttpRequest, id: str, number: int) -> dict[str, Any]:

@@ -26,8 +26,15 @@ from tocsin.outbound.models import OutboundIntegration
 from tocsin.resources import registry
 from tocsin.resources.resource import ResourceSpec
 
-#: Fields shown besides the spec.
-_READ_ONLY_KEYS = frozenset({"url", "version", "created_at", "old_token_until", "previous_token_requests"})
+
+class IntegrationFields(BaseModel):
+    """What is shown of an integration besides its settings."""
+
+    url: str | None = Field(description="The webhook URL, for callers who may change the integration.")
+    version: int | None = Field(description="Number of the current version of its definition.")
+    created_at: datetime
+    old_token_until: datetime | None = Field(description="Until when the previous URL works.")
+    previous_token_requests: int = Field(description="Requests to the previous URL since the last rotation.")
 
 
 class RotateBody(Schema):
@@ -85,7 +92,7 @@ INTEGRATIONS = ApiResource(
     filters={"kind": (str, "kind"), "mode": (IntegrationMode, "mode")},
     show=_show,
     save=_save,
-    read_only_keys=_READ_ONLY_KEYS,
+    read_only=IntegrationFields,
 )
 routes = INTEGRATIONS.routes
 

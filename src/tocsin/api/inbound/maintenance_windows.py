@@ -16,6 +16,7 @@ from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import Principal, audit_actor_of, caller, require
 from tocsin.api.framework.pagination import PaginationQuery
 from tocsin.api.framework.resources import ApiResource, register
+from tocsin.api.reasons import ReasonCode, ReasonData
 from tocsin.core.reason_json import show_reason
 from tocsin.inbound.maintenance import commands as maintenance_windows
 from tocsin.inbound.maintenance import times as maintenance_times
@@ -39,6 +40,13 @@ class OccurrenceSchema(BaseModel):
     ends: datetime
 
 
+class MaintenanceWindowFields(BaseModel):
+    """What is shown of a window besides its settings."""
+
+    in_force: bool = Field(description="Whether it is in force now.")
+    next: list[OccurrenceSchema] = Field(description="Its next occurrences; the first may have begun.")
+
+
 class AffectedAlertSchema(BaseModel):
     message_id: UUID
     received_at: datetime
@@ -50,8 +58,8 @@ class MaintenancePreviewResponse(BaseModel):
     """An unsaved window: its occurrences, and the alerts of the last day that it matches."""
 
     sentence: str
-    sentence_code: str
-    sentence_data: dict[str, Any]
+    sentence_code: ReasonCode
+    sentence_data: ReasonData
     next: list[OccurrenceSchema]
     opened: int = Field(description="Alerts that opened in the last 24 hours, of its integrations.")
     caught: int = Field(description="Of those, how many the window is about, whatever their hour.")
@@ -101,7 +109,7 @@ WINDOWS = ApiResource(
     narrow=_narrow,
     show=_show,
     save=_save,
-    read_only_keys=frozenset({"in_force", "next"}),
+    read_only=MaintenanceWindowFields,
 )
 routes = WINDOWS.routes
 
@@ -110,6 +118,7 @@ routes = WINDOWS.routes
     "/preview",
     Permission.VIEW_ALERTS,
     answers=MaintenancePreviewResponse,
+    body=WINDOWS.schema.changes,
     summary="When a window would be, and what it would catch",
 )
 def preview(request: HttpRequest, body: Body[dict[str, Any]]) -> dict[str, Any]:
@@ -135,7 +144,10 @@ def preview(request: HttpRequest, body: Body[dict[str, Any]]) -> dict[str, Any]:
 
 
 @routes.post(
-    "/{id}/end", Permission.MANAGE_ROUTING, summary="End one that is once and in force: what it holds opens now"
+    "/{id}/end",
+    Permission.MANAGE_ROUTING,
+    answers=WINDOWS.schema.whole,
+    summary="End one that is once and in force: what it holds opens now",
 )
 def end(request: HttpRequest, id: str) -> dict[str, Any]:
     principal = caller(request)

@@ -16,7 +16,7 @@ from tocsin.api.framework import address_masking
 from tocsin.api.framework.auth import caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
-from tocsin.api.reasons import CODE_DESCRIPTION, DATA_DESCRIPTION, with_reasons
+from tocsin.api.reasons import ReasonCode, ReasonData, with_reasons
 from tocsin.notify.models import Delivery
 from tocsin.notify.states import DeliveryStatus, Purpose
 from tocsin.resources import registry
@@ -41,11 +41,11 @@ class DeliverySchema(BaseModel):
     status: DeliveryStatus
     attempts: int
     error: str
-    error_code: str
-    error_data: dict[str, Any]
+    error_code: ReasonCode
+    error_data: ReasonData
     reason: str
-    reason_code: str = Field(description=CODE_DESCRIPTION)
-    reason_data: dict[str, Any] = Field(description=DATA_DESCRIPTION)
+    reason_code: ReasonCode
+    reason_data: ReasonData
     queued_at: datetime
     due_at: datetime
     sent_at: datetime | None

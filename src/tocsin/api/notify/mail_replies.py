@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from tocsin.access.roles import Permission
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
-from tocsin.api.reasons import CODE_DESCRIPTION, DATA_DESCRIPTION, with_reasons
+from tocsin.api.reasons import ReasonCode, ReasonData, with_reasons
 from tocsin.notify.models import MailReply
 from tocsin.resources.lookup import find
 
@@ -32,8 +32,8 @@ class MailReplySchema(BaseModel):
     user: str | None
     outcome: str = Field(description="`acted`, `refused` or `ignored`.")
     reason: str
-    reason_code: str = Field(description=CODE_DESCRIPTION)
-    reason_data: dict[str, Any] = Field(description=DATA_DESCRIPTION)
+    reason_code: ReasonCode
+    reason_data: ReasonData
 
 
 class MailReplyFilters(PaginationQuery):

@@ -16,7 +16,7 @@ from tocsin.api.framework import address_masking
 from tocsin.api.framework.auth import caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
-from tocsin.api.reasons import CODE_DESCRIPTION, DATA_DESCRIPTION, with_reasons
+from tocsin.api.reasons import ReasonCode, ReasonData, with_reasons
 from tocsin.notify.models import Notification
 from tocsin.notify.states import Purpose
 from tocsin.resources import registry
@@ -37,8 +37,8 @@ class NotificationSchema(BaseModel):
     label: str
     address: str = Field(description="Masked for whoever may not see it.")
     reason: str
-    reason_code: str = Field(description=CODE_DESCRIPTION)
-    reason_data: dict[str, Any] = Field(description=DATA_DESCRIPTION)
+    reason_code: ReasonCode
+    reason_data: ReasonData
     created_at: datetime
 
 

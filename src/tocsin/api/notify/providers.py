@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import Principal, caller
 from tocsin.api.framework.pagination import PaginationQuery
 from tocsin.api.framework.resources import ApiResource, register
-from tocsin.api.reasons import reason_fields
+from tocsin.api.reasons import ReasonCode, ReasonData, reason_fields
 from tocsin.notify.enqueue import provider_tests
 from tocsin.notify.models import Provider
 from tocsin.notify.providers import commands, rejections
@@ -45,6 +46,37 @@ class ProviderTestResponse(BaseModel):
 
     ok: bool
     detail: str
+
+
+class ProviderHealthSchema(BaseModel):
+    """Whether messages pass through it."""
+
+    state: str
+    error: str
+    error_code: ReasonCode
+    error_data: ReasonData
+    worked_at: datetime | None
+    failed_at: datetime | None
+
+
+class RejectedAddressSchema(BaseModel):
+    """An error that the vendor returned for some addresses lately."""
+
+    error: str
+    error_code: ReasonCode
+    error_data: ReasonData
+    count: int
+    last_at: datetime
+    alert_id: int | None
+
+
+class ProviderFields(BaseModel):
+    """What is shown of a provider besides its settings."""
+
+    secrets_set: list[str] = Field(description="Names of the stored secrets.")
+    callbacks: dict[str, str] = Field(description="Addresses that the vendor calls, by name.")
+    health: ProviderHealthSchema
+    refused: list[RejectedAddressSchema]
 
 
 def _narrow(rows: QuerySet[Provider], query: ProviderFilters, _principal: Principal) -> QuerySet[Provider]:
@@ -83,7 +115,7 @@ PROVIDERS = ApiResource(
     narrow=_narrow,
     filters={"kind": (str, "kind"), "enabled": (bool, "is_enabled")},
     show=_show,
-    read_only_keys=frozenset({"secrets_set", "callbacks", "health", "refused"}),
+    read_only=ProviderFields,
 )
 routes = PROVIDERS.routes
 

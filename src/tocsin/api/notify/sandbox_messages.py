@@ -13,9 +13,10 @@ from uuid import UUID
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from ninja import Query
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission
+from tocsin.alerts.states import Priority
 from tocsin.api.framework.auth import Principal, caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
@@ -24,6 +25,36 @@ from tocsin.resources import registry
 from tocsin.resources.lookup import find
 
 routes = AuthorizedRouter("sandbox-messages")
+
+
+class MessageButtonSchema(BaseModel):
+    """A labelled link."""
+
+    label: str
+    url: str
+
+
+class CallScriptSchema(BaseModel):
+    """What a phone call says."""
+
+    greeting: str
+    message: str
+    menu: str
+    language: str
+    keys: str = Field(description="The keys that trigger a command, such as `16789`.")
+
+
+class RenderedMessageSchema(BaseModel):
+    """A message as its channel would have it."""
+
+    subject: str = ""
+    text: str = ""
+    html: str = ""
+    headers: dict[str, str] = {}
+    buttons: list[MessageButtonSchema] = []
+    link: str = ""
+    priority: Priority | None = None
+    script: CallScriptSchema | None = None
 
 
 class SandboxMessageSchema(BaseModel):
@@ -36,7 +67,7 @@ class SandboxMessageSchema(BaseModel):
     user: str | None
     channel: str
     address: str
-    content: dict[str, Any]
+    content: RenderedMessageSchema
 
 
 class SandboxMessageFilters(PaginationQuery):

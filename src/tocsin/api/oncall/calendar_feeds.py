@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, Self
 
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from ninja import Query, Schema
-from pydantic import model_validator
+from pydantic import BaseModel, model_validator
 
 from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import Principal, audit_actor_of, caller
@@ -41,10 +42,28 @@ class FeedBody(Schema):
         return self
 
 
+class FeedSchema(BaseModel):
+    """A calendar feed, without its address."""
+
+    id: int
+    user: str
+    kind: FeedKind
+    group: str | None
+    schedule: str | None
+    created_at: datetime
+    used_at: datetime | None
+
+
+class NewFeedResponse(FeedSchema):
+    """A calendar feed with its address, which is shown this once."""
+
+    url: str
+
+
 @routes.get(
     "",
     Permission.MANAGE_SELF,
-    answers=PaginatedList[dict[str, Any]],
+    answers=PaginatedList[FeedSchema],
     summary="Your calendar feeds, without their addresses",
 )
 def list_feeds(request: HttpRequest, query: Query[PaginationQuery]) -> dict[str, Any]:
@@ -55,6 +74,7 @@ def list_feeds(request: HttpRequest, query: Query[PaginationQuery]) -> dict[str,
     "",
     Permission.MANAGE_SELF,
     status=201,
+    answers=NewFeedResponse,
     summary="Make one; its address (`url`) is shown this once",
     extra={"requestBody": {"content": {"application/json": {"example": {"kind": "group", "group": "Service Desk"}}}}},
 )
@@ -68,12 +88,17 @@ def create_feed(request: HttpRequest, body: FeedBody) -> dict[str, Any]:
     return _with_address(new_feed)
 
 
-@routes.get("/{int:id}", Permission.MANAGE_SELF, summary="One of your calendar feeds")
+@routes.get("/{int:id}", Permission.MANAGE_SELF, answers=FeedSchema, summary="One of your calendar feeds")
 def get_feed(request: HttpRequest, id: Number) -> dict[str, Any]:
     return _show(_find(id, caller(request)))
 
 
-@routes.post("/{int:id}/rotate", Permission.MANAGE_SELF, summary="Give it a new address; the old one ends at once")
+@routes.post(
+    "/{int:id}/rotate",
+    Permission.MANAGE_SELF,
+    answers=NewFeedResponse,
+    summary="Give it a new address; the old one ends at once",
+)
 def rotate_feed(request: HttpRequest, id: Number) -> dict[str, Any]:
     principal = caller(request)
     return _with_address(feeds.rotate(_find(id, principal), actor=audit_actor_of(principal), now=principal.now))

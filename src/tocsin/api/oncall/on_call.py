@@ -14,12 +14,12 @@ from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import caller
 from tocsin.api.framework.moments import ScheduleMoment
 from tocsin.api.people.groups import GROUPS, routes
-from tocsin.api.reasons import CODE_DESCRIPTION, DATA_DESCRIPTION, ReasonSchema, reason_fields
+from tocsin.api.reasons import ReasonCode, ReasonData, ReasonSchema, reason_fields
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.reason_json import list_reasons, show_reason
 from tocsin.core.reasons import ReasonType
-from tocsin.core.validation.object_reader import AT_PATH, NOT_AFTER_FROM
+from tocsin.core.validation.field_errors import AT_PATH, NOT_AFTER_FROM
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import coverage_checks, final_schedule
 from tocsin.oncall.calculation.coverage_checks import CoverageFinding, CoverageFindingKind
@@ -45,8 +45,8 @@ class OnCallSchema(BaseModel):
     since: datetime | None
     until: datetime | None
     reason: str
-    reason_code: str = Field(description=CODE_DESCRIPTION)
-    reason_data: dict[str, Any] = Field(description=DATA_DESCRIPTION)
+    reason_code: ReasonCode
+    reason_data: ReasonData
     reasons: list[ReasonSchema] = Field(
         description="How it came to that: the shift, the override, who covers for whom."
     )
@@ -104,6 +104,8 @@ class CoverageFindingSchema(BaseModel):
     kind: CoverageFindingKind
     note: bool
     text: str
+    text_code: ReasonCode
+    text_data: ReasonData
     since: datetime | None
     until: datetime | None
     times: int

@@ -6,17 +6,19 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from ninja import Body, Query
+from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission
 from tocsin.api.framework import etags
 from tocsin.api.framework.auth import Principal, audit_actor_of, caller, forbidden
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.moments import Moment
-from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
+from tocsin.api.framework.pagination import Number, PaginationQuery, page
+from tocsin.api.framework.spec_schemas import SpecSchema
 from tocsin.core.config import config_version
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import ReasonType
-from tocsin.core.validation.object_reader import AT_PATH
+from tocsin.core.validation.field_errors import AT_PATH
 from tocsin.oncall.changes import cover_notices
 from tocsin.people.changes import out_of_office
 from tocsin.people.models import OutOfOffice, User
@@ -47,10 +49,19 @@ class AbsenceFilters(PaginationQuery):
     past: bool = False
 
 
+class AbsenceOwner(BaseModel):
+    """Whose it is."""
+
+    user: str = Field(description="Username. In a body only for administrators, and for a new one.")
+
+
+_SCHEMA = SpecSchema(out_of_office.AbsenceSpec, also=AbsenceOwner)
+
+
 @routes.get(
     "",
     Permission.VIEW_ALERTS,
-    answers=PaginatedList[dict[str, Any]],
+    answers=_SCHEMA.listed,
     summary="Absences that are not over; with `past=true` all",
 )
 def list_absences(request: HttpRequest, query: Query[AbsenceFilters]) -> dict[str, Any]:
@@ -64,19 +75,35 @@ def list_absences(request: HttpRequest, query: Query[AbsenceFilters]) -> dict[st
     return page(rows, query, lambda page_rows: [_show(absence) for absence in page_rows])
 
 
-@routes.get("/{int:id}", Permission.VIEW_ALERTS, summary="One absence", tagged=True)
+@routes.get("/{int:id}", Permission.VIEW_ALERTS, answers=_SCHEMA.whole, summary="One absence", tagged=True)
 def get_absence(request: HttpRequest, response: HttpResponse, id: Number) -> dict[str, Any]:
     return _tagged(_find(id), response)
 
 
-@routes.post("", Permission.MANAGE_SELF, status=201, summary="Be away, or as an administrator `user`", extra=_EXTRA)
+@routes.post(
+    "",
+    Permission.MANAGE_SELF,
+    status=201,
+    answers=_SCHEMA.whole,
+    body=_SCHEMA.whole,
+    summary="Be away, or as an administrator `user`",
+    extra=_EXTRA,
+)
 def create_absence(request: HttpRequest, body: Body[dict[str, Any]]) -> dict[str, Any]:
     principal = caller(request)
     user = principal.user if body.get("user") is None else _user_from_body(body["user"])
     return _show(_save(user, body, None, principal))
 
 
-@routes.put("/{int:id}", Permission.MANAGE_SELF, summary="Make it what the body says", extra=_EXTRA, tagged=True)
+@routes.put(
+    "/{int:id}",
+    Permission.MANAGE_SELF,
+    answers=_SCHEMA.whole,
+    body=_SCHEMA.whole,
+    summary="Make it what the body says",
+    extra=_EXTRA,
+    tagged=True,
+)
 def replace_absence(
     request: HttpRequest, response: HttpResponse, id: Number, body: Body[dict[str, Any]]
 ) -> dict[str, Any]:
@@ -87,6 +114,8 @@ def replace_absence(
 @routes.patch(
     "/{int:id}",
     Permission.MANAGE_SELF,
+    answers=_SCHEMA.whole,
+    body=_SCHEMA.changes,
     summary="Change the keys of the body; the others stay, null takes one away",
     tagged=True,
 )

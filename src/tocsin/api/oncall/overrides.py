@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
 from django.db.models import QuerySet
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from tocsin.api.framework.auth import Principal
 from tocsin.api.framework.moments import Moment
@@ -21,6 +22,14 @@ class OverrideFilters(PaginationQuery):
     user: str | None = None
     at: Moment | None = None
     past: bool = Field(default=False, description="Also those that are over.")
+
+
+class OverrideFields(BaseModel):
+    """What is shown of an override besides its settings."""
+
+    created_by: str | None
+    created_at: datetime
+    swap_id: int | None = Field(description="The swap that created it.")
 
 
 def _narrow(rows: QuerySet[Override], query: OverrideFilters, principal: Principal) -> QuerySet[Override]:
@@ -51,6 +60,6 @@ OVERRIDES = ApiResource(
     query=OverrideFilters,
     narrow=_narrow,
     show=_show,
-    read_only_keys=frozenset({"created_by", "created_at", "swap_id"}),
+    read_only=OverrideFields,
 )
 routes = register(OVERRIDES).routes

@@ -26,6 +26,7 @@ class SchedulePreviewQuery(RangeQuery):
     "/{id}/timeline",
     Permission.MANAGE_TEAMS,
     answers=TimelineResponse,
+    body=SCHEDULES.schema.changes,
     summary="The same with a schedule as the body has it, before it is saved; saves nothing",
     extra={"requestBody": {"content": {"application/json": {"example": SCHEDULES.resource.example}}}},
 )

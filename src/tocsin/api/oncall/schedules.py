@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from django.http import HttpRequest
+from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission
 from tocsin.api.framework.resources import ApiResource, register
+from tocsin.api.reasons import ReasonCode, ReasonData
 from tocsin.core.reason_json import show_reason
 from tocsin.oncall.changes import commands
 from tocsin.resources import registry
@@ -17,8 +20,28 @@ SCHEDULES = ApiResource(registry.SCHEDULES, patched_spec=commands.spec_without_o
 routes = SCHEDULES.routes
 
 
+class CalendarImportSchema(BaseModel):
+    """What was last read of a shift's calendar."""
+
+    shift: str
+    read_at: datetime | None
+    due_at: datetime
+    error: str
+    error_code: ReasonCode
+    error_data: ReasonData
+    unknown: list[str] = Field(description="Names in the calendar that are no users.")
+    turns: int = Field(description="Number of events.")
+
+
+class CalendarImportsResponse(BaseModel):
+    items: list[CalendarImportSchema]
+
+
 @routes.get(
-    "/{id}/imports", Permission.VIEW_ALERTS, summary="What was last read of the calendars that its shifts come from"
+    "/{id}/imports",
+    Permission.VIEW_ALERTS,
+    answers=CalendarImportsResponse,
+    summary="What was last read of the calendars that its shifts come from",
 )
 def schedule_imports(request: HttpRequest, id: str) -> dict[str, Any]:
     schedule = SCHEDULES.find(id)

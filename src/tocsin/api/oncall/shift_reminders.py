@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from django.http import HttpRequest
 from ninja import Schema
@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import audit_actor_of, caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
+from tocsin.api.framework.spec_schemas import SpecSchema
 from tocsin.people.changes import reminder_rules
 from tocsin.people.models import User
 
@@ -19,24 +20,20 @@ routes = AuthorizedRouter("reminders")
 EXAMPLE = {"reminders": [{"before": "1d"}, {"before": "1h", "by": "SMS-Official"}]}
 
 
-class ShiftReminderSchema(BaseModel):
-    """Sent `before` a shift to the contact method with the label `by`; without a label, to the account's e-mail
-    address."""
-
-    before: str
-    by: str | None = None
+_REMINDER = SpecSchema(reminder_rules.ReminderSpec, has_id=False)
+_Reminder = Annotated[dict[str, Any], _REMINDER.whole.annotation]
 
 
 class ShiftRemindersResponse(BaseModel):
     """The caller's own reminders."""
 
-    reminders: list[ShiftReminderSchema]
+    reminders: list[_Reminder]
 
 
 class ShiftRemindersBody(Schema):
     model_config = {"extra": "forbid"}
 
-    reminders: list[dict[str, Any]] = Field(description="Up to three: before (1h), and by, a contact method's label.")
+    reminders: list[_Reminder] = Field(description="Up to three: before (1h), and by, a contact method's label.")
 
 
 @routes.get("", Permission.MANAGE_SELF, answers=ShiftRemindersResponse, summary="Your own reminders before a shift")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, Self
 
 from django.http import HttpRequest
 from ninja import Query, Schema
-from pydantic import Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import Principal, audit_actor_of, caller, forbidden
@@ -77,6 +78,25 @@ class SwapFilters(PaginationQuery):
     mine: bool = Field(default=False, description="Only those that the caller asked for or was asked.")
 
 
+class SwapSchema(BaseModel):
+    """A request to take somebody's shift, perhaps for another shift in return."""
+
+    id: int
+    schedule: str
+    asked_by: str
+    user: str = Field(description="Who is asked.")
+    starts_at: datetime = Field(alias="from")
+    ends_at: datetime = Field(alias="to")
+    role: MemberRole | None
+    return_from: datetime | None
+    return_to: datetime | None
+    return_role: MemberRole | None
+    message: str
+    state: SwapState
+    created_at: datetime
+    answered_at: datetime | None
+
+
 def _extra(example: dict[str, Any]) -> dict[str, Any]:
     return {"requestBody": {"content": {"application/json": {"example": example}}}}
 
@@ -88,6 +108,7 @@ _SPAN = {"from": "2026-12-24T17:00:00Z", "to": "2026-12-25T08:00:00Z", "role": "
     "/{id}/take",
     Permission.MANAGE_SELF,
     status=201,
+    answers=overrides.OVERRIDES.schema.whole,
     summary="Take somebody's shift, or one that nobody has",
     extra=_extra({**_SPAN, "instead_of": "bob"}),
 )
@@ -114,6 +135,7 @@ def take(request: HttpRequest, id: str, body: TakeShiftBody) -> dict[str, Any]:
     "/{id}/hand-over",
     Permission.MANAGE_SELF,
     status=201,
+    answers=overrides.OVERRIDES.schema.whole,
     summary="Hand a shift over",
     extra=_extra({**_SPAN, "user": "bob"}),
 )
@@ -151,7 +173,9 @@ def take_back(request: HttpRequest, id: Number) -> None:
     commands.delete_override(override, actor=audit_actor_of(principal), now=principal.now)
 
 
-@routes.get("", Permission.VIEW_ALERTS, answers=PaginatedList[dict[str, Any]], summary="Swaps, the newest first")
+@routes.get(
+    "", Permission.VIEW_ALERTS, answers=PaginatedList[SwapSchema], by_alias=True, summary="Swaps, the newest first"
+)
 def list_swaps(request: HttpRequest, query: Query[SwapFilters]) -> dict[str, Any]:
     rows = swaps.rows()
     if query.state is not None:
@@ -165,7 +189,7 @@ def list_swaps(request: HttpRequest, query: Query[SwapFilters]) -> dict[str, Any
     return page(rows, query, lambda selected: [_show(swap) for swap in selected], newest_first=True)
 
 
-@routes.get("/{int:id}", Permission.VIEW_ALERTS, summary="One swap")
+@routes.get("/{int:id}", Permission.VIEW_ALERTS, answers=SwapSchema, by_alias=True, summary="One swap")
 def get_swap(request: HttpRequest, id: Number) -> dict[str, Any]:
     return _show(_find(id))
 
@@ -174,6 +198,8 @@ def get_swap(request: HttpRequest, id: Number) -> dict[str, Any]:
     "",
     Permission.MANAGE_SELF,
     status=201,
+    answers=SwapSchema,
+    by_alias=True,
     summary="Ask somebody to take a shift of yours, perhaps for one of theirs in return",
     extra=_extra({**_SPAN, "schedule": "Service Desk 24x7", "user": "bob", "message": "My daughter's concert"}),
 )
@@ -196,21 +222,29 @@ def ask(request: HttpRequest, body: SwapRequestBody) -> dict[str, Any]:
     return _show(swap)
 
 
-@routes.post("/{int:id}/accept", Permission.MANAGE_SELF, summary="Take what you were asked to take")
+@routes.post(
+    "/{int:id}/accept",
+    Permission.MANAGE_SELF,
+    answers=SwapSchema,
+    by_alias=True,
+    summary="Take what you were asked to take",
+)
 def accept(request: HttpRequest, id: Number) -> dict[str, Any]:
     principal, swap = caller(request), _find(id)
     _require_me(principal, swap.requested_user, _NOT_REQUESTED_TO_ACCEPT())
     return _show(swaps.accept(swap, actor=audit_actor_of(principal), now=principal.now))
 
 
-@routes.post("/{int:id}/decline", Permission.MANAGE_SELF, summary="Say no")
+@routes.post("/{int:id}/decline", Permission.MANAGE_SELF, answers=SwapSchema, by_alias=True, summary="Say no")
 def decline(request: HttpRequest, id: Number) -> dict[str, Any]:
     principal, swap = caller(request), _find(id)
     _require_me(principal, swap.requested_user, _NOT_REQUESTED_TO_DECLINE())
     return _show(swaps.decline(swap, actor=audit_actor_of(principal), now=principal.now))
 
 
-@routes.post("/{int:id}/withdraw", Permission.MANAGE_SELF, summary="Take the question back")
+@routes.post(
+    "/{int:id}/withdraw", Permission.MANAGE_SELF, answers=SwapSchema, by_alias=True, summary="Take the question back"
+)
 def withdraw(request: HttpRequest, id: Number) -> dict[str, Any]:
     principal, swap = caller(request), _find(id)
     _require_me(principal, swap.requester, _NOT_REQUESTER())

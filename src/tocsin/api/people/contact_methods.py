@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -14,15 +15,17 @@ from tocsin.access.roles import Permission
 from tocsin.api.framework import etags
 from tocsin.api.framework.auth import Principal, audit_actor_of, caller, forbidden
 from tocsin.api.framework.authorized_router import AuthorizedRouter
-from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
+from tocsin.api.framework.pagination import Number, PaginationQuery, page
+from tocsin.api.framework.spec_schemas import SpecSchema
 from tocsin.core.config import config_version
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import ReasonType
-from tocsin.core.validation.object_reader import AT_PATH
+from tocsin.core.validation.field_errors import AT_PATH
 from tocsin.notify.enqueue import contact_tests
 from tocsin.notify.inbound import verification
 from tocsin.people.changes import users
+from tocsin.people.changes.specs import ContactSpec
 from tocsin.people.models import ContactMethod, User
 from tocsin.resources import registry
 from tocsin.resources.lookup import NOT_A_USERNAME, find
@@ -59,7 +62,23 @@ class ContactTestQueuedResponse(BaseModel):
     notification_id: UUID
 
 
-@routes.get("", Permission.VIEW_ALERTS, answers=PaginatedList[dict[str, Any]], summary="Contact methods")
+class ContactMethodFields(BaseModel):
+    """What is shown of a contact method besides its settings."""
+
+    verified_at: datetime | None
+    awaits_code: bool = Field(description="Whether it is not used before it is confirmed.")
+
+
+class ContactMethodOwner(BaseModel):
+    """Whose it is."""
+
+    user: str = Field(description="Username. In a body only for administrators, and for a new one.")
+
+
+_SCHEMA = SpecSchema(ContactSpec, read_only=ContactMethodFields, also=ContactMethodOwner)
+
+
+@routes.get("", Permission.VIEW_ALERTS, answers=_SCHEMA.listed, summary="Contact methods")
 def list_contact_methods(request: HttpRequest, query: Query[ContactMethodFilters]) -> dict[str, Any]:
     principal, rows = caller(request), _rows()
     if query.user is not None:
@@ -73,13 +92,19 @@ def list_contact_methods(request: HttpRequest, query: Query[ContactMethodFilters
     return page(rows, query, lambda page_rows: [_show(method, principal) for method in page_rows])
 
 
-@routes.get("/{int:id}", Permission.VIEW_ALERTS, summary="One contact method", tagged=True)
+@routes.get("/{int:id}", Permission.VIEW_ALERTS, answers=_SCHEMA.whole, summary="One contact method", tagged=True)
 def get_contact_method(request: HttpRequest, response: HttpResponse, id: Number) -> dict[str, Any]:
     return _tagged(_find(id), caller(request), response)
 
 
 @routes.post(
-    "", Permission.MANAGE_SELF, status=201, summary="Add one of yours, or as an administrator of `user`", extra=_EXTRA
+    "",
+    Permission.MANAGE_SELF,
+    status=201,
+    answers=_SCHEMA.whole,
+    body=_SCHEMA.whole,
+    summary="Add one of yours, or as an administrator of `user`",
+    extra=_EXTRA,
 )
 def create_contact_method(request: HttpRequest, body: Body[dict[str, Any]]) -> dict[str, Any]:
     principal = caller(request)
@@ -87,7 +112,15 @@ def create_contact_method(request: HttpRequest, body: Body[dict[str, Any]]) -> d
     return _show(_save(user, body, None, principal), principal)
 
 
-@routes.put("/{int:id}", Permission.MANAGE_SELF, summary="Make it what the body says", extra=_EXTRA, tagged=True)
+@routes.put(
+    "/{int:id}",
+    Permission.MANAGE_SELF,
+    answers=_SCHEMA.whole,
+    body=_SCHEMA.whole,
+    summary="Make it what the body says",
+    extra=_EXTRA,
+    tagged=True,
+)
 def replace_contact_method(
     request: HttpRequest, response: HttpResponse, id: Number, body: Body[dict[str, Any]]
 ) -> dict[str, Any]:
@@ -99,6 +132,8 @@ def replace_contact_method(
 @routes.patch(
     "/{int:id}",
     Permission.MANAGE_SELF,
+    answers=_SCHEMA.whole,
+    body=_SCHEMA.changes,
     summary="Change the keys of the body; the others stay, null takes one away",
     tagged=True,
 )
@@ -144,8 +179,8 @@ def test_contact_method(request: HttpRequest, id: Number) -> dict[str, Any]:
     summary="Send a code to one of yours, to confirm it",
 )
 def send_code(request: HttpRequest, id: Number) -> dict[str, Any]:
-    """A contact method that you enter yourself is used only after verification; one that an administrator entered is
-    used at once."""
+    """A new address is used once its owner has verified it. What administrators enter for themselves, or a file
+    has, is used at once."""
     principal, method = caller(request), _find(id)
     _require_self(principal, method.user)
     return {"notification_id": verification.send_code(method, now=principal.now)}
@@ -154,6 +189,7 @@ def send_code(request: HttpRequest, id: Number) -> dict[str, Any]:
 @routes.post(
     "/{int:id}/confirm",
     Permission.MANAGE_SELF,
+    answers=_SCHEMA.whole,
     summary="Confirm one of yours by the code that was sent to it",
     extra={"requestBody": {"content": {"application/json": {"example": {"code": "123456"}}}}},
 )

@@ -32,6 +32,12 @@ class GroupContactTestQueuedResponse(BaseModel):
     notification_id: UUID
 
 
+class GroupFields(BaseModel):
+    """What is shown of a group besides its settings."""
+
+    masked_members: list[str] = Field(description="Usernames of members whose addresses the others do not see.")
+
+
 class GroupFilters(PaginationQuery):
     member: str | None = Field(default=None, description="A user's name: the groups that they are in.")
 
@@ -50,9 +56,7 @@ def _show(groups: Sequence[Group], principal: Principal) -> Iterator[dict[str, A
         yield {**spec, "masked_members": masked}
 
 
-GROUPS = ApiResource(
-    registry.GROUPS, query=GroupFilters, narrow=_narrow, show=_show, read_only_keys=frozenset({"masked_members"})
-)
+GROUPS = ApiResource(registry.GROUPS, query=GroupFilters, narrow=_narrow, show=_show, read_only=GroupFields)
 routes = GROUPS.routes
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from django.http import HttpRequest
 from ninja import Schema
@@ -11,8 +11,10 @@ from pydantic import BaseModel, Field
 from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import audit_actor_of, caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
+from tocsin.api.framework.spec_schemas import written_as
 from tocsin.people.changes import users
 from tocsin.people.models import User
+from tocsin.people.notification_rules import NotificationRules
 
 routes = AuthorizedRouter("notification-rules")
 
@@ -25,16 +27,19 @@ EXAMPLE = {
 }
 
 
+_Rules = Annotated[dict[str, Any], written_as(NotificationRules)]
+
+
 class NotificationRulesResponse(BaseModel):
     """The caller's own rules, in the form of a user's YAML spec. Empty if there are none."""
 
-    notification_rules: dict[str, Any]
+    notification_rules: _Rules
 
 
 class NotificationRulesBody(Schema):
     model_config = {"extra": "forbid"}
 
-    notification_rules: dict[str, Any] = Field(description="by_priority, quiet_hours and most_per_hour; {}: no rules.")
+    notification_rules: _Rules = Field(description="by_priority, quiet_hours and most_per_hour; {}: no rules.")
 
 
 @routes.get("", Permission.MANAGE_SELF, answers=NotificationRulesResponse, summary="Your own notification rules")

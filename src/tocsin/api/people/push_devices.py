@@ -42,11 +42,25 @@ class PushKeyResponse(BaseModel):
     public: str = Field(description="The `applicationServerKey`: base64url of an uncompressed point of P-256.")
 
 
+class PushKeysBody(BaseModel):
+    """The keys of a subscription, in base64url."""
+
+    p256dh: str
+    auth: str
+
+
+class PushSubscriptionBody(BaseModel):
+    """A browser's subscription."""
+
+    endpoint: str
+    keys: PushKeysBody
+
+
 class NewPushDeviceBody(Schema):
     model_config = {"extra": "forbid"}
 
     name: str = Field(max_length=1000)
-    subscription: dict[str, Any] = Field(description="What `PushSubscription.toJSON()` gives.")
+    subscription: PushSubscriptionBody = Field(description="What `PushSubscription.toJSON()` gives.")
 
 
 class RenamePushDeviceBody(Schema):
@@ -88,7 +102,7 @@ def get_push_device(request: HttpRequest, id: Number) -> dict[str, Any]:
 def create_push_device(request: HttpRequest, body: NewPushDeviceBody) -> dict[str, Any]:
     principal = caller(request)
     device = devices.subscribe(
-        principal.user, body.subscription, body.name, actor=audit_actor_of(principal), now=principal.now
+        principal.user, body.subscription.model_dump(), body.name, actor=audit_actor_of(principal), now=principal.now
     )
     return _show([device])[0]
 

@@ -2,27 +2,43 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission, Role
 from tocsin.api.framework.auth import Principal, audit_actor_of, caller
 from tocsin.api.framework.pagination import PaginationQuery
 from tocsin.api.framework.resources import ApiResource, register
-from tocsin.core.errors import Rejected
+from tocsin.core.errors import Permanent, Rejected, Temporary
+from tocsin.core.net.egress import OutcomeUnknown
 from tocsin.core.reasons import ReasonType
-from tocsin.core.validation.object_reader import AT_PATH
+from tocsin.core.validation.field_errors import AT_PATH
 from tocsin.notify.enqueue import mfa_reset_notice
-from tocsin.people.changes import users
+from tocsin.people.changes import invitations, users
 from tocsin.people.models import User
 from tocsin.resources import registry
 from tocsin.resources.resource import ResourceSpec
 
+log = logging.getLogger(__name__)
+
+_INVITATIONS = {
+    "invitations": [
+        {"email": "carl@example.org", "name": "Carl Clark", "phone": "+41790000009", "groups": ["Service Desk"]}
+    ]
+}
+
 _NOT_A_TEXT = ReasonType("api.password_not_a_text", "must be text.")
+
+
+class PasswordFields(BaseModel):
+    """What only a body has."""
+
+    password: str = Field(max_length=1000, description="New password.")
 
 
 class UserFilters(PaginationQuery):
@@ -66,10 +82,57 @@ USERS = ApiResource(
     filters={"role": (Role, "role"), "active": (bool, "is_active")},
     show=_show,
     save=_save,
-    write_only_keys=frozenset({"password"}),
+    write_only=PasswordFields,
     null_values={"language": "", "notification_rules": {}},
 )
 routes = USERS.routes
+
+
+class InvitationsBody(BaseModel):
+    """The invited people. Either all of them are invited, or none."""
+
+    model_config = {"extra": "forbid"}
+
+    invitations: list[dict[str, Any]] = Field(
+        min_length=1, description="Objects with email, name, phone, role, groups and username; only email is required."
+    )
+    send: bool = Field(default=True, description="Whether to mail the invitations.")
+
+
+class InvitationsResponse(BaseModel):
+    """The new users, in the order of the invitations, and those whose mail could not be sent."""
+
+    users: list[str]
+    not_sent: list[str]
+
+
+@routes.post(
+    "/invitations",
+    Permission.ADMINISTER,
+    status=201,
+    answers=InvitationsResponse,
+    summary="Invite several people; every entry is checked before anybody is invited",
+    extra={"requestBody": {"content": {"application/json": {"example": _INVITATIONS}}}},
+)
+def invite(request: HttpRequest, body: InvitationsBody) -> dict[str, Any]:
+    """A phone number is used once its owner verified it. Errors name their place, such as `invitations[6].phone`."""
+    principal = caller(request)
+    created = invitations.invite(
+        body.invitations, time_zone=principal.user.time_zone, actor=audit_actor_of(principal), now=principal.now
+    )
+    return {
+        "users": [user.username for user in created],
+        "not_sent": [user.username for user in created if body.send and not _is_sent(user, principal.user)],
+    }
+
+
+def _is_sent(user: User, inviter: User) -> bool:
+    try:
+        invitations.send(user, inviter)
+    except (Temporary, Permanent, OutcomeUnknown) as error:
+        log.warning("The invitation of %s could not be mailed: %s", user.username, error)
+        return False
+    return True
 
 
 class RemovedFactorsResponse(BaseModel):

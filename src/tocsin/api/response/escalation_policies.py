@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from django.http import HttpRequest
 from ninja import Schema
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission
 from tocsin.alerts.states import Priority
 from tocsin.api.framework.auth import Principal, caller
 from tocsin.api.framework.moments import ScheduleMoment
 from tocsin.api.framework.resources import ApiResource, register
+from tocsin.api.framework.simulation_schemas import PolicySimulationResponse
 from tocsin.core.config import settings_store
 from tocsin.escalation.changes import commands
 from tocsin.escalation.models import Policy
@@ -30,11 +31,35 @@ def _show(policies: Sequence[Policy], _principal: Principal) -> list[dict[str, A
     ]
 
 
-POLICIES = ApiResource(registry.POLICIES, show=_show, read_only_keys=frozenset({"version"}))
+class PolicyFields(BaseModel):
+    """What is shown of a policy besides its settings."""
+
+    version: int | None = Field(description="Number of its current version.")
+
+
+POLICIES = ApiResource(registry.POLICIES, show=_show, read_only=PolicyFields)
 routes = POLICIES.routes
 
 
-@routes.get("/templates", Permission.VIEW_ALERTS, summary="Policies ready to be taken: POST one's `spec` with a name")
+class PolicyTemplateSchema(BaseModel):
+    """A policy that is ready to begin with."""
+
+    key: str
+    name: str
+    about: str
+    spec: Annotated[dict[str, Any], POLICIES.schema.whole.annotation]
+
+
+class PolicyTemplatesResponse(BaseModel):
+    items: list[PolicyTemplateSchema]
+
+
+@routes.get(
+    "/templates",
+    Permission.VIEW_ALERTS,
+    answers=PolicyTemplatesResponse,
+    summary="Policies ready to be taken: POST one's `spec` with a name",
+)
 def list_templates(request: HttpRequest) -> dict[str, Any]:
     """`items` contains `key`, `name`, `about` and `spec` of each template. Times of day are in the installation's time
     zone."""
@@ -72,6 +97,7 @@ _EMPTY_BODY = SimulateBody()
 @routes.post(
     "/{id}/simulate",
     Permission.VIEW_ALERTS,
+    answers=PolicySimulationResponse,
     summary="Whom it would notify, by what, at which minute and why: a dry run",
 )
 def simulate_policy(request: HttpRequest, id: str, body: SimulateBody = _EMPTY_BODY) -> dict[str, Any]:

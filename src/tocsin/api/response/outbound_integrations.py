@@ -8,19 +8,20 @@ from typing import Any
 
 from django.http import HttpRequest
 from ninja import Query
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import Principal, audit_actor_of, caller, require
 from tocsin.api.framework.pagination import PaginatedList, PaginationQuery, page
 from tocsin.api.framework.resources import ApiResource, register
-from tocsin.api.reasons import with_reasons
+from tocsin.api.reasons import ReasonCode, ReasonData, ReasonSchema, with_reasons
 from tocsin.core.errors import Rejected
 from tocsin.core.reason_json import list_reasons, show_reason
 from tocsin.core.reasons import ReasonType
 from tocsin.outbound import commands
 from tocsin.outbound.halo_sync import halo_commands
 from tocsin.outbound.models import Call, Exchange, LookUp, OutboundIntegration
+from tocsin.outbound.redaction import MASK
 from tocsin.resources import registry
 
 _NO_SUCH_CALL = ReasonType("api.no_such_call", "{integration} has no call {call}.")
@@ -37,8 +38,8 @@ class OutboundTestResponse(BaseModel):
 
     ok: bool
     detail: str
-    detail_code: str
-    detail_data: dict[str, Any]
+    detail_code: ReasonCode
+    detail_data: ReasonData
 
 
 class OutboundCallSchema(BaseModel):
@@ -48,20 +49,88 @@ class OutboundCallSchema(BaseModel):
     status: str
     action: str
     description: str
-    description_code: str
-    description_data: dict[str, Any]
+    description_code: ReasonCode
+    description_data: ReasonData
     alert_id: int | None
     ticket: str
     attempts: int
     error: str
-    error_code: str
-    error_data: dict[str, Any]
+    error_code: ReasonCode
+    error_data: ReasonData
     result: str
-    result_code: str
-    result_data: dict[str, Any]
+    result_code: ReasonCode
+    result_data: ReasonData
     queued_at: datetime
     due_at: datetime
     ended_at: datetime | None
+
+
+class ExchangeSchema(BaseModel):
+    """One request of a call and its response, without secrets."""
+
+    at: datetime
+    took: int = Field(description="There and back, in milliseconds.")
+    method: str
+    url: str
+    request: str
+    status: int | None
+    response: str
+    error: str
+
+
+class OutboundCallDetail(OutboundCallSchema):
+    """A call with what was said."""
+
+    exchanges: list[ExchangeSchema]
+
+
+class QueuedCallResponse(BaseModel):
+    id: int = Field(description="Number of the call.")
+
+
+class ResentCallsResponse(BaseModel):
+    count: int
+
+
+class PermissionSchema(BaseModel):
+    """A permission in Halo, and why it is missing, if it is."""
+
+    what: str
+    what_code: ReasonCode
+    what_data: ReasonData
+    needed_for: str
+    needed_for_code: ReasonCode
+    needed_for_data: ReasonData
+    problem: str
+    problem_code: ReasonCode
+    problem_data: ReasonData
+
+
+class HaloListEntrySchema(BaseModel):
+    id: str
+    name: str
+
+
+class HaloProblemsResponse(BaseModel):
+    problems: list[ReasonSchema]
+
+
+class WebhookSetupResponse(BaseModel):
+    """The steps that were done; if there is a problem, the last one is where it stopped."""
+
+    ok: bool
+    steps: list[ReasonSchema]
+    problem: str
+    problem_code: ReasonCode
+    problem_data: ReasonData
+    without: list[str] = Field(description="Events that this Halo does not have.")
+
+
+class ImportedAgentsResponse(HaloProblemsResponse):
+    """The users and groups that were created."""
+
+    users: list[str]
+    groups: list[str]
 
 
 class AlertReferenceBody(BaseModel):
@@ -77,21 +146,33 @@ class HaloAgentsBody(BaseModel):
     agents: list[str]
 
 
-#: Settings that only callers who may change the integration see.
-_RESTRICTED_SETTINGS = frozenset({"url", "token_url", "headers", "body", "client_id", "username"})
+#: Settings that only callers who may change the integration see; those that every integration of a kind has are masked.
+_HIDDEN_SETTINGS = frozenset({"token_url", "headers", "body", "username"})
+_MASKED_SETTINGS = frozenset({"url", "client_id"})
 
 
-_READ_ONLY_KEYS = frozenset(
-    {"secrets_set", "last_polled_at"}
-    | {f"{name}{suffix}" for name in ("problem", "webhook_problem") for suffix in ("", "_code", "_data")}
-)
+class OutboundFields(BaseModel):
+    """What is shown of an outbound integration besides its settings."""
+
+    secrets_set: list[str] = Field(description="Names of the stored secrets.")
+    problem: str = Field(description="Why calls wait.")
+    problem_code: ReasonCode
+    problem_data: ReasonData
+    last_polled_at: datetime | None
+    webhook_problem: str
+    webhook_problem_code: ReasonCode
+    webhook_problem_data: ReasonData
 
 
 def _show(rows: Sequence[OutboundIntegration], principal: Principal) -> Iterator[dict[str, Any]]:
     for row, spec in zip(rows, registry.OUTBOUND_INTEGRATIONS.specs(rows), strict=True):
         if not principal.viewer.may(Permission.MANAGE_ROUTING, row.group_id):
             # The URL, headers and body of a call often contain a token of the other side.
-            spec = {name: value for name, value in spec.items() if name not in _RESTRICTED_SETTINGS}
+            spec = {
+                name: MASK if name in _MASKED_SETTINGS else value
+                for name, value in spec.items()
+                if name not in _HIDDEN_SETTINGS
+            }
         yield {
             **spec,
             "secrets_set": sorted(commands.secrets_set(row)),
@@ -105,7 +186,7 @@ OUTBOUND = ApiResource(
     registry.OUTBOUND_INTEGRATIONS,
     filters={"kind": (str, "kind"), "enabled": (bool, "is_enabled")},
     show=_show,
-    read_only_keys=_READ_ONLY_KEYS,
+    read_only=OutboundFields,
 )
 routes = OUTBOUND.routes
 
@@ -143,7 +224,7 @@ def list_calls(request: HttpRequest, id: str, query: Query[OutboundCallFilters])
 @routes.get(
     "/{id}/calls/{int:call_id}",
     Permission.MANAGE_ROUTING,
-    answers=dict[str, Any],
+    answers=OutboundCallDetail,
     summary="One call, and what was said",
 )
 def one_call(request: HttpRequest, id: str, call_id: int) -> dict[str, Any]:
@@ -168,7 +249,10 @@ def send_again(request: HttpRequest, id: str, call_id: int) -> None:
 
 
 @routes.post(
-    "/{id}/calls/send-again", Permission.MANAGE_ROUTING, answers=dict[str, int], summary="Send every dead letter again"
+    "/{id}/calls/send-again",
+    Permission.MANAGE_ROUTING,
+    answers=ResentCallsResponse,
+    summary="Send every dead letter again",
 )
 def send_all_again(request: HttpRequest, id: str) -> dict[str, int]:
     principal = caller(request)
@@ -196,7 +280,7 @@ def drop(request: HttpRequest, id: str, call_id: int) -> None:
 @routes.post(
     "/{id}/call",
     Permission.MANAGE_ROUTING,
-    answers=dict[str, Any],
+    answers=QueuedCallResponse,
     summary="Make the HTTP call, or a ticket, for an alert",
 )
 def call_for_alert(request: HttpRequest, id: str, body: AlertReferenceBody) -> dict[str, Any]:
@@ -210,7 +294,7 @@ def call_for_alert(request: HttpRequest, id: str, body: AlertReferenceBody) -> d
 @routes.get(
     "/{id}/rights",
     Permission.MANAGE_ROUTING,
-    answers=list[dict[str, Any]],
+    answers=list[PermissionSchema],
     summary="Which of Halo's rights are missing",
 )
 def rights(request: HttpRequest, id: str) -> list[dict[str, Any]]:
@@ -227,7 +311,10 @@ def rights(request: HttpRequest, id: str) -> list[dict[str, Any]]:
 
 
 @routes.get(
-    "/{id}/lists", Permission.VIEW_ALERTS, answers=dict[str, list[dict[str, str]]], summary="Halo's lists, as last read"
+    "/{id}/lists",
+    Permission.VIEW_ALERTS,
+    answers=dict[str, list[HaloListEntrySchema]],
+    summary="Halo's lists, as last read",
 )
 def lists(request: HttpRequest, id: str) -> dict[str, list[dict[str, str]]]:
     entries_by_list: dict[str, list[dict[str, str]]] = {}
@@ -236,7 +323,9 @@ def lists(request: HttpRequest, id: str) -> dict[str, list[dict[str, str]]]:
     return entries_by_list
 
 
-@routes.post("/{id}/refresh", Permission.MANAGE_ROUTING, answers=dict[str, Any], summary="Read Halo's lists again")
+@routes.post(
+    "/{id}/refresh", Permission.MANAGE_ROUTING, answers=HaloProblemsResponse, summary="Read Halo's lists again"
+)
 def refresh(request: HttpRequest, id: str) -> dict[str, Any]:
     principal = caller(request)
     problems = halo_commands.refresh(_find_authorized(id, principal), audit_actor_of(principal), principal.now)
@@ -244,7 +333,10 @@ def refresh(request: HttpRequest, id: str) -> dict[str, Any]:
 
 
 @routes.post(
-    "/{id}/set-up-webhook", Permission.MANAGE_ROUTING, answers=dict[str, Any], summary="Set the webhook up in Halo"
+    "/{id}/set-up-webhook",
+    Permission.MANAGE_ROUTING,
+    answers=WebhookSetupResponse,
+    summary="Set the webhook up in Halo",
 )
 def set_up_webhook(request: HttpRequest, id: str, body: IntegrationReferenceBody) -> dict[str, Any]:
     principal = caller(request)
@@ -270,7 +362,10 @@ def look(request: HttpRequest, id: str) -> None:
 
 
 @routes.post(
-    "/{id}/import-people", Permission.ADMINISTER, answers=dict[str, Any], summary="Agents and teams as users and groups"
+    "/{id}/import-people",
+    Permission.ADMINISTER,
+    answers=ImportedAgentsResponse,
+    summary="Agents and teams as users and groups",
 )
 def import_people(request: HttpRequest, id: str, body: HaloAgentsBody) -> dict[str, Any]:
     principal = caller(request)

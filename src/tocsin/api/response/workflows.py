@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 from django.http import HttpRequest
 from ninja import Query
@@ -14,7 +14,7 @@ from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import Principal, audit_actor_of, caller, require
 from tocsin.api.framework.pagination import PaginatedList, PaginationQuery, page
 from tocsin.api.framework.resources import ApiResource, register
-from tocsin.api.reasons import CODE_DESCRIPTION, DATA_DESCRIPTION, reason_fields, with_reasons
+from tocsin.api.reasons import ReasonCode, ReasonData, reason_fields, with_reasons
 from tocsin.core.errors import Rejected
 from tocsin.core.reason_json import show_reason
 from tocsin.core.reasons import ReasonType
@@ -36,6 +36,31 @@ class WorkflowRunFilters(PaginationQuery):
     alert_id: int | None = None
 
 
+class WorkflowCallSchema(BaseModel):
+    """A call that an action made, in its current state."""
+
+    id: int
+    status: str
+    result: str
+    result_code: ReasonCode
+    result_data: ReasonData
+    error: str
+    error_code: ReasonCode
+    error_data: ReasonData
+
+
+class WorkflowStepSchema(BaseModel):
+    """An action that was taken."""
+
+    at: datetime
+    said: str
+    said_code: ReasonCode
+    said_data: ReasonData
+    failed: bool
+    calls: list[WorkflowCallSchema]
+    alert: int | None = Field(description="The alert that it opened.")
+
+
 class WorkflowRunSchema(BaseModel):
     """One evaluation of a workflow for one alert: why it acted or not, and the result of each action."""
 
@@ -44,15 +69,13 @@ class WorkflowRunSchema(BaseModel):
     alert_id: int
     status: str
     cause: str
-    cause_code: str
-    cause_data: dict[str, Any]
+    cause_code: ReasonCode
+    cause_data: ReasonData
     reason: str
-    reason_code: str = Field(description=CODE_DESCRIPTION)
-    reason_data: dict[str, Any] = Field(description=DATA_DESCRIPTION)
+    reason_code: ReasonCode
+    reason_data: ReasonData
     user: str | None
-    #: The actions taken: `at`, `said` (with `said_code`, `said_data`), `failed`, `calls` with their current state,
-    #: `alert` if one was opened.
-    steps: list[dict[str, Any]]
+    steps: list[WorkflowStepSchema]
     error: str = Field(description="A fault in Tocsin itself, while it is retried.")
     created_at: datetime
     started_at: datetime | None
@@ -64,13 +87,6 @@ class WorkflowDryRunBody(BaseModel):
     alert: int
 
 
-class WorkflowDraftBody(BaseModel):
-    """A workflow, saved or not, and the alert for the dry run."""
-
-    alert: int
-    workflow: dict[str, Any]
-
-
 class MoveWorkflowBody(BaseModel):
     #: Number of positions to move down; negative to move up.
     by: int
@@ -80,8 +96,8 @@ class WorkflowDryRunActionSchema(BaseModel):
     """An action that would run: what it does, and the text that it would write or send."""
 
     does: str
-    does_code: str
-    does_data: dict[str, Any]
+    does_code: ReasonCode
+    does_data: ReasonData
     text: str
 
 
@@ -90,12 +106,22 @@ class WorkflowDryRunResponse(BaseModel):
 
     would_act: bool
     verdict: str
-    verdict_code: str
-    verdict_data: dict[str, Any]
+    verdict_code: ReasonCode
+    verdict_data: ReasonData
     #: Whether an alert that has ended was evaluated in the state in which it opened.
     as_opened: bool
     at: datetime | None
     actions: list[WorkflowDryRunActionSchema]
+
+
+class WorkflowFields(BaseModel):
+    """What is shown of a workflow besides its settings."""
+
+    sentence: str = Field(description="What it does.")
+    sentence_code: ReasonCode
+    sentence_data: ReasonData
+    stuck: int = Field(description="Number of runs that are stuck.")
+    ran_at: datetime | None
 
 
 def _show(workflows: Sequence[Workflow], _principal: Principal) -> Iterator[dict[str, Any]]:
@@ -129,15 +155,33 @@ WORKFLOWS = ApiResource(
     filters={"trigger": (str, "trigger"), "enabled": (bool, "is_enabled")},
     show=_show,
     save=_save,
-    read_only_keys=frozenset({"sentence", "sentence_code", "sentence_data", "stuck", "ran_at"}),
+    read_only=WorkflowFields,
 )
 routes = WORKFLOWS.routes
+
+
+_Workflow = Annotated[dict[str, Any], WORKFLOWS.schema.changes.annotation]
+
+
+class WorkflowDraftBody(BaseModel):
+    """A workflow, saved or not, and the alert for the dry run."""
+
+    alert: int
+    workflow: _Workflow
+
+
+class WorkflowTemplateSchema(BaseModel):
+    """A workflow that is ready to begin with."""
+
+    key: str
+    about: str
+    workflow: _Workflow
 
 
 @routes.get(
     "/ready-made",
     Permission.VIEW_ALERTS,
-    answers=list[dict[str, Any]],
+    answers=list[WorkflowTemplateSchema],
     summary="Workflows that are ready to begin with",
 )
 def list_ready_made(request: HttpRequest) -> list[dict[str, Any]]:
@@ -160,7 +204,7 @@ def test_draft(request: HttpRequest, body: WorkflowDraftBody) -> dict[str, Any]:
     group = body.workflow.get("group")
     owner = registry.GROUPS.find(str(group)) if group else None
     require(principal, Permission.MANAGE_ROUTING, owner.pk if owner else None)
-    definition = {name: value for name, value in body.workflow.items() if name not in _IGNORED_KEYS}
+    definition = {name: value for name, value in WORKFLOWS.spec_of(body.workflow).items() if name not in _IGNORED_KEYS}
     plan = commands.read_definition(definition)
     name = str(body.workflow.get("name") or "The workflow")
     return _show_dry_run(
@@ -272,10 +316,8 @@ def _show_dry_run(result: DryRunResult) -> dict[str, Any]:
     }
 
 
-#: Keys that are shown, and ignored in a body.
-_READ_ONLY_KEYS = frozenset({"id", "sentence", "sentence_code", "sentence_data", "stuck", "ran_at"})
 #: Keys of a body that do not affect the workflow's behaviour.
-_IGNORED_KEYS = _READ_ONLY_KEYS | {"name", "group", "enabled", "order"}
+_IGNORED_KEYS = frozenset({"name", "group", "enabled", "order"})
 
 
 register(WORKFLOWS)

@@ -13,12 +13,12 @@ from pydantic import BaseModel, ConfigDict
 from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import audit_actor_of, caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
-from tocsin.api.reasons import ReasonSchema, reason_fields
+from tocsin.api.reasons import ReasonCode, ReasonData, ReasonSchema, reason_fields
 from tocsin.configure.models import ImportRun
 from tocsin.core.errors import Rejected
 from tocsin.core.reason_json import list_reasons, show_reason
 from tocsin.core.reasons import ReasonType, Term, reason_from_json
-from tocsin.core.validation.object_reader import AT_PATH
+from tocsin.core.validation.field_errors import AT_PATH
 from tocsin.importers import import_runs
 from tocsin.importers.report import ImportFinding
 from tocsin.resources.lookup import NO_SUCH_OBJECT
@@ -46,17 +46,17 @@ class ImportFindingSchema(BaseModel):
 
     weight: Literal["left out", "changed", "to do"]
     object: str
-    object_code: str
-    object_data: dict[str, Any]
+    object_code: ReasonCode
+    object_data: ReasonData
     what: str
-    what_code: str
-    what_data: dict[str, Any]
+    what_code: ReasonCode
+    what_data: ReasonData
     why: str
-    why_code: str
-    why_data: dict[str, Any]
+    why_code: ReasonCode
+    why_data: ReasonData
     remedy: str
-    remedy_code: str
-    remedy_data: dict[str, Any]
+    remedy_code: ReasonCode
+    remedy_data: ReasonData
 
 
 class ImportSchema(BaseModel):
@@ -68,11 +68,11 @@ class ImportSchema(BaseModel):
     source: str
     state: Literal["reading", "ready", "applying", "applied", "failed"]
     progress: str
-    progress_code: str
-    progress_data: dict[str, Any]
+    progress_code: ReasonCode
+    progress_data: ReasonData
     problem: str
-    problem_code: str
-    problem_data: dict[str, Any]
+    problem_code: ReasonCode
+    problem_data: ReasonData
     started_by: str
     started_at: datetime
     counts: dict[str, int]

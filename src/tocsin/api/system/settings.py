@@ -12,13 +12,17 @@ from tocsin.access.settings_commands import change_settings
 from tocsin.api.framework import etags
 from tocsin.api.framework.auth import audit_actor_of, caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
+from tocsin.api.framework.spec_schemas import SpecSchema
 from tocsin.core.config import config_version, settings_store
 from tocsin.core.models import Setting
 
 routes = AuthorizedRouter("settings")
 
 
-@routes.get("", Permission.ADMINISTER, summary="All settings by name", tagged=True)
+_SCHEMA = SpecSchema(settings_store.SettingsSpec, has_id=False)
+
+
+@routes.get("", Permission.ADMINISTER, answers=_SCHEMA.whole, summary="All settings by name", tagged=True)
 def get_settings(request: HttpRequest, response: HttpResponse) -> dict[str, Any]:
     return _all(response)
 
@@ -26,6 +30,8 @@ def get_settings(request: HttpRequest, response: HttpResponse) -> dict[str, Any]
 @routes.patch(
     "",
     Permission.ADMINISTER,
+    answers=_SCHEMA.whole,
+    body=_SCHEMA.changes,
     summary="Change the named settings; the others stay",
     tagged=True,
     extra={"requestBody": {"content": {"application/json": {"example": {"message_retention_days": 30}}}}},

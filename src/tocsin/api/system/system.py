@@ -14,7 +14,7 @@ from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import Principal, caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.moments import ScheduleMoment
-from tocsin.api.reasons import ReasonSchema, reason_fields
+from tocsin.api.reasons import ReasonCode, ReasonData, ReasonSchema, reason_fields
 from tocsin.core.config import last_backup, settings_store
 from tocsin.core.db import database
 from tocsin.core.reason_json import list_reasons
@@ -35,11 +35,11 @@ class HealthFindingSchema(BaseModel):
 
     id: str
     detail: str
-    detail_code: str
-    detail_data: dict[str, Any]
+    detail_code: ReasonCode
+    detail_data: ReasonData
     remedy: str
-    remedy_code: str
-    remedy_data: dict[str, Any]
+    remedy_code: ReasonCode
+    remedy_data: ReasonData
     about: str
 
 
@@ -60,8 +60,8 @@ class PreflightPageSchema(BaseModel):
     channel: str
     address: str
     problem: str
-    problem_code: str
-    problem_data: dict[str, Any]
+    problem_code: ReasonCode
+    problem_data: ReasonData
 
 
 class PreflightRouteSchema(BaseModel):

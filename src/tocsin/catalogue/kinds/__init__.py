@@ -20,7 +20,6 @@ from zoneinfo import ZoneInfo, available_timezones
 from tocsin.catalogue import hooks
 from tocsin.catalogue.hooks import KindHooks
 from tocsin.catalogue.reasons import (
-    NO_SUCH_SETTING,
     SETTING_NOT_A_MAP,
     SETTING_NOT_A_URL,
     SETTING_NOT_CRON,
@@ -30,12 +29,13 @@ from tocsin.catalogue.reasons import (
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import translatable
 from tocsin.core.validation import durations
-from tocsin.core.validation.object_reader import (
+from tocsin.core.validation.field_errors import (
     NOT_A_CHOICE,
     NOT_A_TIME_ZONE,
     NOT_BOOLEAN,
     NOT_TEXT_OF_LENGTH,
     rejected_at,
+    unknown_key,
 )
 
 _KINDS: Final = Path(__file__).parent
@@ -194,7 +194,7 @@ def clean_settings(kind: IntegrationKind, submitted: Mapping[str, object]) -> di
     cleaned: dict[str, object] = {}
     for name, value in submitted.items():
         if name not in known:
-            raise rejected_at(f"settings.{name}", NO_SUCH_SETTING(kind=kind.title), "invalid_setting")
+            raise rejected_at(f"settings.{name}", unknown_key(str(name), known), "unknown_key")
         if value is not None and value != "":
             cleaned[name] = _clean(known[name], value)
     return cleaned

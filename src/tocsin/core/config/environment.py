@@ -34,25 +34,57 @@ class LogFormat(StrEnum):
     JSON = "json"
 
 
-#: Variables with a secret value. Each can instead be read from the file named by `<NAME>_FILE`.
-SECRETS = (
-    "TOCSIN_SECRET_KEY",
-    "TOCSIN_SMTP_URL",
-    "TOCSIN_DATABASE_URL",
-    "TOCSIN_HEARTBEAT_URL",
-    "TOCSIN_BACKUP_PASSPHRASE",
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One variable, as the reference lists it."""
+
+    name: str
+    meaning: str
+    default: str = "none"
+    #: Its value can instead be read from the file named by `<NAME>_FILE`.
+    is_secret: bool = False
+
+
+VARIABLES = (
+    Variable(
+        "TOCSIN_DATA_DIR",
+        "The data directory: secret key, and the built-in PostgreSQL.",
+        "the platform's data folder for `tocsin`; as root `/var/lib/tocsin`",
+    ),
+    Variable("TOCSIN_DATABASE_URL", "URL of an external PostgreSQL.", "the built-in PostgreSQL", is_secret=True),
+    Variable(
+        "TOCSIN_BASE_URL",
+        "The public URL. Links, cookies, CSRF checks and signed callbacks are built from it.",
+        "`http://` and the address on which Tocsin listens",
+    ),
+    Variable(
+        "TOCSIN_TRUSTED_PROXIES",
+        "Addresses or networks of proxies, separated by commas, whose `X-Forwarded-*` headers are trusted.",
+    ),
+    Variable(
+        "TOCSIN_SECRET_KEY",
+        "Keys that encrypt stored secrets, separated by commas, the newest first.",
+        "a key in the data directory, generated on the first start",
+        is_secret=True,
+    ),
+    Variable("TOCSIN_SMTP_URL", "Mail server: `smtp://` or `smtps://user:password@host:port`.", is_secret=True),
+    Variable("TOCSIN_EMAIL_FROM", "Sender address of emails."),
+    Variable("TOCSIN_HEARTBEAT_URL", "URL that is called after each self-check without a problem.", is_secret=True),
+    Variable(
+        "TOCSIN_BACKUP_PASSPHRASE", "Passphrase that encrypts the secret key in a `tocsin backup`.", is_secret=True
+    ),
+    Variable(
+        "TOCSIN_ALLOW_TARGETS",
+        "Private addresses or networks, separated by commas, that Tocsin may connect to, also for every user's contact "
+        "methods.",
+    ),
+    Variable("TOCSIN_LOG_FORMAT", "Format of the log: `console` or `json`.", "`console`"),
+    Variable("TOCSIN_TEST_CLOCK", "For tests only: `1` lets the clock be moved.", "`0`"),
+    Variable("TOCSIN_DEBUG", "For developers only: `1` shows settings and code on error pages.", "`0`"),
 )
 
-PLAIN = (
-    "TOCSIN_DATA_DIR",
-    "TOCSIN_BASE_URL",
-    "TOCSIN_TRUSTED_PROXIES",
-    "TOCSIN_EMAIL_FROM",
-    "TOCSIN_ALLOW_TARGETS",
-    "TOCSIN_LOG_FORMAT",
-    "TOCSIN_TEST_CLOCK",
-    "TOCSIN_DEBUG",
-)
+_NAMES = frozenset(variable.name for variable in VARIABLES)
+_SECRETS = frozenset(variable.name for variable in VARIABLES if variable.is_secret)
 
 #: Variables of the test suite and the benchmarks. Accepted here so that they do not prevent a start.
 TEST_ONLY_PREFIX = "TOCSIN_TEST_"
@@ -130,18 +162,17 @@ def default_data_dir() -> Path:
 
 
 def _values(environment: Mapping[str, str]) -> dict[str, str]:
-    known = set(PLAIN) | set(SECRETS)
     values: dict[str, str] = {}
     for name, value in environment.items():
-        if not name.startswith("TOCSIN_") or (name.startswith(TEST_ONLY_PREFIX) and name not in known):
+        if not name.startswith("TOCSIN_") or (name.startswith(TEST_ONLY_PREFIX) and name not in _NAMES):
             continue
         plain = name.removesuffix("_FILE")
-        if name in known:
+        if name in _NAMES:
             target, text = name, value
-        elif plain in SECRETS:
+        elif plain in _SECRETS:
             target, text = plain, _read_file(name, value)
         else:
-            raise ConfigError(f"{name} is not a variable that Tocsin knows. Known: {', '.join(sorted(known))}.")
+            raise ConfigError(f"{name} is not a variable that Tocsin knows. Known: {', '.join(sorted(_NAMES))}.")
         if target in values:
             raise ConfigError(f"{target} and {target}_FILE are both set: choose one.")
         values[target] = text.strip()

@@ -13,26 +13,26 @@ REGISTRY = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)
 
 _MESSAGES = Counter(
-    "tocsin_messages", "Inbound messages that this node has stored, by outcome.", ["status"], registry=REGISTRY
+    "tocsin_messages", "Inbound messages that this node stored, by outcome.", ["status"], registry=REGISTRY
 )
 _REJECTED = Counter(
-    "tocsin_messages_refused", "Inbound messages that this node could not store: answered 503.", registry=REGISTRY
+    "tocsin_messages_refused", "Inbound messages that this node could not store, answered with 503.", registry=REGISTRY
 )
 _BATCH_MESSAGES = Histogram(
     "tocsin_batch_messages",
-    "Messages that this node's committer stored in one transaction.",
+    "Messages that this node stored in one transaction.",
     buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000),
     registry=REGISTRY,
 )
 _BATCH_SECONDS = Histogram(
     "tocsin_batch_seconds",
-    "How long one such transaction took, the retries included.",
+    "Duration of such a transaction, with retries.",
     buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10),
     registry=REGISTRY,
 )
 _DELIVERIES = Counter(
     "tocsin_deliveries",
-    "Tries of this node to send a message, by channel and by what came of them.",
+    "Attempts of this node to send a message, by channel and result: `sent`, `failed`.",
     ["channel", "status"],
     registry=REGISTRY,
 )

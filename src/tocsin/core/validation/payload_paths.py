@@ -13,7 +13,7 @@ from typing import Final
 
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, ReasonType
-from tocsin.core.validation.object_reader import AT_PATH
+from tocsin.core.validation.field_errors import AT_PATH
 
 PATH_NOT_TEXT = ReasonType("path.not_text", "a path is text such as ticket^status^name")
 _EMPTY = ReasonType("path.empty", "the path is empty")

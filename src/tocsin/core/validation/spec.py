@@ -12,7 +12,6 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from difflib import get_close_matches
 from functools import cache
 from typing import Any, Self
 
@@ -33,11 +32,10 @@ from pydantic_core import core_schema
 from tocsin.core.errors import Rejected, RejectedAll
 from tocsin.core.reasons import Reason, ReasonType, as_reason
 from tocsin.core.validation import durations
-from tocsin.core.validation.object_reader import (
+from tocsin.core.validation.field_errors import (
     AT_PATH,
     DUPLICATE,
     MAX_ITEMS,
-    MISSPELT_KEY,
     NOT_A_LIST,
     NOT_AN_OBJECT,
     NOT_BOOLEAN,
@@ -46,10 +44,10 @@ from tocsin.core.validation.object_reader import (
     REQUIRED,
     TOO_LONG,
     TOO_MANY_ENTRIES,
-    UNKNOWN_KEY,
     UNSTORABLE_CHARACTER,
     raise_all,
     rejected_at,
+    unknown_key,
 )
 
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
@@ -161,10 +159,11 @@ class Spec(BaseModel):
         return spec
 
     @classmethod
-    def read_list(cls, values: object, path: str, **context: Any) -> tuple[Self, ...]:
-        """Parses a list of objects. Raises Rejected, or RejectedAll, naming each place from `path` on."""
+    def read_list(cls, values: object, path: str, *, maximum: int = MAX_ITEMS, **context: Any) -> tuple[Self, ...]:
+        """Parses a list of objects, at most `maximum`. Raises Rejected, or RejectedAll, naming each place from `path`
+        on."""
         try:
-            entries = to_tuple(values)
+            entries = to_tuple(values, maximum)
         except InvalidValue as error:
             raise rejected_at(path, error.errors[0].reason) from None
         reading, errors = _Reading(context), SpecErrors()
@@ -183,7 +182,7 @@ class Spec(BaseModel):
     def reject_other_keys(self, applicable: Collection[str], errors: SpecErrors) -> None:
         """Adds an error for each given key that is not in `applicable`, for objects whose keys depend on each other."""
         for key in sorted(self.given_keys.difference(applicable)):
-            errors.add(key, _unknown_key(key, applicable), "unknown_key")
+            errors.add(key, unknown_key(key, applicable), "unknown_key")
 
     def written(self) -> dict[str, Any]:
         """Returns the object as users write it, without defaults."""
@@ -192,7 +191,11 @@ class Spec(BaseModel):
     @classmethod
     def json_schema(cls) -> dict[str, Any]:
         """Returns the JSON schema of what users write, with the schemas of nested objects below `$defs`."""
-        return cls.model_json_schema(schema_generator=SpecJsonSchema)
+        schema = cls.model_json_schema(schema_generator=SpecJsonSchema)
+        if reference := schema.pop("$ref", None):
+            # It contains itself.
+            schema |= schema["$defs"][reference.rpartition("/")[2]]
+        return schema
 
     def check(self, errors: SpecErrors) -> None:
         """Adds errors about several fields together. A field with an error has its default here; without a default, a
@@ -213,7 +216,7 @@ class Spec(BaseModel):
             reading.errors.pop()
             for key in given:
                 if key not in known:
-                    errors.add(key, _unknown_key(key, known), "unknown_key")
+                    errors.add(key, unknown_key(key, known), "unknown_key")
             spec.check(errors)
         else:
             errors.add("", NOT_AN_OBJECT())
@@ -346,11 +349,6 @@ def _nested_specs(value: object) -> Iterator[tuple[str, Spec]]:
 
 def _format_location(location: tuple[str | int, ...]) -> str:
     return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)
-
-
-def _unknown_key(key: str, known: Iterable[str]) -> Reason:
-    suggestions = get_close_matches(key, list(known), n=1)
-    return MISSPELT_KEY(suggestion=suggestions[0]) if suggestions else UNKNOWN_KEY(known=tuple(sorted(known)))
 
 
 def _spec_errors(details: Any, field: FieldInfo) -> Iterable[SpecError]:

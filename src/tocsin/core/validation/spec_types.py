@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from typing import Annotated, Any, TypeVar
 from zoneinfo import ZoneInfo
 
@@ -22,8 +21,7 @@ from pydantic_core import CoreSchema, core_schema
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import ReasonType
 from tocsin.core.validation import durations
-from tocsin.core.validation.naming_rules import MAX_LENGTH, has_control_character, name_problem
-from tocsin.core.validation.object_reader import (
+from tocsin.core.validation.field_errors import (
     CONTROL_CHARACTER,
     DUPLICATE,
     DURATION_TOO_LONG,
@@ -34,6 +32,7 @@ from tocsin.core.validation.object_reader import (
     UNSTORABLE_CHARACTER,
     is_zone,
 )
+from tocsin.core.validation.naming_rules import MAX_LENGTH, has_control_character, name_problem
 from tocsin.core.validation.spec import (
     InvalidValue,
     Spec,
@@ -163,9 +162,12 @@ def ids_of(kind: str, unknown: ReasonType) -> AfterValidator:
     return AfterValidator(resolve)
 
 
-def list_of_choices(kind: type[StrEnum]) -> Parsed:
-    """Annotates a tuple of `kind`: a list of distinct members."""
-    return list_of(lambda text: kind(_choose(text, tuple(kind))), {"enum": [str(choice) for choice in kind]})
+def list_of_choices(choices: Iterable[str]) -> Parsed:
+    """Annotates a tuple: a list of distinct `choices`, such as members of a StrEnum; empty if there are none."""
+    by_text = {str(choice): choice for choice in choices}
+    if not by_text:
+        return Parsed(lambda value: to_tuple(value, 0), {"type": "array", "items": {"type": "string"}, "maxItems": 0})
+    return list_of(lambda text: by_text[_choose(text, tuple(by_text))], {"enum": list(by_text)})
 
 
 def at_most(maximum: timedelta) -> AfterValidator:
@@ -237,6 +239,9 @@ _T = TypeVar("_T")
 
 #: A list of objects.
 ListOf = Annotated[tuple[_T, ...], BeforeValidator(lambda value: to_tuple(value))]
+
+#: A secret, which is written but never read back. An omitted one stays.
+Secret = Annotated[str, Field(max_length=4000, json_schema_extra={"writeOnly": True})]
 
 #: A text of one line.
 Line = Annotated[str, AfterValidator(_single_line)]

@@ -18,7 +18,7 @@ from tocsin.core import object_hooks
 from tocsin.core.config import config_version
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, ReasonType, joined
-from tocsin.core.validation.object_reader import AT_PATH
+from tocsin.core.validation.field_errors import AT_PATH
 from tocsin.escalation.changes import reachability
 from tocsin.escalation.models import EscalationRun, Policy, PolicyVersion
 from tocsin.escalation.policy import policy as definitions

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, Field
 from tocsin.alerts.states import Priority
 from tocsin.core.reasons import ReasonType
 from tocsin.core.validation import durations
-from tocsin.core.validation.object_reader import DURATION_TOO_SHORT, REQUIRED
+from tocsin.core.validation.field_errors import DURATION_TOO_SHORT, REQUIRED
 from tocsin.core.validation.spec import InvalidValue, Spec, SpecErrors
 from tocsin.core.validation.spec_types import Duration, ListOf, OneOf, OwnedSpec
 from tocsin.escalation.policy import steps

@@ -19,7 +19,7 @@ from tocsin.core.config import config_version
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, ReasonType
 from tocsin.core.validation import csv_text
-from tocsin.core.validation.object_reader import raise_all
+from tocsin.core.validation.field_errors import raise_all
 from tocsin.core.validation.spec import Spec, SpecErrors, to_tuple
 from tocsin.core.validation.spec_types import OwnedSpec, id_of
 from tocsin.escalation.models import Policy

@@ -15,26 +15,23 @@ from tocsin.access import config_audit
 from tocsin.access.audit import AuditActor
 from tocsin.alerts.models import Alert
 from tocsin.alerts.states import ACTIVE
-from tocsin.catalogue.kinds import load_kinds
 from tocsin.core import ids, object_hooks
 from tocsin.core.config import config_version, crypto
-from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, ReasonType
-from tocsin.core.validation.object_reader import AT_PATH
+from tocsin.core.validation.field_errors import rejected_at
 from tocsin.escalation.changes import commands as policies
 from tocsin.escalation.changes import reachability
 from tocsin.escalation.models import Policy
 from tocsin.escalation.policy.policy import RECIPIENTS_ONLY, CompiledPolicy
 from tocsin.inbound.admin import references, secrets, source_conflicts, specs
 from tocsin.inbound.admin.references import GROUP, HOURS, POLICY, TABLE, USER, ReferenceNames
-from tocsin.inbound.admin.specs import IntegrationSpec
+from tocsin.inbound.admin.specs import ParsedIntegration
 from tocsin.inbound.config.routes import RouteAction
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.inbound.heartbeats import monitor, schedule
 from tocsin.inbound.models import ClientTable, DelayedAlert, Integration, IntegrationVersion
+from tocsin.people.name_lookup import find_group
 
-_NAME_TAKEN = ReasonType("integration.name_taken", 'An integration named "{name}" already exists.')
-_KIND_CHANGED = ReasonType("integration.kind_changed", "cannot be changed; create a new integration for another type.")
 #: What keeps an integration from being deleted.
 ACTIVE_ALERTS = ReasonType("integration.active_alerts", "{count} active alert", "{count} active alerts")
 DELAYED_ALERTS = ReasonType("integration.delayed_alerts", "{count} delayed alert", "{count} delayed alerts")
@@ -106,12 +103,7 @@ def save_integration(
     """
     with transaction.atomic():
         config_version.lock()
-        parsed = specs.read(spec)
-        others = Integration.objects.exclude(pk=existing.pk) if existing else Integration.objects.all()
-        if others.filter(name__iexact=parsed.name).exists():
-            raise Rejected("name_taken", _NAME_TAKEN(name=parsed.name), "name")
-        if existing and existing.kind != parsed.kind.name:
-            raise Rejected("invalid", AT_PATH(path="kind", problem=_KIND_CHANGED()), "kind")
+        parsed = specs.read(spec, existing)
         before = integration_state(existing) if existing else None
         key_source = source_conflicts.key_source_of(existing) if existing else None
         integration = existing or Integration(created_at=now)
@@ -121,7 +113,7 @@ def save_integration(
         after = integration_state(Integration.objects.get(pk=integration.pk))
         source_conflicts.refuse_without_rights(integration, before, after, key_source_before=key_source, actor=actor)
         if before != after:
-            _require_reachable(parsed, now)
+            _require_reachable(integration, parsed, now)
         config_audit.record("integration", integration, before, after, actor=actor, now=now)
     return integration
 
@@ -215,52 +207,52 @@ def _recipients_spec(integration: Integration) -> dict[str, Any]:
     return {"recipients": recipients} if recipients else {}
 
 
-def _write_integration(integration: Integration, parsed: IntegrationSpec, now: datetime) -> None:
+def _write_integration(integration: Integration, parsed: ParsedIntegration, now: datetime) -> None:
+    spec = parsed.spec
     integration.dedup_namespace = _dedup_namespace(integration, parsed)
-    integration.name, integration.kind, integration.source = parsed.name, parsed.kind.name, parsed.source
-    is_leaving_dry_run = integration.mode == IntegrationMode.DRY_RUN and parsed.mode is IntegrationMode.PAGE
-    integration.mode = parsed.mode
-    integration.settings = parsed.settings
-    integration.group_id, integration.policy_id = parsed.group_id, parsed.policy_id
-    integration.outbound_id = parsed.outbound_id
+    integration.name, integration.kind, integration.source = spec.name, spec.kind, spec.source
+    is_leaving_dry_run = integration.mode == IntegrationMode.DRY_RUN and spec.mode is IntegrationMode.PAGE
+    integration.mode, integration.settings = spec.mode, parsed.settings
+    integration.group = find_group(spec.group)
+    integration.policy_id, integration.outbound_id = spec.policy_id, spec.outbound_id
     _write_secrets(integration, parsed, now)
     integration.save()
-    integration.recipient_users.set(parsed.user_ids)
-    integration.recipient_groups.set(parsed.group_ids)
-    if parsed.kind.name == schedule.KIND:
+    integration.recipient_users.set(spec.recipients.user_ids)
+    integration.recipient_groups.set(spec.recipients.group_ids)
+    if spec.kind == schedule.KIND:
         monitor.update_due_time(integration.pk, {**parsed.kind.default_settings, **parsed.settings}, now)
         if is_leaving_dry_run:
             monitor.repeat_notice(integration.pk, now)
 
 
-def _dedup_namespace(integration: Integration, parsed: IntegrationSpec) -> str:
+def _dedup_namespace(integration: Integration, parsed: ParsedIntegration) -> str:
     """Returns the dedup key namespace if it is neither the Source nor the new name; "" otherwise."""
-    if parsed.source or parsed.kind.source:
+    if parsed.spec.source or parsed.kind.source:
         return ""
+    name = parsed.spec.name
     if not integration._state.adding and not integration.source:
         namespace = integration.dedup_namespace or integration.name
     else:
-        namespace = parsed.name
+        namespace = name
     others = Integration.objects.exclude(pk=integration.pk) if integration.pk else Integration.objects.all()
-    if namespace == parsed.name and others.filter(dedup_namespace=namespace).exists():
+    if namespace == name and others.filter(dedup_namespace=namespace).exists():
         # Another integration had that name before, and its alerts keep the namespace.
         return f"{namespace} {ids.token()}"
-    return "" if namespace == parsed.name else namespace
+    return "" if namespace == name else namespace
 
 
-def _write_secrets(integration: Integration, parsed: IntegrationSpec, now: datetime) -> None:
-    is_new = integration._state.adding
-    if parsed.token is not None:
-        if is_new or not secrets.keep_token(integration, parsed.token):
-            token = secrets.validate_token(parsed.token, None if is_new else integration)
+def _write_secrets(integration: Integration, parsed: ParsedIntegration, now: datetime) -> None:
+    is_new, token = integration._state.adding, parsed.spec.token
+    if token is not None:
+        if is_new or not secrets.keep_token(integration, token):
+            secrets.validate_token(token, None if is_new else integration)
             secrets.put_token(integration, token, overlap=secrets.DEFAULT_OVERLAP, now=now)
     elif is_new:
         secrets.put_token(integration, ids.token(), overlap=secrets.DEFAULT_OVERLAP, now=now)
-    if parsed.credentials is not None:
+    if parsed.spec.credentials is not None:
         stored_credentials = secrets.readable_credentials(integration)
-        kind = load_kinds().get(integration.kind)
-        headers = (kind.signature_header, kind.signature_timestamp_header) if kind is not None else ("", "")
-        credentials = secrets.read_credentials(parsed.credentials, stored_credentials, *headers)
+        headers = (parsed.kind.signature_header, parsed.kind.signature_timestamp_header)
+        credentials = secrets.complete_credentials(parsed.spec.credentials, stored_credentials, *headers)
         if credentials != stored_credentials:
             secrets.put_credentials(integration, credentials)
 
@@ -279,15 +271,16 @@ def _write_version(integration: Integration, definition: dict[str, Any], actor: 
     integration.save(update_fields=["current_version"])
 
 
-def _require_reachable(parsed: IntegrationSpec, now: datetime) -> None:
+def _require_reachable(integration: Integration, parsed: ParsedIntegration, now: datetime) -> None:
     """Checks that the integration's policy, and each route that pages, can reach somebody."""
-    if parsed.allow_unreachable or parsed.mode is not IntegrationMode.PAGE:
+    spec = parsed.spec
+    if spec.allow_unreachable or spec.mode is not IntegrationMode.PAGE:
         return
+    recipients = spec.recipients
     for field_path, problem in _unreachable(
-        parsed.definition, parsed.policy_id, parsed.user_ids, parsed.group_ids, now
+        parsed.definition, integration.policy_id, recipients.user_ids, recipients.group_ids, now
     ):
-        reason = AT_PATH(path=field_path, problem=_REACHES_NOBODY(problem=problem))
-        raise Rejected("reaches_nobody", reason, field_path)
+        raise rejected_at(field_path, _REACHES_NOBODY(problem=problem), "reaches_nobody")
 
 
 def reachability_problem(integration: Integration, now: datetime) -> list[tuple[str, Reason]]:

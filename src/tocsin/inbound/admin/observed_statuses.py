@@ -15,7 +15,7 @@ from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import first_uuid7
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType
-from tocsin.core.validation.object_reader import AT_PATH
+from tocsin.core.validation.field_errors import AT_PATH
 from tocsin.inbound.admin import commands, specs
 from tocsin.inbound.admin.status_rules import StatusEffect, action_of_status, with_status_action
 from tocsin.inbound.body_compression import decompress

@@ -11,7 +11,7 @@ from typing import Any
 
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import ReasonType
-from tocsin.core.validation.object_reader import AT_PATH, raise_all
+from tocsin.core.validation.field_errors import AT_PATH, raise_all
 from tocsin.escalation.policy.conditions import NO_SUCH_SUPPORT_HOURS
 from tocsin.escalation.policy.policy import NO_SUCH_POLICY
 from tocsin.people.reasons import NO_SUCH_GROUP, NO_SUCH_USER
@@ -60,7 +60,8 @@ class ReferenceResolver:
 
     def __init__(self, names: ReferenceNames) -> None:
         resource_types = (POLICY, USER, GROUP, HOURS, OUTBOUND, TABLE)
-        self._ids = {
+        #: By type, the ids by name in lower case.
+        self.ids = {
             resource_type: {name.lower(): object_id for object_id, name in names.names_of(resource_type).items()}
             for resource_type in resource_types
         }
@@ -68,7 +69,7 @@ class ReferenceResolver:
 
     def find(self, resource_type: str, name: object, field_path: str) -> int | None:
         """Returns the id of `name`; None, with a problem noted under `field_path`, if it is unknown."""
-        object_id = self._ids[resource_type].get(name.lower()) if isinstance(name, str) else None
+        object_id = self.ids[resource_type].get(name.lower()) if isinstance(name, str) else None
         if object_id is None:
             problem = UNKNOWN_REFERENCES[resource_type](name=str(name)[:200])
             self._problems.append(Rejected("not_found", AT_PATH(path=field_path, problem=problem), field_path))
@@ -163,10 +164,9 @@ def ids_in(routes: list[Mapping[str, Any]]) -> Iterator[tuple[str, int]]:
 
 
 def _route_with_ids(route: Mapping[str, Any], field_path: str, resolver: ReferenceResolver) -> dict[str, Any]:
-    stored = {key: value for key, value in route.items() if value is not None and key != "policy"}
-    policy_key = "policy" if route.get("policy") is not None else "escalation_policy"
-    if route.get(policy_key) not in (None, ""):
-        stored["escalation_policy"] = resolver.find(POLICY, route[policy_key], f"{field_path}.{policy_key}")
+    stored = {key: value for key, value in route.items() if value is not None}
+    if (policy := route.get("escalation_policy")) not in (None, ""):
+        stored["escalation_policy"] = resolver.find(POLICY, policy, f"{field_path}.escalation_policy")
     recipients = route.get("recipients")
     if recipients:
         stored["recipients"] = {

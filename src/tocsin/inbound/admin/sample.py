@@ -26,7 +26,7 @@ from tocsin.core.net.egress import CertificateRejected, EgressResponse, HttpClie
 from tocsin.core.reason_json import show_reason
 from tocsin.core.reasons import Reason, ReasonType
 from tocsin.core.runtime import clock
-from tocsin.core.validation.object_reader import AT_PATH
+from tocsin.core.validation.field_errors import AT_PATH
 from tocsin.inbound.admin import secrets
 from tocsin.inbound.http import test_token
 from tocsin.inbound.inspect.message_explanation import normalizer_of_version

@@ -7,7 +7,9 @@ import json
 import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field
 
 from tocsin.access import audit
 from tocsin.access.audit import AuditActor
@@ -15,9 +17,11 @@ from tocsin.core import ids
 from tocsin.core.config import config_version, crypto, environment
 from tocsin.core.config.crypto import ENTER_SECRET_AGAIN
 from tocsin.core.errors import Permanent, Rejected
-from tocsin.core.reasons import Reason, ReasonType, as_reason
-from tocsin.core.validation.object_reader import AT_PATH, ObjectReader
+from tocsin.core.reasons import ReasonType, as_reason
+from tocsin.core.validation.field_errors import REQUIRED, rejected_at
 from tocsin.core.validation.server_origin import is_different_origin
+from tocsin.core.validation.spec import InvalidValue, Spec, SpecErrors
+from tocsin.core.validation.spec_types import Secret, list_of
 from tocsin.inbound.config import imap_url
 from tocsin.inbound.models import Integration, PinnedSender
 
@@ -38,6 +42,92 @@ MAX_OVERLAP = timedelta(days=30)
 _TOKEN = re.compile(r"[-_A-Za-z0-9]{32,200}")
 _HEADER = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]{1,100}")
 
+
+def _header(name: str) -> str:
+    if name and not _HEADER.fullmatch(name):
+        raise InvalidValue(_INVALID_HEADER_NAME(name=name))
+    return name
+
+
+def _username(text: str) -> str:
+    if ":" in text:
+        raise InvalidValue(_COLON_IN_USERNAME())
+    return text
+
+
+def _mailbox(url: str) -> str:
+    if url and (problem := imap_url.url_problem(url)):
+        raise InvalidValue(as_reason(problem))
+    return url
+
+
+def _network(text: str) -> str:
+    """Returns an address or network in its shortest form."""
+    try:
+        return str(ipaddress.ip_network(text, strict=False))
+    except ValueError:
+        raise InvalidValue(_INVALID_NETWORK(text=text[:60])) from None
+
+
+def _token(token: str) -> str:
+    if not _TOKEN.fullmatch(token):
+        raise InvalidValue(_MALFORMED_TOKEN(), "invalid_token")
+    return token
+
+
+#: The token in a webhook URL.
+Token = Annotated[str, Field(max_length=200, json_schema_extra={"writeOnly": True}), AfterValidator(_token)]
+
+_HeaderName = Annotated[str, Field(max_length=100), AfterValidator(_header)]
+
+
+class BasicCredentialsSpec(Spec):
+    """A username and password (HTTP Basic)."""
+
+    username: Annotated[str, Field(max_length=200), AfterValidator(_username)] = Field(
+        min_length=1, description="Username."
+    )
+    password: Secret = Field(default="", description="Password. Required.")
+
+
+class HeaderCredentialsSpec(Spec):
+    """A header with a secret value."""
+
+    name: _HeaderName = Field(min_length=1, description="Name of the header.")
+    value: Secret = Field(default="", description="Its value. Required.")
+
+
+class HmacCredentialsSpec(Spec):
+    """A signature of the body (HMAC-SHA256)."""
+
+    header: _HeaderName = Field(default="", description="Header of the signature. Default: that of the kind.")
+    secret: Secret = Field(default="", description="Secret that signs. Required.")
+    timestamp_header: _HeaderName | None = Field(
+        default=None, description="Header of the time that is signed too. Default: that of the kind."
+    )
+
+
+class ImapCredentialsSpec(Spec):
+    """A mailbox that Tocsin polls for this integration."""
+
+    mailbox: Annotated[str, Field(max_length=200), AfterValidator(_mailbox)] = Field(
+        min_length=1, description="URL of the mailbox, such as `imaps://user@mail.example.org/INBOX`."
+    )
+    password: Secret = Field(default="", description="Password. Required.")
+
+
+class CredentialsSpec(Spec):
+    """What a sender needs besides the URL."""
+
+    basic: BasicCredentialsSpec | None = Field(default=None, description="Username and password.")
+    header: HeaderCredentialsSpec | None = Field(default=None, description="Header with a secret.")
+    hmac: HmacCredentialsSpec | None = Field(default=None, description="Signature of the body.")
+    imap: ImapCredentialsSpec | None = Field(default=None, description="Mailbox, for the kind `email`.")
+    addresses: Annotated[tuple[str, ...], list_of(_network, {})] = Field(
+        default=(), description="Addresses and networks, such as `192.0.2.0/24`, that requests may come from."
+    )
+
+
 #: The public and the secret part of each kind of credential.
 _PARTS = {
     "basic": ("username", "password"),
@@ -50,7 +140,6 @@ _PARTS = {
 _TIME = "timestamp_header"
 #: Networks that requests may come from; not secret.
 _ADDRESSES = "addresses"
-_MAX_ADDRESSES = 100
 
 
 def token_of(integration: Integration) -> str:
@@ -90,7 +179,7 @@ def rotate_token(
     with config_version.exclusive(integration):
         new_token = ids.token() if token is None else validate_token(token, integration)
         if integration.token_hash and bytes(integration.token_hash) == ids.token_hash(new_token):
-            raise _token_rejection(_TOKEN_USED_BEFORE())
+            raise rejected_at("token", _TOKEN_USED_BEFORE(), "invalid_token")
         put_token(integration, new_token, overlap=overlap, now=now)
         integration.save()
         PinnedSender.objects.filter(integration=integration).delete()
@@ -115,10 +204,8 @@ def put_token(integration: Integration, token: str, *, overlap: timedelta, now: 
     integration.token_hash, integration.token = ids.token_hash(token), crypto.encrypt(token)
 
 
-def keep_token(integration: Integration, token: object) -> bool:
+def keep_token(integration: Integration, token: str) -> bool:
     """Returns whether `token` is the integration's current token. Re-encrypts it, unsaved, if it was unreadable."""
-    if not isinstance(token, str) or not _TOKEN.fullmatch(token):
-        return False
     if ids.token_hash(token) != bytes(integration.token_hash):
         return False
     if crypto.decrypt_or_none(integration.token) is None:
@@ -126,22 +213,18 @@ def keep_token(integration: Integration, token: object) -> bool:
     return True
 
 
-def validate_token(token: object, integration: Integration | None) -> str:
+def validate_token(token: str, integration: Integration | None) -> str:
     """Validates a user-chosen token. Raises Rejected("invalid_token") if it is malformed, belongs or belonged to
     another integration, or was this one's previous token."""
-    if not isinstance(token, str) or not _TOKEN.fullmatch(token):
-        raise _token_rejection(_MALFORMED_TOKEN())
+    if not _TOKEN.fullmatch(token):
+        raise rejected_at("token", _MALFORMED_TOKEN(), "invalid_token")
     hashed = ids.token_hash(token)
     others = Integration.objects.exclude(pk=integration.pk) if integration else Integration.objects.all()
     if (others.filter(token_hash=hashed) | others.filter(old_token_hash=hashed)).exists():
-        raise _token_rejection(_TOKEN_TAKEN())
+        raise rejected_at("token", _TOKEN_TAKEN(), "invalid_token")
     if integration and integration.old_token_hash and bytes(integration.old_token_hash) == hashed:
-        raise _token_rejection(_TOKEN_USED_BEFORE())
+        raise rejected_at("token", _TOKEN_USED_BEFORE(), "invalid_token")
     return token
-
-
-def _token_rejection(problem: Reason) -> Rejected:
-    return Rejected("invalid_token", AT_PATH(path="token", problem=problem), "token")
 
 
 def credentials_of(integration: Integration) -> dict[str, Any]:
@@ -171,71 +254,44 @@ def masked_credentials(credentials: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def read_credentials(
-    value: object, stored_credentials: Mapping[str, Any], signature_header: str = "", timestamp_header: str = ""
+def complete_credentials(
+    spec: CredentialsSpec, stored: Mapping[str, Any], signature_header: str = "", timestamp_header: str = ""
 ) -> dict[str, Any]:
-    """Reads credentials from a spec: `basic`, `header`, `hmac`, `addresses` (networks such as 10.1.0.0/16), `imap`.
+    """Returns the credentials of a spec as stored.
 
-    An omitted secret keeps its value from `stored_credentials`; an empty one is refused. The signature header and its
-    timestamp header default to the kind's, except that an empty timestamp header in the spec is kept. Raises Rejected
-    or RejectedAll with the field of each problem.
+    An omitted secret keeps its value from `stored`; an empty one is refused. The signature header and its timestamp
+    header default to the kind's, except that an empty timestamp header in the spec is kept. Raises Rejected or
+    RejectedAll with the field of each problem.
     """
-    spec = ObjectReader(value, "credentials")
     credentials: dict[str, Any] = {}
+    errors = SpecErrors()
     for kind, (public_part, secret_part) in _PARTS.items():
-        part = spec.nested(kind)
+        part = getattr(spec, kind)
         if part is None:
             continue
-        stored_secret = stored_credentials.get(kind, {}).get(secret_part, "")
-        default = signature_header if kind == "hmac" else ""
+        is_kept = secret_part not in part.given_keys
         entry = {
-            public_part: part.text(public_part, default, required=not default, max_length=200),
-            # An empty secret would let anybody sign requests, or sign in.
-            secret_part: part.text(
-                secret_part, stored_secret, required=not stored_secret or part.has(secret_part), max_length=1000
-            ),
+            public_part: getattr(part, public_part) or (signature_header if kind == "hmac" else ""),
+            secret_part: stored.get(kind, {}).get(secret_part, "") if is_kept else getattr(part, secret_part),
         }
-        if kind == "hmac":
-            default_time_header = (
-                timestamp_header if entry[public_part].casefold() == signature_header.casefold() else ""
-            )
-            time_header = part.text(_TIME, default_time_header, max_length=200)
-            if time_header and not _HEADER.fullmatch(time_header):
-                part.add_error(_TIME, _INVALID_HEADER_NAME(name=time_header))
-            if time_header or default_time_header:
+        for name, value in entry.items():
+            if not value:
+                # An empty secret would let anybody sign requests, or sign in.
+                errors.add(f"{kind}.{name}", REQUIRED(), "missing")
+        credentials[kind] = entry
+        if isinstance(part, HmacCredentialsSpec):
+            is_kinds_header = entry[public_part].casefold() == signature_header.casefold()
+            default_header = timestamp_header if is_kinds_header else ""
+            time_header = default_header if part.timestamp_header is None else part.timestamp_header
+            if time_header or default_header:
                 entry[_TIME] = time_header
-        if (
-            kind == "imap"
-            and stored_secret
-            and not part.has(secret_part)
-            and is_different_origin(stored_credentials[kind][public_part], entry[public_part])
-        ):
+        is_stored_mailbox = kind == "imap" and kind in stored and is_kept
+        if is_stored_mailbox and is_different_origin(stored[kind][public_part], entry[public_part]):
             # Otherwise a user who may edit the mailbox could send another server's password to a server of their
             # choice.
-            part.add_error(secret_part, ENTER_SECRET_AGAIN(), "missing")
-        if kind in ("header", "hmac") and entry[public_part] and not _HEADER.fullmatch(entry[public_part]):
-            part.add_error(public_part, _INVALID_HEADER_NAME(name=entry[public_part]))
-        if kind == "basic" and ":" in entry[public_part]:
-            part.add_error(public_part, _COLON_IN_USERNAME())
-        if kind == "imap" and entry[public_part] and (problem := imap_url.url_problem(entry[public_part])):
-            part.add_error(public_part, as_reason(problem))
-        part.reject_unknown_keys()
-        credentials[kind] = entry
-    if networks := _networks(spec):
-        credentials[_ADDRESSES] = networks
-    spec.finish()
-    return credentials
-
-
-def _networks(spec: ObjectReader) -> list[str]:
-    """Reads addresses and networks and returns them without duplicates in their shortest form."""
-    networks: list[str] = []
-    for index, text in enumerate(spec.texts(_ADDRESSES)[:_MAX_ADDRESSES]):
-        try:
-            networks.append(str(ipaddress.ip_network(text, strict=False)))
-        except ValueError:
-            spec.add_error(f"{_ADDRESSES}[{index}]", _INVALID_NETWORK(text=text[:60]))
-    return list(dict.fromkeys(networks))
+            errors.add(f"{kind}.{secret_part}", ENTER_SECRET_AGAIN(), "missing")
+    errors.raise_all("credentials")
+    return credentials | ({_ADDRESSES: list(dict.fromkeys(spec.addresses))} if spec.addresses else {})
 
 
 def put_credentials(integration: Integration, credentials: Mapping[str, Any]) -> None:

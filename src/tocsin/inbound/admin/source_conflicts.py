@@ -18,7 +18,7 @@ from tocsin.alerts.states import ACTIVE
 from tocsin.catalogue.kinds import IntegrationKind, IntegrationSettingType, load_kinds
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import ReasonType
-from tocsin.core.validation.object_reader import AT_PATH
+from tocsin.core.validation.field_errors import AT_PATH
 from tocsin.inbound.models import Integration
 from tocsin.people import permissions
 from tocsin.people.models import User

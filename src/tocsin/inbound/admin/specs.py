@@ -4,31 +4,53 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 from django.apps import apps
+from pydantic import AfterValidator, Field, PlainValidator
 
 from tocsin.catalogue.kinds import IntegrationKind, clean_settings, load_kinds
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Reason, ReasonType
-from tocsin.core.validation.object_reader import AT_PATH, NOT_BOOLEAN, ObjectReader, raise_all, require_storable
+from tocsin.core.reasons import ReasonType
+from tocsin.core.validation.field_errors import (
+    NOT_A_CHOICE,
+    NOT_AN_OBJECT,
+    NOT_BOOLEAN,
+    NOT_TEXT,
+    raise_all,
+    rejected_at,
+    require_storable,
+)
+from tocsin.core.validation.spec import InvalidValue, Spec, SpecErrors
+from tocsin.core.validation.spec_types import Line, ListOf, OneOf, OwnedSpec, Parsed, id_of, ids_of, list_of
 from tocsin.escalation.models import Policy
-from tocsin.inbound.admin import references
-from tocsin.inbound.admin.references import GROUP, OUTBOUND, POLICY, USER, ReferenceNames, ReferenceResolver
+from tocsin.inbound.admin import references, secrets
+from tocsin.inbound.admin.references import (
+    GROUP,
+    OUTBOUND,
+    POLICY,
+    UNKNOWN_REFERENCES,
+    USER,
+    ReferenceNames,
+    ReferenceResolver,
+)
 from tocsin.inbound.config.noise_settings import KEYS as NOISE_KEYS
+from tocsin.inbound.config.noise_settings import NoiseSpec
 from tocsin.inbound.config.normalizer import IntegrationDefinition, Normalizer, compile_normalizer
+from tocsin.inbound.config.routes import RouteSpec
+from tocsin.inbound.config.rules import RulesSpec
 from tocsin.inbound.enums import IntegrationMode
+from tocsin.inbound.expressions.conditions import ConditionSpec
 from tocsin.inbound.expressions.fields import FIELDS
-from tocsin.inbound.models import ClientTable
+from tocsin.inbound.mapping.specs import MappingSpec
+from tocsin.inbound.mapping.templates import MAX_TEMPLATE
+from tocsin.inbound.models import ClientTable, Integration
 from tocsin.oncall.models import SupportHours
 from tocsin.people.models import Group, User
+from tocsin.people.name_lookup import names_check
 
-_NOT_A_MAPPING = ReasonType("integration.malformed_mapping", "must map fields to value sources.")
-_NOT_RULES = ReasonType("integration.malformed_rules", "must be {open, close, update}.")
-_NOT_A_TEMPLATE = ReasonType("integration.malformed_dedup_key", "must be a text template.")
 _UNKNOWN_FIELD = ReasonType(
     "integration.unknown_field",
     "is not a standard field; put a custom field under custom:, and a tag under tags:.",
@@ -37,10 +59,9 @@ _DID_YOU_MEAN_FIELD = ReasonType(
     "integration.did_you_mean_field",
     'is not a standard field; did you mean "{match}"? Put a custom field under custom:, and a tag under tags:.',
 )
-_KIND_NOT_IN_CATALOGUE = ReasonType(
-    "integration.kind_not_in_catalogue", 'Unknown integration type "{kind}". Available types: {kinds}.'
-)
-_NOT_SETTINGS = ReasonType("integration.malformed_settings", "must be named values.")
+_KIND_CHANGED = ReasonType("integration.kind_changed", "cannot be changed; create a new integration for another type.")
+
+_Name = Annotated[str, Field(max_length=200)]
 
 #: The keys of a version's definition; the kind's defaults fill the rest.
 DEFINITION_KEYS = ("mapping", "rules", "filters", "routes", "dedup_key", *NOISE_KEYS)
@@ -55,26 +76,110 @@ FAIL_OPEN = "fail_open"
 ALLOW_UNREACHABLE = "anyway"
 
 
-@dataclass(frozen=True, slots=True)
-class IntegrationSpec:
-    """A validated integration spec; references are ids."""
+def _kind(name: str) -> str:
+    if name not in load_kinds():
+        raise InvalidValue(NOT_A_CHOICE(value=name, choices=tuple(sorted(load_kinds()))))
+    return name
 
-    name: str
+
+def _named_values(value: object) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise InvalidValue(NOT_AN_OBJECT())
+    return {str(key): item for key, item in value.items()}
+
+
+_SETTINGS = {
+    "type": "object",
+    "additionalProperties": {
+        "anyOf": [
+            {"type": ["string", "boolean"]},
+            {"type": "object", "additionalProperties": {"type": ["string", "number"]}},
+        ]
+    },
+}
+
+
+def _as_written(kind: Any) -> PlainValidator:
+    """Annotates a part of a definition, which is kept as written: `validate_definition` compiles all parts together."""
+    return PlainValidator(lambda value: value, json_schema_input_type=kind)
+
+
+class DefinitionSpec(NoiseSpec):
+    """What decides about messages. What is left out is that of the kind."""
+
+    mapping: Annotated[Any, _as_written(MappingSpec)] = Field(default=None, description="Where values come from.")
+    rules: Annotated[Any, _as_written(RulesSpec)] = Field(default=None, description="What a message requests.")
+    filters: Annotated[Any, _as_written(ConditionSpec)] = Field(
+        default=None, description="Condition without which no alert opens."
+    )
+    routes: Annotated[Any, _as_written(ListOf[RouteSpec])] = Field(
+        default=None, description="Policy, recipients and priority by condition. The first route that matches decides."
+    )
+    dedup_key: str = Field(
+        default="",
+        max_length=MAX_TEMPLATE,
+        description="Template of the key that messages of one alert share. Default: source and id.",
+    )
+
+
+class RecipientsSpec(Spec):
+    """Users and groups."""
+
+    user_ids: Annotated[tuple[int, ...], list_of(str, {}), ids_of(USER, UNKNOWN_REFERENCES[USER])] = Field(
+        default=(), alias="users", description="Usernames."
+    )
+    group_ids: Annotated[tuple[int, ...], list_of(str, {}), ids_of(GROUP, UNKNOWN_REFERENCES[GROUP])] = Field(
+        default=(), alias="groups", description="Names of groups."
+    )
+
+
+class IntegrationSpec(OwnedSpec, DefinitionSpec):
+    """An inbound integration. Its mapping, rules, filters and routes are those of its kind, unless it has its own."""
+
+    kind: Annotated[
+        str,
+        # The catalogue is only read when somebody asks.
+        Field(json_schema_extra=lambda schema: schema.update(enum=sorted(load_kinds()))),
+        AfterValidator(_kind),
+    ] = Field(min_length=1, max_length=100, description="Kind of sender, from the catalogue. It cannot be changed.")
+    source: Annotated[Line, Field(max_length=100)] = Field(
+        default="",
+        description="Name of the sender; integrations with the same one share their alerts. Default: that of the kind.",
+    )
+    mode: Annotated[IntegrationMode, OneOf()] = Field(
+        default=IntegrationMode.PAGE, description="Whether it pages, only decides who would be paged, or is disabled."
+    )
+    policy_id: Annotated[_Name, id_of(POLICY, UNKNOWN_REFERENCES[POLICY])] | None = Field(
+        default=None,
+        alias="escalation_policy",
+        description="Name of the escalation policy. Default: recipients are paged at once.",
+    )
+    outbound_id: Annotated[_Name, id_of(OUTBOUND, UNKNOWN_REFERENCES[OUTBOUND])] | None = Field(
+        default=None, alias="outbound", description="Name of the outbound integration that writes changes back."
+    )
+    recipients: RecipientsSpec = Field(default=RecipientsSpec(), description="Who is notified.")
+    settings: Annotated[dict[str, Any], Parsed(_named_values, _SETTINGS)] = Field(
+        default={}, description="Settings of the kind, which the catalogue describes, and `fail_open`."
+    )
+    allow_unreachable: bool = Field(
+        default=False, alias="anyway", description="Whether it may be saved although it reaches nobody."
+    )
+    token: secrets.Token | None = Field(
+        default=None, description="Token of the webhook URL. Default: unchanged, or a new one."
+    )
+    credentials: secrets.CredentialsSpec | None = Field(
+        default=None, description="What senders need besides the URL. Default: unchanged."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedIntegration:
+    """A validated spec, with its settings and definition as stored."""
+
+    spec: IntegrationSpec
     kind: IntegrationKind
-    source: str
-    mode: IntegrationMode
-    group_id: int | None
-    policy_id: int | None
-    #: The outbound integration that writes changes back.
-    outbound_id: int | None
-    user_ids: tuple[int, ...]
-    group_ids: tuple[int, ...]
     settings: dict[str, Any]
     definition: dict[str, Any]
-    allow_unreachable: bool
-    #: None if the spec omits them: the stored values are kept.
-    token: object
-    credentials: object
 
 
 def load_reference_names() -> ReferenceNames:
@@ -90,53 +195,36 @@ def load_reference_names() -> ReferenceNames:
     )
 
 
-def read(value: object) -> IntegrationSpec:
+def read(value: Mapping[str, object], existing: Integration | None) -> ParsedIntegration:
     """Reads a spec. Raises Rejected or RejectedAll with each field: `rules.open.value`, `routes[0].during`."""
-    spec = ObjectReader(value)
-    name, source = spec.name(), spec.line("source", max_length=100)
-    kind = _kind(spec)
-    mode = spec.one_of("mode", IntegrationMode, IntegrationMode.PAGE)
-    allow_unreachable = spec.boolean("anyway", False)
+    given = {key: part for key, part in value.items() if key not in DEFINITION_KEYS or not _is_empty(part)}
+    definition = {key: given[key] for key in DEFINITION_KEYS if key in given}
     resolver = ReferenceResolver(load_reference_names())
-    outbound = spec.text("outbound")
-    outbound_id = resolver.find(OUTBOUND, outbound, "outbound") if outbound else None
-    group = resolver.find(GROUP, spec.text("group"), "group") if spec.text("group") else None
-    policy = spec.text("escalation_policy")
-    policy_id = resolver.find(POLICY, policy, "escalation_policy") if policy else None
-    users, groups = _recipients(spec, resolver)
-    definition: dict[str, Any] = {}
-    for key in DEFINITION_KEYS:
-        if spec.raw(key) not in (None, {}, [], ""):
-            definition[key] = spec.raw(key)
-    settings = spec.raw("settings", {})
-    token, credentials = spec.raw("token"), spec.raw("credentials")
-    spec.reject_unknown_keys()
-    stored_settings: dict[str, Any] = {}
-    if kind is not None:
-        stored_settings = _collect_problem(spec, partial(_settings, kind, settings)) or {}
-        _collect_problem(spec, partial(validate_definition, kind, definition, stored_settings))
-    spec.raise_errors()
-    assert kind is not None
-    definition = references.definition_with_ids(definition, resolver)
-    resolver.check()
-    if allow_unreachable:
-        stored_settings[ALLOW_UNREACHABLE] = True
-    return IntegrationSpec(
-        name=name,
-        kind=kind,
-        source=source,
-        mode=mode,
-        group_id=group,
-        policy_id=policy_id,
-        outbound_id=outbound_id,
-        user_ids=tuple(users),
-        group_ids=tuple(groups),
-        settings=stored_settings,
-        definition=as_stored(definition),
-        allow_unreachable=allow_unreachable,
-        token=token,
-        credentials=credentials,
-    )
+    parsed: list[ParsedIntegration] = []
+
+    def check(spec: IntegrationSpec, errors: SpecErrors) -> None:
+        names_check(Integration, existing)(spec, errors)
+        if errors.has("kind"):
+            return
+        if existing is not None and existing.kind != spec.kind:
+            errors.add("kind", _KIND_CHANGED())
+            return
+        kind = load_kinds()[spec.kind]
+        try:
+            settings = _settings(kind, spec.settings)
+            validate_definition(kind, definition, settings)
+            stored = references.definition_with_ids(definition, resolver)
+            resolver.check()
+        except Rejected as problem:
+            errors.add_rejection(problem, "")
+            return
+        if spec.allow_unreachable:
+            settings[ALLOW_UNREACHABLE] = True
+        parsed.append(ParsedIntegration(spec, kind, settings, as_stored(stored)))
+
+    ids: dict[str, Any] = resolver.ids
+    IntegrationSpec.read(given, check=check, **ids)
+    return parsed[0]
 
 
 def validate_definition(kind: IntegrationKind, definition: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
@@ -147,12 +235,12 @@ def validate_definition(kind: IntegrationKind, definition: Mapping[str, Any], se
     for key, value in definition.items():
         require_storable(value, key)
     if not isinstance(definition.get("mapping", {}), Mapping):
-        raise _rejection("invalid_mapping", "mapping", _NOT_A_MAPPING())
+        raise rejected_at("mapping", NOT_AN_OBJECT())
     _refuse_unknown_fields(kind, definition.get("mapping", {}))
     if not isinstance(definition.get("rules", {}), Mapping):
-        raise _rejection("invalid_condition", "rules", _NOT_RULES())
+        raise rejected_at("rules", NOT_AN_OBJECT())
     if not isinstance(definition.get("dedup_key", ""), str):
-        raise _rejection("invalid_mapping", "dedup_key", _NOT_A_TEMPLATE())
+        raise rejected_at("dedup_key", NOT_TEXT())
     build_normalizer(kind, definition, settings)
 
 
@@ -163,12 +251,17 @@ def stored_definition(
 
     Raises Rejected or RejectedAll, as `read` does for the same parts.
     """
-    definition = {key: parts[key] for key in DEFINITION_KEYS if parts.get(key) not in (None, {}, [], "")}
+    definition = {key: parts[key] for key in DEFINITION_KEYS if not _is_empty(parts.get(key))}
     validate_definition(kind, definition, settings)
     resolver = ReferenceResolver(reference_names)
     definition = references.definition_with_ids(definition, resolver)
     resolver.check()
     return as_stored(definition)
+
+
+def _is_empty(part: object) -> bool:
+    """Returns whether a part of a definition is left to the kind."""
+    return part in (None, {}, [], "")
 
 
 def build_normalizer(kind: IntegrationKind, definition: Mapping[str, Any], settings: Mapping[str, Any]) -> Normalizer:
@@ -197,12 +290,8 @@ def _refuse_unknown_fields(kind: IntegrationKind, mapping: Mapping[str, Any]) ->
             str(name)[:100].casefold().replace(" ", "_"), sorted(known_names), 1, 0.75
         )
         problem = _DID_YOU_MEAN_FIELD(match=close_matches[0]) if close_matches else _UNKNOWN_FIELD()
-        problems.append(_rejection("unknown_field", field_path, problem))
+        problems.append(rejected_at(field_path, problem, "unknown_field"))
     raise_all(problems)
-
-
-def _rejection(code: str, field_path: str, problem: Reason) -> Rejected:
-    return Rejected(code, AT_PATH(path=field_path, problem=problem), field_path)
 
 
 def as_stored(value: dict[str, Any]) -> dict[str, Any]:
@@ -211,43 +300,13 @@ def as_stored(value: dict[str, Any]) -> dict[str, Any]:
     return stored
 
 
-def _collect_problem[T](spec: ObjectReader, function: Callable[[], T]) -> T | None:
-    try:
-        return function()
-    except Rejected as problem:
-        spec.add_rejection(problem)
-        return None
-
-
-def _kind(spec: ObjectReader) -> IntegrationKind | None:
-    kind_name = spec.text("kind", required=True)
-    kind = load_kinds().get(kind_name)
-    if kind_name and kind is None:
-        spec.add_error("kind", _KIND_NOT_IN_CATALOGUE(kind=kind_name, kinds=", ".join(sorted(load_kinds()))))
-    return kind
-
-
-def _recipients(spec: ObjectReader, resolver: ReferenceResolver) -> tuple[list[int], list[int]]:
-    recipients = spec.nested("recipients")
-    if recipients is None:
-        return [], []
-    users, groups = recipients.texts("users"), recipients.texts("groups")
-    recipients.reject_unknown_keys()
-    return (
-        resolver.find_all(USER, users, "recipients.users"),
-        resolver.find_all(GROUP, groups, "recipients.groups"),
-    )
-
-
-def _settings(kind: IntegrationKind, settings: object) -> dict[str, Any]:
-    if not isinstance(settings, Mapping):
-        raise _rejection("invalid_setting", "settings", _NOT_SETTINGS())
+def _settings(kind: IntegrationKind, settings: Mapping[str, Any]) -> dict[str, Any]:
     require_storable(settings, "settings")
     kind_settings = {key: value for key, value in settings.items() if key != FAIL_OPEN}
     cleaned = clean_settings(kind, kind_settings)
     fail_open = settings.get(FAIL_OPEN)
     if fail_open is not None:
         if not isinstance(fail_open, bool):
-            raise _rejection("invalid_setting", f"settings.{FAIL_OPEN}", NOT_BOOLEAN())
+            raise rejected_at(f"settings.{FAIL_OPEN}", NOT_BOOLEAN(), "invalid_setting")
         cleaned[FAIL_OPEN] = fail_open
     return as_stored(cleaned)

@@ -10,13 +10,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from typing import Final
+from typing import Annotated, Final
 
-from tocsin.core.errors import Rejected
+from pydantic import AfterValidator, BeforeValidator, Field
+
 from tocsin.core.ids import key_hash
 from tocsin.core.reasons import Reason, ReasonType
-from tocsin.core.validation import durations
-from tocsin.core.validation.object_reader import AT_PATH
+from tocsin.core.validation.field_errors import NOT_TEXT, REQUIRED, rejected_at
+from tocsin.core.validation.spec import InvalidValue, Spec, SpecErrors
+from tocsin.core.validation.spec_types import Duration, OneOf, Parsed
 from tocsin.inbound.config.reasons import (
     AFTER_COUNT_WITHIN,
     AFTER_DELAY,
@@ -29,10 +31,7 @@ from tocsin.inbound.config.reasons import (
 )
 from tocsin.inbound.expressions.mapped import MappedFields
 from tocsin.inbound.mapping.extraction import Extraction
-from tocsin.inbound.mapping.templates import Template, compile_template
-
-#: The keys of a definition that this module compiles.
-KEYS: Final = ("parent", "grouping", "flapping", "delay", "flood")
+from tocsin.inbound.mapping.templates import MAX_TEMPLATE, Template, compile_template
 
 #: A route's delay if its alerts open at once.
 NO_DELAY: Final = "none"
@@ -40,8 +39,34 @@ NO_DELAY: Final = "none"
 MAX_COUNTED_ALERTS: Final = 100
 MAX_NOISE_WINDOW: Final = timedelta(days=7)
 
-#: Support hours by name or id.
-type SupportHoursRef = str | int
+_NOT_ONE_KIND: Final = ReasonType("delay.not_one_kind", "give exactly one of {kinds}: {examples}")
+_WITHIN_WITHOUT_COUNT: Final = ReasonType("delay.within_without_count", "belongs to {key}: {example}")
+_SCOPE_WITHOUT_COUNT: Final = ReasonType("delay.scope_without_count", "belongs to {keys}")
+_NO_FIELD_IN_TEMPLATE: Final = ReasonType(
+    "noise.no_field_in_template", 'has no placeholder: use a template like "{example}", not "{template}"'
+)
+_OUT_OF_RANGE: Final = ReasonType("noise.duration_out_of_range", "must be greater than zero, and at most {limit}")
+
+
+def reference_of(value: object) -> str | int | None:
+    """Reads a `Reference`. Raises InvalidValue."""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise InvalidValue(NOT_TEXT())
+    return None if value == "" else value
+
+
+#: Another object: by name in a spec, by id once stored; None if the name is empty.
+Reference = Annotated[str | int | None, Parsed(reference_of, {"type": "string", "maxLength": 200})]
+
+
+def _window(duration: timedelta) -> timedelta:
+    if not timedelta() < duration <= MAX_NOISE_WINDOW:
+        raise InvalidValue(_OUT_OF_RANGE(limit=MAX_NOISE_WINDOW))
+    return duration
+
+
+_Window = Annotated[Duration, AfterValidator(_window)]
+_Template = Annotated[str, Field(max_length=MAX_TEMPLATE)]
 
 
 class DelayKind(StrEnum):
@@ -60,12 +85,102 @@ class CountScope(StrEnum):
     INTEGRATION = "integration"  # alerts of the whole integration
 
 
+class DelaySpec(Spec):
+    """When an alert opens later, or not at all: exactly one of `wait`, `alerts`, `every` and `until`."""
+
+    wait: _Window | None = Field(default=None, description="It opens after this time, unless it is closed before.")
+    alerts: int | None = Field(
+        default=None, ge=2, le=MAX_COUNTED_ALERTS, description="It opens with this many messages or alerts."
+    )
+    within: _Window | None = Field(default=None, description="Period in which `alerts` are counted. Default: any.")
+    every: _Window | None = Field(default=None, description="It opens at most once in this time.")
+    until: Reference = Field(default=None, description="Support hours at whose beginning it opens.")
+    per: Annotated[CountScope, OneOf()] = Field(
+        default=CountScope.ALERT, description="What `alerts` and `every` count: messages of an alert, or all alerts."
+    )
+
+    def check(self, errors: SpecErrors) -> None:
+        kinds = [kind for kind in DelayKind if kind in self.given_keys]
+        if len(kinds) != 1:
+            examples = "{wait: 5m}, {alerts: 3, within: 10m}, {every: 30m} or {until: Business hours}"
+            reason = _NOT_ONE_KIND(kinds=", ".join(DelayKind), examples=examples)
+            errors.add("", reason, "invalid" if kinds else "missing")
+            return
+        (kind,) = kinds
+        if kind is DelayKind.HOURS and self.until is None:
+            errors.add("until", REQUIRED(), "missing")
+        if self.within is not None and kind is not DelayKind.COUNT:
+            errors.add("within", _WITHIN_WITHOUT_COUNT(key="alerts", example="{alerts: 3, within: 10m}"))
+        if self.per is CountScope.INTEGRATION and kind not in (DelayKind.COUNT, DelayKind.EVERY):
+            errors.add("per", _SCOPE_WITHOUT_COUNT(keys=("alerts", "every")))
+
+    def compiled(self, hours_names: Mapping[str | int, str]) -> Delay | None:
+        """The delay; None if it is `none`. `hours_names` are the names of support hours by reference."""
+        if self.wait is not None:
+            return Delay(DelayKind.WAIT, self.wait)
+        if self.every is not None:
+            return Delay(DelayKind.EVERY, self.every, count_scope=self.per)
+        if self.alerts is not None:
+            return Delay(DelayKind.COUNT, self.within or timedelta(), self.alerts, count_scope=self.per)
+        if self.until is not None:
+            return Delay(DelayKind.HOURS, hours=self.until, hours_name=hours_names.get(self.until, str(self.until)))
+        return None
+
+
+_NO_DELAY_SPEC: Final = DelaySpec.model_construct()
+
+#: A delay, or `none`.
+DelayOrNone = Annotated[
+    DelaySpec,
+    BeforeValidator(
+        lambda value: _NO_DELAY_SPEC if value == NO_DELAY else value,
+        json_schema_input_type=DelaySpec | Annotated[str, OneOf((NO_DELAY,))],
+    ),
+]
+
+
+class GroupingSpec(Spec):
+    """Alerts that become one alert."""
+
+    by: _Template = Field(min_length=1, description="Template of what they have in common, such as `<field:client>`.")
+    within: _Window = Field(description="Time since the first alert in which others join it.")
+
+
+class FlappingSpec(Spec):
+    """An alert that opens `alerts` times within `within` flaps: it opens only after being stable for `stable`."""
+
+    alerts: int = Field(ge=2, le=MAX_COUNTED_ALERTS, description="Number of times that it opens.")
+    within: _Window = Field(description="Period in which they are counted.")
+    stable: _Window = Field(description="Time without a change after which it opens.")
+
+
+class AlertRateLimitSpec(Spec):
+    """A token bucket: `burst` alerts at once, and one more each `every`; all alerts beyond that become one."""
+
+    burst: int = Field(ge=1, le=10_000, description="Number of alerts that may open at once.")
+    every: _Window = Field(description="Time after which one more may open.")
+
+
+class NoiseSpec(Spec):
+    """Noise reduction: which alerts open later, join another alert, or are too many."""
+
+    parent: _Template = Field(default="", description="Template of the source id of the alert's parent.")
+    grouping: GroupingSpec | None = Field(default=None, description="Which alerts become one.")
+    flapping: FlappingSpec | None = Field(default=None, description="When an alert flaps.")
+    delay: DelayOrNone | None = Field(default=None, description="When alerts open. Default: immediately.")
+    flood: AlertRateLimitSpec | None = Field(default=None, description="How many alerts may open.")
+
+
+#: The keys of a definition that this module compiles.
+KEYS: Final = tuple(NoiseSpec.model_fields)
+
+
 @dataclass(frozen=True, slots=True)
 class Delay:
     kind: DelayKind
     duration: timedelta = timedelta()
     alerts: int = 0
-    hours: SupportHoursRef | None = None
+    hours: str | int | None = None
     hours_name: str = ""
     count_scope: CountScope = CountScope.ALERT
 
@@ -93,23 +208,6 @@ class Grouping:
 
 
 @dataclass(frozen=True, slots=True)
-class Flapping:
-    """An alert that opens `alerts` times within `within` flaps: it opens only after being stable for `stable`."""
-
-    alerts: int
-    within: timedelta
-    stable: timedelta
-
-
-@dataclass(frozen=True, slots=True)
-class AlertRateLimit:
-    """Token bucket: `burst` alerts at once, and one more each `every`; all alerts beyond that become one."""
-
-    burst: int
-    every: timedelta
-
-
-@dataclass(frozen=True, slots=True)
 class KeyTemplate:
     """A template rendered from a message; None if none of its references has a value."""
 
@@ -127,9 +225,9 @@ class NoiseSettings:
 
     parent: KeyTemplate | None = None
     grouping: Grouping | None = None
-    flapping: Flapping | None = None
+    flapping: FlappingSpec | None = None
     delay: Delay | None = None
-    rate_limit: AlertRateLimit | None = None
+    rate_limit: AlertRateLimitSpec | None = None
     #: Whether any delay, its own or a route's, counts alerts of the whole integration.
     counts_integration: bool = False
     #: Whether any delay limits each alert to one opening per interval.
@@ -160,40 +258,28 @@ def scope_hash(scope: RateScope, integration_id: int, text: str = "") -> bytes:
 
 # --- Compiling ---------------------------------------------------------------------------------------------------
 
-_NOT_ONE_KIND: Final = ReasonType("delay.not_one_kind", "give exactly one of {kinds}: {examples}")
-_WITHIN_WITHOUT_COUNT: Final = ReasonType("delay.within_without_count", "belongs to {key}: {example}")
-_MUST_BE_HOURS: Final = ReasonType("delay.must_be_hours", "must be the name of support hours")
-_UNKNOWN_SCOPE: Final = ReasonType("delay.unknown_scope", "unknown '{scope}'; one of {scopes}")
-_SCOPE_WITHOUT_COUNT: Final = ReasonType("delay.scope_without_count", "belongs to {keys}")
-_NO_FIELD_IN_TEMPLATE: Final = ReasonType(
-    "noise.no_field_in_template", 'has no placeholder: use a template like "{example}", not "{template}"'
-)
-_MUST_BE_LIKE: Final = ReasonType("noise.must_be_like", "must look like {example}")
-_UNKNOWN_KEY: Final = ReasonType("noise.unknown_key", "unknown key; one of {keys}")
-_OUT_OF_RANGE: Final = ReasonType("noise.duration_out_of_range", "must be greater than zero, and at most {limit}")
-_NOT_IN_RANGE: Final = ReasonType("noise.number_out_of_range", "must be a whole number from {minimum} to {maximum}")
-
 
 def compile_noise_settings(
     definition: Mapping[str, object],
     fields: frozenset[str],
     settings: Mapping[str, object],
     route_delays: tuple[Delay | None, ...] = (),
-    hours_names: Mapping[SupportHoursRef, str] | None = None,
+    hours_names: Mapping[str | int, str] | None = None,
 ) -> NoiseSettings | None:
-    """Compiles the settings; None if nothing is set. Raises Rejected("invalid_shaping") with the field."""
+    """Compiles the settings; None if nothing is set. Raises Rejected with the field of each problem."""
     configured = {key: definition[key] for key in KEYS if definition.get(key) not in (None, {}, "")}
     delays = [delay for delay in route_delays if delay is not None]
     if not configured and not delays:
         return None
-    own_delay = compile_delay(configured.get("delay"), "delay", hours_names)
+    spec = NoiseSpec.read(configured)
+    own_delay = spec.delay.compiled(hours_names or {}) if spec.delay else None
     delays += [own_delay] if own_delay else []
     return NoiseSettings(
-        parent=_template(configured["parent"], "parent", fields, settings) if "parent" in configured else None,
-        grouping=_grouping(configured["grouping"], fields, settings) if "grouping" in configured else None,
-        flapping=_flapping(configured["flapping"]) if "flapping" in configured else None,
+        parent=_template(spec.parent, "parent", fields, settings) if spec.parent else None,
+        grouping=_grouping(spec.grouping, fields, settings) if spec.grouping else None,
+        flapping=spec.flapping,
         delay=own_delay,
-        rate_limit=_limit(configured["flood"]) if "flood" in configured else None,
+        rate_limit=spec.flood,
         counts_integration=any(candidate.count_scope is CountScope.INTEGRATION for candidate in delays),
         counts_alerts=any(
             candidate.kind is DelayKind.EVERY and candidate.count_scope is CountScope.ALERT for candidate in delays
@@ -201,104 +287,14 @@ def compile_noise_settings(
     )
 
 
-def compile_delay(
-    value: object, field_path: str, hours_names: Mapping[SupportHoursRef, str] | None = None
-) -> Delay | None:
-    """Compiles a delay: `{wait: 5m}`, `{alerts: 3}`, `{alerts: 3, within: 10m}`, `{every: 30m}` or
-    `{until: Business hours}`; those that count also take `per: integration`. Raises Rejected with the field."""
-    if value is None or value in ({}, "", NO_DELAY):
-        return None
-    one_of = "{wait: 5m}, {alerts: 3, within: 10m}, {every: 30m} or {until: Business hours}"
-    options = _mapping(value, field_path, ("wait", "alerts", "within", "every", "until", "per"), one_of)
-    kinds = [kind for kind in DelayKind if options.get(kind.value) is not None]
-    if len(kinds) != 1:
-        raise _rejection(field_path, _NOT_ONE_KIND(kinds=", ".join(DelayKind), examples=one_of))
-    (kind,) = kinds
-    if "within" in options and kind is not DelayKind.COUNT:
-        example = "{alerts: 3, within: 10m}"
-        raise _rejection(f"{field_path}.within", _WITHIN_WITHOUT_COUNT(key="alerts", example=example))
-    per = _per(options.get("per"), kind, f"{field_path}.per")
-    match kind:
-        case DelayKind.WAIT | DelayKind.EVERY:
-            return Delay(kind, _span(options[kind.value], f"{field_path}.{kind}"), count_scope=per)
-        case DelayKind.COUNT:
-            alerts = _integer(options["alerts"], f"{field_path}.alerts", 2, MAX_COUNTED_ALERTS)
-            within = _span(options["within"], f"{field_path}.within") if "within" in options else timedelta()
-            return Delay(kind, within, alerts, count_scope=per)
-        case DelayKind.HOURS:
-            hours = options["until"]
-            if isinstance(hours, bool) or not isinstance(hours, str | int):
-                raise _rejection(f"{field_path}.until", _MUST_BE_HOURS())
-            return Delay(kind, hours=hours, hours_name=(hours_names or {}).get(hours, str(hours)))
+def _grouping(spec: GroupingSpec, fields: frozenset[str], settings: Mapping[str, object]) -> Grouping:
+    return Grouping(_template(spec.by, "grouping.by", fields, settings), spec.within)
 
 
-def _per(value: object, kind: DelayKind, field_path: str) -> CountScope:
-    try:
-        scope = CountScope(str(value)) if value not in (None, "") else CountScope.ALERT
-    except ValueError:
-        scopes = ", ".join(CountScope)
-        raise _rejection(field_path, _UNKNOWN_SCOPE(scope=str(value)[:40], scopes=scopes)) from None
-    if scope is CountScope.INTEGRATION and kind not in (DelayKind.COUNT, DelayKind.EVERY):
-        raise _rejection(field_path, _SCOPE_WITHOUT_COUNT(keys=("alerts", "every")))
-    return scope
-
-
-def _grouping(value: object, fields: frozenset[str], settings: Mapping[str, object]) -> Grouping:
-    options = _mapping(value, "grouping", ("by", "within"), '{by: "<client>", within: 30m}')
-    return Grouping(
-        _template(options.get("by"), "grouping.by", fields, settings), _span(options.get("within"), "grouping.within")
-    )
-
-
-def _flapping(value: object) -> Flapping:
-    options = _mapping(value, "flapping", ("alerts", "within", "stable"), "{alerts: 4, within: 30m, stable: 10m}")
-    return Flapping(
-        _integer(options.get("alerts"), "flapping.alerts", 2, MAX_COUNTED_ALERTS),
-        _span(options.get("within"), "flapping.within"),
-        _span(options.get("stable"), "flapping.stable"),
-    )
-
-
-def _limit(value: object) -> AlertRateLimit:
-    options = _mapping(value, "flood", ("burst", "every"), "{burst: 20, every: 1m}")
-    return AlertRateLimit(
-        _integer(options.get("burst"), "flood.burst", 1, 10_000), _span(options.get("every"), "flood.every")
-    )
-
-
-def _template(value: object, field_path: str, fields: frozenset[str], settings: Mapping[str, object]) -> KeyTemplate:
+def _template(text: str, field_path: str, fields: frozenset[str], settings: Mapping[str, object]) -> KeyTemplate:
     extraction = Extraction()
-    template = compile_template(value, extraction, settings, field_path, fields)
+    template = compile_template(text, extraction, settings, field_path, fields)
     extraction.freeze()
     if "<" not in template.text:
-        raise _rejection(field_path, _NO_FIELD_IN_TEMPLATE(example="<field:client>", template=template.text))
+        raise rejected_at(field_path, _NO_FIELD_IN_TEMPLATE(example="<field:client>", template=template.text))
     return KeyTemplate(template, extraction)
-
-
-def _mapping(value: object, field_path: str, keys: tuple[str, ...], example: str) -> Mapping[str, object]:
-    if not isinstance(value, Mapping):
-        raise _rejection(field_path, _MUST_BE_LIKE(example=example))
-    for key in value:
-        if key not in keys:
-            raise _rejection(f"{field_path}.{str(key)[:40]}", _UNKNOWN_KEY(keys=", ".join(keys)))
-    return {key: item for key, item in value.items() if item is not None}
-
-
-def _span(value: object, field_path: str) -> timedelta:
-    try:
-        span = durations.parse(value, field_path)
-    except Rejected as problem:
-        raise Rejected(problem.code, AT_PATH(path=field_path, problem=problem.reason), field_path) from None
-    if not timedelta() < span <= MAX_NOISE_WINDOW:
-        raise _rejection(field_path, _OUT_OF_RANGE(limit=MAX_NOISE_WINDOW))
-    return span
-
-
-def _integer(value: object, field_path: str, minimum: int, maximum: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= maximum:
-        raise _rejection(field_path, _NOT_IN_RANGE(minimum=minimum, maximum=maximum))
-    return value
-
-
-def _rejection(field_path: str, problem: Reason) -> Rejected:
-    return Rejected("invalid_shaping", AT_PATH(path=field_path, problem=problem), field_path)

@@ -19,6 +19,7 @@ import msgspec
 from tocsin.catalogue.kinds import IntegrationKind
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, ReasonType, Term
+from tocsin.core.validation.field_errors import rejected_at
 from tocsin.inbound.config.noise_settings import KEYS as NOISE_KEYS
 from tocsin.inbound.config.noise_settings import NoiseSettings, compile_noise_settings
 from tocsin.inbound.config.routes import Route, RouteChoice, RouteReference, choose, compile_routes
@@ -163,7 +164,13 @@ def compile_normalizer(
     key_template = definition.dedup_key
     if key_template:
         merged["dedup_key"] = {"template": key_template}
-    mapping = compile_mapping(merged, settings)
+    try:
+        mapping = compile_mapping(merged, settings)
+    except Rejected as problem:
+        if key_template and problem.field == "mapping.dedup_key.template":
+            reason: Any = problem.reason
+            raise rejected_at("dedup_key", reason["problem"], problem.code) from None
+        raise
     filters = definition.filters if definition.filters is not None else kind.filters
     route_definitions = definition.routes if definition.routes is not None else kind.routes
     routes = compile_routes(route_definitions, mapping.names, hours_names=hours_names)

@@ -8,34 +8,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Annotated, Final
 
-from tocsin.core.errors import Rejected
-from tocsin.core.reasons import NO_REASON, Reason, ReasonType, joined
-from tocsin.core.validation.object_reader import AT_PATH
-from tocsin.inbound.config.noise_settings import NO_DELAY, Delay, compile_delay
+from pydantic import Field, PlainValidator, ValidationInfo
+
+from tocsin.core.reasons import NO_REASON, Reason, joined
+from tocsin.core.validation.spec import Spec
+from tocsin.core.validation.spec_types import ListOf, OneOf
+from tocsin.inbound.config.noise_settings import Delay, DelayOrNone, Reference, reference_of
 from tocsin.inbound.config.reasons import DURING_HOURS, NO_ROUTE_MATCHES, NO_ROUTES, OUTSIDE_HOURS, ROUTE_MATCHES
-from tocsin.inbound.expressions.conditions import CompiledCondition, compile_condition
+from tocsin.inbound.expressions.conditions import CompiledCondition, Condition, compile_condition
 from tocsin.inbound.expressions.fields import PRIORITIES
 from tocsin.inbound.expressions.mapped import MappedFields
 
 MAX_ROUTES: Final = 200
 
-
-_MUST_BE_LIST: Final = ReasonType("route.must_be_list", "must be a list of routes")
-_TOO_MANY: Final = ReasonType("route.too_many", "at most {limit} routes")
-_MUST_BE_OBJECT: Final = ReasonType("route.must_be_object", "a route is {keys}")
-_UNKNOWN_KEY: Final = ReasonType("route.unknown_key", "unknown key; one of {keys}")
-_POLICY_TWICE: Final = ReasonType("route.policy_twice", "is the same as {other}; set only one of them")
-_MUST_BE: Final = ReasonType("route.must_be", "must be {form}")
-_INVALID_NAME: Final = ReasonType("route.invalid_name", "a name is text of at most {limit} characters")
-_INVALID_HOURS: Final = ReasonType("route.invalid_hours", "must be the name of support hours, or {form}")
-_MUST_BE_NAME: Final = ReasonType("route.must_be_name", "must be a name")
-_MUST_BE_NAMES: Final = ReasonType("route.must_be_names", "must be a list of names")
-_UNKNOWN_PRIORITY: Final = ReasonType("route.unknown_priority", "unknown priority '{priority}'; one of {priorities}")
-_UNKNOWN_ACTION: Final = ReasonType("route.unknown_action", "unknown action '{action}'; one of {actions}")
-
-MAX_NAME_CHARS: Final = 100
 
 #: A policy, user, group or support hours, by name or id.
 type RouteReference = str | int
@@ -136,10 +123,62 @@ def _match_reason(route: Route, payload: object, mapped: MappedFields) -> Reason
 
 # --- Compiling ---------------------------------------------------------------------------------------------------
 
-_KEYS: Final = (
-    "name", "when", "during", "policy", "escalation_policy", "recipients", "client_table", "priority", "action",
-    "delay",
-)  # fmt: skip
+_ALWAYS: Final = compile_condition(None)
+
+
+class OutsideHoursSpec(Spec):
+    """The time outside support hours."""
+
+    hours: Reference = Field(alias="not", description="Name of the support hours.")
+
+
+class RouteRecipientsSpec(Spec):
+    """Who is notified instead of the integration's own recipients."""
+
+    users: ListOf[Reference] | None = Field(default=None, description="Usernames. Default: the integration's own.")
+    groups: ListOf[Reference] | None = Field(
+        default=None, description="Names of groups. Default: the integration's own."
+    )
+
+
+def _during(value: object, info: ValidationInfo) -> OutsideHoursSpec | RouteReference | None:
+    if isinstance(value, Mapping):
+        return OutsideHoursSpec.model_validate(value, context=info.context)
+    return reference_of(value)
+
+
+_During = Annotated[
+    OutsideHoursSpec | str | int,
+    PlainValidator(_during, json_schema_input_type=Annotated[str, Field(max_length=200)] | OutsideHoursSpec),
+]
+
+
+class RouteSpec(Spec):
+    """What happens with the alerts that a condition selects. The first route that matches decides."""
+
+    name: str = Field(default="", max_length=100, description="Name. Default: its number.")
+    when: Condition | None = Field(default=None, description="Condition on the message. Default: always.")
+    during: _During | None = Field(
+        default=None, description="Name of support hours in which it matches, or `{not: NAME}`. Default: always."
+    )
+    escalation_policy: Reference = Field(
+        default=None, description="Name of the escalation policy. Default: the integration's own."
+    )
+    recipients: RouteRecipientsSpec | None = Field(
+        default=None, description="Recipients. Default: the integration's own."
+    )
+    client_table: Reference = Field(
+        default=None, description="Name of the client table that selects group and policy by client."
+    )
+    priority: Annotated[str, OneOf(("", *PRIORITIES))] = Field(
+        default="", description="Priority of the alert. Default: as mapped."
+    )
+    action: Annotated[RouteAction, OneOf()] = Field(
+        default=RouteAction.PAGE, description="Whether the alert pages, or is only recorded."
+    )
+    delay: DelayOrNone | None = Field(
+        default=None, description="When the alert opens; `none`: immediately. Default: the integration's own."
+    )
 
 
 def compile_routes(
@@ -150,107 +189,40 @@ def compile_routes(
 ) -> tuple[Route, ...]:
     """Compiles routes. `hours_names` are the support hours' names by id, for use in reasons.
 
-    Raises Rejected("invalid_route") or Rejected("invalid_condition") with the field.
+    Raises Rejected with the field of each problem.
     """
     if definition is None:
         return ()
-    if not isinstance(definition, list | tuple):
-        raise _rejection(field_path, _MUST_BE_LIST())
-    if len(definition) > MAX_ROUTES:
-        raise _rejection(field_path, _TOO_MANY(limit=MAX_ROUTES))
-    known_fields = frozenset(fields)
-    names = hours_names or {}
-    return tuple(
-        _route(route_definition, i, f"{field_path}[{i}]", known_fields, names)
-        for i, route_definition in enumerate(definition)
-    )
+    specs = RouteSpec.read_list(definition, field_path, maximum=MAX_ROUTES, fields=frozenset(fields))
+    return tuple(_route(spec, index, f"{field_path}[{index}]", hours_names or {}) for index, spec in enumerate(specs))
 
 
-def _route(
-    definition: object, index: int, field_path: str, fields: frozenset[str], hours_names: Mapping[RouteReference, str]
-) -> Route:
-    if not isinstance(definition, Mapping):
-        keys = "{when, during, escalation_policy, recipients, priority, action}"
-        raise _rejection(field_path, _MUST_BE_OBJECT(keys=keys))
-    for key in definition:
-        if key not in _KEYS:
-            raise _rejection(f"{field_path}.{str(key)[:40]}", _UNKNOWN_KEY(keys=", ".join(_KEYS)))
-    if "policy" in definition and "escalation_policy" in definition:
-        raise _rejection(f"{field_path}.policy", _POLICY_TWICE(other="escalation_policy"))
-    recipients = definition.get("recipients")
-    if recipients is not None and (not isinstance(recipients, Mapping) or not set(recipients) <= {"users", "groups"}):
-        raise _rejection(f"{field_path}.recipients", _MUST_BE(form="{users: […], groups: […]}"))
-    policy_key = "policy" if "policy" in definition else "escalation_policy"
+def _route(spec: RouteSpec, index: int, field_path: str, hours_names: Mapping[RouteReference, str]) -> Route:
+    recipients = spec.recipients or RouteRecipientsSpec()
     return Route(
         field_path=field_path,
-        name=_name(definition.get("name"), index, f"{field_path}.name"),
-        when=compile_condition(definition.get("when"), f"{field_path}.when", fields),
-        during=_during(definition.get("during"), f"{field_path}.during", hours_names),
-        policy=_reference(definition.get(policy_key), f"{field_path}.{policy_key}"),
-        users=_references(recipients, "users", field_path),
-        groups=_references(recipients, "groups", field_path),
-        priority=_priority(definition.get("priority"), f"{field_path}.priority"),
-        action=_action(definition.get("action"), f"{field_path}.action"),
-        client_table=_reference(definition.get("client_table"), f"{field_path}.client_table"),
-        delay=compile_delay(definition.get("delay"), f"{field_path}.delay", hours_names),
-        has_delay=definition.get("delay") == NO_DELAY or definition.get("delay") not in (None, "", {}),
+        name=spec.name or str(index + 1),
+        when=spec.when or _ALWAYS,
+        during=_support_hours(spec.during, hours_names),
+        policy=spec.escalation_policy,
+        users=_references(recipients.users),
+        groups=_references(recipients.groups),
+        priority=spec.priority or None,
+        action=spec.action,
+        client_table=spec.client_table,
+        delay=spec.delay.compiled(hours_names) if spec.delay else None,
+        has_delay=spec.delay is not None,
     )
 
 
-def _name(value: object, index: int, field_path: str) -> str:
-    if value is None or value == "":
-        return str(index + 1)
-    if not isinstance(value, str) or len(value) > MAX_NAME_CHARS:
-        raise _rejection(field_path, _INVALID_NAME(limit=MAX_NAME_CHARS))
-    return value
-
-
-def _during(value: object, field_path: str, names: Mapping[RouteReference, str]) -> SupportHoursCondition | None:
-    if value is None or value == {}:
+def _support_hours(
+    during: OutsideHoursSpec | RouteReference | None, names: Mapping[RouteReference, str]
+) -> SupportHoursCondition | None:
+    hours = during.hours if isinstance(during, OutsideHoursSpec) else during
+    if hours is None:
         return None
-    if isinstance(value, Mapping):
-        if set(value) != {"not"}:
-            raise _rejection(field_path, _INVALID_HOURS(form="{not: NAME}"))
-        outside = _reference(value["not"], f"{field_path}.not")
-        return None if outside is None else SupportHoursCondition(outside, True, names.get(outside, str(outside)))
-    inside = _reference(value, field_path)
-    return None if inside is None else SupportHoursCondition(inside, False, names.get(inside, str(inside)))
+    return SupportHoursCondition(hours, isinstance(during, OutsideHoursSpec), names.get(hours, str(hours)))
 
 
-def _reference(value: object, field_path: str) -> RouteReference | None:
-    if value is None or value == "":
-        return None
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        raise _rejection(field_path, _MUST_BE_NAME())
-    return value
-
-
-def _references(recipients: object, key: str, field_path: str) -> tuple[RouteReference, ...] | None:
-    value = recipients.get(key) if isinstance(recipients, Mapping) else None
-    if value is None:
-        return None
-    if not isinstance(value, list | tuple):
-        raise _rejection(f"{field_path}.recipients.{key}", _MUST_BE_NAMES())
-    references = (_reference(reference, f"{field_path}.recipients.{key}[{i}]") for i, reference in enumerate(value))
-    return tuple(reference for reference in references if reference is not None)
-
-
-def _priority(value: object, field_path: str) -> str | None:
-    if value is None or value == "":
-        return None
-    if value not in PRIORITIES:
-        priorities = ", ".join(PRIORITIES)
-        raise _rejection(field_path, _UNKNOWN_PRIORITY(priority=str(value)[:40], priorities=priorities))
-    return str(value)
-
-
-def _action(value: object, field_path: str) -> RouteAction:
-    try:
-        return RouteAction.PAGE if value is None else RouteAction(str(value))
-    except ValueError:
-        actions = ", ".join(RouteAction)
-        raise _rejection(field_path, _UNKNOWN_ACTION(action=str(value)[:40], actions=actions)) from None
-
-
-def _rejection(field_path: str, problem: Reason) -> Rejected:
-    return Rejected("invalid_route", AT_PATH(path=field_path, problem=problem), field_path)
+def _references(references: Iterable[RouteReference | None] | None) -> tuple[RouteReference, ...] | None:
+    return None if references is None else tuple(filter(None, references))

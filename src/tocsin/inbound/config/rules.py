@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Annotated, Final
 
-from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Reason, ReasonType, Term
-from tocsin.core.validation.object_reader import AT_PATH
+from pydantic import Field
+
+from tocsin.core.reasons import Reason, Term
+from tocsin.core.validation.spec import Spec
+from tocsin.core.validation.spec_types import ListOf, ParsedText
 from tocsin.inbound.config.reasons import (
     CONFIGURED,
     NEITHER_OPENS_NOR_CLOSES,
@@ -24,7 +26,7 @@ from tocsin.inbound.config.reasons import (
     NO_STATUS_BUT_EVENT,
     STATUS,
 )
-from tocsin.inbound.expressions.conditions import CompiledCondition, RuleMatch, compile_condition
+from tocsin.inbound.expressions.conditions import CompiledCondition, Condition, RuleMatch, compile_condition
 from tocsin.inbound.expressions.mapped import MappedFields
 from tocsin.inbound.expressions.reasons import ALWAYS
 from tocsin.inbound.expressions.text_format import one_line
@@ -40,26 +42,33 @@ class EventAction(StrEnum):
     NONE = "none"
 
 
-@dataclass(frozen=True, slots=True)
-class ReasonedCondition:
+class ReasonedConditionSpec(Spec):
     """A condition with a fixed reason, for `ignore` and `veto`."""
 
-    when: CompiledCondition
-    reason: Reason
+    when: Condition = Field(description="Condition on the message.")
+    # A kind's own reasons are translated like its other texts.
+    reason: Annotated[Reason, ParsedText(lambda text, _info: CONFIGURED(reason=Term(text)), {}, 200)] = Field(
+        description="Reason that is shown."
+    )
 
 
-_MUST_BE_RULES: Final = ReasonType("rule.must_be_rules", "must be {keys}")
-_UNKNOWN_RULE: Final = ReasonType("rule.unknown", "unknown rule; one of {rules}")
-_MUST_BE_LIST: Final = ReasonType("rule.must_be_list", "must be a list of {keys}")
+class RulesSpec(Spec):
+    """What a message requests. An omitted rule is that of the kind; without one, it never matches."""
+
+    open: Condition | None = Field(default=None, description="When a message opens an alert.")
+    close: Condition | None = Field(default=None, description="When it closes the alert.")
+    update: Condition | None = Field(default=None, description="When it updates the alert.")
+    cancel: Condition | None = Field(default=None, description="When it ends the alert as one that was none.")
+    ignore: ListOf[ReasonedConditionSpec] = Field(
+        default=(), description="When it does nothing, unless it opens, closes or cancels."
+    )
+    veto: ListOf[ReasonedConditionSpec] = Field(default=(), description="When it must not open an alert.")
+
 
 _NO_FILTERS: Final = RuleMatch(True, NO_FILTERS())
 
-#: How an `ignore` or `veto` rule is written.
-_REASONED_KEYS: Final = "{when, reason}"
-
 #: The rules in evaluation order.
 ORDER: Final = ("cancel", "close", "open", "ignore", "update")
-_RULES: Final = ("open", "close", "update", "cancel", "ignore", "veto")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +79,8 @@ class CompiledRules:
     close: CompiledCondition | None
     open: CompiledCondition | None
     update: CompiledCondition | None
-    ignore: tuple[ReasonedCondition, ...]
-    veto: tuple[ReasonedCondition, ...]
+    ignore: tuple[ReasonedConditionSpec, ...]
+    veto: tuple[ReasonedConditionSpec, ...]
     filters: CompiledCondition | None
 
     def classify(self, payload: object, mapped: MappedFields) -> tuple[EventAction, RuleMatch]:
@@ -116,61 +125,20 @@ def compile_rules(
 ) -> CompiledRules:
     """Compiles rules: each is a condition, except that `ignore` and `veto` are lists of {when, reason}.
 
-    An omitted rule never matches. Raises Rejected("invalid_condition") with the field.
+    An omitted rule never matches. Raises Rejected with the field of each problem.
     """
     known_fields = frozenset(fields)
-    if rules is None:
-        rules = {}
-    if not isinstance(rules, Mapping):
-        raise _rejection(field_path, _MUST_BE_RULES(keys="{open, close, update}"))
-    for name in rules:
-        if name not in _RULES:
-            raise _rejection(f"{field_path}.{str(name)[:40]}", _UNKNOWN_RULE(rules=", ".join(_RULES)))
-
-    def rule(name: str) -> CompiledCondition | None:
-        definition = rules.get(name)
-        return (
-            None
-            if definition is None or definition is False
-            else compile_condition(definition, f"{field_path}.{name}", known_fields)
-        )
-
+    if isinstance(rules, Mapping):
+        rules = {name: rule for name, rule in rules.items() if rule is not False}
+    spec = RulesSpec.read({} if rules is None else rules, field_path, fields=known_fields)
     return CompiledRules(
-        cancel=rule("cancel"),
-        close=rule("close"),
-        open=rule("open"),
-        update=rule("update"),
-        ignore=_reasoned_conditions(rules.get("ignore"), f"{field_path}.ignore", known_fields),
-        veto=_reasoned_conditions(rules.get("veto"), f"{field_path}.veto", known_fields),
+        cancel=spec.cancel,
+        close=spec.close,
+        open=spec.open,
+        update=spec.update,
+        ignore=spec.ignore,
+        veto=spec.veto,
         filters=None
         if filters is True or filters in (None, {})
         else compile_condition(filters, "filters", known_fields),
     )
-
-
-def _reasoned_conditions(definition: object, field_path: str, fields: frozenset[str]) -> tuple[ReasonedCondition, ...]:
-    if definition is None:
-        return ()
-    if not isinstance(definition, list | tuple):
-        raise _rejection(field_path, _MUST_BE_LIST(keys=_REASONED_KEYS))
-    conditions: list[ReasonedCondition] = []
-    for i, entry in enumerate(definition):
-        entry_path = f"{field_path}[{i}]"
-        reason = entry.get("reason") if isinstance(entry, Mapping) else None
-        if (
-            not isinstance(entry, Mapping)
-            or set(entry) != {"when", "reason"}
-            or not isinstance(reason, str)
-            or not reason
-        ):
-            raise _rejection(entry_path, _MUST_BE_RULES(keys=_REASONED_KEYS))
-        # A kind's own reasons are translated like its other texts.
-        reason_of_rule = CONFIGURED(reason=Term(reason[:200]))
-        conditions.append(
-            ReasonedCondition(compile_condition(entry["when"], f"{entry_path}.when", fields), reason_of_rule)
-        )
-    return tuple(conditions)
-
-
-def _rejection(field_path: str, problem: Reason) -> Rejected:
-    return Rejected("invalid_condition", AT_PATH(path=field_path, problem=problem), field_path)

@@ -16,7 +16,7 @@ from tocsin.alerts.new_alert import AlertCreation, RepeatedMessages
 from tocsin.alerts.states import AlertStatus, CommandChannel, EventKind, Priority
 from tocsin.core.ids import key_hash
 from tocsin.core.reasons import NO_REASON, AlertRef, Reason, ReasonType, Term, as_reason, joined
-from tocsin.inbound.config.noise_settings import AlertRateLimit
+from tocsin.inbound.config.noise_settings import AlertRateLimitSpec
 from tocsin.inbound.config.normalizer import NormalizedEvent
 from tocsin.inbound.deciding import reasons
 from tocsin.inbound.deciding.alert_creation import build_paging_config, priority_of
@@ -160,7 +160,7 @@ def adapt_creation(
     return replace(creation, alert=alert)
 
 
-def _describe_flood(limit: AlertRateLimit) -> Reason:
+def _describe_flood(limit: AlertRateLimitSpec) -> Reason:
     return reasons.OVER_RATE(cause=reasons.OVER_BURST(count=limit.burst), every=limit.every)
 
 

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from tocsin.alerts.change_handlers import PagingConfig
 from tocsin.alerts.states import Priority
 from tocsin.core.reasons import NO_REASON, AlertRef, Reason, joined, reason_as_json
-from tocsin.inbound.config.noise_settings import AlertRateLimit, CountScope, Delay, DelayKind
+from tocsin.inbound.config.noise_settings import AlertRateLimitSpec, CountScope, Delay, DelayKind
 from tocsin.inbound.config.normalizer import NormalizedEvent
 from tocsin.inbound.config.routes import RouteChoice
 from tocsin.inbound.deciding import reasons
@@ -60,7 +60,7 @@ class NoiseDecision(Struct, frozen=True):
     #: It opens for several keys: others may join.
     is_shareable: bool = False
     #: It opens as the alert that represents a flood.
-    flood: AlertRateLimit | None = None
+    flood: AlertRateLimitSpec | None = None
     rate_windows: Mapping[bytes, RateWindowState] = field(default_factory=dict)
     #: The rate windows that are to refer to the opening alert.
     linked_scopes: tuple[bytes, ...] = ()
@@ -342,7 +342,7 @@ def _link_window(
     )
 
 
-def _available_tokens(rate_window: RateWindowState, limit: AlertRateLimit, now: datetime) -> float:
+def _available_tokens(rate_window: RateWindowState, limit: AlertRateLimitSpec, now: datetime) -> float:
     if rate_window.tokens is None or rate_window.tokens_at is None:
         return float(limit.burst)
     return min(float(limit.burst), rate_window.tokens + max(0.0, (now - rate_window.tokens_at) / limit.every))

@@ -1,6 +1,6 @@
 """The comparisons in conditions: compiles an operator and its value to a function of one text.
 
-Raises Rejected("invalid_condition") with the field for unusable operators and values.
+Raises Rejected("invalid_condition") with the field for unusable values.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import re2
 
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, ReasonType, Term
-from tocsin.core.validation.object_reader import AT_PATH
+from tocsin.core.validation.field_errors import AT_PATH, NOT_TEXT
 from tocsin.core.validation.payload_paths import MISSING
+from tocsin.core.validation.spec import InvalidValue
 from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.inbound.expressions import reasons
 from tocsin.inbound.expressions.fields import is_unset_date, number_of, parse_moment, text_of
@@ -26,7 +27,6 @@ _UNKNOWN_OPERATOR = ReasonType("condition.unknown_operator", 'unknown operator "
 _DID_YOU_MEAN_OPERATOR = ReasonType(
     "condition.did_you_mean_operator", 'unknown operator "{operator}" (did you mean "{match}"?); one of {operators}'
 )
-_OPERATOR_REQUIRED = ReasonType("condition.operator_required", "give an operator, one of {operators}")
 _EXISTS_TAKES_NO_VALUE = ReasonType("condition.exists_takes_no_value", "exists takes no value")
 _ONE_OF_TAKES_A_LIST = ReasonType("condition.one_of_takes_a_list", "one of takes a list of values")
 _NO_VALUES = ReasonType("condition.no_values", "give at least one value")
@@ -54,21 +54,21 @@ class Operator(StrEnum):
     LESS_THAN = "less than"
 
 
-def parse_operator(value: object, field_path: str) -> Operator:
-    if isinstance(value, str):
-        name = " ".join(value.replace("_", " ").split()).casefold()
-        try:
-            return Operator(name)
-        except ValueError:
-            close_matches = difflib.get_close_matches(name, list(Operator), 1)
-            operators, shown = ", ".join(Operator), value[:MAX_VALUE_CHARS]
-            problem = (
-                _DID_YOU_MEAN_OPERATOR(operator=shown, match=close_matches[0], operators=operators)
-                if close_matches
-                else _UNKNOWN_OPERATOR(operator=shown, operators=operators)
-            )
-            raise rejection(field_path, problem) from None
-    raise rejection(field_path, _OPERATOR_REQUIRED(operators=", ".join(Operator)))
+def parse_operator(value: object) -> Operator:
+    """Parses the name of an operator; case and underscores do not matter. Raises InvalidValue."""
+    if not isinstance(value, str):
+        raise InvalidValue(NOT_TEXT())
+    name = " ".join(value.replace("_", " ").split()).casefold()
+    try:
+        return Operator(name)
+    except ValueError:
+        close_matches = difflib.get_close_matches(name, list(Operator), 1)
+        operators, shown = ", ".join(Operator), value[:MAX_VALUE_CHARS]
+        raise InvalidValue(
+            _DID_YOU_MEAN_OPERATOR(operator=shown, match=close_matches[0], operators=operators)
+            if close_matches
+            else _UNKNOWN_OPERATOR(operator=shown, operators=operators)
+        ) from None
 
 
 #: The name of a field in a reason: a known field's label, or a path.
@@ -102,21 +102,19 @@ def texts_of(value: object) -> tuple[str, ...]:
     return tuple(sanitize(text[:MAX_COMPARED_CHARS]) for text in texts if text is not None and not text.isspace())
 
 
-def compile_comparison(
-    operator: Operator, definition: Mapping[str, object], field_path: str, match_case: bool
-) -> Comparison:
-    value_path = f"{field_path}.value"
+def compile_comparison(operator: Operator, value: object, field_path: str, match_case: bool) -> Comparison:
+    """Compiles a comparison with `value`, which is at `field_path`."""
     match operator:
         case Operator.EXISTS:
-            if definition.get("value") is not None:
-                raise rejection(value_path, _EXISTS_TAKES_NO_VALUE())
+            if value is not None:
+                raise rejection(field_path, _EXISTS_TAKES_NO_VALUE())
             return Comparison(lambda text: True, _describe_existing, _describe_existing)
         case Operator.GREATER_THAN | Operator.LESS_THAN:
-            return _order_comparison(operator, definition.get("value"), value_path)
+            return _order_comparison(operator, value, field_path)
         case Operator.MATCHES:
-            return _pattern_comparison(definition.get("value"), value_path, match_case)
+            return _pattern_comparison(value, field_path, match_case)
         case Operator.CONTAINS | Operator.EQUALS | Operator.STARTS_WITH | Operator.ENDS_WITH | Operator.ONE_OF:
-            return _text_comparison(operator, definition.get("value"), value_path, match_case)
+            return _text_comparison(operator, value, field_path, match_case)
         case _:
             assert_never(operator)
 

@@ -10,17 +10,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Final, Protocol
 
 import msgspec
+from pydantic import Field, PlainValidator, ValidationInfo
 
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import MORE, Reason, ReasonType, Term
-from tocsin.core.validation.object_reader import require_storable
-from tocsin.core.validation.payload_paths import compile_path
-from tocsin.core.validation.spec import InvalidValue, SpecErrors
-from tocsin.core.validation.spec_types import Parsed
+from tocsin.core.validation.field_errors import require_storable, unknown_key
+from tocsin.core.validation.payload_paths import MAX_PATH, compile_path
+from tocsin.core.validation.spec import InvalidValue, Spec, SpecErrors, reading_context
+from tocsin.core.validation.spec_types import ListOf, Parsed
 from tocsin.inbound.expressions import reasons
 from tocsin.inbound.expressions.comparisons import (
     Comparison,
     FieldLabel,
+    Operator,
     compile_comparison,
     parse_operator,
     rejection,
@@ -35,16 +37,12 @@ _NOT_A_CONDITION = ReasonType(
 )
 _TOO_DEEP = ReasonType("condition.too_deep", "conditions nest at most {maximum} deep")
 _EMPTY_ANY = ReasonType("condition.empty_any", "give at least one condition")
-_UNKNOWN_KEY = ReasonType(
-    "condition.unknown_key", "unknown key; a condition has field, operator, value, match_case, not"
-)
 _KEYS_CONFLICT = ReasonType("condition.keys_conflict", "{keys} cannot be combined; nest one in the other")
 _NOT_A_LIST = ReasonType("condition.not_a_list", "must be a list of conditions")
 _TOO_MANY_COMPARISONS = ReasonType("condition.too_many_comparisons", "a condition has at most {maximum} comparisons")
 _FIELD_REQUIRED = ReasonType(
     "condition.field_required", "give the name of a mapped field, or a path such as ticket^status^name"
 )
-_NOT_A_FLAG = ReasonType("condition.not_a_flag", "must be true or false")
 
 MAX_DEPTH: Final = 20
 MAX_LEAVES: Final = 500
@@ -97,21 +95,74 @@ def compile_condition(
     return CompiledCondition(definition, _Compiler(frozenset(fields)).node(definition, field_path, 0))
 
 
-def _read_condition(definition: object) -> object:
-    if definition in ({}, "", True):
-        return None
+def _field_name(value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise InvalidValue(_FIELD_REQUIRED())
+    return value
+
+
+_SCALAR = {"type": ["string", "number", "boolean"]}
+
+
+class ComparisonSpec(Spec):
+    """A condition that compares one field of a message."""
+
+    field: Annotated[str, Parsed(_field_name, {"type": "string", "minLength": 1, "maxLength": MAX_PATH})] = Field(
+        description="Name of a mapped field, or a path such as `ticket^status^name`; `^name` is always a path."
+    )
+    operator: Annotated[Operator, Parsed(parse_operator, {"type": "string", "enum": list(Operator)})] = Field(
+        description="How it is compared."
+    )
+    value: Annotated[Any, Parsed(lambda value: value, {"anyOf": [_SCALAR, {"type": "array", "items": _SCALAR}]})] = (
+        Field(default=None, description="Value that it is compared with, or a list of alternatives.")
+    )
+    match_case: bool = Field(default=False, description="Whether upper and lower case differ.")
+    is_inverted: bool = Field(default=False, alias="not", description="Whether the condition is inverted.")
+
+
+class AllConditionsSpec(Spec):
+    """A condition that is true if all of its conditions are."""
+
+    all: ListOf[ConditionSpec] = Field(description="Conditions.")
+
+
+class AnyConditionSpec(Spec):
+    """A condition that is true if one of its conditions is."""
+
+    any: ListOf[ConditionSpec] = Field(description="Conditions.")
+
+
+class NotConditionSpec(Spec):
+    """A condition that is true if another is not."""
+
+    condition: ConditionSpec = Field(alias="not", description="Condition.")
+
+
+type ConditionSpec = ComparisonSpec | AllConditionsSpec | AnyConditionSpec | NotConditionSpec | bool
+
+
+def _compile(definition: object, info: ValidationInfo) -> CompiledCondition:
     try:
-        compile_condition(definition)
+        compiled = compile_condition(definition, "condition", reading_context(info).get("fields", ()))
         require_storable(definition, "condition")
     except Rejected as problem:
         errors = SpecErrors()
         errors.add_rejection(problem, "condition")
         raise InvalidValue(errors) from None
-    return definition
+    return compiled
 
+
+def _read(definition: object, info: ValidationInfo) -> object:
+    return None if definition in ({}, "", True) else _compile(definition, info).definition
+
+
+#: A condition of a spec, compiled with the field names in `context["fields"]`.
+Condition = Annotated[CompiledCondition, PlainValidator(_compile, json_schema_input_type=ConditionSpec)]
 
 #: A condition of a spec as written, after validation; None if it always matches.
-OptionalCondition = Annotated[Any, Parsed(_read_condition, {})]
+OptionalCondition = Annotated[Any, PlainValidator(_read, json_schema_input_type=ConditionSpec)]
+
+_KEYS: Final = frozenset({"field", "all", "any", "not"})
 
 
 class _Compiler:
@@ -141,9 +192,9 @@ class _Compiler:
                 return _Any(nodes)
             case ["not"]:
                 return _Not(self.node(definition["not"], f"{field_path}.not", depth + 1))
-        unknown = [str(key) for key in keys if key not in ("all", "any", "not")]
+        unknown = [str(key) for key in keys if key not in _KEYS]
         if unknown:
-            raise rejection(f"{field_path}.{unknown[0]}", _UNKNOWN_KEY())
+            raise rejection(f"{field_path}.{unknown[0]}", unknown_key(unknown[0], _KEYS))
         raise rejection(field_path, _KEYS_CONFLICT(keys=tuple(map(str, keys))))
 
     def group(self, definition: object, field_path: str, depth: int) -> tuple[_ConditionNode, ...]:
@@ -155,22 +206,15 @@ class _Compiler:
         self.leaves += 1
         if self.leaves > MAX_LEAVES:
             raise rejection(field_path, _TOO_MANY_COMPARISONS(maximum=MAX_LEAVES))
-        for key in definition:
-            if key not in ("field", "operator", "value", "match_case", "not"):
-                raise rejection(f"{field_path}.{key}", _UNKNOWN_KEY())
-        match_case = _flag(definition, "match_case", field_path)
-        is_inverted = _flag(definition, "not", field_path)
-        label, field, read = self.field_reader(definition["field"], f"{field_path}.field")
-        operator = parse_operator(definition.get("operator"), f"{field_path}.operator")
-        comparison = compile_comparison(operator, definition, field_path, match_case)
-        return _Leaf(label, field, read, comparison, is_inverted)
+        spec = ComparisonSpec.read(definition, field_path)
+        label, field, read = self.field_reader(spec.field, f"{field_path}.field")
+        comparison = compile_comparison(spec.operator, spec.value, f"{field_path}.value", spec.match_case)
+        return _Leaf(label, field, read, comparison, spec.is_inverted)
 
     def field_reader(
-        self, field: object, field_path: str
+        self, field: str, field_path: str
     ) -> tuple[FieldLabel, str | None, Callable[[object, MappedFields], object]]:
         """Returns the field's label, its name if it is a known field, and the function that reads it."""
-        if not isinstance(field, str) or not field.strip():
-            raise rejection(field_path, _FIELD_REQUIRED())
         if field in self.fields:
             known_field = FIELDS.get(field)
             return (
@@ -194,13 +238,6 @@ def _known_reader(field: str) -> Callable[[object, MappedFields], object]:
 
 def _custom_reader(field: str) -> Callable[[object, MappedFields], object]:
     return lambda payload, mapped: mapped.custom.get(field) or mapped.tags.get(field)
-
-
-def _flag(definition: Mapping[str, object], key: str, field_path: str) -> bool:
-    value = definition.get(key, False)
-    if not isinstance(value, bool):
-        raise rejection(f"{field_path}.{key}", _NOT_A_FLAG())
-    return value
 
 
 class _Leaf:

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, Field
 
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType, Term, joined
 from tocsin.core.validation import durations
-from tocsin.core.validation.object_reader import REQUIRED
+from tocsin.core.validation.field_errors import REQUIRED
 from tocsin.core.validation.spec import InvalidValue, Spec, SpecErrors
 from tocsin.core.validation.spec_types import Duration, OneOf, Parsed, TimeZone, at_most
 from tocsin.inbound.maintenance.recurrence import MAX_RECURRING_WINDOW, MonthDay, Recurrence, Repeat, month_day

@@ -167,6 +167,7 @@ def compile_mapping(
     names = frozenset(name for group in groups for name in group)
     compiler = EntryCompiler(Extraction(), settings or {}, names & FIELDS.keys())
     known, tags, custom = groups
+    nested = definition.get("custom") or {}
     fields = tuple(
         _known_field(compiler, name, known[name], f"{field_path}.{name}") for name in FIELDS if name in known
     )
@@ -174,7 +175,10 @@ def compile_mapping(
         compiler.extraction,
         _dependency_order(fields, field_path),
         tuple(_custom_field(compiler, n, d, f"{field_path}.tags.{n}", clean_line, TAG_LENGTH) for n, d in tags.items()),
-        tuple(_custom_field(compiler, n, d, f"{field_path}.{n}", clean_text, CUSTOM_LENGTH) for n, d in custom.items()),
+        tuple(
+            _custom_field(compiler, n, d, f"{field_path}.{'custom.' * (n in nested)}{n}", clean_text, CUSTOM_LENGTH)
+            for n, d in custom.items()
+        ),
     )
     compiler.extraction.freeze()
     return mapping

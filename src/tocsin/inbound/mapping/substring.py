@@ -7,7 +7,7 @@ from typing import Final
 
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType
-from tocsin.core.validation.object_reader import AT_PATH
+from tocsin.core.validation.field_errors import AT_PATH
 from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.inbound.expressions.comparisons import MAX_COMPARED_CHARS, compile_pattern
 from tocsin.inbound.expressions.fields import text_of

@@ -13,7 +13,7 @@ from typing import Final
 
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, ReasonType
-from tocsin.core.validation.object_reader import AT_PATH
+from tocsin.core.validation.field_errors import AT_PATH
 from tocsin.inbound.expressions.fields import Value, text_of
 from tocsin.inbound.mapping.extraction import Extraction
 

@@ -10,18 +10,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from typing import Final
 
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType, joined
-from tocsin.core.validation.object_reader import AT_PATH
+from tocsin.core.validation.field_errors import AT_PATH, unknown_key
 from tocsin.core.validation.payload_paths import PATH_NOT_TEXT
 from tocsin.inbound.expressions.conditions import CompiledCondition, compile_condition
 from tocsin.inbound.expressions.fields import Value, clean_line, is_unset_date, number_of, text_of
 from tocsin.inbound.expressions.mapped import MappedFields
 from tocsin.inbound.mapping import substring
 from tocsin.inbound.mapping.extraction import Extraction
+from tocsin.inbound.mapping.specs import ValueSourceSpec, ValueType
 from tocsin.inbound.mapping.templates import Template, compile_template
 
 _NO_ALTERNATIVE = ReasonType("mapping.no_alternative", "give at least one path")
@@ -30,7 +30,6 @@ _NESTED_LIST = ReasonType("mapping.nested_list", "a list in a list; give a path 
 _NOT_AN_ENTRY = ReasonType(
     "mapping.malformed_entry", "give a path, a list of paths, or {path, paths, template or literal: …}"
 )
-_UNKNOWN_KEY = ReasonType("mapping.unknown_key", "unknown key; one of {keys}")
 _ONE_SOURCE = ReasonType("mapping.not_one_source", "give exactly one of {keys}")
 _PATHS_NOT_A_LIST = ReasonType("mapping.paths_not_a_list", "must be a list of paths")
 _NOT_A_VALUE_MAP = ReasonType(
@@ -69,19 +68,6 @@ class _Unassigned:
 NOBODY: Final = _Unassigned()
 
 
-class ValueType(StrEnum):
-    """The types of value that `only` accepts."""
-
-    TEXT = "text"  # a text or number: no object, list, true or false
-    WORDS = "words"  # a text that is not a number
-    NUMBER = "number"  # a number, or a text that is one
-    INTEGER = "integer"  # a whole number, or a text that is one: 7, "7", 7.0, "0007" all give 7
-    POSITIVE = "positive"  # a whole number above 0, like ids
-    GUID = "guid"
-    DATE = "date"  # a date that is set (not 1900-01-01)
-    EMAIL = "email"
-
-
 @dataclass(frozen=True, slots=True)
 class Alternative:
     """`find(slots, payload, values)` → the value before cleaning, NOBODY, or None.
@@ -98,9 +84,7 @@ class Alternative:
     transformations: Reason = NO_REASON  # such as "only guid"
 
 
-_KEYS: Final = (
-    "path", "paths", "template", "literal", "between", "pattern", "group", "only", "nobody", "map", "else", "when",
-)  # fmt: skip
+_KEYS: Final = frozenset(field.alias or name for name, field in ValueSourceSpec.model_fields.items())
 _SOURCES: Final = ("path", "paths", "template", "literal")
 _NOTHING: Final = MappedFields({}, {}, {})
 
@@ -138,7 +122,7 @@ class EntryCompiler:
     def _entry(self, definition: Mapping[str, object], field_path: str) -> Iterator[Alternative]:
         for key in definition:
             if key not in _KEYS:
-                raise rejection(f"{field_path}.{key}", _UNKNOWN_KEY(keys=", ".join(_KEYS)))
+                raise rejection(f"{field_path}.{key}", unknown_key(str(key), _KEYS))
         sources = [key for key in _SOURCES if key in definition]
         if len(sources) != 1:
             raise rejection(field_path, _ONE_SOURCE(keys=", ".join(_SOURCES)))

@@ -145,6 +145,7 @@ class _Block:
 def _plain(message: Message) -> str:
     parts = ["\n".join(_lead(message))]
     parts += [_plain_alert(message, alert) for alert in message.alerts]
+    parts += ["\n".join(f"{link.label}: {link.url}" for link in message.links)]
     parts.append("\n".join(_foot(message)))
     return "\n\n".join(part for part in parts if part.strip()) + "\n"
 
@@ -184,6 +185,7 @@ def _html(message: Message, subject: str) -> str:
         "language": available_language(message.language),
         "lead": [_line(message, line) for line in _lead(message)],
         "alerts": blocks,
+        "links": message.links,
         "foot": _foot(message),
     }
     return _template().render(Context(context))
@@ -220,7 +222,7 @@ def _foot(message: Message) -> list[str]:
     lines = [formatting.one_line(message.reason)] if message.reason else []
     # A message that asks for a response has personal links; other links lead to a page behind the login.
     needs_answer = bool(message.recipient) and message.purpose in (Purpose.PAGE, Purpose.ACK_REMINDER)
-    if needs_answer and any(alert.link for alert in message.alerts):
+    if message.links or (needs_answer and any(alert.link for alert in message.alerts)):
         lines.append(
             phrase(
                 message.language,

@@ -87,9 +87,7 @@ WHERE u.id = ANY(%s) ORDER BY u.id, m.position, m.id
 
 
 def load_recipients(connection: Connection, user_ids: Collection[int]) -> dict[int, Recipient]:
-    """Returns the users with their contact methods and notification rules, by id: for `rules.page_planner.plan` and
-    `rules.notification_rules.plan_pages`.
-    """
+    """Returns the users with their contact methods and notification rules, by id."""
     if not user_ids:
         return {}
     rows_by_user: dict[int, tuple[dict[str, Any], list[NotificationMethod]]] = {}
@@ -407,6 +405,7 @@ class Notice:
     #: The heading under which it can be bundled with others of its kind, such as "Nobody answered"; empty: never
     #: bundled.
     heading: Reason = NO_REASON
+    swap_id: int | None = None  # which the recipient is asked to accept or decline
 
 
 def queue_notice(
@@ -473,7 +472,8 @@ def notice_data(notice: Notice) -> dict[str, Any]:
     """Returns the data that the notification of a notice stores."""
     texts = {"title": notice.title, "text": notice.text} | ({"heading": notice.heading} if notice.heading else {})
     stored = {name: reason_as_json(text) for name, text in texts.items()}
-    return stored | ({"about": notice.about} if notice.about else {})
+    details: dict[str, Any] = {"about": notice.about} if notice.about else {}
+    return stored | details | ({"swap": notice.swap_id} if notice.swap_id else {})
 
 
 #: More than the difference between two nodes' clocks.

@@ -45,7 +45,7 @@ _CLAIM_NOTICES = """
 UPDATE oncall_pendingnotice SET sent_at = %(now)s
 WHERE id IN (
     SELECT id FROM oncall_pendingnotice WHERE sent_at IS NULL ORDER BY id LIMIT %(most)s FOR UPDATE SKIP LOCKED)
-RETURNING id, user_id, title_code, title_data, text_code, text_data, reason_code, reason_data
+RETURNING id, user_id, swap_id, title_code, title_data, text_code, text_data, reason_code, reason_data
 """
 
 _DELETE_OLD_NOTICES = "DELETE FROM oncall_pendingnotice WHERE sent_at < %s"
@@ -93,7 +93,12 @@ def queue_pending_notices(now: datetime) -> bool:
     with database.transaction() as connection:
         waiting = database.rows(connection, _CLAIM_NOTICES, {"now": now, "most": BATCH})
         for row in sorted(waiting, key=lambda row: row["id"]):
-            notice = Notice(title=reason_in(row, "title"), text=reason_in(row, "text"), reason=reason_in(row))
+            notice = Notice(
+                title=reason_in(row, "title"),
+                text=reason_in(row, "text"),
+                reason=reason_in(row),
+                swap_id=row["swap_id"],
+            )
             queue.queue_notice(connection, notice, now, user_ids=[row["user_id"]])
         if waiting:
             database.notify(connection, "outbox")

@@ -6,12 +6,8 @@ Secrets are write-only. The caller checks permissions.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from email.utils import parseaddr
-from ipaddress import ip_address
 from typing import Any
 
 from django.db import transaction
@@ -21,41 +17,24 @@ from tocsin.access.audit import AuditActor
 from tocsin.core.config import config_version, secret_bundle
 from tocsin.core.config.crypto import ENTER_SECRET_AGAIN
 from tocsin.core.errors import Permanent, Rejected
-from tocsin.core.net import egress
-from tocsin.core.reasons import Reason, ReasonType, Term
-from tocsin.core.validation.object_reader import NOT_A_CHOICE, REQUIRED, ObjectReader
+from tocsin.core.reasons import Reason, ReasonType
+from tocsin.core.validation.field_errors import NAME_IN_USE, REQUIRED
 from tocsin.core.validation.server_origin import has_different_origin
-from tocsin.notify import provider_settings, reschedule
-from tocsin.notify.interfaces import ProviderKind, ProviderSetting, ProviderSettingType
+from tocsin.core.validation.spec import SpecErrors
+from tocsin.notify import reschedule
 from tocsin.notify.models import Provider, ProviderHealth
 from tocsin.notify.provider_settings import settings_of
 from tocsin.notify.providers.pool import ENVIRONMENT, SANDBOX, UNKNOWN_KIND, account_of, environment_account, slug
+from tocsin.notify.providers.specs import ProviderSpec, read_spec
 from tocsin.notify.registry import BUILT_IN, KINDS
-from tocsin.people import addresses
 
 #: Secrets that authenticate others to Tocsin. Tocsin never sends them.
 _NEVER_SENT = frozenset({"signing_secret", "post_secret"})
 
-#: One label of a hostname. Letters of any script are allowed; they are IDNA-encoded on connection.
-_LABEL = re.compile(r"(?!-)[\w-]{1,63}(?<!-)")
-
 _NO_ENVIRONMENT = ReasonType("provider.no_environment_server", "TOCSIN_SMTP_URL is not set.")
-_KINDS = ReasonType("provider.kind_invalid", "choose one of these types: {kinds}.")
 _RESERVED_NAME = ReasonType("provider.name_reserved", '"{name}" is reserved.')
-_NAME_TAKEN = ReasonType("provider.name_taken", 'a provider "{name}" already exists.')
 _NAME_TOO_SIMILAR = ReasonType(
     "provider.name_too_similar", 'is too similar to "{name}": both would have the same callback address.'
-)
-_CHANNEL = ReasonType(
-    "provider.kind_lacks_channel", '{kind} does not support "{channel}". Supported channels: {channels}.'
-)
-_CONTROL_CHARACTER = ReasonType("provider.setting_control_character", "contains a line break or control character.")
-_NOT_A_HOST = ReasonType(
-    "provider.setting_not_a_host", '"{value}" is not a server name. Enter one like mail.example.org.'
-)
-_NOT_A_MAILBOX = ReasonType(
-    "provider.setting_not_a_mailbox",
-    '"{value}" is not an email address. Enter one like Tocsin <tocsin@example.org>.',
 )
 
 _RESERVED = {ENVIRONMENT.lower(), SANDBOX, *(kind.label.lower() for kind in BUILT_IN)}
@@ -95,16 +74,18 @@ def save_provider(
     """
     with transaction.atomic():
         config_version.lock()
-        parsed = _parse_spec(ObjectReader(spec), existing)
+        parsed = read_spec(spec, check=_check(existing))
         before = provider_spec(existing) if existing else None
-        is_same_kind = existing is not None and existing.kind == parsed.kind.name
+        is_same_kind = existing is not None and existing.kind == parsed.kind
         stored_secrets = (
             secret_bundle.decrypt_bundle_or_empty(existing.secrets) if existing is not None and is_same_kind else {}
         )
-        secrets = {name: text for name, text in {**stored_secrets, **parsed.secrets}.items() if text}
+        secrets = {name: text for name, text in {**stored_secrets, **parsed.secrets()}.items() if text}
         provider = existing or Provider()
-        provider.name, provider.kind, provider.channels = parsed.name, parsed.kind.name, list(parsed.channels)
-        provider.order, provider.is_enabled, provider.settings = parsed.order, parsed.is_enabled, dict(parsed.settings)
+        provider.name, provider.kind = parsed.name, parsed.kind
+        provider.channels = list(parsed.channels or KINDS[parsed.kind].channels)
+        provider.order, provider.is_enabled = parsed.order, parsed.is_enabled
+        provider.settings = {name: value for name, value in parsed.settings().items() if value != ""}
         changed = sorted(name for name in {*stored_secrets, *secrets} if stored_secrets.get(name) != secrets.get(name))
         if changed or not is_same_kind:
             provider.secrets = secret_bundle.encrypt_bundle(secrets)
@@ -160,141 +141,38 @@ def test_environment() -> Reason:
         sender.close()
 
 
-@dataclass(frozen=True, slots=True)
-class _ProviderSpec:
-    """A validated spec."""
+def _check(existing: Provider | None) -> Callable[[ProviderSpec, SpecErrors], None]:
+    """Returns the checks of a spec that need the other providers, or the stored secrets."""
 
-    name: str
-    kind: ProviderKind
-    channels: tuple[str, ...]
-    order: int
-    is_enabled: bool
-    settings: Mapping[str, Any]
-    secrets: Mapping[str, str]
+    def check(spec: ProviderSpec, errors: SpecErrors) -> None:
+        if not errors.has("name"):
+            _check_name(spec.name, existing, errors)
+        if errors.has("kind"):
+            return
+        is_same_kind = existing is not None and existing.kind == spec.kind
+        stored_secrets = secrets_set(existing) if existing is not None and is_same_kind else frozenset[str]()
+        if existing is not None and is_same_kind and has_different_origin(existing.settings, spec.settings()):
+            # A secret entered for one server must not be sent to another.
+            for secret_name in sorted(stored_secrets - spec.given_keys - _NEVER_SENT):
+                errors.add(secret_name, ENTER_SECRET_AGAIN(), "missing")
+        for setting in settings_of(KINDS[spec.kind]):
+            if setting.is_secret and setting.is_required:
+                # The provider cannot send without it.
+                given = getattr(spec, setting.name)
+                if not given and (setting.name in spec.given_keys or setting.name not in stored_secrets):
+                    errors.add(setting.name, REQUIRED(), "missing")
 
-
-def _parse_spec(spec: ObjectReader, existing: Provider | None) -> _ProviderSpec:
-    name = _name(spec, existing)
-    kind = KINDS.get(spec.text("kind", required=True))
-    if kind is None:
-        if spec.has("kind"):
-            spec.add_error("kind", _KINDS(kinds=tuple(KINDS)))
-        spec.raise_errors()
-        raise AssertionError("an unknown kind is refused")
-    channels = _channels(spec, kind)
-    order = spec.integer("order", 1, minimum=1, maximum=1000)
-    is_enabled = spec.boolean("enabled", True)
-    secrets = {
-        s.name: spec.text(s.name, max_length=4000) for s in settings_of(kind) if s.is_secret and spec.has(s.name)
-    }
-    settings = {s.name: _setting(spec, s) for s in settings_of(kind) if not s.is_secret}
-    if existing and existing.kind == kind.name and has_different_origin(existing.settings, settings):
-        # A secret entered for one server must not be sent to another.
-        for secret_name in sorted(secrets_set(existing) - secrets.keys() - _NEVER_SENT):
-            spec.add_error(secret_name, ENTER_SECRET_AGAIN(), "missing")
-    stored = secrets_set(existing) if existing and existing.kind == kind.name else frozenset()
-    for setting in settings_of(kind):
-        if setting.is_secret and setting.is_required and not secrets.get(setting.name, setting.name in stored):
-            # The provider cannot send without it.
-            _require_setting(spec, setting)
-    spec.finish()
-    return _ProviderSpec(
-        name, kind, channels, order, is_enabled, {k: v for k, v in settings.items() if v != ""}, secrets
-    )
+    return check
 
 
-def _name(spec: ObjectReader, existing: Provider | None) -> str:
-    name = spec.name()
+def _check_name(name: str, existing: Provider | None, errors: SpecErrors) -> None:
     other_providers = Provider.objects.exclude(pk=existing.pk) if existing else Provider.objects.all()
     if name.lower() in _RESERVED:
-        spec.add_error("name", _RESERVED_NAME(name=name), "name_taken")
-    elif name and other_providers.filter(name__iexact=name).exists():
-        spec.add_error("name", _NAME_TAKEN(name=name), "name_taken")
-    elif name and (
-        similar_name := next((row.name for row in other_providers if slug(row.name, row.pk) == slug(name, None)), None)
+        errors.add("name", _RESERVED_NAME(name=name), "name_taken")
+    elif other_providers.filter(name__iexact=name).exists():
+        errors.add("name", NAME_IN_USE(name=name), "name_taken")
+    elif similar_name := next(
+        (row.name for row in other_providers if slug(row.name, row.pk) == slug(name, None)), None
     ):
         # The slug is the provider's part of the callback URL, so it must be unique.
-        spec.add_error("name", _NAME_TOO_SIMILAR(name=similar_name), "name_taken")
-    return name
-
-
-def _channels(spec: ObjectReader, kind: ProviderKind) -> tuple[str, ...]:
-    """Returns the channels in the spec, or all channels of the kind if it names none."""
-    channels = spec.texts("channels") or kind.channels
-    for number, channel in enumerate(channels):
-        if channel not in kind.channels:
-            reason = _CHANNEL(kind=Term(kind.label), channel=channel, channels=kind.channels)
-            spec.add_error(f"channels[{number}]", reason)
-    return tuple(channels)
-
-
-def _setting(spec: ObjectReader, setting: ProviderSetting) -> str | int | bool:
-    match setting.kind:
-        case ProviderSettingType.NUMBER:
-            if not spec.has(setting.name):
-                _require_setting(spec, setting)
-                return setting.default
-            return spec.integer(setting.name, setting.min_value, minimum=setting.min_value, maximum=setting.max_value)
-        case ProviderSettingType.FLAG:
-            return spec.boolean(setting.name, bool(setting.default))
-        case ProviderSettingType.CHOICE:
-            chosen = spec.text(setting.name, str(setting.default))
-            if chosen not in setting.choices:
-                spec.add_error(setting.name, NOT_A_CHOICE(value=chosen, choices=setting.choices))
-            return chosen
-        case ProviderSettingType.URL:
-            url = spec.text(setting.name, str(setting.default), required=setting.is_required, max_length=2000)
-            _check_url(spec, setting.name, url)
-            return url.rstrip("/")
-        case ProviderSettingType.TEXT | ProviderSettingType.HOST | ProviderSettingType.MAILBOX:
-            text = spec.text(setting.name, str(setting.default), required=setting.is_required, max_length=500)
-            if not text.isprintable():
-                spec.add_error(setting.name, _CONTROL_CHARACTER())
-            elif text:
-                _check_text(spec, setting, text)
-            return text
-        case ProviderSettingType.LONG_TEXT:
-            return spec.text(setting.name, str(setting.default), required=setting.is_required, max_length=20_000)
-
-
-def _require_setting(spec: ObjectReader, setting: ProviderSetting) -> None:
-    if setting.is_required:
-        spec.add_error(setting.name, REQUIRED(), "missing")
-
-
-def _check_text(spec: ObjectReader, setting: ProviderSetting, text: str) -> None:
-    if setting is provider_settings.PREFIXES:
-        _check_prefixes(spec, setting.name, text)
-    elif setting.kind is ProviderSettingType.HOST and not _is_host(text):
-        spec.add_error(setting.name, _NOT_A_HOST(value=text[:100]))
-    elif setting.kind is ProviderSettingType.MAILBOX:
-        try:
-            addresses.email(parseaddr(text)[1])
-        except Rejected:
-            spec.add_error(setting.name, _NOT_A_MAILBOX(value=text[:100]))
-
-
-def _is_host(text: str) -> bool:
-    """Returns whether `text` is a hostname, also with letters beyond ASCII, or an IP address."""
-    try:
-        ip_address(text)
-    except ValueError:
-        labels = text.removesuffix(".").split(".")
-        return len(text) <= 253 and all(_LABEL.fullmatch(label) for label in labels)
-    return True
-
-
-def _check_prefixes(spec: ObjectReader, name: str, text: str) -> None:
-    try:
-        provider_settings.prefixes(text)
-    except Rejected as problem:
-        spec.add_error(name, problem.reason)
-
-
-def _check_url(spec: ObjectReader, name: str, url: str) -> None:
-    if not url:
-        return
-    try:
-        egress.check_url(url)
-    except Permanent as problem:
-        spec.add_error(name, problem.reason)
+        errors.add("name", _NAME_TOO_SIMILAR(name=similar_name), "name_taken")

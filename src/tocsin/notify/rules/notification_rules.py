@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from tocsin.alerts.states import Priority
 from tocsin.core.reasons import NO_REASON, Reason, as_reason, joined
-from tocsin.core.validation.object_reader import is_zone
+from tocsin.core.validation.field_errors import is_zone
 from tocsin.notify.rules import delivery_reasons
 from tocsin.oncall.calculation import weekly_windows
 from tocsin.oncall.calculation.weekly_windows import WeeklyWindow

@@ -7,7 +7,7 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from tocsin.core.reasons import Reason, reason_from_json
-from tocsin.core.validation.object_reader import is_zone
+from tocsin.core.validation.field_errors import is_zone
 from tocsin.notify.interfaces import AlertContent, Message
 from tocsin.notify.rules.bundling import DeliveryBundle
 from tocsin.notify.rules.pre_send_check import DueDelivery

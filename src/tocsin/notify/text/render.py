@@ -5,19 +5,24 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from django.utils.translation import gettext, gettext_noop
+
 from tocsin.core.config import crypto, environment, settings_store
 from tocsin.core.db.database import Connection
 from tocsin.core.reasons import reason_as_json, reason_from_json, replace_texts
-from tocsin.notify.interfaces import Channel, Message, Rendered
+from tocsin.notify.interfaces import Channel, Message, MessageButton, Rendered
 from tocsin.notify.rules.bundling import DeliveryBundle
 from tocsin.notify.rules.pre_send_check import DueDelivery
 from tocsin.notify.text import reply_codes, signed_links
 from tocsin.notify.text.message import LinkTo, message, zone_of
 from tocsin.notify.text.phrases import in_language
 from tocsin.notify.text.redaction import ContentLevel, redact
+from tocsin.notify.text.signed_links import LinkSubject
 
 #: A message that waited longer than this gets links with a full validity period.
 _LINK_REUSE_PERIOD = timedelta(days=1)
+
+_SWAP_ANSWERS = {"accept": gettext_noop("Accept"), "decline": gettext_noop("Decline")}
 
 
 def compose(
@@ -40,8 +45,21 @@ def compose(
     signed_at = max(bundle.lead.queued_at, now - _LINK_REUSE_PERIOD)
     with in_language(bundle.lead.language, zone_of(bundle.lead)):
         original = message(decrypted, link_to(base_url, signed_at), base_url, now, can_reply=can_reply)
+        original = replace(original, links=_swap_links(bundle.lead, base_url, signed_at))
         redacted = redact(original, content_level)
         return channel.render(_with_reply_codes(redacted, bundle.lead.user_id) if has_reply_codes else redacted)
+
+
+def _swap_links(lead: DueDelivery, base_url: str, now: datetime) -> tuple[MessageButton, ...]:
+    """Returns the links by which the user accepts or declines the requested swap; none in any other message. Their
+    labels are in the active language.
+    """
+    swap_id = lead.data.get("swap")
+    if not isinstance(swap_id, int) or lead.user_id is None:
+        return ()
+    token = signed_links.sign(swap_id, lead.user_id, now, LinkSubject.SWAP)
+    url = base_url + signed_links.path(token, LinkSubject.SWAP)
+    return tuple(MessageButton(gettext(label), f"{url}?answer={answer}") for answer, label in _SWAP_ANSWERS.items())
 
 
 def _with_reply_codes(original: Message, user_id: int | None) -> Message:

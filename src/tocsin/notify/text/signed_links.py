@@ -1,5 +1,5 @@
-"""Signs and verifies the personal links in mails and pushes: for one user and one alert, valid for seven days. Acts on
-nothing.
+"""Signs and verifies the personal links in mails and pushes: for one user and one alert or swap, valid for seven days.
+Acts on nothing.
 
 A token is short, because text messages carry it: base64url (RFC 4648, 5) of the alert's and the user's ids, the minute
 it expires, and the first 16 bytes of an HMAC-SHA256 over those.
@@ -13,6 +13,7 @@ import hashlib
 import hmac
 import re
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 
 from tocsin.core.config import crypto
 from tocsin.core.errors import Rejected
@@ -21,32 +22,50 @@ from tocsin.core.reasons import ReasonType
 VALID_FOR = timedelta(days=7)
 
 _MAC = 16
-_LINK, _REFERENCE = "link", "reference"
 _EPOCH = datetime(2020, 1, 1, tzinfo=UTC)
 _MINUTE = timedelta(minutes=1)
 #: Longer input cannot be a valid token and is not decoded.
 _MAX_TOKEN_CHARS = 80
 _OF_ALERT = re.compile(r"//[^/]+(?:/a/(?P<token>[\w-]{20,80})|/alerts/(?P<number>\d{1,18}))/?$", re.ASCII)
 
-_EXPIRED = ReasonType("link.expired", "This link has expired. Sign in to open the alert.")
+_EXPIRED = ReasonType("link.expired", "This link has expired. Sign in instead.")
 _INVALID = ReasonType(
-    "link.invalid", "This link is incomplete or was not created by this installation. Sign in to open the alert."
+    "link.invalid", "This link is incomplete or was not created by this installation. Sign in instead."
 )
 
 
-def sign(alert_id: int, user_id: int, now: datetime) -> str:
-    """Returns a token that lets `user_id` act on `alert_id` for seven days from `now`: about 34 URL-safe characters."""
+class LinkSubject(StrEnum):
+    """What a token is about. One for another subject is invalid."""
+
+    ALERT = "link"
+    #: An alert, in a place that others can read.
+    REFERENCE = "reference"
+    SWAP = "swap"
+
+
+def sign(subject_id: int, user_id: int, now: datetime, subject: LinkSubject = LinkSubject.ALERT) -> str:
+    """Returns a token that lets `user_id` act on an alert or swap for seven days from `now`: about 34 URL-safe
+    characters.
+    """
     minute = -((_EPOCH - now - VALID_FOR) // _MINUTE)
-    payload = _number(alert_id) + _number(user_id) + minute.to_bytes(4)
-    return _encode_signed(payload, _LINK)
+    payload = _number(subject_id) + _number(user_id) + minute.to_bytes(4)
+    return _encode_signed(payload, subject)
 
 
-def verify(token: str, now: datetime) -> tuple[int, int]:
-    """Returns the alert id and user id of a token made by `sign` with any of the known keys.
+def verify(token: str, now: datetime, subject: LinkSubject = LinkSubject.ALERT) -> tuple[int, int]:
+    """Returns the subject's id and the user id of a token made by `sign` with any of the known keys.
 
     Raises Rejected("invalid_link") or Rejected("expired_link").
     """
-    return _verify(token, now, _LINK)
+    payload = _payload(token, subject)
+    try:
+        subject_id, remainder = _read_number(payload)
+        user_id, remainder = _read_number(remainder)
+    except IndexError:
+        raise _invalid() from None
+    if now >= _EPOCH + int.from_bytes(remainder) * _MINUTE:
+        raise Rejected("expired_link", _EXPIRED())
+    return subject_id, user_id
 
 
 def reference_of(link: str) -> str:
@@ -54,31 +73,19 @@ def reference_of(link: str) -> str:
     user and alert and expires at the same time, but opens no page. Empty for any other link.
     """
     try:
-        return _encode_signed(_payload(token_of(link), _LINK), _REFERENCE)
+        return _encode_signed(_payload(token_of(link), LinkSubject.ALERT), LinkSubject.REFERENCE)
     except Rejected:
         return ""
 
 
 def verify_reference(token: str, now: datetime) -> tuple[int, int]:
     """Returns the alert id and user id of a reference made by `reference_of`. Raises Rejected as `verify` does."""
-    return _verify(token, now, _REFERENCE)
+    return verify(token, now, LinkSubject.REFERENCE)
 
 
-def _verify(token: str, now: datetime, purpose: str) -> tuple[int, int]:
-    payload = _payload(token, purpose)
-    try:
-        alert_id, remainder = _read_number(payload)
-        user_id, remainder = _read_number(remainder)
-    except IndexError:
-        raise _invalid() from None
-    if now >= _EPOCH + int.from_bytes(remainder) * _MINUTE:
-        raise Rejected("expired_link", _EXPIRED())
-    return alert_id, user_id
-
-
-def path(token: str) -> str:
+def path(token: str, subject: LinkSubject = LinkSubject.ALERT) -> str:
     """Returns the path of the page that a token opens."""
-    return f"/a/{token}"
+    return f"/swap/{token}" if subject is LinkSubject.SWAP else f"/a/{token}"
 
 
 def alert_of(link: str) -> int | None:
@@ -103,11 +110,11 @@ def token_of(link: str) -> str:
     return match["token"] or "" if match else ""
 
 
-def _encode_signed(payload: bytes, purpose: str) -> str:
-    return base64.urlsafe_b64encode(payload + _mac(crypto.keys()[0], payload, purpose)).rstrip(b"=").decode()
+def _encode_signed(payload: bytes, subject: LinkSubject) -> str:
+    return base64.urlsafe_b64encode(payload + _mac(crypto.keys()[0], payload, subject)).rstrip(b"=").decode()
 
 
-def _payload(token: str, purpose: str) -> bytes:
+def _payload(token: str, subject: LinkSubject) -> bytes:
     if len(token) > _MAX_TOKEN_CHARS or not token.isascii():
         raise _invalid()
     try:
@@ -116,7 +123,7 @@ def _payload(token: str, purpose: str) -> bytes:
         raise _invalid() from None
     payload, mac = raw[:-_MAC], raw[-_MAC:]
     keys = crypto.keys()
-    if not payload or not any(hmac.compare_digest(mac, _mac(key, payload, purpose)) for key in keys):
+    if not payload or not any(hmac.compare_digest(mac, _mac(key, payload, subject)) for key in keys):
         raise _invalid()
     return payload
 
@@ -125,10 +132,10 @@ def _invalid() -> Rejected:
     return Rejected("invalid_link", _INVALID())
 
 
-def _mac(key: str, payload: bytes, purpose: str) -> bytes:
-    # A separate key per purpose, so that no other signature or token can be used as a link.
-    purpose_key = hashlib.sha256(f"{purpose}:{key}".encode()).digest()
-    return hmac.digest(purpose_key, payload, "sha256")[:_MAC]
+def _mac(key: str, payload: bytes, subject: LinkSubject) -> bytes:
+    # A separate key per subject, so that no other signature or token can be used as a link.
+    subject_key = hashlib.sha256(f"{subject}:{key}".encode()).digest()
+    return hmac.digest(subject_key, payload, "sha256")[:_MAC]
 
 
 def _number(value: int) -> bytes:

@@ -45,7 +45,7 @@ class CoverageFindingKind(StrEnum):
     @property
     def is_note(self) -> bool:
         """Whether it may well be intended."""
-        return self in (CoverageFindingKind.NO_SHIFT, CoverageFindingKind.DOUBLE_ROLE)
+        return self is CoverageFindingKind.NO_SHIFT
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +195,13 @@ def _double_roles(plan: GroupPlan, timeline: Timeline) -> Iterator[CoverageFindi
             user = Person(both[0].name, both[0].user_id)
             reason = reasons.DOUBLE_ROLE(user=user, first=Term(first), second=Term(second), group=plan.name)
             yield CoverageFinding(
-                CoverageFindingKind.DOUBLE_ROLE, reason, both[0].since, both[0].until, len(both), second
+                CoverageFindingKind.DOUBLE_ROLE,
+                reason,
+                both[0].since,
+                both[0].until,
+                len(both),
+                second,
+                user_id=user.user_id,
             )
 
 

@@ -18,7 +18,7 @@ from tocsin.core.config import config_version, settings_store
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, ReasonType
 from tocsin.core.runtime import clock
-from tocsin.core.validation.object_reader import AT_PATH, raise_all
+from tocsin.core.validation.field_errors import AT_PATH, raise_all
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import schedules
 from tocsin.oncall.calculation.shifts import Shift

@@ -18,10 +18,11 @@ from tocsin.core import object_hooks
 from tocsin.core.config import config_version
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Param, Person, Reason, ReasonType, Term, joined
-from tocsin.core.validation.object_reader import AT_PATH, REQUIRED, raise_all
+from tocsin.core.validation.field_errors import AT_PATH, raise_all
+from tocsin.core.validation.spec import SpecErrors
 from tocsin.core.validation.spec_types import write_moment
-from tocsin.oncall.changes import notices, specs
-from tocsin.oncall.changes.specs import OverrideSpec
+from tocsin.oncall.changes import notices
+from tocsin.oncall.changes.specs import OverrideSpec, ScheduleOverrideSpec
 from tocsin.oncall.models import Override, Schedule, SwapRequest
 from tocsin.oncall.reasons import NO_SUCH_SCHEDULE
 from tocsin.people.member_roles import MemberRole
@@ -97,10 +98,7 @@ def save_override(
     """
     with transaction.atomic():
         config_version.lock()
-        fields = dict(spec)
-        name = fields.pop("schedule", None)
-        schedule = _schedule(name)
-        read = specs.read_override(fields, schedule.time_zone, shift_names(schedule))
+        schedule, read = _read(spec)
         if read.ends_at <= now:
             raise Rejected("invalid", AT_PATH(path="to", problem=OVER()), "to")
         override = existing or Override(created_at=now, created_by_id=actor.user_id)
@@ -270,13 +268,21 @@ def _users(override_specs: Mapping[str, OverrideSpec]) -> dict[str, User]:
     return users_by_name
 
 
-def _schedule(name: object) -> Schedule:
-    if not isinstance(name, str) or not name.strip():
-        raise Rejected("missing", AT_PATH(path="schedule", problem=REQUIRED()), "schedule")
-    schedule = Schedule.objects.filter(name__iexact=name.strip()).select_related("group").first()
-    if schedule is None:
-        raise Rejected("not_found", AT_PATH(path="schedule", problem=NO_SUCH_SCHEDULE(name=name)), "schedule")
-    return schedule
+def _read(spec: Mapping[str, object]) -> tuple[Schedule, OverrideSpec]:
+    """Parses an override and finds its schedule, in which times without an offset are local. Raises Rejected."""
+    found: list[tuple[Schedule, OverrideSpec]] = []
+
+    def check(override: ScheduleOverrideSpec, errors: SpecErrors) -> None:
+        if errors.has("schedule"):
+            return
+        schedule = Schedule.objects.filter(name__iexact=override.schedule).select_related("group").first()
+        if schedule is None:
+            errors.add("schedule", NO_SUCH_SCHEDULE(name=override.schedule), "not_found")
+        else:
+            found.append((schedule, override.resolved(schedule.time_zone, shift_names(schedule), errors)))
+
+    ScheduleOverrideSpec.read(spec, check=check)
+    return found[0]
 
 
 def _affected_users(override: Override) -> list[User]:

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.core.validation.object_reader import AT_PATH
+from tocsin.core.validation.field_errors import AT_PATH
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import schedules
 from tocsin.oncall.calculation.group_snapshot import GroupPlan

@@ -14,7 +14,7 @@ from tocsin.core.errors import Permanent
 from tocsin.core.net import egress
 from tocsin.core.reasons import ReasonType, joined
 from tocsin.core.validation import durations
-from tocsin.core.validation.object_reader import NOT_A_CHOICE, NOT_TEXT, REQUIRED
+from tocsin.core.validation.field_errors import NOT_A_CHOICE, NOT_TEXT, REQUIRED
 from tocsin.core.validation.spec import InvalidValue, Spec, SpecErrors
 from tocsin.core.validation.spec_types import (
     Duration,

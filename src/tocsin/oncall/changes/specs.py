@@ -62,6 +62,12 @@ class OverrideSpec(Spec):
         return self.model_copy(update={"starts_at": starts_at, "ends_at": ends_at, "shift": shift})
 
 
+class ScheduleOverrideSpec(OverrideSpec):
+    """An override, with its schedule."""
+
+    schedule: str = Field(min_length=1, max_length=200, description="Name of the schedule.")
+
+
 class ScheduleSpec(Spec):
     """A schedule: who is on call in its group. Without `overrides`, these stay unchanged."""
 
@@ -101,13 +107,6 @@ def read_schedule(value: object, zone_of: Callable[[str], str] = lambda _group: 
 
     spec = ScheduleSpec.read(value, check=resolve)
     return spec if spec.overrides is None else spec.model_copy(update={"overrides": tuple(overrides)})
-
-
-def read_override(value: object, zone: str, shifts: Iterable[str]) -> OverrideSpec:
-    """Parses an override without its schedule. Times without a zone are local in `zone`. Raises Rejected."""
-    overrides: list[OverrideSpec] = []
-    OverrideSpec.read(value, check=lambda spec, errors: overrides.append(spec.resolved(zone, shifts, errors)))
-    return overrides[0]
 
 
 # --- Holiday calendars and support hours ---------------------------------------------------------------------------

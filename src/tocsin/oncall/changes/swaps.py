@@ -18,7 +18,7 @@ from tocsin.core.config import config_version
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, Person, Reason, ReasonType, Term, as_reason, joined
-from tocsin.core.validation.object_reader import AT_PATH, NOT_AFTER_FROM
+from tocsin.core.validation.field_errors import AT_PATH, NOT_AFTER_FROM
 from tocsin.core.validation.spec_types import write_moment
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import final_schedule, schedules
@@ -192,6 +192,7 @@ def request_swap(
             text=_describe_swap(swap),
             reason=_REQUEST_REASON(user=_person(requester)),
             now=now,
+            swap=swap,
         )
     return swap
 

@@ -1,18 +1,24 @@
-"""Checks upcoming on-call schedules: coverage gaps, deactivated or absent users, shifts without effect."""
+"""Checks upcoming on-call schedules: coverage gaps, deactivated or absent users, shifts without effect, and users on
+call who cannot be woken.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
+from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.reasons import ReasonType
+from tocsin.core.reasons import Person, ReasonType
+from tocsin.notify.rules.responder_readiness import ReadinessProblem
 from tocsin.oncall import loader
 from tocsin.oncall.calculation.coverage_checks import CoverageFindingKind
-from tocsin.operate.coverage import coverage
+from tocsin.operate.coverage import coverage, responders
 from tocsin.operate.finding import FindingLevel, HealthFinding
+from tocsin.people.member_roles import MemberRole
 
 _SOON = timedelta(days=1)
+_ALL_GROUPS = "SELECT id AS group_id FROM people_group ORDER BY name"
 
 _GAP_REMEDY = ReasonType(
     "health.coverage_gap_remedy",
@@ -35,6 +41,12 @@ _CALENDAR_REMEDY = ReasonType(
     "Check the calendar URL of the shift, and whether this server can connect to it. The last imported "
     "calendar stays active.",
 )
+_NOT_LOUD = ReasonType(
+    "health.on_call_not_loud", "{user} is on call in {group} without a call, SMS or push: email and chat wake nobody."
+)
+_NOT_LOUD_REMEDY = ReasonType(
+    "health.on_call_not_loud_remedy", "Add a phone number or push, and use it in the notification rules."
+)
 
 REMEDIES = {
     CoverageFindingKind.GAP: _GAP_REMEDY(),
@@ -44,6 +56,9 @@ REMEDIES = {
     CoverageFindingKind.DOUBLE_ROLE: _DOUBLE_ROLE_REMEDY(),
     CoverageFindingKind.NO_SHIFT: _NO_SHIFT_REMEDY(),
 }
+
+#: A shift without effect, and a user who is paged twice: the first page is sent all the same.
+_NEVER_URGENT = (CoverageFindingKind.HIDDEN, CoverageFindingKind.DOUBLE_ROLE)
 
 
 def check(connection: Connection, now: datetime) -> Iterator[HealthFinding]:
@@ -69,10 +84,11 @@ def check(connection: Connection, now: datetime) -> Iterator[HealthFinding]:
                 about=plan.name,
                 level=FindingLevel.NOTE if finding.kind.is_note else FindingLevel.PROBLEM,
                 object_id=group_id,
-                # A gap that affects a page today is urgent; a shift that is never effective is not.
-                is_urgent=finding.kind is not CoverageFindingKind.HIDDEN and (finding.since or now) < now + _SOON,
+                # A gap that affects a page today is urgent.
+                is_urgent=finding.kind not in _NEVER_URGENT and (finding.since or now) < now + _SOON,
                 begins_at=finding.since,
             )
+    yield from _not_loud(connection, now)
     for calendar in coverage.unread_calendars(connection):
         yield HealthFinding(
             "oncall.calendar",
@@ -81,3 +97,25 @@ def check(connection: Connection, now: datetime) -> Iterator[HealthFinding]:
             about=calendar.group,
             object_id=calendar.schedule_id,
         )
+
+
+def _not_loud(connection: Connection, now: datetime) -> Iterator[HealthFinding]:
+    """Yields users on call now or soon whom no page wakes, once each."""
+    groups = [row["group_id"] for row in database.rows(connection, _ALL_GROUPS)]
+    until = now + responders.READINESS_HORIZON
+    reported: set[int] = set()
+    for group_id, (plan, shifts) in responders.readiness_of_groups(connection, groups, now, now, until).items():
+        for one in shifts:
+            user = Person(one.shift.name, one.shift.user_id)
+            # Managers are paged at the end of an escalation, if at all.
+            is_paged_first = one.shift.role is not MemberRole.MANAGER
+            if is_paged_first and ReadinessProblem.NOT_LOUD in one.problems and one.shift.user_id not in reported:
+                reported.add(one.shift.user_id)
+                yield HealthFinding(
+                    "oncall.not_loud",
+                    _NOT_LOUD(user=user, group=plan.name),
+                    _NOT_LOUD_REMEDY(),
+                    about=user.name,
+                    object_id=group_id,
+                    begins_at=one.shift.since,
+                )

@@ -35,20 +35,21 @@ def database_gauges(connection: Connection, now: datetime) -> list[Metric]:
 
 def pool_gauges(stats: Mapping[str, int]) -> Iterator[Metric]:
     """This process's connection pool, from psycopg_pool's `get_stats`."""
-    for name, key, documentation in (
-        ("connections", "pool_size", "Connections that this process's pool has."),
-        ("idle", "pool_available", "Those that are not in use."),
-        ("waiting", "requests_waiting", "Threads that wait for one."),
-    ):
-        yield _gauge(f"tocsin_pool_{name}", documentation, stats.get(key, 0))
-    yield _gauge("tocsin_pool_connections_max", "Connections that the pool may have.", stats.get("pool_max", 0))
+    yield _gauge("tocsin_pool_connections", "Database connections of this node's pool.", stats.get("pool_size", 0))
+    yield _gauge("tocsin_pool_idle", "Connections of the pool that are not in use.", stats.get("pool_available", 0))
+    yield _gauge("tocsin_pool_waiting", "Threads that wait for a connection.", stats.get("requests_waiting", 0))
+    yield _gauge("tocsin_pool_connections_max", "Maximum connections of the pool.", stats.get("pool_max", 0))
 
 
 def queue_gauges(batch: QueueStatus) -> Iterator[Metric]:
     """The messages waiting for this node's committer."""
     yield _gauge("tocsin_queue_messages", "Messages that wait for this node's committer.", batch.message_count)
-    yield _gauge("tocsin_queue_bytes", "Their bytes.", batch.size_bytes)
-    yield _gauge("tocsin_queue_oldest_seconds", "How long the first of them has waited.", batch.oldest_age_seconds)
+    yield _gauge("tocsin_queue_bytes", "Size of the messages that wait for this node's committer.", batch.size_bytes)
+    yield _gauge(
+        "tocsin_queue_oldest_seconds",
+        "How long the oldest message has waited for this node's committer.",
+        batch.oldest_age_seconds,
+    )
 
 
 def _alerts(connection: Connection, now: datetime) -> Iterator[Metric]:
@@ -56,9 +57,13 @@ def _alerts(connection: Connection, now: datetime) -> Iterator[Metric]:
         "SELECT status, count(*) FROM alerts_alert WHERE status = ANY(%s) GROUP BY status", (sorted(ACTIVE),)
     ).fetchall()
     counts = {str(status): 0 for status in sorted(ACTIVE)} | dict(rows)
-    yield _labelled("tocsin_alerts", "Live alerts by status.", "status", counts.items())
+    yield _labelled("tocsin_alerts", "Active alerts by status.", "status", counts.items())
     unreached = inputs.unreached(connection, now).count
-    yield _gauge("tocsin_alerts_unreached", "Open alerts about which no page has left although one was due.", unreached)
+    yield _gauge(
+        "tocsin_alerts_unreached",
+        "Open alerts about which no page has left, although one was due a minute ago.",
+        unreached,
+    )
 
 
 def _escalation_runs(connection: Connection, now: datetime) -> Iterator[Metric]:
@@ -70,10 +75,10 @@ def _escalation_runs(connection: Connection, now: datetime) -> Iterator[Metric]:
         {"now": now, "stuck": STUCK_AFTER},
     )
     assert row is not None
-    yield _gauge("tocsin_runs_waiting", "Escalation runs that have a timer.", row["waiting"])
-    yield _gauge("tocsin_runs_due", "Those whose timer has come.", row["due"])
-    yield _gauge("tocsin_runs_stuck", "Those that failed five times in a row.", row["stuck"])
-    yield _gauge("tocsin_runs_late_seconds", "How late the oldest of the due ones is.", _age(row["oldest"], now))
+    yield _gauge("tocsin_runs_waiting", "Escalation runs with a timer.", row["waiting"])
+    yield _gauge("tocsin_runs_due", "Escalation runs whose timer is due.", row["due"])
+    yield _gauge("tocsin_runs_stuck", "Escalation runs that failed five times in a row.", row["stuck"])
+    yield _gauge("tocsin_runs_late_seconds", "How late the oldest due escalation run is.", _age(row["oldest"], now))
 
 
 def _outbox(connection: Connection, now: datetime) -> Iterator[Metric]:
@@ -85,7 +90,9 @@ def _outbox(connection: Connection, now: datetime) -> Iterator[Metric]:
         "UNION ALL SELECT channel, status, count(*), NULL FROM notify_delivery WHERE status = 'sending' "
         "GROUP BY channel, status",
     )
-    outbox = GaugeMetricFamily("tocsin_outbox", "Deliveries that have not ended.", labels=["channel", "status"])
+    outbox = GaugeMetricFamily(
+        "tocsin_outbox", "Deliveries that are queued or being sent.", labels=["channel", "status"]
+    )
     for row in rows:
         outbox.add_metric([row["channel"], row["status"]], row["number"])
     yield outbox
@@ -99,14 +106,20 @@ def _messages(connection: Connection, now: datetime) -> Iterator[Metric]:
         "SELECT count(*) AS number, min(received_at) AS oldest FROM inbound_inboundmessage WHERE status = 'Pending'",
     )
     assert row is not None
-    yield _gauge("tocsin_messages_pending", "Messages that are stored and not decided.", row["number"])
-    yield _gauge("tocsin_messages_pending_seconds", "How old the oldest of them is.", _age(row["oldest"], now))
+    yield _gauge("tocsin_messages_pending", "Messages that are stored and not yet decided.", row["number"])
+    yield _gauge(
+        "tocsin_messages_pending_seconds",
+        "Age of the oldest message that is not yet decided.",
+        _age(row["oldest"], now),
+    )
 
 
 def _nodes(connection: Connection) -> Iterator[Metric]:
-    ages = GaugeMetricFamily("tocsin_node_age_seconds", "How long ago a node was heard of.", labels=["node", "role"])
+    ages = GaugeMetricFamily(
+        "tocsin_node_age_seconds", "Time since the last heartbeat of a node.", labels=["node", "role"]
+    )
     task_ages = GaugeMetricFamily(
-        "tocsin_loop_age_seconds", "How long ago a loop last turned.", labels=["node", "loop"]
+        "tocsin_loop_age_seconds", "Time since the last run of a periodic task.", labels=["node", "loop"]
     )
     seen_names: set[str] = set()
     for node in sorted(node_heartbeat.load_nodes(connection), key=lambda status: status.age):
@@ -123,26 +136,26 @@ def _nodes(connection: Connection) -> Iterator[Metric]:
 def _self_check(connection: Connection) -> Iterator[Metric]:
     status = health_status.status_from_problems(connection)
     if status.age is not None:
-        yield _gauge("tocsin_audit_age_seconds", "How long ago an auditor last looked.", status.age.total_seconds())
+        yield _gauge("tocsin_audit_age_seconds", "Time since the last self-check.", status.age.total_seconds())
     if status.heartbeat_age is not None:
         age = status.heartbeat_age.total_seconds()
-        yield _gauge("tocsin_heartbeat_age_seconds", "How long ago the outside last took a heartbeat.", age)
+        yield _gauge("tocsin_heartbeat_age_seconds", "Time since the last external heartbeat that was accepted.", age)
     yield _gauge(
         "tocsin_paging_ok",
-        "1 while the auditor finds nothing wrong with paging.",
+        "1 while the self-check finds no problem.",
         int(status.is_recent and not status.problems),
     )
     problems = ((problem.id, 1) for problem in status.problems)
-    yield _labelled("tocsin_problem", "1 for each problem that the auditor found.", "problem", problems)
+    yield _labelled("tocsin_problem", "1 for each problem of the self-check.", "problem", problems)
 
 
 def _backup(connection: Connection, now: datetime) -> Iterator[Metric]:
     last = load_status(connection, now).last
     if last is None:
         return
-    yield _gauge("tocsin_backup_age_seconds", "How long ago the last backup was made.", _age(last.at, now))
+    yield _gauge("tocsin_backup_age_seconds", "Time since the last backup.", _age(last.at, now))
     if last.size_bytes is not None:
-        yield _gauge("tocsin_backup_size_bytes", "Its size.", last.size_bytes)
+        yield _gauge("tocsin_backup_size_bytes", "Size of the last backup.", last.size_bytes)
 
 
 def _gauge(name: str, documentation: str, value: float) -> Metric:

@@ -82,7 +82,7 @@ class MetricsApp:
         return generate_latest(REGISTRY) + generate_latest(registry)
 
     def _process_metrics(self) -> Iterable[Metric]:
-        info = GaugeMetricFamily("tocsin_build_info", "The version that runs.", labels=["version"])
+        info = GaugeMetricFamily("tocsin_build_info", "The running version.", labels=["version"])
         info.add_metric([tocsin.__version__], 1)
         yield info
         yield from gauges.pool_gauges(database.pool().get_stats())
@@ -90,7 +90,7 @@ class MetricsApp:
             yield from gauges.queue_gauges(self._committer.queue_status())
 
 
-_UP = "1 while the database answers."
+_UP = "1 while the database answers; otherwise the gauges from the database are missing."
 
 
 def _from_database() -> list[Metric]:

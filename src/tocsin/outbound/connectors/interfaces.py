@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Annotated, Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from pydantic import Field
 
@@ -179,10 +179,6 @@ class IntegrationAccount:
     name: str
     settings: Mapping[str, Any]
     secrets: Mapping[str, str] = field(repr=False)
-
-
-#: A secret, which is written but never read back.
-Secret = Annotated[str, Field(max_length=4000)]
 
 
 class OutboundSpec(OwnedSpec):

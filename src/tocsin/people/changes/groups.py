@@ -16,7 +16,7 @@ from tocsin.core import object_hooks
 from tocsin.core.config import config_version, settings_store
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Person, ReasonType
-from tocsin.core.validation.object_reader import raise_all, rejected_at
+from tocsin.core.validation.field_errors import raise_all, rejected_at
 from tocsin.people import chat_servers, encrypted_addresses, permissions
 from tocsin.people.changes.specs import GroupSpec
 from tocsin.people.models import Group, GroupContact, Membership, User

@@ -17,7 +17,7 @@ from tocsin.access import audit
 from tocsin.access.audit import AuditActor
 from tocsin.core.config import config_version
 from tocsin.core.reasons import Person, Reason, ReasonType
-from tocsin.core.validation.object_reader import DUPLICATE, NOT_AFTER_FROM, rejected_at
+from tocsin.core.validation.field_errors import DUPLICATE, NOT_AFTER_FROM, rejected_at
 from tocsin.core.validation.spec import InvalidValue, Spec, SpecErrors, is_unstorable
 from tocsin.core.validation.spec_types import Moment, Parsed, write_moment
 from tocsin.people.models import Group, OutOfOffice, OutOfOfficeCover, User

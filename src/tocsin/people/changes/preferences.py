@@ -9,7 +9,7 @@ from typing import Any
 from django.db import transaction
 
 from tocsin.access.audit import AuditActor
-from tocsin.core.validation.object_reader import NOT_A_CHOICE, rejected_at
+from tocsin.core.validation.field_errors import NOT_A_CHOICE, rejected_at
 from tocsin.people.changes import users
 from tocsin.people.models import User
 

@@ -12,7 +12,7 @@ from tocsin.access import audit
 from tocsin.access.audit import AuditActor
 from tocsin.core.config import config_version
 from tocsin.core.reasons import ReasonType
-from tocsin.core.validation.object_reader import rejected_at
+from tocsin.core.validation.field_errors import rejected_at
 from tocsin.core.validation.spec import InvalidValue, Spec, reading_context
 from tocsin.core.validation.spec_types import Duration, at_most
 from tocsin.people.models import ContactMethod, User

@@ -13,7 +13,7 @@ from allauth.account.models import EmailAddress
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Max, Q, QuerySet
 from django.db.models.functions import Lower
 
 from tocsin.access import audit, setup_link
@@ -24,7 +24,7 @@ from tocsin.core.config import config_version, settings_store
 from tocsin.core.errors import Rejected, RejectedAll
 from tocsin.core.reasons import Person, ReasonType, as_reason, translatable
 from tocsin.core.validation import durations
-from tocsin.core.validation.object_reader import raise_all
+from tocsin.core.validation.field_errors import raise_all
 from tocsin.core.validation.spec import SpecErrors
 from tocsin.people import chat_servers, encrypted_addresses, notification_rules, sessions
 from tocsin.people.changes import reminder_rules
@@ -85,10 +85,12 @@ def save_user(
     actor: AuditActor,
     now: datetime,
     password: str | None = None,
+    contacts_need_code: bool = False,
 ) -> User:
     """Creates a user, or changes `existing` to match the spec, and sets a password if one is given.
 
-    Without `contact_methods`, an existing user's stay, and a new user gets one by e-mail. Raises Rejected, naming the
+    Without `contact_methods`, an existing user's stay, and a new user gets one by e-mail. With `contacts_need_code`,
+    new addresses are not used until the user confirms the code sent to them. Raises Rejected, naming the
     field: for invalid values, a username or e-mail address in use, and the last administrator.
     """
     with transaction.atomic():
@@ -103,7 +105,7 @@ def save_user(
         if methods is None and not existing:
             methods = (ContactSpec(label=FIRST_LABEL, channel="email", address=parsed.email),)
         if methods is not None:
-            _write_contact_methods(user, methods)
+            _write_contact_methods(user, methods, actor, needs_code=contacts_need_code)
         _write_notification_rules(user, parsed)
         _write_email(user, is_verified=actor.via in _TRUSTED)
         if parsed.role is Role.ADMIN and parsed.is_active:
@@ -211,6 +213,7 @@ def save_contact_method(
 ) -> ContactMethod:
     """Adds a contact method at the end of the user's list, or changes `existing` to match the spec.
 
+    A new address is not used until the user confirms the code sent to it, unless an administrator enters their own.
     Raises Rejected, naming the field.
     """
     with transaction.atomic():
@@ -223,7 +226,7 @@ def save_contact_method(
         last = others.order_by("position").last()
         method = existing or ContactMethod(user=user, position=last.position + 1 if last else 0)
         old_label, old_target = method.label, (method.channel, method.address)
-        _write_contact_method(method, parsed, is_self_entered=_is_self_entered(user, actor))
+        _write_contact_method(method, parsed, actor, needs_code=user.role != Role.ADMIN or actor.user_id != user.pk)
         if (method.channel, method.address) != old_target:
             chat_servers.require_allowed(method.channel, method.address, actor, is_group=False)
         if existing:
@@ -284,7 +287,9 @@ def _write_user(user: User, parsed: UserSpec, password: str | None) -> None:
         sessions.end_all(user)
 
 
-def _write_contact_methods(user: User, contact_specs: Sequence[ContactSpec]) -> None:
+def _write_contact_methods(
+    user: User, contact_specs: Sequence[ContactSpec], actor: AuditActor, *, needs_code: bool
+) -> None:
     """Replaces the user's contact methods, in this order. A method is identified by its label."""
     known = {method.label.lower(): method for method in user.contact_methods.all()}
     kept_labels = {contact_spec.label.lower() for contact_spec in contact_specs}
@@ -296,30 +301,31 @@ def _write_contact_methods(user: User, contact_specs: Sequence[ContactSpec]) -> 
     for position, contact_spec in enumerate(contact_specs):
         method = known.get(contact_spec.label.lower()) or ContactMethod(user=user)
         method.position = position
-        _write_contact_method(method, contact_spec)
+        _write_contact_method(method, contact_spec, actor, needs_code=needs_code)
 
 
-def _is_self_entered(user: User, actor: AuditActor) -> bool:
-    """Returns whether the actor enters their own address. Administrators, files and imports are trusted."""
-    return actor.user_id == user.pk and user.role != Role.ADMIN and actor.via not in _TRUSTED
-
-
-def _is_known(method: ContactMethod, channel: str, address: str) -> bool:
-    """Returns whether the address is known to be correct: the user signs in with it, or another method uses it."""
-    if channel == "email" and address.lower() == method.user.email.lower():
-        return True
+def _in_use(method: ContactMethod, channel: str, address: str) -> QuerySet[ContactMethod]:
+    """Returns the user's other contact methods in use with that address. A phone number serves texts and calls."""
     channels = ("sms", "voice") if channel in ("sms", "voice") else (channel,)
     others = ContactMethod.objects.filter(user=method.user, channel__in=channels, address__iexact=address)
-    return others.filter(awaits_code=False).exclude(pk=method.pk).exists()
+    return others.filter(awaits_code=False).exclude(pk=method.pk)
 
 
-def _write_contact_method(method: ContactMethod, contact_spec: ContactSpec, *, is_self_entered: bool = False) -> None:
-    address = encrypted_addresses.restore_masked(contact_spec.address, method.address)
-    if (method.channel, method.address) != (contact_spec.channel, address):
-        method.verified_at = None
-        needs_code = is_self_entered and accepts_code(contact_spec.channel, address)
-        method.awaits_code = needs_code and not _is_known(method, contact_spec.channel, contact_spec.address)
-    elif not is_self_entered:
+def _write_contact_method(
+    method: ContactMethod, contact_spec: ContactSpec, actor: AuditActor, *, needs_code: bool
+) -> None:
+    """Writes a contact method. `needs_code` is whether a new address must be verified before it is used; files and the
+    command line are trusted.
+    """
+    is_trusted = actor.via in _TRUSTED
+    channel, address = contact_spec.channel, encrypted_addresses.restore_masked(contact_spec.address, method.address)
+    if (method.channel, method.address) != (channel, address):
+        is_login = channel == "email" and address.lower() == method.user.email.lower()
+        in_use = _in_use(method, channel, address)
+        method.verified_at = in_use.aggregate(at=Max("verified_at"))["at"]
+        is_pending = needs_code and not is_trusted and accepts_code(channel, address)
+        method.awaits_code = is_pending and not is_login and not in_use.exists()
+    elif is_trusted:
         method.awaits_code = False
     method.label, method.channel, method.address = contact_spec.label, contact_spec.channel, address
     method.wait = contact_spec.wait

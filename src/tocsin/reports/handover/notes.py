@@ -21,7 +21,7 @@ from tocsin.core.errors import Rejected
 from tocsin.core.reasons import TEXT, Person, Reason, ReasonType, joined
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
-from tocsin.core.validation.object_reader import AT_PATH, TOO_LONG
+from tocsin.core.validation.field_errors import AT_PATH, TOO_LONG
 from tocsin.notify.enqueue import queue
 from tocsin.notify.enqueue.queue import Notice
 from tocsin.oncall import loader

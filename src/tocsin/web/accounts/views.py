@@ -55,7 +55,7 @@ def setup(request: HttpRequest, token: str) -> HttpResponse:
 @sensitive_post_parameters("password")
 @require_http_methods(["GET", "HEAD", "POST"])
 def welcome(request: HttpRequest, token: str) -> HttpResponse:
-    """Let an invited user choose a password, and sign the user in."""
+    """Let an invited user choose a password, sign the user in, and lead on to the phone (`web.me.onboarding`)."""
     try:
         user = invitation.find_user(token)
         form = WelcomeForm(request.POST or None, initial={"time_zone": user.time_zone})
@@ -65,7 +65,7 @@ def welcome(request: HttpRequest, token: str) -> HttpResponse:
             and form.is_valid()
             and (accepted_user := _accept_invitation(form, user, token, request))
         ):
-            return _sign_in(request, accepted_user)
+            return _sign_in(request, accepted_user, "onboarding_phone")
     except Rejected as rejected:
         return render(request, "account/welcome_expired.html", {"reason": rejected.reason.localized()}, status=410)
     return render(request, "account/welcome.html", {"form": form, "invited": user}, status=422 if form.errors else 200)
@@ -89,8 +89,8 @@ def _accept_invitation(form: WelcomeForm, user: User, token: str, request: HttpR
         return None
 
 
-def _sign_in(request: HttpRequest, user: User) -> HttpResponse:
+def _sign_in(request: HttpRequest, user: User, next_view: str = "home") -> HttpResponse:
     AccountAdapter(request).login(request, user)
-    response = redirect("home")
+    response = redirect(next_view)
     remember(request, response, user)
     return response

@@ -84,7 +84,7 @@ def command(request: SignedInRequest, number: int, kind: str) -> HttpResponse:
     except Rejected as rejected:
         if rejected.code == "not_found" and not Alert.objects.filter(pk=number).exists():
             raise Http404(rejected.reason.localized()) from None
-        messages.warning(request, rejected.reason.localized())
+        messages.warning(request, rejection_text(request, rejected))
     else:
         messages.success(request, outcome.answer.localized())
     return redirect("alert", number)
@@ -113,6 +113,17 @@ def read_command(
             return service.merge_into(int(into), BaseCommand(**common))
         case _:
             return COMMAND_CLASSES[kind](**common)  # type: ignore[return-value] # the remaining commands have no fields
+
+
+def rejection_text(request: SignedInRequest, rejected: Rejected) -> str:
+    """Return why the posted command was rejected, and the text that was typed for it, so that it is not lost."""
+    reason, text = rejected.reason.localized(), typed_text(request)
+    return _("%(reason)s Not saved: “%(text)s”") % {"reason": reason, "text": text} if text else reason
+
+
+def typed_text(request: SignedInRequest) -> str:
+    """Return the text of the posted note, or ""."""
+    return _typed(request, "text", 20_000) or _typed(request, "note", 2000)
 
 
 def _typed(request: SignedInRequest, field: str, max_length: int) -> str:

@@ -10,6 +10,7 @@ from django.contrib.auth.decorators import login_not_required
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
+from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
@@ -22,7 +23,7 @@ from tocsin.core.errors import Rejected
 from tocsin.notify.inbound import responder_actions
 from tocsin.notify.text import signed_links
 from tocsin.people.models import User
-from tocsin.web.alerts.detail import alert_context, read_command
+from tocsin.web.alerts.detail import alert_context, read_command, rejection_text, typed_text
 from tocsin.web.http.authorization import alert_actor
 from tocsin.web.http.middleware import zone
 from tocsin.web.http.request import SignedInRequest
@@ -47,7 +48,8 @@ def signed_link(request: SignedInRequest, token: str) -> HttpResponse:
     try:
         alert_id, user_id = signed_links.verify(token, request.now)
     except Rejected as rejected:
-        return render(request, "alerts/link_expired.html", {"reason": rejected.reason.localized()}, status=410)
+        expired = {"reason": rejected.reason.localized(), "unsaved_text": typed_text(request)}
+        return render(request, "alerts/link_expired.html", expired, status=410)
     user = User.objects.filter(pk=user_id, is_active=True).first()
     if user is None or roles.permission_scope(Role(user.role), Permission.RESPOND) is PermissionScope.NONE:
         return render(request, "alerts/link_expired.html", {"reason": "", "may_not_act": True}, status=403)
@@ -67,12 +69,12 @@ def signed_link(request: SignedInRequest, token: str) -> HttpResponse:
 def _act(request: SignedInRequest, number: int, user: User) -> None:
     kind = request.POST.get("command", "")
     if kind not in LINK_COMMANDS:
-        messages.warning(request, "Choose one of the buttons.")
+        messages.warning(request, _("Choose one of the buttons."))
         return
     try:
         alert_command = read_command(request, number, CommandKind(kind), alert_actor(user), CommandChannel.EMAIL)
         outcome = service.apply_command(number, alert_command, now=request.now)
     except Rejected as rejected:
-        messages.warning(request, rejected.reason.localized())
+        messages.warning(request, rejection_text(request, rejected))
     else:
         messages.success(request, outcome.answer.localized())

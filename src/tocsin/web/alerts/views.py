@@ -5,7 +5,6 @@ from __future__ import annotations
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect
-from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_POST, require_safe
@@ -20,7 +19,7 @@ from tocsin.people.models import Group
 from tocsin.web.alerts import queries
 from tocsin.web.alerts.forms import AlertFilterForm
 from tocsin.web.http.authorization import alert_actor, requires
-from tocsin.web.http.request import SignedInRequest, render_view
+from tocsin.web.http.request import SignedInRequest, next_url, render_view
 from tocsin.web.ui import pagination
 from tocsin.web.ui.choices import PRIORITIES
 
@@ -77,7 +76,7 @@ def bulk(request: SignedInRequest) -> HttpResponse:
     command = _command(request)
     if not numbers or command is None:
         messages.warning(request, _("Choose at least one alert."))
-        return _back(request)
+        return redirect(next_url(request, "alerts"))
     outcomes = apply_command_to_many(numbers, command, now=request.now)
     rejections = [outcome.reason.localized() for outcome in outcomes if isinstance(outcome, Rejected)]
     done_count = len(outcomes) - len(rejections)
@@ -90,7 +89,7 @@ def bulk(request: SignedInRequest) -> HttpResponse:
         messages.warning(request, detail)
     if len(rejections) > 5:
         messages.warning(request, _("%(count)d more were refused.") % {"count": len(rejections) - 5})
-    return _back(request)
+    return redirect(next_url(request, "alerts"))
 
 
 def _command(request: SignedInRequest) -> Command | None:
@@ -104,10 +103,3 @@ def _command(request: SignedInRequest) -> Command | None:
             return Close(actor=actor, via=CommandChannel.WEB)
         case _:
             return None
-
-
-def _back(request: SignedInRequest) -> HttpResponse:
-    target = request.POST.get("next", "")
-    if target.startswith("/") and url_has_allowed_host_and_scheme(target, allowed_hosts=None):
-        return redirect(target)
-    return redirect("alerts")

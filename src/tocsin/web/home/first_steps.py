@@ -62,8 +62,8 @@ def setup_steps(user: User) -> list[FirstStep]:
         ),
         FirstStep(
             _("Invite your team"),
-            _("Invite people one at a time, or import a CSV. Each adds their own contact methods."),
-            reverse("users"),
+            _("Paste their addresses, or a CSV with phones. Each verifies their own contact methods."),
+            reverse("invite_many"),
             completed["other_users"],
             is_optional=True,
         ),

@@ -5,8 +5,11 @@ from __future__ import annotations
 from django.db.models import Model, QuerySet
 from django.http import Http404
 
+from tocsin.access.roles import Permission
 from tocsin.core.reasons import Term
+from tocsin.people.models import User
 from tocsin.resources.lookup import NO_SUCH_NUMBER
+from tocsin.resources.registry import USERS
 from tocsin.resources.resource import Resource
 from tocsin.web.http.authorization import require
 from tocsin.web.http.request import SignedInRequest
@@ -30,3 +33,13 @@ def find_editable[M: Model](request: SignedInRequest, resource: Resource[M], num
     row = find_object(resource, number)
     require(request, resource.change_permission, resource.owner_group_id(row))
     return row
+
+
+def requested_user(request: SignedInRequest) -> User:
+    """Return the signed-in user, or the user whom an administrator named in the URL's `user`."""
+    requested_id = request.GET.get("user", "")
+    if not requested_id or requested_id == str(request.user.pk):
+        return request.user
+    require(request, Permission.ADMINISTER, None)
+    user_id = int(requested_id) if requested_id.isascii() and requested_id.isdigit() and len(requested_id) < 10 else 0
+    return find_object(USERS, user_id)

@@ -9,6 +9,7 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.cache import patch_vary_headers
+from django.utils.http import url_has_allowed_host_and_scheme
 
 from tocsin.people.models import User
 
@@ -47,6 +48,13 @@ def render_view(
 def address_of(request: HttpRequest) -> str | None:
     """Return the client's IP address as determined by the proxy process, or None."""
     return request.META.get("REMOTE_ADDR") or None
+
+
+def next_url(request: HttpRequest, default: str) -> str:
+    """Return the local URL that the form names in `next`, else `default`."""
+    target = request.POST.get("next", "")
+    is_local = url_has_allowed_host_and_scheme(target, allowed_hosts=None)
+    return target if target.startswith("/") and is_local else default
 
 
 def moment_of(request: HttpRequest) -> datetime:

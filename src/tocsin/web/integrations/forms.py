@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy as _
 from tocsin.catalogue.kinds import IntegrationKind, IntegrationSetting, IntegrationSettingType, load_kinds
 from tocsin.core.locale_format import local_term
 from tocsin.core.reasons import ReasonType
-from tocsin.core.validation.object_reader import rejected_at
+from tocsin.core.validation.field_errors import rejected_at
 from tocsin.escalation.models import Policy
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.inbound.models import Integration

@@ -8,7 +8,6 @@ from typing import Any
 
 from django import forms
 from django.contrib import messages
-from django.core.exceptions import PermissionDenied
 from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
@@ -23,9 +22,8 @@ from tocsin.oncall import loader
 from tocsin.oncall.changes import cover_notices
 from tocsin.people.changes import out_of_office as commands
 from tocsin.people.models import Group, OutOfOffice, User
-from tocsin.resources.registry import USERS
 from tocsin.web.http.authorization import actor
-from tocsin.web.http.objects import find_object, find_row
+from tocsin.web.http.objects import find_row, requested_user
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.me import shifts
 from tocsin.web.ui.edit_conflicts import FormSnapshot
@@ -75,7 +73,7 @@ class AbsenceForm(forms.Form):
 def absence(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     """Create or edit an absence."""
     row = _find(request, number) if number is not None else None
-    away = row.user if row else _absent_user(request)
+    away = row.user if row else requested_user(request)
     form = _form(request, row, away)
     state = None if row is None else partial(commands.absence_spec, row)
     snapshot = FormSnapshot(request, "out_of_office", row.pk if row else "", state, row=row)
@@ -126,17 +124,6 @@ def _form(request: SignedInRequest, row: OutOfOffice | None, away: User) -> Abse
         tomorrow += timedelta(days=1)
         begin = {"begins": tomorrow, "ends": tomorrow + timedelta(days=7)}
     return AbsenceForm(request.POST or None, initial=begin, away=away, groups=groups)
-
-
-def _absent_user(request: SignedInRequest) -> User:
-    """Return the signed-in user, or the user whom an administrator named in the URL."""
-    requested_id = request.GET.get("user", "")
-    if not requested_id or requested_id == str(request.user.pk):
-        return request.user
-    if request.user.role != Role.ADMIN:
-        raise PermissionDenied(_("Only administrators can add absences for other users."))
-    user_id = int(requested_id) if requested_id.isascii() and requested_id.isdigit() and len(requested_id) < 10 else 0
-    return find_object(USERS, user_id)
 
 
 def _find(request: SignedInRequest, number: int) -> OutOfOffice:

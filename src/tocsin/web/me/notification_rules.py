@@ -54,7 +54,7 @@ class MessageLimitForm(forms.Form):
 
 
 class QuietHoursForm(forms.Form):
-    """One row of quiet hours. A row without times is empty and ignored."""
+    """One row of quiet hours. An empty row is ignored."""
 
     begins = forms.CharField(label=gettext_lazy("From"), max_length=5, required=False)
     ends = forms.CharField(label=gettext_lazy("To"), max_length=5, required=False)
@@ -84,6 +84,12 @@ class QuietHoursForm(forms.Form):
         self.fields["methods"].choices = [(label, label) for label in labels]  # type: ignore[attr-defined]
         for name in ("begins", "ends"):
             self.fields[name].widget.input_type = "time"
+
+    def clean(self) -> dict[str, Any]:
+        data: dict[str, Any] = self.cleaned_data
+        if any(data.get(name) for name in ("days", "methods")) and not (data.get("begins") or data.get("ends")):
+            self.add_error("begins", _("Enter a start and an end time."))
+        return data
 
     def spec(self) -> dict[str, Any] | None:
         """Return the row in spec form, or None if it is empty."""
@@ -142,16 +148,9 @@ def notification_rules(request: SignedInRequest) -> HttpResponse:
     }
     quiet = _quiet(data, stored_rules.get("quiet_hours", []), labels)
     limit = MessageLimitForm(data, initial={"most_per_hour": stored_rules.get("most_per_hour")})
-    snapshot, is_rejected = (
-        FormSnapshot(request, "user", request.user.pk, lambda: _stored_spec(request.user), keys=(RULES,)),
-        False,
-    )
-    if (
-        data is not None
-        and limit.is_valid()
-        and quiet.is_valid()
-        and all(formset.is_valid() for formset in rows.values())
-    ):
+    snapshot = FormSnapshot(request, "user", request.user.pk, lambda: _stored_spec(request.user), keys=(RULES,))
+    # Validate all, so that all problems are shown at once.
+    if data is not None and all(part.is_valid() for part in (limit, quiet, *rows.values())):
         spec = {
             "by_priority": {
                 str(priority): [{"method": method, **row.spec()} for method, row in formset.filled_rows()]
@@ -165,9 +164,7 @@ def notification_rules(request: SignedInRequest) -> HttpResponse:
         if rejected is None:
             messages.success(request, _("Saved."))
             return redirect("me")
-        is_rejected = True
         _show_errors(rejected, rows, quiet.forms, limit)
-    failed = is_rejected or (data is not None and not (limit.is_valid() and quiet.is_valid()))
     context = {
         "lists": [(priority, label, rows[priority]) for priority, label in PRIORITIES],
         "quiet": quiet,
@@ -176,7 +173,7 @@ def notification_rules(request: SignedInRequest) -> HttpResponse:
         "has_methods": bool(labels),
         "snapshot": snapshot,
     }
-    return render_view(request, "me/rules.html", context, status=422 if failed else 200)
+    return render_view(request, "me/rules.html", context, status=200 if data is None else 422)
 
 
 def _stored_spec(user: User) -> dict[str, Any]:
@@ -236,7 +233,7 @@ def _rule_formset(
 
 def _quiet(data: Any, stored_hours: list[dict[str, Any]], labels: list[str]) -> Any:
     formset_class = forms.formset_factory(
-        QuietHoursForm, extra=1, max_num=MAX_QUIET_HOURS, absolute_max=MAX_QUIET_HOURS
+        QuietHoursForm, extra=0, max_num=MAX_QUIET_HOURS, absolute_max=2 * MAX_QUIET_HOURS, validate_max=True
     )
     begin = [
         {**entry, "begins": entry.get("from", ""), "ends": picker_time(entry.get("to", ""))} for entry in stored_hours

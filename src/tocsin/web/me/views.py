@@ -5,27 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
-from uuid import UUID
 
 from django.contrib import messages
 from django.db.models import QuerySet
-from django.http import Http404, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from tocsin.access import tokens
 from tocsin.access.models import ApiToken
-from tocsin.core.db import database
+from tocsin.access.roles import Permission
 from tocsin.core.errors import Rejected
-from tocsin.notify.enqueue import contact_tests
 from tocsin.notify.models import Notification
-from tocsin.notify.states import DeliveryStatus, Purpose
 from tocsin.people import notification_rules
 from tocsin.people.changes import preferences, users
 from tocsin.people.models import ContactMethod, User
-from tocsin.web.http.authorization import actor
-from tocsin.web.http.objects import find_row
+from tocsin.web.http.authorization import actor, may
+from tocsin.web.http.objects import find_row, requested_user
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.me import shifts, verify_contact
 from tocsin.web.me.forms import ContactMethodForm, PreferencesForm, TokenForm, initial_of
@@ -73,28 +70,32 @@ def my_pages(request: SignedInRequest) -> HttpResponse:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def contact_method(request: SignedInRequest, number: int | None = None) -> HttpResponse:
-    """Create or edit a contact method."""
+    """Create or edit a contact method, of the user or as an administrator of another one."""
     method = _find(request, number) if number is not None else None
+    owner = method.user if method else requested_user(request)
     form = ContactMethodForm(request.POST or None, initial=initial_of(method) if method else None)
     # An administrator may change it concurrently by the API or a file. The audit log records contact methods as the
     # user's.
     state = partial(users.contact_method_spec, method) if method else None
-    snapshot = FormSnapshot(request, "user", request.user.pk, state, row=method)
+    snapshot = FormSnapshot(request, "user", owner.pk, state, row=method)
     if request.method == "POST" and form.is_valid():
         try:
             with snapshot.unchanged():
                 saved = users.save_contact_method(
-                    request.user, form.spec(), existing=method, actor=actor(request), now=request.now
+                    owner, form.spec(), existing=method, actor=actor(request), now=request.now
                 )
         except Rejected as rejected:
             show_rejection(form, rejected, {"repeat.every": "repeat_every", "repeat.times": "repeat_times"})
         else:
+            if owner != request.user:
+                messages.success(request, _saved_for_other(saved))
+                return _back(request, owner)
             if saved.awaits_code:
                 verify_contact.send(request, saved)
                 return redirect("confirm_contact_method", saved.pk)
             messages.success(request, _("Saved. Use “Send test” to check it."))
             return redirect("me")
-    context = {"form": form, "method": method, "snapshot": snapshot}
+    context = {"form": form, "method": method, "owner": owner, "snapshot": snapshot}
     return render_view(request, "me/contact_method.html", context, status=422 if form.errors else 200)
 
 
@@ -104,13 +105,13 @@ def delete_contact_method(request: SignedInRequest, number: int) -> HttpResponse
     method = _find(request, number)
     if request.method != "POST":
         back = ("contact_method", method.pk)
-        about = " ".join(_deletion_consequences(request.user, method))
+        about = " ".join(_deletion_consequences(method.user, method))
         return render_view(
             request, "parts/delete.html", {"object_name": method.label, "consequences": about, "back": back}
         )
     users.delete_contact_method(method, actor=actor(request), now=request.now)
     messages.success(request, _("%(label)s deleted.") % {"label": method.label})
-    return redirect("me")
+    return _back(request, method.user)
 
 
 def _deletion_consequences(user: User, method: ContactMethod) -> Iterator[str]:
@@ -118,11 +119,14 @@ def _deletion_consequences(user: User, method: ContactMethod) -> Iterator[str]:
     other_methods = user.contact_methods.filter(is_enabled=True).exclude(pk=method.pk)
     if method.is_enabled and not other_methods.exists():
         if user.push_devices.filter(gone_at=None).exists():
-            yield _("Push will be your only contact method. It can't reach you on a silenced phone.")
+            yield _("Push will be the only contact method. It can't reach a silenced phone.")
         else:
-            yield _("This is your last contact method. You can't be paged without it; others will be paged instead.")
+            text = _(
+                "This is the last contact method. %(name)s can't be paged without it; others will be paged instead."
+            )
+            yield text % {"name": user.display_name}
     if method.label.casefold() in notification_rules.labels(notification_rules.load(user.notification_rules)):
-        yield _("It is used in your notification rules. Those rules and quiet hours are deleted too.")
+        yield _("It is used in notification rules. Those rules and quiet hours are deleted too.")
     yield _("Messages already being sent may still arrive.")
 
 
@@ -130,35 +134,9 @@ def _deletion_consequences(user: User, method: ContactMethod) -> Iterator[str]:
 def move_contact_method(request: SignedInRequest, number: int) -> HttpResponse:
     """Move a contact method up or down. The order decides among contact methods with the same delay."""
     places = 1 if request.POST.get("to") == "down" else -1
-    users.move_contact_method(_find(request, number), places, actor=actor(request), now=request.now)
-    return redirect("me")
-
-
-@require_POST
-def send_test(request: SignedInRequest, number: int) -> HttpResponse:
-    """Send a test message to a contact method and show its result."""
-    _find(request, number)
-    try:
-        with database.transaction() as connection:
-            test_id = contact_tests.queue_test(connection, request.user.pk, number, request.now)
-            database.notify(connection, "outbox")
-    except Rejected as rejected:
-        messages.error(request, rejected.reason.localized())
-        return redirect("me")
-    return redirect("test_result", test_id)
-
-
-@require_safe
-def test_result(request: SignedInRequest, notification_id: UUID) -> HttpResponse:
-    """Render the result of a test: pending, sent, or the reason of its failure."""
-    rows = Notification.objects.filter(pk=notification_id, user=request.user, purpose=Purpose.TEST)
-    notification = rows.prefetch_related("deliveries").first()
-    if notification is None:
-        raise Http404(_("Test not found."))
-    delivery = next(iter(notification.deliveries.all()), None)
-    is_done = delivery is not None and delivery.status not in (DeliveryStatus.QUEUED, DeliveryStatus.SENDING)
-    context = {"notification": notification, "delivery": delivery, "is_done": is_done}
-    return render_view(request, "me/test_result.html", context, partials=("result",))
+    method = _find(request, number)
+    users.move_contact_method(method, places, actor=actor(request), now=request.now)
+    return _back(request, method.user)
 
 
 @require_POST
@@ -207,4 +185,16 @@ def _pages(user: User) -> QuerySet[Notification]:
 
 
 def _find(request: SignedInRequest, number: int) -> ContactMethod:
-    return find_row(ContactMethod.objects.filter(user=request.user), number, "contact method")
+    rows = ContactMethod.objects.select_related("user")
+    if not may(request, Permission.ADMINISTER):
+        rows = rows.filter(user=request.user)
+    return find_row(rows, number, "contact method")
+
+
+def _saved_for_other(method: ContactMethod) -> str:
+    text = _("Saved. It is not used until %(name)s verifies it.") if method.awaits_code else _("Saved for %(name)s.")
+    return text % {"name": method.user.display_name}
+
+
+def _back(request: SignedInRequest, owner: User) -> HttpResponse:
+    return redirect("me") if owner == request.user else redirect("user", owner.pk)

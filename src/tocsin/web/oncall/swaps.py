@@ -10,7 +10,6 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect
-from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
@@ -21,7 +20,7 @@ from tocsin.oncall.states import SwapState
 from tocsin.people.models import User
 from tocsin.web.http.authorization import actor
 from tocsin.web.http.objects import find_row
-from tocsin.web.http.request import SignedInRequest
+from tocsin.web.http.request import SignedInRequest, next_url
 
 
 def requests_received(user: User, now: datetime) -> list[SwapRequest]:
@@ -48,13 +47,6 @@ def answer_swap(request: SignedInRequest, number: int, verb: str) -> HttpRespons
     else:
         messages.success(request, success_text)
     return redirect(next_url(request, "my_shifts"))
-
-
-def next_url(request: SignedInRequest, default: str) -> str:
-    """Return the local URL that the form names in `next`, else `default`."""
-    target = request.POST.get("next", "")
-    is_local = url_has_allowed_host_and_scheme(target, allowed_hosts={request.get_host()})
-    return target if target.startswith("/") and is_local else default
 
 
 type _Act = Callable[..., SwapRequest]

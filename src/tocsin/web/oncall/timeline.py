@@ -22,7 +22,7 @@ from tocsin.resources.registry import GROUPS
 from tocsin.web.http.authorization import may
 from tocsin.web.http.objects import find_object
 from tocsin.web.http.request import SignedInRequest, render_view
-from tocsin.web.oncall import swaps, timeline_layout
+from tocsin.web.oncall import readiness, swaps, timeline_layout
 from tocsin.web.oncall.schedules import coverage_warnings, describe_shift
 from tocsin.web.oncall.timeline_layout import DateRange, TimelineSegment, TimelineSpan
 from tocsin.web.ui.forms import user_zone
@@ -33,7 +33,7 @@ _FIRST, _LAST = date(1970, 2, 1), date(2190, 1, 1)
 
 @require_safe
 def group_schedule(request: SignedInRequest, number: int) -> HttpResponse:
-    """Render the group's timeline, with coverage warnings for the next 60 days."""
+    """Render the group's timeline, with coverage warnings for the next 60 days and the readiness of the next shifts."""
     group = find_object(GROUPS, number)
     zone = user_zone()
     span_name = request.GET.get("show", "")
@@ -53,6 +53,7 @@ def group_schedule(request: SignedInRequest, number: int) -> HttpResponse:
         "spans": list(TimelineSpan),
         "as_list": request.GET.get("view") == "list",
         "warnings": warnings,
+        "readiness": readiness.of_group(group, request.now),
         "schedules": [
             (schedule, describe_shift.lines(schedule.definition, names), overrides.current(schedule, request.now))
             for schedule in schedules

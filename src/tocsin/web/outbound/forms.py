@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy as _
 
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import ReasonType, as_reason
-from tocsin.core.validation.object_reader import rejected_at
+from tocsin.core.validation.field_errors import rejected_at
 from tocsin.outbound.connectors.haloitsm.writeback_settings import TEXTS
 from tocsin.outbound.states import OutboundEvent
 from tocsin.people.models import Group

@@ -116,6 +116,16 @@ class PolicyForm(forms.Form):
         if "anyway" not in self.data:
             self.fields["anyway"].widget = forms.HiddenInput()
 
+    @property
+    def advanced(self) -> list[forms.BoundField]:
+        """Return the settings that few policies change."""
+        return [self[name] for name in self.fields if name not in ("name", "group", "anyway")]
+
+    @property
+    def has_advanced_errors(self) -> bool:
+        """Return whether such a setting has an error, so that the section opens."""
+        return any(field.errors for field in self.advanced)
+
     def show_confirmation(self) -> None:
         """Offer to save the policy although it can reach nobody."""
         self.fields["anyway"].widget = forms.CheckboxInput()

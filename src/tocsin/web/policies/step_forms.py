@@ -145,14 +145,12 @@ class StepForm(forms.Form):
             "methods",
         )
         values = [self[name].value() for name in names if name != "methods"]
-        return (
-            any(values) or self["if_empty"].value() == IfEmpty.WAIT or bool(self.methods.initial) or bool(self.errors)
-        )
+        return any(values) or self["if_empty"].value() == IfEmpty.WAIT or bool(self.methods.forms) or bool(self.errors)
 
     def is_empty(self) -> bool:
-        """Return whether the form is empty."""
-        names = ("roles", "groups", "others", "users", "schedules", "contacts", "after")
-        return not self.errors and not any(self.cleaned_data.get(name) for name in names)
+        """Return whether nothing was entered. Two fields always have a value."""
+        values = (self.cleaned_data.get(name) for name in self.fields if name not in ("if_empty", "zone"))
+        return not self.errors and not any(values) and not self.methods.forms
 
     def spec(self) -> dict[str, Any]:
         """Return the step in spec form. Fields with an error count as empty."""

@@ -33,7 +33,7 @@ from tocsin.notify.text.phrases import localize
 from tocsin.people.models import User
 from tocsin.web.http.authorization import actor
 from tocsin.web.http.objects import find_row
-from tocsin.web.http.request import SignedInRequest, render_view
+from tocsin.web.http.request import SignedInRequest, next_url, render_view
 from tocsin.web.push.browsers import device_name
 
 _COMMANDS = frozenset(BUTTONS)
@@ -131,7 +131,7 @@ def _subscribe(request: SignedInRequest) -> HttpResponse:
         messages.error(request, rejected.reason.localized())
     else:
         messages.success(request, _("%(name)s now receives your pages. Send a test.") % {"name": device.name})
-    return redirect("devices")
+    return redirect(next_url(request, "devices"))
 
 
 def _find(request: SignedInRequest, number: int) -> PushDevice:

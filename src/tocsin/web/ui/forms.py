@@ -17,7 +17,7 @@ from django.utils.translation import gettext_lazy as _
 
 from tocsin.core.errors import Rejected, RejectedAll
 from tocsin.core.reasons import Reason
-from tocsin.core.validation.object_reader import AT_PATH
+from tocsin.core.validation.field_errors import AT_PATH
 from tocsin.oncall.calculation import weekly_windows
 
 

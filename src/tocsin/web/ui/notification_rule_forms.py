@@ -11,16 +11,14 @@ from typing import TYPE_CHECKING, Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
+from tocsin.people.notification_rules import MAX_RULES
 from tocsin.web.ui.forms import DurationField
 
 type ChoiceList = Sequence[tuple[Any, Any]]
 
-#: Maximum number of rows.
-MAX_RULE_ROWS = 20
-
 
 class NotificationRuleForm(forms.Form):
-    """One row. A row without a contact method is empty and ignored."""
+    """One row. An empty row is ignored."""
 
     method = forms.ChoiceField(label=_("Contact method"), required=False)
     wait = DurationField(label=_("Delay"), required=False)
@@ -32,6 +30,14 @@ class NotificationRuleForm(forms.Form):
         self.fields["method"].choices = [("", "–"), *choices]  # type: ignore[attr-defined]
         for name, placeholder in (("wait", "0m"), ("times", "0"), ("every", "5m")):
             self.fields[name].widget.attrs["placeholder"] = placeholder
+
+    def clean(self) -> dict[str, Any]:
+        data: dict[str, Any] = self.cleaned_data
+        if not data.get("method") and any(data.get(name) for name in ("wait", "times", "every")):
+            self.add_error("method", _("Choose a contact method."))
+        if data.get("every") and data.get("times", 0) is None:
+            self.add_error("times", _("Enter how many times it repeats."))
+        return data
 
     def spec(self) -> dict[str, Any]:
         """Return the row as a rule spec, without its contact method."""
@@ -57,15 +63,16 @@ class NotificationRuleFormSet(_FormSet):
 
 
 def rule_formset(
-    data: Any, initial: Iterable[Mapping[str, Any]], prefix: str, choices: ChoiceList, *, extra: int = 1
+    data: Any, initial: Iterable[Mapping[str, Any]], prefix: str, choices: ChoiceList
 ) -> NotificationRuleFormSet:
-    """Return the formset, with `extra` empty rows at its end."""
+    """Return the formset of the rules."""
     formset_class = forms.formset_factory(
         NotificationRuleForm,
         formset=NotificationRuleFormSet,
-        extra=extra,
-        max_num=MAX_RULE_ROWS,
-        absolute_max=MAX_RULE_ROWS,
+        extra=0,
+        max_num=MAX_RULES,
+        absolute_max=2 * MAX_RULES,
+        validate_max=True,
     )
     posted = data
     if data is not None and f"{prefix}-TOTAL_FORMS" not in data:

@@ -1,4 +1,4 @@
-"""Forms of users for administrators: invite, edit, import from CSV."""
+"""Forms of users for administrators: invite one or several, edit."""
 
 from __future__ import annotations
 
@@ -67,13 +67,16 @@ class InviteForm(UserForm):
         return {name: self.cleaned_data[name] for name in ("name", "email", "username", "role", "time_zone")}
 
 
-class CsvForm(forms.Form):
-    """Creates many users at once."""
+class InviteManyForm(forms.Form):
+    """Addresses or CSV, and what all of the people have in common."""
 
     text = forms.CharField(
-        label=_("Users, one per line"),
+        label=_("Email addresses or CSV"),
         max_length=200_000,
         widget=forms.Textarea(attrs={"rows": 8, "class": "form-control code", "spellcheck": "false"}),
-        help_text=_("username, email, name, role, phone. Role and phone are optional."),
+        help_text=_(
+            "One address per line, or separated by commas. For CSV, name the columns in the first line: email, name, "
+            "phone, role, groups. Several groups are separated by semicolons."
+        ),
     )
     invite = forms.BooleanField(label=_("Send invitations by email"), required=False, initial=True)

@@ -1,27 +1,23 @@
-"""Users: list, invitation, editing, deletion, CSV import. For administrators."""
+"""Users: list, invitation of one, editing, deletion. For administrators."""
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from django.contrib import messages
 from django.contrib.auth import update_session_auth_hash
-from django.db import transaction
 from django.db.models import Count
 from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from tocsin.access import tokens
 from tocsin.access.models import ApiToken
 from tocsin.access.roles import Permission
 from tocsin.core.config import config_version
-from tocsin.core.errors import Permanent, Rejected, Temporary
-from tocsin.core.net.egress import OutcomeUnknown
-from tocsin.core.validation import csv_text
+from tocsin.core.errors import Rejected
 from tocsin.notify.enqueue.mfa_reset_notice import remove_second_factors
 from tocsin.people import second_factors
 from tocsin.people.changes import groups as group_commands
@@ -37,11 +33,8 @@ from tocsin.web.ui.choices import channel_name
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import offer_own_zone, show_rejection
 from tocsin.web.ui.times import format_moment
-from tocsin.web.users.forms import CsvForm, EditUserForm, InviteForm
-
-log = logging.getLogger(__name__)
-
-_COLUMNS = ("username", "email", "name", "role", "phone")
+from tocsin.web.users import invitation_mails
+from tocsin.web.users.forms import EditUserForm, InviteForm
 
 
 @require_safe
@@ -64,7 +57,7 @@ def invite(request: SignedInRequest) -> HttpResponse:
         except Rejected as rejected:
             show_rejection(form, rejected)
         else:
-            _send(request, user)
+            invitation_mails.send(request, user)
             return redirect("user", user.pk)
     return render_view(request, "users/invite.html", {"form": form}, status=422 if form.errors else 200)
 
@@ -153,25 +146,8 @@ def revoke_token(request: SignedInRequest, number: int, token: int) -> HttpRespo
 @requires(Permission.ADMINISTER)
 def send_invitation(request: SignedInRequest, number: int) -> HttpResponse:
     """E-mail the invitation link again."""
-    _send(request, find_object(USERS, number))
+    invitation_mails.send(request, find_object(USERS, number))
     return redirect("user", number)
-
-
-@require_http_methods(["GET", "HEAD", "POST"])
-@requires(Permission.ADMINISTER)
-def import_csv(request: SignedInRequest) -> HttpResponse:
-    """Create many users at once: all of them, or none with every problem named by its line."""
-    form = CsvForm(request.POST or None)
-    if request.method == "POST" and form.is_valid():
-        created = _import(request, form)
-        if created is not None:
-            if form.cleaned_data["invite"]:
-                for user in created:
-                    _send(request, user, quietly=True)
-            text = ngettext("%(count)d user imported.", "%(count)d users imported.", len(created))
-            messages.success(request, text % {"count": len(created)})
-            return redirect("users")
-    return render_view(request, "users/import.html", {"form": form}, status=422 if form.errors else 200)
 
 
 def _create(request: SignedInRequest, form: InviteForm) -> User:
@@ -183,70 +159,3 @@ def _create(request: SignedInRequest, form: InviteForm) -> User:
             spec["members"].append({"user": user.username, "roles": form.cleaned_data["roles"]})
             group_commands.save_group(spec, existing=group, actor=actor(request), now=request.now)
     return user
-
-
-def _send(request: SignedInRequest, user: User, *, quietly: bool = False) -> None:
-    try:
-        invitation.send(user, request.user)
-    except (Temporary, Permanent, OutcomeUnknown) as error:
-        log.warning("The invitation of %s could not be mailed: %s", user.username, error)
-        messages.warning(
-            request,
-            _("Could not send the email to %(email)s (%(error)s). Share the link yourself.")
-            % {"email": user.email, "error": error},
-        )
-        return
-    if quietly:
-        return
-    if account_mail.is_sent_outside():
-        messages.success(request, _("Invitation sent to %(email)s.") % {"email": user.email})
-    else:
-        messages.warning(
-            request, _("No email provider is set up: the invitation is in the sandbox. Share the link below.")
-        )
-
-
-def _import(request: SignedInRequest, form: CsvForm) -> list[User] | None:
-    problems: list[str] = []
-    created: list[User] = []
-    try:
-        rows = list(csv_text.read(form.cleaned_data["text"]))
-    except Rejected as rejected:
-        form.add_error("text", rejected.reason.localized())
-        return None
-    with transaction.atomic():
-        for number, row in enumerate(rows, 1):
-            if not row or (number == 1 and row[0].strip().lower() == "username"):
-                continue
-            try:
-                created.append(users.save_user(_spec(row, request), actor=actor(request), now=request.now))
-            except Rejected as rejected:
-                problems.append(
-                    _("Line %(number)s: %(problem)s") % {"number": number, "problem": rejected.reason.localized()}
-                )
-        if problems:
-            transaction.set_rollback(True)
-    for problem in problems[:20]:
-        form.add_error("text", problem)
-    if not created and not problems:
-        form.add_error("text", _("Enter at least one user."))
-    return created if created and not problems else None
-
-
-def _spec(row: list[str], request: SignedInRequest) -> dict[str, Any]:
-    values = dict(zip(_COLUMNS, row, strict=False))
-    spec: dict[str, Any] = {
-        "username": values.get("username", ""),
-        "email": values.get("email", ""),
-        "time_zone": request.user.time_zone,
-    }
-    if values.get("name"):
-        spec["name"] = values["name"]
-    if values.get("role"):
-        spec["role"] = values["role"].lower()
-    if values.get("phone"):
-        spec["contact_methods"] = [
-            {"label": "Email-Official", "channel": "email", "address": values.get("email", "")},
-            {"label": "SMS-Official", "channel": "sms", "address": values["phone"]},
-        ]
-    return spec

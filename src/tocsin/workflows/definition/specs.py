@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field
 
 from tocsin.alerts.states import Priority
 from tocsin.core.reasons import ReasonType
-from tocsin.core.validation.object_reader import DURATION_TOO_SHORT, NOT_TEXT, REQUIRED, TOO_LONG, UNSTORABLE_CHARACTER
+from tocsin.core.validation.field_errors import DURATION_TOO_SHORT, NOT_TEXT, REQUIRED, TOO_LONG, UNSTORABLE_CHARACTER
 from tocsin.core.validation.spec import InvalidValue, Spec, SpecErrors, is_unstorable
 from tocsin.core.validation.spec_types import (
     Duration,

@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import ReasonType
-from tocsin.core.validation.object_reader import AT_PATH
+from tocsin.core.validation.field_errors import AT_PATH
 
 _INVALID_ADDRESS = ReasonType("halo.invalid_address", "must be your Halo URL, such as https://acme.haloitsm.com")
 

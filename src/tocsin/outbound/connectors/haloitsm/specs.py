@@ -9,12 +9,12 @@ from pydantic import AfterValidator, Field
 
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import ReasonType, Term
-from tocsin.core.validation.object_reader import TOO_LONG, UNSTORABLE_CHARACTER
+from tocsin.core.validation.field_errors import TOO_LONG, UNSTORABLE_CHARACTER
 from tocsin.core.validation.spec import InvalidValue, Spec, SpecErrors, is_unstorable
-from tocsin.core.validation.spec_types import OneOf, Parsed, TimeZone, list_of
+from tocsin.core.validation.spec_types import OneOf, Parsed, Secret, TimeZone, list_of
 from tocsin.outbound.connectors.haloitsm.address import clean_address
 from tocsin.outbound.connectors.haloitsm.client import id_text
-from tocsin.outbound.connectors.interfaces import OutboundSpec, Secret
+from tocsin.outbound.connectors.interfaces import OutboundSpec
 from tocsin.outbound.states import OutboundEvent
 
 #: Halo's standard action for private notes. A role may forbid it, so another one can be configured.

@@ -12,11 +12,11 @@ from tocsin.core.config import secret_urls
 from tocsin.core.errors import Permanent
 from tocsin.core.net import egress
 from tocsin.core.reasons import ReasonType
-from tocsin.core.validation.object_reader import REQUIRED
+from tocsin.core.validation.field_errors import REQUIRED
 from tocsin.core.validation.spec import InvalidValue, SpecErrors
-from tocsin.core.validation.spec_types import OneOf, Parsed
+from tocsin.core.validation.spec_types import OneOf, Parsed, Secret
 from tocsin.outbound import templates
-from tocsin.outbound.connectors.interfaces import OutboundSpec, Secret
+from tocsin.outbound.connectors.interfaces import OutboundSpec
 from tocsin.outbound.redaction import MASK
 
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")

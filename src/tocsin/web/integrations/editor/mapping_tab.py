@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from tocsin.catalogue.kinds import IntegrationKind
 from tocsin.core.locale_format import local_term
 from tocsin.core.reasons import ReasonType
-from tocsin.core.validation.object_reader import rejected_at
+from tocsin.core.validation.field_errors import rejected_at
 from tocsin.inbound.expressions.fields import FIELDS, TAGS
 from tocsin.web.integrations.editor import field_form
 from tocsin.web.integrations.editor.condition_form import ComparisonRow
@@ -128,9 +128,7 @@ class MappingTab(EditorTab):
             for number, (name, entry) in enumerate(rows):
                 if entry.is_incomplete and not (name.strip() and self.is_final):
                     continue
-                # The compiled mapping reports errors of a custom field by its name alone.
-                for place in (f"mapping.{group}", "mapping") if group == "custom" else (f"mapping.{group}",):
-                    self.places.rows[f"{place}.{name}"] = f"{prefix}-{number}"
+                self.places.rows[f"mapping.{group}.{name}"] = f"{prefix}-{number}"
                 if not name.strip() or name in entries:
                     field_place = f"mapping.{group}.{name}"
                     problem = _DUPLICATE_NAME() if name.strip() else _NO_NAME()
@@ -139,7 +137,7 @@ class MappingTab(EditorTab):
                     entries[name.strip()] = field_form.definition_of(entry, f"mapping.{group}.{name}")
             if entries:
                 mapping[group] = entries
-        self.places.rows["dedup_key"] = self.places.rows["mapping.dedup_key"] = "key"
+        self.places.rows["dedup_key"] = "key"
         return {"mapping": mapping, "dedup_key": self.key or None}
 
     def rows(self) -> list[FieldRow]:

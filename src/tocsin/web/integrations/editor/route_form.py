@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 from tocsin.core.errors import Rejected
 from tocsin.core.locale_format import local_term
 from tocsin.core.reasons import ReasonType
-from tocsin.core.validation.object_reader import rejected_at
+from tocsin.core.validation.field_errors import rejected_at
 from tocsin.web.integrations.editor import condition_form, suppression_form
 from tocsin.web.integrations.editor.condition_form import ConditionGroup, ErrorPlaces
 
@@ -31,14 +31,13 @@ MAX_ROUTE_ROWS = 100
 NO_ONE = "/"
 
 _FORM_KEYS = frozenset(
-    {"name", "when", "during", "escalation_policy", "policy", "recipients", "client_table", "priority", "action"}
+    {"name", "when", "during", "escalation_policy", "recipients", "client_table", "priority", "action"}
 )
 
 #: Keys of a route → the form field that shows their errors.
 _PLACES = {
     "during": "during",
     "escalation_policy": "policy",
-    "policy": "policy",
     "recipients.users": "users",
     "recipients.groups": "groups",
     "client_table": "client_table",
@@ -156,7 +155,7 @@ def _row(route: Mapping[str, Any]) -> RouteRow:
         name=str(route.get("name") or ""),
         when=condition_form.rows_of(route.get("when")),
         during=f"out:{during.get('not')}" if isinstance(during, Mapping) else f"in:{during}" if during else "",
-        policy=str(route.get("escalation_policy") or route.get("policy") or ""),
+        policy=str(route.get("escalation_policy") or ""),
         users=_names(recipient_names.get("users")),
         groups=_names(recipient_names.get("groups")),
         client_table=str(route.get("client_table") or ""),

@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from tocsin.catalogue.kinds import IntegrationKind
 from tocsin.core.locale_format import local_term
 from tocsin.core.reasons import ReasonType
-from tocsin.core.validation.object_reader import rejected_at
+from tocsin.core.validation.field_errors import rejected_at
 from tocsin.inbound.expressions.fields import FIELDS
 from tocsin.web.integrations.editor import condition_form
 from tocsin.web.integrations.editor.condition_form import ComparisonRow, ConditionGroup

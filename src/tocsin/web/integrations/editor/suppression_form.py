@@ -9,7 +9,7 @@ from typing import Any
 from django.http import QueryDict
 
 from tocsin.core.reasons import ReasonType
-from tocsin.core.validation.object_reader import rejected_at
+from tocsin.core.validation.field_errors import rejected_at
 from tocsin.inbound.config.noise_settings import KEYS
 
 _NOT_AN_OBJECT = ReasonType("noise.not_an_object", "must be an object with {names}")

@@ -19,6 +19,8 @@ from tocsin.oncall.calculation.shifts import MonthInterval, OnHolidays
 from tocsin.people.member_roles import MemberRole
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+#: The weekly windows in spec form that leave nothing out.
+ALWAYS = [{"days": [*DAYS], "from": "00:00", "to": "24:00"}]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,8 @@ def _fixed(details: Mapping[str, Any], users: list[str]) -> str:
 
 def describe_windows(stored: Iterable[Mapping[str, Any]]) -> str:
     """Describe weekly windows in spec form, such as "Mon–Fri 08:00–18:00, Sat 09:00–12:00"."""
-    return ", ".join(_window(window) for window in stored)
+    windows = list(stored)
+    return _("24/7") if windows == ALWAYS else ", ".join(map(_window, windows))
 
 
 def _window(window: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,7 +18,7 @@ from tocsin.oncall.models import Schedule
 from tocsin.operate.coverage import coverage
 from tocsin.people.member_roles import MemberRole
 from tocsin.web.oncall.schedules import coverage_warnings
-from tocsin.web.ui.forms import problem_text, problems_of
+from tocsin.web.ui.forms import field_error_text, problems_of
 
 #: Horizon of the preview, and maximum number of handoffs shown per role.
 HORIZON = timedelta(days=92)
@@ -27,7 +27,7 @@ MAX_HANDOFFS = 6
 
 @dataclass(frozen=True, slots=True)
 class SchedulePreview:
-    """The preview. `problems` explain why there is none."""
+    """The preview. `problems` explain why there is none, or which shifts it leaves out."""
 
     problems: Sequence[str] = ()
     #: Per role: the consecutive assignments.
@@ -35,13 +35,23 @@ class SchedulePreview:
     warnings: Sequence[str] = ()
 
 
-def preview_of_spec(spec: Mapping[str, Any], existing: Schedule | None, now: datetime) -> SchedulePreview:
-    """Return the preview of the spec that the form currently describes."""
+def preview_of_spec(
+    spec: Mapping[str, Any], existing: Schedule | None, now: datetime, problems: Sequence[str] = ()
+) -> SchedulePreview:
+    """Return the preview of the spec that the form currently describes, without the shifts that are invalid.
+
+    `problems` are those that are known already.
+    """
     try:
         plan = schedule_preview.plan_with(spec, existing=existing, now=now)
     except Rejected as rejected:
-        return SchedulePreview(problems=[_describe_problem(problem, spec) for problem in problems_of(rejected)])
-    return preview_of_plan(plan, spec["name"], now)
+        problems = [*problems, *(_describe_problem(problem, spec) for problem in problems_of(rejected))]
+        wrong = {_shift_index(problem, spec) for problem in problems_of(rejected)}
+        rest = [shift for index, shift in enumerate(spec["shifts"]) if index not in wrong]
+        if None in wrong or not rest:
+            return SchedulePreview(problems)
+        return preview_of_spec({**spec, "shifts": rest}, existing, now, problems)
+    return replace(preview_of_plan(plan, spec["name"], now), problems=problems)
 
 
 def preview_of_plan(plan: GroupPlan, schedule: str, now: datetime) -> SchedulePreview:
@@ -62,9 +72,13 @@ def preview_of_plan(plan: GroupPlan, schedule: str, now: datetime) -> SchedulePr
 
 def _describe_problem(problem: Rejected, spec: Mapping[str, Any]) -> str:
     """Return the problem in words, with the shift's name in place of the path."""
-    path = problem.field or ""
-    match = re.match(r"shifts\[(\d+)\]\.?(?:rotate|fixed|calendar)?\.?(\w*)", path)
-    if match is None or int(match[1]) >= len(spec["shifts"]):
+    index = _shift_index(problem, spec)
+    if index is None:
         return problem.reason.localized()
-    text = problem_text(problem)
-    return f"{spec['shifts'][int(match[1])]['name']}, {match[2].replace('_', ' ')}: {text}"
+    return f"{spec['shifts'][index]['name']}: {field_error_text(problem)}"
+
+
+def _shift_index(problem: Rejected, spec: Mapping[str, Any]) -> int | None:
+    """Return the index of the shift that the problem is about, or None."""
+    match = re.match(r"shifts\[(\d+)\]", problem.field or "")
+    return int(match[1]) if match and int(match[1]) < len(spec["shifts"]) else None

@@ -93,35 +93,41 @@ def preview_schedule(request: SignedInRequest, number: int | None = None) -> Htt
     row = find_editable(request, SCHEDULES, number) if number is not None else None
     form, shifts = _forms(request, row)
     offer_own_groups(request, form.fields["group"])
-    # The preview does not depend on the name, which users often fill in last.
-    form.fields["name"].required = False
-    is_valid = form.is_valid() and shifts.is_valid()
-    default_name = {"name": form.cleaned_data.get("name") or _("New schedule")}
-    result = preview.preview_of_spec(_spec(form, shifts) | default_name, row, request.now) if is_valid else None
+    # The preview does not depend on names, which users often fill in last.
+    for part in (form, *shifts.forms):
+        part.fields["name"].required = False
+    shift_specs, problems = [], []
+    for number, shift in enumerate(shifts.forms, start=1):
+        name = shift["name"].value() or _("Shift %(number)d") % {"number": number}
+        if shift.is_valid():
+            shift_specs.append({**shift.spec(), "name": name})
+        problems += [f"{name}: {error}" for errors in shift.errors.values() for error in errors]
+    result = None
+    if form.is_valid() and shift_specs:
+        name = form.cleaned_data["name"] or _("New schedule")
+        spec = {**form.spec(), "name": name, "shifts": shift_specs}
+        result = preview.preview_of_spec(spec, row, request.now, problems)
     return render_view(request, "oncall/preview.html", {"preview": result})
 
 
 def _forms(request: SignedInRequest, row: Schedule | None) -> tuple[ScheduleForm, ShiftFormSet]:
     data = request.POST if request.method == "POST" else None
+    rotation = {"every": 1, "unit": "w", "weekday": "mon", "at": "09:00", "start_day": _monday(request).isoformat()}
     if row is not None:
         spec = commands.spec_without_overrides(row)
         begin = {**spec, "group": row.group_id, "holiday_calendars": row.holiday_calendars}
         return ScheduleForm(data, initial=begin), shifts_formset(
-            data, [initial_shift(stored_shift) for stored_shift in spec["shifts"]]
+            data, [initial_shift(stored_shift) for stored_shift in spec["shifts"]], rotation
         )
     group = _first_group(request)
     new_values: dict[str, Any] = {"time_zone": request.user.time_zone}
     if group:
         new_values = {"group": group.pk, "time_zone": group.time_zone, "name": ""}
     members = list(group.memberships.order_by("position").values_list("user__username", flat=True)) if group else []
-    shift: dict[str, Any] = {
-        "name": _("Weekly"), "kind": "rotate", "every": 1, "unit": "w", "weekday": "mon", "at": "09:00",
-        "users": members, "roles": ["primary"], "start_day": _monday(request).isoformat(),
-        "layer": 1, "move": 1,
-    }  # fmt: skip
+    shift = {**rotation, "name": _("Weekly"), "users": members, "roles": ["primary"]}
     form = ScheduleForm(data, initial=new_values)
     offer_own_zone(form)
-    return form, shifts_formset(data, [shift])
+    return form, shifts_formset(data, [shift], rotation)
 
 
 def _monday(request: SignedInRequest) -> date:

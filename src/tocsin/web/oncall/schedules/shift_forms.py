@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
@@ -17,7 +18,8 @@ from tocsin.oncall.calculation import schedules
 from tocsin.oncall.calculation.shifts import MonthInterval, OnHolidays
 from tocsin.oncall.changes.shift_specs import MAX_LAYERS, MAX_WEEKS
 from tocsin.oncall.models import HolidayCalendar
-from tocsin.people.models import Group, User
+from tocsin.people.models import Group, Membership, User
+from tocsin.web.oncall.schedules.describe_shift import ALWAYS
 from tocsin.web.oncall.schedules.widgets import OrderedField, OrderedSelect, WeeklyWindowsField
 from tocsin.web.policies.step_forms import DAYS
 from tocsin.web.ui.choices import ROLES
@@ -49,11 +51,29 @@ _PLACES = (
 )  # fmt: skip
 
 
+class GroupSelect(forms.Select):
+    """Select of a group. Each option carries the usernames of the members, whom the script offers as a shift's people
+    when another group is chosen."""
+
+    def optgroups(self, name: str, value: Any, attrs: Any = None) -> Any:
+        """Return the options."""
+        rows = Membership.objects.filter(user__is_active=True).order_by("position", "pk")
+        members: dict[int, list[str]] = {}
+        for group_id, username in rows.values_list("group_id", "user__username"):
+            members.setdefault(group_id, []).append(username)
+        groups = super().optgroups(name, value, attrs)
+        for _label, options, _index in groups:
+            for option in options:
+                usernames = members.get(int(str(option["value"])), []) if option["value"] else []
+                option["attrs"]["data-members"] = json.dumps(usernames)
+        return groups
+
+
 class ScheduleForm(forms.Form):
     """A schedule without its shifts."""
 
     name = forms.CharField(label=_("Name"), max_length=100)
-    group = forms.ModelChoiceField(Group.objects.all(), label=_("Group"), empty_label=None)
+    group = forms.ModelChoiceField(Group.objects.all(), label=_("Group"), empty_label=None, widget=GroupSelect)
     time_zone = ZoneField()
     holiday_calendars = forms.ModelMultipleChoiceField(
         HolidayCalendar.objects.all(),
@@ -108,6 +128,7 @@ class ShiftForm(forms.Form):
         widget=forms.TimeInput(attrs={"type": "time"}, format="%H:%M"),
     )
     move = forms.IntegerField(label=_("Rotation step"), min_value=1, max_value=1000, initial=1, required=False)
+    always = forms.BooleanField(label=_("Always (24/7)"), initial=True, required=False)
     windows = WeeklyWindowsField(label=_("Hours"), required=False)
     begins = forms.CharField(
         label=_("From"), required=False, widget=forms.DateTimeInput(attrs={"type": "datetime-local"})
@@ -144,6 +165,13 @@ class ShiftForm(forms.Form):
         defaults = ("", None, "1", 1, str(OnHolidays.RUN), OnHolidays.RUN)
         return any(self[name].value() not in defaults or self[name].errors for name in names)
 
+    def clean(self) -> dict[str, Any]:
+        data: dict[str, Any] = self.cleaned_data
+        if data.get("always"):
+            self.errors.pop("windows", None)
+            data["windows"] = []
+        return data
+
     def spec(self) -> dict[str, Any]:
         """Return the shift in spec form."""
         data = self.cleaned_data
@@ -153,7 +181,7 @@ class ShiftForm(forms.Form):
             case "rotate":
                 spec["rotate"] = self._rotation() | people
             case "fixed":
-                spec["fixed"] = {"windows": data["windows"]} | people | self._weeks()
+                spec["fixed"] = {"windows": ALWAYS if data["always"] else data["windows"]} | people | self._weeks()
             case "once":
                 spec["fixed"] = {"from": data["begins"], "to": data["ends"]} | people | self._weeks()
             case _:
@@ -200,29 +228,46 @@ else:
 
 
 class ShiftFormSet(_FormSet):
-    """The shifts in the order of the schedule."""
+    """The shifts in the order of the schedule. Every posted shift counts, because none may be empty."""
+
+    #: The initial values of a shift that the user adds.
+    new_shift: Mapping[str, Any] = {}
+
+    def get_form_kwargs(self, index: int | None) -> dict[str, Any]:
+        """Return the keyword arguments of a form; an added shift has its own initial values."""
+        return super().get_form_kwargs(index) | ({"initial": dict(self.new_shift)} if index is None else {})
+
+    def _construct_form(self, i: int, **options: Any) -> ShiftForm:
+        return super()._construct_form(i, **{**options, "empty_permitted": False})  # type: ignore[misc, no-any-return]
 
 
-def shifts_formset(data: Any, initial: Iterable[Mapping[str, Any]]) -> ShiftFormSet:
-    """Return the formset of a schedule's shifts."""
+def shifts_formset(data: Any, initial: Iterable[Mapping[str, Any]], new_shift: Mapping[str, Any]) -> ShiftFormSet:
+    """Return the formset of a schedule's shifts. `new_shift` has the initial values of one that the user adds."""
     formset_class = forms.formset_factory(
-        ShiftForm, formset=ShiftFormSet, extra=0, max_num=MAX_SHIFTS, absolute_max=MAX_SHIFTS
+        ShiftForm, formset=ShiftFormSet, extra=0, max_num=MAX_SHIFTS, absolute_max=2 * MAX_SHIFTS, validate_max=True
     )
     people = [(user.username, _person(user)) for user in User.objects.order_by("name", "username")]
-    return formset_class(data, initial=list(initial), prefix="shifts", form_kwargs={"people": people})  # type: ignore[return-value]
+    formset: ShiftFormSet = formset_class(  # type: ignore[assignment] # returns a subclass of the given formset
+        data, initial=list(initial), prefix="shifts", form_kwargs={"people": people}
+    )
+    formset.new_shift = new_shift
+    return formset
 
 
 def initial_shift(shift: Mapping[str, Any]) -> dict[str, Any]:
     """Return the initial values of a shift's form from its spec."""
     kind = schedules.kind_of(shift)
     details = shift[kind]
+    windows = details.get("windows", [])
+    is_always = windows == ALWAYS or (kind == "rotate" and not windows)
     values: dict[str, Any] = {
         "name": shift["name"],
         "layer": shift.get("layer", 1),
         "kind": "once" if kind == "fixed" and "windows" not in details else kind,
         "users": details.get("users", []),
         "roles": details.get("roles", []),
-        "windows": details.get("windows", []),
+        "always": is_always,
+        "windows": [] if is_always else windows,
         "time_zone": shift.get("time_zone", ""),
         "holidays": shift.get("holidays", OnHolidays.RUN),
         "url": details.get("url", ""),

@@ -98,7 +98,7 @@
   const typed = new Set();
   document.addEventListener("input", (event) => {
     const form = event.target.closest("form[data-guard]");
-    if (form) typed.add(form);
+    if (form && !event.target.matches("[data-search-choices]")) typed.add(form);
   });
   // A page that answers a form, with what is wrong or one row more, has saved nothing of it yet.
   if (document.documentElement.hasAttribute("data-form-response")) {
@@ -118,9 +118,10 @@
   document.addEventListener("submit", (event) => {
     const form = event.target;
     // The sandbox's phone takes one key after the other, and answers in place.
-    if (form.hasAttribute("data-sandbox")) return;
+    if (event.defaultPrevented || form.hasAttribute("data-sandbox")) return;
     if (form.method !== "post" || form.hasAttribute("hx-post")) { typed.delete(form); return; }
-    if (form.dataset.sent) { event.preventDefault(); return; }
+    // What is pressed while an answer is awaited is meant for a page that is about to go.
+    if (sentForm) { event.preventDefault(); return; }
     if (document.getElementById("failed") && !form.dataset.reached) {
       event.preventDefault();
       markSent(form, event.submitter);
@@ -132,20 +133,33 @@
     typed.delete(form);
     markSent(form, event.submitter);
     setTimeout(() => {
-      if (form.dataset.sent && form.isConnected) showFailure("slow", 60000);
-      markUnsent(form);
-    }, RESEND_AFTER);
+      if (sentForm !== form) return;
+      // An action is not sent twice: whether it was done shows a new look at the page. What was typed may be sent again.
+      const isGuarded = form.hasAttribute("data-guard");
+      showFailure(isGuarded ? "slow" : "unanswered", isGuarded ? 60000 : 600000);
+      if (isGuarded) markUnsent();
+    }, ANSWER_TIMEOUT);
   });
 
-  /* A button that was pressed looks so until the answer is there; one that never comes may be asked for again. */
-  const RESEND_AFTER = 10000;
+  /* A button that was pressed is disabled until the answer is there. */
+  const ANSWER_TIMEOUT = 10000;
+  let sentForm = null;
+  let sentButton = null;
   function markSent(form, submitter) {
+    sentForm = form;
     form.dataset.sent = "yes";
-    if (submitter) submitter.dataset.pressed = "yes";
+    document.documentElement.dataset.sending = "yes";
+    if (!submitter) return;
+    sentButton = submitter;
+    submitter.dataset.pressed = "yes";
+    // Not before the browser has read the form: the value of a disabled button is not sent.
+    setTimeout(() => { if (sentButton === submitter) submitter.disabled = true; }, 0);
   }
-  function markUnsent(form) {
-    delete form.dataset.sent;
-    for (const button of form.elements) delete button.dataset.pressed;
+  function markUnsent() {
+    if (sentForm) delete sentForm.dataset.sent;
+    if (sentButton) { delete sentButton.dataset.pressed; sentButton.disabled = false; }
+    delete document.documentElement.dataset.sending;
+    sentForm = sentButton = null;
   }
 
   // Sent into the void, a form would make room for the browser's own page of an error, and what stood in it be gone.
@@ -154,7 +168,7 @@
     // A page for those who have not signed in, or that acts by its link, knows nothing of being signed out.
     const isGuarded = form.hasAttribute("data-guard") && "signedOut" in document.getElementById("failed").dataset;
     const problem = isGuarded ? await checkSignedIn() : await checkReachable();
-    markUnsent(form);
+    markUnsent();
     if (problem) { showFailure(problem, 60000); return; }
     renewToken(form);
     form.dataset.reached = "yes";
@@ -190,8 +204,13 @@
       return "unsent";
     }
   }
-  window.addEventListener("pageshow", () => document.querySelectorAll("form[data-sent]").forEach(markUnsent));
-  window.addEventListener("beforeunload", (event) => { if ([...typed].some((form) => form.isConnected)) event.preventDefault(); });
+  window.addEventListener("pageshow", markUnsent);
+  window.addEventListener("beforeunload", (event) => {
+    if (![...typed].some((form) => form.isConnected)) return;
+    event.preventDefault();
+    // For a reader who stays, what was pressed is not sent.
+    setTimeout(markUnsent, 0);
+  });
 
   /* ---- what could not be fetched in place says so, instead of nothing ---- */
   let failedUntil = 0;
@@ -246,53 +265,84 @@
     if (box.matches("[data-submit-on-change]")) box.form.requestSubmit();
   });
 
-  /* ---- forms of several alike parts: one more, one less, another order ---- */
-  document.querySelectorAll("form[data-formset]").forEach((form) => {
-    const add = form.querySelector("[data-formset-add]");
-    const total = form.querySelector(`input[name="${form.dataset.formset}-TOTAL_FORMS"]`);
-    const empty = form.querySelector("template[data-formset-empty]");
-    add.hidden = false;
-    const parts = () => [...form.querySelectorAll("[data-formset-form]")];
-    // Names follow the order. In two passes, so that no radio buttons of two parts are one group meanwhile.
-    const renumber = () => {
-      const ofPart = new RegExp(`(^|id_|\\s)(?:${form.dataset.formset}|moved)-\\d+-`, "g");
-      for (const prefix of ["moved", form.dataset.formset]) parts().forEach((part, index) => {
-        part.querySelectorAll("*").forEach((element) => [...element.attributes].forEach((attribute) => {
-          if (attribute.name !== "value") attribute.value = attribute.value.replace(ofPart, `$1${prefix}-${index}-`);
-        }));
-        const number = part.querySelector("[data-formset-number]");
-        if (number) number.textContent = index + 1;
-      });
-      total.value = parts().length;
-      // When each begins is known once it is saved.
-      form.querySelectorAll(".policy-steps .at").forEach((at) => at.replaceChildren());
-      form.dispatchEvent(new Event("input", { bubbles: true }));
-    };
-    form.addEventListener("click", (event) => {
-      const button = event.target.closest("[data-formset-move], [data-formset-remove]");
-      if (!button) return;
-      const holder = (part) => part?.closest("li") ?? part;
-      const all = parts();
-      const index = all.indexOf(button.closest("[data-formset-form]"));
-      const direction = Number(button.dataset.formsetMove ?? 0);
-      const other = holder(all[index + direction]);
-      if (!other) return;
-      if (!direction) other.remove();
-      else if (direction < 0) other.before(holder(all[index]));
-      else other.after(holder(all[index]));
-      renumber();
-      if (direction) button.focus(); else add.focus();
+  /* ---- forms of several alike parts: one more, one less, another order. A part may have such parts of its own ---- */
+  const formsetOf = (element) => element.closest("[data-formset]");
+  const findInFormset = (set, selector) => [...set.querySelectorAll(selector)].filter((one) => formsetOf(one) === set);
+  const holderOf = (part) => (part?.parentElement.matches("li") ? part.parentElement : part);
+  const totalOf = (set) => set.querySelector(`input[name="${set.dataset.formset}-TOTAL_FORMS"]`);
+
+  // Names follow the order. In two passes, so that no radio buttons of two parts are one group meanwhile.
+  function renumber(set) {
+    const prefix = set.dataset.formset;
+    const parts = findInFormset(set, "[data-formset-form]");
+    const ofPart = new RegExp(`(^|id_|\\s)(?:${prefix}|moved)-\\d+-`, "g");
+    for (const name of ["moved", prefix]) parts.forEach((part, index) => {
+      part.querySelectorAll("*").forEach((element) => [...element.attributes].forEach((attribute) => {
+        if (attribute.name !== "value") attribute.value = attribute.value.replace(ofPart, `$1${name}-${index}-`);
+      }));
+      const number = part.querySelector("[data-formset-number]");
+      if (number) number.textContent = index + 1;
     });
-    // The empty part at the end is for browsers without scripts.
-    form.querySelectorAll("[data-formset-extra]").forEach((part) => { part.remove(); total.value = Number(total.value) - 1; });
-    add.addEventListener("click", () => {
-      const holder = document.createElement("div");
-      holder.innerHTML = empty.innerHTML.replaceAll("__prefix__", total.value);
-      const part = holder.firstElementChild;
-      empty.before(part);
-      renumber();
-      part.querySelector("input:not([type=hidden]):not([type=checkbox]), select, textarea")?.focus();
+    totalOf(set).value = parts.length;
+    // When each begins is known once it is saved.
+    set.querySelectorAll(".policy-steps .at").forEach((at) => at.replaceChildren());
+    set.dispatchEvent(new Event("input", { bubbles: true }));
+  }
+
+  function addPart(set) {
+    const [empty] = findInFormset(set, "template[data-formset-empty]");
+    const holder = document.createElement("div");
+    // A part inside of this one keeps its own mark.
+    const prefix = `${set.dataset.formset}-${totalOf(set).value}`;
+    holder.innerHTML = empty.innerHTML.replace(/(["\s](?:id_)?)[\w-]*?-__prefix__/g, `$1${prefix}`);
+    const part = holder.firstElementChild;
+    empty.before(part);
+    renumber(set);
+    part.querySelector("input:not([type=hidden], [type=checkbox], [type=search]), select, textarea")?.focus();
+  }
+
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest?.("[data-formset-add], [data-formset-move], [data-formset-remove]");
+    const set = button && formsetOf(button);
+    if (!set) return;
+    if (button.hasAttribute("data-formset-add")) { addPart(set); return; }
+    const parts = findInFormset(set, "[data-formset-form]");
+    const index = parts.indexOf(button.closest("[data-formset-form]"));
+    const direction = Number(button.dataset.formsetMove ?? 0);
+    const other = holderOf(parts[index + direction]);
+    if (!other) return;
+    if (!direction) other.remove();
+    else if (direction < 0) other.before(holderOf(parts[index]));
+    else other.after(holderOf(parts[index]));
+    renumber(set);
+    if (direction) button.focus(); else findInFormset(set, "[data-formset-add]")[0].focus();
+  });
+  document.querySelectorAll("[data-formset-add]").forEach((add) => { add.hidden = false; });
+  // The empty part at the end is for browsers without scripts.
+  document.querySelectorAll("[data-formset-extra]").forEach((part) => {
+    const total = totalOf(formsetOf(part));
+    part.remove();
+    total.value = Number(total.value) - 1;
+  });
+
+  /* ---- long lists of choices are searched; what is chosen stays in sight ---- */
+  document.addEventListener("input", (event) => {
+    const search = event.target.closest?.("[data-search-choices]");
+    if (!search) return;
+    const terms = search.value.toLocaleLowerCase().split(/\s+/);
+    search.parentElement.querySelectorAll(".check").forEach((choice) => {
+      const text = choice.textContent.toLocaleLowerCase();
+      choice.hidden = !choice.querySelector("input").checked && !terms.every((term) => text.includes(term));
     });
+  });
+  // Enter chooses the only match instead of sending the form.
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || !event.target.matches?.("[data-search-choices]")) return;
+    event.preventDefault();
+    const matches = [...event.target.parentElement.querySelectorAll(".check:not([hidden]) input:not(:checked)")];
+    if (matches.length !== 1) return;
+    matches[0].click();
+    event.target.select();
   });
 
   /* ---- rows that open in place: htmx fetches, this shows and hides; with Ctrl or without scripts it is a link ---- */

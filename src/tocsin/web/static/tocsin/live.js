@@ -91,7 +91,9 @@
       hidePill(current);
       return;
     }
-    if (isInUse(current)) { waiting.set(element.id, fresh); showPill(current, fresh); } else swap(current, fresh);
+    // The answer to a press is a new page: until it is there, no other button may come under the finger.
+    if (isSending()) waiting.set(element.id, fresh);
+    else if (isInUse(current)) { waiting.set(element.id, fresh); showPill(current, fresh); } else swap(current, fresh);
   }
 
   // Moments and countdowns move by themselves, and when a form was seen is what a press says: they are no difference.
@@ -105,7 +107,6 @@
       copy.querySelectorAll("details").forEach((part) => part.removeAttribute("open"));
       copy.querySelectorAll('[class=""]').forEach((row) => row.removeAttribute("class"));
       copy.querySelectorAll("input[name=csrfmiddlewaretoken], input[name=seen_at]").forEach((field) => field.remove());
-      copy.querySelectorAll("[data-sent], [data-pressed]").forEach((part) => { delete part.dataset.sent; delete part.dataset.pressed; });
       // What a script added for those who have scripts.
       copy.querySelectorAll("[data-added]").forEach((part) => part.remove());
       copy.querySelectorAll("[data-copy-button]").forEach((button) => { button.hidden = true; });
@@ -113,6 +114,8 @@
     };
     return normalize(one) === normalize(other);
   }
+
+  const isSending = () => "sending" in document.documentElement.dataset;
 
   function isInUse(element) {
     if (element.hasAttribute("data-live-at-once")) return false;
@@ -170,6 +173,7 @@
 
   // Whatever was held is shown once pointer and focus have left.
   function applyWaiting() {
+    if (isSending()) return;
     for (const [id, fresh] of waiting) {
       const current = document.getElementById(id);
       if (!current) waiting.delete(id); else if (!isInUse(current)) swap(current, fresh);

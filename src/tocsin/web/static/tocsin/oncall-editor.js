@@ -3,7 +3,9 @@
 "use strict";
 (() => {
   const isGerman = document.documentElement.lang.startsWith("de");
-  const words = isGerman ? { up: "Nach oben", down: "Nach unten" } : { up: "Move up", down: "Move down" };
+  const words = isGerman 
+    ? { up: "Nach oben", down: "Nach unten", replaced: "Jetzt die Mitglieder von %s.", undo: "Rückgängig" }
+    : { up: "Move up", down: "Move down", replaced: "Now the members of %s.", undo: "Undo" };
 
   function fireChange(element) { element.dispatchEvent(new Event("change", { bubbles: true })); }
 
@@ -34,18 +36,61 @@
   function normalizeRows(list) {
     const empty = [...list.children].filter((item) => !item.querySelector("select").value);
     empty.slice(0, -1).forEach((item) => { if (item !== list.lastElementChild && !item.contains(document.activeElement)) item.remove(); });
-    const last = list.lastElementChild;
-    if (last.querySelector("select").value) {
-      const next = last.cloneNode(true);
-      const select = next.querySelector("select");
-      next.querySelector(".moves")?.remove();
-      select.value = "";
-      select.id = "";
-      select.setAttribute("aria-label", `${list.children.length + 1}.`);
-      list.append(next);
-    }
+    if (list.lastElementChild.querySelector("select").value) addEmptyRow(list);
     addMoveButtons(list);
   }
+
+  function addEmptyRow(list) {
+    const next = list.lastElementChild.cloneNode(true);
+    const select = next.querySelector("select");
+    next.querySelector(".moves")?.remove();
+    select.value = "";
+    select.id = "";
+    select.setAttribute("aria-label", `${list.children.length + 1}.`);
+    list.append(next);
+  }
+
+  // Another group brings its members: they replace those of the group before; whoever else was picked stays.
+  const group = document.querySelector("select[name=group]");
+  const membersOf = (name) => JSON.parse([...group.options].find((option) => option.value === name)?.dataset.members ?? "[]");
+  const valuesOf = (list) => [...list.querySelectorAll("select")].map((select) => select.value).filter(Boolean);
+  let shownGroup = group.value;
+
+  function setPeople(list, people) {
+    while (list.children.length <= people.length) addEmptyRow(list);
+    [...list.children].forEach((item, index) => {
+      if (index > people.length) item.remove(); else item.querySelector("select").value = people[index] ?? "";
+    });
+    addMoveButtons(list);
+  }
+
+  function replaceMembers(list, before, after) {
+    const chosen = valuesOf(list);
+    const others = chosen.filter((user) => !before.includes(user) && !after.includes(user));
+    const people = [...after, ...others];
+    if (String(people) === String(chosen)) return;
+    setPeople(list, people);
+    list.parentElement.querySelector(".people-note")?.remove();
+    const note = document.createElement("p");
+    note.className = "people-note";
+    note.setAttribute("role", "status");
+    note.append(words.replaced.replace("%s", group.selectedOptions[0].text), " ");
+    const undo = document.createElement("button");
+    undo.type = "button";
+    undo.className = "link-button";
+    undo.textContent = words.undo;
+    undo.addEventListener("click", () => { note.remove(); setPeople(list, chosen); fireChange(list.querySelector("select")); });
+    note.append(undo);
+    list.after(note);
+  }
+
+  group.addEventListener("change", () => {
+    const [before, after] = [membersOf(shownGroup), membersOf(group.value)];
+    shownGroup = group.value;
+    document.querySelectorAll("[data-ordered]").forEach((list) => {
+      if (list.querySelector("select[name$='-users']")) replaceMembers(list, before, after);
+    });
+  });
 
   function addEmptyWindow(windows) {
     const rows = [...windows.children];

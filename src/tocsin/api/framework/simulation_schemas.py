@@ -1,0 +1,206 @@
+"""Schemas of what `simulate` and `inbound.inspect` explain: simulated pages and alerts, traces, backtests."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import BaseModel, Field
+
+from tocsin.alerts.states import Priority
+from tocsin.api.reasons import ReasonCode, ReasonData, ReasonSchema
+
+
+class TraceStepSchema(BaseModel):
+    """One alternative of a field: where it looked, what it found, and the outcome."""
+
+    place: str = Field(description="Its path in the definition, such as `mapping.source_status[2]`.")
+    source: str
+    found: str | None
+    outcome: str
+    outcome_code: ReasonCode
+    outcome_data: ReasonData
+
+
+class FieldTraceSchema(BaseModel):
+    """A mapped field, and how its value was found."""
+
+    field: str
+    label: str
+    value: str | None
+    steps: list[TraceStepSchema]
+
+
+class RuleTraceSchema(BaseModel):
+    """A rule, filter or route with its result."""
+
+    name: str
+    is_true: bool
+    reason: str
+    reason_code: ReasonCode
+    reason_data: ReasonData
+    is_deciding: bool = Field(description="Whether evaluation stopped here.")
+
+
+class TraceSchema(BaseModel):
+    """How a message was parsed and decided. If it is unreadable, `problem` is set and the rest is empty."""
+
+    notes: list[ReasonSchema]
+    problem: str | None
+    problem_code: ReasonCode = ""
+    problem_data: ReasonData = {}
+    fields: list[FieldTraceSchema]
+    tags: list[FieldTraceSchema]
+    custom: list[FieldTraceSchema]
+    intent: str = Field(description="What the message requests.")
+    reason: str
+    reason_code: ReasonCode
+    reason_data: ReasonData
+    rules: list[RuleTraceSchema]
+    opening: list[RuleTraceSchema] = Field(description="Vetoes and filters.")
+    routes: list[RuleTraceSchema]
+    route: str
+    route_code: ReasonCode
+    route_data: ReasonData
+    gate: list[RuleTraceSchema] = Field(description="What noise reduction and maintenance decided at the time.")
+
+
+class SimulatedPageSchema(BaseModel):
+    """One page that would be sent."""
+
+    at: datetime
+    minutes: int | float = Field(description="Since the alert opened.")
+    to: str
+    user_id: int | None
+    label: str
+    channel: str
+    address: str
+    reason: str
+    reason_code: ReasonCode
+    reason_data: ReasonData
+    problem: str = Field(description="Why it could not be sent.")
+    problem_code: ReasonCode
+    problem_data: ReasonData
+
+
+class SimulatedEventSchema(BaseModel):
+    """One entry that the alert's timeline would have."""
+
+    at: datetime
+    minutes: int | float = Field(description="Since the alert opened.")
+    text: str
+    text_code: ReasonCode
+    text_data: ReasonData
+
+
+class SimulatedRunResponse(BaseModel):
+    """Whom an alert would page if nobody acted. Nothing is stored or sent."""
+
+    pages: list[SimulatedPageSchema]
+    timeline: list[SimulatedEventSchema]
+    notes: list[ReasonSchema]
+
+
+class PolicySimulationResponse(SimulatedRunResponse):
+    """Whom an alert with the policy would page."""
+
+    policy: str
+    at: datetime
+    priority: Priority
+
+
+class SimulatedAlertSchema(BaseModel):
+    """The alert that a message would open."""
+
+    subject: str
+    priority: Priority
+    source: str
+    source_name: str
+    source_id: str
+    source_status: str = ""
+    source_priority: str = ""
+    source_agent: str = ""
+    source_url: str = ""
+    client: str = ""
+    site: str = ""
+    team: str = ""
+    requester: str = ""
+    requester_phone: str = ""
+    short_text: str = ""
+    long_text: str = ""
+    tags: dict[str, str]
+    custom: dict[str, str]
+    dry_run: bool
+
+
+class SimulatedOutcomeSchema(SimulatedRunResponse):
+    """What would become of one message."""
+
+    status: str
+    reason: str
+    reason_code: ReasonCode
+    reason_data: ReasonData
+    alert_id: int | None = Field(description="The existing alert that it would change.")
+    alert: SimulatedAlertSchema | None
+    mode: str | None
+    route: str
+    route_code: ReasonCode
+    route_data: ReasonData
+    why: str
+    why_code: ReasonCode
+    why_data: ReasonData
+    trace: TraceSchema | None
+
+
+class SimulationResponse(BaseModel):
+    """What would become of a payload, by message."""
+
+    integration: str
+    at: datetime
+    messages: list[SimulatedOutcomeSchema]
+
+
+class BacktestChangeSchema(BaseModel):
+    """What differs."""
+
+    kind: str
+    says: str
+    says_code: ReasonCode
+    says_data: ReasonData
+
+
+class BacktestEffectSchema(BaseModel):
+    """How the change affects who is paged."""
+
+    says: str
+    says_code: ReasonCode
+    says_data: ReasonData
+
+
+class BacktestOutcomeSchema(BaseModel):
+    """What becomes of a message."""
+
+    status: str
+    reason: str
+    reason_code: ReasonCode
+    reason_data: ReasonData
+    key: str | None
+    route: str
+    route_code: ReasonCode
+    route_data: ReasonData
+    mode: str | None
+    why: str
+    why_code: ReasonCode
+    why_data: ReasonData
+    priority: Priority | None
+
+
+class BacktestDifferenceSchema(BaseModel):
+    """A message whose outcome differs."""
+
+    message_id: str
+    received_at: datetime
+    subject: str
+    source_id: str
+    changes: list[BacktestChangeSchema]
+    before: BacktestOutcomeSchema
+    after: BacktestOutcomeSchema

@@ -1,0 +1,165 @@
+"""Writes the history of the demo: three weeks of alerts, pages and changes, by the code that runs in production.
+
+The clock is that of the history. There is no provider yet, so that every message goes to the sandbox.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Mapping
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import partial
+from itertools import count
+from typing import Any
+
+from tocsin.alerts import commands, service
+from tocsin.alerts.commands import Actor, Command
+from tocsin.alerts.states import ActorKind, CommandKind
+from tocsin.cli.demo import changes, incidents
+from tocsin.cli.demo.changes import Change
+from tocsin.cli.demo.incidents import Answer, Incident
+from tocsin.core import ids
+from tocsin.core.db import database
+from tocsin.core.errors import Rejected
+from tocsin.escalation.tasks import EscalationTask
+from tocsin.inbound.config import registry
+from tocsin.inbound.models import Integration
+from tocsin.inbound.parsing.decode import Element
+from tocsin.inbound.parsing.payload_splitting import elements_of
+from tocsin.inbound.processing.process_now import process_now
+from tocsin.inbound.storage.messages import IncomingMessage
+from tocsin.notify.dispatch.dispatcher import DeliveryDispatcher
+from tocsin.notify.enqueue import shift_reminders
+from tocsin.people.models import User
+
+#: Messages that are sent at the same time.
+_SLOTS = 8
+
+_NEXT_DUE = """
+SELECT min(due_at) AS run, (SELECT min(due_at) FROM notify_delivery WHERE status = 'queued') AS delivery
+FROM escalation_run WHERE due_at IS NOT NULL
+"""
+_LAST_PAGED = """
+SELECT user_id FROM notify_delivery WHERE alert_id = %s AND purpose = 'page' AND status IN ('sent', 'delivered')
+AND user_id IS NOT NULL ORDER BY id DESC LIMIT 1
+"""
+
+
+def write(now: datetime) -> None:
+    """Writes what happened before `now`. The sample team and its schedules exist already."""
+    recorder = _Recorder(now - timedelta(days=incidents.DAYS))
+    for at, change in changes.changes(now):
+        recorder.plan(at, change)
+        recorder.plan(at, shift_reminders.queue_pending_notices)
+    for incident in incidents.incidents(now):
+        recorder.plan_incident(incident)
+    with ids.uuid7_clock(lambda: recorder.now), closing(recorder.outbox):
+        recorder.run(now)
+
+
+@dataclass(slots=True)
+class _Recorder:
+    """Does what is planned at its time, and runs the tasks whenever something is due."""
+
+    now: datetime
+    outbox: DeliveryDispatcher = field(init=False)
+    _escalation: EscalationTask = field(default_factory=EscalationTask)
+    #: By time. The number keeps the order of what is planned for the same time.
+    _planned: list[tuple[datetime, int, Change]] = field(default_factory=list)
+    _numbers: Iterator[int] = field(default_factory=count)
+    _users: Mapping[str, User] = field(default_factory=lambda: {user.username: user for user in User.objects.all()})
+    _integrations: Mapping[str, int] = field(
+        default_factory=lambda: dict(Integration.objects.values_list("name", "pk"))
+    )
+
+    def __post_init__(self) -> None:
+        self.outbox = DeliveryDispatcher(slots=_SLOTS, now=lambda: self.now)
+
+    def plan(self, at: datetime, change: Change) -> None:
+        heapq.heappush(self._planned, (at, next(self._numbers), change))
+
+    def plan_incident(self, incident: Incident) -> None:
+        self.plan(incident.at, lambda now: self._begin(incident, now))
+
+    def _begin(self, incident: Incident, now: datetime) -> None:
+        for alert_id in self._receive(incident.integration, incident.body):
+            for answer in incident.answers:
+                self.plan(now + timedelta(minutes=answer.after), partial(self._answer, alert_id, answer))
+        if incident.end is not None:
+            after, body = incident.end
+            self.plan(now + timedelta(minutes=after), lambda _now: self._receive(incident.integration, body))
+
+    def run(self, until: datetime) -> None:
+        while self._planned:
+            at, _number, change = heapq.heappop(self._planned)
+            if at > until:
+                break
+            self._run_tasks(at)
+            change(self.now)
+        self._run_tasks(until)
+
+    def _run_tasks(self, until: datetime) -> None:
+        """Decides steps and sends messages that are due, each a second later at the earliest, as a busy node would."""
+        while True:
+            with database.transaction() as connection:
+                due = database.row(connection, _NEXT_DUE) or {}
+            times = [at for at in due.values() if at is not None]
+            if not times or min(times) > until:
+                break
+            self.now = min(until, max(min(times), self.now + timedelta(seconds=1)))
+            if due["run"] is not None and due["run"] <= self.now:
+                self._escalation.run_once(self.now)
+            else:
+                self.outbox.run_once()
+                self.outbox.settle()
+        self.now = max(self.now, until)
+
+    def _receive(self, integration: str, body: bytes) -> list[int]:
+        """The ids of the alerts that the messages belong to."""
+        compiled = registry.shared_registry()
+        compiled.refresh()
+        number = self._integrations[integration]
+        try:
+            elements: tuple[Element | Rejected, ...] = elements_of(
+                compiled.get(number).normalizer.kind, body, "application/json"
+            ).elements
+        except Rejected as rejected:
+            elements = (rejected,)
+        messages = [
+            IncomingMessage(
+                ids.uuid7(), number, self.now, body if isinstance(element, Rejected) else element.raw, element,
+                "application/json",
+            )
+            for element in elements
+        ]  # fmt: skip
+        return [result.alert_id for result in process_now(messages, self.now) if result.alert_id is not None]
+
+    def _answer(self, alert_id: int, answer: Answer, now: datetime) -> None:
+        user = self._users.get(answer.user) or self._last_paged(alert_id)
+        if user is not None:
+            actor = Actor(ActorKind.USER, user.display_name, user.pk)
+            # The source may have been faster.
+            with suppress(Rejected):
+                service.apply_command(alert_id, _command(answer, actor, now), now=now)
+
+    def _last_paged(self, alert_id: int) -> User | None:
+        with database.transaction() as connection:
+            row = database.row(connection, _LAST_PAGED, (alert_id,))
+        return next((user for user in self._users.values() if row and user.pk == row["user_id"]), None)
+
+
+def _command(answer: Answer, actor: Actor, now: datetime) -> Command:
+    common: dict[str, Any] = {"actor": actor, "via": answer.via}
+    match answer.command:
+        case CommandKind.ASSIGN:
+            return commands.Assign(name=actor.name, user_id=actor.user_id, note=answer.note, **common)
+        case CommandKind.HOLD:
+            return commands.Hold(until=now + timedelta(hours=answer.hours), note=answer.note, **common)
+        case CommandKind.REPLY:
+            return commands.Reply(text=answer.note, **common)
+        case kind:
+            plain: Any = commands.COMMAND_CLASSES[kind]
+            command: Command = plain(note=answer.note, **common)
+            return command

@@ -1,0 +1,196 @@
+"""Decides whether a user on call can be woken during a shift: by a loud channel, on a verified and tested contact
+method, outside quiet hours, and in one role only. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from zoneinfo import ZoneInfo
+
+from tocsin.alerts.states import Priority
+from tocsin.core.reasons import NO_REASON, Reason, ReasonType, Term
+from tocsin.core.validation.field_errors import is_zone
+from tocsin.notify.rules import notification_rules
+from tocsin.notify.rules.notification_rules import USER_RULES, NotificationMethod, Recipient
+from tocsin.notify.rules.push_only_check import PUSHES, URGENT_PRIORITIES
+from tocsin.oncall.calculation.coverage_checks import DoubleRole, double_roles
+from tocsin.oncall.calculation.final_schedule import OnCall, Timeline
+from tocsin.people.member_roles import MemberRole
+
+#: Channels that make a phone ring. An email or a chat message wakes nobody.
+LOUD_CHANNELS = PUSHES | {"sms", "voice"}
+
+#: A contact method counts as tested for this long after a message arrived.
+TEST_VALID_FOR = timedelta(days=90)
+
+#: Quiet hours repeat weekly, so that a longer shift is checked no further.
+_WEEK = timedelta(days=7)
+
+_UNREACHABLE = ReasonType("readiness.unreachable", "No usable contact method: pages are never sent.")
+_NOT_LOUD = ReasonType("readiness.not_loud", "No loud channel: add a call, SMS or push.")
+_NOT_LOUD_AT = ReasonType(
+    "readiness.not_loud_at", "No loud channel for {priority} alerts: add a call, SMS or push to the notification rules."
+)
+_NOT_VERIFIED = ReasonType("readiness.not_verified", "No loud contact method is verified.")
+_NOT_TESTED = ReasonType("readiness.not_tested", "No call, SMS or push arrived in the last {days} days: send a test.")
+_QUIET_HOURS = ReasonType("readiness.quiet_hours", "Quiet hours delay {priority} alerts from {since} until {until}.")
+_SEVERAL_ROLES = ReasonType(
+    "readiness.several_roles", "Also {roles} at the same time: if they don't answer, the next step pages them again."
+)
+
+
+class ReadinessProblem(StrEnum):
+    """What may keep a page from waking a user on call."""
+
+    UNREACHABLE = "unreachable"
+    NOT_LOUD = "not_loud"
+    NOT_VERIFIED = "not_verified"
+    NOT_TESTED = "not_tested"
+    QUIET_HOURS = "quiet_hours"
+    SEVERAL_ROLES = "several_roles"
+
+
+@dataclass(frozen=True, slots=True)
+class MethodState:
+    """Whether a contact method is verified, or cannot be; and when a message last arrived there."""
+
+    is_verified: bool = False
+    arrived_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Responder:
+    """A user with contact methods and notification rules, and the state of each method by its label."""
+
+    recipient: Recipient
+    states: Mapping[str, MethodState] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ShiftReadiness:
+    """Whether the user of one shift can be woken in it. `problems` are in the order of `ReadinessProblem`."""
+
+    shift: OnCall
+    #: The loud channels that pages of urgent alerts use, in the order of use.
+    loud_channels: tuple[str, ...]
+    is_verified: bool
+    #: When a message last arrived on one of them, if that is known.
+    arrived_at: datetime | None
+    problems: Mapping[ReadinessProblem, Reason]
+
+    @property
+    def is_ready(self) -> bool:
+        return not self.problems
+
+
+def readiness(timeline: Timeline, responders: Mapping[int, Responder], now: datetime) -> tuple[ShiftReadiness, ...]:
+    """Returns the readiness of each shift of a group that is not over at `now`, in the order of the timeline."""
+    doubles = double_roles(timeline)
+    return tuple(
+        _assess(shift, responders.get(shift.user_id), doubles, now)
+        for shift in timeline.segments
+        if shift.until is None or shift.until > now
+    )
+
+
+def now_and_next(shifts: Iterable[ShiftReadiness], now: datetime) -> tuple[ShiftReadiness, ...]:
+    """Returns the shifts that are on at `now`, and in each role the first ones that follow."""
+    following: dict[MemberRole, datetime] = {}
+    upcoming = sorted(shifts, key=lambda one: one.shift.since or now)
+    for one in upcoming:
+        if one.shift.since is not None and one.shift.since > now:
+            following.setdefault(one.shift.role, one.shift.since)
+    return tuple(
+        one
+        for one in upcoming
+        if one.shift.since is None or one.shift.since <= now or one.shift.since == following[one.shift.role]
+    )
+
+
+def _assess(shift: OnCall, responder: Responder | None, doubles: Sequence[DoubleRole], now: datetime) -> ShiftReadiness:
+    recipient = responder.recipient if responder is not None else Recipient(shift.user_id, shift.name)
+    loud_methods = {
+        method.label: method for priority in URGENT_PRIORITIES for method in _loud_methods(recipient, priority)
+    }
+    states = [responder.states.get(label, MethodState()) for label in loud_methods] if responder is not None else []
+    is_verified = any(state.is_verified for state in states)
+    arrived_at = max((state.arrived_at for state in states if state.arrived_at is not None), default=None)
+    problems: dict[ReadinessProblem, Reason] = {}
+    if problem := _silence(recipient):
+        kind = ReadinessProblem.NOT_LOUD if recipient.usable else ReadinessProblem.UNREACHABLE
+        problems[kind] = problem
+    if loud_methods and not is_verified:
+        problems[ReadinessProblem.NOT_VERIFIED] = _NOT_VERIFIED()
+    if loud_methods and (arrived_at is None or arrived_at < now - TEST_VALID_FOR):
+        problems[ReadinessProblem.NOT_TESTED] = _NOT_TESTED(days=TEST_VALID_FOR.days)
+    if problem := _quiet_hours(recipient, shift, now):
+        problems[ReadinessProblem.QUIET_HOURS] = problem
+    if roles := _other_roles(shift, doubles):
+        problems[ReadinessProblem.SEVERAL_ROLES] = _SEVERAL_ROLES(roles=tuple(Term(role) for role in roles))
+    channels = tuple(dict.fromkeys(method.channel for method in loud_methods.values()))
+    return ShiftReadiness(shift, channels, is_verified, arrived_at, problems)
+
+
+def _loud_methods(recipient: Recipient, priority: Priority) -> tuple[NotificationMethod, ...]:
+    methods, _note = notification_rules.select_methods(recipient, USER_RULES, priority)
+    return tuple(method for method in methods if method.channel in LOUD_CHANNELS)
+
+
+def _silence(recipient: Recipient) -> Reason:
+    """Returns why the pages of urgent alerts make no sound; `NO_REASON` if they do."""
+    if not recipient.usable:
+        return _UNREACHABLE()
+    silent_priorities = [priority for priority in URGENT_PRIORITIES if not _loud_methods(recipient, priority)]
+    if not silent_priorities:
+        return NO_REASON
+    if all(method.channel not in LOUD_CHANNELS for method in recipient.usable):
+        return _NOT_LOUD()
+    return _NOT_LOUD_AT(priority=Term(silent_priorities[0]))
+
+
+def _quiet_hours(recipient: Recipient, shift: OnCall, now: datetime) -> Reason:
+    """Returns the first time within the shift at which quiet hours delay every loud page of an urgent alert."""
+    begin = max(shift.since or now, now)
+    end = min(shift.until or begin + _WEEK, begin + _WEEK)
+    for priority in URGENT_PRIORITIES:
+        methods = _loud_methods(recipient, priority)
+        for at in (begin, *_quiet_starts(recipient, begin, end)) if methods else ():
+            due = [notification_rules.quiet_until(recipient, method, priority, at) for method in methods]
+            if at not in due:
+                return _QUIET_HOURS(priority=Term(priority), since=at, until=min(due))
+    return NO_REASON
+
+
+def _quiet_starts(recipient: Recipient, begin: datetime, end: datetime) -> Iterator[datetime]:
+    """Yields when quiet hours begin in the period. Only then, or at its start, can they leave no method."""
+    if not is_zone(recipient.time_zone):
+        return
+    zone = ZoneInfo(recipient.time_zone)
+    day = begin.astimezone(zone).date()
+    while day <= end.astimezone(zone).date():
+        for quiet in recipient.quiet:
+            span = quiet.window.on(day, zone)
+            if span is not None and begin < span[0] < end:
+                yield span[0]
+        day += timedelta(days=1)
+
+
+def _other_roles(shift: OnCall, doubles: Iterable[DoubleRole]) -> tuple[MemberRole, ...]:
+    """Returns the other roles that the user has during the shift."""
+    return tuple(
+        dict.fromkeys(
+            role
+            for double in doubles
+            if double.user_id == shift.user_id and shift.role in double.roles
+            if _is_before(double.since, shift.until) and _is_before(shift.since, double.until)
+            for role in double.roles
+            if role is not shift.role
+        )
+    )
+
+
+def _is_before(one: datetime | None, other: datetime | None) -> bool:
+    return one is None or other is None or one < other

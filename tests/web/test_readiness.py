@@ -1,0 +1,127 @@
+"""Readiness of the people on call: on Home, on a group's schedule, in the API's answer and in the health checks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.core.cache import caches
+from django.test import Client
+
+from tests.web.conftest import Company
+from tocsin.access.audit import COMMAND_LINE
+from tocsin.core.db import database
+from tocsin.core.ids import uuid7
+from tocsin.core.runtime import clock
+from tocsin.notify.models import Delivery, Notification
+from tocsin.notify.rules.responder_readiness import ReadinessProblem, ShiftReadiness
+from tocsin.oncall.changes.commands import save_schedule
+from tocsin.operate.checks import on_call
+from tocsin.operate.coverage import responders
+from tocsin.people.changes import users
+from tocsin.people.models import ContactMethod, User
+
+type BrowserOf = Callable[[User], Client]
+
+PHONE = {"label": "Mobile", "channel": "sms", "address": "+41790000001"}
+
+
+def add_phone(user: User, *, is_verified: bool = True) -> ContactMethod:
+    method = users.save_contact_method(user, PHONE, actor=COMMAND_LINE, now=clock.now())
+    ContactMethod.objects.filter(pk=method.pk).update(verified_at=clock.now() if is_verified else None)
+    return method
+
+
+def arrive(user: User, method: ContactMethod, **columns: Any) -> None:
+    """A test that arrived on the contact method."""
+    now = clock.now()
+    common = {"user": user, "channel": method.channel, "address": method.address, "purpose": "test"}
+    notification = Notification.objects.create(pk=uuid7(), created_at=now, label=method.label, **common)
+    state = {"status": "sent", "provider_name": "Twilio", "sent_at": now, **columns}
+    Delivery.objects.create(pk=uuid7(), notification=notification, queued_at=now, due_at=now, **common, **state)
+
+
+def of_bob(company: Company) -> ShiftReadiness:
+    now = clock.now()
+    with database.transaction() as connection:
+        groups = responders.readiness_of_groups(
+            connection, [company.desk.pk], now, now, now + responders.READINESS_HORIZON
+        )
+    _plan, shifts = groups[company.desk.pk]
+    return next(one for one in shifts if one.shift.user_id == company.responder.pk)
+
+
+def finding_ids(company: Company) -> list[str]:
+    with database.transaction() as connection:
+        return [finding.id for finding in on_call.check(connection, clock.now())]
+
+
+def test_user_with_a_verified_and_tested_phone_is_ready(company: Company) -> None:
+    assert list(of_bob(company).problems) == [ReadinessProblem.NOT_LOUD]
+    phone = add_phone(company.responder)
+    assert list(of_bob(company).problems) == [ReadinessProblem.NOT_TESTED]
+    arrive(company.responder, phone)
+    assert of_bob(company).is_ready
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [{"provider_name": "sandbox"}, {"status": "failed", "sent_at": None}, {"receipt": "not_reached"}],
+)
+def test_message_that_reached_no_phone_is_no_test(company: Company, columns: dict[str, Any]) -> None:
+    phone = add_phone(company.responder)
+    arrive(company.responder, phone, **columns)
+    assert list(of_bob(company).problems) == [ReadinessProblem.NOT_TESTED]
+
+
+def test_home_names_who_may_not_be_woken(company: Company, browser_of: BrowserOf) -> None:
+    browser = browser_of(company.observer)
+    text = browser.get("/").content.decode()
+    assert "No loud channel: add a call, SMS or push." in text
+    assert "2 of 2 may not be woken." in text
+    for user in (company.responder, company.admin):
+        arrive(user, add_phone(user))
+    caches["process"].clear()
+    assert "Everyone on call can be woken." in browser.get("/").content.decode()
+
+
+def test_group_schedule_shows_the_matrix(company: Company, browser_of: BrowserOf) -> None:
+    add_phone(company.responder, is_verified=False)
+    answer = browser_of(company.observer).get(f"/on-call/groups/{company.desk.pk}/")
+    rows = {row.first.shift.name: row for row in answer.context["readiness"]}
+    assert rows["Bob Brown"].channels == "SMS"
+    assert [is_met for _name, is_met in rows["Bob Brown"].cells] == [False, False, True, True]
+    assert [is_met for _name, is_met in rows["Alice Andersson"].cells] == [None, None, None, True]
+    assert "No loud contact method is verified." in answer.content.decode()
+
+
+def test_person_on_call_with_email_only_is_an_amber_finding(company: Company, browser_of: BrowserOf) -> None:
+    with database.transaction() as connection:
+        findings = [one for one in on_call.check(connection, clock.now()) if one.id == "oncall.not_loud"]
+    assert [(one.about, one.is_problem, one.is_urgent) for one in findings] == [
+        ("Bob Brown", True, False),
+        ("Alice Andersson", True, False),
+    ]
+    text = browser_of(company.admin).get("/").content.decode()
+    assert "Bob Brown is on call in Service Desk without a call, SMS or push" in text
+    for user in (company.responder, company.admin):
+        add_phone(user)
+    assert "oncall.not_loud" not in finding_ids(company)
+
+
+def test_person_in_two_roles_at_once_is_an_amber_finding(company: Company) -> None:
+    roles = {"every": "1w", "at": "09:00", "on": "monday", "users": ["bob"], "roles": ["primary"]}
+    shifts = [
+        {"name": "First", "rotate": roles, "start": "2026-01-05"},
+        {"name": "Second", "rotate": {**roles, "roles": ["secondary"]}, "start": "2026-01-05"},
+    ]
+    save_schedule(
+        {"name": "Desk", "group": "Service Desk", "time_zone": "UTC", "shifts": shifts},
+        actor=COMMAND_LINE,
+        now=clock.now(),
+    )
+    with database.transaction() as connection:
+        (finding,) = (one for one in on_call.check(connection, clock.now()) if one.id == "oncall.twice")
+    assert (finding.is_problem, finding.is_urgent) == (True, False)
+    assert ReadinessProblem.SEVERAL_ROLES in of_bob(company).problems
