@@ -54,7 +54,8 @@ class Evening:
         return [
             "/on-call/", "/on-call/calendar/", f"/on-call/calendar/?group={duty.group}", "/on-call/override/",
             group, f"{group}?show=day", f"{group}?show=month", f"{group}?view=list", f"{group}reassign/",
-            schedule, f"{schedule}edit/", f"{schedule}handovers/", f"{schedule}delete/", "/on-call/schedules/new/",
+            schedule, f"{schedule}edit/", f"{schedule}handovers/",
+            f"/on-call/handovers/{duty.handover}/", f"{schedule}delete/", "/on-call/schedules/new/",
             override,
             "/on-call/holidays/", "/on-call/holidays/new/", calendar,
             "/on-call/support-hours/", "/on-call/support-hours/new/", hours,
