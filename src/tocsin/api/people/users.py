@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -14,6 +14,7 @@ from tocsin.access.roles import Permission, Role
 from tocsin.api.framework.auth import Principal, audit_actor_of, caller
 from tocsin.api.framework.pagination import PaginationQuery
 from tocsin.api.framework.resources import ApiResource, register
+from tocsin.api.framework.spec_schemas import SpecSchema
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import OutcomeUnknown
 from tocsin.core.reasons import ReasonType
@@ -88,14 +89,15 @@ USERS = ApiResource(
 routes = USERS.routes
 
 
+_INVITATION = SpecSchema(invitations.InvitationSpec, has_id=False)
+
+
 class InvitationsBody(BaseModel):
     """The invited people. Either all of them are invited, or none."""
 
     model_config = {"extra": "forbid"}
 
-    invitations: list[dict[str, Any]] = Field(
-        min_length=1, description="Objects with email, name, phone, role, groups and username; only email is required."
-    )
+    invitations: list[Annotated[dict[str, Any], _INVITATION.whole.annotation]] = Field(min_length=1)
     send: bool = Field(default=True, description="Whether to mail the invitations.")
 
 
