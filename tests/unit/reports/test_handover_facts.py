@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 
+from tocsin.reports.night_load import NightLoad
+
 from tests.support.schedule_strategies import ALICE, BOB, CAROL, local, plan, rotate, schedule
 from tocsin.alerts.states import AlertStatus
 from tocsin.core.reasons import Person
 from tocsin.oncall.calculation.schedules import CompiledOverride
 from tocsin.reports.handover import facts
 from tocsin.reports.handover.facts import MAX_LINES, ComingWindow, FactSection, HandoverAlert
-from tocsin.reports.night_load import NightLoad
 
 MONDAY = local("2026-11-30T09:00")
 
