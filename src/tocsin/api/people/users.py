@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, WithJsonSchema
 
 from tocsin.access.roles import Permission, Role
 from tocsin.api.framework.auth import Principal, audit_actor_of, caller
@@ -20,6 +20,7 @@ from tocsin.core.reasons import ReasonType
 from tocsin.core.validation.field_errors import AT_PATH
 from tocsin.notify.enqueue import mfa_reset_notice
 from tocsin.people.changes import invitations, users
+from tocsin.people.changes.invitations import InvitationSpec
 from tocsin.people.models import User
 from tocsin.resources import registry
 from tocsin.resources.resource import ResourceSpec
@@ -93,9 +94,7 @@ class InvitationsBody(BaseModel):
 
     model_config = {"extra": "forbid"}
 
-    invitations: list[dict[str, Any]] = Field(
-        min_length=1, description="Objects with email, name, phone, role, groups and username; only email is required."
-    )
+    invitations: list[Annotated[dict[str, Any], WithJsonSchema(InvitationSpec.json_schema())]] = Field(min_length=1)
     send: bool = Field(default=True, description="Whether to mail the invitations.")
 
 
