@@ -124,18 +124,20 @@ def test_differences_are_described_in_sentences(integration: Integration) -> Non
     ]
     assert (records.before.pages, records.after.pages) == (4, 3)
     delayed = backtest(integration, {"delay": {"wait": "5m"}})
+    others = backtest(integration, {"routes": [{"recipients": {"users": [], "groups": []}}]})
     never = backtest(integration, {"filters": False})
     for result, effects in (
         (opens, {PagingEffect.OPENS: 1, PagingEffect.OTHER: 3}),
-        (records, {PagingEffect.PAGES_OTHERS: 1}),
+        (records, {PagingEffect.NO_LONGER_PAGES: 1}),
+        (others, {PagingEffect.PAGES_OTHERS: others.before.opened - 1}),
     ):
         assert result.effects == effects
     assert delayed.effects[PagingEffect.DELAYS] == delayed.before.opened - 1, "an unreadable message is not delayed"
     assert never.effects[PagingEffect.NO_LONGER_OPENS] == never.before.opened - never.after.opened
-    codes = [reason.code for result in (opens, records, delayed, never) for reason in result.effect_reasons]
+    codes = [reason.code for result in (opens, records, others, delayed, never) for reason in result.effect_reasons]
     assert set(codes) == {
         "backtest.newly_open", "backtest.newly_delayed", "backtest.no_longer_open", "backtest.other_effect",
-        "backtest.pages_others",
+        "backtest.no_longer_pages", "backtest.pages_others",
     }  # fmt: skip
     keys = backtest(integration, EDITS[4])
     assert DifferenceKind.KEY in keys.counts

@@ -344,7 +344,7 @@ def test_route_that_reaches_nobody_is_saved_only_after_confirmation(
     assert page.parts()["routes"][0]["recipients"]["groups"]
 
 
-def test_new_custom_field_is_the_next_target_and_clicks_are_undone(bench: Callable[[str], Bench]) -> None:
+def test_new_custom_field_is_filled_next_and_clicks_are_undone(bench: Callable[[str], Bench]) -> None:
     page = bench("mapping")
     page.press("show", chosen="pasted")
     page.press("show", payload=TICKET)
@@ -407,6 +407,16 @@ def test_clicking_a_value_adds_a_condition_that_it_meets(company: Company, bench
     assert "When ticket^rack equals R4, and subject equals Hot" in routes.text
 
 
+def test_conditions_survive_while_the_default_is_chosen(bench: Callable[[str], Bench]) -> None:
+    page = bench("rules")
+    page.press("show", yaml="rules: {close: {field: client, operator: equals, value: Acme}}")
+    page.press("show", **{"close-mode": "kind"})
+    assert "Close the alert: if status contains Closed." in page.text
+    assert "client" not in page.fields()["yaml"]
+    page.press("show", **{"close-mode": "when"})
+    assert "Close the alert: if client equals Acme." in page.text
+
+
 def reviewed(page: str) -> str:
     match = re.search(r'name="reviewed" value="([^"]+)"', page)
     assert match
@@ -440,7 +450,7 @@ def test_buttons_that_change_who_is_paged_are_confirmed(company: Company, browse
     for path, posted, effect in (
         (f"{halo}/status", {"status": "New", "does": "update"}, "1 message would no longer open an alert"),
         (f"{halo}/versions/", {"number": "1"}, "1 more message would open an alert"),
-        (f"{halo}/paging-preset/", {"which": "urgent", "do": "save"}, "1 alert would page differently"),
+        (f"{halo}/paging-preset/", {"which": "urgent", "do": "save"}, "1 alert would no longer page anyone"),
     ):
         count = IntegrationVersion.objects.count()
         shown = client.post(path, posted)

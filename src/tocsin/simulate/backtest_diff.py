@@ -33,6 +33,7 @@ class PagingEffect(StrEnum):
     NO_LONGER_OPENS = "no_longer_opens"
     OPENS = "opens"
     DELAYS = "delays"
+    NO_LONGER_PAGES = "no_longer_pages"
     PAGES_OTHERS = "pages_others"
     OTHER = "other"  # closes or updates another alert, or none
 
@@ -41,6 +42,7 @@ _EFFECT_REASONS = {
     PagingEffect.NO_LONGER_OPENS: reasons.NO_LONGER_OPEN,
     PagingEffect.OPENS: reasons.NEWLY_OPEN,
     PagingEffect.DELAYS: reasons.NEWLY_DELAYED,
+    PagingEffect.NO_LONGER_PAGES: reasons.NO_LONGER_PAGES,
     PagingEffect.PAGES_OTHERS: reasons.PAGES_OTHERS,
     PagingEffect.OTHER: reasons.OTHER_EFFECT,
 }
@@ -137,7 +139,14 @@ def paging_effect(
         return PagingEffect.NO_LONGER_OPENS
     if before.opening is None and after.opening is not None:
         return PagingEffect.OPENS
+    if _pages(before) and not _pages(after):
+        return PagingEffect.NO_LONGER_PAGES
     return PagingEffect.PAGES_OTHERS if DifferenceKind.PAGING in kinds else PagingEffect.OTHER
+
+
+def _pages(outcome: ReplayOutcome) -> bool:
+    paging = outcome.paging
+    return paging is not None and paging.mode is not PagingMode.LOG_ONLY
 
 
 def describe_effects(counts: Mapping[PagingEffect, int]) -> tuple[Reason, ...]:

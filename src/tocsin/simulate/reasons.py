@@ -81,6 +81,11 @@ NEWLY_DELAYED: Final = ReasonType(
     "{count} message would open its alert after a delay",
     "{count} messages would open their alerts after a delay",
 )
+NO_LONGER_PAGES: Final = ReasonType(
+    "backtest.no_longer_pages",
+    "{count} alert would no longer page anyone",
+    "{count} alerts would no longer page anyone",
+)
 PAGES_OTHERS: Final = ReasonType(
     "backtest.pages_others",
     "{count} alert would page differently",
