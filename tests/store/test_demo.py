@@ -13,7 +13,6 @@ from tocsin.alerts.models import Alert
 from tocsin.alerts.states import AlertStatus
 from tocsin.cli.demo import command as demo
 from tocsin.cli.demo import incidents
-from tocsin.core.config import settings_store
 from tocsin.core.db import database as db
 from tocsin.core.errors import Rejected
 from tocsin.core.runtime import clock
@@ -87,6 +86,7 @@ def test_history_fills_the_screens_and_pages_nobody(start: datetime) -> None:
             connection, Period(start - timedelta(days=21), start, incidents.ZONE), settings_store.night_hours()
         )
     assert [load for load in nights if load.at_night]
+    assert not pages.filter(provider_name="sandbox").exists(), "reports do not count these"
     assert WorkflowRun.objects.exists()
     newest = Delivery.objects.latest("pk")
     assert newest.queued_at > start - timedelta(hours=1), "ids are in the order of time"
