@@ -79,7 +79,7 @@ def page(alert: Alert, name: str, at: datetime) -> None:
     )  # fmt: skip
 
 
-def test_note_is_planned_a_day_ahead_and_mailed_to_both_once(schedule: Schedule) -> None:
+def test_note_planned_a_day_ahead_is_mailed_to_both_once(schedule: Schedule) -> None:
     notes.plan_notes(MONDAY - 25 * HOUR)
     assert not HandoverNote.objects.exists()
     notes.plan_notes(MONDAY - 23 * HOUR)

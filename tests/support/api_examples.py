@@ -375,7 +375,7 @@ def _device(world: ApiObjects) -> PushDevice:
 
 
 def _entry(world: ApiObjects) -> Request:
-    record(COMMAND_LINE, "create", now=clock.now())
+    record(COMMAND_LINE, "create", now=clock.now(), group_id=world.group.pk if world.group else None)
     return f"audit-log/{AuditEntry.objects.latest('id').pk}", None
 
 
@@ -755,11 +755,15 @@ EXAMPLES: Mapping[str, Example] = {
     "GET settings": _listed("settings"),
     "PATCH settings": _new("settings", lambda _world: {"message_retention_days": 30}),
     "GET audit-log": _listed("audit-log"),
+    "GET audit-log/export": _listed("audit-log/export?format=csv"),
     "GET audit-log/{int:id}": _entry,
     "GET on-call/calendar": _listed("on-call/calendar?month=2026-12"),
-    "GET reports/answers": _listed("reports/answers?by=client"),
     "GET reports/fairness": _listed("reports/fairness?months=2&role=primary"),
-    "GET reports/nights": _listed("reports/nights"),
+    "GET reports/response-times": _listed("reports/response-times?by=client"),
+    "GET reports/sla": _listed("reports/sla?by=client"),
+    "GET reports/sla-breaches": _listed("reports/sla-breaches"),
+    "GET reports/noise": _listed("reports/noise"),
+    "GET reports/interruptions": _listed("reports/interruptions"),
     "GET readiness": _listed("readiness"),
     "GET system/doctor": _listed("system/doctor"),
     "GET system/last-backup": _listed("system/last-backup"),
@@ -770,6 +774,9 @@ EXAMPLES: Mapping[str, Example] = {
 #: A new group is nobody's own yet: only administrators make one.
 NEVER_OWN = frozenset({"POST groups"})
 
+#: Everybody who may ask gets what is theirs, instead of a refusal.
+NARROWED = frozenset({"GET audit-log", "GET audit-log/export"})
+
 #: Here something else answers at the public URL, which is told once somebody may ask.
 ANSWERED_ELSEWHERE = {
     "POST integrations/{id}/send-sample": (502, "needs_attention"),
@@ -779,4 +786,4 @@ ANSWERED_ELSEWHERE = {
 #: Objects that need a group, so that there is none without an owner.
 ALWAYS_OWNED = frozenset({"groups", "schedules", "overrides", "contact-methods"})
 
-__all__ = ["ALWAYS_OWNED", "ANSWERED_ELSEWHERE", "EXAMPLES", "NEVER_OWN", "Alert", "ApiObjects", "Example"]
+__all__ = ["ALWAYS_OWNED", "ANSWERED_ELSEWHERE", "EXAMPLES", "NARROWED", "NEVER_OWN", "Alert", "ApiObjects", "Example"]

@@ -22,6 +22,7 @@ from tocsin.inbound.admin import secrets
 from tocsin.oncall.changes import commands as oncall
 from tocsin.oncall.changes import overrides, swaps
 from tocsin.oncall.changes.swaps import ShiftRange
+from tocsin.oncall.models import HandoverNote
 from tocsin.outbound import commands as outbound
 from tocsin.people.changes import groups, out_of_office
 from tocsin.people.changes import users as people
@@ -43,6 +44,7 @@ class OnCallPlan:
     absence: int
     calendar: int
     hours: int
+    handover: int
 
 
 _PEOPLE = (
@@ -170,7 +172,11 @@ def plan_on_call() -> OnCallPlan:
         schedule, ShiftRange(now, now + 15 * hour, MemberRole.PRIMARY), requester=override.user, requested_user=alice,
         in_return=None, message="My daughter's concert", actor=COMMAND_LINE, now=now,
     )  # fmt: skip
-    return OnCallPlan(group.pk, schedule.pk, override.pk, absence.pk, calendar.pk, hours.pk)
+    handover = HandoverNote.objects.create(
+        schedule=schedule, at=now + hour, since=now - 40 * hour, outgoing=[alice.pk], incoming=[chen.pk],
+        text="The backup of Acme fails.\nTheir admin is told.",
+    )  # fmt: skip
+    return OnCallPlan(group.pk, schedule.pk, override.pk, absence.pk, calendar.pk, hours.pk, handover.pk)
 
 
 def _set_up_workflows() -> None:

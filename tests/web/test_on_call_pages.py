@@ -572,3 +572,12 @@ def test_others_only_read_the_handover_note(company: Company, note: HandoverNote
     assert browser.post(path, {"text": "Mine"}).status_code == 403
     assert browser.post(f"{path}send").status_code == 403
     assert browser.get("/on-call/handovers/999/").status_code == 404
+
+
+def test_next_month_and_fairness_are_two_clicks_from_home(
+    company: Company, weekly: Schedule, browser_of: BrowserOf
+) -> None:
+    browser = browser_of(company.observer)
+    assert 'href="/on-call/calendar/"' in browser.get("/").content.decode()
+    assert 'aria-label="Next month"' in browser.get("/on-call/calendar/").content.decode()
+    assert 'href="/reports/fairness/"' in browser.get("/reports/").content.decode()

@@ -32,14 +32,17 @@ EVERYBODY = (
     "/search/?q=halo",
     "/wall/",
     "/reports/",
+    "/reports/sla/",
+    "/reports/noise/",
+    "/reports/interruptions/",
 )
 ACTING = ("/alerts/new/",)
 ADMINISTERING = (
     "/users/", "/users/invite/", "/users/invite/several/", "/providers/", "/providers/add/smtp/",
     "/providers/add/ntfy/",
-    "/audit-log/", "/system/", "/settings/", "/pause/", "/groups/new/",
+    "/system/", "/settings/", "/pause/", "/groups/new/",
 )  # fmt: skip
-SETTING_UP = ("/integrations/add/", "/integrations/add/haloitsm/", "/policies/new/")
+SETTING_UP = ("/audit-log/", "/integrations/add/", "/integrations/add/haloitsm/", "/policies/new/")
 OWN = ("/me/pages/", "/me/contact-methods/new/", "/sandbox/", "/account/2fa/", "/account/password/change/")
 
 

@@ -16,12 +16,22 @@ from tocsin.people.models import User
 from tocsin.web.templatetags.fairness import difference
 from tocsin.web.templatetags.reports import short_span
 
+REPORTS = ("", "sla/", "noise/", "interruptions/")
 
-def test_empty_report_is_explained(company: Company, browser_of: Callable[[User], Client]) -> None:
-    client = browser_of(company.observer)
-    page = client.get("/reports/?days=7&by=client").content.decode()
-    assert "No alerts in this period" in page
-    assert "No night pages in this period" in page
+
+@pytest.mark.parametrize(
+    ("report", "text"),
+    [
+        ("", "No alerts in this period"),
+        ("sla/", "No alerts with an SLA in this period"),
+        ("noise/", "No alerts in this period"),
+        ("interruptions/", "No pages in this period"),
+    ],
+)
+def test_empty_report_is_explained(
+    company: Company, browser_of: Callable[[User], Client], report: str, text: str
+) -> None:
+    assert text in browser_of(company.observer).get(f"/reports/{report}?period=7d").content.decode()
 
 
 def test_a_file_is_safe_to_open_in_a_spreadsheet(
@@ -31,29 +41,83 @@ def test_a_file_is_safe_to_open_in_a_spreadsheet(
     client = browser_of(company.observer)
     page = client.get("/reports/?by=client").content.decode()
     assert "=HYPERLINK(1)" in page
-    answer = client.get("/reports/alerts.csv?by=client&days=90")
-    assert answer["Content-Disposition"] == 'attachment; filename="tocsin-alerts-by-client-90-days.csv"'
+    answer = client.get("/reports/response-times.csv?by=client&period=custom&since=2026-01-01&until=2026-12-31")
+    assert answer["Content-Disposition"] == (
+        'attachment; filename="tocsin-response-times-by-client-2026-01-01-2026-12-31.csv"'
+    )
     text = answer.content.decode()
     assert text.splitlines()[1] == "'=HYPERLINK(1),1,0,,,0,,,0,,"
     header, row = csv_text.read(text)
-    assert header[:4] == ["client", "alerts", "acknowledged_count", "acknowledged_median_seconds"]
+    assert header[:4] == ["client", "alerts", "acknowledged_count", "acknowledged_p50_seconds"]
     assert row[:2] == ["=HYPERLINK(1)", "1"]
-    assert client.get("/reports/nights.csv").content.decode() == "user,name,alerts,at_night,nights\n"
 
 
-@pytest.mark.parametrize("query", ["?days=8&by=colour", "?days=%00&by=", "?days=-1"])
+@pytest.mark.parametrize(
+    ("name", "header"),
+    [
+        ("response-times.csv?trend=1&per=week", "week,alerts,acknowledged_count"),
+        ("sla.csv", "client,alerts,response_kept"),
+        ("sla-breaches.csv", "alert,subject,client,priority,target,due_at,met_at"),
+        ("noise.csv", "integration,key,alerts,auto_closed,acknowledged"),
+        ("interruptions.csv", "user,name,weekday,hour,alerts"),
+        ("nights.csv", "user,name,alerts,at_night,nights"),
+    ],
+)
+def test_every_table_is_a_file(company: Company, browser_of: Callable[[User], Client], name: str, header: str) -> None:
+    assert browser_of(company.observer).get(f"/reports/{name}").content.decode().startswith(header)
+
+
+def test_unknown_file_is_not_found(company: Company, browser_of: Callable[[User], Client]) -> None:
+    assert browser_of(company.observer).get("/reports/secrets.csv").status_code == 404
+
+
+@pytest.mark.parametrize("report", REPORTS)
+@pytest.mark.parametrize(
+    "query", ["?period=8d&by=colour&per=hour", "?period=%00&by=&group=x&priority=urgent", "?period=-1&group=99"]
+)
 def test_unknown_report_parameters_show_the_default_report(
-    company: Company, browser_of: Callable[[User], Client], query: str
+    company: Company, browser_of: Callable[[User], Client], report: str, query: str
 ) -> None:
-    page = browser_of(company.observer).get(f"/reports/{query}").content.decode()
-    assert 'aria-current="page">30 days' in page
+    assert browser_of(company.observer).get(f"/reports/{report}{query}").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("since=2026-11-02&until=2026-11-01", "until"),
+        ("since=2024-11-02&until=2026-11-01", "until"),
+        ("since=2026-11-02", "until"),
+        ("", "since"),
+        ("since=yesterday&until=2026-11-01", "since"),
+    ],
+)
+def test_impossible_period_is_explained_beside_its_field(
+    company: Company, browser_of: Callable[[User], Client], query: str, field: str
+) -> None:
+    answer = browser_of(company.observer).get(f"/reports/?period=custom&{query}")
+    assert answer.status_code == 200
+    assert list(answer.context["form"].errors) == [field]
+
+
+def test_noisy_source_leads_to_a_filled_grouping_rule(
+    company: Company, browser_of: Callable[[User], Client], open_alert: Callable[..., int]
+) -> None:
+    for disk in (1, 2):
+        open_alert(f"Disk {disk} is full", client="Acme")
+    client = browser_of(company.admin)
+    link = f"/integrations/{company.halo.pk}/routing/?group_by=%3Cfield%3Aclient%3E#holding-back"
+    assert link in client.get("/reports/noise/").content.decode()
+    page = client.get(link.partition("#")[0]).content.decode()
+    assert 'name="suppression.grouping.by" value="&lt;field:client&gt;"' in page
+    assert 'name="suppression.grouping.within" value="30m"' in page
 
 
 @pytest.mark.parametrize(
     ("span", "message"),
     [
         (timedelta(0), "0 s"),
-        (timedelta(seconds=29), "29 s"),
+        (timedelta(seconds=59), "59 s"),
+        (timedelta(seconds=59, milliseconds=600), "1 min"),
         (timedelta(seconds=89), "1 min"),
         (timedelta(minutes=59, seconds=40), "1 h"),
         (timedelta(hours=4, minutes=32), "4 h 32 min"),

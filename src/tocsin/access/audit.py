@@ -60,10 +60,14 @@ def record(
     object_type: str = "",
     object_id: object = "",
     object_name: str = "",
+    group_id: int | None = None,
     before: Mapping[str, object] | None = None,
     after: Mapping[str, object] | None = None,
 ) -> None:
-    """Adds one entry. `action` is `create`, `update`, `delete` or a verb of the object, such as `rotate_token`."""
+    """Adds one entry. `action` is `create`, `update`, `delete` or a verb of the object, such as `rotate_token`.
+
+    The managers of the group `group_id`, which owns the object, see the entry; without it only administrators do.
+    """
     AuditEntry.objects.create(
         at=now,
         actor_id=actor.user_id,
@@ -72,6 +76,7 @@ def record(
         object_type=object_type[:60],
         object_id=str(object_id)[:60],
         object_name=object_name[:200],
+        group_id=group_id,
         before=None if before is None else mask_secrets(before),
         after=None if after is None else mask_secrets(after),
         via=actor.via,
@@ -88,6 +93,7 @@ def record_change(
     object_name: str,
     before: Mapping[str, object] | None,
     after: Mapping[str, object] | None,
+    group_id: int | None = None,
 ) -> bool:
     """Records a creation (no `before`), a deletion (no `after`), or an update with the keys that differ.
 
@@ -107,6 +113,7 @@ def record_change(
         object_type=object_type,
         object_id=object_id,
         object_name=object_name,
+        group_id=group_id,
         before=before,
         after=after,
     )

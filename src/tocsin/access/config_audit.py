@@ -39,7 +39,14 @@ def record(
     if after is not None and secrets:
         after = {**after, "secrets_changed": list(secrets)}
     is_change = audit.record_change(
-        actor, now=now, object_type=object_type, object_id=row.pk, object_name=row.name, before=before, after=after
+        actor,
+        now=now,
+        object_type=object_type,
+        object_id=row.pk,
+        object_name=row.name,
+        before=before,
+        after=after,
+        group_id=row.pk if object_type == "group" else getattr(row, "group_id", None),
     )
     if is_change:
         config_version.bump()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.db import models
+from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 
@@ -31,11 +32,21 @@ class AuditEntry(models.Model):
     object_type = models.CharField(max_length=60, blank=True)
     object_id = models.CharField(max_length=60, blank=True)
     object_name = models.CharField(max_length=200, blank=True)
+    #: The group that owned the object then, whose managers see the entry. No foreign key: entries outlive groups.
+    group_id = models.BigIntegerField(null=True)
     before = models.JSONField(null=True)
     after = models.JSONField(null=True)
     #: The interface: `web`, `api`, `cli`, `yaml`.
     via = models.CharField(max_length=20, blank=True)
     address = models.GenericIPAddressField(null=True)
+
+    class Meta:
+        indexes = (
+            # The history of one object, newest first.
+            models.Index(fields=("object_type", "object_id", "id"), name="access_audit_object"),
+            # The entries that the managers of a group see.
+            models.Index(fields=("group_id", "id"), condition=Q(group_id__isnull=False), name="access_audit_group"),
+        )
 
 
 class SharedCacheEntry(models.Model):

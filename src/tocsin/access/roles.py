@@ -31,7 +31,8 @@ class Permission(StrEnum):
     MANAGE_TEAMS = "change groups, schedules, overrides and policies"
     MANAGE_ROUTING = "change integrations, routes, workflows, outbound and maintenance"
     TEST_INTEGRATIONS = "replay, test and send a sample"
-    ADMINISTER = "change users, providers, security and settings, and read the audit log"
+    READ_AUDIT_LOG = "read the audit log"
+    ADMINISTER = "change users, providers, security and settings"
 
 
 class PermissionScope(StrEnum):
@@ -53,6 +54,7 @@ TABLE: dict[Permission, tuple[PermissionScope, PermissionScope, PermissionScope,
     Permission.MANAGE_TEAMS: (_N, _N, _G, _A),
     Permission.MANAGE_ROUTING: (_N, _N, _G, _A),
     Permission.TEST_INTEGRATIONS: (_N, _N, _G, _A),
+    Permission.READ_AUDIT_LOG: (_N, _N, _G, _A),
     Permission.ADMINISTER: (_N, _N, _N, _A),
 }
 

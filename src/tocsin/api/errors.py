@@ -19,7 +19,6 @@ from django.db import OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, UnreadablePostError
 from ninja.errors import HttpError, ValidationError
 
-from tocsin.api.reasons import show_reasons
 from tocsin.core.db import database
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.reason_json import render
@@ -118,7 +117,7 @@ def error_response(status: int, code: str, reason: Reason, fields: Mapping[str, 
         "detail": render(reason),
         "reason_code": reason.code,
         "reason_data": reason.data,
-        "fields": show_reasons(fields or {}),
+        "fields": {name: render(problem) for name, problem in (fields or {}).items()},
     }
     response = HttpResponse(msgspec.json.encode(body), status=status, content_type="application/json; charset=utf-8")
     if status == 401:

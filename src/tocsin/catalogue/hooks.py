@@ -54,7 +54,7 @@ class MessageOutcome:
 
     message_id: str
     status: str
-    reason: Reason | str
+    reason: Reason
     alert_id: int | None = None
 
 

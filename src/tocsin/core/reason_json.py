@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from django.utils.translation import get_language
@@ -23,6 +22,10 @@ def show_reason(reason: Reason, name: str = "reason") -> dict[str, Any]:
     return {name: render(reason), f"{name}_code": reason.code, f"{name}_data": reason.data}
 
 
-def list_reasons(reasons: Iterable[Reason]) -> list[dict[str, Any]]:
-    """Returns each reason as an object with `reason`, `reason_code` and `reason_data`."""
-    return [show_reason(reason) for reason in reasons]
+def show_fields(row: object, *names: str) -> dict[str, Any]:
+    """Returns the named attributes of an object, those that are reasons with their codes and parameters."""
+    fields: dict[str, Any] = {}
+    for name in names:
+        value = getattr(row, name)
+        fields |= show_reason(value, name) if isinstance(value, Reason) else {name: value}
+    return fields

@@ -283,7 +283,7 @@ def send_all_again(integration: OutboundIntegration, *, actor: AuditActor, now: 
     if count:
         audit.record(
             actor, "send_again", now=now, object_type="outbound_integration", object_id=integration.pk,
-            object_name=integration.name, after={"calls": count},
+            object_name=integration.name, group_id=integration.group_id, after={"calls": count},
         )  # fmt: skip
     return count
 
@@ -339,6 +339,7 @@ def drop(call: Call, *, actor: AuditActor, now: datetime) -> None:
 def _audit_call_command(actor: AuditActor, action: str, call: Call, now: datetime) -> None:
     audit.record(
         actor, action, now=now, object_type="outbound_call", object_id=call.pk, object_name=str(call.description),
+        group_id=call.integration.group_id,
     )  # fmt: skip
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from django.db.models import QuerySet
+
 from tocsin.access import roles
+from tocsin.access.models import AuditEntry
 from tocsin.access.roles import Permission, PermissionScope, Role
 from tocsin.people import addresses, encrypted_addresses
 from tocsin.people.models import Group, Membership, User
@@ -86,3 +89,14 @@ def may(user: User, action: Permission, group: Group | int | None = None) -> boo
     needs_groups = roles.permission_scope(Role(user.role), action) is PermissionScope.OWN_GROUPS
     groups = own_groups(user) if needs_groups else frozenset()
     return user.is_active and roles.may(Role(user.role), action, own_groups=groups, group=group_id)
+
+
+def visible_audit_entries(user: User) -> QuerySet[AuditEntry]:
+    """Returns the entries of the audit log that `user` may read: all, or those about objects that their groups own."""
+    match roles.permission_scope(Role(user.role), Permission.READ_AUDIT_LOG):
+        case PermissionScope.ALL:
+            return AuditEntry.objects.all()
+        case PermissionScope.OWN_GROUPS:
+            return AuditEntry.objects.filter(group_id__in=own_groups(user))
+        case PermissionScope.NONE:
+            return AuditEntry.objects.none()

@@ -20,7 +20,9 @@ from tocsin.oncall.calculation import month_calendar, weekly_windows, workload
 from tocsin.oncall.calculation.group_snapshot import GroupPlan
 from tocsin.oncall.calculation.workload import OnCallTime, Workload
 from tocsin.people.member_roles import MemberRole
-from tocsin.reports import night_load
+from tocsin.reports import interruptions
+from tocsin.reports.counted_alerts import AlertFilter
+from tocsin.reports.interruptions import Interruptions
 from tocsin.reports.period import Period
 
 #: The largest number of months in one report.
@@ -134,7 +136,8 @@ def _people(
         for load in workload.workloads(plans, period.since, period.until, night, zones, selected.role)
         if load.user_id in users
     ]
-    paged = {one.username: one for one in night_load.load_nights(connection, period, night, selected.group_id)}
+    alerts = AlertFilter(group_id=selected.group_id)
+    paged = {one.username: one for one in interruptions.load_interruptions(connection, period, night, alerts)}
     pages = [_pages(paged, users[load.user_id]["username"]) for load in loads]
     even_pages = sum(count for count, _at_night in pages) / len(loads) if loads else 0.0
     return [
@@ -143,7 +146,7 @@ def _people(
     ]
 
 
-def _pages(paged: Mapping[str, night_load.NightLoad], username: str) -> tuple[int, int]:
+def _pages(paged: Mapping[str, Interruptions], username: str) -> tuple[int, int]:
     one = paged.get(username)
     return (one.alerts, one.at_night) if one else (0, 0)
 

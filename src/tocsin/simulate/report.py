@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
-from tocsin.core.reason_json import list_reasons, show_reason
+from tocsin.core.reason_json import show_reason
 from tocsin.core.validation import durations
 from tocsin.simulate.chain import SimulatedOutcome, Simulation
 from tocsin.simulate.escalation import SimulatedEvent, SimulatedPage, SimulatedRun
@@ -31,7 +31,7 @@ def run_as_json(run: SimulatedRun, format_address: AddressFormatter | None = Non
     return {
         "pages": [_page(page, format_address or _unmasked) for page in run.pages],
         "timeline": [_line(line) for line in run.timeline],
-        "notes": list_reasons(run.notes),
+        "notes": [show_reason(reason) for reason in run.notes],
     }
 
 
@@ -60,7 +60,7 @@ def _message(outcome: SimulatedOutcome, format_address: AddressFormatter) -> dic
         **show_reason(outcome.why, "why"),
         "pages": [_page(page, format_address) for page in outcome.pages],
         "timeline": [_line(line) for line in outcome.timeline],
-        "notes": list_reasons(outcome.notes),
+        "notes": [show_reason(reason) for reason in outcome.notes],
         "trace": outcome.trace.to_json() if outcome.trace else None,
     }
 

@@ -80,7 +80,7 @@ NAVIGATION: Sections = (
             NavigationEntry(_("Sandbox"), "flask", "sandbox", key="b"),
             NavigationEntry(_("Wall board"), "device-tv", "wall", key="w"),
             NavigationEntry(_("Reports"), "chart-bar", "reports", key="r"),
-            NavigationEntry(_("Audit log"), "history", "audit_log", Permission.ADMINISTER, key="t"),
+            NavigationEntry(_("Audit log"), "history", "audit_log", Permission.READ_AUDIT_LOG, key="t"),
             NavigationEntry(_("System"), "activity", "system", Permission.ADMINISTER, key="s"),
         ),
     ),

@@ -48,6 +48,7 @@ from tocsin.web.providers import mail_replies
 from tocsin.web.providers import views as providers
 from tocsin.web.push import views as push
 from tocsin.web.reports import fairness
+from tocsin.web.reports import files as report_files
 from tocsin.web.reports import views as reports
 from tocsin.web.sandbox import views as sandbox
 from tocsin.web.search import views as search
@@ -253,6 +254,16 @@ _maintenance = [
     path("<int:number>/delete/", delete_view(registry.MAINTENANCE_WINDOWS), name="delete_maintenance_window"),
 ]
 
+_reports = [
+    path("", reports.response_time_report, name="reports"),
+    path("sla/", reports.sla_report, name="sla_report"),
+    path("fairness/", fairness.report, name="fairness"),
+    path("fairness.csv", fairness.report_csv, name="fairness_csv"),
+    path("noise/", reports.noise_report, name="noise_report"),
+    path("interruptions/", reports.interruption_report, name="interruption_report"),
+    path("<slug:name>.csv", report_files.report_file, name="report_file"),
+]
+
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", home.home, name="home"),
     path("alerts/", include(_alerts)),
@@ -270,11 +281,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("outbound/", include(_outbound)),
     path("workflows/", include(_workflows)),
     path("wall/", wall.wall, name="wall"),
-    path("reports/", reports.reports, name="reports"),
-    path("reports/fairness/", fairness.report, name="fairness"),
-    path("reports/fairness.csv", fairness.report_csv, name="fairness_csv"),
-    path("reports/alerts.csv", reports.response_times_csv, name="response_times_csv"),
-    path("reports/nights.csv", reports.nights_csv, name="nights_csv"),
+    path("reports/", include(_reports)),
     path("styleguide/", styleguide.styleguide, name="styleguide"),
     path("search/", search.search, name="search"),
     path("sandbox/", sandbox.sandbox, name="sandbox"),
@@ -283,6 +290,10 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("sandbox/<int:number>/text", sandbox.text, name="sandbox_text"),
     path("sandbox/<int:number>/key", sandbox.key, name="sandbox_key"),
     path("audit-log/", audit.audit_log, name="audit_log"),
+    *(
+        path(f"audit-log/export.{suffix}", audit.export, {"suffix": suffix}, name=f"audit_log_{suffix}")
+        for suffix in ("csv", "jsonl")
+    ),
     path("system/", system.system, name="system"),
     path("system/doctor/", system.examination, name="doctor"),
     path("settings/", system.settings, name="settings"),

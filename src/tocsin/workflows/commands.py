@@ -259,7 +259,7 @@ def abandon(run: WorkflowRun, *, actor: AuditActor, now: datetime) -> None:
 def _record_verb(actor: AuditActor, verb: str, run: WorkflowRun, now: datetime) -> None:
     audit.record(
         actor, verb, now=now, object_type="workflow_run", object_id=run.pk,
-        object_name=f"{run.workflow.name}, alert {run.alert_id}",
+        object_name=f"{run.workflow.name}, alert {run.alert_id}", group_id=run.workflow.group_id,
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 from datetime import timedelta
@@ -484,6 +485,29 @@ def test_the_audit_log_is_filtered(admin: Api, caller: Callable[[User], Api]) ->
     assert results[0]["after"]["name"] == "New"
     assert admin.get(f"audit-log/{results[0]['id']}").body == results[0]
     assert admin.get("audit-log", actor="nobody").body["items"] == []
+
+
+def test_managers_read_and_export_the_log_of_their_groups(
+    company: Company, admin: Api, manager: Api, observer: Api
+) -> None:
+    for group in ("Service Desk", "Network"):
+        assert admin.post("support-hours", {**NOUNS["support-hours"], "name": group, "group": group}).status == 201
+    (entry,) = manager.get("audit-log", object_type="support_hours").body["items"]
+    assert (entry["object_name"], entry["address"]) == ("Service Desk", None)
+    assert manager.get(f"audit-log/{entry['id']}").body == entry
+    other = admin.get("audit-log", object_name="Network").body["items"][0]["id"]
+    refused(manager.get(f"audit-log/{other}"), 403, "forbidden")
+    lines = exported(manager, "format=jsonl&object_type=support_hours").splitlines()
+    assert [json.loads(line)["id"] for line in lines] == [entry["id"]]
+    header, *rows = exported(admin, "format=csv&object_type=support_hours").splitlines()
+    assert (header.split(",")[:4], len(rows)) == (["id", "at", "actor", "action"], 2)
+    refused(observer.get("audit-log/export"), 403, "forbidden")
+    refused(manager.get("audit-log/export?format=xml"), 400, "invalid", "format")
+
+
+def exported(api: Api, query: str) -> str:
+    answer = api.client.get(f"/api/v1/audit-log/export?{query}", headers={"Authorization": f"Bearer {api.token}"})
+    return b"".join(answer.streaming_content).decode()  # type: ignore[arg-type, union-attr]
 
 
 def test_history_lists_changes_newest_first_for_those_who_may_change(

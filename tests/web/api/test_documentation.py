@@ -25,6 +25,7 @@ WITHOUT_BODY = {
     "POST imports/{id}/apply",
     "POST contact-methods/{id}/test",
     "POST users/{id}/reset-second-factor",
+    "POST schedules/{id}/handovers/{note_id}/send",
     "POST groups/{id}/contacts/{label}/test",
     "POST groups/{id}/members/{username}/show-addresses",
     "POST contact-methods/{id}/send-code",

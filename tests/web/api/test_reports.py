@@ -19,35 +19,72 @@ def test_response_times_are_grouped_by_the_requested_field(observer: Api, open_a
     open_alert("Disk full")
     opened = Alert.objects.get(pk=number).opened_at
     AlertEvent.objects.create(alert_id=number, at=opened + timedelta(seconds=90), kind="acknowledged")
-    body = observer.get("reports/answers?by=client").body
-    acknowledged = {"count": 1, "median_seconds": 90.0, "p90_seconds": 90.0}
-    never = {"count": 0, "median_seconds": None, "p90_seconds": None}
+    body = observer.get("reports/response-times?by=client").body
+    acknowledged = {"count": 1, "p50_seconds": 90.0, "p90_seconds": 90.0}
+    never = {"count": 0, "p50_seconds": None, "p90_seconds": None}
     assert body["all"] == {"key": "", "alerts": 2, "acknowledged": acknowledged, "assigned": never, "closed": never}
+    assert body["before"]["alerts"] == 0
     assert [(row["key"], row["alerts"], row["acknowledged"]) for row in body["rows"]] == [
         ("", 1, never),
         ("Acme", 1, acknowledged),
     ]
-    assert len(observer.get("reports/answers").body["rows"]) == 31
+    assert len(body["trend"]) == 31
+    assert observer.get("reports/response-times?client=acme&per=month").body["all"]["alerts"] == 1
+
+
+def test_sla_is_counted_and_breaches_are_listed(observer: Api, open_alert: Callable[..., int]) -> None:
+    number = open_alert("VPN down")
+    opened = Alert.objects.get(pk=number).opened_at
+    due = opened + timedelta(minutes=5)
+    Alert.objects.filter(pk=number).update(custom={"respond_by": due.isoformat(), "fix_by": "2199-01-01"})
+    AlertEvent.objects.create(alert_id=number, at=opened + timedelta(minutes=6), kind="acknowledged")
+    body = observer.get("reports/sla?by=priority").body
+    assert (body["all"]["response"], body["all"]["resolution"]) == (
+        {"kept": 0, "breached": 1, "pending": 0}, {"kept": 0, "breached": 0, "pending": 1}
+    )  # fmt: skip
+    (breach,) = observer.get("reports/sla-breaches").body["items"]
+    assert (breach["alert"], breach["target"], breach["due_at"]) == (
+        number,
+        "respond_by",
+        due.isoformat().replace("+00:00", "Z"),
+    )
+
+
+def test_noisy_sources_name_a_grouping(observer: Api, open_alert: Callable[..., int]) -> None:
+    for disk in (1, 2):
+        open_alert(f"Disk {disk} is full", columns={"client": "Acme"})
+    body = observer.get("reports/noise").body
+    assert body["alerts"] == 2
+    assert body["sources"] == [
+        {"integration": None, "key": "Disk # is full", "alerts": 2, "auto_closed": 0, "acknowledged": 0,
+         "grouping": "<field:client>"}
+    ]  # fmt: skip
+    assert observer.get("reports/noise?client=ACME&by=client").body["sources"][0]["key"] == "Acme"
 
 
 def test_a_report_is_about_what_lies_between_two_moments(observer: Api, open_alert: Callable[..., int]) -> None:
     open_alert("VPN down")
     begin, end = clock.now() - timedelta(hours=2), clock.now() - timedelta(hours=1)
-    body = observer.get(f"reports/answers?from={quote(begin.isoformat())}&to={quote(end.isoformat())}").body
+    body = observer.get(f"reports/response-times?from={quote(begin.isoformat())}&to={quote(end.isoformat())}").body
     assert body["all"]["alerts"] == 0
-    assert observer.get(f"reports/nights?to={quote(end.isoformat())}").body["people"] == []
+    assert observer.get(f"reports/interruptions?to={quote(end.isoformat())}").body["people"] == []
 
 
 @pytest.mark.parametrize(
     ("query", "field"),
     [
-        ("answers?by=colour", "by"),
-        ("answers?from=yesterday", "from"),
-        ("answers?from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z", "to"),
+        ("response-times?by=colour", "by"),
+        ("response-times?per=hour", "per"),
+        ("response-times?from=yesterday", "from"),
+        ("response-times?from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z", "to"),
+        ("interruptions?from=2020-01-01T00:00:00Z&to=2026-01-01T00:00:00Z", "to"),
+        ("sla?group=Nobody", "group"),
+        ("sla-breaches?limit=0", "limit"),
+        ("noise?integration=Nothing", "integration"),
+        ("noise?priority=urgent", "priority"),
         ("fairness?month=2026-13", "month"),
         ("fairness?months=13", "months"),
         ("fairness?role=boss", "role"),
-        ("nights?from=2020-01-01T00:00:00Z&to=2026-01-01T00:00:00Z", "to"),
     ],
 )
 def test_what_cannot_be_reported_is_refused_with_its_place(observer: Api, query: str, field: str) -> None:

@@ -49,6 +49,7 @@ class Migration(migrations.Migration):
                 ("object_type", models.CharField(blank=True, max_length=60)),
                 ("object_id", models.CharField(blank=True, max_length=60)),
                 ("object_name", models.CharField(blank=True, max_length=200)),
+                ("group_id", models.BigIntegerField(null=True)),
                 ("before", models.JSONField(null=True)),
                 ("after", models.JSONField(null=True)),
                 ("via", models.CharField(blank=True, max_length=20)),
@@ -63,5 +64,15 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+        ),
+        migrations.AddIndex(
+            model_name="auditentry",
+            index=models.Index(fields=["object_type", "object_id", "id"], name="access_audit_object"),
+        ),
+        migrations.AddIndex(
+            model_name="auditentry",
+            index=models.Index(
+                condition=models.Q(("group_id__isnull", False)), fields=["group_id", "id"], name="access_audit_group"
+            ),
         ),
     ]

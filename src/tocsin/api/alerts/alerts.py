@@ -14,21 +14,21 @@ from pydantic import BaseModel, Field
 from tocsin.access.roles import Permission
 from tocsin.alerts import search_index, store
 from tocsin.alerts.models import Acknowledgement, Alert, AlertEvent
+from tocsin.alerts.service import NO_SUCH_ALERT
 from tocsin.alerts.states import ACTIVE, INACTIVE, AlertStatus, Priority
 from tocsin.api.framework.auth import caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.moments import Moment
 from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
-from tocsin.api.reasons import ReasonCode, ReasonData, ReasonSchema, reason_fields
+from tocsin.api.reasons import ReasonCode, ReasonData, ReasonSchema
 from tocsin.core.db import database
 from tocsin.core.db.trigram_index import SearchableText
 from tocsin.core.errors import Rejected
-from tocsin.core.reason_json import list_reasons
-from tocsin.core.reasons import Term
+from tocsin.core.reason_json import show_reason
+from tocsin.core.reasons import AlertRef
 from tocsin.escalation.actions import forecast, why_not_paged
 from tocsin.escalation.actions.next_steps import next_steps
 from tocsin.resources import registry
-from tocsin.resources.lookup import NO_SUCH_OBJECT
 
 routes = AuthorizedRouter("alerts")
 
@@ -181,7 +181,8 @@ def list_not_called(request: HttpRequest, id: Number) -> dict[str, Any]:
         people = why_not_paged.explain_for_alert(connection, alert.pk)
     return {
         "items": [
-            {"user": person.username, "name": person.name, "why": list_reasons(person.reasons)} for person in people
+            {"user": person.username, "name": person.name, "why": [show_reason(reason) for reason in person.reasons]}
+            for person in people
         ]
     }
 
@@ -190,7 +191,7 @@ def find_alert(alert_id: int) -> Alert:
     """Return the alert with that number. Raises Rejected("not_found")."""
     alert = Alert.objects.select_related("owner", "integration").filter(pk=alert_id).first()
     if alert is None:
-        raise Rejected("not_found", NO_SUCH_OBJECT(label=Term("alert"), name=str(alert_id)))
+        raise Rejected("not_found", NO_SUCH_ALERT(alert=AlertRef(alert_id)))
     return alert
 
 
@@ -230,7 +231,7 @@ def _serialize(alert: Alert, acknowledged_by: list[str], next_action: forecast.N
         "owner": alert.owner.username if alert.owner else alert.owner_name or None,
         "integration": alert.integration.name if alert.integration else None,
         "merged_into": alert.merged_into_id,
-        "next_step": {"at": next_action.at, **reason_fields(next_action, "summary")} if next_action else None,
+        "next_step": {"at": next_action.at, **show_reason(next_action.summary, "summary")} if next_action else None,
     }
 
 
@@ -251,7 +252,7 @@ def _show_events(events: Sequence[AlertEvent]) -> list[dict[str, Any]]:
             "actor": event.actor_name,
             "actor_kind": event.actor_kind,
             "via": event.via,
-            **reason_fields(event),
+            **show_reason(event.reason),
             # The state that an undo restores is internal.
             "data": {name: value for name, value in event.data.items() if name != "before"},
         }

@@ -12,7 +12,7 @@ from tocsin.api.alerts.alerts import find_alert, routes
 from tocsin.api.framework.auth import audit_actor_of, caller, via_of
 from tocsin.api.reasons import ReasonSchema
 from tocsin.api.response.workflows import WorkflowRunSchema, show_run
-from tocsin.core.reason_json import list_reasons
+from tocsin.core.reason_json import show_reason
 from tocsin.outbound.writeback import alert_ticket
 from tocsin.resources.lookup import find
 from tocsin.workflows import commands
@@ -49,7 +49,7 @@ def list_buttons(request: HttpRequest, id: int) -> list[dict[str, Any]]:
             "id": item.workflow.pk,
             "workflow": item.workflow.name,
             "confirm": item.confirm,
-            "does": list_reasons(item.action_texts),
+            "does": [show_reason(reason) for reason in item.action_texts],
         }
         for item in buttons.available_buttons(alert_id, caller(request).now)
     ]

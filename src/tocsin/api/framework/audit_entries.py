@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from tocsin.access.audit_export import entry_fields
 from tocsin.access.models import AuditEntry
 
 
@@ -29,12 +30,4 @@ class AuditEntrySchema(BaseModel):
 
 def show_entries(entries: Sequence[AuditEntry], *, with_address: bool = True) -> list[dict[str, Any]]:
     """Return the entries as the API shows them, with the IP addresses of the actors if `with_address`."""
-    names = ("id", "at", "action", "object_type", "object_id", "object_name", "before", "after", "via")
-    return [
-        {
-            **{name: getattr(entry, name) for name in names},
-            "actor": entry.actor_name,
-            "address": entry.address if with_address else None,
-        }
-        for entry in entries
-    ]
+    return [entry_fields(entry, with_address=with_address) for entry in entries]

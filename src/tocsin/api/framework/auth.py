@@ -34,6 +34,7 @@ _REQUIRED_ROLES = {
     Permission.MANAGE_TEAMS: _MANAGER,
     Permission.MANAGE_ROUTING: _MANAGER,
     Permission.TEST_INTEGRATIONS: _MANAGER,
+    Permission.READ_AUDIT_LOG: _MANAGER,
     Permission.ADMINISTER: gettext_noop("an administrator"),
 }
 _ROLES = {
@@ -51,7 +52,8 @@ _ACTIONS = {
     Permission.MANAGE_TEAMS: gettext_noop("change groups, schedules, overrides and policies"),
     Permission.MANAGE_ROUTING: gettext_noop("change integrations, routes, workflows, outbound and maintenance"),
     Permission.TEST_INTEGRATIONS: gettext_noop("replay, test and send a sample"),
-    Permission.ADMINISTER: gettext_noop("change users, providers, security and settings, and read the audit log"),
+    Permission.READ_AUDIT_LOG: gettext_noop("read the audit log"),
+    Permission.ADMINISTER: gettext_noop("change users, providers, security and settings"),
 }
 
 _FORBIDDEN = ReasonType("api.forbidden", "{user} is {role}; it takes {required} to {action}.")

@@ -66,7 +66,7 @@ class AuthorizedRouter:
         def add(view: View) -> View:
             accepts_if_match = tagged and (method in _CHANGING or (method == "POST" and path != _NEW))
             auth = ApiAuth(action, accepts_if_match=accepts_if_match)
-            success: dict[str, Any] = {}
+            success = dict((extra or {}).get("responses", {}).get(status, {}))
             if tagged and answers is not None:
                 success["headers"] = dict(etags.ETAG)
             if isinstance(answers, Component):

@@ -18,9 +18,10 @@ from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.moments import Moment
 from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
 from tocsin.api.framework.simulation_schemas import TraceSchema
-from tocsin.api.reasons import ReasonCode, ReasonData, with_reasons
+from tocsin.api.reasons import ReasonCode, ReasonData
 from tocsin.core.db.trigram_index import SearchableText
 from tocsin.core.ids import first_uuid7
+from tocsin.core.reason_json import show_fields
 from tocsin.core.runtime import clock
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.inspect.message_explanation import explain_message
@@ -144,7 +145,7 @@ def show(messages: Sequence[InboundMessage]) -> list[dict[str, Any]]:
         "id", "received_at", "status", "source_id", "source_status", "subject", "alert_id", "replay_of",
         "test",
     )  # fmt: skip
-    return [{**with_reasons(message, names), "integration": message.integration.name} for message in messages]
+    return [{**show_fields(message, *names, "reason"), "integration": message.integration.name} for message in messages]
 
 
 def find_message(text: str) -> InboundMessage:

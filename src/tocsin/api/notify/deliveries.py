@@ -16,7 +16,8 @@ from tocsin.api.framework import address_masking
 from tocsin.api.framework.auth import caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
-from tocsin.api.reasons import ReasonCode, ReasonData, with_reasons
+from tocsin.api.reasons import ReasonCode, ReasonData
+from tocsin.core.reason_json import show_fields
 from tocsin.notify.models import Delivery
 from tocsin.notify.states import DeliveryStatus, Purpose
 from tocsin.resources import registry
@@ -94,7 +95,7 @@ def _serializer_for(request: HttpRequest) -> Callable[[Sequence[Delivery]], list
     def show(rows: Sequence[Delivery]) -> list[dict[str, Any]]:
         return [
             {
-                **with_reasons(row, names, ("error", "reason")),
+                **show_fields(row, *names, "error", "reason"),
                 "user": row.user.username if row.user else None,
                 "provider": row.provider_name or None,
                 "address": address_masking.address(

@@ -13,7 +13,8 @@ from pydantic import BaseModel, Field
 from tocsin.access.roles import Permission
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
-from tocsin.api.reasons import ReasonCode, ReasonData, with_reasons
+from tocsin.api.reasons import ReasonCode, ReasonData
+from tocsin.core.reason_json import show_fields
 from tocsin.notify.models import MailReply
 from tocsin.resources.lookup import find
 
@@ -62,7 +63,7 @@ def _show(rows: Sequence[MailReply]) -> list[dict[str, Any]]:
     names = ("id", "received_at", "sender", "subject", "alert_id", "outcome")
     return [
         {
-            **with_reasons(row, names),
+            **show_fields(row, *names, "reason"),
             "provider": row.provider_name,
             "user": row.user.username if row.user else None,
         }

@@ -16,7 +16,8 @@ from tocsin.api.framework import address_masking
 from tocsin.api.framework.auth import caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
-from tocsin.api.reasons import ReasonCode, ReasonData, with_reasons
+from tocsin.api.reasons import ReasonCode, ReasonData
+from tocsin.core.reason_json import show_fields
 from tocsin.notify.models import Notification
 from tocsin.notify.states import Purpose
 from tocsin.resources import registry
@@ -75,7 +76,7 @@ def _serializer_for(request: HttpRequest) -> Callable[[Sequence[Notification]], 
     def show(rows: Sequence[Notification]) -> list[dict[str, Any]]:
         return [
             {
-                **with_reasons(row, names),
+                **show_fields(row, *names, "reason"),
                 "user": row.user.username if row.user else None,
                 "group_contact": row.group_contact.label if row.group_contact else None,
                 "address": address_masking.address(viewer, row.channel, row.address, row.user_id, row.group_contact),

@@ -15,7 +15,8 @@ from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import Principal, caller
 from tocsin.api.framework.pagination import PaginationQuery
 from tocsin.api.framework.resources import ApiResource, register
-from tocsin.api.reasons import ReasonCode, ReasonData, reason_fields
+from tocsin.api.reasons import ReasonCode, ReasonData
+from tocsin.core.reason_json import show_reason
 from tocsin.notify.enqueue import provider_tests
 from tocsin.notify.models import Provider
 from tocsin.notify.providers import commands, rejections
@@ -93,13 +94,13 @@ def _show(rows: Sequence[Provider], principal: Principal) -> Iterator[dict[str, 
             "callbacks": {endpoint.name: address for endpoint, address in provider_status.webhook_urls(row)},
             "health": {
                 "state": status.state,
-                **reason_fields(status, "error"),
+                **show_reason(status.error, "error"),
                 "worked_at": status.worked_at,
                 "failed_at": status.failed_at,
             },
             "refused": [
                 {
-                    **reason_fields(rejection, "error"),
+                    **show_reason(rejection.error, "error"),
                     "count": rejection.count,
                     "last_at": rejection.last_at,
                     "alert_id": rejection.alert_id,

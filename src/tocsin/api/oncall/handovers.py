@@ -15,7 +15,7 @@ from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import caller
 from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
 from tocsin.api.oncall.schedules import SCHEDULES, routes
-from tocsin.api.reasons import ReasonSchema
+from tocsin.api.reasons import ReasonCode, ReasonData, ReasonSchema
 from tocsin.core.reason_json import show_reason
 from tocsin.oncall.models import HandoverNote, Schedule
 from tocsin.reports.handover import notes
@@ -33,8 +33,8 @@ class HandoverSectionSchema(BaseModel):
     """A heading with the facts below it."""
 
     title: str
-    title_code: str
-    title_data: dict[str, Any]
+    title_code: ReasonCode
+    title_data: ReasonData
     facts: list[HandoverFactSchema]
 
 

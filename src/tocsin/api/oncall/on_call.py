@@ -14,10 +14,10 @@ from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import caller
 from tocsin.api.framework.moments import ScheduleMoment
 from tocsin.api.people.groups import GROUPS, routes
-from tocsin.api.reasons import ReasonCode, ReasonData, ReasonSchema, reason_fields
+from tocsin.api.reasons import ReasonCode, ReasonData, ReasonSchema
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.core.reason_json import list_reasons, show_reason
+from tocsin.core.reason_json import show_reason
 from tocsin.core.reasons import ReasonType
 from tocsin.core.validation.field_errors import AT_PATH, NOT_AFTER_FROM
 from tocsin.oncall import loader
@@ -231,8 +231,8 @@ def _person(person: OnCall, names: Mapping[int, str]) -> dict[str, Any]:
         "user": names[person.user_id],
         "since": person.since,
         "until": person.until,
-        **reason_fields(person),
-        "reasons": list_reasons(person.reasons),
+        **show_reason(person.reason),
+        "reasons": [show_reason(reason) for reason in person.reasons],
         "absent": person.is_absent,
         "schedule": person.schedule or None,
         "shift": person.shift or None,

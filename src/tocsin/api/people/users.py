@@ -8,19 +8,19 @@ from typing import Annotated, Any
 
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from pydantic import BaseModel, Field, WithJsonSchema
+from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission, Role
 from tocsin.api.framework.auth import Principal, audit_actor_of, caller
 from tocsin.api.framework.pagination import PaginationQuery
 from tocsin.api.framework.resources import ApiResource, register
+from tocsin.api.framework.spec_schemas import SpecSchema
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import OutcomeUnknown
 from tocsin.core.reasons import ReasonType
 from tocsin.core.validation.field_errors import AT_PATH
 from tocsin.notify.enqueue import mfa_reset_notice
 from tocsin.people.changes import invitations, users
-from tocsin.people.changes.invitations import InvitationSpec
 from tocsin.people.models import User
 from tocsin.resources import registry
 from tocsin.resources.resource import ResourceSpec
@@ -89,12 +89,15 @@ USERS = ApiResource(
 routes = USERS.routes
 
 
+_INVITATION = SpecSchema(invitations.InvitationSpec, has_id=False)
+
+
 class InvitationsBody(BaseModel):
     """The invited people. Either all of them are invited, or none."""
 
     model_config = {"extra": "forbid"}
 
-    invitations: list[Annotated[dict[str, Any], WithJsonSchema(InvitationSpec.json_schema())]] = Field(min_length=1)
+    invitations: list[Annotated[dict[str, Any], _INVITATION.whole.annotation]] = Field(min_length=1)
     send: bool = Field(default=True, description="Whether to mail the invitations.")
 
 

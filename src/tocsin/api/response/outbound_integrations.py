@@ -14,9 +14,9 @@ from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import Principal, audit_actor_of, caller, require
 from tocsin.api.framework.pagination import PaginatedList, PaginationQuery, page
 from tocsin.api.framework.resources import ApiResource, register
-from tocsin.api.reasons import ReasonCode, ReasonData, ReasonSchema, with_reasons
+from tocsin.api.reasons import ReasonCode, ReasonData, ReasonSchema
 from tocsin.core.errors import Rejected
-from tocsin.core.reason_json import list_reasons, show_reason
+from tocsin.core.reason_json import show_fields, show_reason
 from tocsin.core.reasons import ReasonType
 from tocsin.outbound import commands
 from tocsin.outbound.halo_sync import halo_commands
@@ -329,7 +329,7 @@ def lists(request: HttpRequest, id: str) -> dict[str, list[dict[str, str]]]:
 def refresh(request: HttpRequest, id: str) -> dict[str, Any]:
     principal = caller(request)
     problems = halo_commands.refresh(_find_authorized(id, principal), audit_actor_of(principal), principal.now)
-    return {"problems": list_reasons(problems)}
+    return {"problems": [show_reason(reason) for reason in problems]}
 
 
 @routes.post(
@@ -349,7 +349,7 @@ def set_up_webhook(request: HttpRequest, id: str, body: IntegrationReferenceBody
     )
     return {
         "ok": not result.problem,
-        "steps": list_reasons(result.steps),
+        "steps": [show_reason(reason) for reason in result.steps],
         **show_reason(result.problem, "problem"),
         "without": result.missing_events,
     }
@@ -375,7 +375,7 @@ def import_people(request: HttpRequest, id: str, body: HaloAgentsBody) -> dict[s
     return {
         "users": list(result.users),
         "groups": list(result.groups),
-        "problems": list_reasons(result.problems),
+        "problems": [show_reason(reason) for reason in result.problems],
     }
 
 
@@ -393,7 +393,7 @@ def _find_call(row: OutboundIntegration, call_id: int) -> Call:
 def _call(row: Call) -> dict[str, Any]:
     names = ("id", "status", "action", "description", "alert_id", "ticket", "attempts", "error", "result", "queued_at",
              "due_at", "ended_at")  # fmt: skip
-    return with_reasons(row, names, ("description", "error", "result"))
+    return show_fields(row, *names, "description", "error", "result")
 
 
 register(OUTBOUND)

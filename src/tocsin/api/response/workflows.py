@@ -14,9 +14,9 @@ from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import Principal, audit_actor_of, caller, require
 from tocsin.api.framework.pagination import PaginatedList, PaginationQuery, page
 from tocsin.api.framework.resources import ApiResource, register
-from tocsin.api.reasons import ReasonCode, ReasonData, reason_fields, with_reasons
+from tocsin.api.reasons import ReasonCode, ReasonData
 from tocsin.core.errors import Rejected
-from tocsin.core.reason_json import show_reason
+from tocsin.core.reason_json import show_fields, show_reason
 from tocsin.core.reasons import ReasonType
 from tocsin.resources import registry
 from tocsin.resources.resource import ResourceSpec
@@ -283,15 +283,12 @@ def show_run(summary: RunSummary) -> dict[str, Any]:
             "at": step.at,
             **show_reason(step.result, "said"),
             "failed": step.has_failed,
-            "calls": [
-                {"id": call.pk, "status": call.status, **reason_fields(call, "result"), **reason_fields(call, "error")}
-                for call in step.calls
-            ],
+            "calls": [show_fields(call, "id", "status", "result", "error") for call in step.calls],
             "alert": step.alert_id,
         }
         for step in summary.steps
     ]
-    run_fields = with_reasons(run, names, ("cause", "reason"))
+    run_fields = show_fields(run, *names, "cause", "reason")
     return {**run_fields, "workflow": run.workflow.name, "user": run.user_name or None, "steps": steps}
 
 

@@ -1,24 +1,34 @@
-"""The audit log: configuration changes with their old and new values, and sign-ins. Read only."""
+"""The audit log: configuration changes with their old and new values, and sign-ins. Read only.
+
+Managers read the entries about objects of their groups, without IP addresses.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from django.http import HttpRequest
-from ninja import Query
+from django.db.models import QuerySet
+from django.http import HttpRequest, StreamingHttpResponse
+from ninja import Query, Schema
+from pydantic import Field
 
+from tocsin.access import audit_export
+from tocsin.access.audit_export import ExportFormat
 from tocsin.access.models import AuditEntry
 from tocsin.access.roles import Permission
 from tocsin.api.framework.audit_entries import AuditEntrySchema, show_entries
+from tocsin.api.framework.auth import Principal, caller, require
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.moments import Moment
 from tocsin.api.framework.pagination import PaginatedList, PaginationQuery, page
+from tocsin.people import permissions
 from tocsin.resources.lookup import find
 
 routes = AuthorizedRouter("audit-log")
 
 
-class AuditFilters(PaginationQuery):
+class AuditFilters(Schema):
     actor: str | None = None
     action: str | None = None
     object_type: str | None = None
@@ -29,9 +39,52 @@ class AuditFilters(PaginationQuery):
     at_before: Moment | None = None
 
 
-@routes.get("", Permission.ADMINISTER, answers=PaginatedList[AuditEntrySchema], summary="The audit log, newest first")
-def list_entries(request: HttpRequest, query: Query[AuditFilters]) -> dict[str, Any]:
-    rows = AuditEntry.objects.all()
+class AuditListQuery(AuditFilters, PaginationQuery):
+    pass
+
+
+class AuditExportQuery(AuditFilters):
+    format: ExportFormat = Field(
+        default=ExportFormat.JSON_LINES, description="`jsonl`: one entry a line, as in the list."
+    )
+
+
+@routes.get(
+    "", Permission.READ_AUDIT_LOG, answers=PaginatedList[AuditEntrySchema], summary="The audit log, newest first"
+)
+def list_entries(request: HttpRequest, query: Query[AuditListQuery]) -> dict[str, Any]:
+    principal = caller(request)
+
+    def show(entries: Sequence[AuditEntry]) -> list[dict[str, Any]]:
+        return show_entries(entries, with_address=principal.is_admin)
+
+    return page(_filtered(principal, query), query, show, newest_first=True)
+
+
+@routes.get(
+    "/export",
+    Permission.READ_AUDIT_LOG,
+    answers=None,
+    extra={"responses": {200: {"description": "The file.", "content": {"application/jsonl": {}, "text/csv": {}}}}},
+    summary="The whole log as CSV or JSON lines, newest first",
+)
+def export_entries(request: HttpRequest, query: Query[AuditExportQuery]) -> StreamingHttpResponse:
+    principal = caller(request)
+    rows = _filtered(principal, query).order_by("-pk").iterator(chunk_size=500)
+    lines = audit_export.export(rows, query.format, with_address=principal.is_admin)
+    return StreamingHttpResponse(lines, content_type=query.format.content_type)
+
+
+@routes.get("/{int:id}", Permission.READ_AUDIT_LOG, answers=AuditEntrySchema, summary="One entry")
+def get_entry(request: HttpRequest, id: int) -> dict[str, Any]:
+    principal = caller(request)
+    entry = find(AuditEntry.objects.all(), str(id), label="audit entry")
+    require(principal, Permission.READ_AUDIT_LOG, entry.group_id)
+    return show_entries([entry], with_address=principal.is_admin)[0]
+
+
+def _filtered(principal: Principal, query: AuditFilters) -> QuerySet[AuditEntry]:
+    rows = permissions.visible_audit_entries(principal.user)
     for name in ("action", "object_type", "object_id", "via"):
         if (text := getattr(query, name)) is not None:
             rows = rows.filter(**{name: text})
@@ -43,9 +96,4 @@ def list_entries(request: HttpRequest, query: Query[AuditFilters]) -> dict[str, 
         rows = rows.filter(at__gte=query.at_after)
     if query.at_before is not None:
         rows = rows.filter(at__lt=query.at_before)
-    return page(rows, query, show_entries, newest_first=True)
-
-
-@routes.get("/{int:id}", Permission.ADMINISTER, answers=AuditEntrySchema, summary="One entry")
-def get_entry(request: HttpRequest, id: int) -> dict[str, Any]:
-    return show_entries([find(AuditEntry.objects.all(), str(id), label="audit entry")])[0]
+    return rows

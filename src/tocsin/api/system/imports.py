@@ -13,10 +13,10 @@ from pydantic import BaseModel, ConfigDict
 from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import audit_actor_of, caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
-from tocsin.api.reasons import ReasonCode, ReasonData, ReasonSchema, reason_fields
+from tocsin.api.reasons import ReasonCode, ReasonData, ReasonSchema
 from tocsin.configure.models import ImportRun
 from tocsin.core.errors import Rejected
-from tocsin.core.reason_json import list_reasons, show_reason
+from tocsin.core.reason_json import show_reason
 from tocsin.core.reasons import ReasonType, Term, reason_from_json
 from tocsin.core.validation.field_errors import AT_PATH
 from tocsin.importers import import_runs
@@ -163,10 +163,10 @@ def _show(run: ImportRun) -> dict[str, Any]:
     names = ("id", "product", "source", "state", "started_by", "started_at", "counts", "plan")
     return {
         **{name: getattr(run, name) for name in names},
-        **reason_fields(run, "progress"),
-        **reason_fields(run, "problem"),
+        **show_reason(run.progress, "progress"),
+        **show_reason(run.problem, "problem"),
         "findings": [_show_finding(ImportFinding.from_json(stored)) for stored in run.findings],
-        "refusals": list_reasons(reason_from_json(stored) for stored in run.refusals),
+        "refusals": [show_reason(reason_from_json(stored)) for stored in run.refusals],
     }
 
 

@@ -1,7 +1,8 @@
-"""Reports: response times and pages at night, with the same figures as in the web interface."""
+"""Reports: response times, SLA, noisy sources and interruptions, with the same figures as in the web interface."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -11,19 +12,28 @@ from ninja import Query, Schema
 from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission
+from tocsin.alerts.states import Priority
 from tocsin.api.framework.auth import caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.moments import ScheduleMoment
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
-from tocsin.reports import night_load, response_times
-from tocsin.reports.period import Period
-from tocsin.reports.response_times import DurationStats, GroupBy, ResponseStats
+from tocsin.reports import interruptions, noise, response_times, sla
+from tocsin.reports.counted_alerts import AlertFilter, GroupBy
+from tocsin.reports.grouped_report import Grouped, GroupedReport
+from tocsin.reports.interruptions import Interruptions
+from tocsin.reports.noise import NoiseBy
+from tocsin.reports.period import Bucket, Period
+from tocsin.reports.response_times import DurationStats, ResponseStats
+from tocsin.reports.sla import SlaCounts, SlaStats
+from tocsin.resources import registry
+from tocsin.workflows.states import SlaMoment
 
 routes = AuthorizedRouter("reports")
 
 #: The period if none is given.
 _DEFAULT_PERIOD = timedelta(days=30)
+_MAX_BREACHES = 10_000
 
 
 class DurationStatsSchema(BaseModel):
@@ -31,114 +41,285 @@ class DurationStatsSchema(BaseModel):
     seconds."""
 
     count: int
-    median_seconds: float | None
+    p50_seconds: float | None
     p90_seconds: float | None
 
 
 class ResponseTimesSchema(BaseModel):
-    """The alerts of one key. `key` is a day, an hour (08) in the caller's time zone, or a name; empty if there
-    is none."""
+    """The alerts of one key. `key` is the first day of a bucket, an hour (08) in the caller's time zone, a username, or
+    a name; empty if there is none."""
 
     key: str
     alerts: int
-    acknowledged: DurationStatsSchema
+    acknowledged: DurationStatsSchema = Field(description="Until the first acknowledgement or assignment: MTTA.")
     assigned: DurationStatsSchema
-    closed: DurationStatsSchema
+    closed: DurationStatsSchema = Field(description="MTTR.")
 
 
-class ResponseTimesReport(BaseModel):
+class SlaCountsSchema(BaseModel):
+    """How many alerts kept a target, breached it, or are not due yet."""
+
+    kept: int
+    breached: int
+    pending: int
+
+
+class SlaSchema(BaseModel):
+    """The alerts of one key that have an SLA."""
+
+    key: str
+    alerts: int
+    response: SlaCountsSchema
+    resolution: SlaCountsSchema
+
+
+class GroupedReportSchema[Row](BaseModel):
     """Excludes test alerts, dry-run alerts and alerts that were merged into another."""
 
     since: datetime
     until: datetime
-    all: ResponseTimesSchema = Field(description="All of them, each once.")
-    rows: list[ResponseTimesSchema] = Field(description="By the key: of names the 200 most frequent.")
+    all: Row = Field(description="All of them, each once.")
+    before: Row = Field(description="The period of the same length before; for whole months as many months.")
+    trend: list[Row] = Field(description="By bucket, the first day of each as `key`.")
+    rows: list[Row] = Field(description="By the key: of names the 200 most frequent.")
 
 
-class NightLoadSchema(BaseModel):
-    """The pages of one user. An alert that paged the user twice counts once; e-mails and sandbox messages do
-    not count."""
+class SlaBreachSchema(BaseModel):
+    """A target that an alert breached. `met_at` is null as long as it is not met."""
+
+    alert: int
+    subject: str
+    client: str
+    priority: Priority
+    target: SlaMoment
+    due_at: datetime
+    met_at: datetime | None
+
+
+class SlaBreachReport(BaseModel):
+    """The breaches, the latest due time first."""
+
+    since: datetime
+    until: datetime
+    items: list[SlaBreachSchema]
+
+
+class NoisySourceSchema(BaseModel):
+    """Alerts of one integration with one subject, whose numbers are replaced by #, or of one client."""
+
+    integration: str | None
+    key: str
+    alerts: int
+    auto_closed: int = Field(description="Closed by the source within 5 minutes, before anybody responded.")
+    acknowledged: int
+    grouping: str = Field(description="A template for the integration's `grouping.by`, which would join most of them.")
+
+
+class NoiseReportSchema(BaseModel):
+    """The noisiest sources, at most 50."""
+
+    since: datetime
+    until: datetime
+    alerts: int = Field(description="All alerts of the period.")
+    sources: list[NoisySourceSchema]
+
+
+class HourSchema(BaseModel):
+    """The alerts that paged a user in one hour of the week, in the user's time zone."""
+
+    weekday: int = Field(ge=1, le=7, description="1 is Monday.")
+    hour: int = Field(ge=0, le=23)
+    alerts: int
+
+
+class InterruptionsSchema(BaseModel):
+    """The pages of one user. An alert that paged the user twice counts once, and once in each hour; e-mails and sandbox
+    messages do not count."""
 
     user: str
     alerts: int
-    at_night: int = Field(description="Alerts that called in the settings' `night_hours`, where the person lives.")
+    at_night: int = Field(description="Alerts that paged in the settings' `night_hours`, where the person lives.")
     nights: int = Field(description="In how many different nights.")
+    hours: list[HourSchema]
 
 
-class NightLoadReport(BaseModel):
+class InterruptionReport(BaseModel):
     """The users who were paged, sorted by alerts at night, most first."""
 
     since: datetime
     until: datetime
-    people: list[NightLoadSchema]
+    people: list[InterruptionsSchema]
 
 
-class ReportPeriodQuery(Schema):
-    """The period of the report."""
+class ReportFilters(Schema):
+    """The period of a report, and the alerts that it covers."""
 
     since: ScheduleMoment | None = Field(default=None, alias="from", description="30 days before `to`, if not given.")
     until: ScheduleMoment | None = Field(default=None, alias="to", description="Now, where it is not given.")
+    group: str | None = Field(default=None, description="A group that one of the escalations notified.")
+    client: str | None = None
+    integration: str | None = None
+    priority: Priority | None = None
 
 
-class ResponseTimesQuery(ReportPeriodQuery):
-    """The grouping and the period of the report."""
+class GroupedReportFilters(ReportFilters):
+    """The grouping, the buckets, the period and the alerts of a report."""
 
-    by: GroupBy = GroupBy.DAY
+    by: GroupBy = GroupBy.PERSON
+    per: Bucket | None = Field(default=None, description="Days for a month, weeks for half a year, else months.")
+
+
+class SlaBreachFilters(ReportFilters):
+    limit: int = Field(default=200, ge=1, le=_MAX_BREACHES, description="How many at most.")
+
+
+class NoiseFilters(ReportFilters):
+    by: NoiseBy = NoiseBy.SUBJECT
 
 
 @routes.get(
-    "/answers",
+    "/response-times",
     Permission.VIEW_ALERTS,
-    answers=ResponseTimesReport,
+    answers=GroupedReportSchema[ResponseTimesSchema],
     summary="How many alerts opened `from` a moment `to` another, and how quickly they were answered; the last 30 days",
 )
-def report_answers(request: HttpRequest, query: Query[ResponseTimesQuery]) -> dict[str, Any]:
-    period = _period(request, query)
+def report_response_times(request: HttpRequest, query: Query[GroupedReportFilters]) -> dict[str, Any]:
+    period, filters = _period(request, query), _filters(query)
+    bucket = query.per or period.bucket
     with database.transaction() as connection:
-        report = response_times.load_response_times(connection, period, query.by)
-    return {
-        "since": period.since,
-        "until": period.until,
-        "all": _answers(report.total),
-        "rows": [_answers(row) for row in report.rows],
-    }
+        report = response_times.load_response_times(connection, period, query.by, bucket, filters)
+    return _show_grouped(period, report, _show_times)
 
 
 @routes.get(
-    "/nights",
+    "/sla",
     Permission.VIEW_ALERTS,
-    answers=NightLoadReport,
-    summary="Who was called at night, and how often; the last 30 days",
+    answers=GroupedReportSchema[SlaSchema],
+    summary="How many alerts kept and breached their SLA; the last 30 days",
 )
-def report_nights(request: HttpRequest, query: Query[ReportPeriodQuery]) -> dict[str, Any]:
+def report_sla(request: HttpRequest, query: Query[GroupedReportFilters]) -> dict[str, Any]:
+    period, filters = _period(request, query), _filters(query)
+    bucket = query.per or period.bucket
+    with database.transaction() as connection:
+        report = sla.load_sla(connection, period, query.by, bucket, filters, now=caller(request).now)
+    return _show_grouped(period, report, _show_sla)
+
+
+@routes.get(
+    "/sla-breaches",
+    Permission.VIEW_ALERTS,
+    answers=SlaBreachReport,
+    summary="The alerts that breached their SLA; the last 30 days",
+)
+def report_sla_breaches(request: HttpRequest, query: Query[SlaBreachFilters]) -> dict[str, Any]:
+    period, filters = _period(request, query), _filters(query)
+    with database.transaction() as connection:
+        breaches = sla.load_breaches(connection, period, filters, now=caller(request).now, limit=query.limit)
+    items = [
+        {
+            **{name: getattr(one, name) for name in ("subject", "client", "priority", "due_at", "met_at")},
+            "alert": one.alert_id,
+            "target": one.moment,
+        }
+        for one in breaches
+    ]
+    return {"since": period.since, "until": period.until, "items": items}
+
+
+@routes.get(
+    "/noise",
+    Permission.VIEW_ALERTS,
+    answers=NoiseReportSchema,
+    summary="The sources of most alerts, and how many nobody had to answer; the last 30 days",
+)
+def report_noise(request: HttpRequest, query: Query[NoiseFilters]) -> dict[str, Any]:
     period = _period(request, query)
     with database.transaction() as connection:
-        loads = night_load.load_nights(connection, period, settings_store.night_hours())
-    people = [
-        {"user": load.username, "alerts": load.alerts, "at_night": load.at_night, "nights": load.nights}
-        for load in loads
+        report = noise.load_noise(connection, period, query.by, _filters(query))
+    sources = [
+        {
+            **{name: getattr(one, name) for name in ("key", "alerts", "auto_closed", "acknowledged", "grouping")},
+            "integration": one.integration or None,
+        }
+        for one in report.sources
     ]
-    return {"since": period.since, "until": period.until, "people": people}
+    return {"since": period.since, "until": period.until, "alerts": report.alerts, "sources": sources}
 
 
-def _period(request: HttpRequest, query: ReportPeriodQuery) -> Period:
+@routes.get(
+    "/interruptions",
+    Permission.VIEW_ALERTS,
+    answers=InterruptionReport,
+    summary="Who was paged at which hours, and how often at night; the last 30 days",
+)
+def report_interruptions(request: HttpRequest, query: Query[ReportFilters]) -> dict[str, Any]:
+    period, filters = _period(request, query), _filters(query)
+    with database.transaction() as connection:
+        people = interruptions.load_interruptions(connection, period, settings_store.night_hours(), filters)
+    return {"since": period.since, "until": period.until, "people": [_show_person(person) for person in people]}
+
+
+def _period(request: HttpRequest, query: ReportFilters) -> Period:
     principal = caller(request)
     until = query.until or principal.now
     return Period.between(query.since or until - _DEFAULT_PERIOD, until, ZoneInfo(principal.user.time_zone))
 
 
-def _answers(row: ResponseStats) -> dict[str, Any]:
+def _filters(query: ReportFilters) -> AlertFilter:
+    return AlertFilter(
+        group_id=registry.GROUPS.resolve(query.group, "group").pk if query.group else None,
+        client=query.client or "",
+        integration_id=registry.INTEGRATIONS.resolve(query.integration, "integration").pk
+        if query.integration
+        else None,
+        priority=query.priority,
+    )
+
+
+def _show_grouped[S](period: Period, report: GroupedReport[S], show: Callable[[S], dict[str, Any]]) -> dict[str, Any]:
+    def row(grouped: Grouped[S]) -> dict[str, Any]:
+        return {"key": grouped.key, "alerts": grouped.alerts, **show(grouped.stats)}
+
     return {
-        "key": row.key,
-        "alerts": row.alerts,
-        "acknowledged": _times(row.acknowledged),
-        "assigned": _times(row.assigned),
-        "closed": _times(row.closed),
+        "since": period.since,
+        "until": period.until,
+        "all": row(report.total),
+        "before": row(report.before),
+        "trend": [row(grouped) for grouped in report.trend],
+        "rows": [row(grouped) for grouped in report.rows],
     }
 
 
-def _times(times: DurationStats) -> dict[str, Any]:
-    return {"count": times.count, "median_seconds": _seconds(times.p50), "p90_seconds": _seconds(times.p90)}
+def _show_times(stats: ResponseStats) -> dict[str, Any]:
+    def times(one: DurationStats) -> dict[str, Any]:
+        return {"count": one.count, "p50_seconds": _seconds(one.p50), "p90_seconds": _seconds(one.p90)}
+
+    return {
+        "acknowledged": times(stats.acknowledged),
+        "assigned": times(stats.assigned),
+        "closed": times(stats.closed),
+    }
+
+
+def _show_sla(stats: SlaStats) -> dict[str, Any]:
+    def counts(one: SlaCounts) -> dict[str, Any]:
+        return {"kept": one.kept, "breached": one.breached, "pending": one.pending}
+
+    return {"response": counts(stats.response), "resolution": counts(stats.resolution)}
+
+
+def _show_person(person: Interruptions) -> dict[str, Any]:
+    hours = [
+        {"weekday": weekday + 1, "hour": hour, "alerts": number}
+        for (weekday, hour), number in sorted(person.by_hour.items())
+    ]
+    return {
+        "user": person.username,
+        "alerts": person.alerts,
+        "at_night": person.at_night,
+        "nights": person.nights,
+        "hours": hours,
+    }
 
 
 def _seconds(span: timedelta | None) -> float | None:

@@ -14,10 +14,10 @@ from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import Principal, caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.moments import ScheduleMoment
-from tocsin.api.reasons import ReasonCode, ReasonData, ReasonSchema, reason_fields
+from tocsin.api.reasons import ReasonCode, ReasonData, ReasonSchema
 from tocsin.core.config import last_backup, settings_store
 from tocsin.core.db import database
-from tocsin.core.reason_json import list_reasons
+from tocsin.core.reason_json import show_reason
 from tocsin.inbound.config import registry
 from tocsin.operate import doctor
 from tocsin.operate.finding import HealthFinding
@@ -166,8 +166,8 @@ def _finding(finding: HealthFinding) -> dict[str, Any]:
     return {
         "id": finding.id,
         "about": finding.about,
-        **reason_fields(finding, "detail"),
-        **reason_fields(finding, "remedy"),
+        **show_reason(finding.detail, "detail"),
+        **show_reason(finding.remedy, "remedy"),
     }
 
 
@@ -178,7 +178,7 @@ def _show_result(result: preflight.PreflightResult, principal: Principal) -> dic
             "clients": None if path.clients is None else list(path.clients),
             "policy": path.policy or None,
             "pages": [_page(page, principal) for page in path.pages],
-            "notes": list_reasons(path.notes),
+            "notes": [show_reason(reason) for reason in path.notes],
         }
         for path in result.routes
     ]
@@ -192,5 +192,5 @@ def _page(page: SimulatedPage, principal: Principal) -> dict[str, Any]:
         "label": page.label,
         "channel": page.channel,
         "address": principal.viewer.address(page.user_id, page.channel, page.address),
-        **reason_fields(page, "problem"),
+        **show_reason(page.problem, "problem"),
     }

@@ -33,7 +33,10 @@ class NightHours:
 
     def includes(self, at: datetime, zone: tzinfo) -> bool:
         """Whether it is night at that moment in that time zone."""
-        local = at.astimezone(zone).time()
+        return self.includes_time(at.astimezone(zone).time())
+
+    def includes_time(self, local: time) -> bool:
+        """Whether it is night at that time of day."""
         if self.start < self.end:
             return self.start <= local < self.end
         return local >= self.start or local < self.end

@@ -147,5 +147,6 @@ def _record(row: DelayedAlert, action: str, actor: AuditActor, now: datetime) ->
         object_type="delayed_opening",
         object_id=row.integration_id,
         object_name=row.subject or row.source_id,
+        group_id=row.integration.group_id,
         after={"delayed opening": action, "integration": row.integration.name},
     )

@@ -130,6 +130,7 @@ def send_sample(
         object_type="integration",
         object_id=integration.pk,
         object_name=integration.name,
+        group_id=integration.group_id,
         after={"sample": selected.name, "message": str(result.message_id), "status": result.status},
     )
     return result

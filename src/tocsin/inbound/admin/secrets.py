@@ -190,6 +190,7 @@ def rotate_token(
             object_type="integration",
             object_id=integration.pk,
             object_name=integration.name,
+            group_id=integration.group_id,
             after={"old_token_until": (now + overlap).isoformat()},
         )
         config_version.bump()

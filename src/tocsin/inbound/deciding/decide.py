@@ -105,9 +105,9 @@ def _end_early(context: MessageContext, event: NormalizedEvent) -> Decision:
     why = event.rule_match.reason
     noise_changes = grouping.decide_ended_early(context)
     if noise_changes is not None:
-        reason = reasons.ENDED_BEFORE_OPENING(why=why)
+        reason = reasons.ENDED_BEFORE_OPENING(why=why, effect=reasons.CLOSED_TOO_EARLY())
     else:
-        reason = reasons.NO_ALERT_TO_CLOSE(why=why, key=alert_update.describe_key(event))
+        reason = reasons.NO_ALERT_TO_CLOSE(why=why, effect=reasons.NOTHING_OPEN(key=alert_update.describe_key(event)))
     return Decision(
         MessageStatus.IGNORED,
         reason,

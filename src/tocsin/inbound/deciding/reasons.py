@@ -26,8 +26,10 @@ ECHO_OPENS_NOTHING: Final = ReasonType(
     "message.echo_opens_nothing", "echo of Tocsin's own change to {key}; no new alert"
 )
 NO_ALERT_TO_UPDATE: Final = ReasonType("message.no_alert_to_update", "{why}; no alert is open for {key}")
-NO_ALERT_TO_CLOSE: Final = ReasonType("message.no_alert_to_close", "{why}; nothing was open for {key}")
-ENDED_BEFORE_OPENING: Final = ReasonType("message.ended_before_opening", "{why}; it closed before its alert opened")
+NO_ALERT_TO_CLOSE: Final = ReasonType("message.no_alert_to_close", "{why}; {effect}")
+NOTHING_OPEN: Final = ReasonType("message.nothing_open", "nothing was open for {key}")
+ENDED_BEFORE_OPENING: Final = ReasonType("message.ended_before_opening", "{why}; {effect}")
+CLOSED_TOO_EARLY: Final = ReasonType("message.closed_too_early", "it closed before its alert opened")
 CLOSED: Final = ReasonType("message.closed", "{why}; alert {alert} closed")
 CANCELLED: Final = ReasonType("message.cancelled", "{why}; alert {alert} cancelled")
 FILTERED: Final = ReasonType("message.filtered", "filter: {why}")

@@ -79,9 +79,7 @@ async def _handshake_reply(
 
 def _outcomes(result: IngestResult) -> list[MessageOutcome]:
     return [
-        MessageOutcome(
-            str(message.id), message_result.status.value, str(message_result.reason), message_result.alert_id
-        )
+        MessageOutcome(str(message.id), message_result.status.value, message_result.reason, message_result.alert_id)
         for message, message_result in zip(result.incoming, result.results, strict=True)
     ]
 

@@ -126,6 +126,7 @@ def _record(
         object_type="inbound_message",
         object_id=message.pk,
         object_name=message.subject,
+        group_id=message.integration.group_id,
         after=after,
     )
 

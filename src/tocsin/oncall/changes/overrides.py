@@ -344,6 +344,7 @@ def _record(
         object_type="override",
         object_id=override.pk,
         object_name=str(override),
+        group_id=override.schedule.group_id,
         before=before,
         after=after,
     ):

@@ -352,6 +352,7 @@ def _record(swap: SwapRequest, before: dict[str, Any] | None, actor: AuditActor,
         object_type="swap",
         object_id=swap.pk,
         object_name=f"{swap.requester.username} with {swap.requested_user.username}",
+        group_id=swap.schedule.group_id,
         before=before_texts,
         after=after,
     )

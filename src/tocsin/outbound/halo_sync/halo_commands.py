@@ -323,5 +323,5 @@ def _audit(
 ) -> None:
     audit.record(
         actor, action, now=now, object_type="outbound_integration", object_id=integration.pk,
-        object_name=integration.name, after=after,
+        object_name=integration.name, group_id=integration.group_id, after=after,
     )  # fmt: skip

@@ -89,6 +89,7 @@ def show_addresses(group: Group, user: User, *, actor: AuditActor, now: datetime
             object_type="group",
             object_id=group.pk,
             object_name=group.name,
+            group_id=group.pk,
             after={"user": user.username},
         )
 

@@ -23,7 +23,7 @@ from tocsin.core.reasons import (
     reason_from_json,
 )
 from tocsin.oncall.calculation.group_snapshot import GroupPlan
-from tocsin.reports.night_load import NightLoad
+from tocsin.reports.interruptions import Interruptions
 
 #: How far ahead overrides and maintenance windows are listed.
 FACTS_HORIZON = timedelta(days=7)
@@ -95,7 +95,7 @@ class ComingWindow:
 def build(
     active: Sequence[HandoverAlert],
     statuses: Mapping[AlertStatus, int],
-    pages: Iterable[NightLoad],
+    pages: Iterable[Interruptions],
     coming: Iterable[Reason],
     windows: Iterable[ComingWindow],
 ) -> tuple[FactSection, ...]:

@@ -15,7 +15,8 @@ from tocsin.core.reasons import Person
 from tocsin.inbound.maintenance import commands as maintenance
 from tocsin.oncall.calculation.group_snapshot import GroupPlan
 from tocsin.oncall.calculation.handovers import Handover
-from tocsin.reports import night_load
+from tocsin.reports import interruptions
+from tocsin.reports.counted_alerts import AlertFilter
 from tocsin.reports.handover import facts
 from tocsin.reports.handover.facts import FACTS_HORIZON, ComingWindow, FactSection, HandoverAlert
 from tocsin.reports.period import Period
@@ -60,7 +61,8 @@ def load_facts(
         for row in database.rows(connection, _ACTIVE, parameters)
     ]
     statuses = {AlertStatus(row["status"]): row["alerts"] for row in database.rows(connection, _STATUSES, parameters)}
-    pages = night_load.load_nights(connection, Period(handover.since, until, ZoneInfo("UTC")), night, plan.id)
+    period = Period(handover.since, until, ZoneInfo("UTC"))
+    pages = interruptions.load_interruptions(connection, period, night, AlertFilter(group_id=plan.id))
     at = max(now, handover.at)
     return facts.build(
         active, statuses, pages, facts.coming_overrides(plan, schedule, at), _windows(connection, plan.id, at)

@@ -1,22 +1,30 @@
-"""The audit log, for administrators: configuration changes with old and new values, and sign-ins."""
+"""The audit log: configuration changes with old and new values, and sign-ins. Managers see what their groups own."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, time, timedelta
 from typing import Any
 
-from django.db.models import Q
-from django.http import HttpResponse
+from django import forms
+from django.db.models import Q, QuerySet
+from django.http import HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_safe
 
+from tocsin.access import audit_export
+from tocsin.access.audit_export import ExportFormat
 from tocsin.access.models import AuditEntry
-from tocsin.access.roles import Permission
+from tocsin.access.roles import Permission, Role
+from tocsin.oncall.calculation import weekly_windows
+from tocsin.people import permissions
 from tocsin.web.http.authorization import requires
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.ui import pagination
+from tocsin.web.ui.forms import DayField, user_zone
 
 #: The nouns of the objects in the log.
 _NOUNS = {
@@ -75,6 +83,9 @@ _VERBS = {
 }
 
 
+_SIGN_INS = ("sign_in", "sign_in_failed", "sign_out")
+
+
 @dataclass(frozen=True, slots=True)
 class AuditRow:
     """One entry, with the old and new value of each change."""
@@ -87,27 +98,62 @@ class AuditRow:
     noun: str
 
 
+class AuditFilterForm(forms.Form):
+    """Parses the filters. Those that are unusable are ignored, so that old links keep working."""
+
+    show = forms.ChoiceField(choices=[("sign-ins", ""), ("changes", "")], required=False)
+    q = forms.CharField(required=False, max_length=100)
+    since = DayField(label=_("From"), required=False)
+    until = DayField(label=_("To"), required=False)
+
+
 @require_safe
-@requires(Permission.ADMINISTER)
+@requires(Permission.READ_AUDIT_LOG)
 def audit_log(request: SignedInRequest) -> HttpResponse:
-    """Render the log, newest first, filtered by sign-ins or changes and by text."""
-    rows = AuditEntry.objects.all()
-    entry_filter = request.GET.get("show", "")
-    if entry_filter == "sign-ins":
-        rows = rows.filter(action__in=["sign_in", "sign_in_failed", "sign_out"])
-    elif entry_filter == "changes":
-        rows = rows.exclude(action__in=["sign_in", "sign_in_failed", "sign_out"])
-    text = request.GET.get("q", "").replace("\x00", "").strip()[:100]
-    if text:
-        rows = rows.filter(Q(actor_name__icontains=text) | Q(object_name__icontains=text) | Q(object_type__iexact=text))
-    result = pagination.paginate_by_number(rows, request.GET.get("cursor", ""))
+    """Render the log, newest first, filtered by sign-ins or changes, by text and by days."""
+    form = AuditFilterForm(request.GET)
+    result = pagination.paginate_by_number(_filtered(request, form), request.GET.get("cursor", ""))
     context = {
         "rows": [_row(entry) for entry in result.rows],
         "pagination": result,
-        "text": text,
-        "chosen": entry_filter,
+        "form": form,
+        "text": form.cleaned_data.get("q", ""),
+        "chosen": form.cleaned_data.get("show", ""),
+        "is_complete": request.user.role == Role.ADMIN,
+        "whole_query": request.GET.urlencode(),
     }
     return render_view(request, "audit/log.html", context)
+
+
+@require_safe
+@requires(Permission.READ_AUDIT_LOG)
+def export(request: SignedInRequest, suffix: str) -> HttpResponseBase:
+    """Download the filtered log."""
+    rows = _filtered(request, AuditFilterForm(request.GET)).order_by("-pk").iterator(chunk_size=500)
+    file_format = ExportFormat(suffix)
+    lines = audit_export.export(rows, file_format, with_address=request.user.role == Role.ADMIN)
+    response = StreamingHttpResponse(lines, content_type=file_format.content_type)
+    response["Content-Disposition"] = f'attachment; filename="tocsin-audit-log.{suffix}"'
+    return response
+
+
+def _filtered(request: SignedInRequest, form: AuditFilterForm) -> QuerySet[AuditEntry]:
+    form.is_valid()
+    values = form.cleaned_data
+    rows = permissions.visible_audit_entries(request.user)
+    match values.get("show"):
+        case "sign-ins":
+            rows = rows.filter(action__in=_SIGN_INS)
+        case "changes":
+            rows = rows.exclude(action__in=_SIGN_INS)
+    if text := values.get("q", ""):
+        rows = rows.filter(Q(actor_name__icontains=text) | Q(object_name__icontains=text) | Q(object_type__iexact=text))
+    if since := values.get("since"):
+        rows = rows.filter(at__gte=weekly_windows.instant(datetime.combine(since, time()), user_zone()))
+    if until := values.get("until"):
+        end = datetime.combine(until + timedelta(days=1), time())
+        rows = rows.filter(at__lt=weekly_windows.instant(end, user_zone()))
+    return rows
 
 
 def _row(entry: AuditEntry) -> AuditRow:

@@ -8,7 +8,8 @@ from typing import Any
 
 from django import forms
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.access.audit import AuditActor as ConfigurationActor
@@ -19,13 +20,14 @@ from tocsin.people import permissions
 from tocsin.people.models import Group, User
 from tocsin.web.http.request import SignedInRequest, address_of
 
-type View = Callable[..., HttpResponse]
+type View = Callable[..., HttpResponseBase]
 
 _PERMISSION_MESSAGES = {
     Permission.RESPOND: _("Only responders, managers and administrators can respond to alerts."),
     Permission.MANAGE_TEAMS: _("Only managers of the owner group and administrators can do this."),
     Permission.MANAGE_ROUTING: _("Only managers of the owner group and administrators can do this."),
     Permission.TEST_INTEGRATIONS: _("Only managers of the owner group and administrators can do this."),
+    Permission.READ_AUDIT_LOG: _("Only managers and administrators can do this."),
     Permission.ADMINISTER: _("Only administrators can do this."),
 }
 
@@ -35,7 +37,7 @@ def requires(action: Permission) -> Callable[[View], View]:
 
     def decorator(view: View) -> View:
         @wraps(view)
-        def wrapper(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        def wrapper(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
             role = Role(request.user.role)  # type: ignore[union-attr]
             if permission_scope(role, action) is PermissionScope.NONE:
                 raise PermissionDenied(_PERMISSION_MESSAGES.get(action, ""))

@@ -1,147 +1,139 @@
-"""Reports: response times, grouped by day, source and other keys, and pages at night per user."""
+"""The reports: response times, SLA, noisy sources and interruptions, each with filters, charts and tables."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import date, timedelta
-from zoneinfo import ZoneInfo
+from typing import Any
 
 from django.http import HttpResponse
-from django.utils.formats import date_format
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, pgettext
 from django.views.decorators.http import require_safe
 
+from tocsin.access.roles import Permission
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
-from tocsin.core.validation import csv_text
-from tocsin.reports import night_load, response_times
-from tocsin.reports.period import Period
-from tocsin.reports.response_times import DurationStats, GroupBy, ResponseStats
+from tocsin.reports import grouped_report, interruptions, noise, response_times, sla
+from tocsin.reports.counted_alerts import GroupBy
+from tocsin.reports.noise import NoiseBy
+from tocsin.web.http.authorization import may_somewhere
 from tocsin.web.http.request import SignedInRequest, render_view
+from tocsin.web.reports import report_charts
+from tocsin.web.reports.query import BUCKETS, GROUPINGS, ReportQuery, choose, parse_query
 
-#: Selectable periods in days, including today.
-SPANS = (7, 30, 90, 365)
-_DEFAULT_DAYS = 30
-
-#: Grouping of the table → heading of its first column.
-TABLES = {
-    GroupBy.DAY: gettext_lazy("Day"),
-    GroupBy.HOUR: gettext_lazy("Hour"),
-    GroupBy.SOURCE: gettext_lazy("Source"),
-    GroupBy.INTEGRATION: gettext_lazy("Integration"),
-    GroupBy.GROUP: gettext_lazy("Group"),
-    GroupBy.CLIENT: gettext_lazy("Client"),
-    GroupBy.PRIORITY: gettext_lazy("Priority"),
-}
-#: Columns of the CSV file, named as in the API.
-_RESPONSE_COLUMNS = (
-    "alerts",
-    *(f"{what}_{part}" for what in ("acknowledged", "assigned", "closed")
-      for part in ("count", "median_seconds", "p90_seconds")),
-)  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class ReportRow:
-    """One row: its label, its statistics, and the length of its bar or column in percent of the longest."""
-
-    label: str
-    stats: ResponseStats
-    length: float
-    #: Top of the column in percent, because SVG coordinates grow downwards.
-    top: float
+#: The newest breaches on the page; the file has more.
+_MAX_BREACHES = 50
 
 
 @require_safe
-def reports(request: SignedInRequest) -> HttpResponse:
-    """Render the statistics of a period as a chart and a table."""
-    days, group_by, period = _parse_query(request)
+def response_time_report(request: SignedInRequest) -> HttpResponse:
+    """Render MTTA and MTTR: against the period before, their trend, and by person, group, client and others."""
+    query = parse_query(request)
+    with database.transaction() as connection:
+        report = response_times.load_response_times(connection, query.period, query.by, query.bucket, query.filters)
+    trend = report.trend
+    context = {
+        **_grouped_context(query, report),
+        "alerts_chart": report_charts.alerts_chart(trend, query.bucket),
+        "mtta_chart": report_charts.times_chart(
+            _("Time to acknowledge (MTTA)"), trend, query.bucket, lambda stats: stats.acknowledged
+        ),
+        "mttr_chart": report_charts.times_chart(
+            _("Time to close (MTTR)"), trend, query.bucket, lambda stats: stats.closed
+        ),
+    }
+    return render_view(request, "reports/response_times.html", {**_frame(request, query), **context})
+
+
+@require_safe
+def sla_report(request: SignedInRequest) -> HttpResponse:
+    """Render which alerts kept their SLA and which breached it."""
+    query = parse_query(request, GroupBy.CLIENT)
+    with database.transaction() as connection:
+        report = sla.load_sla(connection, query.period, query.by, query.bucket, query.filters, now=request.now)
+        breaches = sla.load_breaches(connection, query.period, query.filters, now=request.now, limit=_MAX_BREACHES + 1)
+    context = {
+        **_grouped_context(query, report),
+        "response_chart": report_charts.sla_chart(
+            _("Response"), report.trend, query.bucket, lambda stats: stats.response
+        ),
+        "resolution_chart": report_charts.sla_chart(
+            _("Resolution"), report.trend, query.bucket, lambda stats: stats.resolution
+        ),
+        "breaches": breaches[:_MAX_BREACHES],
+        "has_more_breaches": len(breaches) > _MAX_BREACHES,
+    }
+    return render_view(request, "reports/sla.html", {**_frame(request, query), **context})
+
+
+@require_safe
+def noise_report(request: SignedInRequest) -> HttpResponse:
+    """Render the sources of most alerts, each with a link to a grouping rule."""
+    query = parse_query(request)
+    by = choose(NoiseBy, request.GET.get("by"), NoiseBy.SUBJECT)
+    with database.transaction() as connection:
+        report = noise.load_noise(connection, query.period, by, query.filters)
+    context = {
+        "report": report,
+        "by": by,
+        "groupings": [
+            (NoiseBy.SUBJECT, _("Subject")),
+            (NoiseBy.CLIENT, _("Client")),
+            (NoiseBy.INTEGRATION, _("Integration")),
+        ],
+        "largest": max((source.alerts for source in report.sources), default=0),
+        "most": noise.MAX_SOURCES,
+        "may_group": may_somewhere(request, Permission.MANAGE_ROUTING),
+    }
+    return render_view(request, "reports/noise.html", {**_frame(request, query), **context})
+
+
+@require_safe
+def interruption_report(request: SignedInRequest) -> HttpResponse:
+    """Render when people were paged, by weekday and hour, and how often at night."""
+    query = parse_query(request)
     night = settings_store.night_hours()
     with database.transaction() as connection:
-        report = response_times.load_response_times(connection, period, group_by)
-        people = night_load.load_nights(connection, period, night)
-    rows = _rows(report.rows, group_by)
+        people = interruptions.load_interruptions(connection, query.period, night, query.filters)
+    person = next((one for one in people if one.username == request.GET.get("person")), None)
+    by_hour = person.by_hour if person else interruptions.total_by_hour(people)
+    title = _("Interruptions by hour")
     context = {
-        "days": days,
-        "spans": SPANS,
-        "by": group_by,
-        "tables": list(TABLES.items()),
-        "column": TABLES[group_by],
-        "together": report.total,
-        # Days and hours are drawn as columns; names, of which there may be many, as horizontal bars.
-        "columns": rows if group_by in (GroupBy.DAY, GroupBy.HOUR) else (),
-        # The newest day comes first.
-        "rows": rows[::-1] if group_by is GroupBy.DAY else rows,
-        "most": response_times.MAX_ROWS,
         "people": people,
-        "most_at_night": max((person.at_night for person in people), default=0),
-        "time_zone": request.user.time_zone,
+        "person": person,
+        "most_at_night": max((one.at_night for one in people), default=0),
+        "chart": report_charts.week_chart(title, by_hour, night),
+        "hours": [(f"{hour:02}:00", [by_hour.get((day, hour), 0) for day in range(7)]) for hour in range(24)],
+        "weekdays": report_charts.weekdays(),
         "night": night,
     }
-    return render_view(request, "reports/reports.html", context)
+    return render_view(request, "reports/interruptions.html", {**_frame(request, query), **context})
 
 
-@require_safe
-def response_times_csv(request: SignedInRequest) -> HttpResponse:
-    """Download the table as CSV, with times in seconds."""
-    days, group_by, period = _parse_query(request)
-    with database.transaction() as connection:
-        stats = response_times.load_response_times(connection, period, group_by).rows
-    lines = ([row.key, row.alerts, *_numbers((row.acknowledged, row.assigned, row.closed))] for row in stats)
-    return _file(f"alerts-by-{group_by}-{days}-days", [group_by.value, *_RESPONSE_COLUMNS], lines)
+def _frame(request: SignedInRequest, query: ReportQuery) -> dict[str, Any]:
+    """Return the variables of `reports/frame.html`."""
+    kept = request.GET.copy()
+    for name in ("by", "per", "person"):
+        kept.pop(name, None)
+    return {
+        "query": query,
+        "form": query.form,
+        "filter_query": kept.urlencode(),
+        "whole_query": request.GET.urlencode(),
+        "time_zone": request.user.time_zone,
+    }
 
 
-@require_safe
-def nights_csv(request: SignedInRequest) -> HttpResponse:
-    """Download the pages at night per user as CSV."""
-    days, _group_by, period = _parse_query(request)
-    with database.transaction() as connection:
-        loads = night_load.load_nights(connection, period, settings_store.night_hours())
-    lines = ([load.username, load.name, load.alerts, load.at_night, load.nights] for load in loads)
-    return _file(f"nights-{days}-days", ["user", "name", "alerts", "at_night", "nights"], lines)
+def _grouped_context(query: ReportQuery, report: grouped_report.GroupedReport[Any]) -> dict[str, Any]:
+    longest = max((row.alerts for row in report.rows), default=0) or 1
+    return {
+        "report": report,
+        "trend": [(report_charts.bucket_label(row.key, query.bucket), row) for row in reversed(report.trend)],
+        "rows": [(_label(row, query.by), round(100 * row.alerts / longest, 1), row) for row in report.rows],
+        "groupings": list(GROUPINGS.items()),
+        "column": GROUPINGS[query.by],
+        "buckets": list(BUCKETS.items()),
+        "most": grouped_report.MAX_ROWS,
+    }
 
 
-def _parse_query(request: SignedInRequest) -> tuple[int, GroupBy, Period]:
-    """Parse the query string. Unknown values fall back to the defaults."""
-    days = next((span for span in SPANS if str(span) == request.GET.get("days")), _DEFAULT_DAYS)
-    group_by = next((key for key in GroupBy if key == request.GET.get("by")), GroupBy.DAY)
-    return days, group_by, Period.last_days(days, request.now, ZoneInfo(request.user.time_zone))
-
-
-def _rows(stats: Sequence[ResponseStats], group_by: GroupBy) -> list[ReportRow]:
-    longest = max((row.alerts for row in stats), default=0) or 1
-    lengths = [round(100 * row.alerts / longest, 1) for row in stats]
-    return [
-        ReportRow(_label(row.key, group_by), row, length, 100 - length) for row, length in zip(stats, lengths,
-        strict=True)
-    ]  # fmt: skip
-
-
-def _label(key: str, group_by: GroupBy) -> str:
-    match group_by:
-        case GroupBy.DAY:
-            return date_format(date.fromisoformat(key), pgettext("date format", "D j M Y"))
-        case GroupBy.HOUR:
-            return f"{key}:00"
-        case GroupBy.PRIORITY:
-            return key
-        case _:
-            return key or _("none")
-
-
-def _numbers(durations: Iterable[DurationStats]) -> list[object]:
-    return [
-        value for duration in durations for value in (duration.count, _seconds(duration.p50), _seconds(duration.p90))
-    ]
-
-
-def _seconds(span: timedelta | None) -> int | None:
-    return None if span is None else round(span.total_seconds())
-
-
-def _file(name: str, header: Sequence[str], lines: Iterable[Sequence[object]]) -> HttpResponse:
-    response = HttpResponse(csv_text.write([header, *lines]), content_type="text/csv; charset=utf-8")
-    response["Content-Disposition"] = f'attachment; filename="tocsin-{name}.csv"'
-    return response
+def _label(row: grouped_report.Grouped[Any], by: GroupBy) -> str:
+    return f"{row.key}:00" if by is GroupBy.HOUR else row.label or _("none")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zoneinfo
 from collections.abc import Collection, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import cache
 from typing import Any
 
@@ -174,6 +174,21 @@ class MomentField(forms.Field):
         if moment is None or not 1970 < moment.year < 2200:
             raise forms.ValidationError(_("Enter a valid date and time."))
         return weekly_windows.instant(moment, user_zone()) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+class DayField(forms.DateField):
+    """A day, entered with the browser's picker."""
+
+    def __init__(self, **options: Any) -> None:
+        widget = forms.DateInput(attrs={"type": "date", "class": "form-control"}, format="%Y-%m-%d")
+        super().__init__(widget=widget, input_formats=["%Y-%m-%d"], **options)
+
+    def to_python(self, value: Any) -> date | None:
+        """Return the day, or None if the field is empty. Raises ValidationError."""
+        day = super().to_python(value)
+        if day is not None and not 1970 < day.year < 2200:
+            raise forms.ValidationError(_("Enter a valid date."))
+        return day
 
 
 def user_zone() -> zoneinfo.ZoneInfo:

@@ -21,11 +21,14 @@ from tocsin.workflows.definition.definition import WorkflowAction
 from tocsin.workflows.run.context import WorkflowFacts, moment_of
 from tocsin.workflows.states import SlaMoment
 
-# A ticket's dates without an offset are in the zone configured for its Halo, or else in the default zone.
-_ALERTS = """
+#: The SQL of the zone of a ticket's dates without an offset: that configured for its Halo, the outbound integration
+#: `o`, or else the default zone.
+TICKET_ZONE = """coalesce(nullif(o.settings ->> 'time_zone', ''), (SELECT value #>> '{}' FROM core_setting
+       WHERE name = 'time_zone'), 'UTC')"""
+
+_ALERTS = f"""
 SELECT a.id, a.opened_at, a.dry_run, a.tags, a.custom, i.group_id,
-       coalesce(nullif(o.settings ->> 'time_zone', ''), (SELECT value #>> '{}' FROM core_setting
-       WHERE name = 'time_zone'), 'UTC') AS zone,
+       {TICKET_ZONE} AS zone,
        p.sla, p.recipient_groups
 FROM alerts_alert a LEFT JOIN inbound_integration i ON i.id = a.integration_id
 LEFT JOIN outbound_outboundintegration o ON o.id = i.outbound_id

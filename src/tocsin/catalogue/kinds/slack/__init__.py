@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from tocsin.catalogue.hooks import Headers, MessageOutcome, Payload, SenderReply
-from tocsin.core.reasons import as_reason, each_of
+from tocsin.core.reasons import each_of
 
 #: Seconds after which a request is rejected as a replay attack.
 _MAX_AGE_SECONDS = 300
@@ -63,7 +63,7 @@ def reply(outcomes: Sequence[MessageOutcome]) -> SenderReply:
         case "Pending":
             text = "Taken; it is decided within seconds."
         case _:
-            # A reason ends with the part for users; the part before it names the rule.
-            last = str(each_of(as_reason(outcome.reason))[-1])
-            text = f"No alert: {last.rpartition('; ')[2]}."
+            last = each_of(outcome.reason)[-1]
+            # What the rule that decided had as its effect, if that is said.
+            text = f"No alert: {dict(last.params).get('effect', last)}."
     return SenderReply(200, json.dumps({"response_type": "ephemeral", "text": text}).encode())

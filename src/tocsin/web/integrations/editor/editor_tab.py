@@ -40,6 +40,10 @@ class EditorTab(ABC):
     def read(self, post: QueryDict) -> None:
         """Load the rows from a posted form. Raises Rejected for too many rows."""
 
+    def prefill(self, query: QueryDict) -> bool:
+        """Fill in what a link suggests, and return whether it did. Only Save stores it."""
+        return False
+
     @abstractmethod
     def apply_action(self, action: Sequence[str]) -> str:
         """Apply a button that changes rows. Return what it changed, if that can be undone, else "".

@@ -18,6 +18,9 @@ from tocsin.web.integrations.editor.rules_tab import field_labels
 #: The target of a click that adds a route.
 NEW_ROUTE = "new"
 
+#: The window of a grouping that a report suggests.
+_GROUPING_WINDOW = "30m"
+
 
 class RoutingTab(EditorTab):
     """The ordered routes, and the delay, grouping and limits that apply to all of them."""
@@ -36,6 +39,14 @@ class RoutingTab(EditorTab):
     def read(self, post: QueryDict) -> None:
         self.routes = route_form.read(post)
         self.suppression = suppression_form.read(post)
+
+    def prefill(self, query: QueryDict) -> bool:
+        group_by = query.get("group_by", "").replace("\x00", "")[:500]
+        if not group_by:
+            return False
+        grouping = {"grouping.within": _GROUPING_WINDOW, **self.suppression.texts, "grouping.by": group_by}
+        self.suppression = suppression_form.SuppressionFields(grouping)
+        return True
 
     def apply_action(self, action: Sequence[str]) -> str:
         match action:

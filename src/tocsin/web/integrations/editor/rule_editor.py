@@ -92,6 +92,8 @@ class EditorDraft:
     #: What saving would change, to be confirmed first.
     review: SaveReview | None = None
     needs_confirmation: bool = False
+    #: Whether a link filled in something that is not saved yet.
+    is_prefilled: bool = False
     #: Edit conflict, shown above the rows because it belongs to none of them.
     conflict: str = ""
 
@@ -190,6 +192,7 @@ def _draft(
         draft = EditorDraft(editor_tab, payloads.message_payload_or_default(row, kind, request.GET.get("message", "")))
         _load_element(draft)
         editor_tab.load(drafts.parts_of(row, names))
+        draft.is_prefilled = editor_tab.prefill(request.GET)
     else:
         draft = EditorDraft(editor_tab, payloads.NO_PAYLOAD)
         _load_payload(request, row, kind, draft)

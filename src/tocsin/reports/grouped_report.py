@@ -1,0 +1,105 @@
+"""Loads a report: its statistics in total, of the period before, by bucket, and by key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.reports import counted_alerts
+from tocsin.reports.counted_alerts import AlertFilter, GroupBy
+from tocsin.reports.period import Bucket, Period
+
+#: The maximum number of rows, the most frequent first; a sender may have thousands of clients.
+MAX_ROWS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Grouped[S]:
+    """The alerts of one `key`: the first day of a bucket (2026-11-28), an hour of the day (08), a username, or a name;
+    empty for those without one."""
+
+    key: str
+    #: The user's name for display; otherwise the key.
+    label: str
+    alerts: int
+    stats: S
+
+
+@dataclass(frozen=True, slots=True)
+class GroupedReport[S]:
+    """All alerts of a period and of the period before in total, by bucket and by key."""
+
+    total: Grouped[S]
+    before: Grouped[S]
+    trend: Sequence[Grouped[S]]
+    rows: Sequence[Grouped[S]]
+
+
+@dataclass(frozen=True, slots=True)
+class Measure[S]:
+    """What a report measures of each alert."""
+
+    #: Common table expressions after those of `with_counted_alerts`. The last is `measured`, with a row per alert.
+    tables: str
+    #: Columns of `measured` that `statistics` aggregates.
+    names: Sequence[str]
+    statistics: str
+    #: Reads the statistics of a row.
+    read: Callable[[Mapping[str, Any]], S]
+    #: The statistics of no alert.
+    empty: S
+    #: Further columns of the alert `a`.
+    columns: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+def load[S](
+    connection: Connection, measure: Measure[S], period: Period, by: GroupBy, bucket: Bucket, filters: AlertFilter
+) -> GroupedReport[S]:
+    """Totals with each alert counted once, a row per bucket, and a row per key.
+
+    Buckets and hours are in order and complete; priorities start with critical; other keys are sorted by frequency and
+    limited to MAX_ROWS.
+    """
+    total = (
+        f"SELECT 'total' AS part, '' AS key, NULL AS label, count(*)::int AS alerts, {measure.statistics} FROM measured"
+    )
+    tables = counted_alerts.with_counted_alerts(filters, measure.columns) + measure.tables
+    values = {**counted_alerts.parameters(period.before(), filters), **measure.parameters}
+    (before,) = database.rows(connection, database.literal(tables + total), values)
+    tables = counted_alerts.with_counted_alerts(filters, measure.columns, with_responders=by is GroupBy.PERSON)
+    # Alerts are read once, so the totals and the groups cover the same alerts.
+    statement = f"""
+{tables}{measure.tables}
+, keyed AS ({counted_alerts.keyed(by, "measured", ", ".join(f"a.{name}" for name in measure.names))})
+({total})
+UNION ALL
+(SELECT 'trend', {counted_alerts.bucket_key(bucket)}, NULL, count(*)::int, {measure.statistics}
+ FROM measured a GROUP BY 2)
+UNION ALL
+(SELECT 'row', key, max(label), count(*)::int AS alerts, {measure.statistics} FROM keyed GROUP BY key
+ ORDER BY alerts DESC, key LIMIT {MAX_ROWS})
+"""
+    parts: dict[str, list[Grouped[S]]] = {"total": [], "trend": [], "row": []}
+    for row in database.rows(
+        connection, database.literal(statement), {**values, **counted_alerts.parameters(period, filters)}
+    ):
+        parts[row["part"]].append(_grouped(measure, row))
+
+    def complete(keys: Sequence[str] | None, rows: Sequence[Grouped[S]]) -> Sequence[Grouped[S]]:
+        by_key = {row.key: row for row in rows}
+        return rows if keys is None else [by_key.get(key) or Grouped(key, key, 0, measure.empty) for key in keys]
+
+    return GroupedReport(
+        total=parts["total"][0],
+        before=_grouped(measure, before),
+        trend=complete([day.isoformat() for day in period.bucket_starts(bucket)], parts["trend"]),
+        rows=complete(counted_alerts.complete_keys(by), parts["row"]),
+    )
+
+
+def _grouped[S](measure: Measure[S], row: Mapping[str, Any]) -> Grouped[S]:
+    return Grouped(row["key"], row["label"] or row["key"], row["alerts"], measure.read(row))

@@ -1,0 +1,181 @@
+"""Reports which alerts kept their SLA: until when somebody had to respond, and until when it had to be resolved.
+
+The due times are those of the alert list (`workflows.run.loader.load_sla_moments`): the ticket's dates, or else the
+targets of the escalation policy. A response is the first acknowledgement or assignment; an alert that ends before needs
+none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
+from tocsin.core.validation import durations
+from tocsin.reports import counted_alerts, grouped_report
+from tocsin.reports.counted_alerts import NO_FILTER, AlertFilter, GroupBy
+from tocsin.reports.grouped_report import GroupedReport, Measure
+from tocsin.reports.period import Bucket, Period
+from tocsin.workflows.run.loader import TICKET_ZONE
+from tocsin.workflows.states import SlaMoment
+
+
+@dataclass(frozen=True, slots=True)
+class SlaCounts:
+    """How many alerts kept a target, breached it, or are not due yet."""
+
+    kept: int = 0
+    breached: int = 0
+    pending: int = 0
+
+    @property
+    def kept_percent(self) -> float | None:
+        """The share of those kept among those decided; None if none is decided."""
+        decided = self.kept + self.breached
+        return 100 * self.kept / decided if decided else None
+
+
+@dataclass(frozen=True, slots=True)
+class SlaStats:
+    """The outcomes of alerts that have an SLA."""
+
+    response: SlaCounts = SlaCounts()
+    resolution: SlaCounts = SlaCounts()
+
+
+@dataclass(frozen=True, slots=True)
+class SlaBreach:
+    """An alert that breached one target."""
+
+    alert_id: int
+    subject: str
+    client: str
+    priority: str
+    #: `respond_by` or `fix_by`.
+    moment: SlaMoment
+    due_at: datetime
+    #: When it was met, too late; None if it still is not.
+    met_at: datetime | None
+
+    @property
+    def late_by(self) -> timedelta | None:
+        """How late it was met."""
+        return None if self.met_at is None else self.met_at - self.due_at
+
+
+# ISO 8601 as ticket systems write it, with days that exist. The cast would raise an error for anything else.
+_DAY = (
+    r"(\d{4}-(0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])|\d{4}-(0[13-9]|1[0-2])-(29|30)|\d{4}-(0[13578]|1[02])-31"
+    r"|\d\d(0[48]|[2468][048]|[13579][26])-02-29)"
+)
+_TIME = r"[T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d+)?)?"
+_OFFSET = r"(Z|[+-](0\d|1[0-4]):?[0-5]\d)"
+
+
+def _moment(text: str) -> str:
+    """The SQL of a ticket's date, as `workflows.run.context.moment_of` reads it."""
+    return f"""CASE WHEN {text} ~ '^{_DAY}({_TIME}{_OFFSET}?)?$' AND left({text}, 4) > '1970' THEN
+      CASE WHEN {text} ~ '{_OFFSET}$' THEN {text}::timestamptz
+           ELSE {text}::timestamp AT TIME ZONE {TICKET_ZONE} END END"""
+
+
+def _outcome(due: str, met: str) -> str:
+    """The SQL of `kept`, `breached`, `pending`, or NULL without a target."""
+    return f"""CASE WHEN d.{due} IS NULL THEN NULL WHEN d.{met} <= d.{due} THEN 'kept'
+         WHEN d.{met} IS NOT NULL OR d.{due} <= %(now)s THEN 'breached' ELSE 'pending' END"""
+
+
+_COLUMNS = f""", a.subject, btrim(a.custom ->> '{SlaMoment.RESPOND_BY}') AS respond_text,
+         btrim(a.custom ->> '{SlaMoment.FIX_BY}') AS fix_text"""
+
+# The targets of the newest run's policy count where the ticket has no date.
+_MEASURED = f"""
+, dated AS MATERIALIZED (
+  SELECT c.*, r.responded_at, {_moment("c.respond_text")} AS respond_by, {_moment("c.fix_text")} AS fix_by
+  FROM counted c LEFT JOIN responses r ON r.alert_id = c.id
+  LEFT JOIN inbound_integration i ON i.id = c.integration_id
+  LEFT JOIN outbound_outboundintegration o ON o.id = i.outbound_id
+), due AS (
+  SELECT d.*, least(d.responded_at, d.closed_at) AS answered_at,
+         coalesce(d.respond_by, d.opened_at + v.respond_within) AS respond_due,
+         coalesce(d.fix_by, d.opened_at + v.fix_within) AS fix_due
+  FROM dated d
+  LEFT JOIN LATERAL (
+    SELECT version_id FROM escalation_run
+    WHERE alert_id = d.id AND %(has_targets)s AND (d.respond_by IS NULL OR d.fix_by IS NULL) ORDER BY id DESC LIMIT 1
+  ) n ON true
+  LEFT JOIN unnest(%(versions)s::bigint[], %(respond_within)s::interval[], %(fix_within)s::interval[])
+    AS v(id, respond_within, fix_within) ON v.id = n.version_id
+), measured AS MATERIALIZED (
+  SELECT d.*, {_outcome("respond_due", "answered_at")} AS response, {_outcome("fix_due", "closed_at")} AS resolution
+  FROM due d WHERE d.respond_due IS NOT NULL OR d.fix_due IS NOT NULL
+)"""
+
+_TARGETS = ("response", "resolution")
+_OUTCOMES = ("kept", "breached", "pending")
+_STATISTICS = ", ".join(
+    f"count(*) FILTER (WHERE {target} = '{outcome}')::int AS {target}_{outcome}"
+    for target in _TARGETS
+    for outcome in _OUTCOMES
+)
+
+_BREACHES = f"""
+SELECT id AS alert_id, subject, client, priority, moment, due_at, met_at FROM (
+  SELECT *, '{SlaMoment.RESPOND_BY}' AS moment, respond_due AS due_at, answered_at AS met_at FROM measured
+  WHERE response = 'breached'
+  UNION ALL
+  SELECT *, '{SlaMoment.FIX_BY}', fix_due, closed_at FROM measured WHERE resolution = 'breached'
+) b ORDER BY due_at DESC, id DESC LIMIT %(limit)s"""
+
+
+def load_sla(
+    connection: Connection,
+    period: Period,
+    by: GroupBy,
+    bucket: Bucket,
+    filters: AlertFilter = NO_FILTER,
+    *,
+    now: datetime,
+) -> GroupedReport[SlaStats]:
+    """The report of the alerts with an SLA that were opened in a period; see `grouped_report.load`."""
+    targets = _policy_targets(connection) | {"now": now}
+    measure = Measure(_MEASURED, _TARGETS, _STATISTICS, _read, SlaStats(), _COLUMNS, targets)
+    return grouped_report.load(connection, measure, period, by, bucket, filters)
+
+
+def load_breaches(
+    connection: Connection, period: Period, filters: AlertFilter = NO_FILTER, *, now: datetime, limit: int
+) -> list[SlaBreach]:
+    """The breaches of the alerts opened in a period, the latest due time first, at most `limit`."""
+    statement = counted_alerts.with_counted_alerts(filters, _COLUMNS) + _MEASURED + _BREACHES
+    values = counted_alerts.parameters(period, filters) | _policy_targets(connection) | {"now": now, "limit": limit}
+    return [
+        SlaBreach(**{**row, "moment": SlaMoment(row["moment"])})
+        for row in database.rows(connection, database.literal(statement), values)
+    ]
+
+
+def _policy_targets(connection: Connection) -> dict[str, Any]:
+    """The SLA of every policy version that has one, as parameters."""
+    targets = [
+        (row["id"], {name: durations.parse(str(text)) for name, text in row["sla"].items()})
+        for row in database.rows(connection, _VERSIONS)
+    ]
+    return {
+        "has_targets": bool(targets),
+        "versions": [version_id for version_id, _sla in targets],
+        "respond_within": [sla.get(SlaMoment.RESPOND_BY) for _version_id, sla in targets],
+        "fix_within": [sla.get(SlaMoment.FIX_BY) for _version_id, sla in targets],
+    }
+
+
+_VERSIONS = """
+SELECT id, definition -> 'sla' AS sla FROM escalation_policyversion WHERE jsonb_typeof(definition -> 'sla') = 'object'
+"""
+
+
+def _read(row: Mapping[str, Any]) -> SlaStats:
+    return SlaStats(*(SlaCounts(*(row[f"{target}_{outcome}"] for outcome in _OUTCOMES)) for target in _TARGETS))
