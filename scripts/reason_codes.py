@@ -42,9 +42,9 @@ def document() -> str:
     return INTRODUCTION + "".join(tables)
 
 
-def reason_types() -> Iterator[tuple[str, list[str]]]:
-    """The code and the templates of each `ReasonType` in the source."""
-    for path in sorted(PACKAGE.rglob("*.py")):
+def reason_types(folder: Path = PACKAGE) -> Iterator[tuple[str, list[str]]]:
+    """The code and the templates of each `ReasonType` in the source below a folder."""
+    for path in sorted(folder.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "ReasonType":
                 code, *templates = (ast.literal_eval(argument) for argument in node.args)

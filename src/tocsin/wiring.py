@@ -24,11 +24,13 @@ from tocsin.notify import worker as notify
 from tocsin.notify.channels import chat_addresses as service_addresses
 from tocsin.notify.channels import phone_entry
 from tocsin.notify.dispatch import claim
-from tocsin.notify.enqueue import shift_reminders
+from tocsin.notify.enqueue import contact_tests, mfa_reset_notice, provider_tests, shift_reminders
+from tocsin.notify.inbound import opt_outs, verification
 from tocsin.notify.provider_settings import PHONES
 from tocsin.notify.registry import CHANNELS
 from tocsin.oncall.calendars import calendar_import_worker
 from tocsin.oncall.changes import commands as oncall
+from tocsin.oncall.changes import cover_notices, swaps
 from tocsin.operate import tasks as operate
 from tocsin.outbound import commands as outbound
 from tocsin.outbound.delivery import dispatcher as outbound_dispatcher
@@ -48,6 +50,10 @@ from tocsin.workflows.run.loader import load_sla_moments
 
 #: Channels that accept a chat or push service's own address.
 _SERVICE_CHANNELS = ("chat", "push")
+
+#: Only pages and the API call these modules, in a process of their own. The worker sends what they queue, and knows the
+#: texts only of modules that it has imported.
+_MODULES_WITH_NOTICES = (contact_tests, cover_notices, mfa_reset_notice, opt_outs, provider_tests, swaps, verification)
 
 #: Functions by which rooms report references to an object of a lower room, so that it is not deleted while in use.
 _REFERENCE_FINDERS = (

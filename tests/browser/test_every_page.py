@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,7 +18,7 @@ from tests.support import service_desk
 from tests.support.browser import DESK, PHONE, Theme, Visitor, visitor
 from tests.support.ingest import make_integration
 from tests.support.postgres import Postgres, new_database
-from tests.support.server_process import PATIENCE, ServerProcess, serve
+from tests.support.server_process import PATIENCE, ServerProcess, demo, serve
 from tests.support.service_desk import OnCallPlan, ServiceDesk
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.core.runtime import clock
@@ -103,11 +104,11 @@ class Evening:
         ]  # fmt: skip
 
 
-def sign_in(visitor: Visitor, username: str) -> None:
-    """Signs one of the desk's people in."""
+def sign_in(visitor: Visitor, username: str, password: str = service_desk.PASSWORD) -> None:
+    """Signs one of the desk's people in, or of the demo's."""
     visitor.open("/account/login/")
     visitor.page.get_by_label("Username or email").fill(username)
-    visitor.page.get_by_label("Password").fill(service_desk.PASSWORD)
+    visitor.page.get_by_label("Password").fill(password)
     visitor.page.get_by_role("button", name="Sign in", exact=True).click()
     expect(visitor.page.get_by_role("heading", name="Home")).to_be_visible()
 
@@ -160,36 +161,39 @@ def evening(
 
 
 @pytest.mark.long
-def test_documentation_screenshots_are_captured(browser: Browser, evening: Evening) -> None:
-    """First of all: what the others send is not to be seen in them."""
-    PICTURES.mkdir(exist_ok=True)
-    vpn = f"/alerts/{evening.numbers['vpn']}/"
-    shots: tuple[tuple[str, str, int, Theme], ...] = (
-        ("alerts", "/alerts/", DESK, "light"),
-        ("alert", vpn, DESK, "light"),
-        ("alert-dark-phone", vpn, PHONE, "dark"),
-        ("inbound-log", "/inbound-log/", DESK, "light"),
-        ("integration", f"/integrations/{evening.desk.halo}/", DESK, "light"),
-        ("home", "/", DESK, "light"),
-        ("on-call", f"/on-call/groups/{evening.duty.group}/", DESK, "light"),
-        ("on-call-phone", f"/on-call/groups/{evening.duty.group}/", PHONE, "dark"),
-        ("schedule-editor", f"/on-call/schedules/{evening.duty.schedule}/edit/", DESK, "light"),
-        ("halo-guide", f"/integrations/{evening.desk.halo}/guide/", DESK, "light"),
-        ("halo-connect", "/outbound/add/haloitsm/", DESK, "light"),
-        ("halo-written-back", f"/outbound/{OutboundIntegration.objects.get(kind='haloitsm').pk}/sync/", DESK, "light"),
-    )
-    for (width, theme), accepted in groupby(sorted(shots, key=_window), _window):
-        with _signed_in(browser, evening, width, theme) as alice:
-            for name, path, *_ in accepted:
-                alice.open(path)
-                alice.page.evaluate("document.fonts.ready")
-                # What a schedule would do is asked for once its form is there.
-                expect(alice.page.get_by_text("Fill in the form to see a preview")).to_have_count(0)
-                alice.page.screenshot(path=str(PICTURES / f"{name}.png"))
-                # At a desk, the walk through every page looks at the same.
-                if width == PHONE:
-                    alice.check_page()
-            assert not alice.problems, "\n".join(alice.problems)
+def test_documentation_screenshots_are_captured(browser: Browser, tmp_path: Path) -> None:
+    """Of the demo with its history, and a critical ticket that has just arrived."""
+    with demo(tmp_path, has_history=True) as running:
+        password = running.wait_for(r"with the password (\S+)")[1]
+        url, ticket = running.wait_for(r"^curl -s (\S+) .* -d '(.+)'$").groups()
+        headers = {"Content-Type": "application/json"}
+        alert = httpx.post(url, content=ticket.encode(), headers=headers, timeout=PATIENCE).json()["alert_id"]
+        # The first objects of a new database.
+        shots: tuple[tuple[str, str, int, Theme], ...] = (
+            ("alert", f"/alerts/{alert}/", DESK, "light"),
+            ("alert-dark-phone", f"/alerts/{alert}/", PHONE, "dark"),
+            ("home", "/", DESK, "light"),
+            ("inbound-log", "/inbound-log/", DESK, "light"),
+            ("reports", "/reports/", DESK, "light"),
+            ("on-call", "/on-call/groups/1/", DESK, "light"),
+            ("schedule-editor", "/on-call/schedules/1/edit/", DESK, "light"),
+            ("halo-guide", "/integrations/1/guide/", DESK, "light"),
+            ("halo-connect", "/outbound/add/haloitsm/", DESK, "light"),
+            ("halo-written-back", "/outbound/1/sync/", DESK, "light"),
+        )
+        PICTURES.mkdir(exist_ok=True)
+        with visitor(browser, running.url) as alice:
+            sign_in(alice, "alice", password)
+            state = alice.context.storage_state()
+        for (width, theme), those in groupby(sorted(shots, key=_window), _window):
+            with visitor(browser, running.url, width=width, theme=theme, state=state) as alice:
+                for name, path, *_ in those:
+                    alice.open(path)
+                    alice.page.evaluate("document.fonts.ready")
+                    # What a schedule would do is asked for once its form is there.
+                    expect(alice.page.get_by_text("Fill in the form to see a preview")).to_have_count(0)
+                    alice.page.screenshot(path=str(PICTURES / f"{name}.png"))
+                assert not alice.problems, "\n".join(alice.problems)
 
 
 def _window(shot: tuple[str, str, int, Theme]) -> tuple[int, Theme]:

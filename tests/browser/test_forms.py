@@ -154,3 +154,26 @@ def test_action_without_an_answer_is_not_sent_again(
         page.get_by_role("button", name="Assign to me").click()
         assert len(sent) == 1
         assert page.url.endswith(f"/alerts/{number}/")
+
+
+@pytest.mark.parametrize("path", ["/maintenance/new/", "/groups/new/"])
+def test_double_tap_on_save_sends_a_form_once(
+    browser: Browser, running: ServerProcess, desk: ServiceDesk, path: str
+) -> None:
+    with visitor(browser, running.url) as alice:
+        page = alice.page
+        open_home(alice, "alice")
+        alice.open(path)
+        page.get_by_label("Name", exact=True).first.fill("Twice")
+        sent: list[str] = []
+
+        def count(route: Route) -> None:
+            if route.request.method == "POST" and "x-part" not in route.request.headers:
+                sent.append(route.request.url)
+                time.sleep(0.5)
+            route.continue_()
+
+        page.route(f"**{path}", count)
+        page.get_by_role("button", name="Save").last.dblclick()
+        page.wait_for_load_state("networkidle")
+    assert len(sent) == 1

@@ -7,6 +7,7 @@ import re
 import pytest
 from playwright.sync_api import Browser, expect
 
+from tests.browser.test_every_page import sign_in
 from tests.doubles.smtp import SmtpDouble
 from tests.support import service_desk
 from tests.support.browser import PHONE, visitor
@@ -31,10 +32,7 @@ def test_invited_responder_can_be_woken_after_five_steps(
     admin = {"username": "alice", "email": "alice@example.org", "role": "admin"}
     users.save_user(admin, actor=COMMAND_LINE, now=clock.now(), password=service_desk.PASSWORD)
     with visitor(browser, tocsin.url) as alice:
-        alice.open("/account/login/")
-        alice.page.get_by_label("Username or email").fill("alice")
-        alice.page.get_by_label("Password").fill(service_desk.PASSWORD)
-        alice.page.get_by_role("button", name="Sign in", exact=True).click()
+        sign_in(alice, "alice")
         alice.open("/users/invite/several/")
         alice.page.get_by_label("Email addresses or CSV").fill("email,name\nnora@example.org,Nora New")
         alice.page.get_by_role("button", name="Preview").click()
@@ -95,5 +93,5 @@ def _code() -> str:
     """The code in the text, which stays in the sandbox."""
     until("the code is in the sandbox", lambda: SandboxMessage.objects.filter(address=NUMBER).exists())
     match = re.search(r"\d{6}", str(SandboxMessage.objects.filter(address=NUMBER).latest("pk").content["text"]))
-    assert match
+    assert match, str(SandboxMessage.objects.filter(address=NUMBER).latest("pk").content)
     return match[0]

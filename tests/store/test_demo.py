@@ -13,6 +13,7 @@ from tocsin.alerts.models import Alert
 from tocsin.alerts.states import AlertStatus
 from tocsin.cli.demo import command as demo
 from tocsin.cli.demo import incidents
+from tocsin.core.config import settings_store
 from tocsin.core.db import database as db
 from tocsin.core.errors import Rejected
 from tocsin.core.runtime import clock
@@ -29,7 +30,10 @@ from tocsin.operate.checks import on_call
 from tocsin.operate.finding import FindingLevel
 from tocsin.outbound.models import OutboundIntegration
 from tocsin.people.models import Group, User
+from tocsin.reports import night_load
+from tocsin.reports.period import Period
 from tocsin.web.home import overview
+from tocsin.workflows.models import WorkflowRun
 
 PASSWORD = "a tall green bicycle"
 MONDAY = datetime(2026, 11, 23, 8, 1, tzinfo=UTC)
@@ -78,6 +82,12 @@ def test_history_fills_the_screens_and_pages_nobody(start: datetime) -> None:
     assert {"Dana Keller", "Chen Wei", "Emma Evans"} <= set(AuditEntry.objects.values_list("actor_name", flat=True))
     assert set(SwapRequest.objects.values_list("state", flat=True)) == {"accepted", "asked"}
     assert Override.objects.filter(ends_at__lt=start).count() == 2
+    with db.transaction() as connection:
+        nights = night_load.load_nights(
+            connection, Period(start - timedelta(days=21), start, incidents.ZONE), settings_store.night_hours()
+        )
+    assert [load for load in nights if load.at_night]
+    assert WorkflowRun.objects.exists()
     newest = Delivery.objects.latest("pk")
     assert newest.queued_at > start - timedelta(hours=1), "ids are in the order of time"
     for days in (0, 1, 2, 4):

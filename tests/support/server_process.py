@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-START_WITHIN = 60.0
+START_WITHIN = 180.0
 
 #: Seconds that a test waits for an answer which is not what it times: a busy machine may take longer than httpx waits.
 PATIENCE = 30.0
@@ -51,10 +51,11 @@ def serve(data_dir: Path, database: str, *, port: int = 0, **variables: str) -> 
 
 
 @contextmanager
-def demo(data_dir: Path) -> Iterator[ServerProcess]:
-    """Starts `tocsin demo` without a history, with a database of its own, and waits until it is ready."""
+def demo(data_dir: Path, *, has_history: bool = False) -> Iterator[ServerProcess]:
+    """Starts `tocsin demo`, with a database of its own, and waits until it is ready."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")}
-    arguments = ["demo", "--port", "0", "--no-history", "--data-dir", str(data_dir / "demo")]
+    history = "--history" if has_history else "--no-history"
+    arguments = ["demo", "--port", "0", history, "--data-dir", str(data_dir / "demo")]
     with _started(arguments, environment) as running:
         yield running
 

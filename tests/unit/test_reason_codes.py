@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -31,3 +33,23 @@ def test_reference_has_every_defined_code_with_its_templates() -> None:
     assert defined.keys() <= listed.keys()
     for code, kind in defined.items():
         assert listed[code] == [kind.template, *([kind.plural] if kind.plural else [])]
+
+
+#: Django and the node, as a worker without pages has them.
+_WORKER = (
+    "import os, django; os.environ['DJANGO_SETTINGS_MODULE'] = 'tocsin.settings'; django.setup(); import tocsin.node; "
+    "from tocsin.core.reasons import REASON_TYPES; print(*REASON_TYPES)"
+)
+
+
+def test_worker_knows_the_texts_of_what_it_sends(tmp_path: Path) -> None:
+    environment = {"PATH": "/usr/bin:/bin", "TOCSIN_DATA_DIR": str(tmp_path)}
+    known = subprocess.run(
+        [sys.executable, "-c", _WORKER], env=environment, capture_output=True, text=True, check=True
+    ).stdout.split()
+    script = _script()
+    rooms = ("alerts", "escalation", "notify/enqueue", "notify/inbound", "notify/rules", "oncall/changes", "people")
+    sent = {code for room in rooms for code, _templates in script.reason_types(script.PACKAGE / room)}
+    # Readiness is shown, and never sent.
+    unknown = {code for code in sent - set(known) if not code.startswith("readiness.")}
+    assert unknown == set()

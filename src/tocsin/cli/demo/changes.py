@@ -40,13 +40,14 @@ def _repeat_oftener(at: datetime) -> None:
 
 
 def _swap(at: datetime, now: datetime, days_ago: int, message: str, *, is_accepted: bool) -> None:
-    """An evening of the network team changes hands, or is to."""
+    """An evening of the network team goes to the one who is not on call, or is to."""
     schedule = Schedule.objects.select_related("group").get(name="Network 24x7")
     evening = ShiftRange(local(now, days_ago, "17:00"), local(now, days_ago, "23:00"))
     with database.transaction() as connection:
         on_call = loader.on_call(connection, [schedule.group_id], evening.starts_at)[schedule.group_id]
     requester = User.objects.get(pk=on_call[0].user_id)
-    requested = User.objects.get(username="emma" if requester.username == "chen" else "chen")
+    team = User.objects.filter(username__in=("chen", "emma", "finn"))
+    requested = team.exclude(pk__in=[one.user_id for one in on_call]).get()
     swap = swaps.request_swap(
         schedule, evening, requester=requester, requested_user=requested, in_return=None, message=message,
         actor=_by(requester.username), now=at,

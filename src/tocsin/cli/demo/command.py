@@ -142,6 +142,7 @@ def _create_sample_team(password: str, *, with_history: bool = False) -> None:
         user.set_password(password)
         user.save(update_fields=["password"])
     if with_history:
+        typer.echo("Writing three weeks of history …", err=True)
         history.write(now)
 
 
@@ -164,7 +165,7 @@ def schedules(now: datetime) -> list[dict[str, Any]]:
 
     return [
         {**weekly("Service Desk 24x7", "Service Desk", "monday", ["alice", "bob"]), "overrides": [concert]},
-        weekly("Network 24x7", "Network", "thursday", ["chen", "emma"]),
+        weekly("Network 24x7", "Network", "thursday", ["chen", "emma", "finn"]),
     ]
 
 
@@ -226,7 +227,7 @@ def _welcome(url: str, password: str, token: str, halo: str, primary: str) -> st
     return (
         f"\nTocsin is here:  {url}\n"
         f"Sign in as:      alice, with the password {password}\n"
-        f"                 (bob, dana, chen and emma have the same one)\n"
+        f"                 (bob, dana, chen, emma and finn have the same one)\n"
         f"A small Halo:    {halo}  (log a ticket, take it, close it, and see what Tocsin writes)\n"
         f"{tickets}"
         f"Stop with Ctrl+C. Nothing that is sent here leaves this machine.\n"

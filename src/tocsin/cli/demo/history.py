@@ -1,6 +1,6 @@
 """Writes the history of the demo: three weeks of alerts, pages and changes, by the code that runs in production.
 
-The clock is that of the history. There is no provider yet, so that every message goes to the sandbox.
+The clock is that of the history. There is no provider, so that every message goes to the sandbox.
 """
 
 from __future__ import annotations
@@ -33,13 +33,20 @@ from tocsin.inbound.storage.messages import IncomingMessage
 from tocsin.notify.dispatch.dispatcher import DeliveryDispatcher
 from tocsin.notify.enqueue import shift_reminders
 from tocsin.people.models import User
+from tocsin.workflows.run import tasks as workflows
 
 #: Messages that are sent at the same time.
 _SLOTS = 8
 
 _NEXT_DUE = """
-SELECT min(due_at) AS run, (SELECT min(due_at) FROM notify_delivery WHERE status = 'queued') AS delivery
+SELECT min(due_at) AS run, (SELECT min(due_at) FROM notify_delivery WHERE status = 'queued') AS delivery,
+       (SELECT min(due_at) FROM workflows_run) AS workflow
 FROM escalation_run WHERE due_at IS NOT NULL
+"""
+# Reports do not count what went to the sandbox.
+_NAME_PROVIDERS = """
+UPDATE notify_delivery SET provider_name = CASE channel WHEN 'email' THEN 'Mail server' ELSE 'Twilio' END
+WHERE provider_name = 'sandbox'
 """
 _LAST_PAGED = """
 SELECT user_id FROM notify_delivery WHERE alert_id = %s AND purpose = 'page' AND status IN ('sent', 'delivered')
@@ -57,6 +64,8 @@ def write(now: datetime) -> None:
         recorder.plan_incident(incident)
     with ids.uuid7_clock(lambda: recorder.now), closing(recorder.outbox):
         recorder.run(now)
+    with database.transaction() as connection:
+        connection.execute(_NAME_PROVIDERS)
 
 
 @dataclass(slots=True)
@@ -111,6 +120,8 @@ class _Recorder:
             self.now = min(until, max(min(times), self.now + timedelta(seconds=1)))
             if due["run"] is not None and due["run"] <= self.now:
                 self._escalation.run_once(self.now)
+            elif due["workflow"] is not None and due["workflow"] <= self.now:
+                workflows.run_once(self.now)
             else:
                 self.outbox.run_once()
                 self.outbox.settle()

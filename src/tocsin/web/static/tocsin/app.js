@@ -119,7 +119,7 @@
     const form = event.target;
     // The sandbox's phone takes one key after the other, and answers in place.
     if (event.defaultPrevented || form.hasAttribute("data-sandbox")) return;
-    if (form.method !== "post" || form.hasAttribute("hx-post")) { typed.delete(form); return; }
+    if (form.method !== "post") { typed.delete(form); return; }
     // What is pressed while an answer is awaited is meant for a page that is about to go.
     if (sentForm) { event.preventDefault(); return; }
     if (document.getElementById("failed") && !form.dataset.reached) {
