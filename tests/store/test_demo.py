@@ -87,6 +87,7 @@ def test_history_fills_the_screens_and_pages_nobody(start: datetime) -> None:
             connection, Period(start - timedelta(days=21), start, incidents.ZONE), settings_store.night_hours()
         )
     assert [load for load in nights if load.at_night]
+    assert not pages.filter(provider_name="sandbox").exists(), "reports do not count these"
     assert WorkflowRun.objects.exists()
     newest = Delivery.objects.latest("pk")
     assert newest.queued_at > start - timedelta(hours=1), "ids are in the order of time"
