@@ -13,6 +13,7 @@ from tocsin.alerts.models import Alert
 from tocsin.alerts.states import AlertStatus
 from tocsin.cli.demo import command as demo
 from tocsin.cli.demo import incidents
+from tocsin.core.config import settings_store
 from tocsin.core.db import database as db
 from tocsin.core.errors import Rejected
 from tocsin.core.runtime import clock

@@ -34,7 +34,6 @@ WITHOUT_BODY = {
     "POST integrations/{id}/versions/{number}/restore",
     "POST calendar-feeds/{id}/rotate",
     "POST overrides/{id}/take-back",
-    "POST schedules/{id}/handovers/{note_id}/send",
     *(f"POST swaps/{{id}}/{answer}" for answer in ("accept", "decline", "withdraw")),
 }
 
