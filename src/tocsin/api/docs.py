@@ -96,7 +96,7 @@ def _endpoint(method: str, path: str, operation: dict[str, Any]) -> Endpoint:
         (
             content["application/json"]["schema"]
             for status, response in operation["responses"].items()
-            if str(status).startswith("2") and (content := response.get("content"))
+            if str(status).startswith("2") and "application/json" in (content := response.get("content", {}))
         ),
         None,
     )
