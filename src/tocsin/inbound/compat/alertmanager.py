@@ -3,7 +3,8 @@ Thanos Ruler and ElastAlert2 need no Alertmanager between them and Tocsin.
 
 The token of an integration of the kind `alertmanager`, or of its alias, is the bearer token, the password of basic
 authentication, or `?token=`. `/api/v1/alerts` is also Tocsin's own API, whose tokens are bearer tokens: there only the
-other two select an integration. A group of alerts becomes the payload of Alertmanager's webhook, so an alert that comes by both is one.
+other two select an integration. A group of alerts becomes the payload of Alertmanager's webhook, so an alert that comes
+by both is one.
 
 Unlike Alertmanager, Tocsin does not close an alert that is no longer repeated: only a resolved alert closes.
 
