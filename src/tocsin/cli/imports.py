@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 _NOT_UTF8 = ReasonType("import.key_not_utf8", "it is not UTF-8")
 _NO_KEY = ReasonType(
     "import.api_key_not_given",
-    "There is no key: put it into ${variable}, or name its file with --key-file (- for stdin). It is made in "
-    "{product} under {location}.",
+    "An API key is required. Set ${variable}, or pass its file with --key-file (- for stdin). Create "
+    "the key in {product} under {location}.",
 )
 
 app = typer.Typer(

@@ -10,14 +10,15 @@ from tocsin.cli.session import DataDir, open_database
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import ReasonType
 
-_UNFINISHED = ReasonType("keys.rotation_unfinished", "Still under an older key: {remaining}. Run it again.")
+_UNFINISHED = ReasonType("keys.rotation_unfinished", "Still encrypted with an older key: {remaining}. Run it again.")
 _STILL_NEEDED = ReasonType(
-    "keys.still_needed", "Still under an older key: {remaining}. Run `tocsin keys rotate` first."
+    "keys.still_needed", "Still encrypted with an older key: {remaining}. Run `tocsin keys rotate` first."
 )
 _NODE_WITHOUT_KEY = ReasonType(
     "keys.node_without_key",
-    "{nodes} runs without the new key, and could read nothing that is under it. Give it the new key in front of "
-    "the old one, start it again, and run this again. Nothing was re-encrypted.",
+    "{nodes} runs without the new key and could not decrypt what is encrypted with it. Add the new key "
+    "in front of the old one there, restart Tocsin, and run this command again. Nothing was "
+    "re-encrypted.",
 )
 
 app = typer.Typer(

@@ -33,7 +33,7 @@ _UNIT_IN_THE_WAY = ReasonType(
 _PROGRAM_NOT_FOUND = ReasonType("service.program_not_found", "The program `tocsin` cannot be found.")
 _INSTALL_PROGRAM = ReasonType("service.install_program", "Install it with `uv tool install tocsin`.")
 _QUOTES_IN_PATH = ReasonType(
-    "service.quotes_in_path", "systemd starts no program whose path has quotes in it, as {path} has."
+    "service.quotes_in_path", "systemd cannot start a program whose path contains quotes: {path}."
 )
 _INSTALL_ELSEWHERE = ReasonType("service.install_elsewhere", "Install it elsewhere.")
 _COMMAND_FAILED = ReasonType("service.command_failed", "`{command}` failed: {error}.")

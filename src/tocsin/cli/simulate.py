@@ -15,7 +15,7 @@ from tocsin.core.errors import FILE_TOO_LARGE, FILE_UNREADABLE, Rejected
 from tocsin.core.reasons import ReasonType
 from tocsin.simulate.reasons import NOT_COMPILED
 
-_NO_INTEGRATION = ReasonType("simulate.unknown_integration", 'There is no integration "{name}".')
+_NO_INTEGRATION = ReasonType("simulate.unknown_integration", 'No integration named "{name}".')
 _NOT_A_TIME = ReasonType("simulate.not_a_time", '--at: "{text}" is not a time; write it like 2026-12-25T03:00.')
 
 #: The same limit as for messages posted to an integration.

@@ -82,16 +82,14 @@ NO_SHIFT_WITH_USERS = ReasonType(
     "import.grafana.no_shift_with_users", "None of its shifts has users, or they are over."
 )
 FEWER_IN_TURN = ReasonType("import.grafana.fewer_in_turn", "has fewer users in a turn")
-SOMEBODY_UNKNOWN = ReasonType("import.grafana.somebody_unknown", "Somebody in it is not a user in Tocsin.")
+SOMEBODY_UNKNOWN = ReasonType("import.grafana.somebody_unknown", "Someone in it is not a user in Tocsin.")
 ADD_MISSING_USER = ReasonType("import.grafana.add_missing_user", "Add the missing users.")
 SHIFT_UNREADABLE = ReasonType("import.grafana.shift_unreadable", "Its start or duration cannot be read.")
 SOME_MONTHS = ReasonType("import.grafana.some_months", "It is for some months or days of the month only.")
 RULE_UNREADABLE = ReasonType("import.grafana.rule_unreadable", "Its rule cannot be read.")
 RECURS_BY = ReasonType("import.grafana.recurs_by", "It recurs by an unsupported rule: {frequency}.")
 HOURLY_WITH_GAPS = ReasonType("import.grafana.hourly_with_gaps", "It recurs by the hour, with gaps.")
-CYCLE_FITS_NO_YEAR = ReasonType(
-    "import.grafana.cycle_fits_no_year", "Its order repeats after a time that fits into no year."
-)
+CYCLE_FITS_NO_YEAR = ReasonType("import.grafana.cycle_fits_no_year", "Its rotation repeats after more than a year.")
 TURNS_OVERLAP = ReasonType("import.grafana.turns_overlap", "Its turns overlap.")
 DAILY_ON_SOME_DAYS = ReasonType(
     "import.grafana.daily_on_some_days", "Its daily turns are on some days of the week only."

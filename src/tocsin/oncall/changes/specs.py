@@ -22,7 +22,7 @@ _CALENDAR_NEEDED = ReasonType(
 )
 _COUNTRY_NEEDED = ReasonType("holiday.country_missing", "is required for a region.")
 _COUNTRY_OR_DAYS_NEEDED = ReasonType("holiday.country_or_days_missing", "enter a country, days, or both.")
-_UNKNOWN_SHIFT = ReasonType("override.unknown_shift", 'there is no shift "{shift}" in this schedule.')
+_UNKNOWN_SHIFT = ReasonType("override.unknown_shift", 'no shift named "{shift}" in this schedule.')
 _SAME_USER = ReasonType("override.same_user", "must not be the same user.")
 _NOT_A_YEARLY_DATE = ReasonType(
     "holiday.not_a_date", '"{value}" is not a date; write it like 2026-12-24, or 12-24 for every year.'
