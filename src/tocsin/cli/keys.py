@@ -21,9 +21,7 @@ _NODE_WITHOUT_KEY = ReasonType(
     "re-encrypted.",
 )
 
-app = typer.Typer(
-    help="Changes the key that stored secrets are encrypted with.", no_args_is_help=True, rich_markup_mode=None
-)
+app = typer.Typer(help="Rotate the key that encrypts stored secrets.", no_args_is_help=True, rich_markup_mode=None)
 
 #: Seconds to wait for all nodes. A node reports the keys that it knows every five seconds.
 _WAIT_FOR_NODES = 30
@@ -31,7 +29,7 @@ _WAIT_FOR_NODES = 30
 
 @app.callback()
 def _group() -> None:
-    """Changes the key that stored secrets are encrypted with."""
+    """Rotate the key that encrypts stored secrets."""
 
 
 @app.command()

@@ -37,7 +37,7 @@ class RecipientsBody(Schema):
 
 
 class NewAlertBody(Schema):
-    """An alert that is opened manually. Without a policy and without recipient users nobody is paged."""
+    """An alert that is opened manually. Without a policy and without recipient users no one is paged."""
 
     model_config = {"extra": "forbid", "str_strip_whitespace": True}
 

@@ -82,7 +82,7 @@ class BacktestTotalsSchema(BaseModel):
 
     statuses: dict[str, int]
     opened: int
-    pages: int = Field(description="Alerts that page somebody, or would outside dry-run mode.")
+    pages: int = Field(description="Alerts that page someone, or would outside dry-run mode.")
     at_night: int = Field(description="Of those, in the `night_hours` of the settings where the recipients are.")
 
 

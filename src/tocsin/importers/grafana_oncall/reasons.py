@@ -53,7 +53,7 @@ CLOSES_ALERT = ReasonType(
     "import.grafana.closes_alert", "It closes the alert; Tocsin never closes an unanswered alert automatically."
 )
 NOTIFIES_SLACK_GROUP = ReasonType("import.grafana.notifies_slack_group", "It notifies a user group of Slack.")
-CREATE_GROUP = ReasonType("import.grafana.create_group", "Create a group, and notify everybody in it.")
+CREATE_GROUP = ReasonType("import.grafana.create_group", "Create a group, and notify all its members.")
 NOTIFIES_SLACK_CHANNEL = ReasonType("import.grafana.notifies_slack_channel", "It notifies a channel of Slack.")
 CREATE_GROUP_CONTACT = ReasonType(
     "import.grafana.create_group_contact", "Add the channel as a group contact, and notify that."
@@ -70,7 +70,7 @@ ROUND_ROBIN_THERE = ReasonType(
     "import.grafana.round_robin_there", "OnCall takes the next in turn for each alert; a step in Tocsin does not."
 )
 NO_EQUIVALENT = ReasonType("import.grafana.no_equivalent", "Tocsin has no equivalent of {kind}.")
-NO_IMPORTANT_RULES = ReasonType("import.grafana.no_important_rules", "page by everybody's usual notification rules")
+NO_IMPORTANT_RULES = ReasonType("import.grafana.no_important_rules", "page by each user's usual notification rules")
 IMPORTANT_THERE = ReasonType(
     "import.grafana.important_there", "Their steps are important in OnCall, and use each user's important rules."
 )

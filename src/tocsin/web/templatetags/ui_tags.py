@@ -213,7 +213,7 @@ def _state(status: AlertStatus, acknowledged: bool) -> tuple[str, str]:
         case AlertStatus.CLOSED:
             return _("Closed"), "quiet"
         case AlertStatus.CANCELLED:
-            return _("Cancelled"), "quiet"
+            return _("False alarm"), "quiet"
         case AlertStatus.MERGED:
             return _("Merged"), "quiet"
 
