@@ -151,7 +151,7 @@ def test_contact_method_removal_lists_its_consequences(company: Company, browser
     User.objects.filter(pk=company.responder.pk).update(notification_rules=rules)
     text = text_of(client, f"/me/contact-methods/{last.pk}/delete")
     assert "This is the last contact method" in text
-    assert "It is used in your notification rules" in text
+    assert "It is used in notification rules" in text
 
 
 def test_a_group_is_called_in_the_order_of_its_numbers(company: Company, browser_of: BrowserOf) -> None:
