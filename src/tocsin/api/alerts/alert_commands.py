@@ -92,7 +92,7 @@ class MergeBody(CommandBody):
 class CommandResponse(AlertDetail):
     """The alert after the command, and the result of the command."""
 
-    answer: str = Field(description="A sentence for whoever gave the command.")
+    answer: str = Field(description="A sentence for the user who gave the command.")
     answer_code: ReasonCode
     answer_data: ReasonData
     changed: bool = Field(description="False when it was so already.")

@@ -73,7 +73,7 @@ class BacktestBody(Schema):
     delay: Annotated[dict[str, Any], written_as(DelaySpec)] | None = None
     flood: Annotated[dict[str, Any], written_as(AlertRateLimitSpec)] | None = None
     limit: int = Field(
-        default=backtest.DEFAULT_MESSAGES, ge=1, le=backtest.MAX_MESSAGES, description="So many of the newest messages."
+        default=backtest.DEFAULT_MESSAGES, ge=1, le=backtest.MAX_MESSAGES, description="Number of the newest messages."
     )
 
 

@@ -166,7 +166,7 @@ class WorkflowActionSpec(Spec):
         "it pages none, of the group that owns its integration.",
     )
     owner: bool = Field(default=False, description="Whether `notify` includes the alert's owner.")
-    paged: bool = Field(default=False, description="Whether `notify` includes everybody who was paged.")
+    paged: bool = Field(default=False, description="Whether `notify` includes everyone who was paged.")
     by: str = Field(
         default="", max_length=300, description="Label of the contact method, for `notify`. Default: email."
     )
