@@ -405,7 +405,7 @@ def test_client_table_is_pasted_as_csv_with_errors_shown(company: Company, brows
     assert "&#x27;=1+1," in text_of(client, f"/client-tables/{table.pk}/")
     wrong = client.post(f"/client-tables/{table.pk}/", {"name": "Customers", "clients": "Acme,Nobody's"})
     assert wrong.status_code == 422
-    assert "Acme: There is no group" in wrong.content.decode()
+    assert "Acme: No group named" in wrong.content.decode()
     assert client.post(f"/client-tables/{table.pk}/delete/").status_code == 302
     assert browser_of(company.observer).get("/client-tables/new/").status_code == 403
 
