@@ -25,6 +25,8 @@ from tocsin.inbound.models import InboundMessage, Integration
 #: A kind that is the same as another has that one's samples, which are tried once.
 KINDS = [kind for kind in load_kinds().values() if not kind.same_as]
 
+CHALLENGE_RESPONSE = "sha256=dVUgYtcehoBdhCfN4ZhgPwjFZC9w1BM/6Xltq9d8DzU="
+
 
 @pytest.fixture(autouse=True)
 def _wired(database: str) -> Iterator[None]:
@@ -105,6 +107,23 @@ def assert_shown(row: InboundMessage, fields: Mapping[str, object]) -> None:
             assert getattr(alert, COLUMNS[name]) == value
         elif name not in ("source_id", "delivery_id", "source_time", "event", "source_name", "details"):
             assert alert.custom.get(name) == (str(value).lower() if isinstance(value, bool) else value)
+
+
+# --- by GET
+
+
+def test_netdata_challenge_is_answered_by_get(node: InboundServer) -> None:
+    """The HMAC-SHA256 of the token with the guide's challenge secret, in base64."""
+    reply = node.post(f"{path_of(make_integration('Netdata', 'netdata'))}?crc_token=abc", method="GET")
+    assert (reply.status, reply.body) == (200, {"response_token": CHALLENGE_RESPONSE})
+    assert rows() == []
+
+
+def test_uptime_kuma_message_by_get_opens(node: InboundServer) -> None:
+    sample = next(one for one in load_kinds()["uptimekuma"].samples if one.name == "get")
+    node.post(f"{path_of(make_integration('Kuma', 'uptimekuma'))}?{sample.body.decode()}", method="GET")
+    (row,) = rows()
+    assert (row.status, row.source_id) == ("Mapped Opened", "29")
 
 
 # --- who has the ticket

@@ -85,6 +85,7 @@ class InboundServer:
     ) -> InboundResponse:
         """Sends what is `coming`, as ASGI messages; after the last, nothing more comes."""
         sent: list[AsgiMessage] = []
+        path, _, query = path.partition("?")
 
         async def receive() -> AsgiMessage:
             if coming:
@@ -99,7 +100,7 @@ class InboundServer:
             "type": "http",
             "method": method,
             "path": path,
-            "query_string": b"",
+            "query_string": query.encode(),
             "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
             "client": ("127.0.0.1", 1),
         }
