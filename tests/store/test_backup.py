@@ -437,7 +437,7 @@ def test_unrestorable_or_dangling_rows_leave_everything_unchanged(
         streams["tables/people_user.copy"] = b""
 
     remade(saved, without_users)
-    assert "refer to what is not there" in _refused(saved, world, monkeypatch, capsys)
+    assert "refer to missing rows" in _refused(saved, world, monkeypatch, capsys)
     saved.write_bytes(original)
 
     def nonsense(_: dict[str, Any], streams: dict[str, bytes]) -> None:

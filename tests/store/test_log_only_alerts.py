@@ -313,7 +313,7 @@ def test_a_dry_run_says_that_it_would_page() -> None:
     assert "pages from now on" in str(outcome.reason)
     assert outcome.mode is PagingMode.PAGE
     assert [page.name for page in outcome.pages][:1] == ["Alice"]
-    assert "nobody would be paged" not in " ".join(map(str, outcome.notes))
+    assert "no one would be paged" not in " ".join(map(str, outcome.notes))
 
 
 def test_unreadable_message_pages_once_integration_pages() -> None:
