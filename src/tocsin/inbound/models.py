@@ -91,7 +91,7 @@ class IntegrationVersion(models.Model):
 #: Outcomes that users filter the log by, and that may be one in millions.
 RARE_OUTCOMES = [str(MessageStatus.UPDATED), str(MessageStatus.CLOSED), str(MessageStatus.IGNORED)]
 
-#: The reason code of a message that opened an alert because it said too little (see `deciding.reasons`).
+#: The reason code of a message that says too little to know what it wants (see `deciding.reasons`).
 NOT_UNDERSTOOD_CODE = "message.not_understood"
 
 

@@ -98,7 +98,8 @@ class NormalizedEvent(msgspec.Struct, frozen=True):
     notes: tuple[Reason, ...]
     payload: object
     _normalizer: Normalizer
-    #: Whether the message says what it wants; one that does not opens, and is counted as not understood.
+    #: Whether the message says what it wants; one that does not is counted as not understood. It opens, unless it is of
+    #: a ticket.
     is_understood: bool = True
 
     def __repr__(self) -> str:
@@ -172,6 +173,9 @@ class Normalizer:
         if "source_id" not in mapped.values and self._refuses_id(payload):
             fields -= {"source_id"}
         is_ticket = self.kind.assigns_source_agent
+        if is_ticket and "source_id" in mapped.values:
+            # A message about a known ticket that leaves something out says nothing about it.
+            fields &= {"source_status", "event"}
         mapped = aliases.complete(mapped, payload, fields, self._priority_of, is_ticket=is_ticket)
         return mapped if self.id_required else aliases.with_likely_id(mapped, payload, fields)
 
@@ -188,9 +192,8 @@ class Normalizer:
     def _describe(self, action: EventAction, mapped: MappedFields, payload: object) -> MappedFields:
         """Returns the fields of a message that opens, with a subject and a text if the kind's own paths find none."""
         subject, long_text = mapped.text("subject"), mapped.text("long_text")
-        if action is not EventAction.OPEN or (
-            subject and (long_text or not self.aliased_fields) and long_text != subject
-        ):
+        is_complete = subject is not None and long_text is not None and subject != long_text
+        if action is not EventAction.OPEN or is_complete or self.kind.assigns_source_agent:
             return mapped
         return aliases.with_texts(mapped, payload, self.aliased_fields)
 
@@ -206,31 +209,36 @@ class Normalizer:
         action, rule_match = self.rules.classify(payload, mapped)
         if rule_match.is_decisive or not self.aliased_fields or not self.has_kind_rules:
             return action, rule_match, True
-        status = mapped.text("source_status")
+        status, event = mapped.text("source_status"), mapped.text("event")
+        own_values = self.mapping.apply(payload).values
+        is_own = "source_status" in own_values
         if self.kind.assigns_source_agent:
-            return *self._classify_ticket(mapped, status, action, rule_match), True
+            return self._classify_ticket(status, event, is_own=is_own) or (action, rule_match, bool(event or is_own))
         if status is None:
             return EventAction.OPEN, RuleMatch(True, STATUS_MISSING(sources=self._sources_of("source_status"))), False
-        is_own = "source_status" in self.mapping.apply(payload).values
-        meaning = None if is_own and status.casefold() in self.rule_values else meaning_of(status, is_own=is_own)
-        if meaning is None and self.kind.opens_unknown and (event := mapped.text("event")):
+        # A status that a rule names, and yet none decided, is decided by words only if the rule lacked the event.
+        lacks_event = "event" in self.mapping.names and event is None
+        is_decided = is_own and not lacks_event and status.casefold() in self.rule_values
+        meaning = None if is_decided else meaning_of(status, is_own=is_own)
+        if meaning is None and self.kind.opens_unknown and event is not None:
             meaning = meaning_of(event)
         if meaning in _ACTIONS:
             return _ACTIONS[meaning], RuleMatch(True, STATUS(status=one_line(status))), True
         if meaning is None and (not is_own or self.kind.opens_unknown):
             return EventAction.OPEN, RuleMatch(True, STATUS_UNKNOWN(status=one_line(status))), is_own
-        return action, rule_match, True
+        return action, rule_match, meaning is not None or not lacks_event
 
     def _classify_ticket(
-        self, mapped: MappedFields, status: str | None, action: EventAction, rule_match: RuleMatch
-    ) -> tuple[EventAction, RuleMatch]:
-        """A new ticket opens whatever its first status is called."""
-        event = mapped.text("event")
-        if event is None or not self.new_tickets_open or not is_new_ticket(event):
-            return action, rule_match
-        if status is not None and meaning_of(status) is StatusMeaning.CLOSE:
-            return action, rule_match
-        return EventAction.OPEN, RuleMatch(True, NEW_TICKET(event=one_line(event)))
+        self, status: str | None, event: str | None, *, is_own: bool
+    ) -> tuple[EventAction, RuleMatch, bool] | None:
+        """Classifies a ticket that no rule knows: a new one opens whatever its first status is called, and a status
+        under a name that tools share is read by words. None for any other, which is an update of a known ticket."""
+        meaning = meaning_of(status) if status is not None else None
+        if event is not None and is_new_ticket(event) and self.new_tickets_open and meaning is not StatusMeaning.CLOSE:
+            return EventAction.OPEN, RuleMatch(True, NEW_TICKET(event=one_line(event))), True
+        if status is not None and not is_own and meaning in _ACTIONS:
+            return _ACTIONS[meaning], RuleMatch(True, STATUS(status=one_line(status))), True
+        return None
 
     def _sources_of(self, name: str) -> str:
         return ", ".join([a.source_text for a in self._alternatives_of(name)][:8])

@@ -20,7 +20,7 @@ from tocsin.inbound.mapping.status_words import StatusMeaning, meaning_of, witho
 
 _HOST: Final = "component_name"
 #: What aliases find before the rules decide; texts follow for a message that opens.
-_DECIDING: Final = ("source_status", "severity", "source_url", "source_id")
+_DECIDING: Final = ("source_status", "event", "severity", "source_url", "source_id")
 
 #: The names of a status itself; those of an event may mean the same in a message from a monitoring tool.
 _STATUSES: Final = (
@@ -48,6 +48,10 @@ ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
         "incident_name", "problem_name", "policy_name", "condition_name", "trigger_name", "service_name", "job_name",
         "project_name", "display_name", "entity_display_name", "name", "short_description", "alert_message",
         "state_message", "message", "text", "description", "reason", "msg", "body", "content", "error",
+    ),
+    "event": (
+        "event", "event_type", "event_name", "triggered_event", "webhook_event", "event_action", "trigger", "action",
+        "type",
     ),
     "severity": (
         "severity", "priority", "alert_severity", "alert_priority", "event_severity", "severity_level", "urgency",
@@ -125,7 +129,7 @@ def complete(
     levels = [_folded(level) for level in _levels(payload)]
     values = dict(mapped.values)
     for name in _DECIDING:
-        if name in fields and name not in values:
+        if name in fields and name not in values and (name != "event" or is_ticket):
             names = _FOLDED[name] if not is_ticket else _OF_TICKETS.get(name, _FOLDED[name])
             _fill(values, name, _find_status(levels, names) if name == "source_status" else _find_any(levels, names))
     severity = values.get("severity")
@@ -133,7 +137,7 @@ def complete(
         values.update({"priority": priority} if (priority := priority_of(severity)) else {})
     tags = mapped.tags
     host = next(filter(None, (clean_line(c, TAG_LENGTH) for c in _find_any(levels, _FOLDED[_HOST]))), None)
-    if host is not None and _HOST not in tags:
+    if host is not None and _HOST not in tags and _HOST in fields:
         tags = {**tags, _HOST: host}
     return MappedFields(values, tags, mapped.custom, mapped.notes)
 

@@ -121,7 +121,7 @@ def _json_field(fields: dict[str, object]) -> dict[str, object]:
     if not isinstance(text, str) or text.lstrip()[:1] != "{":
         return fields
     try:
-        payload = _DECODER.decode(text)
+        payload: dict[str, object] = _DECODER.decode(text)
     except _REFUSALS:
         return fields
     _refuse_depth(payload, text.encode("utf-8", "replace"))

@@ -62,8 +62,8 @@ _UNREADABLE_REMEDY = ReasonType(
 )
 _NOT_UNDERSTOOD = ReasonType(
     "health.integration_not_understood",
-    "{count} message of {integration} in the last 7 days was not understood: it has no known status, and opened.",
-    "{count} messages of {integration} in the last 7 days were not understood: they have no known status, and opened.",
+    "{count} message of {integration} in the last 7 days was not understood: it has no known status.",
+    "{count} messages of {integration} in the last 7 days were not understood: they have no known status.",
 )
 _NOT_UNDERSTOOD_REMEDY = ReasonType(
     "health.integration_not_understood_remedy",
