@@ -30,7 +30,7 @@ from tocsin.operate.checks import on_call
 from tocsin.operate.finding import FindingLevel
 from tocsin.outbound.models import OutboundIntegration
 from tocsin.people.models import Group, User
-from tocsin.reports import night_load
+from tocsin.reports import interruptions
 from tocsin.reports.period import Period
 from tocsin.web.home import overview
 from tocsin.workflows.models import WorkflowRun
@@ -83,10 +83,11 @@ def test_history_fills_the_screens_and_pages_nobody(start: datetime) -> None:
     assert set(SwapRequest.objects.values_list("state", flat=True)) == {"accepted", "asked"}
     assert Override.objects.filter(ends_at__lt=start).count() == 2
     with db.transaction() as connection:
-        nights = night_load.load_nights(
+        nights = interruptions.load_interruptions(
             connection, Period(start - timedelta(days=21), start, incidents.ZONE), settings_store.night_hours()
         )
     assert [load for load in nights if load.at_night]
+    assert not pages.filter(provider_name="sandbox").exists(), "reports do not count these"
     assert WorkflowRun.objects.exists()
     newest = Delivery.objects.latest("pk")
     assert newest.queued_at > start - timedelta(hours=1), "ids are in the order of time"

@@ -62,6 +62,8 @@ def test_what_is_no_duration_is_refused_and_the_place_named(text: object) -> Non
 def test_duration_over_ten_years_is_rejected() -> None:
     with pytest.raises(Rejected, match="ten years"):
         parse("999999w")
+    with pytest.raises(Rejected, match="ten years"):
+        parse("999999999w")
 
 
 @given(st.integers(min_value=0, max_value=3650 * 86_400))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 
-from tocsin.reports.night_load import NightLoad
-
 from tests.support.schedule_strategies import ALICE, BOB, CAROL, local, plan, rotate, schedule
 from tocsin.alerts.states import AlertStatus
 from tocsin.core.reasons import Person
 from tocsin.oncall.calculation.schedules import CompiledOverride
 from tocsin.reports.handover import facts
 from tocsin.reports.handover.facts import MAX_LINES, ComingWindow, FactSection, HandoverAlert
+from tocsin.reports.interruptions import Interruptions
 
 MONDAY = local("2026-11-30T09:00")
 
@@ -36,7 +35,7 @@ def test_each_section_counts_and_lists_its_facts() -> None:
         alert(3, hold_until=MONDAY),
     ]
     statuses = {AlertStatus.CLOSED: 2, AlertStatus.MERGED: 1, AlertStatus.CANCELLED: 3}
-    pages, window = [NightLoad("bob", "Bob", 2, 1, 1)], ComingWindow("Core switch", MONDAY, MONDAY)
+    pages, window = [Interruptions("bob", "Bob", 2, 1, 1, {})], ComingWindow("Core switch", MONDAY, MONDAY)
     sections = facts.build(active, statuses, pages, [], [window])
     assert texts(sections)[:4] == [
         ("1 open alert", ["Alert 1: VPN down (high, assigned to Bob)"]),

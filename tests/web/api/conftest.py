@@ -17,6 +17,7 @@ from django.test import Client
 from pytest_django import DjangoDbBlocker
 
 from tests.doubles.ntfy import NtfyDouble, ntfy_double
+from tests.support.openapi_check import check_answer
 from tests.support.postgres import DatabasePool, Postgres, filled
 from tocsin.access import tokens
 from tocsin.access.audit import COMMAND_LINE
@@ -76,13 +77,15 @@ class Api:
         if self.token is not None:
             given["Authorization"] = f"Bearer {self.token}"
         where = path if path.startswith("/") else f"/api/v1/{path}"
+        method = more.pop("method", call.upper())
         if call == "generic":
-            method = more.pop("method")
             response = self.client.generic(method, where, headers=given, **more)
         else:
             response = getattr(self.client, call)(where, headers=given, **more)
         kind = response.headers.get("Content-Type", "")
         body = json.loads(response.content) if kind.startswith("application/json") and response.content else None
+        if body is not None:
+            check_answer(method, where, response.status_code, body)
         return ApiResponse(response.status_code, body, dict(response.headers))
 
 

@@ -52,7 +52,7 @@ class SpecSchema:
     (`write_only`) or both (`also`) have besides.
 
     An object whose keys depend on its `kind` has a spec for each, in `kinds`. `has_id` is False for an object that is
-    a part of another.
+    a part of another. `name` is that of the component, if it is not the type's.
     """
 
     _by_component: ClassVar[dict[str, SpecSchema]] = {}
@@ -66,9 +66,10 @@ class SpecSchema:
         write_only: type[BaseModel] | None = None,
         also: type[BaseModel] | None = None,
         has_id: bool = True,
+        name: str = "",
     ) -> None:
-        self._types = tuple(kinds) or (spec_type,)
-        self._name = spec_type.__name__
+        self._name = name or spec_type.__name__
+        self._types = [(kind.__name__, kind) for kind in kinds] or [(self._name, spec_type)]
         self._has_kinds = bool(kinds)
         fields: Sequence[tuple[type[BaseModel] | None, dict[str, bool]]]
         fields = ((read_only, {"readOnly": True}), (write_only, {"writeOnly": True}), (also, {}))
@@ -86,26 +87,26 @@ class SpecSchema:
     def components(self) -> dict[str, Any]:
         """Returns the schemas by name, with those of nested objects."""
         components: dict[str, Any] = {}
-        for spec_type in self._types:
+        for name, spec_type in self._types:
             schema = _localized(spec_type.json_schema())
             components |= schema.pop("$defs", {})
-            components[f"{spec_type.__name__}Changes"] = _changes(schema)
+            components[f"{name}Changes"] = _changes(schema)
             for model, flags in self._fields:
                 fields = _localized(model.model_json_schema(mode="serialization"))
                 components |= fields.pop("$defs", {})
                 schema["properties"] |= {name: field | flags for name, field in fields["properties"].items()}
             if self._has_id:
                 schema["properties"] = {"id": {"type": "integer", "readOnly": True}, **schema["properties"]}
-            components[spec_type.__name__] = schema
+            components[name] = schema
         if self._has_kinds:
-            references = [Component(spec_type.__name__).reference for spec_type in self._types]
-            kinds = [components[spec_type.__name__]["properties"]["kind"]["enum"][0] for spec_type in self._types]
+            references = [Component(name).reference for name, _type in self._types]
+            kinds = [components[name]["properties"]["kind"]["enum"][0] for name, _type in self._types]
             mapping = {kind: reference["$ref"] for kind, reference in zip(kinds, references, strict=True)}
             components[self._name] = {
                 "oneOf": references,
                 "discriminator": {"propertyName": "kind", "mapping": mapping},
             }
-            changes = [Component(f"{spec_type.__name__}Changes").reference for spec_type in self._types]
+            changes = [Component(f"{name}Changes").reference for name, _type in self._types]
             components[self.changes.name] = {"anyOf": changes}
         components[self.listed.name] = _list_of(self.whole.reference)
         return components

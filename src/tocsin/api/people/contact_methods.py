@@ -75,7 +75,7 @@ class ContactMethodOwner(BaseModel):
     user: str = Field(description="Username. In a body only for administrators, and for a new one.")
 
 
-_SCHEMA = SpecSchema(ContactSpec, read_only=ContactMethodFields, also=ContactMethodOwner)
+_SCHEMA = SpecSchema(ContactSpec, read_only=ContactMethodFields, also=ContactMethodOwner, name="ContactMethodSpec")
 
 
 @routes.get("", Permission.VIEW_ALERTS, answers=_SCHEMA.listed, summary="Contact methods")

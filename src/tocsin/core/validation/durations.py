@@ -46,10 +46,10 @@ def parse(text: object, path: str | None = None) -> timedelta:
     if not stripped or match is None:
         raise Rejected("invalid_duration", _NOT_A_DURATION(text=str(text)), path)
     amounts = zip(match.groups(), _UNITS.values(), strict=True)
-    duration = sum((int(amount) * unit for amount, unit in amounts if amount is not None), timedelta())
-    if duration > MAX_DURATION:
+    seconds = sum(int(amount) * int(unit.total_seconds()) for amount, unit in amounts if amount is not None)
+    if seconds > MAX_DURATION.total_seconds():
         raise Rejected("invalid_duration", _TOO_LONG(text=stripped), path)
-    return duration
+    return timedelta(seconds=seconds)
 
 
 def write(duration: timedelta) -> str:

@@ -1,0 +1,54 @@
+"""Checks answers of the API against its OpenAPI document."""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import cache
+from typing import Any
+
+import jsonschema_rs
+
+PREFIX = "/api/v1/"
+
+
+def check_answer(method: str, path: str, status: int, body: Any) -> None:
+    """Raises AssertionError if an answer with a JSON body is not one that the document describes."""
+    operation = _operation(method.lower(), path.partition("?")[0])
+    if operation is None:
+        return
+    template, described = operation
+    code = str(status) if str(status) in described["responses"] else "default"
+    errors = [
+        f"{'.'.join(map(str, error.instance_path))}: {error.message[:300]}"
+        for error in _validator(method.lower(), template, code).iter_errors(body)
+    ]
+    assert not errors, f"{method} {path} answered {status}, and the OpenAPI document says otherwise: {errors}"
+
+
+@cache
+def _document() -> Any:
+    from tocsin.api.application import api  # Django must be set up
+
+    return json.loads(json.dumps(api.get_openapi_schema(), default=str))
+
+
+@cache
+def _patterns() -> list[tuple[re.Pattern[str], str]]:
+    paths = sorted(_document()["paths"], key=lambda path: path.count("{"))
+    return [(re.compile(re.sub(r"\{\w+\}", "[^/]+", path)), path) for path in paths]
+
+
+def _operation(method: str, path: str) -> tuple[str, Any] | None:
+    for pattern, template in _patterns():
+        if pattern.fullmatch(path) and (described := _document()["paths"][template].get(method)):
+            return template, described
+    return None
+
+
+@cache
+def _validator(method: str, template: str, code: str) -> Any:
+    document = _document()
+    content = document["paths"][template][method]["responses"][code].get("content", {})
+    schema = content["application/json"]["schema"] if content else False
+    return jsonschema_rs.Draft202012Validator({"allOf": [schema], "components": document["components"]})
