@@ -19,8 +19,9 @@ class StatusMeaning(StrEnum):
 OPENING_WORDS: Final = frozenset({
     "active", "alarm", "alarming", "alert", "alerting", "anomaly", "bad", "breach", "breached", "broken", "crash",
     "crashed", "create", "created", "creating", "crit", "critical", "danger", "dead", "degraded", "disaster",
-    "disconnected", "down", "emergency", "err", "error", "escalated", "exception", "expired", "expiry", "fail", "failed",
-    "failing", "failure", "fatal", "fault", "fire", "fired", "firing", "hard_down", "identified", "inaccessible",
+    "disconnected", "down", "emergency", "err", "error", "escalated", "exception", "expired", "expiry", "fail",
+    "failed", "failing", "failure", "fatal", "fault", "fire", "fired", "firing", "hard_down", "identified",
+    "inaccessible",
     "investigating", "late", "major", "minor", "missed", "missing", "nodata", "no_data", "new", "offline", "on",
     "ongoing", "open", "opened", "outage", "overdue", "panic", "partial_outage", "major_outage", "problem", "raise",
     "raised", "red", "regression", "reintroduced", "renotify", "reopen", "reopened", "set", "soft_down", "start",
