@@ -14,10 +14,11 @@ from tests.support.ingest import NOW, Ingest, halo, make_integration, message
 from tocsin.alerts.models import Alert
 from tocsin.core.db import database as db
 from tocsin.core.ids import advisory_lock_key, uuid7
-from tocsin.inbound.models import DedupKey, InboundMessage
+from tocsin.inbound.models import NOT_UNDERSTOOD_CODE, DedupKey, InboundMessage
 from tocsin.inbound.processing import batch
 from tocsin.inbound.processing.drain import drain
 from tocsin.inbound.storage.messages import MessageResult
+from tocsin.operate.checks.integrations import check
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -90,6 +91,18 @@ def test_changed_field_is_updated_and_shown_on_timeline() -> None:
     alert = Alert.objects.get()
     assert (alert.subject, alert.source_status) == ("VPN down for everybody", "In Progress")
     assert "New → In Progress" in str(alert.events.last().reason)
+
+
+def test_message_without_status_opens_and_is_reported() -> None:
+    integration, ingest = make_integration("Checkmk", "checkmk"), Ingest()
+    stored = ingest.send(integration, {"host": "db1", "output": "CRIT"}, {"host": "db1", "output": "CRIT"})
+    assert statuses(stored) == ["Mapped Opened", "Mapped Appended"]
+    assert set(InboundMessage.objects.values_list("reason_code", flat=True)) == {NOT_UNDERSTOOD_CODE}
+    with db.transaction() as connection:
+        findings = [finding for finding in check(connection, NOW) if finding.id == "integration.not_understood"]
+    assert [(finding.object_id, finding.detail.params) for finding in findings] == [
+        (integration.pk, (("count", 2), ("integration", "Checkmk")))
+    ]
 
 
 def test_unreadable_messages_open_one_alert_per_ten_minutes() -> None:

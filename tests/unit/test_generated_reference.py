@@ -21,7 +21,9 @@ def _script(name: str) -> Any:
     return module
 
 
-@pytest.mark.parametrize("name", ["cli_reference", "doctor_reference", "metrics_reference", "variables_reference"])
+@pytest.mark.parametrize(
+    "name", ["cli_reference", "corpus_reference", "doctor_reference", "metrics_reference", "variables_reference"]
+)
 def test_generated_page_is_up_to_date(name: str) -> None:
     script = _script(name)
     assert script.DOCUMENT.read_text(encoding="utf-8") == script.document(), "run `make reference`"

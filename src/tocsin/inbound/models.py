@@ -91,6 +91,9 @@ class IntegrationVersion(models.Model):
 #: Outcomes that users filter the log by, and that may be one in millions.
 RARE_OUTCOMES = [str(MessageStatus.UPDATED), str(MessageStatus.CLOSED), str(MessageStatus.IGNORED)]
 
+#: The reason code of a message that says too little to know what it wants (see `deciding.reasons`).
+NOT_UNDERSTOOD_CODE = "message.not_understood"
+
 
 class InboundMessage(StoredReason):
     """One received message: raw bytes, time, outcome, reason. No foreign key refers to it."""
@@ -151,6 +154,12 @@ class InboundMessage(StoredReason):
             ),
             # Messages of tests, which are few.
             models.Index(fields=("id",), condition=Q(test=True), name="inbound_message_test"),
+            # Messages that were not understood, which the health check counts.
+            models.Index(
+                fields=("integration", "id"),
+                condition=Q(reason_code=NOT_UNDERSTOOD_CODE),
+                name="inbound_message_unknown",
+            ),
             # The replays of a message, which are very few.
             models.Index(
                 fields=("replay_of", "id"), condition=Q(replay_of__isnull=False), name="inbound_message_replay"

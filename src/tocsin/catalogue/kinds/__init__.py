@@ -73,6 +73,16 @@ class IntegrationSetting:
     )
 
 
+#: A setting of every kind whose messages are tickets.
+NEW_TICKETS_OPEN: Final = IntegrationSetting(
+    name="new_tickets_open",
+    title=translatable("New tickets open an alert whatever their status"),
+    kind=IntegrationSettingType.FLAG,
+    help=translatable("Off: only the statuses and events of the rules open."),
+    default=True,
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Expectation:
     """The expected outcome of one message of a sample. Only the mapped values named in `fields` are compared."""
@@ -125,6 +135,8 @@ class IntegrationKind:
     signature_timestamp_header: str = ""
     #: Whether a GET is accepted as a message: its query string is decoded like form fields.
     accepts_get: bool = False
+    #: Whether a message with an unknown status opens, because its sender can be any tool.
+    opens_unknown: bool = False
     kind_hooks: KindHooks = hooks.NO_HOOKS
     #: The kind that this one is an alias of; "": not an alias.
     same_as: str = ""
@@ -282,7 +294,7 @@ def _address(value: object, key_path: str) -> str:
 _KEYS: Final = {
     "title", "category", "description", "label", "source", "id_required", "id_name", "unreadable_status", "lenient",
      "follows_agent", "mapping", "rules", "filters", "routes", "settings", "first_sample", "takes_get",
-     "signature_header", "signature_timestamp_header",
+     "opens_unknown", "signature_header", "signature_timestamp_header",
 }  # fmt: skip
 #: The keys allowed in an alias's manifest: how it is found in the catalogue, and its Source.
 _ALIAS_KEYS: Final = {"same_as", "title", "description", "source"}
@@ -320,7 +332,10 @@ def _kind(folder: Path, data: Mapping[str, Any]) -> IntegrationKind:
         rules=data.get("rules", {}),
         filters=data.get("filters"),
         routes=data.get("routes"),
-        settings=tuple(_setting(name, row) for name, row in data.get("settings", {}).items()),
+        settings=(
+            *(_setting(name, row) for name, row in data.get("settings", {}).items()),
+            *([NEW_TICKETS_OPEN] if data.get("follows_agent") else []),
+        ),
         samples=tuple(_sample(path) for path in sorted((folder / "samples").glob("*.expected.toml"))),
         guide_text=(folder / "guide.md").read_text(encoding="utf-8"),
         guides={
@@ -331,6 +346,7 @@ def _kind(folder: Path, data: Mapping[str, Any]) -> IntegrationKind:
         signature_header=data.get("signature_header", ""),
         signature_timestamp_header=data.get("signature_timestamp_header", ""),
         accepts_get=data.get("takes_get", False),
+        opens_unknown=data.get("opens_unknown", False),
         kind_hooks=hooks.load(folder.name) if (folder / "__init__.py").is_file() else hooks.NO_HOOKS,
     )
 

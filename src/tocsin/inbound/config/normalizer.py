@@ -9,27 +9,40 @@ for element in decode(body, content_type, lenient=kind.lenient).elements:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
-from tocsin.catalogue.kinds import IntegrationKind
+from tocsin.catalogue.kinds import NEW_TICKETS_OPEN, Category, IntegrationKind
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, ReasonType, Term
 from tocsin.core.validation.field_errors import rejected_at
 from tocsin.inbound.config.noise_settings import KEYS as NOISE_KEYS
 from tocsin.inbound.config.noise_settings import NoiseSettings, compile_noise_settings
+from tocsin.inbound.config.reasons import (
+    NEW_TICKET,
+    STATUS,
+    STATUS_MISSING,
+    STATUS_UNKNOWN,
+)
 from tocsin.inbound.config.routes import Route, RouteChoice, RouteReference, choose, compile_routes
 from tocsin.inbound.config.rules import CompiledRules, EventAction, compile_rules
 from tocsin.inbound.expressions.conditions import RuleMatch
+from tocsin.inbound.expressions.fields import priority_of
 from tocsin.inbound.expressions.mapped import MappedFields
+from tocsin.inbound.expressions.text_format import one_line
+from tocsin.inbound.mapping import aliases
 from tocsin.inbound.mapping.mapping import CompiledMapping, compile_mapping
+from tocsin.inbound.mapping.status_words import StatusMeaning, is_new_ticket, meaning_of
+from tocsin.inbound.mapping.value_source import Alternative
 from tocsin.inbound.parsing.decode import Element
 
 _NO_ID = ReasonType("message.no_id", "no {id} in the message; looked at {sources}")
+
+_ACTIONS: Final = {StatusMeaning.OPEN: EventAction.OPEN, StatusMeaning.CLOSE: EventAction.CLOSE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +98,9 @@ class NormalizedEvent(msgspec.Struct, frozen=True):
     notes: tuple[Reason, ...]
     payload: object
     _normalizer: Normalizer
+    #: Whether the message says what it wants; one that does not is counted as not understood. It opens, unless it is of
+    #: a ticket.
+    is_understood: bool = True
 
     def __repr__(self) -> str:
         return f"NormalizedEvent({self.action}: {self.rule_match.reason}; {self.mapped})"
@@ -110,19 +126,29 @@ class Normalizer:
     has_key_template: bool
     #: None without noise reduction: alerts open at once.
     noise_settings: NoiseSettings | None = None
+    #: The fields that aliases may fill; empty for kinds whose messages Tocsin itself defines.
+    aliased_fields: frozenset[str] = frozenset()
+    #: Whether the integration's rules are those of its kind, maybe extended; other rules of a user decide alone.
+    has_kind_rules: bool = True
+    #: The statuses that the kind's rules name, in lower case: what they do not decide is not decided by words.
+    rule_values: frozenset[str] = frozenset()
+    new_tickets_open: bool = True
+    priorities: Mapping[str, str] = field(default_factory=dict)
 
     def normalize(self, element: Element) -> NormalizedEvent | Rejected:
         """Returns the event of one element, or why there is none (unreadable, or a required id is missing)."""
         if element.problem is not None:
             return element.problem
         payload = element.payload
-        mapped = self.mapping.apply(payload)
+        mapped = self.map_fields(payload)
         values = mapped.values
         source_id = values.get("source_id")
         dedup_key = values.get("dedup_key") if self.has_key_template else None
         if self.id_required and source_id is None and dedup_key is None:
             return self._without_id()
-        action, rule_match = self.rules.classify(payload, mapped)
+        action, rule_match, is_understood = self.classify(payload, mapped)
+        if self.aliased_fields:
+            mapped = self._describe(action, mapped, payload)
         return NormalizedEvent(
             mapped,
             action,
@@ -135,12 +161,106 @@ class Normalizer:
             element.notes + mapped.notes if element.notes else mapped.notes,
             payload,
             self,
+            is_understood,
         )
 
+    def map_fields(self, payload: object) -> MappedFields:
+        """Maps a payload, by the aliases that tools share where the kind's own paths find no id or no status."""
+        mapped = self.mapping.apply(payload)
+        if not self.aliased_fields or ("source_id" in mapped.values and "source_status" in mapped.values):
+            return mapped
+        fields = self.aliased_fields
+        if "source_id" not in mapped.values and self._refuses_id(payload):
+            fields -= {"source_id"}
+        is_ticket = self.kind.assigns_source_agent
+        if is_ticket and "source_id" in mapped.values:
+            # A message about a known ticket that leaves something out says nothing about it.
+            fields &= {"source_status", "event"}
+        mapped = aliases.complete(mapped, payload, fields, self._priority_of, is_ticket=is_ticket)
+        return mapped if self.id_required else aliases.with_likely_id(mapped, payload, fields)
+
+    def map_completely(self, element: Element) -> MappedFields:
+        """Returns the fields of a readable element as its alert gets them, texts included."""
+        event = self.normalize(element)
+        return event.mapped if isinstance(event, NormalizedEvent) else self.map_fields(element.payload)
+
+    def _refuses_id(self, payload: object) -> bool:
+        """Returns whether a value where the kind looks for its id is no id, such as that of another kind of object."""
+        slots = self.mapping.extraction.read(payload)
+        return any(slots[a.slot] not in (None, "") for a in self._alternatives_of("source_id") if a.slot >= 0)
+
+    def _describe(self, action: EventAction, mapped: MappedFields, payload: object) -> MappedFields:
+        """Returns the fields of a message that opens, with a subject and a text if the kind's own paths find none."""
+        subject, long_text = mapped.text("subject"), mapped.text("long_text")
+        is_complete = subject is not None and long_text is not None and subject != long_text
+        if action is not EventAction.OPEN or is_complete or self.kind.assigns_source_agent:
+            return mapped
+        return aliases.with_texts(mapped, payload, self.aliased_fields)
+
+    def _priority_of(self, severity: str) -> str | None:
+        return self.priorities.get(severity.casefold()) or priority_of(severity)
+
+    def classify(self, payload: object, mapped: MappedFields) -> tuple[EventAction, RuleMatch, bool]:
+        """Returns what the message requests by the rules, with the reason, and whether it was understood.
+
+        A status that no rule knows is read by the words that tools share. A message from a monitoring tool that says
+        nothing of its status opens, because nobody would hear of it otherwise.
+        """
+        action, rule_match = self.rules.classify(payload, mapped)
+        if rule_match.is_decisive or not self.aliased_fields or not self.has_kind_rules:
+            return action, rule_match, True
+        status, event = mapped.text("source_status"), mapped.text("event")
+        own_values = self.mapping.apply(payload).values
+        is_own = "source_status" in own_values
+        if self.kind.assigns_source_agent:
+            return self._classify_ticket(status, event, is_own=is_own) or (action, rule_match, bool(event or is_own))
+        if status is None:
+            return EventAction.OPEN, RuleMatch(True, STATUS_MISSING(sources=self._sources_of("source_status"))), False
+        # A status that a rule names, and yet none decided, is decided by words only if the rule lacked the event.
+        lacks_event = "event" in self.mapping.names and event is None
+        is_decided = is_own and not lacks_event and status.casefold() in self.rule_values
+        meaning = None if is_decided else meaning_of(status, is_own=is_own)
+        if meaning is None and self.kind.opens_unknown and event is not None:
+            meaning = meaning_of(event)
+        if meaning in _ACTIONS:
+            return _ACTIONS[meaning], RuleMatch(True, STATUS(status=one_line(status))), True
+        if meaning is None and (not is_own or self.kind.opens_unknown):
+            return EventAction.OPEN, RuleMatch(True, STATUS_UNKNOWN(status=one_line(status))), is_own
+        return action, rule_match, meaning is not None or not lacks_event
+
+    def _classify_ticket(
+        self, status: str | None, event: str | None, *, is_own: bool
+    ) -> tuple[EventAction, RuleMatch, bool] | None:
+        """Classifies a ticket that no rule knows: a new one opens whatever its first status is called, and a status
+        under a name that tools share is read by words. None for any other, which is an update of a known ticket."""
+        meaning = meaning_of(status) if status is not None else None
+        if event is not None and is_new_ticket(event) and self.new_tickets_open and meaning is not StatusMeaning.CLOSE:
+            return EventAction.OPEN, RuleMatch(True, NEW_TICKET(event=one_line(event))), True
+        if status is not None and not is_own and meaning in _ACTIONS:
+            return _ACTIONS[meaning], RuleMatch(True, STATUS(status=one_line(status))), True
+        return None
+
+    def _sources_of(self, name: str) -> str:
+        return ", ".join([a.source_text for a in self._alternatives_of(name)][:8])
+
+    def _alternatives_of(self, name: str) -> tuple[Alternative, ...]:
+        return next((f.alternatives for f in self.mapping.fields if f.name == name), ())
+
     def _without_id(self) -> Rejected:
-        alternatives = next((f.alternatives for f in self.mapping.fields if f.name == "source_id"), ())
-        sources = ", ".join([a.source_text for a in alternatives][:8])
+        sources = self._sources_of("source_id")
         return Rejected("no_id", _NO_ID(id=Term(self.kind.id_name), sources=sources), "source_id")
+
+
+def _values_in(rules: object) -> Iterator[str]:
+    """Yields the values that conditions compare with, in lower case."""
+    if isinstance(rules, Mapping):
+        for value in rules.values():
+            yield from _values_in(value)
+    elif isinstance(rules, list | tuple):
+        for item in rules:
+            yield from _values_in(item)
+    elif isinstance(rules, str):
+        yield rules.casefold()
 
 
 def _merge_tags_and_custom(defaults: Mapping[str, object], overrides: Mapping[str, object]) -> dict[str, object]:
@@ -176,14 +296,27 @@ def compile_normalizer(
     routes = compile_routes(route_definitions, mapping.names, hours_names=hours_names)
     noise_definitions = {name: getattr(definition, name) for name in NOISE_KEYS}
     delays = tuple(route.delay for route in routes)
+    rules = {**kind.rules, **definition.rules}
+    rule_values = frozenset(_values_in(rules))
+    is_aliased = kind.category is Category.API and "source_status" in merged
+    aliased = aliases.ALIASES.keys() | {"priority", "long_text"} if is_aliased else frozenset[str]()
+    removed = {name for name, entry in definition.mapping.items() if entry is None}
+    priorities = settings.get("priorities")
     return Normalizer(
         kind=kind,
         mapping=mapping,
-        rules=compile_rules({**kind.rules, **definition.rules}, filters, mapping.names),
+        rules=compile_rules(rules, filters, mapping.names),
         routes=routes,
         id_required=kind.id_required,
         has_key_template=merged.get("dedup_key") is not None,
         noise_settings=compile_noise_settings(
             noise_definitions, frozenset(mapping.names), settings, delays, hours_names
         ),
+        aliased_fields=frozenset(aliased - removed),
+        has_kind_rules=rule_values.issuperset(_values_in(kind.rules)),
+        rule_values=rule_values,
+        new_tickets_open=settings.get(NEW_TICKETS_OPEN.name) is not False,
+        priorities={name.casefold(): level for name, level in priorities.items()}
+        if isinstance(priorities, Mapping)
+        else {},
     )

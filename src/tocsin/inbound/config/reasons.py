@@ -17,6 +17,14 @@ UNKNOWN_KIND: Final = ReasonType(
 CONFIGURED: Final = ReasonType("rule.configured", "{reason}")
 NO_RULE_MATCHES: Final = ReasonType("rule.none_matches", "{status}: no rule matches")
 NEITHER_OPENS_NOR_CLOSES: Final = ReasonType("rule.neither_opens_nor_closes", "{status}: neither opens nor closes")
+STATUS_MISSING: Final = ReasonType(
+    "rule.status_missing",
+    "no status in the message, so it opens; looked at {sources}. Add the status to the sender's message, or map it",
+)
+STATUS_UNKNOWN: Final = ReasonType(
+    "rule.status_unknown", 'unknown status "{status}", so it opens. Set what it does, or map the status'
+)
+NEW_TICKET: Final = ReasonType("rule.new_ticket", 'new ticket (event "{event}")')
 STATUS: Final = ReasonType("rule.status", 'status "{status}"')
 NO_STATUS: Final = ReasonType("rule.no_status", "no status")
 NO_STATUS_BUT_EVENT: Final = ReasonType("rule.no_status_but_event", 'no status, event "{event}"')

@@ -95,8 +95,8 @@ class CompiledRules:
             if ignore_rule.when.matches(payload, mapped):
                 return EventAction.NONE, RuleMatch(False, ignore_rule.reason)
         if self.update is not None and self.update.matches(payload, mapped):
-            return EventAction.UPDATE, RuleMatch(True, self._update_reason(self.update, payload, mapped))
-        return EventAction.NONE, RuleMatch(False, NO_RULE_MATCHES(status=_status(mapped)))
+            return EventAction.UPDATE, self._match_update(self.update, payload, mapped)
+        return EventAction.NONE, RuleMatch(False, NO_RULE_MATCHES(status=_status(mapped)), is_decisive=False)
 
     def may_open(self, payload: object, mapped: MappedFields) -> RuleMatch:
         """Returns whether the vetoes and filters let an alert open, with the reason."""
@@ -107,9 +107,11 @@ class CompiledRules:
             return _NO_FILTERS
         return self.filters.evaluate(payload, mapped)
 
-    def _update_reason(self, update: CompiledCondition, payload: object, mapped: MappedFields) -> Reason:
+    def _match_update(self, update: CompiledCondition, payload: object, mapped: MappedFields) -> RuleMatch:
         reason = update.reason(payload, mapped)
-        return NEITHER_OPENS_NOR_CLOSES(status=_status(mapped)) if reason.code == ALWAYS.code else reason
+        if reason.code != ALWAYS.code:
+            return RuleMatch(True, reason)
+        return RuleMatch(True, NEITHER_OPENS_NOR_CLOSES(status=_status(mapped)), is_decisive=False)
 
 
 def _status(mapped: MappedFields) -> Reason:

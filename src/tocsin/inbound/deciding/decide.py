@@ -52,6 +52,8 @@ def decide(context: MessageContext) -> Decision:
     reason = decision.reason
     if context.fetch_skipped_reason:
         reason = reasons.DECIDED_WITHOUT_FETCH(decision=reason, skipped=context.fetch_skipped_reason)
+    if not event.is_understood and decision.status is not MessageStatus.UPDATED:
+        reason = reasons.NOT_UNDERSTOOD(decision=reason)
     new_key_state = decision.key_state
     if decision.updates_key:
         new_key_state = _advance_source_time(new_key_state, context, event.source_time)

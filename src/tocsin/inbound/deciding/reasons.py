@@ -21,6 +21,8 @@ WITHOUT_TICKET: Final = ReasonType(
     "no ticket in the message, as in the test call of a new webhook; nothing to do",
 )
 DECIDED_WITHOUT_FETCH: Final = ReasonType("message.decided_without_fetch", "{decision}; {skipped}")
+#: Of a message that says too little to know what it wants. Health checks count them by this code.
+NOT_UNDERSTOOD: Final = ReasonType("message.not_understood", "{decision}")
 ECHO_WITHOUT_ALERT: Final = ReasonType("message.echo_without_alert", "Tocsin itself set this status; no alert is open")
 ECHO_OPENS_NOTHING: Final = ReasonType(
     "message.echo_opens_nothing", "echo of Tocsin's own change to {key}; no new alert"

@@ -53,10 +53,12 @@ _MAX_FACTS_BYTES: Final = 240
 
 
 class RuleMatch(msgspec.Struct, frozen=True):
-    """Whether a condition matched, and the facts with the deciding values."""
+    """Whether a condition matched, and the facts with the deciding values. `is_decisive` is false for what remains when
+    no condition matched."""
 
     is_true: bool
     reason: Reason
+    is_decisive: bool = True
 
 
 class _ConditionNode(Protocol):

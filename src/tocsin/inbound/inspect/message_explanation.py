@@ -45,7 +45,7 @@ def explain_message(message: InboundMessage, version: IntegrationVersion | None 
         trace = with_noise_trace(trace, message.verdict)
     mapped = None
     if element.problem is None:
-        mapped_fields = normalizer.mapping.apply(element.payload)
+        mapped_fields = normalizer.map_completely(element)
         mapped = {
             **msgspec.to_builtins(mapped_fields.values),
             "tags": dict(mapped_fields.tags),

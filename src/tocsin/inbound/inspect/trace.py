@@ -28,6 +28,7 @@ from tocsin.inbound.parsing.payload_splitting import elements_of
 _TAKEN = ReasonType("field.taken", "used")
 _TAKEN_AS = ReasonType("field.taken_as", 'used as "{value}"')
 _TAKEN_NOBODY = ReasonType("field.taken_as_nobody", "used: no one")
+_FOUND_BY_ALIAS = ReasonType("field.found_by_alias", "used: found by a name that tools share")
 _NO_VALUE = ReasonType("field.no_value", "no value")
 _NOT_TAKEN = ReasonType("field.not_taken", "not used: {terms}")
 _WRONG_KIND = ReasonType("field.wrong_kind", "not used: invalid {kind}")
@@ -139,12 +140,16 @@ def explain(
         return Trace(notes, element.problem.reason)
     event = normalizer.normalize(element)
     payload = element.payload
-    mapped = normalizer.mapping.apply(payload)
+    mapped = normalizer.map_fields(payload) if isinstance(event, Rejected) else event.mapped
     notes += mapped.notes
     slots = normalizer.mapping.extraction.read(payload)
     values: dict[str, Value] = {}
-    field_traces = tuple(_trace_field(field, slots, payload, values) for field in normalizer.mapping.fields)
-    tags = tuple(_trace_field(field, slots, payload, values) for field in normalizer.mapping.tags)
+    field_traces = _with_aliases(
+        [_trace_field(field, slots, payload, values) for field in normalizer.mapping.fields], mapped.values
+    )
+    tags = _with_aliases(
+        [_trace_field(field, slots, payload, values) for field in normalizer.mapping.tags], mapped.tags
+    )
     custom = tuple(_trace_field(field, slots, payload, values) for field in normalizer.mapping.custom)
     is_open = in_hours or (lambda hours: False)
     if isinstance(event, Rejected):
@@ -162,6 +167,17 @@ def explain(
         routes=_trace_routes(normalizer, payload, mapped, is_open),
         route=choose(normalizer.routes, payload, mapped, is_open).reason,
     )
+
+
+def _with_aliases(traces: list[FieldTrace], mapped: Mapping[str, Value]) -> tuple[FieldTrace, ...]:
+    """Adds what the names that tools share found for fields in which the mapping found nothing."""
+    by_name = {trace.field: trace for trace in traces}
+    for name, value in mapped.items():
+        trace = by_name.get(name) or FieldTrace(name, FIELDS[name].label if name in FIELDS else name, None, ())
+        if value is not None and trace.value != (text := _display_text(value)):
+            step = TraceStep("", "*", text, _FOUND_BY_ALIAS())
+            by_name[name] = replace(trace, value=text, steps=(*trace.steps, step))
+    return tuple(by_name.values())
 
 
 def _notes(raw: bytes) -> tuple[Reason, ...]:

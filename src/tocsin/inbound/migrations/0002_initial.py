@@ -255,6 +255,14 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name="inboundmessage",
             index=models.Index(
+                condition=models.Q(("reason_code", "message.not_understood")),
+                fields=["integration", "id"],
+                name="inbound_message_unknown",
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="inboundmessage",
+            index=models.Index(
                 condition=models.Q(("replay_of__isnull", False)),
                 fields=["replay_of", "id"],
                 name="inbound_message_replay",

@@ -109,10 +109,23 @@ def decode(body: bytes, content_type: str | None, *, lenient: bool) -> Decoded:
     if start == b"[" and charset == "utf-8":
         return _array(body, charset, lenient)
     if media in form_fields.MEDIA_TYPES and start not in (b"{", b"["):
-        return Decoded((Element(form_fields.read(body, media, charset, boundary), body),), False)
+        return Decoded((Element(_json_field(form_fields.read(body, media, charset, boundary)), body),), False)
     if (start == b"<" or body.startswith(_BYTE_ORDER_MARKS)) and xml_text.is_xml(media, body.lstrip()[:5]):
         return Decoded((Element(xml_text.read(body.lstrip()), body),), False)
     return _decode_thoroughly(body, charset, lenient)
+
+
+def _json_field(fields: dict[str, object]) -> dict[str, object]:
+    """Returns the object that a form has as JSON in its `payload` or only field, else the form's fields."""
+    text = fields.get("payload") if len(fields) > 1 else next(iter(fields.values()), None)
+    if not isinstance(text, str) or text.lstrip()[:1] != "{":
+        return fields
+    try:
+        payload: dict[str, object] = _DECODER.decode(text)
+    except _REFUSALS:
+        return fields
+    _refuse_depth(payload, text.encode("utf-8", "replace"))
+    return payload
 
 
 @lru_cache(maxsize=256)

@@ -19,7 +19,7 @@ from tocsin.inbound.admin.specs import ALLOW_UNREACHABLE
 from tocsin.inbound.config import registry
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.inbound.http.unmatched_posts import MAX_PATHS_PER_ADDRESS
-from tocsin.inbound.models import InboundMessage, Integration
+from tocsin.inbound.models import NOT_UNDERSTOOD_CODE, InboundMessage, Integration
 from tocsin.operate.finding import FindingLevel, HealthFinding, note
 
 #: The maximum number of integrations whose messages are examined one by one.
@@ -59,6 +59,15 @@ _UNREADABLE = ReasonType(
 )
 _UNREADABLE_REMEDY = ReasonType(
     "health.messages_unreadable_remedy", "Fix the mapping named in the Inbound Log, then replay the message."
+)
+_NOT_UNDERSTOOD = ReasonType(
+    "health.integration_not_understood",
+    "{count} message of {integration} in the last 7 days was not understood: it has no known status.",
+    "{count} messages of {integration} in the last 7 days were not understood: they have no known status.",
+)
+_NOT_UNDERSTOOD_REMEDY = ReasonType(
+    "health.integration_not_understood_remedy",
+    "Open one in the Inbound Log to see what is missing; add it in the sender, or map the status.",
 )
 _UNMATCHED_POSTS = ReasonType(
     "health.messages_unmatched",
@@ -105,6 +114,15 @@ _UNREADABLE_MESSAGES = """
 SELECT count(*) AS number FROM inbound_inboundmessage WHERE status = 'Mapping Failed' AND id >= %(since)s
 """
 
+_MESSAGES_NOT_UNDERSTOOD = database.literal(
+    f"""
+SELECT integration.id, integration.name, count(*) AS number FROM inbound_inboundmessage message
+JOIN inbound_integration integration ON integration.id = message.integration_id
+WHERE message.reason_code = '{NOT_UNDERSTOOD_CODE}' AND message.id >= %(since)s AND NOT message.test
+GROUP BY integration.id, integration.name ORDER BY number DESC, integration.name LIMIT {_MAX_EXAMINED}
+"""
+)
+
 
 def check(connection: Connection, now: datetime) -> Iterator[HealthFinding]:
     """Checks each integration's configuration, and how many messages could not be read in a week."""
@@ -141,6 +159,15 @@ def check(connection: Connection, now: datetime) -> Iterator[HealthFinding]:
     unreadable = database.row(connection, _UNREADABLE_MESSAGES, {"since": first_uuid7(now - _WEEK)})
     if unreadable and unreadable["number"]:
         yield HealthFinding("messages.unreadable", _UNREADABLE(count=unreadable["number"]), _UNREADABLE_REMEDY())
+    for row in database.rows(connection, _MESSAGES_NOT_UNDERSTOOD, {"since": first_uuid7(now - _WEEK)}):
+        detail = _NOT_UNDERSTOOD(count=row["number"], integration=row["name"])
+        yield HealthFinding(
+            "integration.not_understood",
+            detail,
+            _NOT_UNDERSTOOD_REMEDY(),
+            about=row["name"],
+            object_id=row["id"],
+        )
     recent = {"since": now - _DAY, "max_paths": MAX_PATHS_PER_ADDRESS, "limit": _MAX_UNMATCHED}
     for row in database.rows(connection, _UNMATCHED, recent):
         detail = _UNMATCHED_POSTS(count=row["requests"], address=row["address"], path=row["path"])

@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from tocsin.alerts.models import Alert
 from tocsin.catalogue.kinds import IntegrationKind, load_kinds
 from tocsin.core.errors import Rejected
+from tocsin.core.ids import first_uuid7
 from tocsin.core.reasons import NO_REASON, Reason
 from tocsin.inbound.admin import delayed_alerts, drafts, presets, versions
 from tocsin.inbound.admin.presets import PresetKind
@@ -19,7 +20,7 @@ from tocsin.inbound.enums import HeartbeatHealth as Beat
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.inbound.heartbeats import monitor
 from tocsin.inbound.maintenance import commands as maintenance_windows
-from tocsin.inbound.models import DelayedAlert, InboundMessage, Integration, MaintenanceWindow
+from tocsin.inbound.models import NOT_UNDERSTOOD_CODE, DelayedAlert, InboundMessage, Integration, MaintenanceWindow
 from tocsin.simulate import backtest
 from tocsin.simulate.backtest_diff import BacktestTotals
 from tocsin.simulate.chain import simulate_integration
@@ -128,6 +129,12 @@ def suppressed_count(integration: Integration, now: datetime) -> dict[str, Any]:
         "waiting_count": len(delayed) if len(delayed) < _MAX_DELAYED_ALERTS else rows.count(),
         "active_windows": maintenance_windows.active_windows(now, windows),
     }
+
+
+def count_not_understood(integration: Integration, now: datetime) -> int:
+    """Return how many messages of the last seven days say too little to know what they want."""
+    rows = InboundMessage.objects.filter(integration=integration, reason_code=NOT_UNDERSTOOD_CODE, test=False)
+    return rows.filter(pk__gte=first_uuid7(now - 7 * DAY)).count()
 
 
 def problem_of(integration: Integration) -> Reason:

@@ -138,6 +138,7 @@ def integration(request: SignedInRequest, number: int) -> HttpResponse:
         "beat": beat,
         "dry_run_totals": overview.dry_run_totals(row, request.now),
         "unusable": overview.problem_of(row),
+        "not_understood": overview.count_not_understood(row, request.now),
         **overview.suppressed_count(row, request.now),
         "may_try": may(request, Permission.TEST_INTEGRATIONS, row.group_id),
     }

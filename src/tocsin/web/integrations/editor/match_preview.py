@@ -51,7 +51,7 @@ def preview_matches(
     preview = MatchPreview()
     if element.payload is None:
         return preview
-    mapped = integration.normalizer.mapping.apply(element.payload)
+    mapped = integration.normalizer.map_completely(element)
     if isinstance(tab, MappingTab):
         _values(preview, outcome, tab)
     for prefix, group in _groups(tab):

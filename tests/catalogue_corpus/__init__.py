@@ -1,0 +1,1 @@
+"""Every sample of the catalogue in forms that nobody tuned the types to."""

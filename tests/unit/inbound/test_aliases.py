@@ -1,0 +1,163 @@
+"""Fields by names that tools share, statuses by common words, and what opens because it says too little."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tocsin.catalogue.kinds import load_kinds
+from tocsin.core.errors import Rejected
+from tocsin.inbound.config.normalizer import IntegrationDefinition, NormalizedEvent, compile_normalizer
+from tocsin.inbound.config.rules import EventAction
+from tocsin.inbound.mapping.status_words import StatusMeaning, is_new_ticket, meaning_of, without_status
+from tocsin.inbound.parsing.payload_splitting import elements_of
+
+
+def read(kind: str, payload: Any, **definition: Any) -> NormalizedEvent | Rejected:
+    normalizer = compile_normalizer(load_kinds()[kind], IntegrationDefinition(**definition))
+    (element,) = elements_of(normalizer.kind, json.dumps(payload).encode(), "application/json").elements
+    return normalizer.normalize(element)
+
+
+def event(kind: str, payload: Any, **definition: Any) -> NormalizedEvent:
+    result = read(kind, payload, **definition)
+    assert isinstance(result, NormalizedEvent), result
+    return result
+
+
+#: Bodies of other products' guides and defaults, and what they mean.
+OTHERS = [
+    (
+        "datadog",
+        {
+            "id": "77",
+            "event_type": "query_alert_monitor",
+            "title": "[Triggered] CPU",
+            "org": {"id": "1"},
+            "body": "CPU",
+        },
+        EventAction.OPEN,
+    ),
+    ("datadog", {"alert_id": 77, "alert_title": "CPU", "alert_transition": "Recovered"}, EventAction.CLOSE),
+    (
+        "logicmonitor",
+        {"alertid": "LMD1", "alertstatus": "active", "severity": "error", "host": "db1"},
+        EventAction.OPEN,
+    ),
+    ("logicmonitor", {"alert-id": "LMD1", "alert-status": "cleared", "host": "db1"}, EventAction.CLOSE),
+    ("solarwinds", {"incident_key": "5", "event_type": "trigger", "description": "Node down"}, EventAction.OPEN),
+    ("grafana", {"data": {"incident_id": "9", "state": "RESOLVED", "title": "Latency"}}, EventAction.CLOSE),
+    ("newrelic", {"payload": {"dedup_key": "x", "event_action": "trigger", "summary": "Apdex"}}, EventAction.OPEN),
+]
+
+
+@pytest.mark.parametrize(("kind", "payload", "action"), OTHERS)
+def test_common_names_are_read_when_own_paths_find_nothing(kind: str, payload: Any, action: EventAction) -> None:
+    found = event(kind, payload)
+    assert (found.action, found.source_id is not None) == (action, True)
+    if action is EventAction.OPEN:
+        assert found.mapped.text("subject")
+        assert found.mapped.text("long_text")
+
+
+@pytest.mark.parametrize("name", ["alert_id", "alertId", "alert-id", "Alert ID", "ALERT_ID"])
+def test_spelling_of_a_name_does_not_matter(name: str) -> None:
+    assert event("pingdom", {name: "7", "state": "down", "title": "x"}).source_id == "7"
+
+
+def test_own_names_win() -> None:
+    found = event("logicmonitor", {"alert_id": "own", "dedup_key": "other", "level": "warn", "severity": "critical"})
+    assert (found.source_id, found.mapped.text("severity")) == ("own", "warn")
+
+
+def test_severity_is_mapped_by_the_priorities_of_the_integration() -> None:
+    found = event("zabbix", {"incident_key": "1", "status": "PROBLEM", "severity": "Disaster", "host": "db1"})
+    assert found.mapped.text("priority") == "critical"
+    assert found.mapped.tags["component_name"] == "db1"
+
+
+def test_message_without_status_opens_and_is_not_understood() -> None:
+    found = event("checkmk", {"host": "db1", "output": "CRIT - disk full"})
+    assert (found.action, found.is_understood) == (EventAction.OPEN, False)
+    assert found.rule_match.reason.code == "rule.status_missing"
+
+
+def test_unknown_status_under_a_common_name_opens() -> None:
+    found = event("logicmonitor", {"alert_id": "1", "state": "wobbly"})
+    assert (found.action, found.is_understood, found.rule_match.reason.code) == (
+        EventAction.OPEN,
+        False,
+        "rule.status_unknown",
+    )
+
+
+def test_own_rules_of_a_user_decide_alone() -> None:
+    rules = {"open": {"field": "source_status", "operator": "equals", "value": "critical"}, "close": False}
+    assert event("logicmonitor", {"alert_id": "1", "status": "firing"}).action is EventAction.OPEN
+    assert event("logicmonitor", {"alert_id": "1", "status": "firing"}, rules=rules).action is EventAction.UPDATE
+    assert event("logicmonitor", {"alert_id": "1"}, rules=rules).action is EventAction.UPDATE
+
+
+def test_removed_field_is_not_found_by_an_alias() -> None:
+    assert (
+        "source_url"
+        not in event("api", {"title": "x", "link": "https://x.example"}, mapping={"source_url": None}).mapped.values
+    )
+
+
+def test_new_ticket_opens_whatever_its_status() -> None:
+    payload = {"event": "New Ticket Logged", "ticket": {"id": 7, "status": {"name": "Awaiting Triage"}}}
+    assert event("haloitsm", payload).action is EventAction.OPEN
+    assert event("haloitsm", payload, settings={"new_tickets_open": False}).action is EventAction.UPDATE
+    payload["event"] = "New Note"
+    assert event("haloitsm", payload).action is EventAction.UPDATE
+
+
+def test_ticket_created_opens_in_freshdesk() -> None:
+    assert (
+        event("freshdesk", {"event": "ticket_created", "ticket_id": 7, "ticket_subject": "VPN"}).action
+        is EventAction.OPEN
+    )
+
+
+def test_ticket_needs_an_id_of_its_own() -> None:
+    refused = read("zendesk", {"type": "ticket.created", "uuid": "0d0c6f1e", "subject": "VPN"})
+    assert isinstance(refused, Rejected)
+    assert refused.code == "no_id"
+
+
+def test_placeholder_that_was_not_filled_in_is_no_id() -> None:
+    assert isinstance(read("pingdom", {"alert_id": "$ALERT_ID", "state": "down"}), Rejected)
+
+
+@pytest.mark.parametrize(
+    ("status", "meaning"),
+    [
+        ("RESOLVED", StatusMeaning.CLOSE),
+        ("alert.fired", StatusMeaning.OPEN),
+        ("incident.acknowledged", StatusMeaning.UPDATE),
+        ("ALERT_RECOVERY", StatusMeaning.CLOSE),
+        ("Back to normal", StatusMeaning.CLOSE),
+        ("BuildFailed", StatusMeaning.OPEN),
+        ("major_outage", StatusMeaning.OPEN),
+        ("not ok", None),
+        ("wobbly", None),
+        ("", None),
+    ],
+)
+def test_meaning_of_a_status(status: str, meaning: StatusMeaning | None) -> None:
+    assert meaning_of(status) is meaning
+
+
+def test_title_without_status_is_equal_for_failure_and_recovery() -> None:
+    assert without_status("[FIRING] CPU high on db1") == without_status("[RESOLVED] CPU high on db1") == "cpu high db1"
+
+
+@pytest.mark.parametrize(
+    ("event_name", "is_new"),
+    [("ticket_created", True), ("New Ticket", True), ("issueCreated", True), ("note added", False), ("closed", False)],
+)
+def test_event_of_a_new_ticket(event_name: str, is_new: bool) -> None:
+    assert is_new_ticket(event_name) is is_new

@@ -1,0 +1,136 @@
+"""The general API reads JSON that nobody mapped: what it opens, what closes it, and what its alert says."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+
+from tocsin.catalogue.kinds import load_kinds
+from tocsin.inbound.config.normalizer import IntegrationDefinition, NormalizedEvent, compile_normalizer
+from tocsin.inbound.config.rules import EventAction
+from tocsin.inbound.parsing.payload_splitting import elements_of
+
+NORMALIZER = compile_normalizer(load_kinds()["api"], IntegrationDefinition())
+
+
+def read(payload: Any, content_type: str = "application/json") -> NormalizedEvent:
+    body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+    (element,) = elements_of(NORMALIZER.kind, body, content_type).elements
+    event = NORMALIZER.normalize(element)
+    assert isinstance(event, NormalizedEvent)
+    return event
+
+
+#: A failure and its recovery, in the form of each tool's webhook documentation.
+PAIRS: dict[str, tuple[Any, Any]] = {
+    "PagerDuty v3": (
+        {
+            "event": {
+                "id": "01A",
+                "event_type": "incident.triggered",
+                "data": {"id": "PG", "title": "A bump", "status": "triggered"},
+            }
+        },
+        {
+            "event": {
+                "id": "01B",
+                "event_type": "incident.resolved",
+                "data": {"id": "PG", "title": "A bump", "status": "resolved"},
+            }
+        },
+    ),
+    "Statuspage": (
+        {
+            "page": {"id": "p"},
+            "incident": {
+                "id": "i1",
+                "name": "API errors",
+                "status": "investigating",
+                "shortlink": "https://stspg.io/i1",
+            },
+        },
+        {
+            "page": {"id": "p"},
+            "incident": {"id": "i1", "name": "API errors", "status": "resolved", "shortlink": "https://stspg.io/i1"},
+        },
+    ),
+    "updown": (
+        {"event": "check.down", "check": {"token": "ngg8", "url": "https://updown.io"}, "downtime": {"error": "500"}},
+        {"event": "check.up", "check": {"token": "ngg8", "url": "https://updown.io"}, "downtime": {"error": "500"}},
+    ),
+    "Checkly": (
+        {
+            "title": "API check has failed",
+            "type": "ALERT_FAILURE",
+            "checkId": "c-1",
+            "link": "https://app.checklyhq.com/1",
+        },
+        {
+            "title": "API check has recovered",
+            "type": "ALERT_RECOVERY",
+            "checkId": "c-1",
+            "link": "https://app.checklyhq.com/2",
+        },
+    ),
+    "TeamCity": (
+        {
+            "eventType": "BUILD_FINISHED",
+            "payload": {"id": 1, "status": "FAILURE", "buildType": {"id": "Api_Build", "name": "Build"}},
+        },
+        None,
+    ),
+    "no id": (
+        {"state": "down", "service": "nginx", "host": "web1", "text": "nginx is down"},
+        {"state": "up", "service": "nginx", "host": "web1", "text": "nginx is up"},
+    ),
+    "title only": (
+        {"title": "[FIRING] High CPU on web1", "status": "firing"},
+        {"title": "[RESOLVED] High CPU on web1", "status": "resolved"},
+    ),
+    "flag": ({"name": "backup", "success": False}, {"name": "backup", "success": True}),
+    "test run": (
+        {"job": {"name": "nightly", "status": "failed", "url": "https://ci.example/1"}},
+        {"job": {"name": "nightly", "status": "passed", "url": "https://ci.example/2"}},
+    ),
+}
+
+
+@pytest.mark.parametrize(("failure", "recovery"), PAIRS.values(), ids=PAIRS.keys())
+def test_recovery_closes_what_its_failure_opened(failure: Any, recovery: Any) -> None:
+    opened = read(failure)
+    assert opened.action is EventAction.OPEN
+    assert opened.mapped.text("subject")
+    assert opened.mapped.text("long_text")
+    if recovery is not None:
+        closed = read(recovery)
+        assert (closed.action, closed.source_id) == (EventAction.CLOSE, opened.source_id)
+        assert opened.source_id is not None
+
+
+def test_json_in_a_form_is_read_like_a_body() -> None:
+    payload = {"id": "7", "status": "firing", "title": "Disk"}
+    form = urlencode({"payload": json.dumps(payload), "token": "x"}).encode()
+    assert read(form, "application/x-www-form-urlencoded").mapped == read(payload).mapped
+
+
+def test_form_with_a_broken_payload_field_stays_a_form() -> None:
+    event = read(urlencode({"payload": "{broken", "title": "x"}).encode(), "application/x-www-form-urlencoded")
+    assert event.mapped.text("subject") == "x"
+
+
+def test_unknown_status_opens_and_says_so() -> None:
+    event = read({"id": "7", "status": "wobbly", "title": "x"})
+    assert (event.action, event.rule_match.reason.code) == (EventAction.OPEN, "rule.status_unknown")
+
+
+def test_alert_shows_the_whole_message() -> None:
+    event = read({"check": {"label": "Checkout is slow", "values": [{"p95": 4.2}]}, "seen": 3})
+    assert event.mapped.text("subject") == "Checkout is slow"
+    assert event.mapped.text("long_text") == "check.label: Checkout is slow\ncheck.values.1.p95: 4.2\nseen: 3"
+
+
+def test_message_without_id_and_status_is_a_problem_of_its_own() -> None:
+    assert read({"title": "Disk full"}).source_id is None
