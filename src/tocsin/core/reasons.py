@@ -22,7 +22,7 @@ from functools import cache
 from typing import Any
 
 import msgspec
-from django.utils.translation import gettext, ngettext
+from django.utils.translation import ngettext
 
 from tocsin.core import locale_format
 
@@ -208,7 +208,7 @@ def replace_texts(reason: Reason, replace: Callable[[str], str]) -> Reason:
 
 def reason_from(code: str, data: Mapping[str, Any]) -> Reason:
     """Reads a stored reason. A code that is not defined is kept, and rendered as the code."""
-    return Reason(code, tuple((name, _from_json(value)) for name, value in sorted(data.items())))
+    return Reason(code, tuple([(name, _from_json(data[name])) for name in sorted(data)]))
 
 
 def reason_as_json(reason: Reason) -> dict[str, Any]:
@@ -240,7 +240,7 @@ def _english_template(kind: ReasonType, count: int) -> str:
 
 
 def _local_template(kind: ReasonType, count: int) -> str:
-    return ngettext(kind.template, kind.plural, count) if kind.plural else gettext(kind.template)
+    return ngettext(kind.template, kind.plural, count) if kind.plural else locale_format.translate(kind.template)
 
 
 def _english(value: Param) -> str:
@@ -266,6 +266,8 @@ def _english(value: Param) -> str:
 
 
 def _local(value: Param) -> str:
+    if type(value) is str:
+        return value
     match value:
         case int():
             return locale_format.local_count(value)
@@ -282,7 +284,7 @@ def _local(value: Param) -> str:
         case tuple():
             return locale_format.local_list([_local(one) for one in value])
         case Reason():
-            return value.localized()
+            return value._render(_local_template, _local)
         case _:
             return _plain(value)
 
@@ -346,7 +348,11 @@ def _to_json(value: Param) -> Any:
 
 
 def _from_json(value: Any) -> Param:
+    if type(value) is str:  # most are, and each pattern below is a look-up
+        return value
     match value:
+        case {"code": str(code), "data": dict(data)}:
+            return reason_from(code, data)
         case {"at": str(text)}:
             return datetime.fromisoformat(text)
         case {"day": str(text)}:
@@ -361,11 +367,9 @@ def _from_json(value: Any) -> Param:
             return Person(name, user_id)
         case {"alert": int(alert_id)}:
             return AlertRef(alert_id)
-        case {"code": str(code), "data": dict(data)}:
-            return reason_from(code, data)
         case list():
-            return tuple(_from_json(one) for one in value)
-        case str() | int():
+            return tuple([_from_json(one) for one in value])
+        case int():
             return value
         case _:
             # Not written by `_to_json`: shown as it is rather than lost.

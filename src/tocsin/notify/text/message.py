@@ -68,7 +68,7 @@ def zone_of(due: DueDelivery) -> ZoneInfo | None:
 
 
 def _localized(due: DueDelivery, reason: Reason) -> str:
-    return localize(reason, due.language, zone_of(due))
+    return localize(reason, due.language, zone_of(due)) if reason else ""
 
 
 def _alert(due: DueDelivery, link_to: LinkTo) -> AlertContent | None:
