@@ -137,7 +137,7 @@ def test_an_alert_is_answered_by_keyboard_alone(browser: Browser, running: Serve
         expect(page.get_by_role("dialog")).to_have_count(0)
         # Whoever types writes letters.
         keys.press("/")
-        expect(page.get_by_label("Search everything").first).to_be_focused()
+        expect(page.get_by_label("Search Tocsin").first).to_be_focused()
         keys.type("at")
         expect(page.locator("#state")).to_contain_text("Open")
         page.evaluate("document.activeElement.blur()")

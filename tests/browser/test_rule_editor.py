@@ -90,7 +90,7 @@ def test_unknown_payload_is_mapped_by_clicks_and_opens_alert(browser: Browser, d
         rule.get_by_label("Operator").nth(1).select_option("does not contain")
         rule.get_by_label("Value, or several, one per line").nth(1).fill("south")
         expect(page.locator("#sentence-open")).to_have_text(
-            "Open an alert: if status equals RED, and client does not contain south."
+            "Open an alert when status equals RED, and client does not contain south."
         )
         expect(page.locator("#outcome")).to_contain_text("Opens an alert")
         expect(page.locator("#outcome")).to_contain_text("Alice Andersson")

@@ -359,3 +359,9 @@ def test_closed_ticket_stops_paging_and_reopened_one_is_new_alert(desk: Escalati
     assert ticket.alert.previous_alert_id == first
     desk.through(30)
     assert ticket.paged() == [("alice", 30)]
+
+
+def test_closing_message_never_replaces_the_subject(desk: EscalationHarness, ticket: Ticket) -> None:
+    ticket.says(0, "New", summary="VPN down")
+    ticket.says(2, "Closed", summary="[OK] VPN down")
+    assert (ticket.alert.status, ticket.alert.subject) == ("closed", "VPN down")

@@ -563,7 +563,7 @@ RESOLVED = {**FIRING, "endsAt": "2026-11-24T09:10:00.123456789Z"}
 def test_prometheus_posts_to_tocsin_as_to_alertmanager(
     desk: EscalationHarness, url: str, path: str, authentication: dict[str, str]
 ) -> None:
-    token = secrets.token_of(integration(desk, "alertmanager", "Prometheus"))
+    token = secrets.token_of(integration(desk, "prometheus", "Prometheus"))
     values = {"token": token, "basic": base64.b64encode(f"prometheus:{token}".encode()).decode()}
     headers = {name: value.format(**values) for name, value in authentication.items()}
     for _repeat in range(2):

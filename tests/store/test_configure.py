@@ -562,7 +562,7 @@ def test_workflows_are_applied_exported_renamed_and_pruned(now: datetime) -> Non
     assert not Workflow.objects.exists()
     wrong = WORKFLOWS.replace("groups: [Desk]", "groups: [Desc]")
     assert refusals(now, TEAM, wrong)[0].startswith(
-        '1t.yaml:9: workflow Nobody answers: actions[0].groups[0]: there is no group "Desc"'
+        '1t.yaml:9: workflow Nobody answers: actions[0].groups[0]: no group named "Desc"'
     )
 
 

@@ -27,7 +27,7 @@ def test_each_rejected_write_is_one_clear_dead_letter(both: HaloPair) -> None:
     both.act(alert, Say, text="hello")
     both.go()
     assert [(call.status, str(call.error).split(":")[0].split(" (")[0]) for call in both.calls()] == [
-        (CallStatus.DEAD, "Halo does not let Tocsin's agent use the action of its notes. Halo's response"),
+        (CallStatus.DEAD, "Halo does not permit Tocsin's agent to use the action for its notes. Halo's response"),
         (CallStatus.DEAD, 'Halo has no status "Finished"'),
         (CallStatus.DEAD, f"Ticket {other} is not visible to Tocsin"),
     ]
@@ -99,7 +99,7 @@ def test_a_lost_right_and_a_token_that_ended_early(both: HaloPair) -> None:
     both.act(both.alert(ticket).pk, Assign)
     both.go()
     (dead,) = both.calls(status=CallStatus.DEAD)
-    assert str(dead.error).startswith("Halo does not let Tocsin write a note (403). No reason given.")
+    assert str(dead.error).startswith("Halo does not permit Tocsin to write a note (403). No reason given.")
 
 
 @pytest.mark.parametrize("body", [{"error": "Not now"}, {"Message": "Not now"}, "Not now"])

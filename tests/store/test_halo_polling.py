@@ -96,7 +96,7 @@ def test_future_dates_and_hidden_notes_hide_no_other_change(both: HaloPair) -> N
     both.poll(400)
     before = both.status()
     assert both.alert(other).status == "open"
-    assert "Halo does not let Tocsin read the actions of ticket" in str(before.poll_error)
+    assert "Halo does not permit Tocsin to read the actions of ticket" in str(before.poll_error)
     both.halo.change_ticket(other, {"summary": "third"}, DESK_AGENT)
     both.halo.delete(ticket, DESK_AGENT)
     both.poll(600)

@@ -111,7 +111,7 @@ def test_account_import_creates_yaml_that_applies_completely_once(
 def test_api_key_comes_from_file_or_standard_input(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     status, out, err = answer(capsys, "import", "opsgenie")
     assert (status, out) == (1, "")
-    assert "put it into $OPSGENIE_API_KEY" in err
+    assert "Set $OPSGENIE_API_KEY" in err
     assert "Settings → API key management" in err
     (tmp_path / "key").write_text(f"{opsgenie.KEY}\n")
     with opsgenie.opsgenie_double() as double:
@@ -178,7 +178,7 @@ def test_rate_limited_account_is_awaited_and_missing_permissions_reported(
     assert status == 0, err
     assert waits == [7, 4, 8]
     assert "retrying in 7 s" in err
-    assert "v2/integrations: not read. Opsgenie does not let this key read /v2/integrations." in err
+    assert "v2/integrations: not read. Opsgenie does not permit this key to read /v2/integrations." in err
     assert "username: alice" in out
 
 

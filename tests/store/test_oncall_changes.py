@@ -227,7 +227,7 @@ def test_cover_is_notified_of_start_changes_and_end(desk: Group, now: datetime) 
         ("bob", "Bob covers for Alice from 2026-12-24 12:00 UTC until 2026-12-31 08:00 UTC, in every group."),
         (
             "carol",
-            "Carol was to cover for Alice from 2026-12-24 12:00 UTC until 2027-01-04 08:00 UTC, but no longer does.",
+            "Carol no longer covers for Alice from 2026-12-24 12:00 UTC until 2027-01-04 08:00 UTC.",
         ),
     ]
     cover_notices.delete_absence(out_of_office.rows().get(pk=away.pk), **saving)  # type: ignore[arg-type]

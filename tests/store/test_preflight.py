@@ -113,7 +113,7 @@ def test_unreachable_integration_fails_preflight_with_reason() -> None:
     assert not checked.is_fine
     assert all(method.notes for method in checked.routes)
     Integration.objects.update(policy=None)
-    assert "neither a policy nor a recipient" in str(changed().routes[-1].notes[0])
+    assert "no policy or recipient user" in str(changed().routes[-1].notes[0])
 
 
 def test_hours_without_pages_are_reported() -> None:
@@ -121,7 +121,7 @@ def test_hours_without_pages_are_reported() -> None:
     policy = Policy.objects.get(name="Standard")
     save_policy({"name": "Standard", "steps": steps}, existing=policy, actor=ACTOR, now=NIGHT)
     method = changed().routes[-1]
-    assert tuple(map(str, method.notes)) == ("Nobody is paged for 2 hours.",)
+    assert tuple(map(str, method.notes)) == ("No one is paged for 2 hours.",)
     assert method.reaches_anybody
 
 

@@ -129,7 +129,7 @@ def test_notice_uses_labelled_contact_method_and_names_unreachable_users(desk: W
     assert desk.did() == [
         "Notified Alice by sms-official. Not notified: Bob has no sms-official.",
         "Notified Network: List.",
-        "There is no one to notify.",
+        "No one to notify.",
         "Notified Alice.",
     ]
     sent = {(row[0], row[1]) for row in desk.pages(alert, "notice")}

@@ -316,7 +316,7 @@ def test_paging_preview_is_shown_before_creating_an_alert(company: Company, brow
     assert "<bdi>Bob Brown</bdi>" in text
     assert 'value="Server room is hot"' in text
     nobody = client.post("/alerts/new/", {**form, "policy": ""}).content.decode()
-    assert "pages nobody" in nobody
+    assert "pages no one" in nobody
     assert not Alert.objects.exists()
 
 
@@ -363,7 +363,7 @@ def test_lists_show_origin_and_state_in_readers_language(
     Alert.objects.filter(pk=over).update(is_test=True)
     text = text_of(client, "/alerts/", **{"Accept-Language": "de"})
     assert "Niemand hat reagiert, und die Richtlinie ist erschöpft." in text
-    assert "von Hand eröffnet" in text
+    assert "von Hand angelegt" in text
     for path in ("/alerts/", "/search/?q=VPN"):
         assert ">TEST<" in text_of(client, path), path
 

@@ -94,7 +94,7 @@ def test_unreadable_account_is_reported_at_field_or_run(
 ) -> None:
     admin = browser_of(company.admin)
     for field, given, text in (
-        ("key", {"product": "opsgenie"}, "There is no API key."),
+        ("key", {"product": "opsgenie"}, "An API key is required."),
         ("api_base", {"product": "grafana-oncall", "key": "k"}, "has its own address"),
         (
             "api_base",

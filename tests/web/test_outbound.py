@@ -59,7 +59,7 @@ def test_halo_is_connected_step_by_step(
         page = page_text(admin.post(f"/outbound/{row.pk}/connect", {"integration": company.halo.pk}, follow=True))
         assert "connected to Halo." in page
         page = page_text(admin.post(f"/outbound/{row.pk}/webhook", {"integration": company.halo.pk}))
-        assert "does not let Tocsin list its webhooks" in page
+        assert "does not permit Tocsin to list its webhooks" in page
         assert "Payload URL" in page
         server.halo.missing_rights = set()
         page = page_text(admin.post(f"/outbound/{row.pk}/webhook", {"integration": company.halo.pk}))

@@ -190,7 +190,7 @@ def test_rows_follow_the_yaml_and_the_yaml_the_rows(bench: Callable[[str], Bench
     assert page.fields()["close-mode"] == "when"
     page.press("cond:close:add")
     page.press("show", close__1__field="client", close__1__op="not contains", close__1__values="Acme")
-    assert "Close the alert: if status is one of Done or Over, or client does not contain Acme." in page.text
+    assert "Close the alert when status is one of Done or Over, or client does not contain Acme." in page.text
     assert "not:" in page.fields()["yaml"]
     assert page.press("save").status_code == 302
     assert page.parts()["rules"]["close"]["any"][1] == {
@@ -380,14 +380,14 @@ def test_clicking_a_value_adds_a_condition_that_it_meets(company: Company, bench
     page.press("show", chosen="pasted")
     page.press("show", payload=TICKET)
     page.press("pick:ticket^status^name")
-    assert "An alert opens only if status equals New." in page.text
+    assert "An alert opens only when status equals New." in page.text
     page.press("pick:ticket^rack", target="filters.0")
-    assert "An alert opens only if status equals New, and ticket^rack equals R4." in page.text
+    assert "An alert opens only when status equals New, and ticket^rack equals R4." in page.text
     assert "<bdi>Filters: ticket^rack equals R4</bdi>" in page.text
     page.press("undo")
-    assert "An alert opens only if status equals New." in page.text
+    assert "An alert opens only when status equals New." in page.text
     # The default of a rule stays, and the condition is added to it.
-    default = re.search(r'id="sentence-open">Open an alert: if ([^<]*)\.</p>', page.text)
+    default = re.search(r'id="sentence-open">Open an alert when ([^<]*)\.</p>', page.text)
     assert default
     page.press("pick:ticket^rack", target="open")
     assert page.fields()["open-mode"] == "when"
@@ -411,10 +411,10 @@ def test_conditions_survive_while_the_default_is_chosen(bench: Callable[[str], B
     page = bench("rules")
     page.press("show", yaml="rules: {close: {field: client, operator: equals, value: Acme}}")
     page.press("show", **{"close-mode": "kind"})
-    assert "Close the alert: if status contains Closed." in page.text
+    assert "Close the alert when status contains Closed." in page.text
     assert "client" not in page.fields()["yaml"]
     page.press("show", **{"close-mode": "when"})
-    assert "Close the alert: if client equals Acme." in page.text
+    assert "Close the alert when client equals Acme." in page.text
 
 
 def reviewed(page: str) -> str:

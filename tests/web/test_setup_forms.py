@@ -150,8 +150,8 @@ def test_contact_method_removal_lists_its_consequences(company: Company, browser
     rules = {"quiet_hours": [{"days": ["mon"], "from": "22:00", "to": "07:00", "methods": [last.label]}]}
     User.objects.filter(pk=company.responder.pk).update(notification_rules=rules)
     text = text_of(client, f"/me/contact-methods/{last.pk}/delete")
-    assert "This is your last contact method" in text
-    assert "It is used in your notification rules" in text
+    assert "This is the last contact method" in text
+    assert "It is used in notification rules" in text
 
 
 def test_a_group_is_called_in_the_order_of_its_numbers(company: Company, browser_of: BrowserOf) -> None:
@@ -405,7 +405,7 @@ def test_client_table_is_pasted_as_csv_with_errors_shown(company: Company, brows
     assert "&#x27;=1+1," in text_of(client, f"/client-tables/{table.pk}/")
     wrong = client.post(f"/client-tables/{table.pk}/", {"name": "Customers", "clients": "Acme,Nobody's"})
     assert wrong.status_code == 422
-    assert "Acme: There is no group" in wrong.content.decode()
+    assert "Acme: No group named" in wrong.content.decode()
     assert client.post(f"/client-tables/{table.pk}/delete/").status_code == 302
     assert browser_of(company.observer).get("/client-tables/new/").status_code == 403
 

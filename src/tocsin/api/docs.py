@@ -94,9 +94,9 @@ def _endpoint(method: str, path: str, operation: dict[str, Any]) -> Endpoint:
     example = body.get("example")
     answer = next(
         (
-            content["application/json"]["schema"]
+            content["schema"]
             for status, response in operation["responses"].items()
-            if str(status).startswith("2") and (content := response.get("content"))
+            if str(status).startswith("2") and (content := response.get("content", {}).get("application/json"))
         ),
         None,
     )

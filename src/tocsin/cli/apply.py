@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 
 
 def apply(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="The YAML files; together they are one.")],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only prints the plan.")] = False,
+    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="The YAML files, read as one configuration.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan without applying it.")] = False,
     prune: Annotated[
         bool,
-        typer.Option("--prune", help="Deletes objects that the files do not name, for each top key that they contain."),
+        typer.Option(
+            "--prune", help="Delete objects missing from the files, for each top-level key that they contain."
+        ),
     ] = False,
     data_dir: DataDir = None,
 ) -> None:
@@ -59,7 +61,7 @@ _ACTION_LABELS = {"create": "to create", "update": "to update", "unchanged": "un
 
 def export(
     with_secrets: Annotated[
-        bool, typer.Option("--with-secrets", help="Prints tokens and passwords too. Keep the output safe.")
+        bool, typer.Option("--with-secrets", help="Include tokens and passwords. Keep the output secret.")
     ] = False,
     data_dir: DataDir = None,
 ) -> None:

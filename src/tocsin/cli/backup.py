@@ -38,10 +38,10 @@ _PLAINTEXT_WARNING = (
 
 
 def backup(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write; one that exists is replaced.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write. An existing file is replaced.")],
     passphrase_file: PassphraseFile = None,
     no_passphrase: Annotated[
-        bool, typer.Option("--no-passphrase", help="Does not ask for one: the secret key is in the file as it is.")
+        bool, typer.Option("--no-passphrase", help="Store the secret key in the file unencrypted.")
     ] = False,
     data_dir: DataDir = None,
 ) -> None:
@@ -66,14 +66,14 @@ def backup(
 
 def restore(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that `tocsin backup` wrote.")],
-    force: Annotated[bool, typer.Option("--force", help="Replaces the existing state.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the existing state.")] = False,
     passphrase_file: PassphraseFile = None,
     without_key: Annotated[
         bool,
-        typer.Option("--without-key", help="Leaves the secret key as it is: stored secrets must be entered anew."),
+        typer.Option("--without-key", help="Keep the current secret key: stored secrets must be re-entered."),
     ] = False,
     paused: Annotated[
-        bool, typer.Option("--paused", help="Pauses all paging for a week, until somebody has looked.")
+        bool, typer.Option("--paused", help="Pause all paging for a week or until someone resumes it.")
     ] = False,
     data_dir: DataDir = None,
 ) -> None:

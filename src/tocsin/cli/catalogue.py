@@ -12,7 +12,7 @@ import typer
 
 from tocsin.cli.session import DataDir
 
-app = typer.Typer(help="The kinds of inbound integrations.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Manage inbound integration types.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.callback()
@@ -22,7 +22,9 @@ def _group() -> None:
 
 @app.command("list")
 def list_kinds(
-    markdown: Annotated[bool, typer.Option("--markdown", help="As the table of docs/reference/catalogue.md.")] = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the table of docs/reference/catalogue.md.")
+    ] = False,
     data_dir: DataDir = None,
 ) -> None:
     """List the integration types.
@@ -43,13 +45,15 @@ def list_kinds(
 @app.command()
 def new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The folder's name, such as uptime_kuma.")],
-    title: Annotated[str | None, typer.Option(help="What people call the tool. Default: from NAME.")] = None,
-    folder: Annotated[Path | None, typer.Option(help="Where the kinds are. Default: this version's own.")] = None,
+    title: Annotated[str | None, typer.Option(help="The tool's name. Default: derived from NAME.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="The folder of integration types. Default: the built-in one.")
+    ] = None,
     data_dir: DataDir = None,
 ) -> None:
     """Create an integration type.
 
-    Creates a folder with a manifest, a guide and samples that works as it is.
+    Creates a folder with a manifest, a guide and samples that works unchanged.
     """
     from tocsin.catalogue import scaffold
 

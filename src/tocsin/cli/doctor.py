@@ -23,7 +23,7 @@ _VARIABLE_REMEDY = ReasonType("health.variable_remedy", "Correct that variable; 
 
 
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Prints the findings as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
     data_dir: DataDir = None,
 ) -> None:
     """Check the installation for problems.

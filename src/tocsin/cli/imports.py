@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 _NOT_UTF8 = ReasonType("import.key_not_utf8", "it is not UTF-8")
 _NO_KEY = ReasonType(
     "import.api_key_not_given",
-    "There is no key: put it into ${variable}, or name its file with --key-file (- for stdin). It is made in "
-    "{product} under {location}.",
+    "An API key is required. Set ${variable}, or pass its file with --key-file (- for stdin). Create "
+    "the key in {product} under {location}.",
 )
 
 app = typer.Typer(
-    help="Moves here from another product: writes YAML for `tocsin apply`, and says what is not as it was.",
+    help="Import from another product: writes YAML for `tocsin apply`, and reports the differences.",
     no_args_is_help=True,
 )
 
@@ -39,16 +39,14 @@ KeyFile = Annotated[
         "--key-file", metavar="FILE", help="The file with the API key, or - for standard input.", show_default=False
     ),
 ]
-Base = Annotated[
-    str, typer.Option("--api-base", metavar="URL", help="The address of the API, where it is not the usual one.")
-]
+Base = Annotated[str, typer.Option("--api-base", metavar="URL", help="The API's base URL. Default: the product's.")]
 Output = Annotated[
     Path | None,
-    typer.Option("--output", "-o", metavar="FILE", help="Where the YAML goes. Default: stdout.", show_default=False),
+    typer.Option("--output", "-o", metavar="FILE", help="File for the YAML. Default: stdout.", show_default=False),
 ]
 Report = Annotated[
     Path | None,
-    typer.Option("--report", metavar="FILE", help="Where the report goes too. It is on stderr.", show_default=False),
+    typer.Option("--report", metavar="FILE", help="File for the report, in addition to stderr.", show_default=False),
 ]
 From = Annotated[
     Path | None,
@@ -56,7 +54,7 @@ From = Annotated[
 ]
 WithKeys = Annotated[
     bool,
-    typer.Option("--with-keys", help="Keeps the keys of senders as tokens, where they can be read. The YAML has them."),
+    typer.Option("--with-keys", help="Keep readable keys of senders as tokens. They are included in the YAML."),
 ]
 
 

@@ -10,19 +10,18 @@ from tocsin.cli.session import DataDir, open_database
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import ReasonType
 
-_UNFINISHED = ReasonType("keys.rotation_unfinished", "Still under an older key: {remaining}. Run it again.")
+_UNFINISHED = ReasonType("keys.rotation_unfinished", "Still encrypted with an older key: {remaining}. Run it again.")
 _STILL_NEEDED = ReasonType(
-    "keys.still_needed", "Still under an older key: {remaining}. Run `tocsin keys rotate` first."
+    "keys.still_needed", "Still encrypted with an older key: {remaining}. Run `tocsin keys rotate` first."
 )
 _NODE_WITHOUT_KEY = ReasonType(
     "keys.node_without_key",
-    "{nodes} runs without the new key, and could read nothing that is under it. Give it the new key in front of "
-    "the old one, start it again, and run this again. Nothing was re-encrypted.",
+    "{nodes} runs without the new key and could not decrypt what is encrypted with it. Add the new key "
+    "in front of the old one there, restart Tocsin, and run this command again. Nothing was "
+    "re-encrypted.",
 )
 
-app = typer.Typer(
-    help="Changes the key that stored secrets are encrypted with.", no_args_is_help=True, rich_markup_mode=None
-)
+app = typer.Typer(help="Rotate the key that encrypts stored secrets.", no_args_is_help=True, rich_markup_mode=None)
 
 #: Seconds to wait for all nodes. A node reports the keys that it knows every five seconds.
 _WAIT_FOR_NODES = 30
@@ -30,7 +29,7 @@ _WAIT_FOR_NODES = 30
 
 @app.callback()
 def _group() -> None:
-    """Changes the key that stored secrets are encrypted with."""
+    """Rotate the key that encrypts stored secrets."""
 
 
 @app.command()

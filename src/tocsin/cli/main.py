@@ -30,7 +30,7 @@ from tocsin.core.errors import RejectedAll, TocsinError
 
 app = typer.Typer(
     name="tocsin",
-    help="Tocsin: alerts in, the right person answers.",
+    help="Tocsin: alert management and on-call paging.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -95,7 +95,7 @@ def _is_database_error(error: Exception) -> bool:
 
 @app.callback(invoke_without_command=True)
 def _options(
-    version: Annotated[bool, typer.Option("--version", help="Prints the version.", is_eager=True)] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
 ) -> None:
     if version:
         typer.echo(f"tocsin {tocsin.__version__}")

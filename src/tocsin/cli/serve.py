@@ -25,8 +25,8 @@ ROLES = ("all", "ingest", "web", "worker")
 
 def serve(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = DEFAULT_HOST,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen at.")] = DEFAULT_PORT,
-    role: Annotated[str, typer.Option(help=f"What this process does: {', '.join(ROLES)}.")] = "all",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on.")] = DEFAULT_PORT,
+    role: Annotated[str, typer.Option(help=f"The process's role: {', '.join(ROLES)}.")] = "all",
     data_dir: DataDir = None,
 ) -> None:
     """Start Tocsin. Prints `ready URL` once it accepts requests."""

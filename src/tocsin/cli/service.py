@@ -33,12 +33,12 @@ _UNIT_IN_THE_WAY = ReasonType(
 _PROGRAM_NOT_FOUND = ReasonType("service.program_not_found", "The program `tocsin` cannot be found.")
 _INSTALL_PROGRAM = ReasonType("service.install_program", "Install it with `uv tool install tocsin`.")
 _QUOTES_IN_PATH = ReasonType(
-    "service.quotes_in_path", "systemd starts no program whose path has quotes in it, as {path} has."
+    "service.quotes_in_path", "systemd cannot start a program whose path contains quotes: {path}."
 )
 _INSTALL_ELSEWHERE = ReasonType("service.install_elsewhere", "Install it elsewhere.")
 _COMMAND_FAILED = ReasonType("service.command_failed", "`{command}` failed: {error}.")
 
-app = typer.Typer(help="Runs Tocsin as a service.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Run Tocsin as a service.", no_args_is_help=True, rich_markup_mode=None)
 
 #: Exists if systemd is the init system (sd_booted(3)).
 BOOTED = Path("/run/systemd/system")
@@ -49,15 +49,15 @@ ROOT = Path("/")
 
 @app.callback()
 def _group() -> None:
-    """Runs Tocsin as a service."""
+    """Run Tocsin as a service."""
 
 
 @app.command()
 def install(
-    user: Annotated[bool, typer.Option("--user", help="For the user who runs this, not for the machine.")] = False,
-    only_print: Annotated[bool, typer.Option("--print", help="Prints the unit, and does nothing.")] = False,
+    user: Annotated[bool, typer.Option("--user", help="Install for the current user instead of system-wide.")] = False,
+    only_print: Annotated[bool, typer.Option("--print", help="Print the unit without installing it.")] = False,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = DEFAULT_HOST,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen at.")] = DEFAULT_PORT,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")] = DEFAULT_PORT,
     data_dir: DataDir = None,
 ) -> None:
     """Install Tocsin as a systemd service.

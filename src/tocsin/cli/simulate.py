@@ -15,7 +15,7 @@ from tocsin.core.errors import FILE_TOO_LARGE, FILE_UNREADABLE, Rejected
 from tocsin.core.reasons import ReasonType
 from tocsin.simulate.reasons import NOT_COMPILED
 
-_NO_INTEGRATION = ReasonType("simulate.unknown_integration", 'There is no integration "{name}".')
+_NO_INTEGRATION = ReasonType("simulate.unknown_integration", 'No integration named "{name}".')
 _NOT_A_TIME = ReasonType("simulate.not_a_time", '--at: "{text}" is not a time; write it like 2026-12-25T03:00.')
 
 #: The same limit as for messages posted to an integration.
@@ -24,18 +24,18 @@ _MAX_BODY_BYTES = 5 * 1024 * 1024
 
 def simulate(
     payload: Annotated[
-        Path, typer.Argument(metavar="PAYLOAD.json", help="What would be posted: a file, or - for standard input.")
+        Path, typer.Argument(metavar="PAYLOAD.json", help="The payload: a file, or - for standard input.")
     ],
-    integration: Annotated[str, typer.Option(metavar="NAME", help="The integration that it would be posted to.")],
+    integration: Annotated[str, typer.Option(metavar="NAME", help="The integration that receives it.")],
     at: Annotated[
         str,
         typer.Option(
             metavar="TIME",
-            help="When: 2026-12-25T03:00, in the installation's time zone unless it names one. Default: now.",
+            help="Time of receipt, such as 2026-12-25T03:00, by default in the installation's time zone. Default: now.",
             show_default=False,
         ),
     ] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Prints JSON, with every step of the mapping.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with every step of the mapping.")] = False,
     data_dir: DataDir = None,
 ) -> None:
     """Show what a payload would do.

@@ -9,7 +9,7 @@ import typer
 from tocsin.cli.session import UNKNOWN_USER, DataDir, open_database
 from tocsin.core.errors import Rejected
 
-app = typer.Typer(help="Makes API tokens.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Manage API tokens.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.callback()
@@ -19,8 +19,8 @@ def _group() -> None:
 
 @app.command()
 def create(
-    user: Annotated[str, typer.Option(metavar="NAME", help="The user whose token it is: it acts as them.")],
-    name: Annotated[str, typer.Option(metavar="LABEL", help="What it is for.")],
+    user: Annotated[str, typer.Option(metavar="NAME", help="The user as whom the token acts.")],
+    name: Annotated[str, typer.Option(metavar="LABEL", help="The token's name.")],
     data_dir: DataDir = None,
 ) -> None:
     """Create an API token and print its secret.

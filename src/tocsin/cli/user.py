@@ -17,9 +17,7 @@ from tocsin.core.reasons import ReasonType
 
 _NO_PASSWORD = ReasonType("user.no_password_on_stdin", "--password-stdin: there is no password on standard input.")
 
-app = typer.Typer(
-    help="Makes users, and lets in who lost a second factor.", no_args_is_help=True, rich_markup_mode=None
-)
+app = typer.Typer(help="Manage users and their second factors.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.callback()
@@ -30,12 +28,12 @@ def _group() -> None:
 @app.command()
 def create(
     username: Annotated[str, typer.Argument(metavar="NAME", help="The username.")],
-    email: Annotated[str, typer.Option(metavar="E", help="The e-mail address.")],
+    email: Annotated[str, typer.Option(metavar="E", help="The email address.")],
     role: Annotated[Role, typer.Option(help="The role.")] = Role.RESPONDER,
-    full_name: Annotated[str, typer.Option("--full-name", help="The name that others see.")] = "",
+    full_name: Annotated[str, typer.Option("--full-name", help="The display name.")] = "",
     time_zone: Annotated[str, typer.Option("--time-zone", help="Such as Europe/Zurich.", show_default=False)] = "",
     password_stdin: Annotated[
-        bool, typer.Option("--password-stdin", help="Reads the password from the first line of standard input.")
+        bool, typer.Option("--password-stdin", help="Read the password from the first line of standard input.")
     ] = False,
     data_dir: DataDir = None,
 ) -> None:

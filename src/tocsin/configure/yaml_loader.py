@@ -30,7 +30,7 @@ _YAML_ERROR = ReasonType("config.yaml_error", "is not YAML: {error}")
 _TOO_MANY_VALUES = ReasonType(
     "config.too_many_values", "there are more than {maximum} values, aliases counted each time."
 )
-_UNKNOWN_NODE = ReasonType("config.unknown_node", "this cannot be read.")
+_UNKNOWN_NODE = ReasonType("config.unknown_node", "cannot be read.")
 _KEY_NOT_TEXT = ReasonType("config.key_not_text", "a key must be text.")
 _DUPLICATE_KEY = ReasonType("config.duplicate_key", 'the key "{key}" is there twice.')
 _UNKNOWN_TAG = ReasonType("config.unknown_tag", 'the tag "{tag}" is not known.')

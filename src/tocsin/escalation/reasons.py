@@ -201,7 +201,7 @@ MANAGERS_NOTIFIED = ReasonType(
     "escalation.managers_notified", "{users} is notified: {why}", "{users} are notified: {why}"
 )
 MANAGERS_WOULD_BE_NOTIFIED = ReasonType("escalation.managers_notified_in_dry_run", "{users} would be notified: {why}")
-NO_MANAGERS = ReasonType("escalation.no_managers", "{why} There is no manager or administrator to notify.")
+NO_MANAGERS = ReasonType("escalation.no_managers", "{why} No manager or administrator can be notified.")
 ADMINISTRATORS_NOTIFIED = ReasonType("escalation.administrators_notified", "Administrators are notified: {why}")
 RESPONDERS_NOTIFIED = ReasonType(
     "escalation.responders_notified", "{why} {users} is notified.", "{why} {users} are notified."

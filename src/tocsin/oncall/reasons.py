@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tocsin.core.reasons import ReasonType
 
-NO_SUCH_SCHEDULE = ReasonType("schedule.not_found", 'there is no schedule "{name}".')
+NO_SUCH_SCHEDULE = ReasonType("schedule.not_found", 'no schedule named "{name}".')
 
 # Why a user is on call: the source, and how it was replaced.
 

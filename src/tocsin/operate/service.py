@@ -54,7 +54,7 @@ def unit(location: UnitLocation, command: Sequence[str], data_dir: Path) -> str:
         "edit tocsin`.",
         "",
         "[Unit]",
-        "Description=Tocsin: alerts in, the right person answers",
+        "Description=Tocsin: alert management and on-call paging",
         *(
             []
             if location.is_user

@@ -104,8 +104,8 @@ WORKFLOW = {
     "trigger": {"on": "unacknowledged", "for": "5m"},
     "start": {"field": "priority", "operator": "one of", "value": ["critical", "high"]},
     "actions": [
-        {"do": "notify", "groups": ["Service Desk"], "roles": ["manager"], "subject": "Nobody answers: <subject>"},
-        {"do": "halo", "text": "Nobody has acknowledged this for 5 minutes."},
+        {"do": "notify", "groups": ["Service Desk"], "roles": ["manager"], "subject": "No response: <subject>"},
+        {"do": "halo", "text": "Not acknowledged for 5 minutes."},
     ],
 }
 

@@ -10,13 +10,13 @@ from django.utils.translation import gettext_noop
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import ReasonType, Term
 
-NO_SUCH_OBJECT = ReasonType("api.no_such_object", "There is no {label} {name}.")
+NO_SUCH_OBJECT = ReasonType("api.no_such_object", "No {label} named {name}.")
 NOT_A_USERNAME = ReasonType("api.not_a_username", "must be a user's name.")
-NO_SUCH_NUMBER = ReasonType("api.no_such_number", "There is no {label} number {name}.")
+NO_SUCH_NUMBER = ReasonType("api.no_such_number", "No {label} with ID {name}.")
 
 #: The labels of what is no resource, for the catalogue of translations.
 LABELS = (
-    gettext_noop("absence"), gettext_noop("active user"), gettext_noop("alert"), gettext_noop("answer by mail"),
+    gettext_noop("absence"), gettext_noop("active user"), gettext_noop("alert"), gettext_noop("answer by email"),
     gettext_noop("audit entry"), gettext_noop("button"), gettext_noop("calendar feed"), gettext_noop("contact"),
     gettext_noop("contact method"), gettext_noop("delivery"), gettext_noop("device"), gettext_noop("heartbeat"),
     gettext_noop("import"), gettext_noop("inbound message"), gettext_noop("notification"),

@@ -13,11 +13,11 @@ NOT_COMPILED: Final = ReasonType(
 )
 ALERT_OPEN: Final = ReasonType(
     "simulation.alert_open",
-    "Alert {alert} is open, so nobody would be paged again. The following assumes that it is not.",
+    "Alert {alert} is already open, so no one would be paged again. The steps below assume that it is closed.",
 )
 ALERT_STARTS_PAGING: Final = ReasonType(
     "simulation.alert_starts_paging",
-    "Alert {alert} is open, but nobody was paged about it so far: its escalation would start.",
+    "Alert {alert} is open, but no one has been paged about it yet. Its escalation would start.",
 )
 OPENS_WITH_OTHERS: Final = ReasonType(
     "simulation.opens_with_others", "It opens when others arrive: the Overview shows how many are delayed already."
@@ -34,7 +34,7 @@ DELAYED: Final = ReasonType(
 
 DRY_RUN: Final = ReasonType(
     "simulation.dry_run",
-    "The integration is in dry-run mode: nobody would be paged; these are the pages that it would otherwise send.",
+    "The integration is in dry-run mode, so no one would be paged. Otherwise, it would send these pages.",
 )
 RATE_LIMIT: Final = ReasonType(
     "simulation.rate_limit",
@@ -45,7 +45,7 @@ RATE_LIMIT: Final = ReasonType(
 )
 ALERT_CREATED: Final = ReasonType("simulation.alert_created", "An alert opens, {priority}.")
 NO_RECIPIENTS: Final = ReasonType(
-    "simulation.no_recipients", "It has neither an escalation policy nor recipient users, so it pages nobody."
+    "simulation.no_recipients", "It pages no one: it has neither an escalation policy nor recipient users."
 )
 
 # --- A pre-flight check -------------------------------------------------------------------------------------------
@@ -54,12 +54,12 @@ CONFIGURATION_UNUSABLE: Final = ReasonType(
     "preflight.configuration_unusable", "Its configuration cannot be used: {problem}"
 )
 INTEGRATION_DEFAULT: Final = ReasonType("preflight.integration_default", "the integration's own policy and recipients")
-LOG_ONLY_ROUTE: Final = ReasonType("preflight.log_only_route", "The route is log only: nobody is paged.")
+LOG_ONLY_ROUTE: Final = ReasonType("preflight.log_only_route", "The route is log only: no one is paged.")
 NOBODY_CONFIGURED: Final = ReasonType(
-    "preflight.nobody_configured", "Nobody is paged: there is neither a policy nor a recipient user."
+    "preflight.nobody_configured", "No one is paged: no policy or recipient user is configured."
 )
-NOBODY_REACHED: Final = ReasonType("preflight.nobody_reached", "Nobody would be reached.")
-PAGED_LATE: Final = ReasonType("preflight.paged_late", "Nobody is paged for {duration}.")
+NOBODY_REACHED: Final = ReasonType("preflight.nobody_reached", "No one would be reached.")
+PAGED_LATE: Final = ReasonType("preflight.paged_late", "No one is paged for {duration}.")
 CLIENT_ROUTES_OMITTED: Final = ReasonType(
     "preflight.client_routes_omitted",
     "{count} more route of client table {table} was not checked.",
@@ -98,7 +98,7 @@ OTHER_EFFECT: Final = ReasonType(
 )
 OTHER_OUTCOME: Final = ReasonType("backtest.other_outcome", "{after} instead of {before}: {reason}")
 OTHER_KEY: Final = ReasonType("backtest.other_key", "another key: {after} instead of {before}")
-OWN_KEY: Final = ReasonType("backtest.own_key", "of its own")
+OWN_KEY: Final = ReasonType("backtest.own_key", "own")
 OTHER_FIELDS: Final = ReasonType("backtest.other_fields", "different fields: {fields}")
 OTHER_MODE: Final = ReasonType("backtest.other_mode", "{after} instead of {before}")
 OTHER_POLICY: Final = ReasonType("backtest.other_policy", "by {after} instead of {before}")

@@ -90,7 +90,7 @@ def test_missing_recipients_are_noted_on_the_timeline() -> None:
     world = EscalationRun(plan(("primary", 0)), roster(manager=(), admins=())).to(5)
     assert world.told == []
     assert world.sentences(EventKind.NOTICE_SENT) == [
-        "No one responded, and escalation is exhausted. There is no manager or administrator to notify."
+        "No one responded, and escalation is exhausted. No manager or administrator can be notified."
     ]
 
 

@@ -134,7 +134,7 @@ def test_wait_steps_become_waits_and_the_repeat_comes_five_times(moved: Converte
     for expected in (
         "chain default: step 3: not in the policy. OnCall waits until a time of day",
         "chain default: step 6: notifies all of them at once",
-        "chains default: page by everybody's usual notification rules",
+        "chains default: page by each user's usual notification rules",
         "chain slack only: not imported",
         "shift Paydays: not in the schedule. It recurs by an unsupported rule: monthly",
         "shift Pairs on week days: has fewer users in a turn",

@@ -164,7 +164,7 @@ def test_report_names_every_omission_and_contains_no_secret(moved: ConvertedConf
     texts = [str(finding) for finding in moved.findings if finding.severity is FindingSeverity.OMITTED]
     for expected in (
         "schedule old_schedule: not imported. It is disabled",
-        "rotation Teams: has nobody in the turn of team Ops/Night",
+        "rotation Teams: the rotation of team Ops/Night has no user",
         "override nobody: from 2026-12-20T08:00:00Z",
         "escalation off_escalation: not imported",
         "user bob@example.com: has one number for sms less (1•••)",

@@ -66,7 +66,7 @@ def test_level_delay_becomes_next_steps_delay_even_without_targets(
     assert policy["end_after"] == "30m"
     assert policy["acknowledge"] == {"timeout": "10m"}, "the service's"
     assert "policy Standard: level 2: does not notify schedule Nobody's" in as_text(moved)
-    assert "level 3: notifies everybody at once. PagerDuty assigns each incident to the next" in as_text(moved)
+    assert "level 3: notifies everyone at once. PagerDuty assigns each incident to the next" in as_text(moved)
 
 
 def test_rules_of_high_and_low_urgency_become_rules_by_priority(moved: ConvertedConfig) -> None:

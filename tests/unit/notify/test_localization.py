@@ -37,7 +37,7 @@ def test_a_german_mail_keeps_the_subject_of_its_thread() -> None:
 
 def test_german_text_keeps_the_reply_keywords() -> None:
     text = CHANNELS["sms"].render(replace(page(), language="de")).text
-    assert text.startswith("KRITISCH Acme: VPN down, 40 users.")
+    assert text.startswith("P1 KRITISCH Acme: VPN down, 40 users.")
     assert "Antwort ACK 42, TAKE 42." in text
 
 

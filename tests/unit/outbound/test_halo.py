@@ -60,7 +60,7 @@ def test_address_keeps_path_and_port_and_names_its_tenant() -> None:
         ),
         (401, b'{"Message": "You cannot view this."}', False, errors.TicketNotFound, "Ticket 7 is not visible"),
         (403, b"", True, Permanent, "No reason given"),
-        (403, b'{"Message": "Your role may not do this."}', True, Permanent, "does not let Tocsin write"),
+        (403, b'{"Message": "Your role may not do this."}', True, Permanent, "does not permit Tocsin to write"),
         (403, b'"You do not have access to this Action at the moment"', True, errors.NoteRejected, "another"),
         (403, b'{"Message": "The ticket does not exist."}', True, errors.TicketNotFound, "Ticket 7 is not visible"),
         (404, b"", False, errors.TicketNotFound, "Ticket 7 is not visible"),

@@ -69,7 +69,7 @@ def test_a_wrong_token_is_refused_although_a_session_is_there(company: Company) 
 def test_error_has_code_and_parameters_beside_its_sentence(admin: Api) -> None:
     answer = admin.get("groups/Nights")
     assert answer.body is not None
-    assert answer.body["detail"] == "There is no group Nights."
+    assert answer.body["detail"] == "No group named Nights."
     assert answer.body["reason_code"] == "api.no_such_object"
     assert answer.body["reason_data"] == {"label": {"term": "group"}, "name": "Nights"}
 

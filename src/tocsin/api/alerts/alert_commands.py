@@ -48,7 +48,7 @@ class CommandBody(Schema):
 
     note: str = Field(default="", max_length=2000, description="Why; shown on the timeline.")
     seen_at: AwareDatetime | None = Field(
-        default=None, description="When the alert was shown to you: if somebody took it since, assigning is refused."
+        default=None, description="When the alert was shown to you: if someone took it since, assigning is refused."
     )
 
 
@@ -56,7 +56,7 @@ _EMPTY = CommandBody()
 
 
 class AssignBody(CommandBody):
-    """Assign the alert to a Tocsin user, or by `name` to somebody without an account."""
+    """Assign the alert to a Tocsin user, or by `name` to someone without an account."""
 
     user: str | None = Field(default=None, description="A user's name or number.")
     name: str | None = Field(default=None, min_length=1, max_length=200)
@@ -92,7 +92,7 @@ class MergeBody(CommandBody):
 class CommandResponse(AlertDetail):
     """The alert after the command, and the result of the command."""
 
-    answer: str = Field(description="A sentence for whoever gave the command.")
+    answer: str = Field(description="A sentence for the user who gave the command.")
     answer_code: ReasonCode
     answer_data: ReasonData
     changed: bool = Field(description="False when it was so already.")
@@ -101,7 +101,7 @@ class CommandResponse(AlertDetail):
 _SUMMARIES = {
     CommandKind.ACKNOWLEDGE: "You have seen it. What that does to escalation is the policy's choice",
     CommandKind.UNACKNOWLEDGE: "Take your acknowledgement back",
-    CommandKind.UNASSIGN: "Nobody has it any more: it is open, and escalation starts again",
+    CommandKind.UNASSIGN: "Unassigns the alert: it is open again, and escalation restarts",
     CommandKind.ESCALATE: "Notify the next step now",
     CommandKind.RESUME: "End the hold now",
     CommandKind.CLOSE: "The problem is over",

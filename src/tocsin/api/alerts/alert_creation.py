@@ -37,14 +37,14 @@ class RecipientsBody(Schema):
 
 
 class NewAlertBody(Schema):
-    """An alert that is opened manually. Without a policy and without recipient users nobody is paged."""
+    """An alert that is opened manually. Without a policy and without recipient users no one is paged."""
 
     model_config = {"extra": "forbid", "str_strip_whitespace": True}
 
     subject: str = Field(min_length=1, max_length=_max_length("subject"))
     priority: Priority | None = Field(default=None, description="Else the policy's default, else high.")
     short_text: str = Field(default="", max_length=_max_length("short_text"), description="For SMS and voice.")
-    long_text: str = Field(default="", max_length=_max_length("long_text"), description="For e-mail.")
+    long_text: str = Field(default="", max_length=_max_length("long_text"), description="For email.")
     source_url: str = Field(default="", max_length=_max_length("source_url"), pattern=r"^(https?://\S+)?$")
     client: str = Field(default="", max_length=_max_length("client"))
     site: str = Field(default="", max_length=_max_length("site"))
@@ -70,7 +70,7 @@ EXAMPLE = {
     Permission.RESPOND,
     status=201,
     answers=AlertDetail,
-    summary="Open an alert by hand",
+    summary="Create an alert",
     extra={"requestBody": {"content": {"application/json": {"example": EXAMPLE}}}},
 )
 def create_alert(request: HttpRequest, body: NewAlertBody) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def create_alert(request: HttpRequest, body: NewAlertBody) -> dict[str, Any]:
     "/preview",
     Permission.RESPOND,
     answers=SimulatedRunResponse,
-    summary="Whom an alert would page that is opened by hand: a dry run",
+    summary="Whom a new alert would page: a dry run",
     extra={"requestBody": {"content": {"application/json": {"example": EXAMPLE}}}},
 )
 def preview_alert(request: HttpRequest, body: NewAlertBody) -> dict[str, Any]:

@@ -64,7 +64,7 @@ class AlertSummary(BaseModel):
     count: int
     owner: str | None = Field(description="The user's name, or the name outside that has it.")
     awaits_acceptance: bool = Field(
-        description="Whether somebody else assigned it to the owner, who was paged and has not accepted yet."
+        description="Whether someone else assigned it to the owner, who was paged and has not accepted yet."
     )
     acknowledged_by: list[str]
     opened_at: datetime

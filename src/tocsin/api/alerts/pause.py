@@ -35,7 +35,7 @@ class PauseBody(Schema):
 
     model_config = {"extra": "forbid"}
 
-    reason: str = Field(max_length=2000, description="Why; everybody reads it.")
+    reason: str = Field(max_length=2000, description="Why; everyone reads it.")
     until: AwareDatetime | None = None
     span: str | None = Field(default=None, alias="for", max_length=20, examples=["2h"])
 

@@ -46,7 +46,7 @@ _ROLES = {
 #: What each permission allows, as the end of a sentence.
 _ACTIONS = {
     Permission.VIEW_ALERTS: gettext_noop("see alerts, who is on call, and the Inbound Log"),
-    Permission.RESPOND: gettext_noop("act on alerts, and open one by hand"),
+    Permission.RESPOND: gettext_noop("act on alerts, and create them manually"),
     Permission.MANAGE_SELF: gettext_noop("change one's own contact methods, absence and shifts"),
     Permission.VIEW_ADDRESSES: gettext_noop("see phone numbers and addresses of others"),
     Permission.MANAGE_TEAMS: gettext_noop("change groups, schedules, overrides and policies"),

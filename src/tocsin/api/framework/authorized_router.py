@@ -73,7 +73,7 @@ class AuthorizedRouter:
                 success |= _content(answers)
             responses: dict[int | str, Any] = {"default": _ERROR, status: success}
             if accepts_if_match:
-                responses[412] = {**_ERROR, "description": "Somebody has changed it since."}
+                responses[412] = {**_ERROR, "description": "Someone has changed it since."}
             options.setdefault("operation_id", f"{self.resource_name.replace('-', '_')}_{view.__name__}")
             self.router.api_operation(
                 [method],

@@ -27,7 +27,7 @@ IF_MATCH: Mapping[str, Any] = {
     "name": "If-Match",
     "required": False,
     "schema": {"type": "string"},
-    "description": "The `ETag` that the object was read with: 412 where somebody has changed it since.",
+    "description": "The `ETag` that the object was read with: 412 where someone has changed it since.",
 }
 
 _ANY = "*"

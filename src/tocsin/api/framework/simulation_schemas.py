@@ -93,7 +93,7 @@ class SimulatedEventSchema(BaseModel):
 
 
 class SimulatedRunResponse(BaseModel):
-    """Whom an alert would page if nobody acted. Nothing is stored or sent."""
+    """Whom an alert would page if no one acted. Nothing is stored or sent."""
 
     pages: list[SimulatedPageSchema]
     timeline: list[SimulatedEventSchema]

@@ -73,7 +73,7 @@ class BacktestBody(Schema):
     delay: Annotated[dict[str, Any], written_as(DelaySpec)] | None = None
     flood: Annotated[dict[str, Any], written_as(AlertRateLimitSpec)] | None = None
     limit: int = Field(
-        default=backtest.DEFAULT_MESSAGES, ge=1, le=backtest.MAX_MESSAGES, description="So many of the newest messages."
+        default=backtest.DEFAULT_MESSAGES, ge=1, le=backtest.MAX_MESSAGES, description="Number of the newest messages."
     )
 
 
@@ -82,7 +82,7 @@ class BacktestTotalsSchema(BaseModel):
 
     statuses: dict[str, int]
     opened: int
-    pages: int = Field(description="Alerts that page somebody, or would outside dry-run mode.")
+    pages: int = Field(description="Alerts that page someone, or would outside dry-run mode.")
     at_night: int = Field(description="Of those, in the `night_hours` of the settings where the recipients are.")
 
 

@@ -18,7 +18,7 @@ from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.inspect.replay import MAX_REPLAYED_MESSAGES, replay, replay_many
 from tocsin.inbound.models import InboundMessage
 
-_NO_SUCH_MESSAGES = ReasonType("api.no_such_messages", "There is no inbound message for at least one of these ids.")
+_NO_SUCH_MESSAGES = ReasonType("api.no_such_messages", "At least one of these IDs has no inbound message.")
 
 
 class ReplayBody(Schema):

@@ -38,7 +38,7 @@ class DeliverySchema(BaseModel):
     purpose: Purpose
     channel: str
     provider: str | None = Field(description="`sandbox` when it was kept there; null when no provider was asked.")
-    address: str = Field(description="Masked for whoever may not see it.")
+    address: str = Field(description="Masked for users who may not see it.")
     status: DeliveryStatus
     attempts: int
     error: str

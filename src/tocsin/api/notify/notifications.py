@@ -36,7 +36,7 @@ class NotificationSchema(BaseModel):
     purpose: Purpose
     channel: str
     label: str
-    address: str = Field(description="Masked for whoever may not see it.")
+    address: str = Field(description="Masked for users who may not see it.")
     reason: str
     reason_code: ReasonCode
     reason_data: ReasonData

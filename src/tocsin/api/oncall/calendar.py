@@ -33,7 +33,7 @@ class CalendarEntrySchema(BaseModel):
     since: datetime
     until: datetime
     schedules: list[str] = Field(description="The schedules that decide; empty where the order of the group does.")
-    absent: bool = Field(description="Out of office, and nobody covers: still paged.")
+    absent: bool = Field(description="Out of office, and no one covers: still paged.")
     double_roles: list[MemberRole] = Field(description="Other roles that the user has in the group meanwhile.")
 
 

@@ -50,7 +50,7 @@ class OnCallSchema(BaseModel):
     reasons: list[ReasonSchema] = Field(
         description="How it came to that: the shift, the override, who covers for whom."
     )
-    absent: bool = Field(description="Out of office, and nobody covers: still paged.")
+    absent: bool = Field(description="Out of office, and no one covers: still paged.")
     schedule: str | None
     shift: str | None
     layer: int | None
@@ -79,7 +79,7 @@ class ShiftSchema(BaseModel):
 
 
 class CoverageGapSchema(BaseModel):
-    """A period within the range in which nobody has the role."""
+    """A period within the range in which no one has the role."""
 
     role: MemberRole
     since: datetime

@@ -128,7 +128,7 @@ def change_absence(
         return _tagged(_save_existing(absence, body, caller(request)), response)
 
 
-@routes.delete("/{int:id}", Permission.MANAGE_SELF, status=204, answers=None, summary="Take it away", tagged=True)
+@routes.delete("/{int:id}", Permission.MANAGE_SELF, status=204, answers=None, summary="Delete an absence", tagged=True)
 def delete_absence(request: HttpRequest, id: Number) -> None:
     principal = caller(request)
     with config_version.exclusive():

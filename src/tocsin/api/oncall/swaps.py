@@ -49,12 +49,12 @@ class ShiftRangeBody(Schema):
 
 
 class TakeShiftBody(ShiftRangeBody):
-    instead_of: str | None = Field(default=None, description="Whose shift it is. None: nobody's, in `role`.")
+    instead_of: str | None = Field(default=None, description="Whose shift it is. None: no one's, in `role`.")
 
 
 class HandOverShiftBody(ShiftRangeBody):
     user: str = Field(description="Who is to have it.")
-    instead_of: str | None = Field(default=None, description="A manager may hand over somebody else's.")
+    instead_of: str | None = Field(default=None, description="A manager may hand over someone else's.")
 
 
 class SwapRequestBody(ShiftRangeBody):
@@ -79,7 +79,7 @@ class SwapFilters(PaginationQuery):
 
 
 class SwapSchema(BaseModel):
-    """A request to take somebody's shift, perhaps for another shift in return."""
+    """A request to take someone's shift, perhaps for another shift in return."""
 
     id: int
     schedule: str
@@ -109,7 +109,7 @@ _SPAN = {"from": "2026-12-24T17:00:00Z", "to": "2026-12-25T08:00:00Z", "role": "
     Permission.MANAGE_SELF,
     status=201,
     answers=overrides.OVERRIDES.schema.whole,
-    summary="Take somebody's shift, or one that nobody has",
+    summary="Take someone's shift, or one that no one has",
     extra=_extra({**_SPAN, "instead_of": "bob"}),
 )
 def take(request: HttpRequest, id: str, body: TakeShiftBody) -> dict[str, Any]:
@@ -200,7 +200,7 @@ def get_swap(request: HttpRequest, id: Number) -> dict[str, Any]:
     status=201,
     answers=SwapSchema,
     by_alias=True,
-    summary="Ask somebody to take a shift of yours, perhaps for one of theirs in return",
+    summary="Ask someone to take a shift of yours, perhaps for one of theirs in return",
     extra=_extra({**_SPAN, "schedule": "Service Desk 24x7", "user": "bob", "message": "My daughter's concert"}),
 )
 def ask(request: HttpRequest, body: SwapRequestBody) -> dict[str, Any]:

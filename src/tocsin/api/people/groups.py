@@ -22,7 +22,7 @@ from tocsin.people.changes import groups as commands
 from tocsin.people.models import Group
 from tocsin.resources import registry
 
-_NO_SUCH_CONTACT = ReasonType("api.no_such_contact", 'There is no contact "{contact}" in {group}.')
+_NO_SUCH_CONTACT = ReasonType("api.no_such_contact", 'No contact named "{contact}" in {group}.')
 _NOT_ALLOWED = ReasonType("api.user_or_admin_required", "Only {user} or an administrator may do this.")
 
 

@@ -79,7 +79,7 @@ def get_token(request: HttpRequest, id: Number) -> dict[str, Any]:
     Permission.MANAGE_SELF,
     status=201,
     answers=CreatedTokenResponse,
-    summary="Make a token",
+    summary="Create a token",
     extra={"requestBody": {"content": {"application/json": {"example": {"name": "deploy script"}}}}},
 )
 def create_token(request: HttpRequest, body: NewTokenBody) -> dict[str, Any]:

@@ -146,7 +146,7 @@ class RemovedFactorsResponse(BaseModel):
     "/{id}/reset-second-factor",
     Permission.ADMINISTER,
     answers=RemovedFactorsResponse,
-    summary="For somebody who lost theirs: the password alone signs in, until another is set up",
+    summary="For someone who lost theirs: the password alone signs in, until another is set up",
 )
 def reset_second_factor(request: HttpRequest, id: str) -> dict[str, Any]:
     principal, user = caller(request), USERS.find(id)

@@ -27,6 +27,8 @@ from tocsin.resources.lookup import find
 
 routes = AuthorizedRouter("audit-log")
 
+_FILES = {kind: {"schema": {"type": "string"}} for kind in ("application/jsonl", "text/csv")}
+
 
 class AuditFilters(Schema):
     actor: str | None = None
@@ -65,7 +67,7 @@ def list_entries(request: HttpRequest, query: Query[AuditListQuery]) -> dict[str
     "/export",
     Permission.READ_AUDIT_LOG,
     answers=None,
-    extra={"responses": {200: {"description": "The file.", "content": {"application/jsonl": {}, "text/csv": {}}}}},
+    extra={"responses": {200: {"description": "The file.", "content": _FILES}}},
     summary="The whole log as CSV or JSON lines, newest first",
 )
 def export_entries(request: HttpRequest, query: Query[AuditExportQuery]) -> StreamingHttpResponse:

@@ -230,7 +230,7 @@ def report_sla_breaches(request: HttpRequest, query: Query[SlaBreachFilters]) ->
     "/noise",
     Permission.VIEW_ALERTS,
     answers=NoiseReportSchema,
-    summary="The sources of most alerts, and how many nobody had to answer; the last 30 days",
+    summary="The sources of most alerts, and how many no one had to answer; the last 30 days",
 )
 def report_noise(request: HttpRequest, query: Query[NoiseFilters]) -> dict[str, Any]:
     period = _period(request, query)

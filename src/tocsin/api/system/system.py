@@ -76,7 +76,7 @@ class PreflightRouteSchema(BaseModel):
 
 
 class PreflightIntegrationSchema(BaseModel):
-    """One integration. `fine` is true if somebody would be reached on every path."""
+    """One integration. `fine` is true if someone would be reached on every path."""
 
     integration: str
     mode: str
@@ -85,7 +85,7 @@ class PreflightIntegrationSchema(BaseModel):
 
 
 class PreflightResponse(BaseModel):
-    """Whom a critical alert at `at` would page if nobody responded."""
+    """Whom a critical alert at `at` would page if no one responded."""
 
     at: datetime
     integrations: list[PreflightIntegrationSchema]

@@ -55,17 +55,17 @@ _HALO_SECRET = "halo-demo-secret"  # noqa: S105
 
 def demo(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = DEFAULT_HOST,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen at.")] = DEFAULT_PORT,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on.")] = DEFAULT_PORT,
     data_dir: Annotated[
         Path | None,
         typer.Option(
             "--data-dir",
             metavar="D",
-            help="The demo's data directory. Default: $TOCSIN_DATA_DIR, else one of its own.",
+            help="The demo's data directory. Default: $TOCSIN_DATA_DIR, else a separate one.",
             show_default=False,
         ),
     ] = None,
-    history: Annotated[bool, typer.Option(help="Begin with three weeks of alerts.")] = True,
+    history: Annotated[bool, typer.Option(help="Start with three weeks of alerts.")] = True,
 ) -> None:
     """Start Tocsin with a sample team and three weeks of history.
 

@@ -21,9 +21,7 @@ _RESTORE_FILE = ReasonType("secret.restore_key_file", "Restore it from a backup.
 
 KEY_FILE = "secret.key"
 
-_SECRET_UNREADABLE = ReasonType(
-    "secret.undecryptable", "A stored secret cannot be decrypted with the known secret keys."
-)
+_SECRET_UNREADABLE = ReasonType("secret.undecryptable", "The configured secret keys don't decrypt a stored secret.")
 RESTORE_KEY_OR_ENTER_SECRET = ReasonType(
     "secret.restore_key_or_enter_secret",
     "Add the key that encrypted it to TOCSIN_SECRET_KEY, or enter the secret again.",

@@ -17,7 +17,7 @@ from tocsin.core.errors import Permanent
 from tocsin.core.reasons import ReasonType
 
 _ADDRESS_UNREADABLE = ReasonType(
-    "secret.address_undecryptable", "A secret address cannot be decrypted with the known secret keys."
+    "secret.address_undecryptable", "The configured secret keys don't decrypt a stored address."
 )
 _RESTORE_KEY_OR_ENTER_ADDRESS = ReasonType(
     "secret.restore_key_or_enter_address",

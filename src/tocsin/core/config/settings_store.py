@@ -25,7 +25,7 @@ _NOT_A_LISTEN_ADDRESS = ReasonType(
 DEFAULT_NIGHT_HOURS = "22:00-07:00"
 
 #: Who may add the address of a chat service at a host of no well-known vendor: administrators; with `managers`, also
-#: group managers for their groups' contacts; or everybody.
+#: group managers for their groups' contacts; or everyone.
 CHAT_SERVERS = ("managers", "admins", "everybody")
 
 #: How much of an alert a channel's messages contain, from everything to only its number.
@@ -104,7 +104,7 @@ class SettingsSpec(Spec):
     chat_servers_by: Annotated[str, OneOf(CHAT_SERVERS)] = Field(
         default="managers",
         description="Who may add chat addresses at hosts of no well-known service: administrators; with `managers`, "
-        "also managers for their groups' contacts; or everybody.",
+        "also managers for their groups' contacts; or everyone.",
     )
     content_email: _Content = Field(
         default="full",

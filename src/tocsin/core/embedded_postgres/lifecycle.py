@@ -52,7 +52,7 @@ _USE_BACKUP = ReasonType(
     "`tocsin restore FILE`.",
 )
 _UNRESPONSIVE = ReasonType("postgres.unresponsive", "PostgreSQL on {folder} runs ({state}) and does not answer.")
-_LOGIN_FAILED = ReasonType("postgres.login_failed", "PostgreSQL on {folder} does not let Tocsin in: {error}")
+_LOGIN_FAILED = ReasonType("postgres.login_failed", "PostgreSQL in {folder} rejects Tocsin's connection: {error}")
 
 DATABASE = "tocsin"
 

@@ -20,14 +20,14 @@ from typing import TypedDict
 from tocsin.core.errors import Permanent
 from tocsin.core.reasons import ReasonType
 
-_NO_PROGRAM = ReasonType("postgres.no_useradd", "Neither useradd nor adduser is there.")
+_NO_PROGRAM = ReasonType("postgres.no_useradd", "Neither useradd nor adduser is installed.")
 _NO_ACCOUNT = ReasonType(
     "postgres.no_account", "Root's PostgreSQL needs the system account {account}, and it could not be made. {problems}"
 )
 _MAKE_ACCOUNT = ReasonType(
     "postgres.make_account",
-    "Make it by hand (useradd --system {account}), start Tocsin as an ordinary user, or set TOCSIN_DATABASE_URL "
-    "to a PostgreSQL server.",
+    "Create it manually (useradd --system {account}), start Tocsin as an ordinary user, or set "
+    "TOCSIN_DATABASE_URL to a PostgreSQL server.",
 )
 
 ACCOUNT_NAME = "tocsin-postgres"

@@ -29,7 +29,7 @@ from tocsin.notify.rules.page_planner import PageRequest
 POLICY_DELETED = ReasonType("policy.deleted", "That escalation policy no longer exists.")
 _POLICY_UNREADABLE = ReasonType("policy.unreadable", "Policy {policy} cannot be read. Save it again.")
 _ALL_ACKNOWLEDGED = ReasonType("alert.acknowledged_by_all", "All of these users have already acknowledged the alert.")
-_NOBODY_TO_PAGE = ReasonType("alert.nobody_to_page", "There is no one to page.")
+_NOBODY_TO_PAGE = ReasonType("alert.nobody_to_page", "No one to page.")
 
 
 def start_policy(

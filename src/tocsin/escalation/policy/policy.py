@@ -140,9 +140,9 @@ class AcknowledgeSpec(Spec):
 
 
 class RoundsSpec(Spec):
-    """Further passes."""
+    """How often, and how far apart, all steps are repeated."""
 
-    times: int = Field(default=0, ge=0, le=MAX_POLICY_REPEATS, description="Number of further passes.")
+    times: int = Field(default=0, ge=0, le=MAX_POLICY_REPEATS, description="How often all steps are repeated.")
     every: PositiveDuration | None = Field(
         default=None, description="Interval between passes, from the start of the last step. Required if there are any."
     )
@@ -198,7 +198,7 @@ class PolicyDefinition(Spec):
     """What a policy does. Its context is `PolicyNames.context`."""
 
     acknowledge: AcknowledgeSpec = Field(default=AcknowledgeSpec(), description="Effect of an acknowledgement.")
-    repeat: RoundsSpec = Field(default=RoundsSpec(), description="Further passes through all steps.")
+    repeat: RoundsSpec = Field(default=RoundsSpec(), description="Repetition of all steps.")
     end: EndSpec = Field(default=EndSpec(), description="Final action when escalation is exhausted.")
     sla: TargetTimesSpec = Field(default=TargetTimesSpec(), description="SLA targets, for tickets that have none.")
     steps: ListOf[StepSpec] = Field(
@@ -217,7 +217,7 @@ class PolicyDefinition(Spec):
 
     page_assignee: bool = Field(
         default=True,
-        description="Whether a user to whom somebody else assigns the alert is paged and must accept within the "
+        description="Whether a user to whom someone else assigns the alert is paged and must accept within the "
         "acknowledgement timeout; otherwise escalation restarts.",
     )
 
@@ -256,7 +256,7 @@ class PolicySpec(PolicyDefinition, OwnedSpec):
     """An escalation policy."""
 
     allows_unreachable: bool = Field(
-        default=False, alias="anyway", description="Whether it is saved although it could reach nobody."
+        default=False, alias="anyway", description="Whether it is saved although it could reach no one."
     )
 
 

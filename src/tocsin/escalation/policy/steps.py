@@ -43,7 +43,7 @@ type NameOf = Callable[[str, int], str]
 
 
 class IfEmpty(StrEnum):
-    """The behavior of a step that has nobody to page."""
+    """The behavior of a step that has no one to page."""
 
     SKIP = "skip"
     WAIT = "wait"
@@ -126,7 +126,7 @@ class NotifySpec(Spec):
     """Whom a step notifies. Its context has the ids of `users`, `groups` and `schedules` by name."""
 
     roles: Annotated[tuple[MemberRole, ...], list_of_choices(MemberRole)] = Field(
-        default=(), description="Roles: everybody who is on call in one of them."
+        default=(), description="Roles: all users on call in one of them."
     )
     user_ids: Annotated[tuple[int, ...], list_of(str, {}), ids_of("users", NO_SUCH_USER)] = Field(
         default=(), alias="users", description="Usernames."
@@ -137,7 +137,7 @@ class NotifySpec(Spec):
     group_contacts: Names = Field(default=(), description="Labels of contacts of these groups.")
     everybody: bool = Field(default=False, description="Whether all members of these groups are notified.")
     schedule_ids: Annotated[tuple[int, ...], list_of(str, {}), ids_of("schedules", NO_SUCH_SCHEDULE)] = Field(
-        default=(), alias="schedules", description="Names of schedules: everybody on call in them, in any role."
+        default=(), alias="schedules", description="Names of schedules: all users on call in them, in any role."
     )
     assignee: bool = Field(default=False, description="Whether the assignee of the source's ticket is notified.")
     previous_on_call: bool = Field(
@@ -172,7 +172,7 @@ class StepSpec(Spec):
     )
     if_empty: Annotated[IfEmpty, OneOf()] = Field(
         default=IfEmpty.SKIP,
-        description="Whether the next step follows at once if this step has nobody to page.",
+        description="Whether the next step follows at once if this step has no one to page.",
     )
     notify: NotifySpec = Field(description="Whom the step notifies.")
 

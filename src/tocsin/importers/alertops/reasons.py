@@ -52,9 +52,7 @@ SET_RULES = ReasonType("import.alertops.set_rules", "Set them on the Rules tab."
 OWN_RULE_OMITTED = ReasonType(
     "import.alertops.own_rule_omitted", "does not {action} by its own rule ({operator} {values})"
 )
-NO_SUCH_RULE = ReasonType(
-    "import.alertops.no_such_rule", "Tocsin has no such comparison, or there is no open rule beside it."
-)
+NO_SUCH_RULE = ReasonType("import.alertops.no_such_rule", "Tocsin has no such comparison, or the open rule is missing.")
 SET_RULE = ReasonType("import.alertops.set_rule", "Set it on the Rules tab.")
 FILTER_OMITTED = ReasonType("import.alertops.filter_omitted", "does not filter by {field} ({condition})")
 NO_SUCH_COMPARISON = ReasonType("import.alertops.no_such_comparison", "Tocsin has no such comparison.")

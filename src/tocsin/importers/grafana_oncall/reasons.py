@@ -53,7 +53,7 @@ CLOSES_ALERT = ReasonType(
     "import.grafana.closes_alert", "It closes the alert; Tocsin never closes an unanswered alert automatically."
 )
 NOTIFIES_SLACK_GROUP = ReasonType("import.grafana.notifies_slack_group", "It notifies a user group of Slack.")
-CREATE_GROUP = ReasonType("import.grafana.create_group", "Create a group, and notify everybody in it.")
+CREATE_GROUP = ReasonType("import.grafana.create_group", "Create a group, and notify all its members.")
 NOTIFIES_SLACK_CHANNEL = ReasonType("import.grafana.notifies_slack_channel", "It notifies a channel of Slack.")
 CREATE_GROUP_CONTACT = ReasonType(
     "import.grafana.create_group_contact", "Add the channel as a group contact, and notify that."
@@ -70,7 +70,7 @@ ROUND_ROBIN_THERE = ReasonType(
     "import.grafana.round_robin_there", "OnCall takes the next in turn for each alert; a step in Tocsin does not."
 )
 NO_EQUIVALENT = ReasonType("import.grafana.no_equivalent", "Tocsin has no equivalent of {kind}.")
-NO_IMPORTANT_RULES = ReasonType("import.grafana.no_important_rules", "page by everybody's usual notification rules")
+NO_IMPORTANT_RULES = ReasonType("import.grafana.no_important_rules", "page by each user's usual notification rules")
 IMPORTANT_THERE = ReasonType(
     "import.grafana.important_there", "Their steps are important in OnCall, and use each user's important rules."
 )
@@ -82,16 +82,14 @@ NO_SHIFT_WITH_USERS = ReasonType(
     "import.grafana.no_shift_with_users", "None of its shifts has users, or they are over."
 )
 FEWER_IN_TURN = ReasonType("import.grafana.fewer_in_turn", "has fewer users in a turn")
-SOMEBODY_UNKNOWN = ReasonType("import.grafana.somebody_unknown", "Somebody in it is not a user in Tocsin.")
+SOMEBODY_UNKNOWN = ReasonType("import.grafana.somebody_unknown", "Someone in it is not a user in Tocsin.")
 ADD_MISSING_USER = ReasonType("import.grafana.add_missing_user", "Add the missing users.")
 SHIFT_UNREADABLE = ReasonType("import.grafana.shift_unreadable", "Its start or duration cannot be read.")
 SOME_MONTHS = ReasonType("import.grafana.some_months", "It is for some months or days of the month only.")
 RULE_UNREADABLE = ReasonType("import.grafana.rule_unreadable", "Its rule cannot be read.")
 RECURS_BY = ReasonType("import.grafana.recurs_by", "It recurs by an unsupported rule: {frequency}.")
 HOURLY_WITH_GAPS = ReasonType("import.grafana.hourly_with_gaps", "It recurs by the hour, with gaps.")
-CYCLE_FITS_NO_YEAR = ReasonType(
-    "import.grafana.cycle_fits_no_year", "Its order repeats after a time that fits into no year."
-)
+CYCLE_FITS_NO_YEAR = ReasonType("import.grafana.cycle_fits_no_year", "Its rotation repeats after more than a year.")
 TURNS_OVERLAP = ReasonType("import.grafana.turns_overlap", "Its turns overlap.")
 DAILY_ON_SOME_DAYS = ReasonType(
     "import.grafana.daily_on_some_days", "Its daily turns are on some days of the week only."

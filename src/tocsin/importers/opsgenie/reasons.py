@@ -44,12 +44,12 @@ CHANGE_URL_AND_KEY = ReasonType(
     "Change the senders' URL to Tocsin's, and their API key to the integration's token.",
 )
 OWN_FORMAT = ReasonType("import.opsgenie.own_format", "{kind} sends in its own format, to its own address in Opsgenie.")
-NOTIFIES_NOBODY = ReasonType("import.opsgenie.notifies_nobody", "notifies nobody yet")
+NOTIFIES_NOBODY = ReasonType("import.opsgenie.notifies_nobody", "notifies no one yet")
 RESPONDERS_NOT_A_TEAM = ReasonType(
     "import.opsgenie.responders_not_a_team", "Its responders in Opsgenie are not a team."
 )
 NO_OWNING_TEAM = ReasonType(
-    "import.opsgenie.no_owning_team", "No team owns them in Opsgenie, or the team's default rule notifies nobody."
+    "import.opsgenie.no_owning_team", "No team owns them in Opsgenie, or the team's default rule notifies no one."
 )
 TARGET_MISSING = ReasonType("import.opsgenie.target_missing", "Its target could not be imported.")
 SUPPORT_HOURS = ReasonType("import.opsgenie.support_hours", "support hours {support_hours}")
@@ -91,7 +91,7 @@ SET_RULES_BY_PRIORITY = ReasonType(
 ABSENCES_OVERLAP = ReasonType("import.opsgenie.absences_overlap", "It overlaps another absence of the user.")
 NO_APP = ReasonType("import.opsgenie.no_app", "are no longer reached by Opsgenie's app")
 ESCALATION = ReasonType("import.opsgenie.escalation", "escalation {escalation}")
-NOTIFIES_GROUP = ReasonType("import.opsgenie.notifies_group", "notifies everybody in {group}")
+NOTIFIES_GROUP = ReasonType("import.opsgenie.notifies_group", "notifies everyone in {group}")
 NOTHING_NARROWER = ReasonType("import.opsgenie.nothing_narrower", "Nothing narrower could be imported.")
 POLICY_RULE = ReasonType("import.opsgenie.policy_rule", "{policy}: rule {rule}")
 NO_RULE_NOTIFIES = ReasonType("import.opsgenie.no_rule_notifies", "None of its rules notifies an imported user.")
@@ -131,7 +131,7 @@ NOT_WHOLE_DAYS = ReasonType(
     "import.opsgenie.not_whole_days", "Its turns are not whole days, and may move by an hour when clocks change."
 )
 OVERRIDE_FOR_NOBODY = ReasonType(
-    "import.opsgenie.override_for_nobody", "It is for nobody, or for somebody who is not a user in Tocsin."
+    "import.opsgenie.override_for_nobody", "It has no user, or one who is not a user in Tocsin."
 )
 OVERRIDE_WITHIN_ROTATION = ReasonType(
     "import.opsgenie.override_within_rotation", "from {start} to {end} applies while its rotation is on call"
@@ -148,5 +148,5 @@ ROTATION_UNREADABLE = ReasonType("import.opsgenie.rotation_unreadable", "Its typ
 SHIFT_HAS_USERS = ReasonType(
     "import.opsgenie.shift_has_users", "A shift in Tocsin has users, no team and no escalation."
 )
-EMPTY_TURN_OF_KIND = ReasonType("import.opsgenie.empty_turn_of_kind", "has nobody in the turn of {kind} {name}")
+EMPTY_TURN_OF_KIND = ReasonType("import.opsgenie.empty_turn_of_kind", "the rotation of {kind} {name} has no user")
 NAMED_OVERRIDE = ReasonType("import.opsgenie.named_override", "schedule {schedule}: override {override}")

@@ -18,12 +18,12 @@ SET_ROUTES_WHERE_NEEDED = ReasonType(
 )
 ROUTE_EVENTS = ReasonType("import.pagerduty.route_events", "They route events to services in PagerDuty.")
 SET_ROUTES = ReasonType("import.pagerduty.set_routes", "Set routes and filters on the integrations.")
-PAGE_NOBODY = ReasonType("import.pagerduty.page_nobody", "They page nobody.")
+PAGE_NOBODY = ReasonType("import.pagerduty.page_nobody", "They page no one.")
 USE_TAG = ReasonType("import.pagerduty.use_tag", "A tag may replace them.")
 NO_APP = ReasonType("import.pagerduty.no_app", "are no longer reached by PagerDuty's app")
 POLICY_LEVEL = ReasonType("import.pagerduty.policy_level", "{policy}: level {level}")
 NO_LEVEL_NOTIFIES = ReasonType("import.pagerduty.no_level_notifies", "None of its levels notifies an imported user.")
-NOTIFIES_EVERYBODY = ReasonType("import.pagerduty.notifies_everybody", "notifies everybody at once")
+NOTIFIES_EVERYBODY = ReasonType("import.pagerduty.notifies_everybody", "notifies everyone at once")
 ROUND_ROBIN_THERE = ReasonType(
     "import.pagerduty.round_robin_there",
     "PagerDuty assigns each incident to the next in turn; a step in Tocsin does not.",
@@ -42,10 +42,10 @@ SCHEDULE_LAYER = ReasonType("import.pagerduty.schedule_layer", "schedule {schedu
 NO_LAYER_WITH_USERS = ReasonType(
     "import.pagerduty.no_layer_with_users", "None of its layers has users, or they are over."
 )
-TURNS_UNREADABLE = ReasonType("import.pagerduty.turns_unreadable", "Its turns cannot be read.")
+TURNS_UNREADABLE = ReasonType("import.pagerduty.turns_unreadable", "Its rotation cannot be read.")
 NOT_WHOLE_MINUTES = ReasonType("import.pagerduty.not_whole_minutes", "Its turns are not whole minutes.")
 UNKNOWN_USER = ReasonType("import.pagerduty.unknown_user", "{user} is not a user in Tocsin.")
-EMPTY_TURN = ReasonType("import.pagerduty.empty_turn", "has nobody in the turn of {name}")
+EMPTY_TURN = ReasonType("import.pagerduty.empty_turn", "the rotation of {name} has no user")
 LAYER_RESTRICTION_UNREADABLE = ReasonType(
     "import.pagerduty.layer_restriction_unreadable", "One of its restrictions cannot be read."
 )

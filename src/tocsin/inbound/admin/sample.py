@@ -49,7 +49,7 @@ _UNREACHABLE = ReasonType("sample.unreachable", "{url} cannot be reached from he
 _UNREACHABLE_REMEDY = ReasonType(
     "sample.unreachable_remedy", "Check TOCSIN_BASE_URL, the name's DNS entry, the proxy and the firewall."
 )
-_NOT_CALLABLE = ReasonType("sample.not_callable", "{url} cannot be called: {problem}")
+_NOT_CALLABLE = ReasonType("sample.not_callable", "{url} cannot be requested: {problem}")
 _NOT_RECEIVED = ReasonType("sample.not_received", "{url} responded like Tocsin, but the sample did not arrive here.")
 _NOT_RECEIVED_REMEDY = ReasonType(
     "sample.not_received_remedy",

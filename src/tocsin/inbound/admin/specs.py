@@ -72,7 +72,7 @@ _TOP_LEVEL_KEYS = FIELDS.keys() | {CUSTOM, TAGS}
 
 #: A setting of every kind: whether an unreadable message opens an alert.
 FAIL_OPEN = "fail_open"
-#: Also stored with the settings: the integration may be saved although it reaches nobody.
+#: Also stored with the settings: the integration may be saved although it reaches no one.
 ALLOW_UNREACHABLE = "anyway"
 
 
@@ -162,7 +162,7 @@ class IntegrationSpec(OwnedSpec, DefinitionSpec):
         default={}, description="Settings of the kind, which the catalogue describes, and `fail_open`."
     )
     allow_unreachable: bool = Field(
-        default=False, alias="anyway", description="Whether it may be saved although it reaches nobody."
+        default=False, alias="anyway", description="Whether it may be saved although it reaches no one."
     )
     token: secrets.Token | None = Field(
         default=None, description="Token of the webhook URL. Default: unchanged, or a new one."

@@ -1,9 +1,10 @@
 """Alertmanager-compatible API: `POST /api/v2/alerts` and, as old senders have it, `/api/v1/alerts`. So Prometheus,
 Thanos Ruler and ElastAlert2 need no Alertmanager between them and Tocsin.
 
-The token of an integration of the kind `alertmanager` is the bearer token, the password of basic authentication, or
-`?token=`. `/api/v1/alerts` is also Tocsin's own API, whose tokens are bearer tokens: there only the other two select an
-integration. A group of alerts becomes the payload of Alertmanager's webhook, so an alert that comes by both is one.
+The token of an integration of the kind `alertmanager`, or of its alias, is the bearer token, the password of basic
+authentication, or `?token=`. `/api/v1/alerts` is also Tocsin's own API, whose tokens are bearer tokens: there only the
+other two select an integration. A group of alerts becomes the payload of Alertmanager's webhook, so an alert that comes
+by both is one.
 
 Unlike Alertmanager, Tocsin does not close an alert that is no longer repeated: only a resolved alert closes.
 
@@ -22,6 +23,7 @@ from urllib.parse import parse_qs
 
 import msgspec
 
+from tocsin.catalogue.kinds import family
 from tocsin.core.errors import Rejected
 from tocsin.core.net.asgi import AsgiScope, Receive, Send, send_response
 from tocsin.core.reasons import ReasonType
@@ -106,7 +108,7 @@ async def _authenticate(service: IngestService, scope: AsgiScope, headers: Mappi
         if error.status != 404:
             raise
         integration = None
-    if integration is None or integration.normalizer.kind.name != KIND:
+    if integration is None or integration.normalizer.kind.name not in family(KIND):
         raise HttpError(401, "unauthenticated", _UNAUTHENTICATED())
     return integration
 

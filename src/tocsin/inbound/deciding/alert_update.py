@@ -118,8 +118,12 @@ def update_alert(
 def changed_fields(
     context: MessageContext, event: NormalizedEvent, active_alert: ActiveAlert
 ) -> Mapping[str, object] | None:
-    """Returns the fields that a closing message changes, so that the alert shows the source's last values."""
+    """Returns the fields that a closing message changes, so that the alert shows the source's last values.
+
+    The subject stays: that of a closing message often names the recovery, such as "[OK] CPU", not the problem.
+    """
     state, mapped = active_alert.state, _mapped_fields(context, event, active_alert)
+    mapped.pop("subject", None)
     update = source.compare_fields(state.id, active_alert.fields, mapped, context.integration.actor, state.opened_at)
     return update.changes or None
 

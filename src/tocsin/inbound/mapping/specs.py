@@ -48,7 +48,7 @@ class ValueSourceSpec(Spec):
     only: Annotated[ValueType, OneOf()] | None = Field(
         default=None, description="Type of value that is used; another one counts as no value."
     )
-    nobody: _Scalars = Field(default=None, description="Values that mean that nobody is assigned.")
+    nobody: _Scalars = Field(default=None, description="Values that mean that no one is assigned.")
     map: _Text | dict[str, _Text] | None = Field(
         default=None, description="Values to translate, or the name of a setting that holds them."
     )

@@ -41,7 +41,7 @@ _INVALID_LITERAL = ReasonType(
     "mapping.invalid_literal", "a literal is a text, a number, true, false, or a list of those"
 )
 _UNKNOWN_TYPE = ReasonType("mapping.unknown_value_type", 'unknown type "{type}"; one of {types}')
-_NOBODY_REQUIRED = ReasonType("mapping.nobody_required", 'give the values that mean "nobody"')
+_NOBODY_REQUIRED = ReasonType("mapping.nobody_required", 'enter the values that mean "no one"')
 _INVALID_DEFAULT = ReasonType("mapping.invalid_else", 'must be text; "" for no value, <value> stands for the value')
 
 #: How an alternative transforms its value, for a trace.

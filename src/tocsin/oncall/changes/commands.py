@@ -34,7 +34,7 @@ from tocsin.people.reasons import NO_SUCH_GROUP, NO_SUCH_USER
 _SCHEDULE_NAME_TAKEN = ReasonType("schedule.name_taken", 'There is already a schedule "{name}".')
 _HOURS_NAME_TAKEN = ReasonType("schedule.support_hours_name_taken", 'There are already support hours "{name}".')
 _CALENDAR_NAME_TAKEN = ReasonType("holiday.name_taken", 'There is already a holiday calendar "{name}".')
-_UNKNOWN_CALENDAR = ReasonType("holiday.unknown_calendar", 'there is no holiday calendar "{name}".')
+_UNKNOWN_CALENDAR = ReasonType("holiday.unknown_calendar", 'no holiday calendar named "{name}".')
 
 #: What may use a holiday calendar.
 _CALENDAR_USERS = ((object_hooks.SCHEDULE, Schedule), (object_hooks.SUPPORT_HOURS, SupportHours))

@@ -26,8 +26,8 @@ _IN_EVERY_GROUP = ReasonType(
     "cover.notice_in_every_group", "{cover} covers for {user} from {since} until {until}, in every group."
 )
 _ENDED_TITLE = ReasonType("cover.ended_title", "{cover} no longer covers for {user} from {since} until {until}")
-_ENDED = ReasonType("cover.ended", "{cover} was to cover for {user} from {since} until {until}, but no longer does.")
-_REASON = ReasonType("cover.notice_reason", "You cover for this user, or were to.")
+_ENDED = ReasonType("cover.ended", "{cover} no longer covers for {user} from {since} until {until}.")
+_REASON = ReasonType("cover.notice_reason", "You cover for this user, or were expected to.")
 
 
 @dataclass(frozen=True, slots=True)

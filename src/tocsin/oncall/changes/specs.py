@@ -22,7 +22,7 @@ _CALENDAR_NEEDED = ReasonType(
 )
 _COUNTRY_NEEDED = ReasonType("holiday.country_missing", "is required for a region.")
 _COUNTRY_OR_DAYS_NEEDED = ReasonType("holiday.country_or_days_missing", "enter a country, days, or both.")
-_UNKNOWN_SHIFT = ReasonType("override.unknown_shift", 'there is no shift "{shift}" in this schedule.')
+_UNKNOWN_SHIFT = ReasonType("override.unknown_shift", 'no shift named "{shift}" in this schedule.')
 _SAME_USER = ReasonType("override.same_user", "must not be the same user.")
 _NOT_A_YEARLY_DATE = ReasonType(
     "holiday.not_a_date", '"{value}" is not a date; write it like 2026-12-24, or 12-24 for every year.'
@@ -41,7 +41,7 @@ class OverrideSpec(Spec):
     name: Annotated[Line, Field(max_length=100)] = Field(default="", description="Name, for display.")
     user: str = Field(min_length=1, max_length=200, description="Username of the user who is on call.")
     instead_of: str = Field(
-        default="", max_length=200, description="Username of the user who is replaced. Default: everybody."
+        default="", max_length=200, description="Username of the user who is replaced. Default: everyone."
     )
 
     def check(self, errors: SpecErrors) -> None:
@@ -78,7 +78,7 @@ class ScheduleSpec(Spec):
     holiday_calendars: Names = Field(default=(), description="Names of the holiday calendars that shifts observe.")
     handover_notes: bool = Field(
         default=True,
-        description="Whether a handover note is mailed to the outgoing and the incoming user when the shift changes.",
+        description="Whether a handover note is emailed to the outgoing and the incoming user when the shift changes.",
     )
     overrides: ListOf[OverrideSpec] | None = Field(
         default=None,

@@ -58,14 +58,14 @@ _ANSWERED = {
     ),
     SwapState.DECLINED: (
         ReasonType("swap.declined_title", "Swap of {schedule} declined"),
-        ReasonType("swap.declined", "{user} cannot take it. The shift stays yours."),
+        ReasonType("swap.declined", "{user} cannot take over the shift. It stays yours."),
     ),
     SwapState.WITHDRAWN: (
         ReasonType("swap.withdrawn_title", "Swap of {schedule} withdrawn"),
         ReasonType("swap.withdrawn", "{user} withdrew the request. There is nothing to do."),
     ),
 }
-_ANSWER_REASON = ReasonType("swap.answer_reason", "It is about a swap of yours.")
+_ANSWER_REASON = ReasonType("swap.answer_reason", "It is about one of your swaps.")
 
 #: Maximum length of a period that is taken, handed over or swapped.
 MAX_SWAP_RANGE = timedelta(days=400)

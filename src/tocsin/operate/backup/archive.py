@@ -23,7 +23,9 @@ _NOT_A_BACKUP = ReasonType("backup.not_a_backup", "{path} is not a backup of Toc
 _OTHER_FORMAT = ReasonType(
     "backup.other_format", "{path} has format {format}; this Tocsin reads {supported}. Use the Tocsin that made it."
 )
-_DAMAGED = ReasonType("backup.damaged", "The backup is damaged: {part} is not what it was. Nothing was changed.")
+_DAMAGED = ReasonType(
+    "backup.damaged", "The backup is damaged: the checksum of {part} does not match. Nothing was changed."
+)
 
 #: The format version. A release reads its own and older ones.
 FORMAT = 1

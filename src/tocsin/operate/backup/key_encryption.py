@@ -24,15 +24,16 @@ from tocsin.operate.backup.archive import ArchiveKeys
 
 _PASSPHRASE_NEEDED = ReasonType(
     "backup.passphrase_needed",
-    "The secret key in this backup is under a passphrase: give it with --passphrase-file, or restore "
-    "--without-key and enter every secret anew.",
+    "The secret key in this backup is encrypted with a passphrase. Pass it with --passphrase-file, or "
+    "restore with --without-key and re-enter every secret.",
 )
 _KEY_DAMAGED = ReasonType("backup.key_damaged", "The backup is damaged: its secret key cannot be read.")
 _WRONG_PASSPHRASE = ReasonType("backup.wrong_passphrase", "That is not the passphrase of this backup.")
 _OTHER_KEY = ReasonType(
     "backup.other_key",
-    "TOCSIN_SECRET_KEY is not the key of this backup. Take the variable away, so that the backup's key is put "
-    "into the data directory; or add that key to it; or restore --without-key and enter every secret anew.",
+    "TOCSIN_SECRET_KEY is not the key of this backup. Unset the variable, so that the backup's key is "
+    "written to the data directory. Or add that key to the variable. Or restore with --without-key and "
+    "re-enter every secret.",
 )
 
 #: scrypt's N, with r = 8 and p = 1: 64 MiB of memory and some tenths of a second per guess.

@@ -40,7 +40,7 @@ _NOT_EMPTY = ReasonType(
     "This Tocsin is not empty: it holds {objects}. With --force all of it is replaced by the backup.",
 )
 _BROKEN_REFERENCES = ReasonType(
-    "backup.broken_references", "The backup is damaged: rows of {table} refer to what is not there."
+    "backup.broken_references", "The backup is damaged: rows of {table} refer to missing rows."
 )
 _UNREADABLE_TABLE = ReasonType("backup.unreadable_table", "The backup is damaged: {table} cannot be read: {error}.")
 _OTHER_ROW_COUNT = ReasonType(

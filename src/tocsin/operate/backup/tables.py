@@ -16,7 +16,7 @@ from tocsin.core.errors import Rejected
 from tocsin.core.reasons import ReasonType
 
 _MIGRATION_MISSING = ReasonType(
-    "backup.migration_missing", "The backup is damaged: {migration} lacks what comes before it."
+    "backup.migration_missing", "The backup is damaged: migrations before {migration} are missing."
 )
 
 #: Django's migration records. Recreated by applying migrations, never copied.

@@ -96,7 +96,7 @@ _VERSION_REMEDY = ReasonType(
     "health.database_version_remedy", "Upgrade it, or run `tocsin backup` and restore to a newer server."
 )
 _ENCODING = ReasonType(
-    "health.database_encoding", "The database's encoding is {encoding}: some texts cannot be stored."
+    "health.database_encoding", "The database's encoding is {encoding}, which cannot store all texts."
 )
 _ENCODING_REMEDY = ReasonType(
     "health.database_encoding_remedy",

@@ -42,7 +42,8 @@ _CALENDAR_REMEDY = ReasonType(
     "calendar stays active.",
 )
 _NOT_LOUD = ReasonType(
-    "health.on_call_not_loud", "{user} is on call in {group} without a call, SMS or push: email and chat wake nobody."
+    "health.on_call_not_loud",
+    "{user} is on call in {group} without calls, SMS or push: email and chat may not wake them.",
 )
 _NOT_LOUD_REMEDY = ReasonType(
     "health.on_call_not_loud_remedy", "Add a phone number or push, and use it in the notification rules."

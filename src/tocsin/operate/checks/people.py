@@ -25,7 +25,7 @@ from tocsin.people.models import ContactMethod, Membership, User
 
 _NO_ADMINISTRATOR = ReasonType(
     "health.no_administrator",
-    "There is no administrator: no one is notified of problems or can fix them in the browser.",
+    "Tocsin has no administrator: no one is notified of problems or can fix them in the browser.",
 )
 _NO_ADMINISTRATOR_REMEDY = ReasonType(
     "health.no_administrator_remedy", "Run tocsin user create NAME --email E --role admin"

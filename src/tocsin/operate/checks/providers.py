@@ -55,7 +55,7 @@ _REFUSES_REMEDY = ReasonType(
 )
 _UNREADABLE_SECRET = ReasonType(
     "health.secret_unreadable",
-    "A secret of the {kind} {name} can't be decrypted with the configured secret keys.",
+    "The configured secret keys don't decrypt a secret of the {kind} {name}.",
 )
 _MISSING = ReasonType(
     "health.provider_missing",

@@ -11,11 +11,11 @@ from tocsin.operate.backup import key_encryption
 
 _ONE_KEY = ReasonType(
     "keys.only_one_key",
-    "TOCSIN_SECRET_KEY holds one key only. Put a new one in front of it, separated by a comma, start Tocsin "
-    "again on every machine, and run this with the same variable.",
+    "TOCSIN_SECRET_KEY contains only one key. Add a new one in front of it, separated by a comma, "
+    "restart Tocsin on every machine, and run this command with the same variable.",
 )
 _KEYS_IN_VARIABLE = ReasonType(
-    "keys.in_variable", "The keys are in TOCSIN_SECRET_KEY: leave its first one there, and start Tocsin again."
+    "keys.in_variable", "The keys are in TOCSIN_SECRET_KEY. Keep only its first key, and restart Tocsin."
 )
 
 

@@ -41,7 +41,7 @@ _UNKNOWN_COLUMN = ReasonType("invitation.unknown_column", '"{column}" is not a c
 _NO_EMAIL_COLUMN = ReasonType("invitation.no_email_column", "The first line names no column email.")
 _TOO_MANY = ReasonType("invitation.too_many", "At most {maximum} people can be invited at once; these are {count}.")
 _NONE = ReasonType("invitation.none", "Enter at least one email address.")
-_NO_SUCH_GROUP = ReasonType("invitation.no_such_group", 'there is no group "{name}".')
+_NO_SUCH_GROUP = ReasonType("invitation.no_such_group", 'no group named "{name}".')
 
 
 def _phone(text: str) -> str:

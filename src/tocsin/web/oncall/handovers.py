@@ -37,7 +37,7 @@ class HandoverNoteForm(forms.Form):
         required=False,
         max_length=MAX_TEXT_CHARS,
         widget=forms.Textarea(attrs={"rows": 6}),
-        help_text=gettext_lazy("Stands above the facts."),
+        help_text=gettext_lazy("Shown above the details."),
     )
 
 

@@ -230,7 +230,7 @@ def _reassign_directly(
     me = request.user
     is_taking_over = to_user == me and swaps.is_involved(schedule, me)
     if not (is_taking_over or from_user == me or may(request, Permission.MANAGE_TEAMS, group)):
-        detail = _("Only group managers can reassign someone else's shift. Group members can take it themselves.")
+        detail = _("Only group managers can reassign someone else's shift. Group members can take over the shift.")
         raise Rejected("forbidden", as_reason(detail), "user")
     swaps.transfer_shift(
         schedule, shift_range, current_user=from_user, new_user=to_user, actor=actor(request), now=request.now

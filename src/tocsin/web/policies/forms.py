@@ -62,8 +62,8 @@ class PolicyForm(forms.Form):
         required=False,
         initial=True,
         help_text=_(
-            "A user to whom somebody else assigns the alert is paged and must accept it within the acknowledgement "
-            "timeout. Otherwise escalation restarts."
+            "Reassigning an alert pages its new assignee, who must accept it within the "
+            "acknowledgement timeout. Otherwise escalation restarts."
         ),
     )
     repeat_times = forms.IntegerField(label=_("Repeat N times"), min_value=0, max_value=100, initial=0)

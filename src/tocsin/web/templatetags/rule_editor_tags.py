@@ -97,7 +97,7 @@ def sentence(row: RuleRow | route_form.RouteRow, fields: Iterable[tuple[str, str
     if row.name == "filters":
         if when in ("always", "never"):
             return _("Every alert opens.") if when == "always" else _("No alert opens.")
-        return _("An alert opens only if %(when)s.") % {"when": when}
+        return _("An alert opens only when %(when)s.") % {"when": when}
     if when in ("always", "never"):
         return f"{row.label}: {_('always') if when == 'always' else _('never')}."
-    return _("%(what)s: if %(when)s.") % {"what": row.label, "when": when}
+    return _("%(what)s when %(when)s.") % {"what": row.label, "when": when}

@@ -154,7 +154,7 @@ def alert_origin(alert: Alert) -> SafeString | str:
         return format_html("{} <bdi>{}</bdi>", tile(alert.integration.kind, "small"), alert.integration.name)
     match alert.source:
         case manual_alerts.SOURCE:
-            return _("opened by hand")
+            return _("created manually")
         case actions.SOURCE:
             return _("opened by a workflow")
         case other:
@@ -213,7 +213,7 @@ def _state(status: AlertStatus, acknowledged: bool) -> tuple[str, str]:
         case AlertStatus.CLOSED:
             return _("Closed"), "quiet"
         case AlertStatus.CANCELLED:
-            return _("Cancelled"), "quiet"
+            return _("False alarm"), "quiet"
         case AlertStatus.MERGED:
             return _("Merged"), "quiet"
 

@@ -32,7 +32,7 @@ CONSEQUENCES: Mapping[str, Any] = {
     registry.GROUPS.key: gettext_lazy("Only the group is deleted. Its members keep their accounts."),
     registry.HOLIDAY_CALENDARS.key: gettext_lazy("Remove it from everything that uses it, then delete it."),
     registry.SCHEDULES.key: gettext_lazy(
-        "Its overrides go with it. Whoever has a role in the group is on call again, in the order of the group."
+        "Its overrides are deleted too. The members with a role in the group are on call again, in the group's order."
     ),
     registry.SUPPORT_HOURS.key: gettext_lazy("Remove them from everything that uses them, then delete them."),
     registry.POLICIES.key: gettext_lazy("Running escalations keep using this policy."),

@@ -59,7 +59,7 @@ _RESPONDERS_REQUIRED = ReasonType("workflow.responders_missing", "users, groups 
 _NOT_AN_HTTP_CALL = ReasonType("workflow.not_an_http_call", "is not an HTTP call; for HaloITSM use `do: halo`.")
 _TAGS_REQUIRED = ReasonType("workflow.tags_missing", "tags to set or names to remove are required.")
 _NOTE_OR_STATUS_REQUIRED = ReasonType("workflow.note_or_status_missing", "a note or a status is required.")
-_UNKNOWN_INTEGRATION = ReasonType("workflow.unknown_integration", 'there is no outbound integration "{name}".')
+_UNKNOWN_INTEGRATION = ReasonType("workflow.unknown_integration", 'no outbound integration named "{name}".')
 _TAGS_EXPECTED = ReasonType("workflow.tags_expected", "must be names with texts.")
 
 _MAX_TAG_VALUE = 200
@@ -166,7 +166,7 @@ class WorkflowActionSpec(Spec):
         "it pages none, of the group that owns its integration.",
     )
     owner: bool = Field(default=False, description="Whether `notify` includes the alert's owner.")
-    paged: bool = Field(default=False, description="Whether `notify` includes everybody who was paged.")
+    paged: bool = Field(default=False, description="Whether `notify` includes everyone who was paged.")
     by: str = Field(
         default="", max_length=300, description="Label of the contact method, for `notify`. Default: email."
     )

@@ -35,7 +35,7 @@ def workflow_templates(call: str = "", policy: str = "", *, has_halo: bool = Fal
                         "do": "notify",
                         "managers": True,
                         "subject": _("Not acknowledged: <subject>"),
-                        "text": _("For 5 minutes nobody has acknowledged this.\n\n<client>: <subject>\n<url>"),
+                        "text": _("Not acknowledged for 5 minutes.\n\n<client>: <subject>\n<url>"),
                     },
                     *([on_ticket] if has_halo else ()),
                 ],

@@ -39,7 +39,7 @@ SUBJECT = "<workflow>: <subject>"
 TEXT = "<what>\n\n<subject>\nClient: <client>\nState: <status>, priority <priority>\nWith: <owner>\n<url>"
 
 _NOBODY_HAS_ROLE = ReasonType("workflow.nobody_has_role", "No one has this role now.")
-_NOBODY_TO_NOTIFY = ReasonType("workflow.nobody_to_notify", "There is no one to notify.")
+_NOBODY_TO_NOTIFY = ReasonType("workflow.nobody_to_notify", "No one to notify.")
 _INTEGRATION_DISABLED = ReasonType("workflow.integration_disabled", "{integration} is disabled.")
 
 #: The source name of an alert created by a workflow.

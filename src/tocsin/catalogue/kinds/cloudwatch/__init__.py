@@ -14,8 +14,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
-import msgspec
-
+from tocsin.catalogue.embedded_json import decode_object
 from tocsin.catalogue.hooks import Fetch, Headers, Payload, Sender, SenderReply
 from tocsin.core.reasons import Reason, ReasonType
 
@@ -53,9 +52,6 @@ _SIGNED: Final = {
     "UnsubscribeConfirmation": ("Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type"),
 }
 
-#: A message that is nested deeper is kept as text.
-_MAX_DEPTH: Final = 50
-
 _ALARM: Final = re.compile(r"arn:(aws[a-z-]*):cloudwatch:([a-z0-9-]{3,40}):[0-9]*:alarm:(.{1,300})")
 _CONSOLES: Final = {
     "aws": "console.aws.amazon.com",
@@ -73,7 +69,7 @@ def messages(payload: Payload, headers: Headers) -> list[Payload]:
     Both are always derived from signed fields: values that a sender puts there are discarded.
     """
     unwrapped = {name: value for name, value in payload.items() if name not in ("alarm", "console")}
-    alarm = _object(payload.get("Message"))
+    alarm = decode_object(payload.get("Message"))
     if alarm is not None:
         unwrapped["alarm"] = alarm
         if (console := _console(alarm)) is not None:
@@ -169,31 +165,6 @@ def _text(payload: Payload, fields: tuple[str, ...]) -> bytes:
     """Returns the string to sign: each name and each value on its own line."""
     parts = [f"{name}\n{payload[name]}\n" for name in fields if payload.get(name) is not None]
     return "".join(parts).encode("utf-8", "surrogatepass")
-
-
-def _object(message: object) -> Payload | None:
-    """Parses a message that is a JSON object; None for any other text."""
-    if not isinstance(message, str) or not message.lstrip().startswith("{"):
-        return None
-    try:
-        decoded = msgspec.json.decode(message)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        return None
-    return decoded if isinstance(decoded, dict) and _is_shallow(decoded) else None
-
-
-def _is_shallow(value: dict[str, object]) -> bool:
-    level: list[dict[str, object] | list[object]] = [value]
-    for _ in range(_MAX_DEPTH):
-        level = [
-            inner
-            for node in level
-            for inner in (node.values() if isinstance(node, dict) else node)
-            if isinstance(inner, dict | list)
-        ]
-        if not level:
-            return True
-    return False
 
 
 def _console(alarm: Payload) -> str | None:

@@ -37,7 +37,7 @@ _ENTER_ADDRESS_AS_GIVEN = ReasonType("provider.chat_enter_address_as_given", "En
 _TESTED_PER_ADDRESS = ReasonType(
     "provider.chat_tested_per_address", "“Send test” tests each address of a person or group."
 )
-_NOT_CALLABLE = ReasonType("provider.chat_not_callable", "{service} cannot be called with this address.")
+_NOT_CALLABLE = ReasonType("provider.chat_not_callable", "{service} does not work with this address.")
 _NOT_ACCEPTED = ReasonType("provider.chat_not_accepted", "{service} accepted the request but rejected the message.")
 _NOT_ACCEPTED_WITH_ANSWER = ReasonType(
     "provider.chat_not_accepted_with_answer", "{service} accepted the request but rejected the message: {answer}."

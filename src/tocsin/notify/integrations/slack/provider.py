@@ -63,7 +63,7 @@ _ADDRESS_ERRORS: Mapping[str, ReasonType] = {
         "The app accepts no direct messages. Enable its Messages Tab ({error}).",
     ),
     "restricted_action": ReasonType(
-        "provider.slack_restricted", "The workspace does not let the app write there ({error})."
+        "provider.slack_restricted", "The workspace does not permit the app to post there ({error})."
     ),
 }
 _TOKEN_REJECTED = ReasonType("provider.slack_token_rejected", "Slack rejected the bot token ({error}).")

@@ -20,7 +20,7 @@ _POINT = 65
 _AUTH = 16
 
 _NO_ENDPOINT = ReasonType("push.no_endpoint", "The browser's subscription contains no address of a push service.")
-_ENDPOINT_NOT_ALLOWED = ReasonType("push.endpoint_not_allowed", "The push service's address cannot be called.")
+_ENDPOINT_NOT_ALLOWED = ReasonType("push.endpoint_not_allowed", "The push service's address cannot be reached.")
 _PUBLIC_KEY = ReasonType("push.public_key_invalid", "The browser's public key is not a point of P-256.")
 _SECRET = ReasonType("push.secret_invalid", "The browser's secret is not 16 bytes.")
 

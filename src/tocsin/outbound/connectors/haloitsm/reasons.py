@@ -67,7 +67,7 @@ SCOPE_REJECTED = ReasonType(
 REMOVE_SCOPE = ReasonType(
     "halo.remove_scope", "Remove it, or use the scope all, and give the application that permission in Halo."
 )
-SIGN_IN_REJECTED = ReasonType("halo.sign_in_rejected", "Halo does not let this application sign in.")
+SIGN_IN_REJECTED = ReasonType("halo.sign_in_rejected", "Halo does not permit this application to sign in.")
 CONFIGURE_SIGN_IN = ReasonType(
     "halo.configure_sign_in",
     "The application needs the method Client ID and Secret (Services), and an active agent to log in as.",
@@ -87,7 +87,7 @@ TOKEN_NOT_ACCEPTED = ReasonType(
 CHECK_APPLICATION = ReasonType(
     "halo.check_application", "Check whether the application in Halo is active, and whether its agent may log in."
 )
-FORBIDDEN = ReasonType("halo.forbidden", "Halo does not let Tocsin {operation} ({status}).")
+FORBIDDEN = ReasonType("halo.forbidden", "Halo does not permit Tocsin to {operation} ({status}).")
 NO_EXPLANATION = ReasonType("halo.no_explanation", "No reason given.")
 CHECK_PERMISSIONS = ReasonType(
     "halo.check_permissions",
@@ -116,7 +116,9 @@ ASSIGN_AGENT = ReasonType("halo.assign_agent", "Assign the ticket, or let Tocsin
 OWN_AGENT_UNKNOWN = ReasonType(
     "halo.own_agent_unknown", "Halo doesn't close tickets without an agent, and does not report Tocsin's own agent."
 )
-NOTE_FORBIDDEN = ReasonType("halo.note_forbidden", "Halo does not let Tocsin's agent use the action of its notes.")
+NOTE_FORBIDDEN = ReasonType(
+    "halo.note_forbidden", "Halo does not permit Tocsin's agent to use the action for its notes."
+)
 ALLOW_NOTE_ACTION = ReasonType(
     "halo.allow_note_action", "Choose another note action, or allow this one in the agent's role."
 )

@@ -165,7 +165,7 @@ class HaloSpec(OutboundSpec):
     ] = Field(
         default={},
         alias="agents",
-        description="Numbers of agents in Halo by username, for users who are matched by hand.",
+        description="Numbers of agents in Halo by username, for users who are matched manually.",
     )
     sync: SyncSpec | None = Field(
         default=None, description="What is written to the ticket. Default: a note for every event."

@@ -145,7 +145,7 @@ class RulesTab(EditorTab):
     def label(self, name: str) -> str:
         """Return what a rule does, or "Filters"."""
         return {
-            "cancel": _("Cancel the alert"),
+            "cancel": _("Close as false alarm"),
             "close": _("Close the alert"),
             "open": _("Open an alert"),
             "update": _("Update the alert"),

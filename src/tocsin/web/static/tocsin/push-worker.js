@@ -13,7 +13,7 @@
   function show(payload) {
     const maxActions = self.Notification?.maxActions ?? 2;
     return self.registration.showNotification(payload.title || "Tocsin", {
-      body: payload.text || "Open Tocsin to see what it is.",
+      body: payload.text || "Open Tocsin for details.",
       tag: payload.tag || payload.id,
       renotify: Boolean(payload.tag || payload.id),
       requireInteraction: Boolean(payload.is_urgent),
@@ -41,8 +41,8 @@
       });
       text = (await response.json()).text;
     } catch { /* said below */ }
-    await self.registration.showNotification(text || "Tocsin could not be reached: nothing was done.", {
-      body: text ? data.title || "" : "Tap to open the alert, and press the button there.",
+    await self.registration.showNotification(text || "Tocsin can't be reached. Nothing was changed.", {
+      body: text ? data.title || "" : "Tap to open the alert and respond there.",
       tag: data.tag,
       silent: Boolean(text),
       icon: tocsin.icon,

@@ -1,0 +1,11 @@
+"""GitHub posts JSON, or a form whose field `payload` has that JSON, as the webhook's content type says."""
+
+from __future__ import annotations
+
+from tocsin.catalogue.embedded_json import decode_object
+from tocsin.catalogue.hooks import Headers, Payload
+
+
+def messages(payload: Payload, headers: Headers) -> list[Payload]:
+    """Returns the JSON of a form."""
+    return [decode_object(payload.get("payload")) or payload]
