@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from tocsin.alerts.states import Priority
+from tocsin.core.reasons import as_reason
 from tocsin.notify.interfaces import AlertContent, Message
 from tocsin.notify.states import Purpose
 
@@ -53,7 +54,8 @@ TEXTS = ("subject", "short_text", "long_text", "client", "site", "team", "source
 def page(**alert: Any) -> Message:
     """A page about one alert."""
     return Message(ID, Purpose.PAGE, NOW, "Alice Andersson", "Europe/Zurich", (replace(ALERT, **alert),),
-                   reason="Alice is primary of Service Desk.", home_url="https://tocsin.example.org")  # fmt: skip
+                   reason=as_reason("Alice is primary of Service Desk."),
+                   home_url="https://tocsin.example.org")  # fmt: skip
 
 
 def bundle(number: int, **alert: Any) -> Message:
@@ -67,7 +69,7 @@ def bundle(number: int, **alert: Any) -> Message:
 def every_purpose(text: str) -> list[Message]:
     """One message of each purpose, and bundles, with `text` wherever a source or a person could have put it."""
     bad = dict.fromkeys(TEXTS, text)
-    one = replace(page(**bad), recipient=text, reason=text, time_zone=text[:60])
+    one = replace(page(**bad), recipient=text, reason=as_reason(text), time_zone=text[:60])
     plain = replace(one, alerts=(), title=text, text=text)
     return [
         one,

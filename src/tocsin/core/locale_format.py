@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from datetime import UTC, date, datetime, timedelta, tzinfo
+from functools import lru_cache
 from typing import Any
 
 from django.utils import timezone, translation
@@ -35,6 +36,20 @@ def in_locale(language: str | None, zone: tzinfo | None) -> AbstractContextManag
     if zone is not None and other_zone:
         stack.enter_context(timezone.override(zone))
     return stack
+
+
+def translate(text: str, language: str | None = None) -> str:
+    """Translates a fixed text, by default into the active language."""
+    return _translate(text, language or translation.get_language())
+
+
+# Django looks for a text without a translation, and so for every English one, in the catalogue of each application.
+@lru_cache(maxsize=4096)
+def _translate(text: str, language: str | None) -> str:
+    if language is None:
+        return gettext(text)
+    with translation.override(language):
+        return gettext(text)
 
 
 def split_seconds(seconds: int) -> list[tuple[int, str]]:
@@ -96,12 +111,12 @@ def local_date(day: date) -> str:
 
 def local_count(number: int) -> str:
     """Formats a whole number with the thousands separator of the active language."""
-    return number_format(number, force_grouping=True)
+    return number_format(number, force_grouping=True) if abs(number) >= 1000 else str(number)
 
 
 def local_term(word: str) -> str:
     """Translates a fixed word of Tocsin's, such as a role. An empty word stays empty."""
-    return gettext(word) if word else ""
+    return translate(word) if word else ""
 
 
 def local_list(texts: Sequence[str]) -> str:

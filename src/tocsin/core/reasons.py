@@ -22,7 +22,7 @@ from functools import cache
 from typing import Any
 
 import msgspec
-from django.utils.translation import gettext, ngettext
+from django.utils import translation
 
 from tocsin.core import locale_format
 
@@ -87,6 +87,7 @@ class ReasonType:
     plural: str = ""
     #: The parameters' names, sorted.
     names: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    name_set: frozenset[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not _CODE.fullmatch(self.code):
@@ -95,16 +96,14 @@ class ReasonType:
             raise ValueError(f"the reason code {self.code!r} is defined twice")
         names = {*_PLACEHOLDER.findall(self.template + self.plural), *(("count",) if self.plural else ())}
         object.__setattr__(self, "names", tuple(sorted(names)))
+        object.__setattr__(self, "name_set", frozenset(names))
         REASON_TYPES[self.code] = self
 
     def __call__(self, **params: Param) -> Reason:
         names = self.names
-        try:
-            if len(params) == len(names):
-                return Reason(self.code, tuple([(name, params[name]) for name in names]))
-        except KeyError:
-            pass
-        raise TypeError(f"reason {self.code}: parameters {sorted(params)}, expected {list(names)}")
+        if params.keys() != self.name_set:
+            raise TypeError(f"reason {self.code}: parameters {sorted(params)}, expected {list(names)}")
+        return Reason(self.code, tuple([(name, params[name]) for name in names]))
 
 
 class Reason(msgspec.Struct, frozen=True):
@@ -123,33 +122,35 @@ class Reason(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         """The sentence in English, moments in UTC: the same for every reader."""
-        return self._render(_english_template, _english)
+        return self._render(None)
 
     def localized(self, language: str | None = None, zone: tzinfo | None = None) -> str:
         """The sentence in a language and time zone; without them in those that are active."""
         if not self.code:
             return ""
         with locale_format.in_locale(language, zone):
-            return self._render(_local_template, _local)
+            return self._render(language or translation.get_language() or "en")
 
     @property
     def data(self) -> dict[str, Any]:
         """The parameters as JSON that PostgreSQL can store. `reason_from` reads them back."""
         return _params_to_json(self.params)
 
-    def _render(self, template_of: Callable[[ReasonType, int], str], text_of: Callable[[Param], str]) -> str:
+    def _render(self, language: str | None) -> str:
+        """Renders the reason in `language`, which is active, or in English for records if it is None."""
         params = dict(self.params)
         if self.code == JOINED.code:
-            return str(params["separator"]).join(text_of(part) for part in _as_tuple(params["parts"]))
+            return str(params["separator"]).join([_text(part, language) for part in _as_tuple(params["parts"])])
         kind = REASON_TYPES.get(self.code)
         if kind is None:
             # NO_REASON, or stored by a newer version or by a plug-in that is gone: the code says more than nothing.
             return self.code
         count = params.get("count")
-        pieces = list(_split(template_of(kind, count if isinstance(count, int) else 1)))
+        template = _template(kind, count if isinstance(count, int) else 1, language)
+        pieces = list(_split(template))
         for index in range(1, len(pieces), 2):
             name = pieces[index]
-            pieces[index] = text_of(params[name]) if name in params else f"{{{name}}}"
+            pieces[index] = _text(params[name], language) if name in params else f"{{{name}}}"
         return "".join(pieces)
 
 
@@ -208,7 +209,7 @@ def replace_texts(reason: Reason, replace: Callable[[str], str]) -> Reason:
 
 def reason_from(code: str, data: Mapping[str, Any]) -> Reason:
     """Reads a stored reason. A code that is not defined is kept, and rendered as the code."""
-    return Reason(code, tuple((name, _from_json(value)) for name, value in sorted(data.items())))
+    return Reason(code, tuple([(name, _from_json(data[name])) for name in sorted(data)]))
 
 
 def reason_as_json(reason: Reason) -> dict[str, Any]:
@@ -235,17 +236,23 @@ def _as_tuple(value: Param) -> tuple[Param, ...]:
     return value if isinstance(value, tuple) else (value,)
 
 
-def _english_template(kind: ReasonType, count: int) -> str:
-    return kind.plural if kind.plural and count != 1 else kind.template
+def _template(kind: ReasonType, count: int, language: str | None) -> str:
+    if language is None:
+        return kind.plural if kind.plural and count != 1 else kind.template
+    if kind.plural:
+        return translation.ngettext(kind.template, kind.plural, count)
+    return locale_format.translate(kind.template, language)
 
 
-def _local_template(kind: ReasonType, count: int) -> str:
-    return ngettext(kind.template, kind.plural, count) if kind.plural else gettext(kind.template)
+def _text(value: Param, language: str | None) -> str:
+    if type(value) is str:  # most are, and a sender waits for the sentence
+        return value
+    if type(value) is Reason:
+        return value._render(language)
+    return _english(value) if language is None else _local(value, language)
 
 
 def _english(value: Param) -> str:
-    if type(value) is str:  # most are, and a sender waits for the sentence
-        return value
     match value:
         case int():
             return f"{value:,}"
@@ -258,14 +265,12 @@ def _english(value: Param) -> str:
         case Ago():
             return locale_format.english_ago(value.duration)
         case tuple():
-            return locale_format.english_list([_english(one) for one in value])
-        case Reason():
-            return str(value)
+            return locale_format.english_list([_text(one, None) for one in value])
         case _:
             return _plain(value)
 
 
-def _local(value: Param) -> str:
+def _local(value: Param, language: str) -> str:
     match value:
         case int():
             return locale_format.local_count(value)
@@ -280,14 +285,12 @@ def _local(value: Param) -> str:
         case Term():
             return locale_format.local_term(value.text)
         case tuple():
-            return locale_format.local_list([_local(one) for one in value])
-        case Reason():
-            return value.localized()
+            return locale_format.local_list([_text(one, language) for one in value])
         case _:
             return _plain(value)
 
 
-def _plain(value: str | Term | Person | AlertRef) -> str:
+def _plain(value: str | Term | Person | AlertRef | Reason) -> str:
     match value:
         case Person():
             return value.name
@@ -296,7 +299,7 @@ def _plain(value: str | Term | Person | AlertRef) -> str:
         case Term():
             return value.text
         case _:
-            return value
+            return str(value)
 
 
 def _params_to_json(params: tuple[tuple[str, Param], ...]) -> dict[str, Any]:
@@ -346,7 +349,11 @@ def _to_json(value: Param) -> Any:
 
 
 def _from_json(value: Any) -> Param:
+    if type(value) is str:  # most are, and each pattern below is a look-up
+        return value
     match value:
+        case {"code": str(code), "data": dict(data)}:
+            return reason_from(code, data)
         case {"at": str(text)}:
             return datetime.fromisoformat(text)
         case {"day": str(text)}:
@@ -361,11 +368,9 @@ def _from_json(value: Any) -> Param:
             return Person(name, user_id)
         case {"alert": int(alert_id)}:
             return AlertRef(alert_id)
-        case {"code": str(code), "data": dict(data)}:
-            return reason_from(code, data)
         case list():
-            return tuple(_from_json(one) for one in value)
-        case str() | int():
+            return tuple([_from_json(one) for one in value])
+        case int():
             return value
         case _:
             # Not written by `_to_json`: shown as it is rather than lost.

@@ -18,7 +18,7 @@ from uuid import UUID
 from tocsin.alerts.states import Priority
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net.egress import OutcomeUnknown
-from tocsin.core.reasons import Reason
+from tocsin.core.reasons import NO_REASON, Reason
 from tocsin.notify.states import Purpose
 
 __all__ = [
@@ -100,8 +100,8 @@ class Message:
     #: Only for a notice.
     title: str = ""
     text: str = ""
-    #: Why the recipient gets this message, as a sentence.
-    reason: str = ""
+    #: Why the recipient gets this message.
+    reason: Reason = NO_REASON
     #: The URL of Tocsin's home page, for a message that is not about a single alert.
     home_url: str = ""
     #: Whether replies on this channel reach Tocsin.

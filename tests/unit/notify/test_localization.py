@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -16,7 +17,7 @@ from tocsin.notify.rules.delivery_reasons import AFTER_STEP
 from tocsin.notify.rules.pre_send_check import DueDelivery
 from tocsin.notify.states import Purpose
 from tocsin.notify.text.message import message
-from tocsin.notify.text.phrases import format_date, phrase
+from tocsin.notify.text.phrases import format_date, in_language, phrase
 
 BEGINS = ReasonType("testing.begins", "{start}")
 
@@ -60,7 +61,9 @@ def test_notice_uses_the_recipients_language_and_zone() -> None:
         UUID(int=1), UUID(int=2), "email", "a@example.org", Purpose.NOTICE, NOW, NOW, user_id=1, user_name="Alice",
         data=data, language="de-ch", time_zone="Europe/Zurich",
     )  # fmt: skip
-    german = message(DeliveryBundle((due,)), lambda *_: "", "", NOW, can_reply=False)
+    with in_language("de-ch", ZoneInfo("Europe/Zurich")):
+        german = message(DeliveryBundle((due,)), lambda *_: "", "", NOW, can_reply=False)
     assert (german.title, german.text) == ("3 Minuten nach dem Schritt", "Di, 24. Nov 2026, 10:15 CET")
-    english = message(DeliveryBundle((replace(due, language="tlh"),)), lambda *_: "", "", NOW, can_reply=False)
+    with in_language("tlh", ZoneInfo("Europe/Zurich")):
+        english = message(DeliveryBundle((due,)), lambda *_: "", "", NOW, can_reply=False)
     assert (english.title, english.text) == ("3 minutes after the step", "Tue 24 Nov 2026, 10:15 CET")

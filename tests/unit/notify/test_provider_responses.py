@@ -25,6 +25,7 @@ from tocsin.alerts.states import CommandKind
 from tocsin.core.delivery.failure import AddressRejected
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import EgressResponse
+from tocsin.core.reasons import as_reason
 from tocsin.notify import provider_settings
 from tocsin.notify.channels import phone_numbers
 from tocsin.notify.inbound import dtmf
@@ -345,7 +346,7 @@ def test_only_safe_details_are_exposed(channel: str) -> None:
     )
     notice = replace(
         whole, purpose=Purpose.NOTICE, title="No response: Acme: VPN of Rita down (#42)",
-        text="Nobody answered Acme: VPN of Rita down. Bob was called.", reason="You manage Acme.",
+        text="Nobody answered Acme: VPN of Rita down. Bob was called.", reason=as_reason("You manage Acme."),
     )  # fmt: skip
     for message in (whole, bundle(3, subject="VPN of Rita down"), sent_message, notice):
         number = CHANNELS[channel].render(redact(message, ContentLevel.NUMBER))

@@ -1,8 +1,9 @@
-"""Encodes values as JSON for PostgreSQL: for jsonb columns, and for rows passed in one parameter."""
+"""JSON of PostgreSQL: of jsonb columns, and of rows passed in one parameter."""
 
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import msgspec
 
@@ -11,10 +12,19 @@ def as_json(value: object) -> str:
     """Returns compact JSON."""
     try:
         return msgspec.json.encode(value).decode()
-    except UnicodeEncodeError:
-        # A lone surrogate that was not sanitized becomes U+FFFD, so that the row is not lost.
+    except (UnicodeEncodeError, TypeError):
+        # A lone surrogate that was not sanitized becomes U+FFFD, so that the row is not lost. The other error is for
+        # subclasses of str.
         text = json.dumps(value, default=str, ensure_ascii=False)
         return text.encode("utf-8", "replace").decode()
+
+
+def from_json(data: str | bytes) -> Any:
+    """Returns the value that PostgreSQL sent. A number beyond the range of a float becomes infinite."""
+    try:
+        return msgspec.json.decode(data)
+    except msgspec.DecodeError:
+        return json.loads(data)
 
 
 def as_storable_json(value: object) -> str:

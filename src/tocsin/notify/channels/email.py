@@ -219,7 +219,7 @@ def _lead(message: Message) -> list[str]:
 
 
 def _foot(message: Message) -> list[str]:
-    lines = [formatting.one_line(message.reason)] if message.reason else []
+    lines = [formatting.one_line(message.reason.localized())] if message.reason else []
     # A message that asks for a response has personal links; other links lead to a page behind the login.
     needs_answer = bool(message.recipient) and message.purpose in (Purpose.PAGE, Purpose.ACK_REMINDER)
     if message.links or (needs_answer and any(alert.link for alert in message.alerts)):

@@ -267,11 +267,13 @@ def facts(connection: Connection, ids: Sequence[UUID], *, resolve_merged: bool =
     was merged into.
     """
     query = database.literal(_FACTS.format(alert=_RESOLVED_ALERT if resolve_merged else _ORIGINAL_ALERT))
-    return [_due(row) for row in database.rows(connection, query, (list(ids),))]
+    rows = database.rows(connection, query, (list(ids),))
+    alert_columns = [name for name in rows[0] if name.startswith("a_")] if rows else []
+    return [_due(row, alert_columns) for row in rows]
 
 
-def _due(row: dict[str, Any]) -> DueDelivery:
-    alert = {name[2:]: row.pop(name) for name in list(row) if name.startswith("a_")}
+def _due(row: dict[str, Any], alert_columns: Sequence[str]) -> DueDelivery:
+    alert = {name[2:]: row.pop(name) for name in alert_columns}
     facts = None
     if alert["id"] is not None:
         status, priority = AlertStatus(alert["status"]), Priority(alert["priority"])
@@ -279,7 +281,7 @@ def _due(row: dict[str, Any]) -> DueDelivery:
     row["recent_sent_times"] = tuple(row["recent_sent_times"])
     row["quiet"] = quiet_hours(row["quiet"])
     row["wait_reason"] = reason_from(row.pop("wait_code"), _mapping(row.pop("wait_data")))
-    row["notification_reason"] = reason_from(row.pop("notification_code"), _mapping(row.pop("notification_data")))
+    row["notification_data"] = _mapping(row["notification_data"])
     return DueDelivery(**{**row, "purpose": Purpose(row["purpose"]), "data": _mapping(row["data"]), "alert": facts})
 
 

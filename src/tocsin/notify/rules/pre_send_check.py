@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from tocsin.alerts.states import ACTIVE, AlertStatus, Priority
-from tocsin.core.reasons import NO_REASON, AlertRef, Person, Reason
+from tocsin.core.reasons import NO_REASON, AlertRef, Person, Reason, reason_from
 from tocsin.notify.rules import delivery_reasons
 from tocsin.notify.rules.notification_rules import NotificationMethod, QuietWindow, Recipient, quiet_until
 from tocsin.notify.rules.page_planner import FindAddressProblem
@@ -79,8 +79,9 @@ class DueDelivery:
     #: Whether the user's acknowledgement of this alert is in effect.
     has_acknowledged: bool = False
     label: str = ""
-    #: The notification's reason and data.
-    notification_reason: Reason = NO_REASON
+    #: The notification's reason, as stored, and its data.
+    notification_code: str = ""
+    notification_data: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
     #: The delivery's reason: what it waited for.
     wait_reason: Reason = NO_REASON
@@ -108,6 +109,11 @@ class DueDelivery:
     quiet: tuple[QuietWindow, ...] = ()
     #: Why it cannot be sent at all.
     problem: Reason = NO_REASON
+
+    @property
+    def notification_reason(self) -> Reason:
+        """The notification's reason."""
+        return reason_from(self.notification_code, self.notification_data)
 
     @property
     def has_new_address(self) -> bool:

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from datetime import datetime
-from zoneinfo import ZoneInfo
 
-from tocsin.core.reasons import Reason, reason_from_json
-from tocsin.core.validation.field_errors import is_zone
+from tocsin.core.reasons import NO_REASON, reason_from_json
 from tocsin.notify.interfaces import AlertContent, Message
 from tocsin.notify.rules.bundling import DeliveryBundle
 from tocsin.notify.rules.pre_send_check import DueDelivery
 from tocsin.notify.states import Purpose
-from tocsin.notify.text.phrases import alert_count, localize
+from tocsin.notify.text.phrases import alert_count
 
 #: Returns the URL where a user (None: anyone who signs in) can act on an alert: `(alert_id, user_id) → url`.
 type LinkTo = Callable[[int, int | None], str]
 
 
 def message(bundle: DeliveryBundle, link_to: LinkTo, home_url: str, now: datetime, *, can_reply: bool) -> Message:
-    """Returns the message of `bundle`. `home_url` is Tocsin's public address."""
+    """Returns the message of `bundle`, in the active language and time zone. `home_url` is Tocsin's public address."""
     lead = bundle.lead
     # An alert with several pages in the bundle is named once.
     alerts = {due.alert.id: due for due in bundle.members if due.alert is not None}
@@ -39,7 +37,7 @@ def message(bundle: DeliveryBundle, link_to: LinkTo, home_url: str, now: datetim
         alerts=tuple(content for due in named_deliveries if (content := _alert(due, link_to)) is not None),
         title=title,
         text=text,
-        reason="" if is_bundle else _localized(lead, lead.notification_reason),
+        reason=NO_REASON if is_bundle else lead.notification_reason,
         home_url=f"{home_url}/alerts" if is_bundle else home_url,
         can_reply=can_reply,
         language=lead.language,
@@ -58,17 +56,8 @@ def _bundled_notice_texts(members: Collection[DueDelivery], language: str) -> tu
 
 
 def _text(due: DueDelivery, name: str) -> str:
-    """Returns a text of the notification, in the recipient's language and time zone."""
-    return _localized(due, reason_from_json(due.data.get(name)))
-
-
-def zone_of(due: DueDelivery) -> ZoneInfo | None:
-    """Returns the recipient's time zone, if it is known."""
-    return ZoneInfo(due.time_zone) if is_zone(due.time_zone) else None
-
-
-def _localized(due: DueDelivery, reason: Reason) -> str:
-    return localize(reason, due.language, zone_of(due))
+    """Returns a text of the notification."""
+    return reason_from_json(due.data.get(name)).localized()
 
 
 def _alert(due: DueDelivery, link_to: LinkTo) -> AlertContent | None:

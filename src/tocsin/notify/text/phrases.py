@@ -10,19 +10,20 @@ from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
-from django.conf import settings
 from django.utils.formats import date_format
-from django.utils.translation import gettext, ngettext, pgettext
+from django.utils.translation import ngettext, pgettext
+from django.utils.translation.trans_real import get_languages
 
-from tocsin.core.locale_format import in_locale, local_duration
+from tocsin.core.locale_format import in_locale, local_duration, translate
 from tocsin.core.reasons import Reason
 
 
 def available_language(language: str) -> str:
     """Returns the language of a message: "de" for "de-ch"; "en" if the language is not available."""
-    code = language.lower()
-    offered = dict(settings.LANGUAGES)
-    return next((one for one in (code, code.partition("-")[0]) if one in offered), "en")
+    offered, code = get_languages(), language.lower()
+    if code not in offered:
+        code = code.partition("-")[0]
+    return code if code in offered else "en"
 
 
 def localize(reason: Reason, language: str, zone: tzinfo | None = None) -> str:
@@ -37,8 +38,7 @@ def in_language(language: str, zone: tzinfo | None = None) -> AbstractContextMan
 
 def phrase(language: str, text: str, **values: object) -> str:
     """Returns `text` in `language`, or unchanged if there is no translation, with the placeholders filled in."""
-    with in_language(language):
-        translated = gettext(text)
+    translated = translate(text, available_language(language))
     return translated.format(**values) if values else translated
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from enum import StrEnum
 
+from tocsin.core.reasons import as_reason
 from tocsin.notify.interfaces import AlertContent, Message
 from tocsin.notify.text import formatting
 from tocsin.notify.text.phrases import phrase
@@ -36,7 +37,7 @@ def redact(message: Message, content_level: ContentLevel) -> Message:
         redacted,
         title=_replace_names(message.title, message),
         text=_replace_names(message.text, message),
-        reason=_replace_names(message.reason, message),
+        reason=as_reason(_replace_names(message.reason.localized(), message)),
     )
 
 

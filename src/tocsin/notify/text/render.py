@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
+from zoneinfo import ZoneInfo
 
 from django.utils.translation import gettext, gettext_noop
 
 from tocsin.core.config import crypto, environment, settings_store
 from tocsin.core.db.database import Connection
 from tocsin.core.reasons import reason_as_json, reason_from_json, replace_texts
+from tocsin.core.validation.field_errors import is_zone
 from tocsin.notify.interfaces import Channel, Message, MessageButton, Rendered
 from tocsin.notify.rules.bundling import DeliveryBundle
 from tocsin.notify.rules.pre_send_check import DueDelivery
 from tocsin.notify.text import reply_codes, signed_links
-from tocsin.notify.text.message import LinkTo, message, zone_of
+from tocsin.notify.text.message import LinkTo, message
 from tocsin.notify.text.phrases import in_language
 from tocsin.notify.text.redaction import ContentLevel, redact
 from tocsin.notify.text.signed_links import LinkSubject
@@ -43,11 +45,15 @@ def compose(
     )
     # Links are signed as of queueing time, so that a retried message is identical, down to its Message-ID.
     signed_at = max(bundle.lead.queued_at, now - _LINK_REUSE_PERIOD)
-    with in_language(bundle.lead.language, zone_of(bundle.lead)):
+    with in_language(bundle.lead.language, _zone_of(bundle.lead)):
         original = message(decrypted, link_to(base_url, signed_at), base_url, now, can_reply=can_reply)
         original = replace(original, links=_swap_links(bundle.lead, base_url, signed_at))
         redacted = redact(original, content_level)
         return channel.render(_with_reply_codes(redacted, bundle.lead.user_id) if has_reply_codes else redacted)
+
+
+def _zone_of(lead: DueDelivery) -> tzinfo:
+    return ZoneInfo(lead.time_zone) if is_zone(lead.time_zone) else UTC
 
 
 def _swap_links(lead: DueDelivery, base_url: str, now: datetime) -> tuple[MessageButton, ...]:
