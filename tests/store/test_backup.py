@@ -588,7 +588,7 @@ def test_key_is_included_only_under_a_passphrase(
     second, target = tmp_path / "second", bare()
     with using(target, monkeypatch, second):
         status, output = answer(capsys, "restore", file)
-        assert (status, "give it with --passphrase-file" in output) == (1, True)
+        assert (status, "Pass it with --passphrase-file" in output) == (1, True)
         status, output = answer(capsys, "restore", file, "--passphrase-file", wrong)
         assert (status, output) == (1, "tocsin: That is not the passphrase of this backup.\n")
         assert not (second / "secret.key").exists()

@@ -118,7 +118,7 @@ def refusals(now: datetime, *texts: str, **options: Any) -> list[str]:
         ),
         (
             "groups:\n  - name: Desk\n    members:\n      - {user: bob}",
-            "t.yaml:4: group Desk: members[0].user: there is no",
+            "t.yaml:4: group Desk: members[0].user: no user named",
         ),
         ("users:\n  - {username: a, email: a@b.example, was: 7}", "t.yaml:2: was: must be the name"),
         (

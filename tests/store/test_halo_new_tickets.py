@@ -20,7 +20,7 @@ from tocsin.inbound.admin.observed_statuses import load_observed_statuses
 from tocsin.inbound.body_compression import decompress
 from tocsin.inbound.models import Integration
 from tocsin.outbound.connectors.haloitsm import client
-from tocsin.outbound.halo_sync import poller
+from tocsin.outbound.halo_sync import poll_run
 from tocsin.outbound.halo_sync.reasons import CHANGED_SINCE_CREATION
 
 IN_PROGRESS, ACTION_REQUIRED, RESOLVED, CLOSED = 2, 3, 8, 9
@@ -49,8 +49,11 @@ def _change(both: HaloPair, ticket: int, seconds: float, **fields: Any) -> None:
 def _set(both: HaloPair, **spec: Any) -> None:
     """Changes the inbound integration."""
     integration = Integration.objects.get(pk=both.inbound.pk)
+    current = integrations.integration_spec(integration)
+    if "settings" in spec:
+        spec["settings"] = {**current.get("settings", {}), **spec["settings"]}
     integrations.save_integration(
-        {**integrations.integration_spec(integration), **spec, "anyway": True},
+        {**current, **spec, "anyway": True},
         existing=integration,
         actor=ACTOR,
         now=both.now,
@@ -101,6 +104,7 @@ def test_already_closed_or_filtered_ticket_opens_nothing(pulled: HaloPair) -> No
 
 
 def test_ticket_older_than_last_poll_opens_nothing_on_status_change(pulled: HaloPair) -> None:
+    _set(pulled, settings={"new_tickets_open": False})
     ticket = _logged(pulled)
     pulled.halo.tickets[ticket]["status_id"] = ACTION_REQUIRED
     pulled.poll(31)
@@ -114,6 +118,7 @@ def test_ticket_older_than_last_poll_opens_nothing_on_status_change(pulled: Halo
 def test_unchanged_new_ticket_uses_its_own_status(
     pulled: HaloPair,
 ) -> None:
+    _set(pulled, settings={"new_tickets_open": False})
     ticket = _logged(pulled)
     pulled.halo.tickets[ticket]["status_id"] = ACTION_REQUIRED
     pulled.poll(31)
@@ -150,7 +155,7 @@ def test_idle_or_upgraded_halo_recognizes_new_tickets_by_date(
 
 
 def test_new_tickets_across_several_polls_are_all_recognized(pulled: HaloPair, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (client, poller):
+    for module in (client, poll_run):
         monkeypatch.setattr(module, "PAGE_SIZE", 2)
         monkeypatch.setattr(module, "MAX_LIST_PAGES", 2)
     tickets = [_logged(pulled) for _ in range(9)]

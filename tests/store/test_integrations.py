@@ -64,7 +64,7 @@ def save(now: datetime, existing: Integration | None = None, **change: Any) -> I
         ({"mapping": {"subjct": "a"}}, "mapping.subjct", 'did you mean "subject"'),
         ({"mapping": {"Source Status": "a"}}, "mapping.Source Status", 'did you mean "source_status"'),
         ({"mapping": {"wing": "a"}}, "mapping.wing", "put a custom field under custom:"),
-        ({"group": "Nobody"}, "group", 'no group "Nobody"'),
+        ({"group": "Nobody"}, "group", 'no group named "Nobody"'),
         ({"escalation_policy": "Nothing"}, "escalation_policy", 'unknown escalation policy "Nothing"'),
         ({"recipients": {"groups": ["Desk", "Nobody"]}}, "recipients.groups[1]", "no group"),
         ({"recipients": {"users": ["mallory"]}}, "recipients.users[0]", "no user"),

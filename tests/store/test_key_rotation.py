@@ -277,4 +277,4 @@ def test_a_key_that_is_still_needed_is_not_retired(
 
 def test_one_key_in_the_variable_is_no_rotation(filled: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["keys", "rotate"]) == 1
-    assert "one key only" in capsys.readouterr().err
+    assert "contains only one key" in capsys.readouterr().err

@@ -11,6 +11,7 @@ from psycopg import errors
 
 from tests.support.ingest import NOW, Ingest, halo, make_integration
 from tocsin.access.audit import AuditActor
+from tocsin.core.config import config_version
 from tocsin.core.db import database as db
 from tocsin.core.ids import uuid7
 from tocsin.inbound.admin.drafts import compile_stored
@@ -65,6 +66,9 @@ def test_compressed_body_replays_and_backtests_unchanged(integration: Integratio
 
 
 def test_tickets_that_open_nothing_are_warned_of_whatever_their_size(integration: Integration) -> None:
+    integration.settings = {**integration.settings, "new_tickets_open": False}
+    integration.save()
+    config_version.bump()
     payload = {**large(status="Logged"), "event": "new ticket logged"}
     Ingest().send(integration, payload)
     assert "Logged" in str(load_observed_statuses(integration, NOW).warning)

@@ -9,6 +9,7 @@ import pytest
 from tests.support.ingest import NOW, Ingest, halo, make_integration
 from tocsin.access.audit import AuditActor
 from tocsin.access.models import AuditEntry
+from tocsin.core.config import config_version
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import first_uuid7
 from tocsin.core.reasons import NO_REASON
@@ -36,6 +37,14 @@ def receive(integration: Integration, ticket: int, status: str, ago: timedelta =
     # The time is in the id, too: it is what the look back goes by. Of one moment, ids rise as the messages came.
     number = first_uuid7(NOW - ago).int + InboundMessage.objects.count()
     InboundMessage.objects.filter(pk=row.pk).update(id=f"{number:032x}")
+
+
+def open_by_rules_only(integration: Integration) -> None:
+    """New tickets open only by a status that the rules name."""
+    assert integration.current_version is not None
+    integration.settings = {**integration.settings, "new_tickets_open": False}
+    integration.save()
+    config_version.bump()
 
 
 def statuses_of(integration: Integration) -> dict[str, ObservedStatus]:
@@ -74,6 +83,7 @@ def test_samples_and_replays_are_no_statuses_that_came(integration: Integration)
 
 
 def test_tickets_starting_with_non_opening_status_are_reported(integration: Integration) -> None:
+    open_by_rules_only(integration)
     for ticket in (1, 2):
         receive(integration, ticket, "Logged", **NEW_TICKET)
     receive(integration, 1, "In Progress")

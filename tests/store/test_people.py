@@ -245,7 +245,7 @@ def test_administrator_created_by_command_line_ends_setup_link(now: datetime) ->
     ("change", "place", "part"),
     [
         ({"name": "a/b"}, "name", "slash"),
-        ({"members": [{"user": "nobody"}]}, "members[0].user", 'no user "nobody"'),
+        ({"members": [{"user": "nobody"}]}, "members[0].user", 'no user named "nobody"'),
         ({"members": [{"user": "alice", "roles": ["boss"]}]}, "members[0].roles[0]", "not one of"),
         ({"members": [{"user": "alice"}, {"user": "ALICE"}]}, "members[1]", "twice"),
         ({"members": "alice"}, "members", "must be a list"),

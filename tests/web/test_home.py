@@ -109,7 +109,7 @@ def test_hours_that_are_nobodys_are_named(company: Company) -> None:
     assert len(gaps()) == 1, "once, however often it comes"
     with translation.override("de"):
         (gap,) = gaps()
-    assert gap.startswith("Keine Bereitschaft als erste in Night. Ab ")
+    assert gap.startswith("Keine Bereitschaft als primär in Night. Ab ")
     assert gap.endswith(" Mal.")
 
 

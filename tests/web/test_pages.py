@@ -213,7 +213,7 @@ def test_mappings_conditions_and_templates_use_the_readers_language(
         f"/inbound-log/{arrived(company)}/": ("ID der Quelle</span>", "</code> → New, verwendet</span>"),
         "/workflows/new/?from=unacknowledged": (
             "Minuten seit der Eröffnung", 'value="Nicht bestätigt: &lt;subject&gt;"',
-            "Seit 5 Minuten hat das",
+            "Seit 5 Minuten nicht bestätigt",
         ),
         "/workflows/new/?from=button": (
             "ist keines von</option>", 'value="Schaltfläche, die', 'value="Jetzt ausführen?"', ">–</option>",

@@ -104,7 +104,7 @@ def test_person_on_call_with_email_only_is_an_amber_finding(company: Company, br
         ("Alice Andersson", True, False),
     ]
     text = browser_of(company.admin).get("/").content.decode()
-    assert "Bob Brown is on call in Service Desk without a call, SMS or push" in text
+    assert "Bob Brown is on call in Service Desk without calls, SMS or push" in text
     for user in (company.responder, company.admin):
         add_phone(user)
     assert "oncall.not_loud" not in finding_ids(company)

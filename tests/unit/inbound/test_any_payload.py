@@ -132,5 +132,5 @@ def test_alert_shows_the_whole_message() -> None:
     assert event.mapped.text("long_text") == "check.label: Checkout is slow\ncheck.values.1.p95: 4.2\nseen: 3"
 
 
-def test_message_without_id_and_status_is_a_problem_of_its_own() -> None:
+def test_message_without_id_and_status_is_its_own_problem() -> None:
     assert read({"title": "Disk full"}).source_id is None

@@ -42,6 +42,9 @@ from tocsin.inbound.parsing.decode import Element
 
 _NO_ID = ReasonType("message.no_id", "no {id} in the message; looked at {sources}")
 
+#: Kinds whose messages Tocsin's own endpoint makes, with the `action` in each: nothing of them has another name.
+_DEFINED_HERE: Final = frozenset({"opsgenie"})
+
 _ACTIONS: Final = {StatusMeaning.OPEN: EventAction.OPEN, StatusMeaning.CLOSE: EventAction.CLOSE}
 
 
@@ -132,6 +135,8 @@ class Normalizer:
     has_kind_rules: bool = True
     #: The statuses that the kind's rules name, in lower case: what they do not decide is not decided by words.
     rule_values: frozenset[str] = frozenset()
+    #: The statuses that the integration's own rules name, in lower case: these decide alone what they do.
+    own_rule_values: frozenset[str] = frozenset()
     new_tickets_open: bool = True
     priorities: Mapping[str, str] = field(default_factory=dict)
 
@@ -147,7 +152,7 @@ class Normalizer:
         if self.id_required and source_id is None and dedup_key is None:
             return self._without_id()
         action, rule_match, is_understood = self.classify(payload, mapped)
-        if self.aliased_fields:
+        if self.aliased_fields and self.kind.name not in _DEFINED_HERE:
             mapped = self._describe(action, mapped, payload)
         return NormalizedEvent(
             mapped,
@@ -168,6 +173,8 @@ class Normalizer:
         """Maps a payload, by the aliases that tools share where the kind's own paths find no id or no status."""
         mapped = self.mapping.apply(payload)
         if not self.aliased_fields or ("source_id" in mapped.values and "source_status" in mapped.values):
+            return mapped
+        if self.kind.name in _DEFINED_HERE and isinstance(payload, Mapping) and "action" in payload:
             return mapped
         fields = self.aliased_fields
         if "source_id" not in mapped.values and self._refuses_id(payload):
@@ -233,6 +240,8 @@ class Normalizer:
     ) -> tuple[EventAction, RuleMatch, bool] | None:
         """Classifies a ticket that no rule knows: a new one opens whatever its first status is called, and a status
         under a name that tools share is read by words. None for any other, which is an update of a known ticket."""
+        if status is not None and status.casefold() in self.own_rule_values:
+            return None
         meaning = meaning_of(status) if status is not None else None
         if event is not None and is_new_ticket(event) and self.new_tickets_open and meaning is not StatusMeaning.CLOSE:
             return EventAction.OPEN, RuleMatch(True, NEW_TICKET(event=one_line(event))), True
@@ -315,6 +324,7 @@ def compile_normalizer(
         aliased_fields=frozenset(aliased - removed),
         has_kind_rules=rule_values.issuperset(_values_in(kind.rules)),
         rule_values=rule_values,
+        own_rule_values=frozenset(_values_in(definition.rules)),
         new_tickets_open=settings.get(NEW_TICKETS_OPEN.name) is not False,
         priorities={name.casefold(): level for name, level in priorities.items()}
         if isinstance(priorities, Mapping)
