@@ -34,7 +34,7 @@ def test_clock_jump_with_two_nodes_moves_next_step_once(tocsin: Installation, ma
     until("what waits was moved", lambda: logged_jumps(tocsin))
     (run,) = tocsin.rows("SELECT due_at - now() AS left FROM escalation_run")
     assert 240 < run["left"].total_seconds() < 310
-    tocsin.jump(minutes=5)
+    tocsin.jump(minutes=5.5)
     until("Bob is paged", lambda: "bob@example.org" in paged(mails))
     assert logged_jumps(tocsin) == 1
 
