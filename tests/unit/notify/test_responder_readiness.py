@@ -12,8 +12,8 @@ from tocsin.core.reasons import NO_REASON, Term
 from tocsin.notify.rules.notification_rules import NotificationMethod, Recipient, apply_rules
 from tocsin.notify.rules.responder_readiness import (
     MethodState,
+    OnCallPerson,
     ReadinessProblem,
-    Responder,
     ShiftReadiness,
     now_and_next,
     readiness,
@@ -39,12 +39,12 @@ def timeline(*shifts: OnCall) -> Timeline:
     return Timeline(NOW - 24 * HOUR, NOW + 240 * HOUR, shifts, (), ())
 
 
-def responder(*methods: NotificationMethod, rules: object = None, state: MethodState = GOOD) -> Responder:
+def responder(*methods: NotificationMethod, rules: object = None, state: MethodState = GOOD) -> OnCallPerson:
     recipient = apply_rules(Recipient(ALICE, "Alice", methods, time_zone="Europe/Zurich"), rules or {})
-    return Responder(recipient, {method.label: state for method in methods})
+    return OnCallPerson(recipient, {method.label: state for method in methods})
 
 
-def assess(person: Responder, on_call: OnCall | None = None) -> ShiftReadiness:
+def assess(person: OnCallPerson, on_call: OnCall | None = None) -> ShiftReadiness:
     (result,) = readiness(timeline(on_call or shift()), {ALICE: person}, NOW)
     return result
 
@@ -74,7 +74,7 @@ def test_verified_and_tested_phone_is_ready() -> None:
         ),
     ],
 )
-def test_problem_of_a_contact_method_is_named(person: Responder, problems: list[ReadinessProblem]) -> None:
+def test_problem_of_a_contact_method_is_named(person: OnCallPerson, problems: list[ReadinessProblem]) -> None:
     assert list(assess(person).problems) == problems
 
 

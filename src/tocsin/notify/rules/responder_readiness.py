@@ -62,7 +62,7 @@ class MethodState:
 
 
 @dataclass(frozen=True, slots=True)
-class Responder:
+class OnCallPerson:
     """A user with contact methods and notification rules, and the state of each method by its label."""
 
     recipient: Recipient
@@ -86,7 +86,7 @@ class ShiftReadiness:
         return not self.problems
 
 
-def readiness(timeline: Timeline, responders: Mapping[int, Responder], now: datetime) -> tuple[ShiftReadiness, ...]:
+def readiness(timeline: Timeline, responders: Mapping[int, OnCallPerson], now: datetime) -> tuple[ShiftReadiness, ...]:
     """Returns the readiness of each shift of a group that is not over at `now`, in the order of the timeline."""
     doubles = double_roles(timeline)
     return tuple(
@@ -110,7 +110,9 @@ def now_and_next(shifts: Iterable[ShiftReadiness], now: datetime) -> tuple[Shift
     )
 
 
-def _assess(shift: OnCall, responder: Responder | None, doubles: Sequence[DoubleRole], now: datetime) -> ShiftReadiness:
+def _assess(
+    shift: OnCall, responder: OnCallPerson | None, doubles: Sequence[DoubleRole], now: datetime
+) -> ShiftReadiness:
     recipient = responder.recipient if responder is not None else Recipient(shift.user_id, shift.name)
     loud_methods = {
         method.label: method for priority in URGENT_PRIORITIES for method in _loud_methods(recipient, priority)

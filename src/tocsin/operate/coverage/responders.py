@@ -17,7 +17,7 @@ from tocsin.notify.rules.notification_rules import Recipient
 from tocsin.notify.rules.responder_readiness import (
     TEST_VALID_FOR,
     MethodState,
-    Responder,
+    OnCallPerson,
     ShiftReadiness,
     readiness,
 )
@@ -56,7 +56,7 @@ def readiness_of_groups(
     return {group_id: (plan, readiness(timelines[group_id], responders, now)) for group_id, plan in plans.items()}
 
 
-def load_responders(connection: Connection, user_ids: Collection[int], now: datetime) -> dict[int, Responder]:
+def load_responders(connection: Connection, user_ids: Collection[int], now: datetime) -> dict[int, OnCallPerson]:
     """Returns the users with their contact methods and the state of each, by id."""
     if not user_ids:
         return {}
@@ -66,7 +66,7 @@ def load_responders(connection: Connection, user_ids: Collection[int], now: date
         is_verified = row["has_code"] or not accepts_code(row["channel"], row["address"])
         states.setdefault(row["user_id"], {})[row["label"]] = MethodState(is_verified, row["arrived_at"])
     return {
-        user_id: Responder(_with_valid_addresses(recipient), states.get(user_id, {}))
+        user_id: OnCallPerson(_with_valid_addresses(recipient), states.get(user_id, {}))
         for user_id, recipient in queue.load_recipients(connection, user_ids).items()
     }
 
