@@ -36,6 +36,14 @@ class User(AbstractBaseUser):
     language = models.CharField(_("language"), max_length=10, blank=True)
     theme = models.CharField(_("theme"), max_length=5, blank=True, choices=[("light", _("light")), ("dark", _("dark"))])
     is_active = models.BooleanField(_("active"), default=True)
+    #: Clients by name. If any, the user sees only their alerts and reports, and changes nothing: a client observer.
+    clients = ArrayField(models.CharField(max_length=200), default=list, db_default=[])
+    #: Owns tokens, and is nobody: never signs in, has no contact methods, is never on call.
+    is_service_account = models.BooleanField(default=False, db_default=False)
+    #: May sign in by password even when only single sign-on is allowed.
+    is_break_glass = models.BooleanField(default=False, db_default=False)
+    #: Slug of the identity provider that sets `role`; empty: set by hand.
+    role_source = models.CharField(max_length=60, blank=True, default="", db_default="")
     #: Contact methods by priority, quiet hours and hourly limit, as `people.notification_rules` writes them.
     notification_rules = models.JSONField(default=dict, db_default={})
     #: Shift reminders as the user writes them: `before` (1h), and the label of the contact method.
@@ -139,11 +147,16 @@ class Group(models.Model):
 
 
 class Membership(models.Model):
-    """A user's roles and position in a group."""
+    """A user's place in a group: the role there, the on-call roles, and the position."""
 
     group = models.ForeignKey(Group, on_delete=models.CASCADE, related_name="memberships")
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="memberships")
+    #: A role that is higher than `User.role`, for this group's objects; empty: the user's role.
+    role = models.CharField(_("role"), max_length=12, blank=True, choices=Role.choices(), default="", db_default="")
+    #: On-call roles, where no schedule applies.
     roles = ArrayField(models.CharField(max_length=20, choices=MemberRole.choices()), default=list)
+    #: Slug of the identity provider that granted the membership; empty: given by hand.
+    source = models.CharField(max_length=60, blank=True, default="", db_default="")
     position = models.PositiveSmallIntegerField(default=0)
     #: Whether the group's other members see the user's addresses and phone numbers. False if the user was added by
     #: somebody who did not see them, until the user or an administrator agrees.

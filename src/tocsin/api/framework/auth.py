@@ -17,7 +17,7 @@ from ninja.security.base import AuthBase
 from ninja.utils import check_csrf
 
 from tocsin.access import audit, tokens
-from tocsin.access.roles import Permission, PermissionScope, Role, permission_scope
+from tocsin.access.roles import Permission, Role
 from tocsin.alerts.commands import Actor
 from tocsin.alerts.states import ActorKind, CommandChannel
 from tocsin.core.errors import Rejected
@@ -122,7 +122,7 @@ class ApiAuth(AuthBase):
         caller = _caller(request)
         if caller is None:
             return None
-        if permission_scope(caller.role, self.action) is PermissionScope.NONE:
+        if not caller.viewer.may_somewhere(self.action):
             raise forbidden(caller, self.action)
         self._check_parameters(request)
         if "If-Match" in request.headers and request.method not in _SAFE_METHODS and not self.accepts_if_match:

@@ -60,6 +60,15 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("is_active", models.BooleanField(default=True, verbose_name="active")),
+                (
+                    "clients",
+                    django.contrib.postgres.fields.ArrayField(
+                        base_field=models.CharField(max_length=200), db_default=[], default=list, size=None
+                    ),
+                ),
+                ("is_service_account", models.BooleanField(db_default=False, default=False)),
+                ("is_break_glass", models.BooleanField(db_default=False, default=False)),
+                ("role_source", models.CharField(blank=True, db_default="", default="", max_length=60)),
                 ("notification_rules", models.JSONField(db_default={}, default=dict)),
                 ("reminders", models.JSONField(db_default=[], default=list)),
                 ("session_stamp", models.CharField(blank=True, db_default="", default="", max_length=16)),
@@ -241,6 +250,23 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("position", models.PositiveSmallIntegerField(default=0)),
+                (
+                    "role",
+                    models.CharField(
+                        blank=True,
+                        choices=[
+                            ("observer", "observer"),
+                            ("responder", "responder"),
+                            ("manager", "manager"),
+                            ("admin", "admin"),
+                        ],
+                        db_default="",
+                        default="",
+                        max_length=12,
+                        verbose_name="role",
+                    ),
+                ),
+                ("source", models.CharField(blank=True, db_default="", default="", max_length=60)),
                 ("shows_addresses", models.BooleanField(db_default=True, default=True)),
                 (
                     "group",
