@@ -101,7 +101,7 @@ def test_unusable_clients_are_rejected(now: datetime, clients: set[str]) -> None
     assert raised.value.field == "clients"
 
 
-def test_the_first_use_from_each_address_is_in_the_audit_log(now: datetime) -> None:
+def test_first_use_from_each_address_is_in_audit_log(now: datetime) -> None:
     made = tokens.create(make_user("alice", now), "script", limits=UNLIMITED, actor=ACTOR, now=now)
     for seconds, address in enumerate(["192.0.2.1", "192.0.2.1", "2001:db8::1", "192.0.2.1", None]):
         assert tokens.verify(made.secret, now=now + timedelta(minutes=2 * seconds), address=address) is not None
