@@ -16,7 +16,7 @@ from tocsin.access.token_limits import UNLIMITED
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.inbound.config.registry import load_directory
-from tocsin.notify.enqueue import queue
+from tocsin.notify.enqueue import recipients
 from tocsin.people import permissions
 from tocsin.people.changes import groups, users
 from tocsin.people.changes.service_accounts import (
@@ -40,7 +40,7 @@ def test_it_is_no_person_anywhere(now: datetime) -> None:
     assert set(User.accounts.all()) == {admin, User.accounts.get(pk=account.pk)}
     assert list(ServiceAccount.objects.all()) == [account]
     with database.transaction() as connection:
-        assert queue.administrators(connection) == [admin.pk]
+        assert recipients.administrators(connection) == [admin.pk]
         assert "deploy-bot" not in load_directory(connection).users
     account.set_password("correct horse battery staple")
     account.save()
