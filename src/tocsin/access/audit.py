@@ -157,7 +157,7 @@ def erase_person(
         parameters = (list(names), replacement, list(names), replacement, signed_in)
         change_for_erasure(_ERASE_NAMES, parameters)
         changed.update(signed_in)
-    for chunk in batched(sorted(changed), _MAX_ERASED_PER_ENTRY, strict=False):
+    for chunk in batched(sorted(changed), _MAX_ERASED_PER_ENTRY):
         record(
             actor,
             ERASE,
@@ -195,9 +195,17 @@ def _without_addresses(value: Any) -> Any:
 
 
 def record_sign_in(
-    user: AuditUser | None, login: str, *, succeeded: bool, via: str = "web", address: str | None, now: datetime
+    user: AuditUser | None,
+    login: str,
+    *,
+    succeeded: bool,
+    via: str = "web",
+    address: str | None,
+    now: datetime,
+    details: Mapping[str, object] | None = None,
 ) -> None:
-    """Records that `user` signed in, or that a sign-in as `login` failed."""
+    """Records that `user` signed in, or that a sign-in as `login` failed. `details` has the identity provider and the
+    claims that decided."""
     name = user.display_name if user else login
     record(
         AuditActor(user.pk if user else None, name, via, address),
@@ -206,6 +214,7 @@ def record_sign_in(
         object_type="user" if user else "",
         object_id=user.pk if user else "",
         object_name=login,
+        after=details,
     )
 
 
