@@ -37,6 +37,7 @@ def apply_grants(user: User, provider: IdentityProvider, grants: Grants, *, acto
         role = grants.role or LEAST_ROLE
         if current.role_source == provider.slug and current.role != role:
             users.change_own(current, {"role": str(role)}, actor=actor, now=now)
+            User.objects.filter(pk=current.pk).update(role_source=provider.slug)
         _apply_memberships(current, provider, grants.memberships, actor, now)
 
 

@@ -326,5 +326,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("account/email/", RedirectView.as_view(pattern_name="me")),
     path("account/", include("allauth.urls")),
     path("api/v1/", include("tocsin.api.urls")),
+    path("scim/v2/", include("tocsin.api.scim.urls")),
     path("hooks/<str:provider>/<slug:endpoint>", hooks.hook, name="hook"),
 ]
