@@ -1,4 +1,4 @@
-"""What tests need from the distribution: Chromium, PostgreSQL's server, wrk, Alertmanager.
+"""What tests need from the distribution: Chromium, PostgreSQL's server, PgBouncer, wrk, Alertmanager.
 
 Brings them where apt and the rights are. Nothing here fails: whoever needs a missing thing says so.
 """
@@ -21,6 +21,8 @@ def bring() -> None:
         missing += ["chromium", "fonts-dejavu-core", "fonts-liberation"]
     if postgres_folder() is None:
         missing += ["postgresql"]
+    if not any(shutil.which("pgbouncer", path=path) for path in (None, "/usr/sbin")):
+        missing += ["pgbouncer"]
     if shutil.which("wrk") is None:
         missing += ["wrk"]
     if shutil.which("prometheus-alertmanager") is None:
