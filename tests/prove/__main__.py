@@ -12,14 +12,16 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
+from itertools import groupby
 
 import tests.conftest  # noqa: F401 - sets the test environment before Tocsin is imported
-from tests.prove import kills, records
+from tests.prove import database, kills, pair, records
 from tests.prove.records import Record
-from tests.prove.scenario import Scenario, run, say
+from tests.prove.scenario import Scenario, plan, run, say
 from tests.prove.worlds import configured_installation
 
-SCENARIOS: list[Scenario] = [*kills.SCENARIOS]
+SCENARIOS: list[Scenario] = [*kills.SCENARIOS, *database.SCENARIOS, *pair.SCENARIOS]
 
 #: Set in the process that has namespaces of its own.
 _INSIDE = "TOCSIN_TEST_PROVE_INSIDE"
@@ -43,14 +45,20 @@ def main() -> int:
         records.FOLDER /= "short"
         shutil.rmtree(records.FOLDER, ignore_errors=True)
     results: list[Record] = []
+    problems: list[str] = []
     with configured_installation() as configured:
-        for scenario in chosen:
-            wanted = _runs(scenario, options)
-            if missing := scenario.missing(_INSIDE in os.environ):
-                say(f"{scenario.name}: skipped, {missing}")
-            elif wanted:
-                results += run(scenario, configured, wanted, options.seed, is_short=options.short)
-    return _report(results)
+        for _, members in groupby(chosen, lambda one: one.world):
+            plans = [plan(one, _runs(one, options)) for one in members if _is_possible(one)]
+            done, unfinished = run(plans, configured, options.seed, is_short=options.short)
+            results += done
+            problems += unfinished
+    return _report(results, problems)
+
+
+def _is_possible(scenario: Scenario) -> bool:
+    if missing := scenario.missing(_INSIDE in os.environ):
+        say(f"{scenario.name}: skipped, {missing}")
+    return not missing
 
 
 def _runs(scenario: Scenario, options: argparse.Namespace) -> int:
@@ -60,9 +68,9 @@ def _runs(scenario: Scenario, options: argparse.Namespace) -> int:
     return scenario.short_runs if options.short else scenario.runs
 
 
-def _report(results: list[Record]) -> int:
+def _report(results: list[Record], problems: Sequence[str] = ()) -> int:
     say(f"\n{records.machine()}; commit {records.commit()}\n\n{records.table(results)}\n")
-    problems = records.problems(results)
+    problems = [*problems, *records.problems(results)]
     for problem in problems:
         say(problem)
     say("NOT HELD" if problems else "held")

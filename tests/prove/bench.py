@@ -116,6 +116,12 @@ class Bench:
         time.sleep(seconds)
         return seconds
 
+    def begin_run(self, run: int) -> None:
+        """Sends under load, and returns once pages are sent. What is sent from now on belongs to this run."""
+        self.senders.run = run
+        self.senders.resume()
+        self.wait_until_paging(time.monotonic())
+
     def wait_until_paging(self, fault_at: float, limit: float = RESUME_LIMIT) -> bool:
         """Waits until a page arrives about a message that was answered after this moment. False: none did in time."""
         end = time.monotonic() + limit
@@ -125,7 +131,7 @@ class Bench:
             time.sleep(_POLL)
         return False
 
-    def settle(self, runs: list[int], limit: float = SETTLE_LIMIT) -> None:
+    def settle(self, runs: Sequence[int], limit: float = SETTLE_LIMIT) -> None:
         """Sends nothing new, and waits until every message of these runs is answered and paged, or the time is over."""
         with suppress(AssertionError):
             self.senders.pause()
@@ -159,7 +165,7 @@ class Bench:
             if Path(path).exists():
                 shutil.copy(path, folder / name)
 
-    def _unpaged(self, runs: list[int]) -> bool:
+    def _unpaged(self, runs: Sequence[int]) -> bool:
         first = self.pages.first
         return any(
             one.answered_at is not None and one.number not in first for run in runs for one in self.senders.of_run(run)

@@ -54,8 +54,9 @@ class Counts:
     refused_attempts: int
     #: From the fault until the first page about a message that was answered after it.
     seconds: float | None
-    #: From the fault until every message that was answered before it was paged.
-    seconds_until_all: float | None
+    #: From the answer until the page: of 95 % of the tickets, and the slowest. None where none was paged.
+    page_p95: float | None
+    page_max: float | None
 
     @property
     def is_held(self) -> bool:
@@ -72,6 +73,9 @@ def count(
     first = {number: min(page.arrived_at for pages in by_user.values() for page in pages)
              for number, by_user in sent.items()}  # fmt: skip
     repeated = {number for number, by_user in sent.items() if any(len(pages) > 1 for pages in by_user.values())}
+    # A page may arrive before the answer.
+    delays = sorted(max(first[number] - (ticket.answered_at or 0), 0.0) for number, ticket in answered.items()
+                    if number in first)  # fmt: skip
     return Counts(
         answered=len(answered),
         lost=sum(
@@ -86,7 +90,8 @@ def count(
         ),
         refused_attempts=sum(len(ticket.problems) for ticket in tickets),
         seconds=None if resumed is None else resumed - fault_at,
-        seconds_until_all=_seconds_until_all(answered, first, fault_at),
+        page_p95=delays[round(0.95 * (len(delays) - 1))] if delays else None,
+        page_max=delays[-1] if delays else None,
     )
 
 
@@ -104,13 +109,6 @@ def _pages_by_recipient(answered: Mapping[int, Ticket], pages: Iterable[Page]) -
         for number in page.numbers & answered.keys():
             sent.setdefault(number, {}).setdefault(page.to, []).append(page)
     return sent
-
-
-def _seconds_until_all(answered: Mapping[int, Ticket], first: Mapping[int, float], fault_at: float) -> float | None:
-    before = [number for number, ticket in answered.items() if (ticket.answered_at or 0) <= fault_at]
-    if any(number not in first for number in before):
-        return None
-    return max((first[number] - fault_at for number in before), default=0.0) if before else None
 
 
 def count_alerts(source_ids: Iterable[str]) -> dict[int, int]:

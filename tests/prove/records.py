@@ -20,8 +20,9 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "build" / "prove"
 
 _HEADER = (
-    "| fault | runs | answered | lost | opened twice | never paged | paged twice | p50 | slowest |\n"
-    "|---|--:|--:|--:|--:|--:|--:|--:|--:|"
+    "| fault | runs | answered | lost | opened twice | never paged | paged twice | until pages, p50 | slowest "
+    "| page, p95 | slowest |\n"
+    "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
 )
 
 
@@ -77,7 +78,11 @@ def _parse(line: str) -> Record:
 
 
 def table(records: Iterable[Record]) -> str:
-    """A Markdown table: a row for each kind of fault, and their sum. The last columns: until pages were sent again."""
+    """A Markdown table: a row for each kind of fault, and their sum.
+
+    "until pages": from the fault until the first page about a message that was answered after it. "page": from a
+    message's answer to its page, in the worst run.
+    """
     by_fault: dict[str, list[Record]] = {}
     for record in records:
         by_fault.setdefault(f"{record.scenario}: {record.what}", []).append(record)
@@ -91,7 +96,10 @@ def _row(name: str, records: list[Record]) -> str:
     cells = [name, str(len(records)), *(str(sum(getattr(record.counts, field) for record in records)) for field in (
         "answered", "lost", "opened_twice", "never_paged", "paged_twice",
     ))]  # fmt: skip
+    p95 = [record.counts.page_p95 for record in records if record.counts.page_p95 is not None]
+    longest = [record.counts.page_max for record in records if record.counts.page_max is not None]
     times = [f"{statistics.median(seconds):.1f} s", f"{max(seconds):.1f} s"] if seconds else ["never", "never"]
+    times += [f"{max(p95):.1f} s", f"{max(longest):.1f} s"] if longest else ["never", "never"]
     return f"| {' | '.join([*cells, *times])} |"
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 import shutil
 import sys
-import time
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -43,47 +43,71 @@ class Scenario:
         return f"needs {', '.join(absent)}" if absent else ""
 
 
-def run(scenario: Scenario, configured: Installation, wanted: int, seed: int, *, is_short: bool) -> list[Record]:
-    """Does the runs that are missing of those wanted. Returns all of them, those of earlier calls included."""
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Which runs of a scenario are there, and which are to be done."""
+
+    scenario: Scenario
+    done: list[Record]
+    waiting: Sequence[int]
+
+
+def plan(scenario: Scenario, wanted: int) -> Plan:
+    """Runs that this source did in an earlier call are not done again."""
     done = records.read(scenario.name)
-    waiting = range(len(done) + 1, wanted + 1)
-    if not waiting:
-        return done
-    with scenario.world(configured) as bench:
-        bench.is_short = is_short
-        for start in range(waiting.start, waiting.stop, scenario.group):
-            group = [number for number in range(start, start + scenario.group) if number in waiting]
-            for record in _run_group(scenario, bench, group, seed):
-                records.append(record)
-                done.append(record)
-    return done
+    return Plan(scenario, done, range(len(done) + 1, wanted + 1))
 
 
-def _run_group(scenario: Scenario, bench: Bench, numbers: list[int], seed: int) -> list[Record]:
-    faults: dict[int, Fault] = {}
-    for number in numbers:
-        bench.senders.run = number
-        bench.senders.resume()
-        bench.rng = random.Random(f"{seed} {scenario.name} {number}")
-        began = time.monotonic()
-        # Nothing is broken before pages are sent: each fault meets a node at work.
-        bench.wait_until_paging(began)
-        faults[number] = scenario.act(bench)
-        bench.wait_until_paging(faults[number].at)
-    bench.settle(numbers)
-    results = []
-    for number in numbers:
-        fault = faults[number]
-        counts = bench.count(number, fault)
-        made = records.make_record(scenario.name, number, seed, fault.what, fault.detail, counts)
-        seconds = "never" if counts.seconds is None else f"{counts.seconds:.1f} s"
-        say(f"{scenario.name} {number}: {fault.what} {fault.detail}: {counts.answered} answered, {seconds}")
-        if not counts.is_held:
-            say(f"  NOT HELD: {counts}")
-            bench.keep_evidence(records.FOLDER / "failures" / f"{scenario.name}-{number}")
-        results.append(made)
-        bench.finish(number)
-    return results
+def run(
+    plans: Sequence[Plan], configured: Installation, seed: int, *, is_short: bool
+) -> tuple[list[Record], list[str]]:
+    """Does the runs that wait, of scenarios of one world. Returns every record, earlier ones included, and one sentence
+    for each scenario that could not be finished."""
+    results = [record for one in plans for record in one.done]
+    problems: list[str] = []
+    waiting = [one for one in plans if one.waiting]
+    while waiting:
+        with waiting[0].scenario.world(configured) as bench:
+            bench.is_short = is_short
+            while waiting:
+                one = waiting.pop(0)
+                try:
+                    for record in _run_all(one, bench, seed):
+                        records.append(record)
+                        results.append(record)
+                except Exception as error:  # noqa: BLE001 - the next scenario begins in a new world
+                    problems.append(f"{one.scenario.name} could not be finished: {error!r}")
+                    say(f"{problems[-1]}\n{traceback.format_exc()}")
+                    bench.keep_evidence(records.FOLDER / "failures" / one.scenario.name)
+                    break
+    return results, problems
+
+
+def _run_all(one: Plan, bench: Bench, seed: int) -> Iterator[Record]:
+    scenario = one.scenario
+    for start in range(0, len(one.waiting), scenario.group):
+        numbers = one.waiting[start : start + scenario.group]
+        faults: dict[int, Fault] = {}
+        for number in numbers:
+            bench.rng = random.Random(f"{seed} {scenario.name} {number}")
+            # Nothing is broken before pages are sent: each fault meets a node at work.
+            bench.begin_run(number)
+            faults[number] = scenario.act(bench)
+            bench.wait_until_paging(faults[number].at)
+        bench.settle(numbers)
+        for number in numbers:
+            yield _record(scenario, bench, number, faults[number], seed)
+            bench.finish(number)
+
+
+def _record(scenario: Scenario, bench: Bench, number: int, fault: Fault, seed: int) -> Record:
+    counts = bench.count(number, fault)
+    seconds = "never" if counts.seconds is None else f"{counts.seconds:.1f} s"
+    say(f"{scenario.name} {number}: {fault.what}, {fault.detail}: {counts.answered} answered, {seconds}")
+    if not counts.is_held:
+        say(f"  NOT HELD: {counts}")
+        bench.keep_evidence(records.FOLDER / "failures" / f"{scenario.name}-{number}")
+    return records.make_record(scenario.name, number, seed, fault.what, fault.detail, counts)
 
 
 def say(text: str) -> None:

@@ -107,10 +107,10 @@ def _as_account(run_as: RunAs) -> list[str]:
 
 
 @contextmanager
-def mail_servers(number: int, log: PageLog) -> Iterator[list[SmtpDouble]]:
+def mail_servers(number: int, log: PageLog, host: str = "127.0.0.1") -> Iterator[list[SmtpDouble]]:
     """Mail servers whose pages are recorded."""
     with ExitStack() as stack:
-        doubles = [stack.enter_context(smtp_double()) for _ in range(number)]
+        doubles = [stack.enter_context(smtp_double(host=host)) for _ in range(number)]
         for double in doubles:
             double.takes = MAIL_SECONDS
             log.record(double)

@@ -20,7 +20,7 @@ def stored(*numbers: int) -> Stored:
 def test_answered_stored_and_paged_ticket_is_held() -> None:
     counts = count([answered(1)], stored(1), [page(1)], fault_at=1.5, resumed=3.0)
     assert counts.is_held
-    assert (counts.answered, counts.seconds, counts.seconds_until_all) == (1, 1.5, 0.5)
+    assert (counts.answered, counts.seconds, counts.page_p95, counts.page_max) == (1, 1.5, 1.0, 1.0)
 
 
 def test_answered_message_that_is_not_stored_is_lost() -> None:
@@ -45,7 +45,7 @@ def test_two_alerts_of_one_ticket_are_opened_twice() -> None:
 
 def test_answered_ticket_without_page_is_never_paged() -> None:
     counts = count([answered(1)], stored(1), [page(2)], fault_at=2, resumed=3)
-    assert (counts.never_paged, counts.is_held, counts.seconds_until_all) == (1, False, None)
+    assert (counts.never_paged, counts.is_held, counts.page_max) == (1, False, None)
 
 
 def test_repeated_delivery_to_one_person_is_paged_twice() -> None:

@@ -12,7 +12,7 @@ from tests.prove.ledger import Counts
 
 HELD = Counts(
     answered=200, lost=0, opened_twice=0, never_paged=0, paged_twice=1, separate_pages=0, refused_attempts=3,
-    seconds=2.5, seconds_until_all=12.0,
+    seconds=2.5, page_p95=0.5, page_max=12.0,
 )  # fmt: skip
 
 
@@ -31,8 +31,8 @@ def test_runs_of_this_source_are_read_again(tmp_path: Path, monkeypatch: pytest.
 
 def test_table_sums_each_fault_and_all() -> None:
     lines = records.table([record(1), record(2), record(3, what="kill -9 of both")]).splitlines()
-    assert lines[2] == "| kills: kill -9 of the node | 2 | 400 | 0 | 0 | 0 | 2 | 2.5 s | 2.5 s |"
-    assert lines[-1] == "| **all** | 3 | 600 | 0 | 0 | 0 | 3 | 2.5 s | 2.5 s |"
+    assert lines[2] == "| kills: kill -9 of the node | 2 | 400 | 0 | 0 | 0 | 2 | 2.5 s | 2.5 s | 0.5 s | 12.0 s |"
+    assert lines[-1] == "| **all** | 3 | 600 | 0 | 0 | 0 | 3 | 2.5 s | 2.5 s | 0.5 s | 12.0 s |"
 
 
 @pytest.mark.parametrize("field", ["lost", "opened_twice", "never_paged"])
