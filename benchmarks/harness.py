@@ -128,7 +128,7 @@ def tocsin(
         subprocess.run([TOCSIN, "apply", *files], env=variables, check=True, stdout=subprocess.DEVNULL)
         yield Served(ready.split()[1].strip(), home / "data", process)
     finally:
-        _end(process)
+        end(process)
         shutil.rmtree(home, ignore_errors=True)
 
 
@@ -184,10 +184,11 @@ def noop() -> Iterator[str]:
         assert process.stdout is not None
         yield process.stdout.readline().split()[1].strip()
     finally:
-        _end(process)
+        end(process)
 
 
-def _end(process: subprocess.Popen[str]) -> None:
+def end(process: subprocess.Popen[str]) -> None:
+    """Asks the process to stop, and kills it after 30 seconds."""
     process.send_signal(signal.SIGTERM)
     try:
         process.wait(30)
