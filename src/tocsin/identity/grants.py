@@ -31,7 +31,7 @@ def apply_grants(user: User, provider: IdentityProvider, grants: Grants, *, acto
     """
     with transaction.atomic():
         config_version.lock()
-        current = User.objects.get(pk=user.pk)
+        current = User.accounts.get(pk=user.pk)
         if current.is_break_glass or current.is_service_account:
             return
         role = grants.role or LEAST_ROLE
