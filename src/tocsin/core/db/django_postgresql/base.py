@@ -24,6 +24,12 @@ class DatabaseWrapper(base.DatabaseWrapper):
     Database = _driver()
     connection: Any
 
+    def _commit(self) -> None:
+        super()._commit()
+        if self.connection is not None:
+            with self.wrap_database_errors:
+                self.connection.confirm_commits()
+
     def is_usable(self) -> bool:
         """Returns whether the connection works and accepts writes. Django calls it before reusing the connection."""
         if self.connection is None or self.connection.is_outdated:
