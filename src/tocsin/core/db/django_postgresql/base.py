@@ -24,8 +24,9 @@ class DatabaseWrapper(base.DatabaseWrapper):
     Database = _driver()
     connection: Any
 
-    def _commit(self) -> None:
-        super()._commit()
+    def commit(self) -> None:
+        """Commits, and waits again if the wait for the synchronous standbys was cancelled."""
+        super().commit()
         if self.connection is not None:
             with self.wrap_database_errors:
                 self.connection.confirm_commits()
