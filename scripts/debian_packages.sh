@@ -33,12 +33,10 @@ case " $* " in
     ;;
 esac
 # The tests start their own; the machine's next start is not to.
-for service in prometheus-alertmanager pgbouncer; do
-    case " $* " in
-    *" $service "*)
-        if command -v systemctl > /dev/null; then
-            systemctl disable --quiet "$service" 2> /dev/null || true
-        fi
-        ;;
-    esac
-done
+if command -v systemctl > /dev/null; then
+    for service in prometheus-alertmanager pgbouncer haproxy patroni etcd; do
+        case " $* " in
+        *" $service"*) systemctl disable --quiet "$service" 2> /dev/null || true ;;
+        esac
+    done
+fi
