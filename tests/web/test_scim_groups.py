@@ -91,7 +91,9 @@ def test_mapped_group_gives_and_takes_roles(client: ScimClient, company: Company
     assert (entry.actor_name, entry.action) == ("Directory", "update")
     assert client.patch(f"/Groups/{group['id']}", {"op": "replace", "path": "displayName", "value": "X"}).status == 200
     assert (role_of("carl"), Membership.objects.filter(user__username="carl").count()) == ("observer", 0)
-    assert client.patch(f"/Groups/{group['id']}", {"op": "replace", "path": "displayName", "value": "Desk"}).status == 200
+    assert (
+        client.patch(f"/Groups/{group['id']}", {"op": "replace", "path": "displayName", "value": "Desk"}).status == 200
+    )
     assert role_of("carl") == "responder"
     assert client.send("DELETE", f"/Groups/{group['id']}").status == 204
     assert (role_of("carl"), Membership.objects.filter(user__username="carl").count()) == ("observer", 0)

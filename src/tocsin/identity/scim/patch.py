@@ -10,7 +10,7 @@ from typing import Any
 
 from tocsin.core.errors import Rejected
 from tocsin.identity.scim import filters, reasons
-from tocsin.identity.scim.filters import Combination, AttributeComparison, Filter
+from tocsin.identity.scim.filters import AttributeComparison, Combination, Filter
 from tocsin.identity.scim.schema import (
     Attribute,
     ResourceSchema,
