@@ -137,11 +137,12 @@ def smtp_double(
     starttls: ssl.SSLContext | None = None,
     tls: ssl.SSLContext | None = None,
     login: tuple[str, str] | None = None,
+    host: str = "127.0.0.1",
     port: int = 0,
 ) -> Iterator[SmtpDouble]:
     """A running server, on a free port unless one is named. With `login` it wants that user name and password,
     encrypted or not."""
-    double = SmtpDouble()
+    double = SmtpDouble(host=host)
 
     def authenticate(
         server: SMTP, session: Session, envelope: Envelope, mechanism: str, data: LoginPassword
@@ -150,7 +151,7 @@ def smtp_double(
         return AuthResult(success=given == login, handled=False, auth_data=data.login)
 
     options: dict[str, Any] = {
-        "hostname": "127.0.0.1",
+        "hostname": host,
         "port": port,
         "ready_timeout": 10,
         "server_hostname": "localhost",

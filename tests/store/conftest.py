@@ -10,10 +10,14 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+from pytest_django import DjangoDbBlocker
 
 from tests.support.halo_pair import HaloPair, halo_pair
 from tests.support.outbox_harness import allow_loopback
+from tests.support.postgres import in_use
+from tocsin.core.db import migrate
 from tocsin.core.embedded_postgres.layout import separate_location
+from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
 
 
 @pytest.fixture
@@ -29,6 +33,16 @@ def folder() -> Iterator[Path]:
 def data_dir(folder: Path) -> Path:
     """A data directory that does not exist yet, for the embedded PostgreSQL."""
     return folder / "data"
+
+
+@pytest.fixture
+def primary(data_dir: Path, django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
+    """A server with Tocsin's tables that can have standbys."""
+    with django_db_blocker.unblock(), EmbeddedPostgres(data_dir) as embedded:
+        url = embedded.start()
+        with in_use(url):
+            migrate.migrate()
+            yield url
 
 
 @pytest.fixture

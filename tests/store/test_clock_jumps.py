@@ -25,7 +25,7 @@ from tocsin.escalation.models import EscalationRun
 from tocsin.inbound.models import DelayedAlert, Heartbeat, RateWindow
 from tocsin.inbound.storage import dedup_key_store
 from tocsin.notify import pause
-from tocsin.notify.enqueue import queue
+from tocsin.notify.enqueue.pages import queue_pages
 from tocsin.notify.models import AwaitedReceipt, Delivery, Notification, OptOut, ProviderHealth
 from tocsin.notify.rules.page_planner import PageRequest
 from tocsin.operate import clock_jumps, retention
@@ -241,7 +241,7 @@ def test_quiet_hours_delay_pages_by_the_corrected_clock(post: OutboxHarness, beg
     alert = post.alert()
     Alert.objects.update(priority="high")
     with database.transaction() as connection:
-        queue.queue(connection, [PageRequest(alert, post.now, "Dora is primary.", dora.pk)], post.now)
+        queue_pages(connection, [PageRequest(alert, post.now, "Dora is primary.", dora.pk)], post.now)
     set_back(post.at(0))
     post.go(1)
     (page,) = post.deliveries(alert)

@@ -2,52 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from queue import Queue
 
 import psycopg
 import pytest
-from psycopg import sql
-from pytest_django import DjangoDbBlocker
 
 from tests.support.ingest import halo, make_integration, message
-from tests.support.postgres import in_use
-from tocsin.core.db import migrate
-from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
+from tests.support.replication import set_standbys, wait_until
 from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.processing.committer import Committer, IngestRequest, NotStored
 from tocsin.inbound.storage.messages import MessageResult
-
-
-@pytest.fixture
-def primary(data_dir: Path, django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
-    """A server with Tocsin's tables that can have standbys."""
-    with django_db_blocker.unblock(), EmbeddedPostgres(data_dir) as embedded:
-        url = embedded.start()
-        with in_use(url):
-            migrate.migrate()
-            yield url
-
-
-def set_standbys(connection: psycopg.Connection, names: str) -> None:
-    """Names the standbys that commits wait for; an empty text ends all waits."""
-    setting = sql.SQL("ALTER SYSTEM SET synchronous_standby_names = {}")
-    # Without waiting for the standby itself.
-    connection.execute("SET synchronous_commit = local")
-    connection.execute(setting.format(sql.Literal(names)))
-    connection.execute("SELECT pg_reload_conf()")
-    wait_until(connection, "SELECT current_setting('synchronous_standby_names') = %s", names)
-
-
-def wait_until(connection: psycopg.Connection, query: str, *parameters: object) -> None:
-    for _ in range(500):
-        row = connection.execute(query.encode(), parameters).fetchone()
-        if row is not None and row[0]:
-            return
-        connection.execute("SELECT pg_sleep(0.02)")
-    pytest.fail(query)
-
 
 WAITING = (
     "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND application_name = 'tocsin committer' "

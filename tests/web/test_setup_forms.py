@@ -13,7 +13,6 @@ from django.utils import timezone
 
 from tests.doubles.smtp import smtp_double
 from tests.web.conftest import Company
-from tocsin.access import tokens
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import AuditEntry
 from tocsin.alerts.models import Alert
@@ -236,22 +235,6 @@ def test_how_i_like_the_pages_is_kept(company: Company, browser_of: BrowserOf) -
     text = text_of(client, "/me/")
     assert 'data-bs-theme="dark"' in text
     assert client.post("/me/", {"name": "O", "time_zone": "Mars/Base"}).status_code == 422
-
-
-def test_a_token_is_shown_once_and_ended(company: Company, browser_of: BrowserOf) -> None:
-    client = browser_of(company.responder)
-    shown = client.post("/me/tokens/new", {"name": "backup script"})
-    secret = re.search(r'value="([0-9a-f]{32})"', shown.content.decode())
-    assert secret
-    assert shown["Cache-Control"] == "no-store"
-    token = tokens.verify(secret[1], now=clock.now())
-    assert token is not None
-    assert secret[1] not in text_of(client, "/me/")
-    assert browser_of(company.observer).post(f"/me/tokens/{token.pk}/revoke").status_code == 404
-    assert "Last used: " in text_of(client, f"/me/tokens/{token.pk}/revoke")
-    assert tokens.verify(secret[1], now=clock.now()) is not None
-    client.post(f"/me/tokens/{token.pk}/revoke")
-    assert tokens.verify(secret[1], now=clock.now()) is None
 
 
 def test_mail_server_is_configured_tested_and_its_password_hidden(company: Company, browser_of: BrowserOf) -> None:

@@ -2,22 +2,43 @@
 
 from __future__ import annotations
 
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
+from tocsin.access.token_limits import TokenLimits, TokenScope
+
 
 class ApiToken(models.Model):
-    """A secret with which a script acts as its user. Only its hash is stored."""
+    """A secret with which a script acts as its user, within limits. Only its hash is stored."""
 
     user = models.ForeignKey("people.User", on_delete=models.CASCADE, related_name="api_tokens")
     name = models.CharField(_("name"), max_length=100)
     hash = models.BinaryField(max_length=32, unique=True)
     #: The first characters of the secret, shown in lists.
     prefix = models.CharField(max_length=12)
+    scope = models.CharField(max_length=10, choices=TokenScope.choices())
+    #: Ids of the groups to which it is limited; empty: not limited. No foreign keys: a token must not become unlimited
+    #: when its only group is deleted.
+    group_ids = ArrayField(models.BigIntegerField(), default=list, db_default=[])
+    #: Names of the clients to which it is limited; empty: not limited.
+    clients = ArrayField(models.CharField(max_length=200), default=list, db_default=[])
     created_at = models.DateTimeField()
+    expires_at = models.DateTimeField()
+    #: When its owner was told that it expires soon.
+    warned_at = models.DateTimeField(null=True, blank=True)
     last_used_at = models.DateTimeField(null=True, blank=True)
+    last_used_from = models.GenericIPAddressField(null=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = (models.CheckConstraint(condition=Q(scope__in=list(TokenScope)), name="access_apitoken_scope"),)
+
+    @property
+    def limits(self) -> TokenLimits:
+        """What it may do at most."""
+        return TokenLimits(TokenScope(self.scope), frozenset(self.group_ids), frozenset(self.clients))
 
 
 class AuditEntry(models.Model):

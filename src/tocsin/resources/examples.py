@@ -17,6 +17,8 @@ GROUP = {
     "members": [{"user": "alice", "roles": ["primary"]}],
 }
 
+SERVICE_ACCOUNT = {"name": "deploy-bot", "role": "manager", "groups": ["Night Desk"]}
+
 HOLIDAY_CALENDAR = {
     "name": "Zurich",
     "country": "CH",

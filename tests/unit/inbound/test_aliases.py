@@ -107,6 +107,13 @@ def test_removed_field_is_not_found_by_an_alias() -> None:
     )
 
 
+def test_unaliased_message_is_read_by_own_paths_only() -> None:
+    verb = event("opsgenie", {"action": "note", "alias": "a", "state": "firing", "title": "x"})
+    assert (verb.action, verb.mapped.text("source_status")) == (EventAction.UPDATE, None)
+    other = event("opsgenie", {"alias": "a", "state": "firing", "title": "x"})
+    assert (other.action, other.mapped.text("subject")) == (EventAction.OPEN, "x")
+
+
 def test_new_ticket_opens_whatever_its_status() -> None:
     payload = {"event": "New Ticket Logged", "ticket": {"id": 7, "status": {"name": "Awaiting Triage"}}}
     assert event("haloitsm", payload).action is EventAction.OPEN

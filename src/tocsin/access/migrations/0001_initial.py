@@ -1,6 +1,9 @@
+import django.contrib.postgres.fields
 import django.db.models.deletion
 from django.conf import settings
 from django.db import migrations, models
+
+from tocsin.access.token_limits import TokenScope
 
 
 class Migration(migrations.Migration):
@@ -26,8 +29,24 @@ class Migration(migrations.Migration):
                 ("name", models.CharField(max_length=100, verbose_name="name")),
                 ("hash", models.BinaryField(max_length=32, unique=True)),
                 ("prefix", models.CharField(max_length=12)),
+                ("scope", models.CharField(choices=TokenScope.choices(), max_length=10)),
+                (
+                    "group_ids",
+                    django.contrib.postgres.fields.ArrayField(
+                        base_field=models.BigIntegerField(), db_default=[], default=list
+                    ),
+                ),
+                (
+                    "clients",
+                    django.contrib.postgres.fields.ArrayField(
+                        base_field=models.CharField(max_length=200), db_default=[], default=list
+                    ),
+                ),
                 ("created_at", models.DateTimeField()),
+                ("expires_at", models.DateTimeField()),
+                ("warned_at", models.DateTimeField(blank=True, null=True)),
                 ("last_used_at", models.DateTimeField(blank=True, null=True)),
+                ("last_used_from", models.GenericIPAddressField(null=True)),
                 ("revoked_at", models.DateTimeField(blank=True, null=True)),
                 (
                     "user",
@@ -38,6 +57,12 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+        ),
+        migrations.AddConstraint(
+            model_name="apitoken",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("scope__in", list(TokenScope))), name="access_apitoken_scope"
+            ),
         ),
         migrations.CreateModel(
             name="AuditEntry",

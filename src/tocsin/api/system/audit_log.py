@@ -58,7 +58,7 @@ def list_entries(request: HttpRequest, query: Query[AuditListQuery]) -> dict[str
     principal = caller(request)
 
     def show(entries: Sequence[AuditEntry]) -> list[dict[str, Any]]:
-        return show_entries(entries, with_address=principal.is_admin)
+        return show_entries(entries, with_address=principal.sees_addresses_of_actors)
 
     return page(_filtered(principal, query), query, show, newest_first=True)
 
@@ -73,7 +73,7 @@ def list_entries(request: HttpRequest, query: Query[AuditListQuery]) -> dict[str
 def export_entries(request: HttpRequest, query: Query[AuditExportQuery]) -> StreamingHttpResponse:
     principal = caller(request)
     rows = _filtered(principal, query).order_by("-pk").iterator(chunk_size=500)
-    lines = audit_export.export(rows, query.format, with_address=principal.is_admin)
+    lines = audit_export.export(rows, query.format, with_address=principal.sees_addresses_of_actors)
     return StreamingHttpResponse(lines, content_type=query.format.content_type)
 
 
@@ -82,11 +82,11 @@ def get_entry(request: HttpRequest, id: int) -> dict[str, Any]:
     principal = caller(request)
     entry = find(AuditEntry.objects.all(), str(id), label="audit entry")
     require(principal, Permission.READ_AUDIT_LOG, entry.group_id)
-    return show_entries([entry], with_address=principal.is_admin)[0]
+    return show_entries([entry], with_address=principal.sees_addresses_of_actors)[0]
 
 
 def _filtered(principal: Principal, query: AuditFilters) -> QuerySet[AuditEntry]:
-    rows = permissions.visible_audit_entries(principal.user)
+    rows = permissions.visible_audit_entries(principal.viewer)
     for name in ("action", "object_type", "object_id", "via"):
         if (text := getattr(query, name)) is not None:
             rows = rows.filter(**{name: text})

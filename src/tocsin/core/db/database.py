@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import timedelta
 from typing import Any, LiteralString
 
 import psycopg
@@ -21,13 +20,10 @@ from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import ConnectionPool
 
 from tocsin.core.db import json_text
-from tocsin.core.db.guarded_connection import STATEMENT_TIMEOUT
+from tocsin.core.db.guarded_connection import SESSION_SETTINGS
 from tocsin.core.db.pipelined_connection import PipelinedConnection
 
 type Connection = psycopg.Connection[TupleRow]
-
-#: Ends a transaction that is idle, because it would hold its locks forever.
-IDLE_IN_TRANSACTION_TIMEOUT = timedelta(seconds=30)
 
 #: The NOTIFY channel of all change hints. Without a hint, polling notices the change a second later.
 CHANNEL = "tocsin"
@@ -248,17 +244,9 @@ def _settings(name: str, address: str) -> dict[str, Any]:
     defaults: dict[str, Any] = dict(TIMEOUTS)
     if has_several_servers(address):
         defaults["target_session_attrs"] = "read-write"
-    limits = (
-        f"-c statement_timeout={_milliseconds(STATEMENT_TIMEOUT)} "
-        f"-c idle_in_transaction_session_timeout={_milliseconds(IDLE_IN_TRANSACTION_TIMEOUT)} "
-        "-c TimeZone=UTC"
-    )
+    limits = " ".join(f"-c {setting}={value}" for setting, value in SESSION_SETTINGS.items())
     missing = {key: value for key, value in defaults.items() if url_parameters.get(key) is None}
     return {**missing, "options": f"{options} {limits}".lstrip(), "application_name": name}
-
-
-def _milliseconds(duration: timedelta) -> int:
-    return int(duration / timedelta(milliseconds=1))
 
 
 def literal(text: str) -> LiteralString:

@@ -47,18 +47,35 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
-            name='ScimResource',
+            name='ScimUser',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('scim_id', models.CharField(max_length=100)),
+                ('is_created', models.BooleanField()),
+                ('external_id', models.CharField(blank=True, max_length=300)),
+                ('attributes', models.JSONField(db_default={}, default=dict)),
+                ('created_at', models.DateTimeField()),
+                ('modified_at', models.DateTimeField()),
+                ('provider', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='scim_users', to='identity.identityprovider')),
+                ('user', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, related_name='scim_user', to=settings.AUTH_USER_MODEL)),
+            ],
+            options={
+                'constraints': [models.UniqueConstraint(fields=('provider', 'scim_id'), name='identity_scimuser_id')],
+            },
+        ),
+        migrations.CreateModel(
+            name='ScimGroup',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('name', models.CharField(max_length=300)),
                 ('external_id', models.CharField(blank=True, max_length=300)),
                 ('created_at', models.DateTimeField()),
                 ('modified_at', models.DateTimeField()),
-                ('group', models.ForeignKey(null=True, on_delete=django.db.models.deletion.CASCADE, related_name='scim_resources', to='people.group')),
-                ('provider', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='scim_resources', to='identity.identityprovider')),
-                ('user', models.ForeignKey(null=True, on_delete=django.db.models.deletion.CASCADE, related_name='scim_resources', to=settings.AUTH_USER_MODEL)),
+                ('members', models.ManyToManyField(related_name='scim_groups', to='identity.scimuser')),
+                ('provider', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='scim_groups', to='identity.identityprovider')),
             ],
             options={
-                'constraints': [models.CheckConstraint(condition=models.Q(models.Q(('group__isnull', True), ('user__isnull', False)), models.Q(('group__isnull', False), ('user__isnull', True)), _connector='OR'), name='identity_scimresource_one'), models.UniqueConstraint(fields=('provider', 'user'), name='identity_scimresource_user'), models.UniqueConstraint(fields=('provider', 'group'), name='identity_scimresource_group')],
+                'constraints': [models.UniqueConstraint(models.F('provider'), django.db.models.functions.text.Lower('name'), name='identity_scimgroup_name')],
             },
         ),
     ]

@@ -30,7 +30,7 @@ from tocsin.inbound.config.reasons import (
 )
 from tocsin.inbound.config.routes import Route, RouteChoice, RouteReference, choose, compile_routes
 from tocsin.inbound.config.rules import CompiledRules, EventAction, compile_rules
-from tocsin.inbound.expressions.conditions import RuleMatch
+from tocsin.inbound.expressions.conditions import CompiledCondition, RuleMatch, compile_condition
 from tocsin.inbound.expressions.fields import priority_of
 from tocsin.inbound.expressions.mapped import MappedFields
 from tocsin.inbound.expressions.text_format import one_line
@@ -42,9 +42,7 @@ from tocsin.inbound.parsing.decode import Element
 
 _NO_ID = ReasonType("message.no_id", "no {id} in the message; looked at {sources}")
 
-#: Kinds whose messages Tocsin's own endpoint makes, with the `action` in each: nothing of them has another name.
-_DEFINED_HERE: Final = frozenset({"opsgenie"})
-
+_NOTHING: Final = MappedFields({}, {}, {})
 _ACTIONS: Final = {StatusMeaning.OPEN: EventAction.OPEN, StatusMeaning.CLOSE: EventAction.CLOSE}
 
 
@@ -129,8 +127,10 @@ class Normalizer:
     has_key_template: bool
     #: None without noise reduction: alerts open at once.
     noise_settings: NoiseSettings | None = None
-    #: The fields that aliases may fill; empty for kinds whose messages Tocsin itself defines.
+    #: The fields that aliases may fill.
     aliased_fields: frozenset[str] = frozenset()
+    #: The messages that aliases never complete; None: none.
+    unaliased: CompiledCondition | None = None
     #: Whether the integration's rules are those of its kind, maybe extended; other rules of a user decide alone.
     has_kind_rules: bool = True
     #: The statuses that the kind's rules name, in lower case: what they do not decide is not decided by words.
@@ -152,7 +152,7 @@ class Normalizer:
         if self.id_required and source_id is None and dedup_key is None:
             return self._without_id()
         action, rule_match, is_understood = self.classify(payload, mapped)
-        if self.aliased_fields and self.kind.name not in _DEFINED_HERE:
+        if self._takes_aliases(payload):
             mapped = self._describe(action, mapped, payload)
         return NormalizedEvent(
             mapped,
@@ -172,9 +172,9 @@ class Normalizer:
     def map_fields(self, payload: object) -> MappedFields:
         """Maps a payload, by the aliases that tools share where the kind's own paths find no id or no status."""
         mapped = self.mapping.apply(payload)
-        if not self.aliased_fields or ("source_id" in mapped.values and "source_status" in mapped.values):
+        if "source_id" in mapped.values and "source_status" in mapped.values:
             return mapped
-        if self.kind.name in _DEFINED_HERE and isinstance(payload, Mapping) and "action" in payload:
+        if not self._takes_aliases(payload):
             return mapped
         fields = self.aliased_fields
         if "source_id" not in mapped.values and self._refuses_id(payload):
@@ -185,6 +185,10 @@ class Normalizer:
             fields &= {"source_status", "event"}
         mapped = aliases.complete(mapped, payload, fields, self._priority_of, is_ticket=is_ticket)
         return mapped if self.id_required else aliases.with_likely_id(mapped, payload, fields)
+
+    def _takes_aliases(self, payload: object) -> bool:
+        unaliased = self.unaliased
+        return bool(self.aliased_fields) and (unaliased is None or not unaliased.matches(payload, _NOTHING))
 
     def map_completely(self, element: Element) -> MappedFields:
         """Returns the fields of a readable element as its alert gets them, texts included."""
@@ -216,9 +220,24 @@ class Normalizer:
         action, rule_match = self.rules.classify(payload, mapped)
         if rule_match.is_decisive or not self.aliased_fields or not self.has_kind_rules:
             return action, rule_match, True
+        is_own = "source_status" in self.mapping.apply(payload).values
+        return self._classify_by_words(mapped, action, rule_match, is_own=is_own)
+
+    def action_of_status(self, status: str) -> EventAction:
+        """Returns what a message requests that says nothing but a status, where the kind looks for it."""
+        mapped = MappedFields({"source_status": status}, {}, {})
+        action, rule_match = self.rules.classify({}, mapped)
+        if rule_match.is_decisive or not self.aliased_fields or not self.has_kind_rules:
+            return action
+        return self._classify_by_words(mapped, action, rule_match, is_own=True)[0]
+
+    def _classify_by_words(
+        self, mapped: MappedFields, action: EventAction, rule_match: RuleMatch, *, is_own: bool
+    ) -> tuple[EventAction, RuleMatch, bool]:
+        """Classifies a message that no rule decides. `is_own`: the kind's own path found the status."""
         status, event = mapped.text("source_status"), mapped.text("event")
-        own_values = self.mapping.apply(payload).values
-        is_own = "source_status" in own_values
+        if status is not None and status.casefold() in self.own_rule_values:
+            return action, rule_match, True
         if self.kind.assigns_source_agent:
             return self._classify_ticket(status, event, is_own=is_own) or (action, rule_match, bool(event or is_own))
         if status is None:
@@ -240,8 +259,6 @@ class Normalizer:
     ) -> tuple[EventAction, RuleMatch, bool] | None:
         """Classifies a ticket that no rule knows: a new one opens whatever its first status is called, and a status
         under a name that tools share is read by words. None for any other, which is an update of a known ticket."""
-        if status is not None and status.casefold() in self.own_rule_values:
-            return None
         meaning = meaning_of(status) if status is not None else None
         if event is not None and is_new_ticket(event) and self.new_tickets_open and meaning is not StatusMeaning.CLOSE:
             return EventAction.OPEN, RuleMatch(True, NEW_TICKET(event=one_line(event))), True
@@ -322,6 +339,7 @@ def compile_normalizer(
             noise_definitions, frozenset(mapping.names), settings, delays, hours_names
         ),
         aliased_fields=frozenset(aliased - removed),
+        unaliased=compile_condition(kind.unaliased, "unaliased") if kind.unaliased is not None else None,
         has_kind_rules=rule_values.issuperset(_values_in(kind.rules)),
         rule_values=rule_values,
         own_rule_values=frozenset(_values_in(definition.rules)),

@@ -50,6 +50,7 @@ _NOUNS = {
     "push_device": _("push device"),
     "schedule": _("schedule"),
     "secret_key": _("secret key"),
+    "service_account": _("service account"),
     "settings": _("settings"),
     "support_hours": _("support hours"),
     "swap": _("swap"),
@@ -74,6 +75,7 @@ _VERBS = {
     "rotate_keys": _("re-encrypted all secrets under a new"),
     "show_addresses": _("revealed a member's addresses to"),
     "revoke": _("ended"),
+    "use": _("used, for the first time from this address,"),
     "end": _("ended"),
     "try_again": _("retried"),
     "replay": _("replayed"),
@@ -140,7 +142,7 @@ def export(request: SignedInRequest, suffix: str) -> HttpResponseBase:
 def _filtered(request: SignedInRequest, form: AuditFilterForm) -> QuerySet[AuditEntry]:
     form.is_valid()
     values = form.cleaned_data
-    rows = permissions.visible_audit_entries(request.user)
+    rows = permissions.visible_audit_entries(permissions.viewer(request.user))
     match values.get("show"):
         case "sign-ins":
             rows = rows.filter(action__in=_SIGN_INS)

@@ -1,0 +1,89 @@
+"""What a provider grants is written and taken back; what was given by hand stays."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from tests.support.people import make_group, make_user
+from tocsin.access.audit import AuditActor
+from tocsin.access.models import AuditEntry
+from tocsin.core.errors import Rejected
+from tocsin.identity.grants import apply_grants
+from tocsin.identity.models import IdentityProvider
+from tocsin.identity.role_mapping import decide_grants
+from tocsin.people.models import Membership, User
+
+pytestmark = pytest.mark.usefixtures("database")
+
+ACTOR = AuditActor(None, "Directory", "scim")
+MAPPING: list[dict[str, Any]] = [
+    {"claim": "Admins", "role": "admin"},
+    {
+        "claim": "Desk",
+        "role": "responder",
+        "groups": [{"group": "Desk", "role": "manager", "on_call_roles": ["primary"]}],
+    },
+    {"claim": "Gone", "groups": [{"group": "No such group"}]},
+]
+
+
+@pytest.fixture
+def provider(database: str) -> IdentityProvider:
+    return IdentityProvider.objects.create(name="Directory", slug="directory", kind="oidc", issuer="i", roles=MAPPING)
+
+
+def grant(user: User, provider: IdentityProvider, now: datetime, *groups: str) -> User:
+    apply_grants(user, provider, decide_grants(groups, provider.roles, ""), actor=ACTOR, now=now)
+    return User.objects.get(pk=user.pk)
+
+
+def memberships(user: User) -> list[tuple[str, str, list[str], str]]:
+    rows = Membership.objects.filter(user=user).select_related("group")
+    return [(one.group.name, one.role, one.roles, one.source) for one in rows]
+
+
+def provisioned(username: str, now: datetime, **spec: object) -> User:
+    user = make_user(username, now, **spec)
+    User.objects.filter(pk=user.pk).update(role_source="directory")
+    return user
+
+
+def test_granted_membership_comes_and_goes(now: datetime, provider: IdentityProvider) -> None:
+    make_group("Desk", now, [make_user("ann", now).username])
+    bob = provisioned("bob", now)
+    AuditEntry.objects.all().delete()
+    assert grant(bob, provider, now, "Desk").role == "responder"
+    assert memberships(bob) == [("Desk", "manager", ["primary"], "directory")]
+    assert grant(bob, provider, now, "Desk").role == "responder"
+    assert [(entry.object_type, entry.via) for entry in AuditEntry.objects.all()] == [("group", "scim")]
+    assert grant(bob, provider, now, "Gone").role == "observer"
+    assert memberships(bob) == []
+
+
+def test_what_was_given_by_hand_stays(now: datetime, provider: IdentityProvider) -> None:
+    bob = make_user("bob", now, role="manager")
+    make_group("Desk", now, ["bob"])
+    assert grant(bob, provider, now, "Desk", "Admins").role == "manager"
+    assert memberships(bob) == [("Desk", "", ["primary"], "")]
+    grant(bob, provider, now)
+    assert memberships(bob) == [("Desk", "", ["primary"], "")]
+
+
+def test_last_administrator_is_not_demoted(now: datetime, provider: IdentityProvider) -> None:
+    ann = provisioned("ann", now, role="admin")
+    with pytest.raises(Rejected) as raised:
+        grant(ann, provider, now, "Desk")
+    assert raised.value.code == "last_administrator"
+    assert User.objects.get().role == "admin"
+
+
+@pytest.mark.parametrize("mark", ["is_break_glass", "is_service_account"])
+def test_special_accounts_are_never_changed(now: datetime, provider: IdentityProvider, mark: str) -> None:
+    make_group("Desk", now)
+    bob = provisioned("bob", now, role="manager")
+    User.objects.filter(pk=bob.pk).update(**{mark: True})
+    assert grant(bob, provider, now, "Desk").role == "manager"
+    assert memberships(bob) == []
