@@ -1,6 +1,6 @@
 """What a provider's groups grant: the installation role and memberships. Pure.
 
-What came from the provider follows it; what was given by hand stays.
+What came from the provider follows it; what was given manually stays.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class ExistingMembership:
     group_id: int
     role: str
     on_call_roles: tuple[str, ...]
-    #: Slug of the provider that granted it; empty: by hand.
+    #: Slug of the provider that granted it; empty: given manually.
     source: str
 
 
@@ -65,6 +65,9 @@ class MembershipChanges:
     changed: tuple[Grant, ...] = ()
     #: Ids of the groups that the user leaves.
     removed: tuple[int, ...] = ()
+
+
+NO_CHANGES = MembershipChanges()
 
 
 def read_mappings(stored: Iterable[Mapping[str, Any]]) -> tuple[RoleMapping, ...]:
@@ -101,7 +104,7 @@ def map_roles(values: Collection[str], mappings: Iterable[RoleMapping], default_
 
 def plan_memberships(existing: Iterable[ExistingMembership], grants: Iterable[Grant], source: str) -> MembershipChanges:
     """Returns what makes the memberships from `source`, the slug of a provider, follow its grants. A membership given
-    by hand, or by another provider, stays as it is."""
+    manually, or by another provider, stays as it is."""
     by_group = {membership.group_id: membership for membership in existing}
     wanted = {grant.group_id: grant for grant in grants}
     changed = []
