@@ -105,6 +105,14 @@ def test_all_policy_errors_are_shown_at_once(company: Company, browser_of: Brows
     assert all(len(body) == 1 for one in (main, *steps) for body in one.errors.values())
 
 
+def test_default_settings_of_a_policy_are_not_listed(company: Company, browser_of: BrowserOf) -> None:
+    browser = browser_of(company.admin)
+    assert browser.get("/policies/new/").context["form"].changed_settings == ["Repeat N times: 1", "Repeat every: 10m"]
+    defaults = {"name": "", "end_after": "5m", "people": "1", "then": "tell_managers"}
+    form = policy_form({"roles": ["primary"]}, **defaults)
+    assert browser.post("/policies/new/", form).context["form"].changed_settings == []
+
+
 def test_policy_shows_currently_paged_users(company: Company, browser_of: BrowserOf) -> None:
     text = text_of(browser_of(company.observer), f"/policies/{company.policy.pk}/")
     assert text.index("Bob Brown") < text.index("Alice Andersson", text.index("Preview: alert created now"))
@@ -322,6 +330,10 @@ def test_everything_a_policy_can_do_survives_its_form(company: Company, browser_
     policy = save_policy(spec, **by)
     client = browser_of(company.admin)
     page = client.get(f"/policies/{policy.pk}/edit/")
+    changed = page.context["form"].changed_settings
+    assert "Acknowledgement timeout: 20m" in changed
+    assert "Page the assignee: no" in changed
+    assert "Hand over to: After" in changed
     assert client.post(f"/policies/{policy.pk}/edit/", filled(page)).status_code == 302
     assert policy_spec(Policy.objects.get(pk=policy.pk)) == policy_spec(policy)
     assert policy.versions.count() == 1

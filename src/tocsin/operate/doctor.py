@@ -40,8 +40,6 @@ log = logging.getLogger(__name__)
 #: For each check. Providers and mailboxes are given up a little earlier, each with its own finding.
 DEADLINE = timedelta(seconds=30)
 
-_READ_ONLY = "SET default_transaction_read_only = on"
-
 _UNUSABLE = ReasonType("health.database_unusable", "The database is unavailable: {error}")
 _UNUSABLE_REMEDY = ReasonType(
     "health.database_unusable_remedy",
@@ -135,9 +133,10 @@ def _run_in_time(area: Term, work: Callable[[], Iterable[HealthFinding]]) -> lis
 
 def _run_read_only(check: HealthCheck, now: datetime) -> list[HealthFinding]:
     try:
-        with database.connect(name="tocsin doctor") as connection, django_connection.cursor() as cursor:
-            connection.execute(_READ_ONLY)
-            cursor.execute(_READ_ONLY)
+        django_connection.ensure_connection()
+        with database.connect(name="tocsin doctor") as connection:
+            connection.forbid_writes()
+            django_connection.connection.forbid_writes()
             return list(check.run(connection, now))
     finally:
         # It is this thread's own.
