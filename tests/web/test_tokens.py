@@ -149,3 +149,22 @@ def test_a_refused_page_is_in_the_audit_log(company: Company, browser_of: Browse
         assert client.get("/service-accounts/").status_code == 403
     entry = AuditEntry.objects.get(action="refused")
     assert (entry.actor_id, entry.object_name, entry.via) == (company.manager.pk, "GET /service-accounts/", "web")
+
+
+def test_without_a_password_the_sign_in_must_be_recent(company: Company, browser_of: BrowserOf) -> None:
+    company.responder.set_unusable_password()
+    company.responder.save()
+    client = browser_of(company.responder)
+    assert client.get("/me/tokens/new/").status_code == 403
+    session = client.session
+    session["account_authentication_methods"] = [{"method": "socialaccount", "at": clock.now().timestamp() - 60}]
+    session["account_authentication_methods_user"] = str(company.responder.pk)
+    session.save()
+    assert client.get("/me/tokens/new/").status_code == 200
+
+
+def test_a_sign_in_is_recorded_with_its_method(company: Company) -> None:
+    client = Client()
+    client.post("/account/login/", {"login": company.responder.username, "password": PASSWORD})
+    entry = AuditEntry.objects.get(action="sign_in")
+    assert entry.after == {"method": "password"}

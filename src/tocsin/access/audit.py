@@ -214,7 +214,7 @@ def record_sign_in(
         object_type="user" if user else "",
         object_id=user.pk if user else "",
         object_name=login,
-        after=details,
+        after=details or None,
     )
 
 
