@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
+
+from tocsin.access.boundary import BoundedManager
 
 
 class ApiToken(models.Model):
@@ -18,6 +22,8 @@ class ApiToken(models.Model):
     created_at = models.DateTimeField()
     last_used_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
+
+    objects: ClassVar[models.Manager[ApiToken]] = BoundedManager()
 
 
 class AuditEntry(models.Model):
@@ -39,6 +45,8 @@ class AuditEntry(models.Model):
     #: The interface: `web`, `api`, `cli`, `yaml`.
     via = models.CharField(max_length=20, blank=True)
     address = models.GenericIPAddressField(null=True)
+
+    objects: ClassVar[models.Manager[AuditEntry]] = BoundedManager()
 
     class Meta:
         indexes = (

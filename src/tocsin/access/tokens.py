@@ -6,10 +6,10 @@ import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.db import InternalError, transaction
+from django.db import InternalError
 from django.db.models import Q
 
-from tocsin.access import audit
+from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor, AuditUser
 from tocsin.access.models import ApiToken
 from tocsin.core import ids
@@ -48,7 +48,7 @@ def create(user: AuditUser, name: str, *, actor: AuditActor, now: datetime) -> N
     if has_control_character(label):
         raise rejected_at("name", CONTROL_CHARACTER(), "invalid_name")
     secret = ids.token()
-    with transaction.atomic():
+    with boundary.command():
         if ApiToken.objects.filter(user_id=user.pk, name__iexact=label, revoked_at=None).exists():
             raise Rejected("name_taken", _NAME_TAKEN(user=Person(user.display_name, user.pk), name=label), "name")
         token = ApiToken.objects.create(
@@ -89,7 +89,7 @@ def _record_use(token: ApiToken, used_before: datetime, now: datetime) -> None:
 
 def revoke(token: ApiToken, *, actor: AuditActor, now: datetime) -> None:
     """Revokes a token permanently. Does nothing if it is already revoked."""
-    with transaction.atomic():
+    with boundary.command():
         if ApiToken.objects.filter(pk=token.pk, revoked_at=None).update(revoked_at=now):
             _record(token, "revoke", actor, now)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from django.db.models import QuerySet
@@ -25,6 +25,11 @@ class Viewer:
     group_roles: Mapping[int, Role] = roles.NO_GROUPS
     #: Ids of the members of these groups who show their addresses there.
     colleagues: frozenset[int] = frozenset()
+    #: Whether the user sees only their groups or clients, whatever the setting `visibility`: see
+    #: `resources.visibility`.
+    is_bounded: bool = False
+    #: A client observer sees the alerts of these clients only, and changes nothing.
+    clients: tuple[str, ...] = ()
 
     def may(self, action: Permission, group: Group | int | None = None) -> bool:
         """Returns whether the user may take `action` on an object owned by `group`."""
@@ -39,6 +44,11 @@ class Viewer:
     def groups_with(self, action: Permission) -> frozenset[int]:
         """Returns the ids of the own groups on whose objects the user may take `action`."""
         return frozenset(group for group in self.group_roles if self.may(action, group))
+
+    def may_respond(self, group_ids: Iterable[int]) -> bool:
+        """Returns whether the user may act on a visible alert that belongs to these groups: responders on each alert
+        that they see, others on those of the groups in which they are responders."""
+        return self.may(Permission.RESPOND) or any(self.may(Permission.RESPOND, group) for group in group_ids)
 
     def may_somewhere(self, action: Permission) -> bool:
         """Returns whether the user may take `action` on any object at all. Decides which menu entries are shown."""
@@ -73,7 +83,8 @@ class Viewer:
 
 def viewer(user: User) -> Viewer:
     """Loads everything that decides the permissions of `user`."""
-    loaded = Viewer(user.pk, Role(user.role), user.is_active, group_roles(user))
+    loaded = viewer_from(user.pk, user.role, user.clients, _memberships(user))
+    loaded = replace(loaded, is_active=user.is_active)
     groups = loaded.groups_with(Permission.VIEW_ADDRESSES)
     if roles.may(loaded.role, Permission.VIEW_ADDRESSES) or not groups:
         return loaded
@@ -81,11 +92,27 @@ def viewer(user: User) -> Viewer:
     return replace(loaded, colleagues=frozenset(memberships.values_list("user_id", flat=True)))
 
 
+def viewer_from(
+    user_id: int, role: str, clients: Sequence[str], memberships: Iterable[tuple[int, str]], *, is_bounded: bool = False
+) -> Viewer:
+    """Returns the viewer of an active user with these memberships (group id, role there)."""
+    if clients:
+        # Whatever else they are, client observers change nothing.
+        return Viewer(user_id, Role.OBSERVER, is_bounded=True, clients=tuple(clients))
+    return Viewer(user_id, Role(role), group_roles=_group_roles(Role(role), memberships), is_bounded=is_bounded)
+
+
 def group_roles(user: User) -> dict[int, Role]:
     """Returns the role of `user` in each of their groups, by the group's id; never lower than their own role."""
-    role = Role(user.role)
-    memberships = Membership.objects.filter(user=user).values_list("group_id", "role")
+    return _group_roles(Role(user.role), _memberships(user))
+
+
+def _group_roles(role: Role, memberships: Iterable[tuple[int, str]]) -> dict[int, Role]:
     return {group: roles.higher(role, Role(group_role)) if group_role else role for group, group_role in memberships}
+
+
+def _memberships(user: User) -> QuerySet[Membership, tuple[int, str]]:
+    return Membership.objects.filter(user=user).values_list("group_id", "role")
 
 
 def own_groups(user: User) -> frozenset[int]:
@@ -97,6 +124,8 @@ def may(user: User, action: Permission, group: Group | int | None = None) -> boo
     """Returns whether `user` may take `action` on an object of `group`. Without a group, only administrators may."""
     if not user.is_active:
         return False
+    if user.clients:
+        return viewer(user).may(action)
     if roles.may(Role(user.role), action):
         return True
     group_id = group.pk if isinstance(group, Group) else group
@@ -105,6 +134,6 @@ def may(user: User, action: Permission, group: Group | int | None = None) -> boo
 
 def visible_audit_entries(user: User) -> QuerySet[AuditEntry]:
     """Returns the entries of the audit log that `user` may read: all, or those about objects that their groups own."""
-    if roles.may(Role(user.role), Permission.READ_AUDIT_LOG):
+    if not user.clients and roles.may(Role(user.role), Permission.READ_AUDIT_LOG):
         return AuditEntry.objects.all()
     return AuditEntry.objects.filter(group_id__in=viewer(user).groups_with(Permission.READ_AUDIT_LOG))

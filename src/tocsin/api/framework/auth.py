@@ -16,7 +16,7 @@ from ninja.operation import Operation
 from ninja.security.base import AuthBase
 from ninja.utils import check_csrf
 
-from tocsin.access import audit, tokens
+from tocsin.access import audit, boundary, tokens
 from tocsin.access.roles import Permission, Role
 from tocsin.alerts.commands import Actor
 from tocsin.alerts.states import ActorKind, CommandChannel
@@ -27,6 +27,7 @@ from tocsin.core.validation.field_errors import AT_PATH
 from tocsin.people import permissions
 from tocsin.people.models import User
 from tocsin.people.permissions import Viewer
+from tocsin.resources import visibility
 
 _MANAGER = gettext_noop("a manager or administrator")
 _REQUIRED_ROLES = {
@@ -101,8 +102,10 @@ class ApiAuth(AuthBase):
     openapi_type = "http"
     openapi_scheme = "bearer"
 
-    def __init__(self, action: Permission, *, accepts_if_match: bool = False) -> None:
+    def __init__(self, action: Permission, *, accepts_if_match: bool = False, is_public: bool = False) -> None:
         super().__init__()
+        #: Whether client observers may call it, who see nothing internal.
+        self.is_public = is_public
         self.action = action
         self.accepts_if_match = accepts_if_match
         self._known_parameters: frozenset[str] = frozenset()
@@ -122,7 +125,8 @@ class ApiAuth(AuthBase):
         caller = _caller(request)
         if caller is None:
             return None
-        if not caller.viewer.may_somewhere(self.action):
+        boundary.enter(visibility.boundary_of(caller.viewer))
+        if not caller.viewer.may_somewhere(self.action) or (caller.viewer.clients and not self.is_public):
             raise forbidden(caller, self.action)
         self._check_parameters(request)
         if "If-Match" in request.headers and request.method not in _SAFE_METHODS and not self.accepts_if_match:
