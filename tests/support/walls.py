@@ -11,6 +11,7 @@ from tests.support.company import make_user
 from tocsin.access import tokens
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import AuditEntry
+from tocsin.access.token_limits import UNLIMITED
 from tocsin.alerts.change_handlers import PagingConfig, PagingMode
 from tocsin.alerts.commands import Acknowledge, Actor, Close, NewEvent
 from tocsin.alerts.models import Alert
@@ -115,9 +116,11 @@ def build_side(marker: str, now: datetime) -> Side:
         name = f"Workflow {marker} {trigger if isinstance(trigger, str) else 'button'}"
         save_workflow({"name": name, "group": group.name, "trigger": trigger, "actions": actions}, **by)
     _alerts(marker, group, people, integration, now)
-    secret_of = {
-        user.username: tokens.create(user, f"Token {marker}", actor=COMMAND_LINE, now=now).secret for user in people
+    new_tokens = {
+        user.username: tokens.create(user, f"Token {marker}", limits=UNLIMITED, actor=COMMAND_LINE, now=now)
+        for user in people
     }
+    secret_of = {username: token.secret for username, token in new_tokens.items()}
     return Side(marker, manager, responder, observer, group, integration, secret_of)
 
 

@@ -19,6 +19,7 @@ from tests.support.walls import Side, build_side, enforce_boundaries
 from tocsin.access import boundary, tokens
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.boundary import BoundedManager
+from tocsin.access.token_limits import UNLIMITED, TokenLimits, TokenScope
 from tocsin.alerts.models import Acknowledgement, Alert
 from tocsin.alerts.states import AlertStatus
 from tocsin.api.application import api
@@ -45,9 +46,12 @@ SKIPPED = ("account/", "styleguide/", "api/v1/")
 UNBOUNDED = {
     "AlertText": "joined by a search of alerts", "MessageText": "joined by a search of messages",
     "Provider": "of administrators", "ProviderHealth": "of administrators", "IdentityProvider": "of administrators",
-    "ScimResource": "of administrators", "ImportRun": "of administrators", "UnmatchedPost": "of administrators",
+    "ImportRun": "of administrators", "UnmatchedPost": "of administrators",
     "Audit": "of administrators", "Problem": "of administrators", "Node": "of administrators",
     "MailboxTrouble": "of administrators", "Setting": "of the installation", "Pause": "of the installation",
+    "ServiceAccount": "of administrators", "ScimUser": "of administrators", "ScimGroup": "of administrators",
+    "AuditForwarding": "of administrators", "AuditChain": "internal", "LinkedIdentity": "one's own only",
+    "BrowserSession": "one's own only",
     "ConfigVersion": "internal", "ClockOffset": "internal", "ClockSeen": "internal", "DedupKey": "internal",
     "ProcessedDelivery": "internal", "RateWindow": "internal", "AwaitedReceipt": "internal", "Bundle": "internal",
     "LastSent": "internal", "OptOut": "internal", "Origin": "internal", "PendingNotice": "internal",
@@ -272,7 +276,7 @@ def test_a_client_observer_sees_own_alerts_and_nothing_internal(sides: tuple[Sid
 
 
 def test_a_client_observer_has_no_other_api(sides: tuple[Side, Side], observer: User) -> None:
-    secret = tokens.create(observer, "own", actor=COMMAND_LINE, now=clock.now()).secret
+    secret = tokens.create(observer, "own", limits=UNLIMITED, actor=COMMAND_LINE, now=clock.now()).secret
     client, headers = Client(), {"authorization": f"Bearer {secret}"}
     own = Alert.objects.filter(integration=sides[0].integration, status="open").earliest("pk").pk
     rows = client.get("/api/v1/client-alerts", headers=headers).json()
@@ -284,6 +288,20 @@ def test_a_client_observer_has_no_other_api(sides: tuple[Side, Side], observer: 
     figures = client.get("/api/v1/reports/response-times?by=person", headers=headers)
     assert figures.status_code == 200
     assert "Responder" not in content(figures)
+
+
+def test_a_token_limited_to_a_group_sees_nothing_of_others(sides: tuple[Side, Side]) -> None:
+    ours, _theirs = sides
+    settings_store.set(settings_store.VISIBILITY, "everyone")
+    make_user("alice", "admin")
+    limits = TokenLimits(TokenScope.READ, frozenset({ours.group.pk}))
+    admin = User.objects.get(username="alice")
+    secret = tokens.create(admin, "limited", limits=limits, actor=COMMAND_LINE, now=clock.now()).secret
+    client, headers = Client(), {"authorization": f"Bearer {secret}"}
+    for path in ("alerts", "groups", "integrations", "inbound-messages", "reports/response-times?by=client"):
+        text = content(client.get(f"/api/v1/{path}", headers=headers))
+        assert OURS in text, path
+        assert THEIRS not in text, path
 
 
 def test_only_observers_may_have_clients(sides: tuple[Side, Side]) -> None:

@@ -34,17 +34,21 @@ class IdentityProvider(models.Model):
     client_id = models.CharField(_("client ID"), max_length=300, blank=True)
     #: A Fernet token over the client secret. Never displayed.
     client_secret = models.TextField(blank=True, default="", db_default="")
-    #: SAML: `sso_url`, `slo_url`, `certificates`, and where to read the provider's metadata.
+    #: SAML: `sso_url` and `certificates`.
     saml = models.JSONField(default=dict, db_default={})
+    #: Scopes that are requested. Empty: the preset's.
+    scopes = ArrayField(models.CharField(max_length=100), default=list, db_default=[])
+    #: Whether it may be at a private address, and be reached by http.
+    allow_private = models.BooleanField(_("private address"), default=False, db_default=False)
     #: Names of the claims: `username`, `email`, `name`, `groups`. Those of the preset where a name is missing.
     claims = models.JSONField(default=dict, db_default={})
-    #: Whether the first sign-in of somebody without an account creates one.
+    #: Whether the first sign-in of someone without an account creates one.
     sign_up = models.BooleanField(_("create users"), default=False, db_default=False)
     #: Domains of e-mail addresses. Empty: any.
     allowed_domains = ArrayField(models.CharField(max_length=253), default=list, db_default=[])
     #: The role where no mapping fits; empty: the sign-in is refused.
     default_role = models.CharField(_("default role"), max_length=12, blank=True, default="", db_default="")
-    #: Maps values of the groups claim to roles and memberships, as YAML writes them: see `identity.specs`.
+    #: Maps values of the groups claim to roles and memberships, with groups by id: see `identity.role_mapping`.
     roles = models.JSONField(default=list, db_default=[])
     is_enabled = models.BooleanField(_("enabled"), default=True)
     #: SHA-256 of the bearer token with which the provider provisions users by SCIM. Null: SCIM is off.
@@ -64,22 +68,71 @@ class IdentityProvider(models.Model):
         return self.name
 
 
-class ScimResource(models.Model):
-    """The external id by which a provider knows a user or group, and a version that its changes increase."""
+class ScimUser(models.Model):
+    """A user whom a provider provisions by SCIM: those that it created, and those that it found and linked."""
 
-    provider = models.ForeignKey(IdentityProvider, on_delete=models.CASCADE, related_name="scim_resources")
-    user = models.ForeignKey("people.User", null=True, on_delete=models.CASCADE, related_name="scim_resources")
-    group = models.ForeignKey("people.Group", null=True, on_delete=models.CASCADE, related_name="scim_resources")
+    provider = models.ForeignKey(IdentityProvider, on_delete=models.CASCADE, related_name="scim_users")
+    user = models.OneToOneField("people.User", on_delete=models.CASCADE, related_name="scim_user")
+    #: The id by which the provider knows the user.
+    scim_id = models.CharField(max_length=100)
+    #: Whether the provider created the user. It may not change the e-mail address of an administrator that it did not.
+    is_created = models.BooleanField()
     external_id = models.CharField(max_length=300, blank=True)
+    #: What the provider wrote last, by attribute of the SCIM schema: more than a user has, such as both names.
+    attributes = models.JSONField(default=dict, db_default={})
     created_at = models.DateTimeField()
     modified_at = models.DateTimeField()
 
     class Meta:
+        constraints = (models.UniqueConstraint(fields=("provider", "scim_id"), name="identity_scimuser_id"),)
+
+
+class ScimGroup(models.Model):
+    """A group of a provider's directory. Its members get what the provider's mapping names; it is nobody to page."""
+
+    provider = models.ForeignKey(IdentityProvider, on_delete=models.CASCADE, related_name="scim_groups")
+    name = models.CharField(max_length=300)
+    external_id = models.CharField(max_length=300, blank=True)
+    members = models.ManyToManyField(ScimUser, related_name="scim_groups")
+    created_at = models.DateTimeField()
+    modified_at = models.DateTimeField()
+
+    class Meta:
+        constraints = (models.UniqueConstraint("provider", Lower("name"), name="identity_scimgroup_name"),)
+
+
+class LinkedIdentity(models.Model):
+    """A user's identity at a provider: after the first sign-in, the user is found by it and never by the e-mail."""
+
+    provider = models.ForeignKey(IdentityProvider, on_delete=models.CASCADE, related_name="identities")
+    user = models.ForeignKey("people.User", on_delete=models.CASCADE, related_name="identities")
+    issuer = models.CharField(max_length=500)
+    subject = models.CharField(max_length=300)
+    #: The role that was given manually before the provider gave a higher one. Empty: none, the provider made the user.
+    role_by_hand = models.CharField(max_length=12, blank=True, default="", db_default="")
+    created_at = models.DateTimeField()
+    signed_in_at = models.DateTimeField()
+
+    class Meta:
         constraints = (
-            models.CheckConstraint(
-                condition=Q(user__isnull=False, group__isnull=True) | Q(user__isnull=True, group__isnull=False),
-                name="identity_scimresource_one",
-            ),
-            models.UniqueConstraint(fields=("provider", "user"), name="identity_scimresource_user"),
-            models.UniqueConstraint(fields=("provider", "group"), name="identity_scimresource_group"),
+            models.UniqueConstraint(fields=("provider", "issuer", "subject"), name="identity_linked_subject"),
+            models.UniqueConstraint(fields=("provider", "user"), name="identity_linked_user"),
         )
+
+
+class BrowserSession(models.Model):
+    """A signed-in browser: what "Signed-in devices" shows of a session, and by what its provider ends it."""
+
+    #: Of `django_session`, in which the key is a hash.
+    session_key = models.CharField(max_length=40, primary_key=True)
+    user = models.ForeignKey("people.User", on_delete=models.CASCADE, related_name="browser_sessions")
+    provider = models.ForeignKey(
+        IdentityProvider, null=True, on_delete=models.SET_NULL, related_name="browser_sessions"
+    )
+    #: The provider's subject and session id, which a back-channel logout names.
+    subject = models.CharField(max_length=300, blank=True)
+    sid = models.CharField(max_length=300, blank=True)
+    address = models.GenericIPAddressField(null=True)
+    user_agent = models.CharField(max_length=300, blank=True)
+    created_at = models.DateTimeField()
+    seen_at = models.DateTimeField()

@@ -84,15 +84,18 @@ def _is_limited(role: Role) -> bool:
 
 def boundary_of(viewer: Viewer) -> Boundary | None:
     """Returns what the viewer may see; None for everything."""
-    if not viewer.is_bounded and not _is_limited(viewer.role):
+    if viewer.clients is not None:
+        # Without a client that the owner sees too, a token sees nothing.
+        return Boundary(viewer.user_id, clients=tuple(sorted(viewer.clients)) or ("",))
+    if not viewer.is_limited_to_groups and not _is_limited(viewer.role):
         return None
-    if viewer.clients:
-        return Boundary(viewer.user_id, clients=tuple(viewer.clients))
+    # A token that is limited to groups sees nothing of its owner's besides.
+    user_id = 0 if viewer.is_limited_to_groups else viewer.user_id
     with boundary.unbounded():
         owned = Integration.objects.filter(group__in=viewer.groups).order_by().values_list("pk", flat=True)
-        recent = Notification.objects.filter(user=viewer.user_id, pk__gte=first_uuid7(clock.now() - _MERGED_WITHIN))
+        recent = Notification.objects.filter(user=user_id, pk__gte=first_uuid7(clock.now() - _MERGED_WITHIN))
         merged = recent.filter(alert__merged_into__isnull=False).values_list("alert__merged_into", flat=True)
-        return Boundary(viewer.user_id, viewer.groups, frozenset(owned), frozenset(filter(None, merged.order_by())))
+        return Boundary(user_id, viewer.groups, frozenset(owned), frozenset(filter(None, merged.order_by())))
 
 
 def alert_condition(limit: Boundary) -> Q:
@@ -100,7 +103,7 @@ def alert_condition(limit: Boundary) -> Q:
     if limit.clients:
         condition = NOTHING
         for name in limit.clients:
-            condition |= Q(client__iexact=name)
+            condition |= Q(client__iexact=name) if name else NOTHING
         return condition & Q(is_test=False)
     paged = Notification.objects.filter(alert=OuterRef("pk"), user=limit.user_id)
     return (

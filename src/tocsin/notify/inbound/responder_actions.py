@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from tocsin.access.roles import Role
 from tocsin.alerts import service
 from tocsin.alerts.commands import COMMAND_CLASSES, Actor, Assign, Command, Reply
 from tocsin.alerts.reasons import IS_MERGED
@@ -18,7 +19,7 @@ from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, AlertRef, Reason, ReasonType, joined
 from tocsin.notify.text import command_parser
-from tocsin.people.permissions import Viewer, viewer_from
+from tocsin.people.permissions import Viewer, roles_in_groups, viewer_from
 
 #: The commands available outside the web interface.
 OFFERED = frozenset(
@@ -46,6 +47,8 @@ class Responder:
     name: str
     language: str
     viewer: Viewer
+    #: Whether the user sees only what belongs to their groups.
+    is_bounded: bool
 
     @property
     def actor(self) -> Actor:
@@ -76,8 +79,9 @@ def load_responder(connection: Connection, user_id: int) -> Responder | None:
     if row is None:
         return None
     memberships = zip(row["groups"] or (), row["roles"] or (), strict=True)
-    viewer = viewer_from(row["id"], row["role"], row["clients"], memberships, is_bounded=row["is_bounded"])
-    return Responder(row["id"], row["name"], row["language"], viewer)
+    group_roles = roles_in_groups(Role(row["role"]), memberships)
+    viewer = viewer_from(row["id"], row["role"], row["clients"], group_roles)
+    return Responder(row["id"], row["name"], row["language"], viewer, row["is_bounded"])
 
 
 _USER_BY_ADDRESS = """
@@ -204,7 +208,7 @@ def _may_respond(connection: Connection, responder: Responder, alert_id: int, ta
     group_ids = frozenset(row[0]) - {None} if row is not None else frozenset()
     viewer = responder.viewer
     is_visible = (
-        not viewer.is_bounded
+        not responder.is_bounded
         or bool(group_ids & viewer.groups)
         or was_paged_or_owns(connection, responder.id, alert_id)
         or was_paged_or_owns(connection, responder.id, target_id)

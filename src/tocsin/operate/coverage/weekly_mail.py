@@ -14,8 +14,8 @@ from tocsin.core.db.database import Connection
 from tocsin.core.reasons import ReasonType, joined
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
-from tocsin.notify.enqueue import queue
-from tocsin.notify.enqueue.queue import Notice
+from tocsin.notify.enqueue.notices import Notice, queue_notice, was_noticed
+from tocsin.notify.enqueue.recipients import load_administrators
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import coverage_checks
 from tocsin.oncall.calculation.coverage_checks import CoverageFinding
@@ -74,9 +74,9 @@ def _send(
     connection: Connection, plan: GroupPlan, problems: tuple[CoverageFinding, ...], week: str, now: datetime
 ) -> int:
     managers = [m.user_id for m in plan.members if m.is_active and MemberRole.MANAGER in m.roles]
-    recipient_ids = managers or queue.administrators(connection)
+    recipient_ids = managers or load_administrators(connection)
     about = f"coverage:{plan.id}:{week}"
-    if not recipient_ids or queue.was_noticed(connection, recipient_ids, about, now, timedelta(days=6)):
+    if not recipient_ids or was_noticed(connection, recipient_ids, about, now, timedelta(days=6)):
         return 0
     lines = [_LINE(problem=coverage.describe_finding(finding, now)) for finding in problems[:MAX_FINDINGS]]
     if len(problems) > MAX_FINDINGS:
@@ -89,4 +89,4 @@ def _send(
         about=about,
         reason=_MANAGER(group=plan.name) if managers else _NO_MANAGER(group=plan.name),
     )
-    return queue.queue_notice(connection, notice, now, user_ids=recipient_ids)
+    return len(queue_notice(connection, notice, now, user_ids=recipient_ids).names)

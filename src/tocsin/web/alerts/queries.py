@@ -139,7 +139,7 @@ def open_count() -> int:
 
 def _count(query: str, limit: int) -> dict[str, Any]:
     statement = database.literal(query.format(visible=visibility.alerts_sql()))
-    with database.pool().connection() as connection:
+    with database.connection() as connection:
         return database.row(connection, statement, {"limit": limit, **visibility.alerts_parameters()}) or {}
 
 
