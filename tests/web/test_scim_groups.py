@@ -90,7 +90,7 @@ def test_mapped_group_gives_and_takes_roles(client: ScimClient, company: Company
     assert (membership.group, membership.role, membership.roles) == (company.desk, "manager", ["secondary"])
     assert membership.source == "directory"
     entry = AuditEntry.objects.get(object_type="group", via="scim")
-    assert (entry.actor_name, entry.action) == ("Directory", "update")
+    assert (entry.actor_name, entry.action, entry.after["claim"]) == ("Directory", "grant", "Desk")
     assert client.patch(f"/Groups/{group['id']}", {"op": "replace", "path": "displayName", "value": "X"}).status == 200
     assert (role_of("carl"), Membership.objects.filter(user__username="carl").count()) == ("observer", 0)
     assert (

@@ -13,7 +13,15 @@ from ninja.parser import Parser
 from ninja.renderers import BaseRenderer
 
 from tocsin.api import errors
-from tocsin.api.alerts import alert_commands, alert_creation, alerts, delayed_alerts, manual_workflows, pause
+from tocsin.api.alerts import (
+    alert_commands,
+    alert_creation,
+    alerts,
+    client_alerts,
+    delayed_alerts,
+    manual_workflows,
+    pause,
+)
 from tocsin.api.docs import DocsPage
 from tocsin.api.framework import spec_schemas
 from tocsin.api.inbound import (
@@ -60,6 +68,7 @@ from tocsin.core.errors import Permanent, Rejected, Temporary
 #: In the order of the documentation.
 _RESOURCES = (
     alerts,
+    client_alerts,
     inbound_messages,
     notifications,
     deliveries,
