@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from tocsin.access import tasks as access
 from tocsin.alerts import change_handlers, store, user_references
 from tocsin.core import object_hooks
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
@@ -122,5 +123,6 @@ def worker_tasks(registry: IntegrationRegistry, node_id: UUID, role: str) -> tup
         *outbound_dispatcher.dispatcher_tasks(),
         *poller.polling_tasks(outbound_dispatcher.shared_dispatcher().pool),
         workflow_tasks.workflow_task(),
+        *access.access_tasks(),
         *operate.operate_tasks(),
     )

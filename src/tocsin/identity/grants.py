@@ -27,12 +27,12 @@ LEAST_ROLE = Role.OBSERVER
 def apply_grants(user: User, provider: IdentityProvider, grants: Grants, *, actor: AuditActor, now: datetime) -> None:
     """Applies what `provider` gives to `user`. A group that does not exist is passed over.
 
-    Break-glass accounts are never changed. Raises `Rejected("last_administrator")`.
+    Break-glass and service accounts are never changed. Raises `Rejected("last_administrator")`.
     """
     with transaction.atomic():
         config_version.lock()
-        current = User.objects.get(pk=user.pk)
-        if current.is_break_glass:
+        current = User.accounts.get(pk=user.pk)
+        if current.is_break_glass or current.is_service_account:
             return
         role = grants.role or LEAST_ROLE
         if current.role_source == provider.slug and current.role != role:

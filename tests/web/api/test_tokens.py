@@ -62,9 +62,7 @@ def test_a_read_token_does_not_see_phone_numbers_of_others(company: Company, lim
     assert "+41790000003" in str(limited(company.alice).get("users").body)
 
 
-def test_a_limited_token_changes_only_what_its_group_owns(
-    company: Company, limited: Callable[..., Api]
-) -> None:
+def test_a_limited_token_changes_only_what_its_group_owns(company: Company, limited: Callable[..., Api]) -> None:
     scoped = limited(company.alice, groups={company.desk.pk})
     calendar = {"name": "Swiss", "country": "CH"}
     for elsewhere in ({"group": "Network"}, {}):

@@ -48,6 +48,8 @@ set_json_dumps(json_text.as_json)
 _pool: ConnectionPool[PipelinedConnection] | None = None
 #: When all idle connections of the pool were last replaced, by the monotonic clock.
 _drained_at = float("-inf")
+#: How many connections of the pool were lost in use, and for how many of them the commits are confirmed.
+_lost_connections = _confirmed_losses = 0
 _url: str | None = None
 _lock = threading.Lock()
 
@@ -139,10 +141,31 @@ def close() -> None:
 
 
 @contextmanager
+def connection() -> Iterator[PipelinedConnection]:
+    """Yields a pool connection in autocommit mode. What it commits is on the synchronous standbys at the end.
+
+    Once a connection was lost, the outcome of its last COMMIT is unknown: it may be visible here, but on no standby.
+    The next use of the pool waits for the standbys first, before anybody relies on that.
+    """
+    global _lost_connections, _confirmed_losses
+    with pool().connection() as pooled:
+        if (lost := _lost_connections) > _confirmed_losses:
+            pooled.confirm_commits(is_known=False)
+            _confirmed_losses = max(_confirmed_losses, lost)
+        try:
+            yield pooled
+            pooled.confirm_commits()
+        finally:
+            if pooled.closed or pooled.has_unconfirmed_commit:
+                with _lock:
+                    _lost_connections += 1
+
+
+@contextmanager
 def transaction() -> Iterator[Connection]:
     """Yields a pool connection in a transaction that commits at the end, or rolls back on an error."""
-    with pool().connection() as connection, connection.transaction():
-        yield connection
+    with connection() as pooled, pooled.transaction():
+        yield pooled
 
 
 @contextmanager

@@ -204,7 +204,7 @@ def delete_user(user: User, *, actor: AuditActor, now: datetime) -> None:
         audit.record_change(
             actor, now=now, object_type="user", object_id=user_id, object_name=user.username, before=before, after=None
         )
-        audit.erase_person("user", user_id, email=email, replacement=user.username)
+        audit.erase_person("user", user_id, email=email, replacement=user.username, actor=actor, now=now)
         config_version.bump()
 
 
