@@ -81,9 +81,10 @@ def test_last_administrator_is_not_demoted(now: datetime, provider: IdentityProv
     assert User.accounts.get().role == "admin"
 
 
-def test_break_glass_account_is_never_changed(now: datetime, provider: IdentityProvider) -> None:
+@pytest.mark.parametrize("mark", ["is_break_glass", "is_service_account"])
+def test_special_accounts_are_never_changed(now: datetime, provider: IdentityProvider, mark: str) -> None:
     make_group("Desk", now)
     bob = provisioned("bob", now, role="manager")
-    User.objects.filter(pk=bob.pk).update(is_break_glass=True)
+    User.objects.filter(pk=bob.pk).update(**{mark: True})
     assert grant(bob, provider, now, "Desk").role == "manager"
     assert memberships(bob) == []
