@@ -195,9 +195,17 @@ def _without_addresses(value: Any) -> Any:
 
 
 def record_sign_in(
-    user: AuditUser | None, login: str, *, succeeded: bool, via: str = "web", address: str | None, now: datetime
+    user: AuditUser | None,
+    login: str,
+    *,
+    succeeded: bool,
+    via: str = "web",
+    address: str | None,
+    now: datetime,
+    details: Mapping[str, object] | None = None,
 ) -> None:
-    """Records that `user` signed in, or that a sign-in as `login` failed."""
+    """Records that `user` signed in, or that a sign-in as `login` failed. `details` has the identity provider and the
+    claims that decided."""
     name = user.display_name if user else login
     record(
         AuditActor(user.pk if user else None, name, via, address),
@@ -206,6 +214,7 @@ def record_sign_in(
         object_type="user" if user else "",
         object_id=user.pk if user else "",
         object_name=login,
+        after=details,
     )
 
 

@@ -69,8 +69,12 @@ DELETE FROM workflows_run WHERE id IN (
 """
 
 _SESSIONS = """
-DELETE FROM django_session WHERE session_key IN (
-  SELECT session_key FROM django_session WHERE expire_date < %(before)s LIMIT %(chunk)s)
+WITH old AS (
+  SELECT session_key FROM django_session WHERE expire_date < %(before)s LIMIT %(chunk)s
+), browsers AS (
+  DELETE FROM identity_browsersession b USING old WHERE b.session_key = old.session_key
+)
+DELETE FROM django_session s USING old WHERE s.session_key = old.session_key
 """
 
 

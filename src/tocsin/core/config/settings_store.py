@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Annotated, Any, overload
 
 from pydantic import AfterValidator, Field
@@ -13,9 +14,11 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.models import Setting
 from tocsin.core.reasons import ReasonType
+from tocsin.core.validation import durations
+from tocsin.core.validation.field_errors import DURATION_TOO_SHORT
 from tocsin.core.validation.forwarding_target import ForwardingTarget
 from tocsin.core.validation.spec import InvalidValue, Spec
-from tocsin.core.validation.spec_types import Line, OneOf, TimeZone
+from tocsin.core.validation.spec_types import Line, OneOf, TimeZone, parse_duration
 
 _NOT_A_COUNTRY = ReasonType("setting.not_a_country", '"{value}" is not a two-letter country code such as CH.')
 _NOT_NIGHT_HOURS = ReasonType("setting.not_night_hours", '"{value}" are not hours such as 22:00-07:00.')
@@ -33,6 +36,10 @@ DEFAULT_NIGHT_HOURS = "22:00-07:00"
 #: Who may add the address of a chat service at a host of no well-known vendor: administrators; with `managers`, also
 #: group managers for their groups' contacts; or everyone.
 CHAT_SERVERS = ("managers", "admins", "everybody")
+
+#: Limits of `session_lifetime`.
+MIN_SESSION_LIFETIME = timedelta(minutes=5)
+MAX_SESSION_LIFETIME = timedelta(days=365)
 
 #: How much of an alert a channel's messages contain, from everything to only its number.
 CONTENTS = ("full", "subject", "number")
@@ -68,6 +75,14 @@ def _night_hours(text: str) -> str:
     except ValueError:
         raise InvalidValue(_NOT_NIGHT_HOURS(value=hours)) from None
     return hours
+
+
+def _session_lifetime(text: str) -> str:
+    """Checks a duration, and returns it in its shortest form."""
+    lifetime = parse_duration(text, MAX_SESSION_LIFETIME)
+    if lifetime < MIN_SESSION_LIFETIME:
+        raise InvalidValue(DURATION_TOO_SHORT(minimum=MIN_SESSION_LIFETIME))
+    return durations.write(lifetime)
 
 
 _Content = Annotated[str, OneOf(CONTENTS)]
@@ -121,6 +136,9 @@ class SettingsSpec(Spec):
     phone_region: Annotated[str, Field(max_length=2), AfterValidator(_country)] = Field(
         default="", description="Country of phone numbers without a country code, such as `CH`."
     )
+    session_lifetime: Annotated[str, Field(max_length=20), AfterValidator(_session_lifetime)] = Field(
+        default="30d", description="Time after which users must sign in again, such as `12h`: `5m` to `365d`."
+    )
     chat_servers_by: Annotated[str, OneOf(CHAT_SERVERS)] = Field(
         default="managers",
         description="Who may add chat addresses at hosts of no well-known service: administrators; with `managers`, "
@@ -163,6 +181,7 @@ WEEKLY_COVERAGE_MAIL = SettingDefinition[bool]("weekly_coverage_mail")
 MAIL_LISTEN = SettingDefinition[str]("mail_listen")
 SMS_REPLY_CODES = SettingDefinition[bool]("sms_reply_codes")
 PHONE_REGION = SettingDefinition[str]("phone_region")
+SESSION_LIFETIME = SettingDefinition[str]("session_lifetime")
 CHAT_SERVERS_BY = SettingDefinition[str]("chat_servers_by")
 
 
