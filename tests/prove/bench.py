@@ -83,11 +83,13 @@ class PageLog:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What was done, and the moment from which the time until the next page counts."""
+    """What was done, and the moment from which the time until the next page counts: the beginning of the fault, or its
+    end where no page can arrive before."""
 
     what: str
     at: float
     detail: str = ""
+    is_over: bool = False
 
 
 @dataclass
@@ -144,7 +146,14 @@ class Bench:
         tickets = self.senders.of_run(run)
         numbers = frozenset(one.number for one in tickets)
         resumed = resumed_at(self.senders.answered, self.pages.first, fault.at)
-        return count(tickets, self._stored(tickets), self.pages.of(numbers), fault_at=fault.at, resumed=resumed)
+        return count(
+            tickets,
+            self._stored(tickets),
+            self.pages.of(numbers),
+            fault_at=fault.at,
+            resumed=resumed,
+            pages_from=fault.at if fault.is_over else 0.0,
+        )
 
     def finish(self, run: int) -> None:
         """Closes a run's alerts and forgets its tickets, so that a long proof does not slow down."""

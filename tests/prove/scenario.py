@@ -6,7 +6,7 @@ import random
 import shutil
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -30,6 +30,10 @@ class Scenario:
     #: The runs of the ten-minute version; 0: left out there.
     short_runs: int = 1
     group: int = 1
+    #: Limits in seconds: until pages are sent again, and from a message to its page, for 95 % of them and for all.
+    max_seconds: float | None = None
+    max_page_p95: float | None = None
+    max_page: float | None = None
     #: Programs without which it is skipped.
     programs: Sequence[str] = ()
     #: Whether it needs root, for namespaces and file systems of its own.
@@ -41,6 +45,19 @@ class Scenario:
             return "needs root"
         absent = [program for program in self.programs if shutil.which(program) is None]
         return f"needs {', '.join(absent)}" if absent else ""
+
+    def late(self, records: Iterable[Record]) -> list[str]:
+        """The runs in which pages were later than the limits, one sentence each."""
+        return [
+            f"{self.name} run {record.run} ({record.what}): {meaning} took {value:.1f} s, more than {limit:.0f} s"
+            for record in records
+            for meaning, value, limit in (
+                ("the first page", record.counts.seconds, self.max_seconds),
+                ("95 % of the pages", record.counts.page_p95, self.max_page_p95),
+                ("the last page", record.counts.page_max, self.max_page),
+            )
+            if value is not None and limit is not None and value > limit
+        ]
 
 
 @dataclass(frozen=True, slots=True)

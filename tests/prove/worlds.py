@@ -24,7 +24,7 @@ from tocsin.core.embedded_postgres.system_user import RunAs
 RATE = 10.0
 
 #: Each page is a mail of its own, so that it can be counted.
-_ONE_MAIL_A_PAGE = "settings: {bundle_pages: false}\n"
+ONE_MAIL_A_PAGE = "settings: {bundle_pages: false}\n"
 
 
 @contextmanager
@@ -33,7 +33,7 @@ def configured_installation() -> Iterator[Installation]:
     with short_folder() as home:
         first = Installation(home)
         with EmbeddedPostgres(first.data_dir):
-            first.apply(CONFIGURATION + _ONE_MAIL_A_PAGE)
+            first.apply(CONFIGURATION + ONE_MAIL_A_PAGE)
             first.make_token()
         yield first
 
@@ -156,10 +156,23 @@ def external(configured: Installation, mail_server_count: int = 1) -> Iterator[B
         }
         if mail_server_count == 1:
             environment |= mail_environment(mails[0])
-        bench = _on_a_port(Installation(home, environment, configured.token), log)
+        installation = Installation(home, environment, configured.token)
+        if mail_server_count > 1:
+            installation.apply(_providers(mails))
+        bench = _on_a_port(installation, log)
         bench.parts |= {"mails": mails, "postgres": postgres, "logs": {"postgresql.log": postgres.server.log}}
         with _loaded(bench):
             yield bench
+
+
+def _providers(mails: list[SmtpDouble]) -> str:
+    """Mail servers as configuration; the first is used while it works."""
+    lines = [
+        f"  - {{name: Mail {number}, kind: smtp, host: {mail.host}, port: {mail.port}, security: none, order: {number},"
+        " allow_private: true, sender: tocsin@example.org}\n"
+        for number, mail in enumerate(mails, 1)
+    ]
+    return "providers:\n" + "".join(lines)
 
 
 @contextmanager

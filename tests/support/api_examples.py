@@ -767,6 +767,7 @@ EXAMPLES: Mapping[str, Example] = {
     "PATCH settings": _new("settings", lambda _world: {"message_retention_days": 30}),
     "GET audit-log": _listed("audit-log"),
     "GET audit-log/export": _listed("audit-log/export?format=csv"),
+    "GET audit-log/forwarding": _listed("audit-log/forwarding"),
     "GET audit-log/{int:id}": _entry,
     "GET on-call/calendar": _listed("on-call/calendar?month=2026-12"),
     "GET reports/fairness": _listed("reports/fairness?months=2&role=primary"),

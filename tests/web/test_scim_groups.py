@@ -13,19 +13,21 @@ from tocsin.identity.models import ScimGroup
 from tocsin.identity.scim.provisioned_groups import directory_groups
 from tocsin.people.models import Membership, User
 
-MAPPING: list[dict[str, Any]] = [
-    {"claim": "Admins", "role": "admin"},
-    {
-        "claim": "Desk",
-        "role": "responder",
-        "groups": [{"group": "Service Desk", "role": "manager", "on_call_roles": ["secondary"]}],
-    },
-]
+
+def mapping(company: Company) -> list[dict[str, Any]]:
+    return [
+        {"claim": "Admins", "role": "admin", "groups": []},
+        {
+            "claim": "Desk",
+            "role": "responder",
+            "groups": [{"group": company.desk.pk, "role": "manager", "on_call_roles": ["secondary"]}],
+        },
+    ]
 
 
 @pytest.fixture
 def client(company: Company) -> ScimClient:
-    return scim_client(roles=MAPPING)
+    return scim_client(roles=mapping(company))
 
 
 def member_operation(op: str, *ids: str) -> dict[str, Any]:
@@ -88,7 +90,7 @@ def test_mapped_group_gives_and_takes_roles(client: ScimClient, company: Company
     assert (membership.group, membership.role, membership.roles) == (company.desk, "manager", ["secondary"])
     assert membership.source == "directory"
     entry = AuditEntry.objects.get(object_type="group", via="scim")
-    assert (entry.actor_name, entry.action) == ("Directory", "update")
+    assert (entry.actor_name, entry.action, entry.after["claim"]) == ("Directory", "grant", "Desk")
     assert client.patch(f"/Groups/{group['id']}", {"op": "replace", "path": "displayName", "value": "X"}).status == 200
     assert (role_of("carl"), Membership.objects.filter(user__username="carl").count()) == ("observer", 0)
     assert (

@@ -45,6 +45,7 @@ from tocsin.api.oncall import (
 from tocsin.api.people import (
     contact_methods,
     groups,
+    identity_providers,
     notification_rules,
     preferences,
     push_devices,
@@ -78,6 +79,7 @@ _RESOURCES = (
     notification_rules,
     push_devices,
     groups,
+    identity_providers,
     calendar,
     schedules,
     overrides,

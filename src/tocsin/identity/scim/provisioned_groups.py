@@ -13,7 +13,6 @@ from tocsin.core.config import config_version
 from tocsin.core.errors import Rejected
 from tocsin.identity import grants
 from tocsin.identity.models import IdentityProvider, ScimGroup, ScimUser
-from tocsin.identity.role_mapping import decide_grants
 from tocsin.identity.scim import filters, reasons
 from tocsin.identity.scim.context import ListQuery, ScimRequest, not_found, require_version, select_documents
 from tocsin.identity.scim.documents import version_of
@@ -104,8 +103,7 @@ def apply_directory_groups(links: Iterable[ScimUser], request: ScimRequest) -> N
     """Gives each user what the groups of the directory give them now. Raises `Rejected("last_administrator")`."""
     provider = request.provider
     for link in links:
-        names = link.scim_groups.values_list("name", flat=True)
-        granted = decide_grants(names, provider.roles, provider.default_role)
+        granted = grants.granted_roles(provider, list(link.scim_groups.values_list("name", flat=True)))
         grants.apply_grants(link.user, provider, granted, actor=request.actor, now=request.now)
 
 

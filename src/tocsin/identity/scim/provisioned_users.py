@@ -18,9 +18,8 @@ from tocsin.core.config import config_version
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Person
 from tocsin.core.validation.field_errors import is_zone
-from tocsin.identity.grants import LEAST_ROLE
+from tocsin.identity.grants import LEAST_ROLE, granted_roles
 from tocsin.identity.models import IdentityProvider, ScimUser
-from tocsin.identity.role_mapping import decide_grants
 from tocsin.identity.scim import filters, reasons
 from tocsin.identity.scim.context import ListQuery, ScimRequest, not_found, require_version, select_documents
 from tocsin.identity.scim.documents import with_version
@@ -57,7 +56,7 @@ def create(request: ScimRequest, document: dict[str, Any]) -> dict[str, Any]:
         username = document["userName"]
         if User.objects.filter(_has_login(username) | _has_login(email)).exists():
             raise Rejected("uniqueness", reasons.USER_EXISTS(), "userName")
-        role = decide_grants((), request.provider.roles, request.provider.default_role).role or LEAST_ROLE
+        role = granted_roles(request.provider, []).role or LEAST_ROLE
         spec = {
             "username": username,
             "name": _full_name(document),

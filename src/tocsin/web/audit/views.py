@@ -15,8 +15,8 @@ from django.http.response import HttpResponseBase
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_safe
 
-from tocsin.access import audit_export
-from tocsin.access.audit_export import ExportFormat
+from tocsin.access.audit_log import export as audit_export
+from tocsin.access.audit_log.export import ExportFormat
 from tocsin.access.models import AuditEntry
 from tocsin.access.roles import Permission, Role
 from tocsin.oncall.calculation import weekly_windows
@@ -74,6 +74,7 @@ _VERBS = {
     "rotate_token": _("rotated the webhook URL of"),
     "rotate_keys": _("re-encrypted all secrets under a new"),
     "show_addresses": _("revealed a member's addresses to"),
+    "erase": _("erased personal data of"),
     "revoke": _("ended"),
     "use": _("used, for the first time from this address,"),
     "end": _("ended"),
