@@ -170,7 +170,7 @@ def database(served: Served) -> Iterator[psycopg.Connection]:
 def api_token(served: Served) -> str:
     """A token of the administrator whom `sign_in` made."""
     made = subprocess.run(
-        [TOCSIN, "token", "create", "--user", "reader", "--name", "Benchmark"],
+        [TOCSIN, "token", "create", "--user", "reader", "--name", "Benchmark", "--scope", "admin"],
         check=True, capture_output=True, text=True, env=_variables(served.data_dir),
     )  # fmt: skip
     return made.stdout.strip()

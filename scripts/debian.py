@@ -1,4 +1,4 @@
-"""What tests need from the distribution: Chromium, PostgreSQL's server, wrk, Alertmanager; for the proof
+"""What tests need from the distribution: Chromium, PostgreSQL's server, PgBouncer, wrk, Alertmanager; for the proof
 also haproxy, Patroni, etcd, libfaketime.
 
 Brings them where apt and the rights are. Nothing here fails: whoever needs a missing thing says so.
@@ -30,6 +30,8 @@ def bring(*, for_proof: bool = False) -> None:
         missing += ["chromium", "fonts-dejavu-core", "fonts-liberation"]
     if postgres_folder() is None:
         missing += ["postgresql"]
+    if not any(shutil.which("pgbouncer", path=path) for path in (None, "/usr/sbin")):
+        missing += ["pgbouncer"]
     if shutil.which("wrk") is None:
         missing += ["wrk"]
     if shutil.which("prometheus-alertmanager") is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from tocsin.access import tasks as access
 from tocsin.alerts import change_handlers, store, user_references
 from tocsin.core import object_hooks
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
@@ -12,6 +13,7 @@ from tocsin.escalation import tasks as escalation
 from tocsin.escalation.actions import deactivated_users
 from tocsin.escalation.changes import commands as policies
 from tocsin.escalation.changes import deletion_guards, reachability
+from tocsin.identity import commands as identity_providers
 from tocsin.inbound import tasks
 from tocsin.inbound.admin import client_tables
 from tocsin.inbound.admin import commands as integrations
@@ -69,6 +71,7 @@ _REFERENCE_FINDERS = (
     ("schedule", deletion_guards.runs_using_schedule),
     ("escalation_policy", policies.policies_using_policy),
     ("escalation_policy", integrations.integrations_using_policy),
+    ("group", identity_providers.providers_using_group),
     ("group", client_tables.tables_using_group),
     ("escalation_policy", client_tables.tables_using_policy),
     ("group", maintenance_windows.windows_using_group),
@@ -122,5 +125,6 @@ def worker_tasks(registry: IntegrationRegistry, node_id: UUID, role: str) -> tup
         *outbound_dispatcher.dispatcher_tasks(),
         *poller.polling_tasks(outbound_dispatcher.shared_dispatcher().pool),
         workflow_tasks.workflow_task(),
+        *access.access_tasks(),
         *operate.operate_tasks(),
     )

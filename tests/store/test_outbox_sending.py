@@ -114,7 +114,7 @@ def test_sandbox_stores_mail_on_a_connection_used_for_decisions(post: OutboxHarn
     post.user("alice")
     alert = post.alert()
     post.page(alert, "alice")
-    with database.pool().connection() as connection, messages.prepared_statements(connection):
+    with database.pool().connection() as connection, messages.short_lock_timeout(connection):
         assert connection.execute("SHOW lock_timeout").fetchone() == (messages.LOCK_TIMEOUT,)
     post.go(0)
     assert post.states(alert) == [("Email-Official", "sent", "sandbox")]

@@ -206,7 +206,7 @@ class Installation:
 
     def make_token(self, user: str = "carol") -> None:
         """Makes the token with which `api` speaks."""
-        done = self.run("token", "create", "--user", user, "--name", "smoke")
+        done = self.run("token", "create", "--user", user, "--name", "smoke", "--scope", "admin")
         assert done.returncode == 0, done.stderr
         self.token = done.stdout.strip()
 

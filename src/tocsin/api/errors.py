@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 _STATUSES = {
     "not_authenticated": 401,
+    "token_expired": 401,
     "forbidden": 403,
     "csrf": 403,
     "needs_person": 403,
@@ -196,6 +197,8 @@ def read_json(body: bytes) -> Any:
     """Parse a JSON body. Raises Rejected with line and column; NUL and lone surrogates are rejected too."""
     try:
         value = json.loads(body.decode(), parse_constant=_refuse_constant)
+        if b"\\u" in body or b"\x00" in body:
+            _refuse_bad_text(value, "")
     except json.JSONDecodeError as error:
         reason = _INVALID_JSON(problem=error.msg, line=error.lineno, column=error.colno)
         raise Rejected("invalid_json", reason) from error
@@ -203,8 +206,6 @@ def read_json(body: bytes) -> Any:
         raise Rejected("invalid_json", _NOT_UTF8(position=error.start)) from error
     except RecursionError as error:
         raise Rejected("invalid_json", _NESTED_TOO_DEEPLY()) from error
-    if b"\\u" in body or b"\x00" in body:
-        _refuse_bad_text(value, "")
     return value
 
 

@@ -22,13 +22,13 @@ from tocsin.operate.checks import (
     alerts,
     backups,
     integrations,
-    keys,
     machine,
     mailboxes,
     on_call,
     people,
     providers,
     running,
+    security,
 )
 from tocsin.operate.checks import database as postgres
 from tocsin.operate.checks import outbound as outbound_checks
@@ -39,8 +39,6 @@ log = logging.getLogger(__name__)
 
 #: For each check. Providers and mailboxes are given up a little earlier, each with its own finding.
 DEADLINE = timedelta(seconds=30)
-
-_READ_ONLY = "SET default_transaction_read_only = on"
 
 _UNUSABLE = ReasonType("health.database_unusable", "The database is unavailable: {error}")
 _UNUSABLE_REMEDY = ReasonType(
@@ -72,7 +70,9 @@ CHECKS: tuple[HealthCheck, ...] = (
     HealthCheck(Term("connections"), lambda connection, now: postgres.check_connections(connection)),
     HealthCheck(Term("secrets"), lambda connection, now: providers.check_secrets(connection)),
     HealthCheck(Term("backups"), backups.check, is_cheap=True),
-    HealthCheck(Term("keys"), lambda connection, now: keys.check(connection)),
+    HealthCheck(Term("keys"), lambda connection, now: security.check_keys(connection)),
+    HealthCheck(Term("audit log"), security.check_audit_log),
+    HealthCheck(Term("audit log"), security.check_forwarding, is_cheap=True),
     HealthCheck(Term("deliveries"), lambda connection, now: providers.check_deliveries(now), is_cheap=True),
     HealthCheck(Term("providers"), lambda connection, now: providers.check(connection)),
     HealthCheck(Term("mailboxes"), lambda connection, now: mailboxes.check_last_poll(connection), is_cheap=True),
@@ -133,9 +133,10 @@ def _run_in_time(area: Term, work: Callable[[], Iterable[HealthFinding]]) -> lis
 
 def _run_read_only(check: HealthCheck, now: datetime) -> list[HealthFinding]:
     try:
-        with database.connect(name="tocsin doctor") as connection, django_connection.cursor() as cursor:
-            connection.execute(_READ_ONLY)
-            cursor.execute(_READ_ONLY)
+        django_connection.ensure_connection()
+        with database.connect(name="tocsin doctor") as connection:
+            connection.forbid_writes()
+            django_connection.connection.forbid_writes()
             return list(check.run(connection, now))
     finally:
         # It is this thread's own.

@@ -44,7 +44,8 @@ _FACTS = "SELECT id, tags, source_agent, owner_id FROM alerts_alert WHERE id = A
 # E-mail takes precedence over username, and username over name, as for the agent named in a message.
 _AGENTS = """
 SELECT DISTINCT ON (agent) agent, u.id FROM unnest(%s::text[]) AS agent
-JOIN people_user u ON u.is_active AND lower(agent) IN (lower(u.email), lower(u.username), lower(u.name))
+JOIN people_user u ON u.is_active AND NOT u.is_service_account
+AND lower(agent) IN (lower(u.email), lower(u.username), lower(u.name))
 ORDER BY agent, lower(agent) = lower(u.email) DESC, lower(agent) = lower(u.username) DESC, u.id
 """
 

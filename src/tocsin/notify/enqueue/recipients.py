@@ -53,5 +53,7 @@ def load_group_contacts(connection: Connection, contact_ids: Collection[int]) ->
 
 def load_administrators(connection: Connection) -> list[int]:
     """Returns the ids of the active administrators."""
-    rows = connection.execute("SELECT id FROM people_user WHERE role = 'admin' AND is_active ORDER BY id").fetchall()
+    rows = connection.execute(
+        "SELECT id FROM people_user WHERE role = 'admin' AND is_active AND NOT is_service_account ORDER BY id"
+    ).fetchall()
     return [row[0] for row in rows]

@@ -24,10 +24,12 @@ from django.utils.translation import gettext_lazy as _
 from tocsin.access import audit
 from tocsin.core.config import crypto, environment
 from tocsin.core.errors import TocsinError
+from tocsin.identity.models import IdentityProvider
 from tocsin.people.models import User
 from tocsin.web.accounts import attempts
 from tocsin.web.accounts.devices import device_of, remember
 from tocsin.web.accounts.passwords import find_account, typed_name
+from tocsin.web.accounts.sign_in_session import begin_session
 from tocsin.web.http.request import address_of, moment_of
 
 log = logging.getLogger(__name__)
@@ -81,7 +83,16 @@ class AccountAdapter(DefaultAccountAdapter):
     def login(self, request: HttpRequest, user: AbstractBaseUser) -> None:
         super().login(request, user)
         assert isinstance(user, User)
-        audit.record_sign_in(user, user.username, succeeded=True, address=address_of(request), now=moment_of(request))
+        source = begin_session(request, user)
+        provider = IdentityProvider.objects.filter(pk=source.provider_id).first() if source else None
+        audit.record_sign_in(
+            user,
+            user.username,
+            succeeded=True,
+            address=address_of(request),
+            now=moment_of(request),
+            details={"provider": provider.name, **source.claims} if source and provider else None,
+        )
 
     def get_reauthentication_methods(self, user: AbstractBaseUser | AnonymousUser) -> list[dict[str, Any]]:
         """Return the reauthentication methods with Tocsin's descriptions."""
