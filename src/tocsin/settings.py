@@ -49,6 +49,7 @@ INSTALLED_APPS = [
     "tocsin.core",
     "tocsin.access",
     "tocsin.people",
+    "tocsin.identity",
     "tocsin.oncall",
     "tocsin.alerts",
     "tocsin.notify",

@@ -24,6 +24,7 @@ from tocsin.oncall.models import Schedule, SwapRequest
 from tocsin.outbound.commands import save_outbound
 from tocsin.outbound.models import Call, OutboundIntegration
 from tocsin.people.changes.out_of_office import save_absence
+from tocsin.people.changes.service_accounts import save_service_account
 from tocsin.people.models import ContactMethod, Group, GroupContact, Membership, User
 from tocsin.workflows.commands import save_workflow
 from tocsin.workflows.models import Workflow, WorkflowRun
@@ -96,7 +97,16 @@ def _people(company: Company, name: str) -> tuple[User, Group, GroupContact]:
     group = Group.objects.create(name=f"g{name}")
     Membership.objects.create(group=group, user=user, roles=["primary"])
     contact = GroupContact.objects.create(group=group, label="list", channel="email", address="list@example.org")
-    ApiToken.objects.create(user=user, name="t", hash=secrets.token_bytes(32), prefix="abc", created_at=company.now)
+    ApiToken.objects.create(
+        user=user,
+        name="t",
+        hash=secrets.token_bytes(32),
+        prefix="abc",
+        scope="read",
+        created_at=company.now,
+        expires_at=company.now + timedelta(days=365),
+    )
+    save_service_account({"name": f"a{name}"}, actor=COMMAND_LINE, now=company.now)
     AuditEntry.objects.create(at=company.now, actor=user, actor_name=name, action="create")
     return user, group, contact
 

@@ -42,7 +42,17 @@ from tocsin.api.oncall import (
     support_hours,
     swaps,
 )
-from tocsin.api.people import contact_methods, groups, notification_rules, preferences, push_devices, tokens, users
+from tocsin.api.people import (
+    contact_methods,
+    groups,
+    identity_providers,
+    notification_rules,
+    preferences,
+    push_devices,
+    service_accounts,
+    tokens,
+    users,
+)
 from tocsin.api.response import escalation_policies, outbound_integrations, workflows
 from tocsin.api.system import audit_log, fairness, imports, reports, settings, system
 from tocsin.core.errors import Permanent, Rejected, Temporary
@@ -69,6 +79,7 @@ _RESOURCES = (
     notification_rules,
     push_devices,
     groups,
+    identity_providers,
     calendar,
     schedules,
     overrides,
@@ -82,6 +93,7 @@ _RESOURCES = (
     providers,
     pause,
     tokens,
+    service_accounts,
     settings,
     audit_log,
     system,

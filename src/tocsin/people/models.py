@@ -19,14 +19,20 @@ from tocsin.people.member_roles import MemberRole
 
 
 class UserManager(BaseUserManager["User"]):
-    """Finds users by username, ignoring case."""
+    """Finds people by username, ignoring case.
+
+    Leaves service accounts out, so that nobody signs in as one, and none is offered, assigned or paged as a person.
+    """
+
+    def get_queryset(self) -> models.QuerySet[User]:
+        return super().get_queryset().filter(is_service_account=False)
 
     def get_by_natural_key(self, username: str | None) -> User:
         return self.get(username__iexact=username)
 
 
 class User(AbstractBaseUser):
-    """A person who signs in, acts on alerts or is paged."""
+    """A person who signs in, acts on alerts or is paged; or a service account, which only owns tokens."""
 
     username = models.CharField(_("username"), max_length=100, validators=[validate_name])
     name = models.CharField(_("name"), max_length=200, blank=True)
@@ -36,6 +42,18 @@ class User(AbstractBaseUser):
     language = models.CharField(_("language"), max_length=10, blank=True)
     theme = models.CharField(_("theme"), max_length=5, blank=True, choices=[("light", _("light")), ("dark", _("dark"))])
     is_active = models.BooleanField(_("active"), default=True)
+    #: Clients by name. If any, the user sees only their alerts and reports, and changes nothing: a client observer.
+    clients = ArrayField(models.CharField(max_length=200), default=list, db_default=[])
+    #: Owns tokens, and is nobody: never signs in, has no e-mail address and no contact methods, is never on call.
+    is_service_account = models.BooleanField(default=False, db_default=False)
+    #: The groups for which a service account acts. It is no member of them, so that nobody can page it.
+    service_groups: models.ManyToManyField[Group, models.Model] = models.ManyToManyField(
+        "Group", related_name="service_accounts"
+    )
+    #: May sign in by password even when only single sign-on is allowed.
+    is_break_glass = models.BooleanField(default=False, db_default=False)
+    #: Slug of the identity provider that sets `role`; empty: set by hand.
+    role_source = models.CharField(max_length=60, blank=True, default="", db_default="")
     #: Contact methods by priority, quiet hours and hourly limit, as `people.notification_rules` writes them.
     notification_rules = models.JSONField(default=dict, db_default={})
     #: Shift reminders as the user writes them: `before` (1h), and the label of the contact method.
@@ -49,11 +67,16 @@ class User(AbstractBaseUser):
     REQUIRED_FIELDS: ClassVar[list[str]] = ["email"]
 
     objects: ClassVar[UserManager] = UserManager()
+    #: People and service accounts, whose usernames are one name space.
+    accounts: ClassVar[models.Manager[User]] = models.Manager()
 
     class Meta:
         constraints = (
             models.UniqueConstraint(Lower("username"), name="people_user_username"),
-            models.UniqueConstraint(Lower("email"), name="people_user_email"),
+            models.UniqueConstraint(Lower("email"), condition=~Q(email=""), name="people_user_email"),
+            models.CheckConstraint(
+                condition=~Q(email="") | Q(is_service_account=True), name="people_user_email_of_person"
+            ),
             models.CheckConstraint(condition=models.Q(role__in=list(Role)), name="people_user_role"),
         )
 
@@ -71,6 +94,22 @@ class User(AbstractBaseUser):
     def _get_session_auth_hash(self, secret: str | None = None) -> str:
         hashed: str = super()._get_session_auth_hash(secret=secret)  # type: ignore[misc]
         return f"{hashed}{self.session_stamp}"
+
+
+class ServiceAccountManager(BaseUserManager["ServiceAccount"]):
+    """Finds service accounts only."""
+
+    def get_queryset(self) -> models.QuerySet[ServiceAccount]:
+        return super().get_queryset().filter(is_service_account=True)
+
+
+class ServiceAccount(User):
+    """The users that are nobody: see `User.is_service_account`."""
+
+    objects: ClassVar[ServiceAccountManager] = ServiceAccountManager()  # type: ignore[assignment]
+
+    class Meta:
+        proxy = True
 
 
 #: Channels on which a code can prove that an address belongs to the user.
@@ -139,11 +178,16 @@ class Group(models.Model):
 
 
 class Membership(models.Model):
-    """A user's roles and position in a group."""
+    """A user's place in a group: the role there, the on-call roles, and the position."""
 
     group = models.ForeignKey(Group, on_delete=models.CASCADE, related_name="memberships")
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="memberships")
+    #: A role that is higher than `User.role`, for this group's objects; empty: the user's role.
+    role = models.CharField(_("role"), max_length=12, blank=True, choices=Role.choices(), default="", db_default="")
+    #: On-call roles, where no schedule applies.
     roles = ArrayField(models.CharField(max_length=20, choices=MemberRole.choices()), default=list)
+    #: Slug of the identity provider that granted the membership; empty: given by hand.
+    source = models.CharField(max_length=60, blank=True, default="", db_default="")
     position = models.PositiveSmallIntegerField(default=0)
     #: Whether the group's other members see the user's addresses and phone numbers. False if the user was added by
     #: somebody who did not see them, until the user or an administrator agrees.

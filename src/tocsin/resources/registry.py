@@ -14,6 +14,9 @@ from tocsin.core.runtime import clock
 from tocsin.escalation.changes import commands as policies
 from tocsin.escalation.models import Policy
 from tocsin.escalation.policy.policy import PolicySpec
+from tocsin.identity import commands as identity_providers
+from tocsin.identity.models import IdentityProvider
+from tocsin.identity.specs import IdentityProviderSpec
 from tocsin.inbound.admin import client_tables, specs
 from tocsin.inbound.admin import commands as integrations
 from tocsin.inbound.maintenance import commands as maintenance_windows
@@ -32,10 +35,11 @@ from tocsin.outbound.connectors.interfaces import OutboundSpec
 from tocsin.outbound.connectors.registry import KINDS as CONNECTORS
 from tocsin.outbound.models import OutboundIntegration
 from tocsin.people import encrypted_addresses
-from tocsin.people.changes import groups, out_of_office, reminder_rules
+from tocsin.people.changes import groups, out_of_office, reminder_rules, service_accounts
 from tocsin.people.changes import users as people
+from tocsin.people.changes.service_accounts import ServiceAccountSpec
 from tocsin.people.changes.specs import GroupSpec, UserSpec
-from tocsin.people.models import Group, User
+from tocsin.people.models import Group, ServiceAccount, User
 from tocsin.people.reasons import ABSENCE_REFERENCE
 from tocsin.resources import examples
 from tocsin.resources.resource import EVERY_KEY, DeferredField, Resource, ResourceViews
@@ -120,6 +124,42 @@ GROUPS = Resource[Group](
     owner="pk",
     example=examples.GROUP,
     views=ResourceViews("groups", "group", "edit_group"),
+)
+
+SERVICE_ACCOUNTS = Resource[ServiceAccount](
+    key="service_accounts",
+    label=_("service account"),
+    plural=_("Service accounts"),
+    rows=lambda: ServiceAccount.objects.prefetch_related("service_groups"),
+    spec=service_accounts.service_account_spec,
+    spec_type=ServiceAccountSpec,
+    save=service_accounts.save_service_account,
+    delete=service_accounts.delete_service_account,
+    change_permission=Permission.ADMINISTER,
+    see_permission=Permission.ADMINISTER,
+    owner="",
+    example=examples.SERVICE_ACCOUNT,
+    views=ResourceViews("service_accounts", "service_account", "service_account"),
+)
+
+IDENTITY_PROVIDERS = Resource[IdentityProvider](
+    key="identity_providers",
+    label=_("identity provider"),
+    plural=_("Identity providers"),
+    rows=IdentityProvider.objects.all,
+    spec=identity_providers.provider_spec,
+    spec_type=IdentityProviderSpec,
+    load_names=lambda rows: identity_providers.group_names(),
+    state=identity_providers.provider_state,
+    spec_with_secrets=partial(identity_providers.provider_spec, with_secrets=True),
+    secret_keys=frozenset({"client_secret"}),
+    save=identity_providers.save_provider,
+    delete=identity_providers.delete_provider,
+    change_permission=Permission.ADMINISTER,
+    see_permission=Permission.ADMINISTER,
+    owner="",
+    example=examples.IDENTITY_PROVIDER,
+    views=ResourceViews("identity_providers", "identity_provider", "identity_provider"),
 )
 
 HOLIDAY_CALENDARS = Resource[HolidayCalendar](
@@ -319,6 +359,8 @@ PROVIDERS = Resource[Provider](
 RESOURCES: tuple[Resource[Any], ...] = (
     USERS,
     GROUPS,
+    SERVICE_ACCOUNTS,
+    IDENTITY_PROVIDERS,
     HOLIDAY_CALENDARS,
     SCHEDULES,
     SUPPORT_HOURS,

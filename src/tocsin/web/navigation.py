@@ -15,6 +15,7 @@ from django.utils.translation import gettext_lazy as _
 from tocsin.access.models import ApiToken
 from tocsin.access.roles import Permission, PermissionScope, Role, permission_scope
 from tocsin.core.runtime import clock
+from tocsin.identity.models import IdentityProvider
 from tocsin.notify.models import Pause
 from tocsin.web.alerts import queries
 
@@ -108,6 +109,7 @@ OTHER_VIEWS: tuple[NavigationEntry, ...] = (
     NavigationEntry(_("Support hours"), "clock", "support_hours"),
     NavigationEntry(_("Holiday calendars"), "calendar", "holiday_calendars"),
     NavigationEntry(_("Client tables"), "building", "client_tables"),
+    NavigationEntry(_("Service accounts"), "id-badge", "service_accounts", Permission.ADMINISTER),
     NavigationEntry(_("Settings"), "settings", "settings", Permission.ADMINISTER),
 )
 
@@ -116,7 +118,8 @@ def shell(request: HttpRequest) -> dict[str, Any]:
     """Return the template variables of the shell. The costly ones are lazy and evaluated only if the template uses
     them."""
     if not request.user.is_authenticated:
-        return {"clock_jump": clock.test_offset()}
+        providers = SimpleLazyObject(lambda: list(IdentityProvider.objects.filter(is_enabled=True)))
+        return {"clock_jump": clock.test_offset(), "identity_providers": providers}
     return {
         "navigation": SimpleLazyObject(lambda: list(_permitted(request, NAVIGATION))),
         "palette": SimpleLazyObject(lambda: list(_permitted(request, _palette()))),

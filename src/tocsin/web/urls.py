@@ -6,6 +6,7 @@ from django.urls import URLPattern, URLResolver, include, path
 from django.views.generic import RedirectView
 
 from tocsin.resources import registry
+from tocsin.web.accounts import single_sign_on
 from tocsin.web.accounts import views as accounts
 from tocsin.web.alerts import create, detail, signed_link, why_not_notified
 from tocsin.web.alerts import views as alerts
@@ -16,6 +17,7 @@ from tocsin.web.groups import views as groups
 from tocsin.web.home import views as home
 from tocsin.web.hooks import views as hooks
 from tocsin.web.http import pwa
+from tocsin.web.identity import views as identity_providers
 from tocsin.web.imports import views as imports
 from tocsin.web.inbound import attachments, replay
 from tocsin.web.inbound import views as inbound
@@ -24,7 +26,7 @@ from tocsin.web.integrations import views as integrations
 from tocsin.web.integrations.editor import rule_editor
 from tocsin.web.maintenance import views as maintenance
 from tocsin.web.me import absences as my_absences
-from tocsin.web.me import contact_tests, notification_rules, onboarding, verify_contact
+from tocsin.web.me import contact_tests, notification_rules, onboarding, tokens, verify_contact
 from tocsin.web.me import shifts as my_shifts
 from tocsin.web.me import views as me
 from tocsin.web.oncall import (
@@ -55,7 +57,7 @@ from tocsin.web.search import views as search
 from tocsin.web.styleguide import views as styleguide
 from tocsin.web.system import views as system
 from tocsin.web.ui.confirm_delete import delete_view
-from tocsin.web.users import invite_many
+from tocsin.web.users import invite_many, service_accounts
 from tocsin.web.users import views as users
 from tocsin.web.wall import views as wall
 from tocsin.web.workflows import runs as workflow_runs
@@ -133,8 +135,15 @@ _users = [
     path("<int:number>/", users.user, name="user"),
     path("<int:number>/invitation", users.send_invitation, name="send_invitation"),
     path("<int:number>/second-factor", users.reset_second_factor, name="reset_second_factor"),
-    path("<int:number>/tokens/<int:token>/delete/", users.revoke_token, name="revoke_token_of"),
     path("<int:number>/delete/", delete_view(registry.USERS), name="delete_user"),
+]
+
+_service_accounts = [
+    path("", service_accounts.account_list, name="service_accounts"),
+    path("new/", service_accounts.account, name="new_service_account"),
+    path("<int:number>/", service_accounts.account, name="service_account"),
+    path("<int:number>/tokens/new/", tokens.new_token, name="new_token_of"),
+    path("<int:number>/delete/", delete_view(registry.SERVICE_ACCOUNTS), name="delete_service_account"),
 ]
 
 _me = [
@@ -160,8 +169,8 @@ _me = [
     path("devices/", push.devices, name="devices"),
     path("devices/<int:number>/name", push.rename, name="rename_device"),
     path("devices/<int:number>/remove", push.remove, name="remove_device"),
-    path("tokens/new", me.create_token, name="create_token"),
-    path("tokens/<int:number>/revoke", me.revoke_token, name="revoke_token"),
+    path("tokens/new/", tokens.new_token, name="new_token"),
+    path("tokens/<int:number>/revoke", tokens.revoke_token, name="revoke_token"),
 ]
 
 _oncall = [
@@ -276,6 +285,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("groups/", include(_groups)),
     path("on-call/", include(_oncall)),
     path("users/", include(_users)),
+    path("service-accounts/", include(_service_accounts)),
     path("me/", include(_me)),
     path("providers/", include(_providers)),
     path("outbound/", include(_outbound)),
@@ -297,6 +307,14 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("system/", system.system, name="system"),
     path("system/doctor/", system.examination, name="doctor"),
     path("settings/", system.settings, name="settings"),
+    path("settings/sign-in/", identity_providers.provider_list, name="identity_providers"),
+    path("settings/sign-in/new/<slug:preset>/", identity_providers.edit, name="new_identity_provider"),
+    path("settings/sign-in/<int:number>/", identity_providers.edit, name="identity_provider"),
+    path(
+        "settings/sign-in/<int:number>/delete/",
+        delete_view(registry.IDENTITY_PROVIDERS),
+        name="delete_identity_provider",
+    ),
     path("import/", imports.imports, name="imports"),
     path("import/<int:number>/tocsin-import.yaml", imports.configuration, name="import_yaml"),
     path("import/<int:number>/report.txt", imports.report, name="import_report"),
@@ -317,6 +335,9 @@ urlpatterns: list[URLPattern | URLResolver] = [
     # Each user has exactly one account e-mail address, which is edited on the user's profile.
     path("account/email/", RedirectView.as_view(pattern_name="me")),
     path("account/", include("allauth.urls")),
+    path("accounts/oidc/<slug:slug>/login/", single_sign_on.begin, name="oidc_login"),
+    path("accounts/oidc/<slug:slug>/login/callback/", single_sign_on.callback, name="oidc_callback"),
     path("api/v1/", include("tocsin.api.urls")),
+    path("scim/v2/", include("tocsin.api.scim.urls")),
     path("hooks/<str:provider>/<slug:endpoint>", hooks.hook, name="hook"),
 ]

@@ -36,7 +36,9 @@ def group_spec(group: Group) -> dict[str, Any]:
     # Prefetched members are used as they are: one query for all groups instead of one for each.
     is_prefetched = "memberships" in getattr(group, "_prefetched_objects_cache", {})
     memberships = group.memberships.all() if is_prefetched else group.memberships.select_related("user")
-    spec["members"] = [{"user": m.user.username, "roles": list(m.roles)} for m in memberships]
+    spec["members"] = [
+        {"user": m.user.username} | ({"role": m.role} if m.role else {}) | {"roles": list(m.roles)} for m in memberships
+    ]
     contacts = [{"label": c.label, "channel": c.channel, "address": c.address} for c in group.contacts.all()]
     return spec | ({"contacts": contacts} if contacts else {})
 
@@ -55,7 +57,7 @@ def save_group(spec: Mapping[str, object], *, existing: Group | None = None, act
             raise Rejected("name_taken", _NAME_TAKEN(name=parsed.name), "name")
         users = _users(parsed)
         # Evaluated before the members are written, which would change the result.
-        adder = permissions.viewer(User.objects.get(pk=actor.user_id)) if actor.user_id is not None else None
+        adder = permissions.viewer(User.accounts.get(pk=actor.user_id)) if actor.user_id is not None else None
         before = group_spec(existing) if existing else None
         group = existing or Group()
         group.name, group.description = parsed.name, parsed.description
@@ -127,14 +129,21 @@ def _write_members(group: Group, parsed: GroupSpec, users: Mapping[str, User], a
         membership = known.pop(user.pk, None)
         if membership is None:
             is_visible = adder is None or adder.can_view_addresses_of(user.pk)
-            added.append(Membership(group=group, user=user, roles=roles, position=position, shows_addresses=is_visible))
-        elif (membership.roles, membership.position) != (roles, position):
-            membership.roles, membership.position = roles, position
+            role = member.role or ""
+            added.append(
+                Membership(
+                    group=group, user=user, role=role, roles=roles, position=position, shows_addresses=is_visible
+                )
+            )
+            continue
+        role = membership.role if member.role is None else member.role
+        if (membership.role, membership.roles, membership.position) != (role, roles, position):
+            membership.role, membership.roles, membership.position = role, roles, position
             changed.append(membership)
     if known:
         group.memberships.filter(user__in=list(known)).delete()
     Membership.objects.bulk_create(added)
-    Membership.objects.bulk_update(changed, ["roles", "position"])
+    Membership.objects.bulk_update(changed, ["role", "roles", "position"])
 
 
 def _write_contacts(group: Group, parsed: GroupSpec, actor: AuditActor) -> None:

@@ -103,11 +103,18 @@ _MemberRoles = Annotated[
 ]
 
 
+#: A role in a group. Nobody administers a single group; empty: the user's own role.
+GroupRole = Annotated[str, OneOf(("", Role.RESPONDER, Role.MANAGER))]
+
+
 class MemberSpec(Spec):
     """A member of a group."""
 
     user: Username = Field(description="Username of the member.")
-    roles: _MemberRoles = Field(default=(), description="Roles of the member, where no schedule applies.")
+    role: GroupRole | None = Field(
+        default=None, description="Role for this group's objects, if higher than the user's own. Default: unchanged."
+    )
+    roles: _MemberRoles = Field(default=(), description="On-call roles of the member, where no schedule applies.")
 
 
 class GroupContactSpec(Spec):

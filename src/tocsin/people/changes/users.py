@@ -35,7 +35,7 @@ from tocsin.people.models import ContactMethod, User, accepts_code
 FIRST_LABEL = "Email-Official"
 
 #: Columns that a spec writes for an existing user.
-_SPEC_COLUMNS = ("username", "name", "email", "role", "time_zone", "is_active", "language")
+_SPEC_COLUMNS = ("username", "name", "email", "role", "role_source", "time_zone", "is_active", "language")
 
 #: Actors with the machine's shell, who count as having verified an e-mail address.
 _TRUSTED = ("cli", "yaml")
@@ -180,9 +180,10 @@ def create_first_administrator(
         return save_user({**spec, "role": Role.ADMIN, "active": True}, actor=actor, now=now, password=password)
 
 
-def has_administrator() -> bool:
-    """Returns whether the installation has an active administrator."""
-    return User.objects.filter(role=Role.ADMIN, is_active=True).exists()
+def has_administrator(*, except_for: User | None = None) -> bool:
+    """Returns whether the installation has an active administrator, besides `except_for`."""
+    administrators = User.objects.filter(role=Role.ADMIN, is_active=True)
+    return (administrators.exclude(pk=except_for.pk) if except_for else administrators).exists()
 
 
 def delete_user(user: User, *, actor: AuditActor, now: datetime) -> None:
@@ -204,7 +205,7 @@ def delete_user(user: User, *, actor: AuditActor, now: datetime) -> None:
         audit.record_change(
             actor, now=now, object_type="user", object_id=user_id, object_name=user.username, before=before, after=None
         )
-        audit.erase_person("user", user_id, email=email, replacement=user.username)
+        audit.erase_person("user", user_id, email=email, replacement=user.username, actor=actor, now=now)
         config_version.bump()
 
 
@@ -249,7 +250,7 @@ def delete_contact_method(method: ContactMethod, *, actor: AuditActor, now: date
 def _reject_taken_logins(parsed: UserSpec, existing: User | None) -> None:
     """Rejects a username or e-mail address that another user has as either, because sign-in accepts both."""
     problems = []
-    others = User.objects.annotate(folded_name=Lower("username"), folded_email=Lower("email"))
+    others = User.accounts.annotate(folded_name=Lower("username"), folded_email=Lower("email"))
     if existing:
         others = others.exclude(pk=existing.pk)
     logins = (parsed.username.lower(), parsed.email.lower())
@@ -263,13 +264,14 @@ def _reject_taken_logins(parsed: UserSpec, existing: User | None) -> None:
 
 
 def _reject_last_administrator(user: User) -> None:
-    others = User.objects.filter(role=Role.ADMIN, is_active=True).exclude(pk=user.pk)
-    if user.role == Role.ADMIN and user.is_active and not others.exists():
+    if user.role == Role.ADMIN and user.is_active and not has_administrator(except_for=user):
         raise Rejected("last_administrator", _LAST_ADMINISTRATOR(user=Person(user.username, user.pk)), "role")
 
 
 def _write_user(user: User, parsed: UserSpec, password: str | None) -> None:
     user.username, user.name, user.email = parsed.username, parsed.name, parsed.email
+    if user.role != parsed.role:
+        user.role_source = ""
     user.role, user.is_active = parsed.role, parsed.is_active
     user.time_zone = parsed.time_zone or settings_store.get(settings_store.TIME_ZONE)
     if parsed.language is not None:

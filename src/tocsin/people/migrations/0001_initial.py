@@ -60,6 +60,15 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("is_active", models.BooleanField(default=True, verbose_name="active")),
+                (
+                    "clients",
+                    django.contrib.postgres.fields.ArrayField(
+                        base_field=models.CharField(max_length=200), db_default=[], default=list, size=None
+                    ),
+                ),
+                ("is_service_account", models.BooleanField(db_default=False, default=False)),
+                ("is_break_glass", models.BooleanField(db_default=False, default=False)),
+                ("role_source", models.CharField(blank=True, db_default="", default="", max_length=60)),
                 ("notification_rules", models.JSONField(db_default={}, default=dict)),
                 ("reminders", models.JSONField(db_default=[], default=list)),
                 ("session_stamp", models.CharField(blank=True, db_default="", default="", max_length=16)),
@@ -70,7 +79,15 @@ class Migration(migrations.Migration):
                     models.UniqueConstraint(
                         django.db.models.functions.text.Lower("username"), name="people_user_username"
                     ),
-                    models.UniqueConstraint(django.db.models.functions.text.Lower("email"), name="people_user_email"),
+                    models.UniqueConstraint(
+                        django.db.models.functions.text.Lower("email"),
+                        condition=~models.Q(("email", "")),
+                        name="people_user_email",
+                    ),
+                    models.CheckConstraint(
+                        condition=~models.Q(("email", "")) | models.Q(("is_service_account", True)),
+                        name="people_user_email_of_person",
+                    ),
                     models.CheckConstraint(
                         condition=models.Q(
                             (
@@ -109,6 +126,17 @@ class Migration(migrations.Migration):
                     models.UniqueConstraint(django.db.models.functions.text.Lower("name"), name="people_group_name")
                 ],
             },
+        ),
+        migrations.AddField(
+            model_name="user",
+            name="service_groups",
+            field=models.ManyToManyField(related_name="service_accounts", to="people.group"),
+        ),
+        migrations.CreateModel(
+            name="ServiceAccount",
+            fields=[],
+            options={"proxy": True, "indexes": [], "constraints": []},
+            bases=("people.user",),
         ),
         migrations.CreateModel(
             name="OutOfOffice",
@@ -241,6 +269,23 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("position", models.PositiveSmallIntegerField(default=0)),
+                (
+                    "role",
+                    models.CharField(
+                        blank=True,
+                        choices=[
+                            ("observer", "observer"),
+                            ("responder", "responder"),
+                            ("manager", "manager"),
+                            ("admin", "admin"),
+                        ],
+                        db_default="",
+                        default="",
+                        max_length=12,
+                        verbose_name="role",
+                    ),
+                ),
+                ("source", models.CharField(blank=True, db_default="", default="", max_length=60)),
                 ("shows_addresses", models.BooleanField(db_default=True, default=True)),
                 (
                     "group",

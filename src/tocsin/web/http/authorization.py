@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Any, cast
 
 from django import forms
 from django.core.exceptions import PermissionDenied
@@ -33,13 +33,12 @@ _PERMISSION_MESSAGES = {
 
 
 def requires(action: Permission) -> Callable[[View], View]:
-    """Decorate a view to raise PermissionDenied if the user's role does not permit `action` on any object."""
+    """Decorate a view to raise PermissionDenied if the user may not take `action` on any object."""
 
     def decorator(view: View) -> View:
         @wraps(view)
         def wrapper(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-            role = Role(request.user.role)  # type: ignore[union-attr]
-            if permission_scope(role, action) is PermissionScope.NONE:
+            if not may_somewhere(cast(SignedInRequest, request), action):
                 raise PermissionDenied(_PERMISSION_MESSAGES.get(action, ""))
             return view(request, *args, **kwargs)
 
@@ -61,7 +60,10 @@ def may(request: SignedInRequest, action: Permission, group: Group | int | None 
 
 def may_somewhere(request: SignedInRequest, action: Permission) -> bool:
     """Return whether the user may take `action` on at least some objects."""
-    return permissions.viewer(request.user).may_somewhere(action)
+    # The role alone decides most requests, without a query.
+    return permission_scope(Role(request.user.role), action) is PermissionScope.ALL or permissions.viewer(
+        request.user
+    ).may_somewhere(action)
 
 
 def offer_own_groups(request: SignedInRequest, field: forms.Field) -> None:
@@ -71,7 +73,9 @@ def offer_own_groups(request: SignedInRequest, field: forms.Field) -> None:
     """
     assert isinstance(field, forms.ModelChoiceField)
     if request.user.role != Role.ADMIN:
-        field.queryset = Group.objects.filter(pk__in=permissions.own_groups(request.user))
+        field.queryset = Group.objects.filter(
+            pk__in=permissions.viewer(request.user).groups_with(Permission.MANAGE_TEAMS)
+        )
         field.required = True
         field.empty_label = None
 

@@ -1,0 +1,1 @@
+"""Identity providers: single sign-on and provisioning."""

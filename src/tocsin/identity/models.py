@@ -1,0 +1,138 @@
+"""Identity providers, as administrators configure them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Lower
+from django.utils.translation import gettext_lazy as _
+
+from tocsin.core.reasons import translatable
+from tocsin.core.validation.name_validator import validate_name
+
+
+class ProviderProtocol(StrEnum):
+    """How an identity provider signs users in."""
+
+    OIDC = translatable("oidc")
+    SAML = translatable("saml")
+
+
+class IdentityProvider(models.Model):
+    """An OpenID Connect or SAML server that signs users in, and may provision them by SCIM."""
+
+    name = models.CharField(_("name"), max_length=100, validators=[validate_name])
+    #: Part of the redirect URI, which the provider knows: it never changes, even when the name does.
+    slug = models.SlugField(max_length=60, unique=True)
+    kind = models.CharField(_("kind"), max_length=10, choices=[(kind.value, kind.value) for kind in ProviderProtocol])
+    preset = models.CharField(_("preset"), max_length=20, default="generic")
+    #: OIDC: the issuer, from which the discovery document follows. SAML: the entity id.
+    issuer = models.CharField(_("issuer"), max_length=500)
+    client_id = models.CharField(_("client ID"), max_length=300, blank=True)
+    #: A Fernet token over the client secret. Never displayed.
+    client_secret = models.TextField(blank=True, default="", db_default="")
+    #: SAML: `sso_url` and `certificates`.
+    saml = models.JSONField(default=dict, db_default={})
+    #: Scopes that are requested. Empty: the preset's.
+    scopes = ArrayField(models.CharField(max_length=100), default=list, db_default=[])
+    #: Whether it may be at a private address, and be reached by http.
+    allow_private = models.BooleanField(_("private address"), default=False, db_default=False)
+    #: Names of the claims: `username`, `email`, `name`, `groups`. Those of the preset where a name is missing.
+    claims = models.JSONField(default=dict, db_default={})
+    #: Whether the first sign-in of someone without an account creates one.
+    sign_up = models.BooleanField(_("create users"), default=False, db_default=False)
+    #: Domains of e-mail addresses. Empty: any.
+    allowed_domains = ArrayField(models.CharField(max_length=253), default=list, db_default=[])
+    #: The role where no mapping fits; empty: the sign-in is refused.
+    default_role = models.CharField(_("default role"), max_length=12, blank=True, default="", db_default="")
+    #: Maps values of the groups claim to roles and memberships, with groups by id: see `identity.role_mapping`.
+    roles = models.JSONField(default=list, db_default=[])
+    is_enabled = models.BooleanField(_("enabled"), default=True)
+    #: SHA-256 of the bearer token with which the provider provisions users by SCIM. Null: SCIM is off.
+    scim_token_hash = models.BinaryField(max_length=32, null=True, unique=True)
+    #: The first characters of that token, shown to administrators.
+    scim_token_prefix = models.CharField(max_length=12, blank=True, default="", db_default="")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ("name",)
+        constraints = (
+            models.UniqueConstraint(Lower("name"), name="identity_provider_name"),
+            models.CheckConstraint(condition=Q(kind__in=list(ProviderProtocol)), name="identity_provider_kind"),
+        )
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ScimUser(models.Model):
+    """A user whom a provider provisions by SCIM: those that it created, and those that it found and linked."""
+
+    provider = models.ForeignKey(IdentityProvider, on_delete=models.CASCADE, related_name="scim_users")
+    user = models.OneToOneField("people.User", on_delete=models.CASCADE, related_name="scim_user")
+    #: The id by which the provider knows the user.
+    scim_id = models.CharField(max_length=100)
+    #: Whether the provider created the user. It may not change the e-mail address of an administrator that it did not.
+    is_created = models.BooleanField()
+    external_id = models.CharField(max_length=300, blank=True)
+    #: What the provider wrote last, by attribute of the SCIM schema: more than a user has, such as both names.
+    attributes = models.JSONField(default=dict, db_default={})
+    created_at = models.DateTimeField()
+    modified_at = models.DateTimeField()
+
+    class Meta:
+        constraints = (models.UniqueConstraint(fields=("provider", "scim_id"), name="identity_scimuser_id"),)
+
+
+class ScimGroup(models.Model):
+    """A group of a provider's directory. Its members get what the provider's mapping names; it is nobody to page."""
+
+    provider = models.ForeignKey(IdentityProvider, on_delete=models.CASCADE, related_name="scim_groups")
+    name = models.CharField(max_length=300)
+    external_id = models.CharField(max_length=300, blank=True)
+    members = models.ManyToManyField(ScimUser, related_name="scim_groups")
+    created_at = models.DateTimeField()
+    modified_at = models.DateTimeField()
+
+    class Meta:
+        constraints = (models.UniqueConstraint("provider", Lower("name"), name="identity_scimgroup_name"),)
+
+
+class LinkedIdentity(models.Model):
+    """A user's identity at a provider: after the first sign-in, the user is found by it and never by the e-mail."""
+
+    provider = models.ForeignKey(IdentityProvider, on_delete=models.CASCADE, related_name="identities")
+    user = models.ForeignKey("people.User", on_delete=models.CASCADE, related_name="identities")
+    issuer = models.CharField(max_length=500)
+    subject = models.CharField(max_length=300)
+    #: The role that was given manually before the provider gave a higher one. Empty: none, the provider made the user.
+    role_by_hand = models.CharField(max_length=12, blank=True, default="", db_default="")
+    created_at = models.DateTimeField()
+    signed_in_at = models.DateTimeField()
+
+    class Meta:
+        constraints = (
+            models.UniqueConstraint(fields=("provider", "issuer", "subject"), name="identity_linked_subject"),
+            models.UniqueConstraint(fields=("provider", "user"), name="identity_linked_user"),
+        )
+
+
+class BrowserSession(models.Model):
+    """A signed-in browser: what "Signed-in devices" shows of a session, and by what its provider ends it."""
+
+    #: Of `django_session`, in which the key is a hash.
+    session_key = models.CharField(max_length=40, primary_key=True)
+    user = models.ForeignKey("people.User", on_delete=models.CASCADE, related_name="browser_sessions")
+    provider = models.ForeignKey(
+        IdentityProvider, null=True, on_delete=models.SET_NULL, related_name="browser_sessions"
+    )
+    #: The provider's subject and session id, which a back-channel logout names.
+    subject = models.CharField(max_length=300, blank=True)
+    sid = models.CharField(max_length=300, blank=True)
+    address = models.GenericIPAddressField(null=True)
+    user_agent = models.CharField(max_length=300, blank=True)
+    created_at = models.DateTimeField()
+    seen_at = models.DateTimeField()
