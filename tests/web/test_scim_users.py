@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from allauth.account.models import EmailAddress
+from django.test import Client as Browser
 
 from tests.support.company import Company, make_user
 from tests.support.scim import ScimClient, scim_client, user_body
 from tocsin.access import tokens as api_tokens
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import AuditEntry
+from tocsin.access.token_limits import UNLIMITED
 from tocsin.core.runtime import clock
 from tocsin.identity.models import ScimUser
 from tocsin.identity.scim import tokens
@@ -44,7 +47,7 @@ def test_requests_need_the_token_of_an_enabled_provider(client: ScimClient) -> N
 
 
 def test_token_of_a_user_opens_nothing(client: ScimClient, company: Company) -> None:
-    secret = api_tokens.create(company.admin, "script", actor=COMMAND_LINE, now=clock.now()).secret
+    secret = api_tokens.create(company.admin, "script", limits=UNLIMITED, actor=COMMAND_LINE, now=clock.now()).secret
     assert ScimClient(client.provider, secret).get("/Users").error == (401, "")
 
 
@@ -319,6 +322,22 @@ def test_break_glass_account_cannot_be_changed(client: ScimClient) -> None:
 
 
 # Leaving
+
+
+def test_deactivation_ends_sessions_and_tokens(
+    client: ScimClient, company: Company, browser_of: Callable[[User], Browser]
+) -> None:
+    browser = browser_of(company.responder)
+    secret = api_tokens.create(
+        company.responder, "script", limits=UNLIMITED, actor=COMMAND_LINE, now=clock.now()
+    ).secret
+    assert browser.get("/alerts/").status_code == 200
+    [bob] = client.find('userName eq "bob"')
+    assert client.patch(f"/Users/{bob['id']}", {"op": "Replace", "value": {"active": "False"}}).status == 200
+    assert browser.get("/alerts/").status_code == 302
+    assert api_tokens.verify(secret, now=clock.now()) is None
+    assert client.patch(f"/Users/{bob['id']}", replace("active", True)).status == 200
+    assert browser.get("/alerts/").status_code == 302
 
 
 def test_delete_erases_the_user(client: ScimClient) -> None:

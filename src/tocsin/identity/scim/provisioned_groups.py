@@ -140,7 +140,7 @@ def _name(group: ScimGroup, document: Mapping[str, Any], request: ScimRequest) -
 
 
 def _is_mapped(provider: IdentityProvider, name: str) -> bool:
-    return any(entry.get("claim") == name for entry in provider.roles)
+    return any(entry["claim"].casefold() == name.casefold() for entry in provider.roles)
 
 
 def _record(
