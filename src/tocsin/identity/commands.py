@@ -10,10 +10,9 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from django.db import transaction
 from django.utils.text import slugify
 
-from tocsin.access import config_audit
+from tocsin.access import boundary, config_audit
 from tocsin.access.audit import AuditActor
 from tocsin.core import object_hooks
 from tocsin.core.config import config_version, crypto
@@ -84,7 +83,7 @@ def save_provider(
 
     Raises Rejected with the field of each problem.
     """
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         parsed = IdentityProviderSpec.read(spec, check=_check(existing))
         before = provider_spec(existing) if existing else None
@@ -115,7 +114,7 @@ def save_provider(
 
 def delete_provider(provider: IdentityProvider, *, actor: AuditActor, now: datetime) -> None:
     """Deletes an identity provider with its links to users. What it granted stays, as if given manually."""
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         object_hooks.reject_if_referenced("identity_provider", provider.pk, provider.name)
         User.objects.filter(role_source=provider.slug).update(role_source="")

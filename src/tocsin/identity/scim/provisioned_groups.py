@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from django.db import transaction
 from django.db.models import Count, QuerySet
 
-from tocsin.access import audit
+from tocsin.access import audit, boundary
 from tocsin.core.config import config_version
 from tocsin.core.errors import Rejected
 from tocsin.identity import grants
@@ -32,7 +31,7 @@ def read_document(body: object, _before: Mapping[str, Any] = NO_DOCUMENT) -> dic
 
 def create(request: ScimRequest, document: Mapping[str, Any]) -> dict[str, Any]:
     """Creates a group. Raises Rejected: "uniqueness" if the provider has one of that name."""
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         group = ScimGroup(provider=request.provider, created_at=request.now)
         _write(group, document, request)
@@ -64,7 +63,7 @@ def change(
     Raises Rejected: "not_found", "changed_meanwhile", "uniqueness", "invalid_value" for an unknown member,
     "last_administrator".
     """
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         group = _find(request, scim_id)
         before = _to_document(group, request)
@@ -77,7 +76,7 @@ def change(
 
 def delete(request: ScimRequest, scim_id: str) -> None:
     """Deletes a group, and takes back what it gave. Raises Rejected: "not_found", "last_administrator"."""
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         group = _find(request, scim_id)
         require_version(request, _to_document(group, request, has_members=False))
