@@ -49,6 +49,7 @@ from tocsin.api.people import (
     notification_rules,
     preferences,
     push_devices,
+    scim_tokens,
     service_accounts,
     tokens,
     users,
@@ -112,6 +113,7 @@ _ADDITIONAL_MODULES = (
     schedule_preview,
     handovers,
     fairness,
+    scim_tokens,
 )
 
 _DESCRIPTION = """\
