@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from enum import StrEnum
 
 from tocsin.access import roles
@@ -68,6 +68,11 @@ class TokenLimits:
     #: Names of clients. Empty: not limited to clients.
     clients: frozenset[str] = frozenset()
 
+    @property
+    def is_restricted(self) -> bool:
+        """Whether it is limited to groups or clients."""
+        return bool(self.groups or self.clients)
+
     def includes(self, other: TokenLimits) -> bool:
         """Returns whether a token with the limits `other` can do nothing that one with these cannot."""
         return (
@@ -92,8 +97,8 @@ class EffectiveAccess:
     allowed: frozenset[Permission] = frozenset(Permission)
     #: Names of clients; None: not limited to clients.
     clients: frozenset[str] | None = None
-    #: Whether only objects of `group_roles` may be seen, whatever the installation's visibility is.
-    is_limited_to_groups: bool = False
+    #: Whether only objects of `group_roles` or `clients` may be seen, whatever the installation's visibility is.
+    is_bounded: bool = False
 
 
 def narrow(owner: EffectiveAccess, limits: TokenLimits) -> EffectiveAccess:
@@ -101,12 +106,22 @@ def narrow(owner: EffectiveAccess, limits: TokenLimits) -> EffectiveAccess:
     access = replace(owner, allowed=owner.allowed & permissions_of(limits.scope))
     if limits.groups:
         access = _narrow_to_groups(access, limits.groups)
-    if limits.clients:
-        access = replace(access, clients=_common(owner.clients, limits.clients))
-    if access.clients is not None:
-        # The alerts of clients are read only, and nobody's profile is a client's.
-        access = replace(access, allowed=access.allowed & {Permission.VIEW_ALERTS})
+    if limits.clients or access.clients is not None:
+        access = _narrow_to_clients(access, limits)
     return access
+
+
+def _narrow_to_clients(access: EffectiveAccess, limits: TokenLimits) -> EffectiveAccess:
+    """Leaves the alerts of clients, read only. Groups and clients together leave nothing: no token has both."""
+    clients = frozenset() if limits.groups else _common(access.clients, limits.clients)
+    return replace(
+        access,
+        role=Role.OBSERVER,
+        group_roles=roles.NO_GROUPS,
+        allowed=access.allowed & {Permission.VIEW_ALERTS},
+        clients=clients,
+        is_bounded=True,
+    )
 
 
 def _narrow_to_groups(access: EffectiveAccess, groups: frozenset[int]) -> EffectiveAccess:
@@ -119,7 +134,7 @@ def _narrow_to_groups(access: EffectiveAccess, groups: frozenset[int]) -> Effect
         role=Role.OBSERVER,
         group_roles={group: roles.lower(role, Role.MANAGER) for group, role in group_roles.items()},
         allowed=access.allowed - {Permission.ADMINISTER, Permission.VIEW_SELF, Permission.MANAGE_SELF},
-        is_limited_to_groups=True,
+        is_bounded=True,
     )
 
 
@@ -128,16 +143,12 @@ def _is_within(names: frozenset[object], limit: frozenset[object]) -> bool:
 
 
 def _common(owners: frozenset[str] | None, tokens: frozenset[str]) -> frozenset[str]:
-    if owners is None:
-        return tokens
+    """Returns the clients of both the owner and the token; None and an empty set limit nothing."""
+    if owners is None or not tokens:
+        return tokens if owners is None else owners
     folded = _folded(tokens)
     return frozenset(name for name in owners if name.casefold() in folded)
 
 
 def _folded(names: frozenset[str]) -> frozenset[str]:
     return frozenset(name.casefold() for name in names)
-
-
-def is_warning_due(expires_at: datetime, warned_at: datetime | None, now: datetime) -> bool:
-    """Returns whether the owner is to be told now that the token ends soon."""
-    return warned_at is None and now < expires_at <= now + WARN_BEFORE

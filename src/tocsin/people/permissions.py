@@ -28,10 +28,10 @@ class Viewer:
     colleagues: frozenset[int] = frozenset()
     #: The permissions that a role may have: those of a token's scope.
     allowed: frozenset[Permission] = frozenset(Permission)
-    #: Names of clients. If not None, the viewer sees only their alerts and reports.
-    clients: frozenset[str] | None = None
-    #: Whether the viewer sees only what belongs to `group_roles`, even where everyone sees everything.
-    is_limited_to_groups: bool = False
+    #: Whether the viewer sees only what belongs to their groups or clients.
+    is_bounded: bool = False
+    #: A client observer sees the alerts of these clients only, and changes nothing.
+    clients: tuple[str, ...] = ()
 
     def may(self, action: Permission, group: Group | int | None = None) -> bool:
         """Returns whether the user may take `action` on an object owned by `group`."""
@@ -84,18 +84,18 @@ class Viewer:
 
 def viewer(user: User, limits: TokenLimits | None = None) -> Viewer:
     """Loads everything that decides the permissions of `user`, or of a token of theirs with these limits."""
-    clients = frozenset(user.clients) or None
-    access = EffectiveAccess(Role(user.role), group_roles(user), clients=clients)
+    access = EffectiveAccess(Role(user.role), group_roles(user), clients=frozenset(user.clients) or None)
     if limits is not None:
         access = narrow(access, limits)
     loaded = Viewer(
-        user.pk,
+        # A limited token is not its owner: what the owner was paged about, or owns, may be outside of the limits.
+        0 if limits is not None and limits.is_restricted else user.pk,
         access.role,
         user.is_active,
         access.group_roles,
         allowed=access.allowed,
-        clients=access.clients,
-        is_limited_to_groups=access.is_limited_to_groups,
+        is_bounded=access.is_bounded,
+        clients=tuple(sorted(access.clients or ())),
     )
     groups = loaded.groups_with(Permission.VIEW_ADDRESSES)
     if loaded.may(Permission.VIEW_ADDRESSES) or not groups:
