@@ -58,6 +58,7 @@ from tocsin.api.people import (
     notification_rules,
     preferences,
     push_devices,
+    scim_tokens,
     service_accounts,
     tokens,
     users,
@@ -122,6 +123,7 @@ _ADDITIONAL_MODULES = (
     schedule_preview,
     handovers,
     fairness,
+    scim_tokens,
 )
 
 _DESCRIPTION = """\
