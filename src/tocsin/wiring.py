@@ -44,6 +44,7 @@ from tocsin.outbound.writeback import recent_writes
 from tocsin.people import addresses
 from tocsin.people.changes import invitations
 from tocsin.reports.handover import notes as handover_notes
+from tocsin.resources import row_security, visibility
 from tocsin.web.accounts import invitation
 from tocsin.workflows import commands as workflows
 from tocsin.workflows.run import listener as workflow_listener
@@ -93,6 +94,8 @@ _REFERENCE_FINDERS = (
 def install() -> None:
     """Registers the higher rooms' functions with the lower rooms' hooks. Called once, after all models are loaded."""
     # The order within the transaction: escalation runs first, then notifications about them.
+    visibility.install()
+    row_security.install()
     change_handlers.HANDLERS.register(escalation_listener.handle_changes)
     change_handlers.HANDLERS.register(notify_listener.all_clear)
     change_handlers.HANDLERS.register(outbound_listener.follow)

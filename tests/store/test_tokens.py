@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.people import ACTOR, make_user
 from tocsin.access import tokens
+from tocsin.access.boundary import Boundary
 from tocsin.access.models import ApiToken, AuditEntry
 from tocsin.access.roles import Permission
 from tocsin.access.token_limits import DEFAULT_LIFETIME, MAX_LIFETIME, UNLIMITED, WARN_BEFORE, TokenLimits, TokenScope
@@ -17,6 +18,7 @@ from tocsin.oncall.models import PendingNotice
 from tocsin.people import permissions
 from tocsin.people.changes.service_accounts import save_service_account
 from tocsin.people.models import Group, User
+from tocsin.resources import visibility
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -123,7 +125,7 @@ def test_a_token_without_its_only_group_stays_limited(now: datetime) -> None:
     api_token = tokens.verify(made.secret, now=now)
     assert api_token is not None
     viewer = permissions.viewer(user, api_token.limits)
-    assert viewer.is_bounded
+    assert viewer.is_limited_to_groups
     assert not viewer.may_somewhere(Permission.ADMINISTER)
 
 
@@ -136,10 +138,11 @@ def test_groups_and_clients_together_are_rejected(now: datetime) -> None:
 
 def test_a_limited_token_is_not_its_owner(now: datetime) -> None:
     user = make_user("alice", now)
-    limits = TokenLimits(TokenScope.READ, clients=frozenset({"Acme"}))
-    viewer = permissions.viewer(user, limits)
-    assert (viewer.user_id, viewer.clients, viewer.is_bounded) == (0, ("Acme",), True)
-    assert permissions.viewer(user, UNLIMITED).user_id == user.pk
+    clients = permissions.viewer(user, TokenLimits(TokenScope.READ, clients=frozenset({"Acme"})))
+    assert visibility.boundary_of(clients) == Boundary(user.pk, clients=("Acme",))
+    groups = permissions.viewer(user, TokenLimits(TokenScope.READ, frozenset({1})))
+    assert visibility.boundary_of(groups) == Boundary(0)
+    assert visibility.boundary_of(permissions.viewer(user, UNLIMITED)) is None
 
 
 def test_the_owner_is_told_once_before_the_end(now: datetime) -> None:

@@ -68,11 +68,6 @@ class TokenLimits:
     #: Names of clients. Empty: not limited to clients.
     clients: frozenset[str] = frozenset()
 
-    @property
-    def is_restricted(self) -> bool:
-        """Whether it is limited to groups or clients."""
-        return bool(self.groups or self.clients)
-
     def includes(self, other: TokenLimits) -> bool:
         """Returns whether a token with the limits `other` can do nothing that one with these cannot."""
         return (
@@ -97,8 +92,8 @@ class EffectiveAccess:
     allowed: frozenset[Permission] = frozenset(Permission)
     #: Names of clients; None: not limited to clients.
     clients: frozenset[str] | None = None
-    #: Whether only objects of `group_roles` or `clients` may be seen, whatever the installation's visibility is.
-    is_bounded: bool = False
+    #: Whether only objects of `group_roles` may be seen, whatever the installation's visibility is.
+    is_limited_to_groups: bool = False
 
 
 def narrow(owner: EffectiveAccess, limits: TokenLimits) -> EffectiveAccess:
@@ -120,7 +115,6 @@ def _narrow_to_clients(access: EffectiveAccess, limits: TokenLimits) -> Effectiv
         group_roles=roles.NO_GROUPS,
         allowed=access.allowed & {Permission.VIEW_ALERTS},
         clients=clients,
-        is_bounded=True,
     )
 
 
@@ -134,7 +128,7 @@ def _narrow_to_groups(access: EffectiveAccess, groups: frozenset[int]) -> Effect
         role=Role.OBSERVER,
         group_roles={group: roles.lower(role, Role.MANAGER) for group, role in group_roles.items()},
         allowed=access.allowed - {Permission.ADMINISTER, Permission.VIEW_SELF, Permission.MANAGE_SELF},
-        is_bounded=True,
+        is_limited_to_groups=True,
     )
 
 

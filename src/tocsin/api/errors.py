@@ -19,7 +19,6 @@ from django.db import OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, UnreadablePostError
 from ninja.errors import HttpError, ValidationError
 
-from tocsin.api.framework.auth import record_refusal
 from tocsin.core.db import database
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.reason_json import render
@@ -127,9 +126,7 @@ def error_response(status: int, code: str, reason: Reason, fields: Mapping[str, 
     return response
 
 
-def rejected(request: HttpRequest, error: Rejected) -> HttpResponse:
-    if error.code == "forbidden":
-        record_refusal(request)
+def rejected(_request: HttpRequest, error: Rejected) -> HttpResponse:
     return error_response(http_status(error), error.code, error.reason, error.field_reasons)
 
 

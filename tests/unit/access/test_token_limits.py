@@ -60,7 +60,7 @@ def test_a_token_never_does_more_than_owner_and_limits(
             assert group in limit.groups
     if limit.groups:
         assert set(access.group_roles) <= limit.groups
-        assert access.is_bounded
+        assert access.is_limited_to_groups
     if limit.clients:
         assert access.clients is not None
         assert access.clients <= limit.clients

@@ -15,6 +15,7 @@ from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import ApiToken, AuditEntry
 from tocsin.access.token_limits import UNLIMITED, TokenLimits, TokenScope
 from tocsin.core.runtime import clock
+from tocsin.inbound.admin.commands import save_integration
 from tocsin.people.models import User
 
 
@@ -148,3 +149,29 @@ def test_whoever_tries_every_address_fills_no_log(
     for number in range(5):
         refused(reader.delete(f"groups/{number}"), 403, "forbidden")
     assert AuditEntry.objects.filter(action="refused").count() == 2
+
+
+def test_a_limited_token_acts_only_on_alerts_of_its_group(
+    company: Company, limited: Callable[..., Api], open_alert: Callable[..., int]
+) -> None:
+    integration = save_integration(
+        {"name": "Checks", "kind": "api", "mode": "dry_run", "group": "Service Desk"},
+        actor=COMMAND_LINE,
+        now=clock.now(),
+    )
+    number = open_alert(integration_id=integration.pk)
+    other = limited(company.alice, groups={company.network.pk})
+    own = limited(company.alice, groups={company.desk.pk})
+    assert other.get("alerts").body["items"] == []
+    refused(other.get(f"alerts/{number}"), 404, "not_found")
+    refused(other.post(f"alerts/{number}/acknowledge"), 404, "not_found")
+    reader = limited(company.alice, TokenScope.READ, groups={company.desk.pk})
+    assert [alert["id"] for alert in reader.get("alerts").body["items"]] == [number]
+    refused(reader.post(f"alerts/{number}/acknowledge"), 403, "forbidden")
+    assert own.post(f"alerts/{number}/acknowledge").status == 200
+
+
+def test_a_clients_token_sees_no_configuration(company: Company, limited: Callable[..., Api]) -> None:
+    token = limited(company.alice, clients={"Acme"})
+    for noun in ("users", "integrations", "schedules", "audit-log", "preferences"):
+        refused(token.get(noun), 403, "forbidden")

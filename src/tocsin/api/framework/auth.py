@@ -16,7 +16,7 @@ from ninja.operation import Operation
 from ninja.security.base import AuthBase
 from ninja.utils import check_csrf
 
-from tocsin.access import audit, refusals, tokens
+from tocsin.access import audit, boundary, refusals, tokens
 from tocsin.access.models import ApiToken
 from tocsin.access.roles import Permission, Role
 from tocsin.access.token_limits import MIN_SCOPES, TokenLimits, permissions_of
@@ -29,6 +29,7 @@ from tocsin.core.validation.field_errors import AT_PATH
 from tocsin.people import permissions
 from tocsin.people.models import User
 from tocsin.people.permissions import Viewer
+from tocsin.resources import visibility
 
 _MANAGER = gettext_noop("a manager or administrator")
 _REQUIRED_ROLES = {
@@ -125,8 +126,10 @@ class ApiAuth(AuthBase):
     openapi_type = "http"
     openapi_scheme = "bearer"
 
-    def __init__(self, action: Permission, *, accepts_if_match: bool = False) -> None:
+    def __init__(self, action: Permission, *, accepts_if_match: bool = False, is_public: bool = False) -> None:
         super().__init__()
+        #: Whether client observers may call it, who see nothing internal.
+        self.is_public = is_public
         self.action = action
         self.accepts_if_match = accepts_if_match
         self._known_parameters: frozenset[str] = frozenset()
@@ -143,12 +146,15 @@ class ApiAuth(AuthBase):
     def __call__(self, request: HttpRequest) -> Principal | None:
         """Return the caller, or None without authentication. Raises Rejected: `forbidden`, `csrf`, or for an unknown
         parameter."""
-        caller = _caller(request)
+        # A token may come with the session of somebody else.
+        with boundary.unbounded():
+            caller = _caller(request)
         if caller is None:
             return None
         # Also for a request that is refused below.
         request.principal = caller  # type: ignore[attr-defined]
-        if not caller.viewer.may_somewhere(self.action):
+        boundary.enter(visibility.boundary_of(caller.viewer))
+        if not caller.viewer.may_somewhere(self.action) or (caller.viewer.clients is not None and not self.is_public):
             raise forbidden(caller, self.action)
         self._check_parameters(request)
         if "If-Match" in request.headers and request.method not in _SAFE_METHODS and not self.accepts_if_match:

@@ -16,9 +16,13 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_safe
 
 from tocsin.access.audit_log import export as audit_export
+from tocsin.access.audit_log import forwarding
 from tocsin.access.audit_log.export import ExportFormat
 from tocsin.access.models import AuditEntry
 from tocsin.access.roles import Permission, Role
+from tocsin.core.config import settings_store
+from tocsin.core.db import database
+from tocsin.core.validation.forwarding_target import ForwardingTarget, Transport
 from tocsin.oncall.calculation import weekly_windows
 from tocsin.people import permissions
 from tocsin.web.http.authorization import requires
@@ -126,8 +130,20 @@ def audit_log(request: SignedInRequest) -> HttpResponse:
         "chosen": form.cleaned_data.get("show", ""),
         "is_complete": request.user.role == Role.ADMIN,
         "whole_query": request.GET.urlencode(),
+        "forwarding": _forwarding() if request.user.role == Role.ADMIN else None,
     }
     return render_view(request, "audit/log.html", context)
+
+
+def _forwarding() -> dict[str, Any] | None:
+    """Return how far the log was forwarded, and where to; None if it is not."""
+    target = settings_store.get(settings_store.AUDIT_FORWARDING)
+    if not target:
+        return None
+    with database.transaction() as connection:
+        state = forwarding.load_state(connection)
+    is_signed = ForwardingTarget.parse(target).transport is Transport.WEBHOOK
+    return {"target": target, "state": state, "problem": state.problem.localized(), "is_signed": is_signed}
 
 
 @require_safe

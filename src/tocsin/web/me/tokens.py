@@ -54,7 +54,7 @@ class TokenForm(forms.Form):
         help_text=gettext_lazy("What it is for, such as the script that uses it."),
     )
     scope = forms.ChoiceField(
-        label=gettext_lazy("Scope"), choices=_SCOPES, widget=forms.RadioSelect, initial=TokenScope.READ
+        label=gettext_lazy("Token scope"), choices=_SCOPES, widget=forms.RadioSelect, initial=TokenScope.READ
     )
     expires_on = DayField(label=gettext_lazy("Expires on"))
     groups = forms.ModelMultipleChoiceField(
