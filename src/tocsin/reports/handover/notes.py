@@ -178,7 +178,7 @@ def save_text(note: HandoverNote, text: str, viewer: Viewer, now: datetime, seen
     # A second press of the same button changes nothing.
     if not is_saved and note.text != text:
         user = note.edited_by.display_name if note.edited_by else "?"
-        raise Rejected("changed_meanwhile", _EDITED(user=Person(user, note.edited_by_id), at=note.edited_at))
+        raise Rejected("changed_meanwhile", _EDITED(user=Person(user, note.edited_by_id), at=note.edited_at or now))
 
 
 def may_edit(note: HandoverNote, viewer: Viewer) -> bool:
