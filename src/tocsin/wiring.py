@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from tocsin.access import tasks as access
 from tocsin.alerts import change_handlers, store, user_references
 from tocsin.core import object_hooks
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
@@ -12,6 +13,7 @@ from tocsin.escalation import tasks as escalation
 from tocsin.escalation.actions import deactivated_users
 from tocsin.escalation.changes import commands as policies
 from tocsin.escalation.changes import deletion_guards, reachability
+from tocsin.identity import commands as identity_providers
 from tocsin.inbound import tasks
 from tocsin.inbound.admin import client_tables
 from tocsin.inbound.admin import commands as integrations
@@ -24,7 +26,7 @@ from tocsin.notify import worker as notify
 from tocsin.notify.channels import chat_addresses as service_addresses
 from tocsin.notify.channels import phone_entry
 from tocsin.notify.dispatch import claim
-from tocsin.notify.enqueue import contact_tests, mfa_reset_notice, provider_tests, shift_reminders
+from tocsin.notify.enqueue import contact_tests, mfa_reset_notice, provider_tests, shift_reminders, token_expiry
 from tocsin.notify.inbound import opt_outs, verification
 from tocsin.notify.provider_settings import PHONES
 from tocsin.notify.registry import CHANNELS
@@ -42,6 +44,7 @@ from tocsin.outbound.writeback import recent_writes
 from tocsin.people import addresses
 from tocsin.people.changes import invitations
 from tocsin.reports.handover import notes as handover_notes
+from tocsin.resources import row_security, visibility
 from tocsin.web.accounts import invitation
 from tocsin.workflows import commands as workflows
 from tocsin.workflows.run import listener as workflow_listener
@@ -69,6 +72,7 @@ _REFERENCE_FINDERS = (
     ("schedule", deletion_guards.runs_using_schedule),
     ("escalation_policy", policies.policies_using_policy),
     ("escalation_policy", integrations.integrations_using_policy),
+    ("group", identity_providers.providers_using_group),
     ("group", client_tables.tables_using_group),
     ("escalation_policy", client_tables.tables_using_policy),
     ("group", maintenance_windows.windows_using_group),
@@ -90,6 +94,8 @@ _REFERENCE_FINDERS = (
 def install() -> None:
     """Registers the higher rooms' functions with the lower rooms' hooks. Called once, after all models are loaded."""
     # The order within the transaction: escalation runs first, then notifications about them.
+    visibility.install()
+    row_security.install()
     change_handlers.HANDLERS.register(escalation_listener.handle_changes)
     change_handlers.HANDLERS.register(notify_listener.all_clear)
     change_handlers.HANDLERS.register(outbound_listener.follow)
@@ -117,10 +123,12 @@ def worker_tasks(registry: IntegrationRegistry, node_id: UUID, role: str) -> tup
         deactivated_users.deactivated_users_task(),
         *notify.loops(),
         *shift_reminders.loops(),
+        token_expiry.token_expiry_task(),
         *handover_notes.handover_tasks(),
         calendar_import_worker.calendar_import_task(),
         *outbound_dispatcher.dispatcher_tasks(),
         *poller.polling_tasks(outbound_dispatcher.shared_dispatcher().pool),
         workflow_tasks.workflow_task(),
+        *access.access_tasks(),
         *operate.operate_tasks(),
     )

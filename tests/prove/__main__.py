@@ -16,12 +16,19 @@ from collections.abc import Sequence
 from itertools import groupby
 
 import tests.conftest  # noqa: F401 - sets the test environment before Tocsin is imported
-from tests.prove import database, kills, pair, records
+from tests.prove import clocks, database, failover, kills, pair, providers, records
 from tests.prove.records import Record
 from tests.prove.scenario import Scenario, plan, run, say
 from tests.prove.worlds import configured_installation
 
-SCENARIOS: list[Scenario] = [*kills.SCENARIOS, *database.SCENARIOS, *pair.SCENARIOS]
+SCENARIOS: list[Scenario] = [
+    *kills.SCENARIOS,
+    *database.SCENARIOS,
+    *pair.SCENARIOS,
+    *failover.SCENARIOS,
+    *providers.SCENARIOS,
+    *clocks.SCENARIOS,
+]
 
 #: Set in the process that has namespaces of its own.
 _INSIDE = "TOCSIN_TEST_PROVE_INSIDE"
@@ -70,7 +77,8 @@ def _runs(scenario: Scenario, options: argparse.Namespace) -> int:
 
 def _report(results: list[Record], problems: Sequence[str] = ()) -> int:
     say(f"\n{records.machine()}; commit {records.commit()}\n\n{records.table(results)}\n")
-    problems = [*problems, *records.problems(results)]
+    late = [text for one in SCENARIOS for text in one.late(record for record in results if record.scenario == one.name)]
+    problems = [*problems, *records.problems(results), *late]
     for problem in problems:
         say(problem)
     say("NOT HELD" if problems else "held")

@@ -19,6 +19,7 @@ import psycopg
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from tests.doubles.smtp import Mail, SmtpDouble
+from tests.prove import records
 from tests.prove.ledger import Counts, Page, Stored, Ticket, count, count_alerts, resumed_at
 from tests.prove.senders import Senders
 from tests.support.installation import DOOR, Installation, Node, ask, ticket
@@ -83,11 +84,13 @@ class PageLog:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What was done, and the moment from which the time until the next page counts."""
+    """What was done, and the moment from which the time until the next page counts: the beginning of the fault, or its
+    end where no page can arrive before."""
 
     what: str
     at: float
     detail: str = ""
+    is_over: bool = False
 
 
 @dataclass
@@ -144,7 +147,14 @@ class Bench:
         tickets = self.senders.of_run(run)
         numbers = frozenset(one.number for one in tickets)
         resumed = resumed_at(self.senders.answered, self.pages.first, fault.at)
-        return count(tickets, self._stored(tickets), self.pages.of(numbers), fault_at=fault.at, resumed=resumed)
+        return count(
+            tickets,
+            self._stored(tickets),
+            self.pages.of(numbers),
+            fault_at=fault.at,
+            resumed=resumed,
+            pages_from=fault.at if fault.is_over else 0.0,
+        )
 
     def finish(self, run: int) -> None:
         """Closes a run's alerts and forgets its tickets, so that a long proof does not slow down."""
@@ -191,11 +201,17 @@ def free_port(address: str = "127.0.0.1") -> int:
 
 @contextmanager
 def short_folder() -> Iterator[Path]:
-    """A folder at a short path which PostgreSQL's account may pass through."""
+    """A folder at a short path which PostgreSQL's account may pass through. After an exception its logs are kept."""
     path = Path(tempfile.mkdtemp(prefix="tocsin-prove-", dir="/tmp"))
     path.chmod(0o755)
     try:
         yield path
+    except Exception:
+        kept = records.FOLDER / "failures" / path.name
+        kept.mkdir(parents=True)
+        for log in [*path.glob("*.log"), *path.glob("err*")]:
+            shutil.copy(log, kept)
+        raise
     finally:
         shutil.rmtree(path, ignore_errors=True)
 

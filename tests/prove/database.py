@@ -43,7 +43,7 @@ def _stop(bench: Bench) -> Fault:
     _away(bench)
     postgres.start()
     postgres.wait_until_ready()
-    return Fault("PostgreSQL stopped", time.monotonic())
+    return Fault("PostgreSQL stopped", time.monotonic(), is_over=True)
 
 
 def _freeze(bench: Bench) -> Fault:
@@ -57,7 +57,7 @@ def _freeze(bench: Bench) -> Fault:
     for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
-    return Fault("PostgreSQL frozen", time.monotonic())
+    return Fault("PostgreSQL frozen", time.monotonic(), is_over=True)
 
 
 def _restart(bench: Bench) -> Fault:
@@ -67,7 +67,7 @@ def _restart(bench: Bench) -> Fault:
         postgres.start()
         postgres.wait_until_ready()
         bench.sleep(0, 2)
-    return Fault(f"PostgreSQL restarted {_RESTARTS} times", time.monotonic())
+    return Fault(f"PostgreSQL restarted {_RESTARTS} times", time.monotonic(), is_over=True)
 
 
 def _terminate(bench: Bench) -> Fault:
@@ -76,7 +76,7 @@ def _terminate(bench: Bench) -> Fault:
         for _ in range(20):
             connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'tocsin'")
             bench.sleep(0, 1)
-    return Fault("connections terminated 20 times", time.monotonic())
+    return Fault("connections terminated 20 times", time.monotonic(), is_over=True)
 
 
 def _lock(bench: Bench) -> Fault:
@@ -86,7 +86,7 @@ def _lock(bench: Bench) -> Fault:
     with psycopg.connect(postgres.url) as connection:
         connection.execute(sql.SQL("LOCK TABLE {} IN {} MODE").format(sql.Identifier(table), sql.SQL(mode)))
         _away(bench)
-    return Fault("a table locked", time.monotonic(), f"{table} in {mode} mode")
+    return Fault("a table locked", time.monotonic(), f"{table} in {mode} mode", is_over=True)
 
 
 def _use_up(bench: Bench) -> Fault:
@@ -106,7 +106,7 @@ def _use_up(bench: Bench) -> Fault:
     finally:
         for one in held:
             one.close()
-    return Fault("connections used up", time.monotonic(), f"{count} of Tocsin's own terminated")
+    return Fault("connections used up", time.monotonic(), f"{count} of Tocsin's own terminated", is_over=True)
 
 
 def _connect_until_full(postgres: OwnPostgres, held: list[psycopg.Connection]) -> None:
@@ -124,7 +124,7 @@ def _read_only(bench: Bench) -> Fault:
         connection.execute("SET default_transaction_read_only = off")
         connection.execute("ALTER SYSTEM RESET default_transaction_read_only")
         connection.execute("SELECT pg_reload_conf()")
-    return Fault("PostgreSQL read-only", time.monotonic())
+    return Fault("PostgreSQL read-only", time.monotonic(), is_over=True)
 
 
 @contextmanager
@@ -156,7 +156,7 @@ def _fill_disk(bench: Bench) -> Fault:
                 file.write(b"\0" * 4096)
             time.sleep(0.05)
     ballast.unlink()
-    return Fault("disk full", time.monotonic())
+    return Fault("disk full", time.monotonic(), is_over=True)
 
 
 def _scenario(name: str, act: Callable[[Bench], Fault], *, short_runs: int = 1) -> Scenario:

@@ -54,7 +54,7 @@ class Counts:
     refused_attempts: int
     #: From the fault until the first page about a message that was answered after it.
     seconds: float | None
-    #: From the answer until the page: of 95 % of the tickets, and the slowest. None where none was paged.
+    #: From the answer, or the end of the fault, until the page: of 95 % of the tickets, and the slowest.
     page_p95: float | None
     page_max: float | None
 
@@ -65,17 +65,27 @@ class Counts:
 
 
 def count(
-    tickets: Sequence[Ticket], stored: Stored, pages: Iterable[Page], *, fault_at: float, resumed: float | None
+    tickets: Sequence[Ticket],
+    stored: Stored,
+    pages: Iterable[Page],
+    *,
+    fault_at: float,
+    resumed: float | None,
+    pages_from: float = 0.0,
 ) -> Counts:
-    """Returns the counts for the tickets of one run. `pages` may be about others too. `resumed`: see `resumed_at`."""
+    """Returns the counts for the tickets of one run. `pages` may be about others too. `resumed`: see `resumed_at`.
+    Before `pages_from` no page can arrive."""
     answered = {ticket.number: ticket for ticket in tickets if ticket.answered_at is not None}
     sent = _pages_by_recipient(answered, pages)
     first = {number: min(page.arrived_at for pages in by_user.values() for page in pages)
              for number, by_user in sent.items()}  # fmt: skip
     repeated = {number for number, by_user in sent.items() if any(len(pages) > 1 for pages in by_user.values())}
     # A page may arrive before the answer.
-    delays = sorted(max(first[number] - (ticket.answered_at or 0), 0.0) for number, ticket in answered.items()
-                    if number in first)  # fmt: skip
+    delays = sorted(
+        max(first[number] - max(ticket.answered_at or 0.0, pages_from), 0.0)
+        for number, ticket in answered.items()
+        if number in first
+    )
     return Counts(
         answered=len(answered),
         lost=sum(

@@ -6,9 +6,10 @@ import random
 import shutil
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 
 from tests.prove import records
 from tests.prove.bench import Bench, Fault
@@ -30,8 +31,14 @@ class Scenario:
     #: The runs of the ten-minute version; 0: left out there.
     short_runs: int = 1
     group: int = 1
+    #: Limits in seconds: until pages are sent again, and from a message to its page, for 95 % of them and for all.
+    max_seconds: float | None = None
+    max_page_p95: float | None = None
+    max_page: float | None = None
     #: Programs without which it is skipped.
     programs: Sequence[str] = ()
+    #: The same for files, as patterns below the root.
+    files: Sequence[str] = ()
     #: Whether it needs root, for namespaces and file systems of its own.
     needs_root: bool = False
 
@@ -40,7 +47,21 @@ class Scenario:
         if self.needs_root and not is_root:
             return "needs root"
         absent = [program for program in self.programs if shutil.which(program) is None]
+        absent += [file for file in self.files if not any(Path("/").glob(file))]
         return f"needs {', '.join(absent)}" if absent else ""
+
+    def late(self, records: Iterable[Record]) -> list[str]:
+        """The runs in which pages were later than the limits, one sentence each."""
+        return [
+            f"{self.name} run {record.run} ({record.what}): {meaning} took {value:.1f} s, more than {limit:.0f} s"
+            for record in records
+            for meaning, value, limit in (
+                ("the first page", record.counts.seconds, self.max_seconds),
+                ("95 % of the pages", record.counts.page_p95, self.max_page_p95),
+                ("the last page", record.counts.page_max, self.max_page),
+            )
+            if value is not None and limit is not None and value > limit
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,19 +88,20 @@ def run(
     problems: list[str] = []
     waiting = [one for one in plans if one.waiting]
     while waiting:
-        with waiting[0].scenario.world(configured) as bench:
-            bench.is_short = is_short
-            while waiting:
-                one = waiting.pop(0)
-                try:
-                    for record in _run_all(one, bench, seed):
+        first = waiting[0]
+        try:
+            with first.scenario.world(configured) as bench:
+                bench.is_short = is_short
+                while waiting:
+                    first = waiting.pop(0)
+                    for record in _run_all(first, bench, seed):
                         records.append(record)
                         results.append(record)
-                except Exception as error:  # noqa: BLE001 - the next scenario begins in a new world
-                    problems.append(f"{one.scenario.name} could not be finished: {error!r}")
-                    say(f"{problems[-1]}\n{traceback.format_exc()}")
-                    bench.keep_evidence(records.FOLDER / "failures" / one.scenario.name)
-                    break
+        except Exception as error:  # noqa: BLE001 - the next scenario begins in a new world
+            problems.append(f"{first.scenario.name} could not be finished: {error!r}")
+            say(f"{problems[-1]}\n{traceback.format_exc()}")
+            if waiting[:1] == [first]:
+                break  # Its world does not start.
     return results, problems
 
 

@@ -3,21 +3,42 @@
 from __future__ import annotations
 
 import pwd
+import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 
+import psycopg
 import pytest
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 from pytest_django import DjangoDbBlocker
 
+from tests.support.escalation_harness import make_desk
 from tests.support.halo_pair import HaloPair, halo_pair
+from tests.support.ingest import NOW
 from tests.support.outbox_harness import allow_loopback
-from tests.support.postgres import in_use
+from tests.support.postgres import DatabasePool, Postgres, filled, in_use
 from tocsin.core.db import migrate
 from tocsin.core.embedded_postgres.layout import separate_location
 from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
+
+
+@pytest.fixture(scope="session")
+def desk_database_pool(postgres: Postgres, template: str, django_db_blocker: DjangoDbBlocker) -> Iterator[DatabasePool]:
+    """Lends databases in which the desk of `EscalationHarness` is."""
+    with filled(postgres, template, django_db_blocker, lambda: make_desk(NOW)) as databases:
+        yield databases
+
+
+@pytest.fixture
+def database(request: pytest.FixtureRequest, django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
+    """A database of the test's own, with the desk in it where the test asks for that."""
+    pool = "desk_database_pool" if "desk" in request.fixturenames else "database_pool"
+    with request.getfixturevalue(pool).lent() as url, django_db_blocker.unblock(), in_use(url):
+        yield url
 
 
 @pytest.fixture
@@ -35,14 +56,34 @@ def data_dir(folder: Path) -> Path:
     return folder / "data"
 
 
-@pytest.fixture
-def primary(data_dir: Path, django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
-    """A server with Tocsin's tables that can have standbys."""
-    with django_db_blocker.unblock(), EmbeddedPostgres(data_dir) as embedded:
-        url = embedded.start()
-        with in_use(url):
-            migrate.migrate()
+@pytest.fixture(scope="session")
+def replicating_server(django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
+    """A server that can have standbys; the URL of a database with Tocsin's tables, to copy."""
+    folder = Path(tempfile.mkdtemp(prefix="tocsin-embedded-", dir="/tmp"))
+    folder.chmod(0o755)
+    try:
+        with EmbeddedPostgres(folder / "data") as embedded:
+            url = embedded.start()
+            with django_db_blocker.unblock(), in_use(url):
+                migrate.migrate()
+            with psycopg.connect(url, autocommit=True) as connection:
+                connection.execute("ALTER SYSTEM SET fsync = off")
+                connection.execute("SELECT pg_reload_conf()")
             yield url
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def primary(replicating_server: str, django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
+    """A database with Tocsin's tables on a server that can have standbys."""
+    template, name = str(conninfo_to_dict(replicating_server)["dbname"]), f"test_{secrets.token_hex(6)}"
+    url = replicating_server.replace(f"/{template}?", f"/{name}?")
+    copy = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
+    with psycopg.connect(replicating_server, dbname="postgres", autocommit=True) as connection:
+        connection.execute(copy)
+    with django_db_blocker.unblock(), in_use(url):
+        yield url
 
 
 @pytest.fixture

@@ -149,7 +149,7 @@ def test_doctor_does_not_wait_for_missing_standby(primary: str, tmp_path: Path) 
         set_standbys(operator, "missing")
         try:
             done = subprocess.run(
-                command, env={**os.environ, **settings}, capture_output=True, text=True, timeout=20, check=False
+                command, env={**os.environ, **settings}, capture_output=True, text=True, timeout=60, check=False
             )
         finally:
             set_standbys(operator, "")

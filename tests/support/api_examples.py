@@ -586,6 +586,8 @@ EXAMPLES: Mapping[str, Example] = {
     **_IMPORTS,
     **_WORKFLOWS,
     "GET alerts": _listed("alerts"),
+    "GET client-alerts": _listed("client-alerts"),
+    "GET client-alerts/{int:id}": lambda world: (f"client-alerts/{world.open_alert()}", None),
     "POST alerts": _new("alerts", lambda _world: {"subject": "VPN down", "recipients": {"users": ["bob"]}}),
     "POST alerts/preview": lambda _world: (
         "alerts/preview",
@@ -767,6 +769,7 @@ EXAMPLES: Mapping[str, Example] = {
     "PATCH settings": _new("settings", lambda _world: {"message_retention_days": 30}),
     "GET audit-log": _listed("audit-log"),
     "GET audit-log/export": _listed("audit-log/export?format=csv"),
+    "GET audit-log/forwarding": _listed("audit-log/forwarding"),
     "GET audit-log/{int:id}": _entry,
     "GET on-call/calendar": _listed("on-call/calendar?month=2026-12"),
     "GET reports/fairness": _listed("reports/fairness?months=2&role=primary"),

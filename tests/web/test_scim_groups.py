@@ -8,24 +8,29 @@ import pytest
 
 from tests.support.company import Company, make_user
 from tests.support.scim import ScimClient, scim_client
+from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import AuditEntry
+from tocsin.core.runtime import clock
+from tocsin.identity import commands
 from tocsin.identity.models import ScimGroup
 from tocsin.identity.scim.provisioned_groups import directory_groups
 from tocsin.people.models import Membership, User
 
-MAPPING: list[dict[str, Any]] = [
-    {"claim": "Admins", "role": "admin"},
-    {
-        "claim": "Desk",
-        "role": "responder",
-        "groups": [{"group": "Service Desk", "role": "manager", "on_call_roles": ["secondary"]}],
-    },
-]
+
+def mapping(company: Company) -> list[dict[str, Any]]:
+    return [
+        {"claim": "Admins", "role": "admin", "groups": []},
+        {
+            "claim": "Desk",
+            "role": "responder",
+            "groups": [{"group": company.desk.pk, "role": "manager", "on_call_roles": ["secondary"]}],
+        },
+    ]
 
 
 @pytest.fixture
 def client(company: Company) -> ScimClient:
-    return scim_client(roles=MAPPING)
+    return scim_client(roles=mapping(company))
 
 
 def member_operation(op: str, *ids: str) -> dict[str, Any]:
@@ -88,7 +93,7 @@ def test_mapped_group_gives_and_takes_roles(client: ScimClient, company: Company
     assert (membership.group, membership.role, membership.roles) == (company.desk, "manager", ["secondary"])
     assert membership.source == "directory"
     entry = AuditEntry.objects.get(object_type="group", via="scim")
-    assert (entry.actor_name, entry.action) == ("Directory", "update")
+    assert (entry.actor_name, entry.action, entry.after["claim"]) == ("Directory", "grant", "Desk")
     assert client.patch(f"/Groups/{group['id']}", {"op": "replace", "path": "displayName", "value": "X"}).status == 200
     assert (role_of("carl"), Membership.objects.filter(user__username="carl").count()) == ("observer", 0)
     assert (
@@ -110,6 +115,17 @@ def test_last_administrator_stays_in_the_group(client: ScimClient, company: Comp
     make_user("ada", "admin")
     assert client.send("DELETE", f"/Groups/{group['id']}").status == 204
     assert role_of("carl") == "observer"
+
+
+def test_changed_mapping_applies_to_pushed_groups_at_once(client: ScimClient) -> None:
+    client.provider.default_role = "observer"
+    client.provider.save()
+    client.create_group("Staff", client.create("carl")["id"])
+    spec = commands.provider_spec(client.provider)
+    roles = [{"claim": "Staff", "role": "manager"}]
+    spec |= {"issuer": "https://login.example.org", "client_id": "x", "roles": roles}
+    commands.save_provider(spec, existing=client.provider, actor=COMMAND_LINE, now=clock.now())
+    assert role_of("carl") == "manager"
 
 
 def test_linked_user_keeps_the_role_given_by_hand(client: ScimClient) -> None:

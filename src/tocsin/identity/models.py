@@ -34,17 +34,21 @@ class IdentityProvider(models.Model):
     client_id = models.CharField(_("client ID"), max_length=300, blank=True)
     #: A Fernet token over the client secret. Never displayed.
     client_secret = models.TextField(blank=True, default="", db_default="")
-    #: SAML: `sso_url`, `slo_url`, `certificates`, and where to read the provider's metadata.
+    #: SAML: `sso_url` and `certificates`.
     saml = models.JSONField(default=dict, db_default={})
+    #: Scopes that are requested. Empty: the preset's.
+    scopes = ArrayField(models.CharField(max_length=100), default=list, db_default=[])
+    #: Whether it may be at a private address, and be reached by http.
+    allow_private = models.BooleanField(_("private address"), default=False, db_default=False)
     #: Names of the claims: `username`, `email`, `name`, `groups`. Those of the preset where a name is missing.
     claims = models.JSONField(default=dict, db_default={})
-    #: Whether the first sign-in of somebody without an account creates one.
+    #: Whether the first sign-in of someone without an account creates one.
     sign_up = models.BooleanField(_("create users"), default=False, db_default=False)
     #: Domains of e-mail addresses. Empty: any.
     allowed_domains = ArrayField(models.CharField(max_length=253), default=list, db_default=[])
     #: The role where no mapping fits; empty: the sign-in is refused.
     default_role = models.CharField(_("default role"), max_length=12, blank=True, default="", db_default="")
-    #: Maps values of the groups claim to roles and memberships, as YAML writes them: see `identity.specs`.
+    #: Maps values of the groups claim to roles and memberships, with groups by id: see `identity.role_mapping`.
     roles = models.JSONField(default=list, db_default=[])
     is_enabled = models.BooleanField(_("enabled"), default=True)
     #: SHA-256 of the bearer token with which the provider provisions users by SCIM. Null: SCIM is off.
@@ -95,3 +99,40 @@ class ScimGroup(models.Model):
 
     class Meta:
         constraints = (models.UniqueConstraint("provider", Lower("name"), name="identity_scimgroup_name"),)
+
+
+class LinkedIdentity(models.Model):
+    """A user's identity at a provider: after the first sign-in, the user is found by it and never by the e-mail."""
+
+    provider = models.ForeignKey(IdentityProvider, on_delete=models.CASCADE, related_name="identities")
+    user = models.ForeignKey("people.User", on_delete=models.CASCADE, related_name="identities")
+    issuer = models.CharField(max_length=500)
+    subject = models.CharField(max_length=300)
+    #: The role that was given manually before the provider gave a higher one. Empty: none, the provider made the user.
+    role_by_hand = models.CharField(max_length=12, blank=True, default="", db_default="")
+    created_at = models.DateTimeField()
+    signed_in_at = models.DateTimeField()
+
+    class Meta:
+        constraints = (
+            models.UniqueConstraint(fields=("provider", "issuer", "subject"), name="identity_linked_subject"),
+            models.UniqueConstraint(fields=("provider", "user"), name="identity_linked_user"),
+        )
+
+
+class BrowserSession(models.Model):
+    """A signed-in browser: what "Signed-in devices" shows of a session, and by what its provider ends it."""
+
+    #: Of `django_session`, in which the key is a hash.
+    session_key = models.CharField(max_length=40, primary_key=True)
+    user = models.ForeignKey("people.User", on_delete=models.CASCADE, related_name="browser_sessions")
+    provider = models.ForeignKey(
+        IdentityProvider, null=True, on_delete=models.SET_NULL, related_name="browser_sessions"
+    )
+    #: The provider's subject and session id, which a back-channel logout names.
+    subject = models.CharField(max_length=300, blank=True)
+    sid = models.CharField(max_length=300, blank=True)
+    address = models.GenericIPAddressField(null=True)
+    user_agent = models.CharField(max_length=300, blank=True)
+    created_at = models.DateTimeField()
+    seen_at = models.DateTimeField()

@@ -22,13 +22,13 @@ from tocsin.operate.checks import (
     alerts,
     backups,
     integrations,
-    keys,
     machine,
     mailboxes,
     on_call,
     people,
     providers,
     running,
+    security,
 )
 from tocsin.operate.checks import database as postgres
 from tocsin.operate.checks import outbound as outbound_checks
@@ -70,7 +70,9 @@ CHECKS: tuple[HealthCheck, ...] = (
     HealthCheck(Term("connections"), lambda connection, now: postgres.check_connections(connection)),
     HealthCheck(Term("secrets"), lambda connection, now: providers.check_secrets(connection)),
     HealthCheck(Term("backups"), backups.check, is_cheap=True),
-    HealthCheck(Term("keys"), lambda connection, now: keys.check(connection)),
+    HealthCheck(Term("keys"), lambda connection, now: security.check_keys(connection)),
+    HealthCheck(Term("audit log"), security.check_audit_log),
+    HealthCheck(Term("audit log"), security.check_forwarding, is_cheap=True),
     HealthCheck(Term("deliveries"), lambda connection, now: providers.check_deliveries(now), is_cheap=True),
     HealthCheck(Term("providers"), lambda connection, now: providers.check(connection)),
     HealthCheck(Term("mailboxes"), lambda connection, now: mailboxes.check_last_poll(connection), is_cheap=True),

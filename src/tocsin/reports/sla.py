@@ -193,7 +193,7 @@ def _at(value: datetime | str | None) -> datetime | None:
     return datetime.fromisoformat(value) if isinstance(value, str) else value
 
 
-def _tables(connection: Connection) -> tuple[str, Mapping[str, Any]]:
+def _tables(connection: Connection) -> tuple[str, dict[str, Any]]:
     """The common table expressions of the report, and the SLA of every policy version that has one as parameters."""
     targets = [
         (row["id"], {name: durations.parse(str(text)) for name, text in row["sla"].items()})

@@ -18,6 +18,23 @@ GROUP = {
 }
 
 SERVICE_ACCOUNT = {"name": "deploy-bot", "role": "manager", "groups": ["Night Desk"]}
+IDENTITY_PROVIDER = {
+    "name": "Keycloak",
+    "preset": "keycloak",
+    "issuer": "https://sso.example.org/realms/example",
+    "client_id": "tocsin",
+    "client_secret": "secret",
+    "sign_up": True,
+    "allowed_domains": ["example.org"],
+    "default_role": "observer",
+    "roles": [
+        {
+            "claim": "Service Desk",
+            "role": "responder",
+            "groups": [{"group": "Service Desk", "on_call_roles": ["primary"]}],
+        }
+    ],
+}
 
 HOLIDAY_CALENDAR = {
     "name": "Zurich",

@@ -14,6 +14,9 @@ from tocsin.core.runtime import clock
 from tocsin.escalation.changes import commands as policies
 from tocsin.escalation.models import Policy
 from tocsin.escalation.policy.policy import PolicySpec
+from tocsin.identity import commands as identity_providers
+from tocsin.identity.models import IdentityProvider
+from tocsin.identity.specs import IdentityProviderSpec
 from tocsin.inbound.admin import client_tables, specs
 from tocsin.inbound.admin import commands as integrations
 from tocsin.inbound.maintenance import commands as maintenance_windows
@@ -137,6 +140,26 @@ SERVICE_ACCOUNTS = Resource[ServiceAccount](
     owner="",
     example=examples.SERVICE_ACCOUNT,
     views=ResourceViews("service_accounts", "service_account", "service_account"),
+)
+
+IDENTITY_PROVIDERS = Resource[IdentityProvider](
+    key="identity_providers",
+    label=_("identity provider"),
+    plural=_("Identity providers"),
+    rows=IdentityProvider.objects.all,
+    spec=identity_providers.provider_spec,
+    spec_type=IdentityProviderSpec,
+    load_names=lambda rows: identity_providers.group_names(),
+    state=identity_providers.provider_state,
+    spec_with_secrets=partial(identity_providers.provider_spec, with_secrets=True),
+    secret_keys=frozenset({"client_secret"}),
+    save=identity_providers.save_provider,
+    delete=identity_providers.delete_provider,
+    change_permission=Permission.ADMINISTER,
+    see_permission=Permission.ADMINISTER,
+    owner="",
+    example=examples.IDENTITY_PROVIDER,
+    views=ResourceViews("identity_providers", "identity_provider", "identity_provider"),
 )
 
 HOLIDAY_CALENDARS = Resource[HolidayCalendar](
@@ -337,6 +360,7 @@ RESOURCES: tuple[Resource[Any], ...] = (
     USERS,
     GROUPS,
     SERVICE_ACCOUNTS,
+    IDENTITY_PROVIDERS,
     HOLIDAY_CALENDARS,
     SCHEDULES,
     SUPPORT_HOURS,

@@ -1,52 +1,61 @@
-"""What the groups at a provider give: roles, memberships, and nothing where no mapping fits."""
+"""Values of the groups claim become roles and memberships."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import pytest
 
 from tocsin.access.roles import Role
-from tocsin.identity.role_mapping import Grants, decide_grants
-from tocsin.people.member_roles import MemberRole
-
-DESK: dict[str, Any] = {"group": "Service Desk", "role": "responder", "on_call_roles": ["secondary", "primary"]}
-MAPPING: list[dict[str, Any]] = [
-    {"claim": "Admins", "role": "admin"},
-    {"claim": "Desk", "role": "responder", "groups": [DESK]},
-    {"claim": "Leads", "groups": [{"group": "service desk", "role": "manager", "on_call_roles": ["manager"]}]},
-    {"claim": "Watchers", "groups": [{"group": "Service Desk"}]},
-]
-
-
-@pytest.mark.parametrize(
-    ("groups", "default", "role", "claim"),
-    [
-        (["Admins", "Desk"], "", Role.ADMIN, "Admins"),
-        (["Desk", "Admins"], "observer", Role.ADMIN, "Admins"),
-        (["Desk"], "manager", Role.RESPONDER, "Desk"),
-        (["Leads"], "observer", Role.OBSERVER, ""),
-        (["Other"], "observer", Role.OBSERVER, ""),
-        (["admins"], "", None, ""),
-        ([], "", None, ""),
-    ],
+from tocsin.identity.role_mapping import (
+    ExistingMembership,
+    Grant,
+    MappedRoles,
+    MembershipChanges,
+    RoleMapping,
+    map_roles,
+    plan_memberships,
+    read_mappings,
 )
-def test_highest_mapped_role_counts(groups: list[str], default: str, role: Role | None, claim: str) -> None:
-    grants = decide_grants(groups, MAPPING, default)
-    assert (grants.role, grants.claim) == (role, claim)
+
+DESK, NIGHT, OTHER = 1, 2, 3
+MAPPINGS = (
+    RoleMapping("Desk", Role.RESPONDER, (Grant(DESK, "", ("primary",), "Desk"),)),
+    RoleMapping("Leads", Role.MANAGER, (Grant(DESK, "manager", ("secondary",), "Leads"),)),
+    RoleMapping("Admins", Role.ADMIN),
+)
 
 
-def test_memberships_of_several_mappings_become_one() -> None:
-    [membership] = decide_grants(["Watchers", "Leads", "Desk"], MAPPING, "").memberships
-    assert membership.group.casefold() == "service desk"
-    assert membership.role is Role.MANAGER
-    assert membership.on_call_roles == (MemberRole.PRIMARY, MemberRole.SECONDARY, MemberRole.MANAGER)
+def test_the_highest_fitting_role_wins_and_memberships_combine() -> None:
+    assert map_roles(["Desk", "Leads", "admins"], MAPPINGS, None) == MappedRoles(
+        Role.MANAGER, "Leads", (Grant(DESK, "manager", ("primary", "secondary"), "Desk, Leads"),)
+    )
+    assert map_roles(["Admins", "Desk"], MAPPINGS, None).role is Role.ADMIN
 
 
-def test_membership_without_role_keeps_the_users_own() -> None:
-    [membership] = decide_grants(["Watchers"], MAPPING, "").memberships
-    assert (membership.role, membership.on_call_roles, membership.claim) == (None, (), "Watchers")
+@pytest.mark.parametrize("default", [None, Role.OBSERVER])
+def test_the_default_applies_where_no_mapping_fits(default: Role | None) -> None:
+    assert map_roles(["unknown"], MAPPINGS, default) == MappedRoles(default)
 
 
-def test_unknown_groups_give_nothing() -> None:
-    assert decide_grants(["Sales"], MAPPING, "") == Grants(None, "", (), is_mapped=False)
+def test_only_memberships_of_the_same_provider_change() -> None:
+    existing = [
+        ExistingMembership(DESK, "", ("primary",), "okta"),
+        ExistingMembership(NIGHT, "", (), "okta"),
+        ExistingMembership(OTHER, "manager", (), ""),
+    ]
+    desk, other = Grant(DESK, "manager", ("primary",), "Leads"), Grant(OTHER, "", (), "Desk")
+    assert plan_memberships(existing, [desk, other], "okta") == MembershipChanges(changed=(desk,), removed=(NIGHT,))
+    assert plan_memberships(existing, [desk], "entra") == MembershipChanges()
+
+
+def test_a_new_grant_adds_a_membership_once() -> None:
+    grant = Grant(DESK, "", ("secondary", "primary"), "Desk")
+    assert plan_memberships([], [grant], "okta") == MembershipChanges(added=(grant,))
+    known = ExistingMembership(DESK, "", ("primary", "secondary"), "okta")
+    assert plan_memberships([known], [grant], "okta") == MembershipChanges()
+
+
+def test_stored_mappings_are_read() -> None:
+    stored = [
+        {"claim": "Desk", "role": "responder", "groups": [{"group": DESK, "role": "", "on_call_roles": ["primary"]}]}
+    ]
+    assert read_mappings(stored) == (MAPPINGS[0],)

@@ -71,3 +71,8 @@ def test_paging_resumes_with_a_message_answered_after_the_fault() -> None:
     # Ticket 1 was on its way already.
     assert resumed_at({1: 1.0, 2: 6.0}, {1: 5.5}, 5.0) is None
     assert resumed_at({1: 1.0, 2: 6.0}, {1: 5.5, 2: 6.5}, 5.0) == 6.5
+
+
+def test_delays_count_from_when_pages_can_arrive() -> None:
+    counts = count([answered(1)], stored(1), [page(1, 9.0)], fault_at=0, resumed=1, pages_from=8.5)
+    assert counts.page_max == 0.5

@@ -16,7 +16,7 @@ from tocsin.alerts import search_index, store
 from tocsin.alerts.models import Acknowledgement, Alert, AlertEvent
 from tocsin.alerts.service import NO_SUCH_ALERT
 from tocsin.alerts.states import ACTIVE, INACTIVE, AlertStatus, Priority
-from tocsin.api.framework.auth import caller
+from tocsin.api.framework.auth import Principal, caller, forbidden
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.moments import Moment
 from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
@@ -28,7 +28,7 @@ from tocsin.core.reason_json import show_reason
 from tocsin.core.reasons import AlertRef
 from tocsin.escalation.actions import forecast, why_not_paged
 from tocsin.escalation.actions.next_steps import next_steps
-from tocsin.resources import registry
+from tocsin.resources import registry, visibility
 
 routes = AuthorizedRouter("alerts")
 
@@ -195,6 +195,14 @@ def find_alert(alert_id: int) -> Alert:
     return alert
 
 
+def require_response(principal: Principal, alert_id: int) -> Alert:
+    """Return the alert on which the caller acts. Raises Rejected: `not_found`, or `forbidden`."""
+    alert = find_alert(alert_id)
+    if not principal.viewer.may_respond(visibility.groups_of_alert(alert)):
+        raise forbidden(principal, Permission.RESPOND)
+    return alert
+
+
 def show(alerts: Sequence[Alert], now: datetime) -> list[dict[str, Any]]:
     """Return alerts as in lists, with a constant number of SQL statements."""
     alert_ids = [alert.pk for alert in alerts]
@@ -303,7 +311,7 @@ def _filtered_by_time(rows: QuerySet[Alert], query: AlertFilters) -> QuerySet[Al
     after, before = query.opened_after, query.opened_before
     if after is None and before is None:
         return rows
-    with database.pool().connection() as connection:
+    with database.connection() as connection:
         if after is not None:
             rows = rows.filter(opened_at__gte=after, pk__gte=search_index.first_id_opened_since(connection, after))
         if before is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Annotated, Any, overload
 
 from pydantic import AfterValidator, Field
@@ -13,8 +14,11 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.models import Setting
 from tocsin.core.reasons import ReasonType
+from tocsin.core.validation import durations
+from tocsin.core.validation.field_errors import DURATION_TOO_SHORT
+from tocsin.core.validation.forwarding_target import ForwardingTarget
 from tocsin.core.validation.spec import InvalidValue, Spec
-from tocsin.core.validation.spec_types import Line, OneOf, TimeZone
+from tocsin.core.validation.spec_types import Line, OneOf, TimeZone, parse_duration
 
 _NOT_A_COUNTRY = ReasonType("setting.not_a_country", '"{value}" is not a two-letter country code such as CH.')
 _NOT_NIGHT_HOURS = ReasonType("setting.not_night_hours", '"{value}" are not hours such as 22:00-07:00.')
@@ -22,11 +26,23 @@ _NOT_A_LISTEN_ADDRESS = ReasonType(
     "setting.not_a_listen_address", '"{value}" is not an address to listen on, such as 0.0.0.0:2525.'
 )
 
+_NOT_A_FORWARDING_TARGET = ReasonType(
+    "setting.not_a_forwarding_target",
+    '"{value}" is not an address such as syslog+tls://siem.example.org:6514, or an https URL without a password.',
+)
+
 DEFAULT_NIGHT_HOURS = "22:00-07:00"
 
 #: Who may add the address of a chat service at a host of no well-known vendor: administrators; with `managers`, also
 #: group managers for their groups' contacts; or everyone.
 CHAT_SERVERS = ("managers", "admins", "everybody")
+
+#: What users see: everything, or what belongs to their groups.
+VISIBILITIES = ("everyone", "groups")
+
+#: Limits of `session_lifetime`.
+MIN_SESSION_LIFETIME = timedelta(minutes=5)
+MAX_SESSION_LIFETIME = timedelta(days=365)
 
 #: How much of an alert a channel's messages contain, from everything to only its number.
 CONTENTS = ("full", "subject", "number")
@@ -46,6 +62,15 @@ def _listen_address(text: str) -> str:
     return text
 
 
+def _forwarding_target(text: str) -> str:
+    try:
+        if text:
+            ForwardingTarget.parse(text)
+    except ValueError:
+        raise InvalidValue(_NOT_A_FORWARDING_TARGET(value=text)) from None
+    return text
+
+
 def _night_hours(text: str) -> str:
     hours = text.replace(" ", "").replace("–", "-") or DEFAULT_NIGHT_HOURS
     try:
@@ -53,6 +78,14 @@ def _night_hours(text: str) -> str:
     except ValueError:
         raise InvalidValue(_NOT_NIGHT_HOURS(value=hours)) from None
     return hours
+
+
+def _session_lifetime(text: str) -> str:
+    """Checks a duration, and returns it in its shortest form."""
+    lifetime = parse_duration(text, MAX_SESSION_LIFETIME)
+    if lifetime < MIN_SESSION_LIFETIME:
+        raise InvalidValue(DURATION_TOO_SHORT(minimum=MIN_SESSION_LIFETIME))
+    return durations.write(lifetime)
 
 
 _Content = Annotated[str, OneOf(CONTENTS)]
@@ -82,6 +115,11 @@ class SettingsSpec(Spec):
     audit_retention_days: int = Field(
         default=400, ge=1, le=36_500, description="Number of days for which the audit log is kept."
     )
+    audit_forwarding: Annotated[str, Field(max_length=500), AfterValidator(_forwarding_target)] = Field(
+        default="",
+        description="Where the audit log is forwarded: `syslog+tls://HOST:PORT`, `syslog+tcp://…`, `syslog+udp://…`, "
+        "or the URL of a webhook. Empty: nowhere.",
+    )
     bundle_pages: bool = Field(
         default=True, description="Whether pages in quick succession are bundled into one message."
     )
@@ -101,10 +139,18 @@ class SettingsSpec(Spec):
     phone_region: Annotated[str, Field(max_length=2), AfterValidator(_country)] = Field(
         default="", description="Country of phone numbers without a country code, such as `CH`."
     )
+    session_lifetime: Annotated[str, Field(max_length=20), AfterValidator(_session_lifetime)] = Field(
+        default="30d", description="Time after which users must sign in again, such as `12h`: `5m` to `365d`."
+    )
     chat_servers_by: Annotated[str, OneOf(CHAT_SERVERS)] = Field(
         default="managers",
         description="Who may add chat addresses at hosts of no well-known service: administrators; with `managers`, "
         "also managers for their groups' contacts; or everyone.",
+    )
+    visibility: Annotated[str, OneOf(VISIBILITIES)] = Field(
+        default="everyone",
+        description="Who sees what: everyone sees everything; with `groups`, users other than administrators see only "
+        "what belongs to their groups, what they were paged about, and what they own.",
     )
     content_email: _Content = Field(
         default="full",
@@ -136,12 +182,15 @@ MESSAGE_RETENTION_DAYS = SettingDefinition[int]("message_retention_days")
 MESSAGE_SIZE_CAP_MB = SettingDefinition[int]("message_size_cap_mb")
 DELIVERY_RETENTION_DAYS = SettingDefinition[int]("delivery_retention_days")
 AUDIT_RETENTION_DAYS = SettingDefinition[int]("audit_retention_days")
+AUDIT_FORWARDING = SettingDefinition[str]("audit_forwarding")
 BUNDLE_PAGES = SettingDefinition[bool]("bundle_pages")
 NIGHT_HOURS = SettingDefinition[str]("night_hours")
 WEEKLY_COVERAGE_MAIL = SettingDefinition[bool]("weekly_coverage_mail")
 MAIL_LISTEN = SettingDefinition[str]("mail_listen")
 SMS_REPLY_CODES = SettingDefinition[bool]("sms_reply_codes")
 PHONE_REGION = SettingDefinition[str]("phone_region")
+VISIBILITY = SettingDefinition[str]("visibility")
+SESSION_LIFETIME = SettingDefinition[str]("session_lifetime")
 CHAT_SERVERS_BY = SettingDefinition[str]("chat_servers_by")
 
 

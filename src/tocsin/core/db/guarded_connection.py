@@ -69,6 +69,9 @@ class GuardedConnection(psycopg.Connection[TupleRow]):
         self.is_pooled = False
         #: The settings of each transaction behind a pooler.
         self._transaction_settings: dict[str, str] = {}
+        #: Whether a COMMIT may be missing on the synchronous standbys, because its wait for them was cancelled.
+        self.has_unconfirmed_commit = False
+        self.add_notice_handler(self._on_notice)
 
     @classmethod
     def connect(cls, conninfo: str = "", **kwargs: Any) -> Self:
@@ -97,6 +100,25 @@ class GuardedConnection(psycopg.Connection[TupleRow]):
             self._transaction_settings = dict(SESSION_SETTINGS)
             # Prepared statements belong to the session too.
             self.prepare_threshold = None
+
+    def _on_notice(self, notice: errors.Diagnostic) -> None:
+        """Notices PostgreSQL's warning that a cancelled COMMIT did not wait for the standby. The text is localized."""
+        if notice.source_function == "SyncRepWaitForLSN":
+            self.has_unconfirmed_commit = True
+
+    def confirm_commits(self, *, is_known: bool = True) -> None:
+        """Waits until the synchronous standbys have everything that was committed before, by one small commit of its
+        own. A transaction whose own wait was lost or cancelled is visible although no standby may have it.
+
+        With `is_known`, returns at once unless a wait of this connection was cancelled."""
+        while self.has_unconfirmed_commit or not is_known:
+            self.has_unconfirmed_commit, is_known = False, True
+            # A server that only reads has nothing to confirm.
+            self.execute(
+                "SELECT pg_logical_emit_message(true, 'tocsin', '') "
+                "WHERE current_setting('transaction_read_only') = 'off'"
+            )
+            self.commit()
 
     def set_settings(self, **settings: str) -> None:
         """Sets settings of this session; behind a pooler of its transactions, the current one included. A statement

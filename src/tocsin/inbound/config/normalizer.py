@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from tocsin.catalogue.kinds import NEW_TICKETS_OPEN, Category, IntegrationKind
 from tocsin.core.errors import Rejected
@@ -36,6 +37,7 @@ from tocsin.inbound.expressions.mapped import MappedFields
 from tocsin.inbound.expressions.text_format import one_line
 from tocsin.inbound.mapping import aliases
 from tocsin.inbound.mapping.mapping import CompiledMapping, compile_mapping
+from tocsin.inbound.mapping.message_objects import collect, has_runs
 from tocsin.inbound.mapping.status_words import StatusMeaning, is_new_ticket, meaning_of
 from tocsin.inbound.mapping.value_source import Alternative
 from tocsin.inbound.parsing.decode import Element
@@ -43,7 +45,10 @@ from tocsin.inbound.parsing.decode import Element
 _NO_ID = ReasonType("message.no_id", "no {id} in the message; looked at {sources}")
 
 _NOTHING: Final = MappedFields({}, {}, {})
-_ACTIONS: Final = {StatusMeaning.OPEN: EventAction.OPEN, StatusMeaning.CLOSE: EventAction.CLOSE}
+_ACTIONS: Final[Mapping[StatusMeaning | None, EventAction]] = {
+    StatusMeaning.OPEN: EventAction.OPEN,
+    StatusMeaning.CLOSE: EventAction.CLOSE,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +134,8 @@ class Normalizer:
     noise_settings: NoiseSettings | None = None
     #: The fields that aliases may fill.
     aliased_fields: frozenset[str] = frozenset()
+    #: Of a kind whose messages come from any tool: the fields whose own value may be less likely than another.
+    guesses: frozenset[str] = frozenset()
     #: The messages that aliases never complete; None: none.
     unaliased: CompiledCondition | None = None
     #: Whether the integration's rules are those of its kind, maybe extended; other rules of a user decide alone.
@@ -145,13 +152,13 @@ class Normalizer:
         if element.problem is not None:
             return element.problem
         payload = element.payload
-        mapped = self.map_fields(payload)
+        mapped, is_own_status = self._map(payload)
         values = mapped.values
         source_id = values.get("source_id")
         dedup_key = values.get("dedup_key") if self.has_key_template else None
         if self.id_required and source_id is None and dedup_key is None:
             return self._without_id()
-        action, rule_match, is_understood = self.classify(payload, mapped)
+        action, rule_match, is_understood = self._classify(payload, mapped, is_own=is_own_status)
         if self._takes_aliases(payload):
             mapped = self._describe(action, mapped, payload)
         return NormalizedEvent(
@@ -171,20 +178,46 @@ class Normalizer:
 
     def map_fields(self, payload: object) -> MappedFields:
         """Maps a payload, by the aliases that tools share where the kind's own paths find no id or no status."""
+        return self._map(payload)[0]
+
+    def _map(self, payload: object) -> tuple[MappedFields, bool]:
+        """Returns the mapped fields, and whether the kind's own paths found the status."""
         mapped = self.mapping.apply(payload)
-        if "source_id" in mapped.values and "source_status" in mapped.values:
-            return mapped
-        if not self._takes_aliases(payload):
-            return mapped
+        has_id, has_status = "source_id" in mapped.values, "source_status" in mapped.values
+        if not isinstance(payload, Mapping) or not self._takes_aliases(payload):
+            return mapped, has_status
+        if has_id and has_status:
+            return self._reconsider(mapped, payload)
         fields = self.aliased_fields
-        if "source_id" not in mapped.values and self._refuses_id(payload):
+        if not has_id and self._refuses_id(payload):
             fields -= {"source_id"}
         is_ticket = self.kind.assigns_source_agent
-        if is_ticket and "source_id" in mapped.values:
+        if is_ticket and has_id:
             # A message about a known ticket that leaves something out says nothing about it.
             fields &= {"source_status", "event"}
-        mapped = aliases.complete(mapped, payload, fields, self._priority_of, is_ticket=is_ticket)
-        return mapped if self.id_required else aliases.with_likely_id(mapped, payload, fields)
+        objects = collect(payload)
+        mapped = aliases.complete(mapped, objects, fields, self._priority_of, is_ticket=is_ticket)
+        if is_ticket:
+            return mapped, has_status
+        if not has_id or "source_id" in self.guesses:
+            mapped = aliases.with_id_of_runs(mapped, objects, fields)
+        # A message of the tool itself that lacks its id is refused; one in another form has other ids.
+        if not self.id_required or not has_status:
+            mapped = aliases.with_likely_id(mapped, objects, fields)
+        return self._reconsider(mapped, payload) if has_status else (mapped, has_status)
+
+    def _reconsider(self, mapped: MappedFields, payload: Mapping[str, object]) -> tuple[MappedFields, bool]:
+        """Returns the fields of a message from any tool, whose status may be that of a run and not of its result, and
+        whose id may be that of one run."""
+        status = (mapped.text("source_status") or "") if "source_status" in self.guesses else ""
+        is_over = meaning_of(status) is StatusMeaning.CLOSE and status.casefold() not in self.own_rule_values
+        if not is_over and not ("source_id" in self.guesses and has_runs(payload)):
+            return mapped, True
+        objects = collect(payload)
+        failure = aliases.failure_beside(objects) if is_over else None
+        if failure is not None:
+            mapped = replace(mapped, values={**mapped.values, "source_status": failure})
+        return aliases.with_id_of_runs(mapped, objects, self.guesses), failure is None
 
     def _takes_aliases(self, payload: object) -> bool:
         unaliased = self.unaliased
@@ -204,24 +237,38 @@ class Normalizer:
         """Returns the fields of a message that opens, with a subject and a text if the kind's own paths find none."""
         subject, long_text = mapped.text("subject"), mapped.text("long_text")
         is_complete = subject is not None and long_text is not None and subject != long_text
-        if action is not EventAction.OPEN or is_complete or self.kind.assigns_source_agent:
+        if action is not EventAction.OPEN or self.kind.assigns_source_agent or not isinstance(payload, Mapping):
             return mapped
-        return aliases.with_texts(mapped, payload, self.aliased_fields)
+        if is_complete and "subject" not in self.guesses:
+            return mapped
+        return aliases.with_texts(mapped, payload, self.aliased_fields, self.guesses)
 
     def _priority_of(self, severity: str) -> str | None:
         return self.priorities.get(severity.casefold()) or priority_of(severity)
 
-    def classify(self, payload: object, mapped: MappedFields) -> tuple[EventAction, RuleMatch, bool]:
-        """Returns what the message requests by the rules, with the reason, and whether it was understood.
+    def _classify(self, payload: object, mapped: MappedFields, *, is_own: bool) -> tuple[EventAction, RuleMatch, bool]:
+        """Returns what the message requests by the rules, with the reason, and whether it was understood. `is_own`: the
+        kind's own path found the status.
 
         A status that no rule knows is read by the words that tools share. A message from a monitoring tool that says
         nothing of its status opens, because nobody would hear of it otherwise.
         """
+        takes_words = bool(self.aliased_fields) and self.has_kind_rules
+        if takes_words and not is_own:
+            by_words = self._classify_foreign(mapped.text("source_status"))
+            if by_words is not None:
+                return by_words
         action, rule_match = self.rules.classify(payload, mapped)
-        if rule_match.is_decisive or not self.aliased_fields or not self.has_kind_rules:
+        if rule_match.is_decisive or not takes_words:
             return action, rule_match, True
-        is_own = "source_status" in self.mapping.apply(payload).values
         return self._classify_by_words(mapped, action, rule_match, is_own=is_own)
+
+    def _classify_foreign(self, status: str | None) -> tuple[EventAction, RuleMatch, bool] | None:
+        """Classifies a status that the kind's own path did not find: its rule "any status opens" is about its own."""
+        if status is None or self.kind.assigns_source_agent or status.casefold() in self.rule_values:
+            return None
+        action = _ACTIONS.get(meaning_of(status))
+        return None if action is None else (action, RuleMatch(True, STATUS(status=one_line(status))), True)
 
     def action_of_status(self, status: str) -> EventAction:
         """Returns what a message requests that says nothing but a status, where the kind looks for it."""
@@ -250,8 +297,10 @@ class Normalizer:
             meaning = meaning_of(event)
         if meaning in _ACTIONS:
             return _ACTIONS[meaning], RuleMatch(True, STATUS(status=one_line(status))), True
-        if meaning is None and (not is_own or self.kind.opens_unknown):
-            return EventAction.OPEN, RuleMatch(True, STATUS_UNKNOWN(status=one_line(status))), is_own
+        # A number that the kind does not know may be of another tool, and says nothing.
+        is_foreign = not is_own or not any(map(str.isalpha, status))
+        if meaning is None and (is_foreign or self.kind.opens_unknown):
+            return EventAction.OPEN, RuleMatch(True, STATUS_UNKNOWN(status=one_line(status))), not is_foreign
         return action, rule_match, meaning is not None or not lacks_event
 
     def _classify_ticket(
@@ -339,6 +388,9 @@ def compile_normalizer(
             noise_definitions, frozenset(mapping.names), settings, delays, hours_names
         ),
         aliased_fields=frozenset(aliased - removed),
+        guesses=frozenset({"source_id", "source_status", "subject"} & aliased - definition.mapping.keys())
+        if kind.opens_unknown
+        else frozenset(),
         unaliased=compile_condition(kind.unaliased, "unaliased") if kind.unaliased is not None else None,
         has_kind_rules=rule_values.issuperset(_values_in(kind.rules)),
         rule_values=rule_values,

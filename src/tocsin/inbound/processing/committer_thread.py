@@ -81,7 +81,6 @@ class CommitterThread:
         self._ready = threading.Condition(lock)
         self._is_stopping = False
         self._connection: PipelinedConnection | None = None
-        self._has_unreplicated_commit = False
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
         #: The number of queued messages, and their bytes. Accessed under the lock, like the queue.
         self.message_count = 0
@@ -234,8 +233,7 @@ class CommitterThread:
                     # A previous attempt may have been committed: then its results are in the database.
                     stored_results = messages.find_stored(connection, [message.id for message in incoming])
                     if (results := batch.find_results(stored_results, incoming)) is not None:
-                        messages.confirm_replication(connection)
-                        self._check_replicated()
+                        connection.confirm_commits(is_known=False)
                         return results
                 if is_table_locked:
                     results = batch.postpone(connection, self._registry, incoming)
@@ -243,7 +241,8 @@ class CommitterThread:
                     results = batch.process(
                         connection, self._registry, self._alert_ids, incoming, clock.now(), wait=wait
                     )
-                self._check_replicated()
+                if connection.has_unconfirmed_commit:
+                    raise psycopg.OperationalError("the wait for synchronous replication was cancelled")
                 return results
             except (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure) as error:
                 # Another transaction interfered: retry, without waiting for locks. A table's lock is always waited for.
@@ -279,19 +278,8 @@ class CommitterThread:
         if self._connection is None or self._connection.closed:
             connection = database.connect(name="tocsin committer", autocommit=True)
             connection.set_settings(**_SETTINGS)
-            connection.add_notice_handler(self._on_notice)
-            self._connection, self._has_unreplicated_commit = connection, False
+            self._connection = connection
         return self._connection
-
-    def _on_notice(self, notice: errors.Diagnostic) -> None:
-        """Notices PostgreSQL's warning that a cancelled COMMIT did not wait for the standby. The text is localized."""
-        if notice.source_function == "SyncRepWaitForLSN":
-            self._has_unreplicated_commit = True
-
-    def _check_replicated(self) -> None:
-        """Raises OperationalError if this connection's COMMIT may be missing on the synchronous standbys."""
-        if self._has_unreplicated_commit:
-            raise psycopg.OperationalError("the wait for synchronous replication was cancelled")
 
     def _disconnect(self) -> None:
         if self._connection is not None:

@@ -77,7 +77,7 @@ def due_alerts_task(registry: IntegrationRegistry) -> PeriodicTask:
 
 def open_due(registry: IntegrationRegistry, alert_ids: AlertIdAllocator, now: datetime) -> bool:
     """Decides the messages of due alerts. Returns True if there may be more."""
-    with database.pool().connection() as connection:
+    with database.connection() as connection:
         rows = connection.execute(_DUE, (now, MAX_ALERTS_PER_RUN)).fetchall()
         if not rows:
             return False

@@ -36,7 +36,7 @@ FROM inbound_inboundmessage WHERE status = 'Pending' ORDER BY id LIMIT %s
 def drain(registry: IntegrationRegistry, alert_ids: AlertIdAllocator, now: datetime) -> bool:
     """Decides pending messages in arrival order. Returns True if there may be more."""
     registry.refresh()
-    with database.pool().connection() as connection:
+    with database.connection() as connection:
         rows = database.rows(connection, _PENDING, (MAX_MESSAGES_PER_RUN,))
         if not rows:
             return False

@@ -28,7 +28,7 @@ def process_now(incoming: Sequence[IncomingMessage], now: datetime) -> list[Mess
 
     Raises UnknownIntegration if the integration was deleted.
     """
-    with database.pool().connection() as connection, messages.short_lock_timeout(connection):
+    with database.connection() as connection, messages.short_lock_timeout(connection):
         try:
             return _process(connection, incoming, now, wait=True)
         except CONFLICTS:

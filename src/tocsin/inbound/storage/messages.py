@@ -177,12 +177,6 @@ def find_stored(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, Messa
     }
 
 
-def confirm_replication(connection: Connection) -> None:
-    """Waits until the synchronous standbys have everything that was committed before, by one small commit of its own. A
-    transaction whose own wait was lost or cancelled is visible although no standby may have it."""
-    connection.execute("SELECT pg_logical_emit_message(true, 'tocsin', '')")
-
-
 _UPDATE_STORED = """
 UPDATE inbound_inboundmessage m SET status = n.status, reason_code = n.reason_code, reason_data = n.reason_data,
        alert_id = n.alert_id, verdict = n.verdict, key_hash = n.key_hash,

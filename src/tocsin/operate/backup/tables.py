@@ -30,7 +30,15 @@ TRANSIENT = frozenset(
 
 #: Tables that grant access: sessions, sandbox messages with their links, one-time codes and links. Backups are stored
 #: in more places than a database, and none of them may let anybody sign in.
-ACCESS = frozenset({"django_session", "notify_sandboxmessage", "notify_verificationcode", "account_emailconfirmation"})
+ACCESS = frozenset(
+    {
+        "account_emailconfirmation",
+        "django_session",
+        "identity_browsersession",
+        "notify_sandboxmessage",
+        "notify_verificationcode",
+    }
+)
 
 #: Tables that are in no backup.
 OMITTED = TRANSIENT | ACCESS

@@ -200,7 +200,7 @@ def current_facts(note: HandoverNote, now: datetime) -> tuple[FactSection, ...]:
 
 def people_of(notes: Iterable[HandoverNote]) -> dict[int, User]:
     """Returns the outgoing and incoming users of the notes that still exist, by id."""
-    return User.objects.in_bulk({user_id for note in notes for user_id in (*note.outgoing, *note.incoming)})
+    return User.mentioned.in_bulk({user_id for note in notes for user_id in (*note.outgoing, *note.incoming)})
 
 
 def _check_editable(note: HandoverNote, viewer: Viewer) -> None:

@@ -9,7 +9,9 @@ from django.contrib.sessions.backends import db
 from django.contrib.sessions.base_session import AbstractBaseSession
 from django.contrib.sessions.models import Session
 from django.db.models import QuerySet
-from django.utils import timezone
+
+from tocsin.core.runtime import clock
+from tocsin.identity.models import BrowserSession
 
 #: The width of the column. A session key has no more entropy than that many hex digits.
 _LENGTH = 40
@@ -41,16 +43,24 @@ class SessionStore(db.SessionStore):
     async def acreate_model_instance(self, data: dict[str, Any]) -> AbstractBaseSession:
         return _with_hashed_key(await super().acreate_model_instance(data))
 
+    def cycle_key(self) -> None:
+        """Keep what "Signed-in devices" shows of the session under its new key."""
+        old_key = self.session_key
+        super().cycle_key()
+        if old_key:
+            BrowserSession.objects.filter(pk=stored_key(old_key)).update(session_key=stored_key(self.session_key or ""))
+
     def delete(self, session_key: str | None = None) -> None:
         if key := session_key or self.session_key:
             super().delete(stored_key(key))
+            BrowserSession.objects.filter(pk=stored_key(key)).delete()
 
     async def adelete(self, session_key: str | None = None) -> None:
         if key := session_key or self.session_key:
             await super().adelete(stored_key(key))
 
     def _rows(self) -> QuerySet[Session]:
-        return Session.objects.filter(session_key=stored_key(self.session_key or ""), expire_date__gt=timezone.now())
+        return Session.objects.filter(session_key=stored_key(self.session_key or ""), expire_date__gt=clock.now())
 
     def _decode_row(self, row: Session | None) -> dict[str, Any]:
         if row is None:

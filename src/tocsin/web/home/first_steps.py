@@ -125,5 +125,5 @@ def _completed_steps(user: User) -> dict[str, bool]:
     """Return which steps are done, in one statement. A user counts as reachable once a contact method has worked, in a
     test or for a real page."""
     arrived = [DeliveryStatus.SENT, DeliveryStatus.DELIVERED]
-    with database.pool().connection() as connection:
+    with database.connection() as connection:
         return database.row(connection, _COMPLETED, {"user": user.pk, "arrived": arrived}) or {}

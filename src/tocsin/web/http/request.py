@@ -52,7 +52,11 @@ def address_of(request: HttpRequest) -> str | None:
 
 def next_url(request: HttpRequest, default: str) -> str:
     """Return the local URL that the form names in `next`, else `default`."""
-    target = request.POST.get("next", "")
+    return local_url(request.POST.get("next", ""), default)
+
+
+def local_url(target: str, default: str) -> str:
+    """Return `target` if it is a path of this installation, else `default`: no link leads elsewhere after a sign-in."""
     is_local = url_has_allowed_host_and_scheme(target, allowed_hosts=None)
     return target if target.startswith("/") and is_local else default
 

@@ -73,6 +73,16 @@ class SystemSettingsForm(forms.Form):
         required=False,
         empty_value="managers",
     )
+    visibility = forms.TypedChoiceField(
+        label=gettext_lazy("Visibility"),
+        choices=[
+            ("everyone", gettext_lazy("Everyone sees everything")),
+            ("groups", gettext_lazy("Users see what belongs to their groups")),
+        ],
+        required=False,
+        empty_value="everyone",
+        help_text=gettext_lazy("Users also see what they were paged about. Administrators see everything."),
+    )
     content_email = _content(gettext_lazy("Email content"))
     content_push = _content(gettext_lazy("Push notification content"))
     content_ntfy = _content(gettext_lazy("ntfy message content"))
@@ -104,6 +114,15 @@ class SystemSettingsForm(forms.Form):
     message_size_cap_mb = forms.IntegerField(label=gettext_lazy("Inbound message storage limit (MB)"), min_value=10)
     delivery_retention_days = forms.IntegerField(label=gettext_lazy("Notification retention (days)"), min_value=1)
     audit_retention_days = forms.IntegerField(label=gettext_lazy("Audit log retention (days)"), min_value=1)
+    audit_forwarding = forms.CharField(
+        label=gettext_lazy("Forward the audit log to"),
+        max_length=500,
+        required=False,
+        help_text=gettext_lazy(
+            "syslog+tls://siem.example.org:6514, syslog+tcp:// or syslog+udp://, or the https URL of a webhook. "
+            "Empty: nowhere."
+        ),
+    )
 
 
 @require_safe

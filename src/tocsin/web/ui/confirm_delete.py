@@ -33,6 +33,9 @@ CONSEQUENCES: Mapping[str, Any] = {
     registry.SERVICE_ACCOUNTS.key: gettext_lazy(
         "Its tokens stop working immediately. Its actions stay in the audit log under its name."
     ),
+    registry.IDENTITY_PROVIDERS.key: gettext_lazy(
+        "No one can sign in with it any more. The users stay, with the roles and groups that they have now."
+    ),
     registry.HOLIDAY_CALENDARS.key: gettext_lazy("Remove it from everything that uses it, then delete it."),
     registry.SCHEDULES.key: gettext_lazy(
         "Its overrides are deleted too. The members with a role in the group are on call again, in the group's order."

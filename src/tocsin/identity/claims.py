@@ -1,0 +1,82 @@
+"""Reads the claims of a token, or the attributes of an assertion, by the names that the provider uses. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+#: A claim is shown and recorded with at most this many of its values.
+MAX_SHOWN = 50
+_MAX_CHARS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a provider says about a user."""
+
+    issuer: str
+    subject: str
+    email: str = ""
+    #: None: the provider does not say.
+    is_email_verified: bool | None = None
+    username: str = ""
+    name: str = ""
+    #: None: the claim is missing.
+    groups: tuple[str, ...] | None = None
+    #: Whether the provider sent a link instead of the groups, because there are too many (Entra's overage).
+    has_groups_overage: bool = False
+
+
+def read_claims(raw: Mapping[str, Any], names: Mapping[str, str], *, issuer: str, subject: str) -> Claims:
+    """Returns the claims that decide about a sign-in; `names` has the name of each."""
+    groups = _find(raw, names["groups"])
+    return Claims(
+        issuer=issuer,
+        subject=subject,
+        email=_text(_find(raw, names["email"])).lower(),
+        is_email_verified=_boolean(raw.get("email_verified")),
+        username=_text(_find(raw, names["username"])),
+        name=_text(_find(raw, names["name"])),
+        groups=None if groups is None else _texts(groups),
+        has_groups_overage=_has_overage(raw, names["groups"]),
+    )
+
+
+def shown(raw: Mapping[str, Any]) -> dict[str, str]:
+    """Returns each claim as a short text, for administrators who test a provider."""
+    texts = {}
+    for name, value in sorted(raw.items()):
+        text = ", ".join(map(str, value[:MAX_SHOWN])) if isinstance(value, list) else str(value)
+        texts[str(name)[:200]] = text if len(text) <= _MAX_CHARS else f"{text[:_MAX_CHARS]}…"
+    return texts
+
+
+def _find(raw: Mapping[str, Any], name: str) -> Any:
+    """Returns a claim by its name, or by a path such as `realm_access.roles`."""
+    if name in raw:
+        return raw[name]
+    found: Any = raw
+    for part in name.split("."):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return found
+
+
+def _text(value: Any) -> str:
+    first = value[0] if isinstance(value, list) and value else value
+    return first.strip() if isinstance(first, str) else ""
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    values = value if isinstance(value, list) else [value]
+    return tuple(dict.fromkeys(text for one in values if isinstance(one, str) and (text := one.strip())))
+
+
+def _boolean(value: Any) -> bool | None:
+    """Some providers write the boolean as a text. Anything else than true is not true."""
+    return None if value is None else value is True or value == "true"
+
+
+def _has_overage(raw: Mapping[str, Any], groups: str) -> bool:
+    names = raw.get("_claim_names")
+    return (isinstance(names, Mapping) and groups in names) or raw.get("hasgroups") in (True, "true")

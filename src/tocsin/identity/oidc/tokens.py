@@ -1,0 +1,171 @@
+"""Checks tokens that an OpenID provider signed: OpenID Connect Core 3.1.3.7, Back-Channel Logout 2.6. Pure.
+
+PyJWT checks the signature only. The times are checked here, by the `now` of the request.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import jwt
+from jwt.types import Options
+
+from tocsin.core.errors import Rejected
+from tocsin.core.reasons import Reason
+from tocsin.identity import reasons
+
+#: How far the clocks of Tocsin and of a provider may differ.
+MAX_SKEW = timedelta(seconds=60)
+#: A logout token older than this is not accepted, and used ones are remembered for twice as long.
+MAX_LOGOUT_AGE = timedelta(minutes=5)
+
+#: Accepted algorithms and the key type of each. None of them is symmetric, so that no public key serves as a secret.
+KEY_TYPES: Mapping[str, str] = {
+    **{
+        f"{family}{bits}": kty
+        for family, kty in (("RS", "RSA"), ("PS", "RSA"), ("ES", "EC"))
+        for bits in (256, 384, 512)
+    },
+    "EdDSA": "OKP",
+}
+
+_SIGNATURE_ONLY: Options = {
+    "verify_signature": True,
+    "verify_exp": False,
+    "verify_nbf": False,
+    "verify_iat": False,
+    "verify_aud": False,
+    "verify_iss": False,
+    "verify_sub": False,
+    "verify_jti": False,
+}
+_MAX_TOKEN_CHARS = 100_000
+_LOGOUT_EVENT = "http://schemas.openid.net/event/backchannel-logout"
+
+
+class UnknownKey(Rejected):
+    """The token names a key that is not among the given ones. The provider may have new ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a token has to agree with."""
+
+    issuer: str
+    client_id: str
+    now: datetime
+
+
+def verify_id_token(token: str, keys: Sequence[Mapping[str, Any]], expected: Expected, *, nonce: str) -> dict[str, Any]:
+    """Returns the claims of an ID token. Raises Rejected("invalid_token"), or UnknownKey."""
+    claims = _verify(token, keys, expected, types=("", "jwt", "application/jwt"))
+    if not hmac.compare_digest(str(claims.get("nonce", "")).encode(), nonce.encode()):
+        raise _invalid(reasons.WRONG_NONCE())
+    _check_expiry(claims, expected.now)
+    if not isinstance(claims.get("sub"), str) or not 0 < len(claims["sub"]) <= 255:
+        raise _invalid(reasons.CLAIM_MISSING(claim="sub"))
+    return claims
+
+
+def verify_logout_token(token: str, keys: Sequence[Mapping[str, Any]], expected: Expected) -> dict[str, Any]:
+    """Returns the claims of a back-channel logout token: `sub`, `sid` or both, and a `jti` for the caller to remember.
+
+    Raises Rejected("invalid_token"), or UnknownKey.
+    """
+    claims = _verify(token, keys, expected, types=("", "jwt", "logout+jwt", "application/logout+jwt"))
+    events = claims.get("events")
+    is_logout = isinstance(events, Mapping) and isinstance(events.get(_LOGOUT_EVENT), Mapping)
+    # An ID token has a nonce: it must not pass for a logout token.
+    if not is_logout or "nonce" in claims:
+        raise _invalid(reasons.NOT_A_LOGOUT())
+    if "exp" in claims:
+        _check_expiry(claims, expected.now)
+    if _moment(claims, "iat") < (expected.now - MAX_LOGOUT_AGE).timestamp():
+        raise _invalid(reasons.EXPIRED())
+    if not isinstance(claims.get("jti"), str) or not claims["jti"]:
+        raise _invalid(reasons.CLAIM_MISSING(claim="jti"))
+    if not any(isinstance(claims.get(name), str) and claims[name] for name in ("sub", "sid")):
+        raise _invalid(reasons.CLAIM_MISSING(claim="sub"))
+    return claims
+
+
+def _verify(
+    token: str, keys: Sequence[Mapping[str, Any]], expected: Expected, *, types: tuple[str, ...]
+) -> dict[str, Any]:
+    """Returns the claims of a token whose type, signature, issuer, audience and begin are right."""
+    if len(token) > _MAX_TOKEN_CHARS:
+        raise _invalid(reasons.MALFORMED())
+    try:
+        header = jwt.get_unverified_header(token)
+    except jwt.PyJWTError:
+        raise _invalid(reasons.MALFORMED()) from None
+    algorithm = str(header.get("alg"))
+    if algorithm not in KEY_TYPES:
+        raise _invalid(reasons.ALGORITHM(algorithm=algorithm[:40]))
+    if "crit" in header or str(header.get("typ", "")).lower() not in types:
+        raise _invalid(reasons.MALFORMED())
+    claims = _decode(token, _key(header, algorithm, keys), algorithm)
+    if claims.get("iss") != expected.issuer:
+        raise _invalid(reasons.WRONG_ISSUER(found=str(claims.get("iss"))[:200], expected=expected.issuer))
+    _check_audience(claims, expected.client_id)
+    latest = (expected.now + MAX_SKEW).timestamp()
+    if _moment(claims, "iat") > latest or ("nbf" in claims and _moment(claims, "nbf") > latest):
+        raise _invalid(reasons.NOT_YET_VALID())
+    return claims
+
+
+def _key(header: Mapping[str, Any], algorithm: str, keys: Sequence[Mapping[str, Any]]) -> Any:
+    """Returns the key that a token names, for its algorithm only. Without a name, the only one of that type."""
+    fitting = [
+        key
+        for key in keys
+        if key.get("kty") == KEY_TYPES[algorithm]
+        and key.get("use", "sig") == "sig"
+        and key.get("alg", algorithm) == algorithm
+        and ("kid" not in header or key.get("kid") == header["kid"])
+    ]
+    if len(fitting) != 1:
+        raise UnknownKey("invalid_token", reasons.UNKNOWN_KEY())
+    try:
+        return jwt.PyJWK(dict(fitting[0]), algorithm=algorithm).key
+    except (jwt.PyJWTError, ValueError, KeyError, TypeError):
+        raise UnknownKey("invalid_token", reasons.UNKNOWN_KEY()) from None
+
+
+def _decode(token: str, key: Any, algorithm: str) -> dict[str, Any]:
+    try:
+        claims: dict[str, Any] = jwt.decode(token, key, algorithms=[algorithm], options=_SIGNATURE_ONLY)
+    except jwt.InvalidSignatureError:
+        raise _invalid(reasons.BAD_SIGNATURE()) from None
+    except (jwt.PyJWTError, ValueError, TypeError):
+        raise _invalid(reasons.MALFORMED()) from None
+    return claims
+
+
+def _check_audience(claims: Mapping[str, Any], client_id: str) -> None:
+    audience = claims.get("aud")
+    audiences = audience if isinstance(audience, list) else [audience]
+    party = claims.get("azp")
+    is_ambiguous = len(audiences) > 1 and party is None
+    if client_id not in audiences or is_ambiguous or (party is not None and party != client_id):
+        raise _invalid(reasons.WRONG_AUDIENCE())
+
+
+def _check_expiry(claims: Mapping[str, Any], now: datetime) -> None:
+    if _moment(claims, "exp") <= (now - MAX_SKEW).timestamp():
+        raise _invalid(reasons.EXPIRED())
+
+
+def _moment(claims: Mapping[str, Any], name: str) -> float:
+    value = claims.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _invalid(reasons.CLAIM_MISSING(claim=name))
+    return float(value)
+
+
+def _invalid(reason: Reason) -> Rejected:
+    return Rejected("invalid_token", reason)

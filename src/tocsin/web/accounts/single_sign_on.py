@@ -1,0 +1,159 @@
+"""Sign-in by an identity provider: begins it, and receives the provider's answer.
+
+The state of a sign-in, PKCE and the stages that follow, such as a second factor, are django-allauth's. Its
+`openid_connect` is not used: it checks neither signature nor nonce of a token that it fetched itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlencode
+
+from allauth.account.internal.flows.login import perform_login, record_authentication
+from allauth.account.models import Login
+from allauth.socialaccount.internal import statekit
+from django.contrib import messages
+from django.contrib.auth.decorators import login_not_required
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
+from django.shortcuts import redirect
+from django.urls import reverse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+
+from tocsin.access.roles import Permission
+from tocsin.core.errors import Rejected
+from tocsin.identity import reasons, sign_in
+from tocsin.identity.claims import shown
+from tocsin.identity.models import IdentityProvider, ProviderProtocol
+from tocsin.identity.oidc import authorization
+from tocsin.identity.oidc.authorization import PendingSignIn, VerifiedAnswer
+from tocsin.identity.redirect_uris import redirect_uri
+from tocsin.identity.sign_in import SignInRequest
+from tocsin.people import permissions
+from tocsin.web.accounts.adapter import AccountAdapter
+from tocsin.web.accounts.sign_in_session import SignInSource, remember_source
+from tocsin.web.http.request import address_of, local_url, moment_of, render_view
+
+#: How long the session of a browser that has not signed in remembers a sign-in; longer than its state is valid.
+_PENDING = timedelta(minutes=15)
+
+
+@login_not_required
+@never_cache
+@require_safe
+def begin(request: HttpRequest, slug: str) -> HttpResponseBase:
+    """Send the browser to the provider. With `test`, for administrators, nobody is signed in at the end."""
+    is_test = "test" in request.GET
+    provider = _provider(slug, ProviderProtocol.OIDC, is_test=is_test)
+    if is_test:
+        _require_administrator(request)
+    next_url = local_url(request.GET.get("next", ""), "")
+    pending, challenge = authorization.new_pending()
+    state = {**asdict(pending), "next": next_url, "test": is_test}
+    if not request.user.is_authenticated:
+        request.session.set_expiry(int(_PENDING.total_seconds()))
+    state_id = statekit.stash_state(request, provider_id=provider.slug, state=state)
+    try:
+        url = authorization.authorization_url(
+            provider,
+            redirect_uri=redirect_uri(provider),
+            state=state_id,
+            nonce=pending.nonce,
+            challenge=challenge,
+            now=moment_of(request),
+        )
+    except Rejected as rejected:
+        return failed(request, provider, rejected, is_test=is_test, next_url=next_url)
+    return HttpResponseRedirect(url)
+
+
+@login_not_required
+@never_cache
+@require_safe
+def callback(request: HttpRequest, slug: str) -> HttpResponseBase:
+    """Check the provider's answer, and sign the user in; or show what the answer of a test would become."""
+    provider = _provider(slug, ProviderProtocol.OIDC, is_test=True)
+    state = statekit.unstash_state(request, state_id=request.GET.get("state", ""), provider_id=provider.slug)
+    if state is None:
+        return failed(request, provider, Rejected("invalid_answer", reasons.STATE_UNKNOWN()))
+    pending = PendingSignIn(state["nonce"], state["code_verifier"])
+    try:
+        answer = authorization.receive(
+            provider,
+            request.GET.dict(),
+            pending,
+            redirect_uri=redirect_uri(provider),
+            now=moment_of(request),
+        )
+    except Rejected as rejected:
+        return failed(request, provider, rejected, is_test=state["test"], next_url=state["next"])
+    return finish(request, provider, answer, is_test=state["test"], next_url=state["next"])
+
+
+def finish(
+    request: HttpRequest, provider: IdentityProvider, answer: VerifiedAnswer, *, is_test: bool, next_url: str
+) -> HttpResponseBase:
+    """Sign the user of a checked answer in, or show what it would become."""
+    if is_test:
+        return _show_test(request, provider, answer)
+    if not provider.is_enabled:
+        raise Http404
+    attempt = SignInRequest(provider, answer.claims, moment_of(request), address_of(request))
+    try:
+        user = sign_in.complete(attempt)
+    except Rejected as rejected:
+        return failed(request, provider, rejected, next_url=next_url)
+    if request.user.is_authenticated:
+        AccountAdapter(request).logout(request)
+    claims = sign_in.deciding_claims(answer.claims)
+    remember_source(request, SignInSource(provider.pk, answer.claims.subject, answer.sid, claims))
+    record_authentication(request, user, "socialaccount", provider=provider.slug, uid=answer.claims.subject)
+    response: HttpResponse = perform_login(request, Login(user=user, redirect_url=next_url or None))
+    return response
+
+
+def failed(
+    request: HttpRequest, provider: IdentityProvider, rejected: Rejected, *, is_test: bool = False, next_url: str = ""
+) -> HttpResponseBase:
+    """Show why a sign-in failed: on the sign-in page, where the other providers are, or to the tester."""
+    if is_test:
+        _require_administrator(request)
+        context = {"provider": provider, "problem": rejected.reason.localized(), "field": rejected.field}
+        return render_view(request, "identity/test.html", context)
+    messages.error(request, rejected.reason.localized())
+    query = f"?{urlencode({'next': next_url})}" if next_url else ""
+    return redirect(f"{reverse('account_login')}{query}")
+
+
+def _show_test(request: HttpRequest, provider: IdentityProvider, answer: VerifiedAnswer) -> HttpResponse:
+    _require_administrator(request)
+    decision = sign_in.preview(provider, answer.claims)
+    context: dict[str, Any] = {
+        "provider": provider,
+        "claims": shown(answer.raw),
+        "decision": decision,
+        "outcome": decision.reason.localized(),
+        "consequences": [
+            reason.localized()
+            for reason in (decision.role_reason, *sign_in.describe_memberships(decision.memberships), decision.warning)
+            if reason
+        ],
+    }
+    return render_view(request, "identity/test.html", context)
+
+
+def _provider(slug: str, kind: ProviderProtocol, *, is_test: bool) -> IdentityProvider:
+    """Return the provider. A disabled one can only be tested."""
+    provider = IdentityProvider.objects.filter(slug=slug, kind=kind).first()
+    if provider is None or not (provider.is_enabled or is_test):
+        raise Http404
+    return provider
+
+
+def _require_administrator(request: HttpRequest) -> None:
+    user = request.user
+    if not user.is_authenticated or not permissions.may(user, Permission.ADMINISTER):
+        raise PermissionDenied

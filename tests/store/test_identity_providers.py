@@ -1,0 +1,140 @@
+"""Identity providers as configuration: what is stored, what is rejected, and where the problem is."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from tocsin.access.audit import COMMAND_LINE
+from tocsin.access.models import AuditEntry
+from tocsin.core.errors import Rejected, RejectedAll
+from tocsin.identity import commands
+from tocsin.identity.models import IdentityProvider
+from tocsin.people.changes import groups, users
+from tocsin.people.models import Group, Membership, User
+
+SPEC: dict[str, Any] = {
+    "name": "Acme Login",
+    "preset": "keycloak",
+    "issuer": "https://sso.example.org/realms/acme",
+    "client_id": "tocsin",
+    "client_secret": "a secret",
+    "allowed_domains": ["example.org"],
+    "default_role": "observer",
+    "roles": [
+        {"claim": "Admins", "role": "admin"},
+        {"claim": "Desk", "role": "responder", "groups": [{"group": "Desk", "on_call_roles": ["primary"]}]},
+    ],
+}
+
+
+@pytest.fixture
+def desk(database: str, now: datetime) -> None:
+    groups.save_group({"name": "Desk"}, actor=COMMAND_LINE, now=now)
+
+
+def save(now: datetime, existing: IdentityProvider | None = None, **changes: Any) -> IdentityProvider:
+    spec = {key: value for key, value in {**SPEC, **changes}.items() if value is not None}
+    return commands.save_provider(spec, existing=existing, actor=COMMAND_LINE, now=now)
+
+
+def test_a_provider_is_written_as_given_without_its_secret(desk: None, now: datetime) -> None:
+    provider = save(now)
+    spec = commands.provider_spec(provider)
+    assert spec == {**{key: value for key, value in SPEC.items() if key != "client_secret"}, "kind": "oidc"}
+    assert commands.provider_spec(provider, with_secrets=True)["client_secret"] == "a secret"
+    assert "a secret" not in provider.client_secret
+    entry = AuditEntry.objects.get(object_type="identity_provider")
+    assert entry.after["secrets_changed"] == ["client_secret"]
+    assert "a secret" not in str(entry.after)
+
+
+def test_the_redirect_uri_survives_renaming_and_groups_follow_theirs(desk: None, now: datetime) -> None:
+    provider = save(now)
+    save(now, provider, name="Other", client_secret=None)
+    provider.refresh_from_db()
+    assert (provider.slug, commands.stored_secret(provider)) == ("acme-login", "a secret")
+    group = Group.objects.get()
+    groups.save_group({"name": "Service Desk"}, existing=group, actor=COMMAND_LINE, now=now)
+    assert commands.provider_spec(provider)["roles"][1]["groups"][0]["group"] == "Service Desk"
+
+
+BAD: dict[str, dict[str, Any]] = {
+    "issuer": {"issuer": "http://sso.example.org/realms/acme"},
+    "client_id": {"client_id": None},
+    "preset": {"preset": "acme"},
+    "kind": {"kind": "ldap"},
+    "allowed_domains[0]": {"allowed_domains": ["example"]},
+    "allowed_domains": {"preset": "entra", "allowed_domains": []},
+    "default_role": {"default_role": "root"},
+    "roles[0].role": {"roles": [{"claim": "x", "role": "root"}]},
+    "roles[1].claim": {"roles": [{"claim": "x", "role": "admin"}, {"claim": "X", "role": "admin"}]},
+    "roles[0].groups[0].group": {"roles": [{"claim": "x", "role": "admin", "groups": [{"group": "Nobody"}]}]},
+    "roles[0].groups[0].role": {
+        "roles": [{"claim": "x", "role": "admin", "groups": [{"group": "Desk", "role": "admin"}]}]
+    },
+    "scopes[0]": {"scopes": ["open id"]},
+    "sso_url": {"sso_url": "https://sso.example.org/"},
+    "certificates[0]": {"kind": "saml", "client_id": None, "client_secret": None, "certificates": ["none"]},
+    "unknown": {"unknown": 1},
+}
+
+
+@pytest.mark.parametrize(("place", "changes"), BAD.items(), ids=str)
+def test_bad_input_is_named_by_its_place(desk: None, now: datetime, place: str, changes: dict[str, Any]) -> None:
+    with pytest.raises(Rejected) as caught:
+        save(now, **changes)
+    problems = caught.value.problems if isinstance(caught.value, RejectedAll) else (caught.value,)
+    assert place in [problem.field for problem in problems]
+
+
+def test_placeholders_of_a_preset_are_rejected(desk: None, now: datetime) -> None:
+    with pytest.raises(Rejected) as caught:
+        save(now, preset="entra", issuer="https://login.microsoftonline.com/TENANT/v2.0")
+    assert caught.value.field == "issuer"
+
+
+def test_a_secret_never_goes_to_another_server(desk: None, now: datetime) -> None:
+    provider = save(now)
+    with pytest.raises(Rejected) as caught:
+        save(now, provider, issuer="https://evil.example/realms/acme", client_secret=None)
+    assert caught.value.field == "client_secret"
+
+
+def test_names_with_one_redirect_uri_are_rejected(desk: None, now: datetime) -> None:
+    save(now)
+    for name in ("acme login", "Acme-Login"):
+        with pytest.raises(Rejected) as caught:
+            save(now, name=name)
+        assert (caught.value.code, caught.value.field) == ("name_taken", "name")
+
+
+def test_a_mapped_group_cannot_be_deleted(desk: None, now: datetime) -> None:
+    save(now)
+    with pytest.raises(Rejected) as caught:
+        groups.delete_group(Group.objects.get(), actor=COMMAND_LINE, now=now)
+    assert caught.value.code == "in_use"
+
+
+def test_what_a_deleted_provider_granted_stays_by_hand(desk: None, now: datetime) -> None:
+    provider = save(now)
+    spec = {"username": "ann", "email": "ann@example.org", "role": "admin"}
+    ann = users.save_user(spec, actor=COMMAND_LINE, now=now)
+    User.objects.update(role_source=provider.slug)
+    Membership.objects.create(user=ann, group=Group.objects.get(), source=provider.slug)
+    commands.delete_provider(provider, actor=COMMAND_LINE, now=now)
+    assert User.objects.get().role_source == ""
+    assert Membership.objects.get().source == ""
+
+
+def test_a_role_changed_by_hand_is_by_hand(desk: None, now: datetime) -> None:
+    spec = {"username": "ann", "email": "ann@example.org", "role": "manager"}
+    ann = users.save_user(spec, actor=COMMAND_LINE, now=now)
+    User.objects.update(role_source="acme-login")
+    ann.refresh_from_db()
+    users.save_user({**spec, "name": "Ann"}, existing=ann, actor=COMMAND_LINE, now=now)
+    assert User.objects.get().role_source == "acme-login"
+    users.save_user({**spec, "role": "observer"}, existing=ann, actor=COMMAND_LINE, now=now)
+    assert User.objects.get().role_source == ""

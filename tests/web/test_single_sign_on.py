@@ -1,0 +1,476 @@
+"""Signing in by an OpenID provider: the whole path, and what a forging or failing provider achieves: nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.messages import get_messages
+from django.test import Client
+
+from tests.doubles.http import Response
+from tests.doubles.openid import (
+    CLIENT_ID,
+    CLIENT_SECRET,
+    OpenIdDouble,
+    jwk,
+    openid_double,
+    signed_with_public_key,
+    unsigned,
+)
+from tests.web.conftest import PASSWORD, Company
+from tocsin.access.audit import COMMAND_LINE
+from tocsin.access.models import AuditEntry
+from tocsin.core.runtime import clock
+from tocsin.identity import commands
+from tocsin.identity.models import IdentityProvider, LinkedIdentity
+from tocsin.identity.oidc import provider_client
+from tocsin.people.changes import users
+from tocsin.people.models import Membership, User
+
+LOGIN, LOGIN_PAGE = "/accounts/oidc/acme/login/", "/account/login/"
+ANN = {"sub": "ann-1", "email": "ann@example.org", "email_verified": True, "preferred_username": "ann", "name": "Ann"}
+
+
+@pytest.fixture
+def idp() -> Iterator[OpenIdDouble]:
+    provider_client.clear_cache()
+    with openid_double() as double:
+        double.claims = {**ANN, "groups": ["Desk"]}
+        yield double
+
+
+def save(idp: OpenIdDouble, **changes: Any) -> IdentityProvider:
+    spec = {
+        "name": "Acme",
+        "issuer": idp.issuer,
+        "allow_private": True,
+        "client_id": CLIENT_ID,
+        "client_secret": CLIENT_SECRET,
+        "sign_up": True,
+        "roles": [
+            {"claim": "Desk", "role": "responder", "groups": [{"group": "Night", "on_call_roles": ["primary"]}]},
+            {"claim": "Admins", "role": "admin"},
+        ],
+        **changes,
+    }
+    return commands.save_provider(spec, existing=IdentityProvider.objects.first(), actor=COMMAND_LINE, now=clock.now())
+
+
+def sign_in(idp: OpenIdDouble, client: Client | None = None, *, query: str = "", **answer: str) -> tuple[Client, Any]:
+    client = client or Client()
+    begun = client.get(f"{LOGIN}{query}")
+    assert begun.status_code == 302, begun.content
+    if not begun["Location"].startswith(idp.issuer):
+        return client, begun
+    return client, client.get(idp.authorize(begun["Location"], **answer))
+
+
+def is_in(client: Client) -> bool:
+    return client.get("/me/").status_code == 200
+
+
+def refused(client: Client, response: Any) -> str:
+    """What the sign-in page says, after nobody was signed in."""
+    assert response.status_code == 302
+    assert response["Location"].startswith(LOGIN_PAGE)
+    page = client.get(response["Location"])
+    assert not is_in(client)
+    return " ".join(str(message) for message in get_messages(page.wsgi_request)) + page.content.decode()
+
+
+def last_refusal() -> str:
+    entry = AuditEntry.objects.filter(action="sign_in_refused").latest("pk")
+    return str(entry.after["reason"]["code"])
+
+
+def test_first_sign_in_creates_the_user_with_what_groups_grant(company: Company, idp: OpenIdDouble) -> None:
+    save(idp)
+    client, response = sign_in(idp)
+    assert response["Location"] == "/"
+    assert is_in(client)
+    ann = User.objects.get(username="ann")
+    assert (ann.email, ann.name, ann.role, ann.role_source) == ("ann@example.org", "Ann", "responder", "acme")
+    assert not ann.has_usable_password()
+    membership = Membership.objects.get(user=ann)
+    assert (membership.group, membership.roles, membership.source) == (company.night, ["primary"], "acme")
+    granted = AuditEntry.objects.filter(action="grant").order_by("pk")
+    assert [(one.object_type, one.after["claim"], one.actor_name) for one in granted] == [
+        ("user", "Desk", "Acme"),
+        ("group", "Desk", "Acme"),
+    ]
+    signed_in = AuditEntry.objects.get(action="sign_in")
+    assert (signed_in.after["provider"], signed_in.after["groups"]) == ("Acme", ["Desk"])
+
+
+def test_a_link_in_a_page_leads_back_after_sign_in(company: Company, idp: OpenIdDouble) -> None:
+    save(idp)
+    _client, response = sign_in(idp, query="?next=/alerts/%3Fstatus%3Dopen")
+    assert response["Location"] == "/alerts/?status=open"
+
+
+@pytest.mark.parametrize(
+    "target", ["https://evil.example/", "//evil.example/", "/\\evil.example", "javascript:alert(1)", "evil.example"]
+)
+def test_next_never_leads_to_another_site(company: Company, idp: OpenIdDouble, target: str) -> None:
+    save(idp)
+    client = Client()
+    begun = client.get(LOGIN, {"next": target})
+    assert client.get(idp.authorize(begun["Location"]))["Location"] == "/"
+
+
+def test_what_the_provider_gave_follows_it_and_the_rest_stays(company: Company, idp: OpenIdDouble) -> None:
+    save(idp)
+    sign_in(idp)
+    ann = User.objects.get(username="ann")
+    Membership.objects.create(user=ann, group=company.desk, roles=["manager"])
+    idp.claims["groups"] = ["Admins"]
+    sign_in(idp)
+    ann.refresh_from_db()
+    assert ann.role == "admin"
+    assert list(Membership.objects.filter(user=ann).values_list("group__name", "source")) == [("Service Desk", "")]
+    idp.claims["groups"] = []
+    client, response = sign_in(idp)
+    refused(client, response)
+    assert last_refusal() == "identity.no_role"
+
+
+def test_role_by_hand_returns_when_the_provider_takes_its_own(company: Company, idp: OpenIdDouble) -> None:
+    save(idp, default_role="observer")
+    idp.claims |= {"email": "bob@example.org", "groups": ["Admins"]}
+    sign_in(idp)
+    bob = User.objects.get(username="bob")
+    assert (bob.role, bob.role_source) == ("admin", "acme")
+    idp.claims["groups"] = []
+    sign_in(idp)
+    bob.refresh_from_db()
+    assert (bob.role, bob.role_source) == ("responder", "")
+
+
+def test_last_administrator_keeps_the_role(company: Company, idp: OpenIdDouble) -> None:
+    save(idp)
+    idp.claims["groups"] = ["Admins"]
+    sign_in(idp)
+    User.objects.filter(username="alice").update(is_active=False)
+    idp.claims["groups"] = ["Desk"]
+    client, _response = sign_in(idp)
+    assert is_in(client)
+    assert User.objects.get(username="ann").role == "admin"
+    assert AuditEntry.objects.get(action="grant_refused").after["reason"]["code"] == "identity.last_administrator"
+
+
+def test_verified_address_links_once_then_the_subject_counts(company: Company, idp: OpenIdDouble) -> None:
+    save(idp)
+    idp.claims["email"] = "Bob@Example.org"
+    client, _response = sign_in(idp)
+    assert is_in(client)
+    assert LinkedIdentity.objects.get().user == company.responder
+    idp.claims["email"] = "alice@example.org"
+    sign_in(idp)
+    assert LinkedIdentity.objects.get().user == company.responder
+    assert User.objects.count() == 4
+
+
+def test_an_account_that_moved_to_another_subject_is_refused(company: Company, idp: OpenIdDouble) -> None:
+    save(idp)
+    sign_in(idp)
+    idp.claims["sub"] = "ann-2"
+    client, response = sign_in(idp)
+    refused(client, response)
+    assert last_refusal() == "identity.other_subject"
+
+
+@pytest.mark.parametrize("verified", [False, None, "false", 1, "yes"])
+def test_unverified_address_of_an_administrator_is_refused(
+    company: Company, idp: OpenIdDouble, verified: object
+) -> None:
+    save(idp)
+    idp.claims |= {"email": "alice@example.org", "email_verified": verified}
+    client, response = sign_in(idp)
+    refused(client, response)
+    assert last_refusal() == "identity.email_unverified"
+    assert not LinkedIdentity.objects.exists()
+
+
+def test_entra_is_trusted_for_the_allowed_domains_only(company: Company, idp: OpenIdDouble) -> None:
+    save(idp, preset="entra", allowed_domains=["example.org"])
+    del idp.claims["email_verified"]
+    client, _response = sign_in(idp)
+    assert is_in(client)
+    idp.claims |= {"sub": "eve", "email": "eve@example.com", "preferred_username": "eve"}
+    other, response = sign_in(idp)
+    refused(other, response)
+    assert last_refusal() == "identity.email_unverified"
+
+
+REFUSED_BY_CONFIGURATION = {
+    "identity.no_account": {"sign_up": False},
+    "identity.domain_not_allowed": {"allowed_domains": ["example.net"]},
+    "identity.no_role": {"roles": []},
+}
+
+
+@pytest.mark.parametrize(("code", "changes"), REFUSED_BY_CONFIGURATION.items(), ids=str)
+def test_configuration_refuses(company: Company, idp: OpenIdDouble, code: str, changes: dict[str, Any]) -> None:
+    save(idp, **changes)
+    client, response = sign_in(idp)
+    refused(client, response)
+    assert last_refusal() == code
+    assert not User.objects.filter(username="ann").exists()
+
+
+def test_disabled_user_is_refused(company: Company, idp: OpenIdDouble) -> None:
+    save(idp)
+    sign_in(idp)
+    User.objects.filter(username="ann").update(is_active=False)
+    client, response = sign_in(idp)
+    refused(client, response)
+    assert last_refusal() == "identity.user_disabled"
+
+
+def test_missing_groups_and_overage_are_said_clearly(company: Company, idp: OpenIdDouble) -> None:
+    save(idp)
+    del idp.claims["groups"]
+    client, response = sign_in(idp)
+    refused(client, response)
+    assert last_refusal() == "identity.groups_missing"
+    idp.claims["_claim_names"] = {"groups": "src1"}
+    client, response = sign_in(idp)
+    refused(client, response)
+    assert last_refusal() == "identity.groups_overage"
+
+
+def test_more_than_200_groups_are_mapped(company: Company, idp: OpenIdDouble) -> None:
+    save(idp)
+    idp.claims["groups"] = [*(f"group {number}" for number in range(500)), "Desk"]
+    client, _response = sign_in(idp)
+    assert is_in(client)
+
+
+def test_user_information_completes_the_token(company: Company, idp: OpenIdDouble) -> None:
+    save(idp)
+    idp.userinfo = {"groups": idp.claims.pop("groups"), "name": idp.claims.pop("name")}
+    client, _response = sign_in(idp)
+    assert is_in(client)
+    idp.userinfo["sub"] = "somebody else"
+    client, response = sign_in(idp)
+    assert "another user than the token" in refused(client, response)
+
+
+SKEWED = timedelta(minutes=10)
+
+
+def forged(idp: OpenIdDouble, attack: str) -> Callable[[dict[str, Any]], str]:
+    now = idp.now()
+
+    def forge(claims: dict[str, Any]) -> str:
+        match attack:
+            case "wrong nonce":
+                return idp.sign({**claims, "nonce": "another"})
+            case "no nonce":
+                return idp.sign({name: value for name, value in claims.items() if name != "nonce"})
+            case "wrong audience":
+                return idp.sign({**claims, "aud": "another"})
+            case "audience of several":
+                return idp.sign({**claims, "aud": [CLIENT_ID, "another"]})
+            case "another party":
+                return idp.sign({**claims, "azp": "another"})
+            case "wrong issuer":
+                return idp.sign({**claims, "iss": "https://evil.example"})
+            case "alg none":
+                return unsigned(claims)
+            case "key confusion":
+                return signed_with_public_key(claims, "first")
+            case "expired":
+                return idp.sign({**claims, "exp": int((now - SKEWED).timestamp())})
+            case "no expiry":
+                return idp.sign({name: value for name, value in claims.items() if name != "exp"})
+            case "not yet valid":
+                return idp.sign({**claims, "nbf": int((now + SKEWED).timestamp())})
+            case "clock 10 minutes ahead":
+                return idp.sign({**claims, "iat": int((now + SKEWED).timestamp())})
+            case "unknown key":
+                idp.signs_with = "stranger"
+                return idp.sign(claims)
+            case "stranger's key under the known name":
+                idp.signs_with = "stranger"
+                return idp.sign(claims, kid="first")
+            case "own key in the header":
+                idp.signs_with = "stranger"
+                return idp.sign(claims, kid="stranger", jwk=jwk("stranger"))
+            case "no subject":
+                return idp.sign({name: value for name, value in claims.items() if name != "sub"})
+            case "logout token":
+                return idp.sign(claims, typ="logout+jwt")
+        return "not a token"
+
+    return forge
+
+
+ATTACKS = {
+    "wrong nonce": "belongs to another sign-in",
+    "no nonce": "belongs to another sign-in",
+    "wrong audience": "not meant for this application",
+    "audience of several": "not meant for this application",
+    "another party": "not meant for this application",
+    "wrong issuer": "evil.example",
+    "alg none": "none",
+    "key confusion": "HS256",
+    "expired": "has expired",
+    "no expiry": "exp",
+    "not yet valid": "not valid yet",
+    "clock 10 minutes ahead": "not valid yet",
+    "unknown key": "does not publish",
+    "stranger's key under the known name": "signature is wrong",
+    "own key in the header": "does not publish",
+    "no subject": "sub",
+    "logout token": "cannot be read",
+    "no token at all": "cannot be read",
+}
+
+
+@pytest.mark.parametrize(("attack", "text"), ATTACKS.items(), ids=str)
+def test_forged_token_signs_nobody_in(company: Company, idp: OpenIdDouble, attack: str, text: str) -> None:
+    save(idp)
+    idp.forge = forged(idp, attack)
+    client, response = sign_in(idp)
+    assert text in refused(client, response)
+    assert not User.objects.filter(username="ann").exists()
+
+
+@pytest.mark.parametrize("seconds", [-50, 50])
+def test_clocks_may_differ_by_a_minute(company: Company, idp: OpenIdDouble, seconds: int) -> None:
+    save(idp)
+    skew = timedelta(seconds=seconds)
+    idp.now = lambda: clock.now() + skew
+    idp.forge = lambda claims: idp.sign({**claims, "exp": claims["iat"] + (0 if seconds < 0 else 60)})
+    client, _response = sign_in(idp)
+    assert is_in(client)
+
+
+def test_state_of_another_browser_is_refused(company: Company, idp: OpenIdDouble) -> None:
+    save(idp)
+    begun = Client().get(LOGIN)
+    victim = Client()
+    assert "not started in this browser" in refused(victim, victim.get(idp.authorize(begun["Location"])))
+
+
+def test_an_answer_works_once(company: Company, idp: OpenIdDouble) -> None:
+    save(idp)
+    client = Client()
+    path = idp.authorize(client.get(LOGIN)["Location"])
+    client.get(path)
+    client.post("/account/logout/")
+    assert "not started in this browser" in refused(client, client.get(path))
+
+
+def test_answer_of_another_issuer_is_refused(company: Company, idp: OpenIdDouble) -> None:
+    save(idp)
+    client, response = sign_in(idp, iss="https://evil.example")
+    assert "another issuer" in refused(client, response)
+
+
+def test_new_keys_of_the_provider_are_followed(company: Company, idp: OpenIdDouble) -> None:
+    save(idp)
+    sign_in(idp)
+    idp.keys, idp.signs_with = ["second"], "second"
+    client, response = sign_in(idp)
+    assert "does not publish" in refused(client, response), "the keys were loaded this moment"
+    provider_client.expire_cache(timedelta(seconds=11))
+    client, _response = sign_in(idp)
+    assert is_in(client)
+
+
+def test_cancelling_and_errors_are_said(company: Company, idp: OpenIdDouble) -> None:
+    save(idp)
+    client, response = sign_in(idp, error="access_denied", code="")
+    assert "was cancelled at Acme" in refused(client, response)
+    client, response = sign_in(idp, error="temporarily_unavailable", error_description="<b>later", code="")
+    assert "temporarily_unavailable: &lt;b&gt;later" in refused(client, response)
+
+
+def test_provider_that_is_away_says_so_and_passwords_work(company: Company, idp: OpenIdDouble) -> None:
+    save(idp)
+    idp.http.answering = lambda request: Response(hangs_up=True)
+    client = Client()
+    assert "Acme does not answer" in refused(client, client.get(LOGIN))
+    client.post(LOGIN_PAGE, {"login": "alice", "password": PASSWORD})
+    assert is_in(client)
+
+
+def test_wrong_secret_names_the_field(company: Company, idp: OpenIdDouble) -> None:
+    save(idp, client_secret="wrong")
+    client, response = sign_in(idp)
+    assert "client_secret" in refused(client, response)
+
+
+def test_discovery_of_another_issuer_is_refused(company: Company, idp: OpenIdDouble) -> None:
+    save(idp)
+    idp.discovery = {"issuer": "https://evil.example"}
+    client = Client()
+    assert "evil.example" in refused(client, client.get(LOGIN))
+
+
+def test_private_address_needs_the_permission(company: Company, idp: OpenIdDouble) -> None:
+    provider = save(idp)
+    IdentityProvider.objects.filter(pk=provider.pk).update(allow_private=False)
+    client = Client()
+    assert "private address" in refused(client, client.get(LOGIN))
+
+
+def test_disabled_provider_signs_nobody_in(company: Company, idp: OpenIdDouble) -> None:
+    save(idp)
+    client = Client()
+    begun = client.get(LOGIN)
+    save(idp, enabled=False)
+    assert Client().get(LOGIN).status_code == 404
+    assert client.get(idp.authorize(begun["Location"])).status_code == 404
+    assert not is_in(client)
+
+
+def test_test_sign_in_shows_claims_and_changes_nothing(
+    company: Company, idp: OpenIdDouble, browser_of: Callable[[User], Client]
+) -> None:
+    save(idp, enabled=False)
+    admin = browser_of(company.admin)
+    _client, response = sign_in(idp, admin, query="?test")
+    page = response.content.decode()
+    assert "The user ann is created" in page
+    assert "member of Night" in page
+    assert "preferred_username" in page
+    assert not User.objects.filter(username="ann").exists()
+    assert not LinkedIdentity.objects.exists()
+    assert admin.get("/system/").status_code == 200, "still signed in as before"
+
+
+def test_only_administrators_test(company: Company, idp: OpenIdDouble, browser_of: Callable[[User], Client]) -> None:
+    save(idp)
+    assert Client().get(f"{LOGIN}?test").status_code == 403
+    assert browser_of(company.manager).get(f"{LOGIN}?test").status_code == 403
+
+
+def test_taken_username_gets_a_number(company: Company, idp: OpenIdDouble) -> None:
+    save(idp)
+    idp.claims["preferred_username"] = "bob"
+    sign_in(idp)
+    assert User.objects.get(email="ann@example.org").username == "bob-2"
+
+
+def test_invalid_username_of_a_claim_is_refused(company: Company, idp: OpenIdDouble) -> None:
+    save(idp)
+    idp.claims["preferred_username"] = "a/b"
+    client, response = sign_in(idp)
+    refused(client, response)
+    assert last_refusal() == "identity.invalid_user"
+
+
+def test_deleted_user_is_a_new_one_afterwards(company: Company, idp: OpenIdDouble) -> None:
+    save(idp)
+    sign_in(idp)
+    first = User.objects.get(username="ann")
+    users.delete_user(first, actor=COMMAND_LINE, now=clock.now())
+    client, _response = sign_in(idp)
+    assert is_in(client)
+    assert User.objects.get(username="ann").pk != first.pk
