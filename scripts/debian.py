@@ -1,5 +1,5 @@
-"""What tests need from the distribution: Chromium, PostgreSQL's server, PgBouncer, wrk, Alertmanager; for the proof
-also haproxy, Patroni, etcd, libfaketime.
+"""What tests need from the distribution: Chromium, PostgreSQL's server, PgBouncer, rsyslog, wrk, Alertmanager; for
+the proof also haproxy, Patroni, etcd, libfaketime.
 
 Brings them where apt and the rights are. Nothing here fails: whoever needs a missing thing says so.
 """
@@ -30,12 +30,7 @@ def bring(*, for_proof: bool = False) -> None:
         missing += ["chromium", "fonts-dejavu-core", "fonts-liberation"]
     if postgres_folder() is None:
         missing += ["postgresql"]
-    if not any(shutil.which("pgbouncer", path=path) for path in (None, "/usr/sbin")):
-        missing += ["pgbouncer"]
-    if shutil.which("wrk") is None:
-        missing += ["wrk"]
-    if shutil.which("prometheus-alertmanager") is None:
-        missing += ["prometheus-alertmanager"]
+    missing += [package for program, package in PROGRAMS.items() if not _is_installed(program)]
     if for_proof:
         missing += [package for file, package in PROOF.items() if not any(Path("/usr").glob(file))]
     if missing:
@@ -43,6 +38,10 @@ def bring(*, for_proof: bool = False) -> None:
     # Not every release has this package; without it the tests use the whole browser.
     if shutil.which(SHELL) is None and _is_offered(SHELL):
         _install([SHELL])
+
+
+def _is_installed(program: str) -> bool:
+    return any(shutil.which(program, path=path) for path in (None, "/usr/sbin"))
 
 
 def _is_offered(package: str) -> bool:
