@@ -12,7 +12,14 @@ from pathlib import Path
 MIN_POSTGRES_MAJOR = 15
 SHELL = "chromium-headless-shell"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-#: Package by a file of it, for the proof only.
+#: Package by a file of it below /usr.
+PROGRAMS = {
+    "sbin/pgbouncer": "pgbouncer",
+    "sbin/rsyslogd": "rsyslog",
+    "bin/wrk": "wrk",
+    "bin/prometheus-alertmanager": "prometheus-alertmanager",
+}
+#: For the proof only.
 PROOF = {
     "sbin/haproxy": "haproxy",
     "bin/patroni": "patroni",
@@ -30,18 +37,13 @@ def bring(*, for_proof: bool = False) -> None:
         missing += ["chromium", "fonts-dejavu-core", "fonts-liberation"]
     if postgres_folder() is None:
         missing += ["postgresql"]
-    missing += [package for program, package in PROGRAMS.items() if not _is_installed(program)]
-    if for_proof:
-        missing += [package for file, package in PROOF.items() if not any(Path("/usr").glob(file))]
+    files = PROGRAMS | (PROOF if for_proof else {})
+    missing += [package for file, package in files.items() if not any(Path("/usr").glob(file))]
     if missing:
         _install(missing)
     # Not every release has this package; without it the tests use the whole browser.
     if shutil.which(SHELL) is None and _is_offered(SHELL):
         _install([SHELL])
-
-
-def _is_installed(program: str) -> bool:
-    return any(shutil.which(program, path=path) for path in (None, "/usr/sbin"))
 
 
 def _is_offered(package: str) -> bool:
