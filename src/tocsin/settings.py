@@ -87,6 +87,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "tocsin.web.http.middleware.BoundaryMiddleware",
     "tocsin.web.http.middleware.SignInRequiredMiddleware",
     "tocsin.web.http.middleware.UserPreferencesMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",

@@ -26,7 +26,7 @@ from tocsin.notify import worker as notify
 from tocsin.notify.channels import chat_addresses as service_addresses
 from tocsin.notify.channels import phone_entry
 from tocsin.notify.dispatch import claim
-from tocsin.notify.enqueue import contact_tests, mfa_reset_notice, provider_tests, shift_reminders
+from tocsin.notify.enqueue import contact_tests, mfa_reset_notice, provider_tests, shift_reminders, token_expiry
 from tocsin.notify.inbound import opt_outs, verification
 from tocsin.notify.provider_settings import PHONES
 from tocsin.notify.registry import CHANNELS
@@ -44,6 +44,7 @@ from tocsin.outbound.writeback import recent_writes
 from tocsin.people import addresses
 from tocsin.people.changes import invitations
 from tocsin.reports.handover import notes as handover_notes
+from tocsin.resources import row_security, visibility
 from tocsin.web.accounts import invitation
 from tocsin.workflows import commands as workflows
 from tocsin.workflows.run import listener as workflow_listener
@@ -93,6 +94,8 @@ _REFERENCE_FINDERS = (
 def install() -> None:
     """Registers the higher rooms' functions with the lower rooms' hooks. Called once, after all models are loaded."""
     # The order within the transaction: escalation runs first, then notifications about them.
+    visibility.install()
+    row_security.install()
     change_handlers.HANDLERS.register(escalation_listener.handle_changes)
     change_handlers.HANDLERS.register(notify_listener.all_clear)
     change_handlers.HANDLERS.register(outbound_listener.follow)
@@ -120,6 +123,7 @@ def worker_tasks(registry: IntegrationRegistry, node_id: UUID, role: str) -> tup
         deactivated_users.deactivated_users_task(),
         *notify.loops(),
         *shift_reminders.loops(),
+        token_expiry.token_expiry_task(),
         *handover_notes.handover_tasks(),
         calendar_import_worker.calendar_import_task(),
         *outbound_dispatcher.dispatcher_tasks(),

@@ -586,6 +586,8 @@ EXAMPLES: Mapping[str, Example] = {
     **_IMPORTS,
     **_WORKFLOWS,
     "GET alerts": _listed("alerts"),
+    "GET client-alerts": _listed("client-alerts"),
+    "GET client-alerts/{int:id}": lambda world: (f"client-alerts/{world.open_alert()}", None),
     "POST alerts": _new("alerts", lambda _world: {"subject": "VPN down", "recipients": {"users": ["bob"]}}),
     "POST alerts/preview": lambda _world: (
         "alerts/preview",

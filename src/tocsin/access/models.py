@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
+from tocsin.access.boundary import BoundedManager
 from tocsin.access.token_limits import TokenLimits, TokenScope
 from tocsin.core.stored_reason import MAX_CODE_CHARS
 
@@ -32,6 +35,8 @@ class ApiToken(models.Model):
     last_used_at = models.DateTimeField(null=True, blank=True)
     last_used_from = models.GenericIPAddressField(null=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
+
+    objects: ClassVar[models.Manager[ApiToken]] = BoundedManager()
 
     class Meta:
         constraints = (models.CheckConstraint(condition=Q(scope__in=list(TokenScope)), name="access_apitoken_scope"),)
@@ -69,6 +74,8 @@ class AuditEntry(models.Model):
     hash = models.BinaryField(max_length=32, null=True)
     content_hash = models.BinaryField(max_length=32, null=True)
     salt = models.BinaryField(max_length=16, null=True)
+
+    objects: ClassVar[models.Manager[AuditEntry]] = BoundedManager()
 
     class Meta:
         indexes = (

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from django.db import transaction
-
-from tocsin.access import audit
+from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
 from tocsin.core.config import config_version, settings_store
 
@@ -18,7 +16,7 @@ def change_settings(values: Mapping[str, object], *, actor: AuditActor, now: dat
     Raises Rejected, naming the setting, for an unknown name or an invalid value.
     """
     validated = settings_store.validated(values)
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         before = {name: settings_store.get(name) for name in validated}
         changed = audit.record_change(

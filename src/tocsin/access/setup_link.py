@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import secrets
 
-from django.db import transaction
-
+from tocsin.access import boundary
 from tocsin.core import ids
 from tocsin.core.config import config_version
 from tocsin.core.errors import Rejected
@@ -26,7 +25,7 @@ _USED = ReasonType(
 def make() -> str:
     """Creates a link and returns its token. The caller checks first that there is no administrator."""
     token = ids.token()
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         hashes = [*_hashes(), ids.token_hash(token).hex()]
         Setting.objects.update_or_create(name=_NAME, defaults={"value": hashes[-MAX_LINKS:]})

@@ -6,9 +6,9 @@ import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.db import InternalError, transaction
+from django.db import InternalError
 
-from tocsin.access import audit
+from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor, AuditUser
 from tocsin.access.models import ApiToken, AuditEntry
 from tocsin.access.token_limits import DEFAULT_LIFETIME, MAX_LIFETIME, TokenLimits
@@ -46,6 +46,9 @@ _EXPIRED = ReasonType("token.expired", 'The token "{name}" expired on {day}. Cre
 _PAST_EXPIRY = ReasonType("token.past_expiry", "A token's expiry must be in the future.")
 _DISTANT_EXPIRY = ReasonType("token.distant_expiry", "A token expires after at most {days} days.")
 _TOO_MANY_CLIENTS = ReasonType("token.too_many_clients", "A token may be limited to at most {maximum} clients.")
+_GROUPS_AND_CLIENTS = ReasonType(
+    "token.groups_and_clients", "A token is limited either to groups or to clients, not to both."
+)
 _INVALID_CLIENT = ReasonType("token.invalid_client", "A client's name must have 1 to {maximum} characters.")
 
 
@@ -83,7 +86,7 @@ def create(
     if expiry > now + MAX_LIFETIME:
         raise Rejected("invalid", _DISTANT_EXPIRY(days=MAX_LIFETIME.days), "expires_at")
     secret = ids.token()
-    with transaction.atomic():
+    with boundary.command():
         if ApiToken.objects.filter(user_id=user.pk, name__iexact=label, revoked_at=None, expires_at__gt=now).exists():
             raise Rejected("name_taken", _NAME_TAKEN(user=Person(user.display_name, user.pk), name=label), "name")
         token = ApiToken.objects.create(
@@ -102,6 +105,8 @@ def create(
 
 
 def _check_clients(limits: TokenLimits) -> None:
+    if limits.groups and limits.clients:
+        raise Rejected("invalid", _GROUPS_AND_CLIENTS(), "clients")
     if len(limits.clients) > MAX_CLIENTS:
         raise Rejected("invalid", _TOO_MANY_CLIENTS(maximum=MAX_CLIENTS), "clients")
     maximum = 200
@@ -134,7 +139,7 @@ def verify(secret: str, *, now: datetime, address: str | None = None) -> ApiToke
 
 def _record_use(token: ApiToken, address: str | None, now: datetime) -> None:
     try:
-        with transaction.atomic():
+        with boundary.command():
             # Locks the row: of two simultaneous uses, the second finds the entry of the first.
             ApiToken.objects.filter(pk=token.pk).update(last_used_at=now, last_used_from=address)
             if address is not None:
@@ -155,7 +160,7 @@ def _record_first_use(token: ApiToken, address: str, now: datetime) -> None:
 
 def revoke(token: ApiToken, *, actor: AuditActor, now: datetime) -> None:
     """Revokes a token permanently. Does nothing if it is already revoked."""
-    with transaction.atomic():
+    with boundary.command():
         if ApiToken.objects.filter(pk=token.pk, revoked_at=None).update(revoked_at=now):
             _record(token, "revoke", actor, now)
 

@@ -6,11 +6,15 @@ single function that writes those rows guarantees them.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
+from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from tocsin.access.boundary import BoundedManager
 from tocsin.alerts.states import ACTIVE, INACTIVE, RESPONSES, AlertStatus, Priority
 from tocsin.core.db.trigram_index import TrigramIndex
 from tocsin.core.stored_reason import StoredReason
@@ -51,6 +55,8 @@ class Alert(models.Model):
         db_index=False,
         db_constraint=False,
     )
+    #: Ids of the groups that the alert notifies, whose members may see it.
+    group_ids = ArrayField(models.BigIntegerField(), default=list, db_default=[])
     #: SHA-256 of the dedup key; NULL for a manually created alert.
     key_hash = models.BinaryField(max_length=32, null=True)
     #: Whether it holds that key: it is active, or merged into an alert that is.
@@ -69,6 +75,8 @@ class Alert(models.Model):
     previous_alert = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="+", db_index=False)
     dry_run = models.BooleanField(default=False, db_default=False)
     is_test = models.BooleanField(default=False, db_default=False)
+
+    objects: ClassVar[models.Manager[Alert]] = BoundedManager()
 
     class Meta:
         constraints = (
@@ -136,6 +144,8 @@ class AlertEvent(StoredReason):
     via = models.TextField(default="", db_default="")
     data = models.JSONField(default=dict, db_default={})
 
+    objects: ClassVar[models.Manager[AlertEvent]] = BoundedManager()
+
     class Meta:
         indexes = (
             # Reports: the first response to each alert, without reading the other events. Messages write none of them.
@@ -151,6 +161,8 @@ class Acknowledgement(models.Model):
     alert = models.ForeignKey(Alert, on_delete=models.CASCADE, related_name="acknowledgements", db_index=False)
     user = models.ForeignKey("people.User", on_delete=models.CASCADE, related_name="+", db_index=False)
     at = models.DateTimeField(db_default=Now())
+
+    objects: ClassVar[models.Manager[Acknowledgement]] = BoundedManager()
 
     class Meta:
         constraints = (models.UniqueConstraint(fields=("alert", "user"), name="alerts_acknowledgement_once"),)

@@ -49,6 +49,8 @@ class NewAlert(Struct, frozen=True):
     last_message_at: datetime | None = None
     dry_run: bool = False
     is_test: bool = False
+    #: Groups to which it belongs besides those that it notifies.
+    group_ids: tuple[int, ...] = ()
 
 
 class AlertCreation(Struct, frozen=True):

@@ -123,7 +123,7 @@ def create_alerts(
 
     Those in `ended_ids` end later in the same transaction, so they never hold their key.
     """
-    store.insert(connection, [creation.alert for creation in creations], ended_ids)
+    store.insert(connection, creations, ended_ids)
     store.insert_events(connection, [creation.event for creation in creations])
     call_handlers(connection, [creation_change(creation) for creation in creations], now)
 
@@ -157,6 +157,9 @@ def write(
         connection, [(before, last[alert_id]) for alert_id, before in first.items() if before is not None]
     )
     store.move_children(connection, moves)
+    store.add_groups(
+        connection, [(change.alert_id, change.paging.recipient_groups) for change in changes if change.paging]
+    )
     store.insert_events(connection, [event for change in changes for event in change.events])
     call_handlers(connection, changes, now)
 

@@ -13,7 +13,7 @@ from typing import Any
 from psycopg import Cursor
 
 from tocsin.alerts.commands import Acknowledged, AlertState, LastEvent, NewEvent
-from tocsin.alerts.new_alert import SOURCE_COLUMNS, NewAlert, RepeatedMessages
+from tocsin.alerts.new_alert import SOURCE_COLUMNS, AlertCreation, RepeatedMessages
 from tocsin.alerts.states import ACTIVE, LIFECYCLE_EVENTS, ActorKind, AlertStatus, EventKind, Priority
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
@@ -176,28 +176,30 @@ def _last(row: Mapping[str, Any]) -> LastEvent:
 
 _INSERT = database.literal(
     "INSERT INTO alerts_alert (id, status, priority, opened_at, last_message_at, key_hash, holds_key, source, "
-    "source_name, source_id, tags, custom, integration_id, previous_alert_id, count, dry_run, is_test, "
+    "source_name, source_id, tags, custom, integration_id, previous_alert_id, count, dry_run, is_test, group_ids, "
     f"{', '.join(SOURCE_COLUMNS)}) "
     "SELECT id, 'open', priority, opened_at, last_message_at, key_hash, holds_key, source, source_name, source_id, "
-    f"tags, custom, integration_id, previous_alert_id, count, dry_run, is_test, "
+    "tags, custom, integration_id, previous_alert_id, count, dry_run, is_test, group_ids, "
     f"{', '.join(f"coalesce({name}, '')" for name in SOURCE_COLUMNS)} "
     "FROM json_to_recordset(%s) AS n(id bigint, priority text, opened_at timestamptz, last_message_at timestamptz, "
     "key_hash bytea, holds_key boolean, source text, source_name text, source_id text, tags jsonb, custom jsonb, "
-    "integration_id bigint, previous_alert_id bigint, count int, dry_run boolean, is_test boolean, "
+    "integration_id bigint, previous_alert_id bigint, count int, dry_run boolean, is_test boolean, group_ids bigint[], "
     f"{', '.join(f'{name} text' for name in SOURCE_COLUMNS)})"
 )
 
 
-def insert(connection: Connection, alerts: Sequence[NewAlert], ended_ids: frozenset[int] = frozenset()) -> None:
+def insert(connection: Connection, creations: Sequence[AlertCreation], ended_ids: frozenset[int] = frozenset()) -> None:
     """Inserts new alerts in one statement. Those in `ended_ids` do not hold their key.
 
     msgspec writes JSON that the database unpacks: here that is cheaper than COPY, and works in a pipeline.
     """
-    if alerts:
-        connection.execute(_INSERT, (as_json([_new_row(alert, alert.id not in ended_ids) for alert in alerts]),))
+    if creations:
+        rows = [_new_row(creation, creation.alert.id not in ended_ids) for creation in creations]
+        connection.execute(_INSERT, (as_json(rows),))
 
 
-def _new_row(alert: NewAlert, may_hold_key: bool) -> dict[str, object]:
+def _new_row(creation: AlertCreation, may_hold_key: bool) -> dict[str, object]:
+    alert = creation.alert
     return {
         **alert.columns,
         "id": alert.id,
@@ -217,7 +219,19 @@ def _new_row(alert: NewAlert, may_hold_key: bool) -> dict[str, object]:
         "count": alert.count,
         "dry_run": alert.dry_run,
         "is_test": alert.is_test,
+        "group_ids": (*creation.paging.recipient_groups, *alert.group_ids),
     }
+
+
+def add_groups(connection: Connection, groups: Sequence[tuple[int, Sequence[int]]]) -> None:
+    """Adds groups that alerts notify from now on to those to which each belongs."""
+    for alert_id, group_ids in groups:
+        if group_ids:
+            connection.execute(
+                "UPDATE alerts_alert SET group_ids = group_ids || %(groups)s::bigint[] "
+                "WHERE id = %(alert)s AND NOT group_ids @> %(groups)s::bigint[]",
+                {"alert": alert_id, "groups": list(group_ids)},
+            )
 
 
 #: The rows keep the order of the list, because a timeline is read by id.

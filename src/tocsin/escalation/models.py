@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
+from tocsin.access.boundary import BoundedManager
 from tocsin.core.stored_reason import StoredReason
 from tocsin.core.validation.name_validator import validate_name
 from tocsin.escalation.run.run_state import RunStatus
@@ -19,6 +22,8 @@ class Policy(models.Model):
     #: The owning group.
     group = models.ForeignKey("people.Group", null=True, blank=True, on_delete=models.PROTECT, related_name="+")
     current_version = models.ForeignKey("PolicyVersion", null=True, on_delete=models.PROTECT, related_name="+")
+
+    objects: ClassVar[models.Manager[Policy]] = BoundedManager()
 
     class Meta:
         ordering = ("name",)
@@ -37,6 +42,8 @@ class PolicyVersion(models.Model):
     #: The format of `escalation.policy.policy`, with users and groups by id.
     definition = models.JSONField()
     created_at = models.DateTimeField()
+
+    objects: ClassVar[models.Manager[PolicyVersion]] = BoundedManager()
 
     class Meta:
         constraints = (models.UniqueConstraint(fields=("policy", "number"), name="escalation_policyversion_number"),)
@@ -78,6 +85,8 @@ class EscalationRun(StoredReason):
     #: Consecutive failures to advance the run, and the last error. After five the run counts as stuck.
     failures = models.SmallIntegerField(default=0, db_default=0)
     error = models.TextField(default="", db_default="")
+
+    objects: ClassVar[models.Manager[EscalationRun]] = BoundedManager()
 
     class Meta:
         db_table = "escalation_run"

@@ -10,10 +10,9 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from django.db import transaction
 from django.utils.text import slugify
 
-from tocsin.access import config_audit
+from tocsin.access import boundary, config_audit
 from tocsin.access.audit import AuditActor
 from tocsin.core import object_hooks
 from tocsin.core.config import config_version, crypto
@@ -25,6 +24,7 @@ from tocsin.core.validation.spec import SpecErrors
 from tocsin.identity import reasons, saml_support
 from tocsin.identity.models import IdentityProvider, ProviderProtocol
 from tocsin.identity.presets import PRESETS
+from tocsin.identity.scim.provisioned_groups import apply_directory_groups
 from tocsin.identity.specs import REFUSE, IdentityProviderSpec
 from tocsin.people.models import Group, Membership, User
 from tocsin.people.name_lookup import find_group
@@ -82,12 +82,14 @@ def save_provider(
     """Creates an identity provider, or updates `existing` to match the spec. An omitted secret is kept, an empty one
     deleted.
 
-    Raises Rejected with the field of each problem.
+    Raises Rejected with the field of each problem; "last_administrator" if none would be left among the users in groups
+    that the provider pushes.
     """
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         parsed = IdentityProviderSpec.read(spec, check=_check(existing))
         before = provider_spec(existing) if existing else None
+        old_mapping = (existing.roles, existing.default_role) if existing else None
         provider = existing or IdentityProvider(slug=slug_of(parsed.name), created_at=now)
         old_secret = stored_secret(provider)
         secret = parsed.client_secret if "client_secret" in parsed.given_keys else old_secret
@@ -110,12 +112,15 @@ def save_provider(
         config_audit.record(
             "identity_provider", provider, before, provider_spec(provider), actor=actor, now=now, secrets=changed
         )
+        # Users with a session get what the mapping gives at their next sign-in; those in pushed groups at once.
+        if existing and old_mapping != (provider.roles, provider.default_role) and provider.scim_groups.exists():
+            apply_directory_groups(provider.scim_users.select_related("user"), provider, actor=actor, now=now)
     return provider
 
 
 def delete_provider(provider: IdentityProvider, *, actor: AuditActor, now: datetime) -> None:
     """Deletes an identity provider with its links to users. What it granted stays, as if given manually."""
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         object_hooks.reject_if_referenced("identity_provider", provider.pk, provider.name)
         User.objects.filter(role_source=provider.slug).update(role_source="")

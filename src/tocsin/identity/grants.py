@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from django.db import transaction
 from django.db.models import Max
 
-from tocsin.access import audit
+from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
 from tocsin.access.roles import Role
 from tocsin.core import object_hooks
@@ -47,7 +46,7 @@ def apply_grants(
 
     Break-glass and service accounts are never changed. Raises `Rejected("last_administrator")`.
     """
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         current = User.accounts.get(pk=user.pk)
         if current.is_break_glass or current.is_service_account:

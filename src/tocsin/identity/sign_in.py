@@ -9,10 +9,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from django.db import transaction
 from django.db.models import Q
 
-from tocsin.access import audit, setup_link
+from tocsin.access import audit, boundary, setup_link
 from tocsin.access.audit import AuditActor
 from tocsin.access.roles import Role
 from tocsin.core import object_hooks
@@ -60,12 +59,12 @@ def preview(provider: IdentityProvider, claims: Claims) -> SignInDecision:
 
 def complete(request: SignInRequest) -> User:
     """Creates, links or updates the user as decided, and returns them. Raises Rejected("refused")."""
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         decision, user = _decide(request.provider, request.claims)
         if decision.action is not SignInAction.REFUSE:
             try:
-                with transaction.atomic():
+                with boundary.command():
                     return _apply(request, decision, user)
             except Rejected as rejected:
                 # A claim is no valid username or e-mail address, or another user has it.

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
+from tocsin.access.boundary import BoundedManager
 from tocsin.core.db.trigram_index import TrigramIndex
 from tocsin.core.stored_reason import StoredReason
 from tocsin.core.validation.name_validator import validate_name
@@ -53,6 +56,8 @@ class Integration(models.Model):
     #: A Fernet token over JSON: `basic` {username, password}, `header` {name, value}, `hmac` {header, secret}.
     credentials = models.TextField(default="", blank=True)
 
+    objects: ClassVar[models.Manager[Integration]] = BoundedManager()
+
     class Meta:
         ordering = ("name",)
         constraints = (models.UniqueConstraint(Lower("name"), name="inbound_integration_name"),)
@@ -70,6 +75,8 @@ class PinnedSender(models.Model):
     sender = models.TextField()
     pinned_at = models.DateTimeField()
 
+    objects: ClassVar[models.Manager[PinnedSender]] = BoundedManager()
+
 
 class IntegrationVersion(models.Model):
     """Mapping, rules, filters and routes from one point in time on. Immutable."""
@@ -81,6 +88,8 @@ class IntegrationVersion(models.Model):
     definition = models.JSONField(default=dict)
     created_at = models.DateTimeField()
     created_by = models.ForeignKey("people.User", null=True, on_delete=models.SET_NULL, related_name="+")
+
+    objects: ClassVar[models.Manager[IntegrationVersion]] = BoundedManager()
 
     class Meta:
         constraints = (
@@ -127,6 +136,8 @@ class InboundMessage(StoredReason):
     key_hash = models.BinaryField(max_length=32, null=True)
     test = models.BooleanField(default=False, db_default=False)
     failures = models.SmallIntegerField(default=0, db_default=0)
+
+    objects: ClassVar[models.Manager[InboundMessage]] = BoundedManager()
 
     class Meta:
         constraints = (
@@ -234,6 +245,8 @@ class DelayedAlert(StoredReason):
     subject = models.TextField(default="")
     source_id = models.TextField(default="")
 
+    objects: ClassVar[models.Manager[DelayedAlert]] = BoundedManager()
+
     class Meta:
         indexes = (
             # Due alerts: queried every second.
@@ -255,6 +268,8 @@ class GroupMember(models.Model):
     source_id = models.TextField(default="")
     joined_at = models.DateTimeField()
     left_at = models.DateTimeField(null=True)
+
+    objects: ClassVar[models.Manager[GroupMember]] = BoundedManager()
 
 
 class RateWindow(models.Model):
@@ -286,6 +301,8 @@ class MaintenanceWindow(models.Model):
     condition = models.JSONField(null=True)
     created_at = models.DateTimeField()
 
+    objects: ClassVar[models.Manager[MaintenanceWindow]] = BoundedManager()
+
     class Meta:
         ordering = ("name",)
         constraints = (models.UniqueConstraint(Lower("name"), name="inbound_maintenancewindow_name"),)
@@ -304,6 +321,8 @@ class Heartbeat(models.Model):
     started_at = models.DateTimeField(null=True)
     #: When an alert opens unless it pings; NULL while nothing is expected.
     due_at = models.DateTimeField(null=True)
+
+    objects: ClassVar[models.Manager[Heartbeat]] = BoundedManager()
 
     class Meta:
         constraints = (
@@ -338,6 +357,8 @@ class ClientTable(models.Model):
     group = models.ForeignKey("people.Group", null=True, blank=True, on_delete=models.PROTECT, related_name="+")
     #: `client`, and `group` and `policy` by id, in the order of the spec.
     clients = models.JSONField(default=list)
+
+    objects: ClassVar[models.Manager[ClientTable]] = BoundedManager()
 
     class Meta:
         ordering = ("name",)

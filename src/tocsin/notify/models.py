@@ -4,12 +4,15 @@ paging pause.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
+from tocsin.access.boundary import BoundedManager
 from tocsin.core.reasons import Reason, reason_from, reason_from_json
 from tocsin.core.stored_reason import MAX_CODE_CHARS, StoredReason, reason_columns
 from tocsin.core.validation.name_validator import validate_name
@@ -92,6 +95,8 @@ class Notification(StoredReason):
     data = models.JSONField(default=dict, db_default={})
     created_at = models.DateTimeField()
 
+    objects: ClassVar[models.Manager[Notification]] = BoundedManager()
+
     class Meta:
         constraints = (
             models.CheckConstraint(
@@ -166,6 +171,8 @@ class Delivery(StoredReason):
     #: The provider's latest receipt state, one of `notify.webhooks.ReceiptState`; empty without one.
     receipt = models.TextField(default="", db_default="")
 
+    objects: ClassVar[models.Manager[Delivery]] = BoundedManager()
+
     class Meta:
         constraints = (
             models.CheckConstraint(
@@ -237,6 +244,8 @@ class SandboxMessage(models.Model):
     content = models.JSONField()
     at = models.DateTimeField()
 
+    objects: ClassVar[models.Manager[SandboxMessage]] = BoundedManager()
+
 
 class Pause(models.Model):
     """A pause of all paging: who paused it, why, and until when. At most one is current."""
@@ -284,6 +293,8 @@ class PushDevice(models.Model):
     #: When the push service reported that the subscription has ended.
     gone_at = models.DateTimeField(null=True)
 
+    objects: ClassVar[models.Manager[PushDevice]] = BoundedManager()
+
     class Meta:
         ordering = ("id",)
         # Finds the devices of a contact method when a push is sent.
@@ -319,6 +330,8 @@ class MailReply(StoredReason):
     user = models.ForeignKey("people.User", null=True, on_delete=models.SET_NULL, related_name="+", db_index=False)
     #: `acted`, `refused` or `ignored`.
     outcome = models.TextField(default="", db_default="")
+
+    objects: ClassVar[models.Manager[MailReply]] = BoundedManager()
 
     class Meta:
         ordering = ("-id",)

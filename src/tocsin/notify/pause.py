@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from django.db import transaction
 
-from tocsin.access import audit
+from tocsin.access import audit, boundary
 from tocsin.core.db import database
 from tocsin.core.db.database import CHANNEL, Connection
 from tocsin.core.errors import Rejected
@@ -74,7 +74,7 @@ def start(reason: str, until: datetime, actor: audit.AuditActor, now: datetime) 
         raise Rejected("invalid", _ENDS_IN_PAST(), "until")
     if until - now > MAX_PAUSE:
         raise Rejected("invalid", _TOO_LONG(duration=MAX_PAUSE), "until")
-    with transaction.atomic():
+    with boundary.command():
         Pause.objects.filter(ended_at=None).update(ended_at=now)
         pause = Pause.objects.create(reason=text, started_at=now, until=until, user_id=actor.user_id)
         _record(actor, "pause", pause, now)
@@ -83,7 +83,7 @@ def start(reason: str, until: datetime, actor: audit.AuditActor, now: datetime) 
 
 def end(actor: audit.AuditActor, now: datetime) -> bool:
     """Ends the pause, if there is one, and returns whether there was. Waiting pages are sent at once."""
-    with transaction.atomic():
+    with boundary.command():
         pauses = list(Pause.objects.select_for_update().filter(ended_at=None, until__gt=now))
         for pause in pauses:
             pause.ended_at = now

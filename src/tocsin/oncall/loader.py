@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from tocsin.access import boundary
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.oncall.calculation import final_schedule, schedules, shifts, weekly_windows
@@ -149,9 +150,11 @@ def groups_of(connection: Connection, user_ids: Iterable[int]) -> frozenset[int]
 
 
 def groups_with_schedule(connection: Connection) -> frozenset[int]:
-    """Returns the groups that have a schedule."""
+    """Returns the groups that have a schedule, within the viewer's boundary."""
     rows = database.rows(connection, "SELECT DISTINCT group_id FROM oncall_schedule")
-    return frozenset(row["group_id"] for row in rows)
+    group_ids = frozenset(row["group_id"] for row in rows)
+    limit = boundary.current()
+    return group_ids if limit is None else group_ids & limit.groups
 
 
 def holiday_calendars(connection: Connection, calendar_ids: Iterable[int]) -> dict[int, HolidayDays]:

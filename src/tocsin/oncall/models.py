@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
+from tocsin.access.boundary import BoundedManager
 from tocsin.core.reasons import Reason, reason_from
 from tocsin.core.stored_reason import MAX_CODE_CHARS, StoredReason, named_reason
 from tocsin.core.validation.name_validator import validate_name
@@ -27,6 +30,8 @@ class HolidayCalendar(models.Model):
     region = models.CharField(_("region"), max_length=10, blank=True)
     #: Custom days as users write them: date (2026-12-24, or 12-24 for every year) and name.
     days = models.JSONField(default=list)
+
+    objects: ClassVar[models.Manager[HolidayCalendar]] = BoundedManager()
 
     class Meta:
         ordering = ("name",)
@@ -49,6 +54,8 @@ class Schedule(models.Model):
     #: Whether a note is mailed at each handover.
     handover_notes = models.BooleanField(_("handover notes"), default=True, db_default=True)
 
+    objects: ClassVar[models.Manager[Schedule]] = BoundedManager()
+
     class Meta:
         ordering = ("name",)
         constraints = (models.UniqueConstraint(Lower("name"), name="oncall_schedule_name"),)
@@ -68,6 +75,8 @@ class SupportHours(models.Model):
     windows = models.JSONField(default=list)
     #: Ids of the holiday calendars on whose days they are closed.
     holiday_calendars = ArrayField(models.BigIntegerField(), default=list, db_default=[])
+
+    objects: ClassVar[models.Manager[SupportHours]] = BoundedManager()
 
     class Meta:
         ordering = ("name",)
@@ -96,6 +105,8 @@ class Override(models.Model):
     swap = models.ForeignKey("SwapRequest", null=True, on_delete=models.CASCADE, related_name="overrides")
     created_by = models.ForeignKey("people.User", null=True, on_delete=models.SET_NULL, related_name="+")
     created_at = models.DateTimeField()
+
+    objects: ClassVar[models.Manager[Override]] = BoundedManager()
 
     class Meta:
         ordering = ("starts_at", "id")
@@ -127,6 +138,8 @@ class SwapRequest(models.Model):
     state = models.CharField(max_length=10, default=str(SwapState.PENDING), choices=SwapState.choices())
     created_at = models.DateTimeField()
     answered_at = models.DateTimeField(null=True)
+
+    objects: ClassVar[models.Manager[SwapRequest]] = BoundedManager()
 
     class Meta:
         ordering = ("-id",)
@@ -176,6 +189,8 @@ class CalendarFeed(models.Model):
     created_at = models.DateTimeField()
     used_at = models.DateTimeField(null=True)
 
+    objects: ClassVar[models.Manager[CalendarFeed]] = BoundedManager()
+
     class Meta:
         ordering = ("id",)
         constraints = (
@@ -204,6 +219,8 @@ class CalendarImport(models.Model):
     unknown = models.JSONField(default=list)
     #: [user id, from, to], with times in UTC, in order.
     spans = models.JSONField(default=list)
+
+    objects: ClassVar[models.Manager[CalendarImport]] = BoundedManager()
 
     class Meta:
         ordering = ("schedule", "shift")
@@ -263,6 +280,8 @@ class HandoverNote(models.Model):
     sent_at = models.DateTimeField(null=True)
     #: The facts as they were mailed; see `reports.handover.facts`. Empty until then.
     facts = models.JSONField(default=list, db_default=[])
+
+    objects: ClassVar[models.Manager[HandoverNote]] = BoundedManager()
 
     class Meta:
         ordering = ("-at",)

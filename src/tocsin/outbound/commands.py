@@ -17,7 +17,7 @@ from django.db.models import QuerySet
 from django.db.models.functions import Lower
 from django.utils import timezone
 
-from tocsin.access import audit, config_audit
+from tocsin.access import audit, boundary, config_audit
 from tocsin.access.audit import AuditActor
 from tocsin.core import object_hooks
 from tocsin.core.config import config_version, secret_bundle
@@ -106,7 +106,7 @@ def save_outbound(
     A secret missing from the spec is kept. An empty one is deleted, or rejected if the connector requires it. Raises
     Rejected with the field of each problem.
     """
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         stored = secret_bundle.decrypt_bundle_or_empty(existing.secrets) if existing else {}
         previous_settings, previous_secrets = hidden_settings.reveal(
@@ -176,7 +176,7 @@ def delete_outbound(integration: OutboundIntegration, *, actor: AuditActor, now:
 
     Raises Rejected("in_use") while an inbound integration or a workflow uses it.
     """
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         object_hooks.reject_if_referenced("outbound_integration", integration.pk, integration.name)
         config_audit.record("outbound_integration", integration, outbound_spec(integration), None, actor=actor, now=now)
@@ -194,7 +194,7 @@ def verify_outbound(integration: OutboundIntegration, now: datetime, *, client: 
         now,
         client,
     )
-    with transaction.atomic():
+    with boundary.command():
         _retry_waiting_calls(integration.pk, now)
     return message
 
@@ -298,7 +298,7 @@ def _recreate_tickets(integration_id: int, alert_ids: Sequence[int | None], now:
 
 
 def _queue_again(calls: QuerySet[Call], now: datetime) -> int:
-    with transaction.atomic():
+    with boundary.command():
         rows = list(calls.select_for_update(no_key=True, of=("self",)).select_related("integration").order_by("pk"))
         for row in rows:
             row.content = _refresh_content(row)
@@ -324,7 +324,7 @@ def _refresh_content(call: Call) -> dict[str, Any]:
 
 def drop(call: Call, *, actor: AuditActor, now: datetime) -> None:
     """Drops a failed or queued call. Raises Rejected while it is being sent."""
-    with transaction.atomic():
+    with boundary.command():
         dropped_count = Call.objects.filter(pk=call.pk, status__in=[CallStatus.DEAD, CallStatus.QUEUED]).update(
             status=CallStatus.DROPPED,
             ended_at=now,

@@ -5,11 +5,14 @@ Code of this package writes to these tables only, never to another package's.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
+from tocsin.access.boundary import BoundedManager
 from tocsin.core.reasons import Reason
 from tocsin.core.stored_reason import MAX_CODE_CHARS, named_reason
 from tocsin.core.validation.name_validator import validate_name
@@ -28,6 +31,8 @@ class OutboundIntegration(models.Model):
     #: The secrets' JSON as a Fernet token. Never displayed.
     secrets = models.TextField(default="", db_default="")
     created_at = models.DateTimeField()
+
+    objects: ClassVar[models.Manager[OutboundIntegration]] = BoundedManager()
 
     class Meta:
         ordering = ("name",)
@@ -81,6 +86,8 @@ class IntegrationStatus(models.Model):
     #: State kept between polls: newest note by ticket, tickets missing once, and more.
     poll_state = models.JSONField(default=dict, db_default={})
 
+    objects: ClassVar[models.Manager[IntegrationStatus]] = BoundedManager()
+
 
 class Webhook(models.Model):
     """The webhook in the remote system that Tocsin set up for an inbound integration."""
@@ -92,6 +99,8 @@ class Webhook(models.Model):
     #: SHA-256 of its URL; empty if unknown.
     url_hash = models.BinaryField(max_length=32, default=b"", db_default=b"")
     set_up_at = models.DateTimeField()
+
+    objects: ClassVar[models.Manager[Webhook]] = BoundedManager()
 
     class Meta:
         constraints = (
@@ -141,6 +150,8 @@ class Call(models.Model):
     #: Whether the written values have come back since.
     is_echoed = models.BooleanField(default=False, db_default=False)
 
+    objects: ClassVar[models.Manager[Call]] = BoundedManager()
+
     class Meta:
         constraints = (
             models.CheckConstraint(condition=Q(status__in=[str(s) for s in CallStatus]), name="outbound_call_status"),
@@ -185,6 +196,8 @@ class Exchange(models.Model):
     response = models.TextField(default="", db_default="")
     error = models.TextField(default="", db_default="")
 
+    objects: ClassVar[models.Manager[Exchange]] = BoundedManager()
+
     class Meta:
         indexes = (
             models.Index(fields=("call", "id"), condition=Q(call__isnull=False), name="outbound_exchange_call"),
@@ -206,6 +219,8 @@ class LookUp(models.Model):
     data = models.JSONField(default=dict, db_default={})
     refreshed_at = models.DateTimeField()
 
+    objects: ClassVar[models.Manager[LookUp]] = BoundedManager()
+
     class Meta:
         constraints = (
             models.UniqueConstraint(fields=("integration", "list_name", "number"), name="outbound_lookup_number"),
@@ -219,6 +234,8 @@ class AgentMatch(models.Model):
     user = models.ForeignKey("people.User", on_delete=models.CASCADE, related_name="+")
     number = models.TextField()
 
+    objects: ClassVar[models.Manager[AgentMatch]] = BoundedManager()
+
     class Meta:
         constraints = (models.UniqueConstraint(fields=("integration", "user"), name="outbound_agentmatch_once"),)
 
@@ -231,6 +248,8 @@ class TicketLink(models.Model):
     #: Empty until it is created.
     ticket = models.TextField(default="", db_default="")
     made_at = models.DateTimeField(null=True)
+
+    objects: ClassVar[models.Manager[TicketLink]] = BoundedManager()
 
     class Meta:
         constraints = (models.UniqueConstraint(fields=("integration", "alert"), name="outbound_ticketlink_once"),)

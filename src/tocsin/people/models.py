@@ -12,6 +12,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
+from tocsin.access.boundary import BoundedManager
 from tocsin.access.roles import Role
 from tocsin.core.validation.name_validator import validate_name
 from tocsin.people import encrypted_addresses
@@ -29,6 +30,10 @@ class UserManager(BaseUserManager["User"]):
 
     def get_by_natural_key(self, username: str | None) -> User:
         return self.get(username__iexact=username)
+
+
+class BoundedUserManager(BoundedManager["User"], UserManager):
+    """Finds the users that the viewer may see."""
 
 
 class User(AbstractBaseUser):
@@ -66,9 +71,11 @@ class User(AbstractBaseUser):
     EMAIL_FIELD = "email"
     REQUIRED_FIELDS: ClassVar[list[str]] = ["email"]
 
-    objects: ClassVar[UserManager] = UserManager()
+    #: Names of users whom a visible object mentions, of any group. Sign-in uses it too.
+    mentioned: ClassVar[UserManager] = UserManager()
+    objects: ClassVar[UserManager] = BoundedUserManager()
     #: People and service accounts, whose usernames are one name space.
-    accounts: ClassVar[models.Manager[User]] = models.Manager()
+    accounts: ClassVar[models.Manager[User]] = BoundedManager()
 
     class Meta:
         constraints = (
@@ -141,6 +148,8 @@ class ContactMethod(models.Model):
     #: Entered by the user, and not used until the code sent to it is confirmed.
     awaits_code = models.BooleanField(default=False, db_default=False)
 
+    objects: ClassVar[models.Manager[ContactMethod]] = BoundedManager()
+
     class Meta:
         ordering = ("position", "id")
         constraints = (models.UniqueConstraint("user", Lower("label"), name="people_contactmethod_label"),)
@@ -169,6 +178,10 @@ class Group(models.Model):
     description = models.TextField(_("description"), blank=True)
     time_zone = models.CharField(_("time zone"), max_length=64, default="UTC")
 
+    #: Names of groups that a visible object mentions, of any group.
+    mentioned: ClassVar[models.Manager[Group]] = models.Manager()
+    objects: ClassVar[models.Manager[Group]] = BoundedManager()
+
     class Meta:
         ordering = ("name",)
         constraints = (models.UniqueConstraint(Lower("name"), name="people_group_name"),)
@@ -193,6 +206,8 @@ class Membership(models.Model):
     #: somebody who did not see them, until the user or an administrator agrees.
     shows_addresses = models.BooleanField(default=True, db_default=True)
 
+    objects: ClassVar[models.Manager[Membership]] = BoundedManager()
+
     class Meta:
         ordering = ("position", "id")
         constraints = (models.UniqueConstraint(fields=("group", "user"), name="people_membership_once"),)
@@ -206,6 +221,8 @@ class GroupContact(models.Model):
     channel = models.CharField(_("channel"), max_length=20)
     address = models.CharField(_("address"), max_length=500)
     position = models.PositiveSmallIntegerField(default=0)
+
+    objects: ClassVar[models.Manager[GroupContact]] = BoundedManager()
 
     class Meta:
         ordering = ("position", "id")
@@ -223,6 +240,8 @@ class OutOfOffice(models.Model):
     note = models.CharField(_("note"), max_length=200, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
+    objects: ClassVar[models.Manager[OutOfOffice]] = BoundedManager()
+
     class Meta:
         ordering = ("starts_at", "id")
         constraints = (models.CheckConstraint(condition=Q(ends_at__gt=F("starts_at")), name="people_outofoffice_span"),)
@@ -238,6 +257,8 @@ class OutOfOfficeCover(models.Model):
     absence = models.ForeignKey(OutOfOffice, on_delete=models.CASCADE, related_name="covers")
     group = models.ForeignKey(Group, on_delete=models.CASCADE, related_name="+")
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="+")
+
+    objects: ClassVar[models.Manager[OutOfOfficeCover]] = BoundedManager()
 
     class Meta:
         ordering = ("id",)

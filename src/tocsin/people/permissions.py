@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from django.db.models import QuerySet
@@ -51,6 +51,11 @@ class Viewer:
         """Returns the ids of the own groups on whose objects the user may take `action`."""
         return frozenset(group for group in self.group_roles if self.may(action, group))
 
+    def may_respond(self, group_ids: Iterable[int]) -> bool:
+        """Returns whether the user may act on a visible alert that belongs to these groups: responders on each alert
+        that they see, others on those of the groups in which they are responders."""
+        return self.may(Permission.RESPOND) or any(self.may(Permission.RESPOND, group) for group in group_ids)
+
     def may_somewhere(self, action: Permission) -> bool:
         """Returns whether the user may take `action` on any object at all. Decides which menu entries are shown."""
         has_all = action in self.allowed and roles.permission_scope(self.role, action) is PermissionScope.ALL
@@ -84,19 +89,8 @@ class Viewer:
 
 def viewer(user: User, limits: TokenLimits | None = None) -> Viewer:
     """Loads everything that decides the permissions of `user`, or of a token of theirs with these limits."""
-    clients = frozenset(user.clients) or None
-    access = EffectiveAccess(Role(user.role), group_roles(user), clients=clients)
-    if limits is not None:
-        access = narrow(access, limits)
-    loaded = Viewer(
-        user.pk,
-        access.role,
-        user.is_active,
-        access.group_roles,
-        allowed=access.allowed,
-        clients=access.clients,
-        is_limited_to_groups=access.is_limited_to_groups,
-    )
+    loaded = viewer_from(user.pk, user.role, user.clients, group_roles(user), limits)
+    loaded = replace(loaded, is_active=user.is_active)
     groups = loaded.groups_with(Permission.VIEW_ADDRESSES)
     if loaded.may(Permission.VIEW_ADDRESSES) or not groups:
         return loaded
@@ -104,12 +98,40 @@ def viewer(user: User, limits: TokenLimits | None = None) -> Viewer:
     return replace(loaded, colleagues=frozenset(memberships.values_list("user_id", flat=True)))
 
 
+def viewer_from(
+    user_id: int,
+    role: str,
+    clients: Iterable[str],
+    group_roles: Mapping[int, Role],
+    limits: TokenLimits | None = None,
+) -> Viewer:
+    """Returns the viewer of an active user with these roles in groups, or of a token of theirs with these limits."""
+    access = EffectiveAccess(Role(role), group_roles)
+    if names := frozenset(clients):
+        # Whatever else they are, client observers change nothing but their own account.
+        access = EffectiveAccess(Role.OBSERVER, clients=names)
+    if limits is not None:
+        access = narrow(access, limits)
+    return Viewer(
+        user_id,
+        access.role,
+        group_roles=access.group_roles,
+        allowed=access.allowed,
+        clients=access.clients,
+        is_limited_to_groups=access.is_limited_to_groups,
+    )
+
+
 def group_roles(user: User) -> dict[int, Role]:
     """Returns the role of `user` in each of their groups, by the group's id; never lower than their own role."""
     role = Role(user.role)
     if user.is_service_account:
         return dict.fromkeys(user.service_groups.values_list("pk", flat=True), role)
-    memberships = Membership.objects.filter(user=user).values_list("group_id", "role")
+    return roles_in_groups(role, Membership.objects.filter(user=user).values_list("group_id", "role"))
+
+
+def roles_in_groups(role: Role, memberships: Iterable[tuple[int, str]]) -> dict[int, Role]:
+    """Returns the role in each group of a user with these memberships (group id, role there)."""
     return {group: roles.higher(role, Role(group_role)) if group_role else role for group, group_role in memberships}
 
 
@@ -122,6 +144,8 @@ def may(user: User, action: Permission, group: Group | int | None = None) -> boo
     """Returns whether `user` may take `action` on an object of `group`. Without a group, only administrators may."""
     if not user.is_active:
         return False
+    if user.clients:
+        return viewer(user).may(action)
     if roles.may(Role(user.role), action):
         return True
     group_id = group.pk if isinstance(group, Group) else group

@@ -10,9 +10,9 @@ from datetime import datetime, timedelta
 
 from allauth.mfa import app_settings as factors
 from allauth.mfa.models import Authenticator
-from django.db import connection, transaction
+from django.db import connection
 
-from tocsin.access import audit
+from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
 from tocsin.people import sessions
 from tocsin.people.models import UsedCode, User
@@ -32,7 +32,7 @@ def remove_second_factors(user: User, *, actor: AuditActor, now: datetime) -> li
 
     From then on the password alone is enough, until the user sets up new ones. The user's sessions end.
     """
-    with transaction.atomic():
+    with boundary.command():
         removed = list_second_factors(user)
         if removed:
             Authenticator.objects.filter(user=user).delete()
@@ -57,7 +57,7 @@ def is_code_consumed(user: User, code: str, *, now: datetime) -> bool:
 
 def consume_code(user: User, code: str, *, now: datetime) -> bool:
     """Marks a valid code as used (RFC 6238, 5.2). If several processes do so at once, exactly one gets True."""
-    with transaction.atomic():
+    with boundary.command():
         UsedCode.objects.filter(at__lte=now - CODE_LIFETIME).delete()
         with connection.cursor() as cursor:
             cursor.execute(_CONSUME, (_key(user, code), now))

@@ -13,6 +13,7 @@ from typing import Any
 
 from tocsin.alerts.states import RESPONSES, EventKind, Priority
 from tocsin.reports.period import Bucket, Period
+from tocsin.resources import visibility
 
 
 class GroupBy(StrEnum):
@@ -27,6 +28,10 @@ class GroupBy(StrEnum):
     HOUR = "hour"
 
 
+#: The groupings that name nobody and nothing of the organisation, for client observers.
+PUBLIC_GROUPINGS = frozenset({GroupBy.CLIENT, GroupBy.PRIORITY, GroupBy.HOUR})
+
+
 @dataclass(frozen=True, slots=True)
 class AlertFilter:
     """Which alerts a report covers; everything unset covers all."""
@@ -39,14 +44,14 @@ class AlertFilter:
     priority: Priority | None = None
 
     def conditions(self) -> str:
-        """The SQL conditions for an alert `a`, beginning with AND; "" if nothing is set."""
+        """The SQL conditions for an alert `a`, beginning with AND; "" if nothing is set. The boundary is one."""
         conditions = (
             (self.integration_id, "a.integration_id = %(integration_id)s"),
             (self.priority, "a.priority = %(priority)s"),
             (self.client, "upper(a.client) = upper(%(client)s)"),
             (self.group_id, _NOTIFIED_GROUP),
         )
-        return "".join(f" AND {condition}" for value, condition in conditions if value)
+        return "".join(f" AND {condition}" for value, condition in conditions if value) + visibility.alerts_sql()
 
     def parameters(self) -> dict[str, object]:
         """The parameters of the conditions."""
@@ -55,6 +60,7 @@ class AlertFilter:
             "client": self.client,
             "integration_id": self.integration_id,
             "priority": self.priority,
+            **visibility.alerts_parameters(),
         }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from django.http import HttpRequest
 from django.urls import reverse
@@ -17,7 +17,11 @@ from tocsin.access.roles import Permission, PermissionScope, Role, permission_sc
 from tocsin.core.runtime import clock
 from tocsin.identity.models import IdentityProvider
 from tocsin.notify.models import Pause
+from tocsin.people import permissions
+from tocsin.people.permissions import Viewer
 from tocsin.web.alerts import queries
+from tocsin.web.http.authorization import may_somewhere
+from tocsin.web.http.request import SignedInRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,18 @@ NAVIGATION: Sections = (
     ),
 )
 
+#: The side bar of a client observer.
+CLIENT_NAVIGATION: Sections = (
+    (
+        "",
+        (
+            NavigationEntry(_("Alerts"), "bell", "client_alerts", key="a"),
+            NavigationEntry(_("History"), "history", "client_history", key="h"),
+            NavigationEntry(_("Reports"), "chart-bar", "reports", key="r"),
+        ),
+    ),
+)
+
 #: What the command palette starts.
 ACTIONS: tuple[NavigationEntry, ...] = (
     NavigationEntry(_("New alert"), "plus", "new_alert", Permission.RESPOND),
@@ -120,15 +136,21 @@ def shell(request: HttpRequest) -> dict[str, Any]:
     if not request.user.is_authenticated:
         providers = SimpleLazyObject(lambda: list(IdentityProvider.objects.filter(is_enabled=True)))
         return {"clock_jump": clock.test_offset(), "identity_providers": providers}
+    common = {
+        "clock_jump": clock.test_offset(),
+        "is_side_collapsed": request.COOKIES.get("tocsin_side") == "collapsed",
+    }
+    if request.user.clients:
+        navigation = SimpleLazyObject(lambda: list(_permitted(request, CLIENT_NAVIGATION)))
+        return {**common, "is_client": True, "navigation": navigation}
     return {
+        **common,
         "navigation": SimpleLazyObject(lambda: list(_permitted(request, NAVIGATION))),
         "palette": SimpleLazyObject(lambda: list(_permitted(request, _palette()))),
         "open_count": SimpleLazyObject(queries.open_count),
         "pause": SimpleLazyObject(lambda: _pause(request)),
         "own_tokens": SimpleLazyObject(lambda: _own_tokens(request)),
-        "clock_jump": clock.test_offset(),
-        "is_side_collapsed": request.COOKIES.get("tocsin_side") == "collapsed",
-        "may_act": permission_scope(Role(request.user.role), Permission.RESPOND) is not PermissionScope.NONE,
+        "may_act": SimpleLazyObject(lambda: may_somewhere(cast(SignedInRequest, request), Permission.RESPOND)),
         "is_admin": request.user.role == Role.ADMIN,
     }
 
@@ -139,15 +161,17 @@ def _palette() -> Sections:
 
 
 def _permitted(request: HttpRequest, sections: Sections) -> Iterator[tuple[Any, list[NavigationItem]]]:
-    role = Role(request.user.role)  # type: ignore[union-attr]
+    user = cast(SignedInRequest, request).user
+    viewer = permissions.viewer(user)
     for heading, entries in sections:
-        items = [
-            _navigation_item(entry, request)
-            for entry in entries
-            if permission_scope(role, entry.permission) is not PermissionScope.NONE
-        ]
+        items = [_navigation_item(entry, request) for entry in entries if _is_offered(entry, viewer)]
         if items:
             yield heading, items
+
+
+def _is_offered(entry: NavigationEntry, viewer: Viewer) -> bool:
+    scope = permission_scope(viewer.role, entry.permission)
+    return scope is not PermissionScope.NONE or viewer.may_somewhere(entry.permission)
 
 
 def _navigation_item(entry: NavigationEntry, request: HttpRequest) -> NavigationItem:

@@ -13,10 +13,12 @@ from tocsin.web.alerts import views as alerts
 from tocsin.web.audit import views as audit
 from tocsin.web.calendar import views as calendar
 from tocsin.web.client_tables import views as client_tables
+from tocsin.web.clients import views as clients
 from tocsin.web.groups import views as groups
 from tocsin.web.home import views as home
 from tocsin.web.hooks import views as hooks
 from tocsin.web.http import pwa
+from tocsin.web.identity import provisioning
 from tocsin.web.identity import views as identity_providers
 from tocsin.web.imports import views as imports
 from tocsin.web.inbound import attachments, replay
@@ -248,6 +250,12 @@ _workflows = [
     path("<int:number>/runs/<int:run_id>/<slug:verb>", workflow_runs.act, name="workflow_run_act"),
 ]
 
+_clients = [
+    path("", clients.open_alerts, name="client_alerts"),
+    path("history/", clients.history, name="client_history"),
+    path("<int:number>/", clients.alert, name="client_alert"),
+]
+
 _client_tables = [
     path("", client_tables.client_table_list, name="client_tables"),
     path("new/", client_tables.edit, name="new_client_table"),
@@ -282,6 +290,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("client-tables/", include(_client_tables)),
     path("maintenance/", include(_maintenance)),
     path("delayed/<str:key>/<slug:verb>", delayed.act, name="act_on_delayed"),
+    path("client/", include(_clients)),
     path("groups/", include(_groups)),
     path("on-call/", include(_oncall)),
     path("users/", include(_users)),
@@ -310,6 +319,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("settings/sign-in/", identity_providers.provider_list, name="identity_providers"),
     path("settings/sign-in/new/<slug:preset>/", identity_providers.edit, name="new_identity_provider"),
     path("settings/sign-in/<int:number>/", identity_providers.edit, name="identity_provider"),
+    path("settings/sign-in/<int:number>/provisioning/", provisioning.provisioning, name="provisioning"),
     path(
         "settings/sign-in/<int:number>/delete/",
         delete_view(registry.IDENTITY_PROVIDERS),

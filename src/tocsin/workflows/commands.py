@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from django.db import transaction
 from django.db.models import Max, QuerySet
 from psycopg.types.json import Jsonb
 
-from tocsin.access import audit, config_audit
+from tocsin.access import audit, boundary, config_audit
 from tocsin.access.audit import AuditActor
 from tocsin.alerts.service import NO_SUCH_ALERT
 from tocsin.core import object_hooks
@@ -125,7 +124,7 @@ def save_workflow(
     Waiting runs continue with the new definition, or end if they no longer fit. `may_call` decides whether outbound
     integrations of a group may be newly referenced. Raises Rejected with the field of each problem.
     """
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         parsed = _read(spec, existing, may_call)
         plan = parsed.compiled()
@@ -167,7 +166,7 @@ def _read(
 
 def delete_workflow(workflow: Workflow, *, actor: AuditActor, now: datetime) -> None:
     """Deletes a workflow with its runs. Waiting actions are not executed."""
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         config_audit.record("workflow", workflow, workflow_spec(workflow), None, actor=actor, now=now)
         workflow.delete()
@@ -176,7 +175,7 @@ def delete_workflow(workflow: Workflow, *, actor: AuditActor, now: datetime) -> 
 
 def set_enabled(workflow: Workflow, is_enabled: bool, *, actor: AuditActor, now: datetime) -> None:
     """Enables or disables a workflow. Runs that become due while it is disabled end."""
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         before = workflow_spec(workflow)
         workflow.is_enabled = is_enabled
@@ -187,7 +186,7 @@ def set_enabled(workflow: Workflow, is_enabled: bool, *, actor: AuditActor, now:
 
 def move(workflow: Workflow, by: int, *, actor: AuditActor, now: datetime) -> None:
     """Moves a workflow by some positions (negative: up) among all workflows and renumbers the others."""
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         rows = list(Workflow.objects.select_related("group"))
         order = [row.pk for row in rows]
@@ -235,7 +234,7 @@ def run_manual_workflow(workflow: Workflow, alert_id: int, user: User, via: str,
 
 def try_again(run: WorkflowRun, *, actor: AuditActor, now: datetime) -> None:
     """Makes a stuck run continue where it stopped. Raises Rejected if it is not stuck."""
-    with transaction.atomic():
+    with boundary.command():
         changed = WorkflowRun.objects.filter(pk=run.pk, status=WorkflowRunStatus.STUCK).update(
             status=WorkflowRunStatus.WAITING, due_at=now, ended_at=None, failures=0
         )
@@ -246,7 +245,7 @@ def try_again(run: WorkflowRun, *, actor: AuditActor, now: datetime) -> None:
 
 def abandon(run: WorkflowRun, *, actor: AuditActor, now: datetime) -> None:
     """Ends a stuck or waiting run. Raises Rejected if it has already ended."""
-    with transaction.atomic():
+    with boundary.command():
         reason = reasons.ENDED_BY(actor=Person(actor.name, actor.user_id))
         changed = WorkflowRun.objects.filter(
             pk=run.pk, status__in=[WorkflowRunStatus.STUCK, WorkflowRunStatus.WAITING]

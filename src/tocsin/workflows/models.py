@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
+from tocsin.access.boundary import BoundedManager
 from tocsin.core.stored_reason import MAX_CODE_CHARS, StoredReason, named_reason
 from tocsin.core.validation.name_validator import validate_name
 from tocsin.workflows.states import WorkflowRunStatus
@@ -29,6 +32,8 @@ class Workflow(models.Model):
     definition = models.JSONField()
     created_at = models.DateTimeField()
 
+    objects: ClassVar[models.Manager[Workflow]] = BoundedManager()
+
     class Meta:
         ordering = ORDER
         constraints = (models.UniqueConstraint(Lower("name"), name="workflows_workflow_name"),)
@@ -47,6 +52,8 @@ class Limit(models.Model):
     #: Actions skipped because of the limit, and when the last one was.
     refused = models.IntegerField(default=0, db_default=0)
     refused_at = models.DateTimeField(null=True)
+
+    objects: ClassVar[models.Manager[Limit]] = BoundedManager()
 
 
 class WorkflowRun(StoredReason):
@@ -90,6 +97,8 @@ class WorkflowRun(StoredReason):
     ended_at = models.DateTimeField(null=True)
     failures = models.SmallIntegerField(default=0, db_default=0)
     error = models.TextField(default="", db_default="")
+
+    objects: ClassVar[models.Manager[WorkflowRun]] = BoundedManager()
 
     class Meta:
         db_table = "workflows_run"

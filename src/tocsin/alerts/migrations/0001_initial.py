@@ -1,3 +1,4 @@
+import django.contrib.postgres.fields
 import django.db.models.deletion
 import django.db.models.functions.datetime
 import tocsin.alerts.states
@@ -46,6 +47,12 @@ class Migration(migrations.Migration):
                 ("closed_at", models.DateTimeField(null=True)),
                 ("dry_run", models.BooleanField(db_default=False, default=False)),
                 ("is_test", models.BooleanField(db_default=False, default=False)),
+                (
+                    "group_ids",
+                    django.contrib.postgres.fields.ArrayField(
+                        base_field=models.BigIntegerField(), db_default=[], default=list, size=None
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(

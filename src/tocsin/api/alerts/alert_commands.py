@@ -30,7 +30,7 @@ from tocsin.alerts.commands import (
     Undo,
 )
 from tocsin.alerts.states import CommandKind
-from tocsin.api.alerts.alerts import AlertDetail, find_alert, routes, show_detail
+from tocsin.api.alerts.alerts import AlertDetail, find_alert, require_response, routes, show_detail
 from tocsin.api.framework.auth import Principal, actor_of, caller, via_of
 from tocsin.api.framework.pagination import Number
 from tocsin.api.reasons import ReasonCode, ReasonData
@@ -164,6 +164,7 @@ def merge(request: HttpRequest, id: Number, body: MergeBody) -> dict[str, Any]:
     principal = caller(request)
     find_alert(id)
     try:
+        find_alert(body.into)
         return _act(id, service.merge_into(body.into, BaseCommand(**_common(body, principal))), principal)
     except Rejected as error:
         if error.code == "not_found":
@@ -176,6 +177,7 @@ def _common(body: CommandBody, principal: Principal) -> dict[str, Any]:
 
 
 def _act(alert_id: int, command: Command, principal: Principal) -> dict[str, Any]:
+    require_response(principal, alert_id)
     outcome = service.apply_command(alert_id, command, now=principal.now)
     return {
         **show_detail(find_alert(alert_id), principal.now),

@@ -16,7 +16,7 @@ from tocsin.alerts import search_index, store
 from tocsin.alerts.models import Acknowledgement, Alert, AlertEvent
 from tocsin.alerts.service import NO_SUCH_ALERT
 from tocsin.alerts.states import ACTIVE, INACTIVE, AlertStatus, Priority
-from tocsin.api.framework.auth import caller
+from tocsin.api.framework.auth import Principal, caller, forbidden
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.moments import Moment
 from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
@@ -28,7 +28,7 @@ from tocsin.core.reason_json import show_reason
 from tocsin.core.reasons import AlertRef
 from tocsin.escalation.actions import forecast, why_not_paged
 from tocsin.escalation.actions.next_steps import next_steps
-from tocsin.resources import registry
+from tocsin.resources import registry, visibility
 
 routes = AuthorizedRouter("alerts")
 
@@ -192,6 +192,14 @@ def find_alert(alert_id: int) -> Alert:
     alert = Alert.objects.select_related("owner", "integration").filter(pk=alert_id).first()
     if alert is None:
         raise Rejected("not_found", NO_SUCH_ALERT(alert=AlertRef(alert_id)))
+    return alert
+
+
+def require_response(principal: Principal, alert_id: int) -> Alert:
+    """Return the alert on which the caller acts. Raises Rejected: `not_found`, or `forbidden`."""
+    alert = find_alert(alert_id)
+    if not principal.viewer.may_respond(visibility.groups_of_alert(alert)):
+        raise forbidden(principal, Permission.RESPOND)
     return alert
 
 

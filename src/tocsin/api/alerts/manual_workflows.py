@@ -8,7 +8,7 @@ from django.http import HttpRequest
 from pydantic import BaseModel
 
 from tocsin.access.roles import Permission
-from tocsin.api.alerts.alerts import find_alert, routes
+from tocsin.api.alerts.alerts import find_alert, require_response, routes
 from tocsin.api.framework.auth import audit_actor_of, caller, via_of
 from tocsin.api.reasons import ReasonSchema
 from tocsin.api.response.workflows import WorkflowRunSchema, show_run
@@ -16,8 +16,6 @@ from tocsin.core.reason_json import show_reason
 from tocsin.outbound.writeback import alert_ticket
 from tocsin.resources.lookup import find
 from tocsin.workflows import commands
-from tocsin.workflows.models import Workflow
-from tocsin.workflows.states import TriggerKind
 from tocsin.workflows.views import buttons
 
 
@@ -65,11 +63,9 @@ def press_button(request: HttpRequest, id: int, button: str) -> dict[str, Any]:
     """Calls to other systems are made shortly afterwards; `workflow-runs` shows their results. The request is rejected
     if the workflow's conditions do not match."""
     principal = caller(request)
-    rows = Workflow.objects.filter(trigger=TriggerKind.MANUAL)
-    row = find(rows, button, label="button")
-    run = commands.run_manual_workflow(
-        row, find_alert(id).pk, principal.user, str(via_of(principal)), now=principal.now
-    )
+    alert = require_response(principal, id)
+    row = find(buttons.manual_workflows(), button, label="button")
+    run = commands.run_manual_workflow(row, alert.pk, principal.user, str(via_of(principal)), now=principal.now)
     return show_run(buttons.summarize_runs([run])[0])
 
 
@@ -84,7 +80,7 @@ def make_ticket(request: HttpRequest, id: int) -> dict[str, int]:
     """Applies to alerts from another source whose inbound integration writes back to a HaloITSM integration. An alert
     gets at most one ticket. The response contains the number of the call that creates it."""
     principal = caller(request)
-    alert = find_alert(id)
+    alert = require_response(principal, id)
     return {"call": alert_ticket.create_ticket(alert, audit_actor_of(principal), principal.now)}
 
 

@@ -16,7 +16,7 @@ from ninja.operation import Operation
 from ninja.security.base import AuthBase
 from ninja.utils import check_csrf
 
-from tocsin.access import audit, tokens
+from tocsin.access import audit, boundary, refusals, tokens
 from tocsin.access.models import ApiToken
 from tocsin.access.roles import Permission, Role
 from tocsin.access.token_limits import MIN_SCOPES, TokenLimits, permissions_of
@@ -29,6 +29,7 @@ from tocsin.core.validation.field_errors import AT_PATH
 from tocsin.people import permissions
 from tocsin.people.models import User
 from tocsin.people.permissions import Viewer
+from tocsin.resources import visibility
 
 _MANAGER = gettext_noop("a manager or administrator")
 _REQUIRED_ROLES = {
@@ -125,8 +126,10 @@ class ApiAuth(AuthBase):
     openapi_type = "http"
     openapi_scheme = "bearer"
 
-    def __init__(self, action: Permission, *, accepts_if_match: bool = False) -> None:
+    def __init__(self, action: Permission, *, accepts_if_match: bool = False, is_public: bool = False) -> None:
         super().__init__()
+        #: Whether client observers may call it, who see nothing internal.
+        self.is_public = is_public
         self.action = action
         self.accepts_if_match = accepts_if_match
         self._known_parameters: frozenset[str] = frozenset()
@@ -143,10 +146,15 @@ class ApiAuth(AuthBase):
     def __call__(self, request: HttpRequest) -> Principal | None:
         """Return the caller, or None without authentication. Raises Rejected: `forbidden`, `csrf`, or for an unknown
         parameter."""
-        caller = _caller(request)
+        # A token may come with the session of somebody else.
+        with boundary.unbounded():
+            caller = _caller(request)
         if caller is None:
             return None
-        if not caller.viewer.may_somewhere(self.action):
+        # Also for a request that is refused below.
+        request.principal = caller  # type: ignore[attr-defined]
+        boundary.enter(visibility.boundary_of(caller.viewer))
+        if not caller.viewer.may_somewhere(self.action) or (caller.viewer.clients is not None and not self.is_public):
             raise forbidden(caller, self.action)
         self._check_parameters(request)
         if "If-Match" in request.headers and request.method not in _SAFE_METHODS and not self.accepts_if_match:
@@ -180,6 +188,15 @@ def actor_of(caller: Principal) -> Actor:
 def via_of(caller: Principal) -> CommandChannel:
     """Return the command channel: API for a token, web for a browser session."""
     return CommandChannel.API if caller.is_token else CommandChannel.WEB
+
+
+def record_refusal(request: HttpRequest) -> None:
+    """Record that an authenticated request is answered with 403."""
+    caller: Principal | None = getattr(request, "principal", None)
+    if caller is not None:
+        name = caller.token.name if caller.token else ""
+        text = f"{request.method} {request.path}"
+        refusals.record_refusal(audit_actor_of(caller), text, token=name, now=caller.now)
 
 
 def audit_actor_of(caller: Principal) -> audit.AuditActor:

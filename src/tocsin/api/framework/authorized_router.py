@@ -28,7 +28,8 @@ class AuthorizedRouter:
 
     Each of the five methods declares an operation: its path, permission, success `status` (200), `answers` (the
     response type, or the component of a configured object; None for no body), the component of its `body` if that is
-    one, whether the object is `tagged` (see `api.framework.etags`), and further Ninja options.
+    one, whether the object is `tagged` (see `api.framework.etags`), whether it is `public` (for client observers too),
+    and further Ninja options.
     """
 
     def __init__(self, resource_name: str) -> None:
@@ -60,12 +61,13 @@ class AuthorizedRouter:
         status: int = 200,
         body: Component | None = None,
         tagged: bool = False,
+        public: bool = False,
         extra: dict[str, Any] | None = None,
         **options: Any,
     ) -> Callable[[View], View]:
         def add(view: View) -> View:
             accepts_if_match = tagged and (method in _CHANGING or (method == "POST" and path != _NEW))
-            auth = ApiAuth(action, accepts_if_match=accepts_if_match)
+            auth = ApiAuth(action, accepts_if_match=accepts_if_match, is_public=public)
             success = dict((extra or {}).get("responses", {}).get(status, {}))
             if tagged and answers is not None:
                 success["headers"] = dict(etags.ETAG)

@@ -77,7 +77,7 @@ def calendar(request: HttpRequest, query: Query[CalendarQuery]) -> dict[str, Any
         plans = loader.plans(connection, group_ids, weekly_windows.midnight(month, zone))
     days = month_calendar.days_of_month(sorted(plans.values(), key=lambda plan: plan.name), month, zone)
     user_ids = {entry.user_id for day in days for role in day.roles for entry in role.entries if entry.user_id}
-    names = dict(User.objects.filter(pk__in=user_ids).values_list("pk", "username"))
+    names = dict(User.mentioned.filter(pk__in=user_ids).values_list("pk", "username"))
     return {"month": f"{month:%Y-%m}", "time_zone": zone.key, "days": [_day(day, names) for day in days]}
 
 

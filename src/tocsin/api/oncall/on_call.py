@@ -222,7 +222,7 @@ def _range(
 
 
 def _usernames(users: Iterable[int]) -> dict[int, str]:
-    return dict(User.objects.filter(pk__in=set(users)).values_list("pk", "username"))
+    return dict(User.mentioned.filter(pk__in=set(users)).values_list("pk", "username"))
 
 
 def _person(person: OnCall, names: Mapping[int, str]) -> dict[str, Any]:

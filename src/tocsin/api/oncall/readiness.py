@@ -76,7 +76,7 @@ def list_readiness(request: HttpRequest, query: Query[ReadinessQuery]) -> dict[s
     with database.transaction() as connection:
         assessed = responders.readiness_of_groups(connection, [group.pk for group in groups], now, since, until)
     user_ids = {one.shift.user_id for _plan, shifts in assessed.values() for one in shifts}
-    names = dict(User.objects.filter(pk__in=user_ids).values_list("pk", "username"))
+    names = dict(User.mentioned.filter(pk__in=user_ids).values_list("pk", "username"))
     shown = [
         _show(one, group.name, names[one.shift.user_id])
         for group in groups

@@ -11,6 +11,7 @@ from django.http import HttpRequest
 from ninja import Query, Schema
 from pydantic import BaseModel, Field
 
+from tocsin.access import boundary
 from tocsin.access.roles import Permission
 from tocsin.alerts.states import Priority
 from tocsin.api.framework.auth import caller
@@ -19,7 +20,7 @@ from tocsin.api.framework.moments import ScheduleMoment
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.reports import interruptions, noise, response_times, sla
-from tocsin.reports.counted_alerts import AlertFilter, GroupBy
+from tocsin.reports.counted_alerts import PUBLIC_GROUPINGS, AlertFilter, GroupBy
 from tocsin.reports.grouped_report import Grouped, GroupedReport
 from tocsin.reports.interruptions import Interruptions
 from tocsin.reports.noise import NoiseBy
@@ -181,13 +182,14 @@ class NoiseFilters(ReportFilters):
     "/response-times",
     Permission.VIEW_ALERTS,
     answers=GroupedReportSchema[ResponseTimesSchema],
+    public=True,
     summary="How many alerts opened `from` a moment `to` another, and how quickly they were answered; the last 30 days",
 )
 def report_response_times(request: HttpRequest, query: Query[GroupedReportFilters]) -> dict[str, Any]:
     period, filters = _period(request, query), _filters(query)
     bucket = query.per or period.bucket
     with database.transaction() as connection:
-        report = response_times.load_response_times(connection, period, query.by, bucket, filters)
+        report = response_times.load_response_times(connection, period, _grouping(query), bucket, filters)
     return _show_grouped(period, report, _show_times)
 
 
@@ -195,13 +197,14 @@ def report_response_times(request: HttpRequest, query: Query[GroupedReportFilter
     "/sla",
     Permission.VIEW_ALERTS,
     answers=GroupedReportSchema[SlaSchema],
+    public=True,
     summary="How many alerts kept and breached their SLA; the last 30 days",
 )
 def report_sla(request: HttpRequest, query: Query[GroupedReportFilters]) -> dict[str, Any]:
     period, filters = _period(request, query), _filters(query)
     bucket = query.per or period.bucket
     with database.transaction() as connection:
-        report = sla.load_sla(connection, period, query.by, bucket, filters, now=caller(request).now).figures
+        report = sla.load_sla(connection, period, _grouping(query), bucket, filters, now=caller(request).now).figures
     return _show_grouped(period, report, _show_sla)
 
 
@@ -209,6 +212,7 @@ def report_sla(request: HttpRequest, query: Query[GroupedReportFilters]) -> dict
     "/sla-breaches",
     Permission.VIEW_ALERTS,
     answers=SlaBreachReport,
+    public=True,
     summary="The alerts that breached their SLA; the last 30 days",
 )
 def report_sla_breaches(request: HttpRequest, query: Query[SlaBreachFilters]) -> dict[str, Any]:
@@ -257,6 +261,13 @@ def report_interruptions(request: HttpRequest, query: Query[ReportFilters]) -> d
     with database.transaction() as connection:
         people = interruptions.load_interruptions(connection, period, settings_store.night_hours(), filters)
     return {"since": period.since, "until": period.until, "people": [_show_person(person) for person in people]}
+
+
+def _grouping(query: GroupedReportFilters) -> GroupBy:
+    """Return the requested grouping; for client observers, by client instead of by something internal."""
+    limit = boundary.current()
+    is_internal = limit is not None and limit.clients and query.by not in PUBLIC_GROUPINGS
+    return GroupBy.CLIENT if is_internal else query.by
 
 
 def _period(request: HttpRequest, query: ReportFilters) -> Period:

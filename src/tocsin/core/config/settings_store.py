@@ -37,6 +37,9 @@ DEFAULT_NIGHT_HOURS = "22:00-07:00"
 #: group managers for their groups' contacts; or everyone.
 CHAT_SERVERS = ("managers", "admins", "everybody")
 
+#: What users see: everything, or what belongs to their groups.
+VISIBILITIES = ("everyone", "groups")
+
 #: Limits of `session_lifetime`.
 MIN_SESSION_LIFETIME = timedelta(minutes=5)
 MAX_SESSION_LIFETIME = timedelta(days=365)
@@ -144,6 +147,11 @@ class SettingsSpec(Spec):
         description="Who may add chat addresses at hosts of no well-known service: administrators; with `managers`, "
         "also managers for their groups' contacts; or everyone.",
     )
+    visibility: Annotated[str, OneOf(VISIBILITIES)] = Field(
+        default="everyone",
+        description="Who sees what: everyone sees everything; with `groups`, users other than administrators see only "
+        "what belongs to their groups, what they were paged about, and what they own.",
+    )
     content_email: _Content = Field(
         default="full",
         description="Content of emails: everything, client and subject, or only the number of the ticket.",
@@ -181,6 +189,7 @@ WEEKLY_COVERAGE_MAIL = SettingDefinition[bool]("weekly_coverage_mail")
 MAIL_LISTEN = SettingDefinition[str]("mail_listen")
 SMS_REPLY_CODES = SettingDefinition[bool]("sms_reply_codes")
 PHONE_REGION = SettingDefinition[str]("phone_region")
+VISIBILITY = SettingDefinition[str]("visibility")
 SESSION_LIFETIME = SettingDefinition[str]("session_lifetime")
 CHAT_SERVERS_BY = SettingDefinition[str]("chat_servers_by")
 

@@ -52,6 +52,7 @@ def open_alert(new: ManualAlert, *, actor: Actor, username: str, via: CommandCha
         columns=new.columns,
         tags=new.tags,
         custom=new.custom,
+        group_ids=(new.policy.group_id,) if new.policy is not None and new.policy.group_id is not None else (),
     )
     user = actor.person
     if new.note:

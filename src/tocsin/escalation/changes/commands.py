@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from django.db import transaction
 from django.db.models import Max, QuerySet
 
-from tocsin.access import config_audit
+from tocsin.access import boundary, config_audit
 from tocsin.access.audit import AuditActor
 from tocsin.core import object_hooks
 from tocsin.core.config import config_version
@@ -76,7 +75,7 @@ def save_policy(
     policies that hand over to each other, "reaches_nobody" for a policy that could page nobody, unless the spec has
     `anyway: true`.
     """
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         name, group, plan, allows_unreachable = _read(spec, existing)
         if not allows_unreachable:
@@ -110,7 +109,7 @@ def delete_policy(policy: Policy, *, actor: AuditActor, now: datetime) -> None:
 
     Raises Rejected("in_use") while an integration uses it.
     """
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         object_hooks.reject_if_referenced("escalation_policy", policy.pk, policy.name)
         config_audit.record("escalation_policy", policy, policy_spec(policy), None, actor=actor, now=now)

@@ -9,10 +9,9 @@ from typing import Any
 from allauth.account.models import EmailAddress
 from django.conf import settings
 from django.core import signing
-from django.db import transaction
 from django.db.models import Q, QuerySet
 
-from tocsin.access import audit
+from tocsin.access import audit, boundary
 from tocsin.access.roles import Role
 from tocsin.core.config import config_version
 from tocsin.core.errors import Rejected
@@ -49,7 +48,7 @@ def read_document(body: object, before: Mapping[str, Any] = NO_DOCUMENT) -> dict
 
 def create(request: ScimRequest, document: dict[str, Any]) -> dict[str, Any]:
     """Creates a user with the provider's default role. Raises Rejected: "uniqueness" if there is such a user."""
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         email = _login_email(document)
         _require_allowed_email(request.provider, email)
@@ -105,7 +104,7 @@ def change(
     Raises Rejected: "not_found", "changed_meanwhile", "mutability" for what a provider may not change, "uniqueness",
     "last_administrator".
     """
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         link = _find(request, scim_id)
         before = to_document(link, request)
@@ -126,7 +125,7 @@ def delete(request: ScimRequest, scim_id: str) -> None:
     Rejected: "not_found", "changed_meanwhile", "mutability", "last_administrator".
     """
     refused: Rejected | None = None
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         link = _links(request.provider).filter(scim_id=scim_id).first()
         if link is None:
@@ -137,7 +136,7 @@ def delete(request: ScimRequest, scim_id: str) -> None:
         if user.role == Role.ADMIN and not link.is_created:
             raise Rejected("mutability", reasons.NOT_PROVISIONED(user=_person(user)))
         try:
-            with transaction.atomic():
+            with boundary.command():
                 users.delete_user(user, actor=request.actor, now=request.now)
         except Rejected as rejected:
             if rejected.code != "in_use":
@@ -272,7 +271,7 @@ def _candidates(request: ScimRequest, usernames: Sequence[str], emails: Sequence
 
 
 def _linkable() -> QuerySet[User]:
-    return User.objects.filter(scim_user=None, is_service_account=False, is_break_glass=False)
+    return User.objects.filter(scim_user=None, is_break_glass=False)
 
 
 def _candidate(user: User, request: ScimRequest) -> ScimUser:
@@ -334,7 +333,7 @@ def _apply(link: ScimUser, document: Mapping[str, Any], request: ScimRequest) ->
 
 
 def _require_changeable(user: User) -> None:
-    if user.is_break_glass or user.is_service_account:
+    if user.is_break_glass:
         raise Rejected("mutability", reasons.BREAK_GLASS(user=_person(user)))
 
 

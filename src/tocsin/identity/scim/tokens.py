@@ -5,9 +5,7 @@ from __future__ import annotations
 import secrets
 from datetime import datetime
 
-from django.db import transaction
-
-from tocsin.access import audit
+from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
 from tocsin.core import ids
 from tocsin.identity.models import IdentityProvider
@@ -20,7 +18,7 @@ _MAX_SECRET_CHARS = 200
 def rotate(provider: IdentityProvider, *, actor: AuditActor, now: datetime) -> str:
     """Creates the provider's SCIM token, which replaces an earlier one at once. Returns it: it is never shown again."""
     secret = ids.token()
-    with transaction.atomic():
+    with boundary.command():
         locked = IdentityProvider.objects.select_for_update().get(pk=provider.pk)
         action = "create_scim_token" if locked.scim_token_hash is None else "rotate_scim_token"
         provider.scim_token_hash, provider.scim_token_prefix = ids.token_hash(secret), secret[:PREFIX_CHARS]
@@ -31,7 +29,7 @@ def rotate(provider: IdentityProvider, *, actor: AuditActor, now: datetime) -> s
 
 def turn_off(provider: IdentityProvider, *, actor: AuditActor, now: datetime) -> bool:
     """Ends provisioning by the provider. Users and what they were given stay. Returns False if there was no token."""
-    with transaction.atomic():
+    with boundary.command():
         rows = IdentityProvider.objects.filter(pk=provider.pk, scim_token_hash__isnull=False)
         if not rows.update(scim_token_hash=None, scim_token_prefix=""):
             return False

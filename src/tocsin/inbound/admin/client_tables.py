@@ -9,10 +9,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
-from django.db import transaction
 from pydantic import BeforeValidator, Field
 
-from tocsin.access import config_audit
+from tocsin.access import boundary, config_audit
 from tocsin.access.audit import AuditActor
 from tocsin.core import object_hooks
 from tocsin.core.config import config_version
@@ -97,7 +96,7 @@ def save_client_table(
     spec: Mapping[str, object], *, existing: ClientTable | None = None, actor: AuditActor, now: datetime
 ) -> ClientTable:
     """Creates a table, or updates `existing` to match the spec. Raises Rejected with the field of each problem."""
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         parsed = ClientTableSpec.read(
             spec, check=names_check(ClientTable, existing), groups=_ids(Group), policies=_ids(Policy)
@@ -113,7 +112,7 @@ def save_client_table(
 
 def delete_client_table(table: ClientTable, *, actor: AuditActor, now: datetime) -> None:
     """Deletes a table. Raises Rejected("in_use") while a route refers to it."""
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         object_hooks.reject_if_referenced("client_table", table.pk, table.name)
         config_audit.record("client_table", table, client_table_spec(table), None, actor=actor, now=now)

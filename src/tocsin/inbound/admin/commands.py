@@ -9,9 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from django.db import transaction
-
-from tocsin.access import config_audit
+from tocsin.access import boundary, config_audit
 from tocsin.access.audit import AuditActor
 from tocsin.alerts.models import Alert
 from tocsin.alerts.states import ACTIVE
@@ -101,7 +99,7 @@ def save_integration(
     Rejected("shared_source") if it would share alerts with another installation of a ticket system, or with an
     integration that the acting user may not change.
     """
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         parsed = specs.read(spec, existing)
         before = integration_state(existing) if existing else None
@@ -124,7 +122,7 @@ def delete_integration(integration: Integration, *, actor: AuditActor, now: date
     Raises Rejected("in_use") while the integration has active alerts, which nothing could close any more, or delayed
     alerts, which would never open.
     """
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         object_hooks.reject_if_referenced("integration", integration.pk, integration.name)
         before = integration_state(integration)

@@ -12,10 +12,9 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from django.db import connection as django_connection
-from django.db import transaction
 from pydantic import Field
 
-from tocsin.access import config_audit
+from tocsin.access import boundary, config_audit
 from tocsin.access.audit import AuditActor
 from tocsin.core import object_hooks
 from tocsin.core.config import config_version
@@ -91,7 +90,7 @@ def save_window(
 
     Alerts that are delayed until the window's end are delayed until its new end.
     """
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         parsed = _read(spec, existing)
         window = existing or MaintenanceWindow(created_at=now)
@@ -106,7 +105,7 @@ def save_window(
 
 def delete_window(window: MaintenanceWindow, *, actor: AuditActor, now: datetime) -> None:
     """Deletes a window. Alerts delayed until its end open now."""
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         _set_due_at(window.pk, now)
         config_audit.record("maintenance_window", window, window_spec(window), None, actor=actor, now=now)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from django.db import transaction
-
+from tocsin.access import boundary
 from tocsin.access.audit import AuditActor
 from tocsin.core.reasons import Person, Reason, ReasonType, joined
 from tocsin.notify.rules.delivery_reasons import OWN_ACCOUNT
@@ -27,7 +26,7 @@ _NOT_REQUESTED = ReasonType(
 
 def remove_second_factors(user: User, *, actor: AuditActor, now: datetime) -> list[str]:
     """Removes all second factors and returns which there were. If there was one, queues a mail to the user."""
-    with transaction.atomic():
+    with boundary.command():
         removed = second_factors.remove_second_factors(user, actor=actor, now=now)
         if removed:
             notices.write(

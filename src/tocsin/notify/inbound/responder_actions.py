@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from tocsin.access import roles
-from tocsin.access.roles import Permission, PermissionScope, Role
+from tocsin.access.roles import Role
 from tocsin.alerts import service
 from tocsin.alerts.commands import COMMAND_CLASSES, Actor, Assign, Command, Reply
 from tocsin.alerts.reasons import IS_MERGED
@@ -20,6 +19,7 @@ from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, AlertRef, Reason, ReasonType, joined
 from tocsin.notify.text import command_parser
+from tocsin.people.permissions import Viewer, roles_in_groups, viewer_from
 
 #: The commands available outside the web interface.
 OFFERED = frozenset(
@@ -46,7 +46,9 @@ class Responder:
     id: int
     name: str
     language: str
-    may_act: bool
+    viewer: Viewer
+    #: Whether the user sees only what belongs to their groups.
+    is_bounded: bool
 
     @property
     def actor(self) -> Actor:
@@ -62,8 +64,12 @@ class ResponderResult:
 
 
 _RESPONDER = """
-SELECT u.id, coalesce(nullif(u.name, ''), u.username) AS name, u.language, u.role FROM people_user u
-WHERE u.id = %s AND u.is_active
+SELECT u.id, coalesce(nullif(u.name, ''), u.username) AS name, u.language, u.role, u.clients,
+       (SELECT array_agg(m.group_id) FROM people_membership m WHERE m.user_id = u.id) AS groups,
+       (SELECT array_agg(m.role) FROM people_membership m WHERE m.user_id = u.id) AS roles,
+       u.role <> 'admin'
+         AND EXISTS (SELECT FROM core_setting WHERE name = 'visibility' AND value = '"groups"') AS is_bounded
+FROM people_user u WHERE u.id = %s AND u.is_active
 """
 
 
@@ -72,8 +78,10 @@ def load_responder(connection: Connection, user_id: int) -> Responder | None:
     row = database.row(connection, _RESPONDER, (user_id,))
     if row is None:
         return None
-    may_act = roles.permission_scope(Role(row["role"]), Permission.RESPOND) is not PermissionScope.NONE
-    return Responder(row["id"], row["name"], row["language"], may_act)
+    memberships = zip(row["groups"] or (), row["roles"] or (), strict=True)
+    group_roles = roles_in_groups(Role(row["role"]), memberships)
+    viewer = viewer_from(row["id"], row["role"], row["clients"], group_roles)
+    return Responder(row["id"], row["name"], row["language"], viewer, row["is_bounded"])
 
 
 _USER_BY_ADDRESS = """
@@ -178,9 +186,9 @@ def _apply_to_one(
     now: datetime,
     text: str,
 ) -> ResponderResult:
-    if not responder.may_act:
-        return ResponderResult(0, _MAY_NOT_RESPOND())
     target_id = resolve_merged(connection, alert_id)
+    if not _may_respond(connection, responder, alert_id, target_id):
+        return ResponderResult(0, _MAY_NOT_RESPOND())
     is_merged = target_id != alert_id
     merge_note = IS_MERGED(alert=AlertRef(alert_id), into=AlertRef(target_id)) if is_merged else NO_REASON
     try:
@@ -188,6 +196,24 @@ def _apply_to_one(
     except Rejected as rejected:
         return ResponderResult(0, joined(merge_note, rejected.reason, separator=" "))
     return ResponderResult(1, joined(merge_note, outcome.answer, separator=" "))
+
+
+def _may_respond(connection: Connection, responder: Responder, alert_id: int, target_id: int) -> bool:
+    """Returns whether the user sees the alert and may act on it."""
+    row = connection.execute(
+        "SELECT a.group_ids || i.group_id FROM alerts_alert a LEFT JOIN inbound_integration i "
+        "ON i.id = a.integration_id WHERE a.id = %s",
+        (target_id,),
+    ).fetchone()
+    group_ids = frozenset(row[0]) - {None} if row is not None else frozenset()
+    viewer = responder.viewer
+    is_visible = (
+        not responder.is_bounded
+        or bool(group_ids & viewer.groups)
+        or was_paged_or_owns(connection, responder.id, alert_id)
+        or was_paged_or_owns(connection, responder.id, target_id)
+    )
+    return is_visible and viewer.may_respond(group_ids)
 
 
 def _command(responder: Responder, kind: CommandKind, via: CommandChannel, text: str) -> Command:

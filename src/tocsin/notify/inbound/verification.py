@@ -9,9 +9,7 @@ import secrets
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from django.db import transaction
-
-from tocsin.access import audit
+from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
 from tocsin.core import ids
 from tocsin.core.config import config_version, crypto
@@ -57,7 +55,7 @@ def send_code(method: ContactMethod, *, now: datetime) -> UUID:
     if problem := address_problem(method.channel, method.address):
         raise Rejected("invalid_address", problem)
     code = f"{secrets.randbelow(1_000_000):06d}"
-    with transaction.atomic():
+    with boundary.command():
         # Lock the user's row first, so that concurrent requests are counted one by one.
         User.objects.select_for_update(no_key=True).get(pk=method.user_id)
         ContactMethod.objects.select_for_update(no_key=True).get(pk=method.pk)
@@ -74,7 +72,7 @@ def confirm(method: ContactMethod, text: str, *, actor: AuditActor, now: datetim
 
     Raises Rejected("no_code"), Rejected("expired_code"), Rejected("too_many") or Rejected("wrong_code").
     """
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         # Reload the row: the address may have changed since, and the current one is verified.
         method = ContactMethod.objects.select_related("user").get(pk=method.pk)

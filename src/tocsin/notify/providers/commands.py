@@ -10,9 +10,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
-from django.db import transaction
-
-from tocsin.access import config_audit
+from tocsin.access import boundary, config_audit
 from tocsin.access.audit import AuditActor
 from tocsin.core.config import config_version, secret_bundle
 from tocsin.core.config.crypto import ENTER_SECRET_AGAIN
@@ -72,7 +70,7 @@ def save_provider(
 
     Raises Rejected with the field of each problem.
     """
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         parsed = read_spec(spec, check=_check(existing))
         before = provider_spec(existing) if existing else None
@@ -105,7 +103,7 @@ def save_provider(
 
 def delete_provider(provider: Provider, *, actor: AuditActor, now: datetime) -> None:
     """Deletes a provider. Waiting messages go to the next one, or into the sandbox if there is none."""
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         config_audit.record("provider", provider, provider_spec(provider), None, actor=actor, now=now)
         ProviderHealth.objects.filter(name=provider.name).delete()

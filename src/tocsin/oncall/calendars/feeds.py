@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.db import transaction
-
-from tocsin.access import audit
+from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
 from tocsin.core import ids
 from tocsin.core.config import environment
@@ -43,7 +41,7 @@ def create_feed(
     now: datetime,
 ) -> NewFeed:
     """Creates a feed for `owner`. Raises `Rejected("name_taken")` if the owner has the same feed: rotate that one."""
-    with transaction.atomic():
+    with boundary.command():
         if CalendarFeed.objects.filter(owner=owner, kind=kind, group=group, schedule=schedule).exists():
             raise Rejected("name_taken", _FEED_EXISTS(), "kind")
         secret = ids.token()
@@ -62,7 +60,7 @@ def create_feed(
 def rotate(feed: CalendarFeed, *, actor: AuditActor, now: datetime) -> NewFeed:
     """Gives the feed a new URL. The old one stops working at once."""
     secret = ids.token()
-    with transaction.atomic():
+    with boundary.command():
         feed.token_hash, feed.created_at, feed.used_at = ids.token_hash(secret), now, None
         feed.save(update_fields=["token_hash", "created_at", "used_at"])
         _record(feed, "rotate", actor, now)
@@ -71,7 +69,7 @@ def rotate(feed: CalendarFeed, *, actor: AuditActor, now: datetime) -> NewFeed:
 
 def delete(feed: CalendarFeed, *, actor: AuditActor, now: datetime) -> None:
     """Deletes the feed. Its URL stops working."""
-    with transaction.atomic():
+    with boundary.command():
         _record(feed, "delete", actor, now)
         feed.delete()
 

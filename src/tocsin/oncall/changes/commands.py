@@ -9,9 +9,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from django.db import transaction
-
-from tocsin.access import config_audit
+from tocsin.access import boundary, config_audit
 from tocsin.access.audit import AuditActor
 from tocsin.core import object_hooks
 from tocsin.core.config import config_version, settings_store
@@ -117,7 +115,7 @@ def save_schedule(
 
     Raises Rejected, naming the field.
     """
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         before = spec_without_overrides(existing) if existing else None
         urls_before = calendar_urls.in_definition(existing.definition) if existing else {}
@@ -163,7 +161,7 @@ def _validate(spec: Mapping[str, object], existing: Schedule | None) -> tuple[Sc
 
 def delete_schedule(schedule: Schedule, *, actor: AuditActor, now: datetime) -> None:
     """Deletes a schedule. The group's members with its roles are on call again. Raises `Rejected("in_use")`."""
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         object_hooks.reject_if_referenced("schedule", schedule.pk, schedule.name)
         config_audit.record("schedule", schedule, schedule_spec(schedule, now=now), None, actor=actor, now=now)
@@ -184,7 +182,7 @@ def save_support_hours(
     spec: Mapping[str, object], *, existing: SupportHours | None = None, actor: AuditActor, now: datetime
 ) -> SupportHours:
     """Creates support hours, or changes `existing` to match the spec. Raises Rejected, naming the field."""
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         read = SupportHoursSpec.read(spec)
         others = SupportHours.objects.exclude(pk=existing.pk) if existing else SupportHours.objects.all()
@@ -203,7 +201,7 @@ def save_support_hours(
 
 def delete_support_hours(hours: SupportHours, *, actor: AuditActor, now: datetime) -> None:
     """Deletes support hours. Raises `Rejected("in_use")` while something references them, such as a route."""
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         object_hooks.reject_if_referenced("support_hours", hours.pk, hours.name)
         config_audit.record("support_hours", hours, support_hours_spec(hours), None, actor=actor, now=now)
@@ -228,7 +226,7 @@ def save_holiday_calendar(
     spec: Mapping[str, object], *, existing: HolidayCalendar | None = None, actor: AuditActor, now: datetime
 ) -> HolidayCalendar:
     """Creates a holiday calendar, or changes `existing` to match the spec. Raises Rejected, naming the field."""
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         read = HolidayCalendarSpec.read(spec)
         others = HolidayCalendar.objects.exclude(pk=existing.pk) if existing else HolidayCalendar.objects.all()
@@ -246,7 +244,7 @@ def save_holiday_calendar(
 
 def delete_holiday_calendar(calendar: HolidayCalendar, *, actor: AuditActor, now: datetime) -> None:
     """Deletes a holiday calendar. Raises `Rejected("in_use")` while a schedule or support hours reference it."""
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         object_hooks.reject_if_referenced("holiday_calendar", calendar.pk, calendar.name)
         config_audit.record("holiday_calendar", calendar, holiday_calendar_spec(calendar), None, actor=actor, now=now)

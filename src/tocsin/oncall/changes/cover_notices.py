@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db import transaction
-
+from tocsin.access import boundary
 from tocsin.access.audit import AuditActor
 from tocsin.core.reasons import Param, Person, Reason, ReasonType, joined
 from tocsin.oncall.changes import notices
@@ -44,7 +43,7 @@ def save_absence(
     user: User, spec: Mapping[str, object], *, existing: OutOfOffice | None = None, actor: AuditActor, now: datetime
 ) -> OutOfOffice:
     """Saves an absence by `people.changes.out_of_office.save_absence`, and notifies users whose cover changes."""
-    with transaction.atomic():
+    with boundary.command():
         before = _covering(existing) if existing else {}
         saved = out_of_office.save_absence(user, spec, existing=existing, actor=actor, now=now)
         after = _covering(out_of_office.rows().get(pk=saved.pk))
@@ -58,7 +57,7 @@ def save_absence(
 
 def delete_absence(absence: OutOfOffice, *, actor: AuditActor, now: datetime) -> None:
     """Deletes an absence by `people.changes.out_of_office.delete_absence`, and notifies the covering users."""
-    with transaction.atomic():
+    with boundary.command():
         before = _covering(absence) if absence.ends_at > now else {}
         out_of_office.delete_absence(absence, actor=actor, now=now)
         for cover, cover_period in before.items():

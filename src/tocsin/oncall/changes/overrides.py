@@ -9,10 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from django.db import transaction
 from django.db.models import Prefetch
 
-from tocsin.access import audit
+from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
 from tocsin.core import object_hooks
 from tocsin.core.config import config_version
@@ -96,7 +95,7 @@ def save_override(
 
     Raises Rejected, naming the field, for example if it is already over.
     """
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         schedule, read = _read(spec)
         if read.ends_at <= now:
@@ -114,7 +113,7 @@ def save_override(
 
 def delete_override(override: Override, *, actor: AuditActor, now: datetime) -> None:
     """Deletes an override and notifies both users. The schedule decides again who is on call."""
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         _record(override, override_spec(override), None, actor, now)
         if override.ends_at > now:
@@ -201,7 +200,7 @@ def add_override(
         raise Rejected("invalid", AT_PATH(path="user", problem=_ALREADY_ON_CALL(user=person)), "user")
     if not user.is_active:
         raise Rejected("invalid", AT_PATH(path="user", problem=USER_DEACTIVATED(user=person)), "user")
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         override = Override.objects.create(
             schedule=schedule,

@@ -9,10 +9,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import transaction
 from django.db.models import QuerySet
 
-from tocsin.access import audit
+from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
 from tocsin.core.config import config_version
 from tocsin.core.db import database
@@ -170,7 +169,7 @@ def request_swap(
     refuse_unless_on_call(schedule, requester, _future_part(shift_range, now))
     if in_return is not None:
         refuse_unless_on_call(schedule, requested_user, _future_part(in_return, now, "return_to"))
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         swap = SwapRequest.objects.create(
             schedule=schedule,
@@ -204,7 +203,7 @@ def accept(swap: SwapRequest, *, actor: AuditActor, now: datetime) -> SwapReques
     """
     for shift_range, user in _ranges(swap):
         refuse_unless_on_call(swap.schedule, user, _future_part(shift_range, now))
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         locked = _lock_pending(swap)
         both = (locked.requester, locked.requested_user)
@@ -219,7 +218,7 @@ def accept(swap: SwapRequest, *, actor: AuditActor, now: datetime) -> SwapReques
 
 def decline(swap: SwapRequest, *, actor: AuditActor, now: datetime) -> SwapRequest:
     """Declines a swap. The requester gets a notice. Raises `Rejected("already_answered")`."""
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         locked = _lock_pending(swap)
         return _end(locked, SwapState.DECLINED, locked.requested_user, locked.requester, actor, now)
@@ -227,7 +226,7 @@ def decline(swap: SwapRequest, *, actor: AuditActor, now: datetime) -> SwapReque
 
 def withdraw(swap: SwapRequest, *, actor: AuditActor, now: datetime) -> SwapRequest:
     """Withdraws a swap request. The requested user gets a notice. Raises `Rejected("already_answered")`."""
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         locked = _lock_pending(swap)
         return _end(locked, SwapState.WITHDRAWN, locked.requester, locked.requested_user, actor, now)

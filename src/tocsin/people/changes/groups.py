@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from django.db import transaction
 from django.db.models import Q
 from django.db.models.functions import Lower
 
-from tocsin.access import audit, config_audit
+from tocsin.access import audit, boundary, config_audit
 from tocsin.access.audit import AuditActor
 from tocsin.core import object_hooks
 from tocsin.core.config import config_version, settings_store
@@ -49,7 +48,7 @@ def save_group(spec: Mapping[str, object], *, existing: Group | None = None, act
     If the actor does not see a new member's addresses, the group does not see them either until `show_addresses`.
     Otherwise managers could unmask any user by adding them.
     """
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         parsed = GroupSpec.read(spec)
         others = Group.objects.exclude(pk=existing.pk) if existing else Group.objects.all()
@@ -75,7 +74,7 @@ def show_addresses(group: Group, user: User, *, actor: AuditActor, now: datetime
 
     The caller checks that the actor sees them. Raises `Rejected("not_found")` if the user is not a member.
     """
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         membership = Membership.objects.filter(group=group, user=user).first()
         if membership is None:
@@ -98,7 +97,7 @@ def show_addresses(group: Group, user: User, *, actor: AuditActor, now: datetime
 
 def delete_group(group: Group, *, actor: AuditActor, now: datetime) -> None:
     """Deletes a group, but not its members. Raises `Rejected("in_use")` while something references it."""
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         object_hooks.reject_if_referenced("group", group.pk, group.name)
         config_audit.record("group", group, group_spec(group), None, actor=actor, now=now)

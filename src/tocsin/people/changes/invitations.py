@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
 
-from django.db import transaction
 from pydantic import AfterValidator, Field
 
+from tocsin.access import boundary
 from tocsin.access.audit import AuditActor
 from tocsin.access.roles import Role
 from tocsin.core.config import config_version
@@ -128,7 +128,7 @@ def invite(entries: Sequence[Mapping[str, object]], *, time_zone: str, actor: Au
     """
     if len(entries) > MAX_INVITATIONS:
         raise Rejected("too_many", _TOO_MANY(maximum=MAX_INVITATIONS, count=len(entries)))
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         raise_all(
             rejected_at(f"invitations[{one.index}].{one.field}".rstrip("."), _inner(one.rejection), one.rejection.code)

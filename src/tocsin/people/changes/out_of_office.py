@@ -9,11 +9,10 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Annotated, Any
 
-from django.db import transaction
 from django.db.models import QuerySet
 from pydantic import Field
 
-from tocsin.access import audit
+from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
 from tocsin.core.config import config_version
 from tocsin.core.reasons import Person, Reason, ReasonType
@@ -107,7 +106,7 @@ def save_absence(
 
     Raises Rejected, naming the field, for example if it is over or overlaps another of the user's absences ("overlap").
     """
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         parsed = AbsenceSpec.read(spec, zone=user.time_zone)
         if parsed.ends_at <= now:
@@ -124,7 +123,7 @@ def save_absence(
 
 def delete_absence(absence: OutOfOffice, *, actor: AuditActor, now: datetime) -> None:
     """Deletes an absence. The user is on call again as scheduled."""
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         _record(absence, absence_spec(absence), None, actor, now)
         absence.delete()
@@ -135,7 +134,7 @@ def replace_all(user: User, specs: object, *, actor: AuditActor, now: datetime) 
 
     Returns False if nothing changed. Raises Rejected, naming the field from `out_of_office` on.
     """
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         parsed_specs = AbsenceSpec.read_list(specs, "out_of_office", zone=user.time_zone)
         places = {f"out_of_office[{index}].": parsed for index, parsed in enumerate(parsed_specs)}

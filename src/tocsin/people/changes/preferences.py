@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from django.db import transaction
-
+from tocsin.access import boundary
 from tocsin.access.audit import AuditActor
 from tocsin.core.validation.field_errors import NOT_A_CHOICE, rejected_at
 from tocsin.people.changes import users
@@ -30,7 +29,7 @@ def change(user: User, values: Mapping[str, Any], *, actor: AuditActor, now: dat
     if changes.get("language", "") is None:
         # A missing language would leave it unchanged.
         changes["language"] = ""
-    with transaction.atomic():
+    with boundary.command():
         saved = users.change_own(user, changes, actor=actor, now=now)
         # The theme is private, and no configuration, so it is not in the audit log.
         User.objects.filter(pk=saved.pk).update(theme=theme)

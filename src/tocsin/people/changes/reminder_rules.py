@@ -5,10 +5,9 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
-from django.db import transaction
 from pydantic import AfterValidator, Field, ValidationInfo
 
-from tocsin.access import audit
+from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
 from tocsin.core.config import config_version
 from tocsin.core.reasons import ReasonType
@@ -77,7 +76,7 @@ def replace_all(user: User, value: object, *, actor: AuditActor, now: datetime) 
 
     Raises Rejected, naming the field from `reminders` on.
     """
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         labels = {m.label.casefold(): m.label for m in ContactMethod.objects.filter(user=user)}
         rules = ReminderSpec.read_list(value, "reminders", labels=labels)

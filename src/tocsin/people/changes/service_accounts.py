@@ -9,11 +9,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any
 
-from django.db import transaction
 from django.db.models import Q
 from pydantic import Field
 
-from tocsin.access import config_audit
+from tocsin.access import boundary, config_audit
 from tocsin.access.audit import AuditActor
 from tocsin.access.roles import Role
 from tocsin.core import object_hooks
@@ -56,7 +55,7 @@ def save_service_account(
     spec: Mapping[str, object], *, existing: ServiceAccount | None = None, actor: AuditActor, now: datetime
 ) -> ServiceAccount:
     """Creates a service account, or changes `existing` to match the spec. Raises Rejected, naming the field."""
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         parsed = ServiceAccountSpec.read(spec)
         groups = _groups(parsed)
@@ -81,7 +80,7 @@ def delete_service_account(account: ServiceAccount, *, actor: AuditActor, now: d
 
     Raises `Rejected("in_use")` while an active alert is assigned to it.
     """
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         before = service_account_spec(account)
         list(User.accounts.select_for_update().filter(pk=account.pk))

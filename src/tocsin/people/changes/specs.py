@@ -10,11 +10,16 @@ from pydantic import AfterValidator, Field, ValidationInfo
 
 from tocsin.access.roles import Role
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType
 from tocsin.core.validation.spec import InvalidValue, Spec, SpecErrors
 from tocsin.core.validation.spec_types import Line, ListOf, Name, OneOf, TimeZone, list_of_choices
 from tocsin.people import addresses
 from tocsin.people.member_roles import MemberRole
 from tocsin.people.notification_rules import NotificationRules, RepeatSpec, RuleDelay
+
+MAX_CLIENTS = 100
+
+_OBSERVERS_ONLY = ReasonType("user.clients_of_observers_only", "are possible with the role observer only.")
 
 LANGUAGES = tuple(code for code, _name in settings.LANGUAGES)
 
@@ -67,6 +72,10 @@ class ContactSpec(Spec):
     is_enabled: bool = Field(default=True, alias="enabled", description="Whether the contact method is used.")
 
 
+#: The name of a client, as alerts have it; case does not matter.
+ClientName = Annotated[Line, Field(min_length=1, max_length=200)]
+
+
 class UserSpec(Spec):
     """A user. Without `contact_methods`, `notification_rules` or `language`, these stay unchanged."""
 
@@ -87,6 +96,11 @@ class UserSpec(Spec):
         default=None,
         description="Language of the web interface and of messages; empty: that of the browser. Default: unchanged.",
     )
+    clients: ListOf[ClientName] = Field(
+        default=(),
+        max_length=MAX_CLIENTS,
+        description="Makes an observer a client observer, who sees the alerts and reports of these clients only.",
+    )
     contact_methods: ListOf[ContactSpec] | None = Field(
         default=None,
         description="Contact methods, in the order of use. Default: unchanged; a new user gets one by email.",
@@ -94,6 +108,8 @@ class UserSpec(Spec):
 
     def check(self, errors: SpecErrors) -> None:
         errors.add_duplicates("contact_methods", (method.label for method in self.contact_methods or ()))
+        if self.clients and self.role is not Role.OBSERVER:
+            errors.add("clients", _OBSERVERS_ONLY())
 
 
 _MemberRoles = Annotated[

@@ -12,11 +12,10 @@ from typing import Any
 from allauth.account.models import EmailAddress
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
-from django.db import transaction
 from django.db.models import Max, Q, QuerySet
 from django.db.models.functions import Lower
 
-from tocsin.access import audit, setup_link
+from tocsin.access import audit, boundary, setup_link
 from tocsin.access.audit import AuditActor
 from tocsin.access.roles import Role
 from tocsin.core import object_hooks
@@ -35,7 +34,7 @@ from tocsin.people.models import ContactMethod, User, accepts_code
 FIRST_LABEL = "Email-Official"
 
 #: Columns that a spec writes for an existing user.
-_SPEC_COLUMNS = ("username", "name", "email", "role", "role_source", "time_zone", "is_active", "language")
+_SPEC_COLUMNS = ("username", "name", "email", "role", "role_source", "clients", "time_zone", "is_active", "language")
 
 #: Actors with the machine's shell, who count as having verified an e-mail address.
 _TRUSTED = ("cli", "yaml")
@@ -56,6 +55,8 @@ def user_spec(user: User) -> dict[str, Any]:
     if user.name:
         spec["name"] = user.name
     spec |= {"email": user.email, "role": user.role, "time_zone": user.time_zone}
+    if user.clients:
+        spec["clients"] = list(user.clients)
     if user.language:
         spec["language"] = user.language
     if not user.is_active:
@@ -93,7 +94,7 @@ def save_user(
     new addresses are not used until the user confirms the code sent to them. Raises Rejected, naming the
     field: for invalid values, a username or e-mail address in use, and the last administrator.
     """
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         parsed = validate_user(spec, existing=existing, password=password)
         before = user_spec(existing) if existing else None
@@ -131,7 +132,7 @@ def change_own(
     Everything else is read again first, so that a concurrent change, such as the removal of a role, is kept. Raises
     Rejected as `save_user` does, or "not_found" if the user was deleted.
     """
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         current = User.objects.filter(pk=user.pk).first()
         if current is None:
@@ -171,7 +172,7 @@ def create_first_administrator(
     Raises `Rejected("setup_done")` if an administrator exists, "setup_link_used" for an invalid token, or the errors of
     `save_user`.
     """
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         if has_administrator():
             raise Rejected("setup_done", _SETUP_DONE())
@@ -192,7 +193,7 @@ def delete_user(user: User, *, actor: AuditActor, now: datetime) -> None:
     Their actions stay on record under their name. Raises `Rejected("in_use")` while configuration or an active alert
     references them, and "last_administrator".
     """
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         _reject_last_administrator(user)
         before, user_id, email = user_spec(user), user.pk, user.email
@@ -217,7 +218,7 @@ def save_contact_method(
     A new address is not used until the user confirms the code sent to it, unless an administrator enters their own.
     Raises Rejected, naming the field.
     """
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         parsed = ContactSpec.read(spec)
         others = user.contact_methods.exclude(pk=existing.pk) if existing else user.contact_methods.all()
@@ -238,7 +239,7 @@ def save_contact_method(
 
 def delete_contact_method(method: ContactMethod, *, actor: AuditActor, now: datetime) -> None:
     """Deletes a contact method."""
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         user = method.user
         before = user_spec(user)
@@ -272,7 +273,7 @@ def _write_user(user: User, parsed: UserSpec, password: str | None) -> None:
     user.username, user.name, user.email = parsed.username, parsed.name, parsed.email
     if user.role != parsed.role:
         user.role_source = ""
-    user.role, user.is_active = parsed.role, parsed.is_active
+    user.role, user.is_active, user.clients = parsed.role, parsed.is_active, list(parsed.clients)
     user.time_zone = parsed.time_zone or settings_store.get(settings_store.TIME_ZONE)
     if parsed.language is not None:
         user.language = parsed.language
@@ -366,7 +367,7 @@ def _relabel(user: User, old: str, new: str | None) -> None:
 
 def move_contact_method(method: ContactMethod, offset: int, *, actor: AuditActor, now: datetime) -> None:
     """Moves a contact method up (negative `offset`) or down in the user's order."""
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         user = method.user
         before = user_spec(user)

@@ -2,6 +2,7 @@ import datetime
 import django.contrib.postgres.fields
 import django.db.models.deletion
 import django.db.models.functions.text
+import django.db.models.manager
 import tocsin.access.roles
 import tocsin.core.validation.name_validator
 from django.conf import settings
@@ -104,6 +105,9 @@ class Migration(migrations.Migration):
                     ),
                 ],
             },
+            managers=[
+                ("mentioned", django.db.models.manager.Manager()),
+            ],
         ),
         migrations.CreateModel(
             name="Group",
@@ -126,6 +130,9 @@ class Migration(migrations.Migration):
                     models.UniqueConstraint(django.db.models.functions.text.Lower("name"), name="people_group_name")
                 ],
             },
+            managers=[
+                ("mentioned", django.db.models.manager.Manager()),
+            ],
         ),
         migrations.AddField(
             model_name="user",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from django.db.models import Q
 from django.utils.translation import gettext as _
 
 from tocsin.access.roles import Permission, PermissionScope, Role, permission_scope
@@ -36,13 +37,11 @@ class AssigneeGroup:
 
 def assignees_of(alert_id: int, viewer_id: int, now: datetime) -> list[AssigneeGroup]:
     """Return the users who may respond: on call, members of the alert's groups, everybody else. Always three groups."""
-    on_call, members = _people_of_alert(alert_id, now)
-    users = {
-        user.pk: user
-        for user in User.objects.filter(is_active=True, role__in=_RESPONDERS)
-        .exclude(pk=viewer_id)
-        .order_by("name", "username")
-    }
+    on_call, members, group_ids = _people_of_alert(alert_id, now)
+    # A membership may make an observer a responder in its group.
+    elevated = Membership.objects.filter(group__in=group_ids, role__in=_RESPONDERS).values("user")
+    responders = User.objects.filter(Q(role__in=_RESPONDERS) | Q(pk__in=elevated), is_active=True, clients=[])
+    users = {user.pk: user for user in responders.exclude(pk=viewer_id).order_by("name", "username")}
     absent = set(OutOfOffice.objects.filter(starts_at__lte=now, ends_at__gt=now).values_list("user_id", flat=True))
     methods = ContactMethod.objects.filter(is_enabled=True, awaits_code=False)
     channels: dict[int, set[str]] = {}
@@ -72,11 +71,12 @@ def assignees_of(alert_id: int, viewer_id: int, now: datetime) -> list[AssigneeG
     ]
 
 
-def _people_of_alert(alert_id: int, now: datetime) -> tuple[list[int], set[int]]:
-    """Return who is on call in the groups of the alert's escalation, in order, and all members of these groups."""
+def _people_of_alert(alert_id: int, now: datetime) -> tuple[list[int], set[int], set[int]]:
+    """Return who is on call in the groups of the alert's escalation, in order, all members of these groups, and the
+    groups."""
     run = EscalationRun.objects.filter(alert=alert_id).order_by("-pk").first()
     if run is None:
-        return [], set()
+        return [], set(), set()
     with database.transaction() as connection:
         plans = policy_cache.load_plans(connection, {run.version_id})
         group_ids = set(run.recipient_groups)
@@ -85,4 +85,4 @@ def _people_of_alert(alert_id: int, now: datetime) -> tuple[list[int], set[int]]
         roles = loader.on_call(connection, group_ids, now)
     on_call = [person.user_id for group_id in sorted(roles) for person in roles[group_id]]
     members = Membership.objects.filter(group__in=group_ids).values_list("user_id", flat=True)
-    return list(dict.fromkeys(on_call)), set(members)
+    return list(dict.fromkeys(on_call)), set(members), group_ids

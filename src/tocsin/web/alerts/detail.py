@@ -22,13 +22,13 @@ from tocsin.alerts.states import ACTIVE, LIFECYCLE_EVENTS, AlertStatus, CommandC
 from tocsin.alerts.undo import UNDO_WINDOW
 from tocsin.core.errors import Rejected
 from tocsin.core.locale_format import local_moment
-from tocsin.core.reasons import as_reason
+from tocsin.core.reasons import AlertRef, as_reason
 from tocsin.core.validation import durations, text_sanitizing
 from tocsin.inbound.models import GroupMember
 from tocsin.outbound.writeback import alert_ticket
 from tocsin.people.models import User
 from tocsin.web.alerts import assignees, next_action, sla, timeline
-from tocsin.web.http.authorization import alert_actor, requires
+from tocsin.web.http.authorization import alert_actor, may_respond, require_response, requires
 from tocsin.web.http.objects import find_row
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.outbound import alert_sync_status
@@ -76,6 +76,7 @@ def alert_detail(request: SignedInRequest, number: int) -> HttpResponse:
 @requires(Permission.RESPOND)
 def command(request: SignedInRequest, number: int, kind: str) -> HttpResponse:
     """Run one alert command, then redirect to the alert with a message about the result."""
+    require_response(request.user, number)
     try:
         alert_command = read_command(request, number, CommandKind(kind), alert_actor(request.user), CommandChannel.WEB)
         outcome = service.apply_command(number, alert_command, now=request.now)
@@ -110,6 +111,9 @@ def read_command(
             into = form.get("into", "").strip().removeprefix("#")
             if not (into.isascii() and into.isdigit() and len(into) < 19):
                 raise Rejected("invalid", as_reason(_("Enter the number of the alert to merge into.")), "into")
+            # An alert that the user does not see does not exist, here too.
+            if not Alert.objects.filter(pk=int(into)).exists():
+                raise Rejected("not_found", service.NO_SUCH_ALERT(alert=AlertRef(int(into))), "into")
             return service.merge_into(int(into), BaseCommand(**common))
         case _:
             return COMMAND_CLASSES[kind](**common)  # type: ignore[return-value] # the remaining commands have no fields
@@ -175,6 +179,7 @@ def alert_context(request: SignedInRequest, number: int, user: User) -> dict[str
     return {
         "alert": alert,
         "is_active": alert.status in ACTIVE,
+        "may_act": may_respond(user, alert),
         "joined": list(GroupMember.objects.filter(alert=alert.pk).order_by("-joined_at")[:50]),
         "unsent": alert_sync_status.unsent(alert.pk),
         "ticket": alert_ticket.ticket_of_alert(alert),

@@ -21,6 +21,7 @@ from tocsin.escalation.models import EscalationRun
 from tocsin.escalation.run.run_state import RunStatus
 from tocsin.inbound.models import Integration
 from tocsin.people.models import User
+from tocsin.resources import visibility
 from tocsin.web.alerts import sla
 from tocsin.web.alerts.next_action import capitalised
 from tocsin.web.alerts.next_action import steps_of as next_steps
@@ -52,18 +53,18 @@ _MAX_BADGE_COUNT = 100
 _COUNTS = """
     SELECT
         (SELECT count(*) FROM (
-            SELECT FROM alerts_alert AS alert WHERE status = 'open'
-            AND NOT EXISTS (SELECT FROM alerts_acknowledgement WHERE alert_id = alert.id) LIMIT %(limit)s
+            SELECT FROM alerts_alert AS a WHERE status = 'open'{visible}
+            AND NOT EXISTS (SELECT FROM alerts_acknowledgement WHERE alert_id = a.id) LIMIT %(limit)s
         ) AS matches) AS open,
         (SELECT count(*) FROM (
-            SELECT FROM alerts_alert AS alert WHERE status = 'open'
-            AND EXISTS (SELECT FROM alerts_acknowledgement WHERE alert_id = alert.id) LIMIT %(limit)s
+            SELECT FROM alerts_alert AS a WHERE status = 'open'{visible}
+            AND EXISTS (SELECT FROM alerts_acknowledgement WHERE alert_id = a.id) LIMIT %(limit)s
         ) AS matches) AS acknowledged,
         (SELECT count(*) FROM (
-            SELECT FROM alerts_alert WHERE status = 'assigned' LIMIT %(limit)s
+            SELECT FROM alerts_alert AS a WHERE status = 'assigned'{visible} LIMIT %(limit)s
         ) AS matches) AS assigned,
         (SELECT count(*) FROM (
-            SELECT FROM alerts_alert WHERE status = 'on_hold' LIMIT %(limit)s
+            SELECT FROM alerts_alert AS a WHERE status = 'on_hold'{visible} LIMIT %(limit)s
         ) AS matches) AS on_hold
 """
 
@@ -73,8 +74,8 @@ _WITH_TIMER = frozenset({AlertStatus.OPEN, AlertStatus.ASSIGNED})
 #: The same condition as `needing_somebody`.
 _NEEDING_ANSWER_COUNT = """
     SELECT count(*) AS number FROM (
-        SELECT FROM alerts_alert AS alert WHERE status = 'open' AND NOT dry_run AND NOT is_test
-        AND NOT EXISTS (SELECT FROM alerts_acknowledgement WHERE alert_id = alert.id) LIMIT %(limit)s
+        SELECT FROM alerts_alert AS a WHERE status = 'open' AND NOT dry_run AND NOT is_test{visible}
+        AND NOT EXISTS (SELECT FROM alerts_acknowledgement WHERE alert_id = a.id) LIMIT %(limit)s
     ) AS matches
 """
 
@@ -126,17 +127,20 @@ class AlertListRow:
 
 def tabs(current: str) -> list[AlertTab]:
     """Return every tab with its capped count, in one SQL statement."""
-    with database.connection() as connection:
-        counts = database.row(connection, _COUNTS, {"limit": capped_counts.MAX_COUNTED_ALERTS + 1}) or {}
+    counts = _count(_COUNTS, capped_counts.MAX_COUNTED_ALERTS + 1)
     return [AlertTab(key, label, counts.get(key), key == current) for key, label in TABS]
 
 
 def open_count() -> int:
     """Return the number of alerts that need an answer, capped for the badge."""
     # Raw SQL, because every view runs this query and Django takes longer to build it than PostgreSQL to execute it.
+    return int(_count(_NEEDING_ANSWER_COUNT, _MAX_BADGE_COUNT)["number"])
+
+
+def _count(query: str, limit: int) -> dict[str, Any]:
+    statement = database.literal(query.format(visible=visibility.alerts_sql()))
     with database.connection() as connection:
-        row = database.row(connection, _NEEDING_ANSWER_COUNT, {"limit": _MAX_BADGE_COUNT})
-    return int(row["number"]) if row else 0
+        return database.row(connection, statement, {"limit": limit, **visibility.alerts_parameters()}) or {}
 
 
 def alerts_needing_answer() -> QuerySet[Alert]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_not_required
+from django.core.exceptions import PermissionDenied
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
@@ -14,8 +15,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
-from tocsin.access import roles
-from tocsin.access.roles import Permission, PermissionScope, Role
+from tocsin.access import boundary
 from tocsin.alerts import service
 from tocsin.alerts.states import CommandChannel, CommandKind
 from tocsin.core.db import database
@@ -23,8 +23,9 @@ from tocsin.core.errors import Rejected
 from tocsin.notify.inbound import responder_actions
 from tocsin.notify.text import signed_links
 from tocsin.people.models import User
+from tocsin.resources import visibility
 from tocsin.web.alerts.detail import alert_context, read_command, rejection_text, typed_text
-from tocsin.web.http.authorization import alert_actor
+from tocsin.web.http.authorization import alert_actor, require_response
 from tocsin.web.http.middleware import zone
 from tocsin.web.http.request import SignedInRequest
 
@@ -51,10 +52,15 @@ def signed_link(request: SignedInRequest, token: str) -> HttpResponse:
         expired = {"reason": rejected.reason.localized(), "unsaved_text": typed_text(request)}
         return render(request, "alerts/link_expired.html", expired, status=410)
     user = User.objects.filter(pk=user_id, is_active=True).first()
-    if user is None or roles.permission_scope(Role(user.role), Permission.RESPOND) is PermissionScope.NONE:
+    if user is None:
         return render(request, "alerts/link_expired.html", {"reason": "", "may_not_act": True}, status=403)
+    boundary.enter(visibility.boundary_of_user(user))
     with database.transaction() as connection:
         number = responder_actions.resolve_merged(connection, alert_id)
+    try:
+        require_response(user, number)
+    except PermissionDenied:
+        return render(request, "alerts/link_expired.html", {"reason": "", "may_not_act": True}, status=403)
     with timezone.override(zone(user.time_zone)):
         if request.method == "POST":
             _act(request, number, user)

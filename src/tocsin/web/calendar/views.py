@@ -9,6 +9,7 @@ from django.contrib.auth.decorators import login_not_required
 from django.http import Http404, HttpResponse
 from django.views.decorators.http import require_safe
 
+from tocsin.access import boundary
 from tocsin.core.db import database
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import final_schedule
@@ -16,6 +17,7 @@ from tocsin.oncall.calendars import feeds, ical
 from tocsin.oncall.calendars.ical import GroupShift
 from tocsin.oncall.models import CalendarFeed
 from tocsin.oncall.states import FeedKind
+from tocsin.resources import visibility
 from tocsin.web.http.request import SignedInRequest
 
 #: The period that a feed covers, before and after now.
@@ -30,6 +32,9 @@ def feed(request: SignedInRequest, token: str) -> HttpResponse:
     calendar_feed = feeds.verify(token, request.now)
     if calendar_feed is None:
         raise Http404("There is no such calendar.")
+    boundary.enter(visibility.boundary_of_user(calendar_feed.owner))
+    if not _is_visible(calendar_feed):
+        raise Http404("There is no such calendar.")
     since, until = request.now - FEED_PAST_PERIOD, request.now + FEED_FUTURE_PERIOD
     body = ical.write(
         feeds.name_of(calendar_feed),
@@ -43,6 +48,13 @@ def feed(request: SignedInRequest, token: str) -> HttpResponse:
     response["Cache-Control"] = "private, max-age=300"
     response["Content-Disposition"] = 'inline; filename="on-call.ics"'
     return response
+
+
+def _is_visible(calendar_feed: CalendarFeed) -> bool:
+    """Return whether the owner still sees the group of the feed."""
+    limit = boundary.current()
+    group_id = calendar_feed.schedule.group_id if calendar_feed.schedule else calendar_feed.group_id
+    return limit is None or group_id is None or group_id in limit.groups
 
 
 def _shifts(calendar_feed: CalendarFeed, since: datetime, until: datetime) -> list[GroupShift]:

@@ -8,12 +8,16 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
+from tocsin.access.roles import Role
 from tocsin.people import encrypted_addresses
 from tocsin.people.models import User
 from tocsin.web.ui.choices import ROLES, channel_choices
 from tocsin.web.ui.forms import ZoneField
 
 MAX_ROWS = 200
+
+#: What a member may do with the group's objects.
+GROUP_ROLES = [("", _("As everywhere")), (Role.RESPONDER, _("Responder")), (Role.MANAGER, _("Manager"))]
 
 
 class GroupForm(forms.Form):
@@ -35,8 +39,9 @@ class MemberForm(forms.Form):
         required=False,
         empty_label="–",
     )
+    role = forms.ChoiceField(label=_("Role in group"), choices=GROUP_ROLES, required=False)
     roles = forms.MultipleChoiceField(
-        label=_("Roles"), choices=ROLES, required=False, widget=forms.CheckboxSelectMultiple
+        label=_("On-call roles"), choices=ROLES, required=False, widget=forms.CheckboxSelectMultiple
     )
     position = forms.IntegerField(label=_("Order"), min_value=1, max_value=999, required=False)
 
@@ -66,7 +71,9 @@ def spec(form: GroupForm, members: Any, contacts: Any) -> dict[str, Any]:
     ]
     group_spec: dict[str, Any] = {
         **form.cleaned_data,
-        "members": [{"user": data["user"].username, "roles": list(data["roles"])} for data in member_data],
+        "members": [
+            {"user": data["user"].username, "role": data["role"], "roles": list(data["roles"])} for data in member_data
+        ],
     }
     if contact_data:
         group_spec["contacts"] = [
@@ -87,6 +94,11 @@ def initial_members(stored_spec: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the initial members."""
     users = dict(User.objects.values_list("username", "pk"))
     return [
-        {"user": users.get(member["user"]), "roles": member["roles"], "position": number}
+        {
+            "user": users.get(member["user"]),
+            "role": member.get("role", ""),
+            "roles": member["roles"],
+            "position": number,
+        }
         for number, member in enumerate(stored_spec["members"], start=1)
     ]

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.core.cache import caches
+from django.db.models import Model
 from django.urls import reverse
 
+from tocsin.access import boundary
+from tocsin.alerts.models import Alert
 from tocsin.core.config import config_version, environment
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.inbound.models import Integration
+from tocsin.oncall.models import Schedule
 from tocsin.operate import doctor
 from tocsin.operate.checks import address
 from tocsin.operate.finding import HealthFinding
+from tocsin.outbound.models import OutboundIntegration
+from tocsin.people.models import Group
+from tocsin.resources import visibility
+from tocsin.workflows.models import Workflow
 
 #: Coverage gaps that begin later than this are only shown with the schedule, and by `tocsin doctor`.
 _AHEAD = timedelta(days=14)
@@ -43,6 +53,18 @@ _VIEWS = {
 }
 
 
+#: What a finding is about, by the same ids. A viewer with a boundary sees the findings about visible objects only.
+_MODELS: dict[str, type[Model]] = {
+    "alert": Alert,
+    "integration": Integration,
+    "mailbox.unread": Integration,
+    "oncall": Group,
+    "oncall.calendar": Schedule,
+    "outbound": OutboundIntegration,
+    "workflow": Workflow,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class HealthWarning:
     """One problem: a sentence, the URL that resolves it, and whether it is urgent."""
@@ -60,6 +82,8 @@ def find_warnings(now: datetime) -> list[HealthWarning]:
             *(finding for check in doctor.CHECKS if check.is_cheap for finding in _run(check, connection, now)),
         ]
     findings = [finding for finding in findings if finding.is_problem and (finding.begins_at or now) < now + _AHEAD]
+    if boundary.current() is not None:
+        findings = [finding for finding in findings if _is_visible(finding)]
     warnings = [HealthWarning(finding.detail.localized(), _url(finding), finding.is_urgent) for finding in findings]
     return sorted(warnings, key=lambda warning: not warning.is_urgent)
 
@@ -76,6 +100,16 @@ def _run(check: doctor.HealthCheck, connection: Connection, now: datetime) -> li
     return findings
 
 
+def _is_visible(finding: HealthFinding) -> bool:
+    model = _of(finding, _MODELS)
+    return model is not None and visibility.visible(model).filter(pk=finding.object_id).exists()
+
+
+def _of[T](finding: HealthFinding, by_id: Mapping[str, T]) -> T | None:
+    """Return the entry of the finding's id, or of the area before the dot."""
+    return by_id.get(finding.id) or by_id.get(finding.id.partition(".")[0])
+
+
 def _url(finding: HealthFinding) -> str:
-    name, query = _VIEWS.get(finding.id) or _VIEWS.get(finding.id.partition(".")[0]) or ("system", "")
+    name, query = _of(finding, _VIEWS) or ("system", "")
     return reverse(name, args=[] if finding.object_id is None else [finding.object_id]) + query

@@ -65,7 +65,9 @@ def last_night(viewer: User, now: datetime) -> NightSummary:
     counts = dict(sent.values_list("user").annotate(number=Count("pk")).order_by())
     if not counts:
         return NightSummary(0, 0, people=[], slowest_response=None, unanswered=0, is_ongoing=now < end, own_pages=0)
-    people = [user.display_name for user in User.objects.filter(pk__in=[key for key in counts if key]).order_by("name")]
+    people = [
+        user.display_name for user in User.mentioned.filter(pk__in=[key for key in counts if key]).order_by("name")
+    ]
     alerts = set(sent.exclude(alert=None).values_list("alert", flat=True))
     events = AlertEvent.objects.filter(alert__in=alerts, kind__in=_RESPONSE_KINDS)
     user_events = events.filter(actor_kind=ActorKind.USER)

@@ -8,16 +8,20 @@ from typing import Any, cast
 
 from django import forms
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest
+from django.http import Http404, HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.access.audit import AuditActor as ConfigurationActor
 from tocsin.access.roles import Permission, PermissionScope, Role, permission_scope
 from tocsin.alerts.commands import Actor
+from tocsin.alerts.models import Alert
+from tocsin.alerts.service import NO_SUCH_ALERT
 from tocsin.alerts.states import ActorKind
+from tocsin.core.reasons import AlertRef
 from tocsin.people import permissions
 from tocsin.people.models import Group, User
+from tocsin.resources import visibility
 from tocsin.web.http.request import SignedInRequest, address_of
 
 type View = Callable[..., HttpResponseBase]
@@ -60,10 +64,26 @@ def may(request: SignedInRequest, action: Permission, group: Group | int | None 
 
 def may_somewhere(request: SignedInRequest, action: Permission) -> bool:
     """Return whether the user may take `action` on at least some objects."""
+    user = request.user
     # The role alone decides most requests, without a query.
-    return permission_scope(Role(request.user.role), action) is PermissionScope.ALL or permissions.viewer(
-        request.user
-    ).may_somewhere(action)
+    if not user.clients and permission_scope(Role(user.role), action) is PermissionScope.ALL:
+        return True
+    return permissions.viewer(user).may_somewhere(action)
+
+
+def may_respond(user: User, alert: Alert) -> bool:
+    """Return whether the user may act on an alert that they see."""
+    return permissions.viewer(user).may_respond(visibility.groups_of_alert(alert))
+
+
+def require_response(user: User, number: int) -> Alert:
+    """Return the alert on which the user wants to act. Raises Http404, or PermissionDenied."""
+    alert = Alert.objects.select_related("integration").filter(pk=number).first()
+    if alert is None:
+        raise Http404(NO_SUCH_ALERT(alert=AlertRef(number)).localized())
+    if not may_respond(user, alert):
+        raise PermissionDenied(_PERMISSION_MESSAGES[Permission.RESPOND])
+    return alert
 
 
 def offer_own_groups(request: SignedInRequest, field: forms.Field) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import secrets
 import zoneinfo
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,15 +14,25 @@ from django.conf import settings
 from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
+from django.shortcuts import redirect
 from django.utils import timezone, translation
 
+from tocsin.access import boundary
+from tocsin.access.boundary import Boundary
 from tocsin.core.config import environment
 from tocsin.core.db import database
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.runtime import clock
+from tocsin.resources import visibility
 from tocsin.web.http import errors
 from tocsin.web.http.machine_paths import MACHINE_PATHS
 from tocsin.web.http.request import HTMX_HEADER, PARTIAL_HEADER
+
+#: The views of client observers, besides those of every account.
+CLIENT_VIEWS = frozenset(
+    {"client_alerts", "client_history", "client_alert", "reports", "sla_report", "report_file", "me"}
+)
+_FOR_EVERYBODY = ("account/", "api/", "service-worker.js", "offline/")
 
 type GetResponse = Callable[[HttpRequest], HttpResponseBase]
 
@@ -72,6 +82,53 @@ class UserPreferencesMiddleware:
                 response = self.get_response(request)
                 response.setdefault("Content-Language", user.language)
                 return response
+
+
+class BoundaryMiddleware:
+    """Limits all queries of a request to what its user may see. Requests without a session begin without a limit: the
+    views that recognise their user by something else set it."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        user = request.user
+        limit = visibility.boundary_of_user(user) if user.is_authenticated else None
+        with boundary.limited_to(limit):
+            response = self.get_response(request)
+            limit = boundary.current()
+        if response.streaming and limit is not None:
+            # The content is made after this function has returned.
+            response.streaming_content = _limited(iter(response), limit)  # type: ignore[attr-defined]
+        return response
+
+    def process_view(
+        self,
+        request: HttpRequest,
+        view_func: Callable[..., HttpResponseBase],
+        view_args: tuple[Any, ...],
+        view_kwargs: dict[str, Any],
+    ) -> HttpResponseBase | None:
+        """Keep client observers on their own views. The API decides by itself."""
+        limit, match = boundary.current(), request.resolver_match
+        if limit is None or not limit.clients or match is None or match.route.startswith(_FOR_EVERYBODY):
+            return None
+        if match.url_name in ("home", "alerts"):
+            return redirect("client_alerts")
+        if match.url_name == "alert":
+            return redirect("client_alert", view_kwargs["number"])
+        if match.url_name not in CLIENT_VIEWS:
+            raise Http404
+        return None
+
+
+def _limited(parts: Iterator[bytes], limit: Boundary) -> Iterator[bytes]:
+    while True:
+        with boundary.limited_to(limit):
+            part = next(parts, None)
+        if part is None:
+            return
+        yield part
 
 
 class SignInRequiredMiddleware(LoginRequiredMiddleware):

@@ -9,6 +9,7 @@ from datetime import datetime
 from django.core.cache import caches
 from django.utils.translation import gettext as _
 
+from tocsin.access import boundary
 from tocsin.core.config import config_version
 from tocsin.core.db import database
 from tocsin.notify.rules import responder_readiness
@@ -75,7 +76,9 @@ class ReadinessRow:
 def on_call_soon(now: datetime) -> list[ReadinessRow]:
     """Return who is on call now and next in each group, those who may not be woken first."""
     with database.transaction() as connection:
-        key = f"readiness:{config_version.current_version(connection)}"
+        limit = boundary.current()
+        viewer = "" if limit is None else limit.user_id
+        key = f"readiness:{viewer}:{config_version.current_version(connection)}"
         rows: list[ReadinessRow] | None = caches["process"].get(key)
         if rows is None:
             group_ids = list(Group.objects.filter(memberships__isnull=False).distinct().values_list("pk", flat=True))

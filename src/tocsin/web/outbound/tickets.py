@@ -22,7 +22,7 @@ from tocsin.outbound import commands
 from tocsin.outbound.models import LookUp
 from tocsin.outbound.writeback import alert_ticket
 from tocsin.resources.registry import OUTBOUND_INTEGRATIONS
-from tocsin.web.http.authorization import actor, may, requires
+from tocsin.web.http.authorization import actor, may, require_response, requires
 from tocsin.web.http.objects import find_editable, find_row
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.outbound.views import TICKETS, frame
@@ -135,6 +135,7 @@ def tickets(request: SignedInRequest, number: int) -> HttpResponse:
 @requires(Permission.RESPOND)
 def create_ticket(request: SignedInRequest, number: int) -> HttpResponse:
     """Create a ticket for an alert."""
+    require_response(request.user, number)
     alert = find_row(Alert.objects.select_related("integration__outbound"), number, "alert")
     try:
         alert_ticket.create_ticket(alert, actor(request), request.now)

@@ -8,6 +8,7 @@ from datetime import timedelta
 from django.http import Http404, HttpResponse
 from django.views.decorators.http import require_safe
 
+from tocsin.access import boundary
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
@@ -122,10 +123,15 @@ _TABLES: Mapping[str, Callable[[Connection, SignedInRequest], Table]] = {
 }
 
 
+#: The tables of client observers.
+_CLIENT_TABLES = frozenset({"response-times", "sla", "sla-breaches"})
+
+
 @require_safe
 def report_file(request: SignedInRequest, name: str) -> HttpResponse:
     """Download a table of a report as CSV."""
-    if name not in _TABLES:
+    limit = boundary.current()
+    if name not in (_CLIENT_TABLES if limit is not None and limit.clients else _TABLES):
         raise Http404
     with database.transaction() as connection:
         table, header, lines = _TABLES[name](connection, request)

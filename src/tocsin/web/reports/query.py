@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from django import forms
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from tocsin.access import boundary
 from tocsin.alerts.states import Priority
 from tocsin.core.errors import Rejected
 from tocsin.core.locale_format import local_date
 from tocsin.inbound.models import Integration
 from tocsin.people.models import Group
-from tocsin.reports.counted_alerts import AlertFilter, GroupBy
+from tocsin.reports.counted_alerts import PUBLIC_GROUPINGS, AlertFilter, GroupBy
 from tocsin.reports.period import Bucket, Period
 from tocsin.web.http.request import SignedInRequest
 from tocsin.web.ui.choices import PRIORITIES
@@ -47,6 +50,11 @@ BUCKETS = {
 
 class ReportForm(forms.Form):
     """Parses the filters. Those that are unusable are ignored, so that old links keep working."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if GroupBy.GROUP not in groupings():
+            del self.fields["group"], self.fields["integration"]
 
     period = forms.ChoiceField(
         label=gettext_lazy("Period"),
@@ -123,9 +131,22 @@ def parse_query(request: SignedInRequest, default_by: GroupBy = GroupBy.PERSON) 
             integration_id=integration.pk if integration else None,
             priority=Priority(priority) if priority else None,
         ),
-        choose(GroupBy, request.GET.get("by"), default_by),
+        _grouping(request.GET.get("by"), default_by),
         choose(Bucket, request.GET.get("per"), period.bucket),
     )
+
+
+def groupings() -> Mapping[GroupBy, Any]:
+    """Return how the viewer may group alerts, each with its heading. People, groups and integrations are internal."""
+    limit = boundary.current()
+    if limit is None or not limit.clients:
+        return GROUPINGS
+    return {by: label for by, label in GROUPINGS.items() if by in PUBLIC_GROUPINGS}
+
+
+def _grouping(text: str | None, default: GroupBy) -> GroupBy:
+    by, permitted = choose(GroupBy, text, default), groupings()
+    return by if by in permitted else GroupBy.CLIENT
 
 
 def choose[E: StrEnum](choices: type[E], text: str | None, default: E) -> E:

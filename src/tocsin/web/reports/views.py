@@ -17,7 +17,7 @@ from tocsin.reports.noise import NoiseBy
 from tocsin.web.http.authorization import may_somewhere
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.reports import report_charts
-from tocsin.web.reports.query import BUCKETS, GROUPINGS, ReportQuery, choose, parse_query
+from tocsin.web.reports.query import BUCKETS, GROUPINGS, ReportQuery, choose, groupings, parse_query
 
 #: The newest breaches on the page; the file has more.
 _MAX_BREACHES = 50
@@ -131,7 +131,7 @@ def _grouped_context(query: ReportQuery, report: grouped_report.GroupedReport[An
         "report": report,
         "trend": [(report_charts.bucket_label(row.key, query.bucket), row) for row in reversed(report.trend)],
         "rows": [(_label(row, query.by), round(100 * row.alerts / longest, 1), row) for row in report.rows],
-        "groupings": list(GROUPINGS.items()),
+        "groupings": list(groupings().items()),
         "column": GROUPINGS[query.by],
         "buckets": list(BUCKETS.items()),
         "most": grouped_report.MAX_ROWS,
@@ -139,4 +139,6 @@ def _grouped_context(query: ReportQuery, report: grouped_report.GroupedReport[An
 
 
 def _label(row: grouped_report.Grouped[Any], by: GroupBy) -> str:
-    return f"{row.key}:00" if by is GroupBy.HOUR else row.label or _("none")
+    if by is GroupBy.HOUR:
+        return f"{row.key}:00"
+    return row.label or (_("No response") if by is GroupBy.PERSON else _("none"))

@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime
 from http.cookies import CookieError, SimpleCookie
 from importlib import import_module
@@ -21,9 +23,13 @@ from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_K
 from django.db import DatabaseError, close_old_connections
 from django.utils.crypto import constant_time_compare
 
+from tocsin.access import boundary
+from tocsin.access.boundary import Boundary
+from tocsin.alerts.models import Alert
 from tocsin.core.net.asgi import AsgiScope, Receive, Send, header, send_error
 from tocsin.core.runtime import clock
 from tocsin.people.models import User
+from tocsin.resources import visibility
 from tocsin.web.sse.broadcaster import EventStream, process_broadcaster
 
 log = logging.getLogger(__name__)
@@ -43,6 +49,9 @@ MAX_STREAMS_PER_USER = 12
 #: One thread, and thus one database connection, checks the sessions of all streams.
 _sessions = ThreadPoolExecutor(1, thread_name_prefix="live sessions")
 
+#: The beginning of the topics that name an alert.
+_ALERT = "alert:"
+
 #: Set while the server is stopping; all streams then end.
 _stopping = False
 _open_streams: Counter[int] = Counter()
@@ -58,6 +67,7 @@ async def stream(scope: AsgiScope, receive: Receive, send: Send) -> None:
     key = _session_key(scope)
     try:
         user = await _user_of(key) if key else None
+        limit = await _in_background(_load_boundary, user) if user is not None else None
     except DatabaseError as error:
         log.warning("The database does not say who wants live changes: %s", error)
         await send_error(
@@ -75,7 +85,7 @@ async def stream(scope: AsgiScope, receive: Receive, send: Send) -> None:
     _open_streams[user] += 1
     stream = process_broadcaster.open(_resume_time(scope))
     try:
-        await _serve(stream, user, key, receive, send)
+        await _serve(stream, user, key, limit, receive, send)
     finally:
         process_broadcaster.close(stream)
         _open_streams[user] -= 1
@@ -91,7 +101,9 @@ def stop() -> None:
         stream.add(frozenset())
 
 
-async def _serve(stream: EventStream, user: int, key: str, receive: Receive, send: Send) -> None:
+async def _serve(
+    stream: EventStream, user: int, key: str, limit: Boundary | None, receive: Receive, send: Send
+) -> None:
     await send(
         {
             "type": "http.response.start",
@@ -109,12 +121,14 @@ async def _serve(stream: EventStream, user: int, key: str, receive: Receive, sen
         await send(_event("tick", "", "retry: 2000\n"))
         checked = asyncio.get_running_loop().time()
         while not disconnected.done() and not _stopping:
-            event = await _next_event(stream, disconnected)
+            event = await _next_event(stream, limit, disconnected)
             if asyncio.get_running_loop().time() - checked > SESSION_CHECK_SECONDS:
                 checked = asyncio.get_running_loop().time()
                 if not await _is_still(user, key):
                     await send(_event("ended", ""))
                     break
+                with suppress(DatabaseError):
+                    limit = await _in_background(_load_boundary, user)
             if not disconnected.done() and not _stopping:
                 await send(event)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -131,7 +145,9 @@ async def _is_still(user: int, key: str) -> bool:
         return True
 
 
-async def _next_event(stream: EventStream, disconnected: asyncio.Future[None]) -> dict[str, Any]:
+async def _next_event(
+    stream: EventStream, limit: Boundary | None, disconnected: asyncio.Future[None]
+) -> dict[str, Any]:
     woken = asyncio.ensure_future(stream.wait(KEEP_ALIVE_SECONDS))
     pending: set[asyncio.Future[Any]] = {woken, disconnected}
     await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
@@ -144,6 +160,8 @@ async def _next_event(stream: EventStream, disconnected: asyncio.Future[None]) -
     topics, everything = stream.pop_topics()
     if everything:
         return _event("all", "")
+    if limit is not None:
+        topics = await _in_background(_visible_topics, topics, limit)
     return _event("hint", " ".join(sorted(topics))) if topics else _event("tick", "")
 
 
@@ -181,7 +199,33 @@ def _session_key(scope: AsgiScope) -> str | None:
 
 async def _user_of(key: str) -> int | None:
     """Return the id of the active user that is signed in with the session, or None."""
-    return await asyncio.get_running_loop().run_in_executor(_sessions, _load_user_id, key)
+    return await _in_background(_load_user_id, key)
+
+
+async def _in_background[*Arguments, T](function: Callable[[*Arguments], T], *arguments: *Arguments) -> T:
+    return await asyncio.get_running_loop().run_in_executor(_sessions, function, *arguments)
+
+
+def _load_boundary(user_id: int) -> Boundary | None:
+    try:
+        return visibility.boundary_of_user(User.objects.get(pk=user_id))
+    finally:
+        close_old_connections()
+
+
+def _visible_topics(topics: frozenset[str], limit: Boundary) -> frozenset[str]:
+    """Return the topics without those of alerts that the viewer does not see."""
+    numbers = {topic: int(topic.removeprefix(_ALERT)) for topic in topics if topic.startswith(_ALERT)}
+    if not numbers:
+        return topics
+    try:
+        with boundary.limited_to(limit):
+            visible = set(Alert.objects.filter(pk__in=numbers.values()).values_list("pk", flat=True))
+    except DatabaseError:
+        visible = set()
+    finally:
+        close_old_connections()
+    return topics - {topic for topic, number in numbers.items() if number not in visible}
 
 
 def _load_user_id(key: str) -> int | None:

@@ -73,6 +73,16 @@ class SystemSettingsForm(forms.Form):
         required=False,
         empty_value="managers",
     )
+    visibility = forms.TypedChoiceField(
+        label=gettext_lazy("Visibility"),
+        choices=[
+            ("everyone", gettext_lazy("Everyone sees everything")),
+            ("groups", gettext_lazy("Users see what belongs to their groups")),
+        ],
+        required=False,
+        empty_value="everyone",
+        help_text=gettext_lazy("Users also see what they were paged about. Administrators see everything."),
+    )
     content_email = _content(gettext_lazy("Email content"))
     content_push = _content(gettext_lazy("Push notification content"))
     content_ntfy = _content(gettext_lazy("ntfy message content"))

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from django.db.models import Model, QuerySet
 from django.utils.formats import number_format
 
+from tocsin.access import boundary
 from tocsin.core.db import database
 from tocsin.core.ids import first_uuid7
 from tocsin.inbound.enums import MessageStatus
@@ -35,12 +36,14 @@ def counted(number: int, limit: int) -> str:
 
 
 def outcomes(now: datetime, integration: int | None = None) -> list[tuple[str, int]]:
-    """Return (outcome, count) of the last 24 hours' messages, of one integration or of all.
+    """Return (outcome, count) of the last 24 hours' messages, of one integration or of all that the viewer sees.
 
     Counts the newest MAX_COUNTED_MESSAGES; `is_cut` reports whether there may be more. Failed and pending messages are
     counted beyond that limit, so that a flood of messages cannot hide them.
     """
-    integration_filter = "AND integration_id = %(integration)s" if integration is not None else ""
+    limit = boundary.current()
+    integrations = [integration] if integration is not None else limit and sorted(limit.integrations)
+    integration_filter = "AND integration_id = ANY(%(integrations)s)" if integrations is not None else ""
     statement = f"""
         SELECT status, count(*) AS number FROM (
             SELECT status FROM inbound_inboundmessage WHERE id >= %(since)s {integration_filter} ORDER BY id DESC
@@ -56,7 +59,7 @@ def outcomes(now: datetime, integration: int | None = None) -> list[tuple[str, i
     """
     values: dict[str, object] = {
         "since": first_uuid7(now - DAY),
-        "integration": integration,
+        "integrations": integrations,
         "limit": MAX_COUNTED_MESSAGES,
     }
     with database.connection() as connection:

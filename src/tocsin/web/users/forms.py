@@ -31,7 +31,18 @@ class UserForm(forms.Form):
         widget=forms.TextInput(attrs={"autocapitalize": "none", "spellcheck": "false", "autocomplete": "off"}),
     )
     role = forms.ChoiceField(label=_("Role"), choices=USER_ROLES, widget=forms.RadioSelect, initial=Role.RESPONDER)
+    clients = forms.CharField(
+        label=_("Clients"),
+        max_length=20_000,
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 2, "spellcheck": "false"}),
+        help_text=_("One per line. An observer with clients sees only their alerts and reports."),
+    )
     time_zone = ZoneField()
+
+    def clean_clients(self) -> list[str]:
+        lines: list[str] = self.cleaned_data["clients"].splitlines()
+        return [line.strip() for line in lines if line.strip()]
 
     def spec(self) -> dict[str, Any]:
         """Return the user in spec form."""
@@ -64,7 +75,7 @@ class InviteForm(UserForm):
         return username or str(self.cleaned_data.get("email", "")).partition("@")[0]
 
     def spec(self) -> dict[str, Any]:
-        return {name: self.cleaned_data[name] for name in ("name", "email", "username", "role", "time_zone")}
+        return {name: self.cleaned_data[name] for name in ("name", "email", "username", "role", "clients", "time_zone")}
 
 
 class InviteManyForm(forms.Form):

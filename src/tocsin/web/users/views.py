@@ -65,7 +65,8 @@ def invite(request: SignedInRequest) -> HttpResponse:
 def user(request: SignedInRequest, number: int) -> HttpResponse:
     """Edit a user; show contact methods, groups, tokens and the invitation while it is open."""
     row = find_object(USERS, number)
-    form = EditUserForm(request.POST or None, initial=_user_state(row))
+    initial = {**_user_state(row), "clients": "\n".join(row.clients)}
+    form = EditUserForm(request.POST or None, initial=initial)
     snapshot = FormSnapshot.of(request, USERS, row, keys=(*form.fields,))
     if request.method == "POST" and form.is_valid():
         try:

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from django.db.models import Q, QuerySet
+
+from tocsin.access import boundary
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, Reason, reason_from_json
@@ -61,7 +64,7 @@ class RunSummary:
 
 def available_buttons(alert_id: int, now: datetime) -> list[WorkflowButton]:
     """The manual workflows whose conditions hold for an alert, in order; unreadable ones are omitted."""
-    rows = list(Workflow.objects.filter(trigger=TriggerKind.MANUAL, is_enabled=True).select_related("group"))
+    rows = list(manual_workflows().filter(is_enabled=True).select_related("group"))
     if not rows:
         return []
     with database.transaction() as connection:
@@ -85,6 +88,16 @@ def available_buttons(alert_id: int, now: datetime) -> list[WorkflowButton]:
             )
             buttons.append(WorkflowButton(row, plan.trigger.confirm, action_texts))
     return buttons
+
+
+def manual_workflows() -> QuerySet[Workflow]:
+    """The manual workflows that the viewer may run: those of the own groups, and those of the installation."""
+    limit = boundary.current()
+    with boundary.unbounded():
+        rows = Workflow.objects.filter(trigger=TriggerKind.MANUAL)
+        if limit is not None:
+            rows = rows.none() if limit.clients else rows.filter(Q(group=None) | Q(group__in=limit.groups))
+    return boundary.limited_by_hand(rows)
 
 
 def workflow_history(alert_id: int) -> list[RunSummary]:

@@ -9,6 +9,7 @@ import psycopg
 from django.db.backends.postgresql import base
 
 from tocsin.core.db.guarded_connection import GuardedConnection
+from tocsin.core.db.row_security import RowSecurity
 
 
 def _driver() -> ModuleType:
@@ -23,6 +24,10 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     Database = _driver()
     connection: Any
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.execute_wrappers.append(RowSecurity(self))
 
     def commit(self) -> None:
         """Commits, and waits again if the wait for the synchronous standbys was cancelled."""

@@ -12,10 +12,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from django.db import transaction
 from psycopg.types.json import Jsonb
 
-from tocsin.access import audit
+from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
 from tocsin.core.config import config_version, crypto
 from tocsin.core.db import database
@@ -70,7 +69,7 @@ def subscribe(user: User, value: object, name: str, *, actor: AuditActor, now: d
     Raises Rejected with the problem.
     """
     parsed = subscription.parse_subscription(value)
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         method = contact_method(user) or _new_contact_method(user, actor, now)
         device = PushDevice.objects.filter(endpoint_hash=parsed.hash).first()
@@ -88,7 +87,7 @@ def subscribe(user: User, value: object, name: str, *, actor: AuditActor, now: d
 
 def rename(device: PushDevice, name: str, *, actor: AuditActor, now: datetime) -> None:
     """Renames the device. Raises Rejected for an invalid name."""
-    with transaction.atomic():
+    with boundary.command():
         before = _audit_values(device)
         device.name = _validate_name(name)
         device.save(update_fields=["name"])
@@ -97,7 +96,7 @@ def rename(device: PushDevice, name: str, *, actor: AuditActor, now: datetime) -
 
 def remove(device: PushDevice, *, actor: AuditActor, now: datetime) -> None:
     """Deletes the device. The last device's contact method is deleted too, since it would reach nobody."""
-    with transaction.atomic():
+    with boundary.command():
         config_version.lock()
         user, before = device.user, _audit_values(device)
         device_id = device.pk
@@ -119,7 +118,7 @@ def device_by_endpoint(endpoint: str) -> PushDevice | None:
 def replace(device: PushDevice, value: object, *, actor: AuditActor, now: datetime) -> None:
     """Replaces the subscription after the browser renewed it; the device stays the same. Raises Rejected."""
     parsed = subscription.parse_subscription(value)
-    with transaction.atomic():
+    with boundary.command():
         before = _audit_values(device)
         PushDevice.objects.filter(endpoint_hash=parsed.hash).exclude(pk=device.pk).delete()
         device.endpoint_hash, device.service = parsed.hash, parsed.service

@@ -1,0 +1,1 @@
+"""What client observers see: the alerts and reports of their clients."""

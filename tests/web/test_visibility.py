@@ -1,0 +1,348 @@
+"""Two sides with boundaries: no byte of one side appears at any address for a viewer of the other."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import product
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from django.apps import apps
+from django.db import connection, transaction
+from django.test import Client
+from django.urls import URLResolver, get_resolver
+
+from tests.support.company import make_user
+from tests.support.walls import Side, build_side, enforce_boundaries
+from tocsin.access import boundary, tokens
+from tocsin.access.audit import COMMAND_LINE
+from tocsin.access.boundary import BoundedManager
+from tocsin.access.token_limits import UNLIMITED, TokenLimits, TokenScope
+from tocsin.alerts.models import Acknowledgement, Alert
+from tocsin.alerts.states import AlertStatus
+from tocsin.api.application import api
+from tocsin.core.config import settings_store
+from tocsin.core.errors import Rejected
+from tocsin.core.ids import uuid7
+from tocsin.core.runtime import clock
+from tocsin.inbound.models import InboundMessage
+from tocsin.notify.models import Notification
+from tocsin.people.changes import users as people
+from tocsin.people.models import Membership, User
+from tocsin.resources import row_security, visibility
+from tocsin.web.sse import endpoint
+
+OURS, THEIRS = "qaoursq", "qbtheirsq"
+
+#: What a search for a part of the other side's marker sends: the answer repeats it, but never the whole marker.
+PART = THEIRS[:-2]
+
+#: Addresses that end the session, or belong to nobody.
+SKIPPED = ("account/", "styleguide/", "api/v1/")
+
+#: Models without a boundary: of the whole installation, or read only by the application itself.
+UNBOUNDED = {
+    "AlertText": "joined by a search of alerts", "MessageText": "joined by a search of messages",
+    "Provider": "of administrators", "ProviderHealth": "of administrators", "IdentityProvider": "of administrators",
+    "ImportRun": "of administrators", "UnmatchedPost": "of administrators",
+    "Audit": "of administrators", "Problem": "of administrators", "Node": "of administrators",
+    "MailboxTrouble": "of administrators", "Setting": "of the installation", "Pause": "of the installation",
+    "ServiceAccount": "of administrators", "ScimUser": "of administrators", "ScimGroup": "of administrators",
+    "AuditForwarding": "of administrators", "AuditChain": "internal", "LinkedIdentity": "one's own only",
+    "BrowserSession": "one's own only",
+    "ConfigVersion": "internal", "ClockOffset": "internal", "ClockSeen": "internal", "DedupKey": "internal",
+    "ProcessedDelivery": "internal", "RateWindow": "internal", "AwaitedReceipt": "internal", "Bundle": "internal",
+    "LastSent": "internal", "OptOut": "internal", "Origin": "internal", "PendingNotice": "internal",
+    "ProcessedCallback": "internal", "PushKey": "internal", "Reminder": "internal", "SharedCacheEntry": "internal",
+    "UsedCode": "internal", "VerificationCode": "internal",
+}  # fmt: skip
+
+#: Lists that take filters.
+LISTS = (
+    "/alerts/", "/inbound-log/", "/search/", "/on-call/", "/on-call/calendar/", "/reports/", "/reports/fairness/",
+    "/sandbox/",
+    "/audit-log/", "/maintenance/", "/wall/", "/integrations/", "/outbound/2/log/", "/workflows/3/log/",
+)  # fmt: skip
+QUERIES = (
+    f"?q={PART}", "?tab=closed", "?tab=past", "?show=all", f"?client={PART}", "?by=client", "?by=group", "?by=person",
+    "?by=integration", "?view=list",
+)  # fmt: skip
+
+
+@pytest.fixture
+def sides(database: str) -> tuple[Side, Side]:
+    now = clock.now()
+    ours, theirs = build_side(OURS, now), build_side(THEIRS, now)
+    enforce_boundaries()
+    return ours, theirs
+
+
+def patterns(resolver: URLResolver | None = None, prefix: str = "") -> Iterator[str]:
+    """Every route of the web interface."""
+    for entry in (resolver or get_resolver()).url_patterns:
+        route = prefix + str(entry.pattern)
+        if isinstance(entry, URLResolver):
+            yield from patterns(entry, route)
+        elif not route.startswith(SKIPPED):
+            yield route
+
+
+def values(marker: str, variables: int) -> dict[str, list[str]]:
+    """What variable parts of an address may be, by converter. Both sides' rows are the first of their tables."""
+    messages = InboundMessage._base_manager.filter(subject__contains=marker).values_list("pk", flat=True)
+    notifications = Notification._base_manager.filter(label__contains=marker).values_list("pk", flat=True)
+    words = ["mapping", "rules", "routing", "accept", "response-times", "sla", "noise", "interruptions", "api", "http"]
+    return {
+        "int": [str(number) for number in range(1, 13 if variables == 1 else 7)],
+        "uuid": [str(key) for key in (*messages[:2], *notifications[:2])], "slug": words, "str": [marker],
+    }  # fmt: skip
+
+
+def addresses() -> Iterator[str]:
+    """Every address of the web interface, with the ids of both sides."""
+    for route in patterns():
+        kinds = re.findall(r"<(\w+):\w+>", route)
+        template = re.sub(r"<\w+:\w+>", "{}", route)
+        by_kind = values(THEIRS, len(kinds))
+        for combination in product(*(by_kind[kind] for kind in kinds)):
+            yield "/" + template.format(*combination)
+
+
+def api_addresses(names: list[str]) -> Iterator[str]:
+    """Every GET of the OpenAPI document, with names and ids of both sides."""
+    for path, operations in api.get_openapi_schema()["paths"].items():
+        if "get" not in operations:
+            continue
+        variables = re.findall(r"\{\w+\}", path)
+        template = re.sub(r"\{\w+\}", "{}", path)
+        for combination in product(*(names for _ in variables)):
+            yield template.format(*(quote(name) for name in combination))
+
+
+def content(response: Any) -> str:
+    body = b"".join(response.streaming_content) if response.streaming else response.content
+    return body.decode(errors="replace") + str(dict(response.headers))
+
+
+def leaks(client: Client, address: str, **headers: str) -> str | None:
+    """What is wrong with an answer: its status, or the text around the marker of the other side."""
+    response = client.get(address, headers=headers)
+    if response.status_code >= 500:
+        return f"{address}: {response.status_code}"
+    text = content(response)
+    # "No group named …" repeats what was asked for.
+    if (at := text.find(THEIRS)) >= 0 and THEIRS not in address:
+        return f"{address}: {response.status_code} …{text[max(0, at - 100) : at + 60]!r}"
+    return None
+
+
+def signed_in(user: User) -> Client:
+    client = Client(raise_request_exception=False)
+    client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+    return client
+
+
+ROLES = [pytest.param("manager"), *(pytest.param(role, marks=pytest.mark.long) for role in ("responder", "observer"))]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_no_page_shows_the_other_side(sides: tuple[Side, Side], role: str) -> None:
+    client = signed_in(getattr(sides[0], role))
+    found = [leak for address in addresses() if (leak := leaks(client, address))]
+    assert not found, report(found)
+
+
+def test_no_filter_or_search_shows_the_other_side(sides: tuple[Side, Side]) -> None:
+    client = signed_in(sides[0].manager)
+    asked = (path + query for path in LISTS for query in QUERIES)
+    found = [leak for address in asked if (leak := leaks(client, address))]
+    assert not found, report(found)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_no_api_address_shows_the_other_side(sides: tuple[Side, Side], role: str) -> None:
+    user = getattr(sides[0], role)
+    client, token = Client(raise_request_exception=False), sides[0].tokens[user.username]
+    by_kind = values(THEIRS, 1)
+    names = [f"r{THEIRS}", *by_kind["int"][:8], *by_kind["uuid"]]
+    asked = api_addresses(names)
+    found = [leak for address in asked if (leak := leaks(client, address, authorization=f"Bearer {token}"))]
+    assert not found, report(found)
+
+
+def report(found: list[str]) -> str:
+    return f"{len(found)} leaks\n" + "\n".join(found[:80])
+
+
+def test_commands_on_the_other_side_are_not_found(sides: tuple[Side, Side]) -> None:
+    ours, theirs = sides
+    number = Alert.objects.filter(integration=theirs.integration).earliest("pk").pk
+    client = signed_in(ours.manager)
+    for kind in ("acknowledge", "assign", "close", "reply", "hold"):
+        assert client.post(f"/alerts/{number}/{kind}").status_code == 404
+    client.post("/alerts/bulk", {"alert": [number], "command": "close"})
+    own = Alert.objects.filter(integration=ours.integration).earliest("pk").pk
+    client.post(f"/alerts/{own}/merge", {"into": number})
+    token = ours.tokens[ours.manager.username]
+    for kind in ("acknowledge", "close", "reply"):
+        answer = client.post(
+            f"/api/v1/alerts/{number}/{kind}", '{"text": "x"}' if kind == "reply" else "{}",
+            content_type="application/json", headers={"authorization": f"Bearer {token}"},
+        )  # fmt: skip
+        assert answer.status_code == 404
+    assert Alert.objects.get(pk=number).status == AlertStatus.OPEN
+    assert Alert.objects.get(pk=own).merged_into_id is None
+
+
+def test_a_paged_user_sees_and_answers_that_alert_only(sides: tuple[Side, Side]) -> None:
+    ours, theirs = sides
+    paged, other = Alert.objects.filter(integration=theirs.integration, status="open").order_by("pk")[:2]
+    now = clock.now()
+    Notification.objects.create(
+        id=uuid7(), alert=paged, user=ours.responder, purpose="page", channel="email", address="x", created_at=now
+    )
+    client = signed_in(ours.responder)
+    assert client.get(f"/alerts/{paged.pk}/").status_code == 200
+    assert client.get(f"/alerts/{other.pk}/").status_code == 404
+    client.post(f"/alerts/{paged.pk}/acknowledge")
+    assert Acknowledgement.objects.filter(alert=paged, user=ours.responder).exists()
+
+
+def test_an_observer_acts_where_the_membership_says_responder(sides: tuple[Side, Side]) -> None:
+    ours, _theirs = sides
+    settings_store.set(settings_store.VISIBILITY, "everyone")
+    number = Alert.objects.filter(integration=ours.integration, status="open").earliest("pk").pk
+    client = signed_in(ours.observer)
+    assert client.post(f"/alerts/{number}/acknowledge").status_code == 403
+    Membership.objects.filter(user=ours.observer).update(role="responder")
+    assert client.post(f"/alerts/{number}/acknowledge").status_code == 302
+    assert Acknowledgement.objects.filter(alert=number, user=ours.observer).exists()
+
+
+def test_the_stream_names_only_visible_alerts(sides: tuple[Side, Side]) -> None:
+    ours, theirs = sides
+    own = Alert.objects.filter(integration=ours.integration).earliest("pk").pk
+    number = Alert.objects.filter(integration=theirs.integration).earliest("pk").pk
+    limit = visibility.boundary_of_user(ours.manager)
+    assert limit is not None
+    topics = frozenset({"alerts", f"alert:{own}", f"alert:{number}"})
+    assert endpoint._visible_topics(topics, limit) == {"alerts", f"alert:{own}"}
+
+
+@pytest.fixture
+def observer(sides: tuple[Side, Side]) -> User:
+    """Somebody of the client on our side."""
+    spec = {"username": "acme", "email": "it@acme.example", "role": "observer", "clients": [f"client {OURS}"]}
+    return people.save_user(spec, actor=COMMAND_LINE, now=clock.now())
+
+
+def test_a_client_observer_sees_own_alerts_and_nothing_internal(sides: tuple[Side, Side], observer: User) -> None:
+    ours, theirs = sides
+    client = signed_in(observer)
+    own = Alert.objects.filter(integration=ours.integration, status="open").earliest("pk").pk
+    foreign = Alert.objects.filter(integration=theirs.integration).earliest("pk").pk
+    assert client.get("/").headers["Location"] == "/client/"
+    assert f"Alert one {OURS}" in content(client.get("/client/"))
+    assert f"Alert three {OURS}" in content(client.get("/client/history/"))
+    assert client.get(f"/client/{foreign}/").status_code == 404
+    shown = content(client.get(f"/client/{own}/"))
+    assert f"Alert one {OURS}" in shown
+    internal = (
+        f"Responder {OURS}",
+        f"Integration {OURS}",
+        f"Group {OURS}",
+        f"Long {OURS}",
+        f"tag{OURS}",
+        f"Note {OURS}",
+    )
+    pages = ("/client/", "/client/history/", f"/client/{own}/", "/reports/", "/reports/?by=person",
+             "/reports/?by=group", "/reports/sla/", "/reports/response-times.csv?by=integration", "/me/")  # fmt: skip
+    for page in pages:
+        text = content(client.get(page))
+        assert not [word for word in (*internal, THEIRS) if word in text], page
+    for page in (
+        "/groups/",
+        "/on-call/",
+        "/inbound-log/",
+        "/reports/noise/",
+        "/reports/nights.csv",
+        "/search/?q=a",
+        "/wall/",
+    ):
+        assert client.get(page).status_code == 404, page
+    assert client.post(f"/alerts/{own}/close").status_code == 404
+
+
+def test_a_client_observer_has_no_other_api(sides: tuple[Side, Side], observer: User) -> None:
+    secret = tokens.create(observer, "own", limits=UNLIMITED, actor=COMMAND_LINE, now=clock.now()).secret
+    client, headers = Client(), {"authorization": f"Bearer {secret}"}
+    own = Alert.objects.filter(integration=sides[0].integration, status="open").earliest("pk").pk
+    rows = client.get("/api/v1/client-alerts", headers=headers).json()
+    assert {row["client"] for row in rows} == {f"Client {OURS}"}
+    detail = client.get(f"/api/v1/client-alerts/{own}", headers=headers).json()
+    assert [event["kind"] for event in detail["timeline"]] == ["opened"]
+    for path in ("alerts", f"alerts/{own}", "groups", "users", "reports/noise", "reports/interruptions", "schedules"):
+        assert client.get(f"/api/v1/{path}", headers=headers).status_code == 403, path
+    figures = client.get("/api/v1/reports/response-times?by=person", headers=headers)
+    assert figures.status_code == 200
+    assert "Responder" not in content(figures)
+
+
+def test_a_token_limited_to_a_group_sees_nothing_of_others(sides: tuple[Side, Side]) -> None:
+    ours, _theirs = sides
+    settings_store.set(settings_store.VISIBILITY, "everyone")
+    make_user("alice", "admin")
+    limits = TokenLimits(TokenScope.READ, frozenset({ours.group.pk}))
+    admin = User.objects.get(username="alice")
+    secret = tokens.create(admin, "limited", limits=limits, actor=COMMAND_LINE, now=clock.now()).secret
+    client, headers = Client(), {"authorization": f"Bearer {secret}"}
+    for path in ("alerts", "groups", "integrations", "inbound-messages", "reports/response-times?by=client"):
+        text = content(client.get(f"/api/v1/{path}", headers=headers))
+        assert OURS in text, path
+        assert THEIRS not in text, path
+
+
+def test_only_observers_may_have_clients(sides: tuple[Side, Side]) -> None:
+    spec = {"username": "x", "email": "x@example.org", "role": "manager", "clients": ["Acme"]}
+    with pytest.raises(Rejected) as caught:
+        people.save_user(spec, actor=COMMAND_LINE, now=clock.now())
+    assert caught.value.field == "clients"
+
+
+def test_administrators_see_both_sides(sides: tuple[Side, Side]) -> None:
+    make_user("alice", "admin")
+    client = signed_in(User.objects.get(username="alice"))
+    assert sum(bool(leaks(client, address)) for address in LISTS) > 10
+
+
+def test_every_model_is_bounded_or_says_why_not() -> None:
+    bounded = set(boundary.filters())
+    models = {model for model in apps.get_models() if model.__module__.startswith("tocsin.")}
+    assert {model.__name__ for model in models - bounded} == set(UNBOUNDED)
+    assert all(isinstance(model.objects, BoundedManager) for model in bounded)  # type: ignore[attr-defined]
+
+
+def test_the_database_itself_hides_the_other_side(sides: tuple[Side, Side]) -> None:
+    ours, _theirs = sides
+    assert row_security.enable()
+    limit = visibility.boundary_of_user(ours.manager)
+    assert limit is not None
+    with boundary.limited_to(limit), connection.cursor() as cursor:
+        for table in row_security.POLICIES:
+            cursor.execute(f"SELECT count(*), coalesce(string_agg(t::text, ''), '') FROM {table} t")
+            count, text = cursor.fetchone()
+            assert count, table
+            assert THEIRS not in text, table
+        with transaction.atomic():
+            cursor.execute("SELECT count(*) FROM alerts_alert")
+            visible = cursor.fetchone()[0]
+            with boundary.unbounded():
+                cursor.execute("SELECT count(*) FROM alerts_alert")
+            assert cursor.fetchone()[0] == 2 * visible
+            cursor.execute("SELECT count(*) FROM alerts_alert")
+            assert cursor.fetchone()[0] == visible
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*), current_user FROM alerts_alert")
+        assert cursor.fetchone() == (2 * visible, "tocsin")
