@@ -46,7 +46,7 @@ def main() -> int:
     chosen = [one for one in SCENARIOS if not options.only or one.name in options.only]
     if options.table:
         return _report([record for one in chosen for record in records.read(one.name)])
-    if os.geteuid() == 0 and _INSIDE not in os.environ and shutil.which("unshare"):
+    if _INSIDE not in os.environ and shutil.which("unshare") and _may_have_namespaces():
         return _run_in_namespaces()
     if options.short:
         records.FOLDER /= "short"
@@ -85,13 +85,20 @@ def _report(results: list[Record], problems: Sequence[str] = ()) -> int:
     return 1 if problems else 0
 
 
+#: Runs a command where networks, file systems and processes are its own: whatever is left ends with it.
+_NAMESPACES = ("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
+
+
+def _may_have_namespaces() -> bool:
+    """Whether this is root on a machine, or in a container, that allows it."""
+    return os.geteuid() == 0 and not subprocess.run([*_NAMESPACES, "true"], check=False, capture_output=True).returncode
+
+
 def _run_in_namespaces() -> int:
-    """Runs this program where networks, file systems and processes are its own: whatever is left ends with it."""
-    # A shell is the first process, since it waits for every orphan. A dead postmaster that nobody waits for counts as
-    # alive.
-    command = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc",
-               "sh", "-c", 'ip link set lo up; "$@"; exit $?', "prove",
-               sys.executable, "-m", "tests.prove", *sys.argv[1:]]  # fmt: skip
+    # A shell is the first process, since it waits for every orphan. A dead postmaster that no process waits for counts
+    # as alive.
+    shell = ["sh", "-c", 'ip link set lo up; "$@"; exit $?', "prove"]
+    command = [*_NAMESPACES, *shell, sys.executable, "-m", "tests.prove", *sys.argv[1:]]
     return subprocess.run(command, env={**os.environ, _INSIDE: "1"}, check=False).returncode
 
 

@@ -167,7 +167,7 @@ SCENARIOS = [
     _scenario("database-stopped", _stop),
     _scenario("database-frozen", _freeze, short_runs=0),
     _scenario("database-restarted", _restart),
-    _scenario("connections-terminated", _terminate),
+    _scenario("connections-terminated", _terminate, short_runs=0),
     _scenario("table-locked", _lock),
     _scenario("connections-used-up", _use_up),
     _scenario("database-read-only", _read_only),

@@ -84,4 +84,4 @@ def _kill(bench: Bench) -> Fault:
     return Fault(what, at, detail)
 
 
-SCENARIOS = [Scenario("kills", embedded, _kill, runs=100, short_runs=60, group=GROUP)]
+SCENARIOS = [Scenario("kills", embedded, _kill, runs=100, short_runs=30, group=GROUP)]

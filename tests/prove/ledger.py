@@ -60,8 +60,9 @@ class Counts:
 
     @property
     def is_held(self) -> bool:
-        """Whether nothing was lost, opened twice or never paged, and pages were sent again."""
-        return not (self.lost or self.opened_twice or self.never_paged) and self.seconds is not None
+        """Whether nothing was lost, opened twice, never paged or paged by two deliveries, and pages were sent again."""
+        broken = self.lost or self.opened_twice or self.never_paged or self.separate_pages
+        return not broken and self.seconds is not None
 
 
 def count(

@@ -1,7 +1,7 @@
 """Mail servers that are mute, slow, hang, die after DATA, or reject for an hour.
 
 With three providers, the first misbehaves. With one, an hour passes by the test clock (`TOCSIN_TEST_CLOCK`): a second
-counts as twenty.
+counts as twenty, in the short version as eighty.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def _first_of_three(what: str, misbehave: Misbehaviour, bench: Bench) -> Fault:
 def _for_an_hour(what: str, misbehave: Misbehaviour, bench: Bench) -> Fault:
     bench.sleep(0.5, 2.0)
     (only,) = bench.parts["mails"]
-    pause = 0.5 if bench.is_short else 1.0
+    pause = 0.25 if bench.is_short else 1.0
     with misbehave(only):
         for _ in range(0, int(_HOUR), int(_STEP)):
             bench.installation.jump(seconds=_STEP - pause)
@@ -128,7 +128,7 @@ _three_servers = partial(external, mail_server_count=3)
 
 SCENARIOS = [
     _three("mail-mute", "mute", _mute),
-    _three("mail-slow", f"takes {_SLOW:.0f} s a mail", _slow),
+    _three("mail-slow", f"takes {_SLOW:.0f} s a mail", _slow, short_runs=0),
     _three("mail-hangs", "hangs", _hangs, short_runs=0),
     _three("mail-dies-after-data", "dies after DATA", _dies_after_data),
     _three("mail-rejects", "answers 451", _rejects, short_runs=0),

@@ -119,9 +119,9 @@ def problems(records: Iterable[Record]) -> list[str]:
 
 
 def _describe(counts: Counts) -> str:
-    if counts.seconds is None:
-        return f"no page was sent after the fault; lost {counts.lost}, never paged {counts.never_paged}"
-    return f"lost {counts.lost}, opened twice {counts.opened_twice}, never paged {counts.never_paged}"
+    names = ("lost", "opened_twice", "never_paged", "separate_pages")
+    broken = [f"{getattr(counts, name)} {name.replace('_', ' ')}" for name in names if getattr(counts, name)]
+    return ", ".join([*broken, *(["no page was sent after the fault"] if counts.seconds is None else [])])
 
 
 @cache

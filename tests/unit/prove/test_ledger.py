@@ -55,7 +55,7 @@ def test_repeated_delivery_to_one_person_is_paged_twice() -> None:
 
 def test_second_delivery_to_one_person_is_a_separate_page() -> None:
     counts = count([answered(1)], stored(1), [page(1), page(1, 3, message_id="d2")], fault_at=0, resumed=1)
-    assert (counts.paged_twice, counts.separate_pages) == (1, 1)
+    assert (counts.paged_twice, counts.separate_pages, counts.is_held) == (1, 1, False)
 
 
 def test_pages_to_two_people_are_not_paged_twice() -> None:

@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.prove import records
+from tests.prove.bench import Fault
 from tests.prove.ledger import Counts
+from tests.prove.scenario import Scenario
+from tests.prove.worlds import embedded
 
 HELD = Counts(
     answered=200, lost=0, opened_twice=0, never_paged=0, paged_twice=1, separate_pages=0, refused_attempts=3,
@@ -35,7 +38,7 @@ def test_table_sums_each_fault_and_all() -> None:
     assert lines[-1] == "| **all** | 3 | 600 | 0 | 0 | 0 | 3 | 2.5 s | 2.5 s | 0.5 s | 12.0 s |"
 
 
-@pytest.mark.parametrize("field", ["lost", "opened_twice", "never_paged"])
+@pytest.mark.parametrize("field", ["lost", "opened_twice", "never_paged", "separate_pages"])
 def test_one_broken_promise_is_a_problem(field: str) -> None:
     assert records.problems([record(1)]) == []
     (problem,) = records.problems([record(1), record(2, replace(HELD, **{field: 1}))])
@@ -50,3 +53,9 @@ def test_more_than_one_percent_paged_twice_is_a_problem() -> None:
 def test_paging_that_never_resumes_is_a_problem() -> None:
     (problem,) = records.problems([record(1, replace(HELD, seconds=None))])
     assert "no page was sent" in problem
+
+
+def test_pages_later_than_a_limit_are_named() -> None:
+    scenario = Scenario("kills", embedded, lambda bench: Fault("", 0.0), max_seconds=2.0, max_page=20.0)
+    (late,) = scenario.late([record(1)])
+    assert "the first page took 2.5 s" in late
