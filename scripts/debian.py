@@ -12,9 +12,14 @@ from pathlib import Path
 MIN_POSTGRES_MAJOR = 15
 SHELL = "chromium-headless-shell"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-#: Package by a program of it, for the proof only.
-PROOF = {"haproxy": "haproxy", "patroni": "patroni", "etcd": "etcd-server"}
-FAKETIME = "faketime/libfaketime.so.1"
+#: Package by a file of it, for the proof only.
+PROOF = {
+    "sbin/haproxy": "haproxy",
+    "bin/patroni": "patroni",
+    "bin/etcd": "etcd-server",
+    "lib/python3/dist-packages/etcd": "python3-etcd",
+    "lib/*/faketime/libfaketime.so.1": "libfaketime",
+}
 PACKAGES = Path(__file__).with_name("debian_packages.sh")
 
 
@@ -32,8 +37,7 @@ def bring(*, for_proof: bool = False) -> None:
     if shutil.which("prometheus-alertmanager") is None:
         missing += ["prometheus-alertmanager"]
     if for_proof:
-        missing += [package for program, package in PROOF.items() if shutil.which(program) is None]
-        missing += [] if any(Path("/usr/lib").glob(f"*/{FAKETIME}")) else ["libfaketime"]
+        missing += [package for file, package in PROOF.items() if not any(Path("/usr").glob(file))]
     if missing:
         _install(missing)
     # Not every release has this package; without it the tests use the whole browser.

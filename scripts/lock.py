@@ -25,6 +25,11 @@ def main() -> None:
     compile_lock(
         ["-o", "requirements/audit.txt", "-", "--python-version", "3.12", "--no-annotate", *upgrade], "pip-audit"
     )
+    # Clients that tests run apart: what they need conflicts with Tocsin's own packages.
+    compile_lock(
+        ["-o", "requirements/clients.txt", "-", "--python-version", "3.12", "--no-annotate", *upgrade],
+        "elastalert2\npdpyras",
+    )
     npm, path = bring.npm(bring.uv())
     command = [*npm, "install", "--package-lock-only", "--ignore-scripts"]
     subprocess.run(command, cwd=bring.ROOT, env={**os.environ, "PATH": path}, check=True)

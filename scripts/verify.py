@@ -157,6 +157,7 @@ def long(folder: Path) -> list[Check]:
             None if distribution else NO_POSTGRES,
         ),
         Check("random walks", [PYTHON, "-m", "tests.model", *walks]),
+        Check("fuzzing, ten seconds", [PYTHON, "-m", "tests.fuzz", "--seconds", "10"]),
         Check("proof, ten minutes", [PYTHON, "-m", "tests.prove", "--short"]),
         Check("documentation", [PYTHON, "scripts/docs_site.py"]),
         Check("wheel", [PYTHON, "scripts/wheel_smoke.py"]),

@@ -20,13 +20,16 @@ from tests.support.ingest import make_integration
 from tests.support.postgres import Postgres, new_database
 from tests.support.server_process import PATIENCE, ServerProcess, demo, serve
 from tests.support.service_desk import OnCallPlan, ServiceDesk
+from tocsin.access import tokens
 from tocsin.access.audit import COMMAND_LINE
+from tocsin.access.token_limits import TokenLimits, TokenScope
 from tocsin.core.runtime import clock
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.outbound.models import OutboundIntegration
 from tocsin.people.changes import users as people
-from tocsin.people.models import User
+from tocsin.people.changes.service_accounts import save_service_account
+from tocsin.people.models import ServiceAccount, User
 from tocsin.workflows import commands as workflows
 from tocsin.workflows.models import Workflow
 
@@ -90,7 +93,9 @@ class Evening:
                "paging-preset")),
             "/policies/", "/policies/new/", f"/policies/{self.desk.policy}/", f"/policies/{self.desk.policy}/edit/",
             f"/policies/{self.desk.policy}/delete/", "/groups/", "/groups/new/", f"/groups/{self.desk.group}/",
-            f"/groups/{self.desk.group}/edit/", f"/groups/{self.desk.group}/delete/", "/users/", "/users/invite/",
+            f"/groups/{self.desk.group}/edit/", f"/groups/{self.desk.group}/delete/", "/service-accounts/",
+            "/service-accounts/new/", f"/service-accounts/{ServiceAccount.objects.get().pk}/",
+            "/users/", "/users/invite/",
             "/users/invite/several/", f"/users/{self.desk.user}/", f"/users/{self.desk.user}/delete/", "/providers/",
             "/providers/add/smtp/", "/providers/add/ntfy/", "/providers/add/twilio/", "/providers/add/http_gateway/",
             "/providers/mail-replies/", "/sandbox/", "/audit-log/", "/system/", "/settings/", "/import/",
@@ -148,6 +153,9 @@ def evening(
         desk, duty = service_desk.set_up(), service_desk.plan_on_call()
         # Its guide has all that guides have: lists, and code in them.
         make_integration("AWS", "cloudwatch")
+        bot = save_service_account({"name": "deploy-bot", "role": "manager"}, actor=COMMAND_LINE, now=clock.now())
+        limits = TokenLimits(TokenScope.READ, clients=frozenset({"Acme Corp"}))
+        tokens.create(bot, "pipeline", limits=limits, actor=COMMAND_LINE, now=clock.now())
         # One message of each shape in the sandbox.
         for label, channel, address in (("Call", "voice", "+41790000001"), ("Chat", "chat", "slack:U012AB3CD")):
             spec = {"label": label, "channel": channel, "address": address}
@@ -178,6 +186,7 @@ def test_documentation_screenshots_are_captured(browser: Browser, tmp_path: Path
             ("inbound-log", "/inbound-log/", DESK, "light"),
             ("reports", "/reports/", DESK, "light"),
             ("on-call", "/on-call/groups/1/", DESK, "light"),
+            ("policy", "/policies/1/edit/", DESK, "light"),
             ("schedule-editor", "/on-call/schedules/1/edit/", DESK, "light"),
             ("halo-guide", "/integrations/1/guide/", DESK, "light"),
             ("halo-connect", "/outbound/add/haloitsm/", DESK, "light"),

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Locator, expect
+from playwright.sync_api import Browser, expect
 
-from tests.support.browser import visitor
+from tests.support.browser import Hand, visitor
 from tests.support.server_process import PATIENCE, demo
 
 pytestmark = pytest.mark.browser
@@ -20,22 +19,6 @@ SAMPLE = (
     Path(__file__).resolve().parents[2]
     / "src" / "tocsin" / "catalogue" / "kinds" / "haloitsm" / "samples" / "new-ticket.json"
 )  # fmt: skip
-
-
-@dataclass
-class Hand:
-    """Somebody's hand on the mouse: it counts."""
-
-    clicks: int = 0
-    pastes: int = 0
-
-    def click(self, what: Locator) -> None:
-        what.click()
-        self.clicks += 1
-
-    def paste(self, where: Locator, text: str) -> None:
-        where.fill(text)
-        self.pastes += 1
 
 
 def test_demo_to_first_alert_takes_seven_clicks_and_two_pastes(browser: Browser, tmp_path: Path) -> None:
@@ -47,7 +30,7 @@ def test_demo_to_first_alert_takes_seven_clicks_and_two_pastes(browser: Browser,
             alice.context.grant_permissions(["clipboard-read", "clipboard-write"])
             alice.open("/")
             page.keyboard.type("alice")
-            hand.paste(page.get_by_label("Password"), password)
+            hand.fill(page.get_by_label("Password"), password)
             hand.click(page.get_by_role("button", name="Sign in", exact=True))
             hand.click(page.locator(".side").get_by_role("link", name="Inbound integrations"))
             hand.click(page.get_by_role("link", name="HaloITSM").first)
@@ -55,7 +38,7 @@ def test_demo_to_first_alert_takes_seven_clicks_and_two_pastes(browser: Browser,
             expect(page.get_by_role("button", name="Copied")).to_be_visible()
 
             # The second paste is into HaloITSM, which then posts a new ticket.
-            hand.pastes += 1
+            hand.fields += 1
             url = page.evaluate("navigator.clipboard.readText()")
             assert httpx.post(url, content=SAMPLE.read_bytes(), timeout=PATIENCE).json()["status"] == "Mapped Opened"
             subject = json.loads(SAMPLE.read_text())["ticket"]["summary"]
@@ -65,4 +48,4 @@ def test_demo_to_first_alert_takes_seven_clicks_and_two_pastes(browser: Browser,
             expect(page.get_by_role("heading", name=subject)).to_be_visible()
             alice.check()
     assert hand.clicks <= 7, hand
-    assert hand.pastes <= 2, hand
+    assert hand.fields <= 2, hand

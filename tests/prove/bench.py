@@ -19,6 +19,7 @@ import psycopg
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from tests.doubles.smtp import Mail, SmtpDouble
+from tests.prove import records
 from tests.prove.ledger import Counts, Page, Stored, Ticket, count, count_alerts, resumed_at
 from tests.prove.senders import Senders
 from tests.support.installation import DOOR, Installation, Node, ask, ticket
@@ -200,11 +201,17 @@ def free_port(address: str = "127.0.0.1") -> int:
 
 @contextmanager
 def short_folder() -> Iterator[Path]:
-    """A folder at a short path which PostgreSQL's account may pass through."""
+    """A folder at a short path which PostgreSQL's account may pass through. After an exception its logs are kept."""
     path = Path(tempfile.mkdtemp(prefix="tocsin-prove-", dir="/tmp"))
     path.chmod(0o755)
     try:
         yield path
+    except Exception:
+        kept = records.FOLDER / "failures" / path.name
+        kept.mkdir(parents=True)
+        for log in [*path.glob("*.log"), *path.glob("err*")]:
+            shutil.copy(log, kept)
+        raise
     finally:
         shutil.rmtree(path, ignore_errors=True)
 

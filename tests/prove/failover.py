@@ -130,7 +130,7 @@ class Cluster:
                 "bin_dir": str(max(Path("/usr/lib/postgresql").glob("*/bin"))),
                 "pgpass": str(self.home / f"{one.name}.pgpass"),
                 "authentication": {"superuser": login, "replication": login, "rewind": login},
-                "parameters": {"unix_socket_directories": str(self.home), "max_locks_per_transaction": 256},
+                "parameters": {"unix_socket_directories": "", "max_locks_per_transaction": 256},
                 "pg_hba": ["local all all trust", "host all all all trust", "host replication all all trust"],
             },
         }

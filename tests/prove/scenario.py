@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 
 from tests.prove import records
 from tests.prove.bench import Bench, Fault
@@ -36,6 +37,8 @@ class Scenario:
     max_page: float | None = None
     #: Programs without which it is skipped.
     programs: Sequence[str] = ()
+    #: The same for files, as patterns below the root.
+    files: Sequence[str] = ()
     #: Whether it needs root, for namespaces and file systems of its own.
     needs_root: bool = False
 
@@ -44,6 +47,7 @@ class Scenario:
         if self.needs_root and not is_root:
             return "needs root"
         absent = [program for program in self.programs if shutil.which(program) is None]
+        absent += [file for file in self.files if not any(Path("/").glob(file))]
         return f"needs {', '.join(absent)}" if absent else ""
 
     def late(self, records: Iterable[Record]) -> list[str]:
@@ -84,19 +88,20 @@ def run(
     problems: list[str] = []
     waiting = [one for one in plans if one.waiting]
     while waiting:
-        with waiting[0].scenario.world(configured) as bench:
-            bench.is_short = is_short
-            while waiting:
-                one = waiting.pop(0)
-                try:
-                    for record in _run_all(one, bench, seed):
+        first = waiting[0]
+        try:
+            with first.scenario.world(configured) as bench:
+                bench.is_short = is_short
+                while waiting:
+                    first = waiting.pop(0)
+                    for record in _run_all(first, bench, seed):
                         records.append(record)
                         results.append(record)
-                except Exception as error:  # noqa: BLE001 - the next scenario begins in a new world
-                    problems.append(f"{one.scenario.name} could not be finished: {error!r}")
-                    say(f"{problems[-1]}\n{traceback.format_exc()}")
-                    bench.keep_evidence(records.FOLDER / "failures" / one.scenario.name)
-                    break
+        except Exception as error:  # noqa: BLE001 - the next scenario begins in a new world
+            problems.append(f"{first.scenario.name} could not be finished: {error!r}")
+            say(f"{problems[-1]}\n{traceback.format_exc()}")
+            if waiting[:1] == [first]:
+                break  # Its world does not start.
     return results, problems
 
 

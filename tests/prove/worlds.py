@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from tests.doubles.smtp import SmtpDouble, smtp_double
 from tests.prove.bench import MAIL_SECONDS, Bench, PageLog, free_port, short_folder, wait_for_database
@@ -46,6 +47,7 @@ class OwnPostgres:
     port: int
     host: str = "127.0.0.1"
     within: Sequence[str] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -70,7 +72,7 @@ class OwnPostgres:
         with self.server.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [*self.within, *_as_account(run_as), self.server.binaries.postgres, "-D", self.server.data, *arguments],
-                cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **self.environment},
             )  # fmt: skip
 
     def stop(self, sign: signal.Signals = signal.SIGINT, seconds: float = 60.0) -> None:
@@ -141,18 +143,23 @@ def embedded(configured: Installation, folder: Path | None = None) -> Iterator[B
 
 
 @contextmanager
-def external(configured: Installation, mail_server_count: int = 1) -> Iterator[Bench]:
+def external(
+    configured: Installation,
+    mail_server_count: int = 1,
+    node_environment: Mapping[str, str] = MappingProxyType({}),
+    postgres_environment: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[Bench]:
     """One node with a PostgreSQL of its own, under load."""
     log = PageLog()
     with (
         short_folder() as home,
-        own_postgres(configured, home) as postgres,
+        own_postgres(configured, home, postgres_environment) as postgres,
         mail_servers(mail_server_count, log) as mails,
     ):
         environment = {
             "TOCSIN_DATABASE_URL": postgres.url,
             "TOCSIN_SECRET_KEY": crypto.stored_key(configured.data_dir),
-            "TOCSIN_ALLOW_TARGETS": "127.0.0.0/8",
+            **node_environment,
         }
         if mail_server_count == 1:
             environment |= mail_environment(mails[0])
@@ -176,7 +183,9 @@ def _providers(mails: list[SmtpDouble]) -> str:
 
 
 @contextmanager
-def own_postgres(configured: Installation, home: Path, **settings_: str) -> Iterator[OwnPostgres]:
+def own_postgres(
+    configured: Installation, home: Path, environment: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[OwnPostgres]:
     """A running PostgreSQL with a copy of the configured database."""
     source = EmbeddedPostgres(configured.data_dir)
     source.start()
@@ -189,13 +198,13 @@ def own_postgres(configured: Installation, home: Path, **settings_: str) -> Iter
     run.chmod(0o777)
     log = home / "postgresql.log"
     server = replace(base, data=home / "pgdata", run=run, log=log)
-    values = {**settings(memory_bytes=0), "logging_collector": "off", **settings_}
+    values = {**settings(memory_bytes=0), "logging_collector": "off"}
     own = "".join(f"{name} = '{value}'\n" for name, value in values.items())
     (server.data / "postgresql.conf").write_text(own)
     (server.data / "pg_hba.conf").write_text(
         "local all all trust\nhost all all all trust\nlocal replication all trust\nhost replication all all trust\n"
     )
-    postgres = OwnPostgres(server, free_port())
+    postgres = OwnPostgres(server, free_port(), environment=environment)
     try:
         postgres.start()
         postgres.wait_until_ready()

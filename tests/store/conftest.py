@@ -16,12 +16,29 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 from pytest_django import DjangoDbBlocker
 
+from tests.support.escalation_harness import make_desk
 from tests.support.halo_pair import HaloPair, halo_pair
+from tests.support.ingest import NOW
 from tests.support.outbox_harness import allow_loopback
-from tests.support.postgres import in_use
+from tests.support.postgres import DatabasePool, Postgres, filled, in_use
 from tocsin.core.db import migrate
 from tocsin.core.embedded_postgres.layout import separate_location
 from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
+
+
+@pytest.fixture(scope="session")
+def desk_database_pool(postgres: Postgres, template: str, django_db_blocker: DjangoDbBlocker) -> Iterator[DatabasePool]:
+    """Lends databases in which the desk of `EscalationHarness` is."""
+    with filled(postgres, template, django_db_blocker, lambda: make_desk(NOW)) as databases:
+        yield databases
+
+
+@pytest.fixture
+def database(request: pytest.FixtureRequest, django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
+    """A database of the test's own, with the desk in it where the test asks for that."""
+    pool = "desk_database_pool" if "desk" in request.fixturenames else "database_pool"
+    with request.getfixturevalue(pool).lent() as url, django_db_blocker.unblock(), in_use(url):
+        yield url
 
 
 @pytest.fixture

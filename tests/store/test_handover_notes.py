@@ -39,14 +39,14 @@ HOUR = timedelta(hours=1)
 
 
 @pytest.fixture
-def desk(database: str, now: datetime) -> Group:
+def desk_group(database: str, now: datetime) -> Group:
     for name in ("alice", "bob", "carol"):
         make_user(name, now, name=name.title())
     return make_group("Desk", now, members=("alice", "bob"))
 
 
 @pytest.fixture
-def schedule(desk: Group, now: datetime) -> Schedule:
+def schedule(desk_group: Group, now: datetime) -> Schedule:
     return commands.save_schedule(SPEC, actor=ACTOR, now=now)
 
 
@@ -122,7 +122,7 @@ def test_a_note_sent_early_is_not_sent_again(schedule: Schedule) -> None:
     assert str(text).startswith("The backup of Acme fails.\n\nNo open alerts\n\n")
 
 
-def test_only_outgoing_users_and_managers_change_a_note(schedule: Schedule, desk: Group, now: datetime) -> None:
+def test_only_outgoing_users_and_managers_change_a_note(schedule: Schedule, desk_group: Group, now: datetime) -> None:
     notes.plan_notes(MONDAY - HOUR)
     note = HandoverNote.objects.get()
     for name in ("bob", "carol"):
@@ -173,7 +173,7 @@ def test_a_note_missed_for_long_is_dropped(schedule: Schedule) -> None:
 
 
 def test_a_note_that_fails_holds_up_no_other(
-    schedule: Schedule, desk: Group, now: datetime, monkeypatch: pytest.MonkeyPatch
+    schedule: Schedule, desk_group: Group, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commands.save_schedule({**SPEC, "name": "Other"}, actor=ACTOR, now=now)
     notes.plan_notes(MONDAY - HOUR)
@@ -189,15 +189,15 @@ def test_a_note_that_fails_holds_up_no_other(
     assert recipients() == ["alice", "bob"]
 
 
-def test_facts_are_those_of_the_shift_and_stay_as_mailed(schedule: Schedule, desk: Group, now: datetime) -> None:
+def test_facts_are_those_of_the_shift_and_stay_as_mailed(schedule: Schedule, desk_group: Group, now: datetime) -> None:
     night = MONDAY - timedelta(days=1, hours=7)
-    vpn = open_alert(desk, night, priority="critical", owner=user("alice"), status=AlertStatus.ASSIGNED)
-    open_alert(desk, night, subject="Disk", status=AlertStatus.ON_HOLD, hold_until=MONDAY + HOUR)
-    open_alert(desk, night, status=AlertStatus.CLOSED, closed_at=night)
-    open_alert(desk, night, status=AlertStatus.CANCELLED, closed_at=night)
-    open_alert(desk, night - timedelta(days=30), subject="Old")
+    vpn = open_alert(desk_group, night, priority="critical", owner=user("alice"), status=AlertStatus.ASSIGNED)
+    open_alert(desk_group, night, subject="Disk", status=AlertStatus.ON_HOLD, hold_until=MONDAY + HOUR)
+    open_alert(desk_group, night, status=AlertStatus.CLOSED, closed_at=night)
+    open_alert(desk_group, night, status=AlertStatus.CANCELLED, closed_at=night)
+    open_alert(desk_group, night - timedelta(days=30), subject="Old")
     open_alert(make_group("Net", now), night, subject="Not ours")
-    open_alert(desk, night, subject="A test", is_test=True)
+    open_alert(desk_group, night, subject="A test", is_test=True)
     page(vpn, "alice", night)
     spec = {"schedule": "Desk 24x7", "user": "carol", "instead_of": "bob"}
     overrides.save_override({**spec, "from": "2026-12-02T08:00", "to": "2026-12-02T12:00"}, actor=ACTOR, now=now)

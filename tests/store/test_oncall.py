@@ -47,13 +47,13 @@ SCHEDULE: dict[str, object] = {
 
 
 @pytest.fixture
-def desk(database: str, now: datetime) -> Group:
+def desk_group(database: str, now: datetime) -> Group:
     for name in ("alice", "bob", "carol"):
         make_user(name, now, name=name.title())
     return make_group("Desk", now, members=("alice", "bob"))
 
 
-@pytest.mark.usefixtures("desk")
+@pytest.mark.usefixtures("desk_group")
 def test_schedule_with_unknown_user_is_rejected_with_location(now: datetime) -> None:
     shift = {"name": "W", "start": "2026-01-05", "rotate": {"at": "09:00", "users": ["alice", "mallory"]}}
     with pytest.raises(Rejected) as raised:
@@ -65,7 +65,7 @@ def test_schedule_with_unknown_user_is_rejected_with_location(now: datetime) -> 
     assert not Schedule.objects.exists()
 
 
-@pytest.mark.usefixtures("desk")
+@pytest.mark.usefixtures("desk_group")
 def test_schedule_round_trips_and_follows_a_renamed_user(now: datetime) -> None:
     schedule = commands.save_schedule(SCHEDULE, actor=ACTOR, now=now)
     assert commands.schedule_spec(schedule) == SCHEDULE
@@ -73,29 +73,29 @@ def test_schedule_round_trips_and_follows_a_renamed_user(now: datetime) -> None:
     assert commands.schedule_spec(schedule)["shifts"][1]["fixed"]["users"] == ["caroline"]
 
 
-def test_on_call_users_are_resolved_for_several_groups_at_once(desk: Group, now: datetime) -> None:
+def test_on_call_users_are_resolved_for_several_groups_at_once(desk_group: Group, now: datetime) -> None:
     commands.save_schedule(SCHEDULE, actor=ACTOR, now=now)
     other = make_group("Other", now, members=("carol", "alice"))
     at = datetime(2026, 1, 13, 12, tzinfo=UTC)
     with database.transaction() as connection:
-        results = loader.on_call(connection, [desk.pk, other.pk, desk.pk, 10**9], at)
+        results = loader.on_call(connection, [desk_group.pk, other.pk, desk_group.pk, 10**9], at)
         assert loader.on_call(connection, [], at) == {}
     assert {group: [(str(p.role), p.name) for p in people] for group, people in results.items()} == {
-        desk.pk: [("primary", "Bob"), ("secondary", "Alice"), ("manager", "Carol")],
+        desk_group.pk: [("primary", "Bob"), ("secondary", "Alice"), ("manager", "Carol")],
         other.pk: [("primary", "Carol"), ("secondary", "Alice")],
     }
 
 
-def test_shift_of_disabled_user_falls_back_to_group_order(desk: Group, now: datetime) -> None:
+def test_shift_of_disabled_user_falls_back_to_group_order(desk_group: Group, now: datetime) -> None:
     commands.save_schedule(SCHEDULE, actor=ACTOR, now=now)
     User.objects.filter(username="bob").update(is_active=False)
     with database.transaction() as connection:
-        results = loader.on_call(connection, [desk.pk], datetime(2026, 1, 14, 12, tzinfo=UTC))
-    assert [(str(p.role), p.name) for p in results[desk.pk]] == [("primary", "Alice"), ("secondary", "Alice")]
-    assert str(results[desk.pk][0].reason) == "primary of Desk; no active shift"
+        results = loader.on_call(connection, [desk_group.pk], datetime(2026, 1, 14, 12, tzinfo=UTC))
+    assert [(str(p.role), p.name) for p in results[desk_group.pk]] == [("primary", "Alice"), ("secondary", "Alice")]
+    assert str(results[desk_group.pk][0].reason) == "primary of Desk; no active shift"
 
 
-def test_support_hours_are_saved_loaded_and_deleted_with_audit_entries(desk: Group, now: datetime) -> None:
+def test_support_hours_are_saved_loaded_and_deleted_with_audit_entries(desk_group: Group, now: datetime) -> None:
     spec = {
         "name": "Office hours",
         "time_zone": "Europe/Zurich",
@@ -108,14 +108,14 @@ def test_support_hours_are_saved_loaded_and_deleted_with_audit_entries(desk: Gro
         loaded = loader.support_hours(connection)[hours.pk]
     assert loaded.is_open(datetime(2026, 1, 5, 8, tzinfo=UTC))
     assert not loaded.is_open(datetime(2026, 1, 5, 18, tzinfo=UTC))
-    assert commands.schedules_using_group(desk.pk) == [object_hooks.SUPPORT_HOURS(name="Office hours")]
+    assert commands.schedules_using_group(desk_group.pk) == [object_hooks.SUPPORT_HOURS(name="Office hours")]
     commands.delete_support_hours(hours, actor=ACTOR, now=now)
     actions = AuditEntry.objects.filter(object_type="support_hours").order_by("id").values_list("action", flat=True)
     assert list(actions) == ["create", "delete"]
 
 
-def test_a_user_with_shifts_is_known_to_be_needed(desk: Group, now: datetime) -> None:
+def test_a_user_with_shifts_is_known_to_be_needed(desk_group: Group, now: datetime) -> None:
     commands.save_schedule(SCHEDULE, actor=ACTOR, now=now)
     carol = User.objects.get(username="carol")
     assert commands.schedules_using_user(carol.pk) == [object_hooks.SCHEDULE(name="Desk 24x7")]
-    assert commands.schedules_using_group(desk.pk) == [object_hooks.SCHEDULE(name="Desk 24x7")]
+    assert commands.schedules_using_group(desk_group.pk) == [object_hooks.SCHEDULE(name="Desk 24x7")]

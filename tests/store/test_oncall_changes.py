@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 from pathlib import Path
+from urllib.parse import parse_qs
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -31,7 +33,7 @@ from tocsin.oncall.changes import commands, cover_notices, overrides, swaps
 from tocsin.oncall.changes.swaps import ShiftRange
 from tocsin.oncall.models import CalendarImport, Override, PendingNotice, Reminder, Schedule
 from tocsin.oncall.states import FeedKind
-from tocsin.operate.coverage import weekly_mail
+from tocsin.operate.coverage import deactivation_mail, weekly_mail
 from tocsin.people.changes import out_of_office, reminder_rules
 from tocsin.people.changes import users as people
 from tocsin.people.models import Group, User
@@ -49,14 +51,14 @@ SPEC: dict[str, object] = {
 
 
 @pytest.fixture
-def desk(database: str, now: datetime) -> Group:
+def desk_group(database: str, now: datetime) -> Group:
     for name in ("alice", "bob", "carol"):
         make_user(name, now, name=name.title())
     return make_group("Desk", now, members=("alice", "bob"))
 
 
 @pytest.fixture
-def schedule(desk: Group, now: datetime) -> Schedule:
+def schedule(desk_group: Group, now: datetime) -> Schedule:
     return commands.save_schedule(SPEC, actor=ACTOR, now=now)
 
 
@@ -71,15 +73,15 @@ def primary(group: Group, at: datetime) -> tuple[str, str]:
 
 
 def test_override_replaces_user_for_its_window_and_notifies_both(
-    desk: Group, schedule: Schedule, now: datetime
+    desk_group: Group, schedule: Schedule, now: datetime
 ) -> None:
-    assert primary(desk, now) == ("Alice", "shift Weekly of Desk 24x7")
+    assert primary(desk_group, now) == ("Alice", "shift Weekly of Desk 24x7")
     spec = {"schedule": "desk 24x7", "name": "Xmas swap", "user": "carol", "role": "primary"}
     window = {"from": "2026-12-24T17:00", "to": "2026-12-25T12:00:00+01:00"}
     made = overrides.save_override({**spec, **window}, actor=ACTOR, now=now)
-    assert primary(desk, datetime(2026, 12, 25, 3, tzinfo=UTC)) == ("Carol", "override Xmas swap")
-    assert primary(desk, datetime(2026, 12, 24, 15, 59, tzinfo=UTC))[0] == "Alice"
-    assert primary(desk, datetime(2026, 12, 25, 11, tzinfo=UTC))[0] == "Alice"
+    assert primary(desk_group, datetime(2026, 12, 25, 3, tzinfo=UTC)) == ("Carol", "override Xmas swap")
+    assert primary(desk_group, datetime(2026, 12, 24, 15, 59, tzinfo=UTC))[0] == "Alice"
+    assert primary(desk_group, datetime(2026, 12, 25, 11, tzinfo=UTC))[0] == "Alice"
     assert [notice.user.username for notice in PendingNotice.objects.all()] == ["carol"]
     assert commands.schedules_using_user(user("carol").pk)[0].code == object_hooks.OVERRIDE.code
     with pytest.raises(Rejected, match="it is used by"):
@@ -121,11 +123,11 @@ def test_a_bad_override_is_refused_with_the_place(
     assert not Override.objects.exists()
 
 
-def test_absent_user_is_covered_or_marked_without_cover(desk: Group, schedule: Schedule, now: datetime) -> None:
+def test_absent_user_is_covered_or_marked_without_cover(desk_group: Group, schedule: Schedule, now: datetime) -> None:
     alice, at = user("alice"), now + timedelta(hours=1)
     span = {"from": "2026-11-24T09:30:00Z", "to": "2026-11-24T12:00:00Z"}
     absence = out_of_office.save_absence(alice, {**span, "covers": {"desk": "carol"}}, actor=ACTOR, now=now)
-    assert primary(desk, at) == ("Carol", "covering for Alice (out of office)")
+    assert primary(desk_group, at) == ("Carol", "covering for Alice (out of office)")
     with pytest.raises(Rejected, match="must not overlap") as raised:
         out_of_office.save_absence(
             alice, {"from": "2026-11-24T11:00:00Z", "to": "2026-11-25T00:00"}, actor=ACTOR, now=now
@@ -136,14 +138,14 @@ def test_absent_user_is_covered_or_marked_without_cover(desk: Group, schedule: S
             out_of_office.save_absence(alice, {**span, **bad}, existing=absence, actor=ACTOR, now=now)
     out_of_office.save_absence(alice, span, existing=absence, actor=ACTOR, now=now)
     with database.transaction() as connection:
-        person = loader.on_call(connection, [desk.pk], at)[desk.pk][0]
+        person = loader.on_call(connection, [desk_group.pk], at)[desk_group.pk][0]
     assert (person.name, person.is_absent) == ("Alice", True)
     assert "no cover" in str(person.reason)
     assert (person.since, person.until) == (absence.starts_at, absence.ends_at)
 
 
 def test_swap_is_requested_mailed_accepted_and_changes_both_shifts(
-    desk: Group, schedule: Schedule, now: datetime
+    desk_group: Group, schedule: Schedule, now: datetime
 ) -> None:
     alice, bob = user("alice"), user("bob")
     mine = ShiftRange(now + timedelta(hours=1), now + timedelta(hours=9))
@@ -159,9 +161,9 @@ def test_swap_is_requested_mailed_accepted_and_changes_both_shifts(
     assert [part.code for part in each_of(text)] == ["swap.request", "swap.in_return", TEXT.code]
     assert str(each_of(text)[-1]) == "Concert"
     swaps.accept(swap, actor=ACTOR, now=now)
-    assert primary(desk, mine.starts_at) == ("Bob", "override Bob for Alice")
-    assert primary(desk, back.starts_at) == ("Alice", "override Alice for Bob")
-    assert primary(desk, mine.ends_at)[0] == "Alice"
+    assert primary(desk_group, mine.starts_at) == ("Bob", "override Bob for Alice")
+    assert primary(desk_group, back.starts_at) == ("Alice", "override Alice for Bob")
+    assert primary(desk_group, mine.ends_at)[0] == "Alice"
     for answer in (swaps.accept, swaps.decline, swaps.withdraw):
         with pytest.raises(Rejected):
             answer(swap, actor=ACTOR, now=now)
@@ -169,22 +171,22 @@ def test_swap_is_requested_mailed_accepted_and_changes_both_shifts(
     assert Notification.objects.filter(data__title__code="swap.accepted_title", user=alice).count() == 1
 
 
-def test_shift_changed_midway_keeps_its_past(desk: Group, schedule: Schedule, now: datetime) -> None:
+def test_shift_changed_midway_keeps_its_past(desk_group: Group, schedule: Schedule, now: datetime) -> None:
     stretch, later = ShiftRange(now + timedelta(hours=1), now + timedelta(hours=9)), now + timedelta(hours=3)
     data = {"requester": user("alice"), "requested_user": user("bob"), "in_return": None, "message": ""}
     swap = swaps.request_swap(schedule, stretch, actor=ACTOR, now=now, **data)  # type: ignore[arg-type]
     swaps.accept(swap, actor=ACTOR, now=later)
-    assert primary(desk, later - timedelta(minutes=1))[0] == "Alice"
-    assert primary(desk, later)[0] == "Bob"
+    assert primary(desk_group, later - timedelta(minutes=1))[0] == "Alice"
+    assert primary(desk_group, later)[0] == "Bob"
 
 
-def test_cover_can_hand_over_a_covered_shift(desk: Group, schedule: Schedule, now: datetime) -> None:
+def test_cover_can_hand_over_a_covered_shift(desk_group: Group, schedule: Schedule, now: datetime) -> None:
     span = {"from": "2026-11-24T09:30:00Z", "to": "2026-11-24T12:00:00Z"}
     out_of_office.save_absence(user("alice"), {**span, "cover": "bob"}, actor=ACTOR, now=now)
     stretch = ShiftRange(datetime(2026, 11, 24, 9, 30, tzinfo=UTC), datetime(2026, 11, 24, 12, tzinfo=UTC))
     swaps.transfer_shift(schedule, stretch, current_user=user("bob"), new_user=user("carol"), actor=ACTOR, now=now)
-    assert primary(desk, stretch.starts_at) == ("Carol", "override Carol for Bob")
-    assert primary(desk, stretch.ends_at)[0] == "Alice"
+    assert primary(desk_group, stretch.starts_at) == ("Carol", "override Carol for Bob")
+    assert primary(desk_group, stretch.ends_at)[0] == "Alice"
 
 
 def test_moved_or_replacing_override_notifies_again(schedule: Schedule, now: datetime) -> None:
@@ -203,7 +205,7 @@ def test_moved_or_replacing_override_notifies_again(schedule: Schedule, now: dat
     assert {notice.user.username for notice in PendingNotice.objects.all()} == {"carol", "alice", "bob"}
 
 
-def test_cover_is_notified_of_start_changes_and_end(desk: Group, now: datetime) -> None:
+def test_cover_is_notified_of_start_changes_and_end(desk_group: Group, now: datetime) -> None:
     alice = user("alice")
     span = {"from": "2026-12-24T12:00", "to": "2027-01-04T08:00"}
 
@@ -234,15 +236,17 @@ def test_cover_is_notified_of_start_changes_and_end(desk: Group, now: datetime) 
     assert [name for name, _ in told()] == ["bob"]
 
 
-def test_cover_of_a_cover_sees_the_shift_in_their_calendar(desk: Group, schedule: Schedule, now: datetime) -> None:
+def test_cover_of_a_cover_sees_the_shift_in_their_calendar(
+    desk_group: Group, schedule: Schedule, now: datetime
+) -> None:
     make_user("dave", now, name="Dave")
     span = {"from": "2026-11-24T09:30:00Z", "to": "2026-11-24T12:00:00Z"}
     out_of_office.save_absence(user("alice"), {**span, "cover": "carol"}, actor=ACTOR, now=now)
     out_of_office.save_absence(user("carol"), {**span, "cover": "dave"}, actor=ACTOR, now=now)
-    assert primary(desk, datetime(2026, 11, 24, 10, tzinfo=UTC))[0] == "Dave"
+    assert primary(desk_group, datetime(2026, 11, 24, 10, tzinfo=UTC))[0] == "Dave"
     made = feeds.create_feed(user("dave"), FeedKind.PERSON, actor=ACTOR, now=now)
     with database.transaction() as connection:
-        assert loader.groups_of(connection, [made.feed.owner_id]) == {desk.pk}
+        assert loader.groups_of(connection, [made.feed.owner_id]) == {desk_group.pk}
 
 
 YAML = """
@@ -312,7 +316,9 @@ CALENDAR = (
 )
 
 
-def test_calendar_shift_is_imported_and_kept_during_failures(desk: Group, now: datetime, client: HttpClient) -> None:
+def test_calendar_shift_is_imported_and_kept_during_failures(
+    desk_group: Group, now: datetime, client: HttpClient
+) -> None:
     broken = "END:VEVENT\r\nBEGIN:VEVENT\r\nUID:3\r\nDTSTART:soon\r\nSUMMARY:Dave\r\nEND:VEVENT\r\nEND:VCAL"
     answers = [
         Response(302, headers={"Location": "/moved.ics"}),
@@ -331,18 +337,18 @@ def test_calendar_shift_is_imported_and_kept_during_failures(desk: Group, now: d
         row = CalendarImport.objects.get()
         assert (row.unknown, row.read_at) == (["Mallory"], now)
         assert str(row.error) == "Skipped, or imported only in part: Dave (invalid DTSTART)."
-        assert primary(desk, now)[0] == "Carol"
-        assert primary(desk, now + timedelta(days=1))[0] == "Alice", "no shift is on: the group's own order"
+        assert primary(desk_group, now)[0] == "Carol"
+        assert primary(desk_group, now + timedelta(days=1))[0] == "Alice", "no shift is on: the group's own order"
         for minutes, problem in ((16, "Not a calendar"), (32, "returned 503")):
             calendar_import_worker.run_once(client, now + timedelta(minutes=minutes))
             assert problem in str(CalendarImport.objects.get().error)
-            assert primary(desk, now)[0] == "Carol"
+            assert primary(desk_group, now)[0] == "Carol"
         calendar_import_worker.run_once(client, now + timedelta(minutes=33))
         assert len(server.requests) == 4, "not before its time"
 
 
 def test_calendar_events_survive_shift_rename_and_follow_time_zone(
-    desk: Group, now: datetime, client: HttpClient
+    desk_group: Group, now: datetime, client: HttpClient
 ) -> None:
     local = CALENDAR.replace("T080000Z", "T080000").replace("T200000Z", "T200000")
     answers = [Response(200, local.encode()), Response(503), Response(200, local.encode())]
@@ -356,10 +362,10 @@ def test_calendar_events_survive_shift_rename_and_follow_time_zone(
         commands.save_schedule(spec, existing=schedule, actor=ACTOR, now=later)
         calendar_import_worker.run_once(client, later)
         assert "returned 503" in str(CalendarImport.objects.get().error)
-        assert primary(desk, now)[0] == "Carol", "what was read last stays in force"
+        assert primary(desk_group, now)[0] == "Carol", "what was read last stays in force"
         calendar_import_worker.run_once(client, later + calendar_import_worker.RETRY_INTERVAL)
-        assert primary(desk, datetime(2026, 11, 23, 23, 30, tzinfo=UTC))[0] == "Carol", "08:30 in Tokyo"
-        assert primary(desk, datetime(2026, 11, 24, 11, 30, tzinfo=UTC))[0] == "Alice", "20:30 in Tokyo"
+        assert primary(desk_group, datetime(2026, 11, 23, 23, 30, tzinfo=UTC))[0] == "Carol", "08:30 in Tokyo"
+        assert primary(desk_group, datetime(2026, 11, 24, 11, 30, tzinfo=UTC))[0] == "Alice", "20:30 in Tokyo"
 
 
 def test_calendar_feed_uses_secret_address_until_rotation(schedule: Schedule, now: datetime) -> None:
@@ -382,7 +388,7 @@ def test_calendar_feed_uses_secret_address_until_rotation(schedule: Schedule, no
     assert rotated.url not in str(list(AuditEntry.objects.values()))
 
 
-def test_managers_get_a_weekly_problem_mail_when_enabled(desk: Group, now: datetime) -> None:
+def test_managers_get_a_weekly_problem_mail_when_enabled(desk_group: Group, now: datetime) -> None:
     office = {"windows": [{"days": ["tue"], "from": "08:00", "to": "18:00"}], "users": ["bob"], "roles": ["manager"]}
     commands.save_schedule({**SPEC, "shifts": [{"name": "Office", "fixed": office}]}, actor=ACTOR, now=now)
     monday = datetime(2026, 11, 30, 9, tzinfo=UTC)
@@ -402,6 +408,30 @@ def test_managers_get_a_weekly_problem_mail_when_enabled(desk: Group, now: datet
     assert "From Mon 30 Nov 2026, 10:00 CET" in text.localized("en", ZoneInfo("Europe/Zurich"))
     weekly_mail.run_once(monday + timedelta(days=7))
     assert Notification.objects.count() == 2
+
+
+def test_managers_are_mailed_about_shifts_of_a_deactivated_user(desk: Group, now: datetime) -> None:
+    rotate = {"every": "1w", "at": "09:00", "users": ["alice"]}
+    shifts = [{"name": "Weekly", "start": "2026-01-05", "rotate": rotate}]
+    commands.save_schedule({**SPEC, "shifts": shifts}, actor=ACTOR, now=now)
+    make_user("erin", now, role="admin")
+    deactivation_mail.run_once(now)
+    assert not Notification.objects.exists()
+    people.change_own(user("alice"), {"active": False}, actor=ACTOR, now=now)
+    deactivation_mail.run_once(now)
+    deactivation_mail.run_once(now + timedelta(days=1))
+    notification = Notification.objects.get()
+    assert notification.user == user("erin"), "the group has no manager"
+    title, text = (str(reason_from_json(notification.data[name])) for name in ("title", "text"))
+    assert title == "Alice was deactivated and is on call in Desk"
+    assert "Weekly" in text
+    link = re.search(rf"\S+/groups/{desk.pk}/reassign/\?(\S+)", text)
+    assert link is not None
+    query = parse_qs(link[1])
+    assert (query["role"], query["schedule"], query["from"]) == (["primary"], [SPEC["name"]], [now.isoformat()])
+    people.change_own(user("bob"), {"active": False}, actor=ACTOR, now=now)
+    deactivation_mail.run_once(now)
+    assert Notification.objects.count() == 1, "no shift names Bob"
 
 
 def test_a_reminder_that_cannot_be_written_holds_up_no_other(
@@ -490,24 +520,24 @@ def with_overrides(*entries: str) -> config_files.ConfigFiles:
     )
 
 
-def test_later_override_wins_even_after_export_and_import(desk: Group, now: datetime) -> None:
+def test_later_override_wins_even_after_export_and_import(desk_group: Group, now: datetime) -> None:
     plan.apply(with_overrides(SHORT, LONG), prune=False, now=now)
-    assert primary(desk, CHRISTMAS) == ("Carol", "override Long")
+    assert primary(desk_group, CHRISTMAS) == ("Carol", "override Long")
     text = export.write(export.export_configuration(with_secrets=False))
     commands.delete_schedule(Schedule.objects.get(), actor=ACTOR, now=now)
     plan.apply(collected(text), prune=False, now=now)
-    assert primary(desk, CHRISTMAS) == ("Carol", "override Long")
+    assert primary(desk_group, CHRISTMAS) == ("Carol", "override Long")
     assert export.write(export.export_configuration(with_secrets=False)) == text
     assert plan.apply(collected(text), prune=False, now=now).is_empty
 
 
-def test_overlapping_overrides_are_recreated_in_the_files_order(desk: Group, now: datetime) -> None:
+def test_overlapping_overrides_are_recreated_in_the_files_order(desk_group: Group, now: datetime) -> None:
     apart = "{name: Apart, user: carol, from: 2026-12-28T12:00, to: 2026-12-29T12:00}"
     plan.apply(with_overrides(SHORT, LONG), prune=False, now=now)
     before = {override.name: override.pk for override in Override.objects.all()}
     assert not PendingNotice.objects.exists(), "of a new schedule nobody is told"
     plan.apply(with_overrides(apart, LONG, SHORT), prune=False, now=now)
-    assert primary(desk, CHRISTMAS) == ("Bob", "override Short")
+    assert primary(desk_group, CHRISTMAS) == ("Bob", "override Short")
     after = {override.name: override.pk for override in Override.objects.all()}
     assert after["Long"] == before["Long"], "only what must follow another one is made again"
     notices = [str(notice.title) for notice in PendingNotice.objects.all()]
@@ -525,7 +555,7 @@ users:
 """
 
 
-def test_absence_with_disabled_cover_still_applies_but_is_not_selectable(desk: Group, now: datetime) -> None:
+def test_absence_with_disabled_cover_still_applies_but_is_not_selectable(desk_group: Group, now: datetime) -> None:
     plan.apply(collected(AWAY), prune=False, now=now)
     carol = {**people.user_spec(user("carol")), "active": False}
     people.save_user(carol, existing=user("carol"), actor=ACTOR, now=now)
@@ -548,12 +578,14 @@ def test_absence_with_disabled_cover_still_applies_but_is_not_selectable(desk: G
         ("''", "must be a list"),
         ('[{from: "2026-12-24", to: "2026-12-26T12:00"}]', r"out_of_office\[0\].from.*is not a date and time"),
         (
-            '[{from: "2026-12-24T12:00", to: "2026-12-26T12:00", covers: {Desk: bob, desk: carol}}]',
+            '[{from: "2026-12-24T12:00", to: "2026-12-26T12:00", covers: {Desk: bob, desk_group: carol}}]',
             r'out_of_office\[0\].covers: "desk" is listed twice',
         ),
     ],
 )
-def test_absences_that_cannot_be_read_take_none_away(desk: Group, now: datetime, given: str, message: str) -> None:
+def test_absences_that_cannot_be_read_take_none_away(
+    desk_group: Group, now: datetime, given: str, message: str
+) -> None:
     plan.apply(collected(AWAY), prune=False, now=now)
     text = f"users:\n  - username: alice\n    email: alice@example.org\n    name: A\n    out_of_office: {given}\n"
     with pytest.raises(Rejected, match=message):
@@ -561,7 +593,7 @@ def test_absences_that_cannot_be_read_take_none_away(desk: Group, now: datetime,
     assert len(out_of_office.current(user("alice"), now)) == 1
 
 
-def test_reminder_follows_renamed_contact_method_and_falls_back_to_mail(desk: Group, now: datetime) -> None:
+def test_reminder_follows_renamed_contact_method_and_falls_back_to_mail(desk_group: Group, now: datetime) -> None:
     alice = user("alice")
     sms = people.save_contact_method(
         alice, {"label": "SMS", "channel": "sms", "address": "+41790000001"}, actor=ACTOR, now=now
@@ -581,7 +613,7 @@ def test_reminder_follows_renamed_contact_method_and_falls_back_to_mail(desk: Gr
     ).is_empty
 
 
-def test_contact_method_removed_by_file_is_dropped_from_reminders(desk: Group, now: datetime) -> None:
+def test_contact_method_removed_by_file_is_dropped_from_reminders(desk_group: Group, now: datetime) -> None:
     alice = user("alice")
     sms = {"label": "SMS", "channel": "sms", "address": "+41790000001"}
     people.save_contact_method(alice, sms, actor=ACTOR, now=now)

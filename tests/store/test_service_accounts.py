@@ -40,7 +40,7 @@ def test_it_is_no_person_anywhere(now: datetime) -> None:
     assert set(User.accounts.all()) == {admin, User.accounts.get(pk=account.pk)}
     assert list(ServiceAccount.objects.all()) == [account]
     with database.transaction() as connection:
-        assert recipients.administrators(connection) == [admin.pk]
+        assert recipients.load_administrators(connection) == [admin.pk]
         assert "deploy-bot" not in load_directory(connection).users
     account.set_password("correct horse battery staple")
     account.save()

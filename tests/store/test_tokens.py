@@ -8,12 +8,17 @@ import pytest
 
 from tests.support.people import ACTOR, make_user
 from tocsin.access import tokens
+from tocsin.access.boundary import Boundary
 from tocsin.access.models import ApiToken, AuditEntry
 from tocsin.access.roles import Permission
-from tocsin.access.token_limits import DEFAULT_LIFETIME, MAX_LIFETIME, UNLIMITED, TokenLimits, TokenScope
+from tocsin.access.token_limits import DEFAULT_LIFETIME, MAX_LIFETIME, UNLIMITED, WARN_BEFORE, TokenLimits, TokenScope
 from tocsin.core.errors import Rejected
+from tocsin.notify.enqueue import token_expiry
+from tocsin.oncall.models import PendingNotice
 from tocsin.people import permissions
+from tocsin.people.changes.service_accounts import save_service_account
 from tocsin.people.models import Group, User
+from tocsin.resources import visibility
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -122,3 +127,35 @@ def test_a_token_without_its_only_group_stays_limited(now: datetime) -> None:
     viewer = permissions.viewer(user, api_token.limits)
     assert viewer.is_limited_to_groups
     assert not viewer.may_somewhere(Permission.ADMINISTER)
+
+
+def test_groups_and_clients_together_are_rejected(now: datetime) -> None:
+    limits = TokenLimits(TokenScope.READ, frozenset({1}), frozenset({"Acme"}))
+    with pytest.raises(Rejected) as raised:
+        tokens.create(make_user("alice", now), "script", limits=limits, actor=ACTOR, now=now)
+    assert raised.value.reason.code == "token.groups_and_clients"
+
+
+def test_a_limited_token_is_not_its_owner(now: datetime) -> None:
+    user = make_user("alice", now)
+    clients = permissions.viewer(user, TokenLimits(TokenScope.READ, clients=frozenset({"Acme"})))
+    assert visibility.boundary_of(clients) == Boundary(user.pk, clients=("Acme",))
+    groups = permissions.viewer(user, TokenLimits(TokenScope.READ, frozenset({1})))
+    assert visibility.boundary_of(groups) == Boundary(0)
+    assert visibility.boundary_of(permissions.viewer(user, UNLIMITED)) is None
+
+
+def test_the_owner_is_told_once_before_the_end(now: datetime) -> None:
+    admin, user = make_user("alice", now, role="admin"), make_user("bob", now)
+    account = save_service_account({"name": "bot"}, actor=ACTOR, now=now)
+    for owner, name in ((user, "script"), (account, "pipeline")):
+        tokens.create(owner, name, limits=UNLIMITED, actor=ACTOR, now=now)
+    short = now + timedelta(days=10)
+    tokens.create(user, "short", limits=UNLIMITED, expires_at=short, actor=ACTOR, now=now)
+    revoked = tokens.create(user, "revoked", limits=UNLIMITED, actor=ACTOR, now=now)
+    tokens.revoke(revoked.token, actor=ACTOR, now=now)
+    end = now + DEFAULT_LIFETIME
+    for moment in (now, end - WARN_BEFORE - timedelta(seconds=1), end - WARN_BEFORE, end - timedelta(days=1), end):
+        assert not token_expiry.warn_owners(moment)
+    told = PendingNotice.objects.order_by("pk").values_list("user_id", "title_data__name", "text_code")
+    assert [(row[0], row[1]) for row in told] == [(user.pk, "script"), (admin.pk, "pipeline")]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page
 
 type Theme = Literal["light", "dark"]
 
@@ -57,6 +57,30 @@ _HARMLESS = (
     "htmx:afterRequest",
     "htmx:sendAbort",
 )
+
+
+@dataclass
+class Hand:
+    """A user's hand, which counts its steps: clicks, chosen options and filled fields."""
+
+    clicks: int = 0
+    fields: int = 0
+
+    @property
+    def steps(self) -> int:
+        return self.clicks + self.fields
+
+    def click(self, what: Locator) -> None:
+        what.click()
+        self.clicks += 1
+
+    def choose(self, where: Locator, option: str) -> None:
+        where.select_option(label=option)
+        self.clicks += 1
+
+    def fill(self, where: Locator, text: str) -> None:
+        where.fill(text)
+        self.fields += 1
 
 
 @dataclass

@@ -30,6 +30,26 @@ STEPS: list[dict[str, Any]] = [
 ]
 
 
+GROUP, POLICY = "Service Desk", "Standard"
+
+_ROLES = {"alice": "responder", "bob": "responder", "carol": "manager", "erin": "admin"}
+_ALICES_METHODS = [
+    {"label": "Email-Official", "channel": "email", "address": "alice@example.org"},
+    {"label": "SMS-Official", "channel": "sms", "address": "+41790000001", "wait": "3m"},
+]
+
+
+def make_desk(now: datetime) -> None:
+    """Makes the users, their group and its policy."""
+    for name, role in _ROLES.items():
+        methods = {"contact_methods": _ALICES_METHODS} if name == "alice" else {}
+        make_user(name, now, name=name.title(), role=role, **methods)
+    roles = {"alice": "primary", "bob": "secondary", "carol": "manager"}
+    members = [{"user": user, "roles": [role]} for user, role in roles.items()]
+    groups.save_group({"name": GROUP, "members": members}, actor=ACTOR, now=now)
+    save_policy({"name": POLICY, "steps": STEPS}, actor=ACTOR, now=now)
+
+
 @contextmanager
 def escalation_enabled() -> Iterator[None]:
     """The listener and the lookup of open questions, registered for the time of a test."""
@@ -50,27 +70,16 @@ class EscalationHarness:
     policy: Policy = field(default_factory=Policy)
 
     def __post_init__(self) -> None:
-        methods = {
-            "alice": [
-                {"label": "Email-Official", "channel": "email", "address": "alice@example.org"},
-                {"label": "SMS-Official", "channel": "sms", "address": "+41790000001", "wait": "3m"},
-            ]
-        }
-        for name, role in (("alice", "responder"), ("bob", "responder"), ("carol", "manager"), ("erin", "admin")):
-            spec = {"name": name.title(), "role": role}
-            if name in methods:
-                spec["contact_methods"] = methods[name]  # type: ignore[assignment]
-            self.users[name] = make_user(name, self.start, **spec)
-        roles = {"alice": "primary", "bob": "secondary", "carol": "manager"}
-        members = [{"user": user, "roles": [role]} for user, role in roles.items()]
-        self.group = groups.save_group({"name": "Service Desk", "members": members}, actor=ACTOR, now=self.start)
-        self.policy = self.save()
+        if not Group.objects.filter(name=GROUP).exists():
+            make_desk(self.start)
+        self.users = {user.username: user for user in User.objects.filter(username__in=_ROLES)}
+        self.group = Group.objects.get(name=GROUP)
+        self.policy = Policy.objects.get(name=POLICY)
 
     def save(self, **changes: object) -> Policy:
-        """Makes the policy, or changes it."""
-        spec = {"name": "Standard", "steps": STEPS, **changes}
-        existing = Policy.objects.filter(name="Standard").first()
-        self.policy = save_policy(spec, existing=existing, actor=ACTOR, now=self.start)
+        """Changes the policy."""
+        spec = {"name": POLICY, "steps": STEPS, **changes}
+        self.policy = save_policy(spec, existing=Policy.objects.get(name=POLICY), actor=ACTOR, now=self.start)
         return self.policy
 
     def at(self, minute: float) -> datetime:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
+from django.db import transaction
 from django.http import StreamingHttpResponse
 from django.test import Client
 
@@ -15,6 +16,7 @@ from tests.web.conftest import Company
 from tocsin.access import audit
 from tocsin.access.audit import AuditActor
 from tocsin.access.models import AuditEntry
+from tocsin.core.config import settings_store
 from tocsin.core.validation import csv_text
 from tocsin.inbound.admin import commands as integrations
 from tocsin.inbound.admin import secrets
@@ -109,3 +111,12 @@ def test_entries_name_the_group_that_owns_the_object(company: Company) -> None:
         ("group", "delete", group_id), ("group", "create", group_id),
         ("integration", "rotate_token", company.desk.pk), ("integration", "update", company.desk.pk),
     ]  # fmt: skip
+
+
+def test_administrators_see_how_far_the_log_went(company: Company, browser_of: Callable[[User], Client]) -> None:
+    with transaction.atomic():
+        settings_store.set(settings_store.AUDIT_FORWARDING, "https://siem.example.org/hook")
+    text = browser_of(company.admin).get("/audit-log/").content.decode()
+    assert "Forwarded to https://siem.example.org/hook; waiting: 0." in text
+    assert "whsec_" in text
+    assert "whsec_" not in browser_of(company.manager).get("/audit-log/").content.decode()

@@ -564,6 +564,26 @@ def test_outgoing_user_writes_and_sends_the_handover_note(
     assert (late.status_code, HandoverNote.objects.get().text) == (422, "<b>The backup</b> fails.")
 
 
+def test_second_editor_of_a_handover_note_sees_both_texts(
+    company: Company, note: HandoverNote, browser_of: BrowserOf
+) -> None:
+    path = f"/on-call/handovers/{note.pk}/"
+    first, second = browser_of(company.responder), browser_of(company.admin)
+    opened, old = (filled(browser.get(path).content.decode()) for browser in (first, second))
+    for _press in range(2):
+        assert first.post(path, {**opened, "text": "The backup fails."}).status_code == 302
+    refused = second.post(path, {**old, "text": "Ask Acme."})
+    shown = refused.content.decode()
+    assert refused.status_code == 422
+    assert "Bob Brown edited this note in the meantime" in shown
+    assert "The backup fails." in shown
+    assert "Ask Acme.</textarea>" in shown
+    assert HandoverNote.objects.get().text == "The backup fails."
+    both = {**old, "seen": refused.context["seen"], "text": "The backup fails. Ask Acme."}
+    assert second.post(path, both).status_code == 302
+    assert HandoverNote.objects.get().text == "The backup fails. Ask Acme."
+
+
 def test_others_only_read_the_handover_note(company: Company, note: HandoverNote, browser_of: BrowserOf) -> None:
     browser, path = browser_of(company.observer), f"/on-call/handovers/{note.pk}/"
     page = browser.get(path).content.decode()

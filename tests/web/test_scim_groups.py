@@ -8,7 +8,10 @@ import pytest
 
 from tests.support.company import Company, make_user
 from tests.support.scim import ScimClient, scim_client
+from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import AuditEntry
+from tocsin.core.runtime import clock
+from tocsin.identity import commands
 from tocsin.identity.models import ScimGroup
 from tocsin.identity.scim.provisioned_groups import directory_groups
 from tocsin.people.models import Membership, User
@@ -112,6 +115,17 @@ def test_last_administrator_stays_in_the_group(client: ScimClient, company: Comp
     make_user("ada", "admin")
     assert client.send("DELETE", f"/Groups/{group['id']}").status == 204
     assert role_of("carl") == "observer"
+
+
+def test_changed_mapping_applies_to_pushed_groups_at_once(client: ScimClient) -> None:
+    client.provider.default_role = "observer"
+    client.provider.save()
+    client.create_group("Staff", client.create("carl")["id"])
+    spec = commands.provider_spec(client.provider)
+    roles = [{"claim": "Staff", "role": "manager"}]
+    spec |= {"issuer": "https://login.example.org", "client_id": "x", "roles": roles}
+    commands.save_provider(spec, existing=client.provider, actor=COMMAND_LINE, now=clock.now())
+    assert role_of("carl") == "manager"
 
 
 def test_linked_user_keeps_the_role_given_by_hand(client: ScimClient) -> None:

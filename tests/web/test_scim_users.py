@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from allauth.account.models import EmailAddress
+from django.test import Client as Browser
 
-from tests.support.company import Company, make_user
+from tests.support.company import PASSWORD, Company, make_user
 from tests.support.scim import ScimClient, scim_client, user_body
 from tocsin.access import tokens as api_tokens
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import AuditEntry
+from tocsin.access.token_limits import UNLIMITED
 from tocsin.core.runtime import clock
 from tocsin.identity.models import ScimUser
 from tocsin.identity.scim import tokens
@@ -44,7 +48,7 @@ def test_requests_need_the_token_of_an_enabled_provider(client: ScimClient) -> N
 
 
 def test_token_of_a_user_opens_nothing(client: ScimClient, company: Company) -> None:
-    secret = api_tokens.create(company.admin, "script", actor=COMMAND_LINE, now=clock.now()).secret
+    secret = api_tokens.create(company.admin, "script", limits=UNLIMITED, actor=COMMAND_LINE, now=clock.now()).secret
     assert ScimClient(client.provider, secret).get("/Users").error == (401, "")
 
 
@@ -59,6 +63,26 @@ def test_rotation_ends_the_earlier_token(client: ScimClient) -> None:
     actions = list(AuditEntry.objects.filter(object_type="identity_provider").values_list("action", flat=True))
     assert actions == ["create_scim_token", "rotate_scim_token", "revoke_scim_token"]
     assert secret not in str(list(AuditEntry.objects.values()))
+
+
+def test_administrators_make_and_revoke_the_token_on_its_page(
+    client: ScimClient, company: Company, browser_of: Callable[[User], Browser]
+) -> None:
+    path = f"/settings/sign-in/{client.provider.pk}/provisioning/"
+    assert browser_of(company.manager).get(path).status_code == 403
+    browser = browser_of(company.admin)
+    assert browser.get(path).status_code == 302, "asks for the password again"
+    browser.post("/account/reauthenticate/", {"password": PASSWORD})
+    assert client.token[:6] in browser.get(path).content.decode()
+    page = browser.post(path, {"create": ""})
+    client.provider.refresh_from_db()
+    found = re.search(rf'value="({client.provider.scim_token_prefix}[0-9a-f]{{26}})"', page.content.decode())
+    assert found is not None
+    assert "no-store" in page["Cache-Control"]
+    renewed = ScimClient(client.provider, found[1])
+    assert (client.get("/Users").status, renewed.get("/Users").status) == (401, 200)
+    assert browser.post(path, {"revoke": ""}).status_code == 302
+    assert renewed.get("/Users").status == 401
 
 
 # Creating
@@ -319,6 +343,22 @@ def test_break_glass_account_cannot_be_changed(client: ScimClient) -> None:
 
 
 # Leaving
+
+
+def test_deactivation_ends_sessions_and_tokens(
+    client: ScimClient, company: Company, browser_of: Callable[[User], Browser]
+) -> None:
+    browser = browser_of(company.responder)
+    secret = api_tokens.create(
+        company.responder, "script", limits=UNLIMITED, actor=COMMAND_LINE, now=clock.now()
+    ).secret
+    assert browser.get("/alerts/").status_code == 200
+    [bob] = client.find('userName eq "bob"')
+    assert client.patch(f"/Users/{bob['id']}", {"op": "Replace", "value": {"active": "False"}}).status == 200
+    assert browser.get("/alerts/").status_code == 302
+    assert api_tokens.verify(secret, now=clock.now()) is None
+    assert client.patch(f"/Users/{bob['id']}", replace("active", True)).status == 200
+    assert browser.get("/alerts/").status_code == 302
 
 
 def test_delete_erases_the_user(client: ScimClient) -> None:

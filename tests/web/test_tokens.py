@@ -13,7 +13,7 @@ from django.test import Client
 from tests.web.conftest import PASSWORD, Company
 from tocsin.access import tokens
 from tocsin.access.audit import COMMAND_LINE
-from tocsin.access.models import ApiToken
+from tocsin.access.models import ApiToken, AuditEntry
 from tocsin.access.token_limits import UNLIMITED, TokenScope
 from tocsin.core.runtime import clock
 from tocsin.people.changes.service_accounts import save_service_account
@@ -79,9 +79,11 @@ def test_the_form_offers_the_owners_groups_only(company: Company, browser_of: Br
     own = set(company.responder.memberships.values_list("group_id", flat=True))
     assert {int(number) for number in re.findall(r'name="groups" value="(\d+)"', text)} == own
     [group] = list(own)[:1]
-    client.post("/me/tokens/new/", form(groups=[group], clients="Acme\n\n Beta "))
-    token = ApiToken.objects.get()
-    assert (token.group_ids, token.clients) == ([group], ["Acme", "Beta"])
+    assert client.post("/me/tokens/new/", form(groups=[group], clients="Acme")).status_code == 422
+    client.post("/me/tokens/new/", form(groups=[group]))
+    client.post("/me/tokens/new/", form(name="of clients", clients="Acme\n\n Beta "))
+    found = ApiToken.objects.order_by("pk").values_list("group_ids", "clients")
+    assert list(found) == [([group], []), ([], ["Acme", "Beta"])]
     text = text_of(client, "/me/")
     assert "Acme" in text
     assert "respond" in text
@@ -139,3 +141,30 @@ def test_only_administrators_see_service_accounts(company: Company, browser_of: 
     account = save_service_account({"name": "bot"}, actor=COMMAND_LINE, now=clock.now())
     client = confirmed(browser_of(company.manager))
     assert client.get(f"/service-accounts/{path.format(account.pk)}").status_code == 403
+
+
+def test_a_refused_page_is_in_the_audit_log(company: Company, browser_of: BrowserOf) -> None:
+    client = browser_of(company.manager)
+    for _ in range(2):
+        assert client.get("/service-accounts/").status_code == 403
+    entry = AuditEntry.objects.get(action="refused")
+    assert (entry.actor_id, entry.object_name, entry.via) == (company.manager.pk, "GET /service-accounts/", "web")
+
+
+def test_without_a_password_the_sign_in_must_be_recent(company: Company, browser_of: BrowserOf) -> None:
+    company.responder.set_unusable_password()
+    company.responder.save()
+    client = browser_of(company.responder)
+    assert client.get("/me/tokens/new/").status_code == 403
+    session = client.session
+    session["account_authentication_methods"] = [{"method": "socialaccount", "at": clock.now().timestamp() - 60}]
+    session["account_authentication_methods_user"] = str(company.responder.pk)
+    session.save()
+    assert client.get("/me/tokens/new/").status_code == 200
+
+
+def test_a_sign_in_is_recorded_with_its_method(company: Company) -> None:
+    client = Client()
+    client.post("/account/login/", {"login": company.responder.username, "password": PASSWORD})
+    entry = AuditEntry.objects.get(action="sign_in")
+    assert entry.after == {"method": "password"}

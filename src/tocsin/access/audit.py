@@ -157,7 +157,7 @@ def erase_person(
         parameters = (list(names), replacement, list(names), replacement, signed_in)
         change_for_erasure(_ERASE_NAMES, parameters)
         changed.update(signed_in)
-    for chunk in batched(sorted(changed), _MAX_ERASED_PER_ENTRY, strict=False):
+    for chunk in batched(sorted(changed), _MAX_ERASED_PER_ENTRY):
         record(
             actor,
             ERASE,
@@ -214,7 +214,7 @@ def record_sign_in(
         object_type="user" if user else "",
         object_id=user.pk if user else "",
         object_name=login,
-        after=details,
+        after=details or None,
     )
 
 

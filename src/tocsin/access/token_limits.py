@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from enum import StrEnum
 
 from tocsin.access import roles
@@ -101,12 +101,21 @@ def narrow(owner: EffectiveAccess, limits: TokenLimits) -> EffectiveAccess:
     access = replace(owner, allowed=owner.allowed & permissions_of(limits.scope))
     if limits.groups:
         access = _narrow_to_groups(access, limits.groups)
-    if limits.clients:
-        access = replace(access, clients=_common(owner.clients, limits.clients))
-    if access.clients is not None:
-        # The alerts of clients are read only, and nobody's profile is a client's.
-        access = replace(access, allowed=access.allowed & {Permission.VIEW_ALERTS})
+    if limits.clients or access.clients is not None:
+        access = _narrow_to_clients(access, limits)
     return access
+
+
+def _narrow_to_clients(access: EffectiveAccess, limits: TokenLimits) -> EffectiveAccess:
+    """Leaves the alerts of clients, read only. Groups and clients together leave nothing: no token has both."""
+    clients = frozenset() if limits.groups else _common(access.clients, limits.clients)
+    return replace(
+        access,
+        role=Role.OBSERVER,
+        group_roles=roles.NO_GROUPS,
+        allowed=access.allowed & {Permission.VIEW_ALERTS},
+        clients=clients,
+    )
 
 
 def _narrow_to_groups(access: EffectiveAccess, groups: frozenset[int]) -> EffectiveAccess:
@@ -128,16 +137,12 @@ def _is_within(names: frozenset[object], limit: frozenset[object]) -> bool:
 
 
 def _common(owners: frozenset[str] | None, tokens: frozenset[str]) -> frozenset[str]:
-    if owners is None:
-        return tokens
+    """Returns the clients of both the owner and the token; None and an empty set limit nothing."""
+    if owners is None or not tokens:
+        return tokens if owners is None else owners
     folded = _folded(tokens)
     return frozenset(name for name in owners if name.casefold() in folded)
 
 
 def _folded(names: frozenset[str]) -> frozenset[str]:
     return frozenset(name.casefold() for name in names)
-
-
-def is_warning_due(expires_at: datetime, warned_at: datetime | None, now: datetime) -> bool:
-    """Returns whether the owner is to be told now that the token ends soon."""
-    return warned_at is None and now < expires_at <= now + WARN_BEFORE

@@ -46,6 +46,9 @@ _EXPIRED = ReasonType("token.expired", 'The token "{name}" expired on {day}. Cre
 _PAST_EXPIRY = ReasonType("token.past_expiry", "A token's expiry must be in the future.")
 _DISTANT_EXPIRY = ReasonType("token.distant_expiry", "A token expires after at most {days} days.")
 _TOO_MANY_CLIENTS = ReasonType("token.too_many_clients", "A token may be limited to at most {maximum} clients.")
+_GROUPS_AND_CLIENTS = ReasonType(
+    "token.groups_and_clients", "A token is limited either to groups or to clients, not to both."
+)
 _INVALID_CLIENT = ReasonType("token.invalid_client", "A client's name must have 1 to {maximum} characters.")
 
 
@@ -102,6 +105,8 @@ def create(
 
 
 def _check_clients(limits: TokenLimits) -> None:
+    if limits.groups and limits.clients:
+        raise Rejected("invalid", _GROUPS_AND_CLIENTS(), "clients")
     if len(limits.clients) > MAX_CLIENTS:
         raise Rejected("invalid", _TOO_MANY_CLIENTS(maximum=MAX_CLIENTS), "clients")
     maximum = 200

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 import msgspec
-from django.http import Http404, HttpRequest
+from django.http import Http404, HttpRequest, HttpResponse
 from ninja import NinjaAPI
 from ninja.errors import HttpError, ValidationError
 from ninja.openapi.schema import OpenAPISchema
@@ -24,6 +24,7 @@ from tocsin.api.alerts import (
 )
 from tocsin.api.docs import DocsPage
 from tocsin.api.framework import spec_schemas
+from tocsin.api.framework.auth import record_refusal
 from tocsin.api.inbound import (
     client_tables,
     heartbeats,
@@ -57,6 +58,7 @@ from tocsin.api.people import (
     notification_rules,
     preferences,
     push_devices,
+    scim_tokens,
     service_accounts,
     tokens,
     users,
@@ -121,6 +123,7 @@ _ADDITIONAL_MODULES = (
     schedule_preview,
     handovers,
     fairness,
+    scim_tokens,
 )
 
 _DESCRIPTION = """\
@@ -154,6 +157,13 @@ class _Api(NinjaAPI):
         return schema
 
 
+def _rejected(request: HttpRequest, error: Rejected) -> HttpResponse:
+    """Answer a rejection; a refusal is recorded in the audit log."""
+    if error.code == "forbidden":
+        record_refusal(request)
+    return errors.rejected(request, error)
+
+
 def build() -> NinjaAPI:
     """Return the API with all its resources."""
     api = _Api(
@@ -166,7 +176,7 @@ def build() -> NinjaAPI:
         parser=_Parser(),
     )
     for error, handler in (
-        (Rejected, errors.rejected),
+        (Rejected, _rejected),
         (Temporary, errors.temporary),
         (Permanent, errors.permanent),
         (ValidationError, errors.invalid),

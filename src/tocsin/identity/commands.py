@@ -24,6 +24,7 @@ from tocsin.core.validation.spec import SpecErrors
 from tocsin.identity import reasons, saml_support
 from tocsin.identity.models import IdentityProvider, ProviderProtocol
 from tocsin.identity.presets import PRESETS
+from tocsin.identity.scim.provisioned_groups import apply_directory_groups
 from tocsin.identity.specs import REFUSE, IdentityProviderSpec
 from tocsin.people.models import Group, Membership, User
 from tocsin.people.name_lookup import find_group
@@ -81,12 +82,14 @@ def save_provider(
     """Creates an identity provider, or updates `existing` to match the spec. An omitted secret is kept, an empty one
     deleted.
 
-    Raises Rejected with the field of each problem.
+    Raises Rejected with the field of each problem; "last_administrator" if none would be left among the users in groups
+    that the provider pushes.
     """
     with boundary.command():
         config_version.lock()
         parsed = IdentityProviderSpec.read(spec, check=_check(existing))
         before = provider_spec(existing) if existing else None
+        old_mapping = (existing.roles, existing.default_role) if existing else None
         provider = existing or IdentityProvider(slug=slug_of(parsed.name), created_at=now)
         old_secret = stored_secret(provider)
         secret = parsed.client_secret if "client_secret" in parsed.given_keys else old_secret
@@ -109,6 +112,9 @@ def save_provider(
         config_audit.record(
             "identity_provider", provider, before, provider_spec(provider), actor=actor, now=now, secrets=changed
         )
+        # Users with a session get what the mapping gives at their next sign-in; those in pushed groups at once.
+        if existing and old_mapping != (provider.roles, provider.default_role) and provider.scim_groups.exists():
+            apply_directory_groups(provider.scim_users.select_related("user"), provider, actor=actor, now=now)
     return provider
 
 

@@ -22,5 +22,10 @@ def metadata_uri(provider: IdentityProvider) -> str:
     return f"{_base(provider)}metadata/"
 
 
+def scim_uri() -> str:
+    """Returns the address of the SCIM API, the same for every provider: the token says which one it is."""
+    return f"{environment.current().public_url}/scim/v2"
+
+
 def _base(provider: IdentityProvider) -> str:
     return f"{environment.current().public_url}/accounts/{provider.kind}/{provider.slug}/"

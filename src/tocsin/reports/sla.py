@@ -165,7 +165,7 @@ def load_sla(
     """The report of the alerts with an SLA that were opened in a period (see `grouped_report.load`), with at most
     `max_breaches`."""
     tables, targets = _tables(connection)
-    values = targets | {"now": now, "limit": max_breaches}
+    values = {**targets, "now": now, "limit": max_breaches}
     listing = _BREACHES if max_breaches else ""
     measure = Measure(tables, _TARGETS, _STATISTICS, _read, SlaStats(), _COLUMNS, values, listing)
     report = grouped_report.load(connection, measure, period, by, bucket, filters)
@@ -178,7 +178,7 @@ def load_breaches(
     """The breaches of the alerts opened in a period, the latest due time first, at most `limit`."""
     tables, targets = _tables(connection)
     statement = counted_alerts.with_counted_alerts(filters, _COLUMNS) + tables + _BREACHES
-    values = counted_alerts.parameters(period, filters) | targets | {"now": now, "limit": limit}
+    values = {**counted_alerts.parameters(period, filters), **targets, "now": now, "limit": limit}
     return [_breach(row) for row in database.rows(connection, database.literal(statement), values)]
 
 
@@ -193,7 +193,7 @@ def _at(value: datetime | str | None) -> datetime | None:
     return datetime.fromisoformat(value) if isinstance(value, str) else value
 
 
-def _tables(connection: Connection) -> tuple[str, Mapping[str, Any]]:
+def _tables(connection: Connection) -> tuple[str, dict[str, Any]]:
     """The common table expressions of the report, and the SLA of every policy version that has one as parameters."""
     targets = [
         (row["id"], {name: durations.parse(str(text)) for name, text in row["sla"].items()})

@@ -18,6 +18,7 @@ from tocsin.web.groups import views as groups
 from tocsin.web.home import views as home
 from tocsin.web.hooks import views as hooks
 from tocsin.web.http import pwa
+from tocsin.web.identity import provisioning
 from tocsin.web.identity import views as identity_providers
 from tocsin.web.imports import views as imports
 from tocsin.web.inbound import attachments, replay
@@ -318,6 +319,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("settings/sign-in/", identity_providers.provider_list, name="identity_providers"),
     path("settings/sign-in/new/<slug:preset>/", identity_providers.edit, name="new_identity_provider"),
     path("settings/sign-in/<int:number>/", identity_providers.edit, name="identity_provider"),
+    path("settings/sign-in/<int:number>/provisioning/", provisioning.provisioning, name="provisioning"),
     path(
         "settings/sign-in/<int:number>/delete/",
         delete_view(registry.IDENTITY_PROVIDERS),

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tocsin.access import roles
 from tocsin.access.roles import Permission, Role
 from tocsin.access.token_limits import (
     MIN_SCOPES,
-    WARN_BEFORE,
     EffectiveAccess,
     TokenLimits,
     TokenScope,
-    is_warning_due,
     narrow,
     permissions_of,
 )
 
-NOW = datetime(2026, 7, 1, tzinfo=UTC)
+# The machine may be busy.
+_PATIENT = settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 
 groups = st.frozensets(st.integers(1, 4))
 names = st.frozensets(st.sampled_from(["Acme", "Beta", "Gamma"]))
@@ -49,6 +47,7 @@ def test_each_scope_includes_the_previous_ones() -> None:
     assert permissions_of(TokenScope.ADMIN) == set(Permission)
 
 
+@_PATIENT
 @given(owners, limits, st.sampled_from(Permission), st.none() | st.integers(1, 5))
 def test_a_token_never_does_more_than_owner_and_limits(
     owner: EffectiveAccess, limit: TokenLimits, action: Permission, group: int | None
@@ -65,11 +64,13 @@ def test_a_token_never_does_more_than_owner_and_limits(
     if limit.clients:
         assert access.clients is not None
         assert access.clients <= limit.clients
+        assert not (limit.groups and access.clients)
     if access.clients is not None:
         assert access.allowed <= {Permission.VIEW_ALERTS}
         assert owner.clients is None or access.clients <= owner.clients
 
 
+@_PATIENT
 @given(limits, limits, owners, st.sampled_from(Permission), st.none() | st.integers(1, 5))
 def test_included_limits_permit_nothing_more(
     wide: TokenLimits, small: TokenLimits, owner: EffectiveAccess, action: Permission, group: int | None
@@ -105,10 +106,3 @@ def test_client_names_are_compared_without_case() -> None:
     owner = EffectiveAccess(Role.OBSERVER, clients=frozenset({"Acme Corp"}))
     assert narrow(owner, TokenLimits(TokenScope.READ, clients=frozenset({"ACME CORP"}))).clients == {"Acme Corp"}
     assert narrow(owner, TokenLimits(TokenScope.READ, clients=frozenset({"Beta"}))).clients == frozenset()
-
-
-def test_the_owner_is_warned_once_and_in_time() -> None:
-    assert is_warning_due(NOW + WARN_BEFORE, None, NOW)
-    assert not is_warning_due(NOW + WARN_BEFORE + timedelta(seconds=1), None, NOW)
-    assert not is_warning_due(NOW + WARN_BEFORE, NOW, NOW)
-    assert not is_warning_due(NOW, None, NOW)

@@ -14,7 +14,7 @@ from tocsin.core.errors import Rejected
 from tocsin.inbound.admin.status_rules import StatusEffect, action_of_status, with_status_action
 from tocsin.inbound.config.normalizer import IntegrationDefinition, compile_normalizer
 from tocsin.web.integrations.editor import yaml_text
-from tocsin.web.templatetags.ui_tags import initials
+from tocsin.web.templatetags.ui_tags import code_spans, initials
 from tocsin.web.ui.richtext import is_long, safe_html
 from tocsin.web.ui.times import format_moment, format_time_left
 
@@ -162,3 +162,8 @@ def test_yaml_that_cannot_be_read_names_its_place(text: str) -> None:
     with pytest.raises(Rejected) as caught:
         yaml_text.read(text, "rules")
     assert caught.value.field == "rules"
+
+
+def test_backticks_become_code_and_stay_escaped() -> None:
+    assert code_spans("Run `tocsin <backup>` & wait") == "Run <code>tocsin &lt;backup&gt;</code> &amp; wait"
+    assert code_spans("a ` alone") == "a ` alone"

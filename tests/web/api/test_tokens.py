@@ -10,11 +10,12 @@ import pytest
 
 from tests.web.api.conftest import Api, Company
 from tests.web.api.test_errors import refused
-from tocsin.access import tokens
+from tocsin.access import refusals, tokens
 from tocsin.access.audit import COMMAND_LINE
-from tocsin.access.models import ApiToken
+from tocsin.access.models import ApiToken, AuditEntry
 from tocsin.access.token_limits import UNLIMITED, TokenLimits, TokenScope
 from tocsin.core.runtime import clock
+from tocsin.inbound.admin.commands import save_integration
 from tocsin.people.models import User
 
 
@@ -126,3 +127,51 @@ def test_a_used_token_shows_when_and_from_where(company: Company, caller: Callab
     assert used.get("alerts").status == 200
     [shown] = used.get("tokens").body["items"]
     assert shown["last_used_from"] == "127.0.0.1"
+
+
+def test_a_refusal_is_in_the_audit_log_once_an_hour(company: Company, limited: Callable[..., Api]) -> None:
+    reader = limited(company.alice, TokenScope.READ)
+    for _ in range(3):
+        refused(reader.get("settings"), 403, "forbidden")
+    refused(reader.post("groups", {"name": "x"}), 403, "forbidden")
+    entries = list(AuditEntry.objects.filter(action="refused").order_by("pk"))
+    assert [entry.object_name for entry in entries] == ["GET /api/v1/settings", "POST /api/v1/groups"]
+    assert entries[0].after is not None
+    assert "read" in entries[0].after["token_name"]
+    assert (entries[0].actor_id, entries[0].address) == (company.alice.pk, "127.0.0.1")
+
+
+def test_whoever_tries_every_address_fills_no_log(
+    company: Company, limited: Callable[..., Api], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refusals, "MAX_PER_ACTOR", 2)
+    reader = limited(company.alice, TokenScope.READ)
+    for number in range(5):
+        refused(reader.delete(f"groups/{number}"), 403, "forbidden")
+    assert AuditEntry.objects.filter(action="refused").count() == 2
+
+
+def test_a_limited_token_acts_only_on_alerts_of_its_group(
+    company: Company, limited: Callable[..., Api], open_alert: Callable[..., int]
+) -> None:
+    integration = save_integration(
+        {"name": "Checks", "kind": "api", "mode": "dry_run", "group": "Service Desk"},
+        actor=COMMAND_LINE,
+        now=clock.now(),
+    )
+    number = open_alert(integration_id=integration.pk)
+    other = limited(company.alice, groups={company.network.pk})
+    own = limited(company.alice, groups={company.desk.pk})
+    assert other.get("alerts").body["items"] == []
+    refused(other.get(f"alerts/{number}"), 404, "not_found")
+    refused(other.post(f"alerts/{number}/acknowledge"), 404, "not_found")
+    reader = limited(company.alice, TokenScope.READ, groups={company.desk.pk})
+    assert [alert["id"] for alert in reader.get("alerts").body["items"]] == [number]
+    refused(reader.post(f"alerts/{number}/acknowledge"), 403, "forbidden")
+    assert own.post(f"alerts/{number}/acknowledge").status == 200
+
+
+def test_a_clients_token_sees_no_configuration(company: Company, limited: Callable[..., Api]) -> None:
+    token = limited(company.alice, clients={"Acme"})
+    for noun in ("users", "integrations", "schedules", "audit-log", "preferences"):
+        refused(token.get(noun), 403, "forbidden")

@@ -33,13 +33,15 @@ def entry_fields(entry: AuditEntry, *, with_address: bool) -> dict[str, Any]:
         "actor": entry.actor_name,
         **{name: getattr(entry, name) for name in _FIELDS},
         "address": entry.address if with_address else None,
+        "sequence": entry.sequence,
+        "hash": None if entry.hash is None else bytes(entry.hash).hex(),
     }
 
 
 def export(entries: Iterable[AuditEntry], file_format: ExportFormat, *, with_address: bool) -> Iterator[str]:
     """Yields the file in parts. In CSV, `before` and `after` are JSON."""
     if file_format is ExportFormat.CSV:
-        yield csv_text.write([["id", "at", "actor", *_FIELDS, "address"]])
+        yield csv_text.write([["id", "at", "actor", *_FIELDS, "address", "sequence", "hash"]])
     for entry in entries:
         fields = entry_fields(entry, with_address=with_address) | {"at": entry.at.isoformat()}
         if file_format is ExportFormat.CSV:

@@ -22,11 +22,11 @@ from tocsin.access.audit_log import syslog
 from tocsin.core.config import crypto, settings_store
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.errors import Permanent, Temporary, TocsinError
+from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net import egress
-from tocsin.core.reasons import NO_REASON, Reason, ReasonType
+from tocsin.core.reasons import NO_REASON, Reason, ReasonType, reason_from
 from tocsin.core.runtime import clock
-from tocsin.core.stored_reason import reason_columns, reason_from
+from tocsin.core.stored_reason import reason_columns
 from tocsin.core.validation.forwarding_target import ForwardingTarget, Transport
 
 #: Entries sent at once.
@@ -106,8 +106,8 @@ def run_once() -> bool:
     batch = [{**entry, "at": entry["at"].isoformat()} for entry in entries]
     try:
         _send(ForwardingTarget.parse(target), batch, crypto.decrypt(secret), clock.now())
-    except TocsinError as error:
-        code, data = reason_columns(error.full_reason if isinstance(error, Permanent) else error.reason)
+    except (Permanent, Temporary) as error:
+        code, data = reason_columns(error.full_reason)
         values = {"now": now, "until": clock.now() + RETRY_DELAY, "code": code, "data": json.dumps(data)}
         with database.transaction() as connection:
             connection.execute(_FAILED, values)

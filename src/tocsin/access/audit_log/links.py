@@ -131,7 +131,7 @@ def unlinked_since(connection: Connection) -> datetime | None:
     return row[0] if row else None
 
 
-def change_for_erasure(statement: str, parameters: Sequence[object]) -> None:
+def change_for_erasure(statement: str, parameters: Sequence[Any]) -> None:
     """Runs an UPDATE of entries that erases a person, on Django's connection, in the caller's transaction."""
     with django_connection.cursor() as cursor:
         cursor.execute(_PURPOSE, ("erasure",))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from tocsin.access.audit_log.export import entry_fields
 from tocsin.access.models import AuditEntry
@@ -26,6 +26,8 @@ class AuditEntrySchema(BaseModel):
     after: Any
     via: str
     address: str | None
+    sequence: int | None = Field(description="Its place in the hash chain; null in its first seconds.")
+    hash: str | None = Field(description="SHA-256 over its values and the previous hash, in hex.")
 
 
 def show_entries(entries: Sequence[AuditEntry], *, with_address: bool = True) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from ninja.operation import Operation
 from ninja.security.base import AuthBase
 from ninja.utils import check_csrf
 
-from tocsin.access import audit, boundary, tokens
+from tocsin.access import audit, boundary, refusals, tokens
 from tocsin.access.models import ApiToken
 from tocsin.access.roles import Permission, Role
 from tocsin.access.token_limits import MIN_SCOPES, TokenLimits, permissions_of
@@ -151,6 +151,8 @@ class ApiAuth(AuthBase):
             caller = _caller(request)
         if caller is None:
             return None
+        # Also for a request that is refused below.
+        request.principal = caller  # type: ignore[attr-defined]
         boundary.enter(visibility.boundary_of(caller.viewer))
         if not caller.viewer.may_somewhere(self.action) or (caller.viewer.clients is not None and not self.is_public):
             raise forbidden(caller, self.action)
@@ -186,6 +188,15 @@ def actor_of(caller: Principal) -> Actor:
 def via_of(caller: Principal) -> CommandChannel:
     """Return the command channel: API for a token, web for a browser session."""
     return CommandChannel.API if caller.is_token else CommandChannel.WEB
+
+
+def record_refusal(request: HttpRequest) -> None:
+    """Record that an authenticated request is answered with 403."""
+    caller: Principal | None = getattr(request, "principal", None)
+    if caller is not None:
+        name = caller.token.name if caller.token else ""
+        text = f"{request.method} {request.path}"
+        refusals.record_refusal(audit_actor_of(caller), text, token=name, now=caller.now)
 
 
 def audit_actor_of(caller: Principal) -> audit.AuditActor:

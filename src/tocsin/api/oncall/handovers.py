@@ -9,7 +9,7 @@ from typing import Any
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from ninja import Query, Schema
-from pydantic import BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, Field
 
 from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import caller
@@ -20,6 +20,7 @@ from tocsin.core.reason_json import show_reason
 from tocsin.oncall.models import HandoverNote, Schedule
 from tocsin.reports.handover import notes
 from tocsin.reports.handover.facts import FactSection
+from tocsin.reports.handover.notes import SeenNote
 from tocsin.resources.lookup import find
 
 
@@ -62,6 +63,11 @@ class HandoverTextBody(Schema):
     model_config = {"extra": "forbid"}
 
     text: str
+    edited_at: AwareDatetime | None = Field(
+        default=None,
+        description="The note's `edited_at` as you read it, null if no one had edited it: the change is refused if it "
+        "was edited since. Without it, any edit is overwritten.",
+    )
 
 
 @routes.get(
@@ -89,7 +95,8 @@ def get_handover(request: HttpRequest, id: str, note_id: Number) -> dict[str, An
 )
 def put_handover(request: HttpRequest, id: str, note_id: Number, body: HandoverTextBody) -> dict[str, Any]:
     principal, note = caller(request), _find(id, note_id)
-    notes.save_text(note, body.text, principal.viewer, principal.now)
+    seen = SeenNote(body.edited_at) if "edited_at" in body.model_fields_set else None
+    notes.save_text(note, body.text, principal.viewer, principal.now, seen)
     return _show_note(_find(id, note_id), principal.now)
 
 

@@ -19,18 +19,23 @@ class IdentityProviderFields(BaseModel):
 
     redirect_uri: str = Field(description="Address to enter at the provider, to which it sends its answers.")
     has_client_secret: bool = Field(description="Whether a client secret is stored.")
+    scim_token_prefix: str = Field(description="Beginning of the SCIM token; empty without one.")
 
 
 def _show(rows: Sequence[IdentityProvider], _principal: Principal) -> Iterator[dict[str, Any]]:
     for row, spec in zip(rows, IDENTITY_PROVIDERS.specs(rows), strict=True):
-        yield {**spec, "redirect_uri": redirect_uri(row), "has_client_secret": bool(row.client_secret)}
+        yield {
+            **spec,
+            "redirect_uri": redirect_uri(row),
+            "has_client_secret": bool(row.client_secret),
+            "scim_token_prefix": row.scim_token_prefix,
+        }
 
 
-routes = register(
-    ApiResource(
-        IDENTITY_PROVIDERS,
-        filters={"kind": (str, "kind"), "enabled": (bool, "is_enabled")},
-        show=_show,
-        read_only=IdentityProviderFields,
-    )
-).routes
+IDENTITY_PROVIDERS_API = ApiResource(
+    IDENTITY_PROVIDERS,
+    filters={"kind": (str, "kind"), "enabled": (bool, "is_enabled")},
+    show=_show,
+    read_only=IdentityProviderFields,
+)
+routes = register(IDENTITY_PROVIDERS_API).routes

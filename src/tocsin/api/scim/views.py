@@ -12,9 +12,9 @@ from django.views.decorators.csrf import csrf_exempt
 from tocsin.access.audit import AuditActor
 from tocsin.api import errors
 from tocsin.api.scim import responses
-from tocsin.core.config import environment
 from tocsin.core.errors import Rejected
 from tocsin.core.runtime import clock
+from tocsin.identity.redirect_uris import scim_uri
 from tocsin.identity.scim import documents, patch, provisioned_groups, provisioned_users, reasons, tokens
 from tocsin.identity.scim.context import ListQuery, ScimRequest, list_query
 from tocsin.identity.scim.documents import Projection, projection
@@ -59,7 +59,7 @@ def scim(request: HttpRequest, address: str = "") -> HttpResponse:
         else:
             scim_request = ScimRequest(
                 provider,
-                f"{environment.current().public_url}/scim/v2",
+                scim_uri(),
                 AuditActor(None, provider.name, VIA, request.META.get("REMOTE_ADDR") or None),
                 getattr(request, "now", None) or clock.now(),
                 request.headers.get("If-Match"),

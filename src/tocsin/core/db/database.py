@@ -30,6 +30,10 @@ CHANNEL = "tocsin"
 
 POOL_SIZE = 10
 
+#: The delay between reconnection attempts grows up to this limit and then starts again. So this is roughly the longest
+#: time for which a recovered database goes unnoticed.
+RECONNECT_SECONDS = 4.0
+
 #: Time limits, in seconds, for an unresponsive server, a dead network and a vanished peer. The defaults of libpq and
 #: the kernel add up to a quarter of an hour. Values in the database URL take precedence.
 TIMEOUTS: Mapping[str, int] = {
@@ -93,9 +97,7 @@ def pool() -> ConnectionPool[PipelinedConnection]:
                 # A task that gets no connection retries. The pool then starts to reconnect.
                 timeout=5,
                 max_idle=300,
-                # The delay between reconnection attempts grows up to this limit and then starts again. So this is
-                # roughly the longest time for which a recovered database goes unnoticed.
-                reconnect_timeout=4,
+                reconnect_timeout=RECONNECT_SECONDS,
                 check=_check,
                 open=True,
                 name="tocsin",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
 from django.db.models import Count, QuerySet
 
 from tocsin.access import audit, boundary
+from tocsin.access.audit import AuditActor
 from tocsin.core.config import config_version
 from tocsin.core.errors import Rejected
 from tocsin.identity import grants
@@ -85,7 +87,7 @@ def delete(request: ScimRequest, scim_id: str) -> None:
         _record(group, before, None, request)
         group.delete()
         if _is_mapped(request.provider, group.name):
-            apply_directory_groups(members, request)
+            apply_directory_groups(members, request.provider, actor=request.actor, now=request.now)
 
 
 def directory_groups(user: User, provider: IdentityProvider) -> list[str] | None:
@@ -98,12 +100,13 @@ def directory_groups(user: User, provider: IdentityProvider) -> list[str] | None
     return sorted(provider.scim_groups.filter(members__user=user).values_list("name", flat=True))
 
 
-def apply_directory_groups(links: Iterable[ScimUser], request: ScimRequest) -> None:
+def apply_directory_groups(
+    links: Iterable[ScimUser], provider: IdentityProvider, *, actor: AuditActor, now: datetime
+) -> None:
     """Gives each user what the groups of the directory give them now. Raises `Rejected("last_administrator")`."""
-    provider = request.provider
     for link in links:
         granted = grants.granted_roles(provider, list(link.scim_groups.values_list("name", flat=True)))
-        grants.apply_grants(link.user, provider, granted, actor=request.actor, now=request.now)
+        grants.apply_grants(link.user, provider, granted, actor=actor, now=now)
 
 
 def _write(group: ScimGroup, document: Mapping[str, Any], request: ScimRequest) -> None:
@@ -125,7 +128,7 @@ def _write(group: ScimGroup, document: Mapping[str, Any], request: ScimRequest) 
     if not is_new and old_name == name:
         affected = {number: link for number, link in affected.items() if (number in known) != (number in members)}
     if _is_mapped(request.provider, name) or (not is_new and _is_mapped(request.provider, old_name)):
-        apply_directory_groups(affected.values(), request)
+        apply_directory_groups(affected.values(), request.provider, actor=request.actor, now=request.now)
 
 
 def _name(group: ScimGroup, document: Mapping[str, Any], request: ScimRequest) -> str:
@@ -140,7 +143,7 @@ def _name(group: ScimGroup, document: Mapping[str, Any], request: ScimRequest) -
 
 
 def _is_mapped(provider: IdentityProvider, name: str) -> bool:
-    return any(entry.get("claim") == name for entry in provider.roles)
+    return any(entry["claim"].casefold() == name.casefold() for entry in provider.roles)
 
 
 def _record(

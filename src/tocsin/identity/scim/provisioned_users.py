@@ -271,7 +271,7 @@ def _candidates(request: ScimRequest, usernames: Sequence[str], emails: Sequence
 
 
 def _linkable() -> QuerySet[User]:
-    return User.objects.filter(scim_user=None, is_service_account=False, is_break_glass=False)
+    return User.objects.filter(scim_user=None, is_break_glass=False)
 
 
 def _candidate(user: User, request: ScimRequest) -> ScimUser:
@@ -333,7 +333,7 @@ def _apply(link: ScimUser, document: Mapping[str, Any], request: ScimRequest) ->
 
 
 def _require_changeable(user: User) -> None:
-    if user.is_break_glass or user.is_service_account:
+    if user.is_break_glass:
         raise Rejected("mutability", reasons.BREAK_GLASS(user=_person(user)))
 
 

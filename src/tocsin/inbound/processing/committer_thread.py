@@ -39,8 +39,9 @@ BUSY_BATCH_REQUESTS = 8
 
 _RETRY_AFTER = 0.2
 
-#: Seconds of conflicts after which a lock is taken for one of a whole table, such as of CREATE INDEX.
-_POSTPONE_AFTER = 0.5
+#: Seconds of conflicts after which a lock is taken for one of a whole table, such as of CREATE INDEX; and seconds for
+#: which later batches then do not wait for it.
+_POSTPONE_AFTER, _LOCKED_FOR = 2.0, 5.0
 
 #: All lookups are by key. A cached plan from when a table was empty would scan it completely, and so would hash and
 #: merge joins: nested loops over an index are right at any size. The statements never change: planning them each time
@@ -81,6 +82,8 @@ class CommitterThread:
         self._ready = threading.Condition(lock)
         self._is_stopping = False
         self._connection: PipelinedConnection | None = None
+        #: When a table was last found to be locked, by the monotonic clock.
+        self._locked_at = float("-inf")
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
         #: The number of queued messages, and their bytes. Accessed under the lock, like the queue.
         self.message_count = 0
@@ -246,9 +249,11 @@ class CommitterThread:
                 return results
             except (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure) as error:
                 # Another transaction interfered: retry, without waiting for locks. A table's lock is always waited for.
-                is_late = time.monotonic() > started_at + _POSTPONE_AFTER
-                is_table_locked = is_late and isinstance(error, errors.LockNotAvailable)
-                if time.monotonic() > give_up_at:
+                now = time.monotonic()
+                is_known = now < self._locked_at + _LOCKED_FOR
+                if isinstance(error, errors.LockNotAvailable) and (is_known or now > started_at + _POSTPONE_AFTER):
+                    is_table_locked, self._locked_at = True, now
+                if now > give_up_at:
                     raise NotStored(f"somebody else is always in between: {error}") from error
                 wait = False
             except (errors.UniqueViolation, errors.ForeignKeyViolation):

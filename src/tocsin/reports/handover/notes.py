@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -51,6 +52,7 @@ _TITLE = ReasonType("handover.title", "Handover of {schedule}: {outgoing} to {in
 _LINK = ReasonType("handover.link", "The note: {url}")
 _REASON = ReasonType("handover.mail_reason", "Your shift of {schedule} ends or begins.")
 _SENT = ReasonType("handover.already_sent", "The handover note has already been sent.")
+_EDITED = ReasonType("handover.edited_meanwhile", "{user} edited this note in the meantime ({at}).")
 _NOT_YOURS = ReasonType(
     "handover.not_yours", "Only the outgoing user and managers of the group can change a handover note."
 )
@@ -149,17 +151,34 @@ def send_now(note: HandoverNote, viewer: Viewer, now: datetime) -> None:
         database.notify(connection, "outbox")
 
 
-def save_text(note: HandoverNote, text: str, viewer: Viewer, now: datetime) -> None:
-    """Saves what stands above the facts. Raises Rejected: `forbidden`, `invalid`, or `not_possible` once it is sent."""
+@dataclass(frozen=True, slots=True)
+class SeenNote:
+    """The note as its editor saw it, by when it was last edited (None: never)."""
+
+    edited_at: datetime | None
+
+
+def save_text(note: HandoverNote, text: str, viewer: Viewer, now: datetime, seen: SeenNote | None = None) -> None:
+    """Saves what stands above the facts, and refreshes `note`.
+
+    Raises Rejected: `forbidden`, `invalid`, `not_possible` once it is sent, or `changed_meanwhile` if it was edited
+    since it was `seen`. Without `seen` any edit is overwritten.
+    """
     _check_editable(note, viewer)
     text = text.strip()
     if len(text) > MAX_TEXT_CHARS:
         problem = TOO_LONG(maximum=MAX_TEXT_CHARS, length=len(text))
         raise Rejected("invalid", AT_PATH(path="text", problem=problem), "text")
     unsent = HandoverNote.objects.filter(pk=note.pk, sent_at=None)
-    if not unsent.update(text=text, edited_by_id=viewer.user_id, edited_at=now):
-        raise Rejected("not_possible", _SENT())
+    as_seen = unsent if seen is None else unsent.filter(edited_at=seen.edited_at)
+    is_saved = as_seen.update(text=text, edited_by_id=viewer.user_id, edited_at=now)
     note.refresh_from_db()
+    if note.sent_at is not None:
+        raise Rejected("not_possible", _SENT())
+    # A second press of the same button changes nothing.
+    if not is_saved and note.text != text:
+        user = note.edited_by.display_name if note.edited_by else "?"
+        raise Rejected("changed_meanwhile", _EDITED(user=Person(user, note.edited_by_id), at=note.edited_at or now))
 
 
 def may_edit(note: HandoverNote, viewer: Viewer) -> bool:

@@ -16,9 +16,13 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_safe
 
 from tocsin.access.audit_log import export as audit_export
+from tocsin.access.audit_log import forwarding
 from tocsin.access.audit_log.export import ExportFormat
 from tocsin.access.models import AuditEntry
 from tocsin.access.roles import Permission, Role
+from tocsin.core.config import settings_store
+from tocsin.core.db import database
+from tocsin.core.validation.forwarding_target import ForwardingTarget, Transport
 from tocsin.oncall.calculation import weekly_windows
 from tocsin.people import permissions
 from tocsin.web.http.authorization import requires
@@ -48,6 +52,7 @@ _NOUNS = {
     "policy": _("escalation policy"),
     "provider": _("provider"),
     "push_device": _("push device"),
+    "request": _("request"),
     "schedule": _("schedule"),
     "secret_key": _("secret key"),
     "service_account": _("service account"),
@@ -74,6 +79,7 @@ _VERBS = {
     "rotate_token": _("rotated the webhook URL of"),
     "rotate_keys": _("re-encrypted all secrets under a new"),
     "show_addresses": _("revealed a member's addresses to"),
+    "refused": _("was refused the"),
     "erase": _("erased personal data of"),
     "revoke": _("ended"),
     "use": _("used, for the first time from this address,"),
@@ -124,8 +130,20 @@ def audit_log(request: SignedInRequest) -> HttpResponse:
         "chosen": form.cleaned_data.get("show", ""),
         "is_complete": request.user.role == Role.ADMIN,
         "whole_query": request.GET.urlencode(),
+        "forwarding": _forwarding() if request.user.role == Role.ADMIN else None,
     }
     return render_view(request, "audit/log.html", context)
+
+
+def _forwarding() -> dict[str, Any] | None:
+    """Return how far the log was forwarded, and where to; None if it is not."""
+    target = settings_store.get(settings_store.AUDIT_FORWARDING)
+    if not target:
+        return None
+    with database.transaction() as connection:
+        state = forwarding.load_state(connection)
+    is_signed = ForwardingTarget.parse(target).transport is Transport.WEBHOOK
+    return {"target": target, "state": state, "problem": state.problem.localized(), "is_signed": is_signed}
 
 
 @require_safe

@@ -6,8 +6,11 @@ from datetime import datetime, time, timedelta
 from typing import Any
 
 from allauth.account.decorators import reauthentication_required
+from allauth.account.internal.flows.login import get_authentication_records
+from allauth.account.internal.flows.reauthentication import get_reauthentication_flows
 from django import forms
 from django.contrib import messages
+from django.core.exceptions import PermissionDenied
 from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils import timezone
@@ -31,6 +34,9 @@ from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.ui.forms import DayField, show_rejection, user_zone
 from tocsin.web.ui.times import format_moment
 
+#: Whoever signed in so recently is asked nothing again.
+_RECENT_SIGN_IN = timedelta(minutes=10)
+
 _SCOPES = [
     (TokenScope.READ, gettext_lazy("Read: alerts, schedules, configuration")),
     (TokenScope.RESPOND, gettext_lazy("Respond: also act on alerts")),
@@ -48,7 +54,7 @@ class TokenForm(forms.Form):
         help_text=gettext_lazy("What it is for, such as the script that uses it."),
     )
     scope = forms.ChoiceField(
-        label=gettext_lazy("Scope"), choices=_SCOPES, widget=forms.RadioSelect, initial=TokenScope.READ
+        label=gettext_lazy("Token scope"), choices=_SCOPES, widget=forms.RadioSelect, initial=TokenScope.READ
     )
     expires_on = DayField(label=gettext_lazy("Expires on"))
     groups = forms.ModelMultipleChoiceField(
@@ -96,6 +102,7 @@ def new_token(request: SignedInRequest, number: int | None = None) -> HttpRespon
 
     Asks for the password or a second factor again, because a token outlives the session.
     """
+    _require_recent_sign_in(request)
     owner = request.user if number is None else _find_service_account(request, number)
     last_day = timezone.localdate(request.now) + DEFAULT_LIFETIME
     form = TokenForm(request.POST or None, owner=owner, initial={"expires_on": last_day})
@@ -142,6 +149,19 @@ def active_tokens(owner: User, now: datetime) -> list[dict[str, Any]]:
         }
         for token in ApiToken.objects.filter(user=owner, revoked_at=None).order_by("-created_at")
     ]
+
+
+def _require_recent_sign_in(request: SignedInRequest) -> None:
+    """Raise PermissionDenied if the user, who has neither a password nor a second factor here, signed in long ago.
+
+    Only the identity provider could ask such a user again, which it does at a sign-in.
+    """
+    if get_reauthentication_flows(request.user):
+        return
+    records = get_authentication_records(request, request.user)
+    signed_in_at = max((float(record["at"]) for record in records), default=0.0)
+    if request.now.timestamp() - signed_in_at > _RECENT_SIGN_IN.total_seconds():
+        raise PermissionDenied(_("Sign out and sign in again, then create the token within ten minutes."))
 
 
 def _page_of(request: SignedInRequest, token: ApiToken) -> tuple[Any, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from django import forms
 from django.contrib import messages
@@ -19,7 +20,7 @@ from tocsin.oncall.models import HandoverNote
 from tocsin.people import permissions
 from tocsin.people.models import User
 from tocsin.reports.handover import notes
-from tocsin.reports.handover.notes import MAX_TEXT_CHARS
+from tocsin.reports.handover.notes import MAX_TEXT_CHARS, SeenNote
 from tocsin.resources.registry import SCHEDULES
 from tocsin.web.http.objects import find_object, find_row
 from tocsin.web.http.request import SignedInRequest, render_view
@@ -39,6 +40,8 @@ class HandoverNoteForm(forms.Form):
         widget=forms.Textarea(attrs={"rows": 6}),
         help_text=gettext_lazy("Shown above the details."),
     )
+    #: When the note was last edited before the form was shown.
+    seen = forms.DateTimeField(required=False, widget=forms.HiddenInput)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,20 +69,27 @@ def handover(request: SignedInRequest, number: int) -> HttpResponse:
     viewer = permissions.viewer(request.user)
     may_edit = note.sent_at is None and notes.may_edit(note, viewer)
     form = HandoverNoteForm(request.POST or None, initial={"text": note.text})
+    other_text = ""
     if request.method == "POST" and form.is_valid():
         try:
-            notes.save_text(note, form.cleaned_data["text"], viewer, request.now)
+            notes.save_text(note, form.cleaned_data["text"], viewer, request.now, SeenNote(form.cleaned_data["seen"]))
         except Rejected as rejected:
             _deny(rejected)
             show_rejection(form, rejected)
+            if rejected.code == "changed_meanwhile":
+                other_text = note.text
         else:
             messages.success(request, _("Saved."))
             return redirect("handover", note.pk)
     (row,) = named_notes([note])
+    # After a conflict the user has seen the other text, so that a second save replaces it.
+    seen = form["seen"].value() if form.is_bound and not other_text else note.edited_at
     context = {
         "row": row,
         "note": note,
         "form": form if may_edit else None,
+        "seen": seen.isoformat() if isinstance(seen, datetime) else seen,
+        "other_text": other_text,
         "facts": notes.current_facts(note, request.now),
         "zone": user_zone().key,
     }

@@ -9,15 +9,14 @@ from django.utils.dates import WEEKDAYS, WEEKDAYS_ABBR
 from django.utils.formats import date_format, number_format
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext, pgettext
+from django.utils.translation import pgettext
 
 from tocsin.core.config.night_hours import NightHours
-from tocsin.core.locale_format import local_count
 from tocsin.reports.grouped_report import Grouped
 from tocsin.reports.period import Bucket
 from tocsin.reports.response_times import DurationStats, ResponseStats
 from tocsin.reports.sla import SlaCounts, SlaStats
-from tocsin.web.templatetags.reports import short_span
+from tocsin.web.templatetags.reports import alerts_text, short_span
 from tocsin.web.ui import charts
 from tocsin.web.ui.charts import Axes, Series
 
@@ -86,11 +85,6 @@ def week_chart(title: str, by_hour: Mapping[tuple[int, int], int], night: NightH
 def weekdays() -> list[str]:
     """Return the short names of the weekdays, Monday first."""
     return [str(WEEKDAYS_ABBR[day]) for day in range(7)]
-
-
-def alerts_text(number: int) -> str:
-    """Return "1 alert" or "1,234 alerts"."""
-    return ngettext("%(shown)s alert", "%(shown)s alerts", number) % {"shown": local_count(number)}
 
 
 def _labels[S](trend: Sequence[Grouped[S]], bucket: Bucket) -> list[str]:

@@ -139,4 +139,6 @@ def _grouped_context(query: ReportQuery, report: grouped_report.GroupedReport[An
 
 
 def _label(row: grouped_report.Grouped[Any], by: GroupBy) -> str:
-    return f"{row.key}:00" if by is GroupBy.HOUR else row.label or _("none")
+    if by is GroupBy.HOUR:
+        return f"{row.key}:00"
+    return row.label or (_("No response") if by is GroupBy.PERSON else _("none"))

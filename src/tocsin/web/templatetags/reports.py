@@ -8,6 +8,7 @@ from django import template
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from tocsin.core.locale_format import local_count
 from tocsin.reports.response_times import DurationStats
@@ -77,6 +78,11 @@ def sla_tile(title: str, counts: SlaCounts, before: SlaCounts) -> SafeString:
     return _tile(title, _percent(percent), detail, text, _tone(points, 100))
 
 
+def alerts_text(number: int) -> str:
+    """Return "1 alert" or "1,234 alerts"."""
+    return ngettext("%(shown)s alert", "%(shown)s alerts", number) % {"shown": local_count(number)}
+
+
 @register.simple_tag
 def times_cell(times: DurationStats, label: str) -> SafeString:
     """Render one cell with median, 90th percentile and number of alerts, with a label for narrow screens."""
@@ -87,7 +93,7 @@ def times_cell(times: DurationStats, label: str) -> SafeString:
         label,
         short_span(times.p50),
         short_span(times.p90),
-        _("%(count)s alerts") % {"count": local_count(times.count)},
+        alerts_text(times.count),
     )
 
 

@@ -11,7 +11,7 @@ from django.http import QueryDict
 from django.templatetags.static import static
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -124,6 +124,17 @@ def span(value: timedelta | None) -> str:
 def reason(value: Reason | str | None) -> str:
     """Render a reason in the user's language and time zone. A text of a person or another system stays as it is."""
     return as_reason(value).localized() if value else ""
+
+
+@register.filter
+def code_spans(text: str) -> SafeString:
+    """Render what stands between backticks as code; the command line shows the same text with its backticks."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:
+        return format_html("{}", text)
+    return format_html_join(
+        "", "{}", ((format_html("<code>{}</code>", part) if at % 2 else part,) for at, part in enumerate(parts))
+    )
 
 
 @register.filter
