@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import partial
+
+from django.db import transaction
 
 from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
 from tocsin.core.config import config_version, settings_store
+from tocsin.core.hooks import Hooks
+
+#: Called with the values of changed settings, once they are committed.
+FOLLOWERS: Hooks[Callable[[Mapping[str, object]], object]] = Hooks()
 
 
 def change_settings(values: Mapping[str, object], *, actor: AuditActor, now: datetime) -> bool:
@@ -24,4 +31,7 @@ def change_settings(values: Mapping[str, object], *, actor: AuditActor, now: dat
         )
         if changed:
             settings_store.write(validated)
+    if changed:
+        for follow in FOLLOWERS.of():
+            transaction.on_commit(partial(follow, validated))
     return changed
