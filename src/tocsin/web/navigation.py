@@ -17,6 +17,7 @@ from tocsin.access.roles import Permission, PermissionScope, Role, permission_sc
 from tocsin.core.runtime import clock
 from tocsin.identity.models import IdentityProvider
 from tocsin.notify.models import Pause
+from tocsin.people.sign_in_rules import requires_single_sign_on
 from tocsin.web.alerts import queries
 
 
@@ -118,7 +119,11 @@ def shell(request: HttpRequest) -> dict[str, Any]:
     them."""
     if not request.user.is_authenticated:
         providers = SimpleLazyObject(lambda: list(IdentityProvider.objects.filter(is_enabled=True)))
-        return {"clock_jump": clock.test_offset(), "identity_providers": providers}
+        return {
+            "clock_jump": clock.test_offset(),
+            "identity_providers": providers,
+            "is_sso_only": SimpleLazyObject(requires_single_sign_on),
+        }
     return {
         "navigation": SimpleLazyObject(lambda: list(_permitted(request, NAVIGATION))),
         "palette": SimpleLazyObject(lambda: list(_permitted(request, _palette()))),

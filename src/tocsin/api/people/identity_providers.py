@@ -1,4 +1,4 @@
-"""Identity providers, which sign users in by OpenID Connect or SAML. For administrators; secrets are write-only."""
+"""Identity providers, which sign users in by OpenID Connect. For administrators; secrets are write-only."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _show(rows: Sequence[IdentityProvider], _principal: Principal) -> Iterator[d
 routes = register(
     ApiResource(
         IDENTITY_PROVIDERS,
-        filters={"kind": (str, "kind"), "enabled": (bool, "is_enabled")},
+        filters={"enabled": (bool, "is_enabled")},
         show=_show,
         read_only=IdentityProviderFields,
     )
