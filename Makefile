@@ -3,7 +3,7 @@
 
 RUN := .venv/bin
 
-.PHONY: setup demo check test test-all audit bench messages reference docs lock help
+.PHONY: setup demo check test test-all audit bench prove fuzz messages reference docs lock help
 
 help:  ## lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
@@ -28,6 +28,12 @@ audit: setup  ## checks pins, hashes, licences and the code's safety, offline
 
 bench: setup  ## measures what Tocsin promises; `make bench ONLY="ingest"` for one
 	@$(RUN)/python scripts/run_benchmarks.py $(ONLY)
+
+prove: setup  ## kills and cuts off what Tocsin runs on, and counts what was lost; `make prove KILLS=1000` goes on where it stopped
+	@$(RUN)/python scripts/prove.py $(if $(KILLS),--kills $(KILLS)) $(if $(RUNS),--runs $(RUNS)) $(ONLY)
+
+fuzz: setup  ## mutates inputs of every parser for an hour; `make fuzz SECONDS=60 ONLY=mail` for one
+	@$(RUN)/python -m tests.fuzz --seconds $(or $(SECONDS),3600) $(ONLY)
 
 messages: setup  ## brings the catalogues of translations up to date with the texts
 	@$(RUN)/python scripts/translations.py

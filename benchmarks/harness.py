@@ -128,7 +128,7 @@ def tocsin(
         subprocess.run([TOCSIN, "apply", *files], env=variables, check=True, stdout=subprocess.DEVNULL)
         yield Served(ready.split()[1].strip(), home / "data", process)
     finally:
-        _end(process)
+        end(process)
         shutil.rmtree(home, ignore_errors=True)
 
 
@@ -170,7 +170,7 @@ def database(served: Served) -> Iterator[psycopg.Connection]:
 def api_token(served: Served) -> str:
     """A token of the administrator whom `sign_in` made."""
     made = subprocess.run(
-        [TOCSIN, "token", "create", "--user", "reader", "--name", "Benchmark"],
+        [TOCSIN, "token", "create", "--user", "reader", "--name", "Benchmark", "--scope", "admin"],
         check=True, capture_output=True, text=True, env=_variables(served.data_dir),
     )  # fmt: skip
     return made.stdout.strip()
@@ -184,10 +184,11 @@ def noop() -> Iterator[str]:
         assert process.stdout is not None
         yield process.stdout.readline().split()[1].strip()
     finally:
-        _end(process)
+        end(process)
 
 
-def _end(process: subprocess.Popen[str]) -> None:
+def end(process: subprocess.Popen[str]) -> None:
+    """Asks the process to stop, and kills it after 30 seconds."""
     process.send_signal(signal.SIGTERM)
     try:
         process.wait(30)

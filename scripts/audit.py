@@ -25,7 +25,8 @@ ALLOWED = frozenset(
         "OFL-1.1", "PSF-2.0", "LGPL-3.0-only", "LGPL-3.0-or-later", "MPL-2.0",
         "Apache Software License", "BSD License", "ISC License (ISCL)", "MIT License",
         "Mozilla Public License 2.0 (MPL 2.0)", "Python Software Foundation License",
-        "GNU Lesser General Public License v3 or later (LGPLv3+)", "OSI Approved",
+        "GNU Lesser General Public License v3 or later (LGPLv3+)", "OSI Approved", "Unlicense",
+        "The Unlicense (Unlicense)",
     }
 )  # fmt: skip
 
@@ -35,6 +36,7 @@ LOOKED_UP = {
     "pagerduty": "MIT",
     "node_modules/parse-cache-control": "BSD-3-Clause",
     "qrcode": "BSD-3-Clause",
+    "scim2-tester": "Apache-2.0",
 }
 
 _PIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[a-z0-9,-]+\])?==[^\s;]+(\s*;.*)?")

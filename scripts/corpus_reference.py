@@ -4,7 +4,9 @@
 
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import django
 
@@ -24,6 +26,17 @@ This page is written by `make reference`.
 
 """
 
+TEMPLATES = """
+## Bodies of other products' documentation
+
+`tests/catalogue_corpus/templates` has bodies in the form that the documentation of other products gives: guides of
+PagerDuty, Opsgenie, Splunk On-Call and others, as people paste them into a tool of the catalogue, and the default
+bodies of tools that the catalogue does not know, among them messages for chats. Each is posted to `api`, and a pasted
+one to the type of its tool. `open` is right if it opens with a subject that names the problem, `over` if it closes
+exactly what its `open` opened.
+
+"""
+
 
 def main() -> None:
     DOCUMENT.write_text(document(), encoding="utf-8")
@@ -35,13 +48,27 @@ def document() -> str:
     django.setup()
     if str(ROOT) not in sys.path:
         sys.path.insert(0, str(ROOT))
+    from tests.catalogue_corpus import templates
     from tests.catalogue_corpus.measure import Outcome, measure
 
     rows = ["| type | forms | " + " | ".join(Outcome) + " |", "|---|---|" + "---|" * len(Outcome)]
     for kind, figures in sorted(measure().items()):
         counts = " | ".join(str(figures.outcomes[outcome]) for outcome in Outcome)
         rows.append(f"| `{kind}` | {figures.outcomes.total()} | {counts} |")
-    return INTRODUCTION + "\n".join(rows) + "\n"
+    return INTRODUCTION + "\n".join(rows) + "\n" + TEMPLATES + "\n".join(_template_rows(templates.measure())) + "\n"
+
+
+def _template_rows(results: Iterable[Any]) -> list[str]:
+    """A row for each type and body: how many do what they say."""
+    counts: dict[tuple[str, str], list[bool]] = {}
+    for result in results:
+        place = "`api`" if result.kind == "api" else "another type"
+        counts.setdefault((place, result.body_name), []).append(not result.problem)
+    return [
+        "| posted to | body | right | of |",
+        "|---|---|---|---|",
+        *(f"| {place} | {body} | {sum(right)} | {len(right)} |" for (place, body), right in sorted(counts.items())),
+    ]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""What tests need from the distribution: Chromium, PostgreSQL's server, wrk, Alertmanager.
+"""What tests need from the distribution: Chromium, PostgreSQL's server, PgBouncer, wrk, Alertmanager; for the proof
+also haproxy, Patroni, etcd, libfaketime.
 
 Brings them where apt and the rights are. Nothing here fails: whoever needs a missing thing says so.
 """
@@ -11,20 +12,32 @@ from pathlib import Path
 MIN_POSTGRES_MAJOR = 15
 SHELL = "chromium-headless-shell"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+#: Package by a file of it, for the proof only.
+PROOF = {
+    "sbin/haproxy": "haproxy",
+    "bin/patroni": "patroni",
+    "bin/etcd": "etcd-server",
+    "lib/python3/dist-packages/etcd": "python3-etcd",
+    "lib/*/faketime/libfaketime.so.1": "libfaketime",
+}
 PACKAGES = Path(__file__).with_name("debian_packages.sh")
 
 
-def bring() -> None:
-    """Installs what is missing, if it can."""
+def bring(*, for_proof: bool = False) -> None:
+    """Installs what is missing, if it can. `for_proof`: also what only `make prove` needs."""
     missing = []
     if chromium() is None:
         missing += ["chromium", "fonts-dejavu-core", "fonts-liberation"]
     if postgres_folder() is None:
         missing += ["postgresql"]
+    if not any(shutil.which("pgbouncer", path=path) for path in (None, "/usr/sbin")):
+        missing += ["pgbouncer"]
     if shutil.which("wrk") is None:
         missing += ["wrk"]
     if shutil.which("prometheus-alertmanager") is None:
         missing += ["prometheus-alertmanager"]
+    if for_proof:
+        missing += [package for file, package in PROOF.items() if not any(Path("/usr").glob(file))]
     if missing:
         _install(missing)
     # Not every release has this package; without it the tests use the whole browser.

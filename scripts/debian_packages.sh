@@ -32,11 +32,11 @@ case " $* " in
     install "$@"
     ;;
 esac
-case " $* " in
-*" prometheus-alertmanager "*)
-    # The tests start their own; the machine's next start is not to.
-    if command -v systemctl > /dev/null; then
-        systemctl disable --quiet prometheus-alertmanager 2> /dev/null || true
-    fi
-    ;;
-esac
+# The tests start their own; the machine's next start is not to.
+if command -v systemctl > /dev/null; then
+    for service in prometheus-alertmanager pgbouncer haproxy patroni etcd; do
+        case " $* " in
+        *" $service"*) systemctl disable --quiet "$service" 2> /dev/null || true ;;
+        esac
+    done
+fi

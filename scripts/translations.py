@@ -113,6 +113,8 @@ def _described() -> Iterator[Text]:
         kind = tomllib.loads(path.read_text())
         for part in (kind, *kind.get("settings", {}).values()):
             yield from ((part[name], None) for name in ("title", "description", "help") if part.get(name))
+        rules = kind.get("rules", {})
+        yield from ((one["reason"], None) for one in (*rules.get("ignore", ()), *rules.get("veto", ())))
         # Whose guide is in other languages, its samples are called in them too.
         if any(path.parent.glob("guide.*.md")):
             for sample in sorted(path.parent.glob("samples/*.expected.toml")):

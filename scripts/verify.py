@@ -52,7 +52,7 @@ def main() -> None:
     slowest: list[tuple[float, str]] = []
     with ThreadPoolExecutor(1) as beside, tempfile.TemporaryDirectory() as folder:
         # It mostly waits for the network and the disk.
-        future = None if is_quick else beside.submit(debian.bring)
+        future = None if is_quick else beside.submit(debian.bring, for_proof="--all" in arguments)
         results = together(quick())
         if future is not None:
             future.result()
@@ -157,6 +157,8 @@ def long(folder: Path) -> list[Check]:
             None if distribution else NO_POSTGRES,
         ),
         Check("random walks", [PYTHON, "-m", "tests.model", *walks]),
+        Check("fuzzing, ten seconds", [PYTHON, "-m", "tests.fuzz", "--seconds", "10"]),
+        Check("proof, ten minutes", [PYTHON, "-m", "tests.prove", "--short"]),
         Check("documentation", [PYTHON, "scripts/docs_site.py"]),
         Check("wheel", [PYTHON, "scripts/wheel_smoke.py"]),
         Check("audit", [PYTHON, "scripts/audit.py"]),

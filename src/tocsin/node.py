@@ -118,7 +118,7 @@ class NodeProcess:
         self.worker.start()
 
     def _load(self) -> None:
-        with database.pool().connection() as connection:
+        with database.connection() as connection:
             clock.measure(connection)
         self._registry.refresh()
 

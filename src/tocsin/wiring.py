@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from tocsin.access import settings_commands
+from tocsin.access import tasks as access
 from tocsin.alerts import change_handlers, store, user_references
 from tocsin.core import object_hooks
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
@@ -27,7 +28,7 @@ from tocsin.notify import worker as notify
 from tocsin.notify.channels import chat_addresses as service_addresses
 from tocsin.notify.channels import phone_entry
 from tocsin.notify.dispatch import claim
-from tocsin.notify.enqueue import contact_tests, mfa_reset_notice, provider_tests, shift_reminders
+from tocsin.notify.enqueue import contact_tests, mfa_reset_notice, provider_tests, shift_reminders, token_expiry
 from tocsin.notify.inbound import opt_outs, verification
 from tocsin.notify.provider_settings import PHONES
 from tocsin.notify.registry import CHANNELS
@@ -123,10 +124,12 @@ def worker_tasks(registry: IntegrationRegistry, node_id: UUID, role: str) -> tup
         deactivated_users.deactivated_users_task(),
         *notify.loops(),
         *shift_reminders.loops(),
+        token_expiry.token_expiry_task(),
         *handover_notes.handover_tasks(),
         calendar_import_worker.calendar_import_task(),
         *outbound_dispatcher.dispatcher_tasks(),
         *poller.polling_tasks(outbound_dispatcher.shared_dispatcher().pool),
         workflow_tasks.workflow_task(),
+        *access.access_tasks(),
         *operate.operate_tasks(),
     )

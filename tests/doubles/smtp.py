@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.message import EmailMessage
 from email.policy import default
-from typing import Any
+from typing import Any, Literal
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
@@ -54,6 +54,8 @@ class SmtpDouble:
     answer_recipients: list[str] = field(default_factory=list)
     #: After a mail is kept, its answer takes so many seconds.
     takes: float = 0.0
+    #: What a client meets: a greeting, none ever, or the end of the connection.
+    greets: Literal["yes", "never", "hangs up"] = "yes"
     connections: int = 0
     arrived: threading.Condition = field(default_factory=threading.Condition)
     host: str = "127.0.0.1"
@@ -117,6 +119,10 @@ class _Handler:
     def forget(self) -> None:
         self._double.connections = 0
 
+    @property
+    def greets(self) -> str:
+        return self._double.greets
+
 
 class _Server(SMTP):
     """Counts connections."""
@@ -124,6 +130,13 @@ class _Server(SMTP):
     def connection_made(self, transport: Any) -> None:
         self.event_handler.connected()
         super().connection_made(transport)
+        if self.event_handler.greets == "hangs up":
+            transport.abort()
+
+    async def _handle_client(self) -> None:
+        while self.event_handler.greets == "never":
+            await asyncio.sleep(0.1)
+        await super()._handle_client()
 
 
 class _Controller(Controller):
@@ -137,11 +150,12 @@ def smtp_double(
     starttls: ssl.SSLContext | None = None,
     tls: ssl.SSLContext | None = None,
     login: tuple[str, str] | None = None,
+    host: str = "127.0.0.1",
     port: int = 0,
 ) -> Iterator[SmtpDouble]:
     """A running server, on a free port unless one is named. With `login` it wants that user name and password,
     encrypted or not."""
-    double = SmtpDouble()
+    double = SmtpDouble(host=host)
 
     def authenticate(
         server: SMTP, session: Session, envelope: Envelope, mechanism: str, data: LoginPassword
@@ -150,7 +164,7 @@ def smtp_double(
         return AuthResult(success=given == login, handled=False, auth_data=data.login)
 
     options: dict[str, Any] = {
-        "hostname": "127.0.0.1",
+        "hostname": host,
         "port": port,
         "ready_timeout": 10,
         "server_hostname": "localhost",

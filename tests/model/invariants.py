@@ -16,7 +16,7 @@ from tocsin.alerts.states import ACTIVE, Priority
 from tocsin.configure import config_files, export, plan, yaml_loader
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.notify.enqueue import queue
+from tocsin.notify.enqueue.recipients import load_recipients
 from tocsin.notify.rules.delivery_reasons import HOURLY_LIMIT_REACHED, IN_QUIET_HOURS
 from tocsin.notify.rules.notification_rules import NotificationMethod, quiet_until
 from tocsin.operate.http import gauges
@@ -253,7 +253,7 @@ def removed_limits_delay_nothing(system: System) -> Iterator[str]:
         IN_QUIET_HOURS.code,
     )
     with database.transaction() as connection:
-        people = queue.load_recipients(connection, {row["user_id"] for row in waiting})
+        people = load_recipients(connection, {row["user_id"] for row in waiting})
     for row in waiting:
         person = people[row["user_id"]]
         if row["reason_code"] == HOURLY_LIMIT_REACHED.code:

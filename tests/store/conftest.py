@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import pwd
+import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 
+import psycopg
 import pytest
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
+from pytest_django import DjangoDbBlocker
 
 from tests.support.halo_pair import HaloPair, halo_pair
 from tests.support.outbox_harness import allow_loopback
+from tests.support.postgres import in_use
+from tocsin.core.db import migrate
 from tocsin.core.embedded_postgres.layout import separate_location
+from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
 
 
 @pytest.fixture
@@ -29,6 +37,36 @@ def folder() -> Iterator[Path]:
 def data_dir(folder: Path) -> Path:
     """A data directory that does not exist yet, for the embedded PostgreSQL."""
     return folder / "data"
+
+
+@pytest.fixture(scope="session")
+def replicating_server(django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
+    """A server that can have standbys; the URL of a database with Tocsin's tables, to copy."""
+    folder = Path(tempfile.mkdtemp(prefix="tocsin-embedded-", dir="/tmp"))
+    folder.chmod(0o755)
+    try:
+        with EmbeddedPostgres(folder / "data") as embedded:
+            url = embedded.start()
+            with django_db_blocker.unblock(), in_use(url):
+                migrate.migrate()
+            with psycopg.connect(url, autocommit=True) as connection:
+                connection.execute("ALTER SYSTEM SET fsync = off")
+                connection.execute("SELECT pg_reload_conf()")
+            yield url
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def primary(replicating_server: str, django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
+    """A database with Tocsin's tables on a server that can have standbys."""
+    template, name = str(conninfo_to_dict(replicating_server)["dbname"]), f"test_{secrets.token_hex(6)}"
+    url = replicating_server.replace(f"/{template}?", f"/{name}?")
+    copy = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
+    with psycopg.connect(replicating_server, dbname="postgres", autocommit=True) as connection:
+        connection.execute(copy)
+    with django_db_blocker.unblock(), in_use(url):
+        yield url
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.escalation.models import EscalationRun
 from tocsin.inbound.models import Integration
-from tocsin.notify.enqueue import queue
+from tocsin.notify.enqueue.pages import queue_pages
 from tocsin.notify.rules.page_planner import PageRequest
 from tocsin.people.changes import users as people
 from tocsin.people.models import ContactMethod, User
@@ -170,7 +170,7 @@ def test_alert_closes_while_a_paged_user_is_being_deleted(integration: Integrati
     number, dora = opened(integration), person("dora")
     ContactMethod.objects.create(user_id=dora.user_id, label="Mail", channel="email", address="dora@example.org")
     with database.transaction() as connection:
-        queue.queue(connection, [PageRequest(number, NOW, "Dora is primary.", dora.user_id)], NOW)
+        queue_pages(connection, [PageRequest(number, NOW, "Dora is primary.", dora.user_id)], NOW)
         connection.execute(
             "UPDATE notify_delivery SET status = 'delivered', receipt = 'delivered', sent_at = %s", (NOW,)
         )

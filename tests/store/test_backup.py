@@ -32,6 +32,7 @@ from tests.support.ingest import Ingest, halo, make_integration
 from tests.support.people import ACTOR
 from tests.support.postgres import Postgres, in_use
 from tocsin.access import setup_link, tokens
+from tocsin.access.token_limits import UNLIMITED
 from tocsin.alerts.models import Alert
 from tocsin.cli.main import run
 from tocsin.core import ids
@@ -90,7 +91,7 @@ def world(database: str, now: datetime) -> str:
         desk.run_until(0)
     integration = make_integration("Halo 🔔", token_text="t" * 32, policy=desk.policy)
     Ingest().send(integration, halo(1), halo(2), AWKWARD)
-    tokens.create(desk.users["erin"], "script", actor=ACTOR, now=now)
+    tokens.create(desk.users["erin"], "script", limits=UNLIMITED, actor=ACTOR, now=now)
     Provider.objects.create(
         name="Mail", kind="smtp", channels=["email"], secrets=crypto.encrypt(json.dumps({"password": "hunter2"}))
     )

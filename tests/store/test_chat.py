@@ -132,11 +132,11 @@ def test_room_members_answer_as_themselves_and_unknown_members_are_informed(scen
     contact = GroupContact.objects.get(group=group)
     alert = scenario.post.alert()
     from tocsin.core.db import database
-    from tocsin.notify.enqueue import queue
+    from tocsin.notify.enqueue.pages import queue_pages
 
     with database.transaction() as connection:
         start = PageRequest(alert, scenario.post.now, "The step names the room.", group_contact_id=contact.pk)
-        queue.queue(connection, [start], scenario.post.now)
+        queue_pages(connection, [start], scenario.post.now)
     scenario.post.go()
     assert "/a/" not in json.dumps(scenario.slack.messages[0]), "a room gets nobody's personal link"
     assert scenario.slack_press("assign", "U0STRANGER") == 200

@@ -14,6 +14,7 @@ from tests.support.escalation_harness import EscalationHarness, escalation_enabl
 from tests.support.ingest import make_integration
 from tests.support.outbox_harness import OutboxHarness, outbox_harness
 from tocsin.access.audit import COMMAND_LINE
+from tocsin.access.audit_log import links
 from tocsin.access.models import AuditEntry
 from tocsin.alerts.commands import Acknowledge, Hold
 from tocsin.alerts.models import Acknowledgement, Alert
@@ -25,7 +26,7 @@ from tocsin.escalation.models import EscalationRun
 from tocsin.inbound.models import DelayedAlert, Heartbeat, RateWindow
 from tocsin.inbound.storage import dedup_key_store
 from tocsin.notify import pause
-from tocsin.notify.enqueue import queue
+from tocsin.notify.enqueue.pages import queue_pages
 from tocsin.notify.models import AwaitedReceipt, Delivery, Notification, OptOut, ProviderHealth
 from tocsin.notify.rules.page_planner import PageRequest
 from tocsin.operate import clock_jumps, retention
@@ -241,7 +242,7 @@ def test_quiet_hours_delay_pages_by_the_corrected_clock(post: OutboxHarness, beg
     alert = post.alert()
     Alert.objects.update(priority="high")
     with database.transaction() as connection:
-        queue.queue(connection, [PageRequest(alert, post.now, "Dora is primary.", dora.pk)], post.now)
+        queue_pages(connection, [PageRequest(alert, post.now, "Dora is primary.", dora.pk)], post.now)
     set_back(post.at(0))
     post.go(1)
     (page,) = post.deliveries(alert)
@@ -386,6 +387,7 @@ def test_audits_go_on_after_the_clock_was_set_back(desk: EscalationHarness) -> N
 
 def test_retention_removes_nothing_for_a_day_after_forward_jump(now: datetime) -> None:
     AuditEntry.objects.create(at=now, actor_name="erin", action="update")
+    links.link_new()
     year = timedelta(days=500)
     check_clock(now)
     check_clock(now + year)
@@ -425,6 +427,7 @@ def test_wobbling_advanced_clock_still_counts_as_far_ahead(now: datetime) -> Non
 
 def test_starting_node_removes_nothing_before_checking_the_clock(now: datetime) -> None:
     AuditEntry.objects.create(at=now, actor_name="erin", action="update")
+    links.link_new()
     check_clock(now)
     retention.run_once(now + timedelta(days=500))
     assert AuditEntry.objects.exists()

@@ -20,7 +20,7 @@ from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.models import Integration
 from tocsin.inbound.processing.committer import Committer, IngestRequest
 from tocsin.inbound.storage.messages import IncomingMessage, MessageResult
-from tocsin.notify.enqueue import queue
+from tocsin.notify.enqueue.pages import queue_pages
 from tocsin.notify.rules.page_planner import PageRequest
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -118,7 +118,7 @@ def test_closing_message_applies_while_a_paged_user_is_deleted(
         assert made.put(answered.ticket(0, [arriving(registry, integration, 1)]))
         ((opened,),) = cast(list[list[MessageResult]], answered.wait_for(1))
         with database.transaction() as connection:
-            queue.queue(connection, [PageRequest(opened.alert_id or 0, NOW, "Dora is primary.", dora.pk)], NOW)
+            queue_pages(connection, [PageRequest(opened.alert_id or 0, NOW, "Dora is primary.", dora.pk)], NOW)
             connection.execute(
                 "UPDATE notify_delivery SET status = 'delivered', receipt = 'delivered', sent_at = %s", (NOW,)
             )

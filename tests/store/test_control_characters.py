@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.people import ACTOR, make_user
 from tocsin.access import tokens
+from tocsin.access.token_limits import UNLIMITED
 from tocsin.core.errors import Rejected
 from tocsin.escalation.changes.commands import save_policy
 from tocsin.inbound.admin.commands import save_integration
@@ -53,4 +54,4 @@ def test_name_with_a_control_character_is_refused(
 
 def test_token_name_with_a_line_break_is_refused(database: str, now: datetime) -> None:
     with pytest.raises(Rejected, match="control character"):
-        tokens.create(make_user("alice", now), "deploy\r\nscript", actor=ACTOR, now=now)
+        tokens.create(make_user("alice", now), "deploy\r\nscript", limits=UNLIMITED, actor=ACTOR, now=now)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event
 from uuid import uuid4
 
+import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
@@ -19,6 +23,7 @@ from tests.doubles.postgres_relay import relay_to
 from tests.support.ingest import make_integration
 from tests.support.people import ACTOR, make_group, make_user
 from tests.support.postgres import in_use
+from tests.support.replication import set_standbys
 from tocsin.cli.main import run
 from tocsin.core.config import crypto, last_backup
 from tocsin.core.config import environment as config
@@ -134,6 +139,23 @@ def test_too_few_connections_for_all_nodes_are_reported(now: datetime) -> None:
 
 def test_hints_arrive_on_a_direct_connection(now: datetime) -> None:
     assert ids(now, "database.pooler") == []
+
+
+def test_doctor_does_not_wait_for_missing_standby(primary: str, tmp_path: Path) -> None:
+    """Any write would wait without end, and so would the process for a thread of its own."""
+    settings = {"TOCSIN_DATABASE_URL": primary, "TOCSIN_DATA_DIR": str(tmp_path)}
+    command = [Path(sys.executable).with_name("tocsin"), "doctor", "--json"]
+    with psycopg.connect(primary, autocommit=True) as operator:
+        set_standbys(operator, "missing")
+        try:
+            done = subprocess.run(
+                command, env={**os.environ, **settings}, capture_output=True, text=True, timeout=60, check=False
+            )
+        finally:
+            set_standbys(operator, "")
+    found = {problem["id"] for problem in json.loads(done.stdout)["problems"]}
+    assert "database.standby_missing" in found
+    assert not {"check.failed", "database.pooler", "provider.refuses"} & found, done.stdout
 
 
 def test_readable_key_file_is_reported(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ from tocsin.notify import pause as pauses
 from tocsin.notify.models import Delivery, Notification
 from tocsin.notify.rules.delivery_reasons import ON_HOLD
 from tocsin.operate.checks import alerts
-from tocsin.people.changes import groups
+from tocsin.people.changes import groups, users
 from tocsin.people.models import User
 
 
@@ -368,6 +368,36 @@ def test_acknowledgement_of_disabled_user_expires_and_pages_again(
     assert desk.alert(held).status == "on_hold"
     desk.run_until(60)
     assert desk.pages(held)[-1][:3] == ("bob", "email", 60)
+
+
+def test_deactivation_of_the_only_paged_user_moves_the_page_on(desk: EscalationHarness) -> None:
+    alert = desk.open()
+    desk.run_until(0)
+    users.change_own(desk.users["alice"], {"active": False}, actor=ACTOR, now=desk.at(1))
+    assert deactivated_users.run_once(desk.at(1)) is False
+    assert deactivated_users.run_once(desk.at(1)) is False
+    assert desk.alert(alert).events.filter(kind=EventKind.ESCALATION_CONTINUED).count() == 1
+    desk.run_until(1)
+    assert desk.pages(alert)[-1] == ("bob", "email", 1, "queued")
+    assert desk.run(alert).due_at == desk.at(11)
+    # Nobody is left: the end comes at once too.
+    users.change_own(desk.users["bob"], {"active": False}, actor=ACTOR, now=desk.at(2))
+    deactivated_users.run_once(desk.at(2))
+    desk.run_until(2)
+    assert desk.pages(alert)[-1][0] == "bob"
+    assert desk.run(alert).progress["step"] == 3
+
+
+def test_deactivation_waits_while_another_paged_user_is_active(desk: EscalationHarness) -> None:
+    desk.save(steps=[{"notify": {"roles": ["primary", "secondary"]}, "after": "0m"}, STEPS[2]])
+    alert = desk.open()
+    desk.run_until(0)
+    users.change_own(desk.users["alice"], {"active": False}, actor=ACTOR, now=desk.at(1))
+    assert deactivated_users.run_once(desk.at(1)) is False
+    assert desk.run(alert).due_at == desk.at(10)
+    User.objects.filter(username="bob").delete()
+    deactivated_users.run_once(desk.at(2))
+    assert desk.run(alert).due_at == desk.at(2)
 
 
 def test_escalate_command_is_applied_by_the_next_run(desk: EscalationHarness) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 from pathlib import Path
+from urllib.parse import parse_qs
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -31,7 +33,7 @@ from tocsin.oncall.changes import commands, cover_notices, overrides, swaps
 from tocsin.oncall.changes.swaps import ShiftRange
 from tocsin.oncall.models import CalendarImport, Override, PendingNotice, Reminder, Schedule
 from tocsin.oncall.states import FeedKind
-from tocsin.operate.coverage import weekly_mail
+from tocsin.operate.coverage import deactivation_mail, weekly_mail
 from tocsin.people.changes import out_of_office, reminder_rules
 from tocsin.people.changes import users as people
 from tocsin.people.models import Group, User
@@ -402,6 +404,30 @@ def test_managers_get_a_weekly_problem_mail_when_enabled(desk: Group, now: datet
     assert "From Mon 30 Nov 2026, 10:00 CET" in text.localized("en", ZoneInfo("Europe/Zurich"))
     weekly_mail.run_once(monday + timedelta(days=7))
     assert Notification.objects.count() == 2
+
+
+def test_managers_are_mailed_about_shifts_of_a_deactivated_user(desk: Group, now: datetime) -> None:
+    rotate = {"every": "1w", "at": "09:00", "users": ["alice"]}
+    shifts = [{"name": "Weekly", "start": "2026-01-05", "rotate": rotate}]
+    commands.save_schedule({**SPEC, "shifts": shifts}, actor=ACTOR, now=now)
+    make_user("erin", now, role="admin")
+    deactivation_mail.run_once(now)
+    assert not Notification.objects.exists()
+    people.change_own(user("alice"), {"active": False}, actor=ACTOR, now=now)
+    deactivation_mail.run_once(now)
+    deactivation_mail.run_once(now + timedelta(days=1))
+    notification = Notification.objects.get()
+    assert notification.user == user("erin"), "the group has no manager"
+    title, text = (str(reason_from_json(notification.data[name])) for name in ("title", "text"))
+    assert title == "Alice was deactivated and is on call in Desk"
+    assert "Weekly" in text
+    link = re.search(rf"\S+/groups/{desk.pk}/reassign/\?(\S+)", text)
+    assert link is not None
+    query = parse_qs(link[1])
+    assert (query["role"], query["schedule"], query["from"]) == (["primary"], [SPEC["name"]], [now.isoformat()])
+    people.change_own(user("bob"), {"active": False}, actor=ACTOR, now=now)
+    deactivation_mail.run_once(now)
+    assert Notification.objects.count() == 1, "no shift names Bob"
 
 
 def test_a_reminder_that_cannot_be_written_holds_up_no_other(

@@ -15,7 +15,7 @@ from tocsin.alerts.models import AlertEvent
 from tocsin.core.db import database
 from tocsin.core.reasons import as_reason, each_of, reason_from_json
 from tocsin.notify import listener
-from tocsin.notify.enqueue import queue
+from tocsin.notify.enqueue.cancel import cancel_pages
 from tocsin.notify.models import Delivery, Notification, OptOut
 from tocsin.notify.rules.delivery_reasons import FELL_BACK, NOT_RESENT, WAS_PAGED
 
@@ -202,7 +202,7 @@ def test_all_clear_without_contact_method_fails_with_reason(post: OutboxHarness)
 def close_and_stop(post: OutboxHarness, alert: int) -> None:
     """Carol closes it, and what waits is stopped, as escalation does."""
     with database.transaction() as connection:
-        queue.cancel(connection, [alert], None, "Carol closed it.", post.now)
+        cancel_pages(connection, [alert], None, "Carol closed it.", post.now)
     post.act(alert, Close(actor=post.actor("carol")))
 
 
@@ -245,7 +245,7 @@ def test_all_clear_follows_page_of_killed_process_once(post: OutboxHarness, mail
         )
     post.outbox().maintain_leases()
     with database.transaction() as connection:
-        queue.cancel(connection, [alert], None, "Carol took it.", post.now)
+        cancel_pages(connection, [alert], None, "Carol took it.", post.now)
     post.act(alert, Assign(actor=post.actor("carol"), name="Carol", user_id=post.users["carol"].pk))
     post.go(20)
     post.act(alert, Close(actor=post.actor("carol")))

@@ -23,8 +23,9 @@ from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, as_reason
 from tocsin.escalation.reasons import HEADING_NOBODY_ANSWERED
 from tocsin.inbound.models import Integration
-from tocsin.notify.enqueue import contact_tests, queue
-from tocsin.notify.enqueue.queue import Notice
+from tocsin.notify.enqueue import contact_tests
+from tocsin.notify.enqueue.all_clear import AlertEnded, queue_all_clear
+from tocsin.notify.enqueue.notices import Notice, queue_notice
 from tocsin.notify.models import Delivery, LastSent
 from tocsin.notify.rules.delivery_reasons import BUNDLED_LATER, HOURLY_LIMIT_REACHED
 
@@ -336,8 +337,6 @@ def test_a_provider_that_hangs_leaves_room_for_the_others(post: OutboxHarness, n
 
 def test_all_clears_leave_bundled_too(post: OutboxHarness, mail: SmtpDouble) -> None:
     from tocsin.core.db import database
-    from tocsin.notify.enqueue import queue
-    from tocsin.notify.enqueue.queue import AlertEnded
 
     post.user("alice")
     numbers = [post.alert(f"Alert {number}") for number in range(5)]
@@ -350,7 +349,7 @@ def test_all_clears_leave_bundled_too(post: OutboxHarness, mail: SmtpDouble) -> 
         over = [
             AlertEnded(number, as_reason(f"Closed by Bob: Alert (#{number}). Nothing to do.")) for number in numbers
         ]
-        queue.queue_all_clear(connection, over, post.at(30))
+        queue_all_clear(connection, over, post.at(30))
     post.go(30)
     post.go(40)
     assert len(mail.mails) == 2
@@ -401,8 +400,8 @@ def test_100_exhausted_escalations_are_few_mails_to_a_manager(post: OutboxHarnes
                 alert_id=number,
                 heading=HEADING_NOBODY_ANSWERED(),
             )
-            queue.queue_notice(connection, notice, post.now, user_ids=[post.users["carol"].pk])
-        queue.queue_notice(
+            queue_notice(connection, notice, post.now, user_ids=[post.users["carol"].pk])
+        queue_notice(
             connection, Notice(as_reason("Disk"), as_reason("It is full.")), post.now, user_ids=[post.users["carol"].pk]
         )
     for second in (0, 10, 20):
@@ -424,7 +423,7 @@ def test_several_notices_in_one_are_headed_in_their_readers_language(post: Outbo
     with database.transaction() as connection:
         for number in numbers:
             notice = Notice(as_reason(f"A (#{number})"), NO_REASON, alert_id=number, heading=HEADING_NOBODY_ANSWERED())
-            queue.queue_notice(connection, notice, post.now, user_ids=[post.users["dana"].pk])
+            queue_notice(connection, notice, post.now, user_ids=[post.users["dana"].pk])
     for second in (0, 10):
         post.go(second)
     assert mail.subjects[-1] == f"[Tocsin] Keine Reaktion: 2 Alarme (Tocsin #{numbers[1]})"

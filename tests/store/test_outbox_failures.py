@@ -26,8 +26,10 @@ from tocsin.notify.dispatch.claim import DeliveryJob
 from tocsin.notify.dispatch.dispatcher import DeliveryDispatcher
 from tocsin.notify.dispatch.results import mark_sent, record
 from tocsin.notify.dispatch.send import Accepted, SendResult
-from tocsin.notify.enqueue import contact_tests, queue
-from tocsin.notify.enqueue.queue import AlertEnded, Notice
+from tocsin.notify.enqueue import contact_tests
+from tocsin.notify.enqueue.all_clear import AlertEnded, queue_all_clear
+from tocsin.notify.enqueue.cancel import cancel_pages
+from tocsin.notify.enqueue.notices import Notice, queue_notice
 from tocsin.notify.models import Delivery, Notification, Provider, SandboxMessage
 from tocsin.notify.rules import delivery_reasons
 from tocsin.notify.rules.bundling import DeliveryBundle
@@ -145,7 +147,7 @@ def test_a_notice_that_fails_makes_no_other_notice(post: OutboxHarness, mail: Sm
     erin = post.user("erin", role="admin")
     mail.answer_recipients += ["550 no"] * 3
     with database.transaction() as connection:
-        queue.queue_notice(connection, Notice(as_reason("Hello"), as_reason("World")), post.now, user_ids=[erin.pk])
+        queue_notice(connection, Notice(as_reason("Hello"), as_reason("World")), post.now, user_ids=[erin.pk])
     post.go(0)
     post.go(60)
     assert [(d.status, d.reason) for d in post.deliveries()] == [("failed", delivery_reasons.GAVE_UP(count=1))]
@@ -158,7 +160,7 @@ def test_a_reminder_that_fails_by_text_comes_by_mail(post: OutboxHarness, mail: 
         as_reason("On call in 1 hour"), as_reason("You are primary of Desk."), reason=delivery_reasons.REMINDER_RULE()
     )
     with database.transaction() as connection:
-        assert queue.queue_notice_by(connection, notice, post.now, user_id=alice.pk, label="SMS")
+        assert queue_notice(connection, notice, post.now, user_ids=[alice.pk], label="SMS").names
     post.go(0)
     post.go(1)
     assert post.states() == [("SMS", "failed", ""), ("E-mail", "sent", "SMTP (environment)")]
@@ -208,7 +210,7 @@ def test_page_cancelled_during_failover_is_cancelled_at_next_provider(post: Outb
 
 def cancel(alert: int, now: datetime) -> None:
     with database.transaction() as connection:
-        queue.cancel(connection, [alert], None, "Bob acknowledged it.", now)
+        cancel_pages(connection, [alert], None, "Bob acknowledged it.", now)
 
 
 def test_recoverable_providers_are_retried_when_all_fail(post: OutboxHarness, ntfy: NtfyDouble) -> None:
@@ -350,7 +352,7 @@ def test_what_was_cancelled_meanwhile_does_not_come_back(post: OutboxHarness, ma
     post.page(alert := post.alert(), "alice")
     _abandoned(post, alert)
     with database.transaction() as connection:
-        queue.cancel(connection, [alert], None, "Bob took it.", post.now)
+        cancel_pages(connection, [alert], None, "Bob took it.", post.now)
     box = post.outbox()
     box.maintain_leases()
     post.go(1, box)
@@ -368,7 +370,7 @@ def test_suspended_worker_still_records_its_result(post: OutboxHarness, mail: Sm
     async def halted(*arguments: object) -> str:
         with database.transaction() as connection:
             if reason:
-                queue.cancel(connection, [alert], None, reason, post.now)
+                cancel_pages(connection, [alert], None, reason, post.now)
             connection.execute("UPDATE notify_delivery SET lease_until = clock_timestamp() - interval '1 second'")
         other.maintain_leases()
         return await original(*arguments)  # type: ignore[arg-type]
@@ -668,9 +670,9 @@ def test_people_act_while_pages_leave_and_every_page_ends_well(post: OutboxHarne
                 with database.transaction() as connection:
                     alert_rows.lock(connection, [alert])
                     users = [post.users[name].pk for name in names[:4]]
-                    queue.cancel(connection, [alert], users, "They acknowledged.", post.now)
-                    queue.cancel(connection, [alert], None, "Somebody took it.", post.now)
-                    queue.queue_all_clear(connection, [AlertEnded(alert, as_reason("Taken."))], post.now)
+                    cancel_pages(connection, [alert], users, "They acknowledged.", post.now)
+                    cancel_pages(connection, [alert], None, "Somebody took it.", post.now)
+                    queue_all_clear(connection, [AlertEnded(alert, as_reason("Taken."))], post.now)
         except Exception as problem:  # noqa: BLE001 - told by the test
             problems.append(problem)
 

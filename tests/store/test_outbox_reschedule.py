@@ -19,7 +19,8 @@ from tocsin.core.db import database
 from tocsin.core.reasons import REASON_TYPES, ReasonType
 from tocsin.notify import reschedule
 from tocsin.notify.dispatch import clock_rollback
-from tocsin.notify.enqueue import queue
+from tocsin.notify.enqueue.cancel import release_pages
+from tocsin.notify.enqueue.pages import queue_pages
 from tocsin.notify.models import Delivery
 from tocsin.notify.rules import delivery_reasons
 from tocsin.notify.rules.page_planner import PageRequest
@@ -58,7 +59,7 @@ def quietly_paged(post: OutboxHarness) -> int:
     Alert.objects.update(priority="low")
     start = PageRequest(alert, post.now, "Alice is primary.", alice.pk, priority=Priority.LOW)
     with database.transaction() as connection:
-        queue.queue(connection, [start], post.now)
+        queue_pages(connection, [start], post.now)
     post.go(60)
     assert {d.due_at for d in post.deliveries(alert)} == {post.at(45 * 60)}
     return alert
@@ -136,7 +137,7 @@ def reword(monkeypatch: pytest.MonkeyPatch, kind: ReasonType) -> None:
 
 def release_hold(alert: int, user: int, now: datetime) -> None:
     with database.transaction() as connection:
-        queue.release(connection, [alert], now)
+        release_pages(connection, [alert], now)
 
 
 def change_providers(alert: int, user: int, now: datetime) -> None:

@@ -18,8 +18,12 @@ from tocsin.core.reasons import Person, as_reason, each_of
 from tocsin.inbound.storage import messages
 from tocsin.notify import pause
 from tocsin.notify.dispatch import claim
-from tocsin.notify.enqueue import contact_tests, queue
-from tocsin.notify.enqueue.queue import AlertEnded, Notice, ReversedAction
+from tocsin.notify.enqueue import contact_tests
+from tocsin.notify.enqueue.ack_reminders import queue_ack_reminder
+from tocsin.notify.enqueue.all_clear import AlertEnded, queue_all_clear
+from tocsin.notify.enqueue.cancel import ReversedAction, cancel_pages, release_pages, restore_pages
+from tocsin.notify.enqueue.notices import Notice, queue_notice
+from tocsin.notify.enqueue.pages import queue_pages
 from tocsin.notify.models import Delivery, Notification, SandboxMessage
 from tocsin.notify.rules import delivery_reasons
 from tocsin.notify.rules.page_planner import PageRequest
@@ -110,7 +114,7 @@ def test_sandbox_stores_mail_on_a_connection_used_for_decisions(post: OutboxHarn
     post.user("alice")
     alert = post.alert()
     post.page(alert, "alice")
-    with database.pool().connection() as connection, messages.prepared_statements(connection):
+    with database.pool().connection() as connection, messages.short_lock_timeout(connection):
         assert connection.execute("SHOW lock_timeout").fetchone() == (messages.LOCK_TIMEOUT,)
     post.go(0)
     assert post.states(alert) == [("Email-Official", "sent", "sandbox")]
@@ -246,7 +250,7 @@ def test_page_to_group_contact_follows_changes_and_deletion(post: OutboxHarness,
         PageRequest(alert, post.at(180), "Step 1.", group_contact_id=one.pk) for one in (moved, group_contact, renamed)
     ]
     with database.transaction() as connection:
-        queue.queue(connection, starts, post.now)
+        queue_pages(connection, starts, post.now)
     GroupContact.objects.filter(pk=moved.pk).update(address="new@example.org")
     group_contact.delete(), renamed.delete()
     GroupContact.objects.create(group=desk, label="other", channel="email", address="renamed@example.org")
@@ -267,7 +271,7 @@ def test_a_page_waits_for_the_end_of_a_hold(post: OutboxHarness, mail: SmtpDoubl
     post.seconds = 60
     post.act(alert, Resume(actor=post.actor("alice")))
     with database.transaction() as connection:
-        assert queue.release(connection, [alert], post.now) == 1
+        assert release_pages(connection, [alert], post.now) == 1
     post.go(61)
     assert len(mail.mails) == 1
     assert post.deliveries(alert)[0].reason == delivery_reasons.WAITED_FOR_HOLD()
@@ -312,7 +316,7 @@ def test_a_pause_holds_back_pages_and_nothing_else(post: OutboxHarness, mail: Sm
     alice = post.user("alice")
     pause.start("Maintenance", post.at(300), ADMIN, post.now)
     in_transaction(
-        lambda c: queue.queue_notice(
+        lambda c: queue_notice(
             c, Notice(as_reason("Certificate"), as_reason("It ends soon.")), post.now, user_ids=[alice.pk]
         )
     )
@@ -326,7 +330,7 @@ def test_cancelling_keeps_the_rows_with_the_reason(post: OutboxHarness, mail: Sm
     post.page(alert, "alice", "bob")
 
     def cancel(connection: Connection) -> None:
-        done = queue.cancel(connection, [alert], [alice.pk], "Alice acknowledged by e-mail.", post.now)
+        done = cancel_pages(connection, [alert], [alice.pk], "Alice acknowledged by e-mail.", post.now)
         assert done.counts == {(alert, alice.pk): 1}
 
     in_transaction(cancel)
@@ -348,7 +352,7 @@ def test_page_cancelled_in_transit_is_not_retried_unless_undone(post: OutboxHarn
     box = post.outbox()
 
     def cancel_in_mid_send(answer: str) -> None:
-        in_transaction(lambda c: queue.cancel(c, [alert], None, "Bob acknowledged.", post.now))
+        in_transaction(lambda c: cancel_pages(c, [alert], None, "Bob acknowledged.", post.now))
         post.seconds += 5
 
     mail.answers.append("451 try again")
@@ -366,7 +370,7 @@ def test_page_cancelled_in_transit_is_not_retried_unless_undone(post: OutboxHarn
     post.go(30, box)
     assert mail.mails == []
     mail.handle_DATA = original  # type: ignore[method-assign]
-    in_transaction(lambda c: queue.restore(c, {alert: ReversedAction(post.at(0), "Bob took that back.")}))
+    in_transaction(lambda c: restore_pages(c, {alert: ReversedAction(post.at(0), "Bob took that back.")}))
     post.go(31, box)
     assert [m.to for m in mail.mails] == ["alice@example.org"]
 
@@ -378,7 +382,7 @@ def test_page_sent_despite_cancellation_is_marked(post: OutboxHarness, mail: Smt
     original = mail.handle_DATA
 
     async def handle(*arguments: object) -> str:
-        in_transaction(lambda c: queue.cancel(c, [alert], None, "Bob acknowledged.", post.now))
+        in_transaction(lambda c: cancel_pages(c, [alert], None, "Bob acknowledged.", post.now))
         return await original(*arguments)  # type: ignore[arg-type]
 
     mail.handle_DATA = handle  # type: ignore[method-assign,assignment]
@@ -399,9 +403,9 @@ def test_all_clear_is_sent_once_to_paged_unresponsive_users(post: OutboxHarness,
     post.act(alert, Acknowledge(actor=post.actor("carol")))
     sentence = as_reason(f"Assigned to Alice: VPN down (#{alert}). Nothing to do.")
     over = [AlertEnded(alert, sentence, frozenset({alice.pk}))]
-    in_transaction(lambda c: queue.queue_all_clear(c, over, post.now))
+    in_transaction(lambda c: queue_all_clear(c, over, post.now))
     post.go(20)
-    in_transaction(lambda c: queue.queue_all_clear(c, over, post.now))
+    in_transaction(lambda c: queue_all_clear(c, over, post.now))
     post.go(40)
     assert [m.to for m in mail.mails] == ["bob@example.org"]
     assert str(sentence) in mail.mails[0].part("plain")
@@ -414,7 +418,7 @@ def test_user_paged_again_is_informed_again(post: OutboxHarness, mail: SmtpDoubl
     for round_ in range(2):
         post.page(alert, "alice")
         post.go(round_ * 100 + 20)
-        in_transaction(lambda c: queue.queue_all_clear(c, [AlertEnded(alert, as_reason("Closed by Bob."))], post.now))
+        in_transaction(lambda c: queue_all_clear(c, [AlertEnded(alert, as_reason("Closed by Bob."))], post.now))
         post.go(round_ * 100 + 40)
     assert Notification.objects.filter(purpose="all_clear").count() == 2
 
@@ -429,7 +433,7 @@ def test_an_all_clear_takes_the_quietest_channel_that_was_used(post: OutboxHarne
     alert = post.alert()
     post.page(alert, "alice")
     post.go(0)
-    in_transaction(lambda c: queue.queue_all_clear(c, [AlertEnded(alert, as_reason("Closed by Bob."))], post.now))
+    in_transaction(lambda c: queue_all_clear(c, [AlertEnded(alert, as_reason("Closed by Bob."))], post.now))
     (clear,) = Notification.objects.filter(purpose="all_clear")
     assert (clear.channel, clear.label) == ("sms", "SMS")
 
@@ -442,7 +446,7 @@ def test_all_clear_for_unsent_page_is_dropped(post: OutboxHarness, mail: SmtpDou
     original = mail.handle_DATA
 
     async def handle(*arguments: object) -> str:
-        in_transaction(lambda c: queue.queue_all_clear(c, [AlertEnded(alert, as_reason("Closed by Bob."))], post.now))
+        in_transaction(lambda c: queue_all_clear(c, [AlertEnded(alert, as_reason("Closed by Bob."))], post.now))
         return await original(*arguments)  # type: ignore[arg-type]
 
     mail.handle_DATA = handle  # type: ignore[method-assign,assignment]
@@ -460,7 +464,7 @@ def test_acknowledgement_reminder_uses_undelayed_contact_methods(post: OutboxHar
         {"label": "Phone", "channel": "voice", "address": "+41790000001", "wait": "3m"},
     )
     alert = post.alert()
-    in_transaction(lambda c: queue.queue_ack_reminder(c, [(alert, alice.pk)], post.now))
+    in_transaction(lambda c: queue_ack_reminder(c, [(alert, alice.pk)], post.now))
     post.go(0)
     assert post.states(alert) == [("Email", "sent", "sandbox"), ("SMS", "sent", "sandbox")]
     text = SandboxMessage.objects.get(channel="sms").content["text"]
@@ -499,7 +503,7 @@ def test_group_contact_link_acts_for_no_user(post: OutboxHarness, mail: SmtpDoub
     contact = GroupContact.objects.create(group=group, label="Desk list", channel="email", address="desk@example.org")
     alert = post.alert()
     start = PageRequest(alert, post.now, "The desk's list.", group_contact_id=contact.pk)
-    in_transaction(lambda c: queue.queue(c, [start], post.now))
+    in_transaction(lambda c: queue_pages(c, [start], post.now))
     post.go(0)
     (sent,) = mail.mails
     assert sent.to == "desk@example.org"
@@ -514,7 +518,7 @@ def test_pages_of_a_hundred_alerts_are_queued_list_wise(post: OutboxHarness) -> 
         from tocsin.notify.rules.page_planner import PageRequest
 
         starts = [PageRequest(number, post.now, "Because.", alice.pk) for number in numbers]
-        queued = queue.queue(connection, starts, post.now)
+        queued = queue_pages(connection, starts, post.now)
     assert len(queued.pages) == 20
     assert Delivery.objects.filter(is_first=True).count() == 20
     post.seconds = 5

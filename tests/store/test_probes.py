@@ -24,6 +24,7 @@ from tests.support.ingest import halo, make_integration, message
 from tests.support.people import ACTOR, make_user
 from tests.support.postgres import Postgres, in_use
 from tocsin.access import tokens
+from tocsin.access.token_limits import UNLIMITED
 from tocsin.core.db import database, migrate
 from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
 from tocsin.core.net.asgi import AsgiMessage, AsgiScope
@@ -401,7 +402,7 @@ def test_the_committer_counts_what_it_stores(registry: IntegrationRegistry, comm
 
 
 def test_metrics_are_local_or_require_a_token(database: str, now: datetime) -> None:
-    secret = tokens.create(make_user("erin", now), "prometheus", actor=ACTOR, now=now).secret
+    secret = tokens.create(make_user("erin", now), "prometheus", limits=UNLIMITED, actor=ACTOR, now=now).secret
     probes = made()
     assert ask(probes, "/metrics").status == 200
     forwarded = {"x-forwarded-for": "192.0.2.7"}

@@ -286,7 +286,8 @@ def test_sla_equals_a_plain_computation(ground: Ground, now: datetime, by: Group
     period = Period.last_days(20, now, ZONE)
     inside = counted(facts, period)
     with store.transaction() as connection:
-        report = sla.load_sla(connection, period, by, Bucket.WEEK, now=now)
+        loaded = sla.load_sla(connection, period, by, Bucket.WEEK, now=now, max_breaches=1_000)
+        report = loaded.figures
         breaches = sla.load_breaches(connection, period, now=now, limit=1_000)
         moments = loader.load_sla_moments(connection, [fact.alert.pk for fact in inside])
     outcomes: dict[int, tuple[str | None, str | None]] = {}
@@ -305,6 +306,7 @@ def test_sla_equals_a_plain_computation(ground: Ground, now: datetime, by: Group
         pairs = [outcomes[fact.alert.pk] for fact in chosen]
         assert row == sla.SlaStats(*(sla_counts(pair[place] for pair in pairs) for place in (0, 1)))
 
+    assert list(loaded.breaches) == breaches
     assert report.total.alerts == len(with_sla) > 20
     expect(report.total.stats, with_sla)
     for row in report.rows:
@@ -382,6 +384,29 @@ def test_date_that_does_not_exist_is_no_due_time(ground: Ground, now: datetime) 
         Alert.objects.create(subject=text, opened_at=now, last_message_at=now, custom={"respond_by": text})
     period = Period(now - timedelta(days=1), now + timedelta(days=1), ZONE)
     with store.transaction() as connection:
-        report = sla.load_sla(connection, period, GroupBy.CLIENT, Bucket.DAY, now=now)
+        report = sla.load_sla(connection, period, GroupBy.CLIENT, Bucket.DAY, now=now).figures
         breaches = sla.load_breaches(connection, period, now=now, limit=10)
     assert (report.total.alerts, [one.subject for one in breaches]) == (2, ["2024-02-29"])
+
+
+def test_due_time_is_read_as_in_the_alert_list(ground: Ground, now: datetime) -> None:
+    day = now.astimezone(ZONE).date() - timedelta(days=1)
+    ends = (
+        "",
+        "T09:00",
+        " 09:00:05",
+        "T09:00:05.123456",
+        "T09:00Z",
+        "T09:00:05+01:00",
+        "T09:00:05.5-0330",
+        "T09:00+0100",
+    )
+    texts = {f"{day}{end}" for end in ends}
+    for text in texts:
+        Alert.objects.create(subject=text, opened_at=now, last_message_at=now, custom={"respond_by": text})
+    period = Period(now - timedelta(days=1), now + timedelta(days=1), ZONE)
+    with store.transaction() as connection:
+        breaches = sla.load_breaches(connection, period, now=now, limit=100)
+        moments = loader.load_sla_moments(connection, [one.alert_id for one in breaches])
+    assert {one.subject for one in breaches} == texts
+    assert all(one.due_at == moments[one.alert_id][SlaMoment.RESPOND_BY] for one in breaches)

@@ -69,6 +69,26 @@ def test_start_does_not_wait_for_a_nonexistent_database(database: str) -> None:
     assert len(tries) == 2
 
 
+def test_start_waits_while_all_connections_are_used(database: str) -> None:
+    """The role's limit gives the error that max_connections gives to all roles."""
+    tries = []
+
+    def try_it() -> tuple[int]:
+        tries.append(1)
+        if len(tries) == 4:
+            operator.execute("ALTER ROLE crowded CONNECTION LIMIT -1")
+        return select_one()
+
+    with psycopg.connect(database, autocommit=True) as operator:
+        operator.execute("CREATE ROLE crowded LOGIN CONNECTION LIMIT 0")
+        try:
+            with in_use(make_conninfo(database, user="crowded")):
+                assert wait_for_database(try_it, timedelta(seconds=60)) == (1,)
+        finally:
+            operator.execute("DROP ROLE crowded")
+    assert len(tries) == 4
+
+
 def test_a_start_survives_connections_that_the_server_ends(database: str) -> None:
     tries = []
 

@@ -9,36 +9,42 @@ import pytest
 from tests.support.people import ACTOR, make_user
 from tocsin.access import tokens
 from tocsin.access.models import ApiToken, AuditEntry
+from tocsin.access.roles import Permission
+from tocsin.access.token_limits import DEFAULT_LIFETIME, MAX_LIFETIME, UNLIMITED, WARN_BEFORE, TokenLimits, TokenScope
 from tocsin.core.errors import Rejected
-from tocsin.people.models import User
+from tocsin.notify.enqueue import token_expiry
+from tocsin.oncall.models import PendingNotice
+from tocsin.people import permissions
+from tocsin.people.changes.service_accounts import save_service_account
+from tocsin.people.models import Group, User
 
 pytestmark = pytest.mark.usefixtures("database")
 
 
 @pytest.mark.parametrize("secret", ["", "0" * 32, "x" * 10_000, "\0", "Ünïcode", "toc\ud800"])
 def test_what_is_no_tokens_secret_is_refused_whatever_it_is(now: datetime, secret: str) -> None:
-    tokens.create(make_user("alice", now), "script", actor=ACTOR, now=now)
+    tokens.create(make_user("alice", now), "script", limits=UNLIMITED, actor=ACTOR, now=now)
     assert tokens.verify(secret, now=now) is None
 
 
 @pytest.mark.parametrize("name", ["", "  ", "x" * 101])
 def test_a_token_needs_a_name(now: datetime, name: str) -> None:
     with pytest.raises(Rejected) as raised:
-        tokens.create(make_user("alice", now), name, actor=ACTOR, now=now)
+        tokens.create(make_user("alice", now), name, limits=UNLIMITED, actor=ACTOR, now=now)
     assert raised.value.field == "name"
 
 
 def test_active_tokens_of_one_user_have_unique_names(now: datetime) -> None:
     user = make_user("alice", now)
-    first = tokens.create(user, "script", actor=ACTOR, now=now)
+    first = tokens.create(user, "script", limits=UNLIMITED, actor=ACTOR, now=now)
     with pytest.raises(Rejected, match="already"):
-        tokens.create(user, "Script", actor=ACTOR, now=now)
+        tokens.create(user, "Script", limits=UNLIMITED, actor=ACTOR, now=now)
     tokens.revoke(first.token, actor=ACTOR, now=now)
-    tokens.create(user, "script", actor=ACTOR, now=now)
+    tokens.create(user, "script", limits=UNLIMITED, actor=ACTOR, now=now)
 
 
 def test_token_acts_as_its_user_and_secret_is_never_stored(now: datetime) -> None:
-    made = tokens.create(make_user("alice", now), "script", actor=ACTOR, now=now)
+    made = tokens.create(make_user("alice", now), "script", limits=UNLIMITED, actor=ACTOR, now=now)
     api_token = tokens.verify(made.secret, now=now)
     assert api_token is not None
     assert api_token.user.username == "alice"
@@ -51,7 +57,7 @@ def test_token_acts_as_its_user_and_secret_is_never_stored(now: datetime) -> Non
 
 def test_revoked_tokens_and_tokens_of_disabled_users_are_rejected(now: datetime) -> None:
     user = make_user("alice", now)
-    one, two = (tokens.create(user, name, actor=ACTOR, now=now) for name in ("one", "two"))
+    one, two = (tokens.create(user, name, limits=UNLIMITED, actor=ACTOR, now=now) for name in ("one", "two"))
     tokens.revoke(one.token, actor=ACTOR, now=now)
     tokens.revoke(one.token, actor=ACTOR, now=now)
     assert tokens.verify(one.secret, now=now) is None
@@ -62,9 +68,91 @@ def test_revoked_tokens_and_tokens_of_disabled_users_are_rejected(now: datetime)
 
 
 def test_the_last_use_is_noted_at_most_once_a_minute(now: datetime) -> None:
-    made = tokens.create(make_user("alice", now), "script", actor=ACTOR, now=now)
+    made = tokens.create(make_user("alice", now), "script", limits=UNLIMITED, actor=ACTOR, now=now)
     noted = []
     for seconds in (0, 30, 59, 60, 61):
         tokens.verify(made.secret, now=now + timedelta(seconds=seconds))
         noted.append(ApiToken.objects.get().last_used_at)
     assert noted == [now, now, now, now + timedelta(minutes=1), now + timedelta(minutes=1)]
+
+
+def test_a_token_ends_after_a_year_and_says_when(now: datetime) -> None:
+    made = tokens.create(make_user("alice", now), "script", limits=UNLIMITED, actor=ACTOR, now=now)
+    assert made.token.expires_at == now + DEFAULT_LIFETIME
+    assert tokens.verify(made.secret, now=made.token.expires_at - timedelta(seconds=1)) is not None
+    with pytest.raises(Rejected) as raised:
+        tokens.verify(made.secret, now=made.token.expires_at)
+    assert raised.value.code == "token_expired"
+    assert raised.value.reason["day"] == made.token.expires_at.date()
+    tokens.create(made.token.user, "script", limits=UNLIMITED, actor=ACTOR, now=made.token.expires_at)
+
+
+@pytest.mark.parametrize("lifetime", [timedelta(), -timedelta(days=1), MAX_LIFETIME + timedelta(seconds=1)])
+def test_an_unusable_expiry_is_rejected(now: datetime, lifetime: timedelta) -> None:
+    with pytest.raises(Rejected) as raised:
+        tokens.create(
+            make_user("alice", now), "script", limits=UNLIMITED, expires_at=now + lifetime, actor=ACTOR, now=now
+        )
+    assert raised.value.field == "expires_at"
+
+
+@pytest.mark.parametrize("clients", [{""}, {"x" * 201}, {"a\x00b"}, {str(number) for number in range(101)}])
+def test_unusable_clients_are_rejected(now: datetime, clients: set[str]) -> None:
+    limits = TokenLimits(TokenScope.READ, clients=frozenset(clients))
+    with pytest.raises(Rejected) as raised:
+        tokens.create(make_user("alice", now), "script", limits=limits, actor=ACTOR, now=now)
+    assert raised.value.field == "clients"
+
+
+def test_first_use_from_each_address_is_in_audit_log(now: datetime) -> None:
+    made = tokens.create(make_user("alice", now), "script", limits=UNLIMITED, actor=ACTOR, now=now)
+    for seconds, address in enumerate(["192.0.2.1", "192.0.2.1", "2001:db8::1", "192.0.2.1", None]):
+        assert tokens.verify(made.secret, now=now + timedelta(minutes=2 * seconds), address=address) is not None
+    uses = AuditEntry.objects.filter(action=tokens.FIRST_USE, object_type="token", object_id=str(made.token.pk))
+    assert [entry.address for entry in uses.order_by("pk")] == ["192.0.2.1", "2001:db8::1"]
+    made.token.refresh_from_db()
+    assert (made.token.last_used_at, made.token.last_used_from) == (now + timedelta(minutes=8), None)
+
+
+def test_a_token_without_its_only_group_stays_limited(now: datetime) -> None:
+    user = make_user("alice", now, role="admin")
+    group = Group.objects.create(name="Network")
+    limits = TokenLimits(TokenScope.ADMIN, frozenset({group.pk}))
+    made = tokens.create(user, "script", limits=limits, actor=ACTOR, now=now)
+    group.delete()
+    api_token = tokens.verify(made.secret, now=now)
+    assert api_token is not None
+    viewer = permissions.viewer(user, api_token.limits)
+    assert viewer.is_bounded
+    assert not viewer.may_somewhere(Permission.ADMINISTER)
+
+
+def test_groups_and_clients_together_are_rejected(now: datetime) -> None:
+    limits = TokenLimits(TokenScope.READ, frozenset({1}), frozenset({"Acme"}))
+    with pytest.raises(Rejected) as raised:
+        tokens.create(make_user("alice", now), "script", limits=limits, actor=ACTOR, now=now)
+    assert raised.value.reason.code == "token.groups_and_clients"
+
+
+def test_a_limited_token_is_not_its_owner(now: datetime) -> None:
+    user = make_user("alice", now)
+    limits = TokenLimits(TokenScope.READ, clients=frozenset({"Acme"}))
+    viewer = permissions.viewer(user, limits)
+    assert (viewer.user_id, viewer.clients, viewer.is_bounded) == (0, ("Acme",), True)
+    assert permissions.viewer(user, UNLIMITED).user_id == user.pk
+
+
+def test_the_owner_is_told_once_before_the_end(now: datetime) -> None:
+    admin, user = make_user("alice", now, role="admin"), make_user("bob", now)
+    account = save_service_account({"name": "bot"}, actor=ACTOR, now=now)
+    for owner, name in ((user, "script"), (account, "pipeline")):
+        tokens.create(owner, name, limits=UNLIMITED, actor=ACTOR, now=now)
+    short = now + timedelta(days=10)
+    tokens.create(user, "short", limits=UNLIMITED, expires_at=short, actor=ACTOR, now=now)
+    revoked = tokens.create(user, "revoked", limits=UNLIMITED, actor=ACTOR, now=now)
+    tokens.revoke(revoked.token, actor=ACTOR, now=now)
+    end = now + DEFAULT_LIFETIME
+    for moment in (now, end - WARN_BEFORE - timedelta(seconds=1), end - WARN_BEFORE, end - timedelta(days=1), end):
+        assert not token_expiry.warn_owners(moment)
+    told = PendingNotice.objects.order_by("pk").values_list("user_id", "title_data__name", "text_code")
+    assert [(row[0], row[1]) for row in told] == [(user.pk, "script"), (admin.pk, "pipeline")]

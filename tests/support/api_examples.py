@@ -16,12 +16,14 @@ from tests.web.api.conftest import Company
 from tocsin.access import tokens
 from tocsin.access.audit import COMMAND_LINE, record
 from tocsin.access.models import AuditEntry
+from tocsin.access.token_limits import UNLIMITED
 from tocsin.alerts.models import Alert
 from tocsin.configure.models import ImportRun, ImportState
 from tocsin.core.config import crypto
 from tocsin.core.ids import uuid7
 from tocsin.core.runtime import clock
 from tocsin.escalation.changes.commands import save_policy
+from tocsin.identity.commands import save_provider as save_identity_provider
 from tocsin.inbound.admin.client_tables import save_client_table
 from tocsin.inbound.admin.commands import save_integration
 from tocsin.inbound.maintenance.commands import save_window
@@ -39,6 +41,7 @@ from tocsin.oncall.states import FeedKind
 from tocsin.outbound.commands import save_outbound
 from tocsin.outbound.models import Call
 from tocsin.people.changes.out_of_office import save_absence
+from tocsin.people.changes.service_accounts import save_service_account
 from tocsin.people.models import ContactMethod, Group, GroupContact, Membership, OutOfOffice, User
 from tocsin.workflows.commands import save_workflow
 from tocsin.workflows.models import WorkflowRun
@@ -79,7 +82,7 @@ def _alert(command: str = "", body: Any = None, *before: str) -> Example:
         number = world.open_alert()
         from tests.web.api.conftest import Api  # the asker's own client gives the commands that come before
 
-        made = tokens.create(world.company.alice, _name("before"), **world.by)
+        made = tokens.create(world.company.alice, _name("before"), limits=UNLIMITED, **world.by)
         for earlier in before:
             assert Api(made.secret).post(f"alerts/{number}/{earlier}").status == 200
         if command == "merge":
@@ -317,6 +320,10 @@ def _hours_spec(world: ApiObjects) -> dict[str, Any]:
     return {"name": _name("hours"), "windows": [{"days": ["mon"], "from": "08:00", "to": "18:00"}], **world.owned}
 
 
+def _service_account_spec(_world: ApiObjects) -> dict[str, Any]:
+    return {"name": _name("bot"), "role": "responder"}
+
+
 def _integration_spec(world: ApiObjects) -> dict[str, Any]:
     return {"name": _name("door"), "kind": "api", "mode": "dry_run", **world.owned}
 
@@ -356,7 +363,7 @@ def _provider(world: ApiObjects) -> Any:
 
 
 def _token(world: ApiObjects) -> Request:
-    return f"tokens/{tokens.create(world.asker, _name('token'), **world.by).token.pk}", None
+    return f"tokens/{tokens.create(world.asker, _name('token'), limits=UNLIMITED, **world.by).token.pk}", None
 
 
 def _mail_reply(_world: ApiObjects) -> MailReply:
@@ -400,6 +407,10 @@ def _heartbeat(world: ApiObjects) -> Any:
 
 def _listed(noun: str) -> Example:
     return lambda _world: (noun, None)
+
+
+def _identity_provider_spec(world: ApiObjects) -> dict[str, Any]:
+    return {"name": _name("login"), "issuer": "https://sso.example.org", "client_id": "tocsin"}
 
 
 def _configured(noun: str, spec: Callable[[ApiObjects], Any], make: Callable[[ApiObjects], Any]) -> dict[str, Example]:
@@ -739,7 +750,17 @@ EXAMPLES: Mapping[str, Example] = {
         "holiday-calendars", _calendar_spec, lambda world: save_holiday_calendar(_calendar_spec(world), **world.by)
     ),
     **_configured("support-hours", _hours_spec, lambda world: save_support_hours(_hours_spec(world), **world.by)),
+    **_configured(
+        "service-accounts",
+        _service_account_spec,
+        lambda world: save_service_account(_service_account_spec(world), **world.by),
+    ),
     **_configured("providers", _provider_spec, _provider),
+    **_configured(
+        "identity-providers",
+        _identity_provider_spec,
+        lambda world: save_identity_provider(_identity_provider_spec(world), **world.by),
+    ),
     "POST providers/{id}/test": lambda world: (f"providers/{_provider(world).pk}/test", None),
     "POST providers/{id}/send-test": lambda world: (
         f"providers/{_provider(world).pk}/send-test",
@@ -756,6 +777,7 @@ EXAMPLES: Mapping[str, Example] = {
     "PATCH settings": _new("settings", lambda _world: {"message_retention_days": 30}),
     "GET audit-log": _listed("audit-log"),
     "GET audit-log/export": _listed("audit-log/export?format=csv"),
+    "GET audit-log/forwarding": _listed("audit-log/forwarding"),
     "GET audit-log/{int:id}": _entry,
     "GET on-call/calendar": _listed("on-call/calendar?month=2026-12"),
     "GET reports/fairness": _listed("reports/fairness?months=2&role=primary"),

@@ -93,13 +93,17 @@ class HttpResponse:
 
 
 def ask(
-    method: str, url: str, body: Mapping[str, object] | None = None, headers: Mapping[str, str] | None = None
+    method: str,
+    url: str,
+    body: object = None,
+    headers: Mapping[str, str] | None = None,
+    seconds: float = 30,
 ) -> HttpResponse:
     """One request on a connection of its own: one that is kept may be closed by a server that ends just as it is used
     again. Raises OSError or HTTPException where there is no answer.
     """
     parts = urlsplit(url)
-    connection = HTTPConnection(parts.netloc, timeout=30)
+    connection = HTTPConnection(parts.netloc, timeout=seconds)
     try:
         sent = None if body is None else json.dumps(body)
         path = f"{parts.path}?{parts.query}" if parts.query else parts.path
@@ -202,17 +206,18 @@ class Installation:
 
     def make_token(self, user: str = "carol") -> None:
         """Makes the token with which `api` speaks."""
-        done = self.run("token", "create", "--user", user, "--name", "smoke")
+        done = self.run("token", "create", "--user", user, "--name", "smoke", "--scope", "admin")
         assert done.returncode == 0, done.stderr
         self.token = done.stdout.strip()
 
-    def serve(self, *arguments: str, **environment: str) -> Node:
-        """Starts a node on a free port. It need not be ready yet: `url` waits for that."""
+    def serve(self, *arguments: str, within: Sequence[str] = (), **environment: str) -> Node:
+        """Starts a node on a free port. It need not be ready yet: `url` waits for that. `within` is the beginning of a
+        command that runs another one elsewhere, such as in a network namespace."""
         number = len(self.nodes)
         out, err = self.home / f"out{number}", self.home / f"err{number}"
         with out.open("wb") as stdout, err.open("wb") as stderr:
             process = subprocess.Popen(
-                [PROGRAM, "serve", "--port", "0", *arguments], env=self._environment(environment), cwd="/",
+                [*within, PROGRAM, "serve", "--port", "0", *arguments], env=self._environment(environment), cwd="/",
                 stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr,
             )  # fmt: skip
         node = Node(process, out, err)

@@ -20,7 +20,7 @@ from tocsin.alerts.states import ActorKind, EventKind, Priority
 from tocsin.core.config import environment, secret_bundle
 from tocsin.core.db import database
 from tocsin.notify.dispatch.dispatcher import DeliveryDispatcher
-from tocsin.notify.enqueue import queue
+from tocsin.notify.enqueue.pages import QueuedPages, queue_pages
 from tocsin.notify.models import Delivery, Provider
 from tocsin.notify.rules.page_planner import PageRequest
 from tocsin.people.models import User
@@ -62,11 +62,11 @@ class OutboxHarness:
         event = NewEvent(0, EventKind.OPENED, self.now, SYSTEM, "It was opened.")
         return service.create_manual_alert(alert, PagingConfig(PagingMode.LOG_ONLY), event, now=self.now)
 
-    def page(self, alert: int, *names: str, reason: str = "Alice is primary.", **data: Any) -> queue.QueuedPages:
+    def page(self, alert: int, *names: str, reason: str = "Alice is primary.", **data: Any) -> QueuedPages:
         """Starts paging these people about an alert."""
         starts = [PageRequest(alert, self.now, reason, self.users[name].pk, data=data) for name in names]
         with database.transaction() as connection:
-            return queue.queue(connection, starts, self.now)
+            return queue_pages(connection, starts, self.now)
 
     def act(self, alert: int, command: Any) -> None:
         """A person acts; nothing else follows here: no reactor is installed."""

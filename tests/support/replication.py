@@ -1,4 +1,5 @@
-"""A primary and a streaming standby on Unix sockets, for tests of a failover. Three seconds to start."""
+"""A primary and a streaming standby on Unix sockets, for tests of a failover: three seconds to start. Or a primary that
+waits for a missing standby."""
 
 from __future__ import annotations
 
@@ -14,6 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psycopg
+import pytest
+from psycopg import sql
 
 from tests.support.postgres import server_in
 from tocsin.core.embedded_postgres import server as embedded_server
@@ -86,3 +89,22 @@ def _copy(primary: PostgresServer, standby: PostgresServer) -> None:
     arguments = ["-D", standby.data, "-h", primary.run, "-U", SUPERUSER, "-R", "-X", "stream", "-c", "fast"]
     run_as: RunAs = primary.account.run_as() if primary.account is not None else {}
     subprocess.run([program, *arguments, "--no-sync"], check=True, capture_output=True, cwd="/", **run_as)
+
+
+def set_standbys(connection: psycopg.Connection, names: str) -> None:
+    """Names the standbys that commits wait for; an empty text ends all waits."""
+    setting = sql.SQL("ALTER SYSTEM SET synchronous_standby_names = {}")
+    # Without waiting for the standby itself.
+    connection.execute("SET synchronous_commit = local")
+    connection.execute(setting.format(sql.Literal(names)))
+    connection.execute("SELECT pg_reload_conf()")
+    wait_until(connection, "SELECT current_setting('synchronous_standby_names') = %s", names)
+
+
+def wait_until(connection: psycopg.Connection, query: str, *parameters: object) -> None:
+    for _ in range(500):
+        row = connection.execute(query.encode(), parameters).fetchone()
+        if row is not None and row[0]:
+            return
+        connection.execute("SELECT pg_sleep(0.02)")
+    pytest.fail(query)

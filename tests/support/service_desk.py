@@ -14,6 +14,7 @@ import httpx
 from tests.support.server_process import PATIENCE
 from tocsin.access import settings_commands, tokens
 from tocsin.access.audit import COMMAND_LINE
+from tocsin.access.token_limits import UNLIMITED
 from tocsin.core.runtime import clock
 from tocsin.core.validation.spec_types import write_moment
 from tocsin.escalation.changes import commands as policies
@@ -120,7 +121,7 @@ def set_up() -> ServiceDesk:
         actor=COMMAND_LINE, now=now,
     )  # fmt: skip
     _set_up_workflows()
-    token = tokens.create(admin, "walk", actor=COMMAND_LINE, now=now).secret
+    token = tokens.create(admin, "walk", limits=UNLIMITED, actor=COMMAND_LINE, now=now).secret
     return ServiceDesk(
         f"/in/{secrets.token_of(halo)}",
         f"/in/{secrets.token_of(monitoring)}",

@@ -10,6 +10,7 @@ import pytest
 from django.http import StreamingHttpResponse
 from django.test import Client
 
+from tests.support.audit_log import empty_audit_log
 from tests.web.conftest import Company
 from tocsin.access import audit
 from tocsin.access.audit import AuditActor
@@ -34,7 +35,7 @@ def names(client: Client, query: str = "") -> list[str]:
 
 @pytest.fixture
 def log(company: Company) -> Company:
-    AuditEntry.objects.all().delete()
+    empty_audit_log()
     record("desk", datetime(2026, 11, 1, 23, 30, tzinfo=UTC), company.desk.pk)
     record("night", datetime(2026, 11, 2, 12, tzinfo=UTC), company.night.pk)
     record("nobody's", datetime(2026, 11, 3, 12, tzinfo=UTC))

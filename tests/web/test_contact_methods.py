@@ -13,7 +13,7 @@ from tocsin.access.audit import AuditActor
 from tocsin.access.models import AuditEntry
 from tocsin.core.db import database
 from tocsin.core.runtime import clock
-from tocsin.notify.enqueue import queue
+from tocsin.notify.enqueue.recipients import load_recipients
 from tocsin.notify.inbound import verification
 from tocsin.notify.models import VerificationCode
 from tocsin.people.changes import users
@@ -33,7 +33,7 @@ def pending(company: Company) -> ContactMethod:
 
 def usable_labels(user: User) -> list[str]:
     with database.transaction() as connection:
-        recipient = queue.load_recipients(connection, {user.pk})[user.pk]
+        recipient = load_recipients(connection, {user.pk})[user.pk]
     return [method.label for method in recipient.usable]
 
 

@@ -63,7 +63,8 @@ def test_last_night_is_shown_in_the_readers_time_zone(company: Company, open_ale
         actor = alert_actor(company.responder)
         service.apply_command(answered, Acknowledge(actor=actor, via=CommandChannel.WEB), now=clock.now())
         night = overview.last_night(company.responder, morning)
-        assert (night.pages, list(night.people), night.own_pages, night.unanswered) == (2, ["Bob Brown"], 2, 1)
+        assert (night.pages, night.alerts, list(night.people)) == (2, 2, ["Bob Brown"])
+        assert (night.own_pages, night.unanswered) == (2, 1)
         assert night.slowest_response is not None
         assert night.slowest_response < timedelta(minutes=1)
         assert not night.is_ongoing

@@ -99,6 +99,15 @@ def test_impossible_period_is_explained_beside_its_field(
     assert list(answer.context["form"].errors) == [field]
 
 
+def test_folded_filters_say_how_many_are_set(company: Company, browser_of: Callable[[User], Client]) -> None:
+    browser = browser_of(company.observer)
+    text = browser.get(f"/reports/?period=7d&client=Acme&group={company.desk.pk}").content.decode()
+    assert 'Filter <span class="soft">Last 7 days</span> <span class="chip">2 active</span>' in text
+    custom = browser.get("/reports/?period=custom&since=2026-11-01&until=2026-11-02")
+    assert custom.context["query"].filter_count == 0
+    assert custom.context["query"].period_label == "Sun 1 Nov 2026 – Mon 2 Nov 2026"
+
+
 def test_noisy_source_leads_to_a_filled_grouping_rule(
     company: Company, browser_of: Callable[[User], Client], open_alert: Callable[..., int]
 ) -> None:

@@ -14,7 +14,7 @@ from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.core.db import database
 from tocsin.core.runtime import clock
 from tocsin.notify.dispatch.dispatcher import DeliveryDispatcher
-from tocsin.notify.enqueue import queue
+from tocsin.notify.enqueue.pages import queue_pages
 from tocsin.notify.models import OptOut, SandboxMessage
 from tocsin.notify.rules.page_planner import PageRequest
 from tocsin.people.changes import users as people
@@ -40,7 +40,7 @@ def alert(company: Company, open_alert: Callable[..., int]) -> Iterator[int]:
         people.save_contact_method(company.responder, spec, actor=COMMAND_LINE, now=clock.now())
     number = open_alert("VPN down: 40 users")
     with database.transaction() as connection:
-        queue.queue(
+        queue_pages(
             connection, [PageRequest(number, clock.now(), "Bob is primary.", company.responder.pk)], clock.now()
         )
     box = DeliveryDispatcher()

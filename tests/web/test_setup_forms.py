@@ -13,7 +13,6 @@ from django.utils import timezone
 
 from tests.doubles.smtp import smtp_double
 from tests.web.conftest import Company
-from tocsin.access import tokens
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import AuditEntry
 from tocsin.alerts.models import Alert
@@ -104,6 +103,14 @@ def test_all_policy_errors_are_shown_at_once(company: Company, browser_of: Brows
         {"tags", "__all__"}, {"after", "retry_times"}, {"retry_times", "__all__"}
     ]  # fmt: skip
     assert all(len(body) == 1 for one in (main, *steps) for body in one.errors.values())
+
+
+def test_default_settings_of_a_policy_are_not_listed(company: Company, browser_of: BrowserOf) -> None:
+    browser = browser_of(company.admin)
+    assert browser.get("/policies/new/").context["form"].changed_settings == ["Repeat N times: 1", "Repeat every: 10m"]
+    defaults = {"name": "", "end_after": "5m", "people": "1", "then": "tell_managers"}
+    form = policy_form({"roles": ["primary"]}, **defaults)
+    assert browser.post("/policies/new/", form).context["form"].changed_settings == []
 
 
 def test_policy_shows_currently_paged_users(company: Company, browser_of: BrowserOf) -> None:
@@ -230,22 +237,6 @@ def test_how_i_like_the_pages_is_kept(company: Company, browser_of: BrowserOf) -
     assert client.post("/me/", {"name": "O", "time_zone": "Mars/Base"}).status_code == 422
 
 
-def test_a_token_is_shown_once_and_ended(company: Company, browser_of: BrowserOf) -> None:
-    client = browser_of(company.responder)
-    shown = client.post("/me/tokens/new", {"name": "backup script"})
-    secret = re.search(r'value="([0-9a-f]{32})"', shown.content.decode())
-    assert secret
-    assert shown["Cache-Control"] == "no-store"
-    token = tokens.verify(secret[1], now=clock.now())
-    assert token is not None
-    assert secret[1] not in text_of(client, "/me/")
-    assert browser_of(company.observer).post(f"/me/tokens/{token.pk}/revoke").status_code == 404
-    assert "Last used: " in text_of(client, f"/me/tokens/{token.pk}/revoke")
-    assert tokens.verify(secret[1], now=clock.now()) is not None
-    client.post(f"/me/tokens/{token.pk}/revoke")
-    assert tokens.verify(secret[1], now=clock.now()) is None
-
-
 def test_mail_server_is_configured_tested_and_its_password_hidden(company: Company, browser_of: BrowserOf) -> None:
     client = browser_of(company.admin)
     with smtp_double() as server:
@@ -339,6 +330,10 @@ def test_everything_a_policy_can_do_survives_its_form(company: Company, browser_
     policy = save_policy(spec, **by)
     client = browser_of(company.admin)
     page = client.get(f"/policies/{policy.pk}/edit/")
+    changed = page.context["form"].changed_settings
+    assert "Acknowledgement timeout: 20m" in changed
+    assert "Page the assignee: no" in changed
+    assert "Hand over to: After" in changed
     assert client.post(f"/policies/{policy.pk}/edit/", filled(page)).status_code == 302
     assert policy_spec(Policy.objects.get(pk=policy.pk)) == policy_spec(policy)
     assert policy.versions.count() == 1

@@ -5,14 +5,19 @@ Writes in the caller's Django transaction, so that a change and its entry are st
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import batched
 from typing import Any, Protocol
 
+from django.db.models import Q
 from django.db.models.functions import Lower
 
+from tocsin.access.audit_log.links import ERASE, change_for_erasure, digests_after_erasure
 from tocsin.access.models import AuditEntry
+from tocsin.core.config import reencryption
 from tocsin.core.reasons import translatable
 
 #: Replaces a secret in the log.
@@ -124,26 +129,58 @@ def record_change(
 _ADDRESS_KEYS = frozenset({"address", "email"})
 
 
-def erase_person(object_type: str, object_id: object, *, email: str, replacement: str) -> None:
+def erase_person(
+    object_type: str, object_id: object, *, email: str, replacement: str, actor: AuditActor, now: datetime
+) -> None:
     """Masks every address and phone number in the entries about a deleted object. The entries themselves stay.
 
     In sign-ins attempted as `email`, an e-mail address, or as an earlier address of the object, the address is
-    replaced by `replacement`.
+    replaced by `replacement`. Records which entries were changed, so that the hash chain stays verifiable.
     """
     names = {email.lower()}
     entries = AuditEntry.objects.filter(object_type=object_type, object_id=str(object_id))
+    changed = set()
     for entry in entries.exclude(before__isnull=True, after__isnull=True):
         for state in (entry.before, entry.after):
             names.add(str((state or {}).get("email", "")).lower())
-        entry.before, entry.after = _without_addresses(entry.before), _without_addresses(entry.after)
-        entry.save(update_fields=["before", "after"])
+        before, after = _without_addresses(entry.before), _without_addresses(entry.after)
+        if (before, after) != (entry.before, entry.after):
+            change_for_erasure(_ERASE_STATES, (_as_json(before), _as_json(after), entry.pk))
+            changed.add(entry.pk)
     # A failed sign-in belongs to no user: its actor is the name that was entered.
+    names -= {"", MASK}
     sign_ins = AuditEntry.objects.filter(action__startswith="sign_in").annotate(
         login=Lower("object_name"), as_actor=Lower("actor_name")
     )
-    names -= {"", MASK}
-    sign_ins.filter(as_actor__in=names).update(actor_name=replacement)
-    sign_ins.filter(login__in=names).update(object_name=replacement)
+    affected = sign_ins.filter(Q(as_actor__in=names) | Q(login__in=names))
+    if signed_in := list(affected.values_list("pk", flat=True)):
+        parameters = (list(names), replacement, list(names), replacement, signed_in)
+        change_for_erasure(_ERASE_NAMES, parameters)
+        changed.update(signed_in)
+    for chunk in batched(sorted(changed), _MAX_ERASED_PER_ENTRY):
+        record(
+            actor,
+            ERASE,
+            now=now,
+            object_type=object_type,
+            object_id=object_id,
+            object_name=replacement,
+            after={"entries": digests_after_erasure(chunk)},
+        )
+
+
+_MAX_ERASED_PER_ENTRY = 500
+_ERASE_STATES = "UPDATE access_auditentry SET before = %s, after = %s, salt = NULL WHERE id = %s"
+_ERASE_NAMES = """
+UPDATE access_auditentry SET salt = NULL,
+  actor_name = CASE WHEN lower(actor_name) = ANY(%s) THEN %s ELSE actor_name END,
+  object_name = CASE WHEN lower(object_name) = ANY(%s) THEN %s ELSE object_name END
+WHERE id = ANY(%s)
+"""
+
+
+def _as_json(state: object) -> str | None:
+    return None if state is None else json.dumps(state, ensure_ascii=False)
 
 
 def _without_addresses(value: Any) -> Any:
@@ -177,7 +214,7 @@ def record_sign_in(
         object_type="user" if user else "",
         object_id=user.pk if user else "",
         object_name=login,
-        after=details,
+        after=details or None,
     )
 
 
@@ -187,7 +224,8 @@ def record_sign_out(user: AuditUser, *, via: str = "web", address: str | None, n
 
 
 def mask_secrets(value: Mapping[str, object]) -> dict[str, object]:
-    """Returns a copy of `value` in which every secret, at any depth, is masked."""
+    """Returns a copy of `value` in which every secret, at any depth, is masked: an encrypted one too, because an entry
+    is never encrypted anew under another key."""
     return {key: MASK if key in SECRET_KEYS and item else _masked(item) for key, item in value.items()}
 
 
@@ -196,4 +234,4 @@ def _masked(value: object) -> object:
         return mask_secrets(value)
     if isinstance(value, list | tuple):
         return [_masked(item) for item in value]
-    return value
+    return reencryption.mask_encrypted(value, MASK) if isinstance(value, str) else value

@@ -28,6 +28,7 @@ class Permission(StrEnum):
 
     VIEW_ALERTS = "see alerts, who is on call, and the Inbound Log"
     RESPOND = "act on alerts, and open one by hand"
+    VIEW_SELF = "see one's own settings, devices and tokens"
     MANAGE_SELF = "change one's own contact methods, absence and shifts"
     VIEW_ADDRESSES = "see phone numbers and addresses of others"
     MANAGE_TEAMS = "change groups, schedules, overrides and policies"
@@ -51,6 +52,7 @@ _N, _G, _A = PermissionScope.NONE, PermissionScope.OWN_GROUPS, PermissionScope.A
 TABLE: dict[Permission, tuple[PermissionScope, PermissionScope, PermissionScope, PermissionScope]] = {
     Permission.VIEW_ALERTS: (_A, _A, _A, _A),
     Permission.RESPOND: (_N, _A, _A, _A),
+    Permission.VIEW_SELF: (_A, _A, _A, _A),
     Permission.MANAGE_SELF: (_A, _A, _A, _A),
     Permission.VIEW_ADDRESSES: (_N, _G, _G, _A),
     Permission.MANAGE_TEAMS: (_N, _N, _G, _A),
@@ -74,6 +76,11 @@ def permission_scope(role: Role, action: Permission) -> PermissionScope:
 def higher(first: Role, second: Role) -> Role:
     """Returns the role that may do more."""
     return max(first, second, key=_COLUMN.__getitem__)
+
+
+def lower(first: Role, second: Role) -> Role:
+    """Returns the role that may do less."""
+    return min(first, second, key=_COLUMN.__getitem__)
 
 
 def may(

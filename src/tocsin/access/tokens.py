@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import InternalError, transaction
-from django.db.models import Q
 
 from tocsin.access import audit
 from tocsin.access.audit import AuditActor, AuditUser
-from tocsin.access.models import ApiToken
+from tocsin.access.models import ApiToken, AuditEntry
+from tocsin.access.token_limits import DEFAULT_LIFETIME, MAX_LIFETIME, TokenLimits
 from tocsin.core import ids
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
@@ -26,10 +26,30 @@ PREFIX_CHARS = 6
 LAST_USED_PRECISION = timedelta(minutes=1)
 
 MAX_NAME_CHARS = 100
+MAX_CLIENTS = 100
 _MAX_SECRET_CHARS = 200
+
+#: The action of the first use of a token from an address, in the audit log.
+FIRST_USE = "use"
+
+#: Uses that this process has recorded: the hash of the token and the address. A script behind several addresses
+#: does not cause a write per request either.
+_known_uses: set[tuple[bytes, str | None]] = set()
+_MAX_KNOWN_USES = 10_000
+
+#: The code of the rejection of an expired token.
+EXPIRED_CODE = "token_expired"
 
 _NAME_LENGTH = ReasonType("token.name_length", "A token's name must have 1 to {maximum} characters.")
 _NAME_TAKEN = ReasonType("token.name_taken", '{user} already has a token "{name}".')
+_EXPIRED = ReasonType("token.expired", 'The token "{name}" expired on {day}. Create a new one.')
+_PAST_EXPIRY = ReasonType("token.past_expiry", "A token's expiry must be in the future.")
+_DISTANT_EXPIRY = ReasonType("token.distant_expiry", "A token expires after at most {days} days.")
+_TOO_MANY_CLIENTS = ReasonType("token.too_many_clients", "A token may be limited to at most {maximum} clients.")
+_GROUPS_AND_CLIENTS = ReasonType(
+    "token.groups_and_clients", "A token is limited either to groups or to clients, not to both."
+)
+_INVALID_CLIENT = ReasonType("token.invalid_client", "A client's name must have 1 to {maximum} characters.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,28 +60,65 @@ class NewToken:
     secret: str
 
 
-def create(user: AuditUser, name: str, *, actor: AuditActor, now: datetime) -> NewToken:
-    """Creates a token for `user`. Raises `Rejected("invalid_name")` or `Rejected("name_taken")`."""
+def create(
+    user: AuditUser,
+    name: str,
+    *,
+    limits: TokenLimits,
+    expires_at: datetime | None = None,
+    actor: AuditActor,
+    now: datetime,
+) -> NewToken:
+    """Creates a token for `user`, which expires a year later unless `expires_at` says otherwise.
+
+    The caller checks that the user is a member of the groups. Raises Rejected, naming `name`, `clients` or
+    `expires_at`.
+    """
     label = name.strip()
     if not label or len(label) > MAX_NAME_CHARS:
         raise Rejected("invalid_name", _NAME_LENGTH(maximum=MAX_NAME_CHARS), "name")
     if has_control_character(label):
         raise rejected_at("name", CONTROL_CHARACTER(), "invalid_name")
+    _check_clients(limits)
+    expiry = expires_at or now + DEFAULT_LIFETIME
+    if expiry <= now:
+        raise Rejected("invalid", _PAST_EXPIRY(), "expires_at")
+    if expiry > now + MAX_LIFETIME:
+        raise Rejected("invalid", _DISTANT_EXPIRY(days=MAX_LIFETIME.days), "expires_at")
     secret = ids.token()
     with transaction.atomic():
-        if ApiToken.objects.filter(user_id=user.pk, name__iexact=label, revoked_at=None).exists():
+        if ApiToken.objects.filter(user_id=user.pk, name__iexact=label, revoked_at=None, expires_at__gt=now).exists():
             raise Rejected("name_taken", _NAME_TAKEN(user=Person(user.display_name, user.pk), name=label), "name")
         token = ApiToken.objects.create(
-            user_id=user.pk, name=label, hash=ids.token_hash(secret), prefix=secret[:PREFIX_CHARS], created_at=now
+            user_id=user.pk,
+            name=label,
+            hash=ids.token_hash(secret),
+            prefix=secret[:PREFIX_CHARS],
+            scope=limits.scope,
+            group_ids=sorted(limits.groups),
+            clients=sorted(limits.clients),
+            created_at=now,
+            expires_at=expiry,
         )
         _record(token, "create", actor, now)
     return NewToken(token, secret)
 
 
-def verify(secret: str, *, now: datetime) -> ApiToken | None:
+def _check_clients(limits: TokenLimits) -> None:
+    if limits.groups and limits.clients:
+        raise Rejected("invalid", _GROUPS_AND_CLIENTS(), "clients")
+    if len(limits.clients) > MAX_CLIENTS:
+        raise Rejected("invalid", _TOO_MANY_CLIENTS(maximum=MAX_CLIENTS), "clients")
+    maximum = 200
+    if any(not 0 < len(name) <= maximum or has_control_character(name) for name in limits.clients):
+        raise Rejected("invalid", _INVALID_CLIENT(maximum=maximum), "clients")
+
+
+def verify(secret: str, *, now: datetime, address: str | None = None) -> ApiToken | None:
     """Returns the token for this secret, with its user. None if there is none, it is revoked, or its user is inactive.
 
-    Records the use, unless the database is read-only: reading must still work then.
+    Records the use from `address`, unless the database is read-only: reading must still work then. Raises
+    `Rejected("token_expired")`, which names the day.
     """
     if not secret or len(secret) > _MAX_SECRET_CHARS or not secret.isascii():
         return None
@@ -70,21 +127,35 @@ def verify(secret: str, *, now: datetime) -> ApiToken | None:
     # The index matched the row by its hash. This comparison takes the same time for every result.
     if token is None or not secrets.compare_digest(bytes(token.hash), hashed):
         return None
-    used_before = now - LAST_USED_PRECISION
-    if token.last_used_at is None or token.last_used_at <= used_before:
-        _record_use(token, used_before, now)
+    if token.expires_at <= now:
+        raise Rejected(EXPIRED_CODE, _EXPIRED(name=token.name, day=token.expires_at.date()))
+    is_known_use = (hashed, address) in _known_uses
+    if not is_known_use or token.last_used_at is None or token.last_used_at <= now - LAST_USED_PRECISION:
+        _record_use(token, address, now)
+        if not is_known_use and len(_known_uses) < _MAX_KNOWN_USES:
+            _known_uses.add((hashed, address))
     return token
 
 
-def _record_use(token: ApiToken, used_before: datetime, now: datetime) -> None:
-    is_stale = Q(last_used_at=None) | Q(last_used_at__lte=used_before)
+def _record_use(token: ApiToken, address: str | None, now: datetime) -> None:
     try:
-        ApiToken.objects.filter(is_stale, pk=token.pk).update(last_used_at=now)
+        with transaction.atomic():
+            # Locks the row: of two simultaneous uses, the second finds the entry of the first.
+            ApiToken.objects.filter(pk=token.pk).update(last_used_at=now, last_used_from=address)
+            if address is not None:
+                _record_first_use(token, address, now)
     except InternalError as error:
         if not database.is_read_only_error(error):
             raise
     else:
-        token.last_used_at = now
+        token.last_used_at, token.last_used_from = now, address
+
+
+def _record_first_use(token: ApiToken, address: str, now: datetime) -> None:
+    """Records the first use from an address. Once the audit log has forgotten it, the next use is the first again."""
+    uses = AuditEntry.objects.filter(object_type="token", object_id=str(token.pk), action=FIRST_USE, address=address)
+    if not uses.exists():
+        _record(token, FIRST_USE, AuditActor.from_user(token.user, "api", address), now)
 
 
 def revoke(token: ApiToken, *, actor: AuditActor, now: datetime) -> None:
@@ -102,5 +173,16 @@ def _record(token: ApiToken, action: str, actor: AuditActor, now: datetime) -> N
         object_type="token",
         object_id=token.pk,
         object_name=token.name,
-        after={"user": token.user.username, "prefix": token.prefix} if action == "create" else None,
+        after=_created_state(token) if action == "create" else None,
     )
+
+
+def _created_state(token: ApiToken) -> dict[str, object]:
+    limits = {"group_ids": token.group_ids, "clients": token.clients}
+    return {
+        "user": token.user.username,
+        "prefix": token.prefix,
+        "scope": token.scope,
+        **{name: value for name, value in limits.items() if value},
+        "expires_at": token.expires_at.isoformat(),
+    }

@@ -11,7 +11,7 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from tocsin.alerts.states import ACTIVE, INACTIVE, AlertStatus, Priority
+from tocsin.alerts.states import ACTIVE, INACTIVE, RESPONSES, AlertStatus, Priority
 from tocsin.core.db.trigram_index import TrigramIndex
 from tocsin.core.stored_reason import StoredReason
 
@@ -120,7 +120,7 @@ class AlertEvent(StoredReason):
     """One entry of an alert's timeline. Append-only.
 
     The table's primary key is (alert, id), which a migration sets: entries are only looked up by their alert, and a
-    second index would cost each message a write. Django knows `id` as the key, because it is generated.
+    second index of all of them would cost each message a write. Django knows `id` as the key, because it is generated.
     """
 
     id = models.BigAutoField(primary_key=True)
@@ -135,6 +135,14 @@ class AlertEvent(StoredReason):
     actor_name = models.TextField(default="", db_default="")
     via = models.TextField(default="", db_default="")
     data = models.JSONField(default=dict, db_default={})
+
+    class Meta:
+        indexes = (
+            # Reports: the first response to each alert, without reading the other events. Messages write none of them.
+            models.Index(
+                fields=("alert",), include=("at", "kind"), condition=Q(kind__in=RESPONSES), name="alerts_event_response"
+            ),
+        )
 
 
 class Acknowledgement(models.Model):

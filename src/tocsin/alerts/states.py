@@ -139,6 +139,9 @@ class EventKind(StrEnum):
     WORKFLOW = "workflow"
 
 
+#: The events that answer an alert, as a list whose order migrations repeat.
+RESPONSES = [str(EventKind.ACKNOWLEDGED), str(EventKind.ASSIGNED)]
+
 #: The events that change who is assigned, or whether the alert is active. `undo` reverses the last of them, and it says
 #: who closed, assigned or paused an alert.
 LIFECYCLE_EVENTS = frozenset(

@@ -49,6 +49,7 @@ from tocsin.api.people import (
     notification_rules,
     preferences,
     push_devices,
+    service_accounts,
     tokens,
     users,
 )
@@ -92,6 +93,7 @@ _RESOURCES = (
     providers,
     pause,
     tokens,
+    service_accounts,
     settings,
     audit_log,
     system,

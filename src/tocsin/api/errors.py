@@ -19,6 +19,7 @@ from django.db import OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, UnreadablePostError
 from ninja.errors import HttpError, ValidationError
 
+from tocsin.api.framework.auth import record_refusal
 from tocsin.core.db import database
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.reason_json import render
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 
 _STATUSES = {
     "not_authenticated": 401,
+    "token_expired": 401,
     "forbidden": 403,
     "csrf": 403,
     "needs_person": 403,
@@ -125,7 +127,9 @@ def error_response(status: int, code: str, reason: Reason, fields: Mapping[str, 
     return response
 
 
-def rejected(_request: HttpRequest, error: Rejected) -> HttpResponse:
+def rejected(request: HttpRequest, error: Rejected) -> HttpResponse:
+    if error.code == "forbidden":
+        record_refusal(request)
     return error_response(http_status(error), error.code, error.reason, error.field_reasons)
 
 
@@ -196,6 +200,8 @@ def read_json(body: bytes) -> Any:
     """Parse a JSON body. Raises Rejected with line and column; NUL and lone surrogates are rejected too."""
     try:
         value = json.loads(body.decode(), parse_constant=_refuse_constant)
+        if b"\\u" in body or b"\x00" in body:
+            _refuse_bad_text(value, "")
     except json.JSONDecodeError as error:
         reason = _INVALID_JSON(problem=error.msg, line=error.lineno, column=error.colno)
         raise Rejected("invalid_json", reason) from error
@@ -203,8 +209,6 @@ def read_json(body: bytes) -> Any:
         raise Rejected("invalid_json", _NOT_UTF8(position=error.start)) from error
     except RecursionError as error:
         raise Rejected("invalid_json", _NESTED_TOO_DEEPLY()) from error
-    if b"\\u" in body or b"\x00" in body:
-        _refuse_bad_text(value, "")
     return value
 
 

@@ -17,6 +17,7 @@ from tocsin.cli import (
     doctor,
     imports,
     keys,
+    scim,
     serve,
     service,
     simulate,
@@ -50,6 +51,7 @@ app.add_typer(imports.app, name="import")
 app.add_typer(service.app, name="service")
 app.add_typer(user.app, name="user")
 app.add_typer(token.app, name="token")
+app.add_typer(scim.app, name="scim")
 app.add_typer(keys.app, name="keys")
 app.add_typer(catalogue.app, name="catalogue")
 

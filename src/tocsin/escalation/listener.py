@@ -27,8 +27,7 @@ from tocsin.escalation.run.alert_transitions import raise_priority, reroute, res
 from tocsin.escalation.run.run_state import RunDecision, RunState, from_row, with_progress
 from tocsin.escalation.run.run_status import begin_run, has_required_acks
 from tocsin.escalation.run.run_store import NewRun
-from tocsin.notify.enqueue import queue
-from tocsin.notify.enqueue.queue import ReversedAction
+from tocsin.notify.enqueue.cancel import ReversedAction, release_pages, restore_pages
 
 #: Events that affect a run although the alert's state stays the same.
 _RUN_EVENTS = frozenset({EventKind.ESCALATED, EventKind.REPLIED})
@@ -50,7 +49,7 @@ def handle_changes(connection: Connection, changes: Sequence[AlertChange], now: 
     # Also when the periodic task ended the hold: pages that waited may be scheduled for a later end.
     resumed = [change.alert_id for change in changes if _has_resumed(change)]
     if resumed:
-        queue.release(connection, resumed, now)
+        release_pages(connection, resumed, now)
 
 
 def _affects_run(change: AlertChange) -> bool:
@@ -104,7 +103,7 @@ def _apply_changes(connection: Connection, changes: Sequence[AlertChange], now: 
     version_ids |= {change.paging.version_id for change in changes if change.paging is not None}
     plans = load_plans(connection, version_ids)
     runs = {alert_id: _load_run(row, plans) for alert_id, row in rows.items()}
-    for alert_id, users in queue.restore(connection, _reversed_actions(changes, runs, now)).items():
+    for alert_id, users in restore_pages(connection, _reversed_actions(changes, runs, now)).items():
         # They have pages pending again.
         runs[alert_id] = with_progress(runs[alert_id], paging_until={**runs[alert_id].progress.paging_until, **users})
     written: dict[int, RunState] = {}

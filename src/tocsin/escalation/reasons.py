@@ -251,6 +251,10 @@ POLICY_WAITS = ReasonType("escalation.policy_waits", "Policy {policy} started. W
 RESPONDER_ADDED = ReasonType("page.responder_added", "{actor} added you as a responder: {capacity}.")
 RESPONDERS_ADDED = ReasonType("escalation.responders_added", "{actor} added {users} as responders.")
 RESPONDERS_PAGED = ReasonType("escalation.responders_paged", "Paged {users}.")
+RESPONDERS_DEACTIVATED = ReasonType(
+    "escalation.responders_deactivated",
+    "None of the paged users has an active account any more: escalation continues at once.",
+)
 ACCOUNT_DEACTIVATED = ReasonType("user.account_deactivated", "the account was deactivated")
 
 # Forecasts. They follow a time: "in 5 minutes: pages Bob (secondary, Desk)".

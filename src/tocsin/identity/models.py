@@ -68,25 +68,37 @@ class IdentityProvider(models.Model):
         return self.name
 
 
-class ScimResource(models.Model):
-    """The external id by which a provider knows a user or group, and a version that its changes increase."""
+class ScimUser(models.Model):
+    """A user whom a provider provisions by SCIM: those that it created, and those that it found and linked."""
 
-    provider = models.ForeignKey(IdentityProvider, on_delete=models.CASCADE, related_name="scim_resources")
-    user = models.ForeignKey("people.User", null=True, on_delete=models.CASCADE, related_name="scim_resources")
-    group = models.ForeignKey("people.Group", null=True, on_delete=models.CASCADE, related_name="scim_resources")
+    provider = models.ForeignKey(IdentityProvider, on_delete=models.CASCADE, related_name="scim_users")
+    user = models.OneToOneField("people.User", on_delete=models.CASCADE, related_name="scim_user")
+    #: The id by which the provider knows the user.
+    scim_id = models.CharField(max_length=100)
+    #: Whether the provider created the user. It may not change the e-mail address of an administrator that it did not.
+    is_created = models.BooleanField()
     external_id = models.CharField(max_length=300, blank=True)
+    #: What the provider wrote last, by attribute of the SCIM schema: more than a user has, such as both names.
+    attributes = models.JSONField(default=dict, db_default={})
     created_at = models.DateTimeField()
     modified_at = models.DateTimeField()
 
     class Meta:
-        constraints = (
-            models.CheckConstraint(
-                condition=Q(user__isnull=False, group__isnull=True) | Q(user__isnull=True, group__isnull=False),
-                name="identity_scimresource_one",
-            ),
-            models.UniqueConstraint(fields=("provider", "user"), name="identity_scimresource_user"),
-            models.UniqueConstraint(fields=("provider", "group"), name="identity_scimresource_group"),
-        )
+        constraints = (models.UniqueConstraint(fields=("provider", "scim_id"), name="identity_scimuser_id"),)
+
+
+class ScimGroup(models.Model):
+    """A group of a provider's directory. Its members get what the provider's mapping names; it is nobody to page."""
+
+    provider = models.ForeignKey(IdentityProvider, on_delete=models.CASCADE, related_name="scim_groups")
+    name = models.CharField(max_length=300)
+    external_id = models.CharField(max_length=300, blank=True)
+    members = models.ManyToManyField(ScimUser, related_name="scim_groups")
+    created_at = models.DateTimeField()
+    modified_at = models.DateTimeField()
+
+    class Meta:
+        constraints = (models.UniqueConstraint("provider", Lower("name"), name="identity_scimgroup_name"),)
 
 
 class LinkedIdentity(models.Model):

@@ -87,9 +87,8 @@ def read_mappings(stored: Iterable[Mapping[str, Any]]) -> tuple[RoleMapping, ...
 
 def map_roles(values: Collection[str], mappings: Iterable[RoleMapping], default_role: Role | None) -> MappedRoles:
     """Returns what the groups `values` grant: the highest role of those that fit, and their memberships together.
-    Case is ignored."""
-    folded = {value.casefold() for value in values}
-    fitting = [mapping for mapping in mappings if mapping.claim.casefold() in folded]
+    Values are compared exactly: a directory may have groups whose names differ only in case."""
+    fitting = [mapping for mapping in mappings if mapping.claim in values]
     if not fitting:
         return MappedRoles(default_role)
     best = fitting[0]

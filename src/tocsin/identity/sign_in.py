@@ -5,12 +5,12 @@ Each change is in the audit log, with the claim that caused it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Max, Q
+from django.db.models import Q
 
 from tocsin.access import audit, setup_link
 from tocsin.access.audit import AuditActor
@@ -23,18 +23,14 @@ from tocsin.identity import reasons
 from tocsin.identity.claims import MAX_SHOWN, Claims
 from tocsin.identity.commands import claim_names
 from tocsin.identity.decision import ExistingUser, ProviderRules, SignInAction, SignInDecision, decide
+from tocsin.identity.grants import existing_memberships, write_memberships
 from tocsin.identity.models import IdentityProvider, LinkedIdentity
 from tocsin.identity.presets import PRESETS
-from tocsin.identity.role_mapping import (
-    NO_CHANGES,
-    ExistingMembership,
-    Grant,
-    MembershipChanges,
-    read_mappings,
-)
+from tocsin.identity.role_mapping import MembershipChanges, read_mappings
+from tocsin.identity.scim.provisioned_groups import directory_groups
 from tocsin.people import sign_in_rules
 from tocsin.people.changes import users
-from tocsin.people.models import Group, Membership, User
+from tocsin.people.models import Group, User
 
 #: The interface in the audit log.
 VIA = "sso"
@@ -132,13 +128,15 @@ def _decide(provider: IdentityProvider, claims: Claims) -> tuple[SignInDecision,
     link = identities.filter(issuer=claims.issuer, subject=claims.subject).first()
     linked = link.user if link else None
     with_email = None if linked or not claims.email else User.objects.filter(email__iexact=claims.email).first()
+    if (user := linked or with_email) and (names := directory_groups(user, provider)) is not None:
+        claims = replace(claims, groups=tuple(names), has_groups_overage=False)
     decision = decide(
         claims,
         rules_of(provider),
         linked=_existing(linked, provider) if linked else None,
         with_email=_existing(with_email, provider) if with_email else None,
     )
-    return decision, linked or with_email
+    return decision, user
 
 
 def _existing(user: User, provider: IdentityProvider) -> ExistingUser:
@@ -155,10 +153,7 @@ def _existing(user: User, provider: IdentityProvider) -> ExistingUser:
         is_last_administrator=is_administrator
         and (not users.has_administrator(except_for=user) or sign_in_rules.is_last_break_glass(user)),
         is_linked=link is not None,
-        memberships=tuple(
-            ExistingMembership(one.group_id, one.role, tuple(one.roles), one.source)
-            for one in Membership.objects.filter(user=user)
-        ),
+        memberships=existing_memberships(user),
     )
 
 
@@ -183,7 +178,7 @@ def _apply(request: SignInRequest, decision: SignInDecision, user: User | None) 
     )
     if is_new:
         _record(request, "link_identity", user, after={"provider": provider.name, **deciding_claims(claims)})
-    _write_memberships(request, decision.memberships, user)
+    write_memberships(user, provider, decision.memberships, actor=request.actor, now=now)
     if decision.warning:
         _record(request, "grant_refused", user, after={"reason": reason_as_json(decision.warning)})
     return link.user
@@ -239,47 +234,6 @@ def _write_role(request: SignInRequest, decision: SignInDecision, user: User) ->
 
 def _granted(request: SignInRequest, decision: SignInDecision) -> dict[str, Any]:
     return {"role": str(decision.role), "claim": decision.role_claim, "provider": request.provider.name}
-
-
-def _write_memberships(request: SignInRequest, changes: MembershipChanges, user: User) -> None:
-    if changes == NO_CHANGES:
-        return
-    memberships = Membership.objects.filter(user=user, source=request.provider.slug)
-    groups = Group.objects.in_bulk([grant.group_id for grant in (*changes.added, *changes.changed)])
-    for grant in changes.added:
-        if group := groups.get(grant.group_id):
-            last = Membership.objects.filter(group=group).aggregate(last=Max("position"))["last"]
-            Membership.objects.create(
-                group=group,
-                user=user,
-                role=grant.role,
-                roles=list(grant.on_call_roles),
-                source=request.provider.slug,
-                position=0 if last is None else last + 1,
-            )
-            _record_membership(request, "grant", user, group, grant)
-    for grant in changes.changed:
-        memberships.filter(group=grant.group_id).update(role=grant.role, roles=list(grant.on_call_roles))
-        _record_membership(request, "grant", user, groups[grant.group_id], grant)
-    for membership in memberships.filter(group__in=changes.removed).select_related("group"):
-        membership.delete()
-        _record_membership(request, "revoke", user, membership.group, None)
-    config_version.bump()
-    object_hooks.run_change_hooks("user", user.pk, request.now)
-
-
-def _record_membership(request: SignInRequest, action: str, user: User, group: Group, grant: Grant | None) -> None:
-    granted = {"role": grant.role, "roles": list(grant.on_call_roles), "claim": grant.claim} if grant else {}
-    audit.record(
-        request.actor,
-        action,
-        now=request.now,
-        object_type="group",
-        object_id=group.pk,
-        object_name=group.name,
-        group_id=group.pk,
-        after={"user": user.username, **granted, "provider": request.provider.name},
-    )
 
 
 def _record(

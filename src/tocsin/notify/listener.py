@@ -12,7 +12,7 @@ from tocsin.alerts.commands import AlertState
 from tocsin.alerts.states import TERMINAL, AlertStatus
 from tocsin.core.db.database import Connection
 from tocsin.core.reasons import AlertRef, Person, Reason, ReasonType
-from tocsin.notify.enqueue.queue import AlertEnded, queue_all_clear
+from tocsin.notify.enqueue.all_clear import AlertEnded, queue_all_clear
 from tocsin.notify.text import formatting
 
 MAX_SUBJECT_CHARS = 120

@@ -14,7 +14,7 @@ def loops(outbox: DeliveryDispatcher | None = None) -> tuple[PeriodicTask, ...]:
     """Returns the periodic tasks of one process. After they have stopped, `close` finishes the sends in progress."""
     dispatcher = outbox or shared_dispatcher()
     return (
-        # A hint starts it at once. Without one, delayed messages and retries leave within half a second of their time.
+        # A hint starts it at once. Without one, delayed messages and retries are sent half a second late at most.
         PeriodicTask(
             "outbox", dispatcher.run_once, timedelta(milliseconds=500), frozenset({"outbox", "clock", "config"})
         ),

@@ -8,28 +8,27 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from threading import Thread
 
 from django.db import connection as django_connection
 
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.reasons import ReasonType, Term
+from tocsin.core.runtime.daemon_threads import run_in_time
 from tocsin.operate.checks import (
     address,
     alerts,
     backups,
     integrations,
-    keys,
     machine,
     mailboxes,
     on_call,
     people,
     providers,
     running,
+    security,
 )
 from tocsin.operate.checks import database as postgres
 from tocsin.operate.checks import outbound as outbound_checks
@@ -40,8 +39,6 @@ log = logging.getLogger(__name__)
 
 #: For each check. Providers and mailboxes are given up a little earlier, each with its own finding.
 DEADLINE = timedelta(seconds=30)
-
-_READ_ONLY = "SET default_transaction_read_only = on"
 
 _UNUSABLE = ReasonType("health.database_unusable", "The database is unavailable: {error}")
 _UNUSABLE_REMEDY = ReasonType(
@@ -73,7 +70,9 @@ CHECKS: tuple[HealthCheck, ...] = (
     HealthCheck(Term("connections"), lambda connection, now: postgres.check_connections(connection)),
     HealthCheck(Term("secrets"), lambda connection, now: providers.check_secrets(connection)),
     HealthCheck(Term("backups"), backups.check, is_cheap=True),
-    HealthCheck(Term("keys"), lambda connection, now: keys.check(connection)),
+    HealthCheck(Term("keys"), lambda connection, now: security.check_keys(connection)),
+    HealthCheck(Term("audit log"), security.check_audit_log),
+    HealthCheck(Term("audit log"), security.check_forwarding, is_cheap=True),
     HealthCheck(Term("deliveries"), lambda connection, now: providers.check_deliveries(now), is_cheap=True),
     HealthCheck(Term("providers"), lambda connection, now: providers.check(connection)),
     HealthCheck(Term("mailboxes"), lambda connection, now: mailboxes.check_last_poll(connection), is_cheap=True),
@@ -124,19 +123,9 @@ def _run(check: HealthCheck, now: datetime) -> list[HealthFinding]:
 
 def _run_in_time(area: Term, work: Callable[[], Iterable[HealthFinding]]) -> list[HealthFinding]:
     """Runs a check in a thread of its own, which is abandoned at the deadline."""
-    future: Future[list[HealthFinding]] = Future()
-
-    def complete() -> None:
-        try:
-            future.set_result(list(work()))
-        except Exception as error:  # one check's edge: the others are still useful
-            log.exception("The check of %s failed.", area.text)
-            future.set_exception(error)
-
-    # Not of an executor, whose threads Python waits for at its end.
-    Thread(target=complete, name="doctor", daemon=True).start()
-    wait([future], DEADLINE.total_seconds())
+    (future,) = run_in_time({area.text: lambda: list(work())}, DEADLINE, name="doctor").values()
     if problem := reason_of_future(future, DEADLINE):
+        log.error("The check of %s failed.", area.text, exc_info=future.exception() if future.done() else None)
         detail = _FAILED(area=area, error=problem)
         return [HealthFinding("check.failed", detail, _FAILED_REMEDY(), about=area.text)]
     return future.result()
@@ -144,9 +133,10 @@ def _run_in_time(area: Term, work: Callable[[], Iterable[HealthFinding]]) -> lis
 
 def _run_read_only(check: HealthCheck, now: datetime) -> list[HealthFinding]:
     try:
-        with database.connect(name="tocsin doctor") as connection, django_connection.cursor() as cursor:
-            connection.execute(_READ_ONLY)
-            cursor.execute(_READ_ONLY)
+        django_connection.ensure_connection()
+        with database.connect(name="tocsin doctor") as connection:
+            connection.forbid_writes()
+            django_connection.connection.forbid_writes()
             return list(check.run(connection, now))
     finally:
         # It is this thread's own.

@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from tocsin.access.audit_log import links
 from tocsin.alerts.states import ACTIVE
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
@@ -36,11 +37,6 @@ _SANDBOX = """
 DELETE FROM notify_sandboxmessage WHERE id IN (
   SELECT id FROM (SELECT id, at FROM notify_sandboxmessage ORDER BY id LIMIT %(chunk)s) AS oldest
   WHERE at < %(before)s)
-"""
-
-_AUDIT = """
-DELETE FROM access_auditentry WHERE id IN (
-  SELECT id FROM access_auditentry WHERE at < %(before)s ORDER BY at LIMIT %(chunk)s)
 """
 
 # First requests and responses, then ended calls, including dead letters.
@@ -106,7 +102,7 @@ def run_once(now: datetime, *, chunk: int = CHUNK) -> bool:
         _remove(_EXCHANGES, sent_before, chunk),
         _remove(_CALLS, sent_before, chunk),
         _remove(_RUNS, sent_before, chunk),
-        _remove(_AUDIT, changed_before, chunk),
+        links.delete_before(changed_before, chunk),
         _remove(_SESSIONS, now, chunk),
     ]
     _remove(_IMPORTS, now - UNAPPLIED_RETENTION, chunk)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.operate import clock_jumps, node_heartbeat, retention
-from tocsin.operate.coverage import weekly_mail
+from tocsin.operate.coverage import deactivation_mail, weekly_mail
 from tocsin.operate.node_heartbeat import NodeHeartbeat
 from tocsin.operate.self_check import runner
 from tocsin.operate.self_check.runner import SelfCheckRunner
@@ -26,5 +26,6 @@ def operate_tasks() -> tuple[PeriodicTask, ...]:
         clock_jumps.clock_task(),
         PeriodicTask("auditor", SelfCheckRunner().run_once, runner.CHECK_INTERVAL),
         weekly_mail.weekly_mail_task(),
+        deactivation_mail.deactivation_mail_task(),
         PeriodicTask("retention", lambda: retention.run_once(clock.now()), retention.INTERVAL),
     )

@@ -28,7 +28,7 @@ def require_allowed(channel: str, address: str, actor: AuditActor, *, is_group: 
     allowed = settings_store.get(settings_store.CHAT_SERVERS_BY)
     if allowed == "everybody" or (allowed == "managers" and is_group):
         return
-    if not User.objects.filter(pk=actor.user_id, role=Role.ADMIN).exists():
+    if not User.accounts.filter(pk=actor.user_id, role=Role.ADMIN).exists():
         raise Rejected(
             "own_server",
             _NEEDS_ADMINISTRATOR(host=host),

@@ -19,14 +19,20 @@ from tocsin.people.member_roles import MemberRole
 
 
 class UserManager(BaseUserManager["User"]):
-    """Finds users by username, ignoring case."""
+    """Finds people by username, ignoring case.
+
+    Leaves service accounts out, so that nobody signs in as one, and none is offered, assigned or paged as a person.
+    """
+
+    def get_queryset(self) -> models.QuerySet[User]:
+        return super().get_queryset().filter(is_service_account=False)
 
     def get_by_natural_key(self, username: str | None) -> User:
         return self.get(username__iexact=username)
 
 
 class User(AbstractBaseUser):
-    """A person who signs in, acts on alerts or is paged."""
+    """A person who signs in, acts on alerts or is paged; or a service account, which only owns tokens."""
 
     username = models.CharField(_("username"), max_length=100, validators=[validate_name])
     name = models.CharField(_("name"), max_length=200, blank=True)
@@ -38,8 +44,12 @@ class User(AbstractBaseUser):
     is_active = models.BooleanField(_("active"), default=True)
     #: Clients by name. If any, the user sees only their alerts and reports, and changes nothing: a client observer.
     clients = ArrayField(models.CharField(max_length=200), default=list, db_default=[])
-    #: Owns tokens, and is nobody: never signs in, has no contact methods, is never on call.
+    #: Owns tokens, and is nobody: never signs in, has no e-mail address and no contact methods, is never on call.
     is_service_account = models.BooleanField(default=False, db_default=False)
+    #: The groups for which a service account acts. It is no member of them, so that nobody can page it.
+    service_groups: models.ManyToManyField[Group, models.Model] = models.ManyToManyField(
+        "Group", related_name="service_accounts"
+    )
     #: May sign in by password even when only single sign-on is allowed.
     is_break_glass = models.BooleanField(default=False, db_default=False)
     #: Slug of the identity provider that sets `role`; empty: set by hand.
@@ -57,11 +67,16 @@ class User(AbstractBaseUser):
     REQUIRED_FIELDS: ClassVar[list[str]] = ["email"]
 
     objects: ClassVar[UserManager] = UserManager()
+    #: People and service accounts, whose usernames are one name space.
+    accounts: ClassVar[models.Manager[User]] = models.Manager()
 
     class Meta:
         constraints = (
             models.UniqueConstraint(Lower("username"), name="people_user_username"),
-            models.UniqueConstraint(Lower("email"), name="people_user_email"),
+            models.UniqueConstraint(Lower("email"), condition=~Q(email=""), name="people_user_email"),
+            models.CheckConstraint(
+                condition=~Q(email="") | Q(is_service_account=True), name="people_user_email_of_person"
+            ),
             models.CheckConstraint(condition=models.Q(role__in=list(Role)), name="people_user_role"),
         )
 
@@ -79,6 +94,22 @@ class User(AbstractBaseUser):
     def _get_session_auth_hash(self, secret: str | None = None) -> str:
         hashed: str = super()._get_session_auth_hash(secret=secret)  # type: ignore[misc]
         return f"{hashed}{self.session_stamp}"
+
+
+class ServiceAccountManager(BaseUserManager["ServiceAccount"]):
+    """Finds service accounts only."""
+
+    def get_queryset(self) -> models.QuerySet[ServiceAccount]:
+        return super().get_queryset().filter(is_service_account=True)
+
+
+class ServiceAccount(User):
+    """The users that are nobody: see `User.is_service_account`."""
+
+    objects: ClassVar[ServiceAccountManager] = ServiceAccountManager()  # type: ignore[assignment]
+
+    class Meta:
+        proxy = True
 
 
 #: Channels on which a code can prove that an address belongs to the user.

@@ -10,13 +10,14 @@ from django.db.models import QuerySet
 from tocsin.access import roles
 from tocsin.access.models import AuditEntry
 from tocsin.access.roles import Permission, PermissionScope, Role
+from tocsin.access.token_limits import EffectiveAccess, TokenLimits, narrow
 from tocsin.people import addresses, encrypted_addresses
 from tocsin.people.models import Group, Membership, User
 
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """A user with their groups, loaded once for requests that check many objects."""
+    """A user or token with their groups, loaded once for requests that check many objects."""
 
     user_id: int
     role: Role
@@ -25,11 +26,21 @@ class Viewer:
     group_roles: Mapping[int, Role] = roles.NO_GROUPS
     #: Ids of the members of these groups who show their addresses there.
     colleagues: frozenset[int] = frozenset()
+    #: The permissions that a role may have: those of a token's scope.
+    allowed: frozenset[Permission] = frozenset(Permission)
+    #: Whether the viewer sees only what belongs to their groups or clients.
+    is_bounded: bool = False
+    #: A client observer sees the alerts of these clients only, and changes nothing.
+    clients: tuple[str, ...] = ()
 
     def may(self, action: Permission, group: Group | int | None = None) -> bool:
         """Returns whether the user may take `action` on an object owned by `group`."""
         group_id = group.pk if isinstance(group, Group) else group
-        return self.is_active and roles.may(self.role, action, group_roles=self.group_roles, group=group_id)
+        return (
+            self.is_active
+            and action in self.allowed
+            and roles.may(self.role, action, group_roles=self.group_roles, group=group_id)
+        )
 
     @property
     def groups(self) -> frozenset[int]:
@@ -42,7 +53,7 @@ class Viewer:
 
     def may_somewhere(self, action: Permission) -> bool:
         """Returns whether the user may take `action` on any object at all. Decides which menu entries are shown."""
-        has_all = roles.permission_scope(self.role, action) is PermissionScope.ALL
+        has_all = action in self.allowed and roles.permission_scope(self.role, action) is PermissionScope.ALL
         return self.is_active and (has_all or bool(self.groups_with(action)))
 
     def can_view_addresses_of(self, user_id: int | None) -> bool:
@@ -51,7 +62,7 @@ class Viewer:
             return False
         if user_id is not None and user_id == self.user_id:
             return True
-        return roles.may(self.role, Permission.VIEW_ADDRESSES) or user_id in self.colleagues
+        return self.may(Permission.VIEW_ADDRESSES) or user_id in self.colleagues
 
     def address(self, user_id: int | None, channel: str, address: str) -> str:
         """Returns another user's address as this viewer may see it, in full or masked. Secret ones are
@@ -71,11 +82,23 @@ class Viewer:
         )
 
 
-def viewer(user: User) -> Viewer:
-    """Loads everything that decides the permissions of `user`."""
-    loaded = Viewer(user.pk, Role(user.role), user.is_active, group_roles(user))
+def viewer(user: User, limits: TokenLimits | None = None) -> Viewer:
+    """Loads everything that decides the permissions of `user`, or of a token of theirs with these limits."""
+    access = EffectiveAccess(Role(user.role), group_roles(user), clients=frozenset(user.clients) or None)
+    if limits is not None:
+        access = narrow(access, limits)
+    loaded = Viewer(
+        # A limited token is not its owner: what the owner was paged about, or owns, may be outside of the limits.
+        0 if limits is not None and limits.is_restricted else user.pk,
+        access.role,
+        user.is_active,
+        access.group_roles,
+        allowed=access.allowed,
+        is_bounded=access.is_bounded,
+        clients=tuple(sorted(access.clients or ())),
+    )
     groups = loaded.groups_with(Permission.VIEW_ADDRESSES)
-    if roles.may(loaded.role, Permission.VIEW_ADDRESSES) or not groups:
+    if loaded.may(Permission.VIEW_ADDRESSES) or not groups:
         return loaded
     memberships = Membership.objects.filter(group__in=groups, shows_addresses=True)
     return replace(loaded, colleagues=frozenset(memberships.values_list("user_id", flat=True)))
@@ -84,6 +107,8 @@ def viewer(user: User) -> Viewer:
 def group_roles(user: User) -> dict[int, Role]:
     """Returns the role of `user` in each of their groups, by the group's id; never lower than their own role."""
     role = Role(user.role)
+    if user.is_service_account:
+        return dict.fromkeys(user.service_groups.values_list("pk", flat=True), role)
     memberships = Membership.objects.filter(user=user).values_list("group_id", "role")
     return {group: roles.higher(role, Role(group_role)) if group_role else role for group, group_role in memberships}
 
@@ -103,8 +128,8 @@ def may(user: User, action: Permission, group: Group | int | None = None) -> boo
     return group_id is not None and roles.may(Role(user.role), action, group_roles=group_roles(user), group=group_id)
 
 
-def visible_audit_entries(user: User) -> QuerySet[AuditEntry]:
-    """Returns the entries of the audit log that `user` may read: all, or those about objects that their groups own."""
-    if roles.may(Role(user.role), Permission.READ_AUDIT_LOG):
+def visible_audit_entries(viewer: Viewer) -> QuerySet[AuditEntry]:
+    """Returns the entries of the audit log that `viewer` may read: all, or those about objects of their groups."""
+    if viewer.may(Permission.READ_AUDIT_LOG):
         return AuditEntry.objects.all()
-    return AuditEntry.objects.filter(group_id__in=viewer(user).groups_with(Permission.READ_AUDIT_LOG))
+    return AuditEntry.objects.filter(group_id__in=viewer.groups_with(Permission.READ_AUDIT_LOG))

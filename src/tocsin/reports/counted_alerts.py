@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from tocsin.alerts.states import EventKind, Priority
+from tocsin.alerts.states import RESPONSES, EventKind, Priority
 from tocsin.reports.period import Bucket, Period
 
 
@@ -108,7 +108,7 @@ WITH counted AS MATERIALIZED (
   SELECT alert_id, min(at) AS responded_at, min(at) FILTER (WHERE kind = '{EventKind.ASSIGNED}') AS assigned_at
   {_RESPONDERS if with_responders else ""}
   FROM alerts_alertevent
-  WHERE kind IN ('{EventKind.ACKNOWLEDGED}', '{EventKind.ASSIGNED}')
+  WHERE kind IN ({", ".join(f"'{kind}'" for kind in RESPONSES)})
     AND alert_id >= (SELECT min(id) FROM counted) AND alert_id <= (SELECT max(id) FROM counted)
   GROUP BY alert_id
 )"""

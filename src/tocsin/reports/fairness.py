@@ -41,7 +41,8 @@ class FairnessFilter:
 
 @dataclass(frozen=True, slots=True)
 class PersonalLoad:
-    """One user's load. `even_pages` are the pages of all users in the report, divided by their number.
+    """One user's load. `even_pages` are the pages of all users in the report, divided by the number of those who have
+    an even share of the time; 0 for the others.
 
     An alert that paged the user several times counts once.
     """
@@ -139,9 +140,10 @@ def _people(
     alerts = AlertFilter(group_id=selected.group_id)
     paged = {one.username: one for one in interruptions.load_interruptions(connection, period, night, alerts)}
     pages = [_pages(paged, users[load.user_id]["username"]) for load in loads]
-    even_pages = sum(count for count, _at_night in pages) / len(loads) if loads else 0.0
+    sharing = [load for load in loads if load.even_share.total]
+    even_pages = sum(count for count, _at_night in pages) / len(sharing) if sharing else 0.0
     return [
-        _personal_load(load, users[load.user_id]["username"], count, at_night, even_pages)
+        _personal_load(load, users[load.user_id]["username"], count, at_night, even_pages if load in sharing else 0.0)
         for load, (count, at_night) in zip(loads, pages, strict=True)
     ]
 

@@ -36,6 +36,8 @@ class GroupedReport[S]:
     before: Grouped[S]
     trend: Sequence[Grouped[S]]
     rows: Sequence[Grouped[S]]
+    #: The rows of `Measure.listing`. Times are text there.
+    listing: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,8 @@ class Measure[S]:
     #: Further columns of the alert `a`.
     columns: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    #: A SELECT from `measured` for rows of single alerts, which saves a second statement over the whole period.
+    listing: str = ""
 
 
 def load[S](
@@ -71,23 +75,26 @@ def load[S](
     values = {**counted_alerts.parameters(period.before(), filters), **measure.parameters}
     (before,) = database.rows(connection, database.literal(tables + total), values)
     tables = counted_alerts.with_counted_alerts(filters, measure.columns, with_responders=by is GroupBy.PERSON)
+    listing = f"(SELECT jsonb_agg(to_jsonb(l)) FROM ({measure.listing}) l)" if measure.listing else "NULL::jsonb"
     # Alerts are read once, so the totals and the groups cover the same alerts.
     statement = f"""
 {tables}{measure.tables}
 , keyed AS ({counted_alerts.keyed(by, "measured", ", ".join(f"a.{name}" for name in measure.names))})
-({total})
+(SELECT t.*, {listing} AS listing FROM ({total}) t)
 UNION ALL
-(SELECT 'trend', {counted_alerts.bucket_key(bucket)}, NULL, count(*)::int, {measure.statistics}
+(SELECT 'trend', {counted_alerts.bucket_key(bucket)}, NULL, count(*)::int, {measure.statistics}, NULL
  FROM measured a GROUP BY 2)
 UNION ALL
-(SELECT 'row', key, max(label), count(*)::int AS alerts, {measure.statistics} FROM keyed GROUP BY key
+(SELECT 'row', key, max(label), count(*)::int AS alerts, {measure.statistics}, NULL FROM keyed GROUP BY key
  ORDER BY alerts DESC, key LIMIT {MAX_ROWS})
 """
     parts: dict[str, list[Grouped[S]]] = {"total": [], "trend": [], "row": []}
+    listed: Sequence[Mapping[str, Any]] = ()
     for row in database.rows(
         connection, database.literal(statement), {**values, **counted_alerts.parameters(period, filters)}
     ):
         parts[row["part"]].append(_grouped(measure, row))
+        listed = row["listing"] or listed
 
     def complete(keys: Sequence[str] | None, rows: Sequence[Grouped[S]]) -> Sequence[Grouped[S]]:
         by_key = {row.key: row for row in rows}
@@ -98,6 +105,7 @@ UNION ALL
         before=_grouped(measure, before),
         trend=complete([day.isoformat() for day in period.bucket_starts(bucket)], parts["trend"]),
         rows=complete(counted_alerts.complete_keys(by), parts["row"]),
+        listing=listed,
     )
 
 

@@ -7,7 +7,7 @@ none.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -76,9 +76,15 @@ _OFFSET = r"(Z|[+-](0\d|1[0-4]):?[0-5]\d)"
 
 
 def _moment(text: str) -> str:
-    """The SQL of a ticket's date, as `workflows.run.context.moment_of` reads it."""
+    """The SQL of a ticket's date, as `workflows.run.context.moment_of` reads it.
+
+    A year's report reads hundreds of thousands, and a second regular expression would take half as long again: whether
+    a valid time has an offset is seen from where its sign stands.
+    """
+    has_offset = f"""length({text}) > 10 AND (right({text}, 1) = 'Z' OR left(right({text}, 6), 1) IN ('+', '-')
+           OR left(right({text}, 5), 1) IN ('+', '-'))"""
     return f"""CASE WHEN {text} ~ '^{_DAY}({_TIME}{_OFFSET}?)?$' AND left({text}, 4) > '1970' THEN
-      CASE WHEN {text} ~ '{_OFFSET}$' THEN {text}::timestamptz
+      CASE WHEN {has_offset} THEN {text}::timestamptz
            ELSE {text}::timestamp AT TIME ZONE {TICKET_ZONE} END END"""
 
 
@@ -91,25 +97,32 @@ def _outcome(due: str, met: str) -> str:
 _COLUMNS = f""", a.subject, btrim(a.custom ->> '{SlaMoment.RESPOND_BY}') AS respond_text,
          btrim(a.custom ->> '{SlaMoment.FIX_BY}') AS fix_text"""
 
-# The targets of the newest run's policy count where the ticket has no date.
-_MEASURED = f"""
+_DATED = f"""
 , dated AS MATERIALIZED (
-  SELECT c.*, r.responded_at, {_moment("c.respond_text")} AS respond_by, {_moment("c.fix_text")} AS fix_by
+  SELECT c.*, least(r.responded_at, c.closed_at) AS answered_at,
+         {_moment("c.respond_text")} AS respond_by, {_moment("c.fix_text")} AS fix_by
   FROM counted c LEFT JOIN responses r ON r.alert_id = c.id
   LEFT JOIN inbound_integration i ON i.id = c.integration_id
   LEFT JOIN outbound_outboundintegration o ON o.id = i.outbound_id
-), due AS (
-  SELECT d.*, least(d.responded_at, d.closed_at) AS answered_at,
-         coalesce(d.respond_by, d.opened_at + v.respond_within) AS respond_due,
+)"""
+
+# The targets of the newest run's policy count where the ticket has no date.
+_WITH_TARGETS = """
+, due AS (
+  SELECT d.*, coalesce(d.respond_by, d.opened_at + v.respond_within) AS respond_due,
          coalesce(d.fix_by, d.opened_at + v.fix_within) AS fix_due
   FROM dated d
   LEFT JOIN LATERAL (
     SELECT version_id FROM escalation_run
-    WHERE alert_id = d.id AND %(has_targets)s AND (d.respond_by IS NULL OR d.fix_by IS NULL) ORDER BY id DESC LIMIT 1
+    WHERE alert_id = d.id AND (d.respond_by IS NULL OR d.fix_by IS NULL) ORDER BY id DESC LIMIT 1
   ) n ON true
   LEFT JOIN unnest(%(versions)s::bigint[], %(respond_within)s::interval[], %(fix_within)s::interval[])
     AS v(id, respond_within, fix_within) ON v.id = n.version_id
-), measured AS MATERIALIZED (
+)"""
+_WITHOUT_TARGETS = ", due AS (SELECT d.*, d.respond_by AS respond_due, d.fix_by AS fix_due FROM dated d)"
+
+_JUDGED = f"""
+, measured AS MATERIALIZED (
   SELECT d.*, {_outcome("respond_due", "answered_at")} AS response, {_outcome("fix_due", "closed_at")} AS resolution
   FROM due d WHERE d.respond_due IS NOT NULL OR d.fix_due IS NOT NULL
 )"""
@@ -131,6 +144,14 @@ SELECT id AS alert_id, subject, client, priority, moment, due_at, met_at FROM (
 ) b ORDER BY due_at DESC, id DESC LIMIT %(limit)s"""
 
 
+@dataclass(frozen=True, slots=True)
+class SlaReport:
+    """The figures of a period, and its breaches, the latest due time first."""
+
+    figures: GroupedReport[SlaStats]
+    breaches: Sequence[SlaBreach]
+
+
 def load_sla(
     connection: Connection,
     period: Period,
@@ -139,33 +160,48 @@ def load_sla(
     filters: AlertFilter = NO_FILTER,
     *,
     now: datetime,
-) -> GroupedReport[SlaStats]:
-    """The report of the alerts with an SLA that were opened in a period; see `grouped_report.load`."""
-    targets = _policy_targets(connection) | {"now": now}
-    measure = Measure(_MEASURED, _TARGETS, _STATISTICS, _read, SlaStats(), _COLUMNS, targets)
-    return grouped_report.load(connection, measure, period, by, bucket, filters)
+    max_breaches: int = 0,
+) -> SlaReport:
+    """The report of the alerts with an SLA that were opened in a period (see `grouped_report.load`), with at most
+    `max_breaches`."""
+    tables, targets = _tables(connection)
+    values = targets | {"now": now, "limit": max_breaches}
+    listing = _BREACHES if max_breaches else ""
+    measure = Measure(tables, _TARGETS, _STATISTICS, _read, SlaStats(), _COLUMNS, values, listing)
+    report = grouped_report.load(connection, measure, period, by, bucket, filters)
+    return SlaReport(report, [_breach(row) for row in report.listing])
 
 
 def load_breaches(
     connection: Connection, period: Period, filters: AlertFilter = NO_FILTER, *, now: datetime, limit: int
 ) -> list[SlaBreach]:
     """The breaches of the alerts opened in a period, the latest due time first, at most `limit`."""
-    statement = counted_alerts.with_counted_alerts(filters, _COLUMNS) + _MEASURED + _BREACHES
-    values = counted_alerts.parameters(period, filters) | _policy_targets(connection) | {"now": now, "limit": limit}
-    return [
-        SlaBreach(**{**row, "moment": SlaMoment(row["moment"])})
-        for row in database.rows(connection, database.literal(statement), values)
-    ]
+    tables, targets = _tables(connection)
+    statement = counted_alerts.with_counted_alerts(filters, _COLUMNS) + tables + _BREACHES
+    values = counted_alerts.parameters(period, filters) | targets | {"now": now, "limit": limit}
+    return [_breach(row) for row in database.rows(connection, database.literal(statement), values)]
 
 
-def _policy_targets(connection: Connection) -> dict[str, Any]:
-    """The SLA of every policy version that has one, as parameters."""
+def _breach(row: Mapping[str, Any]) -> SlaBreach:
+    due_at, met_at = (_at(row[name]) for name in ("due_at", "met_at"))
+    assert due_at is not None
+    return SlaBreach(**{**row, "moment": SlaMoment(row["moment"]), "due_at": due_at, "met_at": met_at})
+
+
+def _at(value: datetime | str | None) -> datetime | None:
+    """A time of the database, which JSON holds as text."""
+    return datetime.fromisoformat(value) if isinstance(value, str) else value
+
+
+def _tables(connection: Connection) -> tuple[str, dict[str, Any]]:
+    """The common table expressions of the report, and the SLA of every policy version that has one as parameters."""
     targets = [
         (row["id"], {name: durations.parse(str(text)) for name, text in row["sla"].items()})
         for row in database.rows(connection, _VERSIONS)
     ]
-    return {
-        "has_targets": bool(targets),
+    if not targets:
+        return _DATED + _WITHOUT_TARGETS + _JUDGED, {}
+    return _DATED + _WITH_TARGETS + _JUDGED, {
         "versions": [version_id for version_id, _sla in targets],
         "respond_within": [sla.get(SlaMoment.RESPOND_BY) for _version_id, sla in targets],
         "fix_within": [sla.get(SlaMoment.FIX_BY) for _version_id, sla in targets],

@@ -17,6 +17,7 @@ GROUP = {
     "members": [{"user": "alice", "roles": ["primary"]}],
 }
 
+SERVICE_ACCOUNT = {"name": "deploy-bot", "role": "manager", "groups": ["Night Desk"]}
 IDENTITY_PROVIDER = {
     "name": "Keycloak",
     "preset": "keycloak",

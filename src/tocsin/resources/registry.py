@@ -35,10 +35,11 @@ from tocsin.outbound.connectors.interfaces import OutboundSpec
 from tocsin.outbound.connectors.registry import KINDS as CONNECTORS
 from tocsin.outbound.models import OutboundIntegration
 from tocsin.people import encrypted_addresses
-from tocsin.people.changes import groups, out_of_office, reminder_rules
+from tocsin.people.changes import groups, out_of_office, reminder_rules, service_accounts
 from tocsin.people.changes import users as people
+from tocsin.people.changes.service_accounts import ServiceAccountSpec
 from tocsin.people.changes.specs import GroupSpec, UserSpec
-from tocsin.people.models import Group, User
+from tocsin.people.models import Group, ServiceAccount, User
 from tocsin.people.reasons import ABSENCE_REFERENCE
 from tocsin.resources import examples
 from tocsin.resources.resource import EVERY_KEY, DeferredField, Resource, ResourceViews
@@ -123,6 +124,22 @@ GROUPS = Resource[Group](
     owner="pk",
     example=examples.GROUP,
     views=ResourceViews("groups", "group", "edit_group"),
+)
+
+SERVICE_ACCOUNTS = Resource[ServiceAccount](
+    key="service_accounts",
+    label=_("service account"),
+    plural=_("Service accounts"),
+    rows=lambda: ServiceAccount.objects.prefetch_related("service_groups"),
+    spec=service_accounts.service_account_spec,
+    spec_type=ServiceAccountSpec,
+    save=service_accounts.save_service_account,
+    delete=service_accounts.delete_service_account,
+    change_permission=Permission.ADMINISTER,
+    see_permission=Permission.ADMINISTER,
+    owner="",
+    example=examples.SERVICE_ACCOUNT,
+    views=ResourceViews("service_accounts", "service_account", "service_account"),
 )
 
 IDENTITY_PROVIDERS = Resource[IdentityProvider](
@@ -342,6 +359,7 @@ PROVIDERS = Resource[Provider](
 RESOURCES: tuple[Resource[Any], ...] = (
     USERS,
     GROUPS,
+    SERVICE_ACCOUNTS,
     IDENTITY_PROVIDERS,
     HOLIDAY_CALENDARS,
     SCHEDULES,

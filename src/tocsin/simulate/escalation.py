@@ -21,7 +21,8 @@ from tocsin.escalation.run import target_loader
 from tocsin.escalation.run.run_state import RunDecision, RunState
 from tocsin.escalation.run.target_resolution import TargetContext, TargetFacts
 from tocsin.notify import pause
-from tocsin.notify.enqueue import queue
+from tocsin.notify.enqueue.pages import plan_pages
+from tocsin.notify.enqueue.recipients import load_recipients
 from tocsin.notify.rules.page_planner import PageRequest
 from tocsin.simulate import reasons
 
@@ -165,7 +166,7 @@ def _pages(
         )
         for c in decision.contact_pages
     ]  # fmt: skip
-    planned = queue.plan_of(connection, starts)
+    planned = plan_pages(connection, starts)
     names = {s.target.user_id: s.target.name for s in people}
     labels = {c.contact_id: c.label for c in decision.contact_pages}
     pages_by_step: dict[tuple[int, int], list[SimulatedPage]] = {}
@@ -200,7 +201,7 @@ def _notes(connection: Connection, run: RunState, cut: Reason, at: datetime) -> 
 
 def _rate_limit_notes(connection: Connection, pages: Sequence[SimulatedPage]) -> Iterable[Reason]:
     """Notes about users whose hourly limit these pages alone would exceed."""
-    people = queue.load_recipients(connection, {page.user_id for page in pages if page.user_id is not None})
+    people = load_recipients(connection, {page.user_id for page in pages if page.user_id is not None})
     for person in people.values():
         by_address: dict[str, list[datetime]] = {}
         for page in pages:

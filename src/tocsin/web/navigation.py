@@ -110,6 +110,7 @@ OTHER_VIEWS: tuple[NavigationEntry, ...] = (
     NavigationEntry(_("Support hours"), "clock", "support_hours"),
     NavigationEntry(_("Holiday calendars"), "calendar", "holiday_calendars"),
     NavigationEntry(_("Client tables"), "building", "client_tables"),
+    NavigationEntry(_("Service accounts"), "id-badge", "service_accounts", Permission.ADMINISTER),
     NavigationEntry(_("Settings"), "settings", "settings", Permission.ADMINISTER),
 )
 

@@ -26,7 +26,7 @@ from tocsin.web.integrations import views as integrations
 from tocsin.web.integrations.editor import rule_editor
 from tocsin.web.maintenance import views as maintenance
 from tocsin.web.me import absences as my_absences
-from tocsin.web.me import contact_tests, notification_rules, onboarding, verify_contact
+from tocsin.web.me import contact_tests, notification_rules, onboarding, tokens, verify_contact
 from tocsin.web.me import shifts as my_shifts
 from tocsin.web.me import views as me
 from tocsin.web.oncall import (
@@ -57,7 +57,7 @@ from tocsin.web.search import views as search
 from tocsin.web.styleguide import views as styleguide
 from tocsin.web.system import views as system
 from tocsin.web.ui.confirm_delete import delete_view
-from tocsin.web.users import invite_many
+from tocsin.web.users import invite_many, service_accounts
 from tocsin.web.users import views as users
 from tocsin.web.wall import views as wall
 from tocsin.web.workflows import runs as workflow_runs
@@ -135,8 +135,15 @@ _users = [
     path("<int:number>/", users.user, name="user"),
     path("<int:number>/invitation", users.send_invitation, name="send_invitation"),
     path("<int:number>/second-factor", users.reset_second_factor, name="reset_second_factor"),
-    path("<int:number>/tokens/<int:token>/delete/", users.revoke_token, name="revoke_token_of"),
     path("<int:number>/delete/", delete_view(registry.USERS), name="delete_user"),
+]
+
+_service_accounts = [
+    path("", service_accounts.account_list, name="service_accounts"),
+    path("new/", service_accounts.account, name="new_service_account"),
+    path("<int:number>/", service_accounts.account, name="service_account"),
+    path("<int:number>/tokens/new/", tokens.new_token, name="new_token_of"),
+    path("<int:number>/delete/", delete_view(registry.SERVICE_ACCOUNTS), name="delete_service_account"),
 ]
 
 _me = [
@@ -165,8 +172,8 @@ _me = [
     path("devices/", push.devices, name="devices"),
     path("devices/<int:number>/name", push.rename, name="rename_device"),
     path("devices/<int:number>/remove", push.remove, name="remove_device"),
-    path("tokens/new", me.create_token, name="create_token"),
-    path("tokens/<int:number>/revoke", me.revoke_token, name="revoke_token"),
+    path("tokens/new/", tokens.new_token, name="new_token"),
+    path("tokens/<int:number>/revoke", tokens.revoke_token, name="revoke_token"),
 ]
 
 _oncall = [
@@ -281,6 +288,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("groups/", include(_groups)),
     path("on-call/", include(_oncall)),
     path("users/", include(_users)),
+    path("service-accounts/", include(_service_accounts)),
     path("me/", include(_me)),
     path("providers/", include(_providers)),
     path("outbound/", include(_outbound)),
@@ -338,5 +346,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
         name="oidc_backchannel_logout",
     ),
     path("api/v1/", include("tocsin.api.urls")),
+    path("scim/v2/", include("tocsin.api.scim.urls")),
     path("hooks/<str:provider>/<slug:endpoint>", hooks.hook, name="hook"),
 ]

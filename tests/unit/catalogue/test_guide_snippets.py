@@ -29,7 +29,17 @@ def fields_of(kind: IntegrationKind, sample: str = "") -> set[str]:
 
 @pytest.mark.parametrize(
     "name",
-    ["datadog", "dynatrace", "elastic", "healthchecks", "logicmonitor", "proxmox", "solarwinds", "uptimerobot"],
+    [
+        "crowdstrike",
+        "datadog",
+        "dynatrace",
+        "elastic",
+        "healthchecks",
+        "logicmonitor",
+        "proxmox",
+        "solarwinds",
+        "uptimerobot",
+    ],
 )
 def test_a_payload_to_paste_has_the_samples_fields(name: str) -> None:
     kind = KINDS[name]

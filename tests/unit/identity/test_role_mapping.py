@@ -25,7 +25,7 @@ MAPPINGS = (
 
 
 def test_the_highest_fitting_role_wins_and_memberships_combine() -> None:
-    assert map_roles(["desk", "LEADS", "unknown"], MAPPINGS, None) == MappedRoles(
+    assert map_roles(["Desk", "Leads", "admins"], MAPPINGS, None) == MappedRoles(
         Role.MANAGER, "Leads", (Grant(DESK, "manager", ("primary", "secondary"), "Desk, Leads"),)
     )
     assert map_roles(["Admins", "Desk"], MAPPINGS, None).role is Role.ADMIN

@@ -11,7 +11,15 @@ from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
 from tocsin.inbound.config.normalizer import IntegrationDefinition, NormalizedEvent, compile_normalizer
 from tocsin.inbound.config.rules import EventAction
-from tocsin.inbound.mapping.status_words import StatusMeaning, is_new_ticket, meaning_of, without_status
+from tocsin.inbound.mapping.status_words import (
+    StatusMeaning,
+    is_completion,
+    is_failure,
+    is_new_ticket,
+    meaning_of,
+    status_in_title,
+    without_status,
+)
 from tocsin.inbound.parsing.payload_splitting import elements_of
 
 
@@ -107,6 +115,13 @@ def test_removed_field_is_not_found_by_an_alias() -> None:
     )
 
 
+def test_unaliased_message_is_read_by_own_paths_only() -> None:
+    verb = event("opsgenie", {"action": "note", "alias": "a", "state": "firing", "title": "x"})
+    assert (verb.action, verb.mapped.text("source_status")) == (EventAction.UPDATE, None)
+    other = event("opsgenie", {"alias": "a", "state": "firing", "title": "x"})
+    assert (other.action, other.mapped.text("subject")) == (EventAction.OPEN, "x")
+
+
 def test_new_ticket_opens_whatever_its_status() -> None:
     payload = {"event": "New Ticket Logged", "ticket": {"id": 7, "status": {"name": "Awaiting Triage"}}}
     assert event("haloitsm", payload).action is EventAction.OPEN
@@ -140,6 +155,7 @@ def test_placeholder_that_was_not_filled_in_is_no_id() -> None:
         ("incident.acknowledged", StatusMeaning.UPDATE),
         ("ALERT_RECOVERY", StatusMeaning.CLOSE),
         ("Back to normal", StatusMeaning.CLOSE),
+        ("stopped_reporting", None),
         ("BuildFailed", StatusMeaning.OPEN),
         ("major_outage", StatusMeaning.OPEN),
         ("not ok", None),
@@ -149,6 +165,51 @@ def test_placeholder_that_was_not_filled_in_is_no_id() -> None:
 )
 def test_meaning_of_a_status(status: str, meaning: StatusMeaning | None) -> None:
     assert meaning_of(status) is meaning
+
+
+@pytest.mark.parametrize(
+    ("title", "status"),
+    [
+        ("[FIRING:1] Disk full on db1", "firing"),
+        ("#### [Recovered on {host:db1}] CPU\n| host | value |", "recovered"),
+        ("RECOVERY: Mail queue on mx1", "recovery"),
+        ("Your service Shop is up!", "up"),
+        ("Job export succeeded", "succeeded"),
+        ("Device sw7 recovered from Device Down", "recovered"),
+        ("Router r1 is unreachable", "unreachable"),
+        ("Backup completed with errors", None),
+        ("Backup failed, but the network is up", None),
+        ("Door 4 closed", None),
+        ("web1 is not OK", None),
+        ("Up", None),
+        ("A first line\nthat ends OK", None),
+    ],
+)
+def test_status_that_a_title_says(title: str, status: str | None) -> None:
+    assert status_in_title(title) == status
+
+
+@pytest.mark.parametrize(
+    ("status", "completion", "failure"),
+    [("completed", True, False), ("build.finished", True, False), ("success", False, False), ("ERROR", False, True),
+     ("active", False, False), ("run:errored", False, True)],
+)  # fmt: skip
+def test_completions_and_failures(status: str, completion: bool, failure: bool) -> None:
+    assert (is_completion(status), is_failure(status)) == (completion, failure)
+
+
+def test_rule_for_any_status_is_about_own_statuses() -> None:
+    assert event("appdynamics", {"entity_id": "bt", "message_type": "RECOVERY"}).action is EventAction.CLOSE
+
+
+def test_former_status_is_none() -> None:
+    found = event("zabbix", {"incident_key": "1", "previous_state": "OK", "QualitativeOldState": "Normal"})
+    assert (found.action, found.is_understood) == (EventAction.OPEN, False)
+
+
+def test_number_that_a_type_does_not_know_opens() -> None:
+    found = event("prtg", {"correlation_id": "1", "state": "17", "short_description": "Ping is Down"})
+    assert (found.action, found.is_understood) == (EventAction.OPEN, False)
 
 
 def test_title_without_status_is_equal_for_failure_and_recovery() -> None:

@@ -98,6 +98,49 @@ PAIRS: dict[str, tuple[Any, Any]] = {
 }
 
 
+#: Statuses that a run ended, beside a failure.
+FAILURES: list[dict[str, Any]] = [
+    {"name": "lint", "status": "completed", "conclusion": "failure"},
+    {"status": "SUCCESS", "project": {"name": "Shop"}, "qualityGate": {"name": "Sonar way", "status": "ERROR"}},
+    {"status": "ok", "alert": {"id": "7", "state": "firing", "title": "Disk full"}},
+]
+
+
+@pytest.mark.parametrize("payload", FAILURES)
+def test_completed_message_that_names_a_failure_opens(payload: dict[str, Any]) -> None:
+    assert read(payload).action is EventAction.OPEN
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {"id": "7", "status": "resolved", "previous": {"status": "failed"}},
+        {"id": "7", "status": "resolved", "user": {"status": "active"}},
+        {"id": "7", "status": "resolved", "severity": "critical"},
+    ],
+)
+def test_recovery_beside_what_is_no_failure_closes(payload: dict[str, Any]) -> None:
+    assert read(payload).action is EventAction.CLOSE
+
+
+def test_own_rule_about_a_completion_decides() -> None:
+    rules = {"close": {"field": "source_status", "operator": "equals", "value": "completed"}}
+    normalizer = compile_normalizer(load_kinds()["api"], IntegrationDefinition(rules=rules))
+    body = json.dumps({"id": "7", "status": "completed", "result": "failed"}).encode()
+    (element,) = elements_of(normalizer.kind, body, "application/json").elements
+    event = normalizer.normalize(element)
+    assert isinstance(event, NormalizedEvent)
+    assert event.mapped.text("source_status") == "completed"
+
+
+def test_runs_of_other_branches_are_other_problems() -> None:
+    def run(branch: str, status: str, number: int) -> NormalizedEvent:
+        return read({"build": {"id": number, "name": "test", "status": status, "branch": branch}})
+
+    assert run("main", "failed", 1).source_id == run("main", "passed", 2).source_id
+    assert run("main", "failed", 1).source_id != run("other", "passed", 2).source_id
+
+
 @pytest.mark.parametrize(("failure", "recovery"), PAIRS.values(), ids=PAIRS.keys())
 def test_recovery_closes_what_its_failure_opened(failure: Any, recovery: Any) -> None:
     opened = read(failure)

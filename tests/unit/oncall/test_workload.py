@@ -30,6 +30,7 @@ from tocsin.core.config.night_hours import NightHours
 from tocsin.oncall.calculation import final_schedule
 from tocsin.oncall.calculation.group_snapshot import GroupPlan, SnapshotMember
 from tocsin.oncall.calculation.holiday_calendars import CustomHoliday, HolidayDays
+from tocsin.oncall.calculation.schedules import CompiledOverride
 from tocsin.oncall.calculation.workload import OnCallTime, Workload, workloads
 
 HOUR = timedelta(hours=1)
@@ -97,6 +98,24 @@ def test_group_order_without_a_schedule_is_not_counted() -> None:
     assert of_month("2026-12", plan(members=members)) == {}
 
 
+def test_group_order_counts_while_no_shift_is_on() -> None:
+    """As the calendar shows it."""
+    members = (SnapshotMember(ALICE, "Alice", frozenset({PRIMARY, SECONDARY})),)
+    loads = of_month("2026-12", plan(schedule(rotate("Weekly", [BOB], start="2026-12-11")), members=members))
+    assert {name: load.time.total / HOUR for name, load in loads.items()} == {"Alice": 321, "Bob": 423}
+    assert {load.even_share.total for load in loads.values()} == {372 * HOUR}
+    # Her other role is hers every day, and not counted.
+    assert of_month("2026-12", plan(schedule(rotate("Weekly", [BOB])), members=members), role=SECONDARY) == {}
+
+
+def test_user_who_only_replaces_others_has_no_share() -> None:
+    begin = local("2026-12-08T17:00")
+    evening = CompiledOverride(1, "Concert", CAROL, begin, begin + 4 * HOUR, role=PRIMARY)
+    loads = of_month("2026-12", plan(schedule(rotate("Weekly", [ALICE, BOB]), overrides=(evening,))))
+    assert loads["Carol"].difference.total == 4 * HOUR
+    assert loads["Alice"].even_share.total == loads["Bob"].even_share.total == 372 * HOUR
+
+
 @examples(40)
 @given(case=CASES, days=st.integers(1, 20), zone=st.sampled_from(ZONES))
 def test_hours_add_up_to_the_covered_time(case: tuple[date, GroupPlan], days: int, zone: str) -> None:
@@ -115,13 +134,14 @@ def test_hours_add_up_to_the_covered_time(case: tuple[date, GroupPlan], days: in
 
 
 def person_time(group_plan: GroupPlan, since: datetime, until: datetime) -> timedelta:
-    """The time of all users on call by a schedule, from what each moment says."""
-    segments = final_schedule.timeline(group_plan, since, until).segments
+    """The time of all users on call in the roles that schedules assign, from what each moment says."""
+    timeline = final_schedule.timeline(group_plan, since, until)
+    segments, roles = timeline.segments, timeline.scheduled_roles
     edges = {edge for segment in segments for edge in (segment.since, segment.until) if edge and since < edge < until}
     bounds = [since, *sorted(edges), until]
     return sum(
         (
-            (end - begin) * len({one.user_id for one in final_schedule.on_call(group_plan, begin) if one.schedule})
+            (end - begin) * len({one.user_id for one in final_schedule.on_call(group_plan, begin) if one.role in roles})
             for begin, end in itertools.pairwise(bounds)
         ),
         timedelta(),

@@ -103,7 +103,7 @@ HALO = KIND.rules
 
 def by(own: dict[str, Any], status: str) -> StatusEffect:
     """What a status does when an integration has these rules of its own."""
-    return action_of_status(compile_normalizer(KIND, IntegrationDefinition(rules=own)).rules, status)
+    return action_of_status(compile_normalizer(KIND, IntegrationDefinition(rules=own)), status)
 
 
 @pytest.mark.parametrize("status", ["New", "Resolved", "Closed", "In Progress", "new stuff", "Überprüft"])
@@ -126,6 +126,28 @@ def test_restored_status_action_leaves_no_rule_behind(status: str) -> None:
     other = next(one for one in StatusEffect if one is not usual)
     own = with_status_action(with_status_action({}, HALO, status, other), HALO, status, usual)
     assert by(own, status) is usual
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "effect"),
+    [
+        ("api", "healed", StatusEffect.CLOSE),
+        ("api", "acknowledged", StatusEffect.UPDATE),
+        ("api", "wobbly", StatusEffect.OPEN),
+        ("logicmonitor", "RESOLVED", StatusEffect.CLOSE),
+        ("logicmonitor", "firing", StatusEffect.OPEN),
+    ],
+)
+def test_status_that_no_rule_names_does_what_its_words_say(kind: str, status: str, effect: StatusEffect) -> None:
+    assert action_of_status(compile_normalizer(load_kinds()[kind], IntegrationDefinition()), status) is effect
+
+
+@pytest.mark.parametrize("status", ["healed", "firing", "resolved", "acknowledged"])
+@pytest.mark.parametrize("effect", list(StatusEffect))
+def test_status_action_decides_before_common_words(status: str, effect: StatusEffect) -> None:
+    kind = load_kinds()["api"]
+    own = with_status_action({}, kind.rules, status, effect)
+    assert action_of_status(compile_normalizer(kind, IntegrationDefinition(rules=own)), status) is effect
 
 
 def test_yaml_comes_back_as_it_was() -> None:

@@ -22,6 +22,7 @@ from tests.support.postgres import DatabasePool, Postgres, filled
 from tocsin.access import tokens
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.roles import Role
+from tocsin.access.token_limits import UNLIMITED
 from tocsin.alerts.change_handlers import PagingConfig, PagingMode
 from tocsin.alerts.commands import Actor, NewEvent
 from tocsin.alerts.new_alert import NewAlert
@@ -147,7 +148,9 @@ def caller() -> Callable[[User], Api]:
     """Makes a caller with a token of that user."""
 
     def make(user: User) -> Api:
-        made = tokens.create(user, f"test {clock.now().timestamp()}", actor=COMMAND_LINE, now=clock.now())
+        made = tokens.create(
+            user, f"test {clock.now().timestamp()}", limits=UNLIMITED, actor=COMMAND_LINE, now=clock.now()
+        )
         return Api(token=made.secret, user=user)
 
     return make

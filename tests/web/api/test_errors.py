@@ -13,6 +13,7 @@ from tests.support.postgres import TAKES_NO_WRITES, in_use
 from tests.web.api.conftest import Api, ApiResponse, Company
 from tocsin.access import tokens
 from tocsin.access.audit import COMMAND_LINE
+from tocsin.access.token_limits import UNLIMITED
 from tocsin.core.runtime import clock
 
 
@@ -40,7 +41,7 @@ def test_a_wrong_credential_is_not_authenticated(company: Company, header: str) 
 
 
 def test_revoked_tokens_and_tokens_of_disabled_users_are_rejected(company: Company) -> None:
-    made = tokens.create(company.bob, "script", actor=COMMAND_LINE, now=clock.now())
+    made = tokens.create(company.bob, "script", limits=UNLIMITED, actor=COMMAND_LINE, now=clock.now())
     assert Api(made.secret).get("alerts").status == 200
     company.bob.is_active = False
     company.bob.save()
@@ -52,7 +53,7 @@ def test_revoked_tokens_and_tokens_of_disabled_users_are_rejected(company: Compa
 
 
 def test_read_only_database_still_serves_reads(company: Company, database: str) -> None:
-    secret = tokens.create(company.alice, "script", actor=COMMAND_LINE, now=clock.now()).secret
+    secret = tokens.create(company.alice, "script", limits=UNLIMITED, actor=COMMAND_LINE, now=clock.now()).secret
     with in_use(f"{database}{TAKES_NO_WRITES}"):
         answers = {noun: Api(secret).get(noun).status for noun in ("alerts", "users", "groups", "integrations")}
         written = Api(secret).post("groups", {"name": "Another"})

@@ -151,6 +151,15 @@ class Migration(migrations.Migration):
                 autosummarize=True, fields=["opened_at"], name="alerts_alert_opened", pages_per_range=32
             ),
         ),
+        migrations.AddIndex(
+            model_name="alertevent",
+            index=models.Index(
+                condition=models.Q(("kind__in", ["acknowledged", "assigned"])),
+                fields=["alert"],
+                include=("at", "kind"),
+                name="alerts_event_response",
+            ),
+        ),
         migrations.AddConstraint(
             model_name="alert",
             constraint=models.UniqueConstraint(

@@ -46,9 +46,10 @@ class CommandBody(Schema):
 
     model_config = {"extra": "forbid", "str_strip_whitespace": True}
 
-    note: str = Field(default="", max_length=2000, description="Why; shown on the timeline.")
+    note: str = Field(default="", max_length=2000, description="The reason, shown on the timeline.")
     seen_at: AwareDatetime | None = Field(
-        default=None, description="When the alert was shown to you: if someone took it since, assigning is refused."
+        default=None,
+        description="When you saw the alert. Assigning is refused if it was assigned since then.",
     )
 
 
@@ -73,7 +74,7 @@ class ReplyBody(CommandBody):
 
 
 class HoldBody(CommandBody):
-    """Hold the alert until a moment, or for a duration such as `30m`."""
+    """Snooze the alert until a time, or for a duration such as `30m`."""
 
     until: AwareDatetime | None = None
     span: str | None = Field(default=None, alias="for", max_length=20, examples=["30m", "1h30m"])
@@ -92,22 +93,22 @@ class MergeBody(CommandBody):
 class CommandResponse(AlertDetail):
     """The alert after the command, and the result of the command."""
 
-    answer: str = Field(description="A sentence for the user who gave the command.")
+    answer: str = Field(description="The result in a sentence.")
     answer_code: ReasonCode
     answer_data: ReasonData
-    changed: bool = Field(description="False when it was so already.")
+    changed: bool = Field(description="False if the alert was in that state already.")
 
 
 _SUMMARIES = {
-    CommandKind.ACKNOWLEDGE: "You have seen it. What that does to escalation is the policy's choice",
-    CommandKind.UNACKNOWLEDGE: "Take your acknowledgement back",
-    CommandKind.UNASSIGN: "Unassigns the alert: it is open again, and escalation restarts",
-    CommandKind.ESCALATE: "Notify the next step now",
-    CommandKind.RESUME: "End the hold now",
-    CommandKind.CLOSE: "The problem is over",
-    CommandKind.CANCEL: "Nothing was wrong",
-    CommandKind.REOPEN: "It was not over: within 24 hours, if no newer alert has its key",
-    CommandKind.UNDO: "Take back your own last command, within a minute",
+    CommandKind.ACKNOWLEDGE: "Acknowledge the alert. Escalation stops, pauses or continues, as its policy says",
+    CommandKind.UNACKNOWLEDGE: "Remove your acknowledgement. Escalation continues",
+    CommandKind.UNASSIGN: "Unassign the alert. It is open again, and escalation restarts",
+    CommandKind.ESCALATE: "Escalate to the next step now",
+    CommandKind.RESUME: "End the snooze now. Escalation continues",
+    CommandKind.CLOSE: "Close the alert. Paging stops",
+    CommandKind.CANCEL: "Close the alert as a false alarm",
+    CommandKind.REOPEN: "Reopen a closed alert within 24 hours, unless a newer alert has its dedup key",
+    CommandKind.UNDO: "Undo your last command, within a minute",
 }
 
 type _SimpleCommand = type[Acknowledge | Unacknowledge | Unassign | Escalate | Resume | Close | Cancel | Reopen | Undo]
@@ -136,7 +137,7 @@ for _kind, _class in COMMAND_CLASSES.items():
         _add_plain(_kind, _class)  # type: ignore[arg-type] # commands with fields have endpoints below
 
 
-@_post(CommandKind.ASSIGN, "Give it to a user, or to a name outside; this stops escalation")
+@_post(CommandKind.ASSIGN, "Assign the alert to a user, or to a person outside Tocsin")
 def assign(request: HttpRequest, id: Number, body: AssignBody) -> dict[str, Any]:
     principal = caller(request)
     if body.name is not None:
@@ -146,19 +147,19 @@ def assign(request: HttpRequest, id: Number, body: AssignBody) -> dict[str, Any]
     return _act(id, Assign(**_common(body, principal), name=user.display_name, user_id=user.pk), principal)
 
 
-@_post(CommandKind.REPLY, "Write a text on its timeline")
+@_post(CommandKind.REPLY, "Add a note to the timeline")
 def reply(request: HttpRequest, id: Number, body: ReplyBody) -> dict[str, Any]:
     return _act(id, Reply(**_common(body, caller(request)), text=body.text), caller(request))
 
 
-@_post(CommandKind.HOLD, "Stop the timers for a while")
+@_post(CommandKind.HOLD, "Snooze the alert: pause escalation until a time")
 def hold(request: HttpRequest, id: Number, body: HoldBody) -> dict[str, Any]:
     principal = caller(request)
     until = body.until or principal.now + _span(body)
     return _act(id, Hold(**_common(body, principal), until=until), principal)
 
 
-@_post(CommandKind.MERGE, "It is the same problem as another alert, which stays")
+@_post(CommandKind.MERGE, "Merge the alert into another one, which stays open")
 def merge(request: HttpRequest, id: Number, body: MergeBody) -> dict[str, Any]:
     principal = caller(request)
     find_alert(id)

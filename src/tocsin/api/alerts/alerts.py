@@ -303,7 +303,7 @@ def _filtered_by_time(rows: QuerySet[Alert], query: AlertFilters) -> QuerySet[Al
     after, before = query.opened_after, query.opened_before
     if after is None and before is None:
         return rows
-    with database.pool().connection() as connection:
+    with database.connection() as connection:
         if after is not None:
             rows = rows.filter(opened_at__gte=after, pk__gte=search_index.first_id_opened_since(connection, after))
         if before is not None:

@@ -68,7 +68,7 @@ def put_pause(request: HttpRequest, body: PauseBody) -> dict[str, Any]:
     return _show(principal.now)
 
 
-@routes.delete("", Permission.ADMINISTER, answers=PauseSchema, summary="End the pause now: what waited leaves")
+@routes.delete("", Permission.ADMINISTER, answers=PauseSchema, summary="End the pause now. Held pages are sent")
 def delete_pause(request: HttpRequest) -> dict[str, Any]:
     principal = caller(request)
     pause.end(audit_actor_of(principal), principal.now)

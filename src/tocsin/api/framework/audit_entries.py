@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from tocsin.access.audit_export import entry_fields
+from tocsin.access.audit_log.export import entry_fields
 from tocsin.access.models import AuditEntry
 
 

@@ -16,12 +16,14 @@ from ninja.operation import Operation
 from ninja.security.base import AuthBase
 from ninja.utils import check_csrf
 
-from tocsin.access import audit, tokens
+from tocsin.access import audit, refusals, tokens
+from tocsin.access.models import ApiToken
 from tocsin.access.roles import Permission, Role
+from tocsin.access.token_limits import MIN_SCOPES, TokenLimits, permissions_of
 from tocsin.alerts.commands import Actor
 from tocsin.alerts.states import ActorKind, CommandChannel
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Person, ReasonType, Term, joined
+from tocsin.core.reasons import Person, Reason, ReasonType, Term, joined
 from tocsin.core.runtime import clock
 from tocsin.core.validation.field_errors import AT_PATH
 from tocsin.people import permissions
@@ -47,6 +49,7 @@ _ROLES = {
 _ACTIONS = {
     Permission.VIEW_ALERTS: gettext_noop("see alerts, who is on call, and the Inbound Log"),
     Permission.RESPOND: gettext_noop("act on alerts, and create them manually"),
+    Permission.VIEW_SELF: gettext_noop("see one's own settings, devices and tokens"),
     Permission.MANAGE_SELF: gettext_noop("change one's own contact methods, absence and shifts"),
     Permission.VIEW_ADDRESSES: gettext_noop("see phone numbers and addresses of others"),
     Permission.MANAGE_TEAMS: gettext_noop("change groups, schedules, overrides and policies"),
@@ -59,6 +62,12 @@ _ACTIONS = {
 _FORBIDDEN = ReasonType("api.forbidden", "{user} is {role}; it takes {required} to {action}.")
 _FORBIDDEN_ELSEWHERE = ReasonType(
     "api.forbidden_elsewhere", "{user} is {role}, who may {action} of their own groups only."
+)
+_SCOPE_TOO_SMALL = ReasonType(
+    "api.scope_too_small", "This token has the scope {scope}; it takes {required} to {action}."
+)
+_LIMITED_TOKEN = ReasonType(
+    "api.limited_token", "This token is limited to groups or clients, and may not {action} beyond them."
 )
 _IF_MATCH_UNKNOWN = ReasonType("api.if_match_unknown", "is not known at this address; send the request without it.")
 _NUL_IN_NAME = ReasonType("api.nul_in_name", "No name contains a NUL character.")
@@ -74,25 +83,40 @@ _SAFE_METHODS = frozenset({"GET", "HEAD"})
 
 @dataclass(frozen=True)
 class Principal:
-    """The authenticated caller, with the time and client address of the request. A token acts as its user."""
+    """The authenticated caller, with the time and client address of the request.
+
+    A token acts as its user, within its limits. Without one, the caller is a browser session.
+    """
 
     user: User
     now: datetime
-    is_token: bool
+    token: ApiToken | None
     address: str | None
 
     @property
+    def is_token(self) -> bool:
+        """Whether the caller is a token."""
+        return self.token is not None
+
+    @property
     def role(self) -> Role:
-        return Role(self.user.role)
+        return self.viewer.role
 
     @property
     def is_admin(self) -> bool:
-        return self.role is Role.ADMIN
+        return self.viewer.may(Permission.ADMINISTER)
+
+    @property
+    def sees_addresses_of_actors(self) -> bool:
+        """Whether the caller sees IP addresses in the audit log, which administrators do, and their tokens that read
+        all of it."""
+        return self.role is Role.ADMIN and self.viewer.may(Permission.READ_AUDIT_LOG)
 
     @cached_property
     def viewer(self) -> Viewer:
-        """The caller's permissions and visibility, loaded once on first use."""
-        return permissions.viewer(self.user)
+        """The caller's permissions and visibility, loaded once on first use. A token's are never more than its
+        owner's."""
+        return permissions.viewer(self.user, self.token.limits if self.token else None)
 
 
 class ApiAuth(AuthBase):
@@ -122,6 +146,8 @@ class ApiAuth(AuthBase):
         caller = _caller(request)
         if caller is None:
             return None
+        # Also for a request that is refused below.
+        request.principal = caller  # type: ignore[attr-defined]
         if not caller.viewer.may_somewhere(self.action):
             raise forbidden(caller, self.action)
         self._check_parameters(request)
@@ -158,6 +184,15 @@ def via_of(caller: Principal) -> CommandChannel:
     return CommandChannel.API if caller.is_token else CommandChannel.WEB
 
 
+def record_refusal(request: HttpRequest) -> None:
+    """Record that an authenticated request is answered with 403."""
+    caller: Principal | None = getattr(request, "principal", None)
+    if caller is not None:
+        name = caller.token.name if caller.token else ""
+        text = f"{request.method} {request.path}"
+        refusals.record_refusal(audit_actor_of(caller), text, token=name, now=caller.now)
+
+
 def audit_actor_of(caller: Principal) -> audit.AuditActor:
     """Return the caller as the actor in the audit log."""
     return audit.AuditActor.from_user(caller.user, "api" if caller.is_token else "web", caller.address)
@@ -171,11 +206,23 @@ def require(caller: Principal, action: Permission, group: int | None) -> None:
 
 def forbidden(caller: Principal, action: Permission, *, is_own_groups_only: bool = False) -> Rejected:
     """Return the rejection of a caller whose role does not permit `action`, or only on objects of the own groups."""
+    if caller.token is not None and (problem := _limit_of(caller.token.limits, action)):
+        return Rejected("forbidden", problem)
     user, role, text = Person(caller.user.username, caller.user.pk), Term(_ROLES[caller.role]), Term(_ACTIONS[action])
     if is_own_groups_only:
         return Rejected("forbidden", _FORBIDDEN_ELSEWHERE(user=user, role=role, action=text))
     required = Term(_REQUIRED_ROLES.get(action, _REQUIRED_ROLES[Permission.ADMINISTER]))
     return Rejected("forbidden", _FORBIDDEN(user=user, role=role, required=required, action=text))
+
+
+def _limit_of(limits: TokenLimits, action: Permission) -> Reason | None:
+    """Return why the limits of a token do not permit `action`; None if it is its owner who may not."""
+    if action not in permissions_of(limits.scope):
+        needed = Term(MIN_SCOPES[action])
+        return _SCOPE_TOO_SMALL(scope=Term(limits.scope), required=needed, action=Term(_ACTIONS[action]))
+    if limits.groups or limits.clients:
+        return _LIMITED_TOKEN(action=Term(_ACTIONS[action]))
+    return None
 
 
 def _caller(request: HttpRequest) -> Principal | None:
@@ -186,10 +233,10 @@ def _caller(request: HttpRequest) -> Principal | None:
     header = request.headers.get("Authorization")
     if header is not None:
         scheme, _, secret = header.partition(" ")
-        token = tokens.verify(secret.strip(), now=now) if scheme.lower() == "bearer" else None
-        return Principal(token.user, now, True, address) if token is not None else None
+        token = tokens.verify(secret.strip(), now=now, address=address) if scheme.lower() == "bearer" else None
+        return Principal(token.user, now, token, address) if token is not None else None
     if not request.user.is_authenticated:
         return None
     if check_csrf(request) is not None:
         raise Rejected("csrf", _CSRF())
-    return Principal(request.user, now, False, address)
+    return Principal(request.user, now, None, address)

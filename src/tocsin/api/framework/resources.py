@@ -157,7 +157,7 @@ def _register_reads[M: Model](api: ApiResource[M]) -> None:
         return page(
             AuditEntry.objects.filter(object_type=resource.object_type, object_id=str(row.pk)),
             query,
-            lambda entries: show_entries(entries, with_address=principal.is_admin),
+            lambda entries: show_entries(entries, with_address=principal.sees_addresses_of_actors),
             newest_first=True,
         )
 

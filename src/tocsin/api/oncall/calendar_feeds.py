@@ -62,7 +62,7 @@ class NewFeedResponse(FeedSchema):
 
 @routes.get(
     "",
-    Permission.MANAGE_SELF,
+    Permission.VIEW_SELF,
     answers=PaginatedList[FeedSchema],
     summary="Your calendar feeds, without their addresses",
 )
@@ -88,7 +88,7 @@ def create_feed(request: HttpRequest, body: FeedBody) -> dict[str, Any]:
     return _with_address(new_feed)
 
 
-@routes.get("/{int:id}", Permission.MANAGE_SELF, answers=FeedSchema, summary="One of your calendar feeds")
+@routes.get("/{int:id}", Permission.VIEW_SELF, answers=FeedSchema, summary="One of your calendar feeds")
 def get_feed(request: HttpRequest, id: Number) -> dict[str, Any]:
     return _show(_find(id, caller(request)))
 

@@ -36,7 +36,7 @@ class ShiftRemindersBody(Schema):
     reminders: list[_Reminder] = Field(description="Up to three: before (1h), and by, a contact method's label.")
 
 
-@routes.get("", Permission.MANAGE_SELF, answers=ShiftRemindersResponse, summary="Your own reminders before a shift")
+@routes.get("", Permission.VIEW_SELF, answers=ShiftRemindersResponse, summary="Your own reminders before a shift")
 def get_reminders(request: HttpRequest) -> dict[str, Any]:
     return {"reminders": caller(request).user.reminders}
 

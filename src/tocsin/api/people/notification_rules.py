@@ -42,7 +42,7 @@ class NotificationRulesBody(Schema):
     notification_rules: _Rules = Field(description="by_priority, quiet_hours and most_per_hour; {}: no rules.")
 
 
-@routes.get("", Permission.MANAGE_SELF, answers=NotificationRulesResponse, summary="Your own notification rules")
+@routes.get("", Permission.VIEW_SELF, answers=NotificationRulesResponse, summary="Your own notification rules")
 def get_notification_rules(request: HttpRequest) -> dict[str, Any]:
     return {"notification_rules": caller(request).user.notification_rules}
 

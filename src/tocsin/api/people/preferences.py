@@ -39,7 +39,7 @@ class PreferencesBody(Schema):
 
 
 @routes.get(
-    "", Permission.MANAGE_SELF, answers=PreferencesResponse, summary="Your own name, time zone, language and theme"
+    "", Permission.VIEW_SELF, answers=PreferencesResponse, summary="Your own name, time zone, language and theme"
 )
 def get_preferences(request: HttpRequest) -> dict[str, Any]:
     return preferences.preferences_spec(caller(request).user)

@@ -75,7 +75,7 @@ class PushDeviceFilters(PaginationQuery):
 
 @routes.get(
     "",
-    Permission.MANAGE_SELF,
+    Permission.VIEW_SELF,
     answers=PaginatedList[PushDeviceSchema],
     summary="Your devices; an administrator sees all",
 )
@@ -86,12 +86,12 @@ def list_push_devices(request: HttpRequest, query: Query[PushDeviceFilters]) -> 
     return page(rows, query, _show)
 
 
-@routes.get("/key", Permission.MANAGE_SELF, answers=PushKeyResponse, summary="The key that a browser subscribes with")
+@routes.get("/key", Permission.VIEW_SELF, answers=PushKeyResponse, summary="The key that a browser subscribes with")
 def get_push_key(request: HttpRequest) -> dict[str, str]:
     return {"public": keys.public(caller(request).now)}
 
 
-@routes.get("/{int:id}", Permission.MANAGE_SELF, answers=PushDeviceSchema, summary="One device")
+@routes.get("/{int:id}", Permission.VIEW_SELF, answers=PushDeviceSchema, summary="One device")
 def get_push_device(request: HttpRequest, id: Number) -> dict[str, Any]:
     return _show([_find(caller(request), id)])[0]
 

@@ -1,4 +1,7 @@
-"""API tokens: users see their own, administrators see all. A secret is shown once, in the response that creates it."""
+"""API tokens: users see their own, administrators see all. A secret is shown once, in the response that creates it.
+
+A token that creates or revokes others can do so only within its own limits.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +9,26 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from ninja import Query, Schema
-from pydantic import BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, Field
 
 from tocsin.access import tokens
 from tocsin.access.models import ApiToken
 from tocsin.access.roles import Permission
+from tocsin.access.token_limits import DEFAULT_LIFETIME, TokenScope
 from tocsin.api.framework.auth import Principal, audit_actor_of, caller, forbidden
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
+from tocsin.people.changes import api_tokens
 from tocsin.people.models import User
-from tocsin.resources import registry
 from tocsin.resources.lookup import find, find_named
 
 routes = AuthorizedRouter("tokens")
+
+_EXAMPLE = {"name": "deploy script", "scope": "configure", "groups": ["Platform"]}
 
 
 class TokenSchema(BaseModel):
@@ -31,8 +38,13 @@ class TokenSchema(BaseModel):
     user: str
     name: str
     prefix: str
+    scope: TokenScope
+    groups: list[str] = Field(description="The groups to which it is limited; empty: not limited.")
+    clients: list[str] = Field(description="The clients to which it is limited; empty: not limited.")
     created_at: datetime
+    expires_at: datetime
     last_used_at: datetime | None
+    last_used_from: str | None
     revoked_at: datetime | None
 
 
@@ -51,17 +63,33 @@ class NewTokenBody(Schema):
 
     name: str = Field(max_length=1000, description="What it is for.")
     user: str | None = Field(
-        default=None, description="Whose it is; else yours. Only an administrator makes those of others."
+        default=None,
+        description="Its owner, a user or service account; else you. Administrators create those of others.",
+    )
+    scope: TokenScope = Field(
+        default=TokenScope.READ, description="What it may do at most. Each scope includes the previous ones."
+    )
+    groups: list[str] = Field(
+        default=[], max_length=100, description="Groups, by name or ID. It sees and changes only what belongs to them."
+    )
+    clients: list[str] = Field(
+        default=[],
+        max_length=tokens.MAX_CLIENTS,
+        description="Names of clients. It sees only their alerts and reports, and changes nothing.",
+    )
+    expires_at: AwareDatetime | None = Field(
+        default=None,
+        description="When it ends, at most three years from now. Default: in a year, or with the creating token.",
     )
 
 
 @routes.get(
-    "", Permission.MANAGE_SELF, answers=PaginatedList[TokenSchema], summary="Your tokens; an administrator sees all"
+    "", Permission.VIEW_SELF, answers=PaginatedList[TokenSchema], summary="Your tokens; an administrator sees all"
 )
 def list_tokens(request: HttpRequest, query: Query[TokenFilters]) -> dict[str, Any]:
     rows = _visible(caller(request))
     if query.user is not None:
-        rows = rows.filter(user=registry.USERS.resolve(query.user, "user"))
+        rows = rows.filter(user=_owner(query.user, User.accounts.all()))
     if query.name is not None:
         rows = rows.filter(name__iexact=query.name)
     if query.revoked is not None:
@@ -69,7 +97,7 @@ def list_tokens(request: HttpRequest, query: Query[TokenFilters]) -> dict[str, A
     return page(rows, query, _show)
 
 
-@routes.get("/{int:id}", Permission.MANAGE_SELF, answers=TokenSchema, summary="One token")
+@routes.get("/{int:id}", Permission.VIEW_SELF, answers=TokenSchema, summary="One token")
 def get_token(request: HttpRequest, id: Number) -> dict[str, Any]:
     return _show([_find(caller(request), id)])[0]
 
@@ -80,19 +108,40 @@ def get_token(request: HttpRequest, id: Number) -> dict[str, Any]:
     status=201,
     answers=CreatedTokenResponse,
     summary="Create a token",
-    extra={"requestBody": {"content": {"application/json": {"example": {"name": "deploy script"}}}}},
+    extra={"requestBody": {"content": {"application/json": {"example": _EXAMPLE}}}},
 )
 def create_token(request: HttpRequest, body: NewTokenBody) -> dict[str, Any]:
     principal = caller(request)
     owner = principal.user
     if body.user is not None:
-        owner = find_named(
-            User.objects.filter(is_active=True), body.user, label="active user", field="user", name_column="username"
-        )
+        owner = _owner(body.user, User.accounts.filter(is_active=True))
     if owner != principal.user and not principal.is_admin:
         raise forbidden(principal, Permission.ADMINISTER)
-    created = tokens.create(owner, body.name, actor=audit_actor_of(principal), now=principal.now)
+    with transaction.atomic():
+        created = api_tokens.create_token(
+            owner,
+            body.name,
+            scope=body.scope,
+            groups=body.groups,
+            clients=body.clients,
+            expires_at=body.expires_at or _default_expiry(principal),
+            actor=audit_actor_of(principal),
+            now=principal.now,
+        )
+        if principal.token is not None:
+            api_tokens.reject_wider(created, principal.token.limits, principal.token.expires_at)
     return {**_show([created.token])[0], "token": created.secret}
+
+
+def _owner(name: str, rows: QuerySet[User]) -> User:
+    """Return the user or service account with that name. Raises Rejected("invalid")."""
+    return find_named(rows, name, label="active user", field="user", name_column="username")
+
+
+def _default_expiry(principal: Principal) -> datetime | None:
+    """Return the end of the token that creates another one, if that is earlier than the usual end."""
+    usual = principal.now + DEFAULT_LIFETIME
+    return min(principal.token.expires_at, usual) if principal.token is not None else None
 
 
 @routes.delete(
@@ -113,5 +162,23 @@ def _find(principal: Principal, token_id: int) -> ApiToken:
 
 
 def _show(rows: Sequence[ApiToken]) -> list[dict[str, Any]]:
-    names = ("id", "name", "prefix", "created_at", "last_used_at", "revoked_at")
-    return [{**{name: getattr(row, name) for name in names}, "user": row.user.username} for row in rows]
+    names = (
+        "id",
+        "name",
+        "prefix",
+        "scope",
+        "clients",
+        "created_at",
+        "expires_at",
+        "last_used_at",
+        "last_used_from",
+        "revoked_at",
+    )
+    return [
+        {
+            **{name: getattr(row, name) for name in names},
+            "user": row.user.username,
+            "groups": api_tokens.group_names(row.group_ids),
+        }
+        for row in rows
+    ]

@@ -6,15 +6,17 @@ Managers read the entries about objects of their groups, without IP addresses.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from django.db.models import QuerySet
 from django.http import HttpRequest, StreamingHttpResponse
 from ninja import Query, Schema
-from pydantic import Field
+from pydantic import BaseModel, Field
 
-from tocsin.access import audit_export
-from tocsin.access.audit_export import ExportFormat
+from tocsin.access.audit_log import export as audit_export
+from tocsin.access.audit_log import forwarding
+from tocsin.access.audit_log.export import ExportFormat
 from tocsin.access.models import AuditEntry
 from tocsin.access.roles import Permission
 from tocsin.api.framework.audit_entries import AuditEntrySchema, show_entries
@@ -22,6 +24,10 @@ from tocsin.api.framework.auth import Principal, caller, require
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.moments import Moment
 from tocsin.api.framework.pagination import PaginatedList, PaginationQuery, page
+from tocsin.api.reasons import ReasonCode, ReasonData
+from tocsin.core.config import settings_store
+from tocsin.core.db import database
+from tocsin.core.reason_json import show_reason
 from tocsin.people import permissions
 from tocsin.resources.lookup import find
 
@@ -58,7 +64,7 @@ def list_entries(request: HttpRequest, query: Query[AuditListQuery]) -> dict[str
     principal = caller(request)
 
     def show(entries: Sequence[AuditEntry]) -> list[dict[str, Any]]:
-        return show_entries(entries, with_address=principal.is_admin)
+        return show_entries(entries, with_address=principal.sees_addresses_of_actors)
 
     return page(_filtered(principal, query), query, show, newest_first=True)
 
@@ -73,8 +79,40 @@ def list_entries(request: HttpRequest, query: Query[AuditListQuery]) -> dict[str
 def export_entries(request: HttpRequest, query: Query[AuditExportQuery]) -> StreamingHttpResponse:
     principal = caller(request)
     rows = _filtered(principal, query).order_by("-pk").iterator(chunk_size=500)
-    lines = audit_export.export(rows, query.format, with_address=principal.is_admin)
+    lines = audit_export.export(rows, query.format, with_address=principal.sees_addresses_of_actors)
     return StreamingHttpResponse(lines, content_type=query.format.content_type)
+
+
+class ForwardingResponse(BaseModel):
+    """How far the audit log was forwarded to the setting `audit_forwarding`."""
+
+    target: str = Field(description="The setting; empty: the log is not forwarded.")
+    cursor: int = Field(description="The sequence of the last entry that was sent.")
+    waiting: int = Field(description="The number of entries that wait.")
+    sent_at: datetime | None
+    failed_since: datetime | None
+    reason: str = Field(description="Why the last attempt failed; empty if it did not.")
+    reason_code: ReasonCode
+    reason_data: ReasonData
+    signing_secret: str = Field(description="Signs the requests of a webhook, as of Standard Webhooks.")
+
+
+@routes.get(
+    "/forwarding", Permission.ADMINISTER, answers=ForwardingResponse, summary="The forwarding to syslog or a webhook"
+)
+def get_forwarding(request: HttpRequest) -> dict[str, Any]:
+    with database.transaction() as connection:
+        state = forwarding.load_state(connection)
+        target = settings_store.load(connection)[settings_store.AUDIT_FORWARDING.name]
+    return {
+        "target": target,
+        "cursor": state.cursor,
+        "waiting": state.waiting,
+        "sent_at": state.sent_at,
+        "failed_since": state.failed_since,
+        **show_reason(state.problem),
+        "signing_secret": state.signing_secret,
+    }
 
 
 @routes.get("/{int:id}", Permission.READ_AUDIT_LOG, answers=AuditEntrySchema, summary="One entry")
@@ -82,11 +120,11 @@ def get_entry(request: HttpRequest, id: int) -> dict[str, Any]:
     principal = caller(request)
     entry = find(AuditEntry.objects.all(), str(id), label="audit entry")
     require(principal, Permission.READ_AUDIT_LOG, entry.group_id)
-    return show_entries([entry], with_address=principal.is_admin)[0]
+    return show_entries([entry], with_address=principal.sees_addresses_of_actors)[0]
 
 
 def _filtered(principal: Principal, query: AuditFilters) -> QuerySet[AuditEntry]:
-    rows = permissions.visible_audit_entries(principal.user)
+    rows = permissions.visible_audit_entries(principal.viewer)
     for name in ("action", "object_type", "object_id", "via"):
         if (text := getattr(query, name)) is not None:
             rows = rows.filter(**{name: text})

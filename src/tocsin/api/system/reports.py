@@ -201,7 +201,7 @@ def report_sla(request: HttpRequest, query: Query[GroupedReportFilters]) -> dict
     period, filters = _period(request, query), _filters(query)
     bucket = query.per or period.bucket
     with database.transaction() as connection:
-        report = sla.load_sla(connection, period, query.by, bucket, filters, now=caller(request).now)
+        report = sla.load_sla(connection, period, query.by, bucket, filters, now=caller(request).now).figures
     return _show_grouped(period, report, _show_sla)
 
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Mapping
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import count
 from typing import Any
+
+from psycopg.conninfo import make_conninfo
 
 from tocsin.alerts import commands, service
 from tocsin.alerts.commands import Actor, Command
@@ -62,10 +64,22 @@ def write(now: datetime) -> None:
         recorder.plan(at, shift_reminders.queue_pending_notices)
     for incident in incidents.incidents(now):
         recorder.plan_incident(incident)
-    with ids.uuid7_clock(lambda: recorder.now), closing(recorder.outbox):
+    with _asynchronous_commits(), ids.uuid7_clock(lambda: recorder.now), closing(recorder.outbox):
         recorder.run(now)
     with database.transaction() as connection:
         connection.execute(_NAME_PROVIDERS)
+
+
+@contextmanager
+def _asynchronous_commits() -> Iterator[None]:
+    """Commits without waiting for the disk, which would take a third of the time: a history that a crash cut off is
+    nobody's loss."""
+    url = database.url()
+    database.use(make_conninfo(url, options="-c synchronous_commit=off"))
+    try:
+        yield
+    finally:
+        database.use(url)
 
 
 @dataclass(slots=True)

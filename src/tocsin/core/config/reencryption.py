@@ -9,7 +9,9 @@ from tocsin.core.config import crypto, deterministic_encryption
 from tocsin.core.errors import Permanent
 
 #: A Fernet token (version 0x80 and a time before the year 2106), or a sealed address with its scheme.
-_VALUE = re.compile(r"gAAAAA[A-Za-z0-9_-]{60,}={0,2}|(?P<head>sealed:[a-z][a-z0-9+.-]{0,30}:)(?P<token>[A-Za-z0-9_-]+)")
+_VALUE = re.compile(
+    r"gAAAAA[A-Za-z0-9_-]{60,}={0,2}|(?P<head>sealed:(?P<scheme>[a-z][a-z0-9+.-]{0,30}):)(?P<token>[A-Za-z0-9_-]+)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,11 @@ def reencrypt(text: str) -> Reencrypted:
 def has_encrypted_values(text: str) -> bool:
     """Returns whether `text` contains anything that looks encrypted."""
     return _VALUE.search(text) is not None
+
+
+def mask_encrypted(text: str, mask: str) -> str:
+    """Returns `text` with every encrypted value replaced by `mask`, and a sealed address by its scheme and `mask`."""
+    return _VALUE.sub(lambda match: f"{match['scheme']}://{mask}" if match["scheme"] else mask, text)
 
 
 def _fresh(match: re.Match[str]) -> str | None:

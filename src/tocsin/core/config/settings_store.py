@@ -16,6 +16,7 @@ from tocsin.core.models import Setting
 from tocsin.core.reasons import ReasonType
 from tocsin.core.validation import durations
 from tocsin.core.validation.field_errors import DURATION_TOO_SHORT
+from tocsin.core.validation.forwarding_target import ForwardingTarget
 from tocsin.core.validation.spec import InvalidValue, Spec
 from tocsin.core.validation.spec_types import Line, OneOf, TimeZone, list_of_choices, parse_duration
 
@@ -23,6 +24,11 @@ _NOT_A_COUNTRY = ReasonType("setting.not_a_country", '"{value}" is not a two-let
 _NOT_NIGHT_HOURS = ReasonType("setting.not_night_hours", '"{value}" are not hours such as 22:00-07:00.')
 _NOT_A_LISTEN_ADDRESS = ReasonType(
     "setting.not_a_listen_address", '"{value}" is not an address to listen on, such as 0.0.0.0:2525.'
+)
+
+_NOT_A_FORWARDING_TARGET = ReasonType(
+    "setting.not_a_forwarding_target",
+    '"{value}" is not an address such as syslog+tls://siem.example.org:6514, or an https URL without a password.',
 )
 
 DEFAULT_NIGHT_HOURS = "22:00-07:00"
@@ -57,6 +63,15 @@ def _listen_address(text: str) -> str:
     host, _, port = text.rpartition(":")
     if text and not (host and port.isdecimal() and 0 <= int(port) <= 65_535):
         raise InvalidValue(_NOT_A_LISTEN_ADDRESS(value=text))
+    return text
+
+
+def _forwarding_target(text: str) -> str:
+    try:
+        if text:
+            ForwardingTarget.parse(text)
+    except ValueError:
+        raise InvalidValue(_NOT_A_FORWARDING_TARGET(value=text)) from None
     return text
 
 
@@ -103,6 +118,11 @@ class SettingsSpec(Spec):
     )
     audit_retention_days: int = Field(
         default=400, ge=1, le=36_500, description="Number of days for which the audit log is kept."
+    )
+    audit_forwarding: Annotated[str, Field(max_length=500), AfterValidator(_forwarding_target)] = Field(
+        default="",
+        description="Where the audit log is forwarded: `syslog+tls://HOST:PORT`, `syslog+tcp://…`, `syslog+udp://…`, "
+        "or the URL of a webhook. Empty: nowhere.",
     )
     bundle_pages: bool = Field(
         default=True, description="Whether pages in quick succession are bundled into one message."
@@ -170,6 +190,7 @@ MESSAGE_RETENTION_DAYS = SettingDefinition[int]("message_retention_days")
 MESSAGE_SIZE_CAP_MB = SettingDefinition[int]("message_size_cap_mb")
 DELIVERY_RETENTION_DAYS = SettingDefinition[int]("delivery_retention_days")
 AUDIT_RETENTION_DAYS = SettingDefinition[int]("audit_retention_days")
+AUDIT_FORWARDING = SettingDefinition[str]("audit_forwarding")
 BUNDLE_PAGES = SettingDefinition[bool]("bundle_pages")
 NIGHT_HOURS = SettingDefinition[str]("night_hours")
 WEEKLY_COVERAGE_MAIL = SettingDefinition[bool]("weekly_coverage_mail")

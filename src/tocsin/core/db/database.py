@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import timedelta
 from typing import Any, LiteralString
 
 import psycopg
@@ -21,18 +20,19 @@ from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import ConnectionPool
 
 from tocsin.core.db import json_text
-from tocsin.core.db.guarded_connection import STATEMENT_TIMEOUT
+from tocsin.core.db.guarded_connection import SESSION_SETTINGS
 from tocsin.core.db.pipelined_connection import PipelinedConnection
 
 type Connection = psycopg.Connection[TupleRow]
-
-#: Ends a transaction that is idle, because it would hold its locks forever.
-IDLE_IN_TRANSACTION_TIMEOUT = timedelta(seconds=30)
 
 #: The NOTIFY channel of all change hints. Without a hint, polling notices the change a second later.
 CHANNEL = "tocsin"
 
 POOL_SIZE = 10
+
+#: The delay between reconnection attempts grows up to this limit and then starts again. So this is roughly the longest
+#: time for which a recovered database goes unnoticed.
+RECONNECT_SECONDS = 4.0
 
 #: Time limits, in seconds, for an unresponsive server, a dead network and a vanished peer. The defaults of libpq and
 #: the kernel add up to a quarter of an hour. Values in the database URL take precedence.
@@ -52,6 +52,8 @@ set_json_dumps(json_text.as_json)
 _pool: ConnectionPool[PipelinedConnection] | None = None
 #: When all idle connections of the pool were last replaced, by the monotonic clock.
 _drained_at = float("-inf")
+#: How many connections of the pool were lost in use, and for how many of them the commits are confirmed.
+_lost_connections = _confirmed_losses = 0
 _url: str | None = None
 _lock = threading.Lock()
 
@@ -95,9 +97,7 @@ def pool() -> ConnectionPool[PipelinedConnection]:
                 # A task that gets no connection retries. The pool then starts to reconnect.
                 timeout=5,
                 max_idle=300,
-                # The delay between reconnection attempts grows up to this limit and then starts again. So this is
-                # roughly the longest time for which a recovered database goes unnoticed.
-                reconnect_timeout=4,
+                reconnect_timeout=RECONNECT_SECONDS,
                 check=_check,
                 open=True,
                 name="tocsin",
@@ -143,10 +143,31 @@ def close() -> None:
 
 
 @contextmanager
+def connection() -> Iterator[PipelinedConnection]:
+    """Yields a pool connection in autocommit mode. What it commits is on the synchronous standbys at the end.
+
+    Once a connection was lost, the outcome of its last COMMIT is unknown: it may be visible here, but on no standby.
+    The next use of the pool waits for the standbys first, before anybody relies on that.
+    """
+    global _lost_connections, _confirmed_losses
+    with pool().connection() as pooled:
+        if (lost := _lost_connections) > _confirmed_losses:
+            pooled.confirm_commits(is_known=False)
+            _confirmed_losses = max(_confirmed_losses, lost)
+        try:
+            yield pooled
+            pooled.confirm_commits()
+        finally:
+            if pooled.closed or pooled.has_unconfirmed_commit:
+                with _lock:
+                    _lost_connections += 1
+
+
+@contextmanager
 def transaction() -> Iterator[Connection]:
     """Yields a pool connection in a transaction that commits at the end, or rolls back on an error."""
-    with pool().connection() as connection, connection.transaction():
-        yield connection
+    with connection() as pooled, pooled.transaction():
+        yield pooled
 
 
 @contextmanager
@@ -248,17 +269,9 @@ def _settings(name: str, address: str) -> dict[str, Any]:
     defaults: dict[str, Any] = dict(TIMEOUTS)
     if has_several_servers(address):
         defaults["target_session_attrs"] = "read-write"
-    limits = (
-        f"-c statement_timeout={_milliseconds(STATEMENT_TIMEOUT)} "
-        f"-c idle_in_transaction_session_timeout={_milliseconds(IDLE_IN_TRANSACTION_TIMEOUT)} "
-        "-c TimeZone=UTC"
-    )
+    limits = " ".join(f"-c {setting}={value}" for setting, value in SESSION_SETTINGS.items())
     missing = {key: value for key, value in defaults.items() if url_parameters.get(key) is None}
     return {**missing, "options": f"{options} {limits}".lstrip(), "application_name": name}
-
-
-def _milliseconds(duration: timedelta) -> int:
-    return int(duration / timedelta(milliseconds=1))
 
 
 def literal(text: str) -> LiteralString:

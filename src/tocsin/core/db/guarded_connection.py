@@ -2,18 +2,24 @@
 
 PostgreSQL reports neither. After a failover the old server still answers, but rejects writes. A frozen host
 acknowledges every packet but never responds, so that no TCP timeout ends the wait.
+
+Settings belong to the session. A connection pooler in transaction mode lends a server's session to one client after the
+other: behind a pooler, each transaction begins with the settings, and they end with it.
 """
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Self
 
 import psycopg
 from psycopg import errors
-from psycopg.abc import PQGen
+from psycopg.abc import PQGen, QueryNoTemplate
+from psycopg.pq import Format, TransactionStatus
+from psycopg.pq.abc import PGresult
 from psycopg.rows import TupleRow
 from psycopg.waiting import Ready
 
@@ -28,13 +34,23 @@ PROBE_TIMEOUT = 4
 #: Ends long statements, which would hold locks forever. Set for every session.
 STATEMENT_TIMEOUT = timedelta(seconds=30)
 
+#: Ends a transaction that is idle, because it would hold its locks forever.
+IDLE_IN_TRANSACTION_TIMEOUT = timedelta(seconds=30)
+
+#: The settings of every session.
+SESSION_SETTINGS: Mapping[str, str] = {
+    "statement_timeout": f"{STATEMENT_TIMEOUT.total_seconds():.0f}s",
+    "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_TIMEOUT.total_seconds():.0f}s",
+    "TimeZone": "UTC",
+}
+
 #: Seconds of silence by which the server must have ended a statement through that timeout, with a margin.
 MAX_SILENCE = STATEMENT_TIMEOUT.total_seconds() + 5
 
 #: What to do if PgBouncer rejects the parameter that sets the time limits of sessions.
 POOLER_REMEDY = (
     "TOCSIN_DATABASE_URL leads to PgBouncer: point it at PostgreSQL itself, or add options to "
-    "ignore_startup_parameters in pgbouncer.ini, which loses the time limits of sessions."
+    "ignore_startup_parameters in pgbouncer.ini; each transaction then sets the time limits."
 )
 
 #: When a connection was last found to lead to the wrong server, by the monotonic clock.
@@ -49,26 +65,105 @@ class GuardedConnection(psycopg.Connection[TupleRow]):
         self.opened_at = time.monotonic()
         #: Maximum seconds that a statement may be silent on a live server; None for no limit.
         self.max_silence: float | None = MAX_SILENCE
+        #: Whether a pooler is between this connection and its server.
+        self.is_pooled = False
+        #: The settings of each transaction behind a pooler.
+        self._transaction_settings: dict[str, str] = {}
+        #: Whether a COMMIT may be missing on the synchronous standbys, because its wait for them was cancelled.
+        self.has_unconfirmed_commit = False
+        self.add_notice_handler(self._on_notice)
 
     @classmethod
     def connect(cls, conninfo: str = "", **kwargs: Any) -> Self:
-        """Extends psycopg's method: adds a remedy to PgBouncer's error, which does not name PgBouncer."""
+        """Extends psycopg's method: detects a pooler, and adds a remedy to PgBouncer's error, which does not name
+        PgBouncer."""
         try:
-            return super().connect(conninfo, **kwargs)
+            connection = super().connect(conninfo, **kwargs)
+            try:
+                connection._detect_pooler()
+            except BaseException:
+                connection.close()
+                raise
+            return connection
         except psycopg.OperationalError as error:
             # libpq reports no error code here. PgBouncer does not translate its messages.
             if "unsupported startup parameter" in str(error):
                 raise psycopg.OperationalError(f"{error}. {POOLER_REMEDY}") from error
             raise
 
+    def _detect_pooler(self) -> None:
+        # A pooler reports process ids of its own, and drops or ignores the startup parameter `options`.
+        row = self.execute("SELECT pg_backend_pid()").fetchone()
+        self.rollback()
+        self.is_pooled = row is not None and row[0] != self.info.backend_pid
+        if self.is_pooled:
+            self._transaction_settings = dict(SESSION_SETTINGS)
+            # Prepared statements belong to the session too.
+            self.prepare_threshold = None
+
+    def _on_notice(self, notice: errors.Diagnostic) -> None:
+        """Notices PostgreSQL's warning that a cancelled COMMIT did not wait for the standby. The text is localized."""
+        if notice.source_function == "SyncRepWaitForLSN":
+            self.has_unconfirmed_commit = True
+
+    def confirm_commits(self, *, is_known: bool = True) -> None:
+        """Waits until the synchronous standbys have everything that was committed before, by one small commit of its
+        own. A transaction whose own wait was lost or cancelled is visible although no standby may have it.
+
+        With `is_known`, returns at once unless a wait of this connection was cancelled."""
+        while self.has_unconfirmed_commit or not is_known:
+            self.has_unconfirmed_commit, is_known = False, True
+            # A server that only reads has nothing to confirm.
+            self.execute(
+                "SELECT pg_logical_emit_message(true, 'tocsin', '') "
+                "WHERE current_setting('transaction_read_only') = 'off'"
+            )
+            self.commit()
+
+    def set_settings(self, **settings: str) -> None:
+        """Sets settings of this session; behind a pooler of its transactions, the current one included. A statement
+        outside of a transaction then has none of them."""
+        if self.is_pooled:
+            self._transaction_settings |= settings
+        if not self.is_pooled or self.info.transaction_status == TransactionStatus.INTRANS:
+            self.execute(_set_config(settings, is_local=self.is_pooled))
+
+    def reset_settings(self, *names: str) -> None:
+        """Reverts `set_settings`."""
+        for name in names:
+            if not self.is_pooled:
+                self.execute(f"RESET {name}".encode())
+            elif name in SESSION_SETTINGS:
+                self.set_settings(**{name: SESSION_SETTINGS[name]})
+            else:
+                del self._transaction_settings[name]
+
+    def begin(self, mode: str = "") -> None:
+        """Begins a transaction of a connection in autocommit mode. In a pipeline, this costs no round trip."""
+        self.execute(f"BEGIN {mode}".rstrip().encode())
+        if self.is_pooled:
+            self.execute(_set_config(self._transaction_settings, is_local=True))
+
+    def _exec_command(self, command: QueryNoTemplate, result_format: Format = Format.TEXT) -> PQGen[PGresult | None]:
+        """Extends psycopg's undocumented method, which also begins transactions."""
+        result = yield from super()._exec_command(command, result_format)
+        if self.is_pooled and command == self._get_tx_start_command():
+            yield from super()._exec_command(_set_config(self._transaction_settings, is_local=True))
+        return result
+
+    def forbid_writes(self) -> None:
+        """Rejects every write from now on; behind a pooler only those of transactions."""
+        # Within a transaction, the default no longer counts.
+        self.set_settings(**{"transaction_read_only" if self.is_pooled else "default_transaction_read_only": "on"})
+
     def lift_time_limit(self) -> None:
         """Removes the statement time limit of this session."""
-        self.execute("SET statement_timeout = 0")
+        self.set_settings(statement_timeout="0")
         self.max_silence = None
 
     def restore_time_limit(self) -> None:
         """Restores the statement time limit of this session."""
-        self.execute("RESET statement_timeout")
+        self.reset_settings("statement_timeout")
         self.max_silence = MAX_SILENCE
 
     @property
@@ -121,6 +216,12 @@ class GuardedConnection(psycopg.Connection[TupleRow]):
             self.mark_outdated()
         self.close()
         raise psycopg.OperationalError(f"PostgreSQL has not answered for {silence:.0f} seconds")
+
+
+def _set_config(settings: Mapping[str, str], *, is_local: bool) -> bytes:
+    """Returns one statement that sets the settings for the session, or only for the transaction."""
+    calls = (f"set_config('{name}', '{value}', {is_local})" for name, value in settings.items())
+    return f"SELECT {', '.join(calls)}".encode()
 
 
 class _ProbeResult:

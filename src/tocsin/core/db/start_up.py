@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
+import re
+import select
 import time
 from collections.abc import Callable
 from datetime import timedelta
 
 import psycopg
 from psycopg.conninfo import make_conninfo
-from psycopg.pq import PGconn, Ping
+from psycopg.pq import PGconn, Ping, PollingStatus
 
 from tocsin.core.db import database
 from tocsin.core.errors import Temporary
@@ -21,6 +24,12 @@ MAX_WAIT = timedelta(seconds=60)
 
 #: Seconds between two attempts.
 RETRY_SECONDS = 0.5
+
+#: SQLSTATE classes of a server that has too few resources, such as connections, or is starting or stopping.
+_TRANSIENT_CLASSES = ("53", "57")
+
+#: The field of an error response that holds its SQLSTATE, as libpq traces it.
+_SQLSTATE = re.compile(rb' C "(\w{5})" ')
 
 
 def wait_for_database[T](
@@ -57,8 +66,8 @@ def _is_unavailable(error: Exception) -> bool:
 
 
 def _is_transient(error: Exception) -> bool:
-    """Returns whether the error may pass soon: the server accepts no connections, ended one that it had accepted, or a
-    failover is in progress. libpq has no error code for a wrong password, but the server then accepts connections."""
+    """Returns whether the error may pass soon: the server accepts no connections or has none left, ended one that it
+    had accepted, or a failover is in progress."""
     if isinstance(error, Temporary) or database.is_read_only_error(error):
         return True
     if database.has_several_servers(database.url()):
@@ -66,6 +75,27 @@ def _is_transient(error: Exception) -> bool:
     try:
         database.connect(name="tocsin start").close()
     except psycopg.Error:
-        conninfo = make_conninfo(database.url(), connect_timeout=database.TIMEOUTS["connect_timeout"])
-        return PGconn.ping(conninfo.encode()) != Ping.OK
+        conninfo = make_conninfo(database.url(), connect_timeout=database.TIMEOUTS["connect_timeout"]).encode()
+        return PGconn.ping(conninfo) != Ping.OK or _sqlstate_of_rejection(conninfo)[:2] in _TRANSIENT_CLASSES
     return True
+
+
+def _sqlstate_of_rejection(conninfo: bytes) -> str:
+    """Returns the SQLSTATE with which the server rejects a new connection; empty if it does not.
+
+    libpq drops the code, and the server translates its messages; only libpq's trace has the code. The trace may contain
+    the password, so it stays in memory.
+    """
+    connection = PGconn.connect_start(conninfo)
+    with os.fdopen(os.memfd_create("trace"), "rb") as trace:
+        connection.trace(trace.fileno())
+        while (status := connection.connect_poll()) in (PollingStatus.READING, PollingStatus.WRITING):
+            sockets = [connection.socket]
+            readable, writable = (sockets, []) if status == PollingStatus.READING else ([], sockets)
+            if not any(select.select(readable, writable, [], database.TIMEOUTS["connect_timeout"])):
+                break
+        connection.untrace()
+        connection.finish()
+        trace.seek(0)
+        found = _SQLSTATE.search(trace.read())
+    return found[1].decode() if found else ""

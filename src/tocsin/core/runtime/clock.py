@@ -25,11 +25,19 @@ _test_offset = timedelta()
 _measured_at = float("-inf")
 #: This machine's clock minus its monotonic clock at the last measurement, in seconds.
 _measured_clock_base = 0.0
+#: The database's clock minus this machine's monotonic clock at the last measurement, in seconds.
+_database_clock_base: float | None = None
 
 
 def now() -> datetime:
-    """Returns the current time in UTC by the database's clock, plus the jump of a test clock."""
-    return datetime.now(UTC) + _skew + _test_offset
+    """Returns the current time in UTC by the database's clock, plus the jump of a test clock.
+
+    Once measured, it advances by the monotonic clock: if this machine's clock is set two hours ahead, nothing is
+    scheduled two hours late until the next measurement.
+    """
+    if _database_clock_base is None:
+        return datetime.now(UTC) + _test_offset
+    return datetime.fromtimestamp(_database_clock_base + time.monotonic(), UTC) + _test_offset
 
 
 def skew() -> timedelta:
@@ -49,16 +57,18 @@ def is_in_sync() -> bool:
 
 def measure(connection: Connection) -> None:
     """Measures the difference from the database's clock, and reads the jump of a test clock if one is allowed."""
-    global _skew, _test_offset, _measured_at, _measured_clock_base
-    before = datetime.now(UTC)
+    global _skew, _test_offset, _measured_at, _measured_clock_base, _database_clock_base
+    before = time.monotonic()
     row = connection.execute("SELECT clock_timestamp()").fetchone()
-    after = datetime.now(UTC)
+    after = time.monotonic()
     assert row is not None
     # Half of the round trip is the best estimate of when the database read its clock.
-    measured = row[0] - (before + (after - before) / 2)
+    database_base = row[0].timestamp() - (before + after) / 2
+    own_base = _clock_base()
     offset = _read_test_offset(connection)
     with _lock:
-        _skew, _test_offset, _measured_at, _measured_clock_base = measured, offset, time.monotonic(), _clock_base()
+        _skew, _test_offset, _measured_at = timedelta(seconds=database_base - own_base), offset, after
+        _measured_clock_base, _database_clock_base = own_base, database_base
 
 
 def measure_if_due(connection: Connection) -> None:

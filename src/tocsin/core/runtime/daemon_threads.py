@@ -6,7 +6,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, wait
+from datetime import timedelta
+from functools import partial
 from queue import SimpleQueue
 
 
@@ -71,3 +74,26 @@ class DaemonThreads:
                 if self._threads > self._size:
                     self._threads -= 1
                     return
+
+
+#: The maximum number of calls of `run_in_time` at the same time.
+_MAX_PARALLEL = 32
+
+
+def run_in_time[T](calls: Mapping[str, Callable[[], T]], deadline: timedelta, *, name: str) -> dict[str, Future[T]]:
+    """Runs the calls in parallel, and returns their futures once all are done, or after `deadline` at most. The process
+    does not wait at its exit for those that go on."""
+    threads = DaemonThreads(_MAX_PARALLEL, name)
+    futures: dict[str, Future[T]] = {key: Future() for key in calls}
+    for key, call in calls.items():
+        threads.submit(partial(_complete, futures[key], call))
+    wait(futures.values(), deadline.total_seconds())
+    threads.stop()
+    return futures
+
+
+def _complete[T](future: Future[T], call: Callable[[], T]) -> None:
+    try:
+        future.set_result(call())
+    except Exception as error:  # noqa: BLE001 - the caller gets it
+        future.set_exception(error)

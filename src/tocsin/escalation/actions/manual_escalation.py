@@ -23,7 +23,8 @@ from tocsin.escalation.policy.policy_cache import load_plans
 from tocsin.escalation.run import effects, run_store
 from tocsin.escalation.run.run_state import CancelPages, RunDecision, RunStatus, from_row, with_progress
 from tocsin.escalation.run.run_status import begin_run, derive_status
-from tocsin.notify.enqueue import queue
+from tocsin.notify.enqueue.pages import queue_pages
+from tocsin.notify.enqueue.recipients import load_recipients
 from tocsin.notify.rules.page_planner import PageRequest
 
 POLICY_DELETED = ReasonType("policy.deleted", "That escalation policy no longer exists.")
@@ -107,7 +108,7 @@ def add_responders(
     requested_ids = [user for user in user_ids if user not in alert.acknowledged and user != alert.owner_id]
     if user_ids and not requested_ids:
         raise Rejected("not_possible", _ALL_ACKNOWLEDGED())
-    recipients = queue.load_recipients(connection, requested_ids)
+    recipients = load_recipients(connection, requested_ids)
     active = [user for user in requested_ids if user in recipients and recipients[user].is_active]
     if not active:
         raise Rejected("not_possible", _NOBODY_TO_PAGE())
@@ -125,7 +126,7 @@ def add_responders(
         )
         for user in active
     ]
-    queued = queue.queue(connection, requests, now)
+    queued = queue_pages(connection, requests, now)
     names = {user: recipients[user].name for user in active}
     unreachable_ids = {one.request.user_id for one in queued.unreachable}
     paged = tuple(Person(name, user) for user, name in names.items() if user not in unreachable_ids)

@@ -15,8 +15,11 @@ from tocsin.core.db.database import Connection
 from tocsin.core.reasons import Reason, ReasonType
 from tocsin.escalation import reasons
 from tocsin.escalation.run.run_state import NoticeReason, PageUser, RunDecision, SendNotice
-from tocsin.notify.enqueue import queue
-from tocsin.notify.enqueue.queue import Notice
+from tocsin.notify.enqueue.ack_reminders import queue_ack_reminder
+from tocsin.notify.enqueue.cancel import cancel_pages
+from tocsin.notify.enqueue.notices import Notice, queue_notice
+from tocsin.notify.enqueue.pages import queue_pages
+from tocsin.notify.enqueue.recipients import load_administrators
 from tocsin.notify.rules import page_planner as pages
 from tocsin.notify.rules.page_planner import Unreachable
 
@@ -39,11 +42,11 @@ def apply_effects(connection: Connection, decisions: Sequence[tuple[int | None, 
     """Writes the effects of all decisions, each with its run's row id (None: a run that is not stored yet)."""
     _cancel(connection, [decision for _row, decision in decisions], now)
     requests = [request for row, decision in decisions for request in _page_requests(row, decision)]
-    unreachable = list(queue.queue(connection, requests, now).unreachable)
+    unreachable = list(queue_pages(connection, requests, now).unreachable)
     ack_reminders = [
         (decision.run.alert_id, reminder.user_id) for _row, decision in decisions for reminder in decision.ack_reminders
     ]
-    unreachable += queue.queue_ack_reminder(connection, ack_reminders, now)
+    unreachable += queue_ack_reminder(connection, ack_reminders, now)
     store.insert_events(connection, [_page_failed_event(failure, now) for failure in unreachable])
     _queue_notices(connection, [(d.run.alert_id, notice) for _row, d in decisions for notice in d.notices], now)
 
@@ -58,7 +61,7 @@ def notify_administrators(connection: Connection, alert_id: int, why: Reason, no
         reasons.RECEIVED_AS_ADMINISTRATOR(),
         alert_id,
     )
-    queue.queue_notice(connection, notice, now, user_ids=queue.administrators(connection))
+    queue_notice(connection, notice, now, user_ids=load_administrators(connection))
     reason = reasons.ADMINISTRATORS_NOTIFIED(why=why)
     event = NewEvent(alert_id, EventKind.NOTICE_SENT, now, SYSTEM, reason, CommandChannel.POLICY)
     store.insert_events(connection, [event])
@@ -71,7 +74,7 @@ def _cancel(connection: Connection, decisions: Iterable[RunDecision], now: datet
         for cancel in decision.cancellations:
             grouped.setdefault((cancel.user_ids, cancel.reason), []).append(decision.run.alert_id)
     for (users, reason), alert_ids in grouped.items():
-        queue.cancel(connection, alert_ids, users, reason, now)
+        cancel_pages(connection, alert_ids, users, reason, now)
 
 
 def _page_requests(row: int | None, decision: RunDecision) -> list[pages.PageRequest]:
@@ -138,7 +141,7 @@ def _queue_notices(connection: Connection, pending: Sequence[tuple[int, SendNoti
             alert_id=alert_id,
             heading=heading(),
         )
-        queue.queue_notice(connection, notice, now, user_ids=send_notice.user_ids)
+        queue_notice(connection, notice, now, user_ids=send_notice.user_ids)
 
 
 def _subjects(connection: Connection, alert_ids: Sequence[int]) -> dict[int, str]:

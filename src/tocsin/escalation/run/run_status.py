@@ -203,6 +203,13 @@ def next_timer(run: RunState, alert: AlertState) -> Timer | None:
     return min(timers, key=lambda timer: timer.at, default=None)
 
 
+def bring_forward(run: RunState, alert: AlertState, now: datetime) -> RunState:
+    """Has the next step, or the end, come at `now` rather than after its delay."""
+    if run.progress.step_due_at is None or run.progress.step_due_at <= now:
+        return run
+    return derive_status(with_progress(run, step_due_at=now), alert, now)
+
+
 def continue_run(run: RunState, alert: AlertState, now: datetime) -> RunState:
     """Continues a run after a hold or pause.
 

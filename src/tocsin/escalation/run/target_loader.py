@@ -24,7 +24,7 @@ from tocsin.escalation.run.target_resolution import (
     TargetContext,
     TargetFacts,
 )
-from tocsin.notify.enqueue import queue
+from tocsin.notify.enqueue.recipients import load_administrators, load_recipients
 from tocsin.notify.registry import address_problem
 from tocsin.notify.rules.notification_rules import Recipient
 from tocsin.oncall import loader
@@ -44,7 +44,8 @@ _FACTS = "SELECT id, tags, source_agent, owner_id FROM alerts_alert WHERE id = A
 # E-mail takes precedence over username, and username over name, as for the agent named in a message.
 _AGENTS = """
 SELECT DISTINCT ON (agent) agent, u.id FROM unnest(%s::text[]) AS agent
-JOIN people_user u ON u.is_active AND lower(agent) IN (lower(u.email), lower(u.username), lower(u.name))
+JOIN people_user u ON u.is_active AND NOT u.is_service_account
+AND lower(agent) IN (lower(u.email), lower(u.username), lower(u.name))
 ORDER BY agent, lower(agent) = lower(u.email) DESC, lower(agent) = lower(u.username) DESC, u.id
 """
 
@@ -101,8 +102,8 @@ def load(
         user_ids |= {*group_on_call.members, *(user for users in group_on_call.previous.values() for user in users)}
     user_ids |= {user for schedule in schedules_on_call.values() for user in schedule.user_ids}
     user_ids |= {fact.assignee_id for fact in (facts or {}).values() if fact.assignee_id is not None}
-    admins = queue.administrators(connection)
-    recipients = queue.load_recipients(connection, {*users, *user_ids, *admins})
+    admins = load_administrators(connection)
+    recipients = load_recipients(connection, {*users, *user_ids, *admins})
     return TargetContext(
         groups=groups_on_call,
         active_users={person.id: _with_usable_methods(person) for person in recipients.values() if person.is_active},

@@ -93,7 +93,7 @@ def load_observed_statuses(integration: Integration, now: datetime) -> ObservedS
             count,
             week,
             last_at,
-            action_of_status(normalizer.rules, name) if normalizer is not None else None,
+            action_of_status(normalizer, name) if normalizer is not None else None,
             unopened.get(name, 0),
         )
         for name, count, week, last_at in rows
@@ -127,7 +127,7 @@ def rules_with_status(integration: Integration, status: str, effect: StatusEffec
     definition = dict(version.definition) if version is not None else {}
     rules = with_status_action(definition.get("rules") or {}, kind.rules, status, effect)
     normalizer = specs.build_normalizer(kind, {**definition, "rules": rules}, integration.settings)
-    if action_of_status(normalizer.rules, status) is not effect:
+    if action_of_status(normalizer, status) is not effect:
         raise Rejected("not_possible", _STATUS_IN_OTHER_RULES(status=status), "status")
     return rules
 
@@ -174,7 +174,7 @@ def _unopened(connection: Connection, integration_id: int, normalizer: Normalize
     for status, raw, content_type in connection.execute(
         _FIRST, {**_window(integration_id, now), "tickets": _TICKETS}
     ).fetchall():
-        opens_nothing = not status or action_of_status(normalizer.rules, status) is StatusEffect.UPDATE
+        opens_nothing = not status or action_of_status(normalizer, status) is StatusEffect.UPDATE
         if opens_nothing and reports_new_status(normalizer, decompress(raw), content_type):
             counts[status] = counts.get(status, 0) + 1
     return counts

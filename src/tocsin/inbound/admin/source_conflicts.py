@@ -76,7 +76,7 @@ def refuse_without_rights(
     is_same = before is not None and all(before.get(key) == after.get(key) for key in _DECIDES)
     if is_same and key_source == key_source_before:
         return
-    viewer = permissions.viewer(User.objects.get(pk=actor.user_id))
+    viewer = permissions.viewer(User.accounts.get(pk=actor.user_id))
     for other in _sharing(integration, key_source):
         if not viewer.may(Permission.MANAGE_ROUTING, other.group_id):
             problem = _SHARED_WITHOUT_RIGHTS(source=key_source, other=other.name)

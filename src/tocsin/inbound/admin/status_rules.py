@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
-from tocsin.inbound.config.rules import CompiledRules, EventAction
-from tocsin.inbound.expressions.mapped import MappedFields
+from tocsin.inbound.config.normalizer import Normalizer
+from tocsin.inbound.config.rules import EventAction
 
 
 class StatusEffect(StrEnum):
@@ -21,10 +21,9 @@ class StatusEffect(StrEnum):
     UPDATE = "update"
 
 
-def action_of_status(rules: CompiledRules, status: str) -> StatusEffect:
+def action_of_status(normalizer: Normalizer, status: str) -> StatusEffect:
     """Returns what a message does that contains nothing but this status."""
-    action, _match = rules.classify({}, MappedFields({"source_status": status}, {}, {}))
-    match action:
+    match normalizer.action_of_status(status):
         case EventAction.OPEN:
             return StatusEffect.OPEN
         case EventAction.CLOSE | EventAction.CANCEL:

@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from tocsin.catalogue.kinds import NEW_TICKETS_OPEN, Category, IntegrationKind
 from tocsin.core.errors import Rejected
@@ -30,22 +31,24 @@ from tocsin.inbound.config.reasons import (
 )
 from tocsin.inbound.config.routes import Route, RouteChoice, RouteReference, choose, compile_routes
 from tocsin.inbound.config.rules import CompiledRules, EventAction, compile_rules
-from tocsin.inbound.expressions.conditions import RuleMatch
+from tocsin.inbound.expressions.conditions import CompiledCondition, RuleMatch, compile_condition
 from tocsin.inbound.expressions.fields import priority_of
 from tocsin.inbound.expressions.mapped import MappedFields
 from tocsin.inbound.expressions.text_format import one_line
 from tocsin.inbound.mapping import aliases
 from tocsin.inbound.mapping.mapping import CompiledMapping, compile_mapping
+from tocsin.inbound.mapping.message_objects import collect, has_runs
 from tocsin.inbound.mapping.status_words import StatusMeaning, is_new_ticket, meaning_of
 from tocsin.inbound.mapping.value_source import Alternative
 from tocsin.inbound.parsing.decode import Element
 
 _NO_ID = ReasonType("message.no_id", "no {id} in the message; looked at {sources}")
 
-#: Kinds whose messages Tocsin's own endpoint makes, with the `action` in each: nothing of them has another name.
-_DEFINED_HERE: Final = frozenset({"opsgenie"})
-
-_ACTIONS: Final = {StatusMeaning.OPEN: EventAction.OPEN, StatusMeaning.CLOSE: EventAction.CLOSE}
+_NOTHING: Final = MappedFields({}, {}, {})
+_ACTIONS: Final[Mapping[StatusMeaning | None, EventAction]] = {
+    StatusMeaning.OPEN: EventAction.OPEN,
+    StatusMeaning.CLOSE: EventAction.CLOSE,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +132,12 @@ class Normalizer:
     has_key_template: bool
     #: None without noise reduction: alerts open at once.
     noise_settings: NoiseSettings | None = None
-    #: The fields that aliases may fill; empty for kinds whose messages Tocsin itself defines.
+    #: The fields that aliases may fill.
     aliased_fields: frozenset[str] = frozenset()
+    #: Of a kind whose messages come from any tool: the fields whose own value may be less likely than another.
+    guesses: frozenset[str] = frozenset()
+    #: The messages that aliases never complete; None: none.
+    unaliased: CompiledCondition | None = None
     #: Whether the integration's rules are those of its kind, maybe extended; other rules of a user decide alone.
     has_kind_rules: bool = True
     #: The statuses that the kind's rules name, in lower case: what they do not decide is not decided by words.
@@ -145,14 +152,14 @@ class Normalizer:
         if element.problem is not None:
             return element.problem
         payload = element.payload
-        mapped = self.map_fields(payload)
+        mapped, is_own_status = self._map(payload)
         values = mapped.values
         source_id = values.get("source_id")
         dedup_key = values.get("dedup_key") if self.has_key_template else None
         if self.id_required and source_id is None and dedup_key is None:
             return self._without_id()
-        action, rule_match, is_understood = self.classify(payload, mapped)
-        if self.aliased_fields and self.kind.name not in _DEFINED_HERE:
+        action, rule_match, is_understood = self._classify(payload, mapped, is_own=is_own_status)
+        if self._takes_aliases(payload):
             mapped = self._describe(action, mapped, payload)
         return NormalizedEvent(
             mapped,
@@ -171,20 +178,50 @@ class Normalizer:
 
     def map_fields(self, payload: object) -> MappedFields:
         """Maps a payload, by the aliases that tools share where the kind's own paths find no id or no status."""
+        return self._map(payload)[0]
+
+    def _map(self, payload: object) -> tuple[MappedFields, bool]:
+        """Returns the mapped fields, and whether the kind's own paths found the status."""
         mapped = self.mapping.apply(payload)
-        if not self.aliased_fields or ("source_id" in mapped.values and "source_status" in mapped.values):
-            return mapped
-        if self.kind.name in _DEFINED_HERE and isinstance(payload, Mapping) and "action" in payload:
-            return mapped
+        has_id, has_status = "source_id" in mapped.values, "source_status" in mapped.values
+        if not isinstance(payload, Mapping) or not self._takes_aliases(payload):
+            return mapped, has_status
+        if has_id and has_status:
+            return self._reconsider(mapped, payload)
         fields = self.aliased_fields
-        if "source_id" not in mapped.values and self._refuses_id(payload):
+        if not has_id and self._refuses_id(payload):
             fields -= {"source_id"}
         is_ticket = self.kind.assigns_source_agent
-        if is_ticket and "source_id" in mapped.values:
+        if is_ticket and has_id:
             # A message about a known ticket that leaves something out says nothing about it.
             fields &= {"source_status", "event"}
-        mapped = aliases.complete(mapped, payload, fields, self._priority_of, is_ticket=is_ticket)
-        return mapped if self.id_required else aliases.with_likely_id(mapped, payload, fields)
+        objects = collect(payload)
+        mapped = aliases.complete(mapped, objects, fields, self._priority_of, is_ticket=is_ticket)
+        if is_ticket:
+            return mapped, has_status
+        if not has_id or "source_id" in self.guesses:
+            mapped = aliases.with_id_of_runs(mapped, objects, fields)
+        # A message of the tool itself that lacks its id is refused; one in another form has other ids.
+        if not self.id_required or not has_status:
+            mapped = aliases.with_likely_id(mapped, objects, fields)
+        return self._reconsider(mapped, payload) if has_status else (mapped, has_status)
+
+    def _reconsider(self, mapped: MappedFields, payload: Mapping[str, object]) -> tuple[MappedFields, bool]:
+        """Returns the fields of a message from any tool, whose status may be that of a run and not of its result, and
+        whose id may be that of one run."""
+        status = (mapped.text("source_status") or "") if "source_status" in self.guesses else ""
+        is_over = meaning_of(status) is StatusMeaning.CLOSE and status.casefold() not in self.own_rule_values
+        if not is_over and not ("source_id" in self.guesses and has_runs(payload)):
+            return mapped, True
+        objects = collect(payload)
+        failure = aliases.failure_beside(objects) if is_over else None
+        if failure is not None:
+            mapped = replace(mapped, values={**mapped.values, "source_status": failure})
+        return aliases.with_id_of_runs(mapped, objects, self.guesses), failure is None
+
+    def _takes_aliases(self, payload: object) -> bool:
+        unaliased = self.unaliased
+        return bool(self.aliased_fields) and (unaliased is None or not unaliased.matches(payload, _NOTHING))
 
     def map_completely(self, element: Element) -> MappedFields:
         """Returns the fields of a readable element as its alert gets them, texts included."""
@@ -200,25 +237,54 @@ class Normalizer:
         """Returns the fields of a message that opens, with a subject and a text if the kind's own paths find none."""
         subject, long_text = mapped.text("subject"), mapped.text("long_text")
         is_complete = subject is not None and long_text is not None and subject != long_text
-        if action is not EventAction.OPEN or is_complete or self.kind.assigns_source_agent:
+        if action is not EventAction.OPEN or self.kind.assigns_source_agent or not isinstance(payload, Mapping):
             return mapped
-        return aliases.with_texts(mapped, payload, self.aliased_fields)
+        if is_complete and "subject" not in self.guesses:
+            return mapped
+        return aliases.with_texts(mapped, payload, self.aliased_fields, self.guesses)
 
     def _priority_of(self, severity: str) -> str | None:
         return self.priorities.get(severity.casefold()) or priority_of(severity)
 
-    def classify(self, payload: object, mapped: MappedFields) -> tuple[EventAction, RuleMatch, bool]:
-        """Returns what the message requests by the rules, with the reason, and whether it was understood.
+    def _classify(self, payload: object, mapped: MappedFields, *, is_own: bool) -> tuple[EventAction, RuleMatch, bool]:
+        """Returns what the message requests by the rules, with the reason, and whether it was understood. `is_own`: the
+        kind's own path found the status.
 
         A status that no rule knows is read by the words that tools share. A message from a monitoring tool that says
         nothing of its status opens, because nobody would hear of it otherwise.
         """
+        takes_words = bool(self.aliased_fields) and self.has_kind_rules
+        if takes_words and not is_own:
+            by_words = self._classify_foreign(mapped.text("source_status"))
+            if by_words is not None:
+                return by_words
         action, rule_match = self.rules.classify(payload, mapped)
-        if rule_match.is_decisive or not self.aliased_fields or not self.has_kind_rules:
+        if rule_match.is_decisive or not takes_words:
             return action, rule_match, True
+        return self._classify_by_words(mapped, action, rule_match, is_own=is_own)
+
+    def _classify_foreign(self, status: str | None) -> tuple[EventAction, RuleMatch, bool] | None:
+        """Classifies a status that the kind's own path did not find: its rule "any status opens" is about its own."""
+        if status is None or self.kind.assigns_source_agent or status.casefold() in self.rule_values:
+            return None
+        action = _ACTIONS.get(meaning_of(status))
+        return None if action is None else (action, RuleMatch(True, STATUS(status=one_line(status))), True)
+
+    def action_of_status(self, status: str) -> EventAction:
+        """Returns what a message requests that says nothing but a status, where the kind looks for it."""
+        mapped = MappedFields({"source_status": status}, {}, {})
+        action, rule_match = self.rules.classify({}, mapped)
+        if rule_match.is_decisive or not self.aliased_fields or not self.has_kind_rules:
+            return action
+        return self._classify_by_words(mapped, action, rule_match, is_own=True)[0]
+
+    def _classify_by_words(
+        self, mapped: MappedFields, action: EventAction, rule_match: RuleMatch, *, is_own: bool
+    ) -> tuple[EventAction, RuleMatch, bool]:
+        """Classifies a message that no rule decides. `is_own`: the kind's own path found the status."""
         status, event = mapped.text("source_status"), mapped.text("event")
-        own_values = self.mapping.apply(payload).values
-        is_own = "source_status" in own_values
+        if status is not None and status.casefold() in self.own_rule_values:
+            return action, rule_match, True
         if self.kind.assigns_source_agent:
             return self._classify_ticket(status, event, is_own=is_own) or (action, rule_match, bool(event or is_own))
         if status is None:
@@ -231,8 +297,10 @@ class Normalizer:
             meaning = meaning_of(event)
         if meaning in _ACTIONS:
             return _ACTIONS[meaning], RuleMatch(True, STATUS(status=one_line(status))), True
-        if meaning is None and (not is_own or self.kind.opens_unknown):
-            return EventAction.OPEN, RuleMatch(True, STATUS_UNKNOWN(status=one_line(status))), is_own
+        # A number that the kind does not know may be of another tool, and says nothing.
+        is_foreign = not is_own or not any(map(str.isalpha, status))
+        if meaning is None and (is_foreign or self.kind.opens_unknown):
+            return EventAction.OPEN, RuleMatch(True, STATUS_UNKNOWN(status=one_line(status))), not is_foreign
         return action, rule_match, meaning is not None or not lacks_event
 
     def _classify_ticket(
@@ -240,8 +308,6 @@ class Normalizer:
     ) -> tuple[EventAction, RuleMatch, bool] | None:
         """Classifies a ticket that no rule knows: a new one opens whatever its first status is called, and a status
         under a name that tools share is read by words. None for any other, which is an update of a known ticket."""
-        if status is not None and status.casefold() in self.own_rule_values:
-            return None
         meaning = meaning_of(status) if status is not None else None
         if event is not None and is_new_ticket(event) and self.new_tickets_open and meaning is not StatusMeaning.CLOSE:
             return EventAction.OPEN, RuleMatch(True, NEW_TICKET(event=one_line(event))), True
@@ -322,6 +388,10 @@ def compile_normalizer(
             noise_definitions, frozenset(mapping.names), settings, delays, hours_names
         ),
         aliased_fields=frozenset(aliased - removed),
+        guesses=frozenset({"source_id", "source_status", "subject"} & aliased - definition.mapping.keys())
+        if kind.opens_unknown
+        else frozenset(),
+        unaliased=compile_condition(kind.unaliased, "unaliased") if kind.unaliased is not None else None,
         has_kind_rules=rule_values.issuperset(_values_in(kind.rules)),
         rule_values=rule_values,
         own_rule_values=frozenset(_values_in(definition.rules)),

@@ -195,7 +195,8 @@ def load_directory(connection: Connection) -> ReferenceDirectory:
     """Loads the objects that messages and routes may refer to."""
     policies = database.rows(connection, _POLICIES)
     users = database.rows(
-        connection, "SELECT id, username, name, email FROM people_user WHERE is_active ORDER BY id DESC"
+        connection,
+        "SELECT id, username, name, email FROM people_user WHERE is_active AND NOT is_service_account ORDER BY id DESC",
     )
     users_by_name: dict[str, tuple[int, str]] = {}
     # E-mail wins over username, username over name: the address tells two users with the same name apart.

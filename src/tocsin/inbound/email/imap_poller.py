@@ -77,8 +77,7 @@ def _record_failure(integration: CompiledIntegration, error: Reason) -> None:
 
 def poll(integration: CompiledIntegration, now: datetime) -> int:
     """Processes unread e-mails of an integration's mailbox and returns their number. Raises Temporary or Permanent."""
-    with database.pool().connection() as connection:
-        connection.autocommit = True
+    with database.connection() as connection:
         locked = connection.execute("SELECT pg_try_advisory_lock(%s, %s)", (_LOCK, integration.id)).fetchone()
         if locked is None or not locked[0]:
             return 0
@@ -88,7 +87,6 @@ def poll(integration: CompiledIntegration, now: datetime) -> int:
             return count
         finally:
             connection.execute("SELECT pg_advisory_unlock(%s, %s)", (_LOCK, integration.id))
-            connection.autocommit = False
 
 
 def check_mailbox(address: str, password: str) -> Reason:

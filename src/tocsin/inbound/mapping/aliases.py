@@ -1,8 +1,7 @@
 """The names that tools share for the fields of a message, whatever their spelling, for messages in which a kind's own
 paths do not find an id, a status or a subject. A kind's own names win. Pure.
 
-`alert_id`, `alertId`, `Alert-ID` and `ALERT ID` are one name. A name is looked for at the top, and in the objects that
-tools wrap a message in.
+A name is looked for at the top, and in the objects that tools wrap a message in (`message_objects`).
 """
 
 from __future__ import annotations
@@ -12,11 +11,18 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import chain
 from typing import Final
 
-import msgspec
-
 from tocsin.inbound.expressions.fields import CLEANERS, FIELDS, TAG_LENGTH, Value, clean_line, text_of
 from tocsin.inbound.expressions.mapped import MappedFields
-from tocsin.inbound.mapping.status_words import StatusMeaning, meaning_of, without_status
+from tocsin.inbound.mapping.message_objects import FORMER, MessageObjects, collect, fold
+from tocsin.inbound.mapping.status_words import (
+    StatusMeaning,
+    ends_with_status,
+    is_completion,
+    is_failure,
+    meaning_of,
+    status_in_title,
+    without_status,
+)
 
 _HOST: Final = "component_name"
 #: What aliases find before the rules decide; texts follow for a message that opens.
@@ -26,28 +32,34 @@ _DECIDING: Final = ("source_status", "event", "severity", "source_url", "source_
 _STATUSES: Final = (
     "status", "state", "alert_status", "alert_state", "incident_status", "incident_state", "event_status",
     "event_state", "current_status", "current_state", "new_status", "new_state", "check_status", "check_state",
-    "monitor_status", "monitor_state", "trigger_status", "problem_status", "build_status", "job_status",
+    "monitor_status", "monitor_state", "trigger_status", "problem_status", "build_status", "job_status", "run_status",
+    "resolution_state", "monitor_condition", "check_state_name", "alert_type_friendly_name",
 )  # fmt: skip
 
 #: By field, the names in order of likelihood.
 ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
     "source_id": (
-        "dedup_key", "deduplication_key", "incident_key", "alert_key", "problem_key", "event_key", "alert_id",
+        "dedup_key", "deduplication_key", "dedupe_key", "dedup", "idempotency_key", "unique_key", "message_key",
+        "external_id", "incident_identifier", "incident_key", "alert_key", "problem_key", "event_key", "alert_id",
         "incident_id", "problem_id", "issue_id", "alarm_id", "case_id", "ticket_id", "event_object_id",
-        "alert_cycle_key", "fingerprint", "alias", "group_key", "correlation_id", "trigger_id", "rule_id", "monitor_id",
-        "check_id", "entity_id", "entity_display_name", "uuid", "guid", "id", "event_id", "key", "token", "identifier",
+        "alert_cycle_key", "fingerprint", "alias", "group_key", "correlation_id", "trigger_id", "rule_id",
+        "monitor_id", "check_id", "sensor_id", "watch_id", "signal_id", "probe_id", "test_id", "episode_id",
+        "condition_id", "entity_id", "entity_display_name", "uuid", "guid", "id", "event_id", "key", "token",
+        "identifier",
     ),
     "source_status": (
         *_STATUSES,
         "alert_transition", "transition", "event_action", "event_type", "message_type", "notification_type",
         "alert_type", "action", "result", "outcome", "conclusion", "health", "condition", "type", "event", "event_name",
+        "reason",
     ),
     "subject": (
         "subject", "title", "summary", "headline", "alert_title", "event_title", "incident_title", "issue_title",
         "event_definition_title", "alert_name", "alertname", "rule_name", "monitor_name", "check_name", "alarm_name",
         "incident_name", "problem_name", "policy_name", "condition_name", "trigger_name", "service_name", "job_name",
         "project_name", "display_name", "entity_display_name", "name", "short_description", "alert_message",
-        "state_message", "message", "text", "description", "reason", "msg", "body", "content", "error",
+        "state_message", "service_output", "message", "activity_title", "text", "description", "reason", "msg",
+        "body", "content", "human_readable", "output", "error", "error_message", "fallback",
     ),
     "event": (
         "event", "event_type", "event_name", "triggered_event", "webhook_event", "event_action", "trigger", "action",
@@ -64,24 +76,26 @@ ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "component_name": (
         "host", "hostname", "host_name", "node", "node_name", "server", "server_name", "instance", "device",
-        "device_name", "machine", "resource", "resource_name", "component", "entity", "source_host", "target",
+        "device_name", "machine",
+        "hostname_and_port", "endpoint", "resource", "resource_name", "component", "entity", "source_host", "target",
     ),
 }  # fmt: skip
 
 #: The names of what is monitored: the same in a failure and its recovery.
 _MONITORED: Final = (
     "monitorname", "checkname", "rulename", "alertname", "alarmname", "conditionname", "jobname", "job", "taskname",
-    "servicename", "service", "check", "monitor", "projectname", "project", "pipeline", "workflow", "buildtype",
+    "servicename", "service", "servicedesc", "sensor", "check", "monitor", "projectname", "project", "pipeline",
+    "workflow", "buildtype", "involvedobject",
 )  # fmt: skip
+_MONITORED_NAME: Final = re.compile(r"(monitor|check|sensor|service|site|test|probe|task)\w*name")
+#: Any other name of a status.
+_STATUS_NAME: Final = re.compile(r"\w*(status|state|condition)(name|text|label)?")
 
-#: Objects that a message is wrapped in, from the outside in.
-_WRAPPERS: Final = frozenset({
-    "data", "alert", "alerts", "event", "incident", "issue", "payload", "monitor", "check", "problem", "alarm",
-    "ticket", "item", "message", "body", "content", "detail", "details", "notification", "object", "record", "build",
-    "run", "job", "attributes", "essentials", "component",
-})  # fmt: skip
-_MAX_DEPTH: Final = 4
-_MAX_WRAPPERS: Final = 50
+#: What a run is a run of, beside its own name.
+_RUN_OF: Final = ("definition", "pipeline", "project", "repository", "branch", "headbranch", "ref")
+
+#: The names of an outcome, which may say of a completed run that it failed.
+_OUTCOMES: Final = (*_STATUSES, "result", "outcome", "conclusion", "health")
 
 #: A true one means that it is over; a false one, that it began.
 _OVER_FLAGS: Final = ("resolved", "is_resolved", "recovered", "closed", "is_closed", "ok", "is_ok", "success",
@@ -96,15 +110,12 @@ _MAX_TEXT_LINES: Final = 200
 _MAX_TEXT_CHARS: Final = 20_000
 
 
-def fold(name: str) -> str:
-    """Returns a name without case, underscores, hyphens and spaces."""
-    return re.sub(r"[\W_]+", "", name).casefold()
-
-
 _FOLDED: Final = {field: tuple(dict.fromkeys(map(fold, names))) for field, names in ALIASES.items()}
 #: Ids that name one delivery where an inner object has an id too.
 _INNERMOST_FIRST: Final = frozenset({"id", "key", "uuid", "guid", "token", "identifier"})
+_DELIVERY_IDS: Final = (*_INNERMOST_FIRST, "eventid", "runid", "buildid", "number")
 _FOLDED_STATUSES: Final = tuple(map(fold, _STATUSES))
+_FOLDED_OUTCOMES: Final = tuple(map(fold, _OUTCOMES))
 #: Of a ticket, a bare id may be that of the delivery, the agent or the note, and an event is no status.
 _OF_TICKETS: Final[Mapping[str, tuple[str, ...]]] = {
     "source_id": tuple(name for name in _FOLDED["source_id"] if name not in _INNERMOST_FIRST | {"eventid", "alias"}),
@@ -116,41 +127,54 @@ type _Object = Mapping[str, object]
 
 def complete(
     mapped: MappedFields,
-    payload: object,
+    objects: MessageObjects,
     fields: Collection[str],
     priority_of: Callable[[str], str | None],
     *,
     is_ticket: bool,
 ) -> MappedFields:
     """Returns the mapped fields, with those of `fields` that have no value completed by aliases, except texts.
-    `priority_of` translates a severity. Of a ticket, only names that are a ticket's are ids."""
-    if not isinstance(payload, Mapping):
-        return mapped
-    levels = [_folded(level) for level in _levels(payload)]
+    `priority_of` translates a severity. Of a ticket, only names that are a ticket's are ids and statuses."""
     values = dict(mapped.values)
     for name in _DECIDING:
-        if name in fields and name not in values and (name != "event" or is_ticket):
-            names = _FOLDED[name] if not is_ticket else _OF_TICKETS.get(name, _FOLDED[name])
-            _fill(values, name, _find_status(levels, names) if name == "source_status" else _find_any(levels, names))
+        if name not in fields or name in values or (name == "event" and not is_ticket):
+            continue
+        names = _FOLDED[name] if not is_ticket else _OF_TICKETS.get(name, _FOLDED[name])
+        if name != "source_status":
+            _fill(values, name, _find_any(objects.levels, names))
+        elif is_ticket:
+            _fill(values, name, _named_statuses(objects.levels, names))
+        else:
+            _fill(values, name, _find_statuses(objects, values.get("severity")))
     severity = values.get("severity")
     if "priority" in fields and "priority" not in values and isinstance(severity, str):
         values.update({"priority": priority} if (priority := priority_of(severity)) else {})
     tags = mapped.tags
-    host = next(filter(None, (clean_line(c, TAG_LENGTH) for c in _find_any(levels, _FOLDED[_HOST]))), None)
+    host = next(filter(None, (clean_line(c, TAG_LENGTH) for c in _find_any(objects.levels, _FOLDED[_HOST]))), None)
     if host is not None and _HOST not in tags and _HOST in fields:
         tags = {**tags, _HOST: host}
     return MappedFields(values, tags, mapped.custom, mapped.notes)
 
 
-def with_texts(mapped: MappedFields, payload: object, fields: Collection[str]) -> MappedFields:
+def failure_beside(objects: MessageObjects) -> str | None:
+    """Returns the status of a message that says elsewhere that something failed, such as a completed run's outcome."""
+    return next(filter(is_failure, _outcomes(objects)), None)
+
+
+def with_texts(
+    mapped: MappedFields, payload: _Object, fields: Collection[str], guesses: Collection[str]
+) -> MappedFields:
     """Returns the fields of a message that opens, with a subject by likelihood and a long text: if it has none, or only
-    the subject again, the whole message in a readable form."""
-    if not isinstance(payload, Mapping):
-        return mapped
-    levels = [_folded(level) for level in _levels(payload)]
+    the subject again, the whole message in a readable form. A likely subject names what is monitored."""
     values = dict(mapped.values)
-    if "subject" in fields and "subject" not in values:
-        _fill(values, "subject", chain(_find_any(levels, _FOLDED["subject"]), _sentences(payload)))
+    is_guessed = "subject" in guesses
+    if "subject" in fields and ("subject" not in values or is_guessed):
+        objects = collect(payload)
+        levels = objects.texts
+        titles = chain(_find_any(levels, _FOLDED["subject"]), _named_problems(levels, values), _sentences(payload))
+        if "subject" not in values:
+            _fill(values, "subject", map(_first_line, titles))
+        _name_the_monitored(values, objects)
     long_text = values.get("long_text", values.get("details"))
     if "long_text" in fields and (long_text is None or long_text == values.get("subject")):
         values.pop("long_text", None)
@@ -158,24 +182,43 @@ def with_texts(mapped: MappedFields, payload: object, fields: Collection[str]) -
     return MappedFields(values, mapped.tags, mapped.custom, mapped.notes)
 
 
-def with_likely_id(mapped: MappedFields, payload: object, fields: Collection[str]) -> MappedFields:
+def with_likely_id(mapped: MappedFields, objects: MessageObjects, fields: Collection[str]) -> MappedFields:
     """Returns the fields with an id by likelihood if they have none: what a failure and its recovery have in common,
     the name of what is monitored or the subject without its status, and the host. None for a message without a status,
     which no other message ends."""
     status = mapped.text("source_status")
     if "source_id" in mapped.values or "source_id" not in fields or status is None or meaning_of(status) is None:
         return mapped
-    if not isinstance(payload, Mapping):
-        return mapped
-    levels = [_folded(level) for level in _levels(payload)]
+    levels = objects.texts
     titles = chain(_find_any(levels, _MONITORED), (mapped.text("subject"),), _find_any(levels, _FOLDED["subject"]))
-    title = next((text for candidate in titles if (text := clean_line(candidate, 300))), "")
+    title = next((text for candidate in titles if (text := clean_line(_first_line(candidate), 300))), "")
     key = " ".join(filter(None, (without_status(title), mapped.tags.get(_HOST, "").casefold())))
-    return (
-        MappedFields({**mapped.values, "source_id": key[:200]}, mapped.tags, mapped.custom, mapped.notes)
-        if key
-        else mapped
+    return _with_id(mapped, key) if key else mapped
+
+
+def with_id_of_runs(mapped: MappedFields, objects: MessageObjects, fields: Collection[str]) -> MappedFields:
+    """Returns the fields of a message about one run of a job with an id that all its runs share: the names of the job,
+    its project and its branch. The id of a run is in no other message."""
+    source_id = mapped.text("source_id")
+    if "source_id" not in fields or not objects.runs:
+        return mapped
+    if source_id is not None and source_id not in {text_of(v) for v in _find_any(objects.levels, _DELIVERY_IDS)}:
+        return mapped
+    names = chain(
+        (run.get("name") for run in objects.runs),
+        (next(_find_any(objects.levels, (name,)), None) for name in _RUN_OF),
     )
+    parts = dict.fromkeys(text for name in names if isinstance(name, str) and (text := clean_line(name, 100)))
+    return _with_id(mapped, " ".join(parts).casefold()) if parts else mapped
+
+
+def _first_line(value: object) -> object:
+    """Returns the first line of a text that has several."""
+    return next(filter(str.strip, value.splitlines()), value) if isinstance(value, str) else value
+
+
+def _with_id(mapped: MappedFields, source_id: str) -> MappedFields:
+    return MappedFields({**mapped.values, "source_id": source_id[:200]}, mapped.tags, mapped.custom, mapped.notes)
 
 
 def _fill(values: dict[str, Value], name: str, candidates: Iterator[object]) -> None:
@@ -191,52 +234,6 @@ def _fill(values: dict[str, Value], name: str, candidates: Iterator[object]) -> 
             return
 
 
-def _levels(payload: _Object) -> Iterator[_Object]:
-    """Yields the message and the objects that it is wrapped in, from the outside in."""
-    level: list[_Object] = [payload]
-    count = 0
-    for depth in range(_MAX_DEPTH):
-        yield from level
-        inner: list[_Object] = []
-        for parent in level:
-            is_alone = len(parent) == 1
-            for name, value in parent.items():
-                child = _object_in(value)
-                if child is not None and (is_alone or fold(name) in _WRAPPERS) and count < _MAX_WRAPPERS:
-                    count += 1
-                    inner.append(child)
-        if not inner or depth == _MAX_DEPTH - 1:
-            return
-        level = inner
-
-
-def _object_in(value: object) -> _Object | None:
-    if isinstance(value, Mapping):
-        return value
-    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], Mapping):
-        return value[0]
-    if isinstance(value, str) and value[:1] == "{" and value[-1:] == "}":
-        try:
-            decoded = msgspec.json.decode(value)
-        except (msgspec.DecodeError, RecursionError):
-            return None
-        return decoded if isinstance(decoded, Mapping) else None
-    return None
-
-
-def _folded(level: _Object) -> dict[str, object]:
-    """Returns the plain values of an object by folded name, and those of a named object in it: `{"severity": {"name":
-    "high"}}`."""
-    found: dict[str, object] = {}
-    for name, value in level.items():
-        plain = value
-        if isinstance(value, Mapping):
-            plain = next((value[key] for key in ("name", "value", "display_value", "label") if key in value), None)
-        if isinstance(plain, str | int | float) and plain != "":
-            found.setdefault(fold(name), plain)
-    return found
-
-
 def _find_any(levels: list[dict[str, object]], names: tuple[str, ...]) -> Iterator[object]:
     for name in names:
         for level in reversed(levels) if name in _INNERMOST_FIRST else levels:
@@ -245,18 +242,80 @@ def _find_any(levels: list[dict[str, object]], names: tuple[str, ...]) -> Iterat
                 yield value
 
 
-def _find_status(levels: list[dict[str, object]], names: tuple[str, ...]) -> Iterator[object]:
-    """Yields statuses: first those of a known meaning, then flags, then any other that is named a status."""
-    candidates = [value for value in _find_any(levels, names) if isinstance(value, str)]
-    meanings = [(value, meaning_of(value)) for value in candidates]
-    yield from (value for value, meaning in meanings if meaning in (StatusMeaning.OPEN, StatusMeaning.CLOSE))
+def _find_statuses(objects: MessageObjects, severity: object) -> Iterator[object]:
+    """Yields statuses by likelihood: what fails beside what is over; a status, a flag or a completion under a common
+    name; a progress; a severity that says "over"; the words of a title; and any other severity."""
+    named = chain(_texts_of(objects.texts, _FOLDED["source_status"]), _other_statuses(objects.texts))
+    found = [(status, meaning_of(status)) for status in named]
+    acting = [pair for pair in found if pair[1] in (StatusMeaning.OPEN, StatusMeaning.CLOSE)]
+    decided = [pair for pair in acting if not is_completion(pair[0]) and ends_with_status(pair[0])]
+    if (decided or acting)[:1] and (decided or acting)[0][1] is StatusMeaning.CLOSE:
+        yield from filter(is_failure, _outcomes(objects))
+    yield from (status for status, _ in decided)
+    yield from _flags(objects.levels)
+    yield from (status for status, _ in acting if ends_with_status(status))
+    yield from (status for status, meaning in found if meaning is StatusMeaning.UPDATE)
+    severities = (text for text in (severity, *_find_any(objects.texts, _FOLDED["severity"])) if isinstance(text, str))
+    rated = [(text, meaning_of(text)) for text in severities]
+    yield from (text for text, meaning in rated if meaning is StatusMeaning.CLOSE)
+    in_titles = [status for title in _texts_of(objects.texts, _FOLDED["subject"]) if (status := status_in_title(title))]
+    yield from sorted(in_titles, key=lambda status: meaning_of(status) is StatusMeaning.CLOSE)
+    yield from (status for status, _ in acting)
+    yield from (text for text, meaning in rated if meaning is StatusMeaning.OPEN)
+    yield from _find_any(objects.levels, _FOLDED_STATUSES)
+
+
+def _other_statuses(levels: list[dict[str, object]]) -> Iterator[str]:
+    return (
+        value
+        for level in levels
+        for name, value in level.items()
+        if isinstance(value, str) and _STATUS_NAME.fullmatch(name) and not FORMER.search(name)
+    )
+
+
+def _named_statuses(levels: list[dict[str, object]], names: tuple[str, ...]) -> Iterator[object]:
+    """Yields the statuses of a ticket: those of a known meaning first."""
+    candidates = [(value, meaning_of(value)) for value in _texts_of(levels, names)]
+    for meanings in ((StatusMeaning.OPEN, StatusMeaning.CLOSE), (StatusMeaning.UPDATE,)):
+        yield from (value for value, meaning in candidates if meaning in meanings)
+    yield from _find_any(levels, names)
+
+
+def _flags(levels: list[dict[str, object]]) -> Iterator[str]:
     for level in levels:
         for flags, true_word, false_word in ((_OVER_FLAGS, "resolved", "open"), (_BEGAN_FLAGS, "open", "resolved")):
             for flag in flags:
                 if isinstance(value := level.get(fold(flag)), bool):
                     yield true_word if value else false_word
-    yield from (value for value, meaning in meanings if meaning is StatusMeaning.UPDATE)
-    yield from _find_any(levels, _FOLDED_STATUSES)
+
+
+def _outcomes(objects: MessageObjects) -> Iterator[str]:
+    return _texts_of([*objects.texts, *objects.inner], _FOLDED_OUTCOMES)
+
+
+def _texts_of(levels: list[dict[str, object]], names: tuple[str, ...]) -> Iterator[str]:
+    return (value for value in _find_any(levels, names) if isinstance(value, str))
+
+
+def _name_the_monitored(values: dict[str, Value], objects: MessageObjects) -> None:
+    """Puts the name of what is monitored in front of a subject that lacks it, such as "HTTP 500"."""
+    subject = values.get("subject")
+    names = chain(
+        _find_any(objects.levels, _MONITORED),
+        (value for level in objects.levels for name, value in level.items() if _MONITORED_NAME.fullmatch(name)),
+    )
+    monitored = next((text for name in names if isinstance(name, str) and (text := clean_line(name, 100))), None)
+    if monitored is not None and isinstance(subject, str) and monitored.casefold() not in subject.casefold():
+        _fill(values, "subject", iter((f"{monitored}: {subject}",)))
+
+
+def _named_problems(levels: list[dict[str, object]], values: Mapping[str, Value]) -> Iterator[str]:
+    """Yields what is monitored with its status, such as "ap-lobby: AP_DISCONNECTED"."""
+    status = text_of(values.get("source_status"))
+    for name in chain(_find_any(levels, _MONITORED), _find_any(levels, _FOLDED[_HOST])):
+        if isinstance(name, str) and status is not None:
+            yield f"{name}: {status}"
 
 
 def _sentences(payload: _Object) -> Iterator[str]:

@@ -11,9 +11,12 @@ from datetime import datetime
 from uuid import UUID
 
 from msgspec.structs import replace
+from psycopg import Cursor
+from psycopg.rows import TupleRow
 
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.db.guarded_connection import GuardedConnection
 from tocsin.core.errors import Rejected
 from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.deciding import echo_suppression, reasons
@@ -53,7 +56,7 @@ class _Batch:
 
 
 def process(
-    connection: Connection,
+    connection: GuardedConnection,
     registry: IntegrationRegistry,
     alert_ids: AlertIdAllocator,
     incoming: Sequence[IncomingMessage],
@@ -70,7 +73,7 @@ def process(
     """
     with database.pipelined_transaction(connection):
         with connection.pipeline():
-            connection.execute("BEGIN")
+            connection.begin()
             items, query = _query_state(connection, registry, alert_ids, incoming, wait=wait)
         # A due message comes after pending messages of its key; pending messages do not wait for themselves.
         ignores_pending = is_draining and not any(message.is_due for message in incoming[:1])
@@ -97,10 +100,33 @@ def process(
                 messages.insert(connection, rows)
             database.notify(connection, *_topics(batch))
             commit_result = connection.execute("COMMIT")
-        if commit_result.statusmessage != "COMMIT":
-            raise RuntimeError(f"The database answered COMMIT by {commit_result.statusmessage}.")
+        _check_commit(commit_result)
     alert_ids.mark_committed()
     return results
+
+
+def postpone(
+    connection: GuardedConnection, registry: IntegrationRegistry, incoming: Sequence[IncomingMessage]
+) -> list[MessageResult]:
+    """Stores messages as Pending in one transaction, which needs no table but that of messages: another one is locked.
+    Returns their results in order, after the commit."""
+    items = [normalize(registry, message) for message in incoming]
+    for item in items:
+        item.needs_ticket_fetch = needs_ticket_fetch(item, is_draining=False)
+    results = [result_of(item) for item in items]
+    with database.pipelined_transaction(connection):
+        with connection.pipeline():
+            connection.begin()
+            messages.insert(connection, [row_of(item, result) for item, result in zip(items, results, strict=True)])
+            database.notify(connection, "messages", "pending", echo_suppression.TICKET_FETCH)
+            commit_result = connection.execute("COMMIT")
+        _check_commit(commit_result)
+    return results
+
+
+def _check_commit(result: Cursor[TupleRow]) -> None:
+    if result.statusmessage != "COMMIT":
+        raise RuntimeError(f"The database answered COMMIT by {result.statusmessage}.")
 
 
 def _query_state(

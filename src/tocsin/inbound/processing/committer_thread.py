@@ -18,7 +18,6 @@ import psycopg
 from psycopg import errors
 
 from tocsin.core.db import database
-from tocsin.core.db.database import Connection
 from tocsin.core.db.pipelined_connection import PipelinedConnection
 from tocsin.core.errors import Rejected
 from tocsin.core.runtime import clock, metrics
@@ -39,6 +38,20 @@ MAX_BATCH_BYTES = 8 * 1024 * 1024
 BUSY_BATCH_REQUESTS = 8
 
 _RETRY_AFTER = 0.2
+
+#: Seconds of conflicts after which a lock is taken for one of a whole table, such as of CREATE INDEX.
+_POSTPONE_AFTER = 0.5
+
+#: All lookups are by key. A cached plan from when a table was empty would scan it completely, and so would hash and
+#: merge joins: nested loops over an index are right at any size. The statements never change: planning them each time
+#: took longer than running them.
+_SETTINGS = {
+    "lock_timeout": messages.LOCK_TIMEOUT,
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "plan_cache_mode": "force_generic_plan",
+}
 
 
 class NotStored(Exception):
@@ -68,7 +81,6 @@ class CommitterThread:
         self._ready = threading.Condition(lock)
         self._is_stopping = False
         self._connection: PipelinedConnection | None = None
-        self._has_unreplicated_commit = False
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
         #: The number of queued messages, and their bytes. Accessed under the lock, like the queue.
         self.message_count = 0
@@ -211,8 +223,9 @@ class CommitterThread:
 
     def _process_with_retries(self, incoming: list[IncomingMessage]) -> list[MessageResult]:
         """Runs one transaction, retried after connection errors and conflicts, for `max_wait` seconds at most."""
-        give_up_at = time.monotonic() + self._max_wait
-        wait, is_outcome_unknown, has_conflicted = True, False, False
+        started_at = time.monotonic()
+        give_up_at = started_at + self._max_wait
+        wait, is_outcome_unknown, has_conflicted, is_table_locked = True, False, False, False
         while True:
             try:
                 connection = self._connect()
@@ -220,14 +233,21 @@ class CommitterThread:
                     # A previous attempt may have been committed: then its results are in the database.
                     stored_results = messages.find_stored(connection, [message.id for message in incoming])
                     if (results := batch.find_results(stored_results, incoming)) is not None:
-                        messages.confirm_replication(connection)
-                        self._check_replicated()
+                        connection.confirm_commits(is_known=False)
                         return results
-                results = batch.process(connection, self._registry, self._alert_ids, incoming, clock.now(), wait=wait)
-                self._check_replicated()
+                if is_table_locked:
+                    results = batch.postpone(connection, self._registry, incoming)
+                else:
+                    results = batch.process(
+                        connection, self._registry, self._alert_ids, incoming, clock.now(), wait=wait
+                    )
+                if connection.has_unconfirmed_commit:
+                    raise psycopg.OperationalError("the wait for synchronous replication was cancelled")
                 return results
             except (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure) as error:
-                # Another transaction interfered: retry, without waiting for locks.
+                # Another transaction interfered: retry, without waiting for locks. A table's lock is always waited for.
+                is_late = time.monotonic() > started_at + _POSTPONE_AFTER
+                is_table_locked = is_late and isinstance(error, errors.LockNotAvailable)
                 if time.monotonic() > give_up_at:
                     raise NotStored(f"somebody else is always in between: {error}") from error
                 wait = False
@@ -252,31 +272,14 @@ class CommitterThread:
                     raise NotStored(f"the database cannot be used: {error}") from error
                 time.sleep(_RETRY_AFTER)
 
-    def _connect(self) -> Connection:
+    def _connect(self) -> PipelinedConnection:
         if self._connection is not None and self._connection.is_outdated:
             self._disconnect()
         if self._connection is None or self._connection.closed:
             connection = database.connect(name="tocsin committer", autocommit=True)
-            connection.execute(f"SET lock_timeout = '{messages.LOCK_TIMEOUT}'".encode())
-            # All lookups are by key. A cached plan from when a table was empty would scan it completely, and so would
-            # hash and merge joins: nested loops over an index are right at any size.
-            for plan_type in ("seqscan", "hashjoin", "mergejoin"):
-                connection.execute(f"SET enable_{plan_type} = off".encode())
-            # The statements never change: planning them each time took longer than running them.
-            connection.execute("SET plan_cache_mode = force_generic_plan")
-            connection.add_notice_handler(self._on_notice)
-            self._connection, self._has_unreplicated_commit = connection, False
+            connection.set_settings(**_SETTINGS)
+            self._connection = connection
         return self._connection
-
-    def _on_notice(self, notice: errors.Diagnostic) -> None:
-        """Notices PostgreSQL's warning that a cancelled COMMIT did not wait for the standby. The text is localized."""
-        if notice.source_function == "SyncRepWaitForLSN":
-            self._has_unreplicated_commit = True
-
-    def _check_replicated(self) -> None:
-        """Raises OperationalError if this connection's COMMIT may be missing on the synchronous standbys."""
-        if self._has_unreplicated_commit:
-            raise psycopg.OperationalError("the wait for synchronous replication was cancelled")
 
     def _disconnect(self) -> None:
         if self._connection is not None:

@@ -13,6 +13,7 @@ from psycopg import errors
 
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.db.guarded_connection import GuardedConnection
 from tocsin.core.ids import advisory_lock_key
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
@@ -76,18 +77,18 @@ def due_alerts_task(registry: IntegrationRegistry) -> PeriodicTask:
 
 def open_due(registry: IntegrationRegistry, alert_ids: AlertIdAllocator, now: datetime) -> bool:
     """Decides the messages of due alerts. Returns True if there may be more."""
-    with database.pool().connection() as connection:
+    with database.connection() as connection:
         rows = connection.execute(_DUE, (now, MAX_ALERTS_PER_RUN)).fetchall()
         if not rows:
             return False
         registry.refresh()
-        with messages.prepared_statements(connection):
+        with messages.short_lock_timeout(connection):
             _open(connection, registry, alert_ids, [bytes(row[0]) for row in rows], now)
     return len(rows) == MAX_ALERTS_PER_RUN
 
 
 def _open(
-    connection: Connection,
+    connection: GuardedConnection,
     registry: IntegrationRegistry,
     alert_ids: AlertIdAllocator,
     keys: list[bytes],

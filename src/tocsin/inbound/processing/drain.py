@@ -9,6 +9,7 @@ from psycopg import errors
 
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.db.guarded_connection import GuardedConnection
 from tocsin.inbound.config.registry import IntegrationRegistry, UnknownIntegration
 from tocsin.inbound.deciding import reasons
 from tocsin.inbound.processing import batch
@@ -35,7 +36,7 @@ FROM inbound_inboundmessage WHERE status = 'Pending' ORDER BY id LIMIT %s
 def drain(registry: IntegrationRegistry, alert_ids: AlertIdAllocator, now: datetime) -> bool:
     """Decides pending messages in arrival order. Returns True if there may be more."""
     registry.refresh()
-    with database.pool().connection() as connection:
+    with database.connection() as connection:
         rows = database.rows(connection, _PENDING, (MAX_MESSAGES_PER_RUN,))
         if not rows:
             return False
@@ -43,13 +44,13 @@ def drain(registry: IntegrationRegistry, alert_ids: AlertIdAllocator, now: datet
         # Sorted by the database's clock: ids are made with a node's clock, which may be ahead of another's.
         rows.sort(key=lambda row: (row["received_at"], row["id"]))
         incoming = [incoming_of(row, registry, now) for row in rows if row["integration_id"] in integrations]
-        with messages.prepared_statements(connection):
+        with messages.short_lock_timeout(connection):
             decided_count = _drain_batch(connection, registry, alert_ids, incoming, now)
     return decided_count == MAX_MESSAGES_PER_RUN
 
 
 def _drain_batch(
-    connection: Connection,
+    connection: GuardedConnection,
     registry: IntegrationRegistry,
     alert_ids: AlertIdAllocator,
     incoming: list[IncomingMessage],

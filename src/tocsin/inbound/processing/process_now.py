@@ -8,7 +8,7 @@ from datetime import datetime
 from psycopg import errors
 
 from tocsin.core.db import database
-from tocsin.core.db.database import Connection
+from tocsin.core.db.guarded_connection import GuardedConnection
 from tocsin.inbound.config import registry
 from tocsin.inbound.processing import batch
 from tocsin.inbound.processing.alert_ids import AlertIdAllocator
@@ -28,7 +28,7 @@ def process_now(incoming: Sequence[IncomingMessage], now: datetime) -> list[Mess
 
     Raises UnknownIntegration if the integration was deleted.
     """
-    with database.pool().connection() as connection, messages.prepared_statements(connection):
+    with database.connection() as connection, messages.short_lock_timeout(connection):
         try:
             return _process(connection, incoming, now, wait=True)
         except CONFLICTS:
@@ -37,7 +37,7 @@ def process_now(incoming: Sequence[IncomingMessage], now: datetime) -> list[Mess
 
 
 def _process(
-    connection: Connection, incoming: Sequence[IncomingMessage], now: datetime, *, wait: bool
+    connection: GuardedConnection, incoming: Sequence[IncomingMessage], now: datetime, *, wait: bool
 ) -> list[MessageResult]:
     integration_registry = registry.shared_registry()
     if not all(message.integration_id in integration_registry.get_all() for message in incoming):

@@ -11,6 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from tocsin.core.db.database import Connection
+from tocsin.core.db.guarded_connection import GuardedConnection
 from tocsin.core.db.json_text import as_json, bytes_in_json
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, Reason, reason_from
@@ -116,14 +117,14 @@ LOCK_TIMEOUT = "50ms"
 
 
 @contextmanager
-def prepared_statements(connection: Connection) -> Iterator[None]:
+def short_lock_timeout(connection: GuardedConnection) -> Iterator[None]:
     """Prepares a pooled connection for `batch.process`."""
-    connection.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'".encode())
+    connection.set_settings(lock_timeout=LOCK_TIMEOUT)
     try:
         yield
     finally:
         if not connection.closed:
-            connection.execute("RESET lock_timeout")
+            connection.reset_settings("lock_timeout")
 
 
 def insert(connection: Connection, rows: Sequence[MessageRow]) -> None:
@@ -174,12 +175,6 @@ def find_stored(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, Messa
         message_id: MessageResult(MessageStatus(status), reason_from(code, data), alert_id, error)
         for message_id, status, code, data, alert_id, error in rows
     }
-
-
-def confirm_replication(connection: Connection) -> None:
-    """Waits until the synchronous standbys have everything that was committed before, by one small commit of its own. A
-    transaction whose own wait was lost or cancelled is visible although no standby may have it."""
-    connection.execute("SELECT pg_logical_emit_message(true, 'tocsin', '')")
 
 
 _UPDATE_STORED = """

@@ -12,8 +12,8 @@ from tocsin.alerts.states import CommandChannel, EventKind
 from tocsin.core.db.database import Connection
 from tocsin.core.delivery.failure import AttemptFailed, FailureKind
 from tocsin.core.reasons import AlertRef, Reason, ReasonType, joined, reason_from_json
-from tocsin.notify.enqueue import queue
-from tocsin.notify.enqueue.queue import Notice
+from tocsin.notify.enqueue.notices import Notice, queue_notice, was_noticed
+from tocsin.notify.enqueue.recipients import load_administrators
 from tocsin.notify.registry import CHANNELS
 from tocsin.notify.rules import delivery_reasons
 from tocsin.notify.rules.pre_send_check import DueDelivery
@@ -93,7 +93,7 @@ def _mail_instead(connection: Connection, due: DueDelivery, user_id: int, now: d
         alert_id=due.alert.id if due.alert is not None else None,
         heading=reason_from_json(due.data.get("heading")),
     )
-    queue.queue_notice(connection, notice, now, user_ids=[user_id])
+    queue_notice(connection, notice, now, user_ids=[user_id])
 
 
 def _event(entry: FailedDelivery) -> NewEvent:
@@ -112,8 +112,8 @@ def _event(entry: FailedDelivery) -> NewEvent:
 
 def _notify_administrators(connection: Connection, failures: Sequence[FailedDelivery], about: str) -> None:
     first = failures[0]
-    admins = queue.administrators(connection)
-    if not admins or queue.was_noticed(connection, admins, about, first.at, NOTICE_INTERVAL):
+    admins = load_administrators(connection)
+    if not admins or was_noticed(connection, admins, about, first.at, NOTICE_INTERVAL):
         return
     lines = [_unsent(entry, _about_alert(entry.due)) for entry in failures[:MAX_NAMED_FAILURES]]
     if len(failures) > MAX_NAMED_FAILURES:
@@ -122,7 +122,7 @@ def _notify_administrators(connection: Connection, failures: Sequence[FailedDeli
     hints = joined(advice(), _FREQUENCY(interval=NOTICE_INTERVAL), separator="\n")
     text = joined(joined(*lines, separator="\n"), hints, separator="\n\n")
     notice = Notice(title(), text, about, delivery_reasons.IS_ADMINISTRATOR())
-    queue.queue_notice(connection, notice, first.at, user_ids=admins)
+    queue_notice(connection, notice, first.at, user_ids=admins)
 
 
 def _unsent(entry: FailedDelivery, message: Reason) -> Reason:

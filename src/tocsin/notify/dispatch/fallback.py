@@ -10,7 +10,7 @@ from datetime import datetime
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.notify.dispatch.reason_sql import append_reason, reason_arrays
-from tocsin.notify.enqueue import queue
+from tocsin.notify.enqueue.recipients import load_recipients
 from tocsin.notify.registry import address_problem, quietest_channel
 from tocsin.notify.rules import page_planner
 from tocsin.notify.rules.delivery_reasons import FELL_BACK
@@ -60,7 +60,7 @@ def apply_fallbacks(connection: Connection, unusable: Sequence[DueDelivery], now
         if address_problem(row["channel"], row["address"]) is None:
             methods_by_delivery.setdefault(row.pop("id"), []).append(FallbackMethod(**row))
     pages = {due.user_id for due in unusable if due.purpose is Purpose.PAGE and due.user_id is not None}
-    recipients = queue.load_recipients(connection, pages)
+    recipients = load_recipients(connection, pages)
     fallbacks = [
         (due, method)
         for due in unusable

@@ -18,7 +18,7 @@ from tocsin.core.reasons import Reason
 from tocsin.core.stored_reason import reason_columns
 from tocsin.notify.dispatch.reason_sql import append_reason
 from tocsin.notify.dispatch.send import Accepted, SendResult
-from tocsin.notify.enqueue import queue
+from tocsin.notify.enqueue.recipients import load_recipients
 from tocsin.notify.rules.delivery_reasons import NO_RECEIPT, NOT_CONFIRMED, STARTED_EARLY
 from tocsin.notify.rules.notification_rules import NotificationMethod, is_quiet
 from tocsin.notify.rules.page_planner import NOTICE_HORIZON
@@ -161,7 +161,7 @@ def _find_next_pages(connection: Connection, delivery_ids: Sequence[UUID], now: 
     """Returns the ids of the first page on each user's next contact method that may be sent now."""
     parameters = {"ids": list(delivery_ids), "now": now, "soon": now + NOTICE_HORIZON}
     rows = database.rows(connection, _NOT_STARTED, parameters)
-    recipients = queue.load_recipients(connection, {row["user_id"] for row in rows})
+    recipients = load_recipients(connection, {row["user_id"] for row in rows})
     first_page_ids: dict[tuple[int, int], UUID] = {}
     for row in rows:
         method = NotificationMethod(row["label"], row["channel"], row["address"])

@@ -1,21 +1,38 @@
-"""Queues a notice to several users and group contacts, on a chosen contact method. Runs inside the caller's transaction
-and sends nothing.
+"""Queues notices: messages about something other than an alert that needs a response. Runs inside the caller's
+transaction and sends nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.reasons import Person, Reason, ReasonType, as_reason
-from tocsin.notify.enqueue.queue import Notice, notice_data
+from tocsin.core.reasons import NO_REASON, Person, Reason, ReasonType, as_reason, reason_as_json
 from tocsin.notify.enqueue.store import NotificationRow, write
 from tocsin.notify.registry import address_problem
 from tocsin.notify.states import Purpose
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A message to users about something other than an alert that needs a response."""
+
+    #: Rendered for each recipient when it is sent.
+    title: Reason
+    text: Reason
+    #: Identifies the subject, to recognise later notices about the same thing.
+    about: str = ""
+    #: Why the recipients get it.
+    reason: Reason = NO_REASON
+    alert_id: int | None = None
+    #: The heading under which it can be bundled with others of its kind, such as "Nobody answered"; empty: never
+    #: bundled.
+    heading: Reason = NO_REASON
+    swap_id: int | None = None  # which the recipient is asked to accept or decline
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +68,19 @@ WHERE c.group_id = ANY(%s) ORDER BY g.name, c.position, c.id
 """
 
 
-def queue_notices(
+def queue_notice(
     connection: Connection,
     notice: Notice,
     now: datetime,
     *,
-    user_ids: Sequence[int] = (),
+    user_ids: Collection[int] = (),
     label: str = "",
     contacts_of: Collection[int] = (),
+    addresses: Collection[str] = (),
 ) -> NoticeRecipients:
-    """Queues a notice to users on their contact method `label` ("": by e-mail to the login address), and to every
-    contact of the groups `contacts_of`. Uses three statements, regardless of the number of recipients.
+    """Queues a notice to users on their contact method `label` ("": by e-mail to the login address), to every contact
+    of the groups `contacts_of`, and to plain e-mail addresses that are not among these users' own. Uses three
+    statements, regardless of the number of recipients.
     """
     rows: list[NotificationRow] = []
     missed: list[Reason] = []
@@ -86,13 +105,18 @@ def queue_notices(
         else:
             rows.append(_row(notice, row, now, group_contact_id=row["id"]))
             names.append(row["name"])
+    own_addresses = {row["address"].lower() for row in user_rows if row["is_active"] and row["address"]}
+    for address in dict.fromkeys(addresses):
+        if address.lower() not in own_addresses:
+            rows.append(_row(notice, {"channel": "email", "address": address, "label": "E-mail"}, now))
+            names.append(address)
     write(connection, rows, now)
     return NoticeRecipients(tuple(names), tuple(missed))
 
 
 def _row(
     notice: Notice,
-    target: dict[str, Any],
+    target: Mapping[str, Any],
     now: datetime,
     *,
     user_id: int | None = None,
@@ -110,3 +134,29 @@ def _row(
         user_id=user_id,
         group_contact_id=group_contact_id,
     )
+
+
+def notice_data(notice: Notice) -> dict[str, Any]:
+    """Returns the data that the notification of a notice stores."""
+    texts = {"title": notice.title, "text": notice.text} | ({"heading": notice.heading} if notice.heading else {})
+    stored = {name: reason_as_json(text) for name, text in texts.items()}
+    details: dict[str, Any] = {"about": notice.about} if notice.about else {}
+    return stored | details | ({"swap": notice.swap_id} if notice.swap_id else {})
+
+
+#: More than the difference between two nodes' clocks.
+_MAX_CLOCK_SKEW = timedelta(seconds=5)
+
+
+def was_noticed(
+    connection: Connection, user_ids: Collection[int], about: str, now: datetime, window: timedelta
+) -> bool:
+    """Returns whether one of these users was sent a notice about the same thing within `window`. A notice dated in the
+    future was sent before a clock rollback, at an unknown time, and does not count.
+    """
+    row = connection.execute(
+        "SELECT 1 FROM notify_notification WHERE user_id = ANY(%s) AND purpose = 'notice' AND data->>'about' = %s "
+        "AND created_at BETWEEN %s AND %s LIMIT 1",
+        (sorted(user_ids), about, now - window, now + _MAX_CLOCK_SKEW),
+    ).fetchone()
+    return row is not None

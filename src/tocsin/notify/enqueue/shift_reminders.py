@@ -14,8 +14,7 @@ from tocsin.core.reasons import Reason, ReasonType, Term, as_reason
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.core.stored_reason import reason_in
-from tocsin.notify.enqueue import queue
-from tocsin.notify.enqueue.queue import Notice
+from tocsin.notify.enqueue.notices import Notice, queue_notice
 from tocsin.notify.rules.delivery_reasons import REMINDER_RULE
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import final_schedule
@@ -99,7 +98,7 @@ def queue_pending_notices(now: datetime) -> bool:
                 reason=reason_in(row),
                 swap_id=row["swap_id"],
             )
-            queue.queue_notice(connection, notice, now, user_ids=[row["user_id"]])
+            queue_notice(connection, notice, now, user_ids=[row["user_id"]])
         if waiting:
             database.notify(connection, "outbox")
         else:
@@ -211,7 +210,6 @@ def _text(role: Term, group: str, start: datetime, end: datetime | None, reason:
 
 def _send(connection: Connection, notice: Notice, user_id: int, rule: ReminderSpec, now: datetime) -> None:
     """Sends the notice on the rule's contact method, or by mail if the rule has none or it no longer exists."""
-    if not rule.contact_label or not queue.queue_notice_by(
-        connection, notice, now, user_id=user_id, label=rule.contact_label
-    ):
-        queue.queue_notice(connection, notice, now, user_ids=[user_id])
+    for label in dict.fromkeys((rule.contact_label, "")):
+        if queue_notice(connection, notice, now, user_ids=[user_id], label=label).names:
+            return

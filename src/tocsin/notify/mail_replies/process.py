@@ -19,8 +19,7 @@ from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, AlertRef, Person, Reason, ReasonType, joined, reason_from
 from tocsin.core.stored_reason import reason_columns, reason_in
-from tocsin.notify.enqueue import queue
-from tocsin.notify.enqueue.queue import Notice
+from tocsin.notify.enqueue.notices import Notice, queue_notice
 from tocsin.notify.inbound import delivery_receipts, responder_actions
 from tocsin.notify.inbound.responder_actions import NOT_PAGED, Responder
 from tocsin.notify.mail_replies import command, parse_subprocess
@@ -238,4 +237,4 @@ def _queue_answer(connection: Connection, outcome: ReplyOutcome, now: datetime) 
     alert_id = outcome.alert_id
     title = _ALERT_ANSWER_TITLE(alert=AlertRef(alert_id)) if alert_id else _ANSWER_TITLE()
     notice = Notice(title, outcome.answer, about="mail reply", reason=REPLIED_BY_EMAIL(), alert_id=alert_id)
-    queue.queue_notice(connection, notice, now, user_ids=[outcome.user_id])
+    queue_notice(connection, notice, now, user_ids=[outcome.user_id])

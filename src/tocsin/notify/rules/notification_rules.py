@@ -1,7 +1,7 @@
 """Decides which contact methods are used for a page and when: by the user's notification rules or the policy's, and by
 quiet hours. Pure.
 
-Escalation and the page planner both use `leaves`, so that they agree.
+Escalation and the page planner both use `plan_pages`, so that they agree.
 """
 
 from __future__ import annotations

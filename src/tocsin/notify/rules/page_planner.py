@@ -99,7 +99,7 @@ def plan(
     contacts: Mapping[int, NotificationMethod],
     find_problem: FindAddressProblem,
 ) -> PagePlan:
-    """Returns the pages of `requests`: for users as `notification_rules.leaves` plans them, for a group contact one
+    """Returns the pages of `requests`: for users as `notification_rules.plan_pages` plans them, for a group contact one
     page at once and its retries.
     """
     pages: list[Page] = []

@@ -89,6 +89,12 @@ class Timeline:
     layer_segments: tuple[LayerSegment, ...]
     gaps: tuple[CoverageGap, ...]
 
+    @property
+    def scheduled_roles(self) -> frozenset[MemberRole]:
+        """The roles that a shift assigns somewhere in the range, or leaves without anybody. In all others the same
+        members are on call every day."""
+        return frozenset({s.role for s in self.segments if s.schedule} | {gap.role for gap in self.gaps})
+
 
 def on_call(plan: GroupPlan, at: datetime) -> tuple[OnCall, ...]:
     """Returns who is on call at `at`, by role, then in the order in which they are paged.

@@ -113,7 +113,7 @@ def _entries(
 ) -> Iterator[tuple[date, MemberRole, list[CalendarEntry]]]:
     """Yields the entries of each day and role that a schedule assigns, or leaves without anybody."""
     doubles = coverage_checks.double_roles(timeline)
-    scheduled = {s.role for s in timeline.segments if s.schedule} | {gap.role for gap in timeline.gaps}
+    scheduled = timeline.scheduled_roles
     entries: dict[tuple[date, MemberRole], list[CalendarEntry]] = {}
     for segment in timeline.segments:
         if segment.role not in scheduled:

@@ -1,7 +1,8 @@
 """How much each user is on call, and how far that is from an even share within each group. Pure.
 
-Only time that a schedule assigns counts. Time in several roles of a group counts once; time in several groups counts
-once for each group. Nights and weekends are those of the user's time zone.
+The time is what the calendar of the month shows: roles that a schedule assigns in the period, including the members who
+are on call by the group's own order while no shift is on. Time in several roles of a group counts once; time in several
+groups counts once for each group. Nights and weekends are those of the user's time zone.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 from tocsin.core.config.night_hours import NightHours
 from tocsin.oncall.calculation import final_schedule, weekly_windows
+from tocsin.oncall.calculation.final_schedule import OnCall
 from tocsin.oncall.calculation.group_snapshot import GroupPlan
 from tocsin.oncall.calculation.resolver import OnCallResolver
 from tocsin.people.member_roles import MemberRole
@@ -53,7 +55,8 @@ class OnCallTime:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """One user's time on call, and the even share: the time of each of their groups, divided by its users on call."""
+    """One user's time on call, and the even share: the time of each of their groups, divided by the users of its shifts
+    and its order. A user who only replaces others has no share."""
 
     user_id: int
     name: str
@@ -81,28 +84,34 @@ def workloads(
     """
     loads: dict[int, Workload] = {}
     for plan in plans:
-        periods = _periods(plan, since, until, role)
-        user_ids = periods.keys() | _shift_users(plan, since, until, role)
+        segments = _segments(plan, since, until, role)
+        periods = _periods(segments, since, until)
+        regular_ids = {one.user_id for one in segments if not one.schedule} | _shift_users(plan, since, until, role)
+        # Where only overrides and covers assign anybody, those users share the time.
+        sharing_ids = regular_ids or periods.keys()
+        user_ids = periods.keys() | regular_ids
         times = {user_id: _time(plan, periods.get(user_id, ()), night, zones.get(user_id)) for user_id in user_ids}
-        group_time = sum(times.values(), OnCallTime())
+        share = sum(times.values(), OnCallTime()) / max(len(sharing_ids), 1)
         for user_id, time in times.items():
             other = loads.get(user_id, Workload(user_id, plan.name_of(user_id), OnCallTime(), OnCallTime()))
-            share = other.even_share + group_time / len(user_ids)
-            loads[user_id] = Workload(user_id, other.name, other.time + time, share)
+            own_share = other.even_share + share if user_id in sharing_ids else other.even_share
+            loads[user_id] = Workload(user_id, other.name, other.time + time, own_share)
     return tuple(sorted(loads.values(), key=lambda load: (-load.time.total, load.name.casefold(), load.user_id)))
 
 
+def _segments(plan: GroupPlan, since: datetime, until: datetime, role: MemberRole | None) -> list[OnCall]:
+    timeline = final_schedule.timeline(plan, since, until)
+    roles = timeline.scheduled_roles if role is None else timeline.scheduled_roles & {role}
+    return [segment for segment in timeline.segments if segment.role in roles]
+
+
 def _periods(
-    plan: GroupPlan, since: datetime, until: datetime, role: MemberRole | None
+    segments: Iterable[OnCall], since: datetime, until: datetime
 ) -> dict[int, list[tuple[datetime, datetime]]]:
     """Returns when each user is on call, without overlaps."""
     periods: dict[int, list[tuple[datetime, datetime]]] = {}
-    segments = [
-        (max(segment.since or since, since), min(segment.until or until, until), segment.user_id)
-        for segment in final_schedule.timeline(plan, since, until).segments
-        if segment.schedule and role in (None, segment.role)
-    ]
-    for begin, end, user_id in sorted(segments):
+    spans = [(max(one.since or since, since), min(one.until or until, until), one.user_id) for one in segments]
+    for begin, end, user_id in sorted(spans):
         own = periods.setdefault(user_id, [])
         if own and begin <= own[-1][1]:
             own[-1] = own[-1][0], max(own[-1][1], end)

@@ -61,7 +61,10 @@ RETURNING id, url, schedule_id, shift
 
 _ZONE = "SELECT time_zone, definition FROM oncall_schedule WHERE id = %s"
 
-_PEOPLE = "SELECT id, lower(email) AS email, lower(username) AS username, lower(name) AS name FROM people_user"
+_PEOPLE = """
+SELECT id, lower(email) AS email, lower(username) AS username, lower(name) AS name
+FROM people_user WHERE NOT is_service_account
+"""
 
 # Not applied if the URL has changed in the meantime: it is another calendar then.
 _DONE = """

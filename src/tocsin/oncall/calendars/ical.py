@@ -47,8 +47,9 @@ _BOM = b"\xef\xbb\xbf"
 _TIMES = ("DTSTART", "DTEND", "DURATION", "RRULE", "RDATE", "EXDATE", "RECURRENCE-ID")
 #: Properties that an event may have only once.
 _ONCE = ("DTSTART", "DTEND", "DURATION", "RECURRENCE-ID")
-#: Errors that the two libraries raise for invalid calendars and impossible dates.
-_PARSE_ERRORS = (ValueError, KeyError, IndexError, AttributeError, TypeError, OverflowError)
+#: Errors that the two libraries raise for invalid calendars and impossible dates; OSError for the name of a time zone,
+#: which is looked up as a file.
+_PARSE_ERRORS = (ValueError, KeyError, IndexError, AttributeError, TypeError, OverflowError, OSError)
 
 
 class UnreadableCalendar(Exception):

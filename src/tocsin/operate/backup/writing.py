@@ -35,12 +35,16 @@ _NEWER = ReasonType(
 )
 _IS_FOLDER = ReasonType("backup.is_folder", "{path} is a folder: name the file to write.")
 
-#: Makes the text output independent of the server's settings.
-_PLAIN_TEXT = (
-    "SET client_encoding = 'UTF8'; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; SET TimeZone = 'UTC'; "
-    "SET bytea_output = 'hex'; SET extra_float_digits = 1; "
-    "SET idle_in_transaction_session_timeout = 0"
-)
+#: Makes the text output independent of the server's settings, and gives the copy all the time it needs.
+_SETTINGS = {
+    "client_encoding": "UTF8",
+    "DateStyle": "ISO, YMD",
+    "IntervalStyle": "postgres",
+    "TimeZone": "UTC",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+    "idle_in_transaction_session_timeout": "0",
+}
 
 
 _DRAFT = re.compile(r"\..+\.[0-9a-f]{8}\.part")
@@ -57,11 +61,11 @@ def write(path: Path, now: datetime, *, passphrase: str | None) -> Manifest:
     """
     keys = key_encryption.seal(crypto.keys(), passphrase)
     with _atomic_file(path) as file, database.connect(name="tocsin backup") as connection:
-        connection.execute(_PLAIN_TEXT)
+        connection.set_settings(**_SETTINGS)
         connection.lift_time_limit()
         # Prevents migrations meanwhile. Locked before the snapshot, which then includes the last migration.
         connection.execute("SELECT pg_advisory_lock_shared(%s)", (MIGRATION_LOCK,))
-        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        connection.begin("ISOLATION LEVEL REPEATABLE READ READ ONLY")
         migrations = tables.applied(connection)
         _refuse(migrations)
         writer = BackupWriter(file, now)

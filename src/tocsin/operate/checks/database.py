@@ -158,7 +158,9 @@ def check_timeouts(connection: Connection) -> Iterator[HealthFinding]:
         yield HealthFinding("database.timeouts", _TIMEOUTS(parameters=tuple(slow)), _TIMEOUTS_REMEDY())
     if database.has_several_servers(database.url()) and settings.get("target_session_attrs") not in WRITABLE:
         yield HealthFinding("database.any_server", _ANY_SERVER(), _ANY_SERVER_REMEDY())
-    row = database.row(connection, "SELECT current_setting('statement_timeout') AS statement_timeout")
+    # Behind a pooler, only transactions have settings.
+    with connection.transaction():
+        row = database.row(connection, "SELECT current_setting('statement_timeout') AS statement_timeout")
     if row is None or row["statement_timeout"] == "0":
         yield HealthFinding("database.time_limits", _NO_STATEMENT_TIMEOUT(), _NO_POOLER_REMEDY())
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
 
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.net.mailbox_errors import MailboxReader
 from tocsin.core.reasons import Reason, ReasonType
+from tocsin.core.runtime.daemon_threads import run_in_time
 from tocsin.core.stored_reason import reason_in
 from tocsin.inbound.admin import secrets
 from tocsin.inbound.email import imap_poller
@@ -54,17 +55,12 @@ def check_last_poll(connection: Connection) -> Iterator[HealthFinding]:
 
 def check() -> Iterator[HealthFinding]:
     """Yields the mailboxes that reject the sign-in or do not answer in time. Checks all in parallel."""
-    pool = ThreadPoolExecutor(8, thread_name_prefix="doctor")
-    pending: dict[str, Future[Reason]] = {}
+    checks: dict[str, Callable[[], Reason]] = {}
     for integration in Integration.objects.exclude(credentials="").exclude(mode=IntegrationMode.DISABLED):
         imap = secrets.readable_credentials(integration).get("imap")
         if imap:
-            pending[integration.name] = pool.submit(
-                imap_poller.check_mailbox, imap["mailbox"], imap.get("password", "")
-            )
-    wait(pending.values(), DEADLINE.total_seconds())
-    pool.shutdown(wait=False, cancel_futures=True)
-    for name, future in pending.items():
+            checks[integration.name] = partial(imap_poller.check_mailbox, imap["mailbox"], imap.get("password", ""))
+    for name, future in run_in_time(checks, DEADLINE, name="doctor").items():
         if error := reason_of_future(future, DEADLINE):
             detail = _UNREADABLE(integration=name, error=error)
             yield HealthFinding("mailbox.refuses", detail, _UNREADABLE_REMEDY(), about=name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import datetime, timedelta
 
 from django.db.models import Count, Exists, OuterRef, Q
@@ -15,6 +14,7 @@ from tocsin.core.db.database import Connection
 from tocsin.core.errors import Permanent
 from tocsin.core.ids import first_uuid7
 from tocsin.core.reasons import Reason, ReasonType, Term
+from tocsin.core.runtime.daemon_threads import run_in_time
 from tocsin.notify.models import Delivery, ProviderHealth
 from tocsin.notify.providers import status
 from tocsin.notify.providers.pool import ActiveProvider, ProviderPool
@@ -115,12 +115,9 @@ def check_secrets(connection: Connection) -> Iterator[HealthFinding]:
 
 def _refusing(providers: Sequence[ActiveProvider]) -> Iterator[HealthFinding]:
     """Providers that reject the check or do not answer in time. All are checked in parallel."""
-    pool = ThreadPoolExecutor(max(1, len(providers)), thread_name_prefix="doctor")
-    pending = {provider.name: pool.submit(provider.sender.verify) for provider in providers}
-    wait(pending.values(), DEADLINE.total_seconds())
-    pool.shutdown(wait=False, cancel_futures=True)
+    futures = run_in_time({provider.name: provider.sender.verify for provider in providers}, DEADLINE, name="doctor")
     for provider in providers:
-        if error := reason_of_future(pending[provider.name], DEADLINE):
+        if error := reason_of_future(futures[provider.name], DEADLINE):
             detail = _REFUSES(provider=provider.name, error=provider.mask_secrets_in(error))
             yield HealthFinding("provider.refuses", detail, _REFUSES_REMEDY(), about=provider.name)
 

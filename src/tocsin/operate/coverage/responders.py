@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from tocsin.core import ids
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.notify.enqueue import queue
+from tocsin.notify.enqueue.recipients import load_recipients
 from tocsin.notify.registry import address_problem
 from tocsin.notify.rules.notification_rules import Recipient
 from tocsin.notify.rules.responder_readiness import (
@@ -67,7 +67,7 @@ def load_responders(connection: Connection, user_ids: Collection[int], now: date
         states.setdefault(row["user_id"], {})[row["label"]] = MethodState(is_verified, row["arrived_at"])
     return {
         user_id: OnCallPerson(_with_valid_addresses(recipient), states.get(user_id, {}))
-        for user_id, recipient in queue.load_recipients(connection, user_ids).items()
+        for user_id, recipient in load_recipients(connection, user_ids).items()
     }
 
 

@@ -8,20 +8,18 @@ from __future__ import annotations
 from datetime import datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
-from tocsin.core.config import environment, settings_store
+from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.reasons import ReasonType, joined
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
-from tocsin.notify.enqueue import queue
-from tocsin.notify.enqueue.queue import Notice
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import coverage_checks
 from tocsin.oncall.calculation.coverage_checks import CoverageFinding
 from tocsin.oncall.calculation.group_snapshot import GroupPlan
 from tocsin.operate.coverage import coverage
-from tocsin.people.member_roles import MemberRole
+from tocsin.operate.coverage.manager_mail import mail_managers
 
 CHECK_INTERVAL = timedelta(minutes=10)
 #: On Mondays, in the installation's time zone.
@@ -35,9 +33,6 @@ _TITLE = ReasonType(
 _INTRO = ReasonType("coverage.mail_intro", "On-call problems in {group} in the next {days} days:")
 _LINE = ReasonType("coverage.mail_line", "- {problem}")
 _MORE = ReasonType("coverage.mail_more", "- and {count} more", "- and {count} more")
-_GROUP = ReasonType("coverage.mail_group", "The group: {url}")
-_MANAGER = ReasonType("coverage.mail_to_manager", "You are a manager of {group}.")
-_NO_MANAGER = ReasonType("coverage.mail_no_manager", "{group} has no manager.")
 
 #: Advisory lock: one node at a time.
 _LOCK = int.from_bytes(b"coverage")
@@ -73,20 +68,10 @@ def run_once(now: datetime) -> bool:
 def _send(
     connection: Connection, plan: GroupPlan, problems: tuple[CoverageFinding, ...], week: str, now: datetime
 ) -> int:
-    managers = [m.user_id for m in plan.members if m.is_active and MemberRole.MANAGER in m.roles]
-    recipient_ids = managers or queue.administrators(connection)
-    about = f"coverage:{plan.id}:{week}"
-    if not recipient_ids or queue.was_noticed(connection, recipient_ids, about, now, timedelta(days=6)):
-        return 0
     lines = [_LINE(problem=coverage.describe_finding(finding, now)) for finding in problems[:MAX_FINDINGS]]
     if len(problems) > MAX_FINDINGS:
         lines.append(_MORE(count=len(problems) - MAX_FINDINGS))
     intro = _INTRO(group=plan.name, days=coverage_checks.COVERAGE_HORIZON.days)
-    link = _GROUP(url=f"{environment.current().public_url}/groups/{plan.id}/")
-    notice = Notice(
-        title=_TITLE(group=plan.name, count=len(problems)),
-        text=joined(intro, joined(*lines, separator="\n"), link, separator="\n\n"),
-        about=about,
-        reason=_MANAGER(group=plan.name) if managers else _NO_MANAGER(group=plan.name),
-    )
-    return queue.queue_notice(connection, notice, now, user_ids=recipient_ids)
+    title = _TITLE(group=plan.name, count=len(problems))
+    text = joined(intro, joined(*lines, separator="\n"), separator="\n\n")
+    return mail_managers(connection, plan, title, text, f"coverage:{plan.id}:{week}", now, timedelta(days=6))

@@ -25,6 +25,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("inbound_integration", "credentials", Term("integrations")),
     Column("notify_provider", "secrets", Term("providers")),
     Column("outbound_outboundintegration", "secrets", Term("outbound integrations")),
+    Column("access_auditforwarding", "secret", Term("audit log")),
     Column("oncall_schedule", "definition", Term("schedules"), is_json=True),
     Column("oncall_calendarimport", "url", Term("schedules")),
     Column("people_contactmethod", "address", Term("contact methods")),
@@ -40,6 +41,4 @@ COLUMNS: tuple[Column, ...] = (
     Column("notify_lastsent", "address", Term("notifications")),
     Column("notify_optout", "address", Term("notifications")),
     Column("notify_sandboxmessage", "address", Term("sandbox messages")),
-    Column("access_auditentry", "before", Term("audit log"), is_json=True),
-    Column("access_auditentry", "after", Term("audit log"), is_json=True),
 )

@@ -61,7 +61,7 @@ def _alerts(connection: Connection, now: datetime) -> Iterator[Metric]:
     unreached = inputs.unreached(connection, now).count
     yield _gauge(
         "tocsin_alerts_unreached",
-        "Open alerts about which no page has left, although one was due a minute ago.",
+        "Open alerts about which no page was sent, although one was due a minute ago.",
         unreached,
     )
 

@@ -17,7 +17,17 @@ from psycopg_pool import PoolTimeout
 import tocsin
 from tocsin.access import tokens
 from tocsin.core.db import database
-from tocsin.core.net.asgi import AsgiScope, Receive, Send, header, is_loopback, send_error, send_response
+from tocsin.core.errors import Rejected
+from tocsin.core.net.asgi import (
+    AsgiScope,
+    Receive,
+    Send,
+    client_address,
+    header,
+    is_loopback,
+    send_error,
+    send_response,
+)
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.metrics import REGISTRY
 from tocsin.inbound.processing.committer import Committer
@@ -64,11 +74,12 @@ class MetricsApp:
         await send_response(send, 200, await self._text(), content_type=CONTENT_TYPE_LATEST.encode())
 
     async def _may_read(self, scope: AsgiScope) -> bool:
+        address = client_address(scope)
         scheme, _, secret = (header(scope, b"authorization") or "").partition(" ")
         if scheme.lower() != "bearer" or not secret.strip():
             return False
         async with asyncio.timeout(DEADLINE), self._token_lock:
-            return await SingleFlight("metrics token", lambda: _is_token(secret.strip())).result(DEADLINE)
+            return await SingleFlight("metrics token", lambda: _is_token(secret.strip(), address)).result(DEADLINE)
 
     async def _text(self) -> bytes:
         """Both parts; without the database's part, and `tocsin_database_up` 0, while the database does not answer."""
@@ -99,10 +110,15 @@ def _from_database() -> list[Metric]:
     return [GaugeMetricFamily("tocsin_database_up", _UP, value=1), *families]
 
 
-def _is_token(secret: str) -> bool:
+def _is_token(secret: str, address: str | None) -> bool:
+    """Returns whether the secret is that of a valid token that is limited to no groups or clients: metrics are about
+    everything."""
     # This thread's Django connection ends with it.
     try:
-        return tokens.verify(secret, now=clock.now()) is not None
+        token = tokens.verify(secret, now=clock.now(), address=address)
+        return token is not None and not (token.group_ids or token.clients or token.user.clients)
+    except Rejected:
+        return False
     finally:
         connections.close_all()
 

@@ -42,7 +42,7 @@ SELECT alert_id, due_at AS since, '' AS why_code, '{}'::jsonb AS why_data FROM e
 WHERE due_at <= %(now)s ORDER BY due_at LIMIT 1
 """
 
-# A retried page is due later, but late since it was first due; a page being sent has not left either. After a pause,
+# A retried page is due later, but late since it was first due; a page being sent is not sent yet either. After a pause,
 # lateness counts from the pause's end. An alert about which another page was sent is not waiting for its first one. One
 # branch per partial index.
 _PAGE = """

@@ -16,7 +16,7 @@ from psycopg.types.json import Jsonb
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.reasons import Ago, Reason, ReasonType, joined, reason_from
-from tocsin.notify.enqueue.queue import Notice
+from tocsin.notify.enqueue.notices import Notice
 from tocsin.notify.rules.delivery_reasons import IS_ADMINISTRATOR
 from tocsin.operate.self_check.rules import DetectedProblem
 

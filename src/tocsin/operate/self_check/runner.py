@@ -19,7 +19,8 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.runtime import clock
 from tocsin.core.stored_reason import reason_columns
-from tocsin.notify.enqueue import queue
+from tocsin.notify.enqueue.notices import queue_notice
+from tocsin.notify.enqueue.recipients import load_administrators
 from tocsin.operate import disk_space
 from tocsin.operate.finding import HealthFinding
 from tocsin.operate.self_check import inputs, problems
@@ -91,9 +92,9 @@ def run_self_check(
     update = problems.update_problems(problems.load(connection), detected, now)
     problems.store_problems(connection, update.changed, now)
     if update.notices:
-        administrators = queue.administrators(connection)
+        administrators = load_administrators(connection)
         for notice in update.notices:
-            queue.queue_notice(connection, notice, now, user_ids=administrators)
+            queue_notice(connection, notice, now, user_ids=administrators)
     if update.changed:
         # Home lists the same problems.
         database.notify(connection, "alerts")

@@ -128,11 +128,10 @@ def _opening_status_ids(integration: CompiledIntegration) -> list[str]:
     """The ids of the statuses that open an alert, for installations where New has another name."""
     statuses = integration.settings.get("statuses")
     names = statuses.items() if isinstance(statuses, Mapping) else ()
-    rules = integration.normalizer.rules
     return [
         status_id
         for status_id, name in names
-        if str(status_id).isdecimal() and action_of_status(rules, str(name)) is StatusEffect.OPEN
+        if str(status_id).isdecimal() and action_of_status(integration.normalizer, str(name)) is StatusEffect.OPEN
     ]
 
 

@@ -220,7 +220,7 @@ def delete_user(user: User, *, actor: AuditActor, now: datetime) -> None:
         audit.record_change(
             actor, now=now, object_type="user", object_id=user_id, object_name=user.username, before=before, after=None
         )
-        audit.erase_person("user", user_id, email=email, replacement=user.username)
+        audit.erase_person("user", user_id, email=email, replacement=user.username, actor=actor, now=now)
         config_version.bump()
 
 
@@ -265,7 +265,7 @@ def delete_contact_method(method: ContactMethod, *, actor: AuditActor, now: date
 def _reject_taken_logins(parsed: UserSpec, existing: User | None) -> None:
     """Rejects a username or e-mail address that another user has as either, because sign-in accepts both."""
     problems = []
-    others = User.objects.annotate(folded_name=Lower("username"), folded_email=Lower("email"))
+    others = User.accounts.annotate(folded_name=Lower("username"), folded_email=Lower("email"))
     if existing:
         others = others.exclude(pk=existing.pk)
     logins = (parsed.username.lower(), parsed.email.lower())

@@ -79,7 +79,15 @@ class Migration(migrations.Migration):
                     models.UniqueConstraint(
                         django.db.models.functions.text.Lower("username"), name="people_user_username"
                     ),
-                    models.UniqueConstraint(django.db.models.functions.text.Lower("email"), name="people_user_email"),
+                    models.UniqueConstraint(
+                        django.db.models.functions.text.Lower("email"),
+                        condition=~models.Q(("email", "")),
+                        name="people_user_email",
+                    ),
+                    models.CheckConstraint(
+                        condition=~models.Q(("email", "")) | models.Q(("is_service_account", True)),
+                        name="people_user_email_of_person",
+                    ),
                     models.CheckConstraint(
                         condition=models.Q(
                             (
@@ -118,6 +126,17 @@ class Migration(migrations.Migration):
                     models.UniqueConstraint(django.db.models.functions.text.Lower("name"), name="people_group_name")
                 ],
             },
+        ),
+        migrations.AddField(
+            model_name="user",
+            name="service_groups",
+            field=models.ManyToManyField(related_name="service_accounts", to="people.group"),
+        ),
+        migrations.CreateModel(
+            name="ServiceAccount",
+            fields=[],
+            options={"proxy": True, "indexes": [], "constraints": []},
+            bases=("people.user",),
         ),
         migrations.CreateModel(
             name="OutOfOffice",

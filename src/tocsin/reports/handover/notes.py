@@ -22,8 +22,7 @@ from tocsin.core.reasons import TEXT, Person, Reason, ReasonType, joined
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.core.validation.field_errors import AT_PATH, TOO_LONG
-from tocsin.notify.enqueue import queue
-from tocsin.notify.enqueue.queue import Notice
+from tocsin.notify.enqueue.notices import Notice, queue_notice
 from tocsin.oncall import loader
 from tocsin.oncall.calculation import handovers
 from tocsin.oncall.calculation.group_snapshot import GroupPlan
@@ -237,7 +236,7 @@ def _mail(connection: Connection, row: Mapping[str, Any], plan: GroupPlan, hando
         about=f"handover:{row['id']}",
         reason=_REASON(schedule=row["schedule"]),
     )
-    queue.queue_notice(connection, notice, now, user_ids={*handover.outgoing, *handover.incoming})
+    queue_notice(connection, notice, now, user_ids={*handover.outgoing, *handover.incoming})
 
 
 def _people(plan: GroupPlan, user_ids: Iterable[int]) -> tuple[Person, ...]:

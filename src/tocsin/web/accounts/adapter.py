@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from allauth.account.adapter import DefaultAccountAdapter
+from allauth.account.internal.flows.login import get_authentication_records
 from allauth.core.internal.ratelimit import RateLimitUsage
 from allauth.mfa.adapter import DefaultMFAAdapter
 from allauth.mfa.models import Authenticator
@@ -87,13 +88,14 @@ class AccountAdapter(DefaultAccountAdapter):
         assert isinstance(user, User)
         source = begin_session(request, user)
         provider = IdentityProvider.objects.filter(pk=source.provider_id).first() if source else None
+        claims = {"provider": provider.name, **source.claims} if source and provider else {}
         audit.record_sign_in(
             user,
             user.username,
             succeeded=True,
             address=address_of(request),
             now=moment_of(request),
-            details={"provider": provider.name, **source.claims} if source and provider else None,
+            details={**_method(request, user), **claims},
         )
         if user.is_break_glass and source is None:
             self._announce_break_glass(request, user)
@@ -203,6 +205,13 @@ def _render_and_send(
         log.warning("A mail for a new password was not sent: %s", error)
     finally:
         connections.close_all()
+
+
+def _method(request: HttpRequest, user: User) -> dict[str, object]:
+    """Return how the user has just signed in, such as `password + totp`, for the audit log; empty for a link."""
+    records = get_authentication_records(request, user)
+    methods = [str(record.get("type") or record["method"]) for record in records if not record.get("reauthenticated")]
+    return {"method": " + ".join(methods)} if methods else {}
 
 
 def public_url(path: str) -> str:

@@ -126,7 +126,7 @@ class AlertListRow:
 
 def tabs(current: str) -> list[AlertTab]:
     """Return every tab with its capped count, in one SQL statement."""
-    with database.pool().connection() as connection:
+    with database.connection() as connection:
         counts = database.row(connection, _COUNTS, {"limit": capped_counts.MAX_COUNTED_ALERTS + 1}) or {}
     return [AlertTab(key, label, counts.get(key), key == current) for key, label in TABS]
 
@@ -134,7 +134,7 @@ def tabs(current: str) -> list[AlertTab]:
 def open_count() -> int:
     """Return the number of alerts that need an answer, capped for the badge."""
     # Raw SQL, because every view runs this query and Django takes longer to build it than PostgreSQL to execute it.
-    with database.pool().connection() as connection:
+    with database.connection() as connection:
         row = database.row(connection, _NEEDING_ANSWER_COUNT, {"limit": _MAX_BADGE_COUNT})
     return int(row["number"]) if row else 0
 

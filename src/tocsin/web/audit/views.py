@@ -15,8 +15,8 @@ from django.http.response import HttpResponseBase
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_safe
 
-from tocsin.access import audit_export
-from tocsin.access.audit_export import ExportFormat
+from tocsin.access.audit_log import export as audit_export
+from tocsin.access.audit_log.export import ExportFormat
 from tocsin.access.models import AuditEntry
 from tocsin.access.roles import Permission, Role
 from tocsin.oncall.calculation import weekly_windows
@@ -48,8 +48,10 @@ _NOUNS = {
     "policy": _("escalation policy"),
     "provider": _("provider"),
     "push_device": _("push device"),
+    "request": _("request"),
     "schedule": _("schedule"),
     "secret_key": _("secret key"),
+    "service_account": _("service account"),
     "settings": _("settings"),
     "support_hours": _("support hours"),
     "swap": _("swap"),
@@ -73,7 +75,10 @@ _VERBS = {
     "rotate_token": _("rotated the webhook URL of"),
     "rotate_keys": _("re-encrypted all secrets under a new"),
     "show_addresses": _("revealed a member's addresses to"),
+    "refused": _("was refused the"),
+    "erase": _("erased personal data of"),
     "revoke": _("ended"),
+    "use": _("used, for the first time from this address,"),
     "end": _("ended"),
     "try_again": _("retried"),
     "replay": _("replayed"),
@@ -140,7 +145,7 @@ def export(request: SignedInRequest, suffix: str) -> HttpResponseBase:
 def _filtered(request: SignedInRequest, form: AuditFilterForm) -> QuerySet[AuditEntry]:
     form.is_valid()
     values = form.cleaned_data
-    rows = permissions.visible_audit_entries(request.user)
+    rows = permissions.visible_audit_entries(permissions.viewer(request.user))
     match values.get("show"):
         case "sign-ins":
             rows = rows.filter(action__in=_SIGN_INS)

@@ -54,7 +54,7 @@ class HealthWarning:
 
 def find_warnings(now: datetime) -> list[HealthWarning]:
     """Return every problem, urgent ones first."""
-    with database.pool().connection() as connection:
+    with database.connection() as connection:
         findings = [
             *address.check_reach(environment.current().base_url),
             *(finding for check in doctor.CHECKS if check.is_cheap for finding in _run(check, connection, now)),

@@ -31,6 +31,8 @@ class NightSummary:
     """Summary of one night: the hours of the setting `night_hours`, in the user's time zone."""
 
     pages: int
+    #: The alerts that the pages were about.
+    alerts: int
     #: Names of the users who were paged.
     people: Sequence[str]
     #: The longest time from opening to first answer; None if no alert was answered.
@@ -62,7 +64,7 @@ def last_night(viewer: User, now: datetime) -> NightSummary:
     )  # fmt: skip
     counts = dict(sent.values_list("user").annotate(number=Count("pk")).order_by())
     if not counts:
-        return NightSummary(pages=0, people=[], slowest_response=None, unanswered=0, is_ongoing=now < end, own_pages=0)
+        return NightSummary(0, 0, people=[], slowest_response=None, unanswered=0, is_ongoing=now < end, own_pages=0)
     people = [user.display_name for user in User.objects.filter(pk__in=[key for key in counts if key]).order_by("name")]
     alerts = set(sent.exclude(alert=None).values_list("alert", flat=True))
     events = AlertEvent.objects.filter(alert__in=alerts, kind__in=_RESPONSE_KINDS)
@@ -70,6 +72,7 @@ def last_night(viewer: User, now: datetime) -> NightSummary:
     first_responses = user_events.values_list("alert", "alert__opened_at").annotate(first=Min("at")).order_by()
     return NightSummary(
         pages=sum(counts.values()),
+        alerts=len(alerts),
         people=people,
         slowest_response=max((first - opened for _alert, opened, first in first_responses), default=None),
         unanswered=len(alerts) - events.values("alert").distinct().count(),

@@ -33,6 +33,7 @@ def home(request: SignedInRequest) -> HttpResponse:
         "groups": on_call_now.duties(request.now),
         "not_ready": not_ready[:MAX_ROWS],
         "not_ready_count": len(not_ready),
+        "ready_count": len(on_call_soon) - len(not_ready),
         "on_call_count": len(on_call_soon),
         "pending_methods": request.user.contact_methods.filter(awaits_code=True),
         "outcomes": outcomes,

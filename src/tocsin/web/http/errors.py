@@ -12,9 +12,12 @@ from django.template.loader import render_to_string
 from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 
+from tocsin.access.audit import AuditActor
+from tocsin.access.refusals import record_refusal
 from tocsin.core.db import database
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.web.http.machine_paths import MACHINE_PATHS
+from tocsin.web.http.request import address_of, moment_of
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
@@ -26,7 +29,10 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
 
 
 def forbidden(request: HttpRequest, exception: Exception) -> HttpResponseBase:
-    """Return 403 with the reason of the PermissionDenied."""
+    """Return 403 with the reason of the PermissionDenied, and record the refusal."""
+    if request.user.is_authenticated:
+        actor = AuditActor.from_user(request.user, "web", address_of(request))
+        record_refusal(actor, f"{request.method} {request.path}", now=moment_of(request))
     detail = str(exception) or _("Your role does not have this permission.")
     return _error_response(request, 403, _("Access denied"), f"{detail} {_('An administrator can change your role.')}")
 

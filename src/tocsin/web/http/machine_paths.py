@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-MACHINE_PATHS = ("/api/", "/hooks/", "/in/", "/v2/", "/healthz", "/readyz", "/metrics")
+MACHINE_PATHS = ("/api/", "/hooks/", "/in/", "/scim/", "/v2/", "/healthz", "/readyz", "/metrics")

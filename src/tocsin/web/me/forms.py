@@ -1,4 +1,4 @@
-"""Forms of the user's own profile: preferences, contact methods, API tokens."""
+"""Forms of the user's own profile: preferences and contact methods."""
 
 from __future__ import annotations
 
@@ -81,9 +81,3 @@ def initial_of(method: ContactMethod) -> dict[str, Any]:
         "repeat_every": durations.write(method.repeat_every) if method.repeat_times else "",
         "enabled": method.is_enabled,
     }
-
-
-class TokenForm(forms.Form):
-    """Creates an API token."""
-
-    name = forms.CharField(label=_("Token name"), max_length=100)

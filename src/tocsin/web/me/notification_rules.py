@@ -21,7 +21,7 @@ from django.views.decorators.http import require_http_methods
 from tocsin.alerts.states import Priority
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.notify.enqueue import queue
+from tocsin.notify.enqueue.recipients import load_recipients
 from tocsin.notify.rules.notification_rules import USER_RULES, plan_pages
 from tocsin.people.changes import users
 from tocsin.people.models import User
@@ -115,7 +115,7 @@ class NotificationPreview:
 def notification_previews(user: User, now: datetime) -> list[NotificationPreview]:
     """Return the planned pages per priority if the user were paged as the first one now."""
     with database.transaction() as connection:
-        person = queue.load_recipients(connection, {user.pk}).get(user.pk)
+        person = load_recipients(connection, {user.pk}).get(user.pk)
     if person is None:
         return []
     previews = []

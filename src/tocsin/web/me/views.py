@@ -1,4 +1,4 @@
-"""The user's profile: contact methods, pages received, preferences, passwords and keys, API tokens."""
+"""The user's profile: contact methods, pages received, preferences, passwords and keys."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from tocsin.access import tokens
-from tocsin.access.models import ApiToken
 from tocsin.access.roles import Permission
 from tocsin.core.errors import Rejected
 from tocsin.notify.models import Notification
@@ -25,14 +23,14 @@ from tocsin.web.http.authorization import actor, may
 from tocsin.web.http.objects import find_row, requested_user
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.me import shifts, verify_contact
-from tocsin.web.me.forms import ContactMethodForm, PreferencesForm, TokenForm, initial_of
+from tocsin.web.me.forms import ContactMethodForm, PreferencesForm, initial_of
 from tocsin.web.me.notification_rules import notification_previews
+from tocsin.web.me.tokens import active_tokens
 from tocsin.web.push.views import is_push_only
 from tocsin.web.ui import pagination
 from tocsin.web.ui.choices import channel_name
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import show_rejection
-from tocsin.web.ui.times import format_moment
 
 #: How far ahead shifts are shown on the profile.
 _SHIFT_HORIZON = timedelta(days=21)
@@ -53,8 +51,7 @@ def me(request: SignedInRequest) -> HttpResponse:
         "shifts": shifts.shifts_of_user(user, request.now, _SHIFT_HORIZON)[:3],
         "pages": _pages(user)[:8],
         "previews": notification_previews(user, request.now),
-        "tokens": ApiToken.objects.filter(user=user, revoked_at=None).order_by("-created_at"),
-        "token_form": TokenForm(),
+        "tokens": active_tokens(user, request.now),
         "devices": list(user.push_devices.all()),
         "is_push_only": is_push_only(user),
     }
@@ -137,38 +134,6 @@ def move_contact_method(request: SignedInRequest, number: int) -> HttpResponse:
     method = _find(request, number)
     users.move_contact_method(method, places, actor=actor(request), now=request.now)
     return _back(request, method.user)
-
-
-@require_POST
-def create_token(request: SignedInRequest) -> HttpResponse:
-    """Create an API token. Its secret is shown once, in this response."""
-    form = TokenForm(request.POST)
-    if form.is_valid():
-        try:
-            created = tokens.create(request.user, form.cleaned_data["name"], actor=actor(request), now=request.now)
-        except Rejected as rejected:
-            messages.error(request, rejected.reason.localized())
-            return redirect("me")
-        response = render_view(request, "me/token.html", {"token": created.token, "secret": created.secret})
-        response["Cache-Control"] = "no-store"
-        return response
-    messages.error(request, _("Enter a token name."))
-    return redirect("me")
-
-
-@require_http_methods(["GET", "HEAD", "POST"])
-def revoke_token(request: SignedInRequest, number: int) -> HttpResponse:
-    """Ask for confirmation, showing when the token was last used; then revoke it."""
-    token = find_row(ApiToken.objects.select_related("user").filter(user=request.user), number, "token")
-    if request.method != "POST":
-        used = format_moment(token.last_used_at, request.now) if token.last_used_at else _("never")
-        about = _("Requests with this token will be rejected. Last used: %(when)s.") % {"when": used}
-        return render_view(
-            request, "parts/delete.html", {"object_name": token.name, "consequences": about, "back": ("me",)}
-        )
-    tokens.revoke(token, actor=actor(request), now=request.now)
-    messages.success(request, _("Token %(name)s revoked.") % {"name": token.name})
-    return redirect("me")
 
 
 def _save_preferences(request: SignedInRequest, form: PreferencesForm) -> bool:

@@ -122,6 +122,18 @@ class PolicyForm(forms.Form):
         return [self[name] for name in self.fields if name not in ("name", "group", "anyway")]
 
     @property
+    def changed_settings(self) -> list[str]:
+        """Return those that differ from the default, each with its value, for the summary of the section."""
+        changed = []
+        for field in self.advanced:
+            value = field.value()
+            if _text(value) == _text(field.field.initial):
+                continue
+            shown = dict(getattr(field.field, "choices", ())).get(value, value)
+            changed.append(f"{field.label}: {_('no') if value is False else shown or _('none')}")
+        return changed
+
+    @property
     def has_advanced_errors(self) -> bool:
         """Return whether such a setting has an error, so that the section opens."""
         return any(field.errors for field in self.advanced)
@@ -162,6 +174,10 @@ class PolicyForm(forms.Form):
         if final_action == OnExhausted.HAND_OVER:
             return {"then": final_action, "policy": data["hand_over"].name if data["hand_over"] else None}
         return {"then": final_action} if final_action == OnExhausted.NOTHING else None
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value)
 
 
 def initial_policy(spec: Mapping[str, Any]) -> dict[str, Any]:

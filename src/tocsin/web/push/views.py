@@ -22,7 +22,7 @@ from tocsin.alerts.states import CommandChannel
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.notify.channels.chat_buttons import BUTTONS
-from tocsin.notify.enqueue import queue
+from tocsin.notify.enqueue.recipients import load_recipients
 from tocsin.notify.inbound import responder_actions
 from tocsin.notify.integrations.web_push import devices as rows
 from tocsin.notify.integrations.web_push import keys
@@ -59,7 +59,7 @@ def is_push_only(user: User) -> bool:
     """Return whether the user is reachable only by push at a high priority, so that a phone that is off or muted misses
     pages."""
     with database.transaction() as connection:
-        person = queue.load_recipients(connection, {user.pk}).get(user.pk)
+        person = load_recipients(connection, {user.pk}).get(user.pk)
     return person is not None and bool(push_only_check.push_only_priorities(person))
 
 

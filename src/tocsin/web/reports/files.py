@@ -44,7 +44,7 @@ def _response_times(connection: Connection, request: SignedInRequest) -> Table:
 
 def _sla(connection: Connection, request: SignedInRequest) -> Table:
     query = parse_query(request, GroupBy.CLIENT)
-    report = sla.load_sla(connection, query.period, query.by, query.bucket, query.filters, now=request.now)
+    report = sla.load_sla(connection, query.period, query.by, query.bucket, query.filters, now=request.now).figures
     return _grouped(request, query, report, _SLA_COLUMNS, _sla_cells)
 
 

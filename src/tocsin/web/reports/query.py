@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy
 
 from tocsin.alerts.states import Priority
 from tocsin.core.errors import Rejected
+from tocsin.core.locale_format import local_date
 from tocsin.inbound.models import Integration
 from tocsin.people.models import Group
 from tocsin.reports.counted_alerts import AlertFilter, GroupBy
@@ -85,6 +86,19 @@ class ReportQuery:
     filters: AlertFilter
     by: GroupBy
     bucket: Bucket
+
+    @property
+    def period_label(self) -> str:
+        """The selected period in words; the days of a custom one."""
+        choice = self.form.cleaned_data.get("period") or _DEFAULT
+        if choice == _CUSTOM:
+            return f"{local_date(self.period.first_day)} – {local_date(self.period.last_day)}"
+        return str(dict(self.form.fields["period"].choices)[choice])  # type: ignore[attr-defined]
+
+    @property
+    def filter_count(self) -> int:
+        """How many filters are set, the period aside."""
+        return sum(bool(self.form.cleaned_data.get(name)) for name in ("group", "client", "integration", "priority"))
 
     @property
     def file_suffix(self) -> str:

@@ -48,8 +48,11 @@ def sla_report(request: SignedInRequest) -> HttpResponse:
     """Render which alerts kept their SLA and which breached it."""
     query = parse_query(request, GroupBy.CLIENT)
     with database.transaction() as connection:
-        report = sla.load_sla(connection, query.period, query.by, query.bucket, query.filters, now=request.now)
-        breaches = sla.load_breaches(connection, query.period, query.filters, now=request.now, limit=_MAX_BREACHES + 1)
+        loaded = sla.load_sla(
+            connection, query.period, query.by, query.bucket, query.filters,
+            now=request.now, max_breaches=_MAX_BREACHES + 1,
+        )  # fmt: skip
+    report, breaches = loaded.figures, loaded.breaches
     context = {
         **_grouped_context(query, report),
         "response_chart": report_charts.sla_chart(

@@ -23,6 +23,7 @@ from tocsin.web.alerts import queries
 _ICONS = {
     "users": "user",
     "groups": "users-group",
+    "service_accounts": "id-badge",
     "holiday_calendars": "calendar-off",
     "schedules": "calendar-event",
     "support_hours": "clock",

@@ -129,6 +129,15 @@ class SystemSettingsForm(forms.Form):
     message_size_cap_mb = forms.IntegerField(label=gettext_lazy("Inbound message storage limit (MB)"), min_value=10)
     delivery_retention_days = forms.IntegerField(label=gettext_lazy("Notification retention (days)"), min_value=1)
     audit_retention_days = forms.IntegerField(label=gettext_lazy("Audit log retention (days)"), min_value=1)
+    audit_forwarding = forms.CharField(
+        label=gettext_lazy("Forward the audit log to"),
+        max_length=500,
+        required=False,
+        help_text=gettext_lazy(
+            "syslog+tls://siem.example.org:6514, syslog+tcp:// or syslog+udp://, or the https URL of a webhook. "
+            "Empty: nowhere."
+        ),
+    )
 
 
 @require_safe

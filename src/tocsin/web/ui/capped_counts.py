@@ -59,7 +59,7 @@ def outcomes(now: datetime, integration: int | None = None) -> list[tuple[str, i
         "integration": integration,
         "limit": MAX_COUNTED_MESSAGES,
     }
-    with database.pool().connection() as connection:
+    with database.connection() as connection:
         counts = {
             row["status"]: row["number"] for row in database.rows(connection, database.literal(statement), values)
         }
@@ -89,7 +89,7 @@ def messages_today(now: datetime, integrations: Sequence[int]) -> dict[int, tupl
         ) AS today JOIN inbound_inboundmessage newest ON newest.id = today.newest
     """
     values = {"integrations": list(integrations), "since": first_uuid7(now - DAY), "limit": MAX_COUNTED_MESSAGES + 1}
-    with database.pool().connection() as connection:
+    with database.connection() as connection:
         return {row["id"]: (row["number"], row["newest"]) for row in database.rows(connection, statement, values)}
 
 
@@ -104,6 +104,6 @@ def integrations_with_messages(integrations: Sequence[int]) -> set[int]:
     """
     if not integrations:
         return set()
-    with database.pool().connection() as connection:
+    with database.connection() as connection:
         rows = database.rows(connection, statement, {"integrations": list(integrations)})
     return {row["id"] for row in rows}

@@ -30,6 +30,9 @@ CONSEQUENCES: Mapping[str, Any] = {
         "Their actions stay in the audit log under their name. To block sign-in only, deactivate the user instead."
     ),
     registry.GROUPS.key: gettext_lazy("Only the group is deleted. Its members keep their accounts."),
+    registry.SERVICE_ACCOUNTS.key: gettext_lazy(
+        "Its tokens stop working immediately. Its actions stay in the audit log under its name."
+    ),
     registry.IDENTITY_PROVIDERS.key: gettext_lazy(
         "No one can sign in with it any more. The users stay, with the roles and groups that they have now."
     ),

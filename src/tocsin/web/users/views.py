@@ -13,8 +13,6 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from tocsin.access import tokens
-from tocsin.access.models import ApiToken
 from tocsin.access.roles import Permission
 from tocsin.core.config import config_version
 from tocsin.core.errors import Rejected
@@ -27,12 +25,12 @@ from tocsin.resources.registry import USERS
 from tocsin.web import account_mail
 from tocsin.web.accounts import invitation
 from tocsin.web.http.authorization import actor, requires
-from tocsin.web.http.objects import find_object, find_row
+from tocsin.web.http.objects import find_object
 from tocsin.web.http.request import SignedInRequest, render_view
+from tocsin.web.me.tokens import active_tokens
 from tocsin.web.ui.choices import channel_name
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import offer_own_zone, show_rejection
-from tocsin.web.ui.times import format_moment
 from tocsin.web.users import invitation_mails
 from tocsin.web.users.forms import EditUserForm, InviteForm
 
@@ -90,7 +88,7 @@ def user(request: SignedInRequest, number: int) -> HttpResponse:
         "link": invitation.link(row) if is_invited and row.is_active else "",
         "is_mail_sent": account_mail.is_sent_outside(),
         "factors": [name for kind, name in _FACTORS.items() if kind in factors],
-        "tokens": ApiToken.objects.filter(user=row, revoked_at=None).order_by("-created_at"),
+        "tokens": active_tokens(row, request.now),
         "methods": [(method, channel_name(method.channel)) for method in row.contact_methods.all()],
         "memberships": row.memberships.select_related("group"),
         "absences": out_of_office.current(row, request.now),
@@ -121,24 +119,6 @@ def reset_second_factor(request: SignedInRequest, number: int) -> HttpResponse:
     # Another administrator or the user may have removed them in the meantime.
     text = _("Two-factor authentication reset for %(name)s.") if was_removed else _("%(name)s has no second factor.")
     messages.success(request, text % {"name": row.display_name})
-    return redirect("user", number)
-
-
-@require_http_methods(["GET", "HEAD", "POST"])
-@requires(Permission.ADMINISTER)
-def revoke_token(request: SignedInRequest, number: int, token: int) -> HttpResponse:
-    """Ask for confirmation, then revoke a user's API token immediately and permanently."""
-    api_token = find_row(ApiToken.objects.select_related("user").filter(user=number), token, "token")
-    if request.method != "POST":
-        used = format_moment(api_token.last_used_at, request.now) if api_token.last_used_at else _("never")
-        about = _("Requests with this token will be rejected. Last used: %(when)s.") % {"when": used}
-        return render_view(
-            request,
-            "parts/delete.html",
-            {"object_name": api_token.name, "consequences": about, "back": ("user", number)},
-        )
-    tokens.revoke(api_token, actor=actor(request), now=request.now)
-    messages.success(request, _("Token %(name)s revoked.") % {"name": api_token.name})
     return redirect("user", number)
 
 

@@ -21,8 +21,7 @@ from tocsin.core.reasons import NO_REASON, AlertRef, Reason, ReasonType, as_reas
 from tocsin.escalation.actions import manual_escalation
 from tocsin.escalation.actions.manual_escalation import POLICY_DELETED
 from tocsin.escalation.policy.policy import load as load_policy
-from tocsin.notify.enqueue.notices import queue_notices
-from tocsin.notify.enqueue.queue import Notice
+from tocsin.notify.enqueue.notices import Notice, queue_notice
 from tocsin.outbound import templates
 from tocsin.outbound.delivery import calls
 from tocsin.workflows import reasons
@@ -193,7 +192,7 @@ def _notify(context: ActionContext, action: WorkflowAction) -> ActionResult:
         alert_id=context.alert_id,
     )
     contacts = action.groups if action.contacts else ()
-    result = queue_notices(
+    result = queue_notice(
         context.connection, notice, context.now, user_ids=list(recipients), label=action.by, contacts_of=contacts
     )
     missed = NO_REASON

@@ -11,8 +11,8 @@ from datetime import datetime
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.reasons import Reason
-from tocsin.notify.enqueue import queue
-from tocsin.notify.enqueue.queue import Notice
+from tocsin.notify.enqueue.notices import Notice, queue_notice, was_noticed
+from tocsin.notify.enqueue.recipients import load_administrators
 from tocsin.workflows import reasons
 from tocsin.workflows.definition.definition import LIMIT_SPAN
 
@@ -52,8 +52,8 @@ def report_limit(connection: Connection, workflow_id: int, name: str, limit: int
     """Notifies administrators and the managers of the workflow's group, at most once per interval."""
     row = database.row(connection, "SELECT group_id FROM workflows_workflow WHERE id = %s", (workflow_id,))
     about = f"workflow:limit:{workflow_id}"
-    user_ids = set(queue.administrators(connection)) | _managers(connection, row["group_id"] if row else None)
-    if not user_ids or queue.was_noticed(connection, sorted(user_ids), about, now, NOTICE_INTERVAL):
+    user_ids = set(load_administrators(connection)) | _managers(connection, row["group_id"] if row else None)
+    if not user_ids or was_noticed(connection, sorted(user_ids), about, now, NOTICE_INTERVAL):
         return
     notice = Notice(
         reasons.TITLE_LIMITED(workflow=name),
@@ -61,7 +61,7 @@ def report_limit(connection: Connection, workflow_id: int, name: str, limit: int
         about,
         reasons.RECEIVED_AS_MANAGER(),
     )
-    queue.queue_notice(connection, notice, now, user_ids=sorted(user_ids))
+    queue_notice(connection, notice, now, user_ids=sorted(user_ids))
 
 
 def _managers(connection: Connection, group_id: int | None) -> set[int]:

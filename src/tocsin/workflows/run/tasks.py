@@ -22,8 +22,8 @@ from tocsin.core.reasons import AlertRef, Person, Reason, as_reason, reason_as_j
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.escalation.reasons import RECEIVED_AS_ADMINISTRATOR
-from tocsin.notify.enqueue import queue
-from tocsin.notify.enqueue.queue import Notice
+from tocsin.notify.enqueue.notices import Notice, queue_notice, was_noticed
+from tocsin.notify.enqueue.recipients import load_administrators
 from tocsin.workflows import reasons
 from tocsin.workflows.definition import definition, descriptions
 from tocsin.workflows.definition.definition import MAX_ACTIONS
@@ -236,13 +236,13 @@ def _fail(connection: Connection, run_id: int, error: Exception, now: datetime) 
         run_store.fail(connection, run_id, failures, str(problem), reason, now + _RETRIES.delay(failures), now)
         return
     run_store.fail(connection, run_id, failures, str(problem), reasons.STUCK(error=problem), None, now)
-    admins = queue.administrators(connection)
+    admins = load_administrators(connection)
     about = f"workflow:stuck:{row['workflow_id']}"
-    if admins and not queue.was_noticed(connection, admins, about, now, STUCK_NOTICE_INTERVAL):
+    if admins and not was_noticed(connection, admins, about, now, STUCK_NOTICE_INTERVAL):
         notice = Notice(
             reasons.TITLE_STUCK(workflow=row["name"]),
             reasons.TEXT_STUCK(alert=AlertRef(row["alert_id"]), error=problem),
             about,
             RECEIVED_AS_ADMINISTRATOR(),
         )
-        queue.queue_notice(connection, notice, now, user_ids=admins)
+        queue_notice(connection, notice, now, user_ids=admins)

@@ -24,6 +24,13 @@ class DatabaseWrapper(base.DatabaseWrapper):
     Database = _driver()
     connection: Any
 
+    def commit(self) -> None:
+        """Commits, and waits again if the wait for the synchronous standbys was cancelled."""
+        super().commit()
+        if self.connection is not None:
+            with self.wrap_database_errors:
+                self.connection.confirm_commits()
+
     def is_usable(self) -> bool:
         """Returns whether the connection works and accepts writes. Django calls it before reusing the connection."""
         if self.connection is None or self.connection.is_outdated:

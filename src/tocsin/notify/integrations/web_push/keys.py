@@ -35,6 +35,14 @@ def pair(now: datetime) -> KeyPair:
     return KeyPair(row["public"], crypto.decrypt(row["private"]))
 
 
+def check() -> None:
+    """Raises Permanent if the key pair exists and no known secret key decrypts it. Writes nothing."""
+    with database.transaction() as connection:
+        row = _stored(connection)
+    if row is not None:
+        crypto.decrypt(row["private"])
+
+
 def public(now: datetime) -> str:
     """Returns the public key, which browsers subscribe with. It is not secret and is available even if the secret key
     is lost.

@@ -92,7 +92,7 @@ class WebPushSender:
         return _outcome(attempts)
 
     def verify(self) -> Reason:
-        keys.pair(clock.now())
+        keys.check()
         return _SIGNED()
 
     def close(self) -> None:

@@ -1,0 +1,1 @@
+"""The audit log as data: its hash chain, its export, and its forwarding. Imports nothing that records entries."""

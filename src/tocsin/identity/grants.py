@@ -1,0 +1,114 @@
+"""Gives a user the role and the memberships that an identity provider grants, and takes back what it granted before.
+
+What was given by hand stays: a membership without a source, and a role without one. Each change is in the audit log,
+with the value of the groups claim that caused it.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.db import transaction
+from django.db.models import Max
+
+from tocsin.access import audit
+from tocsin.access.audit import AuditActor
+from tocsin.access.roles import Role
+from tocsin.core import object_hooks
+from tocsin.core.config import config_version
+from tocsin.identity.models import IdentityProvider
+from tocsin.identity.role_mapping import (
+    NO_CHANGES,
+    ExistingMembership,
+    Grant,
+    MappedRoles,
+    MembershipChanges,
+    map_roles,
+    plan_memberships,
+    read_mappings,
+)
+from tocsin.people.changes import users
+from tocsin.people.models import Group, Membership, User
+
+#: The role of a user that the provider created, where neither a mapping nor the default role gives one.
+LEAST_ROLE = Role.OBSERVER
+
+
+def granted_roles(provider: IdentityProvider, groups: list[str]) -> MappedRoles:
+    """Returns what `provider` grants to a member of these groups of its directory."""
+    default_role = Role(provider.default_role) if provider.default_role else None
+    return map_roles(groups, read_mappings(provider.roles), default_role)
+
+
+def apply_grants(
+    user: User, provider: IdentityProvider, granted: MappedRoles, *, actor: AuditActor, now: datetime
+) -> None:
+    """Applies what `provider` grants to `user`, whose role it sets only if it gave the present one.
+
+    Break-glass and service accounts are never changed. Raises `Rejected("last_administrator")`.
+    """
+    with transaction.atomic():
+        config_version.lock()
+        current = User.accounts.get(pk=user.pk)
+        if current.is_break_glass or current.is_service_account:
+            return
+        role = granted.role or LEAST_ROLE
+        if current.role_source == provider.slug and current.role != role:
+            users.change_own(current, {"role": str(role)}, actor=actor, now=now)
+            User.objects.filter(pk=current.pk).update(role_source=provider.slug)
+        changes = plan_memberships(existing_memberships(current), granted.grants, provider.slug)
+        write_memberships(current, provider, changes, actor=actor, now=now)
+
+
+def existing_memberships(user: User) -> tuple[ExistingMembership, ...]:
+    """Returns the memberships of `user` as they are."""
+    return tuple(
+        ExistingMembership(one.group_id, one.role, tuple(one.roles), one.source)
+        for one in Membership.objects.filter(user=user)
+    )
+
+
+def write_memberships(
+    user: User, provider: IdentityProvider, changes: MembershipChanges, *, actor: AuditActor, now: datetime
+) -> None:
+    """Writes the changes to the memberships that `provider` grants. A group that was deleted is passed over."""
+    if changes == NO_CHANGES:
+        return
+    memberships = Membership.objects.filter(user=user, source=provider.slug)
+    groups = Group.objects.in_bulk([grant.group_id for grant in (*changes.added, *changes.changed)])
+    for grant in changes.added:
+        if group := groups.get(grant.group_id):
+            last = Membership.objects.filter(group=group).aggregate(last=Max("position"))["last"]
+            Membership.objects.create(
+                group=group,
+                user=user,
+                role=grant.role,
+                roles=list(grant.on_call_roles),
+                source=provider.slug,
+                position=0 if last is None else last + 1,
+            )
+            _record(user, provider, group, grant, actor, now)
+    for grant in changes.changed:
+        memberships.filter(group=grant.group_id).update(role=grant.role, roles=list(grant.on_call_roles))
+        _record(user, provider, groups[grant.group_id], grant, actor, now)
+    for membership in memberships.filter(group__in=changes.removed).select_related("group"):
+        membership.delete()
+        _record(user, provider, membership.group, None, actor, now)
+    config_version.bump()
+    object_hooks.run_change_hooks("user", user.pk, now)
+
+
+def _record(
+    user: User, provider: IdentityProvider, group: Group, grant: Grant | None, actor: AuditActor, now: datetime
+) -> None:
+    granted = {"role": grant.role, "roles": list(grant.on_call_roles), "claim": grant.claim} if grant else {}
+    audit.record(
+        actor,
+        "grant" if grant else "revoke",
+        now=now,
+        object_type="group",
+        object_id=group.pk,
+        object_name=group.name,
+        group_id=group.pk,
+        after={"user": user.username, **granted, "provider": provider.name},
+    )

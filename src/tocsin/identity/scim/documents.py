@@ -1,0 +1,201 @@
+"""Parts of answers: the requested attributes, the version, lists, and the documents that describe the server. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from tocsin.core.errors import Rejected
+from tocsin.core.reasons import Reason
+from tocsin.identity.scim import filters, reasons
+from tocsin.identity.scim.schema import GROUP, SCHEMAS, USER, Attribute, ResourceSchema
+
+LIST_URN = "urn:ietf:params:scim:api:messages:2.0:ListResponse"
+ERROR_URN = "urn:ietf:params:scim:api:messages:2.0:Error"
+_SCHEMA_URN = "urn:ietf:params:scim:schemas:core:2.0:Schema"
+_RESOURCE_TYPE_URN = "urn:ietf:params:scim:schemas:core:2.0:ResourceType"
+_CONFIG_URN = "urn:ietf:params:scim:schemas:core:2.0:ServiceProviderConfig"
+
+#: Of a list; more are answered by several requests.
+MAX_RESULTS = 200
+
+
+def version_of(content: object) -> str:
+    """Returns the weak ETag of a resource with that content."""
+    digest = hashlib.sha256(msgspec.json.encode(content, order="deterministic")).hexdigest()
+    return f'W/"{digest[:24]}"'
+
+
+def with_version(document: dict[str, Any]) -> dict[str, Any]:
+    """Returns the document with its version, which is a hash of everything in it."""
+    version = version_of(document)
+    return {**document, "meta": {**document["meta"], "version": version}}
+
+
+def is_current(version: str, header: str | None) -> bool:
+    """Returns whether an `If-Match` or `If-None-Match` header names the version. Compares weakly."""
+    if header is None:
+        return False
+    listed = {part.strip().removeprefix("W/") for part in header.split(",")}
+    return "*" in listed or version.removeprefix("W/") in listed
+
+
+def projection(schema: ResourceSchema, attributes: str, excluded: str) -> Projection:
+    """Reads the lists of attributes of a request. Raises Rejected if there are both.
+
+    An unknown name selects nothing, because providers ask for attributes of extensions too.
+    """
+    if attributes.strip() and excluded.strip():
+        raise Rejected("invalid_value", reasons.INVALID_VALUE(path="attributes", problem=reasons.BOTH_LISTS()))
+    return Projection(schema, _paths(schema, attributes), _paths(schema, excluded), is_limited=bool(attributes.strip()))
+
+
+class Projection:
+    """Which attributes an answer has."""
+
+    def __init__(
+        self, schema: ResourceSchema, wanted: set[tuple[str, str]], excluded: set[tuple[str, str]], *, is_limited: bool
+    ) -> None:
+        self._schema = schema
+        self._wanted = wanted
+        self._excluded = excluded
+        self._is_limited = is_limited
+
+    def has(self, name: str) -> bool:
+        """Returns whether the answer has that attribute, or a part of it."""
+        if self._is_limited:
+            return any(first == name for first, _ in self._wanted)
+        return (name, "") not in self._excluded
+
+    def apply(self, document: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the part of the document that the answer has."""
+        result: dict[str, Any] = {}
+        for name, value in document.items():
+            attribute = self._schema.find(name)
+            if attribute is None or attribute.returned == "always":
+                result[name] = value
+            elif self.has(name):
+                part = self._part(name, value)
+                if part not in ({}, []):
+                    result[name] = part
+        return result
+
+    def _part(self, name: str, value: Any) -> Any:
+        subs = {sub for first, sub in (self._wanted if self._is_limited else self._excluded) if first == name and sub}
+        is_whole = (name, "") in self._wanted if self._is_limited else not subs
+        if is_whole or not subs:
+            return value
+        if isinstance(value, list):
+            return [part for one in value if (part := self._filtered(one, subs))]
+        return self._filtered(value, subs)
+
+    def _filtered(self, value: Any, subs: set[str]) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        return {name: item for name, item in value.items() if (name in subs) == self._is_limited}
+
+
+def _paths(schema: ResourceSchema, text: str) -> set[tuple[str, str]]:
+    found: set[tuple[str, str]] = set()
+    for name in text.split(","):
+        target = filters.find_target(name.strip(), schema) if name.strip() else None
+        if target is not None and target.attribute is not None:
+            found.add((target.attribute.name, target.sub.name if target.sub else ""))
+    return found
+
+
+def list_response(documents: Sequence[Mapping[str, Any]], total: int, start: int) -> dict[str, Any]:
+    """Returns a list, or one page of it from number `start` on, the first being 1."""
+    return {
+        "schemas": [LIST_URN],
+        "totalResults": total,
+        "startIndex": start,
+        "itemsPerPage": len(documents),
+        "Resources": list(documents),
+    }
+
+
+def error(status: int, reason: Reason, scim_type: str = "") -> dict[str, Any]:
+    """Returns an error in SCIM's form (RFC 7644, section 3.12)."""
+    kind = {"scimType": scim_type} if scim_type else {}
+    return {"schemas": [ERROR_URN], "status": str(status), **kind, "detail": str(reason)}
+
+
+def resource_types(base: str) -> list[dict[str, Any]]:
+    """Returns the kinds of resources. `base` is the address of the SCIM API."""
+    return [
+        {
+            "schemas": [_RESOURCE_TYPE_URN],
+            "id": schema.name,
+            "name": schema.name,
+            "description": schema.description,
+            "endpoint": schema.endpoint,
+            "schema": schema.urn,
+            "meta": {"resourceType": "ResourceType", "location": f"{base}/ResourceTypes/{schema.name}"},
+        }
+        for schema in SCHEMAS
+    ]
+
+
+def schemas(base: str) -> list[dict[str, Any]]:
+    """Returns the descriptions of both kinds of resources."""
+    return [
+        {
+            "schemas": [_SCHEMA_URN],
+            "id": schema.urn,
+            "name": schema.name,
+            "description": schema.description,
+            "attributes": _attributes(schema.attributes),
+            "meta": {"resourceType": "Schema", "location": f"{base}/Schemas/{schema.urn}"},
+        }
+        for schema in (USER, GROUP)
+    ]
+
+
+def _attributes(attributes: Iterable[Attribute]) -> list[dict[str, Any]]:
+    described = []
+    for one in attributes:
+        entry: dict[str, Any] = {
+            "name": one.name,
+            "type": one.type,
+            "multiValued": one.is_multi,
+            "description": one.description,
+            "required": one.is_required,
+            "caseExact": one.is_case_exact,
+            "mutability": one.mutability,
+            "returned": one.returned,
+            "uniqueness": one.uniqueness,
+        }
+        if one.canonical_values:
+            entry["canonicalValues"] = list(one.canonical_values)
+        if one.reference_types:
+            entry["referenceTypes"] = list(one.reference_types)
+        if one.sub:
+            entry["subAttributes"] = _attributes(one.sub)
+        described.append(entry)
+    return described
+
+
+def service_provider_config(base: str) -> dict[str, Any]:
+    """Returns what this server can do."""
+    return {
+        "schemas": [_CONFIG_URN],
+        "patch": {"supported": True},
+        "bulk": {"supported": False, "maxOperations": 0, "maxPayloadSize": 0},
+        "filter": {"supported": True, "maxResults": MAX_RESULTS},
+        "changePassword": {"supported": False},
+        "sort": {"supported": True},
+        "etag": {"supported": True},
+        "authenticationSchemes": [
+            {
+                "type": "oauthbearertoken",
+                "name": "Bearer token",
+                "description": "The SCIM token of the identity provider, which an administrator creates in Tocsin.",
+                "primary": True,
+            }
+        ],
+        "meta": {"resourceType": "ServiceProviderConfig", "location": f"{base}/ServiceProviderConfig"},
+    }

@@ -1,0 +1,1 @@
+"""Fuzzing: mutated inputs for everything that reads what others send."""
