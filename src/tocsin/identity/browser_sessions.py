@@ -14,8 +14,8 @@ from tocsin.core.validation import durations
 from tocsin.identity.models import BrowserSession
 
 _LIMIT = """
-UPDATE django_session s SET expire_date = b.created_at + %s FROM identity_browsersession b
-WHERE b.session_key = s.session_key AND s.expire_date > b.created_at + %s
+UPDATE django_session s SET expire_date = b.created_at + %s * interval '1 second' FROM identity_browsersession b
+WHERE b.session_key = s.session_key AND s.expire_date > b.created_at + %s * interval '1 second'
 """
 
 
@@ -28,7 +28,8 @@ def apply_lifetime(changed: dict[str, Any]) -> None:
     """Ends sessions earlier after the setting was shortened."""
     if "session_lifetime" in changed:
         with connection.cursor() as cursor:
-            cursor.execute(_LIMIT, [lifetime(), lifetime()])
+            seconds = lifetime().total_seconds()
+            cursor.execute(_LIMIT, [seconds, seconds])
 
 
 def active_sessions(user_id: int, now: datetime) -> QuerySet[BrowserSession]:

@@ -10,6 +10,7 @@ from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 
 from tocsin.web.accounts import sign_in_session
+from tocsin.web.accounts.session_store import SIGNED_IN_AT
 from tocsin.web.http.machine_paths import MACHINE_PATHS
 
 #: What can be done before a second factor is added: adding one, and signing out.
@@ -24,7 +25,7 @@ class SignedInMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         # A token of the API has no session, and is not asked for a user here.
-        if not request.session.get(sign_in_session.SIGNED_IN_AT) or not request.user.is_authenticated:
+        if not request.session.get(SIGNED_IN_AT) or not request.user.is_authenticated:
             return self.get_response(request)
         sign_in_session.note_use(request)
         path = request.path_info
