@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from functools import partial
-
-from django.db import transaction
+from typing import Any
 
 from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
 from tocsin.core.config import config_version, settings_store
 from tocsin.core.hooks import Hooks
 
-#: Called with the values of changed settings, once they are committed.
-FOLLOWERS: Hooks[Callable[[Mapping[str, object]], object]] = Hooks()
+#: Given new settings, raises Rejected if they would harm what a higher room knows; or applies their consequences after
+#: they were stored.
+CHECKS: Hooks[Callable[[dict[str, Any]], None]] = Hooks()
+REACTIONS: Hooks[Callable[[dict[str, Any]], None]] = Hooks()
 
 
 def change_settings(values: Mapping[str, object], *, actor: AuditActor, now: datetime) -> bool:
@@ -25,13 +25,14 @@ def change_settings(values: Mapping[str, object], *, actor: AuditActor, now: dat
     validated = settings_store.validated(values)
     with boundary.command():
         config_version.lock()
+        for check in CHECKS.of():
+            check(validated)
         before = {name: settings_store.get(name) for name in validated}
         changed = audit.record_change(
             actor, now=now, object_type="settings", object_id="", object_name="settings", before=before, after=validated
         )
         if changed:
             settings_store.write(validated)
-    if changed:
-        for follow in FOLLOWERS.of():
-            transaction.on_commit(partial(follow, validated))
+            for react in REACTIONS.of():
+                react(validated)
     return changed

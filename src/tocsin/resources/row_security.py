@@ -137,7 +137,7 @@ def _numbers(ids: frozenset[int]) -> str:
 def _follow_settings(values: Mapping[str, object]) -> None:
     """Tries again when boundaries are switched on: somebody may have created the role."""
     if values.get(settings_store.VISIBILITY.name) == "groups":
-        enable()
+        transaction.on_commit(enable)
 
 
 def install() -> None:
@@ -145,4 +145,4 @@ def install() -> None:
     changes."""
     post_migrate.connect(enable, sender=apps.get_app_config("operate"))
     row_security.register(viewer_settings)
-    settings_commands.FOLLOWERS.register(_follow_settings)
+    settings_commands.REACTIONS.register(_follow_settings)
