@@ -7,12 +7,14 @@ import logging
 import secrets
 import zoneinfo
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
+from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect
 from django.utils import timezone, translation
@@ -32,6 +34,7 @@ from tocsin.web.http.request import HTMX_HEADER, PARTIAL_HEADER
 CLIENT_VIEWS = frozenset(
     {"client_alerts", "client_history", "client_alert", "reports", "sla_report", "report_file", "me"}
 )
+_SAFE_METHODS = ("GET", "HEAD")
 _FOR_EVERYBODY = ("account/", "api/", "service-worker.js", "offline/")
 
 type GetResponse = Callable[[HttpRequest], HttpResponseBase]
@@ -95,7 +98,10 @@ class BoundaryMiddleware:
         user = request.user
         limit = visibility.boundary_of_user(user) if user.is_authenticated else None
         with boundary.limited_to(limit):
-            response = self.get_response(request)
+            # One transaction names the viewer to the database once. Without it, each statement does.
+            is_read = limit is not None and request.method in _SAFE_METHODS
+            with transaction.atomic() if is_read else nullcontext():
+                response = self.get_response(request)
             limit = boundary.current()
         if response.streaming and limit is not None:
             # The content is made after this function has returned.
