@@ -1,5 +1,5 @@
-"""What tests need from the distribution: Chromium, PostgreSQL's server, PgBouncer, wrk, Alertmanager; for the proof
-also haproxy, Patroni, etcd, libfaketime.
+"""What tests need from the distribution: Chromium, PostgreSQL's server, PgBouncer, rsyslog, wrk, Alertmanager; for
+the proof also haproxy, Patroni, etcd, libfaketime.
 
 Brings them where apt and the rights are. Nothing here fails: whoever needs a missing thing says so.
 """
@@ -12,7 +12,14 @@ from pathlib import Path
 MIN_POSTGRES_MAJOR = 15
 SHELL = "chromium-headless-shell"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-#: Package by a file of it, for the proof only.
+#: Package by a file of it below /usr.
+PROGRAMS = {
+    "sbin/pgbouncer": "pgbouncer",
+    "sbin/rsyslogd": "rsyslog",
+    "bin/wrk": "wrk",
+    "bin/prometheus-alertmanager": "prometheus-alertmanager",
+}
+#: For the proof only.
 PROOF = {
     "sbin/haproxy": "haproxy",
     "bin/patroni": "patroni",
@@ -30,14 +37,8 @@ def bring(*, for_proof: bool = False) -> None:
         missing += ["chromium", "fonts-dejavu-core", "fonts-liberation"]
     if postgres_folder() is None:
         missing += ["postgresql"]
-    if not any(shutil.which("pgbouncer", path=path) for path in (None, "/usr/sbin")):
-        missing += ["pgbouncer"]
-    if shutil.which("wrk") is None:
-        missing += ["wrk"]
-    if shutil.which("prometheus-alertmanager") is None:
-        missing += ["prometheus-alertmanager"]
-    if for_proof:
-        missing += [package for file, package in PROOF.items() if not any(Path("/usr").glob(file))]
+    files = PROGRAMS | (PROOF if for_proof else {})
+    missing += [package for file, package in files.items() if not any(Path("/usr").glob(file))]
     if missing:
         _install(missing)
     # Not every release has this package; without it the tests use the whole browser.

@@ -40,6 +40,7 @@ MODULES = (
 #: What a finding says whose sentence is composed when it is found.
 COMPOSED = {
     "address.unreachable": "The public address does not answer.",
+    "audit.broken_chain": "An entry of the audit log is missing, or was changed afterwards.",
     "configuration.variable": "A `TOCSIN_*` variable is unknown or invalid. Nothing else was checked.",
     "database.connections": "All nodes together may need more connections than `max_connections` allows.",
     "oncall.absent": "Someone on call is out of office without cover.",

@@ -91,6 +91,7 @@ MIDDLEWARE = [
     "tocsin.web.http.middleware.SignInRequiredMiddleware",
     "tocsin.web.http.middleware.UserPreferencesMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "tocsin.web.accounts.session_middleware.SignedInMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "allauth.account.middleware.AccountMiddleware",
 ]

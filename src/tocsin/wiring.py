@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from tocsin.access import settings_commands
 from tocsin.access import tasks as access
 from tocsin.alerts import change_handlers, store, user_references
 from tocsin.core import object_hooks
@@ -13,6 +14,7 @@ from tocsin.escalation import tasks as escalation
 from tocsin.escalation.actions import deactivated_users
 from tocsin.escalation.changes import commands as policies
 from tocsin.escalation.changes import deletion_guards, reachability
+from tocsin.identity import browser_sessions
 from tocsin.identity import commands as identity_providers
 from tocsin.inbound import tasks
 from tocsin.inbound.admin import client_tables
@@ -41,7 +43,7 @@ from tocsin.outbound.halo_sync import poller
 from tocsin.outbound.halo_sync.job_context import HaloJobHooks
 from tocsin.outbound.writeback import listener as outbound_listener
 from tocsin.outbound.writeback import recent_writes
-from tocsin.people import addresses
+from tocsin.people import addresses, sign_in_rules
 from tocsin.people.changes import invitations
 from tocsin.reports.handover import notes as handover_notes
 from tocsin.resources import row_security, visibility
@@ -107,6 +109,8 @@ def install() -> None:
     for kind, find_references in _REFERENCE_FINDERS:
         object_hooks.REFERENCES.register(find_references, kind)
     reachability.POLICY_USES.register(integrations.uses_of_policy)
+    settings_commands.CHECKS.register(sign_in_rules.check_settings)
+    settings_commands.REACTIONS.register(browser_sessions.apply_lifetime)
     invitations.SENDERS.register(invitation.send)
     object_hooks.DELETIONS.register(erasure.erase_user, "user")
     object_hooks.CHANGES.register(reschedule.reschedule_user, "user")

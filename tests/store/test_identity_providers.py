@@ -65,7 +65,7 @@ BAD: dict[str, dict[str, Any]] = {
     "issuer": {"issuer": "http://sso.example.org/realms/acme"},
     "client_id": {"client_id": None},
     "preset": {"preset": "acme"},
-    "kind": {"kind": "ldap"},
+    "kind": {"kind": "saml"},
     "allowed_domains[0]": {"allowed_domains": ["example"]},
     "allowed_domains": {"preset": "entra", "allowed_domains": []},
     "default_role": {"default_role": "root"},
@@ -76,8 +76,6 @@ BAD: dict[str, dict[str, Any]] = {
         "roles": [{"claim": "x", "role": "admin", "groups": [{"group": "Desk", "role": "admin"}]}]
     },
     "scopes[0]": {"scopes": ["open id"]},
-    "sso_url": {"sso_url": "https://sso.example.org/"},
-    "certificates[0]": {"kind": "saml", "client_id": None, "client_secret": None, "certificates": ["none"]},
     "unknown": {"unknown": 1},
 }
 

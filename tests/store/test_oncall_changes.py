@@ -410,7 +410,7 @@ def test_managers_get_a_weekly_problem_mail_when_enabled(desk_group: Group, now:
     assert Notification.objects.count() == 2
 
 
-def test_managers_are_mailed_about_shifts_of_a_deactivated_user(desk: Group, now: datetime) -> None:
+def test_managers_are_mailed_about_shifts_of_a_deactivated_user(desk_group: Group, now: datetime) -> None:
     rotate = {"every": "1w", "at": "09:00", "users": ["alice"]}
     shifts = [{"name": "Weekly", "start": "2026-01-05", "rotate": rotate}]
     commands.save_schedule({**SPEC, "shifts": shifts}, actor=ACTOR, now=now)
@@ -425,7 +425,7 @@ def test_managers_are_mailed_about_shifts_of_a_deactivated_user(desk: Group, now
     title, text = (str(reason_from_json(notification.data[name])) for name in ("title", "text"))
     assert title == "Alice was deactivated and is on call in Desk"
     assert "Weekly" in text
-    link = re.search(rf"\S+/groups/{desk.pk}/reassign/\?(\S+)", text)
+    link = re.search(rf"\S+/groups/{desk_group.pk}/reassign/\?(\S+)", text)
     assert link is not None
     query = parse_qs(link[1])
     assert (query["role"], query["schedule"], query["from"]) == (["primary"], [SPEC["name"]], [now.isoformat()])
@@ -578,7 +578,7 @@ def test_absence_with_disabled_cover_still_applies_but_is_not_selectable(desk_gr
         ("''", "must be a list"),
         ('[{from: "2026-12-24", to: "2026-12-26T12:00"}]', r"out_of_office\[0\].from.*is not a date and time"),
         (
-            '[{from: "2026-12-24T12:00", to: "2026-12-26T12:00", covers: {Desk: bob, desk_group: carol}}]',
+            '[{from: "2026-12-24T12:00", to: "2026-12-26T12:00", covers: {Desk: bob, desk: carol}}]',
             r'out_of_office\[0\].covers: "desk" is listed twice',
         ),
     ],

@@ -23,6 +23,7 @@ from tocsin.core.config import crypto
 from tocsin.core.ids import uuid7
 from tocsin.core.runtime import clock
 from tocsin.escalation.changes.commands import save_policy
+from tocsin.identity.commands import save_provider as save_identity_provider
 from tocsin.inbound.admin.client_tables import save_client_table
 from tocsin.inbound.admin.commands import save_integration
 from tocsin.inbound.maintenance.commands import save_window
@@ -408,6 +409,10 @@ def _listed(noun: str) -> Example:
     return lambda _world: (noun, None)
 
 
+def _identity_provider_spec(world: ApiObjects) -> dict[str, Any]:
+    return {"name": _name("login"), "issuer": "https://sso.example.org", "client_id": "tocsin"}
+
+
 def _configured(noun: str, spec: Callable[[ApiObjects], Any], make: Callable[[ApiObjects], Any]) -> dict[str, Example]:
     """The requests that every configured object has."""
     return {
@@ -753,6 +758,11 @@ EXAMPLES: Mapping[str, Example] = {
         lambda world: save_service_account(_service_account_spec(world), **world.by),
     ),
     **_configured("providers", _provider_spec, _provider),
+    **_configured(
+        "identity-providers",
+        _identity_provider_spec,
+        lambda world: save_identity_provider(_identity_provider_spec(world), **world.by),
+    ),
     "POST providers/{id}/test": lambda world: (f"providers/{_provider(world).pk}/test", None),
     "POST providers/{id}/send-test": lambda world: (
         f"providers/{_provider(world).pk}/send-test",

@@ -12,6 +12,7 @@ from tocsin.alerts.models import Acknowledgement, Alert, AlertEvent
 from tocsin.core.ids import uuid7
 from tocsin.escalation.changes.commands import save_policy
 from tocsin.escalation.models import EscalationRun, Policy
+from tocsin.identity.commands import save_provider as save_identity_provider
 from tocsin.inbound.admin.client_tables import save_client_table
 from tocsin.inbound.admin.commands import save_integration
 from tocsin.inbound.maintenance.commands import save_window
@@ -55,11 +56,12 @@ LISTS = (
     "out-of-office",
     "holiday-calendars",
     "providers",
+    "identity-providers",
     "workflows",
     "workflows/Flow/runs",
 )
 
-FOR_ADMINISTRATORS = frozenset({"audit-log", "tokens", "sandbox-messages", "providers"})
+FOR_ADMINISTRATORS = frozenset({"audit-log", "tokens", "sandbox-messages", "providers", "identity-providers"})
 
 #: One for the token, one for the visibility, two for the groups of its user, and the rows with what hangs on them. For
 #: integrations that is six tables of names; for alerts who is on call, what the policies say and whether paging is
@@ -107,6 +109,8 @@ def _people(company: Company, name: str) -> tuple[User, Group, GroupContact]:
         created_at=company.now,
         expires_at=company.now + timedelta(days=365),
     )
+    provider = {"name": f"i{name}", "issuer": "https://sso.example.org", "client_id": "tocsin"}
+    save_identity_provider(provider, actor=COMMAND_LINE, now=company.now)
     save_service_account({"name": f"a{name}"}, actor=COMMAND_LINE, now=company.now)
     AuditEntry.objects.create(at=company.now, actor=user, actor_name=name, action="create")
     return user, group, contact

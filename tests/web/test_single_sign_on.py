@@ -474,3 +474,79 @@ def test_deleted_user_is_a_new_one_afterwards(company: Company, idp: OpenIdDoubl
     client, _response = sign_in(idp)
     assert is_in(client)
     assert User.objects.get(username="ann").pk != first.pk
+
+
+LOGOUT = "/accounts/oidc/acme/backchannel-logout/"
+
+
+def logout_claims(idp: OpenIdDouble, **changes: Any) -> dict[str, Any]:
+    claims = {
+        "iss": idp.issuer,
+        "aud": CLIENT_ID,
+        "iat": int(clock.now().timestamp()),
+        "exp": int(clock.now().timestamp()) + 120,
+        "jti": "logout-1",
+        "sub": "ann-1",
+        "sid": "session-1",
+        "events": {"http://schemas.openid.net/event/backchannel-logout": {}},
+        **changes,
+    }
+    return {name: value for name, value in claims.items() if value is not None}
+
+
+def log_out(token: str) -> int:
+    return Client().post(LOGOUT, {"logout_token": token}).status_code
+
+
+def test_backchannel_logout_ends_the_named_sessions(company: Company, idp: OpenIdDouble) -> None:
+    save(idp)
+    idp.claims["sid"] = "session-1"
+    first, _response = sign_in(idp)
+    idp.claims["sid"] = "session-2"
+    second, _response = sign_in(idp)
+    assert log_out(idp.sign(logout_claims(idp), typ="logout+jwt")) == 200
+    assert (is_in(first), is_in(second)) == (False, True)
+    assert log_out(idp.sign(logout_claims(idp, sid=None, jti="logout-2"))) == 200
+    assert not is_in(second)
+    assert AuditEntry.objects.filter(action="backchannel_logout").count() == 2
+
+
+BAD_LOGOUTS: dict[str, dict[str, Any]] = {
+    "id token": {"events": None, "nonce": "n"},
+    "with nonce": {"nonce": "n"},
+    "other issuer": {"iss": "https://evil.example"},
+    "other audience": {"aud": "another"},
+    "old": {"iat": 0},
+    "expired": {"exp": 1},
+    "no id": {"jti": None},
+    "no one": {"sub": None, "sid": None},
+}
+
+
+@pytest.mark.parametrize("changes", BAD_LOGOUTS.values(), ids=BAD_LOGOUTS)
+def test_forged_logout_ends_nothing(company: Company, idp: OpenIdDouble, changes: dict[str, Any]) -> None:
+    save(idp)
+    idp.claims["sid"] = "session-1"
+    client, _response = sign_in(idp)
+    assert log_out(idp.sign(logout_claims(idp, **changes))) == 400
+    assert log_out(unsigned(logout_claims(idp))) == 400
+    assert log_out(signed_with_public_key(logout_claims(idp), "first")) == 400
+    assert is_in(client)
+
+
+def test_a_logout_token_works_once(company: Company, idp: OpenIdDouble) -> None:
+    save(idp)
+    idp.claims["sid"] = "session-1"
+    token = idp.sign(logout_claims(idp))
+    assert log_out(token) == 200
+    client, _response = sign_in(idp)
+    assert log_out(token) == 400
+    assert is_in(client)
+
+
+def test_a_new_user_without_password_may_reach_their_pages(company: Company, idp: OpenIdDouble) -> None:
+    save(idp)
+    client, _response = sign_in(idp)
+    page = client.get("/me/").content.decode()
+    assert "/account/password/change/" not in page
+    assert "Acme" in client.get("/me/sign-ins/").content.decode()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 from itertools import product
 from typing import Any
 from urllib.parse import quote
@@ -13,9 +15,11 @@ from django.apps import apps
 from django.db import connection, transaction
 from django.test import Client
 from django.urls import URLResolver, get_resolver
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.support.company import make_user
-from tests.support.walls import Side, build_side, enforce_boundaries
+from tests.support.walls import Side, build_side, enforce_boundaries, open_alert
 from tocsin.access import boundary, tokens
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.boundary import BoundedManager
@@ -24,11 +28,13 @@ from tocsin.alerts.models import Acknowledgement, Alert
 from tocsin.alerts.states import AlertStatus
 from tocsin.api.application import api
 from tocsin.core.config import settings_store
+from tocsin.core.db import database as database_module
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import uuid7
 from tocsin.core.runtime import clock
 from tocsin.inbound.models import InboundMessage
 from tocsin.notify.models import Notification
+from tocsin.operate.checks.database import check_row_security
 from tocsin.people.changes import users as people
 from tocsin.people.models import Membership, User
 from tocsin.resources import row_security, visibility
@@ -346,3 +352,34 @@ def test_the_database_itself_hides_the_other_side(sides: tuple[Side, Side]) -> N
     with connection.cursor() as cursor:
         cursor.execute("SELECT count(*), current_user FROM alerts_alert")
         assert cursor.fetchone() == (2 * visible, "tocsin")
+
+
+def test_doctor_says_where_the_database_enforces_no_boundaries(sides: tuple[Side, Side]) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("DROP POLICY tocsin_boundary ON alerts_alert")
+    with database_module.connect(name="test") as pool_connection:
+        found = [finding.id for finding in check_row_security(pool_connection)]
+        assert found == ["database.row_security"]
+        assert row_security.enable()
+        assert not list(check_row_security(pool_connection))
+
+
+@pytest.mark.long
+def test_random_requests_show_no_byte_of_the_other_side(sides: tuple[Side, Side]) -> None:
+    ours, _theirs = sides
+    chance, at = random.Random(7), clock.now() - timedelta(hours=1)
+    for number in range(40):
+        side = chance.choice(sides)
+        integration = chance.choice((side.integration, None))
+        group_ids = chance.choice(((), (side.group.pk,)))
+        alert = open_alert(side.marker, integration, group_ids, at, f"Random {number} {side.marker}")
+        Alert.objects.filter(pk=alert).update(owner=chance.choice((None, side.manager)))
+    clients = [signed_in(user) for user in (ours.manager, ours.responder, ours.observer)]
+    paths = [*addresses(), *LISTS, *(f"/alerts/{number}/" for number in Alert.objects.values_list("pk", flat=True))]
+
+    @settings(max_examples=10_000, deadline=None, database=None)
+    @given(st.sampled_from(paths), st.sampled_from(("", *QUERIES)), st.sampled_from(clients))
+    def ask(path: str, query: str, client: Client) -> None:
+        assert leaks(client, path + query) is None
+
+    ask()

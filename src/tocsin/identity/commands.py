@@ -21,8 +21,8 @@ from tocsin.core.reasons import Reason, ReasonType
 from tocsin.core.validation.field_errors import NAME_IN_USE
 from tocsin.core.validation.server_origin import is_different_origin
 from tocsin.core.validation.spec import SpecErrors
-from tocsin.identity import reasons, saml_support
-from tocsin.identity.models import IdentityProvider, ProviderProtocol
+from tocsin.identity import reasons
+from tocsin.identity.models import IdentityProvider
 from tocsin.identity.presets import PRESETS
 from tocsin.identity.scim.provisioned_groups import apply_directory_groups
 from tocsin.identity.specs import REFUSE, IdentityProviderSpec
@@ -51,7 +51,6 @@ def provider_spec(
         "issuer": provider.issuer,
         "client_id": provider.client_id,
         "scopes": list(provider.scopes),
-        **provider.saml,
         "claims": provider.claims,
         "sign_up": provider.sign_up,
         "allowed_domains": list(provider.allowed_domains),
@@ -97,11 +96,7 @@ def save_provider(
             provider.client_secret = crypto.encrypt(secret) if secret else ""
         provider.name, provider.kind, provider.preset = parsed.name, parsed.kind, parsed.preset
         provider.issuer, provider.allow_private = parsed.issuer, parsed.allow_private
-        provider.client_id, provider.scopes, provider.saml = (
-            parsed.client_id,
-            list(parsed.scopes),
-            parsed.saml_settings(),
-        )
+        provider.client_id, provider.scopes = parsed.client_id, list(parsed.scopes)
         provider.claims = parsed.claims.written()
         provider.sign_up, provider.allowed_domains = parsed.sign_up, list(parsed.allowed_domains)
         provider.default_role = "" if parsed.default_role == REFUSE else parsed.default_role
@@ -149,8 +144,6 @@ def _check(existing: IdentityProvider | None) -> Any:
                 errors.add("name", NAME_IN_USE(name=parsed.name), "name_taken")
             elif existing is None and (similar := others.filter(slug=slug_of(parsed.name)).first()):
                 errors.add("name", reasons.SIMILAR_NAME(name=similar.name), "name_taken")
-        if parsed.kind == ProviderProtocol.SAML and not saml_support.is_installed():
-            errors.add("kind", reasons.SAML_MISSING())
         # A stored secret is never sent to another server.
         if (
             existing

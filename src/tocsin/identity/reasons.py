@@ -11,17 +11,12 @@ PRESET_ISSUER = ReasonType(
 NOT_HTTPS = ReasonType(
     "identity.not_https", "must begin with https://, unless private addresses are allowed for this provider."
 )
-NOT_FOR_KIND = ReasonType("identity.not_for_kind", 'does not apply to kind "{kind}".')
 DOMAINS_NEEDED = ReasonType(
     "identity.domains_needed",
     "is required: this provider does not say whether an email address is verified, so only these domains are trusted.",
 )
 NOT_A_DOMAIN = ReasonType("identity.not_a_domain", '"{value}" is not a domain such as example.org.')
 NOT_A_SCOPE = ReasonType("identity.not_a_scope", '"{value}" is not a scope.')
-NOT_A_CERTIFICATE = ReasonType("identity.not_a_certificate", "is not a certificate in PEM form.")
-SAML_MISSING = ReasonType(
-    "identity.saml_missing", 'needs the extra packages of tocsin[saml]: install "tocsin[saml]" on every node.'
-)
 SIMILAR_NAME = ReasonType("identity.similar_name", 'is too similar to "{name}": both would have the same redirect URI.')
 
 # Problems of the exchange with a provider.

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from tocsin.core.config import environment
-from tocsin.identity.models import IdentityProvider, ProviderProtocol
+from tocsin.identity.models import IdentityProvider
 
 
 def redirect_uri(provider: IdentityProvider) -> str:
     """Returns the address to which the provider sends its answers."""
-    path = "acs/" if provider.kind == ProviderProtocol.SAML else "login/callback/"
-    return f"{_base(provider)}{path}"
+    return f"{_base(provider)}login/callback/"
 
 
 def logout_uri(provider: IdentityProvider) -> str:
     """Returns the address to which the provider sends back-channel logouts."""
     return f"{_base(provider)}backchannel-logout/"
-
-
-def metadata_uri(provider: IdentityProvider) -> str:
-    """Returns the address, and the entity id, of the metadata for a SAML provider."""
-    return f"{_base(provider)}metadata/"
 
 
 def scim_uri() -> str:

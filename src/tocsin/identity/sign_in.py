@@ -24,9 +24,10 @@ from tocsin.identity.commands import claim_names
 from tocsin.identity.decision import ExistingUser, ProviderRules, SignInAction, SignInDecision, decide
 from tocsin.identity.grants import existing_memberships, write_memberships
 from tocsin.identity.models import IdentityProvider, LinkedIdentity
+from tocsin.identity.presets import PRESETS
 from tocsin.identity.role_mapping import MembershipChanges, read_mappings
 from tocsin.identity.scim.provisioned_groups import directory_groups
-from tocsin.identity.specs import says_email_verified
+from tocsin.people import sign_in_rules
 from tocsin.people.changes import users
 from tocsin.people.models import Group, User
 
@@ -117,7 +118,7 @@ def rules_of(provider: IdentityProvider) -> ProviderRules:
         allowed_domains=frozenset(provider.allowed_domains),
         default_role=Role(provider.default_role) if provider.default_role else None,
         mappings=read_mappings(provider.roles),
-        says_email_verified=says_email_verified(provider.kind, provider.preset),
+        says_email_verified=PRESETS[provider.preset].says_email_verified,
     )
 
 
@@ -148,7 +149,8 @@ def _existing(user: User, provider: IdentityProvider) -> ExistingUser:
         role_by_hand=Role(link.role_by_hand) if link and link.role_by_hand else None,
         is_active=user.is_active,
         is_service_account=user.is_service_account,
-        is_last_administrator=is_administrator and not users.has_administrator(except_for=user),
+        is_last_administrator=is_administrator
+        and (not users.has_administrator(except_for=user) or sign_in_rules.is_last_break_glass(user)),
         is_linked=link is not None,
         memberships=existing_memberships(user),
     )

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import urlsplit
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 from pydantic import AfterValidator, Field, ValidationInfo
 
 from tocsin.access.roles import Role
 from tocsin.core.errors import Permanent
 from tocsin.core.net import egress
-from tocsin.core.validation.field_errors import REQUIRED
 from tocsin.core.validation.spec import InvalidValue, Spec, SpecErrors
 from tocsin.core.validation.spec_types import Line, ListOf, Name, OneOf, Secret, list_of, list_of_choices
 from tocsin.identity import reasons
@@ -29,10 +26,6 @@ _DOMAIN = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-
 #: A part of a preset's issuer that is to be replaced.
 _PLACEHOLDERS = frozenset({"TENANT", "ORGANISATION", "HOST", "REALM", "APPLICATION"})
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
-
-#: Keys of one kind only.
-_OIDC_KEYS = frozenset({"client_id", "client_secret", "scopes"})
-_SAML_KEYS = frozenset({"sso_url", "certificates"})
 
 
 def _domain(text: str) -> str:
@@ -55,9 +48,6 @@ def _url(url: str, info: ValidationInfo) -> str:
 
 
 def _issuer(text: str, info: ValidationInfo) -> str:
-    # The entity id of a SAML provider may be any name.
-    if info.data.get("kind") == ProviderProtocol.SAML:
-        return text
     preset = PRESETS.get(info.data.get("preset") or "")
     parts = set(re.split(r"[/.]", urlsplit(text).netloc + urlsplit(text).path)) if "://" in text else set()
     if preset and parts & _PLACEHOLDERS:
@@ -71,32 +61,11 @@ def _scope(text: str) -> str:
     return text
 
 
-def parse_certificates(text: str) -> tuple[str, ...]:
-    """Returns each certificate of a text in PEM form. Raises InvalidValue if it contains none, or one is unreadable."""
-    try:
-        found = x509.load_pem_x509_certificates(text.encode())
-    except ValueError:
-        raise InvalidValue(reasons.NOT_A_CERTIFICATE()) from None
-    return tuple(certificate.public_bytes(Encoding.PEM).decode() for certificate in found)
-
-
-def _certificates(texts: tuple[str, ...]) -> tuple[str, ...]:
-    errors, certificates = SpecErrors(), list[str]()
-    for index, text in enumerate(texts):
-        try:
-            certificates.extend(parse_certificates(text))
-        except InvalidValue as error:
-            errors.extend(error.errors, f"[{index}]")
-    if errors:
-        raise InvalidValue(errors)
-    return tuple(dict.fromkeys(certificates))
-
-
 _ClaimName = Annotated[Line, Field(max_length=200)]
 
 
 class ClaimsSpec(Spec):
-    """Names of the claims, or with SAML of the attributes. An empty one is the preset's. A dot leads into an object."""
+    """Names of the claims. An empty one is the preset's. A dot leads into an object."""
 
     username: _ClaimName = Field(default="", description="Claim with the username of a new user.")
     email: _ClaimName = Field(default="", description="Claim with the email address.")
@@ -129,8 +98,8 @@ class IdentityProviderSpec(Spec):
     """An identity provider, by which users sign in."""
 
     name: Name = Field(description="Unique name, shown on the sign-in page. The redirect URI follows from the first.")
-    kind: Annotated[str, OneOf(tuple(ProviderProtocol))] = Field(
-        default=str(ProviderProtocol.OIDC), description="Protocol: OpenID Connect, or SAML with `tocsin[saml]`."
+    kind: Annotated[str, OneOf((ProviderProtocol.OIDC,))] = Field(
+        default=str(ProviderProtocol.OIDC), description="Protocol: OpenID Connect."
     )
     preset: Annotated[str, OneOf(tuple(PRESETS))] = Field(
         default="generic", description="Vendor, whose claims and scopes are the defaults."
@@ -139,24 +108,14 @@ class IdentityProviderSpec(Spec):
         default=False, description="Whether the provider may be at a private address, and be reached by http."
     )
     issuer: Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_issuer)] = Field(
-        description="Issuer, exactly as the provider names it; with SAML, its entity ID."
+        description="Issuer, exactly as the provider names it."
     )
-    client_id: Annotated[Line, Field(max_length=300)] = Field(default="", description="Client ID. Required with OIDC.")
+    client_id: Annotated[Line, Field(min_length=1, max_length=300)] = Field(description="Client ID.")
     client_secret: Secret = Field(
         default="", description="Client secret. Without one, Tocsin is a public client with PKCE."
     )
     scopes: Annotated[tuple[str, ...], list_of(_scope, {})] = Field(
         default=(), description="Scopes that are requested. Default: the preset's."
-    )
-    sso_url: Annotated[str, Field(max_length=1000), AfterValidator(_url)] = Field(
-        default="", description="SAML: the URL that begins a sign-in, with redirect binding."
-    )
-    certificates: Annotated[
-        tuple[str, ...], list_of(lambda text: text, {}, max_length=20_000), AfterValidator(_certificates)
-    ] = Field(
-        default=(),
-        max_length=4,
-        description="SAML: the provider's signing certificates in PEM form; during a roll-over, the old and the new.",
     )
     claims: ClaimsSpec = Field(default=ClaimsSpec(), description="Names of the claims. Default: the preset's.")
     sign_up: bool = Field(
@@ -173,24 +132,5 @@ class IdentityProviderSpec(Spec):
 
     def check(self, errors: SpecErrors) -> None:
         errors.add_duplicates("roles", (mapping.claim for mapping in self.roles), "claim")
-        is_saml = self.kind == ProviderProtocol.SAML
-        for key in sorted(self.given_keys & (_OIDC_KEYS if is_saml else _SAML_KEYS)):
-            if getattr(self, key):
-                errors.add(key, reasons.NOT_FOR_KIND(kind=self.kind))
-        required = ("sso_url", "certificates") if is_saml else ("client_id",)
-        for key in required:
-            if not getattr(self, key) and not errors.has(key):
-                errors.add(key, REQUIRED(), "missing")
-        if not says_email_verified(self.kind, self.preset) and not self.allowed_domains:
+        if not PRESETS[self.preset].says_email_verified and not self.allowed_domains:
             errors.add("allowed_domains", reasons.DOMAINS_NEEDED(), "missing")
-
-    def saml_settings(self) -> dict[str, Any]:
-        """Returns what only a SAML provider has."""
-        if self.kind != ProviderProtocol.SAML:
-            return {}
-        return {"sso_url": self.sso_url, "certificates": list(self.certificates)}
-
-
-def says_email_verified(kind: str, preset: str) -> bool:
-    """Returns whether a provider says of an email address that it is verified."""
-    return kind == ProviderProtocol.OIDC and PRESETS[preset].says_email_verified

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from typing import Any
 
-from django.db import InternalError, ProgrammingError, connection, transaction
+from django.apps import apps
+from django.db import InternalError, OperationalError, ProgrammingError, connection, transaction
+from django.db.models.signals import post_migrate
 
-from tocsin.access import boundary
+from tocsin.access import boundary, settings_commands
+from tocsin.core.config import settings_store
 from tocsin.core.db import row_security
 from tocsin.core.db.database import Connection
 from tocsin.core.db.row_security import ROLE_SUFFIX, ViewerSettings
@@ -77,6 +81,8 @@ def enable(**_signal: Any) -> bool:
     """Makes the role, its permissions and the policies, or brings them up to date. Returns whether there is a role."""
     try:
         with transaction.atomic(), connection.cursor() as cursor:
+            # Nothing waits behind a transaction that holds a table.
+            cursor.execute("SET LOCAL lock_timeout = '3s'")
             cursor.execute(_CREATE_ROLE)
             if not _role_of(cursor):
                 return False
@@ -86,7 +92,7 @@ def enable(**_signal: Any) -> bool:
                 # Writing is up to the commands, which run as the owner.
                 cursor.execute(f"CREATE POLICY {_POLICY} ON {table} USING ({condition}) WITH CHECK (true)")
                 cursor.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
-    except (ProgrammingError, InternalError) as error:
+    except (ProgrammingError, InternalError, OperationalError) as error:
         log.warning("Row-level security is not enabled: %s", error)
         return False
     return True
@@ -128,6 +134,15 @@ def _numbers(ids: frozenset[int]) -> str:
     return ",".join(map(str, sorted(ids)))
 
 
+def _follow_settings(values: Mapping[str, object]) -> None:
+    """Tries again when boundaries are switched on: somebody may have created the role."""
+    if values.get(settings_store.VISIBILITY.name) == "groups":
+        transaction.on_commit(enable)
+
+
 def install() -> None:
-    """Has the connections of this process name their viewers."""
+    """Has the connections of this process name their viewers, and the policies follow the tables that a migration
+    changes."""
+    post_migrate.connect(enable, sender=apps.get_app_config("operate"))
     row_security.register(viewer_settings)
+    settings_commands.REACTIONS.register(_follow_settings)

@@ -19,6 +19,7 @@ from tocsin.identity.models import IdentityProvider
 from tocsin.notify.models import Pause
 from tocsin.people import permissions
 from tocsin.people.permissions import Viewer
+from tocsin.people.sign_in_rules import requires_single_sign_on
 from tocsin.web.alerts import queries
 from tocsin.web.http.authorization import may_somewhere
 from tocsin.web.http.request import SignedInRequest
@@ -135,7 +136,11 @@ def shell(request: HttpRequest) -> dict[str, Any]:
     them."""
     if not request.user.is_authenticated:
         providers = SimpleLazyObject(lambda: list(IdentityProvider.objects.filter(is_enabled=True)))
-        return {"clock_jump": clock.test_offset(), "identity_providers": providers}
+        return {
+            "clock_jump": clock.test_offset(),
+            "identity_providers": providers,
+            "is_sso_only": SimpleLazyObject(requires_single_sign_on),
+        }
     common = {
         "clock_jump": clock.test_offset(),
         "is_side_collapsed": request.COOKIES.get("tocsin_side") == "collapsed",

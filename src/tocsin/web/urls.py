@@ -6,7 +6,7 @@ from django.urls import URLPattern, URLResolver, include, path
 from django.views.generic import RedirectView
 
 from tocsin.resources import registry
-from tocsin.web.accounts import single_sign_on
+from tocsin.web.accounts import browser_sessions, single_sign_on
 from tocsin.web.accounts import views as accounts
 from tocsin.web.alerts import create, detail, signed_link, why_not_notified
 from tocsin.web.alerts import views as alerts
@@ -151,6 +151,9 @@ _service_accounts = [
 _me = [
     path("", me.me, name="me"),
     path("pages/", me.my_pages, name="my_pages"),
+    path("sign-ins/", browser_sessions.browser_sessions, name="browser_sessions"),
+    path("sign-ins/end", browser_sessions.end_session, name="end_session"),
+    path("sign-ins/end-all", browser_sessions.end_all_sessions, name="end_all_sessions"),
     path("contact-methods/new/", me.contact_method, name="new_contact_method"),
     path("contact-methods/<int:number>/", me.contact_method, name="contact_method"),
     path("contact-methods/<int:number>/delete", me.delete_contact_method, name="delete_contact_method"),
@@ -347,6 +350,11 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("account/", include("allauth.urls")),
     path("accounts/oidc/<slug:slug>/login/", single_sign_on.begin, name="oidc_login"),
     path("accounts/oidc/<slug:slug>/login/callback/", single_sign_on.callback, name="oidc_callback"),
+    path(
+        "accounts/oidc/<slug:slug>/backchannel-logout/",
+        single_sign_on.backchannel_logout,
+        name="oidc_backchannel_logout",
+    ),
     path("api/v1/", include("tocsin.api.urls")),
     path("scim/v2/", include("tocsin.api.scim.urls")),
     path("hooks/<str:provider>/<slug:endpoint>", hooks.hook, name="hook"),

@@ -1,4 +1,4 @@
-"""Identity providers, which sign users in by OpenID Connect or SAML. For administrators; secrets are write-only."""
+"""Identity providers, which sign users in by OpenID Connect. For administrators; secrets are write-only."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _show(rows: Sequence[IdentityProvider], _principal: Principal) -> Iterator[d
 
 IDENTITY_PROVIDERS_API = ApiResource(
     IDENTITY_PROVIDERS,
-    filters={"kind": (str, "kind"), "enabled": (bool, "is_enabled")},
+    filters={"enabled": (bool, "is_enabled")},
     show=_show,
     read_only=IdentityProviderFields,
 )

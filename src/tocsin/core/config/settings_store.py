@@ -18,7 +18,7 @@ from tocsin.core.validation import durations
 from tocsin.core.validation.field_errors import DURATION_TOO_SHORT
 from tocsin.core.validation.forwarding_target import ForwardingTarget
 from tocsin.core.validation.spec import InvalidValue, Spec
-from tocsin.core.validation.spec_types import Line, OneOf, TimeZone, parse_duration
+from tocsin.core.validation.spec_types import Line, OneOf, TimeZone, list_of_choices, parse_duration
 
 _NOT_A_COUNTRY = ReasonType("setting.not_a_country", '"{value}" is not a two-letter country code such as CH.')
 _NOT_NIGHT_HOURS = ReasonType("setting.not_night_hours", '"{value}" are not hours such as 22:00-07:00.')
@@ -39,6 +39,12 @@ CHAT_SERVERS = ("managers", "admins", "everybody")
 
 #: What users see: everything, or what belongs to their groups.
 VISIBILITIES = ("everyone", "groups")
+#: With the second, passwords work for break-glass accounts only.
+SSO_ONLY = "sso_only"
+SIGN_IN_METHODS = ("all", SSO_ONLY)
+
+#: As in `access.roles`, a higher room.
+ROLES = ("observer", "responder", "manager", "admin")
 
 #: Limits of `session_lifetime`.
 MIN_SESSION_LIFETIME = timedelta(minutes=5)
@@ -139,6 +145,15 @@ class SettingsSpec(Spec):
     phone_region: Annotated[str, Field(max_length=2), AfterValidator(_country)] = Field(
         default="", description="Country of phone numbers without a country code, such as `CH`."
     )
+    sign_in: Annotated[str, OneOf(SIGN_IN_METHODS)] = Field(
+        default="all",
+        description="How users sign in: `all`, or `sso_only`: by identity providers and passkeys, and with passwords "
+        "only to break-glass accounts.",
+    )
+    require_mfa: Annotated[list[str], list_of_choices(ROLES), AfterValidator(list)] = Field(
+        default=[],
+        description="Roles whose users must have a second factor when they sign in with a password, such as `[admin]`.",
+    )
     session_lifetime: Annotated[str, Field(max_length=20), AfterValidator(_session_lifetime)] = Field(
         default="30d", description="Time after which users must sign in again, such as `12h`: `5m` to `365d`."
     )
@@ -164,7 +179,7 @@ class SettingsSpec(Spec):
 
 
 @dataclass(frozen=True, slots=True)
-class SettingDefinition[T: (str, int, bool)]:
+class SettingDefinition[T: (str, int, bool, list[str])]:
     """One setting: a field of `SettingsSpec`."""
 
     name: str
@@ -190,6 +205,8 @@ MAIL_LISTEN = SettingDefinition[str]("mail_listen")
 SMS_REPLY_CODES = SettingDefinition[bool]("sms_reply_codes")
 PHONE_REGION = SettingDefinition[str]("phone_region")
 VISIBILITY = SettingDefinition[str]("visibility")
+SIGN_IN = SettingDefinition[str]("sign_in")
+REQUIRE_MFA = SettingDefinition[list[str]]("require_mfa")
 SESSION_LIFETIME = SettingDefinition[str]("session_lifetime")
 CHAT_SERVERS_BY = SettingDefinition[str]("chat_servers_by")
 
@@ -199,13 +216,15 @@ def content_name(channel: str) -> str:
     return f"content_{channel}"
 
 
-type AnySetting = SettingDefinition[str] | SettingDefinition[int] | SettingDefinition[bool]
+type AnySetting = (
+    SettingDefinition[str] | SettingDefinition[int] | SettingDefinition[bool] | SettingDefinition[list[str]]
+)
 
 SETTINGS: dict[str, AnySetting] = {name: SettingDefinition(name) for name in SettingsSpec.model_fields}
 
 
 @overload
-def get[T: (str, int, bool)](setting: SettingDefinition[T]) -> T: ...
+def get[T: (str, int, bool, list[str])](setting: SettingDefinition[T]) -> T: ...
 @overload
 def get(setting: str) -> Any: ...
 def get(setting: Any) -> Any:

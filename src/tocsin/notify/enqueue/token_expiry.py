@@ -29,7 +29,7 @@ _EXPIRES = ReasonType(
 _LAST_USE = ReasonType("notice.token_last_use", "It was last used {at}.")
 _NEVER_USED = ReasonType("notice.token_never_used", "It was never used.")
 _RENEW = ReasonType(
-    "notice.token_renew", "If a script still needs it, create a new one and replace it there; then revoke this one."
+    "notice.token_renew", "If a script uses it, create a new one and replace it there; then revoke this one."
 )
 
 

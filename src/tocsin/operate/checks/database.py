@@ -7,14 +7,16 @@ from collections.abc import Iterator, Mapping
 
 import psycopg
 
-from tocsin.core.config import environment
+from tocsin.core.config import environment, settings_store
 from tocsin.core.db import database, migrate
 from tocsin.core.db.database import Connection
+from tocsin.core.db.row_security import ROLE_SUFFIX
 from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
 from tocsin.core.reasons import NO_REASON, ReasonType, joined
 from tocsin.core.runtime import clock
 from tocsin.operate import durability, node_heartbeat, readiness
 from tocsin.operate.finding import HealthFinding, note
+from tocsin.resources import row_security
 
 MIN_POSTGRES_VERSION = 15
 
@@ -125,6 +127,15 @@ _APART_REMEDY = ReasonType(
     "health.database_apart_remedy",
     "No action needed. To keep everything in one place, use a data directory such as /var/lib/tocsin.",
 )
+_NO_ROW_SECURITY = ReasonType(
+    "health.database_no_row_security",
+    "Boundaries are enforced by Tocsin only: the database user may not create the role {role}.",
+)
+_NO_ROW_SECURITY_REMEDY = ReasonType(
+    "health.database_no_row_security_remedy",
+    "For row-level security as a second protection, create the role {role}, grant it to {user}, and set "
+    "visibility to everyone and back to groups.",
+)
 _PLACE = ReasonType("health.database_place", "The built-in PostgreSQL is in {location}.")
 
 
@@ -145,6 +156,7 @@ def check(connection: Connection) -> Iterator[HealthFinding]:
     if newer := migrate.newer_migrations():
         yield HealthFinding("database.newer", _NEWER(migration=newer[0]), _NEWER_REMEDY())
     yield from check_timeouts(connection)
+    yield from check_row_security(connection)
     yield from _clock(connection)
     yield from _check_notifications()
     yield from _report_location()
@@ -163,6 +175,23 @@ def check_timeouts(connection: Connection) -> Iterator[HealthFinding]:
         row = database.row(connection, "SELECT current_setting('statement_timeout') AS statement_timeout")
     if row is None or row["statement_timeout"] == "0":
         yield HealthFinding("database.time_limits", _NO_STATEMENT_TIMEOUT(), _NO_POOLER_REMEDY())
+
+
+def check_row_security(connection: Connection) -> Iterator[HealthFinding]:
+    """Reports boundaries that the database does not enforce itself."""
+    row = database.row(
+        connection,
+        "SELECT current_user::text AS name, to_regclass('core_setting') IS NOT NULL AS has_settings",
+    )
+    if row is None or not row["has_settings"] or row_security.is_enabled(connection):
+        return
+    if settings_store.load(connection)[settings_store.VISIBILITY.name] == "groups":
+        role = row["name"] + ROLE_SUFFIX
+        yield note(
+            "database.row_security",
+            _NO_ROW_SECURITY(role=role),
+            _NO_ROW_SECURITY_REMEDY(role=role, user=row["name"]),
+        )
 
 
 def _is_slow(settings: Mapping[str, str], name: str) -> bool:

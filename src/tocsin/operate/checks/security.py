@@ -37,7 +37,7 @@ _DAMAGES = {
 }
 _REMEDY = ReasonType(
     "health.audit_broken_remedy",
-    "Somebody changed the table access_auditentry in the database. Compare it with a backup or what was forwarded, and "
+    "The table access_auditentry was changed in the database. Compare it with a backup or what was forwarded, and "
     "find out who has access.",
 )
 _UNLINKED = ReasonType("health.audit_unlinked", "Entries of the audit log since {since} are in no hash chain yet.")

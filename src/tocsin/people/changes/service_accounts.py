@@ -29,7 +29,7 @@ _NAME_TAKEN = ReasonType("service_account.name_taken", 'There is already a user 
 
 
 class ServiceAccountSpec(Spec):
-    """An account for scripts, which owns API tokens. Nobody signs in with it, and it is never on call."""
+    """An account for scripts, which owns API tokens. It cannot sign in, and is never on call."""
 
     name: Name = Field(description="Unique name, also among users.")
     role: Annotated[Role, OneOf()] = Field(

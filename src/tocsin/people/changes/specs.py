@@ -92,6 +92,12 @@ class UserSpec(Spec):
         default=None, description="Time zone of the user. Default: the setting `time_zone`."
     )
     is_active: bool = Field(default=True, alias="active", description="Whether the user can sign in and is paged.")
+    is_break_glass: bool | None = Field(
+        default=None,
+        alias="break_glass",
+        description="Whether the user may sign in with a password even if only single sign-on is allowed. Default: "
+        "unchanged.",
+    )
     language: Annotated[str, OneOf(("", *LANGUAGES))] | None = Field(
         default=None,
         description="Language of the web interface and of messages; empty: that of the browser. Default: unchanged.",

@@ -25,7 +25,7 @@ from tocsin.core.reasons import Person, ReasonType, as_reason, translatable
 from tocsin.core.validation import durations
 from tocsin.core.validation.field_errors import raise_all
 from tocsin.core.validation.spec import SpecErrors
-from tocsin.people import chat_servers, encrypted_addresses, notification_rules, sessions
+from tocsin.people import chat_servers, encrypted_addresses, notification_rules, sessions, sign_in_rules
 from tocsin.people.changes import reminder_rules
 from tocsin.people.changes.specs import ContactSpec, UserSpec
 from tocsin.people.models import ContactMethod, User, accepts_code
@@ -34,7 +34,18 @@ from tocsin.people.models import ContactMethod, User, accepts_code
 FIRST_LABEL = "Email-Official"
 
 #: Columns that a spec writes for an existing user.
-_SPEC_COLUMNS = ("username", "name", "email", "role", "role_source", "clients", "time_zone", "is_active", "language")
+_SPEC_COLUMNS = (
+    "username",
+    "name",
+    "email",
+    "role",
+    "role_source",
+    "clients",
+    "time_zone",
+    "is_active",
+    "is_break_glass",
+    "language",
+)
 
 #: Actors with the machine's shell, who count as having verified an e-mail address.
 _TRUSTED = ("cli", "yaml")
@@ -61,6 +72,8 @@ def user_spec(user: User) -> dict[str, Any]:
         spec["language"] = user.language
     if not user.is_active:
         spec["active"] = False
+    if user.is_break_glass:
+        spec["break_glass"] = True
     spec["contact_methods"] = [contact_method_spec(method) for method in user.contact_methods.all()]
     if user.notification_rules:
         spec["notification_rules"] = user.notification_rules
@@ -101,6 +114,8 @@ def save_user(
         user = existing or User()
         if before and not (parsed.is_active and parsed.role is Role.ADMIN):
             _reject_last_administrator(user)
+        if before and not (parsed.is_active and parsed.role is Role.ADMIN and parsed.is_break_glass is not False):
+            sign_in_rules.reject_last_break_glass(user)
         _write_user(user, parsed, password)
         methods = parsed.contact_methods
         if methods is None and not existing:
@@ -196,6 +211,7 @@ def delete_user(user: User, *, actor: AuditActor, now: datetime) -> None:
     with boundary.command():
         config_version.lock()
         _reject_last_administrator(user)
+        sign_in_rules.reject_last_break_glass(user)
         before, user_id, email = user_spec(user), user.pk, user.email
         object_hooks.run_deletion_hooks("user", user_id)
         # The last of the locks. A concurrent assignment of an alert to this user waits for this transaction and is then
@@ -277,6 +293,8 @@ def _write_user(user: User, parsed: UserSpec, password: str | None) -> None:
     user.time_zone = parsed.time_zone or settings_store.get(settings_store.TIME_ZONE)
     if parsed.language is not None:
         user.language = parsed.language
+    if parsed.is_break_glass is not None:
+        user.is_break_glass = parsed.is_break_glass
     if password is not None:
         user.set_password(password)
     if user._state.adding:

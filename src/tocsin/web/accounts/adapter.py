@@ -23,10 +23,12 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.access import audit
+from tocsin.access.roles import Role
 from tocsin.core.config import crypto, environment
 from tocsin.core.errors import TocsinError
 from tocsin.identity.models import IdentityProvider
 from tocsin.people.models import User
+from tocsin.people.sign_in_rules import requires_single_sign_on
 from tocsin.web.accounts import attempts
 from tocsin.web.accounts.devices import device_of, remember
 from tocsin.web.accounts.passwords import find_account, typed_name
@@ -95,6 +97,17 @@ class AccountAdapter(DefaultAccountAdapter):
             now=moment_of(request),
             details={**_method(request, user), **claims},
         )
+        if user.is_break_glass and source is None:
+            self._announce_break_glass(request, user)
+
+    def _announce_break_glass(self, request: HttpRequest, user: User) -> None:
+        """Record the use of a break-glass account, and e-mail it to every administrator."""
+        address, now = address_of(request), moment_of(request)
+        audit_actor = audit.AuditActor.from_user(user, "web", address)
+        audit.record(audit_actor, "break_glass", now=now, object_type="user", object_id=user.pk)
+        context = {"user": user, "at": now, "address": address or ""}
+        for email in User.objects.filter(role=Role.ADMIN, is_active=True).values_list("email", flat=True):
+            self.send_mail("account/email/break_glass", email, context)
 
     def get_reauthentication_methods(self, user: AbstractBaseUser | AnonymousUser) -> list[dict[str, Any]]:
         """Return the reauthentication methods with Tocsin's descriptions."""
@@ -131,6 +144,11 @@ class AccountAdapter(DefaultAccountAdapter):
         if account_usage is None:
             if typed_usage is None:
                 raise self.validation_error("too_many_login_attempts")
+            make_password(str(credentials.get("password", "")))
+            self.authentication_failed(request, **credentials)
+            raise self.validation_error("username_password_mismatch")
+        if requires_single_sign_on() and not (user and user.is_break_glass):
+            # As a wrong password, also for an unknown name: the answer reveals no break-glass account.
             make_password(str(credentials.get("password", "")))
             self.authentication_failed(request, **credentials)
             raise self.validation_error("username_password_mismatch")

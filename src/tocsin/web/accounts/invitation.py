@@ -16,6 +16,7 @@ from tocsin.core.errors import Rejected
 from tocsin.core.reasons import as_reason
 from tocsin.people.changes import users
 from tocsin.people.models import User
+from tocsin.people.sign_in_rules import may_use_password
 from tocsin.web.accounts.adapter import AccountAdapter, public_url
 
 VALIDITY = timedelta(days=7)
@@ -27,7 +28,9 @@ _SALT = "tocsin.invitation"
 
 
 def link(user: User) -> str:
-    """Return the absolute URL at which `user` chooses a password."""
+    """Return the absolute URL at which `user` chooses a password, or signs in by an identity provider."""
+    if not may_use_password(user):
+        return public_url(reverse("account_login"))
     token = signing.dumps([user.pk, _stamp(user)], salt=_SALT)
     return public_url(reverse("welcome", kwargs={"token": token}))
 
@@ -40,7 +43,7 @@ def find_user(token: str) -> User:
         raise Rejected(INVALID_LINK_CODE, as_reason(_("This link is invalid or has expired."))) from None
     user = User.objects.filter(pk=user_id, is_active=True).first()
     # A user with a password has signed in before; accepting the link would bypass the second factor.
-    if user is None or user.has_usable_password() or stamp != _stamp(user):
+    if user is None or user.has_usable_password() or stamp != _stamp(user) or not may_use_password(user):
         raise Rejected(INVALID_LINK_CODE, as_reason(_("This link has already been used.")))
     return user
 
@@ -59,7 +62,13 @@ def accept(token: str, *, password: str, time_zone: str, address: str | None, no
 
 def send(user: User, inviter: User) -> None:
     """E-mail the invitation link. Raises the provider's error."""
-    context = {"user": user, "inviter": inviter, "link": link(user), "public_url": environment.current().public_url}
+    context = {
+        "user": user,
+        "inviter": inviter,
+        "link": link(user),
+        "has_password": may_use_password(user),
+        "public_url": environment.current().public_url,
+    }
     AccountAdapter().render_mail("account/email/invitation", user.email, context).send()
 
 

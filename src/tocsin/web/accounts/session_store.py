@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import datetime
 from typing import Any
 
 from django.contrib.sessions.backends import db
@@ -11,7 +12,11 @@ from django.contrib.sessions.models import Session
 from django.db.models import QuerySet
 
 from tocsin.core.runtime import clock
+from tocsin.identity import browser_sessions
 from tocsin.identity.models import BrowserSession
+
+#: Key of the moment of the sign-in.
+SIGNED_IN_AT = "signed_in_at"
 
 #: The width of the column. A session key has no more entropy than that many hex digits.
 _LENGTH = 40
@@ -43,12 +48,25 @@ class SessionStore(db.SessionStore):
     async def acreate_model_instance(self, data: dict[str, Any]) -> AbstractBaseSession:
         return _with_hashed_key(await super().acreate_model_instance(data))
 
+    def get_expiry_date(self, **kwargs: Any) -> datetime:
+        """Return when the session ends: its lifetime counts from the sign-in, not from the last change."""
+        signed_in_at = self.get(SIGNED_IN_AT)
+        if signed_in_at is None:
+            return super().get_expiry_date(**kwargs)
+        return datetime.fromisoformat(signed_in_at) + browser_sessions.lifetime()
+
+    def get_expiry_age(self, **kwargs: Any) -> int:
+        if self.get(SIGNED_IN_AT) is None:
+            return super().get_expiry_age(**kwargs)
+        return int((self.get_expiry_date() - clock.now()).total_seconds())
+
     def cycle_key(self) -> None:
         """Keep what "Signed-in devices" shows of the session under its new key."""
-        old_key = self.session_key
+        browser = BrowserSession.objects.filter(pk=stored_key(self.session_key or "")).first()
         super().cycle_key()
-        if old_key:
-            BrowserSession.objects.filter(pk=stored_key(old_key)).update(session_key=stored_key(self.session_key or ""))
+        if browser is not None:
+            browser.session_key = stored_key(self.session_key or "")
+            browser.save(force_insert=True)
 
     def delete(self, session_key: str | None = None) -> None:
         if key := session_key or self.session_key:

@@ -20,6 +20,7 @@ from django.utils.translation import gettext_lazy as _
 from tocsin.access import audit
 from tocsin.core.validation.naming_rules import has_control_character
 from tocsin.people import second_factors
+from tocsin.people.sign_in_rules import may_use_password
 from tocsin.web.accounts import attempts
 from tocsin.web.accounts.forms import PASSWORD_HELP
 from tocsin.web.http.request import address_of, moment_of
@@ -57,6 +58,12 @@ class PasswordResetRequestForm(ResetPasswordForm):
         super().__init__(*args, **kwargs)
         self.fields["email"].label = _("Email")
         self.fields["email"].widget.attrs = {"autocomplete": "email"}
+
+    def clean_email(self) -> str:
+        """Send nothing to users who may not have a password. The answer is the same for every address."""
+        email: str = super().clean_email()
+        self.users = [user for user in self.users if may_use_password(user)]
+        return email
 
 
 class _PasswordsForm(forms.Form):

@@ -17,18 +17,19 @@ from allauth.socialaccount.internal import statekit
 from django.contrib import messages
 from django.contrib.auth.decorators import login_not_required
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect, JsonResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_safe
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_POST, require_safe
 
 from tocsin.access.roles import Permission
 from tocsin.core.errors import Rejected
 from tocsin.identity import reasons, sign_in
 from tocsin.identity.claims import shown
 from tocsin.identity.models import IdentityProvider, ProviderProtocol
-from tocsin.identity.oidc import authorization
+from tocsin.identity.oidc import authorization, logout
 from tocsin.identity.oidc.authorization import PendingSignIn, VerifiedAnswer
 from tocsin.identity.redirect_uris import redirect_uri
 from tocsin.identity.sign_in import SignInRequest
@@ -91,6 +92,21 @@ def callback(request: HttpRequest, slug: str) -> HttpResponseBase:
     except Rejected as rejected:
         return failed(request, provider, rejected, is_test=state["test"], next_url=state["next"])
     return finish(request, provider, answer, is_test=state["test"], next_url=state["next"])
+
+
+@csrf_exempt
+@login_not_required
+@never_cache
+@require_POST
+def backchannel_logout(request: HttpRequest, slug: str) -> HttpResponse:
+    """End the sessions that the provider's logout token names (OpenID Connect Back-Channel Logout 1.0)."""
+    provider = _provider(slug, ProviderProtocol.OIDC, is_test=False)
+    try:
+        ended = logout.receive_logout(provider, request.POST.get("logout_token", ""), now=moment_of(request))
+    except Rejected as rejected:
+        description = {"error": "invalid_request", "error_description": rejected.detail}
+        return JsonResponse(description, status=503 if rejected.code == "unreachable" else 400)
+    return HttpResponse(status=200, content=str(ended), content_type="text/plain")
 
 
 def finish(

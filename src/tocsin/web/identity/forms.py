@@ -11,7 +11,6 @@ from django.utils.translation import gettext_lazy
 
 from tocsin.access.roles import Role
 from tocsin.core.locale_format import local_term
-from tocsin.identity.models import ProviderProtocol
 from tocsin.identity.presets import CLAIMS, Preset
 from tocsin.identity.specs import REFUSE
 from tocsin.people.models import Group
@@ -33,9 +32,6 @@ _GROUP_ROLES = [
 _URL = {"inputmode": "url", "autocapitalize": "none", "spellcheck": "false"}
 _PLAIN = {"autocapitalize": "none", "spellcheck": "false", "autocomplete": "off"}
 
-_SAML_ONLY = ("sso_url", "certificates")
-_OIDC_ONLY = ("client_id", "client_secret", "scopes")
-
 
 def _text(label: Any, **options: Any) -> forms.CharField:
     attributes = options.pop("attributes", _PLAIN)
@@ -43,21 +39,13 @@ def _text(label: Any, **options: Any) -> forms.CharField:
 
 
 class IdentityProviderForm(forms.Form):
-    """The settings. Which there are depends on the protocol."""
+    """The settings."""
 
     name = forms.CharField(
         label=gettext_lazy("Name"), max_length=100, help_text=gettext_lazy("Shown on the sign-in page.")
     )
     issuer = _text(gettext_lazy("Issuer"), max_length=500, attributes=_URL)
-    sso_url = _text(gettext_lazy("Sign-in URL"), max_length=1000, required=False, attributes=_URL)
-    certificates = forms.CharField(
-        label=gettext_lazy("Signing certificates"),
-        required=False,
-        max_length=40_000,
-        widget=forms.Textarea(attrs={"rows": 6, "class": "form-control code", **_PLAIN}),
-        help_text=gettext_lazy("In PEM form. During a roll-over, the old and the new one."),
-    )
-    client_id = _text(gettext_lazy("Client ID"), max_length=300, required=False)
+    client_id = _text(gettext_lazy("Client ID"), max_length=300)
     client_secret = forms.CharField(
         label=gettext_lazy("Client secret"),
         max_length=4000,
@@ -95,25 +83,16 @@ class IdentityProviderForm(forms.Form):
     #: Shown apart, because they seldom differ from the preset's.
     advanced = ("scopes", "claim_username", "claim_email", "claim_name", "claim_groups")
 
-    def __init__(self, *args: Any, kind: str, preset: Preset, has_secret: bool, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, preset: Preset, has_secret: bool, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.kind, self.preset = kind, preset
-        is_saml = kind == ProviderProtocol.SAML
-        for name in _OIDC_ONLY if is_saml else _SAML_ONLY:
-            del self.fields[name]
+        self.preset = preset
         for name, claim in preset.claim_names({}).items():
             self.fields[f"claim_{name}"].widget.attrs["placeholder"] = claim
-        self.fields["issuer"].help_text = (
-            _("The provider's entity ID.") if is_saml else _("Like %(form)s") % {"form": preset.issuer_form}
-        )
-        if is_saml:
-            self.fields["issuer"].label = _("Entity ID of the provider")
-        else:
-            self.fields["client_id"].required = True
-            self.fields["scopes"].widget.attrs["placeholder"] = " ".join(preset.scopes)
-            if has_secret:
-                self.fields["client_secret"].help_text = _("Saved. Leave empty to keep the current value.")
-        if is_saml or not preset.says_email_verified:
+        self.fields["issuer"].help_text = _("Like %(form)s") % {"form": preset.issuer_form}
+        self.fields["scopes"].widget.attrs["placeholder"] = " ".join(preset.scopes)
+        if has_secret:
+            self.fields["client_secret"].help_text = _("Saved. Leave empty to keep the current value.")
+        if not preset.says_email_verified:
             self.fields["allowed_domains"].required = True
             self.fields["allowed_domains"].help_text = _(
                 "Such as example.org, separated by commas. Required: this provider does not say whether an address is "
@@ -131,17 +110,13 @@ class IdentityProviderForm(forms.Form):
     def spec(self, mappings: list[dict[str, Any]]) -> dict[str, Any]:
         """Return the provider in spec form. An empty secret keeps the stored one."""
         data = self.cleaned_data
-        plain = ("name", "issuer", "allow_private", "sign_up", "default_role", "enabled", "sso_url", "client_id")
-        values: dict[str, Any] = {name: data[name] for name in plain if name in data}
-        values |= {"kind": self.kind, "preset": self.preset.name, "roles": mappings}
-        values["allowed_domains"] = _words(data["allowed_domains"])
+        plain = ("name", "issuer", "allow_private", "sign_up", "default_role", "enabled", "client_id")
+        values: dict[str, Any] = {name: data[name] for name in plain}
+        values |= {"preset": self.preset.name, "roles": mappings}
+        values["allowed_domains"], values["scopes"] = _words(data["allowed_domains"]), _words(data["scopes"])
         values["claims"] = {name: data[f"claim_{name}"] for name in CLAIMS if data[f"claim_{name}"]}
         if data.get("client_secret", "").strip():
             values["client_secret"] = data["client_secret"]
-        if "scopes" in data:
-            values["scopes"] = _words(data["scopes"])
-        if "certificates" in data:
-            values["certificates"] = [data["certificates"]] if data["certificates"].strip() else []
         return values
 
 
@@ -203,7 +178,6 @@ def initial_of(spec: Mapping[str, Any]) -> dict[str, Any]:
     lists = {
         "allowed_domains": ", ".join(spec.get("allowed_domains", [])),
         "scopes": " ".join(spec.get("scopes", [])),
-        "certificates": "\n".join(spec.get("certificates", [])),
     }
     return {"enabled": True, **spec, **claims, **lists}
 

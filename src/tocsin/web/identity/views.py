@@ -12,8 +12,8 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from tocsin.access.roles import Permission
 from tocsin.core.errors import Rejected
-from tocsin.identity import commands, redirect_uris, saml_support
-from tocsin.identity.models import IdentityProvider, ProviderProtocol
+from tocsin.identity import commands, redirect_uris
+from tocsin.identity.models import IdentityProvider
 from tocsin.identity.presets import PRESETS
 from tocsin.resources.registry import IDENTITY_PROVIDERS
 from tocsin.web.http.authorization import actor, requires
@@ -36,7 +36,7 @@ from tocsin.web.ui.forms import field_error_text, problems_of, show_rejection
 def provider_list(request: SignedInRequest) -> HttpResponse:
     """Render every identity provider, and the vendors that can be added."""
     rows = [(row, PRESETS[row.preset]) for row in IdentityProvider.objects.all()]
-    context = {"rows": rows, "presets": PRESETS.values(), "has_saml": saml_support.is_installed()}
+    context = {"rows": rows, "presets": PRESETS.values()}
     return render_view(request, "identity/list.html", context)
 
 
@@ -45,14 +45,12 @@ def provider_list(request: SignedInRequest) -> HttpResponse:
 def edit(request: SignedInRequest, number: int | None = None, preset: str = "") -> HttpResponse:
     """Create or edit an identity provider."""
     row = find_object(IDENTITY_PROVIDERS, number) if number is not None else None
-    kind = row.kind if row else ProviderProtocol.SAML if preset == "saml" else ProviderProtocol.OIDC
-    vendor = PRESETS.get(row.preset if row else "generic" if preset == "saml" else preset)
+    vendor = PRESETS.get(row.preset if row else preset)
     if vendor is None:
         raise Http404(_("Unknown provider type."))
     stored_spec = commands.provider_spec(row) if row else {}
     form = IdentityProviderForm(
         request.POST or None,
-        kind=kind,
         preset=vendor,
         has_secret=bool(row and row.client_secret),
         initial=initial_of(stored_spec) if row else initial_new(vendor),
@@ -75,7 +73,6 @@ def edit(request: SignedInRequest, number: int | None = None, preset: str = "") 
         "mappings": mappings,
         "preset": vendor,
         "provider": row,
-        "is_saml": kind == ProviderProtocol.SAML,
         "snapshot": snapshot,
         **(_addresses(row) if row else {}),
     }
@@ -84,8 +81,6 @@ def edit(request: SignedInRequest, number: int | None = None, preset: str = "") 
 
 def _addresses(row: IdentityProvider) -> dict[str, Any]:
     """Return the addresses to enter at the provider."""
-    if row.kind == ProviderProtocol.SAML:
-        return {"redirect_uri": redirect_uris.redirect_uri(row), "metadata_uri": redirect_uris.metadata_uri(row)}
     return {"redirect_uri": redirect_uris.redirect_uri(row), "logout_uri": redirect_uris.logout_uri(row)}
 
 

@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods, require_safe
 
 from tocsin.access import settings_commands
-from tocsin.access.roles import Permission
+from tocsin.access.roles import Permission, Role
 from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
 from tocsin.inbound.maintenance import commands as maintenance_windows
@@ -28,6 +28,18 @@ _CONTENTS = [
     ("full", gettext_lazy("Full details")),
     ("subject", gettext_lazy("Client and subject")),
     ("number", gettext_lazy("Ticket number only")),
+]
+
+_SIGN_IN = [
+    ("all", gettext_lazy("Passwords and single sign-on")),
+    (settings_store.SSO_ONLY, gettext_lazy("Single sign-on only, except for break-glass accounts")),
+]
+
+_ROLES = [
+    (Role.OBSERVER, gettext_lazy("observer")),
+    (Role.RESPONDER, gettext_lazy("responder")),
+    (Role.MANAGER, gettext_lazy("manager")),
+    (Role.ADMIN, gettext_lazy("admin")),
 ]
 
 _CHAT_SERVERS = [
@@ -82,6 +94,19 @@ class SystemSettingsForm(forms.Form):
         required=False,
         empty_value="everyone",
         help_text=gettext_lazy("Users also see what they were paged about. Administrators see everything."),
+    )
+    sign_in = forms.TypedChoiceField(label=gettext_lazy("Sign-in"), choices=_SIGN_IN, required=False, empty_value="all")
+    session_lifetime = forms.CharField(
+        label=gettext_lazy("Session lifetime"),
+        max_length=20,
+        help_text=gettext_lazy("After this time users must sign in again. For example 12h or 30d."),
+    )
+    require_mfa = forms.MultipleChoiceField(
+        label=gettext_lazy("Second factor required for"),
+        choices=_ROLES,
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+        help_text=gettext_lazy("When they next sign in with a password, users of these roles must add one."),
     )
     content_email = _content(gettext_lazy("Email content"))
     content_push = _content(gettext_lazy("Push notification content"))

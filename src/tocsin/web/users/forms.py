@@ -53,6 +53,13 @@ class EditUserForm(UserForm):
     """The same fields for an existing user."""
 
     active = forms.BooleanField(label=_("Active"), required=False)
+    break_glass = forms.BooleanField(
+        label=_("Break-glass account"),
+        required=False,
+        help_text=_(
+            "May sign in with a password even if only single sign-on is allowed. Each use is sent to administrators."
+        ),
+    )
 
 
 class InviteForm(UserForm):
