@@ -34,14 +34,14 @@ def mapping(desk: Group) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def desk(now: datetime) -> Group:
+def desk_group(now: datetime) -> Group:
     return make_group("Desk", now)
 
 
 @pytest.fixture
-def provider(desk: Group) -> IdentityProvider:
+def provider(desk_group: Group) -> IdentityProvider:
     return IdentityProvider.objects.create(
-        name="Directory", slug="directory", kind="oidc", issuer="i", roles=mapping(desk)
+        name="Directory", slug="directory", kind="oidc", issuer="i", roles=mapping(desk_group)
     )
 
 

@@ -31,7 +31,7 @@ SPEC: dict[str, Any] = {
 
 
 @pytest.fixture
-def desk(database: str, now: datetime) -> None:
+def desk_group(database: str, now: datetime) -> None:
     groups.save_group({"name": "Desk"}, actor=COMMAND_LINE, now=now)
 
 
@@ -40,7 +40,7 @@ def save(now: datetime, existing: IdentityProvider | None = None, **changes: Any
     return commands.save_provider(spec, existing=existing, actor=COMMAND_LINE, now=now)
 
 
-def test_a_provider_is_written_as_given_without_its_secret(desk: None, now: datetime) -> None:
+def test_a_provider_is_written_as_given_without_its_secret(desk_group: None, now: datetime) -> None:
     provider = save(now)
     spec = commands.provider_spec(provider)
     assert spec == {**{key: value for key, value in SPEC.items() if key != "client_secret"}, "kind": "oidc"}
@@ -51,7 +51,7 @@ def test_a_provider_is_written_as_given_without_its_secret(desk: None, now: date
     assert "a secret" not in str(entry.after)
 
 
-def test_the_redirect_uri_survives_renaming_and_groups_follow_theirs(desk: None, now: datetime) -> None:
+def test_the_redirect_uri_survives_renaming_and_groups_follow_theirs(desk_group: None, now: datetime) -> None:
     provider = save(now)
     save(now, provider, name="Other", client_secret=None)
     provider.refresh_from_db()
@@ -81,27 +81,27 @@ BAD: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize(("place", "changes"), BAD.items(), ids=str)
-def test_bad_input_is_named_by_its_place(desk: None, now: datetime, place: str, changes: dict[str, Any]) -> None:
+def test_bad_input_is_named_by_its_place(desk_group: None, now: datetime, place: str, changes: dict[str, Any]) -> None:
     with pytest.raises(Rejected) as caught:
         save(now, **changes)
     problems = caught.value.problems if isinstance(caught.value, RejectedAll) else (caught.value,)
     assert place in [problem.field for problem in problems]
 
 
-def test_placeholders_of_a_preset_are_rejected(desk: None, now: datetime) -> None:
+def test_placeholders_of_a_preset_are_rejected(desk_group: None, now: datetime) -> None:
     with pytest.raises(Rejected) as caught:
         save(now, preset="entra", issuer="https://login.microsoftonline.com/TENANT/v2.0")
     assert caught.value.field == "issuer"
 
 
-def test_a_secret_never_goes_to_another_server(desk: None, now: datetime) -> None:
+def test_a_secret_never_goes_to_another_server(desk_group: None, now: datetime) -> None:
     provider = save(now)
     with pytest.raises(Rejected) as caught:
         save(now, provider, issuer="https://evil.example/realms/acme", client_secret=None)
     assert caught.value.field == "client_secret"
 
 
-def test_names_with_one_redirect_uri_are_rejected(desk: None, now: datetime) -> None:
+def test_names_with_one_redirect_uri_are_rejected(desk_group: None, now: datetime) -> None:
     save(now)
     for name in ("acme login", "Acme-Login"):
         with pytest.raises(Rejected) as caught:
@@ -109,14 +109,14 @@ def test_names_with_one_redirect_uri_are_rejected(desk: None, now: datetime) -> 
         assert (caught.value.code, caught.value.field) == ("name_taken", "name")
 
 
-def test_a_mapped_group_cannot_be_deleted(desk: None, now: datetime) -> None:
+def test_a_mapped_group_cannot_be_deleted(desk_group: None, now: datetime) -> None:
     save(now)
     with pytest.raises(Rejected) as caught:
         groups.delete_group(Group.objects.get(), actor=COMMAND_LINE, now=now)
     assert caught.value.code == "in_use"
 
 
-def test_what_a_deleted_provider_granted_stays_by_hand(desk: None, now: datetime) -> None:
+def test_what_a_deleted_provider_granted_stays_by_hand(desk_group: None, now: datetime) -> None:
     provider = save(now)
     spec = {"username": "ann", "email": "ann@example.org", "role": "admin"}
     ann = users.save_user(spec, actor=COMMAND_LINE, now=now)
@@ -127,7 +127,7 @@ def test_what_a_deleted_provider_granted_stays_by_hand(desk: None, now: datetime
     assert Membership.objects.get().source == ""
 
 
-def test_a_role_changed_by_hand_is_by_hand(desk: None, now: datetime) -> None:
+def test_a_role_changed_by_hand_is_by_hand(desk_group: None, now: datetime) -> None:
     spec = {"username": "ann", "email": "ann@example.org", "role": "manager"}
     ann = users.save_user(spec, actor=COMMAND_LINE, now=now)
     User.objects.update(role_source="acme-login")

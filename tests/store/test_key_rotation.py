@@ -45,6 +45,7 @@ WRITERS = {
     "core/config/reencryption.py": set[str](),
     "people/encrypted_addresses.py": set[str](),
     "access/audit_log/forwarding.py": {"access_auditforwarding.secret"},
+    "identity/commands.py": {"identity_identityprovider.client_secret"},
     "importers/import_runs.py": {"configure_importrun.configuration"},
     "inbound/admin/secrets.py": {"inbound_integration.token", "inbound_integration.credentials"},
     "notify/channels/chat_addresses.py": {"people_contactmethod.address", "people_groupcontact.address"},

@@ -27,7 +27,8 @@ from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import each_of
 from tocsin.core.runtime import clock
-from tocsin.notify.enqueue import contact_tests, queue
+from tocsin.notify.enqueue import contact_tests
+from tocsin.notify.enqueue.cancel import cancel_pages
 from tocsin.notify.inbound import opt_outs
 from tocsin.notify.models import Delivery, MailReply, OptOut, Provider, ProviderHealth
 from tocsin.notify.providers import commands
@@ -156,7 +157,7 @@ def test_receipt_of_cancelled_call_with_lost_response_is_recorded(
     scenario.first.refusals = [Response(hangs_up=True)]
     scenario.post.go()
     with database.transaction() as connection:
-        queue.cancel(connection, [alert], None, "Bob took it.", scenario.post.now)
+        cancel_pages(connection, [alert], None, "Bob took it.", scenario.post.now)
     assert scenario.delivery("Phone").status == "cancelled"
     key = scenario.delivery("Phone").notification_id
     early = {"sid": "CA1", "To": ALICE}
@@ -862,7 +863,7 @@ def test_answered_page_is_not_failed_over_after_failed_receipt(
     scenario.post.page(alert, "alice")
     scenario.post.go()
     with database.transaction() as connection:
-        queue.cancel(connection, [alert], None, "Bob acknowledged it.", scenario.post.now)
+        cancel_pages(connection, [alert], None, "Bob acknowledged it.", scenario.post.now)
     scenario.first.message_status(scenario.first.messages[0], "failed", 30003)
     scenario.post.go()
     assert scenario.second.messages == []

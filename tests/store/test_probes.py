@@ -427,12 +427,12 @@ def test_metrics_are_local_or_require_a_token(database: str, now: datetime) -> N
 def test_concurrent_metrics_requests_share_one_connection(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     at_work, most = 0, 0
 
-    def watched(secret: str) -> bool:
+    def watched(secret: str, address: str | None) -> bool:
         nonlocal at_work, most
         at_work += 1
         most = max(most, at_work)
         try:
-            return is_token(secret)
+            return is_token(secret, address)
         finally:
             at_work -= 1
 

@@ -413,6 +413,11 @@ def _identity_provider_spec(world: ApiObjects) -> dict[str, Any]:
     return {"name": _name("login"), "issuer": "https://sso.example.org", "client_id": "tocsin"}
 
 
+def _scim_token(world: ApiObjects) -> Request:
+    provider = save_identity_provider(_identity_provider_spec(world), **world.by)
+    return f"identity-providers/{provider.pk}/scim-token", None
+
+
 def _configured(noun: str, spec: Callable[[ApiObjects], Any], make: Callable[[ApiObjects], Any]) -> dict[str, Example]:
     """The requests that every configured object has."""
     return {
@@ -763,6 +768,8 @@ EXAMPLES: Mapping[str, Example] = {
         _identity_provider_spec,
         lambda world: save_identity_provider(_identity_provider_spec(world), **world.by),
     ),
+    "POST identity-providers/{id}/scim-token": _scim_token,
+    "DELETE identity-providers/{id}/scim-token": _scim_token,
     "POST providers/{id}/test": lambda world: (f"providers/{_provider(world).pk}/test", None),
     "POST providers/{id}/send-test": lambda world: (
         f"providers/{_provider(world).pk}/send-test",

@@ -35,6 +35,9 @@ class UserManager(BaseUserManager["User"]):
 class BoundedUserManager(BoundedManager["User"], UserManager):
     """Finds the users that the viewer may see."""
 
+    #: Migrations of django-allauth use `User.objects`.
+    use_in_migrations = True
+
 
 class User(AbstractBaseUser):
     """A person who signs in, acts on alerts or is paged; or a service account, which only owns tokens."""

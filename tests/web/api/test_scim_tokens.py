@@ -8,7 +8,9 @@ from tocsin.identity.scim import tokens
 
 
 def test_administrators_create_and_revoke_the_token(admin: Api, manager: Api) -> None:
-    provider = IdentityProvider.objects.create(name="Entra", slug="entra", kind="oidc", issuer="https://x.example")
+    provider = IdentityProvider.objects.create(
+        name="Entra", slug="entra", kind="oidc", issuer="https://x.example", client_id="tocsin"
+    )
     path = "identity-providers/Entra/scim-token"
     assert manager.post(path).status == 403
     assert admin.post("identity-providers/None/scim-token").status == 404

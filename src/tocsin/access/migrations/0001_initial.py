@@ -9,10 +9,13 @@ from tocsin.access.token_limits import TokenScope
 # Whoever changes entries says why, as `access.audit_log.links` does. This stops mistakes and injected SQL; what a
 # database administrator changes on purpose breaks the hash chain.
 _APPEND_ONLY = """
-CREATE FUNCTION access_audit_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION access_audit_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
   purpose text := coalesce(current_setting('tocsin.audit_change', true), '');
 BEGIN
+  IF TG_OP = 'TRUNCATE' AND purpose = 'restore' THEN
+    RETURN NULL;
+  END IF;
   IF TG_OP = 'DELETE' AND purpose = 'retention' THEN
     RETURN OLD;
   END IF;

@@ -221,7 +221,8 @@ def _restore_rows(connection: Connection, reader: BackupReader) -> None:
         connection.execute(
             sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(sql.Identifier(name), sql.Identifier(constraint))
         )
-    # Rows created by migrations are in the backup, or were deleted since.
+    # Rows created by migrations are in the backup, or were deleted since. Triggers refuse that for the audit log.
+    connection.execute("SET LOCAL tocsin.audit_change = 'restore'")
     connection.execute(sql.SQL("TRUNCATE {}").format(sql.SQL(", ").join(map(sql.Identifier, names))))
     connection.execute("SET LOCAL client_encoding = 'UTF8'; SET LOCAL DateStyle = 'ISO, YMD'")
     for table in restored:

@@ -25,6 +25,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("inbound_integration", "credentials", Term("integrations")),
     Column("notify_provider", "secrets", Term("providers")),
     Column("outbound_outboundintegration", "secrets", Term("outbound integrations")),
+    Column("identity_identityprovider", "client_secret", Term("identity providers")),
     Column("access_auditforwarding", "secret", Term("audit log")),
     Column("oncall_schedule", "definition", Term("schedules"), is_json=True),
     Column("oncall_calendarimport", "url", Term("schedules")),

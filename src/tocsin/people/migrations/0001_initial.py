@@ -5,6 +5,7 @@ import django.db.models.functions.text
 import django.db.models.manager
 import tocsin.access.roles
 import tocsin.core.validation.name_validator
+import tocsin.people.models
 from django.conf import settings
 from django.db import migrations, models
 
@@ -107,6 +108,7 @@ class Migration(migrations.Migration):
             },
             managers=[
                 ("mentioned", django.db.models.manager.Manager()),
+                ("objects", tocsin.people.models.BoundedUserManager()),
             ],
         ),
         migrations.CreateModel(

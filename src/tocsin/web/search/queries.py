@@ -24,6 +24,7 @@ _ICONS = {
     "users": "user",
     "groups": "users-group",
     "service_accounts": "id-badge",
+    "identity_providers": "key",
     "holiday_calendars": "calendar-off",
     "schedules": "calendar-event",
     "support_hours": "clock",
