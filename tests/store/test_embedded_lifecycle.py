@@ -18,11 +18,9 @@ from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
 from tocsin.core.errors import Permanent, Temporary
 
 
-def test_the_first_start_makes_a_durable_database_within_six_seconds(data_dir: Path) -> None:
-    begin = time.monotonic()
+def test_the_first_start_makes_a_durable_database(data_dir: Path) -> None:
     with EmbeddedPostgres(data_dir) as embedded:
         url = embedded.start()
-        assert time.monotonic() - begin < 6
         assert value(url, "SELECT current_database()") == "tocsin"
         assert value(url, "SELECT pg_encoding_to_char(encoding) FROM pg_database WHERE datname = 'tocsin'") == "UTF8"
         assert value(url, "SELECT datlocprovider::text || datlocale FROM pg_database WHERE datname = 'tocsin'") == (
