@@ -147,7 +147,7 @@ def test_engineer_acknowledges_from_the_mail_on_a_slow_phone(
             expect(page.get_by_text(f"You acknowledged alert {number}.")).to_be_visible()
             took = time.monotonic() - begin
             assert place is not None
-            # Whoever taps on at the same place changes nothing more.
+            # Further taps at the same place change nothing.
             for _tap in range(2):
                 page.touchscreen.tap(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
             engineer.check("acknowledged")

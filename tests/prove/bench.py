@@ -22,7 +22,7 @@ from tests.doubles.smtp import Mail, SmtpDouble
 from tests.prove import records
 from tests.prove.ledger import Counts, Page, Stored, Ticket, count, count_alerts, resumed_at
 from tests.prove.senders import Senders
-from tests.support.installation import DOOR, Installation, Node, ask, ticket
+from tests.support.installation import HALO_TOKEN, Installation, Node, ask, ticket
 
 #: A local mail server takes so long for a mail: some are always on their way.
 MAIL_SECONDS = 0.01
@@ -162,12 +162,12 @@ class Bench:
         for start in range(0, len(numbers), _CLOSED_AT_ONCE):
             closing = [ticket(number, "Closed") for number in numbers[start : start + _CLOSED_AT_ONCE]]
             with suppress(OSError):
-                ask("POST", f"{self.senders.url()}/in/{DOOR}", closing)
+                ask("POST", f"{self.senders.url()}/in/{HALO_TOKEN}", closing)
         self.pages.forget(frozenset(numbers))
         self.senders.forget(run)
 
     def keep_evidence(self, folder: Path) -> None:
-        """Copies the nodes' logs, for whoever looks for the cause."""
+        """Copies the nodes' logs, for finding the cause."""
         folder.mkdir(parents=True, exist_ok=True)
         for node in self.installation.nodes[-6:]:
             shutil.copy(node.err, folder / node.err.name)

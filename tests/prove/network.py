@@ -41,7 +41,7 @@ class Host:
         return ["nsenter", f"--net=/proc/{self.pid}/ns/net"]
 
     def unplug(self, network: str) -> None:
-        """From now on no packet passes, in either direction, and nobody is told."""
+        """From now on no packet passes in either direction, without an error."""
         _ip("link", "set", f"{self.name}-{network}", "nomaster")
 
     def plug_in(self, network: str) -> None:

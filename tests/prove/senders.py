@@ -9,7 +9,7 @@ from http.client import HTTPException
 from typing import Self
 
 from tests.prove.ledger import Ticket
-from tests.support.installation import DOOR, ask, ticket, until
+from tests.support.installation import HALO_TOKEN, ask, ticket, until
 
 _THREADS = 16
 #: Seconds that a sender waits for an answer, and until it tries again.
@@ -95,7 +95,7 @@ class Senders:
     def _report(self, made: Ticket) -> None:
         while not self._stopped.is_set():
             try:
-                answer = ask("POST", f"{self.url()}/in/{DOOR}", ticket(made.number), seconds=_PATIENCE)
+                answer = ask("POST", f"{self.url()}/in/{HALO_TOKEN}", ticket(made.number), seconds=_PATIENCE)
             except (OSError, HTTPException) as error:
                 made.problems.append(repr(error))
             else:

@@ -11,7 +11,7 @@ from tests.support.installation import CONFIGURATION, Installation, ask, ticket,
 
 BASE = "https://tocsin.example.org"
 ALICE, BOB = "+41790000001", "+41790000002"
-DOOR = "0123456789abcdef0123456789abcdef"
+HALO_TOKEN = "0123456789abcdef0123456789abcdef"
 
 
 def configuration(twilio: TwilioDouble) -> str:
@@ -73,7 +73,7 @@ def test_concurrent_replies_work_and_500_alerts_are_few_texts(tocsin: Installati
         twilio.messages.clear()
         for second in range(0, 60, 6):
             burst = [ticket(30000 + second * 100 + n) for n in range(50)]
-            assert ask("POST", f"{tocsin.url}/in/{DOOR}", burst).status in (200, 202)
+            assert ask("POST", f"{tocsin.url}/in/{HALO_TOKEN}", burst).status in (200, 202)
             tocsin.jump(seconds=6)
         tocsin.jump(seconds=11)
         count = "SELECT count(*) AS n FROM notify_delivery WHERE purpose = 'page' AND status = 'sent'"

@@ -14,7 +14,7 @@ import httpx
 
 from tests.doubles.http import http_double
 from tests.doubles.smtp import SmtpDouble, smtp_double
-from tests.support.installation import CONFIGURATION, DOOR, Installation, Node, ask, ticket, until
+from tests.support.installation import CONFIGURATION, HALO_TOKEN, Installation, Node, ask, ticket, until
 from tests.support.load_generator import LoadGenerator, named, nothing_answered_is_lost, send_again
 from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
 
@@ -120,7 +120,7 @@ def test_sigterm_answers_what_is_in_flight_and_exits_0(tocsin: Installation) -> 
     node = tocsin.serve()
     host, port = "127.0.0.1", int(node.url.rsplit(":", 1)[1])
     body = b'{"id": 5000, "summary": "VPN 5000 down", "status": "New"}'
-    header = f"POST /in/{DOOR} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+    header = f"POST /in/{HALO_TOKEN} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
     with LoadGenerator([node.url], range(1, 2001)) as load, socket.create_connection((host, port), timeout=20) as half:
         half.sendall(header.encode() + body[:20])
         load.wait_for(50)
@@ -169,7 +169,7 @@ def test_apply_beside_a_running_node_takes_effect_at_once(tocsin: Installation) 
     integration = f"{node.url}/in/{'a' * 32}"
     assert ask("POST", integration, ticket(1)).status == 404
     second = CONFIGURATION[CONFIGURATION.index("integrations:") :]
-    tocsin.apply(second.replace("name: HaloITSM", "name: Second").replace(DOOR, "a" * 32))
+    tocsin.apply(second.replace("name: HaloITSM", "name: Second").replace(HALO_TOKEN, "a" * 32))
     assert ask("POST", integration, ticket(1)).json()["status"] == "Mapped Opened"
     tocsin.apply("integrations: [{name: Second, kind: haloitsm, mode: disabled}]")
     answer = ask("POST", integration, ticket(2)).json()

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from tests.doubles.smtp import SmtpDouble
-from tests.support.installation import DOOR, HttpResponse, Installation, Node, ask, ticket, traces, until
+from tests.support.installation import HALO_TOKEN, HttpResponse, Installation, Node, ask, ticket, traces, until
 from tests.support.load_generator import LoadGenerator, known_to_be_sent, named, nothing_answered_is_lost
 
 KEYS = range(1, 41)
@@ -81,7 +81,7 @@ def test_the_same_tickets_from_two_nodes_at_once_end_right(tocsin: Installation)
 
 
 def post(node: Node, key: int, status: str) -> HttpResponse:
-    return ask("POST", f"{node.url}/in/{DOOR}", ticket(key, status))
+    return ask("POST", f"{node.url}/in/{HALO_TOKEN}", ticket(key, status))
 
 
 def act(tocsin: Installation, node: Node, alert: int, command: str) -> HttpResponse:

@@ -40,7 +40,7 @@ escalation_policies:
   - name: Standard
     steps: [{notify: {roles: [primary]}}]
 """
-DOOR = """\
+INTEGRATION = """\
 integrations:
   - name: HaloITSM
     kind: haloitsm
@@ -178,7 +178,7 @@ def test_bad_configuration_is_refused_with_its_line_and_changes_nothing(
 def test_invalid_integration_path_operator_or_key_names_its_line(
     now: datetime, lines: list[str], expected: str
 ) -> None:
-    text = DOOR + "".join(f"    {line}\n" for line in lines)
+    text = INTEGRATION + "".join(f"    {line}\n" for line in lines)
     errors = refusals(now, TEAM, text)
     assert any(sentence.startswith(f"1t.yaml{expected}") for sentence in errors), errors
     assert not User.objects.exists(), "all or nothing"
@@ -258,7 +258,7 @@ def test_all_root_errors_are_reported_without_their_consequences(now: datetime) 
 
 
 def test_unreachable_integration_names_its_line(now: datetime) -> None:
-    (sentence,) = refusals(now, TEAM, DOOR.replace("    recipients: {groups: [Desk]}\n", ""))
+    (sentence,) = refusals(now, TEAM, INTEGRATION.replace("    recipients: {groups: [Desk]}\n", ""))
     assert sentence.startswith("1t.yaml:4: integration HaloITSM: escalation_policy: No one would be notified")
 
 
@@ -326,9 +326,11 @@ def test_a_preview_says_what_apply_will_do_and_changes_nothing(now: datetime) ->
 
 
 def test_a_change_is_an_update_that_names_the_keys(now: datetime) -> None:
-    apply(now, TEAM, DOOR)
+    apply(now, TEAM, INTEGRATION)
     done = apply(
-        now, TEAM.replace("alice@example.org", "a@example.org"), DOOR + "    mode: dry_run\n    token: " + "t" * 32
+        now,
+        TEAM.replace("alice@example.org", "a@example.org"),
+        INTEGRATION + "    mode: dry_run\n    token: " + "t" * 32,
     )
     assert [line for line in plan_lines(done) if not line.startswith("unchanged")] == [
         "update    user alice: email",
@@ -337,7 +339,7 @@ def test_a_change_is_an_update_that_names_the_keys(now: datetime) -> None:
 
 
 def test_a_rename_keeps_the_object_and_whatever_refers_to_it(now: datetime) -> None:
-    apply(now, TEAM, DOOR)
+    apply(now, TEAM, INTEGRATION)
     before = {Group: Group.objects.get().pk, Policy: Policy.objects.get().pk, User: User.objects.get().pk}
     renamed = (
         "users: [{username: alicia, was: alice, email: alice@example.org}]\n"
@@ -395,7 +397,7 @@ def test_settings_are_applied_and_prune_restores_other_defaults(now: datetime) -
 
 
 def test_several_files_are_one_configuration(now: datetime) -> None:
-    apply(now, DOOR, TEAM)
+    apply(now, INTEGRATION, TEAM)
     assert Integration.objects.exists()
     (sentence,) = refusals(now, TEAM, "users: [{username: Alice, email: a2@example.org}]")
     assert sentence == "1t.yaml:1: there are two of user Alice; the other is at t.yaml:2."
@@ -407,7 +409,7 @@ def test_secrets_are_read_from_environment_or_adjacent_file(
     monkeypatch.setenv("HALO_TOKEN", "e" * 32)
     (tmp_path / "password.txt").write_text("from a file\n")
     extra = "    token: {env: HALO_TOKEN}\n    credentials: {basic: {username: halo, password: {file: password.txt}}}\n"
-    apply(now, TEAM, DOOR + extra, folder=tmp_path)
+    apply(now, TEAM, INTEGRATION + extra, folder=tmp_path)
     integration = Integration.objects.get()
     assert secrets.token_of(integration) == "e" * 32
     assert secrets.credentials_of(integration) == {"basic": {"username": "halo", "password": "from a file"}}
@@ -417,7 +419,7 @@ def test_secrets_are_read_from_environment_or_adjacent_file(
 
 
 def test_secret_like_syntax_in_other_fields_is_literal(now: datetime) -> None:
-    apply(now, TEAM, DOOR + "    mapping: {tags: {env: environment^name}}\n")
+    apply(now, TEAM, INTEGRATION + "    mapping: {tags: {env: environment^name}}\n")
     assert integrations.integration_spec(Integration.objects.get())["mapping"] == {"tags": {"env": "environment^name"}}
 
 
@@ -580,12 +582,12 @@ def test_plan_is_shown_before_it_is_applied(now: datetime) -> None:
 
 def test_file_with_secrets_restores_values_sealed_by_lost_key(now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
     text = "providers:\n  - {name: Phones, kind: ntfy, token: tk_secret}\n"
-    apply(now, TEAM, DOOR, text)
+    apply(now, TEAM, INTEGRATION, text)
     monkeypatch.setenv("TOCSIN_SECRET_KEY", "another-key-of-at-least-thirty-two-characters")
     environment.current.cache_clear()
     try:
-        assert str(apply(now, TEAM, DOOR, text).lines[-1]).startswith("update")
-        assert apply(now, TEAM, DOOR, text).is_empty
+        assert str(apply(now, TEAM, INTEGRATION, text).lines[-1]).startswith("update")
+        assert apply(now, TEAM, INTEGRATION, text).is_empty
     finally:
         monkeypatch.undo()
         environment.current.cache_clear()

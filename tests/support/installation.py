@@ -28,7 +28,7 @@ from tocsin.core.embedded_postgres.server import SUPERUSER
 PROGRAM = Path(sys.executable).with_name("tocsin")
 
 #: The inbound token of the integration in CONFIGURATION.
-DOOR = "0123456789abcdef0123456789abcdef"
+HALO_TOKEN = "0123456789abcdef0123456789abcdef"
 
 CONFIGURATION = f"""
 users:
@@ -63,7 +63,7 @@ integrations:
     kind: haloitsm
     escalation_policy: Standard
     recipients: {{groups: [Desk]}}
-    token: {DOOR}
+    token: {HALO_TOKEN}
 """
 
 _PAUSE = 0.02
@@ -242,7 +242,7 @@ class Installation:
 
     def post(self, payload: Mapping[str, object], node: Node | None = None) -> HttpResponse:
         """Sends one message to the integration."""
-        return ask("POST", f"{(node or self.nodes[-1]).url}/in/{DOOR}", payload)
+        return ask("POST", f"{(node or self.nodes[-1]).url}/in/{HALO_TOKEN}", payload)
 
     def api(self, path: str, body: Mapping[str, object] | None = None, node: Node | None = None) -> Any:
         """What the REST API answers to a GET, or with `body` to a POST; the answer must be a good one."""

@@ -11,7 +11,7 @@ from http.client import HTTPException
 from typing import Any, Self
 
 from tests.doubles.smtp import Mail
-from tests.support.installation import DOOR, Installation, Node, ask, ticket, until
+from tests.support.installation import HALO_TOKEN, Installation, Node, ask, ticket, until
 
 SENDERS = 8
 
@@ -59,7 +59,7 @@ class LoadGenerator:
         while not self._stopped.is_set() and (number := self._next()) is not None:
             url = self.nodes[number % len(self.nodes)]
             try:
-                answer = ask("POST", f"{url}/in/{DOOR}", ticket(number))
+                answer = ask("POST", f"{url}/in/{HALO_TOKEN}", ticket(number))
             except (OSError, HTTPException) as error:
                 self._note(number, problem=repr(error))
                 continue

@@ -30,7 +30,7 @@ class ApiToken(models.Model):
     clients = ArrayField(models.CharField(max_length=200), default=list, db_default=[])
     created_at = models.DateTimeField()
     expires_at = models.DateTimeField()
-    #: When its owner was told that it expires soon.
+    #: When its owner was warned of the expiry.
     warned_at = models.DateTimeField(null=True, blank=True)
     last_used_at = models.DateTimeField(null=True, blank=True)
     last_used_from = models.GenericIPAddressField(null=True)

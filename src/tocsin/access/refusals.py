@@ -19,7 +19,7 @@ REFUSED = "refused"
 #: The same request of the same actor is recorded at most once in this time.
 QUIET_TIME = timedelta(hours=1)
 
-#: The maximum number of entries of an actor in that time: whoever tries many addresses is in the log by then.
+#: The maximum number of entries of an actor in that time: an actor that tries many addresses is in the log by then.
 MAX_PER_ACTOR = 60
 
 

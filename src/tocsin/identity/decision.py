@@ -51,7 +51,7 @@ class ProviderRules:
 
 
 @dataclass(frozen=True, slots=True)
-class ExistingUser:
+class CandidateUser:
     """A user who may be meant."""
 
     user_id: int
@@ -91,7 +91,7 @@ class SignInDecision:
 
 
 def decide(
-    claims: Claims, rules: ProviderRules, *, linked: ExistingUser | None, with_email: ExistingUser | None
+    claims: Claims, rules: ProviderRules, *, linked: CandidateUser | None, with_email: CandidateUser | None
 ) -> SignInDecision:
     """Returns what a sign-in becomes.
 
@@ -122,7 +122,7 @@ def decide(
 
 
 def _refuse_identity(
-    claims: Claims, rules: ProviderRules, linked: ExistingUser | None, with_email: ExistingUser | None
+    claims: Claims, rules: ProviderRules, linked: CandidateUser | None, with_email: CandidateUser | None
 ) -> Reason:
     """Returns why the claims are no identity of a user, or may not become one."""
     user = linked or with_email
@@ -156,7 +156,7 @@ def _refuse_email(claims: Claims, rules: ProviderRules) -> Reason:
     return NO_REASON
 
 
-def _refuse_role(claims: Claims, rules: ProviderRules, mapped: MappedRoles, user: ExistingUser | None) -> Reason:
+def _refuse_role(claims: Claims, rules: ProviderRules, mapped: MappedRoles, user: CandidateUser | None) -> Reason:
     """Returns why the groups give no access. Unknown groups never do: the user may have lost the one that did."""
     if rules.mappings and claims.has_groups_overage:
         return reasons.GROUPS_OVERAGE(provider=rules.name)
@@ -170,7 +170,7 @@ def _refuse_role(claims: Claims, rules: ProviderRules, mapped: MappedRoles, user
 
 
 def _with_role(
-    action: SignInAction, reason: Reason, user: ExistingUser, mapped: MappedRoles, rules: ProviderRules
+    action: SignInAction, reason: Reason, user: CandidateUser, mapped: MappedRoles, rules: ProviderRules
 ) -> SignInDecision:
     """The manual role stays the least that a user has; the provider's follows its groups."""
     by_hand = _by_hand(user, rules)
@@ -195,7 +195,7 @@ def _with_role(
     )
 
 
-def _by_hand(user: ExistingUser, rules: ProviderRules) -> Role | None:
+def _by_hand(user: CandidateUser, rules: ProviderRules) -> Role | None:
     """Returns the role that a person, or another provider, gave."""
     return user.role_by_hand if user.role_source == rules.slug else user.role
 

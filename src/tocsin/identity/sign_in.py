@@ -21,7 +21,7 @@ from tocsin.core.reasons import Reason, reason_as_json
 from tocsin.identity import reasons
 from tocsin.identity.claims import MAX_SHOWN, Claims
 from tocsin.identity.commands import claim_names
-from tocsin.identity.decision import ExistingUser, ProviderRules, SignInAction, SignInDecision, decide
+from tocsin.identity.decision import CandidateUser, ProviderRules, SignInAction, SignInDecision, decide
 from tocsin.identity.grants import existing_memberships, write_memberships
 from tocsin.identity.models import IdentityProvider, LinkedIdentity
 from tocsin.identity.presets import PRESETS
@@ -138,10 +138,10 @@ def _decide(provider: IdentityProvider, claims: Claims) -> tuple[SignInDecision,
     return decision, user
 
 
-def _existing(user: User, provider: IdentityProvider) -> ExistingUser:
+def _existing(user: User, provider: IdentityProvider) -> CandidateUser:
     link = LinkedIdentity.objects.filter(provider=provider, user=user).first()
     is_administrator = user.role == Role.ADMIN and user.is_active
-    return ExistingUser(
+    return CandidateUser(
         user_id=user.pk,
         username=user.username,
         role=Role(user.role),

@@ -141,7 +141,7 @@ def test_a_refusal_is_in_the_audit_log_once_an_hour(company: Company, limited: C
     assert (entries[0].actor_id, entries[0].address) == (company.alice.pk, "127.0.0.1")
 
 
-def test_whoever_tries_every_address_fills_no_log(
+def test_caller_that_tries_every_address_fills_no_log(
     company: Company, limited: Callable[..., Api], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(refusals, "MAX_PER_ACTOR", 2)

@@ -6,7 +6,7 @@ from django.db import migrations, models
 from tocsin.access.token_limits import TokenScope
 
 
-# Whoever changes entries says why, as `access.audit_log.links` does. This stops mistakes and injected SQL; what a
+# A statement that changes entries names its purpose, as in `access.audit_log.links`. This stops mistakes and injected SQL; what a
 # database administrator changes on purpose breaks the hash chain.
 _APPEND_ONLY = """
 CREATE OR REPLACE FUNCTION access_audit_append_only() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -34,7 +34,7 @@ from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.ui.forms import DayField, show_rejection, user_zone
 from tocsin.web.ui.times import format_moment
 
-#: Whoever signed in so recently is asked nothing again.
+#: A sign-in this recent needs no confirmation.
 _RECENT_SIGN_IN = timedelta(minutes=10)
 
 _SCOPES = [
