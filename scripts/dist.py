@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import bring
-from builders import checksums, container, python, release, sbom
+from builders import airgap, checksums, container, python, release, sbom
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +34,9 @@ ARTEFACTS: dict[str, Artefact] = {
     "wheel": Artefact(python.build, ("tocsin-{version}-py3-none-any.whl", "tocsin-{version}.tar.gz")),
     "constraints": Artefact(python.build_constraints, ("tocsin-{version}-constraints.txt",), ("wheel",)),
     "context": Artefact(container.build_context, ("context",), ("wheel", "constraints")),
-    "image": Artefact(container.build, ("tocsin-{version}-image-*.tar",), ("context",)),
+    "image": Artefact(container.build, ("tocsin-{version}-image-*.tar.gz",), ("context",)),
     "sbom": Artefact(sbom.build, ("tocsin-{version}-sbom.cdx.json",), ("wheel", "constraints")),
+    "airgap": Artefact(airgap.build, ("tocsin-{version}-airgap-*.tar",), ("wheel", "constraints", "image", "sbom")),
     # Whatever is built comes before these.
     "checksums": Artefact(checksums.build, (checksums.NAME,)),
     "signature": Artefact(checksums.sign, (checksums.SIGNATURE,), ("checksums",)),

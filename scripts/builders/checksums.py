@@ -3,6 +3,7 @@
 import hashlib
 import os
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 import bring
@@ -17,10 +18,19 @@ KEY_VARIABLE, PASSPHRASE_VARIABLE = "MINISIGN_KEY", "MINISIGN_PASSPHRASE"
 
 
 def build(_version: str, out: Path) -> None:
+    """Writes the checksums of the artefacts that are files."""
+    _write(out, out.iterdir())
+
+
+def write(folder: Path) -> None:
+    """Writes the checksums of everything in a folder and below."""
+    _write(folder, folder.rglob("*"))
+
+
+def _write(folder: Path, paths: Iterable[Path]) -> None:
     """Writes the file that `sha256sum --check` reads."""
-    files = sorted(path for path in out.iterdir() if path.is_file() and path.name not in (NAME, SIGNATURE))
-    lines = [f"{_digest(path)}  {path.name}\n" for path in files]
-    (out / NAME).write_text("".join(lines))
+    files = sorted(path for path in paths if path.is_file() and path.name not in (NAME, SIGNATURE))
+    (folder / NAME).write_text("".join(f"{_digest(path)}  {path.relative_to(folder)}\n" for path in files))
 
 
 def sign(version: str, out: Path) -> None:

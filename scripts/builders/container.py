@@ -1,9 +1,11 @@
 """The container image, for Docker and Podman, and the folder that it is built from."""
 
 import contextlib
+import gzip
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,7 +33,7 @@ def image_name(version: str) -> str:
 
 
 def archive_name(version: str) -> str:
-    return f"tocsin-{version}-image-{_NAMES[wheelhouse.machine()]}.tar"
+    return f"tocsin-{version}-image-{_NAMES[wheelhouse.machine()]}.tar.gz"
 
 
 def build_context(version: str, out: Path) -> None:
@@ -59,8 +61,19 @@ def build(version: str, out: Path) -> None:
             f"--file={CONTAINERFILE}", out / "context",
         ]  # fmt: skip
         release.run(command, "The image could not be built")
-        target = f"docker-archive:{out / archive_name(version)}:{image_name(version)}"
-        release.run([buildah, *storage, "push", "--quiet", image_name(version), target], "The image was not written")
+        with tempfile.TemporaryDirectory() as folder:
+            archive = Path(folder) / "image.tar"
+            target = f"docker-archive:{archive}:{image_name(version)}"
+            release.run(
+                [buildah, *storage, "push", "--quiet", image_name(version), target], "The image was not written"
+            )
+            # Without a name and a time, so that equal images are equal archives.
+            with (
+                archive.open("rb") as plain,
+                (out / archive_name(version)).open("wb") as file,
+                gzip.GzipFile("", "wb", 6, file, mtime=0) as compressed,
+            ):
+                shutil.copyfileobj(plain, compressed, 1 << 20)
 
 
 def _bases(buildah: str, storage: list[str]) -> list[str]:

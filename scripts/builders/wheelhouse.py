@@ -3,7 +3,7 @@
 import hashlib
 import platform
 import re
-import shutil
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -29,25 +29,32 @@ def machine() -> str:
 def fill(folder: Path, pythons: Iterable[tuple[int, int]], processor: str) -> None:
     """Fills an empty folder with wheels for these versions of Python. Raises bring.CannotGoOn if one is missing."""
     folder.mkdir(parents=True, exist_ok=True)
-    requirements = (bring.REQUIREMENTS / "runtime.txt").read_text()
-    ready, source = _split(requirements)
-    lists = folder.with_name(f"{folder.name}.lists")
-    shutil.rmtree(lists, ignore_errors=True)
-    lists.mkdir()
-    (lists / "ready.txt").write_text(ready)
-    (lists / "source.txt").write_text(source)
-    pip, variables = release.tool("pip")
-    common = ["--quiet", "--no-deps", "--require-hashes"]
+    packages = blocks((bring.REQUIREMENTS / "runtime.txt").read_text())
+    ready = "".join(block for name, block in packages.items() if name not in SOURCE_ONLY)
     for major, minor in pythons:
         tag = f"cp{major}{minor}"
         target = ["--only-binary=:all:", "--implementation=cp", f"--python-version={major}.{minor}"]
         target += [f"--abi={abi}" for abi in (tag, "abi3", "none")]
         target += [f"--platform={name}" for name in platforms(processor)]
-        command = [*pip, "download", *common, *target, f"--dest={folder}", "-r", lists / "ready.txt"]
-        release.run(command, f"A wheel for Python {major}.{minor} on {processor} is missing", variables=variables)
-    command = [*pip, "wheel", *common, "--no-build-isolation", f"--wheel-dir={folder}", "-r", lists / "source.txt"]
-    release.run(command, "A wheel could not be built", variables=variables)
-    shutil.rmtree(lists)
+        problem = f"A wheel for Python {major}.{minor} on {processor} is missing"
+        _pip(["download", *target, f"--dest={folder}"], ready, problem)
+    source = "".join(packages[name] for name in SOURCE_ONLY)
+    _pip(["wheel", "--no-build-isolation", f"--wheel-dir={folder}"], source, "A wheel could not be built")
+
+
+def add_installer(folder: Path) -> None:
+    """Adds pip's own wheel, which a machine may lack."""
+    pip = blocks((bring.REQUIREMENTS / "dist.txt").read_text())["pip"]
+    _pip(["download", "--only-binary=:all:", f"--dest={folder}"], pip, "pip could not be brought")
+
+
+def _pip(arguments: list[str], requirements: str, problem: str) -> None:
+    pip, variables = release.tool("pip")
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "requirements.txt"
+        file.write_text(requirements)
+        common = ["--quiet", "--no-deps", "--require-hashes", "-r", file]
+        release.run([*pip, *arguments, *common], problem, variables=variables)
 
 
 def platforms(processor: str) -> list[str]:
@@ -69,12 +76,8 @@ def write_constraints(version: str, out: Path, wheels: Path, target: Path) -> No
     target.write_text(text)
 
 
-def _split(requirements: str) -> tuple[str, str]:
-    """The requirements that have wheels, and those that have none."""
+def blocks(requirements: str) -> dict[str, str]:
+    """The lines of each requirement, with its hashes, by name."""
     starts = [match.start() for match in _REQUIREMENT.finditer(requirements)]
-    blocks = [requirements[start:end] for start, end in zip(starts, [*starts[1:], None], strict=True)]
-    is_source = [bool(re.match(rf"({'|'.join(SOURCE_ONLY)})==", block)) for block in blocks]
-    return (
-        "".join(block for block, alone in zip(blocks, is_source, strict=True) if not alone),
-        "".join(block for block, alone in zip(blocks, is_source, strict=True) if alone),
-    )
+    parts = [requirements[start:end] for start, end in zip(starts, [*starts[1:], None], strict=True)]
+    return {part.partition("==")[0]: part for part in parts}

@@ -27,7 +27,7 @@ class Podman:
 
     def command(self, *arguments: str | Path) -> list[str | Path]:
         return [
-            "nice", "--adjustment=-15", "podman", "--storage-driver=vfs", f"--root={self.home / 'root'}", f"--runroot={self.home / 'run'}",
+            "podman", "--storage-driver=vfs", f"--root={self.home / 'root'}", f"--runroot={self.home / 'run'}",
             "--cgroup-manager=cgroupfs", "--runtime=runc", *arguments,
         ]  # fmt: skip
 
@@ -47,7 +47,14 @@ class Podman:
         It has precedence over what else the machine does, which is no matter of the image's.
         """
         variables = [f"--env={name}={value}" for name, value in (environment or {}).items()]
-        options = [*CONFINED, *_LIMITS, "--network=host", *(f"--volume={mount}" for mount in mounts), *variables]
+        options = [
+            *CONFINED,
+            *_LIMITS,
+            "--network=host",
+            "--cpu-shares=200000",
+            *(f"--volume={mount}" for mount in mounts),
+            *variables,
+        ]
         identity = self.call("run", "--detach", *options, image, *arguments).stdout.strip()
         self.containers.append(Container(self, identity))
         return self.containers[-1]
