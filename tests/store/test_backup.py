@@ -113,7 +113,8 @@ def _rows(connection: psycopg.Connection, name: str) -> list[bytes]:
     if name == "people_user":
         # A restore gives each user a new one.
         connection.execute("UPDATE people_user SET session_stamp = ''")
-    with connection.cursor() as cursor, cursor.copy(sql.SQL("COPY {} TO STDOUT").format(sql.Identifier(name))) as copy:
+    statement = sql.SQL("COPY (SELECT * FROM {}) TO STDOUT").format(sql.Identifier(name))
+    with connection.cursor() as cursor, cursor.copy(statement) as copy:
         # A backup is recorded once it is made, so it does not contain that itself.
         return [bytes(row) for row in copy if not (name == "core_setting" and bytes(row).startswith(b"last_backup\t"))]
 
@@ -201,10 +202,12 @@ def _structure(url: str) -> list[Any]:
     with psycopg.connect(url) as connection:
         return connection.execute(
             "SELECT conrelid::regclass::text, contype::text, pg_get_constraintdef(oid), convalidated "
-            "FROM pg_constraint WHERE connamespace = current_schema()::regnamespace "
+            "FROM pg_constraint WHERE conrelid IN "
+            "(SELECT oid FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND NOT relispartition) "
             "UNION ALL SELECT indrelid::regclass::text, 'i', regexp_replace(pg_get_indexdef(indexrelid), "
             "'INDEX \\S+', ''), true FROM pg_index WHERE indrelid IN "
-            "(SELECT oid FROM pg_class WHERE relnamespace = current_schema()::regnamespace) ORDER BY 1, 2, 3"
+            "(SELECT oid FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND NOT relispartition) "
+            "ORDER BY 1, 2, 3"
         ).fetchall()
 
 

@@ -14,7 +14,7 @@ from psycopg import errors, sql
 from tocsin.alerts.models import Alert
 from tocsin.alerts.states import ACTIVE
 from tocsin.core.config import config_version, environment
-from tocsin.core.db import migrate
+from tocsin.core.db import migrate, partitions
 from tocsin.core.db.database import Connection
 from tocsin.core.db.guarded_connection import GuardedConnection
 from tocsin.core.db.migrate import MIGRATION_LOCK
@@ -46,6 +46,9 @@ _UNREADABLE_TABLE = ReasonType("backup.unreadable_table", "The backup is damaged
 _OTHER_ROW_COUNT = ReasonType(
     "backup.other_row_count", "The backup is damaged: {table} has {rows} rows, not {expected}."
 )
+
+#: Restored rows of this period go into partitions by month, older ones into the default partition.
+_PARTITIONED_PERIOD = timedelta(days=400)
 
 #: Tables that may have rows in an "empty" database: from migrations, starts, and views of it.
 _IGNORED_PREFIXES = ("django_", "auth_", "core_", "operate_", "access_auditentry")
@@ -225,6 +228,9 @@ def _restore_rows(connection: Connection, reader: BackupReader) -> None:
     connection.execute("SET LOCAL tocsin.audit_change = 'restore'")
     connection.execute(sql.SQL("TRUNCATE {}").format(sql.SQL(", ").join(map(sql.Identifier, names))))
     connection.execute("SET LOCAL client_encoding = 'UTF8'; SET LOCAL DateStyle = 'ISO, YMD'")
+    for partitioned in partitions.partitioned_tables(connection):
+        months = list(partitions.months(manifest.made_at - _PARTITIONED_PERIOD, manifest.made_at))
+        partitions.create_missing(connection, partitioned, months)
     for table in restored:
         _restore_table(connection, reader, table)
     for sequence in manifest.sequences:
@@ -274,7 +280,7 @@ def _references(connection: Connection) -> list[tuple[str, str, str]]:
     return connection.execute(
         "SELECT c.relname, k.conname, pg_get_constraintdef(k.oid) FROM pg_constraint k "
         "JOIN pg_class c ON c.oid = k.conrelid "
-        "WHERE k.contype = 'f' AND c.relnamespace = current_schema()::regnamespace ORDER BY 1, 2"
+        "WHERE k.contype = 'f' AND k.conparentid = 0 AND c.relnamespace = current_schema()::regnamespace ORDER BY 1, 2"
     ).fetchall()
 
 
