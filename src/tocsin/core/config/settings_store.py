@@ -110,8 +110,8 @@ class SettingsSpec(Spec):
         default=90,
         ge=1,
         le=36_500,
-        description="Number of days for which inbound messages are kept. From 60 days on they are removed by whole months, "
-        "up to 31 days later.",
+        description="Number of days for which inbound messages are kept. From 60 days on they are removed by whole "
+        "months, up to 31 days later.",
     )
     message_size_cap_mb: int = Field(
         default=10_240,
