@@ -6,10 +6,12 @@ import logging
 import re
 import sys
 from datetime import UTC, datetime
+from typing import TextIO
 
 import msgspec
 
 from tocsin.core.config.environment import LogFormat
+from tocsin.core.runtime import metrics
 
 #: Secrets that must never appear in a log: tokens in webhook URLs and sign-in links, bearer tokens, and passwords in
 #: URLs.
@@ -43,9 +45,18 @@ class _JsonFormatter(logging.Formatter):
         return msgspec.json.encode(entry).decode()
 
 
+class CountingHandler(logging.StreamHandler[TextIO]):
+    """Writes records, and counts errors for `/metrics`."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.ERROR:
+            metrics.count_error()
+        super().emit(record)
+
+
 def set_up(log_format: LogFormat) -> None:
     """Sends every log record of the process to stderr."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = CountingHandler(sys.stderr)
     if log_format is LogFormat.JSON:
         handler.setFormatter(_JsonFormatter())
     else:
