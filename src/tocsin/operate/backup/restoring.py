@@ -33,7 +33,7 @@ _RUNNING = ReasonType(
 )
 _DATABASE_NEWER = ReasonType(
     "backup.restore_database_newer",
-    "The database is a newer Tocsin's (it has had {app}.{migration}): restore with that one, or into an empty one.",
+    "The database is a newer Tocsin's (it has had {app}.{migration}): with --force it is replaced by the backup.",
 )
 _NOT_EMPTY = ReasonType(
     "backup.not_empty",
@@ -111,7 +111,7 @@ def restore(
         connection.execute("SET LOCAL lock_timeout = '30s'")
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (MIGRATION_LOCK,))
         _refuse_running(connection)
-        existing_tables = _existing_tables(connection)
+        existing_tables = _existing_tables(connection, force=force)
         if not force:
             _refuse_not_empty(connection, existing_tables)
         _drop_tables(connection, existing_tables)
@@ -171,16 +171,19 @@ def _refuse_running(connection: Connection) -> None:
         raise Rejected("running", _RUNNING())
 
 
-def _existing_tables(connection: Connection) -> list[str]:
-    """Tocsin's tables that exist now."""
+def _existing_tables(connection: Connection, *, force: bool) -> list[str]:
+    """Tocsin's tables that exist now. Those of a newer version, only with `force`."""
     applied = tables.applied(connection)
-    if newer := migrate.unknown_migrations(applied):
+    newer = migrate.unknown_migrations(applied)
+    if newer and not force:
         app, name = newer[0]
         raise Rejected(
             "newer",
             _DATABASE_NEWER(app=app, migration=name),
         )
-    return [*tables.tables_at(applied), *([tables.MIGRATIONS] if applied else [])]
+    known = tables.tables_at([migration for migration in applied if migration not in newer])
+    added = [name for name in tables.of_apps(connection, {app for app, _ in newer}) if name not in known]
+    return [*known, *added, *([tables.MIGRATIONS] if applied else [])]
 
 
 def _refuse_not_empty(connection: Connection, table_names: Sequence[str]) -> None:
