@@ -31,6 +31,11 @@ def main() -> None:
         ["-o", "requirements/clients.txt", "-", "--python-version", "3.12", "--no-annotate", *upgrade],
         "elastalert2\npdpyras",
     )
+    # What a test checks the manifests for Kubernetes with.
+    compile_lock(
+        ["-o", "requirements/kubernetes.txt", "-", "--python-version", "3.12", "--no-annotate", *upgrade],
+        "kubernetes-validate",
+    )
     npm, path = bring.npm(bring.uv())
     command = [*npm, "install", "--package-lock-only", "--ignore-scripts"]
     subprocess.run(command, cwd=bring.ROOT, env={**os.environ, "PATH": path}, check=True)

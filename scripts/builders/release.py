@@ -1,0 +1,50 @@
+"""What every builder shares: the version, the moment of the release, the commands."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import bring
+
+#: The date of builds outside of a Git repository: the oldest that a ZIP archive can name.
+_OLDEST = 315_532_800
+
+
+class Skipped(Exception):
+    """The artefact is left out on purpose; the text says why. Anything that is broken is a `bring.CannotGoOn`."""
+
+
+def version() -> str:
+    """The version of this tree, such as `0.1.0`."""
+    text = (bring.ROOT / "src" / "tocsin" / "__init__.py").read_text()
+    match = re.search(r'^__version__ = "([^"]+)"$', text, re.MULTILINE)
+    assert match is not None
+    return match[1]
+
+
+def source_date() -> int:
+    """Seconds since 1970 that archives name as the time of their files: $SOURCE_DATE_EPOCH, else the commit's date."""
+    if given := os.environ.get("SOURCE_DATE_EPOCH"):
+        return int(given)
+    command = ["git", "-C", str(bring.ROOT), "log", "-1", "--format=%ct"]
+    try:
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    except (OSError, subprocess.CalledProcessError):
+        return _OLDEST
+
+
+def environ() -> dict[str, str]:
+    """The environment of a reproducible build."""
+    return {**os.environ, "SOURCE_DATE_EPOCH": str(source_date()), "TZ": "UTC", "LC_ALL": "C.UTF-8"}
+
+
+def run(command: list[str | Path], problem: str, *, cwd: Path = bring.ROOT) -> str:
+    """The standard output of a command. Raises bring.CannotGoOn with the end of all it wrote if it fails."""
+    done = subprocess.run(
+        command, cwd=cwd, env=environ(), stdin=subprocess.DEVNULL, capture_output=True, text=True, umask=0o022
+    )
+    if done.returncode:
+        written = (done.stdout + done.stderr)[-4000:]
+        raise bring.CannotGoOn(f"{problem}: {' '.join(map(str, command))}\n{written}")
+    return done.stdout
