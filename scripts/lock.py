@@ -6,6 +6,7 @@ Versions stay as they are unless --upgrade is given; package.json names its vers
 import os
 import subprocess
 import sys
+import tomllib
 
 import bring
 
@@ -14,8 +15,14 @@ def main() -> None:
     upgrade = ["--upgrade"] if "--upgrade" in sys.argv[1:] else []
     pyproject = ["pyproject.toml", "--python-version", "3.12"]
     compile_lock(["-o", "requirements/runtime.txt", *pyproject, *upgrade])
+    # The extra alone: installed beside runtime.txt by who needs it.
     compile_lock(
-        ["-o", "requirements/dev.txt", *pyproject, "--group", "dev", "-c", "requirements/runtime.txt", *upgrade]
+        ["-o", "requirements/saml.txt", "-", "--python-version", "3.12", "--no-annotate", *upgrade],
+        "\n".join(tomllib.loads((bring.ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["saml"]),
+    )
+    pinned = ["-c", "requirements/runtime.txt", "-c", "requirements/saml.txt"]
+    compile_lock(
+        ["-o", "requirements/dev.txt", *pyproject, "--extra", "saml", "--group", "dev", *pinned, *upgrade]
     )
     compile_lock(["-o", "requirements/docs.txt", "--group", "docs", "--python-version", "3.12", *upgrade])
     # These two begin on whatever python3 the machine has.
