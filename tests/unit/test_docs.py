@@ -73,7 +73,15 @@ def test_no_line_explains_a_dependency_that_is_gone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("group", "file"), [("runtime", "runtime.txt"), ("runtime", "dev.txt"), ("saml", "saml.txt"), ("saml", "dev.txt"), ("dev", "dev.txt"), ("docs", "docs.txt")]
+    ("group", "file"),
+    [
+        ("runtime", "runtime.txt"),
+        ("runtime", "dev.txt"),
+        ("saml", "saml.txt"),
+        ("saml", "dev.txt"),
+        ("dev", "dev.txt"),
+        ("docs", "docs.txt"),
+    ],
 )
 def test_every_dependency_is_locked(group: str, file: str) -> None:
     assert {_normal(name) for name in _names(_pyproject()[group])} <= _locked(file)

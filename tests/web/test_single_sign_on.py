@@ -322,7 +322,7 @@ ATTACKS = {
     "not yet valid": "not valid yet",
     "clock 10 minutes ahead": "not valid yet",
     "unknown key": "does not publish",
-    "stranger's key under the known name": "signature is wrong",
+    "stranger's key under the known name": "signature of the provider",
     "own key in the header": "does not publish",
     "no subject": "sub",
     "logout token": "cannot be read",
