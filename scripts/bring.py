@@ -160,6 +160,11 @@ def clients(uv: Path) -> Path:
     return _apart(uv, "clients", "the clients could not be installed")
 
 
+def dist_tools(uv: Path) -> Path:
+    """build/dist: what builds and checks the artefacts of a release; a folder for PYTHONPATH."""
+    return _apart(uv, "dist", "what builds the artefacts could not be installed")
+
+
 def _apart(uv: Path, name: str, problem: str) -> Path:
     folder = ROOT / "build" / name
     pinned = REQUIREMENTS / f"{name}.txt"

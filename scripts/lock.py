@@ -43,6 +43,11 @@ def main() -> None:
         ["-o", "requirements/kubernetes.txt", "-", "--python-version", "3.12", "--no-annotate", *upgrade],
         "kubernetes-validate",
     )
+    # What builds and checks the artefacts of a release, apart as well.
+    compile_lock(
+        ["-o", "requirements/dist.txt", "-", "--python-version", "3.12", "--no-annotate", *upgrade],
+        "cyclonedx-bom\npip\npodman-compose\nsetuptools",
+    )
     npm, path = bring.npm(bring.uv())
     command = [*npm, "install", "--package-lock-only", "--ignore-scripts"]
     subprocess.run(command, cwd=bring.ROOT, env={**os.environ, "PATH": path}, check=True)

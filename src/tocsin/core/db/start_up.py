@@ -45,6 +45,7 @@ def wait_for_database[T](
     """
     deadline = time.monotonic() + max_wait.total_seconds()
     is_retry = is_second = False
+    logged = ""
     while True:
         try:
             if is_retry:
@@ -58,7 +59,10 @@ def wait_for_database[T](
                 if is_second:
                     raise
                 is_second = True
-            log.warning("The start waits for the database: %s", " ".join(str(error).split()))
+            text = " ".join(str(error).split())
+            if text != logged:
+                log.warning("The start waits for the database, for at most %d s: %s", max_wait.total_seconds(), text)
+                logged = text
             time.sleep(RETRY_SECONDS)
             is_retry = True
 
