@@ -59,8 +59,8 @@ def environment(uv: Path) -> None:
     if works and stamp.holds():
         return
     if not works:
-        # With none on the machine uv looks where it keeps its own, then downloads one.
-        python = interpreters.newest_supported() or ">=3.12,<3.15"
+        # With none on the machine uv looks where it keeps its own, then downloads one. uv's own variable comes first.
+        python = os.environ.get("UV_PYTHON") or interpreters.newest_supported() or ">=3.12,<3.15"
         _say(f"an environment with {python}", ENVIRONMENT)
         _run([uv, "venv", "--quiet", "--clear", "--python", python, ENVIRONMENT], "no Python 3.12 or later was found")
     stamp.remove()
@@ -127,6 +127,11 @@ def documentation(uv: Path) -> Path:
         _install_into(uv, folder, pinned, "what builds the documentation could not be installed")
         stamp.write()
     return folder
+
+
+def kubernetes(uv: Path) -> Path:
+    """build/kubernetes: what tests check the manifests for Kubernetes with; a folder for PYTHONPATH."""
+    return _apart(uv, "kubernetes", "what checks manifests could not be installed")
 
 
 def npm(uv: Path) -> tuple[list[str], str]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import bring
-from builders import airgap, checksums, container, python, release, sbom
+from builders import airgap, checksums, container, kubernetes, python, release, sbom
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,8 @@ class Artefact:
 ARTEFACTS: dict[str, Artefact] = {
     "wheel": Artefact(python.build, ("tocsin-{version}-py3-none-any.whl", "tocsin-{version}.tar.gz")),
     "constraints": Artefact(python.build_constraints, ("tocsin-{version}-constraints.txt",), ("wheel",)),
+    "kubernetes": Artefact(kubernetes.build_manifests, ("tocsin-{version}-kubernetes.tar.gz",)),
+    "chart": Artefact(kubernetes.build_chart, ("tocsin-{version}-chart.tgz",)),
     "context": Artefact(container.build_context, ("context",), ("wheel", "constraints")),
     "image": Artefact(container.build, ("tocsin-{version}-image-*.tar.gz",), ("context",)),
     "sbom": Artefact(sbom.build, ("tocsin-{version}-sbom.cdx.json",), ("wheel", "constraints")),

@@ -125,7 +125,7 @@ def prepare(data_dir: Path, major: int) -> ClusterPaths:
             )
         run = _socket_folder(data_dir, location, account)
         _make_private(run, account)
-        if (location / "data").exists() and account is not None:
+        if (location / "data").exists():
             _make_private(location / "data", account)
     except OSError as error:
         raise Permanent(
