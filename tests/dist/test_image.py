@@ -95,7 +95,7 @@ def _alerts(container: Container, url: str) -> set[str]:
     address = f"{url}/api/v1/alerts?limit=500"
     while address:
         answer = ask("GET", address, headers=headers).json()
-        found |= {str(item["title"]) for item in answer["items"]}
+        found |= {str(item["subject"]) for item in answer["items"]}
         address = f"{url}/api/v1/alerts?limit=500&cursor={answer['next']}" if answer["next"] else ""
     return found
 
