@@ -62,10 +62,10 @@ def image() -> str:
 
 @pytest.fixture
 def clean_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CleanSystem]:
-    """A Debian with Python and the C++ library, and no pip."""
+    """A Debian with Python, its venv, and the C++ library."""
     if os.geteuid() != 0 or shutil.which("mmdebstrap") is None:
         pytest.skip("a clean system needs root and mmdebstrap")
-    archive = debian_base.make("clean", ("libstdc++6", "passwd", "python3"))
+    archive = debian_base.make("clean", ("libstdc++6", "passwd", "python3-venv"))
     # Not below a folder of pytest's: PostgreSQL's account walks through it.
     home = Path(tempfile.mkdtemp(prefix="tocsin-clean-"))
     home.chmod(0o711)

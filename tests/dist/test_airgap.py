@@ -10,6 +10,7 @@ import pytest
 from builders import release
 
 from tests.support.clean_system import POST_AND_LOOK, SERVE, CleanSystem
+from tests.support.install_pages import commands
 from tests.support.installation import CONFIGURATION, HALO_TOKEN
 
 pytestmark = pytest.mark.long
@@ -26,9 +27,11 @@ def bundle(clean_system: CleanSystem, artefact: Callable[[str], list[Path]]) -> 
     return clean_system
 
 
-def test_bundle_installs_and_serves_without_a_route(bundle: CleanSystem) -> None:
+def test_page_about_the_bundle_installs_without_a_route(bundle: CleanSystem) -> None:
+    unpack, install, serve = commands("airgap", "As a Python package", release.version())[0]
+    assert (unpack.split()[:2], serve) == (["tar", "xf"], "/opt/tocsin/bin/tocsin serve")
     said = bundle.run(
-        f"{BUNDLE}/install.sh /opt/tocsin\nexport TOKEN={HALO_TOKEN} TOCSIN=/opt/tocsin/bin/tocsin\n{SERVE}"
+        f"cd /srv; sudo() {{ \"$@\"; }}\n{install}\nexport TOKEN={HALO_TOKEN} TOCSIN=/opt/tocsin/bin/tocsin\n{SERVE}"
         f"$TOCSIN apply /root/tocsin.yaml\n{POST_AND_LOOK}"
         # An upgrade while it runs.
         f"{BUNDLE}/install.sh /opt/tocsin\n$TOCSIN probe"
