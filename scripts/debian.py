@@ -1,5 +1,5 @@
 """What tests need from the distribution: Chromium, PostgreSQL's server, PgBouncer, rsyslog, wrk, Alertmanager; for
-the proof also haproxy, Patroni, etcd, libfaketime.
+the proof also haproxy, Patroni, etcd, libfaketime; for the long tests LemonLDAP::NG and OpenLDAP.
 
 Brings them where apt and the rights are. Nothing here fails: whoever needs a missing thing says so.
 """
@@ -27,17 +27,34 @@ PROOF = {
     "lib/python3/dist-packages/etcd": "python3-etcd",
     "lib/*/faketime/libfaketime.so.1": "libfaketime",
 }
+#: For the long tests: LemonLDAP::NG as an identity provider, with what its package only recommends.
+LONG = {
+    "sbin/slapd": "slapd",
+    "sbin/llng-fastcgi-server": "lemonldap-ng-fastcgi-server",
+    "share/perl5/Lemonldap/NG/Portal.pm": "liblemonldap-ng-portal-perl",
+    "lib/*/perl5/*/Lasso.pm": "liblasso-perl",
+    "lib/*/perl5/*/XML/LibXML.pm": "libxml-libxml-perl",
+    "lib/*/perl5/*/Email/Address/XS.pm": "libemail-address-xs-perl",
+    "share/perl5/Convert/PEM.pm": "libconvert-pem-perl",
+    "share/perl5/Crypt/JWT.pm": "libcrypt-jwt-perl",
+    "share/perl5/Email/Sender.pm": "libemail-sender-perl",
+    "share/perl5/IO/Socket/Timeout.pm": "libio-socket-timeout-perl",
+    "share/perl5/IO/String.pm": "libio-string-perl",
+    "share/perl5/MIME/Tools.pm": "libmime-tools-perl",
+    "share/perl5/Net/LDAP.pm": "libnet-ldap-perl",
+    "share/perl5/String/Random.pm": "libstring-random-perl",
+}
 PACKAGES = Path(__file__).with_name("debian_packages.sh")
 
 
-def bring(*, for_proof: bool = False) -> None:
-    """Installs what is missing, if it can. `for_proof`: also what only `make prove` needs."""
+def bring(*, for_proof: bool = False, for_long: bool = False) -> None:
+    """Installs what is missing, if it can. `for_proof`: also what only `make prove` needs; `for_long`: the long tests."""
     missing = []
     if chromium() is None:
         missing += ["chromium", "fonts-dejavu-core", "fonts-liberation"]
     if postgres_folder() is None:
         missing += ["postgresql"]
-    files = PROGRAMS | (PROOF if for_proof else {})
+    files = PROGRAMS | (PROOF if for_proof else {}) | (LONG if for_long else {})
     missing += [package for file, package in files.items() if not any(Path("/usr").glob(file))]
     if missing:
         _install(missing)
