@@ -48,7 +48,7 @@ PACKAGES = Path(__file__).with_name("debian_packages.sh")
 
 
 def bring(*, for_proof: bool = False, for_long: bool = False) -> None:
-    """Installs what is missing, if it can. `for_proof`: also what only `make prove` needs; `for_long`: the long tests."""
+    """Installs what is missing, if it can; also what only `make prove` needs, and what only the long tests need."""
     missing = []
     if chromium() is None:
         missing += ["chromium", "fonts-dejavu-core", "fonts-liberation"]
