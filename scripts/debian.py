@@ -1,5 +1,6 @@
 """What tests need from the distribution: Chromium, PostgreSQL's server, PgBouncer, rsyslog, wrk, Alertmanager,
-Kustomize; for the proof and the long tests also promtool, haproxy, Patroni, etcd, libfaketime.
+Kustomize; for the proof and the long tests also promtool, haproxy, Patroni, etcd, libfaketime; for the long tests
+LemonLDAP::NG and OpenLDAP.
 
 Brings them where apt and the rights are. Nothing here fails: whoever needs a missing thing says so.
 """
@@ -40,17 +41,34 @@ DIST = {
     "bin/podman": "podman",
     "sbin/runc": "runc",
 }
+#: For the long tests: LemonLDAP::NG as an identity provider, with what its package only recommends.
+LONG = {
+    "sbin/slapd": "slapd",
+    "sbin/llng-fastcgi-server": "lemonldap-ng-fastcgi-server",
+    "share/perl5/Lemonldap/NG/Portal.pm": "liblemonldap-ng-portal-perl",
+    "lib/*/perl5/*/Lasso.pm": "liblasso-perl",
+    "lib/*/perl5/*/XML/LibXML.pm": "libxml-libxml-perl",
+    "lib/*/perl5/*/Email/Address/XS.pm": "libemail-address-xs-perl",
+    "share/perl5/Convert/PEM.pm": "libconvert-pem-perl",
+    "share/perl5/Crypt/JWT.pm": "libcrypt-jwt-perl",
+    "share/perl5/Email/Sender.pm": "libemail-sender-perl",
+    "share/perl5/IO/Socket/Timeout.pm": "libio-socket-timeout-perl",
+    "share/perl5/IO/String.pm": "libio-string-perl",
+    "share/perl5/MIME/Tools.pm": "libmime-tools-perl",
+    "share/perl5/Net/LDAP.pm": "libnet-ldap-perl",
+    "share/perl5/String/Random.pm": "libstring-random-perl",
+}
 PACKAGES = Path(__file__).with_name("debian_packages.sh")
 
 
-def bring(*, for_proof: bool = False) -> None:
-    """Installs what is missing, if it can. `for_proof`: also what only `make prove` and `make test-all` need."""
+def bring(*, for_proof: bool = False, for_long: bool = False) -> None:
+    """Installs what is missing, if it can; also what only `make prove` needs, and what only the long tests need."""
     missing = []
     if chromium() is None:
         missing += ["chromium", "fonts-dejavu-core", "fonts-liberation"]
     if postgres_folder() is None:
         missing += ["postgresql"]
-    files = PROGRAMS | (PROOF if for_proof else {})
+    files = PROGRAMS | (PROOF if for_proof else {}) | (LONG if for_long else {})
     missing += _missing(files)
     if missing:
         _install(missing)

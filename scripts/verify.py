@@ -56,7 +56,11 @@ def main() -> None:
     slowest: list[tuple[float, str]] = []
     with ThreadPoolExecutor(1) as beside, tempfile.TemporaryDirectory() as folder:
         # It mostly waits for the network and the disk.
-        future = None if is_quick else beside.submit(debian.bring, for_proof="--all" in arguments)
+        future = (
+            None
+            if is_quick
+            else beside.submit(debian.bring, for_proof="--all" in arguments, for_long="--all" in arguments)
+        )
         results = together(quick())
         if future is not None:
             future.result()

@@ -393,8 +393,12 @@ def option_value(number: int, prefix: str) -> str:
 
 @register.filter
 def trace_label(name: str) -> str:
-    """Return the label of a mechanism in a message's trace."""
+    """Return the label of a rule, or of another mechanism in a message's trace."""
     labels = {
+        "cancel": _("Close as false alarm"),
+        "close": _("Close the alert"),
+        "open": _("Open an alert"),
+        "update": _("Update the alert"),
         "filters": _("Filters"),
         "veto": _("Veto"),
         "maintenance": _("Maintenance"),
