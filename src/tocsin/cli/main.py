@@ -17,7 +17,6 @@ from tocsin.cli import (
     doctor,
     imports,
     keys,
-    probe,
     scim,
     serve,
     service,
@@ -46,7 +45,7 @@ app.command()(apply.apply)
 app.command()(apply.export)
 app.command()(simulate.simulate)
 app.command()(doctor.doctor)
-app.command()(probe.probe)
+app.command()(serve.probe)
 app.command()(backup.backup)
 app.command()(backup.restore)
 app.add_typer(imports.app, name="import")
