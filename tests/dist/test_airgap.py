@@ -31,7 +31,7 @@ def test_page_about_the_bundle_installs_without_a_route(bundle: CleanSystem) -> 
     unpack, install, serve = commands("airgap", "As a Python package", release.version())[0]
     assert (unpack.split()[:2], serve) == (["tar", "xf"], "/opt/tocsin/bin/tocsin serve")
     said = bundle.run(
-        f"cd /srv; sudo() {{ \"$@\"; }}\n{install}\nexport TOKEN={HALO_TOKEN} TOCSIN=/opt/tocsin/bin/tocsin\n{SERVE}"
+        f'cd /srv; sudo() {{ "$@"; }}\n{install}\nexport TOKEN={HALO_TOKEN} TOCSIN=/opt/tocsin/bin/tocsin\n{SERVE}'
         f"$TOCSIN apply /root/tocsin.yaml\n{POST_AND_LOOK}"
         # An upgrade while it runs.
         f"{BUNDLE}/install.sh /opt/tocsin\n$TOCSIN probe"

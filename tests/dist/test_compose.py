@@ -96,7 +96,7 @@ def _asks(url: str, path: str) -> int:
 
 def test_loss_of_a_node_loses_no_message(pair: tuple[str, list[Container]]) -> None:
     url, nodes = pair
-    assert _asks(url, "/accounts/login/") == 200
+    assert _asks(url, "/account/login/") == 200
     for number in range(1, 41):
         if number == 10:
             nodes[0].kill()

@@ -40,9 +40,7 @@ def node(podman: Podman, image: str, volume: Path) -> Iterator[tuple[Container, 
     podman.call("rm", "--force", "--time=20", container.identity, check=False)
 
 
-def test_image_is_small(
-    podman: Podman, image: str, record_testsuite_property: Callable[[str, object], None]
-) -> None:
+def test_image_is_small(podman: Podman, image: str, record_testsuite_property: Callable[[str, object], None]) -> None:
     mounted = podman.call("image", "mount", image).stdout.strip()
     files = (path for path in Path(mounted).rglob("*") if path.is_file() and not path.is_symlink())
     size = sum(path.stat().st_size for path in files)
@@ -67,7 +65,7 @@ def test_first_start_is_quick_and_the_page_is_shown(
     record_testsuite_property("image_first_start_seconds", seconds)
     record_testsuite_property("load", load)
     assert seconds <= MAX_SECONDS * max(1.0, load)
-    page = httpx.get(f"{url}/", follow_redirects=True)
+    page = httpx.get(f"{url}/", follow_redirects=True, timeout=60)
     assert page.status_code == 200
     assert "<title>" in page.text
     assert container.execute("tocsin", "probe", "--port", url.rpartition(":")[2]).stdout == "ok\n"

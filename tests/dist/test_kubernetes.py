@@ -221,7 +221,9 @@ def test_every_value_of_the_chart_is_in_its_schema() -> None:
             assert set(value) == set(known["properties"]), name
 
 
-@pytest.mark.parametrize("text", ["{{ range .Values.config }}{{ end }}", "{{ if .Values.image }}", "{{ lower .Values }}"])
+@pytest.mark.parametrize(
+    "text", ["{{ range .Values.config }}{{ end }}", "{{ if .Values.image }}", "{{ lower .Values }}"]
+)
 def test_renderer_refuses_what_it_does_not_know(text: str, tmp_path: Path) -> None:
     shutil.copytree(render_chart.CHART, tmp_path / "chart")
     (tmp_path / "chart" / "templates" / "other.yaml").write_text(text)

@@ -14,6 +14,7 @@ import pytest
 
 from tests.support.embedded_server import owner_of, postmaster_pid, run_as_owner, value, wait_until_ended
 from tests.support.embedded_server_process import TocsinProcess
+from tocsin.core.embedded_postgres import server as embedded_server
 from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
 from tocsin.core.errors import Permanent, Temporary
 
@@ -158,6 +159,17 @@ def test_reused_pid_of_another_program_is_never_stopped(data_dir: Path) -> None:
         with EmbeddedPostgres(data_dir) as again:
             assert _committed_numbers(again.start()) == [3]
         assert other.poll() is None
+
+
+def test_lock_files_of_a_dead_server_are_gone_before_the_start(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with EmbeddedPostgres(data_dir) as embedded:
+        _keep(embedded.start(), 3)
+        os.kill(postmaster_pid(data_dir), signal.SIGKILL)
+    # In a container that is started again, a process may get the recorded pid while PostgreSQL starts.
+    script = f'test -e {embedded.location}/data/postmaster.pid || "$@" >&2 & echo $!'
+    monkeypatch.setattr(embedded_server, "_LAUNCH", ("/bin/sh", "-c", script, "sh"))
+    with EmbeddedPostgres(data_dir) as again:
+        assert _committed_numbers(again.start()) == [3]
 
 
 def test_foreign_server_is_neither_used_nor_stopped(data_dir: Path) -> None:

@@ -214,11 +214,13 @@ def last_log_lines(server: PostgresServer) -> str:
 
 
 def _clear_stale_files(server: PostgresServer) -> None:
-    """Deletes the lock files of a server that is certainly dead but that PostgreSQL would consider alive.
+    """Deletes the lock files of a server that is certainly dead but that PostgreSQL could consider alive.
 
     PostgreSQL only checks whether a process with the recorded pid exists. After kill -9 that may be another program of
-    the same user, or a zombie that a container's init never reaps. The server's own `flock` proves that it is dead. A
-    file that names a live PostgreSQL, which is not Tocsin's then, is left for PostgreSQL to judge.
+    the same user, or a zombie that a container's init never reaps. In a container that is started again, every process
+    gets about the same pid as before, so that the recorded one may be taken a moment from now. The server's own `flock`
+    proves that it is dead. A file that names a live PostgreSQL, which is not Tocsin's then, is left for PostgreSQL to
+    judge.
     """
     if is_running(server):
         return
@@ -228,7 +230,7 @@ def _clear_stale_files(server: PostgresServer) -> None:
         except (FileNotFoundError, ValueError, IndexError):
             continue
         arguments = _arguments(pid)
-        if _exists(pid) and not (arguments and Path(arguments[0]).name.startswith(("postgres", "postmaster"))):
+        if not (arguments and Path(arguments[0]).name.startswith(("postgres", "postmaster"))):
             path.unlink(missing_ok=True)
 
 
