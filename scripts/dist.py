@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import bring
-from builders import kubernetes, linux, python, release
+from builders import airgap, checksums, container, kubernetes, linux, python, release, sbom
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,13 @@ ARTEFACTS: dict[str, Artefact] = {
     "rpm": Artefact(linux.build_rpm, ("tocsin-{version}-1.*.rpm",), ("wheel",)),
     "kubernetes": Artefact(kubernetes.build_manifests, ("tocsin-{version}-kubernetes.tar.gz",)),
     "chart": Artefact(kubernetes.build_chart, ("tocsin-{version}-chart.tgz",)),
+    "context": Artefact(container.build_context, ("context",), ("wheel", "constraints")),
+    "image": Artefact(container.build, ("tocsin-{version}-image-*.tar.gz",), ("context",)),
+    "sbom": Artefact(sbom.build, ("tocsin-{version}-sbom.cdx.json",), ("wheel", "constraints")),
+    "airgap": Artefact(airgap.build, ("tocsin-{version}-airgap-*.tar",), ("wheel", "constraints", "image", "sbom")),
+    # Whatever is built comes before these.
+    "checksums": Artefact(checksums.build, (checksums.NAME,)),
+    "signature": Artefact(checksums.sign, (checksums.SIGNATURE,), ("checksums",)),
 }
 
 
@@ -62,7 +69,7 @@ def build_all(version: str, out: Path, only: Iterable[str] = ()) -> int:
     for name, outcome, seconds in results:
         print(f"{outcome:8}{seconds:6.1f} s  {name}")
         for path in written(name, version, out) if outcome == "built" else []:
-            print(f"{'':18}{path.stat().st_size / 1e6:8.1f} MB  {path.name}")
+            print(f"{'':18}{size(path) / 1e6:8.1f} MB  {path.name}")
     return 1 if any(outcome == "FAILED" for _, outcome, _ in results) else 0
 
 
@@ -80,12 +87,18 @@ def written(name: str, version: str, out: Path) -> list[Path]:
     return sorted(path for glob in ARTEFACTS[name].files for path in out.glob(glob.format(version=version)))
 
 
+def size(path: Path) -> int:
+    """The bytes of a file, or of all files in a folder."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
 def _build(name: str, version: str, out: Path) -> tuple[str, str, float]:
     """(name, outcome, seconds)"""
     print(f"── {name}", flush=True)
     began = time.monotonic()
     for path in written(name, version, out):
-        path.unlink()
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
     try:
         ARTEFACTS[name].build(version, out)
         outcome = "built"

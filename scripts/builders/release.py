@@ -2,7 +2,10 @@
 
 import os
 import re
+import shutil
 import subprocess
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import bring
@@ -39,11 +42,28 @@ def environ() -> dict[str, str]:
     return {**os.environ, "SOURCE_DATE_EPOCH": str(source_date()), "TZ": "UTC", "LC_ALL": "C.UTF-8"}
 
 
-def run(command: list[str | Path], problem: str, *, cwd: Path = bring.ROOT) -> str:
+def tool(module: str) -> tuple[list[str | Path], dict[str, str]]:
+    """The command that runs a module of requirements/dist.txt, and the variables that it needs."""
+    folder = bring.dist_tools(bring.uv())
+    return [sys.executable, "-m", module], {"PYTHONPATH": str(folder)}
+
+
+def needs_program(name: str, package: str) -> str:
+    """Path of a program. Raises bring.CannotGoOn, naming Debian's package, if it is not installed."""
+    path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    if path is None:
+        raise bring.CannotGoOn(f"{name} is missing; on Debian and Ubuntu: apt-get install {package}")
+    return path
+
+
+def run(
+    command: list[str | Path], problem: str, *, cwd: Path = bring.ROOT, variables: Mapping[str, str] | None = None
+) -> str:
     """The standard output of a command. Raises bring.CannotGoOn with the end of all it wrote if it fails."""
     done = subprocess.run(
-        command, cwd=cwd, env=environ(), stdin=subprocess.DEVNULL, capture_output=True, text=True, umask=0o022
-    )
+        command, cwd=cwd, env={**environ(), **(variables or {})}, stdin=subprocess.DEVNULL, capture_output=True,
+        text=True, umask=0o022,
+    )  # fmt: skip
     if done.returncode:
         written = (done.stdout + done.stderr)[-4000:]
         raise bring.CannotGoOn(f"{problem}: {' '.join(map(str, command))}\n{written}")

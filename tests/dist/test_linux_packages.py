@@ -49,15 +49,6 @@ def needs(*programs: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(bool(missing) or os.geteuid() != 0, reason=reason)
 
 
-@pytest.fixture(scope="session")
-def artefacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with nothing but the artefacts."""
-    out = tmp_path_factory.mktemp("dist")
-    command = [sys.executable, bring.ROOT / "scripts" / "dist.py", "deb", "rpm", "--out", out]
-    subprocess.run(command, check=True)
-    return out
-
-
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """At a short path through which the accounts of services may pass."""
@@ -197,9 +188,9 @@ NEXT_VERSION = release.version().rpartition(".")[0] + ".99"
 @pytest.mark.long
 @needs("mmdebstrap", "dpkg-deb", "setpriv")
 def test_deb_pages_is_upgraded_and_purged(
-    artefacts: Path, debian: System, folder: Path, mails: SmtpDouble
+    artefact: Callable[[str], list[Path]], debian: System, folder: Path, mails: SmtpDouble
 ) -> None:
-    (deb,) = artefacts.glob("*.deb")
+    (deb,) = artefact("deb")
     shutil.copy(deb, debian.root / "tocsin.deb")
     debian.run("apt-get", "update")
     debian.run("apt-get", "install", "--yes", "--no-install-recommends", "/tocsin.deb")
@@ -261,12 +252,12 @@ LOCAL = {"Host": "localhost"}
 
 @pytest.mark.long
 @needs("rpm2cpio", "cpio")
-def test_rpm_pages_from_its_tree(artefacts: Path, folder: Path, mails: SmtpDouble) -> None:
+def test_rpm_pages_from_its_tree(artefact: Callable[[str], list[Path]], folder: Path, mails: SmtpDouble) -> None:
     (wanted,) = linux.RPM.versions
     python = next((path for path in interpreters.every_interpreter() if version_of(path) == wanted), None)
     if python is None:
         pytest.skip(f"no Python {wanted} on this machine")
-    (rpm,) = artefacts.glob("*.rpm")
+    (rpm,) = artefact("rpm")
     unpack = f"cd {folder} && rpm2cpio {rpm} | cpio --extract --make-directories --quiet"
     subprocess.run(["sh", "-c", unpack], check=True)
     home = folder / "opt/tocsin"

@@ -156,7 +156,8 @@ def test_an_ordinary_user_gets_clear_errors_for_folders_of_others(folder: Path, 
     with TocsinProcess(roots, uid=ordinary_uid) as process:
         assert process.answer() == (
             f"Permanent: The data directory {roots} belongs to root. "
-            "Run Tocsin as that user, or choose another with --data-dir."
+            f"Give it to the user that runs Tocsin (chown -R {ordinary_uid} {roots}), run Tocsin as root, or choose "
+            "another with --data-dir."
         )
     with TocsinProcess(roots / "below", uid=ordinary_uid) as process:
         assert process.answer().startswith(f"Permanent: Tocsin cannot use {roots / 'below'}")

@@ -32,6 +32,7 @@ from tocsin.inbound.models import DelayedAlert, GroupMember, InboundMessage, Int
 from tocsin.inbound.processing import batch, delayed_alerts_task
 from tocsin.inbound.processing.alert_ids import AlertIdAllocator
 from tocsin.inbound.storage.messages import MessageResult
+from tocsin.people.models import Group
 from tocsin.simulate import backtest, chain, maintenance_preview, reasons
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -464,6 +465,21 @@ def test_maintenance_opens_nothing_but_updates_active_alerts() -> None:
     assert statuses(desk.send(2)) == ["Opened"]
 
 
+def test_group_window_concerns_only_the_groups_alerts_within_boundaries() -> None:
+    settings_store.set(settings_store.VISIBILITY, "groups")
+    desk = NoiseHarness({})
+    group = Group.objects.create(name="Network")
+    window(group=group.name)
+    assert statuses(desk.send(1)) == ["Opened"]
+    Integration.objects.filter(pk=desk.integration.pk).update(group=group)
+    config_version.bump()
+    assert statuses(desk.send(2)) == ["Ignored"]
+    settings_store.set(settings_store.VISIBILITY, "everyone")
+    Integration.objects.filter(pk=desk.integration.pk).update(group=None)
+    config_version.bump()
+    assert statuses(desk.send(3)) == ["Ignored"]
+
+
 def test_suppressed_alert_opens_when_its_source_repeats() -> None:
     integration, ingest = make_integration("Alertmanager", "alertmanager"), Ingest()
     firing = {"status": "firing", "fingerprint": "c0ffee", "startsAt": "2026-11-24T09:10:00Z"}
@@ -532,8 +548,6 @@ def test_shortened_or_deleted_window_releases_its_delayed_alerts() -> None:
 
 
 def test_unreadable_window_delays_nothing_and_blocks_no_integration() -> None:
-    from tocsin.core.config import config_version
-
     desk = NoiseHarness({})
     row = window()
     row.times = {**row.times, "time_zone": "Mars/Olympus"}

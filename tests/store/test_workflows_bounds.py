@@ -15,6 +15,7 @@ from tests.support.workflow_harness import WorkflowHarness, workflows_enabled
 from tocsin.alerts.change_handlers import PagingMode
 from tocsin.alerts.commands import Close, Reply
 from tocsin.alerts.models import Alert, AlertEvent
+from tocsin.core.config import settings_store
 from tocsin.core.db import database as connections
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import reason_from_json
@@ -145,6 +146,16 @@ def test_group_workflow_changes_only_alerts_of_its_group(
     )
     Alert.objects.filter(pk=foreign).update(integration=integration.pk)
     assert [one.workflow.name for one in buttons.available_buttons(foreign, desk.at(1))] == ["Hold"]
+
+
+def test_group_workflow_ignores_alerts_beyond_its_boundary(desk: WorkflowHarness) -> None:
+    settings_store.set(settings_store.VISIBILITY, "groups")
+    desk.workflow("Tell", {"do": "notify", "users": ["carol"]}, group=desk.group.name)
+    desk.workflow("Admins", {"do": "set_tags", "tags": {"seen": "yes"}})
+    foreign, routed = desk.open(mode=PagingMode.LOG_ONLY, recipient_groups=()), desk.open()
+    desk.go(0)
+    assert {name for name, _status, _why in desk.outcomes(foreign)} == {"Admins"}
+    assert {name for name, _status, _why in desk.outcomes(routed)} == {"Tell", "Admins"}
 
 
 def test_calling_an_outbound_integration_requires_permission_to_change_it(

@@ -23,7 +23,8 @@ _LINK = re.compile(r"\]\(([^)\s#]+)[^)]*\)")
 
 def _pyproject() -> dict[str, list[str]]:
     parsed = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    return {"runtime": parsed["project"]["dependencies"], **parsed["dependency-groups"]}
+    project = parsed["project"]
+    return {"runtime": project["dependencies"], **project["optional-dependencies"], **parsed["dependency-groups"]}
 
 
 def _names(requirements: list[str]) -> list[str]:
@@ -72,7 +73,17 @@ def test_no_line_explains_a_dependency_that_is_gone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("group", "file"), [("runtime", "runtime.txt"), ("runtime", "dev.txt"), ("dev", "dev.txt"), ("docs", "docs.txt")]
+    ("group", "file"),
+    [
+        ("runtime", "runtime.txt"),
+        ("runtime", "dev.txt"),
+        ("saml", "saml.txt"),
+        ("saml", "dev.txt"),
+        ("otel", "otel.txt"),
+        ("otel", "dev.txt"),
+        ("dev", "dev.txt"),
+        ("docs", "docs.txt"),
+    ],
 )
 def test_every_dependency_is_locked(group: str, file: str) -> None:
     assert {_normal(name) for name in _names(_pyproject()[group])} <= _locked(file)

@@ -29,12 +29,18 @@ from tocsin.alerts.states import AlertStatus
 from tocsin.api.application import api
 from tocsin.core.config import settings_store
 from tocsin.core.db import database as database_module
+from tocsin.core.db.row_security import viewer_transaction
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import uuid7
 from tocsin.core.runtime import clock
-from tocsin.inbound.models import InboundMessage
+from tocsin.escalation.changes.commands import delete_policy, save_policy
+from tocsin.escalation.models import Policy
+from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.notify.models import Notification
+from tocsin.oncall.models import Override, SwapRequest
 from tocsin.operate.checks.database import check_row_security
+from tocsin.outbound.commands import delete_outbound
+from tocsin.outbound.models import OutboundIntegration
 from tocsin.people.changes import users as people
 from tocsin.people.models import Membership, User
 from tocsin.resources import row_security, visibility
@@ -114,6 +120,12 @@ def addresses() -> Iterator[str]:
         by_kind = values(THEIRS, len(kinds))
         for combination in product(*(by_kind[kind] for kind in kinds)):
             yield "/" + template.format(*combination)
+
+
+def filled(route: str, numbers: list[str]) -> Iterator[str]:
+    """The addresses of a route with one variable."""
+    if len(re.findall(r"<\w+:\w+>", route)) < 2:
+        yield from {"/" + re.sub(r"<\w+:\w+>", number, route) for number in numbers}
 
 
 def api_addresses(names: list[str]) -> Iterator[str]:
@@ -206,6 +218,37 @@ def test_commands_on_the_other_side_are_not_found(sides: tuple[Side, Side]) -> N
     assert Alert.objects.get(pk=own).merged_into_id is None
 
 
+def test_nothing_names_hidden_objects_that_use_ones_own(sides: tuple[Side, Side]) -> None:
+    ours, theirs = sides
+    policy = Policy.objects.get(group=ours.group)
+    Integration.objects.filter(pk=theirs.integration.pk).update(policy=policy)
+    Integration.objects.filter(pk=ours.integration.pk).update(policy=None)
+    client = signed_in(ours.manager)
+    page = f"/policies/{policy.pk}/"
+    assert not [leak for path in ("", "edit/", "delete/") if (leak := leaks(client, page + path))]
+    with boundary.limited_to(visibility.boundary_of_user(ours.manager)):
+        with pytest.raises(Rejected) as caught:
+            delete_policy(policy, actor=COMMAND_LINE, now=clock.now())
+        assert caught.value.reason.code == "object.in_use_by_more"
+        assert THEIRS not in str(caught.value.reason)
+        steps = [{"notify": {"roles": ["secondary"]}, "after": "0m"}]
+        theirs.integration.recipient_groups.clear()
+        theirs.integration.recipient_users.clear()
+        with pytest.raises(Rejected) as caught:
+            save_policy(
+                {"name": policy.name, "group": ours.group.name, "steps": steps}, existing=policy, actor=COMMAND_LINE,
+                now=clock.now(),
+            )  # fmt: skip
+        assert THEIRS not in str(caught.value.reason)
+        outbound = OutboundIntegration.objects.get()
+        Integration._base_manager.filter(pk=theirs.integration.pk).update(outbound=outbound)
+        with pytest.raises(Rejected) as caught:
+            delete_outbound(outbound, actor=COMMAND_LINE, now=clock.now())
+        assert caught.value.reason.code == "object.in_use_elsewhere"
+    with pytest.raises(Rejected, match=f"Integration {THEIRS}"):
+        delete_policy(policy, actor=COMMAND_LINE, now=clock.now())
+
+
 def test_a_paged_user_sees_and_answers_that_alert_only(sides: tuple[Side, Side]) -> None:
     ours, theirs = sides
     paged, other = Alert.objects.filter(integration=theirs.integration, status="open").order_by("pk")[:2]
@@ -218,6 +261,33 @@ def test_a_paged_user_sees_and_answers_that_alert_only(sides: tuple[Side, Side])
     assert client.get(f"/alerts/{other.pk}/").status_code == 404
     client.post(f"/alerts/{paged.pk}/acknowledge")
     assert Acknowledgement.objects.filter(alert=paged, user=ours.responder).exists()
+
+
+def test_an_alert_of_two_groups_is_shown_whole_to_both(sides: tuple[Side, Side]) -> None:
+    ours, theirs = sides
+    shared = Alert.objects.filter(integration=theirs.integration, status="open").earliest("pk")
+    Alert.objects.filter(pk=shared.pk).update(group_ids=[theirs.group.pk, ours.group.pk])
+    SwapRequest.objects.filter(requester=theirs.responder).update(requested_user=ours.responder)
+    Override.objects.filter(user=theirs.manager).update(user=ours.responder)
+    client, token = signed_in(ours.responder), ours.tokens[ours.responder.username]
+    message = InboundMessage.objects.get(alert_id=shared.pk)
+    pages = (
+        f"/alerts/{shared.pk}/",
+        f"/inbound-log/{message.pk}/",
+        f"/alerts/{shared.pk}/why-not-notified/",
+        "/me/shifts/",
+    )
+    for page in pages:
+        assert client.get(page).status_code == 200, page
+    text = content(client.get(f"/alerts/{shared.pk}/"))
+    for name in ("Alert one", "Responder", "Workflow"):
+        assert f"{name} {THEIRS}" in text
+    numbers = [str(shared.pk), str(message.pk), *values(THEIRS, 1)["uuid"]]
+    asked = [address for route in patterns() for address in filled(route, numbers)]
+    asked += [f"/api/v1/{path}" for path in ("swaps", "overrides", f"alerts/{shared.pk}", f"alerts/{shared.pk}/events")]
+    headers = {"authorization": f"Bearer {token}"}
+    failed = [address for address in asked if client.get(address, headers=headers).status_code >= 500]
+    assert not failed
 
 
 def test_an_observer_acts_where_the_membership_says_responder(sides: tuple[Side, Side]) -> None:
@@ -337,13 +407,16 @@ def test_every_model_is_bounded_or_says_why_not() -> None:
 def test_the_database_itself_hides_the_other_side(sides: tuple[Side, Side]) -> None:
     ours, _theirs = sides
     assert row_security.enable()
-    limit = visibility.boundary_of_user(ours.manager)
+    # Whose feed, pages and swap request are there.
+    limit = visibility.boundary_of_user(ours.responder)
     assert limit is not None
     with boundary.limited_to(limit), connection.cursor() as cursor:
-        for table in row_security.POLICIES:
+        for table in row_security.policies():
             cursor.execute(f"SELECT count(*), coalesce(string_agg(t::text, ''), '') FROM {table} t")
             count, text = cursor.fetchone()
-            assert count, table
+            with boundary.unbounded():
+                cursor.execute(f"SELECT EXISTS (SELECT FROM {table})")
+                assert bool(count) == cursor.fetchone()[0], table
             assert THEIRS not in text, table
         with transaction.atomic():
             cursor.execute("SELECT count(*) FROM alerts_alert")
@@ -356,6 +429,11 @@ def test_the_database_itself_hides_the_other_side(sides: tuple[Side, Side]) -> N
     with connection.cursor() as cursor:
         cursor.execute("SELECT count(*), current_user FROM alerts_alert")
         assert cursor.fetchone() == (2 * visible, "tocsin")
+    count = "SELECT count(*) FROM alerts_alert"
+    with boundary.limited_to(limit), viewer_transaction() as pooled:
+        assert pooled.execute(count).fetchone() == (visible,)
+    with viewer_transaction() as pooled:
+        assert pooled.execute(count).fetchone() == (2 * visible,)
 
 
 def test_doctor_says_where_the_database_enforces_no_boundaries(sides: tuple[Side, Side]) -> None:

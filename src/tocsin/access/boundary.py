@@ -7,14 +7,17 @@ place, `resources.visibility`. Commands run `unbounded`, because what they chang
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Self
 
+from django.core.exceptions import EmptyResultSet, FullResultSet
 from django.db import models, transaction
-from django.db.models import Model, Q, QuerySet
+from django.db.models import Expression, F, Model, Q, QuerySet
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +33,16 @@ class Boundary:
     alerts: frozenset[int] = frozenset()
     #: A client observer sees the alerts of these clients, and nothing else.
     clients: tuple[str, ...] = ()
+    #: Whether the values are expressions that PostgreSQL evaluates for its viewer: see `resources.row_security`.
+    is_in_database: bool = False
 
 
 #: Returns the condition that a boundary sets for the rows of a model.
 type Filter = Callable[[Boundary], Q]
 
 _current: ContextVar[Boundary | None] = ContextVar("boundary", default=None)
+#: The boundary of the viewer for whom a command runs, which is not in force then.
+_viewer: ContextVar[Boundary | None] = ContextVar("viewer", default=None)
 _filters: dict[type[Model], Filter] = {}
 
 
@@ -47,23 +54,33 @@ def current() -> Boundary | None:
 @contextmanager
 def limited_to(boundary: Boundary | None) -> Iterator[None]:
     """Limits queries to `boundary`; None lifts any limit."""
-    token = _current.set(boundary)
+    token, viewer_token = _current.set(boundary), _viewer.set(boundary)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+        _viewer.reset(viewer_token)
+
+
+def enter(boundary: Boundary | None) -> None:
+    """Sets the boundary until the end of the surrounding `limited_to`."""
+    _current.set(boundary)
+    _viewer.set(boundary)
+
+
+@contextmanager
+def unbounded() -> Iterator[None]:
+    """Lifts the boundary, for commands and for lookups whose result nobody sees."""
+    token = _current.set(None)
     try:
         yield
     finally:
         _current.reset(token)
 
 
-def enter(boundary: Boundary | None) -> None:
-    """Sets the boundary until the end of the surrounding `limited_to`."""
-    _current.set(boundary)
-
-
-@contextmanager
-def unbounded() -> Iterator[None]:
-    """Lifts the boundary, for commands and for lookups whose result nobody sees."""
-    with limited_to(None):
-        yield
+def as_viewer() -> AbstractContextManager[None]:
+    """Puts the boundary of the viewer in force again, within a command that says what the viewer may know."""
+    return limited_to(_viewer.get())
 
 
 def limited_by_hand[M: Model](rows: QuerySet[M]) -> QuerySet[M]:
@@ -89,6 +106,50 @@ def filters() -> Mapping[type[Model], Filter]:
     return _filters
 
 
+#: Names that Django gives to the tables of subqueries: U0, V1, …
+_SUBQUERY_ALIAS = re.compile(r"\b([U-Z]\d+)\b")
+
+
+@lru_cache(maxsize=1000)
+def render(model: type[Model], limit: Boundary) -> tuple[str, tuple[Any, ...]]:
+    """Returns the condition of a model's filter as SQL, with its parameters for `%s`. Columns stand behind the quoted
+    name of the table. Raises LookupError for a model without a filter."""
+    if model not in _filters:
+        raise LookupError(f"{model.__name__} has no filter in resources.visibility.")
+    with unbounded():
+        query = model._base_manager.filter(_filters[model](limit)).query
+    try:
+        sql, parameters = query.get_compiler(using="default").compile(query.where)
+    except EmptyResultSet:
+        return "false", ()
+    except FullResultSet:
+        return "true", ()
+    # The condition may stand in a subquery, whose tables have such names too.
+    return f"({_SUBQUERY_ALIAS.sub(r'B\1', sql)})", tuple(parameters)
+
+
+class _Within(Expression):
+    """Whether a row is within a boundary."""
+
+    conditional = True
+    output_field = models.BooleanField()
+
+    def __init__(self, model: type[Model], limit: Boundary) -> None:
+        super().__init__()
+        self._model, self._limit, self._key = model, limit, F("pk")
+
+    def get_source_expressions(self) -> list[Any]:
+        return [self._key]
+
+    def set_source_expressions(self, exprs: Any) -> None:
+        (self._key,) = exprs
+
+    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, tuple[Any, ...]]:
+        sql, parameters = render(self._model, self._limit)
+        table, alias = self._model._meta.db_table, compiler.quote_name(self._key.alias)  # type: ignore[attr-defined]
+        return sql.replace(f'"{table}".', f"{alias}."), parameters
+
+
 class BoundedQuerySet[M: Model](QuerySet[M]):
     """A queryset that shows only what the boundary in force allows.
 
@@ -110,11 +171,7 @@ class BoundedQuerySet[M: Model](QuerySet[M]):
         if boundary is None or self._boundary is boundary or self.query.is_sliced or self.query.combinator:
             return self
         self._boundary = boundary
-        if self.model not in _filters:
-            raise LookupError(f"{self.model.__name__} has no filter in resources.visibility.")
-        with unbounded():
-            condition = _filters[self.model](boundary)
-        return self.filter(condition)
+        return self.filter(_Within(self.model, boundary))
 
 
 class BoundedManager[M: Model](models.Manager.from_queryset(BoundedQuerySet)):  # type: ignore[misc]

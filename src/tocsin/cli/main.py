@@ -17,6 +17,7 @@ from tocsin.cli import (
     doctor,
     imports,
     keys,
+    probe,
     scim,
     serve,
     service,
@@ -45,6 +46,7 @@ app.command()(apply.apply)
 app.command()(apply.export)
 app.command()(simulate.simulate)
 app.command()(doctor.doctor)
+app.command()(probe.probe)
 app.command()(backup.backup)
 app.command()(backup.restore)
 app.add_typer(imports.app, name="import")

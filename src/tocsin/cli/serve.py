@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 from collections.abc import Callable
@@ -12,10 +13,12 @@ import typer
 from tocsin.cli.session import DatabaseSession, DataDir, configure, open_database
 from tocsin.core.config import environment
 from tocsin.core.config.environment import DEFAULT_HOST, DEFAULT_PORT
-from tocsin.core.db import start_up
+from tocsin.core.db import pooler, start_up
 from tocsin.core.net import descriptors
 from tocsin.core.net.http_server import listen, make_server
 from tocsin.core.runtime import logs
+
+log = logging.getLogger(__name__)
 
 #: Seconds that running requests may take to finish after SIGTERM.
 SHUTDOWN_TIMEOUT = 10
@@ -34,6 +37,7 @@ def serve(
         raise typer.BadParameter(f"{role!r} is none of {', '.join(ROLES)}.", param_hint="--role")
     logs.set_up(configure(data_dir).log_format)
     with open_database(data_dir, startup_timeout=start_up.MAX_WAIT) as session:
+        start_up.wait_for_database(_warn_of_pooler)
         run(session, host, port, role)
 
 
@@ -72,6 +76,11 @@ def run(
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         node.stop()
+
+
+def _warn_of_pooler() -> None:
+    if pooler.shares_sessions():
+        log.warning("%s Changes are noticed up to a second later. %s", pooler.SHARES_SESSIONS(), pooler.USE_SESSIONS())
 
 
 def _exit(_number: int, _frame: object) -> None:

@@ -7,6 +7,7 @@ it. Deleting and changing an object call every hook registered for its kind.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, ExitStack
 from datetime import datetime
 
 from tocsin.core.errors import Rejected
@@ -40,6 +41,9 @@ REFERENCES: Hooks[FindReferences] = Hooks()
 DELETIONS: Hooks[OnDelete] = Hooks()
 CHANGES: Hooks[OnChange] = Hooks()
 
+#: Return a context in which the functions above find only what the viewer sees.
+VIEWERS: Hooks[Callable[[], AbstractContextManager[None]]] = Hooks()
+
 _MAX_LISTED_REFERENCES = 5
 
 IN_USE = ReasonType("object.in_use", "Can't delete {name}: it is used by {users}.")
@@ -47,6 +51,12 @@ IN_USE_BY_MORE = ReasonType(
     "object.in_use_by_more",
     "Can't delete {name}: it is used by {users} and {count} other.",
     "Can't delete {name}: it is used by {users} and {count} others.",
+)
+
+IN_USE_ELSEWHERE = ReasonType(
+    "object.in_use_elsewhere",
+    "Can't delete {name}: it is used by {count} object of another group.",
+    "Can't delete {name}: it is used by {count} objects of other groups.",
 )
 
 
@@ -71,11 +81,18 @@ def references_to(kind: str, object_id: int) -> list[Reason]:
 
 
 def reject_if_referenced(kind: str, object_id: int, name: str) -> None:
-    """Raises `Rejected("in_use")`, naming the references, if the object is still in use."""
+    """Raises `Rejected("in_use")` if the object is still in use, naming the references that the viewer sees."""
     references = references_to(kind, object_id)
     if not references:
         return
-    listed, remaining = tuple(references[:_MAX_LISTED_REFERENCES]), len(references) - _MAX_LISTED_REFERENCES
+    with ExitStack() as stack:
+        for as_viewer in VIEWERS.of():
+            stack.enter_context(as_viewer())
+        visible = references_to(kind, object_id)
+    listed = tuple(visible[:_MAX_LISTED_REFERENCES])
+    remaining = max(len(references), len(visible)) - len(listed)
+    if not listed:
+        raise Rejected("in_use", IN_USE_ELSEWHERE(name=name, count=remaining))
     if remaining > 0:
         raise Rejected("in_use", IN_USE_BY_MORE(name=name, users=joined(*listed, separator=", "), count=remaining))
     raise Rejected("in_use", IN_USE(name=name, users=listed))

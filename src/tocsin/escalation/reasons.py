@@ -56,6 +56,9 @@ IS_ASSIGNED = ReasonType("target.is_assigned", "{user} is assigned to the alert"
 REQUESTED_ESCALATION = ReasonType("target.requested_escalation", "{user} requested the escalation")
 REACHES_NOBODY = ReasonType("policy.reaches_nobody", "No one would be notified: {notes}.")
 USE_REACHES_NOBODY = ReasonType("policy.use_reaches_nobody", "For {use}: {problem}")
+HIDDEN_USE_REACHES_NOBODY = ReasonType(
+    "policy.hidden_use_reaches_nobody", "For an integration of another group, it would reach no one."
+)
 
 # Fired, empty, waiting and skipped steps.
 

@@ -1,8 +1,8 @@
 """Makes the role and the policies of row-level security: the second belt of boundaries, below `resources.visibility`.
 
-The policies say the same as the filters, for the tables that say something about alerts or configuration. The role
-reads only what the settings of its transaction allow (`core.db.row_security`). Without permission to create a role,
-nothing is made, and the filters alone limit what viewers see.
+The policies are rendered from the filters. The role reads only what the settings of its transaction allow
+(`core.db.row_security`). Without permission to create a role, nothing is made, and the filters alone limit what viewers
+see.
 """
 
 from __future__ import annotations
@@ -14,47 +14,72 @@ from typing import Any
 
 from django.apps import apps
 from django.db import InternalError, OperationalError, ProgrammingError, connection, transaction
+from django.db.models import Model
+from django.db.models.expressions import RawSQL
 from django.db.models.signals import post_migrate
+from psycopg.sql import quote
 
 from tocsin.access import boundary, settings_commands
+from tocsin.access.boundary import Boundary
+from tocsin.alerts.models import Alert
 from tocsin.core.config import settings_store
 from tocsin.core.db import row_security
 from tocsin.core.db.database import Connection
 from tocsin.core.db.row_security import ROLE_SUFFIX, ViewerSettings
+from tocsin.resources import visibility
 
 log = logging.getLogger(__name__)
 
-# Subqueries, because PostgreSQL then evaluates them once for each statement and not for each row.
-_VIEWER = "(SELECT nullif(current_setting('tocsin.viewer', true), '')::bigint)"
-_GROUPS = "ANY ((SELECT string_to_array(current_setting('tocsin.groups', true), ',')::bigint[])::bigint[])"
-_INTEGRATIONS = "ANY ((SELECT string_to_array(current_setting('tocsin.integrations', true), ',')::bigint[])::bigint[])"
-_ALERTS = "ANY ((SELECT string_to_array(current_setting('tocsin.alerts', true), ',')::bigint[])::bigint[])"
-_CLIENTS = """ANY ((SELECT array_agg(upper(name)) FROM jsonb_array_elements_text(
-  nullif(current_setting('tocsin.clients', true), '')::jsonb) AS name)::text[])"""
 
-_ALERT = f"""integration_id = {_INTEGRATIONS}
-  OR group_ids && (SELECT string_to_array(current_setting('tocsin.groups', true), ',')::bigint[])
-  OR owner_id = {_VIEWER} OR id = {_ALERTS} OR upper(client) = {_CLIENTS}
-  OR EXISTS (SELECT FROM notify_notification v WHERE v.alert_id = alerts_alert.id AND v.user_id = {_VIEWER})"""
+def _setting(sql: str) -> Any:
+    # A subquery: PostgreSQL evaluates it once for each statement and not for each row.
+    return RawSQL(f"SELECT {sql}", ())  # noqa: S611 - constants
 
-# The policy of alerts applies within, too.
-_ABOUT_ALERT = "EXISTS (SELECT FROM alerts_alert a WHERE a.id = alert_id)"
-_OF_GROUP = f"group_id = {_GROUPS}"
 
-#: The condition of each table's policy.
-POLICIES: dict[str, str] = {
-    "alerts_alert": _ALERT,
-    "alerts_alertevent": _ABOUT_ALERT,
-    "inbound_inboundmessage": f"integration_id = {_INTEGRATIONS} OR {_ABOUT_ALERT}",
-    "notify_delivery": f"user_id = {_VIEWER} OR alert_id IS NULL OR {_ABOUT_ALERT}",
-    "notify_sandboxmessage": f"user_id = {_VIEWER} OR alert_id IS NULL OR {_ABOUT_ALERT}",
-    "outbound_call": f"alert_id IS NULL OR {_ABOUT_ALERT}",
-    "workflows_run": _ABOUT_ALERT,
-    "inbound_maintenancewindow": _OF_GROUP,
-    "inbound_clienttable": _OF_GROUP,
-    "oncall_supporthours": _OF_GROUP,
-    "outbound_outboundintegration": _OF_GROUP,
-}
+def _ids(name: str) -> Any:
+    return _setting(f"string_to_array(current_setting('{name}', true), ',')::bigint[]")
+
+
+_VIEWER = _setting("nullif(current_setting('tocsin.viewer', true), '')::bigint")
+_CLIENTS = "nullif(current_setting('tocsin.clients', true), '')"
+
+#: The boundary of whoever is the viewer of a transaction, in a group or of clients.
+_OF_GROUPS = Boundary(
+    _VIEWER, _ids("tocsin.groups"), _ids("tocsin.integrations"), _ids("tocsin.alerts"), is_in_database=True
+)
+_OF_CLIENTS = Boundary(
+    _VIEWER,
+    clients=_setting(f"upper(name) FROM jsonb_array_elements_text({_CLIENTS}::jsonb) AS name"),
+    is_in_database=True,
+)
+
+#: Whom the viewer's pages were about. A view is read as its owner: policies that refer to each other would never end.
+_OWN_PAGES = "notify_own_pages"
+_CREATE_OWN_PAGES = f"""
+CREATE OR REPLACE VIEW {_OWN_PAGES} WITH (security_barrier) AS
+SELECT id, alert_id, user_id FROM notify_notification
+WHERE user_id = (SELECT nullif(current_setting('tocsin.viewer', true), '')::bigint)
+"""
+
+
+def policies() -> dict[str, str]:
+    """Returns the condition of the policy of each table: what `visibility.FILTERS` says of its model."""
+    return {model._meta.db_table: _policy(model) for model in boundary.filters() if model not in visibility.NAMED}
+
+
+def _policy(model: type[Model]) -> str:
+    of_groups, of_clients = _sql(model, _OF_GROUPS), _sql(model, _OF_CLIENTS)
+    if of_groups == of_clients:
+        return of_groups
+    return f"CASE WHEN (SELECT {_CLIENTS}) IS NULL THEN {of_groups} ELSE {of_clients} END"
+
+
+def _sql(model: type[Model], limit: Boundary) -> str:
+    condition, parameters = boundary.render(model, limit)
+    if model is Alert:
+        condition = condition.replace('"notify_notification"', _OWN_PAGES)
+    return condition % tuple(quote(parameter) for parameter in parameters)
+
 
 _CREATE_ROLE = f"""
 DO $$ BEGIN
@@ -86,8 +111,9 @@ def enable(**_signal: Any) -> bool:
             cursor.execute(_CREATE_ROLE)
             if not _role_of(cursor):
                 return False
+            cursor.execute(_CREATE_OWN_PAGES)
             cursor.execute(_GRANT)
-            for table, condition in POLICIES.items():
+            for table, condition in policies().items():
                 cursor.execute(f"DROP POLICY IF EXISTS {_POLICY} ON {table}")
                 # Writing is up to the commands, which run as the owner.
                 cursor.execute(f"CREATE POLICY {_POLICY} ON {table} USING ({condition}) WITH CHECK (true)")
@@ -111,7 +137,7 @@ def is_enabled(pool_connection: Connection) -> bool:
     """Returns whether the database enforces boundaries itself."""
     row = pool_connection.execute(
         "SELECT count(*) = %s FROM pg_policies WHERE policyname = %s AND schemaname = current_schema()",
-        (len(POLICIES), _POLICY),
+        (len(policies()), _POLICY),
     ).fetchone()
     return bool(row and row[0])
 

@@ -8,15 +8,22 @@ Queries with SQL of their own limit alerts by `alerts_sql`.
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import reduce
+from operator import or_
 from typing import Any
 
-from django.db.models import Exists, Model, OuterRef, Q, QuerySet
+from django.db import connection
+from django.db.models import Exists, Model, OuterRef, Q, QuerySet, Value
+from django.db.models.expressions import RawSQL
+from django.db.models.functions import Upper
+from django.db.models.lookups import In
 
 from tocsin.access import boundary
 from tocsin.access.boundary import Boundary, Filter
 from tocsin.access.models import ApiToken, AuditEntry
 from tocsin.access.roles import Role
 from tocsin.alerts.models import Acknowledgement, Alert, AlertEvent
+from tocsin.core import object_hooks
 from tocsin.core.config import settings_store
 from tocsin.core.ids import first_uuid7
 from tocsin.core.runtime import clock
@@ -68,49 +75,70 @@ from tocsin.workflows.models import Limit, Workflow, WorkflowRun
 
 NOTHING = Q(pk__in=())
 
+#: A visible alert names these objects, also those of others, and their rows are read for that. They have a filter,
+#: which lists and addresses follow, and no policy in the database.
+NAMED: frozenset[type[Model]] = frozenset({User, Group, Integration, OutboundIntegration, Workflow})
+
 #: An alert into which another was merged stays visible for those who were paged about the other this recently.
 _MERGED_WITHIN = timedelta(days=30)
 
 
-def boundary_of_user(user: User) -> Boundary | None:
-    """Returns what `user` may see; None for everything."""
+_OWNED_AND_MERGED = """
+SELECT (SELECT array_agg(id) FROM inbound_integration WHERE group_id = ANY(%s)),
+       (SELECT array_agg(a.merged_into_id) FROM notify_notification n JOIN alerts_alert a ON a.id = n.alert_id
+        WHERE n.user_id = %s AND n.id >= %s AND a.merged_into_id IS NOT NULL)
+"""
+
+
+def boundary_of_user(user: User, viewer: Viewer | None = None) -> Boundary | None:
+    """Returns what `user` may see; None for everything. `viewer` is that of the user, which need not be loaded yet."""
     # Nothing is loaded for the others, who are most.
-    return boundary_of(permissions.viewer(user)) if user.clients or _is_limited(Role(user.role)) else None
+    if not user.clients and not _is_limited(Role(user.role)):
+        return None
+    return _boundary(viewer or permissions.viewer(user))
+
+
+def boundary_of(viewer: Viewer) -> Boundary | None:
+    """Returns what the viewer may see; None for everything."""
+    is_limited = viewer.clients is not None or viewer.is_limited_to_groups or _is_limited(viewer.role)
+    return _boundary(viewer) if is_limited else None
 
 
 def _is_limited(role: Role) -> bool:
     return role is not Role.ADMIN and settings_store.get(settings_store.VISIBILITY) == "groups"
 
 
-def boundary_of(viewer: Viewer) -> Boundary | None:
-    """Returns what the viewer may see; None for everything."""
+def _boundary(viewer: Viewer) -> Boundary:
     if viewer.clients is not None:
         # Without a client that the owner sees too, a token sees nothing.
         return Boundary(viewer.user_id, clients=tuple(sorted(viewer.clients)) or ("",))
-    if not viewer.is_limited_to_groups and not _is_limited(viewer.role):
-        return None
     # A token that is limited to groups sees nothing of its owner's besides.
     user_id = 0 if viewer.is_limited_to_groups else viewer.user_id
-    with boundary.unbounded():
-        owned = Integration.objects.filter(group__in=viewer.groups).order_by().values_list("pk", flat=True)
-        recent = Notification.objects.filter(user=user_id, pk__gte=first_uuid7(clock.now() - _MERGED_WITHIN))
-        merged = recent.filter(alert__merged_into__isnull=False).values_list("alert__merged_into", flat=True)
-        return Boundary(user_id, viewer.groups, frozenset(owned), frozenset(filter(None, merged.order_by())))
+    since = first_uuid7(clock.now() - _MERGED_WITHIN)
+    with boundary.unbounded(), connection.cursor() as cursor:
+        cursor.execute(_OWNED_AND_MERGED, (sorted(viewer.groups), user_id, since))
+        owned, merged = cursor.fetchone()
+    return Boundary(user_id, viewer.groups, frozenset(owned or ()), frozenset(merged or ()))
 
 
-def alert_condition(limit: Boundary) -> Q:
-    """Returns the condition for alerts."""
+def _one_of(path: str, ids: Any) -> Q:
+    if not isinstance(ids, frozenset):
+        ids = RawSQL(f"SELECT unnest(({ids.sql}))", ())  # noqa: S611 - a constant of row_security
+    return Q(**{f"{path}__in": ids})
+
+
+def _alert(limit: Boundary) -> Q:
     if limit.clients:
-        condition = NOTHING
-        for name in limit.clients:
-            condition |= Q(client__iexact=name) if name else NOTHING
-        return condition & Q(is_test=False)
-    paged = Notification.objects.filter(alert=OuterRef("pk"), user=limit.user_id)
+        names: Any = limit.clients
+        upper = [Upper(Value(name)) for name in names] if isinstance(names, tuple) else names
+        return Q(In(Upper("client"), upper)) & ~Q(client="") & Q(is_test=False)
+    groups: Any = sorted(limit.groups) if isinstance(limit.groups, frozenset) else limit.groups
+    paged = Notification._base_manager.filter(alert=OuterRef("pk"), user=limit.user_id)
     return (
-        Q(integration__in=limit.integrations)
-        | Q(group_ids__overlap=list(limit.groups))
+        _one_of("integration", limit.integrations)
+        | Q(group_ids__overlap=groups)
         | Q(owner=limit.user_id)
-        | Q(pk__in=limit.alerts)
+        | _one_of("pk", limit.alerts)
         | Q(Exists(paged))
     )
 
@@ -121,121 +149,103 @@ def groups_of_alert(alert: Alert) -> frozenset[int]:
     return frozenset(alert.group_ids) | ({owner} if owner is not None else set())
 
 
-#: The condition of `alert_condition` for an alert `a`, with the parameters of `alert_parameters`. It is not in a query
-#: without a boundary.
-_ALERT_SQL = """(a.integration_id = ANY(%(visible_integrations)s) OR a.group_ids && %(visible_groups)s::bigint[]
-  OR a.owner_id = %(viewer)s
-  OR a.id = ANY(%(visible_alerts)s)
-  OR EXISTS (SELECT FROM notify_notification v WHERE v.alert_id = a.id AND v.user_id = %(viewer)s))"""
-_CLIENT_SQL = "(upper(a.client) = ANY(%(visible_clients)s) AND NOT a.is_test)"
-
-
-def _about_visible_alert(limit: Boundary) -> Q:
-    return Q(Exists(Alert.objects.filter(alert_condition(limit), pk=OuterRef("alert"))))
-
-
 def _of_group(path: str) -> Filter:
-    return _only_groups(lambda limit: Q(**{f"{path}__in": limit.groups}))
+    return lambda limit: _one_of(path, limit.groups)
 
 
-def _only_groups(condition: Filter) -> Filter:
-    """Client observers see nothing of it."""
-    return lambda limit: NOTHING if limit.clients else condition(limit)
+def _of_integration(limit: Boundary) -> Q:
+    return _one_of("integration", limit.integrations)
 
 
 def _of_user(path: str) -> Filter:
     return lambda limit: Q(**{path: limit.user_id})
 
 
-def _members(limit: Boundary) -> Any:
-    return Membership.objects.filter(group__in=limit.groups).values("user")
-
-
 def _of_member(path: str) -> Filter:
     """The viewer's own, and those of the members of the own groups."""
-    return lambda limit: (
-        Q(**{path: limit.user_id})
-        if limit.clients
-        else Q(**{path: limit.user_id}) | Q(**{f"{path}__in": _members(limit)})
-    )
+    members = Membership._base_manager.values("user")
+    return lambda limit: _of_user(path)(limit) | Q(**{f"{path}__in": members.filter(_of_group("group")(limit))})
+
+
+def _about(path: str, model: type[Model]) -> Filter:
+    """What is about a visible row of another model."""
+
+    def condition(limit: Boundary) -> Q:
+        rows = model._base_manager.filter(pk=OuterRef(path))
+        # The database applies the policy of the other table itself.
+        has_policy = limit.is_in_database and model not in NAMED
+        return Q(Exists(rows if has_policy else rows.filter(FILTERS[model](limit))))
+
+    return condition
 
 
 def _either(*conditions: Filter) -> Filter:
-    def combined(limit: Boundary) -> Q:
-        result = conditions[0](limit)
-        for condition in conditions[1:]:
-            result |= condition(limit)
-        return result
-
-    return combined
+    return lambda limit: reduce(or_, (condition(limit) for condition in conditions))
 
 
-_ABOUT_ALERT = _only_groups(_about_visible_alert)
-_OF_INTEGRATION = _only_groups(lambda limit: Q(integration__in=limit.integrations))
-_OF_OUTBOUND = _of_group("integration__group")
+def _internal(condition: Filter) -> Filter:
+    """Client observers see nothing of it."""
+    return lambda limit: NOTHING if limit.clients else condition(limit)
 
 
-def _audited(limit: Boundary) -> Q:
-    """Entries of the own groups. Who may read them is up to `people.permissions`."""
-    return Q(group_id__in=limit.groups)
+_OF_GROUP = _of_group("group")
+_ABOUT_ALERT = _about("alert", Alert)
+_ABOUT_ALERT_INTERNALLY = _internal(_ABOUT_ALERT)
+_OF_OUTBOUND = _about("integration", OutboundIntegration)
+_OF_SCHEDULE = _about("schedule", Schedule)
 
-
+#: What belongs to a group is that of no client observer, who has no groups.
 FILTERS: dict[type[Model], Filter] = {
     ApiToken: _of_user("user"),
-    AuditEntry: _only_groups(_audited),
-    Alert: alert_condition,
-    AlertEvent: _about_visible_alert,
-    Acknowledgement: _about_visible_alert,
-    Policy: _of_group("group"),
-    PolicyVersion: _of_group("policy__group"),
-    EscalationRun: _about_visible_alert,
-    Integration: _only_groups(lambda limit: Q(pk__in=limit.integrations)),
-    PinnedSender: _OF_INTEGRATION,
-    IntegrationVersion: _OF_INTEGRATION,
-    InboundMessage: _either(_OF_INTEGRATION, _ABOUT_ALERT),
-    DelayedAlert: _OF_INTEGRATION,
-    GroupMember: _ABOUT_ALERT,
-    MaintenanceWindow: _of_group("group"),
-    Heartbeat: _OF_INTEGRATION,
-    ClientTable: _of_group("group"),
-    Notification: _either(_of_user("user"), _of_group("group_contact__group"), _ABOUT_ALERT),
-    Delivery: _either(_of_user("user"), _of_group("notification__group_contact__group"), _ABOUT_ALERT),
-    SandboxMessage: _either(_of_user("user"), _ABOUT_ALERT),
+    # Who may read the entries of the own groups is up to `people.permissions`.
+    AuditEntry: _of_group("group_id"),
+    Alert: _alert,
+    AlertEvent: _ABOUT_ALERT,
+    Acknowledgement: _ABOUT_ALERT,
+    Policy: _OF_GROUP,
+    PolicyVersion: _about("policy", Policy),
+    EscalationRun: _ABOUT_ALERT,
+    Integration: lambda limit: _one_of("pk", limit.integrations),
+    PinnedSender: _of_integration,
+    IntegrationVersion: _of_integration,
+    InboundMessage: _either(_of_integration, _ABOUT_ALERT_INTERNALLY),
+    DelayedAlert: _of_integration,
+    GroupMember: _ABOUT_ALERT_INTERNALLY,
+    MaintenanceWindow: _OF_GROUP,
+    Heartbeat: _of_integration,
+    ClientTable: _OF_GROUP,
+    Notification: _either(_of_user("user"), _about("group_contact", GroupContact), _ABOUT_ALERT_INTERNALLY),
+    Delivery: _either(_of_user("user"), _about("notification", Notification)),
+    SandboxMessage: _either(_of_user("user"), _ABOUT_ALERT_INTERNALLY),
     PushDevice: _of_user("user"),
-    MailReply: _either(_of_user("user"), _ABOUT_ALERT),
-    HolidayCalendar: _of_group("group"),
-    Schedule: _of_group("group"),
-    SupportHours: _of_group("group"),
-    Override: _either(_of_group("schedule__group"), _of_user("user")),
-    SwapRequest: _either(_of_group("schedule__group"), _of_user("requester"), _of_user("requested_user")),
+    MailReply: _either(_of_user("user"), _ABOUT_ALERT_INTERNALLY),
+    HolidayCalendar: _OF_GROUP,
+    Schedule: _OF_GROUP,
+    SupportHours: _OF_GROUP,
+    Override: _either(_OF_SCHEDULE, _of_user("user")),
+    SwapRequest: _either(_OF_SCHEDULE, _of_user("requester"), _of_user("requested_user")),
     CalendarFeed: _of_user("owner"),
-    CalendarImport: _of_group("schedule__group"),
-    HandoverNote: _of_group("schedule__group"),
-    OutboundIntegration: _of_group("group"),
+    CalendarImport: _OF_SCHEDULE,
+    HandoverNote: _OF_SCHEDULE,
+    OutboundIntegration: _OF_GROUP,
     IntegrationStatus: _OF_OUTBOUND,
     Webhook: _OF_OUTBOUND,
     # A call about an alert says what the alert says.
-    Call: _only_groups(lambda limit: _about_visible_alert(limit) | Q(alert=None, integration__group__in=limit.groups)),
-    Exchange: _only_groups(
-        lambda limit: (
-            Q(call=None, integration__group__in=limit.groups)
-            | Q(call__alert=None, integration__group__in=limit.groups)
-            | Q(Exists(Alert.objects.filter(alert_condition(limit), pk=OuterRef("call__alert"))))
-        )
-    ),
+    Call: _either(_ABOUT_ALERT_INTERNALLY, lambda limit: Q(alert=None) & _OF_OUTBOUND(limit)),
+    Exchange: _either(_about("call", Call), lambda limit: Q(call=None) & _OF_OUTBOUND(limit)),
     LookUp: _OF_OUTBOUND,
     AgentMatch: _OF_OUTBOUND,
-    TicketLink: _ABOUT_ALERT,
+    TicketLink: _ABOUT_ALERT_INTERNALLY,
     User: _of_member("pk"),
     ContactMethod: _of_member("user"),
     Group: _of_group("pk"),
-    Membership: _either(_of_group("group"), _of_user("user")),
-    GroupContact: _of_group("group"),
+    Membership: _either(_OF_GROUP, _of_user("user")),
+    GroupContact: _OF_GROUP,
     OutOfOffice: _of_member("user"),
-    OutOfOfficeCover: _of_group("group"),
-    Workflow: _of_group("group"),
-    Limit: _of_group("workflow__group"),
-    WorkflowRun: _ABOUT_ALERT,
+    OutOfOfficeCover: _OF_GROUP,
+    Workflow: _OF_GROUP,
+    Limit: _about("workflow", Workflow),
+    WorkflowRun: _ABOUT_ALERT_INTERNALLY,
 }
 
 
@@ -251,23 +261,18 @@ def alerts_sql() -> str:
     limit = boundary.current()
     if limit is None:
         return ""
-    return f" AND {_CLIENT_SQL if limit.clients else _ALERT_SQL}"
+    sql, parameters = boundary.render(Alert, limit)
+    return " AND " + sql.replace('"alerts_alert".', "a.") % tuple(f"%(visible_{n})s" for n in range(len(parameters)))
 
 
-def alerts_parameters() -> dict[str, object]:
+def alerts_parameters() -> dict[str, Any]:
     """Returns the parameters of `alerts_sql`."""
     limit = boundary.current()
-    if limit is None:
-        return {}
-    return {
-        "viewer": limit.user_id,
-        "visible_groups": sorted(limit.groups),
-        "visible_integrations": sorted(limit.integrations),
-        "visible_alerts": sorted(limit.alerts),
-        "visible_clients": [name.upper() for name in limit.clients],
-    }
+    parameters = () if limit is None else boundary.render(Alert, limit)[1]
+    return {f"visible_{n}": value for n, value in enumerate(parameters)}
 
 
 def install() -> None:
     """Registers the filters of all bounded models."""
     boundary.register(FILTERS)
+    object_hooks.VIEWERS.register(boundary.as_viewer)

@@ -67,7 +67,7 @@ def _affected_alerts(
     integration: Integration, window: CompiledWindow, now: datetime
 ) -> tuple[int, list[AffectedAlert]]:
     compiled = drafts.compile_stored(integration)
-    integration_window = window.for_integration(compiled.id, compiled.normalizer.mapping.names)
+    integration_window = window.for_integration(compiled.id, integration.group_id, compiled.normalizer.mapping.names)
     if integration_window is None or compiled.problem is not None:
         return 0, []
     state, opened, affected = ReplayState(replace(compiled, windows=())), 0, []

@@ -17,7 +17,6 @@ from tocsin.access.roles import Permission, PermissionScope, Role, permission_sc
 from tocsin.core.runtime import clock
 from tocsin.identity.models import IdentityProvider
 from tocsin.notify.models import Pause
-from tocsin.people import permissions
 from tocsin.people.permissions import Viewer
 from tocsin.people.sign_in_rules import requires_single_sign_on
 from tocsin.web.alerts import queries
@@ -166,8 +165,7 @@ def _palette() -> Sections:
 
 
 def _permitted(request: HttpRequest, sections: Sections) -> Iterator[tuple[Any, list[NavigationItem]]]:
-    user = cast(SignedInRequest, request).user
-    viewer = permissions.viewer(user)
+    viewer = cast(SignedInRequest, request).viewer
     for heading, entries in sections:
         items = [_navigation_item(entry, request) for entry in entries if _is_offered(entry, viewer)]
         if items:

@@ -38,7 +38,7 @@ RULES = {
 def integration(windows: tuple[CompiledWindow, ...] = (), **shapes: Any) -> CompiledIntegration:
     kind = load_kinds()["api"]
     reader = compile_normalizer(kind, IntegrationDefinition(mapping=MAPPING, rules=RULES, **shapes))
-    about = tuple(one for window in windows if (one := window.for_integration(1, reader.mapping.names)))
+    about = tuple(one for window in windows if (one := window.for_integration(1, None, reader.mapping.names)))
     return CompiledIntegration(
         1, "Monitoring", "Monitoring", IntegrationMode.PAGE, reader, None, {}, None, (), (), Credentials(),
         ReferenceDirectory(), windows=about,

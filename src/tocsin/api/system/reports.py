@@ -18,7 +18,7 @@ from tocsin.api.framework.auth import caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.moments import ScheduleMoment
 from tocsin.core.config import settings_store
-from tocsin.core.db import database
+from tocsin.core.db.row_security import viewer_transaction
 from tocsin.reports import interruptions, noise, response_times, sla
 from tocsin.reports.counted_alerts import PUBLIC_GROUPINGS, AlertFilter, GroupBy
 from tocsin.reports.grouped_report import Grouped, GroupedReport
@@ -188,7 +188,7 @@ class NoiseFilters(ReportFilters):
 def report_response_times(request: HttpRequest, query: Query[GroupedReportFilters]) -> dict[str, Any]:
     period, filters = _period(request, query), _filters(query)
     bucket = query.per or period.bucket
-    with database.transaction() as connection:
+    with viewer_transaction() as connection:
         report = response_times.load_response_times(connection, period, _grouping(query), bucket, filters)
     return _show_grouped(period, report, _show_times)
 
@@ -203,7 +203,7 @@ def report_response_times(request: HttpRequest, query: Query[GroupedReportFilter
 def report_sla(request: HttpRequest, query: Query[GroupedReportFilters]) -> dict[str, Any]:
     period, filters = _period(request, query), _filters(query)
     bucket = query.per or period.bucket
-    with database.transaction() as connection:
+    with viewer_transaction() as connection:
         report = sla.load_sla(connection, period, _grouping(query), bucket, filters, now=caller(request).now).figures
     return _show_grouped(period, report, _show_sla)
 
@@ -217,7 +217,7 @@ def report_sla(request: HttpRequest, query: Query[GroupedReportFilters]) -> dict
 )
 def report_sla_breaches(request: HttpRequest, query: Query[SlaBreachFilters]) -> dict[str, Any]:
     period, filters = _period(request, query), _filters(query)
-    with database.transaction() as connection:
+    with viewer_transaction() as connection:
         breaches = sla.load_breaches(connection, period, filters, now=caller(request).now, limit=query.limit)
     items = [
         {
@@ -238,7 +238,7 @@ def report_sla_breaches(request: HttpRequest, query: Query[SlaBreachFilters]) ->
 )
 def report_noise(request: HttpRequest, query: Query[NoiseFilters]) -> dict[str, Any]:
     period = _period(request, query)
-    with database.transaction() as connection:
+    with viewer_transaction() as connection:
         report = noise.load_noise(connection, period, query.by, _filters(query))
     sources = [
         {
@@ -258,7 +258,7 @@ def report_noise(request: HttpRequest, query: Query[NoiseFilters]) -> dict[str, 
 )
 def report_interruptions(request: HttpRequest, query: Query[ReportFilters]) -> dict[str, Any]:
     period, filters = _period(request, query), _filters(query)
-    with database.transaction() as connection:
+    with viewer_transaction() as connection:
         people = interruptions.load_interruptions(connection, period, settings_store.night_hours(), filters)
     return {"since": period.since, "until": period.until, "people": [_show_person(person) for person in people]}
 

@@ -107,7 +107,11 @@ class SettingsSpec(Spec):
         default="UTC", description="Time zone of new users and groups, and of times that are shown without a user."
     )
     message_retention_days: int = Field(
-        default=90, ge=1, le=36_500, description="Number of days for which inbound messages are kept."
+        default=90,
+        ge=1,
+        le=36_500,
+        description="Number of days for which inbound messages are kept. From 60 days on they are removed by whole "
+        "months, up to 31 days later.",
     )
     message_size_cap_mb: int = Field(
         default=10_240,

@@ -1,4 +1,4 @@
-"""Row-level security as a second belt: which viewer the queries of Django's connection are for.
+"""Row-level security as a second belt: which viewer the queries of a connection are for.
 
 `resources.row_security` makes the role and the policies. A viewer with a boundary reads as that role, in transactions
 that name the viewer; everything else reads as the owner of the tables, to whom no policy applies. Transactions, and not
@@ -7,11 +7,15 @@ sessions, carry the role: a connection pooler may give a session to another clie
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+
+from tocsin.core.db import database
+from tocsin.core.db.database import Connection
 
 #: The parameters of a viewer's transactions: names of settings and their values.
 type ViewerSettings = tuple[tuple[str, str], ...]
@@ -19,10 +23,13 @@ type ViewerSettings = tuple[tuple[str, str], ...]
 #: Ends the name of the role, which begins with the name of the tables' owner.
 ROLE_SUFFIX = "_viewer"
 
-_SET = "SELECT set_config(name, value, true) FROM unnest(%s::text[], %s::text[]) AS s(name, value)"
-
-_FIND_ROLE = """
-SELECT rolname FROM pg_roles WHERE rolname = session_user || %s AND pg_has_role(session_user, oid, 'MEMBER')
+# Where there is no role, or the connection's user is no member of it, the statements run as the owner.
+_SET = f"""
+SELECT set_config(name, value, true) FROM unnest(%s::text[], %s::text[]) AS s(name, value)
+UNION ALL SELECT set_config('role', coalesce((
+  SELECT rolname FROM pg_roles
+  WHERE %s AND rolname = session_user || '{ROLE_SUFFIX}' AND pg_has_role(session_user, oid, 'MEMBER')
+), 'none'), true)
 """
 
 
@@ -39,6 +46,20 @@ def register(current: Callable[[], ViewerSettings | None]) -> None:
     _current = current
 
 
+@contextmanager
+def viewer_transaction() -> Iterator[Connection]:
+    """Yields a connection of Tocsin's pool in a transaction that reads as the current viewer."""
+    with database.transaction() as pooled:
+        if (viewer := _current()) is not None:
+            _set_viewer(pooled, viewer)
+        yield pooled
+
+
+def _set_viewer(psycopg_connection: Any, viewer: ViewerSettings | None) -> None:
+    settings = dict(viewer or ())
+    psycopg_connection.execute(_SET, (list(settings), list(settings.values()), viewer is not None))
+
+
 class RowSecurity:
     """Wraps each statement of one connection of Django's."""
 
@@ -49,36 +70,24 @@ class RowSecurity:
         self._applied: ViewerSettings | None = None
         #: Whether the outermost of these blocks has had a viewer.
         self._had_viewer = False
-        #: None: not looked up yet. Empty: there is none, or the connection's user is no member.
-        self._role: str | None = None
 
     def __call__(self, execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any) -> Any:
         viewer = _current()
         blocks: Sequence[object] = self._connection.atomic_blocks
-        if viewer is not None and not blocks and self._has_role():
+        if viewer is not None and not blocks:
             with transaction.atomic(using=self._connection.alias):
                 return self(execute, sql, params, many, context)
         if blocks:
-            self._follow(blocks, viewer)
+            self._follow(list(blocks), viewer)
         return execute(sql, params, many, context)
 
-    def _follow(self, blocks: Sequence[object], viewer: ViewerSettings | None) -> None:
+    def _follow(self, blocks: list[object], viewer: ViewerSettings | None) -> None:
         """Applies the viewer's settings to the transaction, where they may not be in force."""
-        if self._blocks[:1] != list(blocks[:1]):
+        if self._blocks[:1] != blocks[:1]:
             self._had_viewer = False
-        if viewer is None and not self._had_viewer:
-            self._blocks = list(blocks)
-            self._applied = None
-            return
         # The end of a savepoint may have restored earlier settings.
-        if (viewer != self._applied or self._blocks != list(blocks)) and self._has_role():
-            settings = {**dict(viewer or ()), "role": self._role if viewer is not None else "none"}
-            self._connection.connection.execute(_SET, (list(settings), list(settings.values())))
+        is_new = viewer != self._applied or self._blocks != blocks
+        if is_new and (viewer is not None or self._had_viewer):
+            _set_viewer(self._connection.connection, viewer)
             self._had_viewer = True
-        self._blocks, self._applied = list(blocks), viewer
-
-    def _has_role(self) -> bool:
-        if self._role is None:
-            row = self._connection.connection.execute(_FIND_ROLE, (ROLE_SUFFIX,)).fetchone()
-            self._role = row[0] if row else ""
-        return bool(self._role)
+        self._blocks, self._applied = blocks, viewer

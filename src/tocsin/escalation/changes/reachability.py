@@ -32,7 +32,8 @@ from tocsin.people.models import ContactMethod, Group, GroupContact, Membership,
 class PolicyUse:
     """One use of a policy: by which object, and with which recipients."""
 
-    name: str
+    #: None: the viewer does not see the object.
+    name: Reason | None
     users: tuple[int, ...]
     groups: tuple[int, ...]
 
@@ -48,6 +49,8 @@ def problem_in_use(policy_id: int | None, plan: CompiledPolicy, at: datetime) ->
     for find_uses in POLICY_USES.of() if policy_id is not None else ():
         for use in find_uses(policy_id or 0):
             if (problem := reachability_problem(plan, use.users, use.groups, at)) is not None:
+                if use.name is None:
+                    return reasons.HIDDEN_USE_REACHES_NOBODY()
                 return reasons.USE_REACHES_NOBODY(use=use.name, problem=problem)
     return None
 

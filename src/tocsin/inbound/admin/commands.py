@@ -153,10 +153,12 @@ def integrations_using_policy(policy_id: int) -> list[Reason]:
 
 def uses_of_policy(policy_id: int) -> Iterator[reachability.PolicyUse]:
     """Yields the recipients for which integrations in mode page use the policy directly."""
+    with boundary.as_viewer():
+        visible = set(Integration.objects.filter(policy=policy_id).values_list("pk", flat=True))
     for integration in Integration.objects.filter(policy=policy_id, mode=IntegrationMode.PAGE):
         if not integration.settings.get(specs.ALLOW_UNREACHABLE):
             yield reachability.PolicyUse(
-                f"integration {integration.name}",
+                object_hooks.INTEGRATION(name=integration.name) if integration.pk in visible else None,
                 tuple(integration.recipient_users.values_list("pk", flat=True)),
                 tuple(integration.recipient_groups.values_list("pk", flat=True)),
             )

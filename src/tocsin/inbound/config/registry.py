@@ -154,8 +154,8 @@ def shared_registry() -> IntegrationRegistry:
 
 
 _INTEGRATIONS = """
-SELECT i.id, i.name, i.kind, i.source, i.dedup_namespace, i.mode, i.settings, i.policy_id, i.outbound_id, i.token_hash,
-       i.old_token_hash, i.old_token_until, i.credentials, i.current_version_id, v.definition,
+SELECT i.id, i.group_id, i.name, i.kind, i.source, i.dedup_namespace, i.mode, i.settings, i.policy_id, i.outbound_id,
+       i.token_hash, i.old_token_hash, i.old_token_until, i.credentials, i.current_version_id, v.definition,
        ARRAY(SELECT user_id FROM inbound_integration_recipient_users r WHERE r.integration_id = i.id ORDER BY r.id)
            AS users,
        ARRAY(SELECT group_id FROM inbound_integration_recipient_groups r WHERE r.integration_id = i.id ORDER BY r.id)
@@ -181,7 +181,8 @@ def _load(connection: Connection, version: int) -> _Snapshot:
     for row in database.rows(connection, _INTEGRATIONS):
         integration = _build_integration(row, directory, hours)
         compiled_windows = (
-            window.for_integration(integration.id, integration.normalizer.mapping.names) for window in windows
+            window.for_integration(integration.id, row["group_id"], integration.normalizer.mapping.names)
+            for window in windows
         )
         integration = replace(integration, windows=tuple(item for item in compiled_windows if item is not None))
         integrations[integration.id] = integration

@@ -17,7 +17,7 @@ from pydantic import Field
 from tocsin.access import boundary, config_audit
 from tocsin.access.audit import AuditActor
 from tocsin.core import object_hooks
-from tocsin.core.config import config_version
+from tocsin.core.config import config_version, settings_store
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, ReasonType
@@ -183,11 +183,18 @@ def count_delayed_alerts(ids: list[int]) -> dict[int, int]:
         return dict(cursor.fetchall())
 
 
+# While boundaries are on, a group's window concerns only alerts of the group.
+_WINDOWS = """
+SELECT id, name, times, action, integrations, groups, tags, condition,
+       (SELECT group_id FROM core_setting WHERE core_setting.name = 'visibility' AND value = '"groups"') AS owner
+FROM inbound_maintenancewindow ORDER BY id
+"""
+
+
 def load_windows(connection: database.Connection) -> list[CompiledWindow]:
     """Loads all windows, compiled. An unusable window is skipped, so that alerts open and page."""
-    query = "SELECT id, name, times, action, integrations, groups, tags, condition FROM inbound_maintenancewindow"
     windows = []
-    for row in database.rows(connection, query + " ORDER BY id"):
+    for row in database.rows(connection, _WINDOWS):
         try:
             windows.append(_compile_row(row))
         except (Rejected, KeyError, ValueError, OSError):
@@ -207,6 +214,7 @@ def _compile_row(row: Mapping[str, Any]) -> CompiledWindow:
         frozenset(row["groups"]),
         row["tags"],
         row["condition"],
+        row["owner"],
     )
 
 
@@ -221,6 +229,7 @@ def compile_window(window: MaintenanceWindow) -> CompiledWindow:
         frozenset(window.groups),
         window.tags,
         window.condition,
+        window.group_id if settings_store.get(settings_store.VISIBILITY) == "groups" else None,
     )
 
 

@@ -49,22 +49,31 @@ class CompiledWindow:
     #: Matches alerts with all of these tag values; names and values ignore case.
     tags: Mapping[str, str] = field(default_factory=dict)
     condition: object = None
+    #: Matches only alerts of this group, which owns the window while boundaries are on; None: alerts of all.
+    owner: int | None = None
 
-    def for_integration(self, integration_id: int, fields: Iterable[str]) -> IntegrationWindow | None:
+    def for_integration(
+        self, integration_id: int, group_id: int | None, fields: Iterable[str]
+    ) -> IntegrationWindow | None:
         """Compiles the window for one integration, whose fields its condition may use; None if it excludes it."""
         if self.integrations and integration_id not in self.integrations:
             return None
-        return IntegrationWindow(self, compile_condition(self.condition, "when", fields))
+        owner = None if self.owner == group_id else self.owner
+        return IntegrationWindow(self, compile_condition(self.condition, "when", fields), owner)
 
 
 @dataclass(frozen=True, slots=True)
 class IntegrationWindow:
     window: CompiledWindow
     when: CompiledCondition
+    #: The group that an alert must notify, because it does not own the integration; None: any.
+    owner: int | None = None
 
     def applies_to(self, payload: object, mapped: MappedFields, groups: Iterable[int]) -> bool:
         """Returns whether the window applies to such an alert, regardless of the time."""
-        window = self.window
+        window, groups = self.window, frozenset(groups)
+        if self.owner is not None and self.owner not in groups:
+            return False
         if window.groups and window.groups.isdisjoint(groups):
             return False
         if window.tags:

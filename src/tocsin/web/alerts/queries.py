@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from django.db import connection
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.alerts import search_index
 from tocsin.alerts.models import Acknowledgement, Alert
 from tocsin.alerts.states import ACTIVE, INACTIVE, AlertStatus, Priority
-from tocsin.core.db import database
 from tocsin.core.db.trigram_index import SearchableText
 from tocsin.core.reasons import NO_REASON, Reason
 from tocsin.escalation.actions.forecast import NextAction
@@ -138,9 +138,12 @@ def open_count() -> int:
 
 
 def _count(query: str, limit: int) -> dict[str, Any]:
-    statement = database.literal(query.format(visible=visibility.alerts_sql()))
-    with database.connection() as connection:
-        return database.row(connection, statement, {"limit": limit, **visibility.alerts_parameters()}) or {}
+    # Django's connection has named the viewer already.
+    with connection.cursor() as cursor:
+        cursor.execute(
+            query.format(visible=visibility.alerts_sql()), {"limit": limit, **visibility.alerts_parameters()}
+        )
+        return dict(zip((column.name for column in cursor.description), cursor.fetchone(), strict=True))
 
 
 def alerts_needing_answer() -> QuerySet[Alert]:

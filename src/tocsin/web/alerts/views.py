@@ -16,7 +16,6 @@ from tocsin.alerts.service import apply_command_to_many
 from tocsin.alerts.states import CommandChannel
 from tocsin.core.errors import Rejected
 from tocsin.inbound.models import Integration
-from tocsin.people import permissions
 from tocsin.people.models import Group
 from tocsin.resources import visibility
 from tocsin.web.alerts import queries
@@ -98,7 +97,7 @@ def bulk(request: SignedInRequest) -> HttpResponse:
 
 def _answerable(request: SignedInRequest, numbers: list[int]) -> list[int]:
     """Return the alerts that the user sees and may act on."""
-    viewer = permissions.viewer(request.user)
+    viewer = request.viewer
     alerts = Alert.objects.select_related("integration").in_bulk(numbers)
     return [
         number

@@ -161,7 +161,7 @@ def export(request: SignedInRequest, suffix: str) -> HttpResponseBase:
 def _filtered(request: SignedInRequest, form: AuditFilterForm) -> QuerySet[AuditEntry]:
     form.is_valid()
     values = form.cleaned_data
-    rows = permissions.visible_audit_entries(permissions.viewer(request.user))
+    rows = permissions.visible_audit_entries(request.viewer)
     match values.get("show"):
         case "sign-ins":
             rows = rows.filter(action__in=_SIGN_INS)

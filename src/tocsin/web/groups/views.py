@@ -17,7 +17,6 @@ from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.notify.enqueue import contact_tests
 from tocsin.oncall import loader
-from tocsin.people import permissions
 from tocsin.people.changes import groups as commands
 from tocsin.people.models import Group, User
 from tocsin.resources.registry import GROUPS
@@ -43,7 +42,7 @@ def group_list(request: SignedInRequest) -> HttpResponse:
 def group(request: SignedInRequest, number: int) -> HttpResponse:
     """Render one group."""
     row = find_object(GROUPS, number)
-    viewer = permissions.viewer(request.user)
+    viewer = request.viewer
     memberships = list(row.memberships.select_related("user").prefetch_related("user__contact_methods"))
     contacts = [
         (contact, channel_name(contact.channel), viewer.group_address(row, contact.channel, contact.address))
@@ -70,7 +69,7 @@ def show_addresses(request: SignedInRequest, number: int, user: int) -> HttpResp
     them."""
     row = find_object(GROUPS, number)
     member = User.objects.filter(pk=user).first()
-    if member is None or not permissions.viewer(request.user).can_view_addresses_of(user):
+    if member is None or not request.viewer.can_view_addresses_of(user):
         raise PermissionDenied(_("Only the user or an administrator can do this."))
     try:
         commands.show_addresses(row, member, actor=actor(request), now=request.now)

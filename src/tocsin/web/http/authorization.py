@@ -68,7 +68,7 @@ def may_somewhere(request: SignedInRequest, action: Permission) -> bool:
     # The role alone decides most requests, without a query.
     if not user.clients and permission_scope(Role(user.role), action) is PermissionScope.ALL:
         return True
-    return permissions.viewer(user).may_somewhere(action)
+    return request.viewer.may_somewhere(action)
 
 
 def may_respond(user: User, alert: Alert) -> bool:
@@ -93,9 +93,7 @@ def offer_own_groups(request: SignedInRequest, field: forms.Field) -> None:
     """
     assert isinstance(field, forms.ModelChoiceField)
     if request.user.role != Role.ADMIN:
-        field.queryset = Group.objects.filter(
-            pk__in=permissions.viewer(request.user).groups_with(Permission.MANAGE_TEAMS)
-        )
+        field.queryset = Group.objects.filter(pk__in=request.viewer.groups_with(Permission.MANAGE_TEAMS))
         field.required = True
         field.empty_label = None
 

@@ -8,7 +8,8 @@ import secrets
 import zoneinfo
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from typing import Any
+from functools import partial
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -18,6 +19,7 @@ from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect
 from django.utils import timezone, translation
+from django.utils.functional import SimpleLazyObject
 
 from tocsin.access import boundary
 from tocsin.access.boundary import Boundary
@@ -25,6 +27,8 @@ from tocsin.core.config import environment
 from tocsin.core.db import database
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.runtime import clock
+from tocsin.people import permissions
+from tocsin.people.permissions import Viewer
 from tocsin.resources import visibility
 from tocsin.web.http import errors
 from tocsin.web.http.machine_paths import MACHINE_PATHS
@@ -96,7 +100,11 @@ class BoundaryMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         user = request.user
-        limit = visibility.boundary_of_user(user) if user.is_authenticated else None
+        limit = None
+        if user.is_authenticated:
+            viewer = SimpleLazyObject(partial(permissions.viewer, user))
+            request.viewer = viewer  # type: ignore[attr-defined]
+            limit = visibility.boundary_of_user(user, cast(Viewer, viewer))
         with boundary.limited_to(limit):
             # One transaction names the viewer to the database once. Without it, each statement does.
             is_read = limit is not None and request.method in _SAFE_METHODS

@@ -12,6 +12,7 @@ from django.utils.cache import patch_vary_headers
 from django.utils.http import url_has_allowed_host_and_scheme
 
 from tocsin.people.models import User
+from tocsin.people.permissions import Viewer
 
 #: Request header that names the partial to render instead of the whole view.
 PARTIAL_HEADER = "X-Part"
@@ -24,6 +25,8 @@ class SignedInRequest(HttpRequest):
 
     user: User
     now: datetime
+    #: The user's permissions, loaded on first use.
+    viewer: Viewer
     #: Request id that the user quotes when a view fails.
     id: str
 

@@ -17,7 +17,6 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from tocsin.core.errors import Rejected
 from tocsin.oncall.models import HandoverNote
-from tocsin.people import permissions
 from tocsin.people.models import User
 from tocsin.reports.handover import notes
 from tocsin.reports.handover.notes import MAX_TEXT_CHARS, SeenNote
@@ -66,7 +65,7 @@ def schedule_handovers(request: SignedInRequest, number: int) -> HttpResponse:
 def handover(request: SignedInRequest, number: int) -> HttpResponse:
     """Render a handover note; save its text."""
     note = _find(number)
-    viewer = permissions.viewer(request.user)
+    viewer = request.viewer
     may_edit = note.sent_at is None and notes.may_edit(note, viewer)
     form = HandoverNoteForm(request.POST or None, initial={"text": note.text})
     other_text = ""
@@ -101,7 +100,7 @@ def send(request: SignedInRequest, number: int) -> HttpResponse:
     """Mail a note before its handover."""
     note = _find(number)
     try:
-        notes.send_now(note, permissions.viewer(request.user), request.now)
+        notes.send_now(note, request.viewer, request.now)
     except Rejected as rejected:
         _deny(rejected)
         messages.error(request, rejected.reason.localized())

@@ -10,8 +10,8 @@ from django.views.decorators.http import require_safe
 
 from tocsin.access import boundary
 from tocsin.core.config import settings_store
-from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.db.row_security import viewer_transaction
 from tocsin.core.validation import csv_text
 from tocsin.reports import interruptions, noise, response_times, sla
 from tocsin.reports.counted_alerts import GroupBy
@@ -133,7 +133,7 @@ def report_file(request: SignedInRequest, name: str) -> HttpResponse:
     limit = boundary.current()
     if name not in (_CLIENT_TABLES if limit is not None and limit.clients else _TABLES):
         raise Http404
-    with database.transaction() as connection:
+    with viewer_transaction() as connection:
         table, header, lines = _TABLES[name](connection, request)
     period = parse_query(request).file_suffix
     response = HttpResponse(csv_text.write([header, *lines]), content_type="text/csv; charset=utf-8")

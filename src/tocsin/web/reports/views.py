@@ -10,7 +10,7 @@ from django.views.decorators.http import require_safe
 
 from tocsin.access.roles import Permission
 from tocsin.core.config import settings_store
-from tocsin.core.db import database
+from tocsin.core.db.row_security import viewer_transaction
 from tocsin.reports import grouped_report, interruptions, noise, response_times, sla
 from tocsin.reports.counted_alerts import GroupBy
 from tocsin.reports.noise import NoiseBy
@@ -27,7 +27,7 @@ _MAX_BREACHES = 50
 def response_time_report(request: SignedInRequest) -> HttpResponse:
     """Render MTTA and MTTR: against the period before, their trend, and by person, group, client and others."""
     query = parse_query(request)
-    with database.transaction() as connection:
+    with viewer_transaction() as connection:
         report = response_times.load_response_times(connection, query.period, query.by, query.bucket, query.filters)
     trend = report.trend
     context = {
@@ -47,7 +47,7 @@ def response_time_report(request: SignedInRequest) -> HttpResponse:
 def sla_report(request: SignedInRequest) -> HttpResponse:
     """Render which alerts kept their SLA and which breached it."""
     query = parse_query(request, GroupBy.CLIENT)
-    with database.transaction() as connection:
+    with viewer_transaction() as connection:
         loaded = sla.load_sla(
             connection, query.period, query.by, query.bucket, query.filters,
             now=request.now, max_breaches=_MAX_BREACHES + 1,
@@ -72,7 +72,7 @@ def noise_report(request: SignedInRequest) -> HttpResponse:
     """Render the sources of most alerts, each with a link to a grouping rule."""
     query = parse_query(request)
     by = choose(NoiseBy, request.GET.get("by"), NoiseBy.SUBJECT)
-    with database.transaction() as connection:
+    with viewer_transaction() as connection:
         report = noise.load_noise(connection, query.period, by, query.filters)
     context = {
         "report": report,
@@ -94,7 +94,7 @@ def interruption_report(request: SignedInRequest) -> HttpResponse:
     """Render when people were paged, by weekday and hour, and how often at night."""
     query = parse_query(request)
     night = settings_store.night_hours()
-    with database.transaction() as connection:
+    with viewer_transaction() as connection:
         people = interruptions.load_interruptions(connection, query.period, night, query.filters)
     person = next((one for one in people if one.username == request.GET.get("person")), None)
     by_hour = person.by_hour if person else interruptions.total_by_hour(people)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from django.http import HttpResponse
 from django.views.decorators.http import require_safe
 
-from tocsin.people import permissions
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.search import queries
 
@@ -14,7 +13,7 @@ from tocsin.web.search import queries
 def search(request: SignedInRequest) -> HttpResponse:
     """Render the hits for the query in the URL, or the empty search."""
     text = request.GET.get("q", "").replace("\x00", "").strip()[:200]
-    results = queries.search_everything(text, permissions.viewer(request.user), request.now) if text else None
+    results = queries.search_everything(text, request.viewer, request.now) if text else None
     return render_view(
         request, "search/search.html", {"text": text, "results": results}, partials=("results", "palette")
     )

@@ -13,6 +13,7 @@ from django.utils.formats import number_format
 
 from tocsin.access import boundary
 from tocsin.core.db import database
+from tocsin.core.db.row_security import viewer_transaction
 from tocsin.core.ids import first_uuid7
 from tocsin.inbound.enums import MessageStatus
 
@@ -62,7 +63,7 @@ def outcomes(now: datetime, integration: int | None = None) -> list[tuple[str, i
         "integrations": integrations,
         "limit": MAX_COUNTED_MESSAGES,
     }
-    with database.connection() as connection:
+    with viewer_transaction() as connection:
         counts = {
             row["status"]: row["number"] for row in database.rows(connection, database.literal(statement), values)
         }
@@ -92,7 +93,7 @@ def messages_today(now: datetime, integrations: Sequence[int]) -> dict[int, tupl
         ) AS today JOIN inbound_inboundmessage newest ON newest.id = today.newest
     """
     values = {"integrations": list(integrations), "since": first_uuid7(now - DAY), "limit": MAX_COUNTED_MESSAGES + 1}
-    with database.connection() as connection:
+    with viewer_transaction() as connection:
         return {row["id"]: (row["number"], row["newest"]) for row in database.rows(connection, statement, values)}
 
 
@@ -107,6 +108,6 @@ def integrations_with_messages(integrations: Sequence[int]) -> set[int]:
     """
     if not integrations:
         return set()
-    with database.connection() as connection:
+    with viewer_transaction() as connection:
         rows = database.rows(connection, statement, {"integrations": list(integrations)})
     return {row["id"] for row in rows}

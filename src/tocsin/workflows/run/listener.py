@@ -38,8 +38,9 @@ _ENABLED = database.literal(
     f"ORDER BY {', '.join(ORDER)}"
 )
 
-# One run handles updates in close succession. A run being decided does not count, as it may have read the alert's
-# previous state; one not yet started waits (FOR SHARE) until this update is visible.
+# While boundaries are on, a group's workflow concerns only alerts of the group. One run handles updates in close
+# succession. A run being decided does not count, as it may have read the alert's previous state; one not yet started
+# waits (FOR SHARE) until this update is visible.
 _INSERT = """
 INSERT INTO workflows_run (workflow_id, alert_id, status, cause_code, cause_data, depth, created_at, due_at)
 SELECT n.workflow_id, n.alert_id, 'waiting', n.cause_code, n.cause_data,
@@ -47,8 +48,12 @@ SELECT n.workflow_id, n.alert_id, 'waiting', n.cause_code, n.cause_data,
 FROM ROWS FROM (jsonb_to_recordset(%(runs)s) AS (workflow_id bigint, alert_id bigint, cause_code text,
                 cause_data jsonb, depth int, due_at timestamptz, once boolean, of_paging boolean)) WITH ORDINALITY
                 AS n(workflow_id, alert_id, cause_code, cause_data, depth, due_at, once, of_paging, place)
-LEFT JOIN workflows_origin o ON o.alert_id = n.alert_id
-WHERE NOT (n.once AND EXISTS (SELECT 1 FROM workflows_run r WHERE r.alert_id = n.alert_id
+LEFT JOIN workflows_origin o ON o.alert_id = n.alert_id LEFT JOIN workflows_workflow w ON w.id = n.workflow_id
+WHERE (w.group_id IS NULL
+       OR NOT EXISTS (SELECT 1 FROM core_setting WHERE name = 'visibility' AND value = '"groups"')
+       OR EXISTS (SELECT 1 FROM alerts_alert a LEFT JOIN inbound_integration i ON i.id = a.integration_id
+                  WHERE a.id = n.alert_id AND w.group_id = ANY(a.group_ids || i.group_id)))
+  AND NOT (n.once AND EXISTS (SELECT 1 FROM workflows_run r WHERE r.alert_id = n.alert_id
            AND r.workflow_id = n.workflow_id AND r.due_at IS NOT NULL AND r.started_at IS NULL FOR SHARE SKIP LOCKED))
 ORDER BY n.place
 """

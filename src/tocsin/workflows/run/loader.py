@@ -27,7 +27,7 @@ TICKET_ZONE = """coalesce(nullif(o.settings ->> 'time_zone', ''), (SELECT value 
        WHERE name = 'time_zone'), 'UTC')"""
 
 _ALERTS = f"""
-SELECT a.id, a.opened_at, a.dry_run, a.tags, a.custom, i.group_id,
+SELECT a.id, a.opened_at, a.dry_run, a.tags, a.custom, i.group_id, a.group_ids,
        {TICKET_ZONE} AS zone,
        p.sla, p.recipient_groups
 FROM alerts_alert a LEFT JOIN inbound_integration i ON i.id = a.integration_id
@@ -54,7 +54,7 @@ def facts(connection: Connection, alert_ids: Sequence[int]) -> dict[int, Workflo
             _texts(row["tags"]),
             row["zone"],
             _spans(row["sla"]),
-            frozenset(number for number in (row["group_id"], *(row["recipient_groups"] or ())) if number is not None),
+            frozenset({row["group_id"], *row["group_ids"]} - {None}),
             tuple(row["recipient_groups"] or ([row["group_id"]] if row["group_id"] is not None else ())),
         )
         for row in database.rows(connection, _ALERTS, (requested_ids,))
