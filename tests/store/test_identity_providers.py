@@ -169,6 +169,13 @@ def test_unusable_metadata_say_why(database: str, now: datetime, code: str, give
     assert problem["problem"].code == code
 
 
+def test_metadata_come_from_one_place(database: str, now: datetime) -> None:
+    given = {"metadata": metadata(certificate("first")), "metadata_url": "https://idp.example.org/metadata"}
+    with pytest.raises(RejectedAll) as caught:
+        save_saml(now, **given)
+    assert [problem.field for problem in caught.value.problems] == ["sso_url", "metadata"]
+
+
 def test_saml_without_its_packages_is_rejected(database: str, now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tocsin.identity.saml.support.find_spec", lambda name: None)
     with pytest.raises(Rejected) as caught:
