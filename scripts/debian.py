@@ -8,6 +8,7 @@ Brings them where apt and the rights are. Nothing here fails: whoever needs a mi
 import os
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 MIN_POSTGRES_MAJOR = 15
@@ -30,6 +31,15 @@ PROOF = {
     "bin/etcd": "etcd-server",
     "lib/python3/dist-packages/etcd": "python3-etcd",
     "lib/*/faketime/libfaketime.so.1": "libfaketime",
+}
+#: For `make dist`, and for the tests of what it built.
+DIST = {
+    "bin/buildah": "buildah",
+    "bin/caddy": "caddy",
+    "bin/minisign": "minisign",
+    "bin/mmdebstrap": "mmdebstrap",
+    "bin/podman": "podman",
+    "sbin/runc": "runc",
 }
 #: For the long tests: LemonLDAP::NG as an identity provider, with what its package only recommends.
 LONG = {
@@ -59,12 +69,22 @@ def bring(*, for_proof: bool = False, for_long: bool = False) -> None:
     if postgres_folder() is None:
         missing += ["postgresql"]
     files = PROGRAMS | (PROOF if for_proof else {}) | (LONG if for_long else {})
-    missing += [package for file, package in files.items() if not any(Path("/usr").glob(file))]
+    missing += _missing(files)
     if missing:
         _install(missing)
     for program in IF_OFFERED:
         if shutil.which(program) is None and _is_offered(program):
             _install([program])
+
+
+def bring_for_dist() -> None:
+    """Installs what only `make dist` and the tests of its artefacts need, if it can."""
+    if missing := _missing(DIST):
+        _install(missing)
+
+
+def _missing(files: Mapping[str, str]) -> list[str]:
+    return [package for file, package in files.items() if not any(Path("/usr").glob(file))]
 
 
 def _is_offered(package: str) -> bool:

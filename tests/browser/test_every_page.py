@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
@@ -209,6 +210,9 @@ def test_documentation_screenshots_are_captured(browser: Browser, tmp_path: Path
         with visitor(browser, running.url) as alice:
             sign_in(alice, "alice", password)
             state = alice.context.storage_state()
+            alice.open("/sandbox/")
+            links = re.findall(r"http://localhost:\d+/a/", alice.page.content())
+            assert set(links) == {f"{running.url}/a/"}, "the history links to this server"
         for (width, theme), those in groupby(sorted(shots, key=_window), _window):
             with visitor(browser, running.url, width=width, theme=theme, state=state) as alice:
                 for name, path, *_ in those:
