@@ -212,9 +212,9 @@ def test_deb_pages_is_upgraded_and_purged(
         until("Alice is paged", lambda: pages(mails) == [first], 60)
         assert "Sign in" in ask("GET", f"{url}/account/login/").text
         for line in commands_of_guide("Commands"):
-            # The doctor ends with 1 if something is left to do, as with this small team.
+            # Alice is in the team already. The doctor ends with 1 if something is left to do, as with this small team.
             allowed = " || [ $? = 1 ]" if "doctor" in line else ""
-            debian.run("sh", "-ec", line + allowed, typed="A-long-password-1\n")
+            debian.run("sh", "-ec", line.replace("alice", "dave") + allowed, typed="A-long-password-1\n")
         assert list((debian.root / "var/backups/tocsin").iterdir())
 
         # The mail server has this page, and its answer is on the way while everything is replaced.
