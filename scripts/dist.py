@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import bring
+import debian
 from builders import airgap, checksums, container, kubernetes, linux, python, release, sbom
 
 
@@ -54,6 +55,7 @@ def main() -> None:
     given = arguments.parse_args()
     if unknown := [name for name in given.only if name not in ARTEFACTS]:
         arguments.error(f"unknown: {', '.join(unknown)}; known: {', '.join(ARTEFACTS)}")
+    debian.bring_for_dist()
     sys.exit(build_all(release.version(), given.out.absolute(), given.only))
 
 

@@ -26,6 +26,8 @@ IN_CI = bool(os.environ.get("CI"))
 STORE, WEB, ALONE = "tests/store", "tests/web", ("tests/browser", "tests/smoke")
 #: The artefacts of a release. Its long tests build images and clean systems: one at a time.
 DIST = "tests/dist"
+#: Where `make test-all` builds them.
+RELEASE = "build/release"
 
 #: How pytest distributes tests. Of three other tests, one always waits for its PostgreSQL.
 TWO, THREE = ("-n", "2", "--dist", "worksteal"), ("-n", "3", "--dist", "worksteal")
@@ -54,7 +56,11 @@ def main() -> None:
     slowest: list[tuple[float, str]] = []
     with ThreadPoolExecutor(1) as beside, tempfile.TemporaryDirectory() as folder:
         # It mostly waits for the network and the disk.
-        future = None if is_quick else beside.submit(debian.bring, for_proof="--all" in arguments)
+        future = (
+            None
+            if is_quick
+            else beside.submit(debian.bring, for_proof="--all" in arguments, for_long="--all" in arguments)
+        )
         results = together(quick())
         if future is not None:
             future.result()
@@ -162,7 +168,8 @@ def long(folder: Path) -> list[Check]:
         Check("fuzzing, ten seconds", [PYTHON, "-m", "tests.fuzz", "--seconds", "10"]),
         Check("proof, ten minutes", [PYTHON, "-m", "tests.prove", "--short"]),
         Check("documentation", [PYTHON, "scripts/docs_site.py"]),
-        Check("artefacts", _pytest(folder, "dist", "-n", "0", DIST)),
+        Check("artefacts", [PYTHON, "scripts/dist.py", "--out", RELEASE]),
+        Check("tests of the artefacts", _pytest(folder, "dist", "-n", "0", DIST), {"TOCSIN_TEST_DIST": RELEASE}),
         Check("wheel", [PYTHON, "scripts/wheel_smoke.py"]),
         Check("audit", [PYTHON, "scripts/audit.py"]),
     ]

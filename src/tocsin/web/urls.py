@@ -20,7 +20,7 @@ from tocsin.web.groups import views as groups
 from tocsin.web.home import views as home
 from tocsin.web.hooks import views as hooks
 from tocsin.web.http import pwa
-from tocsin.web.identity import provisioning
+from tocsin.web.identity import links, provisioning
 from tocsin.web.identity import views as identity_providers
 from tocsin.web.imports import views as imports
 from tocsin.web.inbound import attachments, replay
@@ -154,6 +154,7 @@ _me = [
     path("", me.me, name="me"),
     path("pages/", me.my_pages, name="my_pages"),
     path("sign-ins/", browser_sessions.browser_sessions, name="browser_sessions"),
+    path("identities/<int:number>/remove", links.remove_link, name="remove_identity_link"),
     path("sign-ins/end", browser_sessions.end_session, name="end_session"),
     path("sign-ins/end-all", browser_sessions.end_all_sessions, name="end_all_sessions"),
     path("contact-methods/new/", me.contact_method, name="new_contact_method"),
