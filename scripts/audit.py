@@ -23,7 +23,7 @@ ALLOWED = frozenset(
     {
         "0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "BlueOak-1.0.0", "CC0-1.0", "ISC", "MIT", "MIT-0",
         "OFL-1.1", "PSF-2.0", "LGPL-3.0-only", "LGPL-3.0-or-later", "MPL-2.0",
-        "Apache Software License", "BSD License", "ISC License (ISCL)", "MIT License",
+        "3-Clause BSD License", "Apache Software License", "BSD License", "ISC License (ISCL)", "MIT License",
         "Mozilla Public License 2.0 (MPL 2.0)", "Python Software Foundation License",
         "GNU Lesser General Public License v3 or later (LGPLv3+)", "OSI Approved", "Unlicense",
         "The Unlicense (Unlicense)",

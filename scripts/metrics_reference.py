@@ -4,7 +4,8 @@ The metrics are read from the source, because the gauges exist only with a datab
 """
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -14,7 +15,8 @@ DOCUMENT = ROOT / "docs" / "reference" / "metrics.md"
 INTRODUCTION = """\
 # Metrics
 
-`GET /metrics` answers in Prometheus' format. [How to scrape it, and what to alert on](../how-to/operate.md#metrics).
+`GET /metrics` answers in Prometheus' format. [How to scrape it](../how-to/metrics-and-alerts.md), with
+[alert rules](alert-rules.md) and a dashboard.
 
 This page is written by `make reference`.
 """
@@ -38,29 +40,60 @@ def main() -> None:
     DOCUMENT.write_text(document(), encoding="utf-8")
 
 
+@dataclass(frozen=True, slots=True)
+class MetricInfo:
+    """One metric as Prometheus stores it; `name` without the `_bucket`, `_sum` and `_count` of a histogram."""
+
+    name: str
+    kind: str
+    meaning: str
+    labels: tuple[str, ...]
+    #: Whether each node has its own; otherwise all nodes report the same, from the database.
+    is_of_node: bool
+
+
 def document() -> str:
     """The whole page: a table of what each node counts, and one of what the database has."""
-    counters = PACKAGE / "core" / "runtime" / "metrics.py", PACKAGE / "operate" / "http" / "metrics.py"
-    functions = [
-        node for node in ast.parse(GAUGES.read_text(encoding="utf-8")).body if isinstance(node, ast.FunctionDef)
-    ]
-    of_nodes = [row for module in counters for row in _rows(ast.parse(module.read_text(encoding="utf-8")))]
-    of_nodes += [row for function in functions if function.name in OF_NODES for row in _rows(function)]
-    of_database = [row for function in functions if function.name not in OF_NODES for row in _rows(function)]
+    found = metrics()
     return (
         INTRODUCTION
-        + _section("Of each node", "Sum them over the nodes. `process_*` are the usual metrics of a process.", of_nodes)
-        + _section("Of the database", "They are the same on every node.", of_database)
+        + _section(
+            "Of each node",
+            "Sum them over the nodes. `process_*` are the usual metrics of a process.",
+            (metric for metric in found if metric.is_of_node),
+        )
+        + _section(
+            "Of the database", "They are the same on every node.", (metric for metric in found if not metric.is_of_node)
+        )
     )
 
 
-def _section(heading: str, text: str, rows: list[str]) -> str:
+def metrics() -> list[MetricInfo]:
+    """Every metric, in the order of the source."""
+    counters = PACKAGE / "core" / "runtime" / "metrics.py", PACKAGE / "operate" / "http" / "metrics.py"
+    found = [metric for module in counters for metric in _read(_parse(module), is_of_node=True)]
+    for function in _parse(GAUGES).body:
+        if isinstance(function, ast.FunctionDef):
+            found += _read(function, is_of_node=function.name in OF_NODES)
+    return list(dict.fromkeys(found))
+
+
+def _parse(module: Path) -> ast.Module:
+    return ast.parse(module.read_text(encoding="utf-8"))
+
+
+def _section(heading: str, text: str, found: Iterable[MetricInfo]) -> str:
     head = "| metric | kind | meaning |\n|---|---|---|\n"
-    return f"\n## {heading}\n\n{text}\n\n{head}{''.join(dict.fromkeys(rows))}"
+    return f"\n## {heading}\n\n{text}\n\n{head}{''.join(map(_row, found))}"
 
 
-def _rows(tree: ast.AST) -> Iterator[str]:
-    """A row for each call that makes a metric with a constant name."""
+def _row(metric: MetricInfo) -> str:
+    labels = f"{{{','.join(metric.labels)}}}" if metric.labels else ""
+    return f"| `{metric.name}{labels}` | {metric.kind} | {metric.meaning} |\n"
+
+
+def _read(tree: ast.AST, *, is_of_node: bool) -> Iterator[MetricInfo]:
+    """One metric for each call that makes one with a constant name."""
     nodes = list(ast.walk(tree))
     texts = {
         node.targets[0].id: node.value
@@ -72,9 +105,8 @@ def _rows(tree: ast.AST) -> Iterator[str]:
         if isinstance(call.args[0], ast.Constant):
             kind, suffix = KINDS[ast.unparse(call.func)]
             meaning = texts[call.args[1].id] if isinstance(call.args[1], ast.Name) else call.args[1]
-            labels = ",".join(_labels(call))
-            name = f"{call.args[0].value}{suffix}{f'{{{labels}}}' if labels else ''}"
-            yield f"| `{name}` | {kind} | {ast.literal_eval(meaning)} |\n"
+            name = f"{call.args[0].value}{suffix}"
+            yield MetricInfo(name, kind, ast.literal_eval(meaning), tuple(_labels(call)), is_of_node)
 
 
 def _labels(call: ast.Call) -> list[str]:

@@ -1,9 +1,10 @@
-"""`make reference`: writes the generated pages of docs/reference. A test says when one is out of date."""
+"""`make reference`: writes docs/reference's generated pages and packaging/monitoring. A test checks them."""
 
 import cli_reference
 import corpus_reference
 import doctor_reference
 import metrics_reference
+import monitoring
 import reason_codes
 import variables_reference
 import yaml_reference
@@ -13,6 +14,7 @@ PAGES = (
     corpus_reference,
     doctor_reference,
     metrics_reference,
+    monitoring,
     reason_codes,
     variables_reference,
     yaml_reference,

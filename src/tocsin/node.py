@@ -22,7 +22,7 @@ from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
 from tocsin.core.errors import TocsinError
 from tocsin.core.ids import uuid7
 from tocsin.core.net.asgi import BodyReader
-from tocsin.core.runtime import clock
+from tocsin.core.runtime import clock, tracing
 from tocsin.core.runtime.periodic_tasks import Worker
 from tocsin.inbound import tasks
 from tocsin.inbound.app import InboundApp
@@ -109,6 +109,7 @@ class NodeProcess:
             database.close()
             self._web_process.fork()
             self._web_process.start()
+        tracing.set_up(str(self.id))
         wait_for_database(self._load, revive=self._restart_embedded_postgres)
         if self.committer is not None:
             self.committer.start()
@@ -148,6 +149,7 @@ class NodeProcess:
         finishing.start()
         finishing.join(_seconds_until(end) + RECORD_TIMEOUT)
         self._listener.join(POLL_SECONDS * 2)
+        tracing.shut_down()
 
     def _task_runs(self) -> list[TaskRun]:
         return [TaskRun(task.name, self.worker.last_run_at[task.name], task.interval) for task in self.worker.tasks]

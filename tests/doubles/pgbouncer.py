@@ -1,4 +1,4 @@
-"""The real PgBouncer in transaction mode in front of a test's database."""
+"""The real PgBouncer, in transaction mode unless told otherwise, in front of a test's database."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ listen_addr = 127.0.0.1
 listen_port = {own_port}
 unix_socket_dir =
 auth_type = any
-pool_mode = transaction
+pool_mode = {mode}
 default_pool_size = {sessions}
 ignore_startup_parameters = extra_float_digits,options
 """
 
 
 @contextmanager
-def pgbouncer(url: str, *, sessions: int = 10) -> Iterator[str]:
+def pgbouncer(url: str, *, sessions: int = 10, mode: str = "transaction") -> Iterator[str]:
     """Runs PgBouncer until the end; the URL of the same database through it. All its clients share `sessions` server
     sessions. Skips the test without the program."""
     if PROGRAM is None:
@@ -48,7 +48,12 @@ def pgbouncer(url: str, *, sessions: int = 10) -> Iterator[str]:
     file = folder / "pgbouncer.ini"
     file.write_text(
         _SETTINGS.format(
-            host=parts["host"], port=parts.get("port", 5432), user=parts["user"], own_port=port, sessions=sessions
+            host=parts["host"],
+            port=parts.get("port", 5432),
+            user=parts["user"],
+            own_port=port,
+            sessions=sessions,
+            mode=mode,
         )
     )
     account = system_user.find_or_make() if os.geteuid() == 0 else None

@@ -156,8 +156,23 @@ def test_an_ordinary_user_gets_clear_errors_for_folders_of_others(folder: Path, 
     with TocsinProcess(roots, uid=ordinary_uid) as process:
         assert process.answer() == (
             f"Permanent: The data directory {roots} belongs to root. "
-            "Run Tocsin as that user, or choose another with --data-dir."
+            f"Give it to the user that runs Tocsin (chown -R {ordinary_uid} {roots}), run Tocsin as root, or choose "
+            "another with --data-dir."
         )
     with TocsinProcess(roots / "below", uid=ordinary_uid) as process:
         assert process.answer().startswith(f"Permanent: Tocsin cannot use {roots / 'below'}")
     assert stat.S_IMODE(roots.stat().st_mode) == 0o700
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a process as another user")
+def test_database_that_a_mount_opened_to_the_group_starts(folder: Path, ordinary_uid: int) -> None:
+    """Kubernetes may do that to a volume, and PostgreSQL refuses such a directory."""
+    volume = folder / "volume"
+    volume.mkdir()
+    os.chown(volume, ordinary_uid, ordinary_uid)
+    for _ in range(2):
+        with TocsinProcess(volume, uid=ordinary_uid) as process:
+            assert process.answer().startswith("postgresql://")
+            data = Path(process.send_command("location")) / "data"
+            assert stat.S_IMODE(data.stat().st_mode) == 0o700
+        data.chmod(0o2770)

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from tests.doubles.saml import ISSUER, SSO_URL, certificate, metadata
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import AuditEntry
 from tocsin.core.errors import Rejected, RejectedAll
+from tocsin.core.validation.field_errors import AT_PATH
 from tocsin.identity import commands
 from tocsin.identity.models import IdentityProvider
 from tocsin.people.changes import groups, users
@@ -65,7 +67,7 @@ BAD: dict[str, dict[str, Any]] = {
     "issuer": {"issuer": "http://sso.example.org/realms/acme"},
     "client_id": {"client_id": None},
     "preset": {"preset": "acme"},
-    "kind": {"kind": "saml"},
+    "kind": {"kind": "ldap"},
     "allowed_domains[0]": {"allowed_domains": ["example"]},
     "allowed_domains": {"preset": "entra", "allowed_domains": []},
     "default_role": {"default_role": "root"},
@@ -86,6 +88,100 @@ def test_bad_input_is_named_by_its_place(desk_group: None, now: datetime, place:
         save(now, **changes)
     problems = caught.value.problems if isinstance(caught.value, RejectedAll) else (caught.value,)
     assert place in [problem.field for problem in problems]
+
+
+SAML: dict[str, Any] = {
+    "name": "Acme Login",
+    "kind": "saml",
+    "issuer": ISSUER,
+    "sso_url": SSO_URL,
+    "certificates": [certificate("first"), certificate("second")],
+    "allowed_domains": ["example.org"],
+    "default_role": "observer",
+}
+_EXPIRED = certificate("old", days=30)
+
+BAD_SAML: dict[str, dict[str, Any]] = {
+    "issuer": {"issuer": None},
+    "sso_url": {"sso_url": "http://idp.example.org/sso"},
+    "certificates": {"certificates": [_EXPIRED]},
+    "certificates[1]": {"certificates": [certificate("first"), "nothing"]},
+    "metadata": {"metadata": "<html/>"},
+    "metadata_url": {"metadata_url": "nowhere", "sso_url": None},
+    "allowed_domains": {"allowed_domains": []},
+    "client_id": {"client_id": "tocsin"},
+}
+
+
+def save_saml(now: datetime, existing: IdentityProvider | None = None, **changes: Any) -> IdentityProvider:
+    spec = {key: value for key, value in {**SAML, **changes}.items() if value is not None}
+    return commands.save_provider(spec, existing=existing, actor=COMMAND_LINE, now=now)
+
+
+def test_a_saml_provider_is_written_as_given(database: str, now: datetime) -> None:
+    assert commands.provider_spec(save_saml(now)) == {**SAML, "preset": "generic"}
+
+
+def test_metadata_become_issuer_address_and_certificates(database: str, now: datetime) -> None:
+    given = metadata(certificate("first"), _EXPIRED)
+    provider = save_saml(now, issuer=None, sso_url=None, certificates=None, metadata=given)
+    spec = commands.provider_spec(provider)
+    assert (spec["issuer"], spec["sso_url"]) == (ISSUER, SSO_URL)
+    assert spec["certificates"] == [certificate("first"), _EXPIRED]
+    save_saml(now, provider, issuer=None, sso_url=None, certificates=None, metadata=given)
+    assert commands.provider_spec(provider) == spec, "YAML may be applied again"
+
+
+@pytest.mark.parametrize(("place", "changes"), BAD_SAML.items(), ids=str)
+def test_bad_saml_input_is_named_by_its_place(
+    database: str, now: datetime, place: str, changes: dict[str, Any]
+) -> None:
+    with pytest.raises(Rejected) as caught:
+        save_saml(now, **changes)
+    problems = caught.value.problems if isinstance(caught.value, RejectedAll) else (caught.value,)
+    assert [problem.field for problem in problems] == [place]
+
+
+METADATA = {
+    "identity.not_metadata": metadata(certificate("first")).replace("IDPSSODescriptor", "SPSSODescriptor"),
+    "identity.other_metadata": metadata(certificate("first"), entity_id="https://other.example.org/"),
+    "identity.no_redirect_binding": metadata(certificate("first")).replace("HTTP-Redirect", "HTTP-POST"),
+    "identity.no_certificate": metadata(),
+    "identity.metadata_expired": metadata(certificate("first"), valid_until="2020-01-01T00:00:00Z"),
+    "identity.certificate_expired": metadata(_EXPIRED),
+    "identity.not_https": metadata(certificate("first"), sso_url="http://idp.example.org/sso"),
+    "identity.not_a_certificate": metadata("-\nbm90aGluZw==\n-"),
+    "identity.several_providers": (
+        '<md:EntitiesDescriptor xmlns:md="urn:oasis:names:tc:SAML:2.0:metadata">'
+        f"{metadata(certificate('first'))}{metadata(certificate('first'), entity_id='https://other.example.org/')}"
+        "</md:EntitiesDescriptor>"
+    ),
+}
+
+
+@pytest.mark.parametrize(("code", "given"), METADATA.items(), ids=METADATA)
+def test_unusable_metadata_say_why(database: str, now: datetime, code: str, given: str) -> None:
+    issuer = None if code == "identity.several_providers" else ISSUER
+    with pytest.raises(Rejected) as caught:
+        save_saml(now, issuer=issuer, sso_url=None, certificates=None, metadata=given)
+    assert (caught.value.field, caught.value.reason.code) == ("metadata", AT_PATH.code)
+    problem: Any = caught.value.reason
+    assert problem["problem"].code == code
+
+
+def test_saml_without_its_packages_is_rejected(database: str, now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tocsin.identity.saml.support.find_spec", lambda name: None)
+    with pytest.raises(Rejected) as caught:
+        save_saml(now)
+    assert caught.value.field == "kind"
+    assert "tocsin[saml]" in str(caught.value)
+
+
+def test_the_kind_of_a_provider_never_changes(desk_group: None, now: datetime) -> None:
+    provider = save(now)
+    with pytest.raises(Rejected) as caught:
+        save_saml(now, provider)
+    assert caught.value.field == "kind"
 
 
 def test_placeholders_of_a_preset_are_rejected(desk_group: None, now: datetime) -> None:

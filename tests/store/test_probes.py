@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import logging
 import os
 import signal
 import threading
@@ -28,7 +30,7 @@ from tocsin.access.token_limits import UNLIMITED
 from tocsin.core.db import database, migrate
 from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
 from tocsin.core.net.asgi import AsgiMessage, AsgiScope
-from tocsin.core.runtime import clock, metrics
+from tocsin.core.runtime import clock, logs, metrics
 from tocsin.core.runtime.periodic_tasks import PeriodicTask, Worker
 from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.processing.committer import Committer, IngestRequest, NotStored
@@ -386,6 +388,22 @@ def test_the_metrics_tell_what_the_database_and_this_process_know(committer: Com
         assert f"\n{line}\n" in text, line
     assert "tocsin_pool_connections_max 10.0" in text
     assert "process_resident_memory_bytes" in text
+
+
+@pytest.mark.usefixtures("database")
+def test_metrics_tell_providers_risks_and_errors() -> None:
+    handler = logs.CountingHandler(io.StringIO())
+    with database.transaction() as connection:
+        connection.execute("INSERT INTO notify_providerhealth (name, is_open) VALUES ('twilio', true), ('smtp', false)")
+    before = _value(ask(made(), "/metrics").text, "tocsin_errors_total")
+    for level in (logging.ERROR, logging.WARNING):
+        handler.handle(logging.makeLogRecord({"levelno": level, "msg": "of a test"}))
+    text = ask(made(), "/metrics").text
+    assert _value(text, "tocsin_errors_total") == before + 1
+    assert _value(text, 'tocsin_provider_up{provider="smtp"}') == 1
+    assert _value(text, 'tocsin_provider_up{provider="twilio"}') == 0
+    # The tests' server runs without fsync.
+    assert _value(text, 'tocsin_database_risk{risk="fsync"}') == 1
 
 
 def test_the_committer_counts_what_it_stores(registry: IntegrationRegistry, committer: Committer) -> None:

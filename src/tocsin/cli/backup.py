@@ -53,11 +53,13 @@ def backup(
     configure(data_dir)
     passphrase = None if no_passphrase else _read_passphrase(passphrase_file, confirm=True)
     with open_database(data_dir, migrate=False) as session:
+        from tocsin.core.config import crypto
         from tocsin.core.runtime import clock
-        from tocsin.operate.backup import writing
+        from tocsin.operate.backup import key_encryption, writing
 
         _measure_clock(session)
-        manifest = writing.write(file.absolute(), clock.now(), passphrase=passphrase)
+        keys = key_encryption.seal(crypto.keys(), passphrase)
+        manifest = writing.write(file.absolute(), clock.now(), keys=keys)
         _record(file.absolute(), manifest.made_at)
     if passphrase is None:
         _echo(_PLAINTEXT_WARNING)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from typing import Annotated
@@ -12,10 +14,12 @@ import typer
 from tocsin.cli.session import DatabaseSession, DataDir, configure, open_database
 from tocsin.core.config import environment
 from tocsin.core.config.environment import DEFAULT_HOST, DEFAULT_PORT
-from tocsin.core.db import start_up
+from tocsin.core.db import pooler, start_up
 from tocsin.core.net import descriptors
 from tocsin.core.net.http_server import listen, make_server
 from tocsin.core.runtime import logs
+
+log = logging.getLogger(__name__)
 
 #: Seconds that running requests may take to finish after SIGTERM.
 SHUTDOWN_TIMEOUT = 10
@@ -34,22 +38,33 @@ def serve(
         raise typer.BadParameter(f"{role!r} is none of {', '.join(ROLES)}.", param_hint="--role")
     logs.set_up(configure(data_dir).log_format)
     with open_database(data_dir, startup_timeout=start_up.MAX_WAIT) as session:
-        run(session, host, port, role)
+        start_up.wait_for_database(_warn_of_pooler)
+        run(session, *open_socket(host, port), role)
+
+
+def open_socket(host: str, port: int) -> tuple[socket.socket, str]:
+    """Return a listening socket and its URL, which is Tocsin's public URL unless `TOCSIN_BASE_URL` is set."""
+    try:
+        listening = listen(host, port)
+    except OSError as error:
+        raise typer.BadParameter(f"{host}:{port} cannot be listened at: {error.strerror}.") from error
+    url = f"http://{_display_host(host)}:{listening.getsockname()[1]}"
+    environment.listen_address(url)
+    return listening, url
 
 
 def run(
-    session: DatabaseSession, host: str, port: int, role: str, *, on_ready: Callable[[str], None] | None = None
+    session: DatabaseSession,
+    listening: socket.socket,
+    url: str,
+    role: str,
+    *,
+    on_ready: Callable[[str], None] | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is in flight. `on_ready` is called with the URL."""
     from tocsin.node import NodeProcess, NodeRole
 
     descriptors.raise_limit()
-    try:
-        socket = listen(host, port)
-    except OSError as error:
-        raise typer.BadParameter(f"{host}:{port} cannot be listened at: {error.strerror}.") from error
-    url = f"http://{_display_host(host)}:{socket.getsockname()[1]}"
-    environment.listen_address(url)
     node = NodeProcess(NodeRole(role), session.embedded)
 
     def ready() -> None:
@@ -68,10 +83,15 @@ def run(
         node.wait()
         if on_ready is None:
             start_up.wait_for_database(_print_setup_link)
-        server.run(sockets=[socket])
+        server.run(sockets=[listening])
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         node.stop()
+
+
+def _warn_of_pooler() -> None:
+    if pooler.shares_sessions():
+        log.warning("%s Changes are noticed up to a second later. %s", pooler.SHARES_SESSIONS(), pooler.USE_SESSIONS())
 
 
 def _exit(_number: int, _frame: object) -> None:

@@ -83,15 +83,22 @@ def open_database(
         database.use(url)
         set_up_django()
         if migrate:
-            from tocsin.core.db import migrate as schema
-
             revive = embedded.start if embedded else lambda: None
-            wait_for_database(schema.migrate, startup_timeout, revive=revive)
+            is_shared = embedded is None
+            wait_for_database(lambda: _migrate(is_shared=is_shared), startup_timeout, revive=revive)
         yield DatabaseSession(settings, url, embedded)
     finally:
         _close()
         if embedded:
             embedded.release()
+
+
+def _migrate(*, is_shared: bool) -> None:
+    """Migrate the tables; existing ones are backed up first."""
+    from tocsin.core.db import migrate
+    from tocsin.operate.backup import before_upgrade
+
+    migrate.migrate(before_upgrade.back_up, is_shared=is_shared)
 
 
 def configuration_folder() -> Path:

@@ -21,9 +21,10 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.delivery.backoff import Backoff, doubling
 from tocsin.core.delivery.fair_queue import FairQueue
-from tocsin.core.reasons import joined
-from tocsin.core.runtime import clock
+from tocsin.core.reasons import as_reason, joined
+from tocsin.core.runtime import clock, tracing
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
+from tocsin.core.runtime.tracing import Span, SpanExporter, SpanKind
 from tocsin.escalation import reasons
 from tocsin.escalation.policy.policy_cache import load_plans
 from tocsin.escalation.run import effects, pending_pages, run_store, target_loader
@@ -87,6 +88,7 @@ class EscalationTask:
 
     def _batch(self, now: datetime, only_row_id: int | None) -> bool:
         """Runs one transaction. Returns whether an integration used up its share, so that more may be due."""
+        decisions: Sequence[tuple[int, RunDecision]] = ()
         with database.transaction() as connection:
             pause = _pause(connection, now)
             if pause is None and self.was_paused:
@@ -99,8 +101,10 @@ class EscalationTask:
             )
             claimed = _read(connection, ids, now)
             if claimed:
-                _decide(connection, claimed, pause, now, is_single=only_row_id is not None)
-            return is_full
+                decisions = _decide(connection, claimed, pause, now, is_single=only_row_id is not None)
+        if tracing.exporter is not None:
+            _export_spans(tracing.exporter, decisions, now)
+        return is_full
 
 
 def open_questions(connection: Connection, alert_ids: Sequence[int]) -> Mapping[int, OpenQuestions]:
@@ -162,7 +166,7 @@ def _due(now: datetime) -> list[int]:
 
 def _decide(
     connection: Connection, claimed: list[dict[str, Any]], pause: ActivePause | None, now: datetime, *, is_single: bool
-) -> None:
+) -> Sequence[tuple[int, RunDecision]]:
     plans = load_plans(connection, {row["version_id"] for row in claimed})
     runs: dict[int, RunState] = {}
     failed: list[tuple[int, Exception]] = []
@@ -184,8 +188,25 @@ def _decide(
     for row_id, error in failed:
         if is_single:
             raise error
-        log.error("Run %s could not be decided.", row_id, exc_info=error)
+        ids = {"alert_id": next(row["alert_id"] for row in claimed if row["id"] == row_id)}
+        log.error("Run %s could not be decided.", row_id, exc_info=error, extra=ids)
         _fail(connection, row_id, error, now)
+    return decisions
+
+
+def _export_spans(exporter: SpanExporter, decisions: Sequence[tuple[int, RunDecision]], now: datetime) -> None:
+    """Exports a span for each decision that paged or ended something, from its moment to the commit."""
+    committed_at = max(now, clock.now())
+    for _row, decision in decisions:
+        if decision.events:
+            alert_id = decision.run.alert_id
+            attributes: dict[str, str | int] = {
+                "tocsin.alert.id": alert_id,
+                "tocsin.pages": len(decision.pages) + len(decision.contact_pages),
+                "tocsin.reason_code": as_reason(decision.events[0].reason).code,
+            }
+            trace = tracing.trace_of_alert(alert_id)
+            exporter.export(Span("escalate", SpanKind.INTERNAL, trace, now, committed_at, attributes))
 
 
 def _write(

@@ -9,6 +9,8 @@ from typing import Any
 #: A claim is shown and recorded with at most this many of its values.
 MAX_SHOWN = 50
 _MAX_CHARS = 300
+#: What Entra ID sends by SAML instead of more than 150 groups.
+_GROUPS_LINK = "http://schemas.microsoft.com/claims/groups.link"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,17 @@ class Claims:
     groups: tuple[str, ...] | None = None
     #: Whether the provider sent a link instead of the groups, because there are too many (Entra's overage).
     has_groups_overage: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedAnswer:
+    """The claims of an answer that was checked."""
+
+    claims: Claims
+    #: All claims, for a test.
+    raw: Mapping[str, Any]
+    #: The provider's session, which a back-channel logout may name; empty: unknown.
+    sid: str
 
 
 def read_claims(raw: Mapping[str, Any], names: Mapping[str, str], *, issuer: str, subject: str) -> Claims:
@@ -73,10 +86,11 @@ def _texts(value: Any) -> tuple[str, ...]:
 
 
 def _boolean(value: Any) -> bool | None:
-    """Some providers write the boolean as a text. Anything else than true is not true."""
-    return None if value is None else value is True or value == "true"
+    """Some providers write the boolean as a text, and SAML has lists of them. Anything else than true is not true."""
+    return None if value is None else value is True or value in ("true", ["true"])
 
 
 def _has_overage(raw: Mapping[str, Any], groups: str) -> bool:
     names = raw.get("_claim_names")
-    return (isinstance(names, Mapping) and groups in names) or raw.get("hasgroups") in (True, "true")
+    is_link = isinstance(names, Mapping) and groups in names
+    return is_link or raw.get("hasgroups") in (True, "true") or _GROUPS_LINK in raw

@@ -1,4 +1,5 @@
-"""Creates, changes and deletes identity providers: validates, writes the audit log, and makes all nodes reload.
+"""Creates, changes and deletes identity providers, and removes their links to users: validates, writes the audit log,
+and makes all nodes reload.
 
 A spec has the shape of YAML and the API. The client secret can be written but not read back. The caller checks
 permissions.
@@ -7,28 +8,34 @@ permissions.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from django.utils.text import slugify
 
-from tocsin.access import boundary, config_audit
+from tocsin.access import audit, boundary, config_audit
 from tocsin.access.audit import AuditActor
 from tocsin.core import object_hooks
 from tocsin.core.config import config_version, crypto
 from tocsin.core.config.crypto import ENTER_SECRET_AGAIN
+from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, ReasonType
 from tocsin.core.validation.field_errors import NAME_IN_USE
 from tocsin.core.validation.server_origin import is_different_origin
-from tocsin.core.validation.spec import SpecErrors
-from tocsin.identity import reasons
-from tocsin.identity.models import IdentityProvider
-from tocsin.identity.presets import PRESETS
+from tocsin.core.validation.spec import InvalidValue, SpecErrors
+from tocsin.identity import browser_sessions, reasons
+from tocsin.identity.models import BrowserSession, IdentityProvider, LinkedIdentity
+from tocsin.identity.presets import PRESETS, ProviderProtocol
+from tocsin.identity.saml.metadata import SamlProvider, read_metadata, usable_certificates
 from tocsin.identity.scim.provisioned_groups import apply_directory_groups
 from tocsin.identity.specs import REFUSE, IdentityProviderSpec
+from tocsin.people.changes import users
 from tocsin.people.models import Group, Membership, User
 from tocsin.people.name_lookup import find_group
 from tocsin.people.reasons import NO_SUCH_GROUP
+from tocsin.people.second_factors import list_second_factors
+from tocsin.people.sign_in_rules import may_use_password
 
 IDENTITY_PROVIDER = ReasonType("object.identity_provider", "identity provider {name}")
 
@@ -51,6 +58,7 @@ def provider_spec(
         "issuer": provider.issuer,
         "client_id": provider.client_id,
         "scopes": list(provider.scopes),
+        **provider.saml,
         "claims": provider.claims,
         "sign_up": provider.sign_up,
         "allowed_domains": list(provider.allowed_domains),
@@ -86,7 +94,8 @@ def save_provider(
     """
     with boundary.command():
         config_version.lock()
-        parsed = IdentityProviderSpec.read(spec, check=_check(existing))
+        parsed = IdentityProviderSpec.read(spec, check=_check(existing, now))
+        saml = _saml_provider(parsed, now)
         before = provider_spec(existing) if existing else None
         old_mapping = (existing.roles, existing.default_role) if existing else None
         provider = existing or IdentityProvider(slug=slug_of(parsed.name), created_at=now)
@@ -95,7 +104,17 @@ def save_provider(
         if secret != old_secret or not secret:
             provider.client_secret = crypto.encrypt(secret) if secret else ""
         provider.name, provider.kind, provider.preset = parsed.name, parsed.kind, parsed.preset
-        provider.issuer, provider.allow_private = parsed.issuer, parsed.allow_private
+        provider.issuer, provider.allow_private = saml.entity_id, parsed.allow_private
+        provider.saml = {
+            name: value
+            for name, value in (
+                ("metadata_url", parsed.metadata_url),
+                ("sso_url", saml.sso_url),
+                ("certificates", list(saml.certificates)),
+                ("idp_initiated", parsed.idp_initiated),
+            )
+            if value
+        }
         provider.client_id, provider.scopes = parsed.client_id, list(parsed.scopes)
         provider.claims = parsed.claims.written()
         provider.sign_up, provider.allowed_domains = parsed.sign_up, list(parsed.allowed_domains)
@@ -124,6 +143,38 @@ def delete_provider(provider: IdentityProvider, *, actor: AuditActor, now: datet
         provider.delete()
 
 
+def remove_link(link: LinkedIdentity, *, is_own: bool, actor: AuditActor, now: datetime) -> None:
+    """Removes the link of a user to an identity, with the sessions that began by it. A manual role returns, if the
+    provider had raised it; the next sign-in with the verified address links anew.
+
+    Raises `Rejected("last_sign_in")` if users remove their own last way to sign in, or "last_administrator".
+    """
+    user, provider = link.user, link.provider
+    with boundary.command():
+        config_version.lock()
+        if is_own and not _has_other_sign_in(user, link):
+            raise Rejected("last_sign_in", reasons.LAST_WAY())
+        if link.role_by_hand and user.role_source == provider.slug:
+            users.change_own(user, {"role": link.role_by_hand}, actor=actor, now=now)
+        audit.record(
+            actor,
+            "unlink_identity",
+            now=now,
+            object_type="user",
+            object_id=user.pk,
+            object_name=user.username,
+            before={"provider": provider.name, "issuer": link.issuer, "subject": link.subject},
+        )
+        link.delete()
+        browser_sessions.end(BrowserSession.objects.filter(user=user, provider=provider))
+
+
+def _has_other_sign_in(user: User, link: LinkedIdentity) -> bool:
+    others = user.identities.filter(provider__is_enabled=True).exclude(pk=link.pk)
+    has_password = user.has_usable_password() and may_use_password(user)
+    return has_password or "webauthn" in list_second_factors(user) or others.exists()
+
+
 def slug_of(name: str) -> str:
     """Returns the part of the redirect URI that follows from a name."""
     return slugify(name)[:60] or "sso"
@@ -136,14 +187,27 @@ def providers_using_group(group_id: int) -> Iterable[Reason]:
             yield IDENTITY_PROVIDER(name=provider.name)
 
 
-def _check(existing: IdentityProvider | None) -> Any:
+def _saml_provider(parsed: IdentityProviderSpec, now: datetime) -> SamlProvider:
+    """Returns what the given metadata say, with the given certificates; else what is given beside them. Raises
+    InvalidValue."""
+    if not parsed.metadata:
+        return SamlProvider(parsed.issuer, parsed.sso_url, parsed.certificates)
+    found = read_metadata(parsed.metadata, parsed.issuer, now)
+    return replace(found, certificates=tuple(dict.fromkeys((*found.certificates, *parsed.certificates))))
+
+
+def _check(existing: IdentityProvider | None, now: datetime) -> Any:
     def check(parsed: IdentityProviderSpec, errors: SpecErrors) -> None:
+        if parsed.kind == ProviderProtocol.SAML:
+            _check_saml(parsed, errors, now)
         others = IdentityProvider.objects.exclude(pk=existing.pk) if existing else IdentityProvider.objects.all()
         if not errors.has("name"):
             if others.filter(name__iexact=parsed.name).exists():
                 errors.add("name", NAME_IN_USE(name=parsed.name), "name_taken")
             elif existing is None and (similar := others.filter(slug=slug_of(parsed.name)).first()):
                 errors.add("name", reasons.SIMILAR_NAME(name=similar.name), "name_taken")
+        if existing and existing.kind != parsed.kind:
+            errors.add("kind", reasons.KIND_FIXED())
         # A stored secret is never sent to another server.
         if (
             existing
@@ -159,6 +223,20 @@ def _check(existing: IdentityProvider | None) -> Any:
                     errors.add(path, NO_SUCH_GROUP(name=grant.group), "not_found")
 
     return check
+
+
+def _check_saml(parsed: IdentityProviderSpec, errors: SpecErrors, now: datetime) -> None:
+    try:
+        saml = _saml_provider(parsed, now)
+    except InvalidValue as problem:
+        errors.extend(problem.errors, "metadata")
+        return
+    place = "metadata" if parsed.metadata else "certificates"
+    if parsed.metadata and not saml.sso_url.startswith(("https://", "http://") if parsed.allow_private else "https://"):
+        errors.add(place, reasons.NOT_HTTPS())
+    usable, reason = usable_certificates(saml.certificates, now)
+    if not usable and saml.certificates:
+        errors.add(place, reason)
 
 
 def _stored_mapping(written: Mapping[str, Any]) -> dict[str, Any]:
@@ -183,4 +261,4 @@ def _mapping_spec(mapping: Mapping[str, Any], names: Mapping[int, str]) -> dict[
 
 def claim_names(provider: IdentityProvider) -> dict[str, str]:
     """Returns the name of each claim of the provider."""
-    return PRESETS[provider.preset].claim_names(provider.claims)
+    return PRESETS[provider.preset].claim_names(provider.kind, provider.claims)

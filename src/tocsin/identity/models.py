@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
-from tocsin.core.reasons import translatable
 from tocsin.core.validation.name_validator import validate_name
-
-
-class ProviderProtocol(StrEnum):
-    """How an identity provider signs users in."""
-
-    OIDC = translatable("oidc")
-    SAML = translatable("saml")
+from tocsin.identity.presets import ProviderProtocol
 
 
 class IdentityProvider(models.Model):
@@ -29,12 +20,12 @@ class IdentityProvider(models.Model):
     slug = models.SlugField(max_length=60, unique=True)
     kind = models.CharField(_("kind"), max_length=10, choices=[(kind.value, kind.value) for kind in ProviderProtocol])
     preset = models.CharField(_("preset"), max_length=20, default="generic")
-    #: OIDC: the issuer, from which the discovery document follows. SAML: the entity id.
-    issuer = models.CharField(_("issuer"), max_length=500)
+    #: OIDC: the issuer, from which the discovery document follows. SAML: the entity ID; empty: the one in the metadata.
+    issuer = models.CharField(_("issuer"), max_length=500, blank=True)
     client_id = models.CharField(_("client ID"), max_length=300, blank=True)
     #: A Fernet token over the client secret. Never displayed.
     client_secret = models.TextField(blank=True, default="", db_default="")
-    #: SAML: `sso_url` and `certificates`.
+    #: SAML: `sso_url` or `metadata_url`, `certificates` in PEM form, and `idp_initiated`.
     saml = models.JSONField(default=dict, db_default={})
     #: Scopes that are requested. Empty: the preset's.
     scopes = ArrayField(models.CharField(max_length=100), default=list, db_default=[])

@@ -19,6 +19,25 @@ NOT_A_DOMAIN = ReasonType("identity.not_a_domain", '"{value}" is not a domain su
 NOT_A_SCOPE = ReasonType("identity.not_a_scope", '"{value}" is not a scope.')
 SIMILAR_NAME = ReasonType("identity.similar_name", 'is too similar to "{name}": both would have the same redirect URI.')
 
+KIND_FIXED = ReasonType("identity.kind_fixed", "never changes. Add another provider instead.")
+SAML_NOT_INSTALLED = ReasonType(
+    "identity.saml_not_installed",
+    'saml needs packages that are not installed: run pip install "tocsin[saml]" and restart Tocsin.',
+)
+METADATA_OR_URL = ReasonType("identity.metadata_or_url", "is not needed: the metadata at metadata_url have it.")
+NOT_METADATA = ReasonType("identity.not_metadata", "are not the SAML metadata of an identity provider.")
+OTHER_METADATA = ReasonType("identity.other_metadata", 'are of "{found}", and not of "{expected}": correct the issuer.')
+METADATA_EXPIRED = ReasonType("identity.metadata_expired", "expired {at}.")
+SEVERAL_PROVIDERS = ReasonType("identity.several_providers", "name several identity providers: enter the issuer.")
+NO_REDIRECT_BINDING = ReasonType(
+    "identity.no_redirect_binding", "name no address for single sign-on with the HTTP-Redirect binding."
+)
+NO_CERTIFICATE = ReasonType("identity.no_certificate", "have no certificate to check signatures with.")
+NOT_A_CERTIFICATE = ReasonType("identity.not_a_certificate", "is not an X.509 certificate in PEM form.")
+CERTIFICATE_EXPIRED = ReasonType(
+    "identity.certificate_expired", "have no certificate that is valid now: the last one ends {at}. Enter the new one."
+)
+
 # Problems of the exchange with a provider.
 UNREACHABLE = ReasonType("identity.unreachable", "{provider} does not answer: {error}")
 BAD_RESPONSE = ReasonType("identity.bad_response", "{provider} answered {url} with {status} and no usable document.")
@@ -29,6 +48,7 @@ ENDPOINT_MISSING = ReasonType("identity.endpoint_missing", "The provider's disco
 WRONG_SECRET = ReasonType(
     "identity.wrong_secret", "{provider} rejected the client ID or the client secret: {error}. Correct client_secret."
 )
+BAD_METADATA = ReasonType("identity.bad_metadata", "The SAML metadata of {provider} {problem}")
 CODE_REJECTED = ReasonType("identity.code_rejected", "{provider} rejected the sign-in: {error}.")
 PROVIDER_ERROR = ReasonType("identity.provider_error", "{provider} ended the sign-in: {error}.")
 CANCELLED = ReasonType("identity.cancelled", "The sign-in was cancelled at {provider}.")
@@ -39,19 +59,41 @@ STATE_UNKNOWN = ReasonType(
 ISSUER_PARAMETER = ReasonType("identity.issuer_parameter", "The answer came from another issuer than it was asked of.")
 
 # Problems of a token or assertion.
-MALFORMED = ReasonType("identity.malformed_token", "The provider's token cannot be read.")
-ALGORITHM = ReasonType("identity.algorithm", 'The token is signed with "{algorithm}", which is not accepted.')
+MALFORMED = ReasonType("identity.malformed_token", "The provider's answer cannot be read.")
+ALGORITHM = ReasonType("identity.algorithm", 'The answer is signed with "{algorithm}", which is not accepted.')
 UNKNOWN_KEY = ReasonType("identity.unknown_key", "The token is signed with a key that the provider does not publish.")
-BAD_SIGNATURE = ReasonType("identity.bad_signature", "The token's signature is wrong.")
-WRONG_AUDIENCE = ReasonType("identity.wrong_audience", "The token is not meant for this application.")
-EXPIRED = ReasonType("identity.expired", "The token has expired. Compare the clocks of Tocsin and of the provider.")
-NOT_YET_VALID = ReasonType(
-    "identity.not_yet_valid", "The token is not valid yet. Compare the clocks of Tocsin and of the provider."
+BAD_SIGNATURE = ReasonType("identity.bad_signature", "The signature of the provider's answer is wrong.")
+WRONG_AUDIENCE = ReasonType("identity.wrong_audience", "The provider's answer is not meant for this application.")
+EXPIRED = ReasonType(
+    "identity.expired", "The provider's answer has expired. Compare the clocks of Tocsin and of the provider."
 )
-WRONG_NONCE = ReasonType("identity.wrong_nonce", "The token belongs to another sign-in.")
+NOT_YET_VALID = ReasonType(
+    "identity.not_yet_valid",
+    "The provider's answer is not valid yet. Compare the clocks of Tocsin and of the provider.",
+)
+WRONG_NONCE = ReasonType("identity.wrong_nonce", "The provider's answer belongs to another sign-in.")
 CLAIM_MISSING = ReasonType("identity.claim_missing", 'The provider sent no claim "{claim}".')
 OTHER_USERINFO = ReasonType("identity.other_userinfo", "The user information belongs to another user than the token.")
 REPLAYED = ReasonType("identity.replayed", "The provider's answer was used before.")
+UNSIGNED = ReasonType("identity.unsigned", "The provider's answer is not signed.")
+NOT_ONE_ASSERTION = ReasonType(
+    "identity.not_one_assertion", "The provider's answer must have exactly one assertion, directly in the response."
+)
+ENCRYPTED = ReasonType(
+    "identity.encrypted", "The assertion is encrypted. Disable that at the provider: the connections are encrypted."
+)
+WRONG_RECIPIENT = ReasonType(
+    "identity.wrong_recipient",
+    'The answer is meant for "{found}", and not for "{expected}". Correct that at the provider.',
+)
+UNKNOWN_CONDITION = ReasonType("identity.unknown_condition", 'The assertion has the unknown condition "{name}".')
+TRANSIENT_SUBJECT = ReasonType(
+    "identity.transient_subject",
+    "The provider sends a NameID that changes at each sign-in. Configure a persistent one, or the email address.",
+)
+UNSOLICITED = ReasonType(
+    "identity.unsolicited", "The sign-in began at {provider}, which is not allowed. Begin it on this page."
+)
 NOT_A_LOGOUT = ReasonType("identity.not_a_logout", "The token is not a logout token.")
 
 # What a sign-in becomes.
@@ -81,6 +123,11 @@ GROUPS_OVERAGE = ReasonType(
     "identity.groups_overage",
     "You are in too many groups: {provider} sent a link instead of their names. Have it send only the groups that "
     "are assigned to this application.",
+)
+LAST_WAY = ReasonType(
+    "identity.last_sign_in",
+    "You could not sign in any more. First set a password, or add a passkey or another provider; or ask an "
+    "administrator to remove this link.",
 )
 INVALID_USER = ReasonType("identity.invalid_user", "The claims make no valid user: {problem}")
 LAST_ADMINISTRATOR = ReasonType(

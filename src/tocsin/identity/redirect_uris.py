@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from tocsin.core.config import environment
 from tocsin.identity.models import IdentityProvider
+from tocsin.identity.presets import ProviderProtocol
 
 
 def redirect_uri(provider: IdentityProvider) -> str:
     """Returns the address to which the provider sends its answers."""
-    return f"{_base(provider)}login/callback/"
+    return f"{_base(provider)}{'login/callback/' if provider.kind == ProviderProtocol.OIDC else 'acs/'}"
+
+
+def saml_entity_id(provider: IdentityProvider) -> str:
+    """Returns the name by which a SAML provider knows Tocsin, which is also the address of Tocsin's metadata."""
+    return f"{_base(provider)}metadata/"
 
 
 def logout_uri(provider: IdentityProvider) -> str:

@@ -24,7 +24,7 @@ from tocsin.identity.commands import claim_names
 from tocsin.identity.decision import CandidateUser, ProviderRules, SignInAction, SignInDecision, decide
 from tocsin.identity.grants import existing_memberships, write_memberships
 from tocsin.identity.models import IdentityProvider, LinkedIdentity
-from tocsin.identity.presets import PRESETS
+from tocsin.identity.presets import PRESETS, ProviderProtocol
 from tocsin.identity.role_mapping import MembershipChanges, read_mappings
 from tocsin.identity.scim.provisioned_groups import directory_groups
 from tocsin.people import sign_in_rules
@@ -118,7 +118,7 @@ def rules_of(provider: IdentityProvider) -> ProviderRules:
         allowed_domains=frozenset(provider.allowed_domains),
         default_role=Role(provider.default_role) if provider.default_role else None,
         mappings=read_mappings(provider.roles),
-        says_email_verified=PRESETS[provider.preset].says_email_verified,
+        says_email_verified=PRESETS[provider.preset].says_email_verified and provider.kind == ProviderProtocol.OIDC,
     )
 
 

@@ -11,11 +11,13 @@ from pydantic import AfterValidator, Field, ValidationInfo
 from tocsin.access.roles import Role
 from tocsin.core.errors import Permanent
 from tocsin.core.net import egress
+from tocsin.core.validation.field_errors import REQUIRED
 from tocsin.core.validation.spec import InvalidValue, Spec, SpecErrors
 from tocsin.core.validation.spec_types import Line, ListOf, Name, OneOf, Secret, list_of, list_of_choices
 from tocsin.identity import reasons
-from tocsin.identity.models import ProviderProtocol
-from tocsin.identity.presets import PRESETS
+from tocsin.identity.presets import PRESETS, ProviderProtocol
+from tocsin.identity.saml import support
+from tocsin.identity.saml.metadata import MAX_CHARS, normalize_certificate
 from tocsin.people.changes.specs import GroupRole
 from tocsin.people.member_roles import MemberRole
 
@@ -48,6 +50,8 @@ def _url(url: str, info: ValidationInfo) -> str:
 
 
 def _issuer(text: str, info: ValidationInfo) -> str:
+    if info.data.get("kind") == ProviderProtocol.SAML:
+        return text
     preset = PRESETS.get(info.data.get("preset") or "")
     parts = set(re.split(r"[/.]", urlsplit(text).netloc + urlsplit(text).path)) if "://" in text else set()
     if preset and parts & _PLACEHOLDERS:
@@ -60,6 +64,10 @@ def _scope(text: str) -> str:
         raise InvalidValue(reasons.NOT_A_SCOPE(value=text[:100]))
     return text
 
+
+#: The keys that only one kind of provider has.
+_OF_OIDC = frozenset({"client_id", "client_secret", "scopes"})
+_OF_SAML = frozenset({"metadata_url", "metadata", "sso_url", "certificates", "idp_initiated"})
 
 _ClaimName = Annotated[Line, Field(max_length=200)]
 
@@ -98,8 +106,8 @@ class IdentityProviderSpec(Spec):
     """An identity provider, by which users sign in."""
 
     name: Name = Field(description="Unique name, shown on the sign-in page. The redirect URI follows from the first.")
-    kind: Annotated[str, OneOf((ProviderProtocol.OIDC,))] = Field(
-        default=str(ProviderProtocol.OIDC), description="Protocol: OpenID Connect."
+    kind: Annotated[str, OneOf(tuple(ProviderProtocol))] = Field(
+        default=str(ProviderProtocol.OIDC), description="Protocol: OpenID Connect, or SAML 2.0."
     )
     preset: Annotated[str, OneOf(tuple(PRESETS))] = Field(
         default="generic", description="Vendor, whose claims and scopes are the defaults."
@@ -107,16 +115,30 @@ class IdentityProviderSpec(Spec):
     allow_private: bool = Field(
         default=False, description="Whether the provider may be at a private address, and be reached by http."
     )
-    issuer: Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_issuer)] = Field(
-        description="Issuer, exactly as the provider names it."
+    issuer: Annotated[Line, Field(max_length=500), AfterValidator(_issuer)] = Field(
+        default="",
+        description="Issuer, exactly as the provider names it. SAML: its entity ID, by default that of the metadata.",
     )
-    client_id: Annotated[Line, Field(min_length=1, max_length=300)] = Field(description="Client ID.")
+    client_id: Annotated[Line, Field(max_length=300)] = Field(default="", description="OIDC: client ID.")
     client_secret: Secret = Field(
-        default="", description="Client secret. Without one, Tocsin is a public client with PKCE."
+        default="", description="OIDC: client secret. Without one, Tocsin is a public client with PKCE."
     )
     scopes: Annotated[tuple[str, ...], list_of(_scope, {})] = Field(
-        default=(), description="Scopes that are requested. Default: the preset's."
+        default=(), description="OIDC: scopes that are requested. Default: the preset's."
     )
+    metadata_url: Annotated[Line, Field(max_length=1000), AfterValidator(_url)] = Field(
+        default="", description="SAML: URL of the provider's metadata, which are loaded again every hour."
+    )
+    metadata: Annotated[str, Field(max_length=MAX_CHARS, json_schema_extra={"writeOnly": True})] = Field(
+        default="", description="SAML: the provider's metadata, which replace issuer, `sso_url` and `certificates`."
+    )
+    sso_url: Annotated[Line, Field(max_length=1000), AfterValidator(_url)] = Field(
+        default="", description="SAML: the provider's address for single sign-on, with the HTTP-Redirect binding."
+    )
+    certificates: Annotated[tuple[str, ...], list_of(normalize_certificate, {}, max_length=20_000)] = Field(
+        default=(), description="SAML: certificates that sign, in PEM form. Two while the provider changes its own."
+    )
+    idp_initiated: bool = Field(default=False, description="SAML: whether a sign-in may begin at the provider.")
     claims: ClaimsSpec = Field(default=ClaimsSpec(), description="Names of the claims. Default: the preset's.")
     sign_up: bool = Field(
         default=False, description="Whether the first sign-in of someone without an account creates one."
@@ -132,5 +154,21 @@ class IdentityProviderSpec(Spec):
 
     def check(self, errors: SpecErrors) -> None:
         errors.add_duplicates("roles", (mapping.claim for mapping in self.roles), "claim")
-        if not PRESETS[self.preset].says_email_verified and not self.allowed_domains:
+        is_saml = self.kind == ProviderProtocol.SAML
+        if (is_saml or not PRESETS[self.preset].says_email_verified) and not self.allowed_domains:
             errors.add("allowed_domains", reasons.DOMAINS_NEEDED(), "missing")
+        all_keys = {field.alias or name for name, field in type(self).model_fields.items()}
+        self.reject_other_keys(all_keys - (_OF_OIDC if is_saml else _OF_SAML), errors)
+        if is_saml and not support.is_installed():
+            errors.add("kind", reasons.SAML_NOT_INSTALLED(), "not_installed")
+        required: tuple[str, ...] = ("issuer", "client_id")
+        if is_saml:
+            has_metadata = self.metadata_url or self.metadata or errors.has("metadata_url", "metadata")
+            required = () if has_metadata else ("issuer", "sso_url", "certificates")
+        for key in required:
+            if not getattr(self, key):
+                errors.add(key, REQUIRED(), "missing")
+        if self.metadata_url:
+            for key in ("sso_url", "metadata"):
+                if getattr(self, key):
+                    errors.add(key, reasons.METADATA_OR_URL())

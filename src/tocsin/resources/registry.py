@@ -152,7 +152,7 @@ IDENTITY_PROVIDERS = Resource[IdentityProvider](
     load_names=lambda rows: identity_providers.group_names(),
     state=identity_providers.provider_state,
     spec_with_secrets=partial(identity_providers.provider_spec, with_secrets=True),
-    secret_keys=frozenset({"client_secret"}),
+    secret_keys=frozenset({"client_secret", "metadata", "certificates"}),
     save=identity_providers.save_provider,
     delete=identity_providers.delete_provider,
     change_permission=Permission.ADMINISTER,

@@ -5,9 +5,11 @@ from __future__ import annotations
 from django.urls import URLPattern, URLResolver, include, path
 from django.views.generic import RedirectView
 
+from tocsin.identity.presets import ProviderProtocol
 from tocsin.resources import registry
-from tocsin.web.accounts import browser_sessions, single_sign_on
+from tocsin.web.accounts import browser_sessions
 from tocsin.web.accounts import views as accounts
+from tocsin.web.accounts.sso import saml, single_sign_on
 from tocsin.web.alerts import create, detail, signed_link, why_not_notified
 from tocsin.web.alerts import views as alerts
 from tocsin.web.audit import views as audit
@@ -19,7 +21,7 @@ from tocsin.web.groups import views as groups
 from tocsin.web.home import views as home
 from tocsin.web.hooks import views as hooks
 from tocsin.web.http import pwa
-from tocsin.web.identity import provisioning
+from tocsin.web.identity import links, provisioning
 from tocsin.web.identity import views as identity_providers
 from tocsin.web.imports import views as imports
 from tocsin.web.inbound import attachments, replay
@@ -153,6 +155,7 @@ _me = [
     path("", me.me, name="me"),
     path("pages/", me.my_pages, name="my_pages"),
     path("sign-ins/", browser_sessions.browser_sessions, name="browser_sessions"),
+    path("identities/<int:number>/remove", links.remove_link, name="remove_identity_link"),
     path("sign-ins/end", browser_sessions.end_session, name="end_session"),
     path("sign-ins/end-all", browser_sessions.end_all_sessions, name="end_all_sessions"),
     path("contact-methods/new/", me.contact_method, name="new_contact_method"),
@@ -330,6 +333,12 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("settings/", system.settings, name="settings"),
     path("settings/sign-in/", identity_providers.provider_list, name="identity_providers"),
     path("settings/sign-in/new/<slug:preset>/", identity_providers.edit, name="new_identity_provider"),
+    path(
+        "settings/sign-in/new/saml/<slug:preset>/",
+        identity_providers.edit,
+        {"kind": ProviderProtocol.SAML},
+        name="new_saml_provider",
+    ),
     path("settings/sign-in/<int:number>/", identity_providers.edit, name="identity_provider"),
     path("settings/sign-in/<int:number>/provisioning/", provisioning.provisioning, name="provisioning"),
     path(
@@ -364,6 +373,9 @@ urlpatterns: list[URLPattern | URLResolver] = [
         single_sign_on.backchannel_logout,
         name="oidc_backchannel_logout",
     ),
+    path("accounts/saml/<slug:slug>/login/", saml.begin, name="saml_login"),
+    path("accounts/saml/<slug:slug>/acs/", saml.acs, name="saml_acs"),
+    path("accounts/saml/<slug:slug>/metadata/", saml.metadata, name="saml_metadata"),
     path("api/v1/", include("tocsin.api.urls")),
     path("scim/v2/", include("tocsin.api.scim.urls")),
     path("hooks/<str:provider>/<slug:endpoint>", hooks.hook, name="hook"),

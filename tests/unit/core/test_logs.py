@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
+import io
+import json
+import logging
+from typing import Any
+from uuid import UUID
+
 import pytest
 
-from tocsin.core.runtime.logs import mask_tokens
+from tocsin.core.config.environment import LogFormat
+from tocsin.core.runtime import tracing
+from tocsin.core.runtime.logs import CountingHandler, formatter_for, mask_tokens
+
+MESSAGE_ID = UUID("0198d2c0-0000-7000-8000-000000000001")
+
+
+def json_record(text: str, **extra: object) -> dict[str, Any]:
+    handler = CountingHandler(io.StringIO())
+    handler.setFormatter(formatter_for(LogFormat.JSON))
+    fields = {"msg": text, "levelno": 20, "levelname": "INFO", "name": "tocsin", **extra}
+    handler.handle(logging.makeLogRecord(fields))
+    record: dict[str, Any] = json.loads(handler.stream.getvalue())  # type: ignore[attr-defined]
+    return record
 
 
 @pytest.mark.parametrize(
@@ -28,3 +47,11 @@ def test_a_secret_is_masked_and_the_rest_stays(text: str) -> None:
 
 def test_test_token_is_masked_with_its_url_token() -> None:
     assert mask_tokens("POST /in/SECRETsecret1/test/SECRETsecret2 404") == "POST /in/*** 404"
+
+
+def test_json_records_have_ids_and_the_trace() -> None:
+    record = json_record("sent", alert_id=7, delivery_id=MESSAGE_ID)
+    assert (record["alert_id"], record["delivery_id"]) == (7, str(MESSAGE_ID))
+    assert record["trace_id"] == f"{tracing.trace_of_alert(7).trace_id:032x}"
+    assert json_record("read", message_id=MESSAGE_ID)["trace_id"] == MESSAGE_ID.hex
+    assert json_record("none", alert_id=None).keys() == {"at", "level", "logger", "message"}

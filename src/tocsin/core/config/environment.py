@@ -74,6 +74,11 @@ VARIABLES = (
         "TOCSIN_BACKUP_PASSPHRASE", "Passphrase that encrypts the secret key in a `tocsin backup`.", is_secret=True
     ),
     Variable(
+        "TOCSIN_UPGRADE_BACKUP",
+        "`0`: an upgrade does not write a backup before it changes the database.",
+        "`1`",
+    ),
+    Variable(
         "TOCSIN_ALLOW_TARGETS",
         "Private addresses or networks, separated by commas, that Tocsin may connect to, also for every user's contact "
         "methods.",
@@ -108,6 +113,8 @@ class Config:
     debug: bool
     #: Encrypts the secret key in backups.
     backup_passphrase: str | None = field(default=None, repr=False)
+    #: Whether an upgrade writes a backup first.
+    upgrade_backup: bool = True
 
     @property
     def public_url(self) -> str:
@@ -145,6 +152,7 @@ def read(environment: Mapping[str, str]) -> Config:
         test_clock=_flag("TOCSIN_TEST_CLOCK", values.get("TOCSIN_TEST_CLOCK")),
         debug=_flag("TOCSIN_DEBUG", values.get("TOCSIN_DEBUG")),
         backup_passphrase=values.get("TOCSIN_BACKUP_PASSPHRASE") or None,
+        upgrade_backup=_flag("TOCSIN_UPGRADE_BACKUP", values.get("TOCSIN_UPGRADE_BACKUP") or "1"),
     )
 
 

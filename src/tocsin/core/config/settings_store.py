@@ -107,7 +107,11 @@ class SettingsSpec(Spec):
         default="UTC", description="Time zone of new users and groups, and of times that are shown without a user."
     )
     message_retention_days: int = Field(
-        default=90, ge=1, le=36_500, description="Number of days for which inbound messages are kept."
+        default=90,
+        ge=1,
+        le=36_500,
+        description="Number of days for which inbound messages are kept. From 60 days on they are removed by whole "
+        "months, up to 31 days later.",
     )
     message_size_cap_mb: int = Field(
         default=10_240,
@@ -178,7 +182,8 @@ class SettingsSpec(Spec):
     content_voice: _Content = Field(default="full", description="Content of calls, as for emails.")
 
 
-@dataclass(frozen=True, slots=True)
+# Without slots: before Python 3.12.3 a generic class with frozen slots cannot be called by its parameters.
+@dataclass(frozen=True)
 class SettingDefinition[T: (str, int, bool, list[str])]:
     """One setting: a field of `SettingsSpec`."""
 

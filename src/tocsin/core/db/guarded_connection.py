@@ -53,6 +53,13 @@ POOLER_REMEDY = (
     "ignore_startup_parameters in pgbouncer.ini; each transaction then sets the time limits."
 )
 
+#: What libpq says about a server's certificate that it does not trust, and what to do.
+_UNTRUSTED = "certificate verify failed"
+CERTIFICATE_REMEDY = (
+    "The server's certificate is not signed by an authority of sslrootcert in TOCSIN_DATABASE_URL: name the file of "
+    "the right authority."
+)
+
 #: When a connection was last found to lead to the wrong server, by the monotonic clock.
 _outdated_at = float("-inf")
 
@@ -89,6 +96,8 @@ class GuardedConnection(psycopg.Connection[TupleRow]):
             # libpq reports no error code here. PgBouncer does not translate its messages.
             if "unsupported startup parameter" in str(error):
                 raise psycopg.OperationalError(f"{error}. {POOLER_REMEDY}") from error
+            if _UNTRUSTED in str(error):
+                raise psycopg.OperationalError(f"{error}. {CERTIFICATE_REMEDY}") from error
             raise
 
     def _detect_pooler(self) -> None:

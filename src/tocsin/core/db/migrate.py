@@ -8,21 +8,50 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from django.apps import apps
 from django.core.management.sql import emit_post_migrate_signal, emit_pre_migrate_signal
-from django.db import connection
+from django.db import Error as DjangoError
+from django.db import connection, transaction
+from django.db.migrations.exceptions import InconsistentMigrationHistory
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.operations import RunSQL
 from django.db.migrations.recorder import MigrationRecorder
 from django.db.migrations.state import ProjectState
 
-from tocsin.core.db import database
+from tocsin.core.db import database, pooler
 from tocsin.core.db.guarded_connection import GuardedConnection
+from tocsin.core.errors import Permanent
+from tocsin.core.reasons import ReasonType
+
+_FOREIGN = ReasonType(
+    "database.foreign", "The database {name} holds tables of another application, such as {table}. Nothing was changed."
+)
+_NAME_EMPTY = ReasonType("database.name_empty", "Name an empty database in TOCSIN_DATABASE_URL.")
+_POOLED = ReasonType(
+    "database.migrate_by_pooler",
+    "The tables cannot be migrated by a connection pooler in transaction mode, because locks do not hold there. "
+    "Nothing was changed.",
+)
+_NEWER = ReasonType(
+    "database.of_newer_version",
+    "The data directory is a newer Tocsin's: its tables have had {migration}. Nothing was changed.",
+)
+_INSTALL_NEWER = ReasonType(
+    "database.install_newer",
+    "Install that version again; or go back for good: `tocsin restore --force FILE` with the backup that the upgrade "
+    "wrote into the data directory's folder backups.",
+)
+_STOPPED = ReasonType("database.upgrade_stopped", "The upgrade of the database stopped at {migration}: {error}")
+_START_AGAIN = ReasonType(
+    "database.start_again",
+    "That step was undone, and earlier ones stay. Mend the cause and start Tocsin again, which goes on there; or go "
+    "back: `tocsin restore --force FILE` with the version and the backup from before the upgrade.",
+)
 
 log = logging.getLogger(__name__)
 
@@ -34,13 +63,30 @@ MIGRATION_LOCK = int.from_bytes(b"tocsin")
 #: Seconds between checks of whether the lock is free.
 LOCK_POLL_SECONDS = 0.2
 
+#: A database with it is Tocsin's.
+_OWN: Migration = ("escalation", "0001_initial")
 
-def migrate() -> list[str]:
-    """Applies the missing migrations and returns them as `app.name`. Waits for another node that is migrating."""
+#: Tables of the current schema that no extension brought.
+_TABLES = """
+SELECT c.relname, (SELECT current_database()) FROM pg_class c
+WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p') AND c.relname <> 'django_migrations'
+  AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e') ORDER BY c.relname LIMIT 1
+"""
+
+
+def migrate(before_upgrade: Callable[[], None] = lambda: None, *, is_shared: bool = True) -> list[str]:
+    """Applies the missing migrations and returns them as `app.name`. Waits for another node that is migrating.
+
+    `before_upgrade` is called before the first change to existing tables; if it raises, nothing is changed. Raises
+    Permanent if the tables are another application's, if a pooler makes locks useless, if a migration fails, and if the
+    tables are a newer version's, unless nodes of several versions may share the database (`is_shared`).
+    """
     if not missing_migrations():
-        _warn_if_newer()
+        _check_newer(is_shared=is_shared)
         return []
     with database.connect(name="tocsin migrate") as lock:
+        if lock.is_pooled and pooler.shares_sessions():
+            raise Permanent(_POOLED(), pooler.USE_SESSIONS())
         lock.lift_time_limit()
         # Polled, because a statement that waits for the lock holds a snapshot, and CREATE INDEX CONCURRENTLY waits for
         # all snapshots. The two would deadlock.
@@ -48,9 +94,31 @@ def migrate() -> list[str]:
             time.sleep(LOCK_POLL_SECONDS)
         missing = missing_migrations()
         if missing:
+            if _OWN in MigrationRecorder(connection).applied_migrations():
+                _check_newer(is_shared=is_shared)
+                before_upgrade()
+            else:
+                _refuse_foreign(lock)
             with _no_time_limit():
-                apply_missing()
+                _apply()
         return missing
+
+
+def _refuse_foreign(lock: database.Connection) -> None:
+    row = lock.execute(_TABLES).fetchone()
+    if row is not None:
+        raise Permanent(_FOREIGN(table=row[0], name=row[1]), _NAME_EMPTY())
+
+
+def _apply() -> None:
+    try:
+        apply_missing()
+    except (DjangoError, InconsistentMigrationHistory) as error:
+        if database.is_unavailable(error):
+            raise
+        remaining = missing_migrations()
+        detail = " ".join(str(error).split())
+        raise Permanent(_STOPPED(migration=remaining[0] if remaining else "", error=detail), _START_AGAIN()) from error
 
 
 def missing_migrations() -> list[str]:
@@ -89,6 +157,11 @@ def apply_missing() -> None:
 
 def create_tables(executor: MigrationExecutor) -> None:
     """Creates the tables of an empty database as the latest migrations define them, and records all as applied."""
+    with transaction.atomic():
+        _create_tables(executor)
+
+
+def _create_tables(executor: MigrationExecutor) -> None:
     executor.recorder.ensure_schema()
     plan = executor.migration_plan(executor.loader.graph.leaf_nodes(), clean_start=True)
     with connection.schema_editor() as editor:
@@ -109,9 +182,12 @@ def _plan(executor: MigrationExecutor) -> list[tuple[Any, bool]]:
     return executor.migration_plan(executor.loader.graph.leaf_nodes())
 
 
-def _warn_if_newer() -> None:
-    """Warns only: during an upgrade an older version runs on newer tables, which looks the same as a downgrade."""
+def _check_newer(*, is_shared: bool) -> None:
+    """Warns only, if nodes share the database: during an upgrade an older version runs on newer tables, which looks the
+    same as a downgrade."""
     if newer := newer_migrations():
+        if not is_shared:
+            raise Permanent(_NEWER(migration=newer[0]), _INSTALL_NEWER())
         log.warning(
             "The database's tables are a newer Tocsin's (%s). That is right while its nodes are upgraded one after the "
             "other. To go back to this version for good, restore the backup from before the upgrade.",

@@ -25,6 +25,9 @@ MAX_WAIT = timedelta(seconds=60)
 #: Seconds between two attempts.
 RETRY_SECONDS = 0.5
 
+#: In each error of libpq about a certificate: the server's, the authority's, or the client's.
+_CERTIFICATE = "certificate"
+
 #: SQLSTATE classes of a server that has too few resources, such as connections, or is starting or stopping.
 _TRANSIENT_CLASSES = ("53", "57")
 
@@ -42,6 +45,7 @@ def wait_for_database[T](
     """
     deadline = time.monotonic() + max_wait.total_seconds()
     is_retry = is_second = False
+    logged = ""
     while True:
         try:
             if is_retry:
@@ -55,7 +59,10 @@ def wait_for_database[T](
                 if is_second:
                     raise
                 is_second = True
-            log.warning("The start waits for the database: %s", " ".join(str(error).split()))
+            text = " ".join(str(error).split())
+            if text != logged:
+                log.warning("The start waits for the database, for at most %d s: %s", max_wait.total_seconds(), text)
+                logged = text
             time.sleep(RETRY_SECONDS)
             is_retry = True
 
@@ -74,7 +81,9 @@ def _is_transient(error: Exception) -> bool:
         return True
     try:
         database.connect(name="tocsin start").close()
-    except psycopg.Error:
+    except psycopg.Error as error:
+        if _CERTIFICATE in str(error):
+            return False
         conninfo = make_conninfo(database.url(), connect_timeout=database.TIMEOUTS["connect_timeout"]).encode()
         return PGconn.ping(conninfo) != Ping.OK or _sqlstate_of_rejection(conninfo)[:2] in _TRANSIENT_CLASSES
     return True

@@ -36,7 +36,11 @@ _SHARED = ReasonType(
 )
 _CHOOSE_SUBFOLDER = ReasonType("data_directory.choose_subfolder", "Choose a folder in it, such as {folder}.")
 _OTHER_OWNER = ReasonType("data_directory.other_owner", "The data directory {folder} belongs to {owner}.")
-_RUN_AS_OWNER = ReasonType("data_directory.run_as_owner", "Run Tocsin as that user, or choose another with --data-dir.")
+_RUN_AS_OWNER = ReasonType(
+    "data_directory.run_as_owner",
+    "Give it to the user that runs Tocsin (chown -R {user} {folder}), run Tocsin as {owner}, or choose another with "
+    "--data-dir.",
+)
 _IN_THE_WAY = ReasonType("data_directory.in_the_way", "{folder} is in the way: it is not a folder of {owner}.")
 _MOVE_AWAY = ReasonType("data_directory.move_away", "Move it away.")
 
@@ -121,7 +125,7 @@ def prepare(data_dir: Path, major: int) -> ClusterPaths:
             )
         run = _socket_folder(data_dir, location, account)
         _make_private(run, account)
-        if (location / "data").exists() and account is not None:
+        if (location / "data").exists():
             _make_private(location / "data", account)
     except OSError as error:
         raise Permanent(
@@ -191,7 +195,7 @@ def _reject_shared_folder(data_dir: Path) -> None:
     if os.geteuid() not in (0, status.st_uid):
         raise Permanent(
             _OTHER_OWNER(folder=str(data_dir), owner=_name(status.st_uid)),
-            remedy=_RUN_AS_OWNER(),
+            remedy=_RUN_AS_OWNER(user=str(os.geteuid()), folder=str(data_dir), owner=_name(status.st_uid)),
         )
 
 

@@ -6,10 +6,13 @@ import logging
 import re
 import sys
 from datetime import UTC, datetime
+from typing import TextIO
+from uuid import UUID
 
 import msgspec
 
 from tocsin.core.config.environment import LogFormat
+from tocsin.core.runtime import metrics, tracing
 
 #: Secrets that must never appear in a log: tokens in webhook URLs and sign-in links, bearer tokens, and passwords in
 #: URLs.
@@ -18,6 +21,9 @@ _SECRETS = re.compile(
     r"(?P<secret>[^\s/?#@\"']{6,}(?:/test/[^\s/?#@\"']+)?)",
     re.IGNORECASE,
 )
+
+#: The keys of a record's `extra` that a JSON log has as fields.
+ID_FIELDS = ("alert_id", "message_id", "delivery_id")
 
 
 def mask_tokens(text: str) -> str:
@@ -38,18 +44,43 @@ class _JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": mask_tokens(record.getMessage()),
         }
+        entry |= _ids(record)
         if record.exc_info:
             entry["error"] = mask_tokens(self.formatException(record.exc_info))
         return msgspec.json.encode(entry).decode()
 
 
+def _ids(record: logging.LogRecord) -> dict[str, object]:
+    """The ids in the record's `extra`, and that of the alert's trace."""
+    found = {name: value for name in ID_FIELDS if (value := getattr(record, name, None)) is not None}
+    if isinstance(alert_id := found.get("alert_id"), int):
+        found["trace_id"] = f"{tracing.trace_of_alert(alert_id).trace_id:032x}"
+    elif isinstance(message_id := found.get("message_id"), UUID):
+        found["trace_id"] = f"{tracing.trace_of_message(message_id).trace_id:032x}"
+    return {name: str(value) if isinstance(value, UUID) else value for name, value in found.items()}
+
+
+class CountingHandler(logging.StreamHandler[TextIO]):
+    """Writes records, and counts errors for `/metrics`."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # A receiver of traces that does not answer is not Tocsin's error.
+        if record.levelno >= logging.ERROR and not record.name.startswith("opentelemetry"):
+            metrics.count_error()
+        super().emit(record)
+
+
+def formatter_for(log_format: LogFormat) -> logging.Formatter:
+    """Returns the formatter of that format."""
+    if log_format is LogFormat.JSON:
+        return _JsonFormatter()
+    return _TextFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+
 def set_up(log_format: LogFormat) -> None:
     """Sends every log record of the process to stderr."""
-    handler = logging.StreamHandler(sys.stderr)
-    if log_format is LogFormat.JSON:
-        handler.setFormatter(_JsonFormatter())
-    else:
-        handler.setFormatter(_TextFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler = CountingHandler(sys.stderr)
+    handler.setFormatter(formatter_for(log_format))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     for noisy in ("uvicorn.error", "httpx", "httpcore"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

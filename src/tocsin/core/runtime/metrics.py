@@ -36,6 +36,7 @@ _DELIVERIES = Counter(
     ["channel", "status"],
     registry=REGISTRY,
 )
+_ERRORS = Counter("tocsin_errors", "Errors that this node wrote to its log.", registry=REGISTRY)
 
 
 _committed_at = float("-inf")
@@ -75,3 +76,8 @@ def count_rejected(count: int) -> None:
 def count_delivery(channel: str, status: str, count: int = 1) -> None:
     """Counts delivery attempts: `sent`, or `failed`, which may be retried."""
     _DELIVERIES.labels(channel, status).inc(count)
+
+
+def count_error() -> None:
+    """Counts a record of level error or higher in this process's log."""
+    _ERRORS.inc()

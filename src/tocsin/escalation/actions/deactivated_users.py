@@ -88,7 +88,9 @@ def _each(alert_ids: Iterable[int], change: Callable[[int], bool]) -> int:
         except Exception as error:  # one alert's failure must not stop the others
             if database.is_unavailable(error):
                 raise
-            log.exception("Alert %s could not be taken from a deactivated user.", alert_id)
+            log.exception(
+                "Alert %s could not be taken from a deactivated user.", alert_id, extra={"alert_id": alert_id}
+            )
     return changed
 
 

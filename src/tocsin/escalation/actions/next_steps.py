@@ -44,7 +44,7 @@ def next_steps(connection: Connection, alert_ids: Sequence[int], now: datetime) 
         try:
             runs[alert_id] = run_store.run_from_row(row, plans)
         except (Permanent, msgspec.ValidationError) as error:
-            log.warning("The run of alert %s cannot be read: %s", alert_id, error)
+            log.warning("The run of alert %s cannot be read: %s", alert_id, error, extra={"alert_id": alert_id})
             upcoming[alert_id] = NextAction(row["due_at"], reason_from(row["reason_code"], row["reason_data"]))
     runs = pending_pages.users_with_pending_pages(connection, runs, now)
     states = store.load(connection, list(runs))

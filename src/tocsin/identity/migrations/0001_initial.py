@@ -26,7 +26,7 @@ class Migration(migrations.Migration):
                 ('slug', models.SlugField(max_length=60, unique=True)),
                 ('kind', models.CharField(choices=[('oidc', 'oidc'), ('saml', 'saml')], max_length=10, verbose_name='kind')),
                 ('preset', models.CharField(default='generic', max_length=20, verbose_name='preset')),
-                ('issuer', models.CharField(max_length=500, verbose_name='issuer')),
+                ('issuer', models.CharField(blank=True, max_length=500, verbose_name='issuer')),
                 ('client_id', models.CharField(blank=True, max_length=300, verbose_name='client ID')),
                 ('client_secret', models.TextField(blank=True, db_default='', default='')),
                 ('saml', models.JSONField(db_default={}, default=dict)),

@@ -6,14 +6,13 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 from urllib.parse import urlencode
 
 from allauth.socialaccount.providers.oauth2.utils import generate_code_challenge
 
 from tocsin.core.errors import Rejected
 from tocsin.identity import reasons
-from tocsin.identity.claims import Claims, read_claims
+from tocsin.identity.claims import VerifiedAnswer, read_claims
 from tocsin.identity.commands import claim_names, stored_secret
 from tocsin.identity.models import IdentityProvider
 from tocsin.identity.oidc.provider_client import ProviderClient, ProviderSettings
@@ -27,17 +26,6 @@ class PendingSignIn:
 
     nonce: str
     code_verifier: str
-
-
-@dataclass(frozen=True, slots=True)
-class VerifiedAnswer:
-    """The claims of an answer whose token was checked."""
-
-    claims: Claims
-    #: All claims, for a test.
-    raw: Mapping[str, Any]
-    #: The provider's session, which a back-channel logout may name; empty: unknown.
-    sid: str
 
 
 def client_of(provider: IdentityProvider, now: datetime) -> ProviderClient:

@@ -1,38 +1,26 @@
 """Requests to an OpenID provider: discovery, keys, the exchange of a code, and user information.
 
-Documents and keys are cached in the process. A key that is not among the cached ones makes them be loaded again.
+A key that is not among the cached ones makes them be loaded again.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-import threading
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from tocsin.core.errors import Permanent, Rejected, Temporary
-from tocsin.core.net.egress import EgressResponse, HttpClient, OutcomeUnknown
-from tocsin.core.reasons import Reason
+from tocsin.core.errors import Rejected
 from tocsin.identity import reasons
 from tocsin.identity.oidc.tokens import UnknownKey
-
-#: For all requests of one sign-in together, in seconds.
-DEADLINE = 15.0
-#: How long documents and keys are used.
-MAX_AGE = timedelta(hours=1)
-#: Keys are loaded again for an unknown one at most this often, so that forged tokens cause no flood of requests.
-MIN_AGE = timedelta(seconds=10)
+from tocsin.identity.provider_documents import MAX_AGE, MIN_AGE, DocumentClient
 
 _WELL_KNOWN = "/.well-known/openid-configuration"
-_MAX_DOCUMENT_BYTES = 512 * 1024
-
-_cache: dict[str, tuple[datetime, Any]] = {}
-_cache_lock = threading.Lock()
+#: Where a provider that does not answer is to be corrected.
+_FIELD = "issuer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,29 +48,21 @@ class Discovery:
     sends_issuer: bool
 
 
-class ProviderClient:
-    """The requests of one sign-in, which end together after `DEADLINE`. Close it when done."""
+class ProviderClient(DocumentClient):
+    """The requests of one sign-in by OpenID Connect."""
 
     def __init__(self, settings: ProviderSettings, now: datetime) -> None:
+        super().__init__(settings.name, now, allow_private=settings.allow_private)
         self.settings = settings
-        self._now = now
-        self._http = HttpClient(trusted=settings.allow_private)
-        self._end = time.monotonic() + DEADLINE
-
-    def __enter__(self) -> ProviderClient:
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self._http.close()
 
     def discovery(self) -> Discovery:
         """Returns the provider's discovery document. Raises Rejected if there is none, or it is another issuer's."""
         issuer = self.settings.issuer
         # Some issuers end with a slash, which is part of their name, but not doubled in the address.
-        document = self._cached(issuer.removesuffix("/") + _WELL_KNOWN, MAX_AGE)
+        document = self._json(issuer.removesuffix("/") + _WELL_KNOWN, MAX_AGE)
         if document.get("issuer") != issuer:
             found = str(document.get("issuer"))[:200]
-            raise Rejected("wrong_issuer", reasons.WRONG_ISSUER(found=found, expected=issuer), "issuer")
+            raise Rejected("wrong_issuer", reasons.WRONG_ISSUER(found=found, expected=issuer), _FIELD)
         methods = document.get("token_endpoint_auth_methods_supported") or ["client_secret_basic"]
         return Discovery(
             self._endpoint(document, "authorization_endpoint"),
@@ -118,12 +98,12 @@ class ProviderClient:
             form |= {"client_id": settings.client_id, "client_secret": settings.client_secret}
         content = urlencode({name: value for name, value in form.items() if value}).encode()
         url = discovery.token_endpoint
-        response = self._request("POST", url, headers=headers, content=content)
+        response = self.request("POST", url, headers=headers, content=content, field=_FIELD)
         answer = _json_object(response.body)
         if response.status == 200 and answer is not None and isinstance(answer.get("id_token"), str):
             return answer
         if answer is None or "error" not in answer:
-            raise self._unusable(url, response)
+            raise self.unusable(url, response, _FIELD)
         error = _error_text(answer)
         if answer["error"] in ("invalid_client", "unauthorized_client"):
             reason = reasons.WRONG_SECRET(provider=settings.name, error=error)
@@ -134,75 +114,28 @@ class ProviderClient:
         """Returns the user information of an access token. Raises Rejected."""
         url = self.discovery().userinfo_endpoint
         headers = {"Authorization": f"Bearer {access_token}", "Accept": "application/json"}
-        response = self._request("GET", url, headers=headers)
+        response = self.request("GET", url, headers=headers, field=_FIELD)
         answer = _json_object(response.body) if response.status == 200 else None
         if answer is None:
-            raise self._unusable(url, response)
+            raise self.unusable(url, response, _FIELD)
         return answer
 
     def _keys(self, uri: str, max_age: timedelta) -> list[Mapping[str, Any]]:
-        keys = self._cached(uri, max_age).get("keys")
+        keys = self._json(uri, max_age).get("keys")
         return [key for key in keys if isinstance(key, Mapping)] if isinstance(keys, list) else []
 
-    def _cached(self, url: str, max_age: timedelta) -> dict[str, Any]:
-        """Returns a document, which is requested again if the cached one is older than `max_age`."""
-        key = f"{self.settings.allow_private} {url}"
-        with _cache_lock:
-            cached = _cache.get(key)
-        if cached is not None and timedelta() <= self._now - cached[0] < max_age:
-            return dict(cached[1])
-        response = self._request("GET", url, headers={"Accept": "application/json"})
-        document = _json_object(response.body) if response.status == 200 else None
-        if document is None:
-            raise self._unusable(url, response)
-        with _cache_lock:
-            _cache[key] = (self._now, document)
-        return document
-
-    def _request(self, method: str, url: str, *, headers: Mapping[str, str], content: bytes = b"") -> EgressResponse:
-        try:
-            return self._http.request(
-                method,
-                url,
-                headers=headers,
-                content=content,
-                deadline=max(0.1, self._end - time.monotonic()),
-                max_bytes=_MAX_DOCUMENT_BYTES,
-            )
-        except (Temporary, Permanent, OutcomeUnknown) as error:
-            raise self._unreachable(error.full_reason) from None
+    def _json(self, url: str, max_age: timedelta) -> dict[str, Any]:
+        return self.document(url, _json_object, accept="application/json", field=_FIELD, max_age=max_age)
 
     def _endpoint(self, document: Mapping[str, Any], name: str, *, is_required: bool = True) -> str:
         url = document.get(name)
         if not isinstance(url, str) or not url:
             if is_required:
-                raise Rejected("unreachable", reasons.ENDPOINT_MISSING(name=name), "issuer")
+                raise Rejected("unreachable", reasons.ENDPOINT_MISSING(name=name), _FIELD)
             return ""
         if not url.startswith(("https://", "http://") if self.settings.allow_private else "https://"):
-            raise self._unreachable(reasons.NOT_HTTPS())
+            raise self.unreachable(reasons.NOT_HTTPS(), _FIELD)
         return url
-
-    def _unreachable(self, error: Reason) -> Rejected:
-        return Rejected("unreachable", reasons.UNREACHABLE(provider=self.settings.name, error=error), "issuer")
-
-    def _unusable(self, url: str, response: EgressResponse) -> Rejected:
-        reason = reasons.BAD_RESPONSE(
-            provider=self.settings.name, url=url.partition("?")[0], status=str(response.status)
-        )
-        return Rejected("unreachable", reason, "issuer")
-
-
-def clear_cache() -> None:
-    """For tests: forgets all documents and keys."""
-    with _cache_lock:
-        _cache.clear()
-
-
-def expire_cache(age: timedelta) -> None:
-    """For tests: makes all documents and keys older."""
-    with _cache_lock:
-        for key, (loaded_at, document) in _cache.items():
-            _cache[key] = (loaded_at - age, document)
 
 
 def _json_object(body: bytes) -> dict[str, Any] | None:

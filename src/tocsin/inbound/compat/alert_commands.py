@@ -114,7 +114,7 @@ def _act(alert_id: int, command: Command, now: datetime) -> None:
     try:
         service.apply_command(_resolve_merged(alert_id), command, now=now)
     except Rejected as rejected:
-        log.info("An order about alert %s changes nothing: %s", alert_id, rejected.detail)
+        log.info("An order about alert %s changes nothing: %s", alert_id, rejected.detail, extra={"alert_id": alert_id})
 
 
 def _resolve_merged(alert_id: int) -> int:

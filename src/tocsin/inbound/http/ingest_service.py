@@ -258,7 +258,7 @@ def build_messages(
         try:
             preprocessed = prepare(integration, element, message_id, test_id=test_id)
         except Exception:  # the committer meets the error again, and stores the message
-            log.exception("Message %s cannot be read where it arrives.", message_id)
+            log.exception("Message %s cannot be read where it arrives.", message_id, extra={"message_id": message_id})
             preprocessed = None
         incoming.append(
             IncomingMessage(

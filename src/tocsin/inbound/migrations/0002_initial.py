@@ -3,6 +3,7 @@ import django.db.models.functions.text
 import tocsin.core.db.trigram_index
 from django.conf import settings
 from django.db import migrations, models
+from tocsin.core.db.partitions import PartitionedTable, partition_statement
 
 
 class Migration(migrations.Migration):
@@ -319,4 +320,6 @@ class Migration(migrations.Migration):
         migrations.RunSQL(
             "ALTER TABLE inbound_inboundmessage ALTER COLUMN raw SET STORAGE EXTERNAL", migrations.RunSQL.noop
         ),
+        migrations.RunSQL(partition_statement(PartitionedTable("inbound_inboundmessage", "id")), migrations.RunSQL.noop),
+        migrations.RunSQL(partition_statement(PartitionedTable("inbound_messagetext", "message_id")), migrations.RunSQL.noop),
     ]

@@ -18,6 +18,7 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.db.guarded_connection import GuardedConnection
 from tocsin.core.errors import Rejected
+from tocsin.core.runtime import clock, tracing
 from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.deciding import echo_suppression, reasons
 from tocsin.inbound.deciding.batch_view import BatchView
@@ -35,6 +36,7 @@ from tocsin.inbound.deciding.state import (
 from tocsin.inbound.processing.alert_ids import AlertIdAllocator
 from tocsin.inbound.processing.batch_changes import BatchChanges
 from tocsin.inbound.processing.batch_item import BatchItem, needs_ticket_fetch, normalize, result_of, row_of
+from tocsin.inbound.processing.message_spans import export_spans
 from tocsin.inbound.storage import dedup_key_store, messages
 from tocsin.inbound.storage.dedup_key_store import LoadedKeys
 from tocsin.inbound.storage.messages import IncomingMessage, MessageResult
@@ -102,6 +104,8 @@ def process(
             commit_result = connection.execute("COMMIT")
         _check_commit(commit_result)
     alert_ids.mark_committed()
+    if tracing.exporter is not None:
+        export_spans(tracing.exporter, zip(items, results, strict=True), clock.now())
     return results
 
 

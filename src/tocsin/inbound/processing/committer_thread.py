@@ -221,7 +221,8 @@ class CommitterThread:
         """Stores an undecidable message as Mapping Failed."""
         if isinstance(poison.element, Rejected) and poison.element.code == messages.UNDECIDABLE:
             return [NotStored(f"message {poison.id} can be neither decided nor kept: {error}")]
-        log.error("Message %s cannot be decided and is kept as Mapping Failed.", poison.id, exc_info=error)
+        ids = {"message_id": poison.id}
+        log.error("Message %s cannot be decided and is kept as Mapping Failed.", poison.id, exc_info=error, extra=ids)
         return self._decide([messages.mark_undecidable(poison, error)])
 
     def _process_with_retries(self, incoming: list[IncomingMessage]) -> list[MessageResult]:

@@ -71,7 +71,8 @@ def _drain_batch(
         if len(incoming) == 1:
             if database.is_unavailable(error):
                 raise
-            log.exception("The undecided message %s cannot be decided.", incoming[0].id)
+            ids = {"message_id": incoming[0].id}
+            log.exception("The undecided message %s cannot be decided.", incoming[0].id, extra=ids)
             if _count_failure(connection, incoming[0]) == MAX_FAILURES:
                 # Fail open, as on arrival; if that fails too, the next run stores it as Mapping Failed.
                 undecidable_messages = [messages.mark_undecidable(incoming[0], error)]

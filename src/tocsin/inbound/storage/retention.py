@@ -1,7 +1,7 @@
 """Retention: prunes messages, and the rows they left in the narrow tables beside them.
 
-Oldest first, in small transactions whose cost depends on the rows removed, not on the size of a table. Never prunes
-undecided messages, or messages of an active alert.
+Drops messages by whole months. Single rows are deleted oldest first, in small transactions whose cost depends on the
+rows removed, not on the size of a table. Never prunes undecided messages, or messages of an active alert.
 """
 
 from __future__ import annotations
@@ -11,11 +11,22 @@ from datetime import UTC, datetime, timedelta
 from typing import LiteralString
 
 from tocsin.core.config import settings_store
-from tocsin.core.db import database
+from tocsin.core.db import database, partitions
 from tocsin.core.db.database import Connection
+from tocsin.core.db.partitions import PartitionedTable
 from tocsin.core.ids import first_uuid7
 from tocsin.core.runtime import clock, clock_jump
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
+
+MESSAGES = PartitionedTable("inbound_inboundmessage", "id")
+MESSAGE_TEXTS = PartitionedTable("inbound_messagetext", "message_id")
+
+#: Messages `t` that outlive their month.
+_IS_KEPT: LiteralString = (
+    "t.status IN ('Pending', 'Mapped Delayed') OR EXISTS ("
+    "SELECT FROM alerts_alert a WHERE a.id = t.alert_id AND a.status IN ('open', 'assigned', 'on_hold'))"
+)
+_IS_TEXT_KEPT: LiteralString = "EXISTS (SELECT FROM inbound_inboundmessage m WHERE m.id = t.message_id)"
 
 #: The maximum number of messages, and of bytes, removed per run, to keep the transaction short.
 MAX_MESSAGES_PER_RUN = 5_000
@@ -24,6 +35,8 @@ MAX_BYTES_PER_RUN = 256 * 1024 * 1024
 #: A narrow table is scanned in this many runs, in slices of at least MIN_BLOCKS blocks.
 RUNS_PER_SCAN = 120
 MIN_BLOCKS = 200
+#: PostgreSQL's block size, unless it was built with another: only the pace depends on it.
+BLOCK_BYTES = 8192
 
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -57,7 +70,6 @@ _SLICE = "t.ctid >= format('(%%s,0)', %(begin)s::bigint)::tid AND t.ctid < forma
 #: By table, the condition for obsolete rows `t`.
 _SIDE_TABLES: dict[LiteralString, LiteralString] = {
     "inbound_processeddelivery": "NOT EXISTS (SELECT FROM inbound_inboundmessage m WHERE m.id = t.message)",
-    "inbound_messagetext": "NOT EXISTS (SELECT FROM inbound_inboundmessage m WHERE m.id = t.message_id)",
     "inbound_dedupkey": "t.touched_at < %(before)s AND NOT EXISTS ("
     "SELECT FROM alerts_alert a WHERE a.key_hash = t.key_hash AND a.holds_key)",
     "inbound_groupmember": "t.joined_at < %(before)s AND NOT EXISTS ("
@@ -87,10 +99,15 @@ class RetentionTask:
         if is_doubted:
             # The clock may be far ahead: nothing is removed by age.
             cutoff = _NEVER
+        else:
+            cutoff = partitions.maintain(MESSAGES, now, cutoff, _IS_KEPT)
+            partitions.maintain(MESSAGE_TEXTS, now, cutoff, _IS_TEXT_KEPT)
         with database.transaction() as connection:
             excess_bytes = _estimate_excess_bytes(
                 connection, settings[settings_store.MESSAGE_SIZE_CAP_MB.name] * 1024 * 1024
             )
+            if excess_bytes and _drop_oldest_month(connection, now, excess_bytes):
+                return True
             max_bytes = min(excess_bytes or MAX_BYTES_PER_RUN, MAX_BYTES_PER_RUN)
             if _remove_oldest(connection, cutoff, is_over_cap=excess_bytes > 0, max_bytes=max_bytes, chunk=chunk):
                 return True
@@ -113,6 +130,20 @@ class RetentionTask:
         self._next_blocks[table] = end if end < blocks else 0
 
 
+def _drop_oldest_month(connection: Connection, now: datetime, excess_bytes: int) -> bool:
+    """Drops the oldest month if it is past and no larger than the excess. Returns whether it did."""
+    months = partitions.existing_months(connection, MESSAGES)
+    if not months or months[0].next.start > now or not partitions.claim(connection, MESSAGES):
+        return False
+    if partitions.size(connection, MESSAGES, months[0]).total > excess_bytes:
+        return False
+    if not partitions.drop(connection, MESSAGES, months[0], _IS_KEPT):
+        return False
+    if months[0] in partitions.existing_months(connection, MESSAGE_TEXTS):
+        partitions.drop(connection, MESSAGE_TEXTS, months[0], _IS_TEXT_KEPT)
+    return True
+
+
 def _remove_oldest(connection: Connection, cutoff: datetime, *, is_over_cap: bool, max_bytes: int, chunk: int) -> bool:
     """Removes the oldest messages: those older than `cutoff`, or any if `is_over_cap` the cap, up to `max_bytes` bytes.
     Returns True if there may be more."""
@@ -131,10 +162,10 @@ def _estimate_excess_bytes(connection: Connection, cap_bytes: int) -> int:
     Files do not shrink when rows are deleted, because free space is reused. So above the cap the file size says
     nothing, and the size of the rows is estimated from a sample.
     """
-    row = connection.execute("SELECT pg_total_relation_size('inbound_inboundmessage')").fetchone()
-    if row is None or row[0] <= cap_bytes:
+    size = partitions.size(connection, MESSAGES)
+    if size.total <= cap_bytes:
         return 0
-    percentage = min(100.0, 100.0 * SAMPLE_BLOCKS / max(1, _blocks(connection, "inbound_inboundmessage")))
+    percentage = min(100.0, 100.0 * SAMPLE_BLOCKS / max(1, size.rows // BLOCK_BYTES))
     sample = connection.execute(
         database.literal(
             f"SELECT coalesce(sum({_SIZE}), 0)::float FROM inbound_inboundmessage m TABLESAMPLE SYSTEM (%s)"
@@ -146,8 +177,6 @@ def _estimate_excess_bytes(connection: Connection, cap_bytes: int) -> int:
 
 def _blocks(connection: Connection, table: LiteralString) -> int:
     """Returns the number of blocks of the table, without indexes and long values."""
-    row = connection.execute(
-        "SELECT pg_relation_size(%s::regclass) / current_setting('block_size')::int", (table,)
-    ).fetchone()
+    row = connection.execute("SELECT pg_relation_size(%s::regclass)", (table,)).fetchone()
     assert row is not None
-    return int(row[0])
+    return int(row[0]) // BLOCK_BYTES

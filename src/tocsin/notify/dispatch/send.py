@@ -15,6 +15,8 @@ from tocsin.core.delivery.failure import AttemptFailed, FailureKind, failure_of
 from tocsin.core.delivery.lease import LeaseLost
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.reasons import as_reason, replace_texts
+from tocsin.core.runtime import tracing
+from tocsin.core.runtime.tracing import Span, SpanExporter, SpanKind
 from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.notify.dispatch import sandbox
 from tocsin.notify.dispatch.claim import DeliveryJob
@@ -55,7 +57,46 @@ def send(job: DeliveryJob, now: Callable[[], datetime], check_lease: Callable[[]
     before sending. Raises only its LeaseLost.
     """
     began_at = now()
-    return SendResult(job, _outcome(job, began_at, check_lease), now(), began_at)
+    result = SendResult(job, _outcome(job, began_at, check_lease), now(), began_at)
+    _log(result)
+    if tracing.exporter is not None:
+        _export_spans(tracing.exporter, result, began_at)
+    return result
+
+
+def _log(result: SendResult) -> None:
+    """Logs the attempt for each alert, without addresses."""
+    job, outcome = result.job, result.outcome
+    for due in job.bundle.members:
+        ids = {"delivery_id": due.id, "alert_id": due.alert.id if due.alert is not None else None}
+        provider = job.provider or "no provider"
+        if isinstance(outcome, Accepted):
+            log.info("Delivery %s was sent by %s, %s.", due.id, provider, due.channel, extra=ids)
+        else:
+            why = outcome.error
+            log.warning("Delivery %s was not sent by %s, %s: %s", due.id, provider, due.channel, why, extra=ids)
+
+
+def _export_spans(exporter: SpanExporter, result: SendResult, began_at: datetime) -> None:
+    """Exports the attempt as a span of each alert's trace, by OpenTelemetry's conventions for messaging."""
+    job, outcome = result.job, result.outcome
+    for due in job.bundle.members:
+        if due.alert is None:
+            continue
+        attributes: dict[str, str | int] = {
+            "messaging.system": due.channel,
+            "messaging.operation.name": "send",
+            "messaging.operation.type": "send",
+            "messaging.destination.name": job.provider,
+            "messaging.message.id": str(due.id),
+            "tocsin.alert.id": due.alert.id,
+            "tocsin.purpose": due.purpose.value,
+            "tocsin.attempt": due.attempts + 1,
+        }
+        error = outcome.kind.value if isinstance(outcome, AttemptFailed) else ""
+        trace = tracing.trace_of_alert(due.alert.id)
+        name = f"send {due.channel}"
+        exporter.export(Span(name, SpanKind.CLIENT, trace, began_at, result.at, attributes, error=error))
 
 
 def _outcome(job: DeliveryJob, now: datetime, check_lease: Callable[[], None]) -> Accepted | AttemptFailed:
@@ -66,7 +107,7 @@ def _outcome(job: DeliveryJob, now: datetime, check_lease: Callable[[], None]) -
     except (Temporary, Permanent, Rejected) as error:
         return _failed(job, failure_of(error))
     except Exception as error:  # one failing delivery must not stop the others
-        log.exception("The delivery %s broke.", job.bundle.lead.id)
+        log.exception("The delivery %s broke.", job.bundle.lead.id, extra={"delivery_id": job.bundle.lead.id})
         reason = as_reason(f"{type(error).__name__}: {error}")
         return _failed(job, AttemptFailed(FailureKind.INTERNAL_ERROR, reason))
 

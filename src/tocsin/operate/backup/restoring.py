@@ -14,7 +14,7 @@ from psycopg import errors, sql
 from tocsin.alerts.models import Alert
 from tocsin.alerts.states import ACTIVE
 from tocsin.core.config import config_version, environment
-from tocsin.core.db import migrate
+from tocsin.core.db import migrate, partitions
 from tocsin.core.db.database import Connection
 from tocsin.core.db.guarded_connection import GuardedConnection
 from tocsin.core.db.migrate import MIGRATION_LOCK
@@ -33,7 +33,7 @@ _RUNNING = ReasonType(
 )
 _DATABASE_NEWER = ReasonType(
     "backup.restore_database_newer",
-    "The database is a newer Tocsin's (it has had {app}.{migration}): restore with that one, or into an empty one.",
+    "The database is a newer Tocsin's (it has had {app}.{migration}): with --force it is replaced by the backup.",
 )
 _NOT_EMPTY = ReasonType(
     "backup.not_empty",
@@ -46,6 +46,9 @@ _UNREADABLE_TABLE = ReasonType("backup.unreadable_table", "The backup is damaged
 _OTHER_ROW_COUNT = ReasonType(
     "backup.other_row_count", "The backup is damaged: {table} has {rows} rows, not {expected}."
 )
+
+#: Restored rows of this period go into partitions by month, older ones into the default partition.
+_PARTITIONED_PERIOD = timedelta(days=400)
 
 #: Tables that may have rows in an "empty" database: from migrations, starts, and views of it.
 _IGNORED_PREFIXES = ("django_", "auth_", "core_", "operate_", "access_auditentry")
@@ -108,7 +111,7 @@ def restore(
         connection.execute("SET LOCAL lock_timeout = '30s'")
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (MIGRATION_LOCK,))
         _refuse_running(connection)
-        existing_tables = _existing_tables(connection)
+        existing_tables = _existing_tables(connection, force=force)
         if not force:
             _refuse_not_empty(connection, existing_tables)
         _drop_tables(connection, existing_tables)
@@ -168,16 +171,19 @@ def _refuse_running(connection: Connection) -> None:
         raise Rejected("running", _RUNNING())
 
 
-def _existing_tables(connection: Connection) -> list[str]:
-    """Tocsin's tables that exist now."""
+def _existing_tables(connection: Connection, *, force: bool) -> list[str]:
+    """Tocsin's tables that exist now. Those of a newer version, only with `force`."""
     applied = tables.applied(connection)
-    if newer := migrate.unknown_migrations(applied):
+    newer = migrate.unknown_migrations(applied)
+    if newer and not force:
         app, name = newer[0]
         raise Rejected(
             "newer",
             _DATABASE_NEWER(app=app, migration=name),
         )
-    return [*tables.tables_at(applied), *([tables.MIGRATIONS] if applied else [])]
+    known = tables.tables_at([migration for migration in applied if migration not in newer])
+    added = [name for name in tables.of_apps(connection, {app for app, _ in newer}) if name not in known]
+    return [*known, *added, *([tables.MIGRATIONS] if applied else [])]
 
 
 def _refuse_not_empty(connection: Connection, table_names: Sequence[str]) -> None:
@@ -225,6 +231,9 @@ def _restore_rows(connection: Connection, reader: BackupReader) -> None:
     connection.execute("SET LOCAL tocsin.audit_change = 'restore'")
     connection.execute(sql.SQL("TRUNCATE {}").format(sql.SQL(", ").join(map(sql.Identifier, names))))
     connection.execute("SET LOCAL client_encoding = 'UTF8'; SET LOCAL DateStyle = 'ISO, YMD'")
+    for partitioned in partitions.partitioned_tables(connection):
+        months = list(partitions.months(manifest.made_at - _PARTITIONED_PERIOD, manifest.made_at))
+        partitions.create_missing(connection, partitioned, months)
     for table in restored:
         _restore_table(connection, reader, table)
     for sequence in manifest.sequences:
@@ -274,7 +283,7 @@ def _references(connection: Connection) -> list[tuple[str, str, str]]:
     return connection.execute(
         "SELECT c.relname, k.conname, pg_get_constraintdef(k.oid) FROM pg_constraint k "
         "JOIN pg_class c ON c.oid = k.conrelid "
-        "WHERE k.contype = 'f' AND c.relnamespace = current_schema()::regnamespace ORDER BY 1, 2"
+        "WHERE k.contype = 'f' AND k.conparentid = 0 AND c.relnamespace = current_schema()::regnamespace ORDER BY 1, 2"
     ).fetchall()
 
 

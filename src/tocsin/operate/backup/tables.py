@@ -73,6 +73,15 @@ def _tables_at(migrations: frozenset[Migration]) -> tuple[str, ...]:
     return tuple(sorted({model._meta.db_table for model in models if model._meta.managed and not model._meta.proxy}))
 
 
+def of_apps(connection: Connection, apps: Collection[str]) -> list[str]:
+    """The existing tables whose names begin with these apps' labels, as Django names them."""
+    query = (
+        "SELECT c.relname FROM pg_class c JOIN unnest(%s::text[]) a ON starts_with(c.relname, a || '_') "
+        "WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p')"
+    )
+    return sorted({row[0] for row in connection.execute(query, (list(apps),)).fetchall()})
+
+
 def migrate_to(migrations: Collection[Migration]) -> None:
     """Applies exactly these migrations to an empty database, in the transaction of Django's connection.
 

@@ -17,14 +17,13 @@ from typing import IO
 from psycopg import sql
 
 import tocsin
-from tocsin.core.config import crypto
 from tocsin.core.db import database, migrate
 from tocsin.core.db.database import Connection
 from tocsin.core.db.migrate import MIGRATION_LOCK, Migration
 from tocsin.core.errors import FILE_UNWRITABLE, Rejected
 from tocsin.core.reasons import ReasonType
-from tocsin.operate.backup import key_encryption, tables
-from tocsin.operate.backup.archive import FORMAT, MAGIC, BackupWriter, Manifest, SequenceInfo, TableInfo
+from tocsin.operate.backup import tables
+from tocsin.operate.backup.archive import FORMAT, MAGIC, ArchiveKeys, BackupWriter, Manifest, SequenceInfo, TableInfo
 
 _NOTHING = ReasonType(
     "backup.nothing_to_back_up", "There is nothing to back up: the database has no tables of Tocsin's."
@@ -53,18 +52,18 @@ _DRAFT = re.compile(r"\..+\.[0-9a-f]{8}\.part")
 _ABANDONED_AFTER = 60
 
 
-def write(path: Path, now: datetime, *, passphrase: str | None) -> Manifest:
+def write(path: Path, now: datetime, *, keys: ArchiveKeys, is_locked: bool = False) -> Manifest:
     """Writes the complete state to `path`, which appears only once complete. Returns its manifest.
 
-    The secret keys are encrypted with `passphrase`, or in plain text if it is None. Raises Rejected if there is nothing
-    to back up, the tables are from a newer release, or the file cannot be written.
+    `is_locked`: the caller holds the lock of migrations. Raises Rejected if there is nothing to back up, the tables are
+    from a newer release, or the file cannot be written.
     """
-    keys = key_encryption.seal(crypto.keys(), passphrase)
     with _atomic_file(path) as file, database.connect(name="tocsin backup") as connection:
         connection.set_settings(**_SETTINGS)
         connection.lift_time_limit()
         # Prevents migrations meanwhile. Locked before the snapshot, which then includes the last migration.
-        connection.execute("SELECT pg_advisory_lock_shared(%s)", (MIGRATION_LOCK,))
+        if not is_locked:
+            connection.execute("SELECT pg_advisory_lock_shared(%s)", (MIGRATION_LOCK,))
         connection.begin("ISOLATION LEVEL REPEATABLE READ READ ONLY")
         migrations = tables.applied(connection)
         _refuse(migrations)
@@ -104,11 +103,10 @@ def _table(connection: Connection, writer: BackupWriter, name: str) -> TableInfo
         ).fetchall()
     ]
     column_list = sql.SQL(", ").join(map(sql.Identifier, columns))
-    statement = sql.SQL("COPY {} ({}) TO STDOUT").format(sql.Identifier(name), column_list)
-    if omitted := tables.OMITTED_ROWS.get(name):
-        statement = sql.SQL("COPY (SELECT {} FROM {} WHERE NOT ({})) TO STDOUT").format(
-            column_list, sql.Identifier(name), sql.SQL(omitted)
-        )
+    # A query, because COPY of a table leaves out its partitions' rows or refuses.
+    statement = sql.SQL("COPY (SELECT {} FROM {} WHERE NOT ({})) TO STDOUT").format(
+        column_list, sql.Identifier(name), sql.SQL(tables.OMITTED_ROWS.get(name, "false"))
+    )
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
         return writer.add(name, columns, copy)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator, Mapping
 
 import psycopg
 
 from tocsin.core.config import environment, settings_store
-from tocsin.core.db import database, migrate
+from tocsin.core.db import database, migrate, pooler
 from tocsin.core.db.database import Connection
 from tocsin.core.db.row_security import ROLE_SUFFIX
 from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
@@ -36,9 +35,6 @@ MAX_TIMEOUTS: Mapping[str, int] = {
 
 #: The values of `target_session_attrs` that only a primary satisfies.
 WRITABLE = ("read-write", "primary")
-
-#: In seconds: a hint arrives within milliseconds, or never.
-HINT_DEADLINE = 3.0
 
 _TABLES = ReasonType(
     "health.database_migrations_missing",
@@ -251,19 +247,11 @@ def _clock(connection: Connection) -> Iterator[HealthFinding]:
 def _check_notifications() -> Iterator[HealthFinding]:
     """Checks LISTEN, which needs its own session; a pooler in transaction mode swallows notifications."""
     try:
-        if _receives_own_notification():
+        if pooler.receives_own_notification():
             return
     except psycopg.Error:
         pass
     yield HealthFinding("database.pooler", _NO_LISTEN(), _NO_LISTEN_REMEDY())
-
-
-def _receives_own_notification() -> bool:
-    payload = secrets.token_hex(8)
-    with database.connect(name="tocsin doctor") as listener, database.connect(name="tocsin doctor") as notifier:
-        listener.execute("LISTEN tocsin_doctor")
-        notifier.execute("SELECT pg_notify('tocsin_doctor', %s)", (payload,))
-        return any(notice.payload == payload for notice in listener.notifies(timeout=HINT_DEADLINE, stop_after=1))
 
 
 def _report_location() -> Iterator[HealthFinding]:

@@ -16,7 +16,7 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.escalation.tasks import STUCK_AFTER
 from tocsin.inbound.processing.committer import QueueStatus
-from tocsin.operate import health_status, node_heartbeat
+from tocsin.operate import durability, health_status, node_heartbeat
 from tocsin.operate.self_check import inputs
 
 
@@ -26,9 +26,11 @@ def database_gauges(connection: Connection, now: datetime) -> list[Metric]:
         *_alerts(connection, now),
         *_escalation_runs(connection, now),
         *_outbox(connection, now),
+        *_providers(connection),
         *_messages(connection, now),
         *_nodes(connection),
         *_self_check(connection),
+        *_durability(connection),
         *_backup(connection, now),
     ]
 
@@ -100,6 +102,13 @@ def _outbox(connection: Connection, now: datetime) -> Iterator[Metric]:
     yield _gauge("tocsin_outbox_late_seconds", "How late the oldest queued delivery is.", _age(oldest, now))
 
 
+def _providers(connection: Connection) -> Iterator[Metric]:
+    rows = connection.execute("SELECT name, NOT is_open FROM notify_providerhealth ORDER BY name").fetchall()
+    yield _labelled(
+        "tocsin_provider_up", "0 while a provider's circuit breaker is open; 1 once it has sent.", "provider", rows
+    )
+
+
 def _messages(connection: Connection, now: datetime) -> Iterator[Metric]:
     row = database.row(
         connection,
@@ -147,6 +156,16 @@ def _self_check(connection: Connection) -> Iterator[Metric]:
     )
     problems = ((problem.id, 1) for problem in status.problems)
     yield _labelled("tocsin_problem", "1 for each problem of the self-check.", "problem", problems)
+
+
+def _durability(connection: Connection) -> Iterator[Metric]:
+    risks = ((risk.id, 1) for risk in durability.weaknesses(durability.read(connection)))
+    yield _labelled(
+        "tocsin_database_risk",
+        "1 for each reason why a commit may be lost, such as `standby_missing`.",
+        "risk",
+        risks,
+    )
 
 
 def _backup(connection: Connection, now: datetime) -> Iterator[Metric]:

@@ -85,7 +85,9 @@ def _apply_reply(poll: NotesPoll, alert_id: int, note: ticket_messages.TicketNot
             alert_id, Reply(actor=actor, via=CommandChannel.HALO, text=note.text[:20_000]), now=poll.now
         )
     except Rejected as rejected:
-        log.info("A note from Halo does not fit on alert %s: %s", alert_id, rejected.detail)
+        log.info(
+            "A note from Halo does not fit on alert %s: %s", alert_id, rejected.detail, extra={"alert_id": alert_id}
+        )
 
 
 def _load_own_notes(integration_id: int, ticket: str) -> set[str]:

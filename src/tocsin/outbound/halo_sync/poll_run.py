@@ -307,7 +307,9 @@ class PollRun:
         try:
             alerts.apply_command(alert_id, command, now=self.now)
         except Rejected as rejected:
-            log.info("What Halo says of alert %s does not fit: %s", alert_id, rejected.detail)
+            log.info(
+                "What Halo says of alert %s does not fit: %s", alert_id, rejected.detail, extra={"alert_id": alert_id}
+            )
 
 
 def _actor(integration: CompiledIntegration) -> Actor:

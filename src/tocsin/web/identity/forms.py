@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
 from django.utils.translation import gettext as _
@@ -11,7 +11,8 @@ from django.utils.translation import gettext_lazy
 
 from tocsin.access.roles import Role
 from tocsin.core.locale_format import local_term
-from tocsin.identity.presets import CLAIMS, Preset
+from tocsin.identity.presets import CLAIMS, Preset, ProviderProtocol
+from tocsin.identity.saml.metadata import MAX_CHARS
 from tocsin.identity.specs import REFUSE
 from tocsin.people.models import Group
 from tocsin.web.ui.choices import ROLES
@@ -31,6 +32,7 @@ _GROUP_ROLES = [
 ]
 _URL = {"inputmode": "url", "autocapitalize": "none", "spellcheck": "false"}
 _PLAIN = {"autocapitalize": "none", "spellcheck": "false", "autocomplete": "off"}
+_PEM_END = "-----END CERTIFICATE-----"
 
 
 def _text(label: Any, **options: Any) -> forms.CharField:
@@ -38,8 +40,13 @@ def _text(label: Any, **options: Any) -> forms.CharField:
     return forms.CharField(label=label, widget=forms.TextInput(attrs=attributes), **options)
 
 
+def _code(label: Any, **options: Any) -> forms.CharField:
+    attributes = {"rows": 4, "class": "form-control code", "spellcheck": "false"}
+    return forms.CharField(label=label, required=False, widget=forms.Textarea(attrs=attributes), **options)
+
+
 class IdentityProviderForm(forms.Form):
-    """The settings."""
+    """The settings. Those of the other protocol are left out."""
 
     name = forms.CharField(
         label=gettext_lazy("Name"), max_length=100, help_text=gettext_lazy("Shown on the sign-in page.")
@@ -52,6 +59,29 @@ class IdentityProviderForm(forms.Form):
         required=False,
         strip=False,
         widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
+    )
+    metadata_url = _text(
+        gettext_lazy("Metadata URL"),
+        max_length=1000,
+        required=False,
+        attributes=_URL,
+        help_text=gettext_lazy("Loaded every hour, so that new certificates are followed."),
+    )
+    metadata = _code(
+        gettext_lazy("Metadata XML"),
+        max_length=MAX_CHARS,
+        help_text=gettext_lazy("Instead of the URL. Fills in the address, the issuer and the certificates."),
+    )
+    sso_url = _text(gettext_lazy("Address for single sign-on"), max_length=1000, required=False, attributes=_URL)
+    certificates = _code(
+        gettext_lazy("Certificates"),
+        max_length=100_000,
+        help_text=gettext_lazy("In PEM form. Enter the next one below while the provider changes its own."),
+    )
+    idp_initiated = forms.BooleanField(
+        label=gettext_lazy("Allow sign-in that begins at the provider"),
+        required=False,
+        help_text=gettext_lazy("From a page of the provider that lists applications. Less safe."),
     )
     allow_private = forms.BooleanField(
         label=gettext_lazy("Provider in a private network"),
@@ -81,18 +111,44 @@ class IdentityProviderForm(forms.Form):
     enabled = forms.BooleanField(label=gettext_lazy("Enabled"), required=False, initial=True)
 
     #: Shown apart, because they seldom differ from the preset's.
-    advanced = ("scopes", "claim_username", "claim_email", "claim_name", "claim_groups")
+    advanced = (
+        "sso_url",
+        "certificates",
+        "idp_initiated",
+        "scopes",
+        "claim_username",
+        "claim_email",
+        "claim_name",
+        "claim_groups",
+    )
 
-    def __init__(self, *args: Any, preset: Preset, has_secret: bool, **kwargs: Any) -> None:
+    _of_kind: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        ProviderProtocol.OIDC: ("client_id", "client_secret", "scopes"),
+        ProviderProtocol.SAML: ("metadata_url", "metadata", "sso_url", "certificates", "idp_initiated"),
+    }
+
+    def __init__(self, *args: Any, preset: Preset, kind: str, has_secret: bool, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.preset = preset
-        for name, claim in preset.claim_names({}).items():
+        self.preset, self.kind = preset, kind
+        is_saml = kind == ProviderProtocol.SAML
+        for name in self._of_kind[ProviderProtocol.OIDC if is_saml else ProviderProtocol.SAML]:
+            del self.fields[name]
+        for name, claim in preset.claim_names(kind, {}).items():
             self.fields[f"claim_{name}"].widget.attrs["placeholder"] = claim
-        self.fields["issuer"].help_text = _("Like %(form)s") % {"form": preset.issuer_form}
-        self.fields["scopes"].widget.attrs["placeholder"] = " ".join(preset.scopes)
+        if is_saml:
+            self.fields["issuer"].label, self.fields["issuer"].required = _("Issuer (entity ID)"), False
+            self.fields["issuer"].help_text = _("Empty: the one in the metadata.")
+            self.fields["claim_username"].label = _("Attribute of the username")
+            self.fields["claim_email"].label = _("Attribute of the email address")
+            self.fields["claim_name"].label = _("Attribute of the name")
+            self.fields["claim_groups"].label = _("Attribute of the groups")
+            self.order_fields(("name", "metadata_url", "metadata", "issuer"))
+        else:
+            self.fields["issuer"].help_text = _("Like %(form)s") % {"form": preset.issuer_form}
+            self.fields["scopes"].widget.attrs["placeholder"] = " ".join(preset.scopes)
         if has_secret:
             self.fields["client_secret"].help_text = _("Saved. Leave empty to keep the current value.")
-        if not preset.says_email_verified:
+        if is_saml or not preset.says_email_verified:
             self.fields["allowed_domains"].required = True
             self.fields["allowed_domains"].help_text = _(
                 "Such as example.org, separated by commas. Required: this provider does not say whether an address is "
@@ -110,10 +166,15 @@ class IdentityProviderForm(forms.Form):
     def spec(self, mappings: list[dict[str, Any]]) -> dict[str, Any]:
         """Return the provider in spec form. An empty secret keeps the stored one."""
         data = self.cleaned_data
-        plain = ("name", "issuer", "allow_private", "sign_up", "default_role", "enabled", "client_id")
+        plain = ("name", "issuer", "allow_private", "sign_up", "default_role", "enabled")
         values: dict[str, Any] = {name: data[name] for name in plain}
-        values |= {"preset": self.preset.name, "roles": mappings}
-        values["allowed_domains"], values["scopes"] = _words(data["allowed_domains"]), _words(data["scopes"])
+        values |= {"kind": self.kind, "preset": self.preset.name, "roles": mappings}
+        values["allowed_domains"] = _words(data["allowed_domains"])
+        if self.kind == ProviderProtocol.SAML:
+            values |= {name: data[name] for name in ("metadata_url", "metadata", "sso_url", "idp_initiated")}
+            values["certificates"] = _certificates(data["certificates"])
+        else:
+            values |= {"client_id": data["client_id"], "scopes": _words(data["scopes"])}
         values["claims"] = {name: data[f"claim_{name}"] for name in CLAIMS if data[f"claim_{name}"]}
         if data.get("client_secret", "").strip():
             values["client_secret"] = data["client_secret"]
@@ -178,15 +239,22 @@ def initial_of(spec: Mapping[str, Any]) -> dict[str, Any]:
     lists = {
         "allowed_domains": ", ".join(spec.get("allowed_domains", [])),
         "scopes": " ".join(spec.get("scopes", [])),
+        "certificates": "\n".join(spec.get("certificates", [])),
     }
     return {"enabled": True, **spec, **claims, **lists}
 
 
-def initial_new(preset: Preset) -> dict[str, Any]:
+def initial_new(preset: Preset, kind: str) -> dict[str, Any]:
     """Return the initial values of a new provider's form. A preset's issuer without placeholders is complete."""
-    is_complete = not any(part.isupper() for part in preset.issuer_form.split("/"))
+    is_complete = kind == ProviderProtocol.OIDC and not any(part.isupper() for part in preset.issuer_form.split("/"))
     label = "" if preset.name == "generic" else local_term(preset.label)
     return {"name": label, "issuer": preset.issuer_form if is_complete else "", "sign_up": True}
+
+
+def _certificates(text: str) -> list[str]:
+    """Return the certificates of a text with one below the other; without PEM's lines it is a single one."""
+    parts = (part.strip() for part in text.split(_PEM_END))
+    return list(dict.fromkeys(part for part in parts if part))
 
 
 def _words(text: str) -> list[str]:

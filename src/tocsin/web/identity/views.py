@@ -14,7 +14,8 @@ from tocsin.access.roles import Permission
 from tocsin.core.errors import Rejected
 from tocsin.identity import commands, redirect_uris
 from tocsin.identity.models import IdentityProvider
-from tocsin.identity.presets import PRESETS
+from tocsin.identity.presets import PRESETS, ProviderProtocol
+from tocsin.identity.saml import support
 from tocsin.resources.registry import IDENTITY_PROVIDERS
 from tocsin.web.http.authorization import actor, requires
 from tocsin.web.http.objects import find_object
@@ -36,15 +37,22 @@ from tocsin.web.ui.forms import field_error_text, problems_of, show_rejection
 def provider_list(request: SignedInRequest) -> HttpResponse:
     """Render every identity provider, and the vendors that can be added."""
     rows = [(row, PRESETS[row.preset]) for row in IdentityProvider.objects.all()]
-    context = {"rows": rows, "presets": PRESETS.values()}
+    context = {
+        "rows": rows,
+        "oidc_presets": [preset for preset in PRESETS.values() if preset.issuer_form],
+        "saml_presets": PRESETS.values() if support.is_installed() else (),
+    }
     return render_view(request, "identity/list.html", context)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @requires(Permission.ADMINISTER)
-def edit(request: SignedInRequest, number: int | None = None, preset: str = "") -> HttpResponse:
+def edit(
+    request: SignedInRequest, number: int | None = None, preset: str = "", kind: str = ProviderProtocol.OIDC
+) -> HttpResponse:
     """Create or edit an identity provider."""
     row = find_object(IDENTITY_PROVIDERS, number) if number is not None else None
+    kind = row.kind if row else kind
     vendor = PRESETS.get(row.preset if row else preset)
     if vendor is None:
         raise Http404(_("Unknown provider type."))
@@ -52,8 +60,9 @@ def edit(request: SignedInRequest, number: int | None = None, preset: str = "") 
     form = IdentityProviderForm(
         request.POST or None,
         preset=vendor,
+        kind=kind,
         has_secret=bool(row and row.client_secret),
-        initial=initial_of(stored_spec) if row else initial_new(vendor),
+        initial=initial_of(stored_spec) if row else initial_new(vendor, kind),
     )
     mappings = MappingFormSet(request.POST or None, initial=initial_mappings(stored_spec), prefix="roles")
     snapshot = FormSnapshot.of(request, IDENTITY_PROVIDERS, row)
@@ -73,6 +82,7 @@ def edit(request: SignedInRequest, number: int | None = None, preset: str = "") 
         "mappings": mappings,
         "preset": vendor,
         "provider": row,
+        "is_saml": kind == ProviderProtocol.SAML,
         "snapshot": snapshot,
         **(_addresses(row) if row else {}),
     }
@@ -81,6 +91,8 @@ def edit(request: SignedInRequest, number: int | None = None, preset: str = "") 
 
 def _addresses(row: IdentityProvider) -> dict[str, Any]:
     """Return the addresses to enter at the provider."""
+    if row.kind == ProviderProtocol.SAML:
+        return {"acs_url": redirect_uris.redirect_uri(row), "entity_id": redirect_uris.saml_entity_id(row)}
     return {"redirect_uri": redirect_uris.redirect_uri(row), "logout_uri": redirect_uris.logout_uri(row)}
 
 
@@ -91,5 +103,7 @@ def _show_errors(form: IdentityProviderForm, rejected: Rejected) -> None:
         path = problem.field or ""
         if path.startswith("roles"):
             form.add_error(None, f"{path}: {field_error_text(problem)}")
+        elif path.startswith("certificates"):
+            form.add_error("certificates", field_error_text(problem))
         else:
             show_rejection(form, problem, claims)

@@ -1,4 +1,4 @@
-"""Sign-in by an identity provider: begins it, and receives the provider's answer.
+"""Sign-in by an identity provider: begins it, and receives the answer of an OpenID provider (of SAML: `saml`).
 
 The state of a sign-in, PKCE and the stages that follow, such as a second factor, are django-allauth's. Its
 `openid_connect` is not used: it checks neither signature nor nonce of a token that it fetched itself.
@@ -6,6 +6,7 @@ The state of a sign-in, PKCE and the stages that follow, such as a second factor
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
@@ -27,10 +28,11 @@ from django.views.decorators.http import require_POST, require_safe
 from tocsin.access.roles import Permission
 from tocsin.core.errors import Rejected
 from tocsin.identity import reasons, sign_in
-from tocsin.identity.claims import shown
-from tocsin.identity.models import IdentityProvider, ProviderProtocol
+from tocsin.identity.claims import VerifiedAnswer, shown
+from tocsin.identity.models import IdentityProvider
 from tocsin.identity.oidc import authorization, logout
-from tocsin.identity.oidc.authorization import PendingSignIn, VerifiedAnswer
+from tocsin.identity.oidc.authorization import PendingSignIn
+from tocsin.identity.presets import ProviderProtocol
 from tocsin.identity.redirect_uris import redirect_uri
 from tocsin.identity.sign_in import SignInRequest
 from tocsin.people import permissions
@@ -47,18 +49,10 @@ _PENDING = timedelta(minutes=15)
 @require_safe
 def begin(request: HttpRequest, slug: str) -> HttpResponseBase:
     """Send the browser to the provider. With `test`, for administrators, nobody is signed in at the end."""
-    is_test = "test" in request.GET
-    provider = _provider(slug, ProviderProtocol.OIDC, is_test=is_test)
-    if is_test:
-        _require_administrator(request)
-    next_url = local_url(request.GET.get("next", ""), "")
     pending, challenge = authorization.new_pending()
-    state = {**asdict(pending), "next": next_url, "test": is_test}
-    if not request.user.is_authenticated:
-        request.session.set_expiry(int(_PENDING.total_seconds()))
-    state_id = statekit.stash_state(request, provider_id=provider.slug, state=state)
-    try:
-        url = authorization.authorization_url(
+
+    def url_of(provider: IdentityProvider, state_id: str) -> str:
+        return authorization.authorization_url(
             provider,
             redirect_uri=redirect_uri(provider),
             state=state_id,
@@ -66,9 +60,8 @@ def begin(request: HttpRequest, slug: str) -> HttpResponseBase:
             challenge=challenge,
             now=moment_of(request),
         )
-    except Rejected as rejected:
-        return failed(request, provider, rejected, is_test=is_test, next_url=next_url)
-    return HttpResponseRedirect(url)
+
+    return begin_sign_in(request, slug, ProviderProtocol.OIDC, asdict(pending), url_of)
 
 
 @login_not_required
@@ -76,7 +69,7 @@ def begin(request: HttpRequest, slug: str) -> HttpResponseBase:
 @require_safe
 def callback(request: HttpRequest, slug: str) -> HttpResponseBase:
     """Check the provider's answer, and sign the user in; or show what the answer of a test would become."""
-    provider = _provider(slug, ProviderProtocol.OIDC, is_test=True)
+    provider = find_provider(slug, ProviderProtocol.OIDC, is_test=True)
     state = statekit.unstash_state(request, state_id=request.GET.get("state", ""), provider_id=provider.slug)
     if state is None:
         return failed(request, provider, Rejected("invalid_answer", reasons.STATE_UNKNOWN()))
@@ -100,13 +93,37 @@ def callback(request: HttpRequest, slug: str) -> HttpResponseBase:
 @require_POST
 def backchannel_logout(request: HttpRequest, slug: str) -> HttpResponse:
     """End the sessions that the provider's logout token names (OpenID Connect Back-Channel Logout 1.0)."""
-    provider = _provider(slug, ProviderProtocol.OIDC, is_test=False)
+    provider = find_provider(slug, ProviderProtocol.OIDC, is_test=False)
     try:
         ended = logout.receive_logout(provider, request.POST.get("logout_token", ""), now=moment_of(request))
     except Rejected as rejected:
         description = {"error": "invalid_request", "error_description": rejected.detail}
         return JsonResponse(description, status=503 if rejected.code == "unreachable" else 400)
     return HttpResponse(status=200, content=str(ended), content_type="text/plain")
+
+
+def begin_sign_in(
+    request: HttpRequest,
+    slug: str,
+    kind: ProviderProtocol,
+    pending: dict[str, Any],
+    url_of: Callable[[IdentityProvider, str], str],
+) -> HttpResponseBase:
+    """Remember in the session what has begun, and send the browser to the URL at the provider for that state."""
+    is_test = "test" in request.GET
+    provider = find_provider(slug, kind, is_test=is_test)
+    if is_test:
+        _require_administrator(request)
+    next_url = local_url(request.GET.get("next", ""), "")
+    if not request.user.is_authenticated:
+        request.session.set_expiry(int(_PENDING.total_seconds()))
+    state = {**pending, "next": next_url, "test": is_test}
+    state_id = statekit.stash_state(request, provider_id=provider.slug, state=state)
+    try:
+        url = url_of(provider, state_id)
+    except Rejected as rejected:
+        return failed(request, provider, rejected, is_test=is_test, next_url=next_url)
+    return HttpResponseRedirect(url)
 
 
 def finish(
@@ -161,7 +178,7 @@ def _show_test(request: HttpRequest, provider: IdentityProvider, answer: Verifie
     return render_view(request, "identity/test.html", context)
 
 
-def _provider(slug: str, kind: ProviderProtocol, *, is_test: bool) -> IdentityProvider:
+def find_provider(slug: str, kind: ProviderProtocol, *, is_test: bool) -> IdentityProvider:
     """Return the provider. A disabled one can only be tested."""
     provider = IdentityProvider.objects.filter(slug=slug, kind=kind).first()
     if provider is None or not (provider.is_enabled or is_test):

@@ -1,0 +1,107 @@
+"""The container image, for Docker and Podman, and the folder that it is built from."""
+
+import contextlib
+import gzip
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import bring
+
+from builders import debian_base, python, release, wheelhouse
+
+CONTAINERFILE = bring.ROOT / "packaging" / "container" / "Containerfile"
+
+#: An image of Debian to build on, such as `debian:trixie-slim`. Without it a base is made from Debian's packages.
+BASE_VARIABLE = "BASE_IMAGE"
+
+#: The Python of Debian's SUITE.
+PYTHON = (3, 13)
+
+_NAMES = {"x86_64": "amd64", "aarch64": "arm64"}
+#: Podman's and Buildah's own storage, so that nobody's images are touched.
+STORAGE = bring.ROOT / "build" / "containers"
+#: The kernel may forbid more to processes that may do less than root.
+_LIMITS = ("--ulimit=nofile=20000:20000", "--ulimit=nproc=90000:90000")
+
+
+def image_name(version: str) -> str:
+    return f"localhost/tocsin:{version}"
+
+
+def archive_name(version: str) -> str:
+    return f"tocsin-{version}-image-{_NAMES[wheelhouse.machine()]}.tar.gz"
+
+
+def build_context(version: str, out: Path) -> None:
+    """Writes the folder `context`: wheels/ and constraints.txt."""
+    context = out / "context"
+    shutil.rmtree(context, ignore_errors=True)
+    wheelhouse.fill(context / "wheels", [PYTHON], wheelhouse.machine())
+    shutil.copy(out / python.wheel_name(version), context / "wheels")
+    wheelhouse.write_constraints(version, out, context / "wheels", context / "constraints.txt")
+
+
+def build(version: str, out: Path) -> None:
+    """Writes the image as an archive for `docker load` and `podman load`.
+
+    Docker's format: that of the OCI has no HEALTHCHECK.
+    """
+    buildah = release.needs_program("buildah", "buildah")
+    with _storage() as storage:
+        bases = [f"--build-arg=BASE={given}"] if (given := os.environ.get(BASE_VARIABLE)) else _bases(buildah, storage)
+        command = [
+            buildah, *storage, "build", "--isolation=chroot", *_LIMITS, "--format=docker", "--layers=false",
+            f"--timestamp={release.source_date()}", *bases, f"--tag={image_name(version)}",
+            f"--label=org.opencontainers.image.version={version}",
+            "--label=org.opencontainers.image.title=Tocsin", "--label=org.opencontainers.image.licenses=Apache-2.0",
+            f"--file={CONTAINERFILE}", out / "context",
+        ]  # fmt: skip
+        release.run(command, "The image could not be built")
+        with tempfile.TemporaryDirectory() as folder:
+            archive = Path(folder) / "image.tar"
+            target = f"docker-archive:{archive}:{image_name(version)}"
+            release.run(
+                [buildah, *storage, "push", "--quiet", image_name(version), target], "The image was not written"
+            )
+            # Without a name and a time, so that equal images are equal archives.
+            with (
+                archive.open("rb") as plain,
+                (out / archive_name(version)).open("wb") as file,
+                gzip.GzipFile("", "wb", 6, file, mtime=0) as compressed,
+            ):
+                shutil.copyfileobj(plain, compressed, 1 << 20)
+
+
+def _bases(buildah: str, storage: list[str]) -> list[str]:
+    """Imports the two bases and returns the arguments that name them."""
+    bases = {
+        "BASE": debian_base.make("base", ("ca-certificates", "libstdc++6", "python3", "tini")),
+        "BUILD_BASE": debian_base.make("build-base", ("binutils", "python3-venv")),
+    }
+    for name, archive in bases.items():
+        container = release.run([buildah, *storage, "from", "scratch"], "No container could be made").strip()
+        release.run([buildah, *storage, "add", "--quiet", container, archive], "The base could not be imported")
+        commit = ["commit", "--quiet", "--rm", f"--timestamp={release.source_date()}"]
+        release.run([buildah, *storage, *commit, container, _base_name(name)], "The base could not be stored")
+    return [f"--build-arg={name}={_base_name(name)}" for name in bases]
+
+
+def _base_name(argument: str) -> str:
+    return f"localhost/tocsin-{argument.lower().replace('_', '-')}"
+
+
+@contextlib.contextmanager
+def _storage() -> Iterator[list[str]]:
+    """The arguments that name an empty storage, which is removed afterwards. No kernel module is needed for it."""
+    folder = STORAGE / str(os.getpid())
+    folder.mkdir(parents=True)
+    storage = ["--storage-driver=vfs", f"--root={folder / 'root'}", f"--runroot={folder / 'run'}"]
+    try:
+        yield storage
+    finally:
+        subprocess.run(["buildah", *storage, "rm", "--all"], capture_output=True)
+        shutil.rmtree(folder, ignore_errors=True)

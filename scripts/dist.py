@@ -1,0 +1,123 @@
+"""`make dist`: builds the artefacts of a release into dist/. `make dist ONLY="wheel image"` builds those, and what they
+are made from if it is not there yet.
+
+The last lines say of each artefact how it went and how large it is. The exit code is 1 if any failed.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import bring
+import debian
+from builders import airgap, checksums, container, kubernetes, linux, python, release, sbom
+
+
+@dataclass(frozen=True, slots=True)
+class Artefact:
+    """`build(version, out)` writes the files of `files`, globs in which `{version}` stands for the version.
+
+    It raises `release.Skipped` to leave the artefact out, `bring.CannotGoOn` if it cannot be built.
+    """
+
+    build: Callable[[str, Path], None]
+    files: tuple[str, ...]
+    needs: tuple[str, ...] = ()
+
+
+#: In the order in which they are built.
+ARTEFACTS: dict[str, Artefact] = {
+    "wheel": Artefact(python.build, ("tocsin-{version}-py3-none-any.whl", "tocsin-{version}.tar.gz")),
+    "constraints": Artefact(python.build_constraints, ("tocsin-{version}-constraints.txt",), ("wheel",)),
+    "deb": Artefact(linux.build_deb, ("tocsin_{version}-1_*.deb",), ("wheel",)),
+    "rpm": Artefact(linux.build_rpm, ("tocsin-{version}-1.*.rpm",), ("wheel",)),
+    "kubernetes": Artefact(kubernetes.build_manifests, ("tocsin-{version}-kubernetes.tar.gz",)),
+    "chart": Artefact(kubernetes.build_chart, ("tocsin-{version}-chart.tgz",)),
+    "context": Artefact(container.build_context, ("context",), ("wheel", "constraints")),
+    "image": Artefact(container.build, ("tocsin-{version}-image-*.tar.gz",), ("context",)),
+    "sbom": Artefact(sbom.build, ("tocsin-{version}-sbom.cdx.json",), ("wheel", "constraints")),
+    "airgap": Artefact(airgap.build, ("tocsin-{version}-airgap-*.tar",), ("wheel", "constraints", "image", "sbom")),
+    # Whatever is built comes before these.
+    "checksums": Artefact(checksums.build, (checksums.NAME,)),
+    "signature": Artefact(checksums.sign, (checksums.SIGNATURE,), ("checksums",)),
+}
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description="Builds the artefacts of a release.")
+    arguments.add_argument("only", nargs="*", metavar="ARTEFACT", help=f"of {', '.join(ARTEFACTS)}; default: all")
+    arguments.add_argument("--out", type=Path, default=bring.ROOT / "dist", metavar="FOLDER")
+    given = arguments.parse_args()
+    if unknown := [name for name in given.only if name not in ARTEFACTS]:
+        arguments.error(f"unknown: {', '.join(unknown)}; known: {', '.join(ARTEFACTS)}")
+    debian.bring_for_dist()
+    sys.exit(build_all(release.version(), given.out.absolute(), given.only))
+
+
+def build_all(version: str, out: Path, only: Iterable[str] = ()) -> int:
+    """Builds all artefacts into an emptied folder, or some into the folder as it is. Returns the exit code."""
+    if _has_changes():
+        print("dist: the work tree has changes that are in no commit; they are in what is built", flush=True)
+    if not only:
+        shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True, exist_ok=True)
+    results = [_build(name, version, out) for name in select(version, out, only)]
+    print()
+    for name, outcome, seconds in results:
+        print(f"{outcome:8}{seconds:6.1f} s  {name}")
+        for path in written(name, version, out) if outcome == "built" else []:
+            print(f"{'':18}{size(path) / 1e6:8.1f} MB  {path.name}")
+    return 1 if any(outcome == "FAILED" for _, outcome, _ in results) else 0
+
+
+def select(version: str, out: Path, only: Iterable[str]) -> list[str]:
+    """The artefacts to build, in order: all, or those named and whatever they need that is not in the folder."""
+    selected = set(only or ARTEFACTS)
+    for name in reversed(ARTEFACTS):
+        if name in selected:
+            selected.update(need for need in ARTEFACTS[name].needs if not written(need, version, out))
+    return [name for name in ARTEFACTS if name in selected]
+
+
+def written(name: str, version: str, out: Path) -> list[Path]:
+    """The artefact's files that are in the folder."""
+    return sorted(path for glob in ARTEFACTS[name].files for path in out.glob(glob.format(version=version)))
+
+
+def size(path: Path) -> int:
+    """The bytes of a file, or of all files in a folder."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def _build(name: str, version: str, out: Path) -> tuple[str, str, float]:
+    """(name, outcome, seconds)"""
+    print(f"── {name}", flush=True)
+    began = time.monotonic()
+    for path in written(name, version, out):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    try:
+        ARTEFACTS[name].build(version, out)
+        outcome = "built"
+    except release.Skipped as reason:
+        outcome = "skipped"
+        print(f"{name}: {reason}", flush=True)
+    except bring.CannotGoOn as problem:
+        outcome = "FAILED"
+        print(f"{name}: {problem}", flush=True)
+    return name, outcome, time.monotonic() - began
+
+
+def _has_changes() -> bool:
+    command = ["git", "-C", str(bring.ROOT), "status", "--porcelain"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    return done.returncode == 0 and bool(done.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,235 @@
+"""An upgrade backs up existing tables before it changes them, and stops with one sentence if it cannot go on."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import psycopg
+import pytest
+from django.test import override_settings
+
+from tests.doubles.pgbouncer import pgbouncer
+from tests.support.escalation_harness import EscalationHarness, escalation_enabled
+from tests.support.postgres import Postgres, in_use
+from tocsin.cli.main import run
+from tocsin.core.config import environment as config
+from tocsin.core.db import migrate, pooler
+from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
+from tocsin.core.errors import Permanent, Rejected
+from tocsin.operate.backup import before_upgrade
+from tocsin.operate.backup.archive import BackupReader
+
+NEXT = "operate.0002_next"
+
+
+@pytest.fixture(autouse=True)
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TOCSIN_DATA_DIR", str(tmp_path / "data"))
+    config.current.cache_clear()
+    yield
+    config.current.cache_clear()
+
+
+@pytest.fixture
+def empty(postgres: Postgres, database: str) -> Iterator[str]:
+    """A database without tables."""
+    name = f"empty_{hashlib.sha256(database.encode()).hexdigest()[:8]}"
+    yield postgres.make(name)
+    postgres.drop(name)
+
+
+@contextmanager
+def version(name: str) -> Iterator[None]:
+    """Tocsin has the migrations of another version."""
+    with override_settings(MIGRATION_MODULES={"operate": f"tests.upgrade.operate_{name}"}):
+        yield
+
+
+def tables(url: str) -> set[str]:
+    with psycopg.connect(url) as connection:
+        return {row[0] for row in connection.execute("SELECT relname FROM pg_class WHERE relkind = 'r'").fetchall()}
+
+
+def backups(tmp_path: Path) -> list[Path]:
+    return sorted((tmp_path / "data" / before_upgrade.FOLDER).glob("*"))
+
+
+def test_upgrade_writes_a_backup_first(database: str, tmp_path: Path, now: datetime) -> None:
+    with escalation_enabled():
+        EscalationHarness(now).open()
+    with version("next"):
+        assert migrate.migrate(before_upgrade.back_up) == [NEXT]
+    (file,) = backups(tmp_path)
+    assert file.stat().st_mode & 0o777 == 0o600
+    with BackupReader.open(file) as reader:
+        reader.verify()
+        assert ("operate", "0002_next") not in reader.manifest.migrations
+        assert {table.name: table.rows for table in reader.manifest.tables}["alerts_alert"] == 1
+        # The key lies beside the file.
+        assert (reader.manifest.keys.plain, reader.manifest.keys.sealed) == ([], "")
+        assert reader.manifest.keys.fingerprints
+
+
+def test_backup_of_the_upgrade_is_the_way_back(
+    database: str, tmp_path: Path, now: datetime, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with escalation_enabled():
+        EscalationHarness(now).open()
+    with version("next"):
+        migrate.migrate(before_upgrade.back_up)
+    assert "operate_next" in tables(database)
+    (file,) = backups(tmp_path)
+    monkeypatch.setenv("TOCSIN_DATABASE_URL", database)
+    with in_use(database):
+        assert run(["restore", str(file)]) == 1
+        assert "newer Tocsin's" in capsys.readouterr().err
+        assert run(["restore", str(file), "--force"]) == 0
+    assert "operate_next" not in tables(database)
+    with in_use(database):
+        assert migrate.newer_migrations() == migrate.missing_migrations() == []
+        from tocsin.alerts.models import Alert
+
+        assert Alert.objects.count() == 1
+
+
+def test_only_the_newest_backups_of_upgrades_stay(database: str, tmp_path: Path) -> None:
+    for year in range(2020, 2025):
+        folder = tmp_path / "data" / before_upgrade.FOLDER
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"before-upgrade-{year}").touch()
+    (folder / "mine").touch()
+    before_upgrade.back_up()
+    names = [file.name for file in backups(tmp_path)]
+    assert (len(names), names[0], names[1], names[-1]) == (4, "before-upgrade-2023", "before-upgrade-2024", "mine")
+
+
+def test_nothing_is_changed_without_space_for_the_backup(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Usage(NamedTuple):
+        free: int
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: Usage(1000))
+    with version("next"), pytest.raises(Rejected, match="TOCSIN_UPGRADE_BACKUP=0") as refused:
+        migrate.migrate(before_upgrade.back_up)
+    assert refused.value.code == "no_space"
+    assert backups(tmp_path) == []
+    assert "operate_next" not in tables(database)
+
+
+def test_nothing_is_changed_if_the_backup_cannot_be_written(database: str, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / before_upgrade.FOLDER).write_text("a file in its place")
+    with version("next"), pytest.raises(Rejected, match="cannot be written") as refused:
+        migrate.migrate(before_upgrade.back_up)
+    assert refused.value.code == "cannot_write"
+    assert "operate_next" not in tables(database)
+
+
+def test_backup_of_an_upgrade_can_be_declined(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOCSIN_UPGRADE_BACKUP", "0")
+    config.current.cache_clear()
+    with version("next"):
+        assert migrate.migrate(before_upgrade.back_up) == [NEXT]
+    assert backups(tmp_path) == []
+
+
+def test_new_database_needs_no_backup(empty: str, tmp_path: Path) -> None:
+    with in_use(empty):
+        assert "alerts.0001_initial" in migrate.migrate(before_upgrade.back_up)
+    assert backups(tmp_path) == []
+
+
+def test_failed_upgrade_names_its_step_and_goes_on_later(database: str) -> None:
+    with version("broken"), pytest.raises(Permanent, match=r"operate\.0003_broken: division by zero"):
+        migrate.migrate()
+    assert "operate_next" in tables(database)
+    assert "operate_half" not in tables(database)
+    with version("broken"):
+        assert migrate.missing_migrations() == ["operate.0003_broken"]
+    # The cause is mended.
+    with version("next"):
+        assert migrate.migrate() == []
+
+
+def test_tables_of_another_application_are_left_alone(empty: str) -> None:
+    with psycopg.connect(empty) as connection:
+        connection.execute("CREATE TABLE customers (id int)")
+        connection.execute("CREATE TABLE django_migrations (id int, app text, name text, applied timestamptz)")
+        connection.execute("INSERT INTO django_migrations VALUES (1, 'core', '0001_initial', now())")
+    with in_use(empty), pytest.raises(Permanent, match="another application, such as customers"):
+        migrate.migrate()
+    assert "alerts_alert" not in tables(empty)
+
+
+def test_interrupted_creation_leaves_no_tables(empty: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with in_use(empty):
+        monkeypatch.setattr("django.db.migrations.recorder.MigrationRecorder.record_applied", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            migrate.migrate()
+        assert "alerts_alert" not in tables(empty)
+        monkeypatch.undo()
+        assert "alerts.0001_initial" in migrate.migrate()
+
+
+@pytest.mark.usefixtures("database")
+def test_data_directory_of_a_newer_version_is_left_alone(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TOCSIN_DATA_DIR", str(data_dir))
+    monkeypatch.delenv("TOCSIN_DATABASE_URL", raising=False)
+    with EmbeddedPostgres(data_dir) as embedded:
+        url = embedded.start()
+        with in_use(url), version("next"):
+            migrate.migrate()
+        with in_use(url):
+            assert run(["serve", "--port", "0"]) == 1
+        output = capsys.readouterr().err
+        assert "newer Tocsin's: its tables have had operate.0002_next" in output
+        assert "tocsin restore --force" in output
+        assert output.count("\n") == 1
+
+
+@pytest.mark.parametrize("sessions", [1, 10])
+def test_migrations_refuse_a_pooler_that_shares_sessions(empty: str, sessions: int) -> None:
+    with pgbouncer(empty, sessions=sessions) as url, in_use(url):
+        assert pooler.shares_sessions()
+        with pytest.raises(Permanent, match="pool_mode = session"):
+            migrate.migrate()
+    assert tables(empty) & {"alerts_alert", "django_migrations"} == set()
+
+
+def test_pooler_with_sessions_of_its_own_is_accepted(empty: str, database: str) -> None:
+    with in_use(database):
+        assert not pooler.shares_sessions()
+    with pgbouncer(empty, mode="session") as url, in_use(url):
+        assert not pooler.shares_sessions()
+        assert "alerts.0001_initial" in migrate.migrate()
+
+
+def test_wrong_addresses_of_the_database_end_in_one_sentence(
+    database: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(url: str) -> str:
+        monkeypatch.setenv("TOCSIN_DATABASE_URL", url)
+        with in_use(url if url.startswith("postgresql") else database):
+            assert run(["token", "list"]) == 1
+        output = capsys.readouterr().err
+        assert output.startswith("tocsin: ")
+        assert output.count("\n") == 1
+        return output
+
+    host = psycopg.conninfo.conninfo_to_dict(database)["host"]
+    assert "must look like postgresql://" in refuse("mysql://localhost/tocsin")
+    assert 'database "nowhere" does not exist' in refuse(f"postgresql:///nowhere?host={host}&user=tocsin")
+    assert "unavailable" in refuse("postgresql://127.0.0.1:1/tocsin")
+    assert "unavailable" in refuse("postgresql://nowhere.invalid/tocsin")

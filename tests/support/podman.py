@@ -1,0 +1,116 @@
+"""Containers of the image that `make dist` built, in a storage of their own. As root; no daemon, no registry."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+#: Containers may do less than root here, and the kernel may forbid to raise a limit.
+_LIMITS = ("--ulimit=nofile=20000:20000", "--ulimit=nproc=90000:90000")
+
+#: As administrators are told to run it.
+CONFINED = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges")
+
+
+@dataclass
+class Podman:
+    """Podman with its storage in one folder."""
+
+    home: Path
+    containers: list[Container] = field(default_factory=list)
+
+    def command(self, *arguments: str | Path) -> list[str | Path]:
+        return [
+            "podman", "--storage-driver=vfs", f"--root={self.home / 'root'}", f"--runroot={self.home / 'run'}",
+            "--cgroup-manager=cgroupfs", "--runtime=runc", *arguments,
+        ]  # fmt: skip
+
+    def call(self, *arguments: str | Path, check: bool = True, typed: str = "") -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            self.command(*arguments), input=typed, capture_output=True, text=True, check=False, timeout=300,
+            env={**os.environ, "PODMAN_IGNORE_CGROUPSV1_WARNING": "1"},
+        )  # fmt: skip
+        assert not check or done.returncode == 0, done.stderr
+        return done
+
+    def run(
+        self, image: str, *arguments: str, mounts: tuple[str, ...] = (), environment: Mapping[str, str] | None = None
+    ) -> Container:
+        """Starts a container on this machine's own network, confined as the documents say."""
+        variables = [f"--env={name}={value}" for name, value in (environment or {}).items()]
+        options = [
+            *CONFINED,
+            *_LIMITS,
+            "--network=host",
+            *(f"--volume={mount}" for mount in mounts),
+            *variables,
+        ]
+        identity = self.call("run", "--detach", *options, image, *arguments).stdout.strip()
+        self.containers.append(Container(self, identity))
+        return self.containers[-1]
+
+    def end(self) -> None:
+        """Removes every container and the storage."""
+        self.call("rm", "--all", "--force", "--volumes", "--time=20", check=False)
+        shutil.rmtree(self.home, ignore_errors=True)
+
+
+@dataclass
+class Container:
+    """One container, running or ended."""
+
+    podman: Podman
+    identity: str
+
+    def state(self, what: str) -> str:
+        """A field of podman's state, such as Status or ExitCode."""
+        return self.podman.call("inspect", self.identity, f"--format={{{{.State.{what}}}}}").stdout.strip()
+
+    def logs(self, *options: str) -> str:
+        done = self.podman.call("logs", *options, self.identity)
+        return done.stdout + done.stderr
+
+    def wait_until_ready(self, seconds: float = 120.0) -> float:
+        """The seconds from its start to its line `ready`."""
+
+        started = _seconds(self.state("StartedAt"))
+        deadline = time.monotonic() + seconds
+        while True:
+            lines = [line.partition(" ") for line in self.logs("--timestamps").splitlines()]
+            moments = [_seconds(moment) for moment, _, text in lines if text.startswith("ready ")]
+            if moments and moments[-1] > started:
+                return moments[-1] - started
+            assert self.state("Status") == "running", self.logs()
+            assert time.monotonic() < deadline, f"not ready:\n{self.logs()}"
+            time.sleep(0.3)
+
+    def execute(self, *words: str, typed: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Runs a command in the container."""
+        return self.podman.call("exec", "--interactive", self.identity, *words, check=check, typed=typed)
+
+    def kill(self) -> None:
+        """kill -9 of everything in it."""
+        self.podman.call("kill", "--signal=KILL", self.identity)
+        self.podman.call("wait", self.identity)
+
+    def start(self) -> None:
+        self.podman.call("start", self.identity)
+
+    def stop(self) -> int:
+        """SIGTERM; the exit status."""
+        self.podman.call("stop", "--time=60", self.identity)
+        return int(self.state("ExitCode"))
+
+
+def _seconds(moment: str) -> float:
+    """`2026-11-29T09:24:20.009997906Z` or `2026-11-29 09:24:05.848611307 +0000 UTC` since 1970."""
+    text = moment.removesuffix(" UTC").replace(" +0000", "+00:00").replace("Z", "+00:00")
+    whole, _, rest = text.partition(".")
+    fraction = rest[: -len("+00:00")][:6]
+    return datetime.fromisoformat(f"{whole}.{fraction.ljust(6, '0')}+00:00").timestamp()

@@ -1,0 +1,8 @@
+"""The settings of the next version: processes that use them are upgraded, and migrate the database."""
+
+import tocsin
+from tocsin.settings import *  # noqa: F403
+
+tocsin.__version__ = "99.0.0"
+
+MIGRATION_MODULES = {"operate": "tests.upgrade.operate_next"}

@@ -1,0 +1,1 @@
+"""Migrations of `operate`, the last of which fails."""

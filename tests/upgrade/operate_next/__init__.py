@@ -1,0 +1,1 @@
+"""The migrations of `operate` in the next version."""
