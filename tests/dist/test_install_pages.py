@@ -72,7 +72,7 @@ def test_container_page_runs_and_backs_up(
     shutil.copy(artefact("image")[0], tmp_path)
     backups = tmp_path / "backup"
     backups.mkdir()
-    (tmp_path / "tocsin.yaml").write_text(CONFIGURATION)
+    (tmp_path / "tocsin.yaml").write_text(CONFIGURATION.replace("alice", "erin"))  # the page makes an Alice
     start, user = commands("container", "Start", VERSION)
     backup = [line.replace("/backup/", f"{backups}/") for line in commands("container", "Backup", VERSION)[0]]
     script = [

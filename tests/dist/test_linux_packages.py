@@ -30,7 +30,9 @@ from tocsin.operate import service
 SCRIPTS = sorted(path for path in linux.SOURCES.glob("*/*") if path.parent.name in ("deb", "rpm"))
 
 
-@pytest.mark.parametrize("script", [*SCRIPTS, linux.SOURCES / "compile.sh"], ids=lambda path: f"{path.parent.name}-{path.name}")
+@pytest.mark.parametrize(
+    "script", [*SCRIPTS, linux.SOURCES / "compile.sh"], ids=lambda path: f"{path.parent.name}-{path.name}"
+)
 def test_script_of_package_is_a_shell_script(script: Path) -> None:
     assert subprocess.run(["sh", "-n", script], capture_output=True).stderr == b""
 
