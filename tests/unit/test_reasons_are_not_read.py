@@ -16,6 +16,8 @@ ALLOWED = {
         "core/db/guarded_connection.py",
         "'unsupported startup parameter' in str(error)",
     ): "libpq gives no code, and PgBouncer does not translate its messages",
+    ("core/db/guarded_connection.py", "_UNTRUSTED in str(error)"): "OpenSSL's text; libpq reports no code",
+    ("core/db/start_up.py", "_CERTIFICATE in str(error)"): "libpq's own text, which has no code",
     ("inbound/parsing/xml_text.py", "str(error).partition(':')"): "expat's own text, which has no code",
     ("web/alerts/timeline.py", "reason.localized().partition('\\n')"): "further lines are shown below the first",
 }
