@@ -247,8 +247,8 @@ def test_kustomization_of_the_guide_builds_from_the_archive(overlay: str, valida
     own, _, ingress = blocks_of_guide("yaml")
     (tmp_path / "ingress.yaml").write_text(ingress)
     own = own.replace("overlays/single", f"overlays/{overlay}")
-    own = own.replace("resources:\n", f"components: [tocsin-{release.version()}-kubernetes/components/service-monitor]\n"
-                      "resources:\n  - ingress.yaml\n")  # fmt: skip
+    monitor = f"tocsin-{release.version()}-kubernetes/components/service-monitor"
+    own = own.replace("resources:\n", f"components: [{monitor}]\nresources:\n  - ingress.yaml\n")
     (tmp_path / "kustomization.yaml").write_text(own)
     built = build(str(tmp_path))
     assert {manifest["metadata"]["namespace"] for manifest in built} == {"tocsin"}
