@@ -17,9 +17,15 @@ from benchmarks.harness import TOKEN, report, sign_in, tocsin
 PROMISED = 0.95
 TICKETS = 60
 
+#: The pages, with an alert's number.
+PATHS = (
+    "/", "/alerts/", "/alerts/{alert}/", "/inbound-log/", "/on-call/", "/on-call/calendar/", "/reports/",
+    "/reports/interruptions/", "/integrations/", "/integrations/add/", "/policies/", "/users/", "/me/", "/system/",
+)  # fmt: skip
+
 
 def main() -> None:
-    """Opens some alerts, then looks at Home, Alerts, an alert and the Inbound Log."""
+    """Opens some alerts, then looks at the pages."""
     missing = lighthouse.is_missing()
     if missing:
         sys.exit(missing)
@@ -31,10 +37,10 @@ def main() -> None:
 def looked_at(
     url: str, alert: int, cookies: Mapping[str, str], categories: Sequence[str]
 ) -> tuple[dict[str, object], dict[str, bool]]:
-    """What Lighthouse says of the four pages as figures, and which promises it says are kept."""
+    """What Lighthouse says of the pages as figures, and which promises it says are kept."""
     figures: dict[str, object] = {}
     promises = {}
-    paths = ("/", "/alerts/", f"/alerts/{alert}/", "/inbound-log/")
+    paths = [path.format(alert=alert) for path in PATHS]
     for path, page in lighthouse.look(url, paths, cookies, categories).items():
         name = path.replace(str(alert), "…")
         for category, score in page.scores.items():

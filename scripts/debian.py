@@ -1,5 +1,6 @@
 """What tests need from the distribution: Chromium, PostgreSQL's server, PgBouncer, rsyslog, wrk, Alertmanager,
-Kustomize; for the proof and the long tests also promtool, haproxy, Patroni, etcd, libfaketime.
+Kustomize; for the proof and the long tests also promtool, haproxy, Patroni, etcd, libfaketime; for the long tests
+LemonLDAP::NG and OpenLDAP.
 
 Brings them where apt and the rights are. Nothing here fails: whoever needs a missing thing says so.
 """
@@ -7,6 +8,7 @@ Brings them where apt and the rights are. Nothing here fails: whoever needs a mi
 import os
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 MIN_POSTGRES_MAJOR = 15
@@ -30,23 +32,61 @@ PROOF = {
     "lib/python3/dist-packages/etcd": "python3-etcd",
     "lib/*/faketime/libfaketime.so.1": "libfaketime",
 }
+#: For `make dist`, and for the tests of what it built.
+DIST = {
+    "bin/buildah": "buildah",
+    "bin/cpio": "cpio",
+    "bin/caddy": "caddy",
+    "bin/minisign": "minisign",
+    "bin/mmdebstrap": "mmdebstrap",
+    "bin/podman": "podman",
+    "bin/rpm2cpio": "rpm2cpio",
+    "sbin/runc": "runc",
+}
+#: For the long tests: LemonLDAP::NG as an identity provider, with what its package only recommends.
+LONG = {
+    "sbin/slapd": "slapd",
+    "sbin/llng-fastcgi-server": "lemonldap-ng-fastcgi-server",
+    "share/perl5/Lemonldap/NG/Portal.pm": "liblemonldap-ng-portal-perl",
+    "lib/*/perl5/*/Lasso.pm": "liblasso-perl",
+    "lib/*/perl5/*/XML/LibXML.pm": "libxml-libxml-perl",
+    "lib/*/perl5/*/Email/Address/XS.pm": "libemail-address-xs-perl",
+    "share/perl5/Convert/PEM.pm": "libconvert-pem-perl",
+    "share/perl5/Crypt/JWT.pm": "libcrypt-jwt-perl",
+    "share/perl5/Email/Sender.pm": "libemail-sender-perl",
+    "share/perl5/IO/Socket/Timeout.pm": "libio-socket-timeout-perl",
+    "share/perl5/IO/String.pm": "libio-string-perl",
+    "share/perl5/MIME/Tools.pm": "libmime-tools-perl",
+    "share/perl5/Net/LDAP.pm": "libnet-ldap-perl",
+    "share/perl5/String/Random.pm": "libstring-random-perl",
+}
 PACKAGES = Path(__file__).with_name("debian_packages.sh")
 
 
-def bring(*, for_proof: bool = False) -> None:
-    """Installs what is missing, if it can. `for_proof`: also what only `make prove` and `make test-all` need."""
+def bring(*, for_proof: bool = False, for_long: bool = False) -> None:
+    """Installs what is missing, if it can; also what only `make prove` needs, and what only the long tests need."""
     missing = []
     if chromium() is None:
         missing += ["chromium", "fonts-dejavu-core", "fonts-liberation"]
     if postgres_folder() is None:
         missing += ["postgresql"]
-    files = PROGRAMS | (PROOF if for_proof else {})
-    missing += [package for file, package in files.items() if not any(Path("/usr").glob(file))]
+    files = PROGRAMS | (PROOF if for_proof else {}) | (LONG if for_long else {})
+    missing += _missing(files)
     if missing:
         _install(missing)
     for program in IF_OFFERED:
         if shutil.which(program) is None and _is_offered(program):
             _install([program])
+
+
+def bring_for_dist() -> None:
+    """Installs what only `make dist` and the tests of its artefacts need, if it can."""
+    if missing := _missing(DIST):
+        _install(missing)
+
+
+def _missing(files: Mapping[str, str]) -> list[str]:
+    return [package for file, package in files.items() if not any(Path("/usr").glob(file))]
 
 
 def _is_offered(package: str) -> bool:

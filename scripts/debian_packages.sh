@@ -34,7 +34,7 @@ case " $* " in
 esac
 # The tests start their own; the machine's next start is not to.
 if command -v systemctl > /dev/null; then
-    for service in prometheus-alertmanager pgbouncer rsyslog haproxy patroni etcd; do
+    for service in prometheus-alertmanager pgbouncer rsyslog haproxy patroni etcd caddy slapd lemonldap-ng-fastcgi-server; do
         case " $* " in
         *" $service"*) systemctl disable --quiet "$service" 2> /dev/null || true ;;
         esac

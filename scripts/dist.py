@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import bring
-from builders import airgap, checksums, container, kubernetes, python, release, sbom
+import debian
+from builders import airgap, checksums, container, kubernetes, linux, python, release, sbom
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,8 @@ class Artefact:
 ARTEFACTS: dict[str, Artefact] = {
     "wheel": Artefact(python.build, ("tocsin-{version}-py3-none-any.whl", "tocsin-{version}.tar.gz")),
     "constraints": Artefact(python.build_constraints, ("tocsin-{version}-constraints.txt",), ("wheel",)),
+    "deb": Artefact(linux.build_deb, ("tocsin_{version}-1_*.deb",), ("wheel",)),
+    "rpm": Artefact(linux.build_rpm, ("tocsin-{version}-1.*.rpm",), ("wheel",)),
     "kubernetes": Artefact(kubernetes.build_manifests, ("tocsin-{version}-kubernetes.tar.gz",)),
     "chart": Artefact(kubernetes.build_chart, ("tocsin-{version}-chart.tgz",)),
     "context": Artefact(container.build_context, ("context",), ("wheel", "constraints")),
@@ -52,6 +55,7 @@ def main() -> None:
     given = arguments.parse_args()
     if unknown := [name for name in given.only if name not in ARTEFACTS]:
         arguments.error(f"unknown: {', '.join(unknown)}; known: {', '.join(ARTEFACTS)}")
+    debian.bring_for_dist()
     sys.exit(build_all(release.version(), given.out.absolute(), given.only))
 
 

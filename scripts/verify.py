@@ -26,6 +26,8 @@ IN_CI = bool(os.environ.get("CI"))
 STORE, WEB, ALONE = "tests/store", "tests/web", ("tests/browser", "tests/smoke")
 #: The artefacts of a release. Its long tests build images and clean systems: one at a time.
 DIST = "tests/dist"
+#: Where `make test-all` builds them.
+RELEASE = "build/release"
 
 #: How pytest distributes tests. Of three other tests, one always waits for its PostgreSQL.
 TWO, THREE = ("-n", "2", "--dist", "worksteal"), ("-n", "3", "--dist", "worksteal")
@@ -35,7 +37,7 @@ NO_POSTGRES = f"no PostgreSQL server {debian.MIN_POSTGRES_MAJOR} or later in /us
 #: How many reason codes may be produced by no test. Only ever lowered.
 MAX_UNPRODUCED_REASONS = 1200
 
-#: How many of the slowest tests are listed at the end.
+#: How many of the slowest tests, and files of tests, are listed at the end.
 SLOWEST = 20
 
 
@@ -51,10 +53,13 @@ class Check:
 def main() -> None:
     arguments = sys.argv[1:]
     is_quick = "--quick" in arguments
-    slowest: list[tuple[float, str]] = []
     with ThreadPoolExecutor(1) as beside, tempfile.TemporaryDirectory() as folder:
         # It mostly waits for the network and the disk.
-        future = None if is_quick else beside.submit(debian.bring, for_proof="--all" in arguments)
+        future = (
+            None
+            if is_quick
+            else beside.submit(debian.bring, for_proof="--all" in arguments, for_long="--all" in arguments)
+        )
         results = together(quick())
         if future is not None:
             future.result()
@@ -62,10 +67,11 @@ def main() -> None:
                 results += [(check, *run(check)) for check in long(Path(folder))]
             else:
                 results += at_once(*thorough(Path(folder)))
-        slowest = read_durations(Path(folder))[:SLOWEST]
-    if slowest:
-        print(f"\nThe {SLOWEST} slowest tests")
-        print("\n".join(f"{seconds:6.1f} s  {name}" for seconds, name in slowest))
+        durations = read_durations(Path(folder))
+    for what, slowest in (("tests", durations[:SLOWEST]), ("files", by_file(durations)[:SLOWEST])):
+        if slowest:
+            print(f"\nThe {SLOWEST} slowest {what}")
+            print("\n".join(f"{seconds:6.1f} s  {name}" for seconds, name in slowest))
     print()
     for check, outcome, seconds in results:
         print(f"{outcome:8}{seconds:6.1f} s  {check.name}{f': {check.missing}' if check.missing else ''}")
@@ -162,7 +168,8 @@ def long(folder: Path) -> list[Check]:
         Check("fuzzing, ten seconds", [PYTHON, "-m", "tests.fuzz", "--seconds", "10"]),
         Check("proof, ten minutes", [PYTHON, "-m", "tests.prove", "--short"]),
         Check("documentation", [PYTHON, "scripts/docs_site.py"]),
-        Check("artefacts", _pytest(folder, "dist", "-n", "0", DIST)),
+        Check("artefacts", [PYTHON, "scripts/dist.py", "--out", RELEASE]),
+        Check("tests of the artefacts", _pytest(folder, "dist", "-n", "0", DIST), {"TOCSIN_TEST_DIST": RELEASE}),
         Check("wheel", [PYTHON, "scripts/wheel_smoke.py"]),
         Check("audit", [PYTHON, "scripts/audit.py"]),
     ]
@@ -187,6 +194,15 @@ def read_durations(folder: Path) -> list[tuple[float, str]]:
     return sorted(
         ((float(case.get("time", 0)), f"{case.get('classname')}::{case.get('name')}") for case in cases), reverse=True
     )
+
+
+def by_file(durations: list[tuple[float, str]]) -> list[tuple[float, str]]:
+    """(seconds, name) of every file, the slowest first."""
+    files: dict[str, float] = {}
+    for seconds, name in durations:
+        file = name.partition("::")[0]
+        files[file] = files.get(file, 0.0) + seconds
+    return sorted(((seconds, file) for file, seconds in files.items()), reverse=True)
 
 
 def run(check: Check) -> tuple[str, float]:

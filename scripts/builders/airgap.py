@@ -43,5 +43,11 @@ def _plain(entry: tarfile.TarInfo) -> tarfile.TarInfo:
     """The entry as every build writes it."""
     is_program = entry.isdir() or entry.name.endswith(".sh")
     return entry.replace(
-        mtime=release.source_date(), mode=0o755 if is_program else 0o644, uid=0, gid=0, uname="root", gname="root"
+        mtime=release.source_date(),
+        mode=0o755 if is_program else 0o644,
+        uid=0,
+        gid=0,
+        uname="root",
+        gname="root",
+        deep=False,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
@@ -24,6 +25,8 @@ from tocsin.access import tokens
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.token_limits import TokenLimits, TokenScope
 from tocsin.core.runtime import clock
+from tocsin.identity.commands import save_provider as save_identity_provider
+from tocsin.identity.models import IdentityProvider, LinkedIdentity
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.outbound.models import OutboundIntegration
@@ -74,6 +77,15 @@ class Evening:
             f"/workflows/{tagged}/log/",
         ]  # fmt: skip
 
+    def _sign_in(self) -> list[str]:
+        pages = ["/settings/sign-in/", "/settings/sign-in/new/keycloak/", "/settings/sign-in/new/saml/entra/"]
+        for provider in IdentityProvider.objects.all():
+            place = f"/settings/sign-in/{provider.pk}/"
+            # A test whose provider does not answer.
+            pages += [place, f"{place}provisioning/", f"{place}delete/"]
+            pages += [f"/accounts/{provider.kind}/{provider.slug}/login/?test"]
+        return [*pages, "/me/sign-ins/", "/me/tokens/new/"]
+
     def paths(self) -> list[str]:
         """Every page there is."""
         vpn, halo = self.numbers["vpn"], self.desk.halo
@@ -99,6 +111,7 @@ class Evening:
             "/users/invite/several/", f"/users/{self.desk.user}/", f"/users/{self.desk.user}/delete/", "/providers/",
             "/providers/add/smtp/", "/providers/add/ntfy/", "/providers/add/twilio/", "/providers/add/http_gateway/",
             "/providers/mail-replies/", "/sandbox/", "/audit-log/", "/system/", "/settings/", "/import/",
+            *self._sign_in(),
             *self._outbound(), *self._on_call(), *self._workflows(), "/pause/", "/search/?q=a", "/wall/", "/reports/",
             "/reports/?by=client", "/reports/sla/", "/reports/noise/", "/reports/interruptions/",
             "/reports/fairness/", "/reports/fairness/?months=12", "/offline/",
@@ -153,6 +166,7 @@ def evening(
         desk, duty = service_desk.set_up(), service_desk.plan_on_call()
         # Its guide has all that guides have: lists, and code in them.
         make_integration("AWS", "cloudwatch")
+        _connect_providers()
         bot = save_service_account({"name": "deploy-bot", "role": "manager"}, actor=COMMAND_LINE, now=clock.now())
         limits = TokenLimits(TokenScope.READ, clients=frozenset({"Acme Corp"}))
         tokens.create(bot, "pipeline", limits=limits, actor=COMMAND_LINE, now=clock.now())
@@ -196,6 +210,9 @@ def test_documentation_screenshots_are_captured(browser: Browser, tmp_path: Path
         with visitor(browser, running.url) as alice:
             sign_in(alice, "alice", password)
             state = alice.context.storage_state()
+            alice.open("/sandbox/")
+            links = re.findall(r"http://localhost:\d+/a/", alice.page.content())
+            assert set(links) == {f"{running.url}/a/"}, "the history links to this server"
         for (width, theme), those in groupby(sorted(shots, key=_window), _window):
             with visitor(browser, running.url, width=width, theme=theme, state=state) as alice:
                 for name, path, *_ in those:
@@ -205,6 +222,25 @@ def test_documentation_screenshots_are_captured(browser: Browser, tmp_path: Path
                     expect(alice.page.get_by_text("Fill in the form to see a preview")).to_have_count(0)
                     alice.page.screenshot(path=str(PICTURES / f"{name}.png"))
                 assert not alice.problems, "\n".join(alice.problems)
+
+
+def _connect_providers() -> None:
+    """Two identity providers at an address where none listens; Alice is linked to one of them."""
+    common = {"allow_private": True, "allowed_domains": ["example.org"], "default_role": "observer"}
+    address, now = "http://127.0.0.1:9/", clock.now()
+    for spec in (
+        {"name": "Keycloak", "preset": "keycloak", "issuer": address, "client_id": "tocsin"},
+        {"name": "Entra", "kind": "saml", "preset": "entra", "metadata_url": f"{address}metadata"},
+    ):
+        provider = save_identity_provider({**common, **spec}, actor=COMMAND_LINE, now=now)
+    LinkedIdentity.objects.create(
+        provider=provider,
+        user=User.objects.get(username="alice"),
+        issuer=address,
+        subject="2f1c6d1e-4a8e-4c1b-9a53-3d9b0f1f7a10",
+        created_at=now,
+        signed_in_at=now,
+    )
 
 
 def _window(shot: tuple[str, str, int, Theme]) -> tuple[int, Theme]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 
 from tests.browser.test_every_page import sign_in
 from tests.support import service_desk
@@ -123,3 +123,37 @@ def test_unknown_payload_is_mapped_by_clicks_and_opens_alert(browser: Browser, d
         assert answer["status"] == "Mapped Opened", answer
         alice.open(f"/alerts/{answer['alert_id']}/")
         expect(page.get_by_role("heading", name="Boiler is cold")).to_be_visible()
+
+
+def test_changes_made_while_the_editor_waits_are_kept(browser: Browser, database: str, tmp_path: Path) -> None:
+    service_desk.set_up()
+    spec = {"name": "Boilers", "kind": "api", "escalation_policy": "Standard"}
+    boilers = integrations.save_integration(
+        {**spec, "recipients": {"groups": ["Service Desk"]}}, actor=COMMAND_LINE, now=clock.now()
+    )
+    with serve(tmp_path, database) as running, visitor(browser, running.url) as alice:
+        url = f"{running.url}/in/{secrets.token_of(boilers)}"
+        httpx.post(url, json=BOILER, timeout=PATIENCE)
+        sign_in(alice, "alice")
+        page = alice.page
+        alice.open(f"/integrations/{boilers.pk}/routing/")
+        page.get_by_role("button", name="Add route").click()
+        route = page.get_by_role("region", name="Route 1")
+        held: list[Route] = []
+
+        def hold(request: Route) -> None:
+            if held:
+                request.continue_()
+            else:
+                held.append(request)
+
+        page.route(f"**/integrations/{boilers.pk}/routing/", hold)
+        route.get_by_label("Add group").select_option("Service Desk")
+        expect(page.locator("form[data-editor][aria-busy]")).to_be_attached()
+        route.get_by_label("Route name").fill("North")
+        page.get_by_role("button", name="Globex, north").click()
+        held[0].continue_()
+        expect(page.locator("#changed")).to_contain_text("North: where^house equals Globex, north")
+        expect(route.get_by_label("Route name")).to_have_value("North")
+        expect(route.get_by_role("checkbox", name="Service Desk")).to_be_checked()
+        alice.check("a route that was changed quickly")

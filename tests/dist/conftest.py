@@ -15,9 +15,10 @@ ROOT = Path(__file__).resolve().parents[2]
 # The scripts import each other by their plain names, as `python scripts/dist.py` does.
 sys.path.append(str(ROOT / "scripts"))
 
-from builders import container, release  # noqa: E402
+from builders import container, debian_base, release  # noqa: E402
 
 from scripts import dist  # noqa: E402
+from tests.support.clean_system import CleanSystem  # noqa: E402
 from tests.support.podman import Podman  # noqa: E402
 
 #: The folder that holds the artefacts, default: dist/. What is missing there is built.
@@ -57,3 +58,18 @@ def podman(artefact: Callable[[str], list[Path]]) -> Iterator[Podman]:
 def image() -> str:
     """The image's name."""
     return container.image_name(release.version())
+
+
+@pytest.fixture
+def clean_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CleanSystem]:
+    """A Debian with Python, its venv, and the C++ library."""
+    if os.geteuid() != 0 or shutil.which("mmdebstrap") is None:
+        pytest.skip("a clean system needs root and mmdebstrap")
+    archive = debian_base.make("clean", ("libstdc++6", "passwd", "python3-venv"))
+    # Not below a folder of pytest's: PostgreSQL's account walks through it.
+    home = Path(tempfile.mkdtemp(prefix="tocsin-clean-"))
+    home.chmod(0o711)
+    try:
+        yield CleanSystem.unpack(archive, home / "root")
+    finally:
+        shutil.rmtree(home)

@@ -229,6 +229,42 @@ def test_renderer_refuses_what_it_does_not_know(text: str, tmp_path: Path) -> No
         render_chart.render({}, chart=tmp_path / "chart")
 
 
+def blocks_of_guide(language: str) -> list[str]:
+    """The code blocks of that language in the guide, with the version of this tree."""
+    text = (ROOT / "docs" / "get-started" / "install" / "kubernetes.md").read_text()
+    blocks = re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return [block.replace("VERSION", release.version()) for block in blocks]
+
+
+@needs_kustomize
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_kustomization_of_the_guide_builds_from_the_archive(overlay: str, validators: Path, tmp_path: Path) -> None:
+    kubernetes.build_manifests(release.version(), tmp_path)
+    with tarfile.open(tmp_path / f"tocsin-{release.version()}-kubernetes.tar.gz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    own, _, ingress = blocks_of_guide("yaml")
+    (tmp_path / "ingress.yaml").write_text(ingress)
+    own = own.replace("overlays/single", f"overlays/{overlay}")
+    own = own.replace("resources:\n", f"components: [tocsin-{release.version()}-kubernetes/components/service-monitor]\n"
+                      "resources:\n  - ingress.yaml\n")  # fmt: skip
+    (tmp_path / "kustomization.yaml").write_text(own)
+    built = build(str(tmp_path))
+    assert {manifest["metadata"]["namespace"] for manifest in built} == {"tocsin"}
+    assert container(built)["image"] == f"registry.example.org/tocsin:{release.version()}"
+    config = next(manifest for manifest in built if manifest["kind"] == "ConfigMap")
+    assert {"TOCSIN_LOG_FORMAT", "TOCSIN_BASE_URL", "TOCSIN_SMTP_URL_FILE"} <= set(config["data"])
+    assert container(built)["envFrom"] == [{"configMapRef": {"name": config["metadata"]["name"]}}]
+    core = [manifest for manifest in built if manifest["kind"] != "ServiceMonitor"]
+    assert validate(validators, tmp_path, core, KUBERNETES[1]) == ""
+
+
+def test_values_of_the_guide_render() -> None:
+    values = render_chart.reader().load(blocks_of_guide("yaml")[1])
+    rendered = template(values)
+    assert "Ingress" in {manifest["kind"] for manifest in rendered}
+    assert container(rendered)["image"] == f"registry.example.org/tocsin:{release.version()}"
+
+
 @pytest.mark.skipif(shutil.which("helm") is None, reason="helm is not installed")
 @pytest.mark.parametrize("values", [{}, EVERYTHING])
 def test_renderer_agrees_with_helm(values: dict[str, Any], tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ rejection."""
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,12 +14,17 @@ from pathlib import Path
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from tests.doubles import saml
 from tests.fuzz import http
 from tests.fuzz.inputs import Input, read
 from tests.support.vendor_callbacks import VENDORS, body_of, handle_signed
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.configure import yaml_loader
 from tocsin.core.errors import Rejected
+from tocsin.core.validation.spec import InvalidValue
+from tocsin.identity.saml.assertion import Addressee, check_response, read_assertion
+from tocsin.identity.saml.metadata import read_metadata
+from tocsin.identity.saml.signature import signed_assertion
 from tocsin.inbound.config.compiled_integration import CompiledIntegration, ReferenceDirectory
 from tocsin.inbound.config.credentials import Credentials
 from tocsin.inbound.config.normalizer import IntegrationDefinition, Normalizer, compile_normalizer
@@ -200,6 +206,34 @@ def _run_template(case: Input) -> None:
             normalizer.normalize(element)
 
 
+def _run_saml(case: Input) -> None:
+    """What is accepted says what was signed, whatever was changed around it."""
+    try:
+        if case.variant == "metadata":
+            assert read_metadata(case.body, "", AT).sso_url
+            return
+        addressee = Addressee(saml.ISSUER, saml.ENTITY_ID, saml.ACS_URL, AT)
+        check_response(case.body, addressee, "Acme")
+        found = read_assertion(signed_assertion(case.body, [saml.certificate("first")]), addressee)
+    except (Rejected, InvalidValue) as error:
+        assert str(error)
+        return
+    assert (found.subject, found.attributes["email"]) == ("ann-1", ["ann@example.org"])
+
+
+@cache
+def _saml_seeds() -> list[Input]:
+    double = saml.SamlDouble(lambda: AT, attributes={"email": "ann@example.org", "groups": ["Desk"]})
+    responses = []
+    for signed in (("Assertion",), ("Response",), ("Assertion", "Response"), ()):
+        double.signed = signed
+        responses.append(Input("response", base64.b64decode(double.respond("_request"))))
+    return [
+        *responses,
+        Input("metadata", saml.metadata(saml.certificate("first"), saml.certificate("second")).encode()),
+    ]
+
+
 def _run_callback(case: Input) -> None:
     kind, _, endpoint = case.variant.partition(" ")
     if kind == "twilio":
@@ -233,5 +267,6 @@ TARGETS = (
     Target("ical", _run_ical, list, _tokens("text", "ical")),
     Target("yaml", _run_yaml, _yaml_seeds, _tokens("text", "yaml")),
     Target("templates", _run_template, list, _tokens("json", "templates")),
+    Target("saml", _run_saml, _saml_seeds, _tokens("text", "saml")),
     Target("callbacks", _run_callback, _callback_seeds, _tokens("json", "callbacks"), needs_database=True),
 )

@@ -30,8 +30,9 @@ from tocsin.operate.checks import on_call
 from tocsin.operate.finding import FindingLevel
 from tocsin.outbound.models import OutboundIntegration
 from tocsin.people.models import Group, User
-from tocsin.reports import interruptions
-from tocsin.reports.period import Period
+from tocsin.reports import interruptions, sla
+from tocsin.reports.counted_alerts import GroupBy
+from tocsin.reports.period import Bucket, Period
 from tocsin.web.home import overview
 from tocsin.workflows.models import WorkflowRun
 
@@ -86,7 +87,11 @@ def test_history_fills_the_screens_and_pages_nobody(start: datetime) -> None:
         nights = interruptions.load_interruptions(
             connection, Period(start - timedelta(days=21), start, incidents.ZONE), settings_store.night_hours()
         )
+        kept = sla.load_sla(
+            connection, Period.last_days(21, start, incidents.ZONE), GroupBy.CLIENT, Bucket.WEEK, now=start
+        ).figures.total.stats.response
     assert [load for load in nights if load.at_night]
+    assert kept.kept > kept.breached > 0, "the tickets' dates are in their time zone"
     assert not pages.filter(provider_name="sandbox").exists(), "reports do not count these"
     assert WorkflowRun.objects.exists()
     newest = Delivery.objects.latest("pk")

@@ -24,6 +24,7 @@ from tocsin.core.ids import uuid7
 from tocsin.core.runtime import clock
 from tocsin.escalation.changes.commands import save_policy
 from tocsin.identity.commands import save_provider as save_identity_provider
+from tocsin.identity.models import LinkedIdentity
 from tocsin.inbound.admin.client_tables import save_client_table
 from tocsin.inbound.admin.commands import save_integration
 from tocsin.inbound.maintenance.commands import save_window
@@ -381,6 +382,14 @@ def _device(world: ApiObjects) -> PushDevice:
     return devices.subscribe(world.asker, spec["subscription"], spec["name"], **world.by)
 
 
+def _linked_identity(world: ApiObjects) -> LinkedIdentity:
+    provider = save_identity_provider(_identity_provider_spec(world), **world.by)
+    now = clock.now()
+    return LinkedIdentity.objects.create(
+        provider=provider, user=world.asker, issuer=provider.issuer, subject="1", created_at=now, signed_in_at=now
+    )
+
+
 def _entry(world: ApiObjects) -> Request:
     record(COMMAND_LINE, "create", now=clock.now(), group_id=world.group.pk if world.group else None)
     return f"audit-log/{AuditEntry.objects.latest('id').pk}", None
@@ -689,6 +698,9 @@ EXAMPLES: Mapping[str, Example] = {
     "POST contact-methods/{int:id}/test": lambda world: (f"contact-methods/{_method(world).pk}/test", None),
     "POST contact-methods/{int:id}/send-code": lambda world: (f"contact-methods/{_method(world).pk}/send-code", None),
     "POST contact-methods/{int:id}/confirm": _confirmation,
+    "GET linked-identities": _listed("linked-identities"),
+    "GET linked-identities/{int:id}": _at("linked-identities", _linked_identity),
+    "DELETE linked-identities/{int:id}": _at("linked-identities", _linked_identity),
     "GET push-devices": _listed("push-devices"),
     "GET push-devices/key": _listed("push-devices/key"),
     "POST push-devices": _new("push-devices", _device_spec),

@@ -13,6 +13,7 @@ from tocsin.core.ids import uuid7
 from tocsin.escalation.changes.commands import save_policy
 from tocsin.escalation.models import EscalationRun, Policy
 from tocsin.identity.commands import save_provider as save_identity_provider
+from tocsin.identity.models import LinkedIdentity
 from tocsin.inbound.admin.client_tables import save_client_table
 from tocsin.inbound.admin.commands import save_integration
 from tocsin.inbound.maintenance.commands import save_window
@@ -57,11 +58,14 @@ LISTS = (
     "holiday-calendars",
     "providers",
     "identity-providers",
+    "linked-identities",
     "workflows",
     "workflows/Flow/runs",
 )
 
-FOR_ADMINISTRATORS = frozenset({"audit-log", "tokens", "sandbox-messages", "providers", "identity-providers"})
+FOR_ADMINISTRATORS = frozenset(
+    {"audit-log", "tokens", "sandbox-messages", "providers", "identity-providers", "linked-identities"}
+)
 
 #: One for the token, one for the visibility, two for the groups of its user, and the rows with what hangs on them. For
 #: integrations that is six tables of names; for alerts who is on call, what the policies say and whether paging is
@@ -110,7 +114,10 @@ def _people(company: Company, name: str) -> tuple[User, Group, GroupContact]:
         expires_at=company.now + timedelta(days=365),
     )
     provider = {"name": f"i{name}", "issuer": "https://sso.example.org", "client_id": "tocsin"}
-    save_identity_provider(provider, actor=COMMAND_LINE, now=company.now)
+    saved = save_identity_provider(provider, actor=COMMAND_LINE, now=company.now)
+    LinkedIdentity.objects.create(
+        provider=saved, user=user, issuer="i", subject=name, created_at=company.now, signed_in_at=company.now
+    )
     save_service_account({"name": f"a{name}"}, actor=COMMAND_LINE, now=company.now)
     AuditEntry.objects.create(at=company.now, actor=user, actor_name=name, action="create")
     return user, group, contact

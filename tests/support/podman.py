@@ -42,16 +42,12 @@ class Podman:
     def run(
         self, image: str, *arguments: str, mounts: tuple[str, ...] = (), environment: Mapping[str, str] | None = None
     ) -> Container:
-        """Starts a container on this machine's own network, confined as the documents say.
-
-        It has precedence over what else the machine does, which is no matter of the image's.
-        """
+        """Starts a container on this machine's own network, confined as the documents say."""
         variables = [f"--env={name}={value}" for name, value in (environment or {}).items()]
         options = [
             *CONFINED,
             *_LIMITS,
             "--network=host",
-            "--cpu-shares=200000",
             *(f"--volume={mount}" for mount in mounts),
             *variables,
         ]

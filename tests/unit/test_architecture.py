@@ -102,6 +102,25 @@ def test_rooms_are_imported_at_the_top_of_a_module() -> None:
     assert hidden == []
 
 
+def test_frozen_slotted_classes_are_not_called_by_type_parameters() -> None:
+    """Python 3.12.0 to 3.12.2 cannot: `typing` sets an attribute on what was made, and gets a TypeError."""
+    nodes = [node for tree in TREES.values() for node in ast.walk(tree)]
+    slotted = {
+        node.name
+        for node in nodes
+        if isinstance(node, ast.ClassDef) and node.type_params
+        for decorator in map(ast.unparse, node.decorator_list)
+        if "frozen=True" in decorator and "slots=True" in decorator
+    }
+    called = {
+        node.func.value.id
+        for node in nodes
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Subscript) and isinstance(node.func.value, ast.Name)
+    }
+    assert slotted & called == set()
+    assert "SettingDefinition" in called
+
+
 def test_no_folder_holds_more_modules_than_a_reader_takes_in() -> None:
     sizes = Counter(path.parent for path in MODULES.values() if path.name != "__init__.py")
     assert {folder: count for folder, count in sizes.items() if count > MAX_MODULES_IN_A_FOLDER} == {}

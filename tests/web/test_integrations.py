@@ -331,7 +331,7 @@ def test_the_log_shows_outcome_and_reason_and_is_filtered(company: Company, brow
 def test_a_message_shows_how_it_was_read_and_decided(company: Company, browser_of: BrowserOf) -> None:
     text = text_of(browser_of(company.observer), f"/inbound-log/{arrived(company)}/")
     assert "ticket^summary" in text
-    assert "Rule open" in text
+    assert "Open an alert" in text
     assert "Replay" not in text, "an observer replays nothing"
 
 

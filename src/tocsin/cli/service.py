@@ -1,8 +1,10 @@
-"""`tocsin service`: installs a systemd unit, so that Tocsin starts with the machine and paging survives a reboot."""
+"""`tocsin service`: installs a systemd unit, so that Tocsin starts with the machine and paging survives a reboot.
+And how the command of a .deb or .rpm acts on the service."""
 
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import subprocess
 import sys
@@ -14,6 +16,7 @@ import typer
 from tocsin.cli.session import DataDir, configuration_folder, configure
 from tocsin.core.config.environment import DEFAULT_HOST, DEFAULT_PORT
 from tocsin.core.embedded_postgres import system_user
+from tocsin.core.embedded_postgres.layout import ROOT_DATA_DIR
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.reasons import ReasonType
 from tocsin.operate import service
@@ -30,6 +33,8 @@ _NEEDS_ROOT = ReasonType(
 _UNIT_IN_THE_WAY = ReasonType(
     "service.unit_in_the_way", "{path} is there and was not written by this command: move it away."
 )
+_UNIT_OF_PACKAGE = ReasonType("service.unit_of_package", "The package has brought {path}; nothing was written.")
+_ENABLE_UNIT = ReasonType("service.enable_unit", "`systemctl enable --now tocsin` starts it, now and with the machine.")
 _PROGRAM_NOT_FOUND = ReasonType("service.program_not_found", "The program `tocsin` cannot be found.")
 _INSTALL_PROGRAM = ReasonType("service.install_program", "Install it with `uv tool install tocsin`.")
 _QUOTES_IN_PATH = ReasonType(
@@ -45,6 +50,22 @@ BOOTED = Path("/run/systemd/system")
 
 #: Root of the system-wide files.
 ROOT = Path("/")
+
+
+def act_as_packaged_service() -> None:
+    """For root, on a machine with the .deb or the .rpm: take the service's user, for good, and its variables, except
+    those that are set."""
+    if os.geteuid() != 0:
+        return
+    file = service.system_location(ROOT).environment
+    variables = service.read_environment(file.read_text()) if file.exists() else {}
+    for name, value in ({"TOCSIN_DATA_DIR": str(ROOT_DATA_DIR)} | variables).items():
+        os.environ.setdefault(name, value)
+    account = pwd.getpwnam(service.PACKAGE_USER)
+    os.initgroups(account.pw_name, account.pw_gid)
+    os.setgid(account.pw_gid)
+    os.setuid(account.pw_uid)
+    os.environ["HOME"] = account.pw_dir
 
 
 @app.callback()
@@ -91,6 +112,9 @@ def install(
 
 def _refuse(location: UnitLocation) -> None:
     """Raise an error, before anything is written, if the installation cannot succeed."""
+    of_package = ROOT / service.PACKAGE_UNIT.relative_to("/")
+    if not location.is_user and of_package.exists():
+        raise Permanent(_UNIT_OF_PACKAGE(path=str(of_package)), _ENABLE_UNIT())
     if shutil.which("systemctl") is None or not BOOTED.is_dir():
         raise Permanent(
             _NO_SYSTEMD(),

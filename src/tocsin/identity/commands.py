@@ -1,4 +1,5 @@
-"""Creates, changes and deletes identity providers: validates, writes the audit log, and makes all nodes reload.
+"""Creates, changes and deletes identity providers, and removes their links to users: validates, writes the audit log,
+and makes all nodes reload.
 
 A spec has the shape of YAML and the API. The client secret can be written but not read back. The caller checks
 permissions.
@@ -13,24 +14,28 @@ from typing import Any
 
 from django.utils.text import slugify
 
-from tocsin.access import boundary, config_audit
+from tocsin.access import audit, boundary, config_audit
 from tocsin.access.audit import AuditActor
 from tocsin.core import object_hooks
 from tocsin.core.config import config_version, crypto
 from tocsin.core.config.crypto import ENTER_SECRET_AGAIN
+from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, ReasonType
 from tocsin.core.validation.field_errors import NAME_IN_USE
 from tocsin.core.validation.server_origin import is_different_origin
 from tocsin.core.validation.spec import InvalidValue, SpecErrors
-from tocsin.identity import reasons
-from tocsin.identity.models import IdentityProvider
+from tocsin.identity import browser_sessions, reasons
+from tocsin.identity.models import BrowserSession, IdentityProvider, LinkedIdentity
 from tocsin.identity.presets import PRESETS, ProviderProtocol
 from tocsin.identity.saml.metadata import SamlProvider, read_metadata, usable_certificates
 from tocsin.identity.scim.provisioned_groups import apply_directory_groups
 from tocsin.identity.specs import REFUSE, IdentityProviderSpec
+from tocsin.people.changes import users
 from tocsin.people.models import Group, Membership, User
 from tocsin.people.name_lookup import find_group
 from tocsin.people.reasons import NO_SUCH_GROUP
+from tocsin.people.second_factors import list_second_factors
+from tocsin.people.sign_in_rules import may_use_password
 
 IDENTITY_PROVIDER = ReasonType("object.identity_provider", "identity provider {name}")
 
@@ -136,6 +141,38 @@ def delete_provider(provider: IdentityProvider, *, actor: AuditActor, now: datet
         Membership.objects.filter(source=provider.slug).update(source="")
         config_audit.record("identity_provider", provider, provider_spec(provider), None, actor=actor, now=now)
         provider.delete()
+
+
+def remove_link(link: LinkedIdentity, *, is_own: bool, actor: AuditActor, now: datetime) -> None:
+    """Removes the link of a user to an identity, with the sessions that began by it. A manual role returns, if the
+    provider had raised it; the next sign-in with the verified address links anew.
+
+    Raises `Rejected("last_sign_in")` if users remove their own last way to sign in, or "last_administrator".
+    """
+    user, provider = link.user, link.provider
+    with boundary.command():
+        config_version.lock()
+        if is_own and not _has_other_sign_in(user, link):
+            raise Rejected("last_sign_in", reasons.LAST_WAY())
+        if link.role_by_hand and user.role_source == provider.slug:
+            users.change_own(user, {"role": link.role_by_hand}, actor=actor, now=now)
+        audit.record(
+            actor,
+            "unlink_identity",
+            now=now,
+            object_type="user",
+            object_id=user.pk,
+            object_name=user.username,
+            before={"provider": provider.name, "issuer": link.issuer, "subject": link.subject},
+        )
+        link.delete()
+        browser_sessions.end(BrowserSession.objects.filter(user=user, provider=provider))
+
+
+def _has_other_sign_in(user: User, link: LinkedIdentity) -> bool:
+    others = user.identities.filter(provider__is_enabled=True).exclude(pk=link.pk)
+    has_password = user.has_usable_password() and may_use_password(user)
+    return has_password or "webauthn" in list_second_factors(user) or others.exists()
 
 
 def slug_of(name: str) -> str:

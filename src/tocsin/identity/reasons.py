@@ -124,6 +124,11 @@ GROUPS_OVERAGE = ReasonType(
     "You are in too many groups: {provider} sent a link instead of their names. Have it send only the groups that "
     "are assigned to this application.",
 )
+LAST_WAY = ReasonType(
+    "identity.last_sign_in",
+    "You could not sign in any more. First set a password, or add a passkey or another provider; or ask an "
+    "administrator to remove this link.",
+)
 INVALID_USER = ReasonType("identity.invalid_user", "The claims make no valid user: {problem}")
 LAST_ADMINISTRATOR = ReasonType(
     "identity.last_administrator", "{user} stays administrator, because there would be none left."

@@ -15,6 +15,10 @@ NAME = "tocsin.service"
 #: Identifies our own unit; a unit written by somebody else is never overwritten.
 MARK = "# Written by `tocsin service install`"
 
+#: The unit of the .deb and the .rpm, and the account that they create for it.
+PACKAGE_UNIT = Path("/usr/lib/systemd/system") / NAME
+PACKAGE_USER = "tocsin"
+
 #: In seconds: longer than any clean shutdown, including PostgreSQL's last checkpoint.
 STOP_TIMEOUT = 120
 
@@ -46,10 +50,11 @@ def user_location(configuration: Path) -> UnitLocation:
     return UnitLocation(configuration / "systemd/user" / NAME, configuration / "tocsin/tocsin.env", is_user=True)
 
 
-def unit(location: UnitLocation, command: Sequence[str], data_dir: Path) -> str:
-    """The unit's text; `command` starts Tocsin, its first word is an absolute path."""
+def unit(location: UnitLocation, command: Sequence[str], data_dir: Path, *, is_packaged: bool = False) -> str:
+    """The unit's text; `command` starts Tocsin, its first word is an absolute path. A package's unit runs as
+    PACKAGE_USER, with a data directory in /var/lib."""
     lines = [
-        f"{MARK}; running that again writes it anew.",
+        "# Part of the package." if is_packaged else f"{MARK}; running that again writes it anew.",
         f"# Your own settings belong into {location.environment}, or into `{' '.join(location.systemctl)} "
         "edit tocsin`.",
         "",
@@ -65,6 +70,7 @@ def unit(location: UnitLocation, command: Sequence[str], data_dir: Path) -> str:
         "",
         "[Service]",
         "Type=simple",
+        *(_account(data_dir) if is_packaged else []),
         f"Environment={_quoted(f'TOCSIN_DATA_DIR={data_dir}')}",
         f"EnvironmentFile=-{_specifiers(str(location.environment))}",
         f"ExecStart={_command(command)}",
@@ -85,6 +91,18 @@ def unit(location: UnitLocation, command: Sequence[str], data_dir: Path) -> str:
         f"WantedBy={'default.target' if location.is_user else 'multi-user.target'}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _account(data_dir: Path) -> list[str]:
+    return [
+        f"User={PACKAGE_USER}",
+        f"Group={PACKAGE_USER}",
+        f"StateDirectory={data_dir.name}",
+        "StateDirectoryMode=0711",
+        "# The listener for emails may have a port below 1024.",
+        "AmbientCapabilities=CAP_NET_BIND_SERVICE",
+        "CapabilityBoundingSet=CAP_NET_BIND_SERVICE",
+    ]
 
 
 def _sandboxing(data_dir: Path) -> list[str]:
@@ -117,6 +135,33 @@ def environment(variables: Mapping[str, str]) -> str:
         *(f"{name}={_in_file(value)}" for name, value in sorted(variables.items())),
     ]
     return "\n".join(lines) + "\n"
+
+
+def read_environment(text: str) -> dict[str, str]:
+    """The variables in an environment file, as systemd reads it (systemd.exec(5), EnvironmentFile). A quoted value
+    ends with its line."""
+    variables = {}
+    for line in text.replace("\\\n", "").splitlines():
+        name, separator, value = line.strip().partition("=")
+        if separator and not name.startswith(("#", ";")):
+            variables[name.rstrip()] = _unquoted(value.strip())
+    return variables
+
+
+def _unquoted(value: str) -> str:
+    """Quotes may begin anywhere. Within double quotes a backslash only escapes what the shell would expand."""
+    result, quote, position = "", "", 0
+    while position < len(value):
+        character, following = value[position], value[position + 1 : position + 2]
+        position += 1
+        if character == "\\" and quote != "'" and following and (not quote or following in '"\\$`'):
+            result += following
+            position += 1
+        elif character in (quote or "\"'"):
+            quote = "" if quote else character
+        else:
+            result += character
+    return result
 
 
 def names_database(environment: str) -> bool:

@@ -82,17 +82,19 @@ def load[S](
 , keyed AS ({counted_alerts.keyed(by, "measured", ", ".join(f"a.{name}" for name in measure.names))})
 (SELECT t.*, {listing} AS listing FROM ({total}) t)
 UNION ALL
-(SELECT 'trend', {counted_alerts.bucket_key(bucket)}, NULL, count(*)::int, {measure.statistics}, NULL
- FROM measured a GROUP BY 2)
+(SELECT 'trend', {counted_alerts.BUCKET_NUMBER}::text, NULL, count(*)::int, {measure.statistics}, NULL
+ FROM measured a GROUP BY {counted_alerts.BUCKET_NUMBER})
 UNION ALL
 (SELECT 'row', key, max(label), count(*)::int AS alerts, {measure.statistics}, NULL FROM keyed GROUP BY key
  ORDER BY alerts DESC, key LIMIT {MAX_ROWS})
 """
     parts: dict[str, list[Grouped[S]]] = {"total": [], "trend": [], "row": []}
     listed: Sequence[Mapping[str, Any]] = ()
-    for row in database.rows(
-        connection, database.literal(statement), {**values, **counted_alerts.parameters(period, filters)}
-    ):
+    days = period.bucket_starts(bucket)
+    values |= counted_alerts.parameters(period, filters) | {"bucket_starts": [period.midnight(day) for day in days]}
+    for row in database.rows(connection, database.literal(statement), values):
+        if row["part"] == "trend":
+            row["key"] = days[int(row["key"]) - 1].isoformat()
         parts[row["part"]].append(_grouped(measure, row))
         listed = row["listing"] or listed
 
@@ -103,7 +105,7 @@ UNION ALL
     return GroupedReport(
         total=parts["total"][0],
         before=_grouped(measure, before),
-        trend=complete([day.isoformat() for day in period.bucket_starts(bucket)], parts["trend"]),
+        trend=complete([day.isoformat() for day in days], parts["trend"]),
         rows=complete(counted_alerts.complete_keys(by), parts["row"]),
         listing=listed,
     )

@@ -88,6 +88,10 @@ class Period:
         length = self.until.astimezone(UTC) - self.since.astimezone(UTC)
         return Bucket.DAY if length <= _MAX_BY_DAY else Bucket.WEEK if length <= _MAX_BY_WEEK else Bucket.MONTH
 
+    def midnight(self, day: date) -> datetime:
+        """The beginning of a day in `zone`."""
+        return _midnight(day, self.zone)
+
     def bucket_starts(self, bucket: Bucket) -> list[date]:
         """The first day of every bucket that overlaps the period, in order. The first may begin before the period."""
         day = self.first_day

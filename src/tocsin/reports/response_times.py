@@ -6,7 +6,7 @@ assigned.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -41,10 +41,16 @@ type ResponseReport = GroupedReport[ResponseStats]
 
 _TIMES = ("acknowledged", "assigned", "closed")
 
+
+def _seconds(at: str) -> str:
+    """The SQL of the time from the opening until `at`. Numbers are sorted several times as quickly as intervals."""
+    return f"date_part('epoch', {at} - c.opened_at)"
+
+
 _MEASURED = f"""
 , measured AS MATERIALIZED (
-  SELECT c.*, r.responded_at - c.opened_at AS acknowledged, r.assigned_at - c.opened_at AS assigned,
-         CASE WHEN c.status = '{AlertStatus.CLOSED}' THEN c.closed_at END - c.opened_at AS closed
+  SELECT c.*, {_seconds("r.responded_at")} AS acknowledged, {_seconds("r.assigned_at")} AS assigned,
+         {_seconds(f"CASE WHEN c.status = '{AlertStatus.CLOSED}' THEN c.closed_at END")} AS closed
   FROM counted c LEFT JOIN responses r ON r.alert_id = c.id
 )"""
 
@@ -55,7 +61,11 @@ _STATISTICS = ", ".join(
 
 
 def _read(row: Mapping[str, Any]) -> ResponseStats:
-    return ResponseStats(*(DurationStats(row[f"{name}_count"], *(row[name] or (None, None))) for name in _TIMES))
+    return ResponseStats(*(_duration_stats(row[f"{name}_count"], row[name]) for name in _TIMES))
+
+
+def _duration_stats(count: int, percentiles: Sequence[float] | None) -> DurationStats:
+    return DurationStats(count, *(timedelta(seconds=seconds) for seconds in percentiles or ()))
 
 
 _MEASURE = Measure(_MEASURED, _TIMES, _STATISTICS, _read, ResponseStats())

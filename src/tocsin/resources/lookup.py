@@ -19,9 +19,9 @@ LABELS = (
     gettext_noop("absence"), gettext_noop("active user"), gettext_noop("alert"), gettext_noop("answer by email"),
     gettext_noop("audit entry"), gettext_noop("button"), gettext_noop("calendar feed"), gettext_noop("contact"),
     gettext_noop("contact method"), gettext_noop("delivery"), gettext_noop("device"), gettext_noop("heartbeat"),
-    gettext_noop("import"), gettext_noop("inbound message"), gettext_noop("notification"),
-    gettext_noop("outbound call"), gettext_noop("sandbox message"), gettext_noop("swap"), gettext_noop("token"),
-    gettext_noop("workflow run"), gettext_noop("handover note"),
+    gettext_noop("import"), gettext_noop("inbound message"), gettext_noop("linked identity"),
+    gettext_noop("notification"), gettext_noop("outbound call"), gettext_noop("sandbox message"), gettext_noop("swap"),
+    gettext_noop("token"), gettext_noop("workflow run"), gettext_noop("handover note"),
 )  # fmt: skip
 
 _MAX_BIGINT = 2**63 - 1

@@ -66,7 +66,8 @@ class ResourceViews:
     edit: str
 
 
-@dataclass(frozen=True, slots=True)
+# Without slots: before Python 3.12.3 a generic class with frozen slots cannot be called by its parameters.
+@dataclass(frozen=True)
 class Resource[M: Model]:
     """One kind of configurable object."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import stat
 import subprocess
@@ -14,8 +15,16 @@ from tocsin.cli import serve, service
 from tocsin.cli.main import run
 from tocsin.core.config import environment as config
 from tocsin.node import RECORD_TIMEOUT, STOP_TIMEOUT
+from tocsin.operate.service import (
+    PACKAGE_UNIT,
+    carried_variables,
+    environment,
+    read_environment,
+    system_location,
+    unit,
+    user_location,
+)
 from tocsin.operate.service import STOP_TIMEOUT as UNIT_STOP_TIMEOUT
-from tocsin.operate.service import carried_variables, environment, system_location, unit, user_location
 
 COMMAND = ["/opt/tocsin/bin/tocsin", "serve", "--port", "8686"]
 
@@ -47,16 +56,27 @@ def test_user_unit_starts_with_session_using_supported_directives_only() -> None
     assert "network-online" not in text
 
 
-@pytest.mark.parametrize("is_user", [False, True])
+def test_packaged_unit_has_own_user_and_same_hardening() -> None:
+    plain, packaged = (
+        unit(system_location(), COMMAND, Path("/var/lib/tocsin"), is_packaged=flag).splitlines()
+        for flag in (False, True)
+    )
+    assert {"User=tocsin", "Group=tocsin", "StateDirectory=tocsin"} <= set(packaged)
+    assert set(plain[1:]) <= set(packaged)
+
+
+@pytest.mark.parametrize(("is_user", "is_packaged"), [(False, False), (True, False), (False, True)])
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
-def test_systemd_finds_nothing_wrong_with_the_unit(is_user: bool, tmp_path: Path) -> None:
+def test_systemd_finds_nothing_wrong_with_the_unit(is_user: bool, is_packaged: bool, tmp_path: Path) -> None:
     program = tmp_path / "50% of $HOME" / "tocsin"
     program.parent.mkdir()
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
     place = user_location(tmp_path) if is_user else system_location(tmp_path)
     place.unit.parent.mkdir(parents=True)
-    place.unit.write_text(unit(place, [str(program), "serve", "--host", "$HOME 100%"], tmp_path / "data dir"))
+    command = [str(program), "serve", "--host", "$HOME 100%"]
+    data_dir = tmp_path / ("data" if is_packaged else "data dir")
+    place.unit.write_text(unit(place, command, data_dir, is_packaged=is_packaged))
     verify = ["systemd-analyze", "verify", "--man=no", *(["--user"] if is_user else []), str(place.unit)]
     done = subprocess.run(verify, capture_output=True, text=True, env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)})
     about_ours = [line for line in done.stderr.splitlines() if "tocsin.service" in line]
@@ -79,6 +99,44 @@ def test_unit_keeps_shell_variables_except_data_directory_and_tests() -> None:
 
 def test_values_with_quotes_and_dollars_are_kept_as_they_are() -> None:
     assert 'TOCSIN_SMTP_URL="smtp://a:p\\"\\$\\\\@h"' in environment({"TOCSIN_SMTP_URL": 'smtp://a:p"$\\@h'})
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("A=plain", "plain"),
+        ("  A = two words  ", "two words"),
+        ("A=Tocsin <tocsin@example.org>", "Tocsin <tocsin@example.org>"),
+        ('A="a \\"b\\" \\$c \\d"', 'a "b" $c \\d'),
+        ("A='a \\ \"b\"'", 'a \\ "b"'),
+        ("A=one\\\ntwo", "onetwo"),
+        (r"A=a\ b", "a b"),
+        ("A=", ""),
+        ("# A=comment\nA=b", "b"),
+        ("A=1\nA=2", "2"),
+    ],
+)
+def test_environment_file_is_read_as_systemd_does(line: str, value: str) -> None:
+    assert read_environment(line) == {"A": value}
+
+
+def test_environment_file_reads_back_what_was_written() -> None:
+    values = {"TOCSIN_SMTP_URL": "smtp://a:p\"$\\`'@h", "TOCSIN_EMAIL_FROM": "Tocsin <a@example.org>"}
+    assert read_environment(environment(values)) == values
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@pytest.mark.skipif(
+    shutil.which("systemd-run") is None or not Path("/run/systemd/system").exists(), reason="no systemd"
+)
+def test_systemd_reads_an_environment_file_alike(tmp_path: Path) -> None:
+    text = 'A=two words\nB="a \\"b\\" \\$c \\d"\nC=\'a \\ "b"\'\nD=a\\ b\n'
+    (tmp_path / "env").write_text(text)
+    command = ["systemd-run", "--quiet", "--pipe", "--wait", "-p", f"EnvironmentFile={tmp_path}/env", "env", "-0"]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\0")
+    assert {line for line in lines if line[:2] in ("A=", "B=", "C=", "D=")} == {
+        f"{name}={value}" for name, value in read_environment(text).items()
+    }
 
 
 @pytest.fixture
@@ -170,3 +228,33 @@ def test_print_shows_the_unit_and_does_nothing(machine: Path, capsys: pytest.Cap
     assert run(["service", "install", "--print"]) == 0
     assert capsys.readouterr().out.startswith("# Written by `tocsin service install`")
     assert (calls(machine), (machine / "etc").exists()) == ([], False)
+
+
+def test_unit_of_a_package_is_left_alone(machine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    of_package = machine / PACKAGE_UNIT.relative_to("/")
+    of_package.parent.mkdir(parents=True)
+    of_package.write_text("")
+    assert run(["service", "install"]) == 1
+    assert capsys.readouterr().err.startswith(f"tocsin: The package has brought {of_package}; nothing was written.")
+    assert (calls(machine), (machine / "etc").exists()) == ([], False)
+
+
+def test_packaged_command_of_root_becomes_the_service(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = machine / "etc/tocsin/tocsin.env"
+    file.parent.mkdir(parents=True)
+    file.write_text("TOCSIN_EMAIL_FROM=Tocsin <a@example.org>\nTOCSIN_BASE_URL=https://file.example.org\n")
+    monkeypatch.setattr("tocsin.operate.service.PACKAGE_USER", "nobody")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "environ", {"TOCSIN_BASE_URL": "https://shell.example.org"})
+    became: list[object] = []
+    for name in ("initgroups", "setgid", "setuid"):
+        monkeypatch.setattr(os, name, lambda *arguments: became.append(arguments))
+    service.act_as_packaged_service()
+    nobody = pwd.getpwnam("nobody")
+    assert became == [("nobody", nobody.pw_gid), (nobody.pw_gid,), (nobody.pw_uid,)]
+    assert os.environ == {
+        "TOCSIN_DATA_DIR": "/var/lib/tocsin",
+        "TOCSIN_EMAIL_FROM": "Tocsin <a@example.org>",
+        "TOCSIN_BASE_URL": "https://shell.example.org",
+        "HOME": nobody.pw_dir,
+    }

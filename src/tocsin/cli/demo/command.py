@@ -80,6 +80,8 @@ def demo(
     settings = configure(data_dir or demo_data_dir())
     logs.set_up(settings.log_format)
     password = _password(settings.data_dir)
+    # The links in the history lead to this server too.
+    listening, url = serve.open_socket(host, port)
     with open_database(settings.data_dir) as session:
         _create_sample_team(password, with_history=history)
         halo = fake_halo_demo.start()
@@ -92,7 +94,7 @@ def demo(
             typer.echo(_welcome(url, password, token, halo.url, primary), err=True)
 
         try:
-            serve.run(session, host, port, "all", on_ready=announce)
+            serve.run(session, listening, url, "all", on_ready=announce)
         finally:
             halo.stop()
 

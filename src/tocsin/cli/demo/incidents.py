@@ -65,15 +65,15 @@ class _Source:
     def halo(self, at: datetime, summary: str, client: str, priority: str, *, ends_after: float | None = None,
              answers: Sequence[Answer] = (), **more: Any) -> Incident:  # fmt: skip
         self.ticket += self.random.randrange(2, 9)
-        sla = timedelta(minutes={"Critical": 15, "High": 30}.get(priority, 120))
+        sla = timedelta(minutes={"Critical": 5, "High": 10}.get(priority, 120))
         ticket = {
             "id": self.ticket,
             "summary": summary,
             "client_name": client,
             "priority": {"name": priority},
             "tickettype": {"name": "Incident"},
-            "respondbydate": f"{at + sla:%Y-%m-%dT%H:%M:%S}",
-            "fixbydate": f"{at + 8 * sla:%Y-%m-%dT%H:%M:%S}",
+            "respondbydate": _halo_date(at + sla),
+            "fixbydate": _halo_date(at + 8 * sla),
             **more,
         }
 
@@ -158,6 +158,11 @@ def incidents(now: datetime) -> list[Incident]:
     source = _Source(random.Random(8686))  # noqa: S311 - a story, no secret
     past = [one for one in (*_ordinary(source, now), *_remarkable(source, now)) if one.is_over_by(now - _MINUTE)]
     return sorted([*past, *_current(source, now)], key=lambda incident: incident.at)
+
+
+def _halo_date(at: datetime) -> str:
+    """A ticket's date, which Halo writes in its time zone without an offset."""
+    return f"{at.astimezone(ZONE):%Y-%m-%dT%H:%M:%S}"
 
 
 def local(now: datetime, days_ago: int, clock: str) -> datetime:

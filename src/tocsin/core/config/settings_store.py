@@ -182,7 +182,8 @@ class SettingsSpec(Spec):
     content_voice: _Content = Field(default="full", description="Content of calls, as for emails.")
 
 
-@dataclass(frozen=True, slots=True)
+# Without slots: before Python 3.12.3 a generic class with frozen slots cannot be called by its parameters.
+@dataclass(frozen=True)
 class SettingDefinition[T: (str, int, bool, list[str])]:
     """One setting: a field of `SettingsSpec`."""
 

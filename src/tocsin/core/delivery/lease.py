@@ -33,7 +33,8 @@ def elapsed() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
-@dataclass(frozen=True, slots=True)
+# Without slots: before Python 3.12.3 a generic class with frozen slots cannot be called by its parameters.
+@dataclass(frozen=True)
 class LeaseTable[K]:
     """A table with the columns `id`, `status` (`sending` under a lease), `leased_by` and `lease_until`."""
 

@@ -49,7 +49,8 @@ NOT_A_MOMENT = ReasonType(
 TOO_FAR = ReasonType("time.too_far", '"{value}" is too far away.')
 
 
-@dataclass(frozen=True)
+# Compared by identity: before Python 3.12.2 `typing` hashes what annotates a type, and a schema cannot be hashed.
+@dataclass(frozen=True, eq=False)
 class Parsed:
     """Annotates a type whose values `parse` reads from what users write; `schema` is the JSON schema of that, and
     `write` the reverse of `parse`.
@@ -84,7 +85,7 @@ class OneOf:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ParsedText:
     """Annotates a type whose values `parse` reads from a text that is not empty. `parse` raises as for `Parsed`."""
 

@@ -10,7 +10,7 @@ from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_http_methods, require_safe
 
 from tocsin.access.roles import Permission
@@ -94,7 +94,10 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
         except Rejected as rejected:
             _show_errors(form, rejected, clients)
         else:
-            messages.success(request, _("Saved: %(count)s clients.") % {"count": len(saved.clients)})
+            count = len(saved.clients)
+            messages.success(
+                request, ngettext("Saved: %(count)s client.", "Saved: %(count)s clients.", count) % {"count": count}
+            )
             return redirect("client_tables")
     used_by = object_hooks.references_to("client_table", row.pk) if row else []
     context = {"table": row, "form": form, "snapshot": snapshot, "used_by": used_by}

@@ -138,6 +138,10 @@ class IdentityProviderForm(forms.Form):
         if is_saml:
             self.fields["issuer"].label, self.fields["issuer"].required = _("Issuer (entity ID)"), False
             self.fields["issuer"].help_text = _("Empty: the one in the metadata.")
+            self.fields["claim_username"].label = _("Attribute of the username")
+            self.fields["claim_email"].label = _("Attribute of the email address")
+            self.fields["claim_name"].label = _("Attribute of the name")
+            self.fields["claim_groups"].label = _("Attribute of the groups")
             self.order_fields(("name", "metadata_url", "metadata", "issuer"))
         else:
             self.fields["issuer"].help_text = _("Like %(form)s") % {"form": preset.issuer_form}

@@ -18,6 +18,9 @@ from tocsin.web.http.authorization import actor, requires
 from tocsin.web.http.objects import find_object
 from tocsin.web.http.request import SignedInRequest, render_view
 
+#: Linked users that the page shows.
+MAX_LINKS = 100
+
 
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -42,5 +45,7 @@ def provisioning(request: SignedInRequest, number: int) -> HttpResponse:
         "secret": secret,
         "user_count": provider.scim_users.count(),
         "group_count": provider.scim_groups.count(),
+        "links": provider.identities.select_related("user").order_by("-signed_in_at")[:MAX_LINKS],
+        "link_count": provider.identities.count(),
     }
     return render_view(request, "identity/provisioning.html", context)

@@ -51,6 +51,7 @@ def me(request: SignedInRequest) -> HttpResponse:
         "shifts": shifts.shifts_of_user(user, request.now, _SHIFT_HORIZON)[:3],
         "pages": _pages(user)[:8],
         "previews": notification_previews(user, request.now),
+        "links": user.identities.select_related("provider"),
         "tokens": active_tokens(user, request.now),
         "devices": list(user.push_devices.all()),
         "is_push_only": is_push_only(user),

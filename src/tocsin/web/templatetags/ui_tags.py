@@ -31,7 +31,7 @@ from tocsin.people.models import User
 from tocsin.web.alerts.queries import AlertListRow
 from tocsin.web.alerts.sla import SlaTarget
 from tocsin.web.ui import capped_counts
-from tocsin.web.ui.choices import PRIORITIES
+from tocsin.web.ui.choices import PRIORITIES, trace_label
 from tocsin.web.ui.times import format_date, format_day, format_exact, format_moment, format_short, format_time_left
 from tocsin.workflows.run import actions
 
@@ -391,18 +391,4 @@ def option_value(number: int, prefix: str) -> str:
     return f"{prefix}-{number}"
 
 
-@register.filter
-def trace_label(name: str) -> str:
-    """Return the label of a mechanism in a message's trace."""
-    labels = {
-        "filters": _("Filters"),
-        "veto": _("Veto"),
-        "maintenance": _("Maintenance"),
-        "flapping": _("Flapping"),
-        "delay": _("Delay"),
-        "parent": _("Parent"),
-        "group": _("Group"),
-        "flood": _("Alert storm"),
-        "gate": _("Noise reduction"),
-    }
-    return labels.get(name, name)
+register.filter("trace_label", trace_label)

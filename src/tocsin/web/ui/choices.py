@@ -1,4 +1,4 @@
-"""Choices shared by several forms: priorities, group roles, channels."""
+"""Choices shared by several forms: priorities, group roles, channels, rules."""
 
 from __future__ import annotations
 
@@ -30,6 +30,26 @@ def channel_name(channel: str) -> str:
         "chat": gettext("Chat"),
     }
     return names.get(channel, channel)
+
+
+def trace_label(name: str) -> str:
+    """Return the label of a rule, or of another mechanism in a message's trace."""
+    labels = {
+        "cancel": gettext("Close as false alarm"),
+        "close": gettext("Close the alert"),
+        "open": gettext("Open an alert"),
+        "update": gettext("Update the alert"),
+        "filters": gettext("Filters"),
+        "veto": gettext("Veto"),
+        "maintenance": gettext("Maintenance"),
+        "flapping": gettext("Flapping"),
+        "delay": gettext("Delay"),
+        "parent": gettext("Parent"),
+        "group": gettext("Group"),
+        "flood": gettext("Alert storm"),
+        "gate": gettext("Noise reduction"),
+    }
+    return labels.get(name, name)
 
 
 def channel_choices() -> list[tuple[str, str]]:

@@ -89,6 +89,7 @@ def user(request: SignedInRequest, number: int) -> HttpResponse:
         "link": invitation.link(row) if is_invited and row.is_active else "",
         "is_mail_sent": account_mail.is_sent_outside(),
         "factors": [name for kind, name in _FACTORS.items() if kind in factors],
+        "links": row.identities.select_related("provider"),
         "tokens": active_tokens(row, request.now),
         "methods": [(method, channel_name(method.channel)) for method in row.contact_methods.all()],
         "memberships": row.memberships.select_related("group"),

@@ -18,6 +18,7 @@ from tocsin.inbound.expressions.fields import FIELDS
 from tocsin.web.integrations.editor import condition_form
 from tocsin.web.integrations.editor.condition_form import ComparisonRow, ConditionGroup
 from tocsin.web.integrations.editor.editor_tab import EditorTab
+from tocsin.web.ui.choices import trace_label
 
 _NOT_RULES = ReasonType("rule.not_an_object", "must be an object with {names}")
 _NO_CONDITION = ReasonType("rule.no_condition", "add at least one condition")
@@ -144,13 +145,7 @@ class RulesTab(EditorTab):
 
     def label(self, name: str) -> str:
         """Return what a rule does, or "Filters"."""
-        return {
-            "cancel": _("Close as false alarm"),
-            "close": _("Close the alert"),
-            "open": _("Open an alert"),
-            "update": _("Update the alert"),
-            "filters": _("Filters"),
-        }[name]
+        return trace_label(name)
 
     def every_comparison(self) -> list[str]:
         """Return the paths of all comparison rows."""

@@ -218,22 +218,40 @@
   /* ---- buttons that change rows: the form goes and comes back whole, without a new page ---- */
   const TIMEOUT_MS = 30000;
 
-  async function press(value, focusOn) {
-    const form = editor();
-    const token = window.tocsin.renewToken(form);
+  // One after the other, since each answer is the whole form. A second tap on the same button is none.
+  const pressed = [];
+  function press(value, focusOn) {
+    if (pressed.some((one) => one.value === value)) return;
+    pressed.push({ value, focusOn, row: isMapping() ? null : currentRow });
+    if (pressed.length === 1) sendPressed();
+  }
+  async function sendPressed() {
+    while (pressed.length) {
+      await send(pressed[0]);
+      pressed.shift();
+    }
+  }
+  async function send({ value, focusOn, row }) {
     document.getElementById("save-review")?.remove();
-    const data = new FormData(form);
-    data.set("do", value);
-    if (currentRow && !isMapping()) data.set("target", currentRow);
-    form.setAttribute("aria-busy", "true");
+    let form, before;
     let fresh = null;
     let status = 0;
-    try {
-      const options = { method: "POST", body: data, headers: { "X-Part": "editor", "X-CSRFToken": token }, signal: AbortSignal.timeout(TIMEOUT_MS) };
-      const response = await fetch(form.dataset.path, options);
-      status = response.status;
-      if (response.ok) fresh = new DOMParser().parseFromString(await response.text(), "text/html").getElementById("editor");
-    } catch { /* no answer came: said below */ }
+    do { // again, if somebody typed meanwhile
+      form = editor();
+      const token = window.tocsin.renewToken(form);
+      before = rowsNow();
+      const data = new FormData(form);
+      data.set("do", value);
+      if (row) data.set("target", row);
+      form.setAttribute("aria-busy", "true");
+      fresh = null;
+      try {
+        const options = { method: "POST", body: data, headers: { "X-Part": "editor", "X-CSRFToken": token }, signal: AbortSignal.timeout(TIMEOUT_MS) };
+        const response = await fetch(form.dataset.path, options);
+        status = response.status;
+        if (response.ok) fresh = new DOMParser().parseFromString(await response.text(), "text/html").getElementById("editor");
+      } catch { /* no answer came: said below */ }
+    } while (fresh && rowsNow() !== before);
     // What stands in the form stays.
     if (!fresh) { form.removeAttribute("aria-busy"); window.tocsin.showLoadError(status); return; }
     const element = document.importNode(fresh, true);

@@ -1,0 +1,1 @@
+"""Commands about who may do what: users, API tokens, provisioning."""
