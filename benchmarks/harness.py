@@ -95,7 +95,7 @@ def tocsin(
     """
     home = Path(tempfile.mkdtemp(prefix="tocsin-bench-"))
     home.chmod(0o755)
-    variables = _variables(home / "data") | dict(environment or {})
+    variables = variables_of(home / "data") | dict(environment or {})
     configuration = home / "bench.yaml"
     configuration.write_text(
         CONFIGURATION.format(
@@ -132,7 +132,7 @@ def tocsin(
         shutil.rmtree(home, ignore_errors=True)
 
 
-def _variables(data_dir: Path) -> dict[str, str]:
+def variables_of(data_dir: Path) -> dict[str, str]:
     """The environment of a Tocsin on `data_dir`, without what this process itself is told."""
     stored = {name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")}
     return stored | {"TOCSIN_DATA_DIR": str(data_dir)}
@@ -147,7 +147,7 @@ def sign_in(served: Served) -> Iterator[httpx.Client]:
         input=password,
         text=True,
         check=True,
-        env=_variables(served.data_dir),
+        env=variables_of(served.data_dir),
         stderr=subprocess.DEVNULL,
     )
     with httpx.Client(base_url=served.url, follow_redirects=True, timeout=30) as client:
@@ -171,7 +171,7 @@ def api_token(served: Served) -> str:
     """A token of the administrator whom `sign_in` made."""
     made = subprocess.run(
         [TOCSIN, "token", "create", "--user", "reader", "--name", "Benchmark", "--scope", "admin"],
-        check=True, capture_output=True, text=True, env=_variables(served.data_dir),
+        check=True, capture_output=True, text=True, env=variables_of(served.data_dir),
     )  # fmt: skip
     return made.stdout.strip()
 

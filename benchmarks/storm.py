@@ -38,7 +38,8 @@ providers:
 class Phones:
     """An HTTP provider that takes its time, and notes when each message came by its title."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, takes: float = TAKES) -> None:
+        self.takes = takes
         self.received: dict[str, float] = {}
         self._port = port
         self._loop = asyncio.new_event_loop()
@@ -56,7 +57,7 @@ class Phones:
                 length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0] or 0)
                 title = json.loads(await reader.readexactly(length))["title"]
                 self.received.setdefault(title.rpartition(" ")[2], time.perf_counter())
-                await asyncio.sleep(TAKES)
+                await asyncio.sleep(self.takes)
                 writer.write(b'HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{"id":"m"}')
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()

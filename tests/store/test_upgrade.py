@@ -23,6 +23,7 @@ from tocsin.core.db import migrate, pooler
 from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.operate.backup import before_upgrade
+from tocsin.operate.backup import tables as backup_tables
 from tocsin.operate.backup.archive import BackupReader
 
 NEXT = "operate.0002_next"
@@ -121,6 +122,20 @@ def test_nothing_is_changed_without_space_for_the_backup(
     assert refused.value.code == "no_space"
     assert backups(tmp_path) == []
     assert "operate_next" not in tables(database)
+
+
+def test_partitions_count_for_the_space_of_the_backup(database: str) -> None:
+    query = """
+        SELECT sum(pg_table_size(c.oid))::bigint, count(parent.relname) FROM pg_class c
+        LEFT JOIN pg_inherits i ON i.inhrelid = c.oid LEFT JOIN pg_class parent ON parent.oid = i.inhparent
+        WHERE c.relkind = 'r' AND coalesce(parent.relname, c.relname) = ANY(%s)
+    """
+    with psycopg.connect(database) as connection:
+        names = set(backup_tables.tables_at(backup_tables.applied(connection))) - backup_tables.OMITTED
+        row = connection.execute(query, (list(names),)).fetchone()
+        assert row is not None
+        assert row[1] > 0
+        assert before_upgrade.max_backup_size(connection) == row[0]
 
 
 def test_nothing_is_changed_if_the_backup_cannot_be_written(database: str, tmp_path: Path) -> None:

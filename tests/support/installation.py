@@ -193,7 +193,7 @@ class Installation:
         """Runs one `tocsin` command to its end."""
         return subprocess.run(
             [PROGRAM, *arguments], env=self._environment(environment), cwd="/", input=typed, capture_output=True,
-            text=True, timeout=60, check=False,
+            text=True, timeout=180, check=False,
         )  # fmt: skip
 
     def apply(self, configuration: str) -> str:

@@ -137,6 +137,8 @@ def create_missing(connection: Connection, table: PartitionedTable, wanted: Sequ
 
 
 _CREATE: tuple[LiteralString, ...] = (
+    # Before the rows are moved: one that is inserted after that would prevent the attachment.
+    "LOCK TABLE {default} IN ACCESS EXCLUSIVE MODE",
     "CREATE TABLE {partition} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE)",
     "WITH moved AS (DELETE FROM {default} WHERE {key} >= {first} AND {key} < {end} RETURNING *) "
     "INSERT INTO {partition} SELECT * FROM moved",

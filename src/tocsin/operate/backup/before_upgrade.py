@@ -7,8 +7,6 @@ import os
 import shutil
 from pathlib import Path
 
-from psycopg import sql
-
 from tocsin.core.config import crypto, environment
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
@@ -28,6 +26,12 @@ MAX_KEPT = 3
 
 _PREFIX = "before-upgrade-"
 _MEBIBYTE = 1 << 20
+
+#: A partitioned table is as large as its partitions, of which an ordinary table has none.
+_SIZE = """
+SELECT sum(pg_table_size(coalesce(p.relid, to_regclass(quote_ident(n)))))::bigint FROM unnest(%s::text[]) n
+LEFT JOIN LATERAL pg_partition_tree(to_regclass(quote_ident(n))) p ON p.isleaf
+"""
 
 _NO_SPACE = ReasonType(
     "backup.no_space_to_upgrade",
@@ -92,14 +96,15 @@ def _give_to_owner(path: Path) -> None:
         os.chown(path, owner.st_uid, owner.st_gid)
 
 
-def _refuse_without_space(connection: Connection, folder: Path) -> None:
-    """Compares the free space with the size of the tables without indexes, of which a backup is mostly a part."""
+def max_backup_size(connection: Connection) -> int:
+    """Returns the bytes of the tables without indexes, of which a backup is mostly a part."""
     names = [name for name in tables.tables_at(tables.applied(connection)) if name not in tables.OMITTED]
-    row = connection.execute(
-        sql.SQL("SELECT sum(pg_table_size(to_regclass(quote_ident(n))))::bigint FROM unnest(%s::text[]) n"), (names,)
-    ).fetchone()
-    needed = int(row[0] or 0) if row is not None else 0
-    free = shutil.disk_usage(folder).free
+    row = connection.execute(_SIZE, (names,)).fetchone()
+    return int(row[0] or 0) if row is not None else 0
+
+
+def _refuse_without_space(connection: Connection, folder: Path) -> None:
+    needed, free = max_backup_size(connection), shutil.disk_usage(folder).free
     if free < needed + _MEBIBYTE:
         reason = _NO_SPACE(needed=-(-needed // _MEBIBYTE) + 1, free=free // _MEBIBYTE, folder=str(folder))
         raise Rejected("no_space", joined(reason, _WAY_ON(), separator=" "))
