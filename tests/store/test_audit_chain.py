@@ -85,6 +85,25 @@ def test_a_deleted_entry_is_found(now: datetime, sequence: int, missing: int) ->
     assert broken() == BrokenLink(missing, None, Damage.MISSING)
 
 
+def test_a_large_log_is_verified_in_rounds(now: datetime) -> None:
+    def broken_after_task() -> BrokenLink | None:
+        links.verify_next(limit=4)
+        with database.transaction() as session:
+            return links.find_broken_link(session, limit=4)
+
+    record(now, 10)
+    link_all()
+    verified = []
+    for _ in range(4):
+        assert broken_after_task() is None
+        verified.append(AuditChain.objects.get().verified)
+    assert verified == [4, 8, 10, 4]
+    tamper("UPDATE access_auditentry SET actor_name = 'nobody' WHERE sequence = 3")
+    found = [damage.sequence for _ in range(4) if (damage := broken_after_task())]
+    assert found == [3, 3, 3]
+    assert AuditChain.objects.get().verified == 10
+
+
 def test_an_inserted_entry_is_found(now: datetime) -> None:
     record(now, 3)
     link_all()

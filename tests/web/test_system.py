@@ -13,6 +13,7 @@ from tocsin.core.config.last_backup import LastBackup
 from tocsin.core.db import database
 from tocsin.core.runtime import clock
 from tocsin.people.models import User
+from tocsin.web.system import views
 
 
 def fact(client: Client) -> str:
@@ -33,3 +34,8 @@ def test_system_shows_the_last_backup_and_warns_after_a_week(
         assert ("wait-text" in fact(client)) == is_overdue
         # Home says so too, to those who see its health.
         assert ("The last backup was made" in client.get("/").content.decode()) == is_overdue
+
+
+def test_each_setting_stands_under_one_heading() -> None:
+    names = [name for _heading, fields in views.SECTIONS for name in fields]
+    assert sorted(names) == sorted(views.SystemSettingsForm.base_fields)

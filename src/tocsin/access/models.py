@@ -35,6 +35,8 @@ class ApiToken(models.Model):
     last_used_at = models.DateTimeField(null=True, blank=True)
     last_used_from = models.GenericIPAddressField(null=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
+    #: The token that made it, if one did. It is revoked together with that one.
+    made_by = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="+")
 
     objects: ClassVar[models.Manager[ApiToken]] = BoundedManager()
 
@@ -81,6 +83,8 @@ class AuditEntry(models.Model):
         indexes = (
             # The entries that are not linked yet.
             models.Index(fields=("id",), condition=Q(sequence__isnull=True), name="access_audit_unlinked"),
+            # What erased persons left, which a verification of the chain reads first.
+            models.Index(fields=("id",), condition=Q(action="erase"), name="access_audit_erase"),
             # The history of one object, newest first.
             models.Index(fields=("object_type", "object_id", "id"), name="access_audit_object"),
             # The entries that the managers of a group see.
@@ -89,13 +93,16 @@ class AuditEntry(models.Model):
 
 
 class AuditChain(models.Model):
-    """The ends of the audit log's hash chain, one row: the newest entry, and the last one that retention deleted."""
+    """The ends of the audit log's hash chain, one row: the newest entry, and the last one that retention deleted. And
+    the last one that was verified in the current round."""
 
     id = models.PositiveSmallIntegerField(primary_key=True)
     head = models.BigIntegerField()
     head_hash = models.BinaryField(max_length=32)
     anchor = models.BigIntegerField()
     anchor_hash = models.BinaryField(max_length=32)
+    verified = models.BigIntegerField(default=0, db_default=0)
+    verified_hash = models.BinaryField(max_length=32, default=b"", db_default=b"")
 
 
 class AuditForwarding(models.Model):

@@ -10,5 +10,6 @@ def access_tasks() -> tuple[PeriodicTask, ...]:
     """The tasks of a worker."""
     return (
         PeriodicTask("audit chain", links.link_new, links.LINK_INTERVAL),
+        PeriodicTask("audit verification", links.verify_next, links.VERIFY_INTERVAL),
         PeriodicTask("audit forwarding", forwarding.run_once, forwarding.FORWARD_INTERVAL),
     )

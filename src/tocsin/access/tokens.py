@@ -66,10 +66,12 @@ def create(
     *,
     limits: TokenLimits,
     expires_at: datetime | None = None,
+    maker: ApiToken | None = None,
     actor: AuditActor,
     now: datetime,
 ) -> NewToken:
-    """Creates a token for `user`, which expires a year later unless `expires_at` says otherwise.
+    """Creates a token for `user`, which expires a year later unless `expires_at` says otherwise. `maker` is the token
+    that makes it.
 
     The caller checks that the user is a member of the groups. Raises Rejected, naming `name`, `clients` or
     `expires_at`.
@@ -99,6 +101,7 @@ def create(
             clients=sorted(limits.clients),
             created_at=now,
             expires_at=expiry,
+            made_by=maker,
         )
         _record(token, "create", actor, now)
     return NewToken(token, secret)
@@ -159,10 +162,12 @@ def _record_first_use(token: ApiToken, address: str, now: datetime) -> None:
 
 
 def revoke(token: ApiToken, *, actor: AuditActor, now: datetime) -> None:
-    """Revokes a token permanently. Does nothing if it is already revoked."""
+    """Revokes a token permanently, and the tokens that it made: whoever had it may have those too."""
     with boundary.command():
         if ApiToken.objects.filter(pk=token.pk, revoked_at=None).update(revoked_at=now):
             _record(token, "revoke", actor, now)
+        for made in ApiToken.objects.filter(made_by=token.pk):
+            revoke(made, actor=actor, now=now)
 
 
 def _record(token: ApiToken, action: str, actor: AuditActor, now: datetime) -> None:

@@ -13,8 +13,7 @@ from operator import or_
 from typing import Any
 
 from django.db import connection
-from django.db.models import Exists, Model, OuterRef, Q, QuerySet, Value
-from django.db.models.expressions import RawSQL
+from django.db.models import BooleanField, Exists, F, Func, Model, OuterRef, Q, QuerySet, Value
 from django.db.models.functions import Upper
 from django.db.models.lookups import In
 
@@ -122,24 +121,31 @@ def _boundary(viewer: Viewer) -> Boundary:
 
 
 def _one_of(path: str, ids: Any) -> Q:
-    if not isinstance(ids, frozenset):
-        ids = RawSQL(f"SELECT unnest(({ids.sql}))", ())  # noqa: S611 - a constant of row_security
-    return Q(**{f"{path}__in": ids})
+    if isinstance(ids, frozenset):
+        return Q(**{f"{path}__in": ids})
+    return _any_of(F(path), ids, "bigint[]")
+
+
+def _any_of(value: Any, array: Any, array_type: str) -> Q:
+    template = f"%(expressions)s::{array_type})"
+    return Q(Func(value, array, template=template, arg_joiner=" = ANY(", output_field=BooleanField()))
 
 
 def _alert(limit: Boundary) -> Q:
+    names: Any = limit.clients
+    if limit.is_in_database and limit.clients:
+        return _any_of(Upper("client"), names, "text[]") & Q(is_test=False)
     if limit.clients:
-        names: Any = limit.clients
-        upper = [Upper(Value(name)) for name in names] if isinstance(names, tuple) else names
-        return Q(In(Upper("client"), upper)) & ~Q(client="") & Q(is_test=False)
+        return Q(In(Upper("client"), [Upper(Value(name)) for name in names if name])) & Q(is_test=False)
     groups: Any = sorted(limit.groups) if isinstance(limit.groups, frozenset) else limit.groups
-    paged = Notification._base_manager.filter(alert=OuterRef("pk"), user=limit.user_id)
+    paged = Notification._base_manager.filter(alert=OuterRef("pk"))
     return (
         _one_of("integration", limit.integrations)
         | Q(group_ids__overlap=groups)
         | Q(owner=limit.user_id)
         | _one_of("pk", limit.alerts)
-        | Q(Exists(paged))
+        # The database has a view of one's own.
+        | Q(Exists(paged if limit.is_in_database else paged.filter(user=limit.user_id)))
     )
 
 

@@ -15,6 +15,7 @@ from tocsin.web.alerts import views as alerts
 from tocsin.web.audit import views as audit
 from tocsin.web.calendar import views as calendar
 from tocsin.web.client_tables import views as client_tables
+from tocsin.web.clients import status_page
 from tocsin.web.clients import views as clients
 from tocsin.web.groups import views as groups
 from tocsin.web.home import views as home
@@ -262,6 +263,13 @@ _clients = [
     path("<int:number>/", clients.alert, name="client_alert"),
 ]
 
+_status_page = [
+    path("", status_page.open_alerts, name="status_page"),
+    path("history/", status_page.history, name="status_history"),
+    path("reports/", status_page.reports, name="status_reports"),
+    path("<int:number>/", status_page.alert, name="status_alert"),
+]
+
 _client_tables = [
     path("", client_tables.client_table_list, name="client_tables"),
     path("new/", client_tables.edit, name="new_client_table"),
@@ -297,6 +305,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("maintenance/", include(_maintenance)),
     path("delayed/<str:key>/<slug:verb>", delayed.act, name="act_on_delayed"),
     path("client/", include(_clients)),
+    path("status/<str:token>/", include(_status_page)),
     path("groups/", include(_groups)),
     path("on-call/", include(_oncall)),
     path("users/", include(_users)),

@@ -32,6 +32,13 @@ from tocsin.core.db.database import Connection
 #: Entries linked in one transaction.
 BATCH = 500
 
+#: Entries verified at once: a log of so many as a whole, a larger one in slices, round after round.
+MAX_VERIFIED = 50_000
+
+#: Entries that the task verifies, and how often: a million in half a day.
+_VERIFIED_BY_TASK = 1_500
+VERIFY_INTERVAL = timedelta(minutes=1)
+
 #: How often the task looks for new entries.
 LINK_INTERVAL = timedelta(seconds=2)
 
@@ -52,6 +59,9 @@ _CREATE_STATE = """
 INSERT INTO access_auditchain (id, head, head_hash, anchor, anchor_hash) VALUES (1, 0, %s, 0, %s) ON CONFLICT DO NOTHING
 """
 _STATE = "SELECT head, head_hash, anchor, anchor_hash FROM access_auditchain WHERE id = 1"
+_VERIFY_STATE = """
+SELECT head, head_hash, anchor, anchor_hash, verified, verified_hash FROM access_auditchain WHERE id = 1
+"""
 _LINKED = f"""
 SELECT {_COLUMNS}, sequence, hash, content_hash, salt FROM access_auditentry
 WHERE sequence > %s ORDER BY sequence LIMIT %s
@@ -105,24 +115,45 @@ def delete_before(before: datetime, chunk: int) -> int:
     return deleted
 
 
-def find_broken_link(connection: Connection, *, chunk: int = 5_000) -> BrokenLink | None:
-    """Returns the first place at which the chain is broken; None if it is whole. Reads the whole log."""
-    state = connection.execute(_STATE).fetchone()
+def find_broken_link(connection: Connection, *, limit: int = MAX_VERIFIED, chunk: int = 5_000) -> BrokenLink | None:
+    """Returns the first place at which the chain is broken; None if there is none.
+
+    Reads the whole log if it has at most `limit` entries; of a larger one, as many as follow the last one that
+    `verify_next` has verified.
+    """
+    return _verify(connection, limit, chunk)[0]
+
+
+def verify_next(*, limit: int = _VERIFIED_BY_TASK) -> bool:
+    """Verifies the next slice of the chain, and begins again at its end. Stays before a broken place, so that
+    `find_broken_link` finds it. Returns False: there is time until the next slice."""
+    with database.transaction() as connection:
+        broken, *verified = _verify(connection, limit, limit)
+        if broken is None:
+            connection.execute("UPDATE access_auditchain SET verified = %s, verified_hash = %s WHERE id = 1", verified)
+    return False
+
+
+def _verify(connection: Connection, limit: int, chunk: int) -> tuple[BrokenLink | None, int, bytes]:
+    """Returns what is broken, and the last entry that is not, with its hash."""
+    state = connection.execute(_VERIFY_STATE).fetchone()
     if state is None:
-        return None
-    head, head_hash, sequence, previous_hash = state
+        return None, 0, GENESIS
+    head, head_hash, sequence, previous_hash, verified, verified_hash = state
+    if head - sequence > limit and sequence < verified < head:
+        sequence, previous_hash = verified, verified_hash
+    end = sequence + limit
     erased = read_erasures(row[0] or {} for row in connection.execute(_ERASURES).fetchall())
     for entry, link in _linked(connection, sequence, chunk):
-        if link.sequence > head:
-            # Linked since the state was read.
-            return None
-        sequence += 1
-        if broken := find_damage(entry, link, sequence, bytes(previous_hash), erased):
-            return broken
-        previous_hash = link.hash
-    if sequence != head or bytes(previous_hash) != bytes(head_hash):
-        return BrokenLink(sequence + 1, None, Damage.MISSING)
-    return None
+        # Later ones were linked since the state was read.
+        if sequence == min(head, end):
+            break
+        if broken := find_damage(entry, link, sequence + 1, bytes(previous_hash), erased):
+            return broken, sequence, bytes(previous_hash)
+        sequence, previous_hash = link.sequence, link.hash
+    if sequence < min(head, end) or (sequence == head and bytes(previous_hash) != bytes(head_hash)):
+        return BrokenLink(sequence + 1, None, Damage.MISSING), sequence, bytes(previous_hash)
+    return None, sequence, bytes(previous_hash)
 
 
 def unlinked_since(connection: Connection) -> datetime | None:

@@ -85,6 +85,15 @@ class Migration(migrations.Migration):
                 ("last_used_from", models.GenericIPAddressField(null=True)),
                 ("revoked_at", models.DateTimeField(blank=True, null=True)),
                 (
+                    "made_by",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="+",
+                        to="access.apitoken",
+                    ),
+                ),
+                (
                     "user",
                     models.ForeignKey(
                         on_delete=django.db.models.deletion.CASCADE,
@@ -139,6 +148,8 @@ class Migration(migrations.Migration):
                 ("head_hash", models.BinaryField(max_length=32)),
                 ("anchor", models.BigIntegerField()),
                 ("anchor_hash", models.BinaryField(max_length=32)),
+                ("verified", models.BigIntegerField(db_default=0, default=0)),
+                ("verified_hash", models.BinaryField(db_default=b"", default=b"", max_length=32)),
             ],
         ),
         migrations.CreateModel(
@@ -160,6 +171,10 @@ class Migration(migrations.Migration):
             index=models.Index(
                 condition=models.Q(("sequence__isnull", True)), fields=["id"], name="access_audit_unlinked"
             ),
+        ),
+        migrations.AddIndex(
+            model_name="auditentry",
+            index=models.Index(condition=models.Q(("action", "erase")), fields=["id"], name="access_audit_erase"),
         ),
         migrations.AddIndex(
             model_name="auditentry",

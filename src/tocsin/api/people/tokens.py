@@ -9,16 +9,16 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.urls import reverse
 from ninja import Query, Schema
 from pydantic import AwareDatetime, BaseModel, Field
 
 from tocsin.access import tokens
 from tocsin.access.models import ApiToken
 from tocsin.access.roles import Permission
-from tocsin.access.token_limits import DEFAULT_LIFETIME, TokenScope
+from tocsin.access.token_limits import TokenScope
 from tocsin.api.framework.auth import Principal, audit_actor_of, caller, forbidden
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
@@ -50,6 +50,9 @@ class TokenSchema(BaseModel):
 
 class CreatedTokenResponse(TokenSchema):
     token: str = Field(description="The secret. It is never shown again.")
+    status_page: str | None = Field(
+        description="The address of the clients' status page, with the secret in it; null unless limited to clients."
+    )
 
 
 class TokenFilters(PaginationQuery):
@@ -117,20 +120,24 @@ def create_token(request: HttpRequest, body: NewTokenBody) -> dict[str, Any]:
         owner = _owner(body.user, User.accounts.filter(is_active=True))
     if owner != principal.user and not principal.is_admin:
         raise forbidden(principal, Permission.ADMINISTER)
-    with transaction.atomic():
-        created = api_tokens.create_token(
-            owner,
-            body.name,
-            scope=body.scope,
-            groups=body.groups,
-            clients=body.clients,
-            expires_at=body.expires_at or _default_expiry(principal),
-            actor=audit_actor_of(principal),
-            now=principal.now,
-        )
-        if principal.token is not None:
-            api_tokens.reject_wider(created, principal.token.limits, principal.token.expires_at)
-    return {**_show([created.token])[0], "token": created.secret}
+    created = api_tokens.create_token(
+        owner,
+        body.name,
+        scope=body.scope,
+        groups=body.groups,
+        clients=body.clients,
+        expires_at=body.expires_at,
+        maker=principal.token,
+        actor=audit_actor_of(principal),
+        now=principal.now,
+    )
+    is_of_clients = bool(created.token.clients or owner.clients)
+    status_page = reverse("status_page", args=[created.secret]) if is_of_clients else None
+    return {
+        **_show([created.token])[0],
+        "token": created.secret,
+        "status_page": status_page and request.build_absolute_uri(status_page),
+    }
 
 
 def _owner(name: str, rows: QuerySet[User]) -> User:
@@ -138,14 +145,8 @@ def _owner(name: str, rows: QuerySet[User]) -> User:
     return find_named(rows, name, label="active user", field="user", name_column="username")
 
 
-def _default_expiry(principal: Principal) -> datetime | None:
-    """Return the end of the token that creates another one, if that is earlier than the usual end."""
-    usual = principal.now + DEFAULT_LIFETIME
-    return min(principal.token.expires_at, usual) if principal.token is not None else None
-
-
 @routes.delete(
-    "/{int:id}", Permission.MANAGE_SELF, status=204, answers=None, summary="Revoke a token, at once and for good"
+    "/{int:id}", Permission.MANAGE_SELF, status=204, answers=None, summary="Revoke a token and those that it created"
 )
 def revoke_token(request: HttpRequest, id: Number) -> None:
     principal = caller(request)

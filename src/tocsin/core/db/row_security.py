@@ -23,14 +23,11 @@ type ViewerSettings = tuple[tuple[str, str], ...]
 #: Ends the name of the role, which begins with the name of the tables' owner.
 ROLE_SUFFIX = "_viewer"
 
-# Where there is no role, or the connection's user is no member of it, the statements run as the owner.
-_SET = f"""
-SELECT set_config(name, value, true) FROM unnest(%s::text[], %s::text[]) AS s(name, value)
-UNION ALL SELECT set_config('role', coalesce((
-  SELECT rolname FROM pg_roles
-  WHERE %s AND rolname = session_user || '{ROLE_SUFFIX}' AND pg_has_role(session_user, oid, 'MEMBER')
-), 'none'), true)
-"""
+# Where there is no role, or the connection's user is no member of it, the statements run as the owner. Reads no table:
+# planning that would take longer than most queries of a page.
+_SET_ROLE = f"""set_config('role', CASE
+  WHEN %s AND pg_has_role(session_user, to_regrole(quote_ident(session_user || '{ROLE_SUFFIX}')), 'MEMBER')
+  THEN session_user || '{ROLE_SUFFIX}' ELSE 'none' END, true)"""
 
 
 def _nobody() -> ViewerSettings | None:
@@ -56,8 +53,9 @@ def viewer_transaction() -> Iterator[Connection]:
 
 
 def _set_viewer(psycopg_connection: Any, viewer: ViewerSettings | None) -> None:
-    settings = dict(viewer or ())
-    psycopg_connection.execute(_SET, (list(settings), list(settings.values()), viewer is not None))
+    settings = viewer or ()
+    statement = "SELECT " + ", ".join([*("set_config(%s, %s, true)" for _ in settings), _SET_ROLE])
+    psycopg_connection.execute(statement, (*(part for setting in settings for part in setting), viewer is not None))
 
 
 class RowSecurity:

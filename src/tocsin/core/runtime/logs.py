@@ -17,7 +17,7 @@ from tocsin.core.runtime import metrics, tracing
 #: Secrets that must never appear in a log: tokens in webhook URLs and sign-in links, bearer tokens, and passwords in
 #: URLs.
 _SECRETS = re.compile(
-    r"(?P<before>/in/|/a/|/swap/|/calendar/|/setup/|/welcome/|/reset/key/|Bearer |GenieKey |://[^\s:/@]+:)"
+    r"(?P<before>/in/|/a/|/swap/|/calendar/|/status/|/setup/|/welcome/|/reset/key/|Bearer |GenieKey |://[^\s:/@]+:)"
     r"(?P<secret>[^\s/?#@\"']{6,}(?:/test/[^\s/?#@\"']+)?)",
     re.IGNORECASE,
 )

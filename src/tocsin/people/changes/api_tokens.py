@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from tocsin.access import tokens
+from tocsin.access import boundary, tokens
 from tocsin.access.audit import AuditActor
+from tocsin.access.models import ApiToken
 from tocsin.access.roles import Role
-from tocsin.access.token_limits import TokenLimits, TokenScope
+from tocsin.access.token_limits import DEFAULT_LIFETIME, TokenLimits, TokenScope
 from tocsin.access.tokens import NewToken
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Person, ReasonType
@@ -39,24 +40,27 @@ def create_token(
     groups: Sequence[str] = (),
     clients: Sequence[str] = (),
     expires_at: datetime | None = None,
+    maker: ApiToken | None = None,
     actor: AuditActor,
     now: datetime,
 ) -> NewToken:
     """Creates a token that acts as `owner`, limited to groups (by name or id) and clients if any are given.
 
-    Raises Rejected, naming `name`, `groups[0]`, `clients[0]` or `expires_at`.
+    `maker` is the token that makes it: a leaked token must not outlive itself, nor get more permissions. Raises
+    Rejected, naming `name`, `groups[0]`, `clients[0]` or `expires_at`, or `forbidden` for more than `maker` may.
     """
     limits = TokenLimits(scope, frozenset(_group_ids(owner, groups)), frozenset(_client_names(owner, clients)))
-    return tokens.create(owner, name, limits=limits, expires_at=expires_at, actor=actor, now=now)
+    if maker is not None and expires_at is None:
+        expires_at = min(now + DEFAULT_LIFETIME, maker.expires_at)
+    with boundary.command():
+        created = tokens.create(owner, name, limits=limits, expires_at=expires_at, maker=maker, actor=actor, now=now)
+        if maker is not None and not _may_create(maker, created.token):
+            raise Rejected("forbidden", _WIDER())
+    return created
 
 
-def reject_wider(created: NewToken, limits: TokenLimits, expires_at: datetime) -> None:
-    """Checks that a token may create another one: a leaked token must not outlive itself, nor get more permissions.
-
-    The caller rolls back the creation. Raises `Rejected("forbidden")`.
-    """
-    if not limits.includes(created.token.limits) or created.token.expires_at > expires_at:
-        raise Rejected("forbidden", _WIDER())
+def _may_create(maker: ApiToken, token: ApiToken) -> bool:
+    return token.expires_at <= maker.expires_at and maker.limits.includes(token.limits)
 
 
 def group_names(ids: Sequence[int]) -> list[str]:

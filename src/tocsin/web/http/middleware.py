@@ -39,7 +39,7 @@ CLIENT_VIEWS = frozenset(
     {"client_alerts", "client_history", "client_alert", "reports", "sla_report", "report_file", "me"}
 )
 _SAFE_METHODS = ("GET", "HEAD")
-_FOR_EVERYBODY = ("account/", "api/", "service-worker.js", "offline/")
+_FOR_EVERYBODY = ("account/", "api/", "status/", "service-worker.js", "offline/")
 
 type GetResponse = Callable[[HttpRequest], HttpResponseBase]
 

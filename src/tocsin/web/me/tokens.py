@@ -13,6 +13,7 @@ from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.http import HttpResponse
 from django.shortcuts import redirect
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -116,6 +117,8 @@ def new_token(request: SignedInRequest, number: int | None = None) -> HttpRespon
             show_rejection(form, rejected, {"expires_at": "expires_on"})
         else:
             context |= {"token": created.token, "secret": created.secret}
+            if created.token.clients or owner.clients:
+                context["status_page"] = request.build_absolute_uri(reverse("status_page", args=[created.secret]))
             return render_view(request, "me/token.html", context)
     return render_view(request, "me/new_token.html", context, status=422 if form.errors else 200)
 

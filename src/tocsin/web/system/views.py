@@ -149,6 +149,39 @@ class SystemSettingsForm(forms.Form):
         ),
     )
 
+    def sections(self) -> list[tuple[Any, list[forms.BoundField]]]:
+        """Return the fields under their headings."""
+        return [(heading, [self[name] for name in names]) for heading, names in SECTIONS]
+
+
+#: The fields of the form under each heading.
+SECTIONS: tuple[tuple[Any, tuple[str, ...]], ...] = (
+    (
+        gettext_lazy("General"),
+        ("organisation_name", "time_zone", "phone_region", "night_hours", "weekly_coverage_mail"),
+    ),
+    (gettext_lazy("Access"), ("visibility", "sign_in", "session_lifetime", "require_mfa", "chat_servers_by")),
+    (
+        gettext_lazy("Messages"),
+        (
+            "bundle_pages",
+            "sms_reply_codes",
+            "content_email",
+            "content_push",
+            "content_ntfy",
+            "content_chat",
+            "content_sms",
+            "content_voice",
+            "mail_listen",
+        ),
+    ),
+    (
+        gettext_lazy("Retention"),
+        ("message_retention_days", "message_size_cap_mb", "delivery_retention_days"),
+    ),
+    (gettext_lazy("Audit log"), ("audit_retention_days", "audit_forwarding")),
+)
+
 
 @require_safe
 @requires(Permission.ADMINISTER)
