@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 _STATUSES = {
     "not_authenticated": 401,
-    "token_expired": 401,
+    "token_expired": 401,  # nosec B105 # a status
     "forbidden": 403,
     "csrf": 403,
     "needs_person": 403,

@@ -23,7 +23,7 @@ IDENTITY_PROVIDER = {
     "preset": "keycloak",
     "issuer": "https://sso.example.org/realms/example",
     "client_id": "tocsin",
-    "client_secret": "secret",
+    "client_secret": "secret",  # nosec B105 # an example
     "sign_up": True,
     "allowed_domains": ["example.org"],
     "default_role": "observer",

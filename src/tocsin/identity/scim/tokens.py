@@ -31,7 +31,7 @@ def turn_off(provider: IdentityProvider, *, actor: AuditActor, now: datetime) ->
     """Ends provisioning by the provider. Users and what they were given stay. Returns False if there was no token."""
     with boundary.command():
         rows = IdentityProvider.objects.filter(pk=provider.pk, scim_token_hash__isnull=False)
-        if not rows.update(scim_token_hash=None, scim_token_prefix=""):
+        if not rows.update(scim_token_hash=None, scim_token_prefix=""):  # nosec B106 # none
             return False
         provider.scim_token_hash, provider.scim_token_prefix = None, ""
         _record(provider, "revoke_scim_token", actor, now, after=None)
