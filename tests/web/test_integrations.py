@@ -335,6 +335,14 @@ def test_a_message_shows_how_it_was_read_and_decided(company: Company, browser_o
     assert "Replay" not in text, "an observer replays nothing"
 
 
+def test_a_german_decision_is_marked_as_an_english_one(company: Company, browser_of: BrowserOf) -> None:
+    number = arrived(company)
+    page = browser_of(company.observer).get(f"/inbound-log/{number}/", headers={"accept-language": "de"})
+    content = page.content.decode()
+    assert "Einen Alarm eröffnen" in content
+    assert "result-yes" in content
+
+
 @pytest.mark.parametrize("raw", [b"", b"{", b"\xff\xfe", b"<script>alert(1)</script>", b'{"a": "\x00"}', b"[" * 3000])
 def test_every_body_can_be_viewed(company: Company, browser_of: BrowserOf, raw: bytes) -> None:
     number = arrived(company, outcome=MessageStatus.FAILED, raw=raw)
