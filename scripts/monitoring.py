@@ -58,7 +58,7 @@ ALERTS = (
     Rule(
         "TocsinAlertsUnreached", "critical", "1m", "max by (job) (tocsin_alerts_unreached) > 0",
         "{{ $value }} open alerts have paged nobody, although a page was due.",
-        "Read on the alert why nobody was paged; call the person on call.",
+        "Read on the alert why no one was paged; call the person on call.",
     ),
     Rule(
         "TocsinPagesLate", "critical", "1m", "max by (job) (tocsin_outbox_late_seconds) > 60",
@@ -112,7 +112,7 @@ ALERTS = (
     Rule(
         "TocsinRunsStuck", "warning", "1m", "max by (job) (tocsin_runs_stuck) > 0",
         "The escalation of {{ $value }} alerts failed five times in a row.",
-        "Page by hand what is urgent; the log has the error.",
+        "Page someone manually about what is urgent; the log has the error.",
     ),
     Rule(
         "TocsinProviderDown", "warning", "5m", "min by (job, provider) (tocsin_provider_up) == 0",

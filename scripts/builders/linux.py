@@ -24,6 +24,9 @@ from tocsin.operate import service
 SOURCES = bring.ROOT / "packaging" / "linux"
 HOME = "/opt/tocsin"
 
+#: What Tocsin needs, traces and sign-in by SAML included: nothing can be added to a package later.
+REQUIREMENTS = ("runtime", "otel", "saml")
+
 #: The glibc of RHEL 9. Debian 13 and Ubuntu 24.04 have newer ones.
 GLIBC = "2_34"
 
@@ -104,7 +107,8 @@ def _fill(folder: Path, form: Form, wheel: Path) -> None:
     packages = folder / "lib" / f"python{first}" / "site-packages"
     for version in form.versions:
         target = folder / version if version != first else packages
-        _install(version, target, ["--require-hashes", "-r", bring.REQUIREMENTS / "runtime.txt"])
+        files = [part for name in REQUIREMENTS for part in ("-r", bring.REQUIREMENTS / f"{name}.txt")]
+        _install(version, target, ["--require-hashes", *files])
         if target != packages:
             _merge(target, packages)
     _install(first, packages, [wheel])

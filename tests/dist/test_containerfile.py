@@ -65,7 +65,7 @@ def test_wheels_are_installed_by_hash_from_the_context_alone() -> None:
     assert {"--require-hashes", "--no-index"} <= set(install.split())
 
 
-def test_base_is_the_debian_of_the_local_one() -> None:
+def test_base_is_debian_of_the_same_release_as_locally() -> None:
     (base,) = re.findall(r"^ARG BASE=(.+)$", container.CONTAINERFILE.read_text(), re.MULTILINE)
     assert base == f"debian:{debian_base.SUITE}-slim"
 

@@ -233,7 +233,7 @@ def blocks_of_guide(language: str) -> list[str]:
     """The code blocks of that language in the guide, with the version of this tree."""
     text = (ROOT / "docs" / "get-started" / "install" / "kubernetes.md").read_text()
     blocks = re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    return [block.replace("tocsin-0.1.0", f"tocsin-{release.version()}") for block in blocks]
+    return [block.replace("VERSION", release.version()) for block in blocks]
 
 
 @needs_kustomize

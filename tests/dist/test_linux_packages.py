@@ -23,6 +23,7 @@ import pytest
 from builders import linux, release
 
 from tests.doubles.smtp import SmtpDouble, smtp_double
+from tests.support import install_pages
 from tests.support.installation import CONFIGURATION, HALO_TOKEN, ask, ticket, until
 from tocsin.operate import service
 
@@ -161,14 +162,6 @@ def pages(mails: SmtpDouble) -> list[int]:
     return sorted(int(match[1]) for match in found if match)
 
 
-def commands_of_guide(heading: str) -> list[str]:
-    """The commands under a heading of the guide, as root types them."""
-    text = (bring.ROOT / "docs/get-started/install/linux-packages.md").read_text()
-    part = text.split(f"\n## {heading}\n")[1].split("\n## ")[0]
-    blocks = re.findall(r"^```sh\n(.*?)^```", part, re.MULTILINE | re.DOTALL)
-    return [line.removeprefix("sudo ") for line in "".join(blocks).splitlines()]
-
-
 def next_version(deb: Path, folder: Path) -> Path:
     """The same package, one version later."""
     tree = folder / "next"
@@ -211,10 +204,11 @@ def test_deb_pages_is_upgraded_and_purged(
         first = post(url, 1)
         until("Alice is paged", lambda: pages(mails) == [first], 60)
         assert "Sign in" in ask("GET", f"{url}/account/login/").text
-        for line in commands_of_guide("Commands"):
-            # The doctor ends with 1 if something is left to do, as with this small team.
+        blocks = install_pages.commands("linux-packages", "Commands", release.version())
+        for line in (line.removeprefix("sudo ") for block in blocks for line in block):
+            # Alice is in the team already. The doctor ends with 1 if something is left to do, as with this small team.
             allowed = " || [ $? = 1 ]" if "doctor" in line else ""
-            debian.run("sh", "-ec", line + allowed, typed="A-long-password-1\n")
+            debian.run("sh", "-ec", line.replace("alice", "dave") + allowed, typed="A-long-password-1\n")
         assert list((debian.root / "var/backups/tocsin").iterdir())
 
         # The mail server has this page, and its answer is on the way while everything is replaced.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ from tocsin.core.errors import Rejected, RejectedAll
 from tocsin.core.validation.field_errors import AT_PATH
 from tocsin.identity import commands
 from tocsin.identity.models import IdentityProvider
+from tocsin.operate.checks import security
 from tocsin.people.changes import groups, users
 from tocsin.people.models import Group, Membership, User
 
@@ -169,12 +170,27 @@ def test_unusable_metadata_say_why(database: str, now: datetime, code: str, give
     assert problem["problem"].code == code
 
 
+def test_metadata_come_from_one_place(database: str, now: datetime) -> None:
+    given = {"metadata": metadata(certificate("first")), "metadata_url": "https://idp.example.org/metadata"}
+    with pytest.raises(RejectedAll) as caught:
+        save_saml(now, **given)
+    assert [problem.field for problem in caught.value.problems] == ["sso_url", "metadata"]
+
+
 def test_saml_without_its_packages_is_rejected(database: str, now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tocsin.identity.saml.support.find_spec", lambda name: None)
     with pytest.raises(Rejected) as caught:
         save_saml(now)
     assert caught.value.field == "kind"
     assert "tocsin[saml]" in str(caught.value)
+
+
+def test_doctor_names_certificates_that_end_soon(database: str, now: datetime) -> None:
+    save_saml(now, certificates=[certificate("soon", begin=now - timedelta(days=1), days=20)])
+    [finding] = security.check_certificates(now)
+    assert (finding.id, finding.about) == ("identity.certificate_ends", "Acme Login")
+    save_saml(now, IdentityProvider.objects.get())
+    assert list(security.check_certificates(now)) == []
 
 
 def test_the_kind_of_a_provider_never_changes(desk_group: None, now: datetime) -> None:

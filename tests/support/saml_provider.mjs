@@ -38,7 +38,9 @@ server.listen(0, "127.0.0.1", () => {
     }
     const login = url.searchParams.get("login");
     if (login === null) {
-      response.end("Who are you?");
+      response.setHeader("Content-Type", "text/html");
+      const links = Object.keys(users).map((name) => `<a href="${url.pathname}${url.search.replaceAll("&", "&amp;")}&amp;login=${name}">${name}</a>`);
+      response.end(`<!doctype html><title>Provider</title><h1>Who are you?</h1>${links.join(" ")}`);
       return;
     }
     const asked = await provider.parseLoginRequest(tocsin, "redirect", {
@@ -75,8 +77,18 @@ server.listen(0, "127.0.0.1", () => {
           "</saml:AttributeStatement></saml:Assertion>",
       ),
     }));
+    const relayState = url.searchParams.get("RelayState");
+    if (request.headers.accept?.includes("text/html")) {
+      response.setHeader("Content-Type", "text/html");
+      response.end(
+        `<!doctype html><title>Provider</title><form method="post" action="${answer.entityEndpoint}">` +
+          `<input type="hidden" name="SAMLResponse" value="${answer.context}">` +
+          `<input type="hidden" name="RelayState" value="${relayState}"></form><script>document.forms[0].submit()</script>`,
+      );
+      return;
+    }
     response.setHeader("Content-Type", "application/json");
-    response.end(JSON.stringify({ url: answer.entityEndpoint, response: answer.context, relayState: url.searchParams.get("RelayState") }));
+    response.end(JSON.stringify({ response: answer.context, relayState }));
   });
   console.log(base);
 });

@@ -10,7 +10,7 @@ import psycopg
 import typer
 
 import tocsin
-from tocsin.cli import apply, backup, catalogue, doctor, imports, keys, probe, serve, service, simulate
+from tocsin.cli import apply, backup, catalogue, doctor, imports, keys, serve, service, simulate
 from tocsin.cli.accounts import scim, token, user
 from tocsin.cli.demo import command as demo
 from tocsin.core.config.environment import ConfigError
@@ -33,7 +33,7 @@ app.command()(apply.apply)
 app.command()(apply.export)
 app.command()(simulate.simulate)
 app.command()(doctor.doctor)
-app.command()(probe.probe)
+app.command()(serve.probe)
 app.command()(backup.backup)
 app.command()(backup.restore)
 app.add_typer(imports.app, name="import")

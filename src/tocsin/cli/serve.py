@@ -1,4 +1,7 @@
-"""`tocsin serve`: migrates the database, starts a node, prints `ready`, and shuts down cleanly on SIGTERM."""
+"""`tocsin serve`: migrates the database, starts a node, prints `ready`, and shuts down cleanly on SIGTERM.
+
+`tocsin probe` asks such a node whether it is healthy, for containers without a shell or curl.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from http.client import HTTPConnection, HTTPException
 from typing import Annotated
 
 import typer
@@ -15,14 +19,22 @@ from tocsin.cli.session import DatabaseSession, DataDir, configure, open_databas
 from tocsin.core.config import environment
 from tocsin.core.config.environment import DEFAULT_HOST, DEFAULT_PORT
 from tocsin.core.db import pooler, start_up
+from tocsin.core.errors import Temporary
 from tocsin.core.net import descriptors
 from tocsin.core.net.http_server import listen, make_server
+from tocsin.core.reasons import ReasonType
 from tocsin.core.runtime import logs
 
 log = logging.getLogger(__name__)
 
+_NO_ANSWER = ReasonType("probe.no_answer", "Tocsin gives no answer at {address}: {error}.")
+_NOT_OK = ReasonType("probe.not_ok", "Tocsin at {address} answers {status}: {text}")
+
 #: Seconds that running requests may take to finish after SIGTERM.
 SHUTDOWN_TIMEOUT = 10
+
+#: In seconds. A readiness check takes up to four.
+PROBE_TIMEOUT = 8.0
 
 ROLES = ("all", "ingest", "web", "worker")
 
@@ -51,6 +63,29 @@ def open_socket(host: str, port: int) -> tuple[socket.socket, str]:
     url = f"http://{_display_host(host)}:{listening.getsockname()[1]}"
     environment.listen_address(url)
     return listening, url
+
+
+def probe(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The port on which Tocsin listens.")] = DEFAULT_PORT,
+    ready: Annotated[bool, typer.Option("--ready", help="Ask /readyz instead of /healthz.")] = False,
+) -> None:
+    """Check whether Tocsin on this machine is healthy.
+
+    Prints ok. The exit status is 1 if it is not healthy, or gives no answer.
+    """
+    address = f"http://127.0.0.1:{port}/{'readyz' if ready else 'healthz'}"
+    connection = HTTPConnection("127.0.0.1", port, timeout=PROBE_TIMEOUT)
+    try:
+        connection.request("GET", "/readyz" if ready else "/healthz")
+        response = connection.getresponse()
+        text = response.read(1000).decode("utf-8", "replace").strip()
+    except (OSError, HTTPException) as error:
+        raise Temporary(_NO_ANSWER(address=address, error=str(error))) from error
+    finally:
+        connection.close()
+    if response.status != 200:
+        raise Temporary(_NOT_OK(address=address, status=response.status, text=text))
+    typer.echo(text)
 
 
 def run(

@@ -73,6 +73,7 @@ CHECKS: tuple[HealthCheck, ...] = (
     HealthCheck(Term("keys"), lambda connection, now: security.check_keys(connection)),
     HealthCheck(Term("audit log"), security.check_audit_log),
     HealthCheck(Term("audit log"), security.check_forwarding, is_cheap=True),
+    HealthCheck(Term("single sign-on"), lambda connection, now: security.check_certificates(now), is_cheap=True),
     HealthCheck(Term("deliveries"), lambda connection, now: providers.check_deliveries(now), is_cheap=True),
     HealthCheck(Term("providers"), lambda connection, now: providers.check(connection)),
     HealthCheck(Term("mailboxes"), lambda connection, now: mailboxes.check_last_poll(connection), is_cheap=True),

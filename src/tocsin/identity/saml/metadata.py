@@ -100,6 +100,12 @@ def usable_certificates(certificates: Iterable[str], now: datetime) -> tuple[lis
     return usable, reasons.NO_CERTIFICATE() if last is None else reasons.CERTIFICATE_EXPIRED(at=last)
 
 
+def last_expiry(certificates: Iterable[str]) -> datetime | None:
+    """Returns when the last of the certificates ends; None without any."""
+    ends = (x509.load_pem_x509_certificate(pem.encode()).not_valid_after_utc for pem in certificates)
+    return max(ends, default=None)
+
+
 def own_metadata(*, entity_id: str, acs_url: str) -> str:
     """Returns Tocsin's metadata as a service provider, for one identity provider."""
     return (

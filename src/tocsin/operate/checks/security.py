@@ -1,4 +1,5 @@
-"""Checks whether stored data still needs an older secret key, and whether the audit log is as it was written."""
+"""Checks whether stored data still needs an older secret key, whether the audit log is as it was written, and whether
+the certificates of identity providers last."""
 
 from __future__ import annotations
 
@@ -10,6 +11,9 @@ from tocsin.access.audit_log.chain import Damage
 from tocsin.core.config import crypto
 from tocsin.core.db.database import Connection
 from tocsin.core.reasons import ReasonType
+from tocsin.identity.models import IdentityProvider
+from tocsin.identity.presets import ProviderProtocol
+from tocsin.identity.saml.metadata import last_expiry
 from tocsin.operate.encryption import rotation
 from tocsin.operate.finding import HealthFinding, note
 
@@ -54,6 +58,33 @@ _NOT_FORWARDED_REMEDY = ReasonType(
     "health.audit_not_forwarded_remedy",
     "Check the receiver and the setting audit_forwarding. Nothing is lost: what waits is sent later.",
 )
+
+
+#: Long enough to get a new certificate from whoever runs the provider.
+_EXPIRY_NOTICE = timedelta(days=30)
+
+_CERTIFICATE_ENDS = ReasonType(
+    "health.saml_certificate_ends",
+    "The last certificate of the identity provider {provider} ends {at}: no one can sign in by it afterwards.",
+)
+_CERTIFICATE_ENDS_REMEDY = ReasonType(
+    "health.saml_certificate_ends_remedy",
+    "Enter the provider's next certificate beside the present one, or its metadata URL, in Settings, Single sign-on.",
+)
+
+
+def check_certificates(now: datetime) -> Iterator[HealthFinding]:
+    """Names the SAML providers whose stored certificates end soon. Those in metadata at a URL are followed."""
+    for provider in IdentityProvider.objects.filter(kind=ProviderProtocol.SAML, is_enabled=True):
+        ends = last_expiry(provider.saml.get("certificates", ()))
+        if ends is not None and ends < now + _EXPIRY_NOTICE and "metadata_url" not in provider.saml:
+            yield HealthFinding(
+                "identity.certificate_ends",
+                _CERTIFICATE_ENDS(provider=provider.name, at=ends),
+                _CERTIFICATE_ENDS_REMEDY(),
+                about=provider.name,
+                object_id=provider.pk,
+            )
 
 
 def check_keys(connection: Connection) -> Iterator[HealthFinding]:

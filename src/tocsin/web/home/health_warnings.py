@@ -35,6 +35,7 @@ _CACHE_SECONDS = 300
 #: object's id, unless the finding has none.
 _VIEWS = {
     "alert": ("alert", ""),
+    "identity": ("identity_provider", ""),
     "integration": ("integration", ""),
     "integration.old_url": ("integration_security", ""),
     "mailbox.unread": ("integration_security", ""),
