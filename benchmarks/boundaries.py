@@ -76,7 +76,7 @@ def fill(ours: Side, theirs: Side, begin: int, end: int) -> None:
     """Adds alerts with these numbers, of which a tenth is ours."""
     values = {"own": ours.integration.pk, "other": theirs.integration.pk, "begin": begin, "end": end}
     with database.connect(name="bench") as connection:
-        connection.execute("SET statement_timeout = 0")
+        connection.lift_time_limit()
         connection.execute(_FILL, {**values, "group": ours.group.pk, "foreign": theirs.group.pk})
         connection.execute(_INDEX_TEXTS, (begin,))
         connection.execute("VACUUM ANALYZE")

@@ -23,6 +23,7 @@ from tests.support.walls import Side, build_side, enforce_boundaries, open_alert
 from tocsin.access import boundary, tokens
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.boundary import BoundedManager
+from tocsin.access.models import AuditEntry
 from tocsin.access.token_limits import UNLIMITED, TokenLimits, TokenScope
 from tocsin.alerts.models import Acknowledgement, Alert
 from tocsin.alerts.states import AlertStatus
@@ -192,6 +193,32 @@ def test_no_api_address_shows_the_other_side(sides: tuple[Side, Side], role: str
     asked = islice(api_addresses(names), 0, None, step)
     found = [leak for address in asked if (leak := leaks(client, address, authorization=f"Bearer {token}"))]
     assert not found, report(found)
+
+
+#: Names of objects of the other side, by which the API finds them.
+NAMES = tuple(
+    f"{word} {THEIRS}"
+    for word in ("Group", "Integration", "Policy", "Schedule", "Outbound", "Table", "Hours", "Calendar")
+)
+
+
+@pytest.mark.long
+def test_no_change_by_the_api_reaches_the_other_side(sides: tuple[Side, Side]) -> None:
+    manager = sides[0].manager
+    names = (f"r{THEIRS}", *NAMES, f"Workflow {THEIRS} opened", f"Window {THEIRS} 12", *values(THEIRS, 1)["uuid"])
+    headers = {"authorization": f"Bearer {sides[0].tokens[manager.username]}"}
+    client, found = Client(raise_request_exception=False), []
+    changes = AuditEntry._base_manager.exclude(action__in=["refused", "use"])
+    before = changes.count()
+    for path, operations in api.get_openapi_schema()["paths"].items():
+        for method in operations.keys() & {"post", "put", "patch", "delete"} if "{" in path else ():
+            for name in names:
+                address = re.sub(r"\{\w+\}", quote(name), path)
+                answer = client.generic(method.upper(), address, "{}", content_type="application/json", headers=headers)
+                if not 400 <= answer.status_code < 500:
+                    found.append(f"{method} {address}: {answer.status_code}")
+    assert not found, report(found)
+    assert changes.count() == before
 
 
 def report(found: list[str]) -> str:
@@ -434,6 +461,21 @@ def test_the_database_itself_hides_the_other_side(sides: tuple[Side, Side]) -> N
         assert pooled.execute(count).fetchone() == (visible,)
     with viewer_transaction() as pooled:
         assert pooled.execute(count).fetchone() == (2 * visible,)
+
+
+def test_a_migration_may_change_what_policies_depend_on(database: str) -> None:
+    enforce_boundaries()
+    assert row_security.enable()
+    with transaction.atomic(), connection.cursor() as cursor:
+        row_security.disable()
+        cursor.execute("ALTER TABLE alerts_alert ALTER COLUMN client TYPE varchar(200)")
+        cursor.execute("ALTER TABLE notify_notification DROP COLUMN user_id")
+        transaction.set_rollback(True)
+    with database_module.connect(name="test") as pool_connection:
+        assert not list(check_row_security(pool_connection))
+        row_security.disable()
+        assert list(check_row_security(pool_connection))
+        row_security.enable()
 
 
 def test_doctor_says_where_the_database_enforces_no_boundaries(sides: tuple[Side, Side]) -> None:

@@ -74,10 +74,11 @@ class User(AbstractBaseUser):
     EMAIL_FIELD = "email"
     REQUIRED_FIELDS: ClassVar[list[str]] = ["email"]
 
-    #: Names of users whom a visible object mentions, of any group. Sign-in uses it too.
+    # Use `objects`, unless one of the others is meant. `mentioned` finds the names that visible objects show, of people
+    # of any group; it stands first, because Django signs in by the first manager. `accounts` finds service accounts
+    # too, whose usernames are in the same name space.
     mentioned: ClassVar[UserManager] = UserManager()
     objects: ClassVar[UserManager] = BoundedUserManager()
-    #: People and service accounts, whose usernames are one name space.
     accounts: ClassVar[models.Manager[User]] = BoundedManager()
 
     class Meta:

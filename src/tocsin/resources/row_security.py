@@ -17,7 +17,7 @@ from django.apps import apps
 from django.db import InternalError, OperationalError, ProgrammingError, connection, transaction
 from django.db.models import Model
 from django.db.models.expressions import RawSQL
-from django.db.models.signals import post_migrate
+from django.db.models.signals import post_migrate, pre_migrate
 from psycopg.sql import quote
 
 from tocsin.access import boundary, settings_commands
@@ -122,6 +122,18 @@ def enable(**_signal: Any) -> bool:
     return True
 
 
+def disable(**_signal: Any) -> None:
+    """Removes the policies and the view: no migration can change a column on which one depends. The filters remain."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT tablename FROM pg_policies WHERE policyname = %s AND schemaname = current_schema()", (_POLICY,)
+        )
+        for (table,) in cursor.fetchall():
+            cursor.execute(f'DROP POLICY {_POLICY} ON "{table}"')
+            cursor.execute(f'ALTER TABLE "{table}" DISABLE ROW LEVEL SECURITY')
+        cursor.execute(f"DROP VIEW IF EXISTS {_OWN_PAGES}")
+
+
 def _role_of(cursor: Any) -> bool:
     cursor.execute(
         "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = current_user || %s "
@@ -167,6 +179,8 @@ def _follow_settings(values: Mapping[str, object]) -> None:
 def install() -> None:
     """Has the connections of this process name their viewers, and the policies follow the tables that a migration
     changes."""
-    post_migrate.connect(enable, sender=apps.get_app_config("operate"))
+    operate = apps.get_app_config("operate")
+    pre_migrate.connect(disable, sender=operate)
+    post_migrate.connect(enable, sender=operate)
     row_security.register(viewer_settings)
     settings_commands.REACTIONS.register(_follow_settings)
