@@ -77,6 +77,18 @@ def test_months_are_made_ahead_and_filled_from_default(integration: Integration)
     assert month_names() == ["_y2026m05", "_y2026m06", "_y2026m07"]
 
 
+def test_first_start_makes_the_months_of_all_tables(integration: Integration) -> None:
+    partitions.create_current(DECEMBER)
+    with database.transaction() as connection:
+        made = {
+            table.name: len(partitions.existing_months(connection, table))
+            for table in partitions.partitioned_tables(connection)
+        }
+    assert made == {"inbound_inboundmessage": 3, "inbound_messagetext": 3}
+    message(integration, DECEMBER)
+    assert rows_by_partition() == {"y2026m12": 1}
+
+
 def test_expired_month_goes_without_what_is_needed(integration: Integration) -> None:
     partitions.maintain(MESSAGES, MAY, MAY, "false")
     partitions.maintain(MESSAGE_TEXTS, MAY, MAY, "false")

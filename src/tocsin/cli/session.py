@@ -95,10 +95,12 @@ def open_database(
 
 def _migrate(*, is_shared: bool) -> None:
     """Migrate the tables; existing ones are backed up first."""
-    from tocsin.core.db import migrate
+    from tocsin.core.db import migrate, partitions
+    from tocsin.core.runtime import clock
     from tocsin.operate.backup import before_upgrade
 
-    migrate.migrate(before_upgrade.back_up, is_shared=is_shared)
+    if migrate.migrate(before_upgrade.back_up, is_shared=is_shared):
+        partitions.create_current(clock.now())
 
 
 def configuration_folder() -> Path:

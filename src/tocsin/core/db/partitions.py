@@ -208,6 +208,15 @@ def size(connection: Connection, table: PartitionedTable, month: Month | None = 
     return TableSize(int(row[0]), int(row[1]))
 
 
+def create_current(now: datetime) -> None:
+    """Creates the months of all partitioned tables from now on: before the first row is written, which a month that is
+    made later would lock out for a moment."""
+    with database.transaction() as connection:
+        for table in partitioned_tables(connection):
+            if claim(connection, table):
+                create_missing(connection, table, list(months(now, now)))
+
+
 def maintain(table: PartitionedTable, now: datetime, cutoff: datetime, kept: LiteralString) -> datetime:
     """Creates the months from now on, and drops those that ended before `cutoff`; see `drop` for `kept`.
 
