@@ -133,7 +133,7 @@ def test_metadata_become_issuer_address_and_certificates(database: str, now: dat
     assert commands.provider_spec(provider) == spec, "YAML may be applied again"
 
 
-@pytest.mark.parametrize(("place", "changes"), BAD_SAML.items(), ids=str)
+@pytest.mark.parametrize(("place", "changes"), BAD_SAML.items(), ids=BAD_SAML)
 def test_bad_saml_input_is_named_by_its_place(
     database: str, now: datetime, place: str, changes: dict[str, Any]
 ) -> None:

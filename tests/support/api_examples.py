@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -294,8 +295,12 @@ def _command_example(command: str) -> Example:
     return make
 
 
+#: No two absences of a person overlap.
+_ABSENCE_DAYS = itertools.count(1)
+
+
 def _absence_spec(_world: ApiObjects) -> dict[str, Any]:
-    begin = clock.now() + timedelta(days=1 + secrets.randbelow(20_000))
+    begin = clock.now() + timedelta(days=next(_ABSENCE_DAYS))
     return {"from": begin.isoformat(), "to": (begin + timedelta(hours=1)).isoformat()}
 
 
