@@ -161,7 +161,7 @@ def test_reused_pid_of_another_program_is_never_stopped(data_dir: Path) -> None:
         assert other.poll() is None
 
 
-def test_lock_files_of_a_dead_server_are_gone_before_the_start(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lock_files_of_dead_server_are_gone_before_start(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with EmbeddedPostgres(data_dir) as embedded:
         _keep(embedded.start(), 3)
         os.kill(postmaster_pid(data_dir), signal.SIGKILL)

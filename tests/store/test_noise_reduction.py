@@ -722,7 +722,7 @@ def test_what_is_over_is_pruned_with_the_messages() -> None:
     desk.send(2, client="Other")
     desk.send(1, status="Closed")
     # Messages are numbered by the machine's own clock.
-    RetentionTask().run_once(max(desk.now, datetime.now(UTC)) + timedelta(days=91))
+    RetentionTask().run_once(max(desk.now, datetime.now(UTC)) + timedelta(days=122))
     assert not GroupMember.objects.exists()
     assert not RateWindow.objects.exists()
     # What still waits is never pruned.

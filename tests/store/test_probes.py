@@ -397,7 +397,7 @@ def test_metrics_tell_providers_risks_and_errors() -> None:
         connection.execute("INSERT INTO notify_providerhealth (name, is_open) VALUES ('twilio', true), ('smtp', false)")
     before = _value(ask(made(), "/metrics").text, "tocsin_errors_total")
     for level in (logging.ERROR, logging.WARNING):
-        handler.handle(logging.makeLogRecord({"levelno": level, "msg": "of a test"}))
+        handler.handle(logging.makeLogRecord({"name": "tocsin", "levelno": level, "msg": "of a test"}))
     text = ask(made(), "/metrics").text
     assert _value(text, "tocsin_errors_total") == before + 1
     assert _value(text, 'tocsin_provider_up{provider="smtp"}') == 1

@@ -18,6 +18,7 @@ from django.db import InternalError, OperationalError, ProgrammingError, connect
 from django.db.models import Model
 from django.db.models.expressions import RawSQL
 from django.db.models.signals import post_migrate, pre_migrate
+from psycopg.errors import LockNotAvailable
 from psycopg.sql import quote
 
 from tocsin.access import boundary, settings_commands
@@ -99,23 +100,27 @@ END $$
 
 _POLICY = "tocsin_boundary"
 
+#: How long to wait for one table, and how often.
+_LOCK_TIMEOUT = "500ms"
+_LOCK_ATTEMPTS = 20
+
 
 def enable(**_signal: Any) -> bool:
     """Makes the role, its permissions and the policies, or brings them up to date. Returns whether there is a role."""
     try:
         with transaction.atomic(), connection.cursor() as cursor:
-            # Nothing waits behind a transaction that holds a table.
-            cursor.execute("SET LOCAL lock_timeout = '3s'")
             cursor.execute(_CREATE_ROLE)
             if not _role_of(cursor):
                 return False
             cursor.execute(_CREATE_OWN_PAGES)
             cursor.execute(_GRANT)
-            for table, condition in policies().items():
-                cursor.execute(f"DROP POLICY IF EXISTS {_POLICY} ON {table}")
+        for table, condition in policies().items():
+            _change(
+                f"DROP POLICY IF EXISTS {_POLICY} ON {table}",
                 # Writing is up to the commands, which run as the owner.
-                cursor.execute(f"CREATE POLICY {_POLICY} ON {table} USING ({condition}) WITH CHECK (true)")
-                cursor.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
+                f"CREATE POLICY {_POLICY} ON {table} USING ({condition}) WITH CHECK (true)",
+                f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY",
+            )
     except (ProgrammingError, InternalError, OperationalError) as error:
         log.warning("Row-level security is not enabled: %s", error)
         return False
@@ -124,14 +129,32 @@ def enable(**_signal: Any) -> bool:
 
 def disable(**_signal: Any) -> None:
     """Removes the policies and the view: no migration can change a column on which one depends. The filters remain."""
-    with transaction.atomic(), connection.cursor() as cursor:
+    with connection.cursor() as cursor:
         cursor.execute(
             "SELECT tablename FROM pg_policies WHERE policyname = %s AND schemaname = current_schema()", (_POLICY,)
         )
-        for (table,) in cursor.fetchall():
-            cursor.execute(f'DROP POLICY {_POLICY} ON "{table}"')
-            cursor.execute(f'ALTER TABLE "{table}" DISABLE ROW LEVEL SECURITY')
+        tables = [table for (table,) in cursor.fetchall()]
+    for table in tables:
+        _change(f'DROP POLICY {_POLICY} ON "{table}"', f'ALTER TABLE "{table}" DISABLE ROW LEVEL SECURITY')
+    with connection.cursor() as cursor:
         cursor.execute(f"DROP VIEW IF EXISTS {_OWN_PAGES}")
+
+
+def _change(*statements: str) -> None:
+    """Executes statements about one table, which lock it. One table at a time, so that no deadlock with other nodes at
+    work is possible, and waiting only briefly, because what comes later waits behind. Raises OperationalError if the
+    table is never free."""
+    for attempt in range(1, _LOCK_ATTEMPTS + 1):
+        try:
+            with transaction.atomic(), connection.cursor() as cursor:
+                cursor.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
+                for statement in statements:
+                    cursor.execute(statement)
+        except OperationalError as error:
+            if attempt == _LOCK_ATTEMPTS or not isinstance(error.__cause__, LockNotAvailable):
+                raise
+        else:
+            return
 
 
 def _role_of(cursor: Any) -> bool:

@@ -212,9 +212,15 @@ def create_current(now: datetime) -> None:
     """Creates the months of all partitioned tables from now on: before the first row is written, which a month that is
     made later would lock out for a moment."""
     with database.transaction() as connection:
-        for table in partitioned_tables(connection):
-            if claim(connection, table):
-                create_missing(connection, table, list(months(now, now)))
+        tables = partitioned_tables(connection)
+    for table in tables:
+        _create_months(table, now)
+
+
+def _create_months(table: PartitionedTable, now: datetime) -> None:
+    with suppress(errors.LockNotAvailable), database.transaction() as connection:
+        if claim(connection, table):
+            create_missing(connection, table, list(months(now, now)))
 
 
 def maintain(table: PartitionedTable, now: datetime, cutoff: datetime, kept: LiteralString) -> datetime:
@@ -224,9 +230,7 @@ def maintain(table: PartitionedTable, now: datetime, cutoff: datetime, kept: Lit
     and, if the retention period is shorter than MIN_WHOLE_MONTHS, the expired part of a month. What another transaction
     prevents is done in the next run.
     """
-    with suppress(errors.LockNotAvailable), database.transaction() as connection:
-        if claim(connection, table):
-            create_missing(connection, table, list(months(now, now)))
+    _create_months(table, now)
     with database.transaction() as connection:
         expired = [month for month in existing_months(connection, table) if month.next.start <= cutoff]
     for month in expired:
