@@ -2,12 +2,17 @@
 
 import contextlib
 import gzip
+import hashlib
+import io
+import json
 import os
 import shutil
 import subprocess
+import tarfile
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import bring
 
@@ -67,13 +72,39 @@ def build(version: str, out: Path) -> None:
             release.run(
                 [buildah, *storage, "push", "--quiet", image_name(version), target], "The image was not written"
             )
-            # Without a name and a time, so that equal images are equal archives.
-            with (
-                archive.open("rb") as plain,
-                (out / archive_name(version)).open("wb") as file,
-                gzip.GzipFile("", "wb", 6, file, mtime=0) as compressed,
-            ):
-                shutil.copyfileobj(plain, compressed, 1 << 20)
+            write_archive(archive, out / archive_name(version))
+
+
+def write_archive(written: Path, target: Path) -> None:
+    """Compresses an archive that Buildah wrote, without what no two builds have in common."""
+    with (
+        tarfile.open(written) as source,
+        target.open("wb") as file,
+        gzip.GzipFile("", "wb", 6, file, mtime=0) as compressed,
+        tarfile.open(fileobj=compressed, mode="w", format=tarfile.USTAR_FORMAT) as archive,
+    ):
+        (manifest,) = _read(source, "manifest.json")
+        for name in manifest["Layers"]:
+            archive.addfile(source.getmember(name), source.extractfile(name))
+        config = _read(source, manifest["Config"])
+        # The container in which it was built, and that one's host name.
+        del config["container"], config["container_config"], config["config"]["Hostname"]
+        text = json.dumps(config).encode()
+        name = f"{hashlib.sha256(text).hexdigest()}.json"
+        _add(archive, name, text)
+        _add(archive, "manifest.json", json.dumps([{**manifest, "Config": name}]).encode())
+
+
+def _read(archive: tarfile.TarFile, name: str) -> Any:
+    file = archive.extractfile(name)
+    assert file is not None
+    return json.load(file)
+
+
+def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size = len(content)
+    archive.addfile(entry, io.BytesIO(content))
 
 
 def _bases(buildah: str, storage: list[str]) -> list[str]:

@@ -112,6 +112,7 @@ def _fill(folder: Path, form: Form, wheel: Path) -> None:
         if target != packages:
             _merge(target, packages)
     _install(first, packages, [wheel])
+    _forget_origin(next(packages.glob("tocsin-*.dist-info")))
     # Programs of the packages; they name the Python that built this.
     shutil.rmtree(packages / "bin")
     for version in others:
@@ -134,6 +135,17 @@ def _install(version: str, target: Path, what: Iterable[str | Path]) -> None:
     command = [bring.uv(), "pip", "install", "--quiet", "--link-mode", "copy", "--target", target, "--no-deps"]
     command += ["--python-version", version, "--python-platform", machine, *what]
     release.run(command, f"The packages for Python {version} could not be installed")
+
+
+def _forget_origin(info: Path) -> None:
+    """Removes where and when the wheel was found, which each build would say differently."""
+    names = ("direct_url.json", "uv_cache.json")
+    for name in names:
+        (info / name).unlink(missing_ok=True)
+    lines = (info / "RECORD").read_text().splitlines(keepends=True)
+    (info / "RECORD").write_text(
+        "".join(line for line in lines if not line.startswith(tuple(f"{info.name}/{name}," for name in names)))
+    )
 
 
 def _merge(source: Path, target: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,28 @@ def stages() -> list[list[Instruction]]:
 
 def final(name: str) -> list[str]:
     return [value for instruction, value in stages()[-1] if instruction == name]
+
+
+def test_archive_does_not_say_where_it_was_built(tmp_path: Path) -> None:
+    for build in ("first", "second"):
+        config = {"container": build, "container_config": {}, "config": {"Hostname": build, "User": "10001"}}
+        manifest = [{"Config": f"{build}.json", "Layers": ["layer.tar"]}]
+        files = {"layer.tar": "layer", f"{build}.json": json.dumps(config), "manifest.json": json.dumps(manifest)}
+        (tmp_path / build).mkdir()
+        for name, text in files.items():
+            (tmp_path / build / name).write_text(text)
+            os.utime(tmp_path / build / name, (0, 0))
+        with tarfile.open(tmp_path / f"{build}.tar", "w") as archive:
+            for name in files:
+                archive.add(tmp_path / build / name, name)
+        container.write_archive(tmp_path / f"{build}.tar", tmp_path / f"{build}.tar.gz")
+    assert (tmp_path / "first.tar.gz").read_bytes() == (tmp_path / "second.tar.gz").read_bytes()
+    with tarfile.open(tmp_path / "first.tar.gz") as archive:
+        layer, name, last = archive.getnames()
+        assert (layer, last) == ("layer.tar", "manifest.json")
+        file = archive.extractfile(name)
+        assert file is not None
+        assert json.load(file) == {"config": {"User": "10001"}}
 
 
 def test_image_runs_as_an_unprivileged_user_with_one_volume() -> None:
