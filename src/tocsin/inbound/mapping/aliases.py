@@ -13,7 +13,7 @@ from typing import Final
 
 from tocsin.inbound.expressions.fields import CLEANERS, FIELDS, TAG_LENGTH, Value, clean_line, text_of
 from tocsin.inbound.expressions.mapped import MappedFields
-from tocsin.inbound.mapping.message_objects import FORMER, MessageObjects, collect, fold
+from tocsin.inbound.mapping.message_objects import FORMER, MessageObjects, fold
 from tocsin.inbound.mapping.status_words import (
     StatusMeaning,
     ends_with_status,
@@ -33,7 +33,7 @@ _STATUSES: Final = (
     "status", "state", "alert_status", "alert_state", "incident_status", "incident_state", "event_status",
     "event_state", "current_status", "current_state", "new_status", "new_state", "check_status", "check_state",
     "monitor_status", "monitor_state", "trigger_status", "problem_status", "build_status", "job_status", "run_status",
-    "resolution_state", "monitor_condition", "check_state_name", "alert_type_friendly_name",
+    "resolution_state", "monitor_condition", "check_state_name", "alert_type_friendly_name", "phase",
 )  # fmt: skip
 
 #: By field, the names in order of likelihood.
@@ -57,7 +57,7 @@ ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
         "subject", "title", "summary", "headline", "alert_title", "event_title", "incident_title", "issue_title",
         "event_definition_title", "alert_name", "alertname", "rule_name", "monitor_name", "check_name", "alarm_name",
         "incident_name", "problem_name", "policy_name", "condition_name", "trigger_name", "service_name", "job_name",
-        "project_name", "display_name", "entity_display_name", "name", "short_description", "alert_message",
+        "project_name", "display_name", "entity_display_name", "short_description", "name", "alert_message",
         "state_message", "service_output", "message", "activity_title", "text", "description", "reason", "msg",
         "body", "content", "human_readable", "output", "error", "error_message", "fallback",
     ),
@@ -85,23 +85,43 @@ ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
 _MONITORED: Final = (
     "monitorname", "checkname", "rulename", "alertname", "alarmname", "conditionname", "jobname", "job", "taskname",
     "servicename", "service", "servicedesc", "sensor", "check", "monitor", "projectname", "project", "pipeline",
-    "workflow", "buildtype", "involvedobject",
+    "workflow", "buildtype", "involvedobject", "app", "application",
 )  # fmt: skip
-_MONITORED_NAME: Final = re.compile(r"(monitor|check|sensor|service|site|test|probe|task)\w*name")
-#: Any other name of a status.
-_STATUS_NAME: Final = re.compile(r"\w*(status|state|condition)(name|text|label)?")
-
+#: Names that say in a title what it is about; several problems may have one.
+_SUBJECTS: Final = (*_MONITORED, "savedsearch", "rule", "exception", "context", "repository")
+_MONITORED_NAME: Final = re.compile(
+    r"(?!\w*run)(monitor|check|sensor|service|site|test|probe|task|flow|job|pipeline|workflow|builder)\w*name"
+)
+#: Any other name of an id, a status, a severity, and a title.
+_ID_NAME: Final = re.compile(
+    r"\w*(alert|alarm|incident|problem|issue|case|monitor|check|sensor|probe)(id|uid|uuid|guid|identifier|key|ref|reference)"
+)
+_STATUS_NAME: Final = re.compile(r"\w*(status|state|condition)(name|text|label|type)?")
+_SEVERITY_NAME: Final = re.compile(r"\w*(severity|priority|criticality|urgency)")
+_TITLE_NAME: Final = re.compile(
+    r"\w*(title|subject|headline|displayname|(issue|incident|alert|alarm|problem|event)name)"
+)
 #: What a run is a run of, beside its own name.
-_RUN_OF: Final = ("definition", "pipeline", "project", "repository", "branch", "headbranch", "ref")
+_RUN_OF: Final = re.compile(
+    r"definition|pipeline|project|repository|job|workflow|flow"
+    r"|(?!\w*run)\w*(job|workflow|pipeline|flow|builder|deployment|project|repository)name"
+)
+_RUN_IN: Final = re.compile(r"branch|headbranch|ref|(environment|env)(name)?")
 
 #: The names of an outcome, which may say of a completed run that it failed.
 _OUTCOMES: Final = (*_STATUSES, "result", "outcome", "conclusion", "health")
 
+#: What a program returns: 0 for success.
+_EXIT_CODES: Final = ("exitcode", "exitstatus", "returncode")
+#: A time of these means that it is over.
+_OVER_TIMES: Final = ("resolvedat", "recoveredat", "clearedat", "closedat")
 #: A true one means that it is over; a false one, that it began.
 _OVER_FLAGS: Final = ("resolved", "is_resolved", "recovered", "closed", "is_closed", "ok", "is_ok", "success",
-                      "passed", "healthy", "is_up", "up", "is_healthy")  # fmt: skip
+                      "passed", "healthy", "is_up", "up", "is_healthy", "cleared", "is_cleared", "fixed", "is_fixed",
+                     "is_recovery", "is_online")  # fmt: skip
 _BEGAN_FLAGS: Final = ("firing", "is_firing", "failed", "is_failed", "down", "is_down", "triggered", "is_active",
-                       "has_failures", "failing")  # fmt: skip
+                       "has_failures", "failing", "offline", "is_offline", "in_alarm", "is_alarm", "is_alert",
+                       "breached", "is_problem", "has_error", "is_error")  # fmt: skip
 
 #: A template's placeholder that the sender did not fill in.
 _PLACEHOLDER: Final = re.compile(r"\s*(\{+\s*[\w.:$#]+\s*\}+|\$\{?[\w.:]+\}?\$?|%[\w.]+%|<%.*%>|##\w+##)\s*$")
@@ -114,6 +134,23 @@ _FOLDED: Final = {field: tuple(dict.fromkeys(map(fold, names))) for field, names
 #: Ids that name one delivery where an inner object has an id too.
 _INNERMOST_FIRST: Final = frozenset({"id", "key", "uuid", "guid", "token", "identifier"})
 _DELIVERY_IDS: Final = (*_INNERMOST_FIRST, "eventid", "runid", "buildid", "number")
+#: The names of a title, and those of a sentence that is one where nothing else is.
+_TITLES: Final = _FOLDED["subject"][: _FOLDED["subject"].index("name") + 1]
+_SENTENCES: Final = _FOLDED["subject"][len(_TITLES) :]
+_PROPER_TITLES: Final = _TITLES[: _TITLES.index("alertname")]
+_NAMES: Final = _TITLES[len(_PROPER_TITLES) :]
+#: Names of a sentence that says what happened.
+_HAPPENINGS: Final = (
+    "alertmessage",
+    "statemessage",
+    "serviceoutput",
+    "message",
+    "reason",
+    "msg",
+    "errormessage",
+    "error",
+)
+_MAX_HAPPENING_CHARS: Final = 150
 _FOLDED_STATUSES: Final = tuple(map(fold, _STATUSES))
 _FOLDED_OUTCOMES: Final = tuple(map(fold, _OUTCOMES))
 #: Of a ticket, a bare id may be that of the delivery, the agent or the note, and an event is no status.
@@ -140,13 +177,17 @@ def complete(
         if name not in fields or name in values or (name == "event" and not is_ticket):
             continue
         names = _FOLDED[name] if not is_ticket else _OF_TICKETS.get(name, _FOLDED[name])
-        if name != "source_status":
+        if name == "severity" and not is_ticket:
+            _fill(values, name, _find_severities(objects))
+        elif name == "source_id" and not is_ticket:
+            _fill(values, name, _find_ids(objects.levels))
+        elif name != "source_status":
             _fill(values, name, _find_any(objects.levels, names))
         elif is_ticket:
             _fill(values, name, _named_statuses(objects.levels, names))
         else:
             _fill(values, name, _find_statuses(objects, values.get("severity")))
-    severity = values.get("severity")
+    severity = values.get("severity", None if is_ticket else values.get("source_status"))
     if "priority" in fields and "priority" not in values and isinstance(severity, str):
         values.update({"priority": priority} if (priority := priority_of(severity)) else {})
     tags = mapped.tags
@@ -162,18 +203,26 @@ def failure_beside(objects: MessageObjects) -> str | None:
 
 
 def with_texts(
-    mapped: MappedFields, payload: _Object, fields: Collection[str], guesses: Collection[str]
+    mapped: MappedFields,
+    payload: _Object,
+    objects: MessageObjects,
+    fields: Collection[str],
+    guesses: Collection[str],
 ) -> MappedFields:
     """Returns the fields of a message that opens, with a subject by likelihood and a long text: if it has none, or only
     the subject again, the whole message in a readable form. A likely subject names what is monitored."""
     values = dict(mapped.values)
-    is_guessed = "subject" in guesses
-    if "subject" in fields and ("subject" not in values or is_guessed):
-        objects = collect(payload)
-        levels = objects.texts
-        titles = chain(_find_any(levels, _FOLDED["subject"]), _named_problems(levels, values), _sentences(payload))
-        if "subject" not in values:
-            _fill(values, "subject", map(_first_line, titles))
+    if "subject" in fields and ("subject" not in values or "subject" in guesses):
+        own = values.pop("subject", None)
+        titles = chain(
+            _find_titles(objects),
+            (own,),
+            _named_problems(objects, values),
+            _find_any(objects.things, _TITLES),
+            _sentences(payload),
+        )
+        _fill(values, "subject", map(_first_line, titles))
+        _complete_name(values, objects)
         _name_the_monitored(values, objects)
     long_text = values.get("long_text", values.get("details"))
     if "long_text" in fields and (long_text is None or long_text == values.get("subject")):
@@ -182,18 +231,39 @@ def with_texts(
     return MappedFields(values, mapped.tags, mapped.custom, mapped.notes)
 
 
-def with_likely_id(mapped: MappedFields, objects: MessageObjects, fields: Collection[str]) -> MappedFields:
+def with_likely_id(
+    mapped: MappedFields, objects: MessageObjects, fields: Collection[str], guesses: Collection[str] = ()
+) -> MappedFields:
     """Returns the fields with an id by likelihood if they have none: what a failure and its recovery have in common,
     the name of what is monitored or the subject without its status, and the host. None for a message without a status,
-    which no other message ends."""
+    which no other message ends. An id among `guesses` may be that of one message."""
     status = mapped.text("source_status")
-    if "source_id" in mapped.values or "source_id" not in fields or status is None or meaning_of(status) is None:
+    if "source_id" not in fields or status is None or meaning_of(status) is None:
+        return mapped
+    if "source_id" in mapped.values and ("source_id" not in guesses or not _is_id_of_delivery(mapped, objects, status)):
         return mapped
     levels = objects.texts
-    titles = chain(_find_any(levels, _MONITORED), (mapped.text("subject"),), _find_any(levels, _FOLDED["subject"]))
+    own = mapped.text("subject") if "subject" not in guesses else None
+    titles = chain(_find_any(levels, _MONITORED), (own,), _find_titles(objects), _find_any(objects.things, _TITLES))
     title = next((text for candidate in titles if (text := clean_line(_first_line(candidate), 300))), "")
     key = " ".join(filter(None, (without_status(title), mapped.tags.get(_HOST, "").casefold())))
     return _with_id(mapped, key) if key else mapped
+
+
+def _is_id_of_delivery(mapped: MappedFields, objects: MessageObjects, status: str) -> bool:
+    """Returns whether an id is likely that of one message: beside a status that only a title says, or outside of the
+    object that has the status and names what is monitored on which host."""
+    source_id, outermost = mapped.text("source_id"), objects.levels[0]
+    if source_id not in {text_of(outermost.get(name)) for name in _INNERMOST_FIRST}:
+        return False
+    has_status = [level for level in objects.texts if status.casefold() in _casefolded(level)]
+    if not has_status:
+        return next(_flags(objects.levels), None) is None
+    return outermost not in has_status and _HOST in mapped.tags and any(_find_any(objects.levels, _MONITORED))
+
+
+def _casefolded(level: dict[str, object]) -> set[str]:
+    return {value.casefold() for value in level.values() if isinstance(value, str)}
 
 
 def with_id_of_runs(mapped: MappedFields, objects: MessageObjects, fields: Collection[str]) -> MappedFields:
@@ -204,17 +274,23 @@ def with_id_of_runs(mapped: MappedFields, objects: MessageObjects, fields: Colle
         return mapped
     if source_id is not None and source_id not in {text_of(v) for v in _find_any(objects.levels, _DELIVERY_IDS)}:
         return mapped
-    names = chain(
-        (run.get("name") for run in objects.runs),
-        (next(_find_any(objects.levels, (name,)), None) for name in _RUN_OF),
-    )
+    names = chain((run.get("name") for run in objects.runs), _sorted(objects.levels, _RUN_OF))
     parts = dict.fromkeys(text for name in names if isinstance(name, str) and (text := clean_line(name, 100)))
-    return _with_id(mapped, " ".join(parts).casefold()) if parts else mapped
+    if not parts:
+        return mapped
+    places = (text for place in _sorted(objects.levels, _RUN_IN) if (text := clean_line(place, 100)))
+    return _with_id(mapped, " ".join(dict.fromkeys((*parts, *places))).casefold())
+
+
+def _sorted(levels: list[dict[str, object]], names: re.Pattern[str]) -> Iterator[object]:
+    """Yields the values whose names match, by name, so that another order of a message's fields makes no difference."""
+    for level in levels:
+        yield from (level[name] for name in sorted(level) if names.fullmatch(name))
 
 
 def _first_line(value: object) -> object:
-    """Returns the first line of a text that has several."""
-    return next(filter(str.strip, value.splitlines()), value) if isinstance(value, str) else value
+    """Returns the first line of a text that has several, without the marks of a heading."""
+    return next(filter(str.strip, value.splitlines()), value).lstrip("# ") if isinstance(value, str) else value
 
 
 def _with_id(mapped: MappedFields, source_id: str) -> MappedFields:
@@ -242,6 +318,28 @@ def _find_any(levels: list[dict[str, object]], names: tuple[str, ...]) -> Iterat
                 yield value
 
 
+def _matching(levels: list[dict[str, object]], names: re.Pattern[str]) -> Iterator[object]:
+    """Yields the values whose names match, except those of how it was."""
+    for level in levels:
+        for name, value in level.items():
+            if type(value) is not bool and names.fullmatch(name) and not FORMER.search(name):
+                yield value
+
+
+def _find_ids(levels: list[dict[str, object]]) -> Iterator[object]:
+    names = _FOLDED["source_id"]
+    first_bare = next(place for place, name in enumerate(names) if name in _INNERMOST_FIRST)
+    yield from _find_any(levels, names[:first_bare])
+    yield from _matching(levels, _ID_NAME)
+    yield from _find_any(levels, names[first_bare:])
+
+
+def _find_severities(objects: MessageObjects) -> Iterator[object]:
+    for levels in (objects.texts, objects.things):
+        yield from _find_any(levels, _FOLDED["severity"])
+        yield from _matching(levels, _SEVERITY_NAME)
+
+
 def _find_statuses(objects: MessageObjects, severity: object) -> Iterator[object]:
     """Yields statuses by likelihood: what fails beside what is over; a status, a flag or a completion under a common
     name; a progress; a severity that says "over"; the words of a title; and any other severity."""
@@ -261,17 +359,16 @@ def _find_statuses(objects: MessageObjects, severity: object) -> Iterator[object
     in_titles = [status for title in _texts_of(objects.texts, _FOLDED["subject"]) if (status := status_in_title(title))]
     yield from sorted(in_titles, key=lambda status: meaning_of(status) is StatusMeaning.CLOSE)
     yield from (status for status, _ in acting)
+    if not any(_find_any(objects.texts, _TITLES)):
+        # Without a title, the message is about the thing that has a status.
+        of_things = chain(_texts_of(objects.things, _FOLDED_STATUSES), _other_statuses(objects.things))
+        yield from (status for status in of_things if meaning_of(status) in (StatusMeaning.OPEN, StatusMeaning.CLOSE))
     yield from (text for text, meaning in rated if meaning is StatusMeaning.OPEN)
     yield from _find_any(objects.levels, _FOLDED_STATUSES)
 
 
 def _other_statuses(levels: list[dict[str, object]]) -> Iterator[str]:
-    return (
-        value
-        for level in levels
-        for name, value in level.items()
-        if isinstance(value, str) and _STATUS_NAME.fullmatch(name) and not FORMER.search(name)
-    )
+    return (value for value in _matching(levels, _STATUS_NAME) if isinstance(value, str))
 
 
 def _named_statuses(levels: list[dict[str, object]], names: tuple[str, ...]) -> Iterator[object]:
@@ -288,32 +385,72 @@ def _flags(levels: list[dict[str, object]]) -> Iterator[str]:
             for flag in flags:
                 if isinstance(value := level.get(fold(flag)), bool):
                     yield true_word if value else false_word
+        yield from ("success" if code == 0 else "failed" for code in _numbers(level.get(c) for c in _EXIT_CODES))
+        yield from ("resolved" for time in _OVER_TIMES if level.get(time))
+
+
+def _find_titles(objects: MessageObjects) -> Iterator[object]:
+    """Yields titles by likelihood. A sentence beside a commit is the commit's."""
+    yield from _find_any(objects.texts, _TITLES)
+    yield from _matching(objects.texts, _TITLE_NAME)
+    if not objects.has_commit:
+        yield from _find_any(objects.texts, _SENTENCES)
+
+
+def _numbers(values: Iterator[object]) -> Iterator[float]:
+    return (value for value in values if isinstance(value, int | float) and type(value) is not bool)
 
 
 def _outcomes(objects: MessageObjects) -> Iterator[str]:
-    return _texts_of([*objects.texts, *objects.inner], _FOLDED_OUTCOMES)
+    """Yields the outcomes beside a status. A number other than 0 is a failure of a run."""
+    yield from _texts_of([*objects.texts, *objects.inner], _FOLDED_OUTCOMES)
+    numbers = chain(_find_any(objects.levels, ("results", *_EXIT_CODES)), _find_any(objects.runs, ("result",)))
+    yield from ("failed" for number in _numbers(numbers) if number != 0)
 
 
 def _texts_of(levels: list[dict[str, object]], names: tuple[str, ...]) -> Iterator[str]:
     return (value for value in _find_any(levels, names) if isinstance(value, str))
 
 
+def _complete_name(values: dict[str, Value], objects: MessageObjects) -> None:
+    """Adds what happened to a subject that only names something: "Shop" and "HTTP 500" are "Shop: HTTP 500", "Shop" and
+    "Shop is down" are the latter."""
+    subject = values.get("subject")
+    if not isinstance(subject, str) or objects.has_commit:
+        return
+    names = {clean_line(name, FIELDS["subject"].length) for name in _find_any(objects.texts, _NAMES)}
+    if subject not in names or subject in {
+        clean_line(_first_line(t), 500) for t in _find_any(objects.texts, _PROPER_TITLES)
+    }:
+        return
+    for candidate in _texts_of(objects.texts, _HAPPENINGS):
+        if (text := clean_line(_first_line(candidate), _MAX_HAPPENING_CHARS)) is not None and not text.endswith("…"):
+            is_named = subject.casefold() in text.casefold()
+            _fill(values, "subject", iter((text if is_named else f"{subject}: {text}",)))
+            return
+
+
 def _name_the_monitored(values: dict[str, Value], objects: MessageObjects) -> None:
     """Puts the name of what is monitored in front of a subject that lacks it, such as "HTTP 500"."""
     subject = values.get("subject")
+    summaries = {
+        clean_line(_first_line(text), FIELDS["subject"].length) for text in _find_any(objects.texts, ("summary",))
+    }
     names = chain(
-        _find_any(objects.levels, _MONITORED),
-        (value for level in objects.levels for name, value in level.items() if _MONITORED_NAME.fullmatch(name)),
+        _find_any(objects.levels, _SUBJECTS),
+        _matching(objects.levels, _MONITORED_NAME),
+        _find_any(objects.levels, ("name",)) if subject in summaries else (),
     )
     monitored = next((text for name in names if isinstance(name, str) and (text := clean_line(name, 100))), None)
     if monitored is not None and isinstance(subject, str) and monitored.casefold() not in subject.casefold():
         _fill(values, "subject", iter((f"{monitored}: {subject}",)))
 
 
-def _named_problems(levels: list[dict[str, object]], values: Mapping[str, Value]) -> Iterator[str]:
+def _named_problems(objects: MessageObjects, values: Mapping[str, Value]) -> Iterator[str]:
     """Yields what is monitored with its status, such as "ap-lobby: AP_DISCONNECTED"."""
     status = text_of(values.get("source_status"))
-    for name in chain(_find_any(levels, _MONITORED), _find_any(levels, _FOLDED[_HOST])):
+    runs = _sorted(objects.levels, _RUN_OF) if objects.runs else ()
+    for name in chain(_find_any(objects.texts, _MONITORED), runs, _find_any(objects.texts, _FOLDED[_HOST])):
         if isinstance(name, str) and status is not None:
             yield f"{name}: {status}"
 
