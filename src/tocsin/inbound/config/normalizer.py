@@ -35,7 +35,7 @@ from tocsin.inbound.expressions.conditions import CompiledCondition, RuleMatch, 
 from tocsin.inbound.expressions.fields import priority_of, text_of
 from tocsin.inbound.expressions.mapped import MappedFields
 from tocsin.inbound.expressions.text_format import one_line
-from tocsin.inbound.mapping import aliases
+from tocsin.inbound.mapping import aliases, likely_texts, shared_names
 from tocsin.inbound.mapping.mapping import CompiledMapping, compile_mapping
 from tocsin.inbound.mapping.message_objects import MessageObjects, collect
 from tocsin.inbound.mapping.status_words import StatusMeaning, is_new_ticket, meaning_of
@@ -44,6 +44,8 @@ from tocsin.inbound.parsing.decode import Element
 
 _NO_ID = ReasonType("message.no_id", "no {id} in the message; looked at {sources}")
 
+#: Statuses that say no more than the message itself.
+_CONTENTLESS: Final = frozenset({"update", "updated"})
 _NOTHING: Final = MappedFields({}, {}, {})
 _ACTIONS: Final[Mapping[StatusMeaning | None, EventAction]] = {
     StatusMeaning.OPEN: EventAction.OPEN,
@@ -217,9 +219,9 @@ class Normalizer:
         objects, guesses = collect(payload), self.guesses
         status = (own.text("source_status") or "") if "source_status" in guesses else ""
         meaning = meaning_of(status) if status.casefold() not in self.own_rule_values else None
-        unlikely = (
-            {"source_status"} if status and meaning is None and status.casefold() not in self.rule_values else set()
-        )
+        says_nothing = meaning is None or status.casefold() in _CONTENTLESS
+        is_unlikely = status and says_nothing and status.casefold() not in self.rule_values
+        unlikely = {"source_status"} if is_unlikely else set[str]()
         if "source_id" in guesses and objects.is_envelope and own.text("source_id") == text_of(payload.get("id")):
             unlikely.add("source_id")
         likely = replace(own, values={name: value for name, value in own.values.items() if name not in unlikely})
@@ -257,7 +259,7 @@ class Normalizer:
             return mapped
         if is_complete and "subject" not in self.guesses:
             return mapped
-        return aliases.with_texts(mapped, payload, objects or collect(payload), self.aliased_fields, self.guesses)
+        return likely_texts.with_texts(mapped, payload, objects or collect(payload), self.aliased_fields, self.guesses)
 
     def _priority_of(self, severity: str) -> str | None:
         return self.priorities.get(severity.casefold()) or priority_of(severity)
@@ -390,7 +392,7 @@ def compile_normalizer(
     rules = {**kind.rules, **definition.rules}
     rule_values = frozenset(_values_in(rules))
     is_aliased = kind.category is Category.API and "source_status" in merged
-    aliased = aliases.ALIASES.keys() | {"priority", "long_text"} if is_aliased else frozenset[str]()
+    aliased = shared_names.ALIASES.keys() | {"priority", "long_text"} if is_aliased else frozenset[str]()
     removed = {name for name, entry in definition.mapping.items() if entry is None}
     priorities = settings.get("priorities")
     return Normalizer(

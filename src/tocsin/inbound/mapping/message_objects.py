@@ -35,7 +35,7 @@ _OF_OTHERS: Final = re.compile(
 )
 #: What runs, and has another id in each run.
 _RUNS: Final = frozenset({
-    "build", "run", "job", "workflow", "workflowrun", "pipeline", "checkrun", "checksuite", "deployment",
+    "build", "run", "job", "workflow", "workflowrun", "pipeline", "checkrun", "checksuite", "deployment", "release",
 })  # fmt: skip
 _RUN_OBJECTS: Final = _RUNS | {"resource", "payload", "data", "event"}
 _RUN_NUMBERS: Final = frozenset({"buildnumber", "runnumber", "runid", "buildid"})
@@ -47,8 +47,10 @@ _REVISIONS: Final = frozenset({"headsha", "revision"})
 #: What an event of CloudEvents or EventBridge has: its `id` is that of one delivery.
 _ENVELOPES: Final = frozenset({"specversion", "detailtype"})
 #: The names of what a message is about, such as "build.finished".
-_EVENT_NAMES: Final = ("objectkind", "kind", "eventtype", "eventname", "event", "type")
-_RUN_WORD: Final = re.compile(r"\b(build|run|job|workflow|pipeline|check_run|check_suite|deploy(ment)?)(?=[._ :-]|\b)")
+_EVENT_NAMES: Final = ("objectkind", "kind", "eventtype", "eventname", "event", "type", "resource")
+_RUN_WORD: Final = re.compile(
+    r"\b(build|run|job|workflow|pipeline|check_run|check_suite|deploy(ment)?|release)(?=[._ :-]|\b)"
+)
 
 #: The parts of a message to a chat (Slack, Teams, Discord, Google Chat), which may be lists.
 _CHAT_PARTS: Final = frozenset({
