@@ -136,7 +136,6 @@ def _register_reads[M: Model](api: ApiResource[M]) -> None:
         resource.see_permission,
         answers=api.schema.listed,
         summary=api.list_summary or resource.plural,
-        operation_id=f"{resource.key}_list",
     )(list_objects)
 
     @routes.get(
