@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django import forms
 from django.utils.translation import gettext
@@ -17,7 +17,7 @@ from tocsin.escalation.policy.steps import IfEmpty
 from tocsin.oncall.models import Schedule, SupportHours
 from tocsin.people.models import ContactMethod, Group, GroupContact, User
 from tocsin.web.ui.choices import PRIORITIES, ROLES, channel_choices
-from tocsin.web.ui.forms import DurationField, ZoneField, offer_own_zone, picker_time, valid_values
+from tocsin.web.ui.forms import DurationField, FormSet, ZoneField, offer_own_zone, picker_time, valid_values
 from tocsin.web.ui.notification_rule_forms import ChoiceList, NotificationRuleFormSet, initial_rule, rule_formset
 
 OTHER_TARGETS = [
@@ -207,13 +207,8 @@ def _pairs(text: str) -> list[tuple[str, str]]:
 
 _HOURS_MODES = (("", _("only during")), ("not-", _("only outside")))
 
-if TYPE_CHECKING:
-    _FormSet = forms.BaseFormSet[StepForm]
-else:
-    _FormSet = forms.BaseFormSet
 
-
-class StepFormSet(_FormSet):
+class StepFormSet(FormSet[StepForm]):
     """The steps in order."""
 
     def filled_steps(self) -> list[StepForm]:

@@ -6,13 +6,13 @@ Used for a user's notification rules and for escalation steps that override them
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.people.notification_rules import MAX_RULES
-from tocsin.web.ui.forms import DurationField
+from tocsin.web.ui.forms import DurationField, FormSet
 
 type ChoiceList = Sequence[tuple[Any, Any]]
 
@@ -48,13 +48,7 @@ class NotificationRuleForm(forms.Form):
         return rule
 
 
-if TYPE_CHECKING:
-    _FormSet = forms.BaseFormSet[NotificationRuleForm]
-else:
-    _FormSet = forms.BaseFormSet
-
-
-class NotificationRuleFormSet(_FormSet):
+class NotificationRuleFormSet(FormSet[NotificationRuleForm]):
     """The rows in order."""
 
     def filled_rows(self) -> list[tuple[str, NotificationRuleForm]]:
