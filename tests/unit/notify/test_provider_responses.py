@@ -167,6 +167,33 @@ def test_check_of_twilio_says_what_its_account_is(account: dict[str, str], code:
     assert code in f"{found.code} {found.data}"
 
 
+@pytest.mark.parametrize(
+    ("settings", "secrets", "codes"),
+    [
+        ({"address": "alerts"}, {}, {"provider.mail_replies_no_address", "provider.mail_replies_enter_address"}),
+        ({"address": "a@example.org"}, {}, {"provider.mail_replies_no_source", "provider.mail_replies_enter_source"}),
+        ({"address": "a@example.org"}, {"post_secret": "s"}, {"provider.mail_replies_waiting"}),
+    ],
+)
+def test_check_of_reply_mailbox_says_what_is_missing(
+    settings: dict[str, str], secrets: dict[str, str], codes: set[str]
+) -> None:
+    sender = KINDS["mail_replies"].open(ProviderAccount("Replies", settings, secrets))
+    try:
+        found = {sender.verify().code}
+    except Permanent as error:
+        found = {error.reason.code, error.remedy_reason.code}
+    assert found == codes
+
+
+def test_reply_mailbox_sends_nothing() -> None:
+    sender = KINDS["mail_replies"].open(ProviderAccount("Replies", {}, {}))
+    with pytest.raises(Permanent) as caught:
+        sender.send(Rendered("", "VPN down"), "email", "a@example.org", "key")
+    codes = (caught.value.reason.code, caught.value.remedy_reason.code)
+    assert codes == ("provider.mail_replies_sends_nothing", "provider.mail_replies_add_smtp")
+
+
 @pytest.mark.parametrize("error", _ADDRESS_ERRORS)
 def test_error_about_an_address_at_slack_says_why(error: str) -> None:
     with slack_double() as double:

@@ -15,7 +15,7 @@ from tocsin.escalation.models import Policy
 from tocsin.outbound.models import OutboundIntegration
 from tocsin.people.models import ContactMethod, Group, User
 from tocsin.web.ui.choices import PRIORITIES, ROLES
-from tocsin.web.ui.forms import DurationField, FilledFormSet, typed
+from tocsin.web.ui.forms import DurationField, FilledFormSet, formset_class, typed
 from tocsin.workflows.definition.definition import KEYS, LIMIT, MAX_ACTIONS, MAX_LIMIT, SPANS
 from tocsin.workflows.states import SLA, ActionKind, SlaMoment, TriggerKind
 
@@ -285,9 +285,7 @@ class ActionFormSet(FilledFormSet[ActionForm]):
 
 def actions_formset() -> type[ActionFormSet]:
     """Return the formset class."""
-    return forms.formset_factory(  # type: ignore[return-value] # returns a subclass of the given formset
-        ActionForm, formset=ActionFormSet, extra=0, max_num=MAX_ACTIONS, absolute_max=MAX_ACTIONS + 5
-    )
+    return formset_class(ActionForm, ActionFormSet, max_num=MAX_ACTIONS, absolute_max=MAX_ACTIONS + 5)
 
 
 def initial_actions(spec: Mapping[str, Any]) -> list[dict[str, Any]]:

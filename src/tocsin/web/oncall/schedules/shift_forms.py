@@ -28,6 +28,7 @@ from tocsin.web.ui.forms import (
     ZoneField,
     ZoneSelect,
     field_error_text,
+    formset_class,
     problems_of,
     show_rejection,
     zones,
@@ -242,13 +243,9 @@ class ShiftFormSet(FilledFormSet[ShiftForm]):
 
 def shifts_formset(data: Any, initial: Iterable[Mapping[str, Any]], new_shift: Mapping[str, Any]) -> ShiftFormSet:
     """Return the formset of a schedule's shifts. `new_shift` has the initial values of one that the user adds."""
-    formset_class = forms.formset_factory(
-        ShiftForm, formset=ShiftFormSet, extra=0, max_num=MAX_SHIFTS, absolute_max=2 * MAX_SHIFTS, validate_max=True
-    )
+    made = formset_class(ShiftForm, ShiftFormSet, max_num=MAX_SHIFTS, absolute_max=2 * MAX_SHIFTS, validate_max=True)
     people = [(user.username, _person(user)) for user in User.objects.order_by("name", "username")]
-    formset: ShiftFormSet = formset_class(  # type: ignore[assignment] # returns a subclass of the given formset
-        data, initial=list(initial), prefix="shifts", form_kwargs={"people": people}
-    )
+    formset = made(data, initial=list(initial), prefix="shifts", form_kwargs={"people": people})
     formset.new_shift = new_shift
     return formset
 
