@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -103,7 +103,8 @@ def create(server: PostgresServer, *, sync: bool = True) -> None:
     draft.mkdir(mode=0o700)
     _chown(draft, server.account)
     has_name = server.account is not None or system_user.has_name(os.geteuid())
-    with nullcontext({}) if has_name else _named() as names:
+    naming: AbstractContextManager[dict[str, str]] = nullcontext({}) if has_name else _named()
+    with naming as names:
         completed = subprocess.run(  # noqa: S603
             [
                 str(server.binaries.initdb), "-D", str(draft), "-U", SUPERUSER, "--auth=trust", "--no-instructions",
