@@ -9,7 +9,7 @@ from enum import StrEnum
 from functools import cache
 
 from tests.catalogue_corpus.mutations import mutations
-from tocsin.catalogue.kinds import Category, IntegrationKind, Sample, load_kinds
+from tocsin.catalogue.kinds import Category, Sample, load_kinds
 from tocsin.core.errors import Rejected
 from tocsin.inbound.config.normalizer import IntegrationDefinition, NormalizedEvent, Normalizer, compile_normalizer
 from tocsin.inbound.config.rules import EventAction
@@ -36,17 +36,20 @@ class Figures:
     silent: list[str] = field(default_factory=list)
 
 
-@cache
+def measured_kinds() -> list[str]:
+    """Returns the names of the types whose messages come from another tool."""
+    return [kind.name for kind in load_kinds().values() if kind.category is Category.API and not kind.same_as]
+
+
 def measure() -> dict[str, Figures]:
-    """Returns the figures of every type whose messages come from another tool."""
-    return {
-        kind.name: _figures(kind)
-        for kind in load_kinds().values()
-        if kind.category is Category.API and not kind.same_as
-    }
+    """Returns the figures of each of them."""
+    return {name: figures_of(name) for name in measured_kinds()}
 
 
-def _figures(kind: IntegrationKind) -> Figures:
+@cache
+def figures_of(name: str) -> Figures:
+    """Returns the figures of one type."""
+    kind = load_kinds()[name]
     figures = Figures()
     for sample in kind.samples:
         normalizer = compile_normalizer(kind, IntegrationDefinition(settings=sample.settings))

@@ -7,6 +7,7 @@ import re
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,11 @@ def _module_name(path: Path) -> str:
 
 MODULES = {_module_name(path): path for path in PACKAGE.rglob("*.py") if "migrations" not in path.parts}
 TEXTS = {name: path.read_text() for name, path in MODULES.items()}
-TREES = {name: ast.parse(text) for name, text in TEXTS.items()}
+
+
+@cache
+def _trees() -> dict[str, ast.Module]:
+    return {name: ast.parse(text) for name, text in TEXTS.items()}
 
 
 def _targets(node: ast.AST) -> Iterator[str]:
@@ -52,7 +57,7 @@ def _targets(node: ast.AST) -> Iterator[str]:
 
 
 def _imports(name: str) -> set[str]:
-    return {target for node in ast.walk(TREES[name]) for target in _targets(node) if target != name}
+    return {target for node in ast.walk(_trees()[name]) for target in _targets(node) if target != name}
 
 
 def _circles(graph: dict[str, set[str]]) -> list[set[str]]:
@@ -92,7 +97,7 @@ def test_no_circle_of_imports_exists_hidden_ones_included() -> None:
 def test_rooms_are_imported_at_the_top_of_a_module() -> None:
     hidden = [
         f"{name}:{inner.lineno}"
-        for name, tree in TREES.items()
+        for name, tree in _trees().items()
         if not name.startswith(LATE_IMPORTS_ALLOWED)
         for outer in ast.walk(tree)
         if isinstance(outer, ast.FunctionDef | ast.AsyncFunctionDef | ast.If)
@@ -104,7 +109,7 @@ def test_rooms_are_imported_at_the_top_of_a_module() -> None:
 
 def test_frozen_slotted_classes_are_not_called_by_type_parameters() -> None:
     """Python 3.12.0 to 3.12.2 cannot: `typing` sets an attribute on what was made, and gets a TypeError."""
-    nodes = [node for tree in TREES.values() for node in ast.walk(tree)]
+    nodes = [node for tree in _trees().values() for node in ast.walk(tree)]
     slotted = {
         node.name
         for node in nodes
@@ -137,7 +142,7 @@ def _is_known(dotted: str) -> bool:
     parts = dotted.split(".")
     for length in range(len(parts), 0, -1):
         module = ".".join(parts[:length])
-        if module not in TREES:
+        if module not in MODULES:
             continue
         if length == len(parts) or (PACKAGE.parent.joinpath(*parts)).is_dir():
             return True

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from tests.catalogue_corpus import templates
-from tests.catalogue_corpus.measure import Outcome, measure
+from tests.catalogue_corpus.measure import Outcome, figures_of, measure, measured_kinds
 
 
-@pytest.mark.parametrize("kind", sorted(measure()))
+@pytest.mark.parametrize("kind", sorted(measured_kinds()))
 def test_no_mutation_of_a_sample_is_ignored_silently(kind: str) -> None:
-    assert measure()[kind].silent == []
+    assert figures_of(kind).silent == []
 
 
 def test_mutations_mostly_end_as_their_sample() -> None:

@@ -5,19 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import schemathesis
 from django.core.wsgi import get_wsgi_application
 from hypothesis import HealthCheck, Phase, given, settings
-from schemathesis.checks import not_a_server_error
-from schemathesis.specs.openapi.checks import (
-    content_type_conformance,
-    response_schema_conformance,
-    status_code_conformance,
-)
 
 from tests.web.api.conftest import Api
-
-CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 
 #: Operations that ask other servers.
 REMOTE = {"system_get_doctor", "imports_create"}
@@ -25,13 +16,23 @@ REMOTE = {"system_get_doctor", "imports_create"}
 
 @pytest.mark.long
 def test_random_requests_get_described_answers(admin: Api) -> None:
+    # Here, because every process that collects tests would wait seconds for it.
+    import schemathesis
+    from schemathesis.checks import not_a_server_error
+    from schemathesis.specs.openapi.checks import (
+        content_type_conformance,
+        response_schema_conformance,
+        status_code_conformance,
+    )
+
+    checks = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
     schema = schemathesis.openapi.from_wsgi("/api/v1/openapi.json", get_wsgi_application())
     headers = {"Authorization": f"Bearer {admin.token}", "Accept-Encoding": "identity"}
     failures: list[str] = []
 
     def attempt(case: Any) -> None:
         response = case.call(headers=headers)
-        case.validate_response(response, checks=CHECKS)
+        case.validate_response(response, checks=checks)
 
     for result in schema.get_all_operations():
         operation = result.ok()
