@@ -203,14 +203,14 @@ def check_messages(now: datetime) -> Iterator[HealthFinding]:
                 about=integration.name,
                 object_id=integration.pk,
             )
-    for integration in in_use[:_MAX_EXAMINED]:
-        if count := observed_statuses.count_without_alert(integration, now):
+    for examined in in_use[:_MAX_EXAMINED]:
+        if count := observed_statuses.count_without_alert(examined, now):
             yield HealthFinding(
                 "integration.ends_nothing",
-                _ENDS_NOTHING(count=count, integration=integration.name),
+                _ENDS_NOTHING(count=count, integration=examined.name),
                 _ENDS_NOTHING_REMEDY(),
-                about=integration.name,
-                object_id=integration.pk,
+                about=examined.name,
+                object_id=examined.pk,
             )
     for paging in in_use.filter(mode=IntegrationMode.PAGE)[:_MAX_EXAMINED]:
         if warning := observed_statuses.load_observed_statuses(paging, now).warning:
