@@ -18,7 +18,7 @@ from tocsin.inbound.models import NOT_UNDERSTOOD_CODE, DedupKey, InboundMessage
 from tocsin.inbound.processing import batch
 from tocsin.inbound.processing.drain import drain
 from tocsin.inbound.storage.messages import MessageResult
-from tocsin.operate.checks.integrations import check
+from tocsin.operate.checks.integrations import check, check_messages
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -103,6 +103,22 @@ def test_message_without_status_opens_and_is_reported() -> None:
     assert [(finding.object_id, finding.detail.params) for finding in findings] == [
         (integration.pk, (("count", 2), ("integration", "Checkmk")))
     ]
+
+
+def test_closing_messages_with_other_ids_are_reported() -> None:
+    integration, ingest = make_integration("Scripts", "api"), Ingest()
+    ingest.send(integration, {"id": "open-1", "status": "firing", "title": "Disk full"})
+    ingest.send(integration, {"id": "over-1", "status": "resolved"}, {"id": "over-2", "status": "resolved"})
+    assert ends_nothing() == []
+    ingest.send(integration, {"id": "over-3", "status": "resolved"})
+    assert ends_nothing() == [(integration.pk, (("count", 3), ("integration", "Scripts")))]
+    ingest.send(integration, {"id": "open-1", "status": "resolved"})
+    assert ends_nothing() == []
+
+
+def ends_nothing() -> list[tuple[object, object]]:
+    findings = [finding for finding in check_messages(NOW) if finding.id == "integration.ends_nothing"]
+    return [(finding.object_id, finding.detail.params) for finding in findings]
 
 
 def test_unreadable_messages_open_one_alert_per_ten_minutes() -> None:

@@ -177,3 +177,83 @@ def test_alert_shows_the_whole_message() -> None:
 
 def test_message_without_id_and_status_is_its_own_problem() -> None:
     assert read({"title": "Disk full"}).source_id is None
+
+
+@pytest.mark.parametrize(
+    ("payload", "action"),
+    [
+        ({"job": "backup", "exit_code": 1}, EventAction.OPEN),
+        ({"job": "backup", "exit_code": 0}, EventAction.CLOSE),
+        ({"event": "finished", "buildid": 3, "buildername": "tests", "results": 2}, EventAction.OPEN),
+        ({"event_type": "container.down", "name": "web", "status": "stopped"}, EventAction.OPEN),
+        ({"name": "disk", "type": "update"}, EventAction.OPEN),
+        ({"id": "7", "status": 0, "state": "passed"}, EventAction.CLOSE),
+        ({"id": "7", "action": "update", "data": {"status": "failed"}}, EventAction.OPEN),
+        ({"app": {"metadata": {"name": "shop"}, "status": {"health": {"status": "Healthy"}}}}, EventAction.CLOSE),
+        ({"name": "disk", "message": "full", "resolved_at": "2026-11-24T02:10:00Z"}, EventAction.CLOSE),
+    ],
+)
+def test_status_is_found_where_a_tool_says_it(payload: dict[str, Any], action: EventAction) -> None:
+    assert read(payload).action is action
+
+
+def test_status_of_a_thing_beside_a_title_closes_nothing() -> None:
+    payload = {"title": "Disk of web1 is full", "server": {"name": "web1", "status": "online"}}
+    assert read(payload).action is EventAction.OPEN
+
+
+@pytest.mark.parametrize(
+    ("payload", "subject"),
+    [
+        ({"monitor_name": "Shop", "status": "down", "message": "Shop (web1) is down"}, "Shop (web1) is down"),
+        ({"job_name": "PAYROLL", "status": "failed", "message": "Ended not OK"}, "PAYROLL: Ended not OK"),
+        ({"alert_name": "Load average", "device_name": "db1", "status": "open"}, "db1: Load average"),
+        ({"text": "#### [FIRING] Disk full\n| db1 | 97 |"}, "[FIRING] Disk full"),
+        (
+            {"state": "failed", "commit": "8f1c", "branch": "main", "message": "Add x", "project": "shop"},
+            "shop: failed",
+        ),
+        ({"reason": "disk", "alertType": "Recording failed", "status": "open"}, "Recording failed"),
+    ],
+)
+def test_subject_says_what_happened_and_where(payload: dict[str, Any], subject: str) -> None:
+    assert read(payload).mapped.text("subject") == subject
+
+
+@pytest.mark.parametrize(
+    ("failure", "recovery"),
+    [
+        (
+            {"id": "e1", "detail-type": "Alarm", "detail": {"alarmName": "Latency", "state": {"value": "ALARM"}}},
+            {"id": "e2", "detail-type": "Alarm", "detail": {"alarmName": "Latency", "state": {"value": "OK"}}},
+        ),
+        ({"id": "1", "title": "[Triggered] CPU is high"}, {"id": "2", "title": "[Recovered] CPU is high"}),
+        (
+            {"id": "1", "check": {"name": "disk", "state": "failing"}, "host": "db1"},
+            {"id": "2", "check": {"name": "disk", "state": "passing"}, "host": "db1"},
+        ),
+        (
+            {"id": 5, "name": "Patch", "status": "failed", "started": "02:05", "finished": "02:10"},
+            {"id": 6, "name": "Patch", "status": "successful", "started": "03:05", "finished": "03:10"},
+        ),
+        (
+            {"metric": "CPU", "server_name": "web1", "status": "fired", "text": "CPU is 95 %"},
+            {"metric": "CPU", "server_name": "web1", "status": "resolved", "text": "CPU is now 45 % (was 95 %)"},
+        ),
+    ],
+)
+def test_id_of_one_message_is_no_id_of_an_alert(failure: dict[str, Any], recovery: dict[str, Any]) -> None:
+    opened, over = read(failure), read(recovery)
+    assert (opened.action, over.action) == (EventAction.OPEN, EventAction.CLOSE)
+    assert opened.source_id is not None
+    assert opened.source_id == over.source_id
+
+
+def test_branch_of_a_company_is_no_run() -> None:
+    assert read({"id": "disk-7", "branch": "Berlin", "status": "firing", "title": "Disk full"}).source_id == "disk-7"
+    assert read({"id": "disk-7", "title": "[FIRING] Disk full", "firing": True}).source_id == "disk-7"
+
+
+@pytest.mark.parametrize("name", ["alarmSeverity", "criticality", "problem_priority"])
+def test_severity_is_known_by_the_end_of_its_name(name: str) -> None:
+    assert read({"id": "7", "status": "open", name: "LEVEL_CRITICAL"}).mapped.text("priority") == "critical"

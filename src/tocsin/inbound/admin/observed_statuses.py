@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from tocsin.access.audit import AuditActor
-from tocsin.catalogue.kinds import load_kinds
+from tocsin.catalogue.kinds import Category, load_kinds
 from tocsin.core.config import config_version
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
@@ -21,9 +21,11 @@ from tocsin.inbound.admin.status_rules import StatusEffect, action_of_status, wi
 from tocsin.inbound.body_compression import decompress
 from tocsin.inbound.config.normalizer import NormalizedEvent, Normalizer
 from tocsin.inbound.config.reasons import UNKNOWN_KIND
+from tocsin.inbound.deciding import reasons
 from tocsin.inbound.deciding.echo_suppression import is_new_ticket_event
+from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.inspect.message_explanation import normalizer_of_version
-from tocsin.inbound.models import Integration
+from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.inbound.parsing.decode import decode
 
 _INVALID_STATUS = ReasonType("integration.invalid_status", "must be the name of a status, of 1 to 100 characters.")
@@ -43,6 +45,11 @@ _NO_STATUS_OPENS = ReasonType(
     "integration.no_status_opens",
     "No status seen in the last 7 days opens an alert. Choose the one that should page.",
 )
+
+#: Reasons of messages that should have ended or changed an alert.
+_WITHOUT_ALERT = (reasons.NO_ALERT_TO_CLOSE.code, reasons.NO_ALERT_TO_UPDATE.code)
+#: Fewer may be of alerts that a user closed, or that opened before the integration was in use.
+_MIN_WITHOUT_ALERT = 3
 
 MONTH = timedelta(days=30)
 WEEK = timedelta(days=7)
@@ -130,6 +137,22 @@ def rules_with_status(integration: Integration, status: str, effect: StatusEffec
     if action_of_status(normalizer, status) is not effect:
         raise Rejected("not_possible", _STATUS_IN_OTHER_RULES(status=status), "status")
     return rules
+
+
+def count_without_alert(integration: Integration, now: datetime) -> int:
+    """Counts the messages of the last week that should have ended or changed an alert, if alerts opened and none of
+    these messages reached one: their ids differ from those of the alerts. 0 of a ticket system, whose tickets need not
+    have an alert."""
+    kind = load_kinds().get(integration.kind)
+    if kind is None or kind.category is not Category.API or kind.assigns_source_agent:
+        return 0
+    messages = InboundMessage.objects.filter(integration=integration, pk__gte=first_uuid7(now - WEEK), test=False)
+    messages = messages.filter(replay_of=None)
+    has_reached = messages.filter(status__in=(MessageStatus.CLOSED, MessageStatus.UPDATED)).exists()
+    if has_reached or not messages.filter(status=MessageStatus.OPENED).exists():
+        return 0
+    count = messages.filter(status=MessageStatus.IGNORED, reason_code__in=_WITHOUT_ALERT).count()
+    return count if count >= _MIN_WITHOUT_ALERT else 0
 
 
 _RECENT = """

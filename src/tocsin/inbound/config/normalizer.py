@@ -44,8 +44,6 @@ from tocsin.inbound.parsing.decode import Element
 
 _NO_ID = ReasonType("message.no_id", "no {id} in the message; looked at {sources}")
 
-#: Statuses that say no more than the message itself.
-_CONTENTLESS: Final = frozenset({"update", "updated"})
 _NOTHING: Final = MappedFields({}, {}, {})
 _ACTIONS: Final[Mapping[StatusMeaning | None, EventAction]] = {
     StatusMeaning.OPEN: EventAction.OPEN,
@@ -219,7 +217,7 @@ class Normalizer:
         objects, guesses = collect(payload), self.guesses
         status = (own.text("source_status") or "") if "source_status" in guesses else ""
         meaning = meaning_of(status) if status.casefold() not in self.own_rule_values else None
-        says_nothing = meaning is None or status.casefold() in _CONTENTLESS
+        says_nothing = meaning is None or status.casefold() in aliases.CONTENTLESS
         is_unlikely = status and says_nothing and status.casefold() not in self.rule_values
         unlikely = {"source_status"} if is_unlikely else set[str]()
         if "source_id" in guesses and objects.is_envelope and own.text("source_id") == text_of(payload.get("id")):
@@ -229,7 +227,8 @@ class Normalizer:
         has_status = "source_status" in likely.values
         if "source_status" in unlikely and meaning_of(mapped.text("source_status") or "") is None:
             mapped, has_status = replace(mapped, values={**mapped.values, "source_status": status}), True
-        failure = aliases.failure_beside(objects) if has_status and meaning is StatusMeaning.CLOSE else None
+        is_over = has_status and meaning is StatusMeaning.CLOSE
+        failure = next(aliases.failures_beside(objects, status), None) if is_over else None
         if failure is not None:
             mapped, has_status = replace(mapped, values={**mapped.values, "source_status": failure}), False
         mapped = aliases.with_id_of_runs(mapped, objects, guesses)

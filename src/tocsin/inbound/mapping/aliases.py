@@ -49,6 +49,8 @@ from tocsin.inbound.mapping.status_words import (
     without_status,
 )
 
+#: Statuses that say no more than the message itself.
+CONTENTLESS: Final = frozenset({"update", "updated", "running"})
 #: What aliases find before the rules decide; texts follow for a message that opens.
 _DECIDING: Final = ("source_status", "event", "severity", "source_url", "source_id")
 
@@ -89,9 +91,12 @@ def complete(
     return MappedFields(values, tags, mapped.custom, mapped.notes)
 
 
-def failure_beside(objects: MessageObjects) -> str | None:
-    """Returns the status of a message that says elsewhere that something failed, such as a completed run's outcome."""
-    return next(filter(is_failure, _outcomes(objects)), None)
+def failures_beside(objects: MessageObjects, status: str) -> Iterator[str]:
+    """Yields the failures that a message names beside a status that says "over", such as a completed run's outcome. An
+    event may contradict a status that does not say how something ended: "container.down" and "stopped"."""
+    yield from filter(is_failure, _outcomes(objects))
+    if is_completion(status):
+        yield from filter(is_failure, texts_of(objects.levels, FOLDED["event"]))
 
 
 def with_likely_id(
@@ -172,11 +177,12 @@ def _find_statuses(objects: MessageObjects, severity: object) -> Iterator[object
     acting = [pair for pair in found if pair[1] in (StatusMeaning.OPEN, StatusMeaning.CLOSE)]
     decided = [pair for pair in acting if not is_completion(pair[0]) and ends_with_status(pair[0])]
     if (decided or acting)[:1] and (decided or acting)[0][1] is StatusMeaning.CLOSE:
-        yield from filter(is_failure, _outcomes(objects))
+        yield from failures_beside(objects, (decided or acting)[0][0])
     yield from (status for status, _ in decided)
     yield from _flags(objects.levels)
     yield from (status for status, _ in acting if ends_with_status(status))
-    yield from (status for status, meaning in found if meaning is StatusMeaning.UPDATE)
+    changes = (status for status, meaning in found if meaning is StatusMeaning.UPDATE)
+    yield from (status for status in changes if status.casefold() not in CONTENTLESS)
     severities = (text for text in (severity, *find_any(objects.texts, FOLDED["severity"])) if isinstance(text, str))
     rated = [(text, meaning_of(text)) for text in severities]
     yield from (text for text, meaning in rated if meaning is StatusMeaning.CLOSE)

@@ -11,8 +11,10 @@ from tocsin.inbound.expressions.fields import FIELDS, Value, clean_line, text_of
 from tocsin.inbound.expressions.mapped import MappedFields
 from tocsin.inbound.mapping.message_objects import MessageObjects
 from tocsin.inbound.mapping.shared_names import (
+    FAULT_NAME,
     FOLDED,
     HOST,
+    HOST_ID,
     MONITORED,
     MONITORED_NAME,
     NAMES,
@@ -65,7 +67,7 @@ def with_texts(
         own = values.pop("subject", None)
         titles = chain(
             find_titles(objects),
-            (own,),
+            () if objects.has_commit else (own,),
             _named_problems(objects, values),
             find_any(objects.things, TITLES),
             _sentences(payload),
@@ -108,12 +110,17 @@ def _complete_name(values: dict[str, Value], objects: MessageObjects, host: str 
     )
     if subject in proper or (subject in sentences and subject not in names):
         return
-    for candidate in texts_of(objects.texts, _HAPPENINGS) if subject in names else ():
+    happenings = chain(
+        texts_of(objects.texts, _HAPPENINGS),
+        filter(_has_words, matching(objects.texts, TYPE_NAME)),
+        matching(objects.texts, FAULT_NAME),
+    )
+    for candidate in happenings if subject in names else ():
         if (text := clean_line(first_line(candidate), _MAX_HAPPENING_CHARS)) is not None and not text.endswith("…"):
             is_named = subject.casefold() in text.casefold()
             fill(values, "subject", iter((text if is_named else f"{subject}: {text}",)))
             return
-    _prefix(values, iter((host,)))
+    _prefix(values, iter((host,)) if host is not None else matching(objects.things, MONITORED_NAME))
 
 
 def _name_the_monitored(values: dict[str, Value], objects: MessageObjects) -> None:
@@ -145,7 +152,8 @@ def _named_problems(objects: MessageObjects, values: Mapping[str, Value]) -> Ite
     """Yields what is monitored with its status, such as "ap-lobby: AP_DISCONNECTED"."""
     status = text_of(values.get("source_status"))
     runs = matching_sorted(objects.levels, RUN_OF) if objects.runs else ()
-    for name in chain(find_any(objects.texts, MONITORED), runs, find_any(objects.texts, FOLDED[HOST])):
+    hosts = chain(find_any(objects.texts, FOLDED[HOST]), matching(objects.texts, HOST_ID))
+    for name in chain(find_any(objects.texts, MONITORED), runs, hosts):
         if isinstance(name, str) and status is not None:
             yield f"{name}: {status}"
 

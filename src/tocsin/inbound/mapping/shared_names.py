@@ -58,9 +58,9 @@ ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "subject": (
         "subject", "title", "summary", "headline", "alert_title", "event_title", "incident_title", "issue_title",
-        "event_definition_title", "alert_name", "alertname", "rule_name", "monitor_name", "check_name", "alarm_name",
-        "incident_name", "problem_name", "policy_name", "condition_name", "trigger_name", "service_name", "job_name",
-        "project_name", "display_name", "entity_display_name", "short_description", "name", "alert_message",
+        "event_definition_title", "short_description", "alert_name", "alertname", "rule_name", "monitor_name",
+        "check_name", "alarm_name", "incident_name", "problem_name", "policy_name", "condition_name", "trigger_name",
+        "name", "service_name", "job_name", "project_name", "display_name", "entity_display_name", "alert_message",
         "state_message", "service_output", "message", "activity_title", "text", "description", "reason", "msg",
         "body", "content", "human_readable", "output", "error", "error_message", "fallback",
     ),
@@ -95,13 +95,16 @@ WHOLES: Final = ("repository", "projectname", "project", "app", "application")
 #: Names that say in a title what it is about; several problems may have one.
 SUBJECTS: Final = (
     *(name for name in MONITORED if name not in WHOLES), "savedsearch", "rule", "exception", "context", "connection",
+    "container", "database", "queue", "domain", "network",
 )  # fmt: skip
 #: What is measured: with its host, the same in a failure and its recovery.
 METRICS: Final = ("metric", "metricname")
 MONITORED_NAME: Final = _pattern(
-    r"(?!\w*run)(monitor|check|sensor|service|site|test|probe|task|flow|job|pipeline|workflow|builder)\w*name"
+    r"(?!\w*run)(monitor|check|sensor|service|site|test|probe|task|flow|job|pipeline|workflow|builder|app"
+    r"|application|database|container|network|queue|volume|interface|domain|certificate|cluster|pool)\w*name"
 )
 HOST_NAME: Final = _pattern(r"\w*(host|device|node|server|instance|item|machine|agent|resource)name")
+HOST_ID: Final = _pattern(r"\w*(host|device|node|server|machine|station|charger|asset)id")
 #: Any other name of an id, a status, a severity, and a title.
 ID_NAME: Final = _pattern(
     r"\w*(alert|alarm|incident|problem|issue|case|monitor|check|sensor|probe)(id|uid|uuid|guid|identifier|key|ref|reference)"
@@ -112,6 +115,8 @@ TITLE_NAME: Final = _pattern(r"\w*(title|subject|headline|displayname|(issue|inc
 SENTENCE_NAME: Final = _pattern(r"\w*(reason|message|description|text)")
 #: The kind of a problem, which is a title if it has several words.
 TYPE_NAME: Final = _pattern(r"\w*(alert|event|alarm|issue|problem|incident)type")
+#: What failed.
+FAULT_NAME: Final = _pattern(r"\w*(fault|error|failure|problem)(name|code|type)")
 #: What a run is a run of, beside its own name.
 RUN_OF: Final = _pattern(
     r"definition|pipeline|project|repository|job|workflow|flow|connection|connector|app|application"
@@ -145,7 +150,7 @@ FOLDED: Final = {field: tuple(dict.fromkeys(map(fold, names))) for field, names 
 INNERMOST_FIRST: Final = frozenset({"id", "key", "uuid", "guid", "token", "identifier"})
 DELIVERY_IDS: Final = (*INNERMOST_FIRST, "eventid", "runid", "buildid", "number")
 #: The names of a title, and those of a sentence that is one where nothing else is.
-TITLES: Final = FOLDED["subject"][: FOLDED["subject"].index("name") + 1]
+TITLES: Final = FOLDED["subject"][: FOLDED["subject"].index("alertmessage")]
 SENTENCES: Final = FOLDED["subject"][len(TITLES) :]
 PROPER_TITLES: Final = TITLES[: TITLES.index("alertname")]
 NAMES: Final = TITLES[len(PROPER_TITLES) :]

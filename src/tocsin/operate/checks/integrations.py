@@ -69,6 +69,17 @@ _NOT_UNDERSTOOD_REMEDY = ReasonType(
     "health.integration_not_understood_remedy",
     "Open one in the Inbound Log to see what is missing; add it in the sender, or map the status.",
 )
+_ENDS_NOTHING = ReasonType(
+    "health.integration_ends_nothing",
+    "{integration} opens alerts, but {count} message in the last 7 days that should close or change one has the id of "
+    "none.",
+    "{integration} opens alerts, but {count} messages in the last 7 days that should close or change one have the id "
+    "of none.",
+)
+_ENDS_NOTHING_REMEDY = ReasonType(
+    "health.integration_ends_nothing_remedy",
+    "Compare such a message in the Inbound Log with one that opened an alert, and map an id that both have.",
+)
 _UNMATCHED_POSTS = ReasonType(
     "health.messages_unmatched",
     "{count} message from {address} was sent to {path}, where no integration receives.",
@@ -191,6 +202,15 @@ def check_messages(now: datetime) -> Iterator[HealthFinding]:
                 _SILENT_REMEDY(),
                 about=integration.name,
                 object_id=integration.pk,
+            )
+    for examined in in_use[:_MAX_EXAMINED]:
+        if count := observed_statuses.count_without_alert(examined, now):
+            yield HealthFinding(
+                "integration.ends_nothing",
+                _ENDS_NOTHING(count=count, integration=examined.name),
+                _ENDS_NOTHING_REMEDY(),
+                about=examined.name,
+                object_id=examined.pk,
             )
     for paging in in_use.filter(mode=IntegrationMode.PAGE)[:_MAX_EXAMINED]:
         if warning := observed_statuses.load_observed_statuses(paging, now).warning:

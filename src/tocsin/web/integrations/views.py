@@ -139,6 +139,7 @@ def integration(request: SignedInRequest, number: int) -> HttpResponse:
         "dry_run_totals": overview.dry_run_totals(row, request.now),
         "unusable": overview.problem_of(row),
         "not_understood": overview.count_not_understood(row, request.now),
+        "without_alert": observed_statuses.count_without_alert(row, request.now) if latest else 0,
         **overview.suppressed_count(row, request.now),
         "may_try": may(request, Permission.TEST_INTEGRATIONS, row.group_id),
     }
