@@ -365,9 +365,12 @@ def test_a_client_observer_sees_own_alerts_and_nothing_internal(sides: tuple[Sid
         f"Note {OURS}",
     )
     pages = ("/client/", "/client/history/", f"/client/{own}/", "/reports/", "/reports/?by=person",
-             "/reports/?by=group", "/reports/sla/", "/reports/response-times.csv?by=integration", "/me/")  # fmt: skip
+             "/reports/?by=group", "/reports/sla/", "/reports/response-times.csv?by=integration", "/me/",
+             "/me/sign-ins/")  # fmt: skip
     for page in pages:
-        text = content(client.get(page))
+        answer = client.get(page)
+        assert answer.status_code == 200, page
+        text = content(answer)
         assert not [word for word in (*internal, THEIRS) if word in text], page
     for page in (
         "/groups/",
