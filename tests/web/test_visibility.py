@@ -26,7 +26,7 @@ from tocsin.access.boundary import BoundedManager
 from tocsin.access.models import AuditEntry
 from tocsin.access.token_limits import UNLIMITED, TokenLimits, TokenScope
 from tocsin.alerts.models import Acknowledgement, Alert
-from tocsin.alerts.states import AlertStatus
+from tocsin.alerts.states import AlertStatus, CommandChannel
 from tocsin.api.application import api
 from tocsin.core.config import settings_store
 from tocsin.core.db import database as database_module
@@ -37,6 +37,7 @@ from tocsin.core.runtime import clock
 from tocsin.escalation.changes.commands import delete_policy, save_policy
 from tocsin.escalation.models import Policy
 from tocsin.inbound.models import InboundMessage, Integration
+from tocsin.notify.inbound.responder_actions import press_button
 from tocsin.notify.models import Notification
 from tocsin.oncall.models import Override, SwapRequest
 from tocsin.operate.checks.database import check_row_security
@@ -288,6 +289,23 @@ def test_a_paged_user_sees_and_answers_that_alert_only(sides: tuple[Side, Side])
     assert client.get(f"/alerts/{other.pk}/").status_code == 404
     client.post(f"/alerts/{paged.pk}/acknowledge")
     assert Acknowledgement.objects.filter(alert=paged, user=ours.responder).exists()
+
+
+def test_answers_by_message_stay_within_the_boundary(sides: tuple[Side, Side]) -> None:
+    ours, theirs = sides
+    foreign, paged, own = (
+        Alert.objects.filter(integration=side.integration, status="open").order_by("pk")[index].pk
+        for side, index in ((theirs, 0), (theirs, 1), (ours, 0))
+    )
+    Notification.objects.create(
+        id=uuid7(), alert_id=paged, user=ours.responder, purpose="page", channel="sms", address="x",
+        created_at=clock.now(),
+    )  # fmt: skip
+    done = [
+        press_button(ours.responder.pk, number, "acknowledge", CommandChannel.CHAT, clock.now())[0].done_count
+        for number in (foreign, paged, own)
+    ]
+    assert done == [0, 1, 1]
 
 
 def test_an_alert_of_two_groups_is_shown_whole_to_both(sides: tuple[Side, Side]) -> None:
