@@ -18,6 +18,7 @@ from tocsin.identity.scim import tokens
 from tocsin.operate.checks import security
 from tocsin.people.changes import groups, users
 from tocsin.people.models import Group, Membership, User
+from tocsin.resources import registry
 
 SPEC: dict[str, Any] = {
     "name": "Acme Login",
@@ -236,7 +237,7 @@ def test_names_with_one_redirect_uri_are_rejected(desk_group: None, now: datetim
 def test_a_mapped_group_cannot_be_deleted(desk_group: None, now: datetime) -> None:
     save(now)
     with pytest.raises(Rejected) as caught:
-        groups.delete_group(Group.objects.get(), actor=COMMAND_LINE, now=now)
+        registry.GROUPS.delete(Group.objects.get(), actor=COMMAND_LINE, now=now)
     assert caught.value.code == "in_use"
 
 

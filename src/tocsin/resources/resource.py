@@ -15,9 +15,11 @@ from typing import Any, Protocol
 
 from django.db.models import Model, Q, QuerySet
 
-from tocsin.access import boundary
+from tocsin.access import boundary, config_audit
 from tocsin.access.audit import AuditActor
 from tocsin.access.roles import Permission
+from tocsin.core import object_hooks
+from tocsin.core.config import config_version
 from tocsin.core.reasons import ReasonType
 from tocsin.core.validation.spec import Spec
 from tocsin.resources import lookup
@@ -35,7 +37,7 @@ class SaveResource[M](Protocol):
 
 
 class DeleteResource[M](Protocol):
-    """Deletes an object. Raises Rejected if it is in use."""
+    """Deletes an object, and what depends on it. Raises Rejected if it is in use."""
 
     def __call__(self, row: M, /, *, actor: AuditActor, now: datetime) -> None: ...
 
@@ -85,12 +87,13 @@ class Resource[M: Model]:
     #: The type of a spec, for the OpenAPI document and the YAML reference.
     spec_type: type[Spec]
     save: SaveResource[M]
-    delete: DeleteResource[M]
     #: Permission required to change an object.
     change_permission: Permission
     #: A spec, for the documentation.
     example: ResourceSpec
     views: ResourceViews
+    #: Deletes an object of which more than its row goes.
+    delete_command: DeleteResource[M] | None = None
     #: The path to the id of the owning group; "" if only administrators may change an object.
     owner: str = "group_id"
     #: The types of specs by kind, if the keys depend on `kind`.
@@ -170,6 +173,18 @@ class Resource[M: Model]:
     def list_all(self) -> QuerySet[M]:
         """All objects, sorted by name."""
         return self.rows().order_by(self.name_column)
+
+    def delete(self, row: M, *, actor: AuditActor, now: datetime) -> None:
+        """Deletes an object, with an entry in the audit log. Raises Rejected("in_use"), naming what refers to it."""
+        if self.delete_command is not None:
+            self.delete_command(row, actor=actor, now=now)
+            return
+        with boundary.command():
+            config_version.lock()
+            object_hooks.reject_if_referenced(self.object_type, row.pk, self.name(row))
+            named: Any = row
+            config_audit.record(self.object_type, named, self.spec(row), None, actor=actor, now=now)
+            row.delete()
 
     def specs(self, rows: Sequence[M]) -> list[dict[str, Any]]:
         """The specs of several objects, without secrets."""

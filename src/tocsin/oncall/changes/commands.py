@@ -160,15 +160,6 @@ def _validate(spec: Mapping[str, object], existing: Schedule | None) -> tuple[Sc
     )
 
 
-def delete_schedule(schedule: Schedule, *, actor: AuditActor, now: datetime) -> None:
-    """Deletes a schedule. The group's members with its roles are on call again. Raises `Rejected("in_use")`."""
-    with boundary.command():
-        config_version.lock()
-        object_hooks.reject_if_referenced("schedule", schedule.pk, schedule.name)
-        config_audit.record("schedule", schedule, schedule_spec(schedule, now=now), None, actor=actor, now=now)
-        schedule.delete()
-
-
 def support_hours_spec(hours: SupportHours, calendars: Mapping[int, str] | None = None) -> dict[str, Any]:
     """Returns the support hours in the form of YAML and the API; `calendars` as for `schedule_spec`."""
     spec: dict[str, Any] = {"name": hours.name, "time_zone": hours.time_zone, "windows": hours.windows}
@@ -198,15 +189,6 @@ def save_support_hours(
         hours.save()
         config_audit.record("support_hours", hours, before, support_hours_spec(hours), actor=actor, now=now)
     return hours
-
-
-def delete_support_hours(hours: SupportHours, *, actor: AuditActor, now: datetime) -> None:
-    """Deletes support hours. Raises `Rejected("in_use")` while something references them, such as a route."""
-    with boundary.command():
-        config_version.lock()
-        object_hooks.reject_if_referenced("support_hours", hours.pk, hours.name)
-        config_audit.record("support_hours", hours, support_hours_spec(hours), None, actor=actor, now=now)
-        hours.delete()
 
 
 def holiday_calendar_spec(calendar: HolidayCalendar) -> dict[str, Any]:
@@ -241,15 +223,6 @@ def save_holiday_calendar(
         calendar.save()
         config_audit.record("holiday_calendar", calendar, before, holiday_calendar_spec(calendar), actor=actor, now=now)
     return calendar
-
-
-def delete_holiday_calendar(calendar: HolidayCalendar, *, actor: AuditActor, now: datetime) -> None:
-    """Deletes a holiday calendar. Raises `Rejected("in_use")` while a schedule or support hours reference it."""
-    with boundary.command():
-        config_version.lock()
-        object_hooks.reject_if_referenced("holiday_calendar", calendar.pk, calendar.name)
-        config_audit.record("holiday_calendar", calendar, holiday_calendar_spec(calendar), None, actor=actor, now=now)
-        calendar.delete()
 
 
 def shifts_of(schedule: Schedule) -> tuple[Shift, ...]:

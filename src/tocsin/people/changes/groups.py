@@ -11,7 +11,6 @@ from django.db.models.functions import Lower
 
 from tocsin.access import audit, boundary, config_audit
 from tocsin.access.audit import AuditActor
-from tocsin.core import object_hooks
 from tocsin.core.config import config_version, settings_store
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Person, ReasonType
@@ -93,15 +92,6 @@ def show_addresses(group: Group, user: User, *, actor: AuditActor, now: datetime
             group_id=group.pk,
             after={"user": user.username},
         )
-
-
-def delete_group(group: Group, *, actor: AuditActor, now: datetime) -> None:
-    """Deletes a group, but not its members. Raises `Rejected("in_use")` while something references it."""
-    with boundary.command():
-        config_version.lock()
-        object_hooks.reject_if_referenced("group", group.pk, group.name)
-        config_audit.record("group", group, group_spec(group), None, actor=actor, now=now)
-        group.delete()
 
 
 def _users(parsed: GroupSpec) -> dict[str, User]:
