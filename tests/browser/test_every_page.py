@@ -24,6 +24,7 @@ from tests.support.service_desk import OnCallPlan, ServiceDesk
 from tocsin.access import tokens
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.token_limits import TokenLimits, TokenScope
+from tocsin.alerts.models import Alert
 from tocsin.core.runtime import clock
 from tocsin.identity.commands import save_provider as save_identity_provider
 from tocsin.identity.models import IdentityProvider, LinkedIdentity
@@ -135,6 +136,7 @@ def sign_in(visitor: Visitor, username: str, password: str = service_desk.PASSWO
 
 #: The narrowest screen that is promised.
 SMALLEST = 360
+THEMES: tuple[Theme, ...] = ("light", "dark")
 
 #: What people and programs really send.
 ODD = {
@@ -292,6 +294,44 @@ def test_observer_on_smallest_screen_sees_content_without_actions(browser: Brows
             olga.check_page()
             expect(olga.page.locator("main form[method=post]")).to_have_count(0)
         olga.check()
+
+
+@pytest.mark.parametrize(
+    ("width", "theme"), [(DESK, "light"), *(pytest.param(SMALLEST, theme, marks=pytest.mark.long) for theme in THEMES)]
+)
+def test_pages_of_clients_and_guests_are_accessible(
+    browser: Browser, evening: Evening, width: int, theme: Theme
+) -> None:
+    alert = Alert.objects.get(pk=evening.numbers["vpn"])
+    secret, client = _invite_client(alert.client)
+    with visitor(browser, evening.running.url, width=width, theme=theme) as guest:
+        status = f"/status/{secret}/"
+        for path in ("/account/login/", status, f"{status}{alert.pk}/", f"{status}history/", f"{status}reports/"):
+            guest.open(path)
+            guest.check_page(path.replace(secret, "TOKEN"))
+        guest.open("/account/login/")
+        guest.page.get_by_label("Username or email").fill(client)
+        guest.page.get_by_label("Password").fill(service_desk.PASSWORD)
+        guest.page.get_by_role("button", name="Sign in", exact=True).click()
+        expect(guest.page.get_by_role("heading", name="Alerts")).to_be_visible()
+        place = f"/client/{alert.pk}/"
+        for path in ("/client/", place, "/client/history/", "/reports/", "/reports/sla/", "/me/", "/me/tokens/new/"):
+            guest.open(path)
+            guest.check_page()
+        guest.check()
+
+
+def _invite_client(name: str) -> tuple[str, str]:
+    """The secret of a token for a client's status page, and the username of somebody of that client."""
+    limits, now = TokenLimits(TokenScope.READ, clients=frozenset({name})), clock.now()
+    bot = User.accounts.get(username="deploy-bot")
+    secret = tokens.create(bot, f"page {now.timestamp():.0f}", limits=limits, actor=COMMAND_LINE, now=now).secret
+    username = f"client{now.timestamp():.0f}"
+    spec = {"username": username, "email": f"{username}@acme.example", "role": "observer", "clients": [name]}
+    user = people.save_user(spec, actor=COMMAND_LINE, now=now)
+    user.set_password(service_desk.PASSWORD)
+    user.save()
+    return secret, username
 
 
 def _receive_odd_texts(evening: Evening) -> int:

@@ -11,6 +11,8 @@ from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
+from django.contrib.sessions.models import Session
+
 from tests.doubles.halo import HaloServer
 from tests.doubles.push import Browser
 from tests.web.api.conftest import Company
@@ -25,7 +27,7 @@ from tocsin.core.ids import uuid7
 from tocsin.core.runtime import clock
 from tocsin.escalation.changes.commands import save_policy
 from tocsin.identity.commands import save_provider as save_identity_provider
-from tocsin.identity.models import LinkedIdentity
+from tocsin.identity.models import BrowserSession, LinkedIdentity
 from tocsin.inbound.admin.client_tables import save_client_table
 from tocsin.inbound.admin.commands import save_integration
 from tocsin.inbound.maintenance.commands import save_window
@@ -395,6 +397,12 @@ def _linked_identity(world: ApiObjects) -> LinkedIdentity:
     )
 
 
+def _browser_session(world: ApiObjects) -> BrowserSession:
+    now, key = clock.now(), secrets.token_hex(20)
+    Session.objects.create(session_key=key, session_data="", expire_date=now + timedelta(days=1))
+    return BrowserSession.objects.create(session_key=key, user=world.asker, created_at=now, seen_at=now)
+
+
 def _entry(world: ApiObjects) -> Request:
     record(COMMAND_LINE, "create", now=clock.now(), group_id=world.group.pk if world.group else None)
     return f"audit-log/{AuditEntry.objects.latest('id').pk}", None
@@ -706,6 +714,9 @@ EXAMPLES: Mapping[str, Example] = {
     "GET linked-identities": _listed("linked-identities"),
     "GET linked-identities/{int:id}": _at("linked-identities", _linked_identity),
     "DELETE linked-identities/{int:id}": _at("linked-identities", _linked_identity),
+    "GET signed-in-devices": _listed("signed-in-devices"),
+    "GET signed-in-devices/{id}": _at("signed-in-devices", _browser_session),
+    "DELETE signed-in-devices/{id}": _at("signed-in-devices", _browser_session),
     "GET push-devices": _listed("push-devices"),
     "GET push-devices/key": _listed("push-devices/key"),
     "POST push-devices": _new("push-devices", _device_spec),

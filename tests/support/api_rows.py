@@ -5,15 +5,18 @@ from __future__ import annotations
 import secrets
 from datetime import timedelta
 
+from django.contrib.sessions.models import Session
+
 from tests.web.api.conftest import Company
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import ApiToken, AuditEntry
 from tocsin.alerts.models import Acknowledgement, Alert, AlertEvent
 from tocsin.core.ids import uuid7
+from tocsin.core.runtime import clock
 from tocsin.escalation.changes.commands import save_policy
 from tocsin.escalation.models import EscalationRun, Policy
 from tocsin.identity.commands import save_provider as save_identity_provider
-from tocsin.identity.models import LinkedIdentity
+from tocsin.identity.models import BrowserSession, LinkedIdentity
 from tocsin.inbound.admin.client_tables import save_client_table
 from tocsin.inbound.admin.commands import save_integration
 from tocsin.inbound.maintenance.commands import save_window
@@ -59,12 +62,21 @@ LISTS = (
     "providers",
     "identity-providers",
     "linked-identities",
+    "signed-in-devices",
     "workflows",
     "workflows/Flow/runs",
 )
 
 FOR_ADMINISTRATORS = frozenset(
-    {"audit-log", "tokens", "sandbox-messages", "providers", "identity-providers", "linked-identities"}
+    {
+        "audit-log",
+        "tokens",
+        "sandbox-messages",
+        "providers",
+        "identity-providers",
+        "linked-identities",
+        "signed-in-devices",
+    }
 )
 
 #: One for the token, one for the visibility, two for the groups of its user, and the rows with what hangs on them. For
@@ -118,6 +130,9 @@ def _people(company: Company, name: str) -> tuple[User, Group, GroupContact]:
     LinkedIdentity.objects.create(
         provider=saved, user=user, issuer="i", subject=name, created_at=company.now, signed_in_at=company.now
     )
+    key, ends = secrets.token_hex(20), clock.now() + timedelta(days=1)
+    Session.objects.create(session_key=key, session_data="", expire_date=ends)
+    BrowserSession.objects.create(session_key=key, user=user, created_at=company.now, seen_at=company.now)
     save_service_account({"name": f"a{name}"}, actor=COMMAND_LINE, now=company.now)
     AuditEntry.objects.create(at=company.now, actor=user, actor_name=name, action="create")
     return user, group, contact

@@ -10,9 +10,11 @@ from allauth.mfa.totp.internal.auth import TOTP, generate_totp_secret
 from django.test import Client
 
 from tests.web.conftest import PASSWORD, Company, mails_leave
+from tocsin.access import tokens
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import AuditEntry
 from tocsin.access.settings_commands import change_settings
+from tocsin.access.token_limits import UNLIMITED
 from tocsin.core.errors import Rejected
 from tocsin.core.runtime import clock
 from tocsin.identity.models import BrowserSession
@@ -158,6 +160,20 @@ def test_signed_in_devices_are_listed_and_ended(company: Company) -> None:
     assert is_in(desk)
     assert is_in(other)
     assert BrowserSession.objects.filter(user=company.responder).count() == 1
+
+
+def test_the_api_lists_and_ends_signed_in_devices(company: Company) -> None:
+    browser, others, user = sign_in("bob"), sign_in("mia"), company.responder
+    secret = tokens.create(user, "t", limits=UNLIMITED, actor=COMMAND_LINE, now=clock.now()).secret
+    api, headers = Client(), {"authorization": f"Bearer {secret}"}
+    (row,) = api.get("/api/v1/signed-in-devices", headers=headers).json()["items"]
+    assert (row["user"], row["provider"]) == (user.username, None)
+    other = BrowserSession.objects.exclude(user=user).get().pk
+    assert api.delete(f"/api/v1/signed-in-devices/{other}", headers=headers).status_code == 404
+    assert api.delete(f"/api/v1/signed-in-devices/{row['id']}", headers=headers).status_code == 204
+    assert not is_in(browser)
+    assert is_in(others)
+    assert AuditEntry.objects.filter(action="end_sessions", object_name=user.username).exists()
 
 
 def test_signing_out_removes_the_device(company: Company) -> None:

@@ -31,7 +31,7 @@ from tocsin.access.boundary import BoundedManager
 from tocsin.access.models import AuditEntry
 from tocsin.access.token_limits import UNLIMITED, TokenLimits, TokenScope
 from tocsin.alerts.models import Acknowledgement, Alert
-from tocsin.alerts.states import AlertStatus
+from tocsin.alerts.states import AlertStatus, CommandChannel
 from tocsin.api.application import api
 from tocsin.core.config import settings_store
 from tocsin.core.db import database as database_module
@@ -42,6 +42,7 @@ from tocsin.core.runtime import clock
 from tocsin.escalation.changes.commands import delete_policy, save_policy
 from tocsin.escalation.models import Policy
 from tocsin.inbound.models import InboundMessage, Integration
+from tocsin.notify.inbound.responder_actions import press_button
 from tocsin.notify.models import Notification
 from tocsin.oncall.models import Override, SwapRequest
 from tocsin.operate.checks.database import check_row_security
@@ -375,6 +376,23 @@ def test_a_paged_user_sees_and_answers_that_alert_only(sides: tuple[Side, Side])
     assert Acknowledgement.objects.filter(alert=paged, user=ours.responder).exists()
 
 
+def test_answers_by_message_stay_within_the_boundary(sides: tuple[Side, Side]) -> None:
+    ours, theirs = sides
+    foreign, paged, own = (
+        Alert.objects.filter(integration=side.integration, status="open").order_by("pk")[index].pk
+        for side, index in ((theirs, 0), (theirs, 1), (ours, 0))
+    )
+    Notification.objects.create(
+        id=uuid7(), alert_id=paged, user=ours.responder, purpose="page", channel="sms", address="x",
+        created_at=clock.now(),
+    )  # fmt: skip
+    done = [
+        press_button(ours.responder.pk, number, "acknowledge", CommandChannel.CHAT, clock.now())[0].done_count
+        for number in (foreign, paged, own)
+    ]
+    assert done == [0, 1, 1]
+
+
 def test_an_alert_of_two_groups_is_shown_whole_to_both(sides: tuple[Side, Side]) -> None:
     ours, theirs = sides
     shared = Alert.objects.filter(integration=theirs.integration, status="open").earliest("pk")
@@ -449,9 +467,12 @@ def test_a_client_observer_sees_own_alerts_and_nothing_internal(sides: tuple[Sid
         f"Note {OURS}",
     )
     pages = ("/client/", "/client/history/", f"/client/{own}/", "/reports/", "/reports/?by=person",
-             "/reports/?by=group", "/reports/sla/", "/reports/response-times.csv?by=integration", "/me/")  # fmt: skip
+             "/reports/?by=group", "/reports/sla/", "/reports/response-times.csv?by=integration", "/me/",
+             "/me/sign-ins/")  # fmt: skip
     for page in pages:
-        text = content(client.get(page))
+        answer = client.get(page)
+        assert answer.status_code == 200, page
+        text = content(answer)
         assert not [word for word in (*internal, THEIRS) if word in text], page
     for page in (
         "/groups/",

@@ -62,6 +62,7 @@ from tocsin.api.people import (
     push_devices,
     scim_tokens,
     service_accounts,
+    signed_in_devices,
     tokens,
     users,
 )
@@ -94,6 +95,7 @@ _RESOURCES = (
     groups,
     identity_providers,
     linked_identities,
+    signed_in_devices,
     calendar,
     schedules,
     overrides,

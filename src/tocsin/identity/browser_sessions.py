@@ -9,9 +9,12 @@ from django.contrib.sessions.models import Session
 from django.db import connection
 from django.db.models import QuerySet
 
+from tocsin.access import audit
+from tocsin.access.audit import AuditActor
 from tocsin.core.config import settings_store
 from tocsin.core.validation import durations
 from tocsin.identity.models import BrowserSession
+from tocsin.people.models import User
 
 _LIMIT = """
 UPDATE django_session s SET expire_date = b.created_at + %s * interval '1 second' FROM identity_browsersession b
@@ -32,10 +35,12 @@ def apply_lifetime(changed: dict[str, Any]) -> None:
             cursor.execute(_LIMIT, [seconds, seconds])
 
 
-def active_sessions(user_id: int, now: datetime) -> QuerySet[BrowserSession]:
-    """Returns the user's signed-in browsers, the last used first."""
+def active_sessions(user_id: int | None, now: datetime) -> QuerySet[BrowserSession]:
+    """Returns the user's signed-in browsers, the last used first; those of all users without `user_id`."""
     active = Session.objects.filter(expire_date__gt=now).values("session_key")
-    sessions = BrowserSession.objects.filter(user_id=user_id, session_key__in=active)
+    sessions = BrowserSession.objects.filter(session_key__in=active)
+    if user_id is not None:
+        sessions = sessions.filter(user_id=user_id)
     return sessions.select_related("provider").order_by("-seen_at")
 
 
@@ -45,3 +50,16 @@ def end(sessions: QuerySet[BrowserSession]) -> int:
     Session.objects.filter(session_key__in=keys).delete()
     BrowserSession.objects.filter(session_key__in=keys).delete()
     return len(keys)
+
+
+def record_end(user: User, count: int, *, actor: AuditActor, now: datetime) -> None:
+    """Records that so many sessions of the user were ended."""
+    audit.record(
+        actor,
+        "end_sessions",
+        now=now,
+        object_type="user",
+        object_id=user.pk,
+        object_name=user.username,
+        after={"count": count},
+    )

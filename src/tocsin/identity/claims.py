@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -60,9 +61,13 @@ def shown(raw: Mapping[str, Any]) -> dict[str, str]:
     """Returns each claim as a short text, for administrators who test a provider."""
     texts = {}
     for name, value in sorted(raw.items()):
-        text = ", ".join(map(str, value[:MAX_SHOWN])) if isinstance(value, list) else str(value)
+        text = ", ".join(map(_shown, value[:MAX_SHOWN])) if isinstance(value, list) else _shown(value)
         texts[str(name)[:200]] = text if len(text) <= _MAX_CHARS else f"{text[:_MAX_CHARS]}…"
     return texts
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _find(raw: Mapping[str, Any], name: str) -> Any:

@@ -10,7 +10,6 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_POST, require_safe
 
-from tocsin.access import audit
 from tocsin.access.audit import AuditActor
 from tocsin.identity import browser_sessions as sessions
 from tocsin.people.sessions import end_all
@@ -54,13 +53,5 @@ def end_all_sessions(request: SignedInRequest) -> HttpResponse:
 
 
 def _record(request: SignedInRequest, count: int) -> None:
-    user = request.user
-    audit.record(
-        AuditActor.from_user(user, "web", address_of(request)),
-        "end_sessions",
-        now=request.now,
-        object_type="user",
-        object_id=user.pk,
-        object_name=user.username,
-        after={"count": count},
-    )
+    actor = AuditActor.from_user(request.user, "web", address_of(request))
+    sessions.record_end(request.user, count, actor=actor, now=request.now)

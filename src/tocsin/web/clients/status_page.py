@@ -32,6 +32,8 @@ from tocsin.web.http.request import moment_of, render_view
 from tocsin.web.ui.forms import user_zone
 
 _REPORT_DAYS = 30
+#: A page that shows the present loads itself again this often, without a script. Readers can stop it.
+_REFRESH_SECONDS = 60
 
 type _Page = Callable[..., tuple[str, dict[str, Any]]]
 
@@ -49,8 +51,11 @@ def _page(page: _Page) -> Callable[..., HttpResponse]:
         home = reverse("status_page", args=[token])
         with timezone.override(zone(found.user.time_zone)):
             template, context = page(request, **arguments)
-            context = {"layout": "clients/status.html", "home": home, "token": token, "clients": clients, **context}
-            response = render_view(request, template, context)
+            frame = {"layout": "clients/status.html", "home": home, "token": token, "clients": clients}
+            is_still = "still" in request.GET
+            response = render_view(request, template, {**frame, "is_still": is_still, **context})
+        if context.get("is_refreshed") and not is_still:
+            response["Refresh"] = f"{_REFRESH_SECONDS}"
         response["Cache-Control"] = "no-store"
         response["Referrer-Policy"] = "no-referrer"
         return response

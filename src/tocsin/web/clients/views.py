@@ -51,7 +51,8 @@ def list_context(request: HttpRequest, *, is_open: bool) -> dict[str, Any]:
     require_observer()
     rows = Alert.objects.filter(status__in=sorted(ACTIVE if is_open else INACTIVE)).only(*_COLUMNS)
     page = pagination.paginate_by_number([rows], request.GET.get("cursor", ""))
-    return {"title": _("Alerts") if is_open else _("History"), "rows": page.rows, "pagination": page}
+    title = _("Alerts") if is_open else _("History")
+    return {"title": title, "rows": page.rows, "pagination": page, "is_open": is_open}
 
 
 def alert_context(number: int) -> dict[str, Any]:

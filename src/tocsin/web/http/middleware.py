@@ -36,7 +36,22 @@ from tocsin.web.http.request import HTMX_HEADER, PARTIAL_HEADER
 
 #: The views of client observers, besides those of every account.
 CLIENT_VIEWS = frozenset(
-    {"client_alerts", "client_history", "client_alert", "reports", "sla_report", "report_file", "me"}
+    {
+        "client_alerts",
+        "client_history",
+        "client_alert",
+        "reports",
+        "sla_report",
+        "report_file",
+        # The own account.
+        "me",
+        "browser_sessions",
+        "end_session",
+        "end_all_sessions",
+        "remove_identity_link",
+        "new_token",
+        "revoke_token",
+    }
 )
 _SAFE_METHODS = ("GET", "HEAD")
 _FOR_EVERYBODY = ("account/", "api/", "status/", "service-worker.js", "offline/")
