@@ -42,7 +42,7 @@ HELD_OUT = """
 
 `tests/catalogue_corpus/held_out` has bodies of further tools that the catalogue does not know. They were written from
 public documentation before anybody looked at what becomes of them, and nothing was changed for one of them, so that
-this figure says what to expect of a tool that nobody thought of.
+this figure says what to expect of a tool that was not thought of.
 
 """
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pwd
 import secrets
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -42,13 +44,22 @@ def database(request: pytest.FixtureRequest, django_db_blocker: DjangoDbBlocker)
         yield url
 
 
-@pytest.fixture
-def folder() -> Iterator[Path]:
+@contextmanager
+def _short_folder() -> Iterator[Path]:
     """An empty folder at a short path which every user may pass through; pytest's own is closed to others."""
     path = Path(tempfile.mkdtemp(prefix="tocsin-embedded-", dir="/tmp"))
     path.chmod(0o755)
-    yield path
-    shutil.rmtree(path)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Such a folder."""
+    with _short_folder() as path:
+        yield path
 
 
 @pytest.fixture
@@ -67,21 +78,33 @@ def own_data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
 
 
 @pytest.fixture(scope="session")
+def made_data_dir() -> Iterator[Path]:
+    """A data directory in which the embedded PostgreSQL was made and stopped, to copy."""
+    with _short_folder() as path:
+        with EmbeddedPostgres(path / "data"):
+            pass
+        yield path / "data"
+
+
+@pytest.fixture
+def used_data_dir(folder: Path, made_data_dir: Path) -> Path:
+    """A data directory in which the embedded PostgreSQL ran before, which is quicker than making one."""
+    # `cp` keeps the owner, who is another account than root.
+    subprocess.run(["cp", "-a", made_data_dir, folder], check=True)
+    return folder / made_data_dir.name
+
+
+@pytest.fixture(scope="session")
 def replicating_server(django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
     """A server that can have standbys; the URL of a database with Tocsin's tables, to copy."""
-    folder = Path(tempfile.mkdtemp(prefix="tocsin-embedded-", dir="/tmp"))
-    folder.chmod(0o755)
-    try:
-        with EmbeddedPostgres(folder / "data") as embedded:
-            url = embedded.start()
-            with django_db_blocker.unblock(), in_use(url):
-                migrate.migrate()
-            with psycopg.connect(url, autocommit=True) as connection:
-                connection.execute("ALTER SYSTEM SET fsync = off")
-                connection.execute("SELECT pg_reload_conf()")
-            yield url
-    finally:
-        shutil.rmtree(folder)
+    with _short_folder() as folder, EmbeddedPostgres(folder / "data") as embedded:
+        url = embedded.start()
+        with django_db_blocker.unblock(), in_use(url):
+            migrate.migrate()
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("ALTER SYSTEM SET fsync = off")
+            connection.execute("SELECT pg_reload_conf()")
+        yield url
 
 
 @pytest.fixture

@@ -93,12 +93,12 @@ def test_file_at_data_directory_path_is_reported_by_name(folder: Path) -> None:
     assert (folder / "data").read_text() == "precious"
 
 
-def test_newer_major_version_data_is_kept_with_upgrade_instructions(data_dir: Path) -> None:
-    with EmbeddedPostgres(data_dir) as embedded:
+def test_newer_major_version_data_is_kept_with_upgrade_instructions(used_data_dir: Path) -> None:
+    with EmbeddedPostgres(used_data_dir) as embedded:
         version = embedded.location / "data" / "PG_VERSION"
     version.write_text("17\n")
     with pytest.raises(Permanent, match=r"PostgreSQL 17, and this Tocsin brings PostgreSQL 18") as raised:
-        EmbeddedPostgres(data_dir).start()
+        EmbeddedPostgres(used_data_dir).start()
     assert "tocsin backup" in str(raised.value)
     assert "tocsin restore" in str(raised.value)
     assert version.read_text() == "17\n"
@@ -126,18 +126,18 @@ def test_folder_without_a_database_is_left_unchanged(data_dir: Path) -> None:
     assert precious.read_text() == "…"
 
 
-def test_setting_rejected_by_postgresql_shows_its_message(data_dir: Path) -> None:
-    with EmbeddedPostgres(data_dir) as embedded:
+def test_setting_rejected_by_postgresql_shows_its_message(used_data_dir: Path) -> None:
+    with EmbeddedPostgres(used_data_dir) as embedded:
         own = embedded.location / "data" / "postgresql.local.conf"
     own.write_text("work_mem = 'a lot'\n")
     with pytest.raises(Permanent, match=r'(?s)did not start.*"work_mem"'):
-        EmbeddedPostgres(data_dir).start()
+        EmbeddedPostgres(used_data_dir).start()
 
 
-def test_removed_data_directory_does_not_block_exit(data_dir: Path) -> None:
-    embedded = EmbeddedPostgres(data_dir)
+def test_removed_data_directory_does_not_block_exit(used_data_dir: Path) -> None:
+    embedded = EmbeddedPostgres(used_data_dir)
     embedded.start()
-    shutil.rmtree(data_dir)
+    shutil.rmtree(used_data_dir)
     embedded.release()
 
 

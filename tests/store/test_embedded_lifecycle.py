@@ -14,12 +14,19 @@ import pytest
 
 from tests.support.embedded_server import owner_of, postmaster_pid, run_as_owner, value, wait_until_ended
 from tests.support.embedded_server_process import TocsinProcess
+from tests.support.installation import until
 from tocsin.core.embedded_postgres import server as embedded_server
 from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
 from tocsin.core.errors import Permanent, Temporary
 
 
-def test_the_first_start_makes_a_durable_database(data_dir: Path) -> None:
+@pytest.fixture
+def data_dir(used_data_dir: Path) -> Path:
+    return used_data_dir
+
+
+def test_the_first_start_makes_a_durable_database(folder: Path) -> None:
+    data_dir = folder / "data"
     with EmbeddedPostgres(data_dir) as embedded:
         url = embedded.start()
         assert value(url, "SELECT current_database()") == "tocsin"
@@ -88,7 +95,8 @@ def test_concurrent_threads_may_start_the_same_object(data_dir: Path) -> None:
     embedded.release()
 
 
-def test_only_the_last_process_to_leave_stops_the_server(data_dir: Path) -> None:
+def test_only_the_last_process_to_leave_stops_the_server(folder: Path) -> None:
+    data_dir = folder / "data"
     with TocsinProcess(data_dir) as first, TocsinProcess(data_dir) as second:
         # Both start on an empty folder at the same moment: one makes the database, the other waits for it.
         url = first.answer()
@@ -177,7 +185,7 @@ def test_foreign_server_is_neither_used_nor_stopped(data_dir: Path) -> None:
         data = embedded.location / "data"
     postgres = str(data_binaries() / "postgres")
     with run_as_owner(data, [postgres, "-D", str(data), "-c", "listen_addresses=", "-k", str(data)]) as foreign:
-        _wait_for(data, ".s.PGSQL.5432")
+        until("the foreign server listens", (data / ".s.PGSQL.5432").exists)
         with pytest.raises(Permanent, match="did not start"):
             EmbeddedPostgres(data_dir).start()
         assert foreign.poll() is None
@@ -192,10 +200,11 @@ def test_the_server_lives_in_a_session_of_its_own(data_dir: Path) -> None:
         assert os.getpgid(pid) != os.getpgid(0)
 
 
-def test_an_interrupted_first_start_is_begun_again(data_dir: Path) -> None:
+def test_an_interrupted_first_start_is_begun_again(folder: Path) -> None:
+    data_dir = folder / "data"
     embedded = EmbeddedPostgres(data_dir)
     with TocsinProcess(data_dir) as first:
-        _wait_for(embedded.location, "data.*.part/PG_VERSION")
+        until("initdb works", lambda: any(embedded.location.glob("data.*.part/PG_VERSION")))
         first.kill()
         half = next(embedded.location.glob("data.*.part"))
         # Its initdb lives on meanwhile.
@@ -270,13 +279,6 @@ def data_binaries() -> Path:
     from tocsin.core.embedded_postgres.binaries import bundled
 
     return bundled().folder
-
-
-def _wait_for(folder: Path, pattern: str) -> None:
-    end = time.monotonic() + 10
-    while not any(folder.glob(pattern)):
-        assert time.monotonic() < end, f"{folder}/{pattern} did not appear"
-        os.sched_yield()
 
 
 def _keep(url: str, number: int) -> None:

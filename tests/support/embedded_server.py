@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import psycopg
 
+from tests.support.installation import until
 from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
 
 
@@ -36,10 +36,7 @@ def is_alive(pid: int) -> bool:
 
 def wait_until_ended(pid: int) -> None:
     """Returns when the process has ended; the server's lock is free a moment before that."""
-    end = time.monotonic() + 10
-    while is_alive(pid):
-        assert time.monotonic() < end, f"process {pid} still runs"
-        os.sched_yield()
+    until(f"process {pid} ends", lambda: not is_alive(pid))
 
 
 def owner_of(path: Path) -> int:

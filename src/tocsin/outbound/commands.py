@@ -365,8 +365,9 @@ def _wake() -> None:
 def _match_agents(agents: Mapping[str, str], errors: SpecErrors) -> list[tuple[User, str]]:
     """The users who were matched with agents by hand."""
     usernames = {username.casefold() for username in agents}
-    users = User.objects.annotate(folded=Lower("username")).filter(folded__in=usernames)
-    users_by_name: dict[str, User] = {user.username.casefold(): user for user in users}
+    with boundary.as_viewer():
+        users = User.objects.annotate(folded=Lower("username")).filter(folded__in=usernames)
+        users_by_name: dict[str, User] = {user.username.casefold(): user for user in users}
     matches: list[tuple[User, str]] = []
     for username, agent_number in agents.items():
         user = users_by_name.get(username.casefold())

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from django.db.models import Prefetch
 from django.utils.translation import gettext_noop as _
 
 from tocsin.access.roles import Permission
@@ -41,7 +42,7 @@ from tocsin.people.changes.service_accounts import ServiceAccountSpec
 from tocsin.people.changes.specs import GroupSpec, UserSpec
 from tocsin.people.models import Group, ServiceAccount, User
 from tocsin.people.reasons import ABSENCE_REFERENCE
-from tocsin.resources import examples
+from tocsin.resources import examples, references
 from tocsin.resources.resource import EVERY_KEY, DeferredField, Resource, ResourceViews
 from tocsin.workflows import commands as workflows
 from tocsin.workflows.definition.specs import WorkflowSpec
@@ -189,6 +190,7 @@ SCHEDULES = Resource[Schedule](
     state=oncall.schedule_state,
     save=oncall.save_schedule,
     change_permission=Permission.MANAGE_TEAMS,
+    references=references.of_schedule,
     example=examples.SCHEDULE,
     reference=object_hooks.SCHEDULE,
     views=ResourceViews("on_call", "schedule", "edit_schedule"),
@@ -206,6 +208,7 @@ OVERRIDES = Resource[Override](
     delete_command=overrides.delete_override,
     change_permission=Permission.MANAGE_TEAMS,
     owner="schedule.group_id",
+    references=references.of_override,
     example=examples.OVERRIDE,
     views=ResourceViews("on_call", "override", "override"),
 )
@@ -220,6 +223,7 @@ SUPPORT_HOURS = Resource[SupportHours](
     load_names=lambda rows: oncall.calendar_names(),
     save=oncall.save_support_hours,
     change_permission=Permission.MANAGE_TEAMS,
+    references=references.of_support_hours,
     example=examples.SUPPORT_HOURS,
     reference=object_hooks.SUPPORT_HOURS,
     views=ResourceViews("support_hours", "edit_support_hours", "edit_support_hours"),
@@ -237,6 +241,7 @@ POLICIES = Resource[Policy](
     delete_command=policies.delete_policy,
     change_permission=Permission.MANAGE_TEAMS,
     depends_on=_handover_policies,
+    references=references.of_policy,
     example=examples.POLICY,
     reference=object_hooks.POLICY,
     views=ResourceViews("policies", "policy", "edit_policy"),
@@ -252,6 +257,7 @@ CLIENT_TABLES = Resource[ClientTable](
     load_names=lambda rows: client_tables.table_names(),
     save=client_tables.save_client_table,
     change_permission=Permission.MANAGE_ROUTING,
+    references=references.of_client_table,
     example=examples.CLIENT_TABLE,
     reference=object_hooks.CLIENT_TABLE,
     views=ResourceViews("client_tables", "edit_client_table", "edit_client_table"),
@@ -270,6 +276,7 @@ OUTBOUND_INTEGRATIONS = Resource[OutboundIntegration](
     secret_keys=frozenset({EVERY_KEY}),
     save=outbound.save_outbound,
     change_permission=Permission.MANAGE_ROUTING,
+    references=references.of_outbound,
     example=examples.OUTBOUND_INTEGRATION,
     reference=object_hooks.OUTBOUND_INTEGRATION,
     views=ResourceViews("outbound_integrations", "outbound", "edit_outbound"),
@@ -281,7 +288,9 @@ INTEGRATIONS = Resource[Integration](
     search_columns=("kind",),
     plural=_("Inbound integrations"),
     rows=lambda: Integration.objects.select_related("group", "policy", "current_version", "outbound").prefetch_related(
-        "recipient_users", "recipient_groups"
+        # An integration names its recipients, also those of other groups.
+        "recipient_users",
+        Prefetch("recipient_groups", Group._base_manager.all()),
     ),
     spec=integrations.integration_spec,
     spec_type=specs.IntegrationSpec,
@@ -292,6 +301,7 @@ INTEGRATIONS = Resource[Integration](
     save=integrations.save_integration,
     delete_command=integrations.delete_integration,
     change_permission=Permission.MANAGE_ROUTING,
+    references=references.of_integration,
     example=examples.INTEGRATION,
     reference=object_hooks.INTEGRATION,
     views=ResourceViews("integrations", "integration", "integration_settings"),
@@ -308,6 +318,7 @@ MAINTENANCE_WINDOWS = Resource[MaintenanceWindow](
     save=maintenance_windows.save_window,
     delete_command=maintenance_windows.delete_window,
     change_permission=Permission.MANAGE_ROUTING,
+    references=references.of_window,
     example=examples.MAINTENANCE_WINDOW,
     reference=object_hooks.MAINTENANCE_WINDOW,
     views=ResourceViews("maintenance", "maintenance_window", "maintenance_window"),
@@ -324,6 +335,7 @@ WORKFLOWS = Resource[Workflow](
     save=workflows.save_workflow,
     delete_command=workflows.delete_workflow,
     change_permission=Permission.MANAGE_ROUTING,
+    references=references.of_workflow,
     example=examples.WORKFLOW,
     reference=object_hooks.WORKFLOW,
     views=ResourceViews("workflows", "workflow", "edit_workflow"),

@@ -114,6 +114,8 @@ class Resource[M: Model]:
     deferred_fields: Mapping[str, DeferredField[M]] = field(default_factory=dict)
     #: The names of objects of the same kind that a spec refers to; those are saved first.
     depends_on: Callable[[Mapping[str, Any]], Iterable[str]] = lambda spec: ()
+    #: The ids of what an object refers to, by model.
+    references: Callable[[M], Mapping[type[Model], Iterable[int | None]]] = lambda row: {}
     #: The kind of reference by which other objects name an object of this kind.
     reference: ReasonType | None = None
 
@@ -146,7 +148,17 @@ class Resource[M: Model]:
 
     def find(self, text: str) -> M:
         """The object with that id or name. Raises Rejected("not_found")."""
-        return lookup.find(self.rows(), text, label=self.label, name_column=self.name_column)
+        return self.with_references([lookup.find(self.rows(), text, label=self.label, name_column=self.name_column)])[0]
+
+    def with_references(self, rows: Sequence[M]) -> Sequence[M]:
+        """Lets the viewer of the objects read what they refer to, and returns them with that."""
+        if boundary.current() is None:
+            return rows
+        for row in rows:
+            boundary.refer_to(self.references(row))
+        # The database left out what the viewer could not read.
+        complete = {row.pk: row for row in self.rows().filter(pk__in=[row.pk for row in rows])}
+        return [complete.get(row.pk, row) for row in rows]
 
     def search(self, text: str) -> Q:
         """The condition that the name, or another searched column, contains `text`."""
@@ -154,8 +166,9 @@ class Resource[M: Model]:
 
     def resolve(self, text: str, field: str) -> M:
         """Like `find`, for a filter or body field: a missing object is an invalid value. Raises Rejected("invalid")."""
-        rows = self.rows().model._default_manager.all()
-        return lookup.find_named(rows, text, label=self.label, field=field, name_column=self.name_column)
+        rows = self.rows().model.objects.all()  # type: ignore[attr-defined]
+        found: M = lookup.find_named(rows, text, label=self.label, field=field, name_column=self.name_column)
+        return found
 
     def list_all(self) -> QuerySet[M]:
         """All objects, sorted by name."""

@@ -19,8 +19,8 @@ def test_mutations_mostly_end_as_their_sample() -> None:
     assert outcomes[Outcome.CLOSED] < 0.005 * outcomes.total()
 
 
-#: Bodies whose status each tool means differently (a number, and a cancellation, which may be of a run or a ticket), and
-#: one whose failure has no status, so that nothing says that another message ends it.
+#: Bodies whose status each tool means differently (a number, and a cancellation, which may be of a run or a ticket),
+#: and one whose failure has no status, so that nothing says that another message ends it.
 NOT_RIGHT = {
     ("control-m", "over", "api"),
     ("ucloud-monitor", "over", "api"),

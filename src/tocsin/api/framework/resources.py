@@ -100,6 +100,7 @@ class ApiResource[M: Model]:
 
     def show_all(self, rows: Sequence[M], principal: Principal) -> list[dict[str, Any]]:
         """Return the objects as the caller may see them."""
+        rows = self.resource.with_references(rows)
         shown = self.resource.specs(rows) if self.show is None else self.show(rows, principal)
         return [{"id": row.pk, **fields} for row, fields in zip(rows, shown, strict=True)]
 

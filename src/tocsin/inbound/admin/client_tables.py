@@ -156,4 +156,5 @@ def to_csv(clients: Sequence[Mapping[str, str]]) -> str:
 
 
 def _ids(model: type[Group] | type[Policy]) -> dict[str, int]:
-    return {name.lower(): number for number, name in model._default_manager.values_list("pk", "name")}
+    with boundary.as_viewer():
+        return {name.lower(): number for number, name in model.objects.values_list("pk", "name")}

@@ -22,6 +22,7 @@ from tocsin.inbound.mapping.shared_names import (
     HOST_NAME,
     ID_NAME,
     INNERMOST_FIRST,
+    METRICS,
     MONITORED,
     OF_TICKETS,
     OVER_FLAGS,
@@ -106,7 +107,8 @@ def with_likely_id(
         return mapped
     levels = objects.texts
     own = mapped.text("subject") if "subject" not in guesses else None
-    titles = chain(find_any(levels, MONITORED), (own,), find_titles(objects), find_any(objects.things, TITLES))
+    names = chain(find_any(levels, MONITORED), find_any(levels, METRICS) if HOST in mapped.tags else ())
+    titles = chain(names, (own,), find_titles(objects), find_any(objects.things, TITLES))
     title = next((text for candidate in titles if (text := clean_line(first_line(candidate), 300))), "")
     key = " ".join(filter(None, (without_status(title), mapped.tags.get(HOST, "").casefold())))
     return _with_id(mapped, key) if key else mapped

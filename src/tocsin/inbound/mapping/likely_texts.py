@@ -18,10 +18,12 @@ from tocsin.inbound.mapping.shared_names import (
     NAMES,
     PROPER_TITLES,
     RUN_OF,
+    SENTENCE_NAME,
     SENTENCES,
     SUBJECTS,
     TITLE_NAME,
     TITLES,
+    TYPE_NAME,
     WHOLES,
     fill,
     find_any,
@@ -79,11 +81,19 @@ def with_texts(
 
 
 def find_titles(objects: MessageObjects) -> Iterator[object]:
-    """Yields titles by likelihood. A sentence beside a commit is the commit's."""
+    """Yields titles by likelihood: texts of several words before single ones. A sentence beside a commit is the
+    commit's."""
     yield from find_any(objects.texts, TITLES)
     yield from matching(objects.texts, TITLE_NAME)
+    sentences: list[object] = []
     if not objects.has_commit:
-        yield from find_any(objects.texts, SENTENCES)
+        sentences = [*find_any(objects.texts, SENTENCES), *matching(objects.texts, SENTENCE_NAME)]
+    yield from filter(_has_words, (*sentences, *matching(objects.texts, TYPE_NAME)))
+    yield from sentences
+
+
+def _has_words(text: object) -> bool:
+    return isinstance(text, str) and " " in text.strip()
 
 
 def _complete_name(values: dict[str, Value], objects: MessageObjects, host: str | None) -> None:
@@ -115,6 +125,7 @@ def _name_the_monitored(values: dict[str, Value], objects: MessageObjects) -> No
     names = chain(
         find_any(objects.levels, SUBJECTS),
         matching(objects.levels, MONITORED_NAME),
+        find_any(objects.levels, WHOLES),
         find_any(objects.levels, ("name",)) if subject in summaries else (),
     )
     _prefix(values, names)

@@ -90,10 +90,14 @@ MONITORED: Final = (
     "servicename", "service", "servicedesc", "sensor", "check", "monitor", "projectname", "project", "pipeline",
     "workflow", "buildtype", "involvedobject", "app", "application",
 )  # fmt: skip
+#: Names of what a run or a test is part of.
+WHOLES: Final = ("repository", "projectname", "project", "app", "application")
 #: Names that say in a title what it is about; several problems may have one.
-SUBJECTS: Final = (*MONITORED, "savedsearch", "rule", "exception", "context", "connection")
-#: Names of what a run is part of.
-WHOLES: Final = ("repository", "project", "app", "application")
+SUBJECTS: Final = (
+    *(name for name in MONITORED if name not in WHOLES), "savedsearch", "rule", "exception", "context", "connection",
+)  # fmt: skip
+#: What is measured: with its host, the same in a failure and its recovery.
+METRICS: Final = ("metric", "metricname")
 MONITORED_NAME: Final = _pattern(
     r"(?!\w*run)(monitor|check|sensor|service|site|test|probe|task|flow|job|pipeline|workflow|builder)\w*name"
 )
@@ -105,6 +109,9 @@ ID_NAME: Final = _pattern(
 STATUS_NAME: Final = _pattern(r"\w*(status|state|condition)(name|text|label|type)?")
 SEVERITY_NAME: Final = _pattern(r"\w*(severity|priority|criticality|urgency)")
 TITLE_NAME: Final = _pattern(r"\w*(title|subject|headline|displayname|(issue|incident|alert|alarm|problem|event)name)")
+SENTENCE_NAME: Final = _pattern(r"\w*(reason|message|description|text)")
+#: The kind of a problem, which is a title if it has several words.
+TYPE_NAME: Final = _pattern(r"\w*(alert|event|alarm|issue|problem|incident)type")
 #: What a run is a run of, beside its own name.
 RUN_OF: Final = _pattern(
     r"definition|pipeline|project|repository|job|workflow|flow|connection|connector|app|application"

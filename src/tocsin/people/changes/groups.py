@@ -98,9 +98,12 @@ def _users(parsed: GroupSpec) -> dict[str, User]:
     """Returns the members' users by lower-case username. Raises Rejected for unknown names."""
     usernames = {member.user.lower() for member in parsed.members}
     # Match on both, because the database may lower-case non-ASCII letters differently.
-    folded = User.objects.annotate(folded=Lower("username"))
-    matching = folded.filter(Q(folded__in=usernames) | Q(username__in=[member.user for member in parsed.members]))
-    users: dict[str, User] = {user.username.lower(): user for user in matching if user.username.lower() in usernames}
+    is_member = Q(folded__in=usernames) | Q(username__in=[member.user for member in parsed.members])
+    with boundary.as_viewer():
+        matching = User.objects.annotate(folded=Lower("username")).filter(is_member)
+        users: dict[str, User] = {
+            user.username.lower(): user for user in matching if user.username.lower() in usernames
+        }
     raise_all(
         rejected_at(f"members[{index}].user", NO_SUCH_USER(name=member.user), "not_found")
         for index, member in enumerate(parsed.members)
