@@ -7,20 +7,16 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from tocsin.core.reasons import translatable
+from tocsin.core.stored_enum import StoredEnum
 
 
-class Role(StrEnum):
+class Role(StoredEnum):
     """A user's role in the installation. Each role may do everything that the previous one may."""
 
     OBSERVER = translatable("observer")
     RESPONDER = translatable("responder")
     MANAGER = translatable("manager")
     ADMIN = translatable("admin")
-
-    @classmethod
-    def choices(cls) -> list[tuple[str, str]]:
-        """Returns value and label pairs for Django's fields."""
-        return [(role.value, role.value) for role in cls]
 
 
 class Permission(StrEnum):

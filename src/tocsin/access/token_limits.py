@@ -8,25 +8,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from enum import StrEnum
 
 from tocsin.access import roles
 from tocsin.access.roles import Permission, Role
 from tocsin.core.reasons import translatable
+from tocsin.core.stored_enum import StoredEnum
 
 
-class TokenScope(StrEnum):
+class TokenScope(StoredEnum):
     """The kinds of permissions of a token. Each scope includes the previous ones."""
 
     READ = translatable("read")
     RESPOND = translatable("respond")
     CONFIGURE = translatable("configure")
     ADMIN = translatable("admin")
-
-    @classmethod
-    def choices(cls) -> list[tuple[str, str]]:
-        """Returns value and label pairs for Django's fields."""
-        return [(scope.value, scope.value) for scope in cls]
 
 
 #: The smallest scope with each permission.

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
+from tocsin.core.stored_enum import StoredEnum
 
 
-class SwapState(StrEnum):
+class SwapState(StoredEnum):
     """The state of a swap request."""
 
     PENDING = "asked"
@@ -13,13 +13,8 @@ class SwapState(StrEnum):
     DECLINED = "declined"
     WITHDRAWN = "withdrawn"
 
-    @classmethod
-    def choices(cls) -> list[tuple[str, str]]:
-        """Returns value and label pairs for Django's fields."""
-        return [(state.value, state.value) for state in cls]
 
-
-class FeedKind(StrEnum):
+class FeedKind(StoredEnum):
     """Whose shifts a calendar feed contains."""
 
     #: The shifts of its owner.
@@ -28,8 +23,3 @@ class FeedKind(StrEnum):
     SCHEDULE = "schedule"
     #: Every group.
     ALL = "all"
-
-    @classmethod
-    def choices(cls) -> list[tuple[str, str]]:
-        """Returns value and label pairs for Django's fields."""
-        return [(kind.value, kind.value) for kind in cls]

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 from tocsin.core.reasons import translatable
+from tocsin.core.stored_enum import StoredEnum
 
 
-class MemberRole(StrEnum):
+class MemberRole(StoredEnum):
     PRIMARY = translatable("primary")
     SECONDARY = translatable("secondary")
     MANAGER = translatable("manager")
-
-    @classmethod
-    def choices(cls) -> list[tuple[str, str]]:
-        """Returns value and label pairs for Django's fields."""
-        return [(role.value, role.value) for role in cls]

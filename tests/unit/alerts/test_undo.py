@@ -33,6 +33,7 @@ from tocsin.alerts.commands import (
 )
 from tocsin.alerts.lifecycle import apply
 from tocsin.alerts.states import ActorKind, AlertStatus, EventKind, Priority
+from tocsin.alerts.undo import _NOT_UNDOABLE
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason
 
@@ -115,6 +116,15 @@ def test_sent_notifications_prevent_undo_with_a_reason(command: Command, sentenc
     done = then(apply(OPEN, command, NOW))
     with pytest.raises(Rejected, match=sentence):
         apply(done, Undo(actor=ALICE), NOW)
+
+
+@pytest.mark.parametrize("kind", [*_NOT_UNDOABLE, EventKind.WORKFLOW])
+def test_event_without_undo_says_why(kind: EventKind) -> None:
+    last = LastEvent(kind, NOW, ActorKind.USER, ALICE.name, ALICE.user_id, {})
+    with pytest.raises(Rejected) as caught:
+        apply(replace(OPEN, last_event=last), Undo(actor=ALICE), NOW)
+    expected = _NOT_UNDOABLE[kind].code if kind in _NOT_UNDOABLE else "command.not_undoable"
+    assert caught.value.reason.code == expected
 
 
 def test_an_undo_is_not_undone() -> None:

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tocsin.core.errors import Rejected
-from tocsin.inbound.expressions.comparisons import Operator
+from tocsin.core.reasons import as_reason
+from tocsin.inbound.expressions.comparisons import MAX_VALUES, Operator
 from tocsin.inbound.expressions.conditions import compile_condition
 from tocsin.inbound.expressions.mapped import MappedFields
 from tocsin.inbound.mapping.mapping import compile_mapping
@@ -287,3 +288,25 @@ def test_a_condition_keeps_its_definition() -> None:
     definition = leaf("a", "exists")
     assert compile_condition(definition).definition is definition
     assert compile_condition(None).matches({}, MappedFields({}, {}, {}))
+
+
+@pytest.mark.parametrize(
+    ("operator", "code"),
+    [
+        (Operator.CONTAINS, "condition.contains_none"),
+        (Operator.EQUALS, "condition.equals_none"),
+        (Operator.STARTS_WITH, "condition.starts_with_none"),
+        (Operator.ENDS_WITH, "condition.ends_with_none"),
+        (Operator.ONE_OF, "condition.is_not_one_of"),
+    ],
+)
+def test_fact_about_several_values_names_them_all(operator: Operator, code: str) -> None:
+    condition = compile_condition(leaf("client", operator, ["Globex", "Initech"]), "rules.open", MAPPING.names)
+    verdict = condition.evaluate(PAYLOAD, MAPPING.apply(PAYLOAD))
+    assert (verdict.is_true, as_reason(verdict.reason).code) == (False, code)
+
+
+def test_more_values_than_allowed_are_rejected() -> None:
+    with pytest.raises(Rejected) as caught:
+        compile_condition(leaf("client", Operator.ONE_OF, ["x"] * (MAX_VALUES + 1)), "rules.open", MAPPING.names)
+    assert "condition.too_many_values" in f"{caught.value.reason.code} {caught.value.reason.data}"

@@ -256,6 +256,19 @@ class TestLenient:
         assert element.payload == json.loads(body)
         assert element.notes == ()
 
+    @pytest.mark.parametrize(
+        ("body", "code"),
+        [
+            ('{"a": "\\x"}', "json.invalid_escape"),
+            ('{"a": "\n"}', "json.raw_control_character"),
+            ('{"a": "x', "json.unterminated_string"),
+            ('{"a": 1} x', "json.extra_text"),
+            ('{"a": }', "json.expecting_value"),
+        ],
+    )
+    def test_problem_of_json_has_its_code(self, body: str, code: str) -> None:
+        assert code in str(refusal(body).reason.data)
+
     def test_what_cannot_be_mended_is_refused_with_its_place(self) -> None:
         assert refusal('{"a": "x\ny", oops}', lenient=True).detail.endswith("line 2 column 5")
 

@@ -28,6 +28,20 @@ HOURLY = parse_schedule({"interval": "1h", "grace": "5m"})
 RUN = parse_schedule({"interval": "1d", "grace": "10m", "longest_run": "2h"})
 
 
+@pytest.mark.parametrize(
+    ("definition", "code"),
+    [
+        ({"interval": "1m"}, "heartbeat.every_minute"),
+        ({"interval": "1h"}, "heartbeat.every_hour"),
+        ({"interval": "1d"}, "heartbeat.every_day"),
+        ({"interval": "90m"}, "heartbeat.every"),
+        ({"cron": "0 3 * * *", "time_zone": "Europe/Zurich"}, "heartbeat.at"),
+    ],
+)
+def test_schedule_is_described(definition: dict[str, str], code: str) -> None:
+    assert parse_schedule({"grace": "5m", **definition}).description.code == code
+
+
 def after(minutes: float) -> datetime:
     return NOW + timedelta(minutes=minutes)
 

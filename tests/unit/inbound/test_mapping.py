@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tocsin.core.errors import Rejected
-from tocsin.inbound.expressions.fields import Attachment, Value
+from tocsin.inbound.expressions.fields import MAX_CUSTOM, Attachment, Value
 from tocsin.inbound.expressions.mapped import MappedFields
 from tocsin.inbound.mapping.mapping import compile_mapping
+from tocsin.inbound.mapping.templates import MAX_TEMPLATE
+from tocsin.inbound.mapping.value_source import MAX_ALTERNATIVES, MAX_MAP
 
 TICKET = {
     "ticket": {
@@ -280,3 +282,21 @@ def test_each_key_is_visited_once_regardless_of_path_count() -> None:
     payload[Key("Subject")] = "VPN down"
     assert mapping.apply(payload).custom["field_49"] == "VPN down"
     assert looks <= 2 * len(payload), "once to read them, and once to plan for others of their shape"
+
+
+@pytest.mark.parametrize(
+    ("definition", "code"),
+    [
+        ({"subject": ["ticket^id"] * (MAX_ALTERNATIVES + 1)}, "mapping.too_many_alternatives"),
+        ({"subject": {"template": "x" * (MAX_TEMPLATE + 1)}}, "mapping.template_too_long"),
+        ({"custom": {f"field{n}": "ticket^id" for n in range(MAX_CUSTOM + 1)}}, "mapping.too_many_custom_fields"),
+        (
+            {"subject": {"path": "ticket^id", "map": {str(n): "x" for n in range(MAX_MAP + 1)}}},
+            "mapping.value_map_too_long",
+        ),
+    ],
+)
+def test_mapping_beyond_a_limit_is_rejected(definition: dict[str, object], code: str) -> None:
+    with pytest.raises(Rejected) as caught:
+        compile_mapping(definition)
+    assert code in f"{caught.value.reason.code} {caught.value.reason.data}"

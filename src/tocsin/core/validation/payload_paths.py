@@ -21,7 +21,6 @@ _TOO_LONG = ReasonType("path.too_long", "a path has at most {maximum} characters
 _TOO_MANY_SEGMENTS = ReasonType("path.too_many_segments", "a path has at most {maximum} segments")
 _BEGINS_WITH_SEPARATOR = ReasonType("path.begins_with_separator", 'the path "{path}" begins with ^')
 _ENDS_WITH_SEPARATOR = ReasonType("path.ends_with_separator", 'the path "{path}" ends with ^')
-_EMPTY_SEGMENT = ReasonType("path.empty_segment", 'the path "{path}" has an empty segment at character {position}')
 
 MAX_PATH: Final = 500
 MAX_SEGMENTS: Final = 50
@@ -88,7 +87,9 @@ def split_path(text: str, field_path: str = "path") -> tuple[str, ...]:
             position += 2
         elif position == len(text) or text[position] == "^":
             if not current:
-                raise _rejection(field_path, _empty_segment(text, position))
+                # Not between two separators: these are one, taken literally.
+                problem = _BEGINS_WITH_SEPARATOR if position == 0 else _ENDS_WITH_SEPARATOR
+                raise _rejection(field_path, problem(path=text))
             segments.append(current)
             current = ""
             position += 1
@@ -98,14 +99,6 @@ def split_path(text: str, field_path: str = "path") -> tuple[str, ...]:
     if len(segments) > MAX_SEGMENTS:
         raise _rejection(field_path, _TOO_MANY_SEGMENTS(maximum=MAX_SEGMENTS))
     return tuple(segments)
-
-
-def _empty_segment(text: str, position: int) -> Reason:
-    if position == 0:
-        return _BEGINS_WITH_SEPARATOR(path=text)
-    if position == len(text):
-        return _ENDS_WITH_SEPARATOR(path=text)
-    return _EMPTY_SEGMENT(path=text, position=position + 1)
 
 
 def _rejection(field_path: str, problem: Reason) -> Rejected:

@@ -107,7 +107,7 @@ _SYNTAX_PROBLEMS: Final = {
     "Unterminated string starting at": _UNTERMINATED_STRING,
     "Extra data": _EXTRA_TEXT,
     "Expecting value": _EXPECTING_VALUE,
-    "Invalid \\escape: ": _INVALID_ESCAPE,
+    "Invalid \\escape": _INVALID_ESCAPE,
 }
 
 

@@ -6,10 +6,10 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.alerts.states import Priority
-from tocsin.escalation.models import Policy
 from tocsin.inbound.models import Integration
-from tocsin.people.models import Group, User
+from tocsin.people.models import Group
 from tocsin.web.ui.choices import PRIORITIES
+from tocsin.web.ui.forms import RecipientsForm
 
 
 class AlertFilterForm(forms.Form):
@@ -26,32 +26,14 @@ class AlertFilterForm(forms.Form):
     sort = forms.ChoiceField(choices=[("oldest", "oldest"), ("priority", "priority")], required=False)
 
 
-class NewAlertForm(forms.Form):
+class NewAlertForm(RecipientsForm):
     """An alert that a user opens manually."""
+
+    field_order = ("subject", "priority", "client", "long_text")
 
     subject = forms.CharField(label=_("Title"), max_length=500)
     priority = forms.ChoiceField(label=_("Priority"), choices=PRIORITIES, initial=Priority.HIGH)
     client = forms.CharField(label=_("Client"), max_length=200, required=False)
     long_text = forms.CharField(
         label=_("Description"), max_length=20_000, required=False, widget=forms.Textarea(attrs={"rows": 5})
-    )
-    policy = forms.ModelChoiceField(
-        Policy.objects.all(),
-        label=_("Escalation policy"),
-        required=False,
-        empty_label=_("None: page the users below immediately"),
-    )
-    groups = forms.ModelMultipleChoiceField(
-        Group.objects.all(),
-        label=_("Groups"),
-        required=False,
-        widget=forms.CheckboxSelectMultiple,
-        help_text=_("The policy's on-call roles are resolved in these groups."),
-    )
-    users = forms.ModelMultipleChoiceField(
-        User.objects.filter(is_active=True).order_by("name", "username"),
-        label=_("Users"),
-        required=False,
-        widget=forms.CheckboxSelectMultiple,
-        help_text=_("Paged when the first step fires."),
     )

@@ -12,11 +12,10 @@ from tocsin.catalogue.kinds import IntegrationKind, IntegrationSetting, Integrat
 from tocsin.core.locale_format import local_term
 from tocsin.core.reasons import ReasonType
 from tocsin.core.validation.field_errors import rejected_at
-from tocsin.escalation.models import Policy
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.inbound.models import Integration
-from tocsin.people.models import Group, User
-from tocsin.web.ui.forms import CodeField, DurationField, MomentField, set_choices
+from tocsin.people.models import Group
+from tocsin.web.ui.forms import CodeField, DurationField, MomentField, RecipientsForm, set_choices
 
 _NOT_A_PAIR = ReasonType("setting.not_a_pair", "line {line}: use the format from = to")
 
@@ -38,30 +37,12 @@ PLACES = {
 }
 
 
-class AddIntegrationForm(forms.Form):
+class AddIntegrationForm(RecipientsForm):
     """The minimum for a new integration: name, recipients, and for some integration types an address."""
 
+    field_order = ("name",)
+
     name = forms.CharField(label=_("Name"), max_length=100)
-    policy = forms.ModelChoiceField(
-        Policy.objects.all(),
-        label=_("Escalation policy"),
-        required=False,
-        empty_label=_("None: page the users below immediately"),
-    )
-    groups = forms.ModelMultipleChoiceField(
-        Group.objects.all(),
-        label=_("Groups"),
-        required=False,
-        widget=forms.CheckboxSelectMultiple,
-        help_text=_("The policy's on-call roles are resolved in these groups."),
-    )
-    users = forms.ModelMultipleChoiceField(
-        User.objects.filter(is_active=True).order_by("name", "username"),
-        label=_("Users"),
-        required=False,
-        widget=forms.CheckboxSelectMultiple,
-        help_text=_("Paged when the first step fires."),
-    )
     group = forms.ModelChoiceField(
         Group.objects.all(),
         label=_("Owned by"),

@@ -18,7 +18,9 @@ from django.utils.translation import gettext_lazy as _
 from tocsin.core.errors import Rejected, RejectedAll
 from tocsin.core.reasons import Reason
 from tocsin.core.validation.field_errors import AT_PATH
+from tocsin.escalation.models import Policy
 from tocsin.oncall.calculation import weekly_windows
+from tocsin.people.models import Group, User
 
 
 def show_rejection(
@@ -195,6 +197,31 @@ def user_zone() -> zoneinfo.ZoneInfo:
     """Return the current user's time zone."""
     zone = timezone.get_current_timezone()
     return zone if isinstance(zone, zoneinfo.ZoneInfo) else zoneinfo.ZoneInfo("UTC")
+
+
+class RecipientsForm(forms.Form):
+    """Whom an alert pages."""
+
+    policy = forms.ModelChoiceField(
+        Policy.objects.all(),
+        label=_("Escalation policy"),
+        required=False,
+        empty_label=_("None: page the users below immediately"),
+    )
+    groups = forms.ModelMultipleChoiceField(
+        Group.objects.all(),
+        label=_("Groups"),
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+        help_text=_("The policy's on-call roles are resolved in these groups."),
+    )
+    users = forms.ModelMultipleChoiceField(
+        User.objects.filter(is_active=True).order_by("name", "username"),
+        label=_("Users"),
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+        help_text=_("Paged when the first step fires."),
+    )
 
 
 if TYPE_CHECKING:
