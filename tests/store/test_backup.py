@@ -11,7 +11,6 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 import tracemalloc
 import zipfile
 from collections.abc import Callable, Iterator
@@ -26,11 +25,13 @@ import pytest
 from django.contrib.sessions.models import Session
 from django.db.migrations.loader import MigrationLoader
 from psycopg import sql
+from pytest_django import DjangoDbBlocker
 
 from tests.support.escalation_harness import EscalationHarness, escalation_enabled
-from tests.support.ingest import Ingest, halo, make_integration
+from tests.support.ingest import NOW, Ingest, halo, make_integration
+from tests.support.installation import until
 from tests.support.people import ACTOR
-from tests.support.postgres import Postgres, in_use
+from tests.support.postgres import DatabasePool, Postgres, filled, in_use
 from tocsin.access import setup_link, tokens
 from tocsin.access.token_limits import UNLIMITED
 from tocsin.alerts.models import Alert
@@ -82,19 +83,29 @@ def bare(postgres: Postgres, database: str) -> Iterator[Make]:
         postgres.drop(name)
 
 
-@pytest.fixture
-def world(database: str, now: datetime) -> str:
-    """A database with something in every room, and bytes that a careless copy would break."""
+@pytest.fixture(scope="module")
+def database_pool(postgres: Postgres, template: str, django_db_blocker: DjangoDbBlocker) -> Iterator[DatabasePool]:
+    with filled(postgres, template, django_db_blocker, make_world) as databases:
+        yield databases
+
+
+def make_world() -> None:
+    """Makes something in every room, and bytes that a careless copy would break."""
     with escalation_enabled():
-        desk = EscalationHarness(now)
+        desk = EscalationHarness(NOW)
         desk.open()
         desk.run_until(0)
     integration = make_integration("Halo 🔔", token_text="t" * 32, policy=desk.policy)
     Ingest().send(integration, halo(1), halo(2), AWKWARD)
-    tokens.create(desk.users["erin"], "script", limits=UNLIMITED, actor=ACTOR, now=now)
+    tokens.create(desk.users["erin"], "script", limits=UNLIMITED, actor=ACTOR, now=NOW)
     Provider.objects.create(
         name="Mail", kind="smtp", channels=["email"], secrets=crypto.encrypt(json.dumps({"password": "hunter2"}))
     )
+
+
+@pytest.fixture
+def world(database: str) -> str:
+    """A database with that in it."""
     return database
 
 
@@ -487,12 +498,9 @@ def test_leftover_of_killed_backup_is_removed_by_the_next(
         """A backup that waits, and what it has written."""
         program = [Path(sys.executable).with_name("tocsin"), "backup", tmp_path / name]
         process = subprocess.Popen(program, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 60
-        while not (paths := list(tmp_path.glob(f".{name}.*.part"))):
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-        os.utime(paths[0], (1, 1))
-        return process, paths[0]
+        path = until("a backup begins", lambda: next(tmp_path.glob(f".{name}.*.part"), None), 60)
+        os.utime(path, (1, 1))
+        return process, path
 
     other = tmp_path / ".film.mkv.part"
     other.write_bytes(b"PK\x03\x04")
