@@ -32,8 +32,17 @@ TEMPLATES = """
 `tests/catalogue_corpus/templates` has bodies in the form that the documentation of other products gives: guides of
 PagerDuty, Opsgenie, Splunk On-Call and others, as people paste them into a tool of the catalogue, and the default
 bodies of tools that the catalogue does not know, among them messages for chats. Each is posted to `api`, and a pasted
-one to the type of its tool. `open` is right if it opens with a subject that names the problem, `over` if it closes
-exactly what its `open` opened.
+one to the type of its tool. `open` is right if it opens with a subject that names the problem and with the priority
+that it has, `over` if it closes exactly what its `open` opened.
+
+"""
+
+HELD_OUT = """
+## Bodies that nothing was made for
+
+`tests/catalogue_corpus/held_out` has bodies of further tools that the catalogue does not know. They were written from
+public documentation before anybody looked at what becomes of them, and nothing was changed for one of them, so that
+this figure says what to expect of a tool that was not thought of.
 
 """
 
@@ -55,7 +64,11 @@ def document() -> str:
     for kind, figures in sorted(measure().items()):
         counts = " | ".join(str(figures.outcomes[outcome]) for outcome in Outcome)
         rows.append(f"| `{kind}` | {figures.outcomes.total()} | {counts} |")
-    return INTRODUCTION + "\n".join(rows) + "\n" + TEMPLATES + "\n".join(_template_rows(templates.measure())) + "\n"
+    worked_on, held_out = (
+        _template_rows(templates.measure(folder)) for folder in (templates.WORKED_ON, templates.HELD_OUT)
+    )
+    sections = [INTRODUCTION + "\n".join(rows), TEMPLATES + "\n".join(worked_on), HELD_OUT + "\n".join(held_out)]
+    return "\n".join(sections) + "\n"
 
 
 def _template_rows(results: Iterable[Any]) -> list[str]:

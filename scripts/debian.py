@@ -1,6 +1,6 @@
 """What tests need from the distribution: Chromium, PostgreSQL's server, PgBouncer, rsyslog, wrk, Alertmanager,
-Kustomize; for the proof and the long tests also promtool, haproxy, Patroni, etcd, libfaketime; for the long tests
-LemonLDAP::NG and OpenLDAP.
+nss_wrapper, Kustomize; for the proof and the long tests also promtool, haproxy, Patroni, etcd, libfaketime; for the
+long tests LemonLDAP::NG and OpenLDAP.
 
 Brings them where apt and the rights are. Nothing here fails: whoever needs a missing thing says so.
 """
@@ -22,6 +22,7 @@ PROGRAMS = {
     "sbin/rsyslogd": "rsyslog",
     "bin/wrk": "wrk",
     "bin/prometheus-alertmanager": "prometheus-alertmanager",
+    "lib/*/libnss_wrapper.so": "libnss-wrapper",
 }
 #: For the proof and the long tests only.
 PROOF = {

@@ -41,7 +41,10 @@ ARTEFACTS: dict[str, Artefact] = {
     "context": Artefact(container.build_context, ("context",), ("wheel", "constraints")),
     "image": Artefact(container.build, ("tocsin-{version}-image-*.tar.gz",), ("context",)),
     "sbom": Artefact(sbom.build, ("tocsin-{version}-sbom.cdx.json",), ("wheel", "constraints")),
-    "airgap": Artefact(airgap.build, ("tocsin-{version}-airgap-*.tar",), ("wheel", "constraints", "image", "sbom")),
+    "image-sbom": Artefact(sbom.build_for_image, ("tocsin-{version}-image-*-sbom.cdx.json",), ("image", "sbom")),
+    "airgap": Artefact(
+        airgap.build, ("tocsin-{version}-airgap-*.tar",), ("wheel", "constraints", "image", "sbom", "image-sbom")
+    ),
     # Whatever is built comes before these.
     "checksums": Artefact(checksums.build, (checksums.NAME,)),
     "signature": Artefact(checksums.sign, (checksums.SIGNATURE,), ("checksums",)),
@@ -102,6 +105,8 @@ def _build(name: str, version: str, out: Path) -> tuple[str, str, float]:
     for path in written(name, version, out):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     try:
+        if missing := [need for need in ARTEFACTS[name].needs if not written(need, version, out)]:
+            raise bring.CannotGoOn(f"needs {', '.join(missing)}")
         ARTEFACTS[name].build(version, out)
         outcome = "built"
     except release.Skipped as reason:

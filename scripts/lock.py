@@ -33,10 +33,10 @@ def main() -> None:
     compile_lock(
         ["-o", "requirements/audit.txt", "-", "--python-version", "3.12", "--no-annotate", *upgrade], "pip-audit"
     )
-    # Clients that tests run apart: what they need conflicts with Tocsin's own packages.
+    # Clients that tests run apart, and what generates one: what they need conflicts with Tocsin's own packages.
     compile_lock(
         ["-o", "requirements/clients.txt", "-", "--python-version", "3.12", "--no-annotate", *upgrade],
-        "elastalert2\npdpyras",
+        "elastalert2\nopenapi-python-client\npdpyras",
     )
     # What a test checks the manifests for Kubernetes with.
     compile_lock(

@@ -27,7 +27,7 @@ def build(version: str, out: Path) -> None:
         wheelhouse.add_installer(wheels)
         shutil.copy(out / python.wheel_name(version), wheels)
         wheelhouse.write_constraints(version, out, wheels, folder / "constraints.txt")
-        for name in (container.archive_name(version), sbom.name(version)):
+        for name in (container.archive_name(version), sbom.name(version), sbom.image_name(version)):
             shutil.copy(out / name, folder)
         shutil.copy(SCRIPT, folder)
         shutil.copytree(bring.ROOT / "packaging" / "compose", folder / "compose")

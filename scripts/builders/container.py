@@ -79,7 +79,7 @@ def build(version: str, out: Path) -> None:
 def _bases(buildah: str, storage: list[str]) -> list[str]:
     """Imports the two bases and returns the arguments that name them."""
     bases = {
-        "BASE": debian_base.make("base", ("ca-certificates", "libstdc++6", "python3", "tini")),
+        "BASE": debian_base.make("base", ("ca-certificates", "libnss-wrapper", "libstdc++6", "python3", "tini")),
         "BUILD_BASE": debian_base.make("build-base", ("binutils", "python3-venv")),
     }
     for name, archive in bases.items():

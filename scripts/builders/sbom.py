@@ -1,21 +1,36 @@
-"""The bill of materials (CycloneDX): every Python package and browser part that an installation has, with licences."""
+"""The bills of materials (CycloneDX), with licences: of an installation, every Python package and browser part; of the
+image, Debian's packages too."""
 
 import json
+import re
 import sys
+import tarfile
 import tempfile
+from collections.abc import Iterator
+from email.parser import HeaderParser
 from pathlib import Path
+from urllib.parse import quote
 
 import bring
 
-from builders import python, release
+from builders import container, debian_base, python, release
 
 #: What Tocsin's wheel contains of node_modules is in the dependencies of package.json; the others only build or test.
 _PACKAGES = bring.ROOT / "package.json"
 _LOCKED = bring.ROOT / "package-lock.json"
 
 
+#: In the layers of an image.
+_STATUS = "var/lib/dpkg/status"
+_COPYRIGHT = re.compile(r"usr/share/doc/([^/]+)/copyright")
+
+
 def name(version: str) -> str:
     return f"tocsin-{version}-sbom.cdx.json"
+
+
+def image_name(version: str) -> str:
+    return container.archive_name(version).replace(".tar.gz", "-sbom.cdx.json")
 
 
 def build(version: str, out: Path) -> None:
@@ -36,7 +51,19 @@ def build(version: str, out: Path) -> None:
         release.run(command, "The bill of materials could not be written")
         bom = json.loads(written.read_text())
     bom["components"] += browser_parts()
-    (out / name(version)).write_text(json.dumps(bom, indent=2, sort_keys=True) + "\n")
+    _write(bom, out / name(version))
+
+
+def build_for_image(version: str, out: Path) -> None:
+    """Adds what the image has of Debian to what every installation has."""
+    bom = json.loads((out / name(version)).read_text())
+    bom["metadata"]["component"]["type"] = "container"
+    bom["components"] += debian_packages(out / container.archive_name(version))
+    _write(bom, out / image_name(version))
+
+
+def _write(bom: dict[str, object], target: Path) -> None:
+    target.write_text(json.dumps(bom, indent=2, sort_keys=True) + "\n")
 
 
 def browser_parts() -> list[dict[str, object]]:
@@ -44,6 +71,48 @@ def browser_parts() -> list[dict[str, object]]:
     names = json.loads(_PACKAGES.read_text())["dependencies"]
     locked = json.loads(_LOCKED.read_text())["packages"]
     return [_component(name, locked[f"node_modules/{name}"]) for name in sorted(names)]
+
+
+def debian_packages(archive: Path) -> list[dict[str, object]]:
+    """The components that are installed in an image, by its archive."""
+    status, licences = "", dict[str, list[str]]()
+    for path, text in _texts(archive):
+        if path == _STATUS:
+            # That of a later layer replaces an earlier one's.
+            status = text
+        elif match := _COPYRIGHT.fullmatch(path):
+            # https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
+            named = re.findall(r"^License:[ \t]*(\S.*)$", text, re.MULTILINE)
+            licences[match[1]] = sorted(set(named))
+    packages = (HeaderParser().parsestr(block) for block in status.split("\n\n") if block.strip())
+    return [
+        _debian_component(package["Package"], package["Version"], package["Architecture"], licences)
+        for package in packages
+        if package["Status"] == "install ok installed"
+    ]
+
+
+def _texts(archive: Path) -> Iterator[tuple[str, str]]:
+    """Path and text of the files about packages, layer by layer, the first layer first."""
+    with tarfile.open(archive) as image:
+        manifest = image.extractfile("manifest.json")
+        assert manifest is not None
+        for layer in json.load(manifest)[0]["Layers"]:
+            with tarfile.open(fileobj=image.extractfile(layer)) as files:
+                for entry in files:
+                    path = entry.name.removeprefix("./")
+                    if entry.isfile() and (path == _STATUS or _COPYRIGHT.fullmatch(path)):
+                        file = files.extractfile(entry)
+                        assert file is not None
+                        yield path, file.read().decode("utf-8", "replace")
+
+
+def _debian_component(name: str, version: str, architecture: str, licences: dict[str, list[str]]) -> dict[str, object]:
+    purl = f"pkg:deb/debian/{name}@{quote(version, safe='~')}?arch={architecture}&distro={debian_base.SUITE}"
+    return {
+        "bom-ref": purl, "type": "library", "name": name, "version": version, "purl": purl,
+        "licenses": [{"license": {"name": licence}} for licence in licences.get(name, ())],
+    }  # fmt: skip
 
 
 def _component(name: str, package: dict[str, str]) -> dict[str, object]:

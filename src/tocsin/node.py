@@ -152,7 +152,8 @@ class NodeProcess:
         tracing.shut_down()
 
     def _task_runs(self) -> list[TaskRun]:
-        return [TaskRun(task.name, self.worker.last_run_at[task.name], task.interval) for task in self.worker.tasks]
+        ages = {task: self.worker.since_run(task.name) for task in self.worker.tasks}
+        return [TaskRun(task.name, age, task.interval) for task, age in ages.items() if age is not None]
 
     def _finish(self, end: float) -> None:
         self._finish_sending(end)

@@ -1,8 +1,11 @@
 """What becomes of other products' documented bodies: in the type that one would paste them in, and at `api`.
 
 Each file of `templates` has the documentation that its bodies follow (`source`), the type, the format of the bodies
-(`json`, `form` or `xml`), a part of the alert's subject, and the bodies of a problem (`open`), of its end (`over`) and
-of a test. Their values are made up.
+(`json`, `form` or `xml`), a part of the alert's subject, its `priority` if the body has one that needs no knowledge of
+the tool, and the bodies of a problem (`open`), of its end (`over`) and of a test. Their values are made up.
+
+Those of `held_out` were written before anybody looked at what becomes of them, and nothing is changed for one of them:
+only their figure counts.
 """
 
 from __future__ import annotations
@@ -21,7 +24,8 @@ from tocsin.inbound.config.normalizer import IntegrationDefinition, NormalizedEv
 from tocsin.inbound.config.rules import EventAction
 from tocsin.inbound.parsing.payload_splitting import elements_of
 
-FOLDER = Path(__file__).parent / "templates"
+WORKED_ON = Path(__file__).parent / "templates"
+HELD_OUT = Path(__file__).parent / "held_out"
 
 _CONTENT_TYPES = {
     "json": "application/json",
@@ -37,6 +41,7 @@ class Template:
     name: str
     kind: str
     title: str
+    priority: str | None
     format: str
     bodies: dict[str, Any]
 
@@ -61,21 +66,21 @@ class Result:
 
 
 @cache
-def load_templates() -> tuple[Template, ...]:
+def load_templates(folder: Path) -> tuple[Template, ...]:
     templates = []
-    for path in sorted(FOLDER.glob("*.json")):
+    for path in sorted(folder.glob("*.json")):
         data = json.loads(path.read_text(encoding="utf-8"))
         bodies = {name: data[name] for name in ("open", "over", "test") if name in data}
-        templates.append(Template(path.stem, data["type"], data["title"], data["format"], bodies))
+        templates.append(Template(path.stem, data["type"], data["title"], data.get("priority"), data["format"], bodies))
     return tuple(templates)
 
 
 @cache
-def measure() -> tuple[Result, ...]:
-    """Posts every body to its type and to `api`."""
+def measure(folder: Path) -> tuple[Result, ...]:
+    """Posts every body of a folder to its type and to `api`."""
     return tuple(
         result
-        for template in load_templates()
+        for template in load_templates(folder)
         for kind in dict.fromkeys((template.kind, "api"))
         for result in _results(template, kind)
     )
@@ -107,6 +112,8 @@ def _open_problem(event: NormalizedEvent | Rejected, template: Template, body_na
     subject = event.mapped.text("subject") or ""
     if body_name == "open" and template.title not in subject:
         return f"subject {subject!r}"
+    if body_name == "open" and template.priority not in {None, event.mapped.text("priority")}:
+        return f"priority {event.mapped.text('priority')!r}"
     return "" if event.mapped.text("long_text") else "no long text"
 
 

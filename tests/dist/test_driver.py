@@ -47,10 +47,14 @@ def test_skipped_artefact_says_why_and_fails_nothing(
 def test_failed_artefact_does_not_stop_the_others(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _artefacts(monkeypatch, image=dist.Artefact(_fail, ("image",)), base=dist.Artefact(_write, ("base-*",)))
+    bundle = dist.Artefact(_write, ("bundle",), needs=("image",))
+    base = dist.Artefact(_write, ("base-*",))
+    _artefacts(monkeypatch, image=dist.Artefact(_fail, ("image",)), bundle=bundle, base=base)
     assert dist.build_all("1.0", tmp_path) == 1
+    said = capsys.readouterr().out
+    assert "image: buildah is missing" in said
+    assert "bundle: needs image" in said
     assert (tmp_path / "base-1.0").read_text() == "built"
-    assert "image: buildah is missing" in capsys.readouterr().out
 
 
 def test_whole_build_leaves_nothing_of_an_older_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -118,6 +118,14 @@ def test_restart_keeps_alerts_and_a_kill_loses_none(node: tuple[Container, str],
     assert {number for number in accepted if f"VPN {number} down" not in titles} == set()
 
 
+def test_any_user_may_run_it_who_owns_the_volume(podman: Podman, image: str, volume: Path) -> None:
+    subprocess.run(["chown", "12345:0", volume], check=True)
+    container = podman.run(image, "serve", "--port", str(free_port()), mounts=(f"{volume}:/data",), user="12345:0")
+    container.wait_until_ready()
+    assert {path.stat().st_uid for path in volume.rglob("*")} == {12345}
+    assert container.stop() == 0
+
+
 def _ends_at_once(podman: Podman, image: str, *mounts: str, **environment: str) -> str:
     """What a node that cannot start writes; it ends within seconds, with exit status 1."""
     container = podman.run(image, mounts=mounts, environment=environment)
@@ -136,6 +144,16 @@ def test_volume_of_another_user_says_how_to_give_it_away(podman: Podman, image: 
 def test_read_only_volume_is_named(podman: Podman, image: str, volume: Path) -> None:
     said = _ends_at_once(podman, image, f"{volume}:/data:ro")
     assert "Tocsin cannot use /data as (part of) its data directory: Read-only file system." in said
+
+
+def test_unreadable_secret_key_is_named(podman: Podman, image: str, volume: Path) -> None:
+    key = volume / "secret.key"
+    key.write_text("k" * 40)
+    key.chmod(0o600)
+    said = _ends_at_once(podman, image, f"{volume}:/data")
+    assert "/data/secret.key cannot be read: Permission denied." in said
+    assert "chown 10001 /data/secret.key" in said
+    assert key.read_text() == "k" * 40
 
 
 @pytest.mark.parametrize(

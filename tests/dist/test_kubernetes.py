@@ -28,7 +28,7 @@ OVERLAYS = ("single", "ha")
 KUBERNETES = ("1.30.0", "1.37.0")
 
 #: What Helm adds, and what Kustomize has no need of.
-HELM_LABELS = {"app.kubernetes.io/instance", "app.kubernetes.io/managed-by"}
+ONLY_HELM = {"app.kubernetes.io/instance", "app.kubernetes.io/managed-by", "imagePullPolicy"}
 
 #: The chart's values that give the overlay of that name.
 VALUES: dict[str, dict[str, Any]] = {"single": {}, "ha": {"highAvailability": {"enabled": True}}}
@@ -86,7 +86,7 @@ def validate(validators: Path, folder: Path, manifests: list[dict[str, Any]], ve
 def test_overlays_and_chart_fit_the_schemas_of_kubernetes(version: str, validators: Path, tmp_path: Path) -> None:
     chart = [manifest for manifest in template(EVERYTHING) if manifest["kind"] != "ServiceMonitor"]
     manifests = [*build("overlays/single"), *build("overlays/ha"), *chart]
-    assert len(manifests) == 4 + 5 + 6
+    assert len(manifests) == 4 + 7 + 8
     assert validate(validators, tmp_path, manifests, version) == ""
 
 
@@ -105,15 +105,14 @@ def test_chart_renders_what_kustomize_builds(overlay: str) -> None:
     rendered = template(VALUES[overlay])
     annotations = rendered[[item["kind"] for item in rendered].index(workload(rendered)["kind"])]
     assert list(annotations["spec"]["template"]["metadata"].pop("annotations")) == ["checksum/config"]
-    container(rendered).pop("imagePullPolicy")
     assert without(rendered) == without(plain)
 
 
 def without(value: Any) -> Any:
-    """The value without Helm's labels, and with lists of named things in the order of their names."""
+    """The value without what only Helm has, and with lists of named things in the order of their names."""
     match value:
         case dict():
-            return {key: without(item) for key, item in value.items() if key not in HELM_LABELS}
+            return {key: without(item) for key, item in value.items() if key not in ONLY_HELM}
         case [{"name": _}, *_]:
             return sorted((without(item) for item in value), key=lambda item: str(item["name"]))
         case list():
@@ -172,6 +171,33 @@ def test_selectors_choose_the_pods_of_tocsin(overlay: str) -> None:
 
 
 @needs_kustomize
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_openshift_chooses_every_user(overlay: str, tmp_path: Path) -> None:
+    shutil.copytree(MANIFESTS, tmp_path / "kubernetes")
+    own = f"resources: [kubernetes/overlays/{overlay}]\ncomponents: [kubernetes/components/openshift]\n"
+    (tmp_path / "kustomization.yaml").write_text(own)
+    built = json.dumps(build(str(tmp_path)))
+    assert built.count('"runAsNonRoot": true') == (2 if overlay == "ha" else 1)
+    assert not re.search('runAsUser|runAsGroup|fsGroup"', built)
+
+
+@needs_kustomize
+def test_backup_runs_as_a_node_does_but_gets_no_requests() -> None:
+    manifests = build("overlays/ha")
+    (cron,) = [manifest for manifest in manifests if manifest["kind"] == "CronJob"]
+    template, node = cron["spec"]["jobTemplate"]["spec"]["template"], workload(manifests)["spec"]["template"]
+    assert template["metadata"]["labels"] != node["metadata"]["labels"]
+    assert template["spec"]["securityContext"] == node["spec"]["securityContext"]
+    (own,) = template["spec"]["containers"]
+    for name in ("image", "envFrom", "resources", "securityContext"):
+        assert own[name] == container(manifests)[name], name
+    assert {entry["name"] for entry in own["env"]} == {entry["name"] for entry in container(manifests)["env"]}
+    (volume,) = [manifest for manifest in manifests if manifest["kind"] == "PersistentVolumeClaim"]
+    claimed = [item["persistentVolumeClaim"] for item in template["spec"]["volumes"] if "persistentVolumeClaim" in item]
+    assert claimed == [{"claimName": volume["metadata"]["name"]}]
+
+
+@needs_kustomize
 def test_service_monitor_watches_the_service() -> None:
     (monitor,) = build("components/service-monitor")
     service = next(manifest for manifest in build("overlays/ha") if manifest["kind"] == "Service")
@@ -186,7 +212,8 @@ def test_image_and_chart_have_the_version_of_the_package() -> None:
     chart = render_chart.load(render_chart.CHART / "Chart.yaml")
     version = release.version()
     assert (chart["version"], chart["appVersion"]) == (version, version)
-    assert container(build("overlays/single"))["image"] == f"tocsin:{version}"
+    for overlay in OVERLAYS:
+        assert container(build(f"overlays/{overlay}"))["image"] == f"tocsin:{version}"
     assert container(template({}))["image"] == f"tocsin:{version}"
 
 

@@ -16,6 +16,7 @@ from tocsin.oncall.models import Override, Schedule, SupportHours, SwapRequest
 from tocsin.people.changes import out_of_office, reminder_rules
 from tocsin.people.member_roles import MemberRole
 from tocsin.people.models import OutOfOffice, User
+from tocsin.resources import registry
 
 #: The support hours that routes, steps and workflows refer to.
 HOURS = ("Office", "Nights")
@@ -47,7 +48,7 @@ def change_hours(system: System) -> None:
     existing = SupportHours.objects.filter(name=name).first()
     if existing is not None and system.rng.random() < 0.3:
         system.record(f"support hours {name} are deleted")
-        commands.delete_support_hours(existing, actor=ACTOR, now=system.now)
+        registry.SUPPORT_HOURS.delete(existing, actor=ACTOR, now=system.now)
     else:
         save_hours(system, name)
 
@@ -121,7 +122,7 @@ def save_or_drop_schedule(system: System) -> None:
     existing = Schedule.objects.filter(name=f"{group} shifts").first()
     if existing is not None and system.rng.random() < 0.3:
         system.record(f"the schedule of {group} is deleted")
-        commands.delete_schedule(existing, actor=ACTOR, now=system.now)
+        registry.SCHEDULES.delete(existing, actor=ACTOR, now=system.now)
     else:
         people.save_schedule(system, group)
 

@@ -23,6 +23,7 @@ from tests.support.halo_pair import HaloPair, halo_pair
 from tests.support.ingest import NOW
 from tests.support.outbox_harness import allow_loopback
 from tests.support.postgres import DatabasePool, Postgres, filled, in_use
+from tocsin.core.config import environment
 from tocsin.core.db import migrate
 from tocsin.core.embedded_postgres.layout import separate_location
 from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
@@ -65,6 +66,15 @@ def folder() -> Iterator[Path]:
 def data_dir(folder: Path) -> Path:
     """A data directory that does not exist yet, for the embedded PostgreSQL."""
     return folder / "data"
+
+
+@pytest.fixture
+def own_data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The variables of the environment, read anew, name a data directory of the test's own."""
+    monkeypatch.setenv("TOCSIN_DATA_DIR", str(tmp_path / "data"))
+    environment.current.cache_clear()
+    yield
+    environment.current.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -61,13 +61,7 @@ AWKWARD = bytes(range(256)) + b'\\N \\. "\n\r\n\t' + "naïve 🔔 \u2028".encode
 
 type Make = Callable[[], str]
 
-
-@pytest.fixture(autouse=True)
-def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("TOCSIN_DATA_DIR", str(tmp_path / "data"))
-    config.current.cache_clear()
-    yield
-    config.current.cache_clear()
+pytestmark = pytest.mark.usefixtures("own_data_dir")
 
 
 @pytest.fixture

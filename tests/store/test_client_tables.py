@@ -19,8 +19,8 @@ from tocsin.escalation.models import Policy
 from tocsin.inbound.admin import client_tables
 from tocsin.inbound.admin import commands as integrations
 from tocsin.inbound.models import ClientTable, Integration
-from tocsin.people.changes import groups
 from tocsin.people.models import Group
+from tocsin.resources import registry
 from tocsin.simulate.chain import SimulatedOutcome, simulate
 
 YAML = """
@@ -97,8 +97,8 @@ def test_csv_parses_with_or_without_heading_and_bad_rows_named(now: datetime) ->
 
 def test_client_table_and_its_references_are_protected_from_deletion(now: datetime) -> None:
     for delete in (
-        lambda: client_tables.delete_client_table(ClientTable.objects.get(), actor=ACTOR, now=now),
-        lambda: groups.delete_group(Group.objects.get(name="Gold team"), actor=ACTOR, now=now),
+        lambda: registry.CLIENT_TABLES.delete(ClientTable.objects.get(), actor=ACTOR, now=now),
+        lambda: registry.GROUPS.delete(Group.objects.get(name="Gold team"), actor=ACTOR, now=now),
     ):
         with pytest.raises(Rejected) as refused:
             delete()
@@ -108,6 +108,6 @@ def test_client_table_and_its_references_are_protected_from_deletion(now: dateti
     ]
     spec = {**integrations.integration_spec(Integration.objects.get()), "routes": []}
     integrations.save_integration(spec, existing=Integration.objects.get(), actor=ACTOR, now=now)
-    client_tables.delete_client_table(ClientTable.objects.get(), actor=ACTOR, now=now)
+    registry.CLIENT_TABLES.delete(ClientTable.objects.get(), actor=ACTOR, now=now)
     entry = AuditEntry.objects.latest("id")
     assert (entry.action, entry.object_type) == ("delete", "client_table")

@@ -21,7 +21,7 @@ import pytest
 
 from tests.support.embedded_server import owner_of, postmaster_pid, value, wait_until_ended
 from tests.support.embedded_server_process import TocsinProcess
-from tocsin.core.embedded_postgres import system_user
+from tocsin.core.embedded_postgres import server, system_user
 from tocsin.core.embedded_postgres.binaries import LIBRARIES, PACKAGE, bundled
 from tocsin.core.embedded_postgres.layout import ROOT_DATA_DIR
 from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
@@ -143,6 +143,43 @@ def test_ordinary_user_runs_server_as_themselves_in_closed_home(home: Path, ordi
     wait_until_ended(pid)
     assert {owner_of(path) for path in [data_dir, *data_dir.rglob("*")]} == {ordinary_uid}
     assert stat.S_IMODE(home.stat().st_mode) == 0o700
+
+
+def test_user_without_a_name_gets_one_from_nss_wrapper(folder: Path) -> None:
+    if next(Path("/usr/lib").glob("*/libnss_wrapper.so"), None) is None:
+        pytest.skip("needs libnss-wrapper")
+    data_dir = _nameless_home(folder) / "data"
+    with TocsinProcess(data_dir, uid=NAMELESS) as process:
+        assert value(process.answer(), "SELECT 1") == 1
+        assert owner_of(data_dir / "postgres" / "18" / "data") == NAMELESS
+
+
+def test_user_without_a_name_is_told_what_to_do(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "NSS_WRAPPER", "libmissing.so")
+    home = _nameless_home(folder)
+    child = os.fork()
+    if child == 0:
+        os.setgid(NAMELESS)
+        os.setuid(NAMELESS)
+        try:
+            EmbeddedPostgres(home / "data").start()
+        except Permanent as error:
+            os._exit(7 if error.remedy_reason.code == "postgres.name_user" else 8)
+        finally:
+            os._exit(9)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    assert not (home / "data" / "postgres" / "18" / "data").exists()
+
+
+#: A user that no system knows.
+NAMELESS = 23_456
+
+
+def _nameless_home(folder: Path) -> Path:
+    home = folder / "nameless"
+    home.mkdir(mode=0o700)
+    os.chown(home, NAMELESS, NAMELESS)
+    return home
 
 
 def test_ordinary_users_long_path_uses_a_private_socket_folder(

@@ -14,9 +14,11 @@ from tocsin.core.errors import Rejected, RejectedAll
 from tocsin.core.validation.field_errors import AT_PATH
 from tocsin.identity import commands
 from tocsin.identity.models import IdentityProvider
+from tocsin.identity.scim import tokens
 from tocsin.operate.checks import security
 from tocsin.people.changes import groups, users
 from tocsin.people.models import Group, Membership, User
+from tocsin.resources import registry
 
 SPEC: dict[str, Any] = {
     "name": "Acme Login",
@@ -62,6 +64,17 @@ def test_the_redirect_uri_survives_renaming_and_groups_follow_theirs(desk_group:
     group = Group.objects.get()
     groups.save_group({"name": "Service Desk"}, existing=group, actor=COMMAND_LINE, now=now)
     assert commands.provider_spec(provider)["roles"][1]["groups"][0]["group"] == "Service Desk"
+
+
+def test_scim_is_turned_on_and_off_and_otherwise_unchanged(desk_group: None, now: datetime) -> None:
+    provider = save(now, scim=True)
+    assert commands.provider_spec(provider)["scim"] is True
+    secret = tokens.rotate(provider, actor=COMMAND_LINE, now=now)
+    for scim in (None, True):
+        assert commands.provider_spec(save(now, provider, scim=scim))["scim"] is True
+        assert tokens.verify(secret) == provider
+    assert "scim" not in commands.provider_spec(save(now, provider, scim=False))
+    assert tokens.verify(secret) is None
 
 
 BAD: dict[str, dict[str, Any]] = {
@@ -224,7 +237,7 @@ def test_names_with_one_redirect_uri_are_rejected(desk_group: None, now: datetim
 def test_a_mapped_group_cannot_be_deleted(desk_group: None, now: datetime) -> None:
     save(now)
     with pytest.raises(Rejected) as caught:
-        groups.delete_group(Group.objects.get(), actor=COMMAND_LINE, now=now)
+        registry.GROUPS.delete(Group.objects.get(), actor=COMMAND_LINE, now=now)
     assert caught.value.code == "in_use"
 
 

@@ -15,6 +15,7 @@ from tocsin.oncall import loader
 from tocsin.oncall.changes import commands
 from tocsin.oncall.models import Schedule
 from tocsin.people.models import Group, User
+from tocsin.resources import registry
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -109,7 +110,7 @@ def test_support_hours_are_saved_loaded_and_deleted_with_audit_entries(desk_grou
     assert loaded.is_open(datetime(2026, 1, 5, 8, tzinfo=UTC))
     assert not loaded.is_open(datetime(2026, 1, 5, 18, tzinfo=UTC))
     assert commands.schedules_using_group(desk_group.pk) == [object_hooks.SUPPORT_HOURS(name="Office hours")]
-    commands.delete_support_hours(hours, actor=ACTOR, now=now)
+    registry.SUPPORT_HOURS.delete(hours, actor=ACTOR, now=now)
     actions = AuditEntry.objects.filter(object_type="support_hours").order_by("id").values_list("action", flat=True)
     assert list(actions) == ["create", "delete"]
 

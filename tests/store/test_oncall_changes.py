@@ -37,6 +37,7 @@ from tocsin.operate.coverage import deactivation_mail, weekly_mail
 from tocsin.people.changes import out_of_office, reminder_rules
 from tocsin.people.changes import users as people
 from tocsin.people.models import Group, User
+from tocsin.resources import registry
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -524,7 +525,7 @@ def test_later_override_wins_even_after_export_and_import(desk_group: Group, now
     plan.apply(with_overrides(SHORT, LONG), prune=False, now=now)
     assert primary(desk_group, CHRISTMAS) == ("Carol", "override Long")
     text = export.write(export.export_configuration(with_secrets=False))
-    commands.delete_schedule(Schedule.objects.get(), actor=ACTOR, now=now)
+    registry.SCHEDULES.delete(Schedule.objects.get(), actor=ACTOR, now=now)
     plan.apply(collected(text), prune=False, now=now)
     assert primary(desk_group, CHRISTMAS) == ("Carol", "override Long")
     assert export.write(export.export_configuration(with_secrets=False)) == text

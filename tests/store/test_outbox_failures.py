@@ -21,18 +21,15 @@ from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.reasons import NO_REASON, as_reason, each_of
-from tocsin.notify.dispatch import delivery_queries
-from tocsin.notify.dispatch.claim import DeliveryJob
 from tocsin.notify.dispatch.dispatcher import DeliveryDispatcher
 from tocsin.notify.dispatch.results import mark_sent, record
-from tocsin.notify.dispatch.send import Accepted, SendResult
+from tocsin.notify.dispatch.sent_journal import SentDelivery
 from tocsin.notify.enqueue import contact_tests
 from tocsin.notify.enqueue.all_clear import AlertEnded, queue_all_clear
 from tocsin.notify.enqueue.cancel import cancel_pages
 from tocsin.notify.enqueue.notices import Notice, queue_notice
 from tocsin.notify.models import Delivery, Notification, Provider, SandboxMessage
 from tocsin.notify.rules import delivery_reasons
-from tocsin.notify.rules.bundling import DeliveryBundle
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -638,9 +635,8 @@ def test_partially_recorded_result_keeps_its_earlier_receipt(
     post.page(alert := post.alert(), "alice")
     page = _abandoned(post, alert)
     with database.transaction() as connection:
-        (due,) = delivery_queries.facts(connection, [page.pk])
         connection.execute("UPDATE notify_delivery SET status = %s, receipt = %s, leased_by = ''", (before, receipt))
-        mark_sent(connection, SendResult(DeliveryJob(DeliveryBundle((due,)), None), Accepted(), post.now))
+        mark_sent(connection, [SentDelivery(page.pk, "", post.now)])
     assert post.deliveries(alert)[0].status == after
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -15,11 +16,16 @@ from tests.support.ingest import halo, make_integration
 from tests.support.integrations import inbound_server, rows
 from tests.support.postgres import in_use
 from tocsin.core.db import database as db
+from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.runtime import clock
+from tocsin.inbound.admin import secrets
 from tocsin.inbound.config.registry import IntegrationRegistry
+from tocsin.inbound.email import imap_poller
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.processing.alert_ids import AlertIdAllocator
 from tocsin.inbound.processing.drain import drain
+from tocsin.operate.backup import writing
+from tocsin.operate.backup.archive import ArchiveKeys
 from tocsin.operate.checks.database import check_timeouts
 from tocsin.operate.doctor import examine
 
@@ -27,7 +33,7 @@ _LIMITS = """
 SELECT current_setting('statement_timeout'), current_setting('idle_in_transaction_session_timeout'),
        current_setting('TimeZone')
 """
-_IN_FORCE = ("30s", "30s", "UTC")
+_IN_FORCE = ("30s", "15s", "UTC")
 
 #: What the sessions of a server have that nobody has set.
 _UNTOUCHED = """
@@ -124,6 +130,19 @@ def test_doctor_leaves_no_setting_to_other_clients(pooled: str, now: datetime) -
     finally:
         for connection in connections:
             connection.close()
+
+
+def test_backup_and_mailbox_leave_no_lock_behind_a_pooler(pooled: str, now: datetime, tmp_path: Path) -> None:
+    integration = make_integration("Mails", "email")
+    secrets.put_credentials(integration, {"imap": {"mailbox": "imap://reader@127.0.0.1:9/INBOX", "password": "x"}})
+    integration.save()
+    registry = IntegrationRegistry()
+    registry.refresh()
+    writing.write(tmp_path / "state", now, keys=ArchiveKeys())
+    with pytest.raises((Temporary, Permanent)):
+        imap_poller.poll(registry.get(integration.pk), now)
+    with psycopg.connect(pooled) as connection:
+        assert connection.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").fetchone() == (0,)
 
 
 def test_doctor_cannot_write_behind_a_pooler(pooled: str) -> None:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from queue import Queue
 
@@ -271,8 +271,7 @@ def test_node_storing_messages_is_ready_without_a_free_connection(
         assert (refused.status, refused.text) == (503, "The database is unavailable.")
         _store(committer, message(integration, halo(2)))
         assert ask(made(committer=committer), "/readyz").status == 200
-        worker = Worker(())
-        worker.last_run_at[HEARTBEAT_TASK] = datetime.now(UTC) - timedelta(seconds=31)
+        worker = _last_ran(HEARTBEAT_TASK, 31, monkeypatch)
         assert ask(made(worker, committer), "/readyz").status == 200
 
 
@@ -298,6 +297,15 @@ def test_node_rejecting_messages_is_not_ready(registry: IntegrationRegistry, mon
         committer.stop(5)
 
 
+def _last_ran(task: str, seconds: float, monkeypatch: pytest.MonkeyPatch) -> Worker:
+    worker = Worker(())
+    with monkeypatch.context() as earlier:
+        at = time.monotonic() - seconds
+        earlier.setattr(time, "monotonic", lambda: at)
+        worker.record_run(task)
+    return worker
+
+
 def _store(committer: Committer, incoming: IncomingMessage) -> None:
     assert isinstance(_put(committer, incoming), list)
 
@@ -310,8 +318,7 @@ def _put(committer: Committer, incoming: IncomingMessage) -> list[MessageResult]
 
 def test_node_with_failing_writes_is_not_ready(committer: Committer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics, "_committed_at", float("-inf"))
-    worker = Worker(())
-    worker.last_run_at[HEARTBEAT_TASK] = datetime.now(UTC) - timedelta(seconds=31)
+    worker = _last_ran(HEARTBEAT_TASK, 31, monkeypatch)
     answer = ask(made(worker), "/readyz")
     assert (answer.status, answer.text) == (503, "The database has taken no write of this node for a while.")
 

@@ -179,8 +179,7 @@ def test_delivery_with_expired_lease_is_reported(desk: EscalationHarness) -> Non
 
 
 def test_stalled_task_on_a_live_node_is_reported(now: datetime) -> None:
-    turned_at = datetime.now(UTC) - 2 * MINUTE
-    NodeHeartbeat(uuid7(), "all", lambda: [TaskRun("outbox", turned_at, timedelta(seconds=1))], "pager1").run_once()
+    NodeHeartbeat(uuid7(), "all", lambda: [TaskRun("outbox", 2 * MINUTE, timedelta(seconds=1))], "pager1").run_once()
     (problem,) = audit(now)
     assert problem.id == "loop_stopped:outbox"
     assert "on pager1 (2 minutes" in str(problem.detail)
@@ -202,7 +201,7 @@ def test_a_stuck_sender_is_a_problem_that_names_its_provider(now: datetime) -> N
 
 def test_test_clock_makes_no_node_stale(now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clock, "_test_offset", timedelta(days=3))
-    NodeHeartbeat(uuid7(), "all", lambda: [TaskRun("outbox", datetime.now(UTC), timedelta(seconds=1))]).run_once()
+    NodeHeartbeat(uuid7(), "all", lambda: [TaskRun("outbox", timedelta(0), timedelta(seconds=1))]).run_once()
     with database.transaction() as connection:
         (node,) = load_nodes(connection)
     assert node.is_alive

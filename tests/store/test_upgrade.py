@@ -26,15 +26,9 @@ from tocsin.operate.backup import before_upgrade
 from tocsin.operate.backup import tables as backup_tables
 from tocsin.operate.backup.archive import BackupReader
 
+pytestmark = pytest.mark.usefixtures("own_data_dir")
+
 NEXT = "operate.0002_next"
-
-
-@pytest.fixture(autouse=True)
-def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("TOCSIN_DATA_DIR", str(tmp_path / "data"))
-    config.current.cache_clear()
-    yield
-    config.current.cache_clear()
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from tocsin.notify.models import Notification
 from tocsin.outbound import commands as outbound
 from tocsin.outbound.models import Call
 from tocsin.people.changes import groups
+from tocsin.resources import registry
 from tocsin.workflows import commands, reasons
 from tocsin.workflows.states import WorkflowRunStatus
 
@@ -154,7 +155,7 @@ def test_call_is_queued_with_alert_values_and_recorded_id(desk: WorkflowHarness)
         "at": "", "do": "halo", "failed": True, "result": run.steps[1]["result"],
     }  # fmt: skip
     with pytest.raises(Rejected, match="it is used by workflow Call"):
-        outbound.delete_outbound(pager, actor=ACTOR, now=desk.start)
+        registry.OUTBOUND_INTEGRATIONS.delete(pager, actor=ACTOR, now=desk.start)
     desk.workflow("Tell", {"do": "notify", "users": ["carol"]})
     assert [str(one) for one in object_hooks.references_to("user", desk.users["carol"].pk)] == ["workflow Tell"]
 

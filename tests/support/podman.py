@@ -40,9 +40,15 @@ class Podman:
         return done
 
     def run(
-        self, image: str, *arguments: str, mounts: tuple[str, ...] = (), environment: Mapping[str, str] | None = None
+        self,
+        image: str,
+        *arguments: str,
+        mounts: tuple[str, ...] = (),
+        environment: Mapping[str, str] | None = None,
+        user: str = "",
     ) -> Container:
-        """Starts a container on this machine's own network, confined as the documents say."""
+        """Starts a container on this machine's own network, confined as the documents say. Podman makes no name for a
+        `user` whom the image does not know, as other runtimes."""
         variables = [f"--env={name}={value}" for name, value in (environment or {}).items()]
         options = [
             *CONFINED,
@@ -50,6 +56,7 @@ class Podman:
             "--network=host",
             *(f"--volume={mount}" for mount in mounts),
             *variables,
+            *([f"--user={user}", "--passwd=false"] if user else []),
         ]
         identity = self.call("run", "--detach", *options, image, *arguments).stdout.strip()
         self.containers.append(Container(self, identity))

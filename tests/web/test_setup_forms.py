@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.contrib.messages import WARNING, get_messages
 from django.test import Client
 from django.utils import timezone
 
@@ -178,6 +179,16 @@ def test_a_group_is_called_in_the_order_of_its_numbers(company: Company, browser
     refused = client.post("/groups/new/", {**form, "name": "Other", "contacts-0-address": "no address"})
     assert refused.status_code == 422
     assert "is not an email address" in refused.content.decode()
+
+
+def test_saving_a_group_without_members_warns(company: Company, browser_of: BrowserOf) -> None:
+    form = {
+        "name": "Empty", "description": "", "time_zone": "UTC",
+        "members-TOTAL_FORMS": 0, "members-INITIAL_FORMS": 0, "contacts-TOTAL_FORMS": 0, "contacts-INITIAL_FORMS": 0,
+    }  # fmt: skip
+    saved = browser_of(company.admin).post("/groups/new/", form)
+    assert Group.objects.get(name="Empty").memberships.count() == 0
+    assert [message.level for message in get_messages(saved.wsgi_request)] == [WARNING]
 
 
 def test_addresses_are_masked_without_permission(company: Company, browser_of: BrowserOf) -> None:

@@ -23,6 +23,7 @@ from tests.doubles.openid import (
 from tests.web.conftest import PASSWORD, Company
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import AuditEntry
+from tocsin.access.refusals import MAX_PER_ACTOR
 from tocsin.core.runtime import clock
 from tocsin.identity import commands, provider_documents
 from tocsin.identity.models import IdentityProvider, LinkedIdentity
@@ -337,6 +338,7 @@ def test_forged_token_signs_nobody_in(company: Company, idp: OpenIdDouble, attac
     client, response = sign_in(idp)
     assert text in refused(client, response)
     assert not User.objects.filter(username="ann").exists()
+    assert last_refusal().startswith("identity.")
 
 
 @pytest.mark.parametrize("seconds", [-50, 50])
@@ -380,6 +382,14 @@ def test_new_keys_of_the_provider_are_followed(company: Company, idp: OpenIdDoub
     provider_documents.expire_cache(timedelta(seconds=11))
     client, _response = sign_in(idp)
     assert is_in(client)
+
+
+def test_forged_answers_are_audited_without_filling_the_log(company: Company, idp: OpenIdDouble) -> None:
+    save(idp)
+    for number in range(MAX_PER_ACTOR + 5):
+        Client().get(f"{LOGIN.removesuffix('/')}/callback/?state=forged{number}&code=x")
+    assert AuditEntry.objects.filter(action="sign_in_refused").count() == MAX_PER_ACTOR
+    assert last_refusal() == "identity.state_unknown"
 
 
 def test_cancelling_and_errors_are_said(company: Company, idp: OpenIdDouble) -> None:

@@ -45,11 +45,10 @@ from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.notify.models import Notification
 from tocsin.oncall.models import Override, SwapRequest
 from tocsin.operate.checks.database import check_row_security
-from tocsin.outbound.commands import delete_outbound
 from tocsin.outbound.models import OutboundIntegration
 from tocsin.people.changes import users as people
 from tocsin.people.models import Membership, User
-from tocsin.resources import row_security, visibility
+from tocsin.resources import registry, row_security, visibility
 from tocsin.web.sse import endpoint
 
 OURS, THEIRS = "qaoursq", "qbtheirsq"
@@ -356,7 +355,7 @@ def test_nothing_names_hidden_objects_that_use_ones_own(sides: tuple[Side, Side]
         outbound = OutboundIntegration.objects.get()
         Integration._base_manager.filter(pk=theirs.integration.pk).update(outbound=outbound)
         with pytest.raises(Rejected) as caught:
-            delete_outbound(outbound, actor=COMMAND_LINE, now=clock.now())
+            registry.OUTBOUND_INTEGRATIONS.delete(outbound, actor=COMMAND_LINE, now=clock.now())
         assert caught.value.reason.code == "object.in_use_elsewhere"
     with pytest.raises(Rejected, match=f"Integration {THEIRS}"):
         delete_policy(policy, actor=COMMAND_LINE, now=clock.now())

@@ -8,10 +8,10 @@ place, `resources.visibility`. Commands run `unbounded`, because what they chang
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Self
 
@@ -33,6 +33,8 @@ class Boundary:
     alerts: frozenset[int] = frozenset()
     #: A client observer sees the alerts of these clients, and nothing else.
     clients: tuple[str, ...] = ()
+    #: What the objects of this request refer to, also that of other groups, as table:id. See `refer_to`.
+    referenced: frozenset[str] = frozenset()
     #: Whether the values are expressions that PostgreSQL evaluates for its viewer: see `resources.row_security`.
     is_in_database: bool = False
 
@@ -66,6 +68,18 @@ def enter(boundary: Boundary | None) -> None:
     """Sets the boundary until the end of the surrounding `limited_to`."""
     _current.set(boundary)
     _viewer.set(boundary)
+
+
+def refer_to(references: Mapping[type[Model], Iterable[int | None]]) -> None:
+    """Lets the viewer read, and keep, what a visible object refers to, until the end of the surrounding `limited_to`:
+    ids by model. Otherwise a form would lack it, and saving the form would drop it.
+    """
+    limit = current()
+    if limit is None:
+        return
+    referenced = {f"{model._meta.db_table}:{number}" for model, ids in references.items() for number in ids if number}
+    if not referenced <= limit.referenced:
+        enter(replace(limit, referenced=limit.referenced | referenced))
 
 
 @contextmanager

@@ -30,7 +30,7 @@ def record_refusal(actor: AuditActor, request: str, *, token: str = "", now: dat
     """
     try:
         who = f"{actor.user_id} {token}"
-        if _count(f"refusals {who}") > MAX_PER_ACTOR or _count(f"refusal {who} {request}") > 1:
+        if not is_recordable(who) or _count(f"refusal {who} {request}") > 1:
             return
         audit.record(
             actor,
@@ -42,6 +42,11 @@ def record_refusal(actor: AuditActor, request: str, *, token: str = "", now: dat
         )
     except Error as error:
         log.warning("A refusal was not recorded: %s", error)
+
+
+def is_recordable(who: str) -> bool:
+    """Counts a refusal of `who`, and returns whether it is to be recorded."""
+    return _count(f"refusals {who}") <= MAX_PER_ACTOR
 
 
 def _count(key: str) -> int:

@@ -79,11 +79,6 @@ class AlertChange(msgspec.Struct, frozen=True):
         pages = self.paging is not None and self.paging.mode is PagingMode.PAGE
         return self.before is None or (self.was_dry_run and pages)
 
-    @property
-    def is_priority_raised(self) -> bool:
-        """Whether its priority has risen."""
-        return self.before is not None and self.after.priority.is_above(self.before.priority)
-
 
 type ChangeHandler = Callable[[Connection, Sequence[AlertChange], datetime], None]
 

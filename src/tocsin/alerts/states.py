@@ -132,7 +132,6 @@ class EventKind(StrEnum):
     ACK_REMINDER_SENT = "still_on_it"
     NOTICE_SENT = "told"
 
-    PAGES_CANCELLED = "pages_cancelled"
     PAGE_FAILED = "page_failed"
 
     #: An action of a workflow that is not a command.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, cast
 
 import msgspec
@@ -151,9 +152,13 @@ class _Parser(Parser):
 
 
 class _Api(NinjaAPI):
-    def get_openapi_schema(self, **kwargs: Any) -> OpenAPISchema:
-        """Return the OpenAPI document with the schemas of errors and of configured objects."""
-        schema = super().get_openapi_schema(**kwargs)
+    def get_openapi_schema(self, **_kwargs: Any) -> OpenAPISchema:
+        """Return the OpenAPI document with the schemas of errors and of configured objects. It is made once."""
+        return self._openapi
+
+    @cached_property
+    def _openapi(self) -> OpenAPISchema:
+        schema = super().get_openapi_schema()
         schema["components"]["schemas"]["Error"] = errors.ERROR_SCHEMA
         spec_schemas.resolve(schema)
         return schema

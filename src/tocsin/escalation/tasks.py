@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from tocsin.alerts import change_handlers, lifecycle, service, store
@@ -79,7 +80,7 @@ class EscalationTask:
         self.is_backlogged = False
         for row_id in _due(now):
             try:
-                database.retry_once(lambda row_id=row_id: self._batch(now, row_id))  # type: ignore[misc]
+                database.retry_once(partial(self._batch, now, row_id))
             except Exception as error:  # the task's edge: only this run failed, so continue with the next
                 log.exception("Run %s could not be decided.", row_id)
                 with database.transaction() as connection:

@@ -12,9 +12,6 @@ from tocsin.fake_halo.state import EVENTS, FakeHalo
 #: The preferred port.
 PORT = 8687
 
-#: The ticket that the demo's curl command refers to.
-FIRST_TICKET = 20817
-
 
 def start() -> HaloServer:
     """Return a fake Halo server. Its ticket numbers start beyond those of earlier runs of the demo."""

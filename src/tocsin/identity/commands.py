@@ -28,6 +28,7 @@ from tocsin.identity import browser_sessions, reasons
 from tocsin.identity.models import BrowserSession, IdentityProvider, LinkedIdentity
 from tocsin.identity.presets import PRESETS, ProviderProtocol
 from tocsin.identity.saml.metadata import SamlProvider, read_metadata, usable_certificates
+from tocsin.identity.scim import tokens
 from tocsin.identity.scim.provisioned_groups import apply_directory_groups
 from tocsin.identity.specs import REFUSE, IdentityProviderSpec
 from tocsin.people.changes import users
@@ -66,6 +67,8 @@ def provider_spec(
         "roles": [_mapping_spec(mapping, names) for mapping in provider.roles],
     }
     spec = {key: value for key, value in spec.items() if value}
+    if provider.scim_token_hash is not None:
+        spec["scim"] = True
     if not provider.is_enabled:
         spec["enabled"] = False
     if with_secrets and provider.client_secret:
@@ -122,6 +125,8 @@ def save_provider(
         provider.roles = [_stored_mapping(mapping.written()) for mapping in parsed.roles]
         provider.is_enabled = parsed.is_enabled
         provider.save()
+        if parsed.scim is not None:
+            tokens.set_enabled(provider, is_on=parsed.scim, actor=actor, now=now)
         changed = ["client_secret"] if secret != old_secret else []
         config_audit.record(
             "identity_provider", provider, before, provider_spec(provider), actor=actor, now=now, secrets=changed

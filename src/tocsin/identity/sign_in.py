@@ -11,7 +11,7 @@ from typing import Any
 
 from django.db.models import Q
 
-from tocsin.access import audit, boundary, setup_link
+from tocsin.access import audit, boundary, refusals, setup_link
 from tocsin.access.audit import AuditActor
 from tocsin.access.roles import Role
 from tocsin.core import object_hooks
@@ -70,20 +70,32 @@ def complete(request: SignInRequest) -> User:
             except Rejected as rejected:
                 # A claim is no valid username or e-mail address, or another user has it.
                 decision = SignInDecision(SignInAction.REFUSE, reasons.INVALID_USER(problem=rejected.reason))
-        record_refusal(request, decision.reason)
+        _record_refusal(request.provider, request.actor, decision.reason, request.now, deciding_claims(request.claims))
     raise Rejected("refused", decision.reason)
 
 
-def record_refusal(request: SignInRequest, reason: Reason) -> None:
-    """Records that a sign-in was refused, with the claims that decided."""
+def record_failure(provider: IdentityProvider, rejected: Rejected, *, address: str | None, now: datetime) -> None:
+    """Records that an answer was refused before its claims were read: forged, expired, or of another sign-in.
+
+    Refusals by `complete` are in the audit log already. The number an hour from one address is limited, because anyone
+    can send answers.
+    """
+    if rejected.code == "refused" or not refusals.is_recordable(f"sign-in {provider.pk} {address}"):
+        return
+    _record_refusal(provider, AuditActor(None, provider.name, VIA, address), rejected.reason, now, {})
+
+
+def _record_refusal(
+    provider: IdentityProvider, actor: AuditActor, reason: Reason, now: datetime, claims: dict[str, Any]
+) -> None:
     audit.record(
-        request.actor,
+        actor,
         "sign_in_refused",
-        now=request.now,
+        now=now,
         object_type="identity_provider",
-        object_id=request.provider.pk,
-        object_name=request.provider.name,
-        after={"reason": reason_as_json(reason), **deciding_claims(request.claims)},
+        object_id=provider.pk,
+        object_name=provider.name,
+        after={"reason": reason_as_json(reason), **claims},
     )
 
 

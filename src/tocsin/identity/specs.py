@@ -150,6 +150,11 @@ class IdentityProviderSpec(Spec):
         default=REFUSE, description="Role where no mapping fits. Default: the sign-in is refused."
     )
     roles: ListOf[RoleMappingSpec] = Field(default=(), description="What the values of the groups claim grant.")
+    scim: bool | None = Field(
+        default=None,
+        description="Whether it provisions users by SCIM, with a token from `tocsin scim`, its page or the API. "
+        "Default: unchanged.",
+    )
     is_enabled: bool = Field(default=True, alias="enabled", description="Whether users can sign in by it.")
 
     def check(self, errors: SpecErrors) -> None:

@@ -55,7 +55,6 @@ class Product:
     convert: Converter
     #: The reader of an export; None: there is none.
     read_export: Callable[[bytes], ProductDocuments] | None = None
-    export_description: str = ""
 
 
 PRODUCTS: Final[Mapping[str, Product]] = {
@@ -71,7 +70,6 @@ PRODUCTS: Final[Mapping[str, Product]] = {
             fetch=opsgenie_client.fetch,
             convert=opsgenie.convert,
             read_export=opsgenie_export.read,
-            export_description="a ZIP of the folder OpsGenieBackups that its configuration backup tool writes, or JSON",
         ),
         Product(
             name="pagerduty",

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 
+from tocsin.core.config import environment
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.notify.dispatch.dispatcher import DeliveryDispatcher
+from tocsin.notify.dispatch.sent_journal import FOLDER, SentJournal
 from tocsin.notify.mail_replies import poller as mail_replies
 
 
@@ -31,7 +33,7 @@ def shared_dispatcher() -> DeliveryDispatcher:
     """The process's dispatcher, created on first use."""
     global _shared
     if _shared is None:
-        _shared = DeliveryDispatcher()
+        _shared = DeliveryDispatcher(journal=SentJournal(environment.current().data_dir / FOLDER))
     return _shared
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
@@ -14,7 +14,6 @@ import tocsin
 from tocsin.core.config import crypto
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.runtime import clock
 
 #: The interval of the heartbeat. Each one is a commit, so it also proves that the database accepts writes.
 HEARTBEAT_INTERVAL = timedelta(seconds=5)
@@ -28,10 +27,10 @@ DEAD_NODE_RETENTION = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True)
 class TaskRun:
-    """A periodic task of this process: when it last ran, by this machine's clock, and its interval."""
+    """A periodic task of this process: how long ago it last ran, and its interval."""
 
     name: str
-    at: datetime
+    age: timedelta
     interval: timedelta
 
 
@@ -95,12 +94,13 @@ class NodeHeartbeat:
 
     def run_once(self) -> bool:
         """Writes the row and deletes those of long-dead nodes. Always returns False."""
-        tasks = {
-            run.name: {"at": _database_time(run.at).isoformat(), "every": run.interval.total_seconds()}
-            for run in self._task_runs()
-        }
         values = {"id": self._id, "name": self._name, "role": self._role, "version": tocsin.__version__}
         with database.transaction() as connection:
+            (clock,) = database.rows(connection, "SELECT clock_timestamp() AS now")
+            tasks = {
+                run.name: {"at": (clock["now"] - run.age).isoformat(), "every": run.interval.total_seconds()}
+                for run in self._task_runs()
+            }
             stuck_senders = Jsonb(dict(self._stuck_senders()))
             keys = list(crypto.fingerprints())
             connection.execute(_UPSERT, {**values, "loops": Jsonb(tasks), "keys": keys, "stuck": stuck_senders})
@@ -143,8 +143,3 @@ def _task_status(name: str, stored: dict[str, object], now: datetime) -> TaskSta
     return TaskStatus(
         name, now - datetime.fromisoformat(str(stored["at"])), timedelta(seconds=float(str(stored["every"])))
     )
-
-
-def _database_time(at: datetime) -> datetime:
-    """Converts a time by this machine's clock to the database's clock."""
-    return at.astimezone(UTC) + clock.skew()

@@ -171,18 +171,6 @@ def save_outbound(
     return integration
 
 
-def delete_outbound(integration: OutboundIntegration, *, actor: AuditActor, now: datetime) -> None:
-    """Deletes an outbound integration with its calls.
-
-    Raises Rejected("in_use") while an inbound integration or a workflow uses it.
-    """
-    with boundary.command():
-        config_version.lock()
-        object_hooks.reject_if_referenced("outbound_integration", integration.pk, integration.name)
-        config_audit.record("outbound_integration", integration, outbound_spec(integration), None, actor=actor, now=now)
-        integration.delete()
-
-
 def verify_outbound(integration: OutboundIntegration, now: datetime, *, client: HttpClient | None = None) -> Reason:
     """Checks address and credentials without changing anything at the remote system. Returns what was found.
 
@@ -377,8 +365,9 @@ def _wake() -> None:
 def _match_agents(agents: Mapping[str, str], errors: SpecErrors) -> list[tuple[User, str]]:
     """The users who were matched with agents by hand."""
     usernames = {username.casefold() for username in agents}
-    users = User.objects.annotate(folded=Lower("username")).filter(folded__in=usernames)
-    users_by_name: dict[str, User] = {user.username.casefold(): user for user in users}
+    with boundary.as_viewer():
+        users = User.objects.annotate(folded=Lower("username")).filter(folded__in=usernames)
+        users_by_name: dict[str, User] = {user.username.casefold(): user for user in users}
     matches: list[tuple[User, str]] = []
     for username, agent_number in agents.items():
         user = users_by_name.get(username.casefold())

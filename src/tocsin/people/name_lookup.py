@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from django.db.models import Model
 
+from tocsin.access import boundary
 from tocsin.core.validation.field_errors import NAME_IN_USE
 from tocsin.core.validation.spec import SpecErrors
 from tocsin.core.validation.spec_types import OwnedSpec
@@ -27,5 +28,6 @@ def names_check[M: Model](model: type[M], existing: M | None) -> Callable[[Owned
 
 
 def find_group(name: str) -> Group | None:
-    """Returns the group with that name, or None."""
-    return Group.objects.filter(name__iexact=name).first() if name else None
+    """Returns the group with that name, or None if there is none that the viewer sees."""
+    with boundary.as_viewer():
+        return Group.objects.filter(name__iexact=name).first() if name else None

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from django.db.models import Prefetch
 from django.utils.translation import gettext_noop as _
 
 from tocsin.access.roles import Permission
@@ -41,7 +42,7 @@ from tocsin.people.changes.service_accounts import ServiceAccountSpec
 from tocsin.people.changes.specs import GroupSpec, UserSpec
 from tocsin.people.models import Group, ServiceAccount, User
 from tocsin.people.reasons import ABSENCE_REFERENCE
-from tocsin.resources import examples
+from tocsin.resources import examples, references
 from tocsin.resources.resource import EVERY_KEY, DeferredField, Resource, ResourceViews
 from tocsin.workflows import commands as workflows
 from tocsin.workflows.definition.specs import WorkflowSpec
@@ -85,7 +86,7 @@ USERS = Resource[User](
     spec_with_secrets=lambda user: _decrypt_addresses(people.user_spec(user), "contact_methods"),
     secret_keys=frozenset({"contact_methods"}),
     save=people.save_user,
-    delete=people.delete_user,
+    delete_command=people.delete_user,
     change_permission=Permission.ADMINISTER,
     owner="",
     name_column="username",
@@ -119,7 +120,6 @@ GROUPS = Resource[Group](
     spec_with_secrets=lambda group: _decrypt_addresses(groups.group_spec(group), "contacts"),
     secret_keys=frozenset({"contacts"}),
     save=groups.save_group,
-    delete=groups.delete_group,
     change_permission=Permission.MANAGE_TEAMS,
     owner="pk",
     example=examples.GROUP,
@@ -134,7 +134,7 @@ SERVICE_ACCOUNTS = Resource[ServiceAccount](
     spec=service_accounts.service_account_spec,
     spec_type=ServiceAccountSpec,
     save=service_accounts.save_service_account,
-    delete=service_accounts.delete_service_account,
+    delete_command=service_accounts.delete_service_account,
     change_permission=Permission.ADMINISTER,
     see_permission=Permission.ADMINISTER,
     owner="",
@@ -154,7 +154,7 @@ IDENTITY_PROVIDERS = Resource[IdentityProvider](
     spec_with_secrets=partial(identity_providers.provider_spec, with_secrets=True),
     secret_keys=frozenset({"client_secret", "metadata", "certificates"}),
     save=identity_providers.save_provider,
-    delete=identity_providers.delete_provider,
+    delete_command=identity_providers.delete_provider,
     change_permission=Permission.ADMINISTER,
     see_permission=Permission.ADMINISTER,
     owner="",
@@ -170,7 +170,6 @@ HOLIDAY_CALENDARS = Resource[HolidayCalendar](
     spec=oncall.holiday_calendar_spec,
     spec_type=HolidayCalendarSpec,
     save=oncall.save_holiday_calendar,
-    delete=oncall.delete_holiday_calendar,
     change_permission=Permission.MANAGE_TEAMS,
     example=examples.HOLIDAY_CALENDAR,
     reference=object_hooks.HOLIDAY_CALENDAR,
@@ -190,8 +189,8 @@ SCHEDULES = Resource[Schedule](
     # A spec with overrides replaces the existing ones.
     state=oncall.schedule_state,
     save=oncall.save_schedule,
-    delete=oncall.delete_schedule,
     change_permission=Permission.MANAGE_TEAMS,
+    references=references.of_schedule,
     example=examples.SCHEDULE,
     reference=object_hooks.SCHEDULE,
     views=ResourceViews("on_call", "schedule", "edit_schedule"),
@@ -206,9 +205,10 @@ OVERRIDES = Resource[Override](
     spec=overrides.override_spec,
     spec_type=ScheduleOverrideSpec,
     save=overrides.save_override,
-    delete=overrides.delete_override,
+    delete_command=overrides.delete_override,
     change_permission=Permission.MANAGE_TEAMS,
     owner="schedule.group_id",
+    references=references.of_override,
     example=examples.OVERRIDE,
     views=ResourceViews("on_call", "override", "override"),
 )
@@ -222,8 +222,8 @@ SUPPORT_HOURS = Resource[SupportHours](
     spec_type=SupportHoursSpec,
     load_names=lambda rows: oncall.calendar_names(),
     save=oncall.save_support_hours,
-    delete=oncall.delete_support_hours,
     change_permission=Permission.MANAGE_TEAMS,
+    references=references.of_support_hours,
     example=examples.SUPPORT_HOURS,
     reference=object_hooks.SUPPORT_HOURS,
     views=ResourceViews("support_hours", "edit_support_hours", "edit_support_hours"),
@@ -238,9 +238,10 @@ POLICIES = Resource[Policy](
     spec_type=PolicySpec,
     load_names=policies.reference_names,
     save=policies.save_policy,
-    delete=policies.delete_policy,
+    delete_command=policies.delete_policy,
     change_permission=Permission.MANAGE_TEAMS,
     depends_on=_handover_policies,
+    references=references.of_policy,
     example=examples.POLICY,
     reference=object_hooks.POLICY,
     views=ResourceViews("policies", "policy", "edit_policy"),
@@ -255,8 +256,8 @@ CLIENT_TABLES = Resource[ClientTable](
     spec_type=client_tables.ClientTableSpec,
     load_names=lambda rows: client_tables.table_names(),
     save=client_tables.save_client_table,
-    delete=client_tables.delete_client_table,
     change_permission=Permission.MANAGE_ROUTING,
+    references=references.of_client_table,
     example=examples.CLIENT_TABLE,
     reference=object_hooks.CLIENT_TABLE,
     views=ResourceViews("client_tables", "edit_client_table", "edit_client_table"),
@@ -274,8 +275,8 @@ OUTBOUND_INTEGRATIONS = Resource[OutboundIntegration](
     spec_with_secrets=partial(outbound.outbound_spec, with_secrets=True),
     secret_keys=frozenset({EVERY_KEY}),
     save=outbound.save_outbound,
-    delete=outbound.delete_outbound,
     change_permission=Permission.MANAGE_ROUTING,
+    references=references.of_outbound,
     example=examples.OUTBOUND_INTEGRATION,
     reference=object_hooks.OUTBOUND_INTEGRATION,
     views=ResourceViews("outbound_integrations", "outbound", "edit_outbound"),
@@ -287,7 +288,9 @@ INTEGRATIONS = Resource[Integration](
     search_columns=("kind",),
     plural=_("Inbound integrations"),
     rows=lambda: Integration.objects.select_related("group", "policy", "current_version", "outbound").prefetch_related(
-        "recipient_users", "recipient_groups"
+        # An integration names its recipients, also those of other groups.
+        "recipient_users",
+        Prefetch("recipient_groups", Group._base_manager.all()),
     ),
     spec=integrations.integration_spec,
     spec_type=specs.IntegrationSpec,
@@ -296,8 +299,9 @@ INTEGRATIONS = Resource[Integration](
     spec_with_secrets=partial(integrations.integration_spec, with_secrets=True),
     secret_keys=frozenset({"token", "credentials"}),
     save=integrations.save_integration,
-    delete=integrations.delete_integration,
+    delete_command=integrations.delete_integration,
     change_permission=Permission.MANAGE_ROUTING,
+    references=references.of_integration,
     example=examples.INTEGRATION,
     reference=object_hooks.INTEGRATION,
     views=ResourceViews("integrations", "integration", "integration_settings"),
@@ -312,8 +316,9 @@ MAINTENANCE_WINDOWS = Resource[MaintenanceWindow](
     spec_type=maintenance_windows.MaintenanceWindowSpec,
     load_names=lambda rows: maintenance_windows.window_names(),
     save=maintenance_windows.save_window,
-    delete=maintenance_windows.delete_window,
+    delete_command=maintenance_windows.delete_window,
     change_permission=Permission.MANAGE_ROUTING,
+    references=references.of_window,
     example=examples.MAINTENANCE_WINDOW,
     reference=object_hooks.MAINTENANCE_WINDOW,
     views=ResourceViews("maintenance", "maintenance_window", "maintenance_window"),
@@ -328,8 +333,9 @@ WORKFLOWS = Resource[Workflow](
     spec_type=WorkflowSpec,
     load_names=workflows.names_of,
     save=workflows.save_workflow,
-    delete=workflows.delete_workflow,
+    delete_command=workflows.delete_workflow,
     change_permission=Permission.MANAGE_ROUTING,
+    references=references.of_workflow,
     example=examples.WORKFLOW,
     reference=object_hooks.WORKFLOW,
     views=ResourceViews("workflows", "workflow", "edit_workflow"),
@@ -347,7 +353,7 @@ PROVIDERS = Resource[Provider](
     spec_with_secrets=partial(providers.provider_spec, with_secrets=True),
     secret_keys=frozenset({EVERY_KEY}),
     save=providers.save_provider,
-    delete=providers.delete_provider,
+    delete_command=providers.delete_provider,
     change_permission=Permission.ADMINISTER,
     see_permission=Permission.ADMINISTER,
     owner="",

@@ -15,8 +15,11 @@ from typing import Any, Protocol
 
 from django.db.models import Model, Q, QuerySet
 
+from tocsin.access import boundary, config_audit
 from tocsin.access.audit import AuditActor
 from tocsin.access.roles import Permission
+from tocsin.core import object_hooks
+from tocsin.core.config import config_version
 from tocsin.core.reasons import ReasonType
 from tocsin.core.validation.spec import Spec
 from tocsin.resources import lookup
@@ -34,7 +37,7 @@ class SaveResource[M](Protocol):
 
 
 class DeleteResource[M](Protocol):
-    """Deletes an object. Raises Rejected if it is in use."""
+    """Deletes an object, and what depends on it. Raises Rejected if it is in use."""
 
     def __call__(self, row: M, /, *, actor: AuditActor, now: datetime) -> None: ...
 
@@ -84,12 +87,13 @@ class Resource[M: Model]:
     #: The type of a spec, for the OpenAPI document and the YAML reference.
     spec_type: type[Spec]
     save: SaveResource[M]
-    delete: DeleteResource[M]
     #: Permission required to change an object.
     change_permission: Permission
     #: A spec, for the documentation.
     example: ResourceSpec
     views: ResourceViews
+    #: Deletes an object of which more than its row goes.
+    delete_command: DeleteResource[M] | None = None
     #: The path to the id of the owning group; "" if only administrators may change an object.
     owner: str = "group_id"
     #: The types of specs by kind, if the keys depend on `kind`.
@@ -110,6 +114,8 @@ class Resource[M: Model]:
     deferred_fields: Mapping[str, DeferredField[M]] = field(default_factory=dict)
     #: The names of objects of the same kind that a spec refers to; those are saved first.
     depends_on: Callable[[Mapping[str, Any]], Iterable[str]] = lambda spec: ()
+    #: The ids of what an object refers to, by model.
+    references: Callable[[M], Mapping[type[Model], Iterable[int | None]]] = lambda row: {}
     #: The kind of reference by which other objects name an object of this kind.
     reference: ReasonType | None = None
 
@@ -142,7 +148,17 @@ class Resource[M: Model]:
 
     def find(self, text: str) -> M:
         """The object with that id or name. Raises Rejected("not_found")."""
-        return lookup.find(self.rows(), text, label=self.label, name_column=self.name_column)
+        return self.with_references([lookup.find(self.rows(), text, label=self.label, name_column=self.name_column)])[0]
+
+    def with_references(self, rows: Sequence[M]) -> Sequence[M]:
+        """Lets the viewer of the objects read what they refer to, and returns them with that."""
+        if boundary.current() is None:
+            return rows
+        for row in rows:
+            boundary.refer_to(self.references(row))
+        # The database left out what the viewer could not read.
+        complete = {row.pk: row for row in self.rows().filter(pk__in=[row.pk for row in rows])}
+        return [complete.get(row.pk, row) for row in rows]
 
     def search(self, text: str) -> Q:
         """The condition that the name, or another searched column, contains `text`."""
@@ -150,12 +166,25 @@ class Resource[M: Model]:
 
     def resolve(self, text: str, field: str) -> M:
         """Like `find`, for a filter or body field: a missing object is an invalid value. Raises Rejected("invalid")."""
-        rows = self.rows().model._default_manager.all()
-        return lookup.find_named(rows, text, label=self.label, field=field, name_column=self.name_column)
+        rows = self.rows().model.objects.all()  # type: ignore[attr-defined]
+        found: M = lookup.find_named(rows, text, label=self.label, field=field, name_column=self.name_column)
+        return found
 
     def list_all(self) -> QuerySet[M]:
         """All objects, sorted by name."""
         return self.rows().order_by(self.name_column)
+
+    def delete(self, row: M, *, actor: AuditActor, now: datetime) -> None:
+        """Deletes an object, with an entry in the audit log. Raises Rejected("in_use"), naming what refers to it."""
+        if self.delete_command is not None:
+            self.delete_command(row, actor=actor, now=now)
+            return
+        with boundary.command():
+            config_version.lock()
+            object_hooks.reject_if_referenced(self.object_type, row.pk, self.name(row))
+            named: Any = row
+            config_audit.record(self.object_type, named, self.spec(row), None, actor=actor, now=now)
+            row.delete()
 
     def specs(self, rows: Sequence[M]) -> list[dict[str, Any]]:
         """The specs of several objects, without secrets."""

@@ -47,8 +47,9 @@ _CLIENTS = "nullif(current_setting('tocsin.clients', true), '')"
 
 #: The boundary of whoever is the viewer of a transaction, in a group or of clients.
 _OF_GROUPS = Boundary(
-    _VIEWER, _ids("tocsin.groups"), _ids("tocsin.integrations"), _ids("tocsin.alerts"), is_in_database=True
-)
+    _VIEWER, _ids("tocsin.groups"), _ids("tocsin.integrations"), _ids("tocsin.alerts"), is_in_database=True,
+    referenced=_setting("string_to_array(current_setting('tocsin.referenced', true), ',')"),
+)  # fmt: skip
 _NAMES = f"jsonb_array_elements_text({_CLIENTS}::jsonb) AS name WHERE name <> ''"
 _OF_CLIENTS = replace(_OF_GROUPS, clients=_setting(f"array_agg(upper(name)) FROM {_NAMES}"))
 
@@ -185,6 +186,7 @@ def viewer_settings() -> ViewerSettings | None:
         ("tocsin.groups", _numbers(limit.groups)),
         ("tocsin.integrations", _numbers(limit.integrations)),
         ("tocsin.alerts", _numbers(limit.alerts)),
+        ("tocsin.referenced", ",".join(sorted(limit.referenced))),
         ("tocsin.clients", json.dumps(limit.clients) if limit.clients else ""),
     )
 

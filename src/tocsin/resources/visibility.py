@@ -7,14 +7,15 @@ Queries with SQL of their own limit alerts by `alerts_sql`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from functools import reduce
 from operator import or_
 from typing import Any
 
 from django.db import connection
-from django.db.models import BooleanField, Exists, F, Func, Model, OuterRef, Q, QuerySet, Value
-from django.db.models.functions import Upper
+from django.db.models import BooleanField, Exists, F, Func, Model, OuterRef, Q, QuerySet, TextField, Value
+from django.db.models.functions import Cast, Concat, Upper
 from django.db.models.lookups import In
 
 from tocsin.access import boundary
@@ -24,6 +25,7 @@ from tocsin.access.roles import Role
 from tocsin.alerts.models import Acknowledgement, Alert, AlertEvent
 from tocsin.core import object_hooks
 from tocsin.core.config import settings_store
+from tocsin.core.db.database import Connection
 from tocsin.core.ids import first_uuid7
 from tocsin.core.runtime import clock
 from tocsin.escalation.models import EscalationRun, Policy, PolicyVersion
@@ -38,6 +40,7 @@ from tocsin.inbound.models import (
     MaintenanceWindow,
     PinnedSender,
 )
+from tocsin.notify.inbound import responder_actions
 from tocsin.notify.models import Delivery, MailReply, Notification, PushDevice, SandboxMessage
 from tocsin.oncall.models import (
     CalendarFeed,
@@ -78,6 +81,11 @@ NOTHING = Q(pk__in=())
 #: which lists and addresses follow, and no policy in the database.
 NAMED: frozenset[type[Model]] = frozenset({User, Group, Integration, OutboundIntegration, Workflow})
 
+#: Configured objects refer to these. Such a reference stays readable, though what it names belongs to another group.
+_REFERENCED: tuple[type[Model], ...] = (
+    User, Group, Integration, OutboundIntegration, Policy, Schedule, SupportHours, HolidayCalendar, ClientTable,
+)  # fmt: skip
+
 #: An alert into which another was merged stays visible for those who were paged about the other this recently.
 _MERGED_WITHIN = timedelta(days=30)
 
@@ -103,20 +111,34 @@ def boundary_of(viewer: Viewer) -> Boundary | None:
     return _boundary(viewer) if is_limited else None
 
 
+def boundary_on(connection: Connection, viewer: Viewer) -> Boundary | None:
+    """Returns what the user may see, as a transaction of the pool sees it; None for everything."""
+    is_limited = (
+        viewer.role is not Role.ADMIN and settings_store.load(connection)[settings_store.VISIBILITY.name] == "groups"
+    )
+    if viewer.clients is None and not is_limited:
+        return None
+    return _boundary(viewer, lambda parameters: connection.execute(_OWNED_AND_MERGED, parameters).fetchone())
+
+
 def _is_limited(role: Role) -> bool:
     return role is not Role.ADMIN and settings_store.get(settings_store.VISIBILITY) == "groups"
 
 
-def _boundary(viewer: Viewer) -> Boundary:
+def _load(parameters: tuple[Any, ...]) -> Any:
+    with boundary.unbounded(), connection.cursor() as cursor:
+        cursor.execute(_OWNED_AND_MERGED, parameters)
+        return cursor.fetchone()
+
+
+def _boundary(viewer: Viewer, load: Callable[[tuple[Any, ...]], Any] = _load) -> Boundary:
     if viewer.clients is not None:
         # Without a client that the owner sees too, a token sees nothing.
         return Boundary(viewer.user_id, clients=tuple(sorted(viewer.clients)) or ("",))
     # A token that is limited to groups sees nothing of its owner's besides.
     user_id = 0 if viewer.is_limited_to_groups else viewer.user_id
     since = first_uuid7(clock.now() - _MERGED_WITHIN)
-    with boundary.unbounded(), connection.cursor() as cursor:
-        cursor.execute(_OWNED_AND_MERGED, (sorted(viewer.groups), user_id, since))
-        owned, merged = cursor.fetchone()
+    owned, merged = load((sorted(viewer.groups), user_id, since))
     return Boundary(user_id, viewer.groups, frozenset(owned or ()), frozenset(merged or ()))
 
 
@@ -187,6 +209,17 @@ def _about(path: str, model: type[Model]) -> Filter:
 
 def _either(*conditions: Filter) -> Filter:
     return lambda limit: reduce(or_, (condition(limit) for condition in conditions))
+
+
+def _referenced_by_visible(model: type[Model]) -> Filter:
+    prefix = f"{model._meta.db_table}:"
+
+    def condition(limit: Boundary) -> Q:
+        if limit.is_in_database:
+            return _any_of(Concat(Value(prefix), Cast("pk", TextField())), limit.referenced, "text[]")
+        return Q(pk__in=sorted(int(one.removeprefix(prefix)) for one in limit.referenced if one.startswith(prefix)))
+
+    return condition
 
 
 def _internal(condition: Filter) -> Filter:
@@ -280,5 +313,8 @@ def alerts_parameters() -> dict[str, Any]:
 
 def install() -> None:
     """Registers the filters of all bounded models."""
+    responder_actions.BOUNDARIES.register(boundary_on)
     boundary.register(FILTERS)
+    # What is about an object is not readable with it: `_about` looks into `FILTERS`.
+    boundary.register({model: _either(FILTERS[model], _referenced_by_visible(model)) for model in _REFERENCED})
     object_hooks.VIEWERS.register(boundary.as_viewer)

@@ -69,7 +69,6 @@ class SimulatedStep:
     after: timedelta
     reason: Reason
     step: int = 0
-    pass_number: int = 0
     #: The users and contacts paged: (name, capacity).
     people: tuple[tuple[str, Reason], ...] = ()
     pages: tuple[SimulatedPage, ...] = ()
@@ -143,7 +142,7 @@ def _stage(
     has_no_targets = event.kind is EventKind.STEP_EMPTY and not (event.data.get("left_out") or event.data.get("busy"))
     planned = tuple(sorted(pages.pop(step_and_pass, ()), key=lambda page: page.at))
     reason = as_reason(event.reason)
-    return SimulatedStep(event.at, after, reason, *step_and_pass, tuple(people), planned, has_no_targets)
+    return SimulatedStep(event.at, after, reason, step_and_pass[0], tuple(people), planned, has_no_targets)
 
 
 def _pages(

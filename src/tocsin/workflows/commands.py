@@ -284,10 +284,11 @@ def _context() -> dict[str, Any]:
     def ids(rows: QuerySet[Any], by: str = "name") -> dict[str, int]:
         return {name.lower(): number for number, name in rows.values_list("pk", by)}
 
-    return {
-        "users": ids(User.objects.all(), "username"),
-        "groups": ids(Group.objects.all()),
-        "policies": ids(Policy.objects.all()),
-        "outbound": ids(OutboundIntegration.objects.all()),
-        "outbound_kinds": dict(OutboundIntegration.objects.values_list("pk", "kind")),
-    }
+    with boundary.as_viewer():
+        return {
+            "users": ids(User.objects.all(), "username"),
+            "groups": ids(Group.objects.all()),
+            "policies": ids(Policy.objects.all()),
+            "outbound": ids(OutboundIntegration.objects.all()),
+            "outbound_kinds": dict(OutboundIntegration.objects.values_list("pk", "kind")),
+        }

@@ -19,20 +19,25 @@ def test_mutations_mostly_end_as_their_sample() -> None:
     assert outcomes[Outcome.CLOSED] < 0.005 * outcomes.total()
 
 
-#: Bodies that do not say what would be needed: another id in each message and no name that both have, or no name.
+#: Bodies whose status each tool means differently (a number, and a cancellation, which may be of a run or a ticket),
+#: and one whose failure has no status, so that nothing says that another message ends it.
 NOT_RIGHT = {
-    ("datadog-default", "over", "api"),
-    ("eventbridge-alarm", "over", "api"),
-    ("incident-io-webhook", "open", "api"),
-    ("mattermost-alertmanager", "over", "api"),
-    ("netlify", "over", "api"),
-    ("sensu-go", "over", "api"),
-    ("servicenow-incident-in-prtg", "open", "api"),
+    ("control-m", "over", "api"),
+    ("ucloud-monitor", "over", "api"),
+    ("vmware-aria-operations", "over", "api"),
 }
+
+#: The share of held-out bodies that is right at least.
+HELD_OUT_SHARE = 0.75
 
 
 def test_documented_bodies_of_other_products_do_what_they_say() -> None:
-    wrong = {(result.template, result.body_name, result.kind): result.problem for result in templates.measure()}
-    wrong = {key: problem for key, problem in wrong.items() if problem}
+    results = templates.measure(templates.WORKED_ON)
+    wrong = {(result.template, result.body_name, result.kind): result.problem for result in results if result.problem}
     assert {key: problem for key, problem in wrong.items() if key not in NOT_RIGHT} == {}
     assert wrong.keys() == NOT_RIGHT, "a body that became right leaves the list"
+
+
+def test_most_held_out_bodies_do_what_they_say() -> None:
+    results = templates.measure(templates.HELD_OUT)
+    assert sum(not result.problem for result in results) >= HELD_OUT_SHARE * len(results)

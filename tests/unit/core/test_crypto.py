@@ -55,3 +55,26 @@ def test_key_placed_by_restore_is_used_next(tmp_path: Path) -> None:
     draft.write_text("r" * len(first))
     draft.replace(tmp_path / crypto.KEY_FILE)
     assert crypto.stored_key(tmp_path) == "r" * len(first)
+
+
+def test_unreadable_key_file_is_named_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / crypto.KEY_FILE).mkdir()
+    with pytest.raises(Permanent) as raised:
+        crypto.stored_key(tmp_path)
+    assert raised.value.reason.code == "file.unreadable"
+    assert raised.value.remedy_reason.code == "secret.give_key_file"
+    assert str(tmp_path / crypto.KEY_FILE) in str(raised.value)
+
+
+def test_binary_key_file_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / crypto.KEY_FILE).write_bytes(b"\xff" * 64)
+    with pytest.raises(Permanent) as raised:
+        crypto.stored_key(tmp_path)
+    assert raised.value.reason.code == "secret.not_a_key_file"
+
+
+def test_key_that_cannot_be_created_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "data").symlink_to(tmp_path / "missing")
+    with pytest.raises(Permanent) as raised:
+        crypto.stored_key(tmp_path / "data")
+    assert raised.value.remedy_reason.code == "secret.move_or_set_key"

@@ -14,6 +14,7 @@ from tests.support.hypothesis_profiles import examples
 from tests.support.imported_schedules import local, moments, on_call, utc
 from tocsin.importers.grafana_oncall import shifts
 from tocsin.importers.grafana_oncall.converter import convert
+from tocsin.importers.grafana_oncall.policies import _UNSUPPORTED
 from tocsin.importers.report import ConvertedConfig, as_text
 from tocsin.importers.rotation_converter import UnsupportedRotation
 
@@ -144,6 +145,15 @@ def test_wait_steps_become_waits_and_the_repeat_comes_five_times(moved: Converte
     ):
         assert expected in text, expected
     assert "secret" not in text, "addresses of calendars and integrations are secrets"
+
+
+@pytest.mark.parametrize("kind", _UNSUPPORTED)
+def test_step_without_equivalent_is_reported_with_its_reason(kind: str) -> None:
+    steps = [account.policy(0, "notify_persons", persons_to_notify=["UBOB"]), account.policy(1, kind)]
+    moved = convert({**account.documents(), "escalation_policies": steps}, NOW)
+    reason, remedy = _UNSUPPORTED[kind]
+    assert (reason, remedy) in {(finding.reason, finding.remedy) for finding in moved.findings}
+    assert str(reason) in as_text(moved)
 
 
 def test_calendars_are_read_here_too_and_integrations_have_their_kind(moved: ConvertedConfig) -> None:

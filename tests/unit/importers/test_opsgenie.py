@@ -160,6 +160,54 @@ def test_routing_rules_become_routes_and_unsupported_ones_are_reported(moved: Co
     assert "routing rule By country: not imported. It checks country" in as_text(moved)
 
 
+def reasons_of_routing_rule(**rule: Any) -> set[str]:
+    """The codes of why a routing rule was not imported; those of the two integrations that use it."""
+    whole = account.documents()
+    rules = [{"name": "Odd", "notify": {"type": "none"}, **rule}]
+    moved = convert({**whole, "teams": [{**whole["teams"][0], "routing_rules": rules}]}, NOW)
+    assert as_text(moved)
+    return {finding.reason.code for finding in moved.findings if "routing rule Odd" in str(finding.object)}
+
+
+@pytest.mark.parametrize(
+    ("condition", "code"),
+    [
+        ({"field": "details", "operation": "equals"}, "import.opsgenie.unnamed_property"),
+        ({"field": "country", "operation": "equals"}, "import.opsgenie.field_unknown"),
+        ({"field": "priority", "operation": "less-than", "expectedValue": "P3"}, "import.opsgenie.compares_priorities"),
+        ({"field": "message", "operation": "sounds-like"}, "import.opsgenie.operation_unknown"),
+        (
+            {"field": "message", "operation": "matches", "expectedValue": "("},
+            "import.opsgenie.condition_unusable",
+        ),
+    ],
+)
+def test_condition_without_equivalent_is_reported(condition: dict[str, str], code: str) -> None:
+    assert code in reasons_of_routing_rule(criteria={"type": "match-all-conditions", "conditions": [condition]})
+
+
+def test_routing_rule_with_an_unreadable_restriction_is_reported() -> None:
+    restriction = {"type": "time-of-day", "restriction": {"startHour": 99}}
+    assert "import.opsgenie.restriction_unreadable" in reasons_of_routing_rule(timeRestriction=restriction)
+
+
+@pytest.mark.parametrize(
+    ("recipient", "notify_type", "codes"),
+    [
+        (account.ON_CALL, "next", {"import.opsgenie.notifies_current", "import.opsgenie.no_next_on_call"}),
+        ({"type": "team", **account.TEAM}, "random", {"import.opsgenie.notifies_group", "import.opsgenie.no_random"}),
+    ],
+)
+def test_recipient_that_only_opsgenie_has_is_reported(
+    recipient: dict[str, Any], notify_type: str, codes: set[str]
+) -> None:
+    whole = account.documents()
+    escalation = {**account.ESCALATIONS[0], "rules": [account.rule(0, recipient, notify_type)]}
+    moved = convert({**whole, "escalations": [escalation]}, NOW)
+    assert codes <= {reason.code for finding in moved.findings for reason in (finding.difference, finding.reason)}
+    assert as_text(moved)
+
+
 def test_report_names_every_omission_and_contains_no_secret(moved: ConvertedConfig) -> None:
     texts = [str(finding) for finding in moved.findings if finding.severity is FindingSeverity.OMITTED]
     for expected in (

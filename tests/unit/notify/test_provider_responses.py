@@ -39,7 +39,7 @@ from tocsin.notify.integrations.http_gateway.template import (
     value_at_path,
 )
 from tocsin.notify.integrations.ntfy import NtfySender
-from tocsin.notify.integrations.slack.provider import SlackSender
+from tocsin.notify.integrations.slack.provider import _ADDRESS_ERRORS, SlackSender
 from tocsin.notify.integrations.telegram import TelegramSender
 from tocsin.notify.integrations.telnyx import error_codes as telnyx
 from tocsin.notify.integrations.telnyx.provider import TelnyxSender
@@ -144,6 +144,66 @@ def test_a_full_queue_of_twilios_is_tried_again() -> None:
         with pytest.raises(Temporary, match=r"queue of the From number is full \(Twilio 21611\)\."):
             sender.send(Rendered("", "VPN down"), "sms", "+41790000001", "key")
         sender.close()
+
+
+@pytest.mark.parametrize(
+    ("account", "code"),
+    [
+        ({"status": "suspended"}, "provider.twilio_account_not_active"),
+        ({"status": "active", "type": "Trial"}, "provider.twilio_trial"),
+        ({"status": "active", "type": "Full"}, "provider.twilio_signed_in"),
+    ],
+)
+def test_check_of_twilio_says_what_its_account_is(account: dict[str, str], code: str) -> None:
+    answer = {"friendly_name": "Acme", **account}
+    with http_double(lambda request: Response(200, json.dumps(answer).encode())) as double:
+        settings = {"api_base": double.url, "account_sid": "AC1", "from_number": "+15005550006"}
+        sender = TwilioSender(ProviderAccount("Twilio", settings, {"auth_token": "token"}, is_trusted=True))
+        try:
+            found = sender.verify()
+        except Permanent as error:
+            found = error.full_reason
+        sender.close()
+    assert code in f"{found.code} {found.data}"
+
+
+@pytest.mark.parametrize(
+    ("settings", "secrets", "codes"),
+    [
+        ({"address": "alerts"}, {}, {"provider.mail_replies_no_address", "provider.mail_replies_enter_address"}),
+        ({"address": "a@example.org"}, {}, {"provider.mail_replies_no_source", "provider.mail_replies_enter_source"}),
+        ({"address": "a@example.org"}, {"post_secret": "s"}, {"provider.mail_replies_waiting"}),
+    ],
+)
+def test_check_of_reply_mailbox_says_what_is_missing(
+    settings: dict[str, str], secrets: dict[str, str], codes: set[str]
+) -> None:
+    sender = KINDS["mail_replies"].open(ProviderAccount("Replies", settings, secrets))
+    try:
+        found = {sender.verify().code}
+    except Permanent as error:
+        found = {error.reason.code, error.remedy_reason.code}
+    assert found == codes
+
+
+def test_reply_mailbox_sends_nothing() -> None:
+    sender = KINDS["mail_replies"].open(ProviderAccount("Replies", {}, {}))
+    with pytest.raises(Permanent) as caught:
+        sender.send(Rendered("", "VPN down"), "email", "a@example.org", "key")
+    codes = (caught.value.reason.code, caught.value.remedy_reason.code)
+    assert codes == ("provider.mail_replies_sends_nothing", "provider.mail_replies_add_smtp")
+
+
+@pytest.mark.parametrize("error", _ADDRESS_ERRORS)
+def test_error_about_an_address_at_slack_says_why(error: str) -> None:
+    with slack_double() as double:
+        double.errors.append(error)
+        account = ProviderAccount("Slack", {"api_base": double.api}, {"bot_token": double.token}, is_trusted=True)
+        sender = SlackSender(account)
+        with pytest.raises(AddressRejected) as caught:
+            sender.send(CHANNELS["chat"].render(page()), "chat", "slack:U012AB3CD", "key")
+        sender.close()
+    assert (caught.value.reason.code, caught.value.reason["error"]) == (_ADDRESS_ERRORS[error].code, error)
 
 
 @pytest.mark.parametrize("error", ["rate_limited", "ratelimited", "message_limit_exceeded", "team_added_to_org"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import timedelta, timezone
 from typing import Any
 
 import pytest
@@ -92,6 +92,13 @@ def test_filters_narrow_the_list(company: Company, admin: Api, open_alert: Open)
 def test_a_plus_sign_that_was_not_encoded_is_understood(admin: Api, open_alert: Open) -> None:
     open_alert()
     assert admin.get("/api/v1/alerts?opened_after=2020-01-01T00:00:00+01:00").status == 200
+
+
+def test_moment_with_unusual_offset_is_converted(admin: Api, open_alert: Open) -> None:
+    number = open_alert()
+    assert admin.get("/api/v1/alerts?opened_after=0448-04-01T21:03:50-22:19").status == 200
+    until = (clock.now() + timedelta(hours=2)).astimezone(timezone(timedelta(hours=22, minutes=19)))
+    assert moment(admin.post(f"alerts/{number}/hold", {"until": until.isoformat()}).body["hold_until"]) == until
 
 
 def test_the_next_step_is_the_runs_timer(admin: Api, open_alert: Open) -> None:

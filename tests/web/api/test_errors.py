@@ -112,6 +112,7 @@ def test_wrong_method_error_lists_allowed_methods(admin: Api) -> None:
         ("alerts?acknowledged_by=nobody", "acknowledged_by"),
         ("alerts?opened_after=yesterday", "opened_after"),
         ("alerts?opened_after=2026-01-01T00:00:00", "opened_after"),
+        ("alerts?opened_after=0001-01-01T00:00:00%2B10:00", "opened_after"),
         ("alerts?subject=%00", "subject"),
         ("deliveries?alert_id=0", "alert_id"),
         ("deliveries?alert_id=99999999999999999999", "alert_id"),
@@ -149,6 +150,7 @@ def test_an_unknown_parameter_is_refused_and_named(admin: Api, path: str) -> Non
         (b'{"note": 7}', "invalid", "note"),
         (b'{"unknown": 1}', "invalid", "unknown"),
         (b'{"seen_at": "2026-01-01T00:00:00"}', "invalid", "seen_at"),
+        (b'{"seen_at": "0001-01-01T00:00:00+10:00"}', "invalid", "seen_at"),
     ],
 )
 def test_invalid_body_error_names_its_location(admin: Api, open_alert: Any, body: bytes, code: str, words: str) -> None:

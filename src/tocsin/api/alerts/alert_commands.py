@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from django.http import HttpRequest
 from ninja import Schema
-from pydantic import AwareDatetime, Field, model_validator
+from pydantic import Field, model_validator
 
 from tocsin.access.roles import Permission
 from tocsin.alerts import service
@@ -32,6 +32,7 @@ from tocsin.alerts.commands import (
 from tocsin.alerts.states import CommandKind
 from tocsin.api.alerts.alerts import AlertDetail, find_alert, require_response, routes, show_detail
 from tocsin.api.framework.auth import Principal, actor_of, caller, via_of
+from tocsin.api.framework.moments import UtcDatetime
 from tocsin.api.framework.pagination import Number
 from tocsin.api.reasons import ReasonCode, ReasonData
 from tocsin.core.errors import Rejected
@@ -47,7 +48,7 @@ class CommandBody(Schema):
     model_config = {"extra": "forbid", "str_strip_whitespace": True}
 
     note: str = Field(default="", max_length=2000, description="The reason, shown on the timeline.")
-    seen_at: AwareDatetime | None = Field(
+    seen_at: UtcDatetime | None = Field(
         default=None,
         description="When you saw the alert. Assigning is refused if it was assigned since then.",
     )
@@ -76,7 +77,7 @@ class ReplyBody(CommandBody):
 class HoldBody(CommandBody):
     """Snooze the alert until a time, or for a duration such as `30m`."""
 
-    until: AwareDatetime | None = None
+    until: UtcDatetime | None = None
     span: str | None = Field(default=None, alias="for", max_length=20, examples=["30m", "1h30m"])
 
     @model_validator(mode="after")

@@ -7,11 +7,12 @@ from typing import Any, Self
 
 from django.http import HttpRequest
 from ninja import Schema
-from pydantic import AwareDatetime, BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import audit_actor_of, caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
+from tocsin.api.framework.moments import UtcDatetime
 from tocsin.core.db import database
 from tocsin.core.validation import durations
 from tocsin.notify import pause
@@ -36,7 +37,7 @@ class PauseBody(Schema):
     model_config = {"extra": "forbid"}
 
     reason: str = Field(max_length=2000, description="Why; everyone reads it.")
-    until: AwareDatetime | None = None
+    until: UtcDatetime | None = None
     span: str | None = Field(default=None, alias="for", max_length=20, examples=["2h"])
 
     @model_validator(mode="after")

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_origin
 
 from ninja import Router
 
 from tocsin.access.roles import Permission, PermissionScope, Role, permission_scope
 from tocsin.api.framework import etags
 from tocsin.api.framework.auth import ApiAuth
+from tocsin.api.framework.pagination import PaginatedList
 from tocsin.api.framework.spec_schemas import Component
 
 #: Methods that change an existing object, and therefore accept If-Match.
 _CHANGING = frozenset({"PUT", "PATCH", "DELETE"})
-#: The path to which new objects are posted; they have no state to match yet.
+#: The path of the list, to which new objects are posted; they have no state to match yet.
 _NEW = ""
+#: The operations on one object.
+_OPERATIONS = {"GET": "get", "PUT": "replace", "PATCH": "change", "DELETE": "delete"}
 
 _ERROR = {
     "description": "What went wrong.",
@@ -76,7 +79,8 @@ class AuthorizedRouter:
             responses: dict[int | str, Any] = {"default": _ERROR, status: success}
             if accepts_if_match:
                 responses[412] = {**_ERROR, "description": "Someone has changed it since."}
-            options.setdefault("operation_id", f"{self.resource_name.replace('-', '_')}_{view.__name__}")
+            operation = _operation(method, path, answers) or view.__name__
+            options.setdefault("operation_id", f"{self.resource_name.replace('-', '_')}_{operation}")
             self.router.api_operation(
                 [method],
                 path,
@@ -94,6 +98,21 @@ class AuthorizedRouter:
             return view
 
         return add
+
+
+def _operation(method: str, path: str, answers: Any) -> str | None:
+    """Returns what an operation on the list, or on an object itself, is called for every resource."""
+    if path == _NEW and method == "POST":
+        return "create"
+    if path == _NEW and method == "GET" and _is_list(answers):
+        return "list"
+    return _OPERATIONS.get(method) if path in (_NEW, "/{id}", "/{int:id}") else None
+
+
+def _is_list(answers: Any) -> bool:
+    if isinstance(answers, Component):
+        return answers.is_list
+    return get_origin(answers) is list or (isinstance(answers, type) and issubclass(answers, PaginatedList))
 
 
 def _content(component: Component) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""Moments in query strings."""
+"""Moments in query strings and bodies."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator
@@ -18,8 +18,18 @@ def _moment(value: object) -> object:
     return f"{value[:-6]}+{value[-5:]}" if len(value) > 6 and value[-6] == " " else value
 
 
+def _in_utc(value: datetime) -> datetime:
+    """PostgreSQL takes no offset of 16 hours or more, and UTC has no year 0."""
+    try:
+        return value.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("must be a moment, such as 2026-12-25T03:00:00Z") from error
+
+
+#: A date and time with time zone in a body.
+UtcDatetime = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 #: A date and time with time zone in a query string.
-Moment = Annotated[AwareDatetime, BeforeValidator(_moment)]
+Moment = Annotated[UtcDatetime, BeforeValidator(_moment)]
 
 
 def _in_range(value: datetime) -> datetime:

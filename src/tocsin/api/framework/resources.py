@@ -100,6 +100,7 @@ class ApiResource[M: Model]:
 
     def show_all(self, rows: Sequence[M], principal: Principal) -> list[dict[str, Any]]:
         """Return the objects as the caller may see them."""
+        rows = self.resource.with_references(rows)
         shown = self.resource.specs(rows) if self.show is None else self.show(rows, principal)
         return [{"id": row.pk, **fields} for row, fields in zip(rows, shown, strict=True)]
 
@@ -135,7 +136,6 @@ def _register_reads[M: Model](api: ApiResource[M]) -> None:
         resource.see_permission,
         answers=api.schema.listed,
         summary=api.list_summary or resource.plural,
-        operation_id=f"{resource.key}_list",
     )(list_objects)
 
     @routes.get(

@@ -15,6 +15,7 @@ from pydantic import BaseModel, WithJsonSchema
 from tocsin.core.validation.spec import Spec
 
 _COMPONENTS = "#/components/schemas/"
+_LIST = "PaginatedList_"
 
 #: Marks a schema that stands for a component, until `resolve` replaces it.
 _MARK = "x-component"
@@ -25,6 +26,11 @@ class Component:
     """A named schema of the document, for a body or an answer."""
 
     name: str
+
+    @property
+    def is_list(self) -> bool:
+        """Whether it is a page of a list."""
+        return self.name.startswith(_LIST)
 
     @property
     def reference(self) -> dict[str, str]:
@@ -80,7 +86,7 @@ class SpecSchema:
         #: The body of a PATCH: some keys, of which null takes one away.
         self.changes = Component(f"{self._name}Changes")
         #: A page of a list of objects.
-        self.listed = Component(f"PaginatedList_{self._name}_")
+        self.listed = Component(f"{_LIST}{self._name}_")
         for component in (self.whole, self.changes, self.listed):
             self._by_component[component.name] = self
 
@@ -88,7 +94,7 @@ class SpecSchema:
         """Returns the schemas by name, with those of nested objects."""
         components: dict[str, Any] = {}
         for name, spec_type in self._types:
-            schema = _localized(spec_type.json_schema())
+            schema = _localized(spec_type.json_schema()) | {"title": name}
             components |= schema.pop("$defs", {})
             components[f"{name}Changes"] = _changes(schema)
             for model, flags in self._fields:
@@ -119,26 +125,31 @@ class SpecSchema:
 
 
 def resolve(openapi: dict[str, Any]) -> None:
-    """Replaces the marks of components by references, and adds the components."""
+    """Replaces the marks of components by references, adds the components, and leaves out defaults of references: they
+    are those of the object's keys, and generators of clients cannot write them."""
     names: set[str] = set()
-    for schema in _marked(openapi):
+    for schema in list(_with_key(_MARK, openapi)):
         name, description = schema[_MARK], schema.get("description")
         names.add(name)
         schema.clear()
         schema |= Component(name).reference | ({"description": description} if description else {})
     for name in sorted(names):
         openapi["components"]["schemas"] |= SpecSchema.defining(name)
+    for schema in _with_key("default", openapi):
+        if isinstance(schema["default"], dict) and not schema.keys().isdisjoint(("$ref", "allOf")):
+            del schema["default"]
 
 
-def _marked(value: Any) -> Iterator[dict[str, Any]]:
+def _with_key(key: str, value: Any) -> Iterator[dict[str, Any]]:
+    """Yields each object in a document that has the key."""
     if isinstance(value, dict):
-        if _MARK in value:
+        if key in value:
             yield value
         for item in value.values():
-            yield from _marked(item)
+            yield from _with_key(key, item)
     elif isinstance(value, list):
         for item in value:
-            yield from _marked(item)
+            yield from _with_key(key, item)
 
 
 def _localized(schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,10 +9,11 @@ from typing import Any
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from ninja import Query, Schema
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import caller
+from tocsin.api.framework.moments import UtcDatetime
 from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
 from tocsin.api.oncall.schedules import SCHEDULES, routes
 from tocsin.api.reasons import ReasonCode, ReasonData, ReasonSchema
@@ -63,7 +64,7 @@ class HandoverTextBody(Schema):
     model_config = {"extra": "forbid"}
 
     text: str
-    edited_at: AwareDatetime | None = Field(
+    edited_at: UtcDatetime | None = Field(
         default=None,
         description="The note's `edited_at` as you read it, null if no one had edited it: the change is refused if it "
         "was edited since. Without it, any edit is overwritten.",

@@ -13,7 +13,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from ninja import Query, Schema
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import BaseModel, Field
 
 from tocsin.access import tokens
 from tocsin.access.models import ApiToken
@@ -21,6 +21,7 @@ from tocsin.access.roles import Permission
 from tocsin.access.token_limits import TokenScope
 from tocsin.api.framework.auth import Principal, audit_actor_of, caller, forbidden
 from tocsin.api.framework.authorized_router import AuthorizedRouter
+from tocsin.api.framework.moments import UtcDatetime
 from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
 from tocsin.people.changes import api_tokens
 from tocsin.people.models import User
@@ -80,7 +81,7 @@ class NewTokenBody(Schema):
         max_length=tokens.MAX_CLIENTS,
         description="Names of clients. It sees only their alerts and reports, and changes nothing.",
     )
-    expires_at: AwareDatetime | None = Field(
+    expires_at: UtcDatetime | None = Field(
         default=None,
         description="When it ends, at most three years from now. Default: in a year, or with the creating token.",
     )

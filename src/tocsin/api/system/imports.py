@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import audit_actor_of, caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
+from tocsin.api.framework.pagination import PaginatedList
 from tocsin.api.reasons import ReasonCode, ReasonData, ReasonSchema
 from tocsin.configure.models import ImportRun
 from tocsin.core.errors import Rejected
@@ -81,13 +82,6 @@ class ImportSchema(BaseModel):
     refusals: list[ReasonSchema]
 
 
-class CurrentImportResponse(BaseModel):
-    """The current import, if any. A new import replaces an earlier one."""
-
-    items: list[ImportSchema]
-    next: None = None
-
-
 class ConfigurationResponse(BaseModel):
     """The configuration as YAML. It contains users' phone numbers, and keys of senders if they were requested."""
 
@@ -95,7 +89,10 @@ class ConfigurationResponse(BaseModel):
 
 
 @routes.get(
-    "", Permission.ADMINISTER, answers=CurrentImportResponse, summary="The import that there is, if there is one"
+    "",
+    Permission.ADMINISTER,
+    answers=PaginatedList[ImportSchema],
+    summary="The import that there is, if there is one. A new one replaces it",
 )
 def list_imports(request: HttpRequest) -> dict[str, Any]:
     run = import_runs.latest_run(caller(request).now)

@@ -8,12 +8,12 @@ from zoneinfo import ZoneInfo
 
 from django.http import HttpRequest
 from ninja import Body, Query
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import Principal, caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
-from tocsin.api.framework.moments import ScheduleMoment
+from tocsin.api.framework.moments import ScheduleMoment, UtcDatetime
 from tocsin.api.reasons import ReasonCode, ReasonData, ReasonSchema
 from tocsin.core.config import last_backup, settings_store
 from tocsin.core.db import database
@@ -95,7 +95,7 @@ class LastBackupBody(BaseModel):
     """A backup. Without `at`, it was made now."""
 
     location: str = Field(min_length=1, max_length=500)
-    at: AwareDatetime | None = None
+    at: UtcDatetime | None = None
     size_bytes: int | None = Field(None, ge=0)
 
 

@@ -12,12 +12,18 @@ from pathlib import Path
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from tocsin.core.config import environment
-from tocsin.core.errors import Permanent
+from tocsin.core.errors import FILE_UNREADABLE, FILE_UNWRITABLE, Permanent
 from tocsin.core.reasons import ReasonType
 
 ENTER_SECRET_AGAIN = ReasonType("secret.enter_again", "enter the secret again: the address has changed.")
 _NOT_A_KEY = ReasonType("secret.not_a_key_file", "{path} does not hold a secret key.")
 _RESTORE_FILE = ReasonType("secret.restore_key_file", "Restore it from a backup.")
+_GIVE_FILE = ReasonType(
+    "secret.give_key_file", "Give it to the user that runs Tocsin (chown {user} {path}; chmod 600 {path})."
+)
+_MOVE_OR_SET_KEY = ReasonType(
+    "secret.move_or_set_key", "Choose another data directory with TOCSIN_DATA_DIR, or set TOCSIN_SECRET_KEY."
+)
 
 KEY_FILE = "secret.key"
 
@@ -50,15 +56,37 @@ def fingerprints() -> tuple[str, ...]:
 
 
 def stored_key(data_dir: Path) -> str:
-    """Returns the text of the key file in `data_dir` (mode 0600). Creates it if missing, safely under concurrency."""
+    """Returns the text of the key file in `data_dir` (mode 0600). Creates it if missing, safely under concurrency.
+
+    Raises Permanent, naming the file, if it cannot be read or created."""
     path = data_dir / KEY_FILE
     try:
-        status = path.stat()
+        text = read_key_file(path)
     except FileNotFoundError:
-        _create_key_file(path)
+        try:
+            _create_key_file(path)
+        except OSError as error:
+            reason = FILE_UNWRITABLE(file=str(path), error=error.strerror or str(error))
+            raise Permanent(reason, remedy=_MOVE_OR_SET_KEY()) from error
+        text = read_key_file(path)
+    if len(text) < 32:
+        raise Permanent(_NOT_A_KEY(path=str(path)), remedy=_RESTORE_FILE())
+    return text
+
+
+def read_key_file(path: Path) -> str:
+    """Returns the text of a key file. Raises FileNotFoundError, and Permanent if it exists and cannot be read."""
+    try:
         status = path.stat()
-    # The file is cached by its stamp: every signed link reads it, and a restore may replace it.
-    return _read_key_file(path, status.st_ino, status.st_mtime_ns, status.st_size)
+        # Cached by its stamp: every signed link reads it, and a restore may replace it.
+        return _read_key_file(path, status.st_ino, status.st_mtime_ns, status.st_size)
+    except FileNotFoundError:
+        raise
+    except UnicodeDecodeError as error:
+        raise Permanent(_NOT_A_KEY(path=str(path)), remedy=_RESTORE_FILE()) from error
+    except OSError as error:
+        reason = FILE_UNREADABLE(file=str(path), error=error.strerror or str(error))
+        raise Permanent(reason, remedy=_GIVE_FILE(user=str(os.geteuid()), path=str(path))) from error
 
 
 def _create_key_file(path: Path) -> None:
@@ -80,10 +108,7 @@ def _create_key_file(path: Path) -> None:
 
 @lru_cache(maxsize=4)
 def _read_key_file(path: Path, *_stamp: int) -> str:
-    text = path.read_text().strip()
-    if len(text) < 32:
-        raise Permanent(_NOT_A_KEY(path=str(path)), remedy=_RESTORE_FILE())
-    return text
+    return path.read_text().strip()
 
 
 def encrypt(text: str) -> str:

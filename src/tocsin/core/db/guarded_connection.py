@@ -34,8 +34,8 @@ PROBE_TIMEOUT = 4
 #: Ends long statements, which would hold locks forever. Set for every session.
 STATEMENT_TIMEOUT = timedelta(seconds=30)
 
-#: Ends a transaction that is idle, because it would hold its locks forever.
-IDLE_IN_TRANSACTION_TIMEOUT = timedelta(seconds=30)
+#: Ends a transaction that is idle: a process that was stopped would hold its locks, and hold back pages of its alerts.
+IDLE_IN_TRANSACTION_TIMEOUT = timedelta(seconds=15)
 
 #: The settings of every session.
 SESSION_SETTINGS: Mapping[str, str] = {

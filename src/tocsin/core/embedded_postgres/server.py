@@ -12,13 +12,16 @@ import secrets
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import quote
 
+from tocsin.core.embedded_postgres import system_user
 from tocsin.core.embedded_postgres.binaries import Binaries
 from tocsin.core.embedded_postgres.layout import SOCKET_NAME, open_private
 from tocsin.core.embedded_postgres.settings import (
@@ -31,9 +34,14 @@ from tocsin.core.embedded_postgres.settings import (
 )
 from tocsin.core.embedded_postgres.system_user import RunAs, SystemAccount
 from tocsin.core.errors import Permanent, Temporary
-from tocsin.core.reasons import ReasonType
+from tocsin.core.reasons import NO_REASON, ReasonType
 
 _NOT_CREATED = ReasonType("postgres.not_created", "PostgreSQL could not make its data directory {folder}: {output}")
+_NAME_USER = ReasonType(
+    "postgres.name_user",
+    "The user {user} has no name on this system: run Tocsin as another one, install libnss-wrapper, or set "
+    "TOCSIN_DATABASE_URL to a PostgreSQL server.",
+)
 _ALREADY_RUNNING = ReasonType("postgres.already_running", "The PostgreSQL of {folder} runs already.")
 _NOT_STARTED = ReasonType("postgres.not_started", "PostgreSQL did not start on {folder}: {output}")
 _NOT_READY = ReasonType("postgres.not_ready", "PostgreSQL on {folder} is not ready yet ({state}).")
@@ -50,6 +58,9 @@ STOP_LIMIT = timedelta(minutes=1)
 
 _PAUSE = 0.01
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
+
+#: Found where the system keeps its libraries.
+NSS_WRAPPER = "libnss_wrapper.so"
 
 #: Starts the given command in the background, prints its pid and exits, so that the server is no child of Tocsin's.
 _LAUNCH = ("/bin/sh", "-c", '"$@" >&2 & echo $!', "sh")
@@ -91,19 +102,35 @@ def create(server: PostgresServer, *, sync: bool = True) -> None:
     draft = server.data.with_name(f"{server.data.name}.{secrets.token_hex(4)}.part")
     draft.mkdir(mode=0o700)
     _chown(draft, server.account)
-    completed = subprocess.run(  # noqa: S603
-        [
-            str(server.binaries.initdb), "-D", str(draft), "-U", SUPERUSER, "--auth=trust", "--no-instructions",
-            *locale_arguments(server.binaries.major), *([] if sync else ["--no-sync"]),
-        ],
-        capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, cwd="/", env=_ENVIRONMENT,
-        umask=0o077, **_run_as(server.account),
-    )  # fmt: skip
+    has_name = server.account is not None or system_user.has_name(os.geteuid())
+    naming: AbstractContextManager[dict[str, str]] = nullcontext({}) if has_name else _named()
+    with naming as names:
+        completed = subprocess.run(  # noqa: S603
+            [
+                str(server.binaries.initdb), "-D", str(draft), "-U", SUPERUSER, "--auth=trust", "--no-instructions",
+                *locale_arguments(server.binaries.major), *([] if sync else ["--no-sync"]),
+            ],
+            capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, cwd="/", env=_ENVIRONMENT | names,
+            umask=0o077, **_run_as(server.account),
+        )  # fmt: skip
     if completed.returncode != 0:
         shutil.rmtree(draft, ignore_errors=True)
-        raise Permanent(_NOT_CREATED(folder=str(server.data), output=_last_lines(completed.stderr)))
+        remedy = NO_REASON if has_name else _NAME_USER(user=str(os.geteuid()))
+        raise Permanent(_NOT_CREATED(folder=str(server.data), output=_last_lines(completed.stderr)), remedy=remedy)
     draft.rename(server.data)
     _sync_folder(server.data.parent)
+
+
+@contextmanager
+def _named() -> Iterator[dict[str, str]]:
+    """Gives the variables by which this user has a name for a program: https://cwrap.org/nss_wrapper.html.
+
+    A container may run as a user that its system does not know, as on OpenShift. Only initdb asks for the name.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        passwd = Path(folder) / "passwd"
+        passwd.write_text(f"{SUPERUSER}:x:{os.geteuid()}:{os.getegid()}::/:/usr/sbin/nologin\n")
+        yield {"LD_PRELOAD": NSS_WRAPPER, "NSS_WRAPPER_PASSWD": str(passwd), "NSS_WRAPPER_GROUP": "/etc/group"}
 
 
 def start(server: PostgresServer) -> int:

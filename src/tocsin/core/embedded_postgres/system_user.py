@@ -63,6 +63,15 @@ def find(name: str = ACCOUNT_NAME) -> SystemAccount | None:
         return None
 
 
+def has_name(uid: int) -> bool:
+    """Returns whether the system has a name for this uid."""
+    try:
+        pwd.getpwuid(uid)
+    except KeyError:
+        return False
+    return True
+
+
 def account_by_uid(uid: int) -> SystemAccount:
     """Returns the account with this uid, whether or not the system has a name for it."""
     try:

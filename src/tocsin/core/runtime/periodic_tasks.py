@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from tocsin.core.db import database
 
@@ -40,11 +40,11 @@ class PeriodicTask:
 
 
 class Worker:
-    """Runs periodic tasks until it is stopped, and records when each last ran."""
+    """Runs periodic tasks until it is stopped, and records when each last ran, by a clock that nobody sets."""
 
     def __init__(self, tasks: Iterable[PeriodicTask]) -> None:
         self.tasks = tuple(tasks)
-        self.last_run_at: dict[str, datetime] = {}
+        self._last_run_at: dict[str, float] = {}
         self._wake = {task.name: threading.Event() for task in self.tasks}
         self._stop = threading.Event()
         self.threads: dict[str, threading.Thread] = {}
@@ -53,7 +53,7 @@ class Worker:
     def start(self) -> None:
         """Starts a thread for each task."""
         for task in self.tasks:
-            self.last_run_at[task.name] = datetime.now(UTC)
+            self.record_run(task.name)
             self._spawn(task)
 
     def wake(self, topics: Iterable[str]) -> None:
@@ -86,6 +86,15 @@ class Worker:
             return True
         return time.monotonic() - self._deaths[0] > DEATH_WINDOW.total_seconds()
 
+    def record_run(self, name: str) -> None:
+        """Records that a task has just finished a run."""
+        self._last_run_at[name] = time.monotonic()
+
+    def since_run(self, name: str) -> timedelta | None:
+        """Returns how long ago a task last finished a run, or was started; None if it was not."""
+        at = self._last_run_at.get(name)
+        return timedelta(seconds=time.monotonic() - at) if at is not None else None
+
     def _spawn(self, task: PeriodicTask) -> None:
         thread = threading.Thread(target=self._run, args=(task,), name=f"loop {task.name}", daemon=True)
         self.threads[task.name] = thread
@@ -99,7 +108,7 @@ class Worker:
             try:
                 if task.run_once():
                     wait = timedelta()
-                self.last_run_at[task.name] = datetime.now(UTC)
+                self.record_run(task.name)
             except Exception as error:  # the task's outermost handler: one failed run must not end the task
                 if database.is_unavailable(error):
                     log.warning("The loop %s waits for the database: %s", task.name, error)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from tocsin.alerts import service, store
@@ -84,7 +85,7 @@ def _each(alert_ids: Iterable[int], change: Callable[[int], bool]) -> int:
     changed = 0
     for alert_id in alert_ids:
         try:
-            changed += database.retry_once(lambda alert_id=alert_id: change(alert_id))  # type: ignore[misc]
+            changed += database.retry_once(partial(change, alert_id))
         except Exception as error:  # one alert's failure must not stop the others
             if database.is_unavailable(error):
                 raise

@@ -46,7 +46,7 @@ def policy_spec(policy: Policy, names: NamesById | None = None) -> dict[str, Any
 
 def reference_names(policies: Iterable[Policy]) -> dict[str, dict[int, str]]:
     """The names of everything that `policies` refer to, by kind and id, in a fixed number of queries."""
-    refs = [_references(policy) for policy in policies]
+    refs = [references(policy) for policy in policies]
     return {
         "users": _names_by_id(User.objects.all(), {n for names in refs for n in names.users}, "username"),
         "groups": _names_by_id(Group.objects.all(), {n for names in refs for n in names.groups}),
@@ -151,11 +151,12 @@ def _policies_using(is_using: Callable[[Policy, PolicyReferences], bool]) -> lis
     return [
         object_hooks.POLICY(name=policy.name)
         for policy in Policy.objects.select_related("current_version")
-        if is_using(policy, _references(policy))
+        if is_using(policy, references(policy))
     ]
 
 
-def _references(policy: Policy) -> PolicyReferences:
+def references(policy: Policy) -> PolicyReferences:
+    """What the current version of the policy refers to."""
     return definitions.references(plan_of(policy))
 
 
@@ -163,13 +164,14 @@ def _names() -> PolicyNames:
     def ids(rows: QuerySet[Any], by: str = "name") -> dict[str, int]:
         return {name.lower(): number for number, name in rows.values_list("pk", by)}
 
-    return PolicyNames(
-        users=ids(User.objects.all(), "username"),
-        groups=ids(Group.objects.all()),
-        schedules=ids(Schedule.objects.all()),
-        support_hours=ids(SupportHours.objects.all()),
-        policies=ids(Policy.objects.all()),
-    )
+    with boundary.as_viewer():
+        return PolicyNames(
+            users=ids(User.objects.all(), "username"),
+            groups=ids(Group.objects.all()),
+            schedules=ids(Schedule.objects.all()),
+            support_hours=ids(SupportHours.objects.all()),
+            policies=ids(Policy.objects.all()),
+        )
 
 
 def _refuse_circular_handover(plan: CompiledPolicy, existing: Policy | None) -> None:

@@ -64,7 +64,7 @@ def send_ack_reminder(builder: DecisionBuilder, user_id: int, at: datetime) -> N
     user = Person(entry.name, user_id)
     since = max(entry.at, progress.ack_confirmed_at.get(user_id, entry.at))
     reason = reasons.ACK_REMINDER(user=user, ago=Ago(at - since))
-    builder.ack_reminders.append(SendAckReminder(user_id, reason, at + ACK_REMINDER_TIMEOUT))
+    builder.ack_reminders.append(SendAckReminder(user_id, reason))
     is_dry_run = builder.run.mode is PagingMode.DRY_RUN
     sent = reasons.ACK_REMINDER_WOULD_BE_SENT if is_dry_run else reasons.ACK_REMINDER_SENT
     builder.log(EventKind.ACK_REMINDER_SENT, sent(user=user, timeout=ACK_REMINDER_TIMEOUT), user_id=user_id)

@@ -159,7 +159,6 @@ class SendAckReminder:
 
     user_id: int
     reason: Reason
-    answer_by: datetime
 
 
 class NoticeReason(StrEnum):

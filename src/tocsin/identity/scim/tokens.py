@@ -27,6 +27,16 @@ def rotate(provider: IdentityProvider, *, actor: AuditActor, now: datetime) -> s
     return secret
 
 
+def set_enabled(provider: IdentityProvider, *, is_on: bool, actor: AuditActor, now: datetime) -> None:
+    """Turns provisioning on, with a token that nobody knows until it is created anew, or off. An existing token stays
+    while it is on."""
+    if not is_on:
+        turn_off(provider, actor=actor, now=now)
+    elif provider.scim_token_hash is None:
+        provider.scim_token_hash = ids.token_hash(ids.token())
+        provider.save(update_fields=["scim_token_hash"])
+
+
 def turn_off(provider: IdentityProvider, *, actor: AuditActor, now: datetime) -> bool:
     """Ends provisioning by the provider. Users and what they were given stay. Returns False if there was no token."""
     with boundary.command():

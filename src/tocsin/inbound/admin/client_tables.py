@@ -110,15 +110,6 @@ def save_client_table(
     return table
 
 
-def delete_client_table(table: ClientTable, *, actor: AuditActor, now: datetime) -> None:
-    """Deletes a table. Raises Rejected("in_use") while a route refers to it."""
-    with boundary.command():
-        config_version.lock()
-        object_hooks.reject_if_referenced("client_table", table.pk, table.name)
-        config_audit.record("client_table", table, client_table_spec(table), None, actor=actor, now=now)
-        table.delete()
-
-
 def tables_using_group(group_id: int) -> list[Reason]:
     """Lists the tables that refer to or belong to the group and so prevent its deletion."""
     return [
@@ -165,4 +156,5 @@ def to_csv(clients: Sequence[Mapping[str, str]]) -> str:
 
 
 def _ids(model: type[Group] | type[Policy]) -> dict[str, int]:
-    return {name.lower(): number for number, name in model._default_manager.values_list("pk", "name")}
+    with boundary.as_viewer():
+        return {name.lower(): number for number, name in model.objects.values_list("pk", "name")}

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from django.apps import apps
 from pydantic import AfterValidator, Field, PlainValidator
 
+from tocsin.access import boundary
 from tocsin.catalogue.kinds import IntegrationKind, clean_settings, load_kinds
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import ReasonType
@@ -199,7 +200,8 @@ def read(value: Mapping[str, object], existing: Integration | None) -> ParsedInt
     """Reads a spec. Raises Rejected or RejectedAll with each field: `rules.open.value`, `routes[0].during`."""
     given = {key: part for key, part in value.items() if key not in DEFINITION_KEYS or not _is_empty(part)}
     definition = {key: given[key] for key in DEFINITION_KEYS if key in given}
-    resolver = ReferenceResolver(load_reference_names())
+    with boundary.as_viewer():
+        resolver = ReferenceResolver(load_reference_names())
     parsed: list[ParsedIntegration] = []
 
     def check(spec: IntegrationSpec, errors: SpecErrors) -> None:

@@ -14,9 +14,6 @@ from enum import StrEnum
 
 from tocsin.core.config.environment import Network
 
-#: Headers that contain credentials: the log keeps only whether they were present and valid.
-SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key"})
-
 #: Request headers stored with a message.
 STORED_HEADERS = frozenset(
     {

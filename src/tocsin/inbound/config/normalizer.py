@@ -32,18 +32,20 @@ from tocsin.inbound.config.reasons import (
 from tocsin.inbound.config.routes import Route, RouteChoice, RouteReference, choose, compile_routes
 from tocsin.inbound.config.rules import CompiledRules, EventAction, compile_rules
 from tocsin.inbound.expressions.conditions import CompiledCondition, RuleMatch, compile_condition
-from tocsin.inbound.expressions.fields import priority_of
+from tocsin.inbound.expressions.fields import priority_of, text_of
 from tocsin.inbound.expressions.mapped import MappedFields
 from tocsin.inbound.expressions.text_format import one_line
-from tocsin.inbound.mapping import aliases
+from tocsin.inbound.mapping import aliases, likely_texts, shared_names
 from tocsin.inbound.mapping.mapping import CompiledMapping, compile_mapping
-from tocsin.inbound.mapping.message_objects import collect, has_runs
+from tocsin.inbound.mapping.message_objects import MessageObjects, collect
 from tocsin.inbound.mapping.status_words import StatusMeaning, is_new_ticket, meaning_of
 from tocsin.inbound.mapping.value_source import Alternative
 from tocsin.inbound.parsing.decode import Element
 
 _NO_ID = ReasonType("message.no_id", "no {id} in the message; looked at {sources}")
 
+#: Statuses that say no more than the message itself.
+_CONTENTLESS: Final = frozenset({"update", "updated"})
 _NOTHING: Final = MappedFields({}, {}, {})
 _ACTIONS: Final[Mapping[StatusMeaning | None, EventAction]] = {
     StatusMeaning.OPEN: EventAction.OPEN,
@@ -152,7 +154,7 @@ class Normalizer:
         if element.problem is not None:
             return element.problem
         payload = element.payload
-        mapped, is_own_status = self._map(payload)
+        mapped, is_own_status, objects = self._map(payload)
         values = mapped.values
         source_id = values.get("source_id")
         dedup_key = values.get("dedup_key") if self.has_key_template else None
@@ -160,7 +162,7 @@ class Normalizer:
             return self._without_id()
         action, rule_match, is_understood = self._classify(payload, mapped, is_own=is_own_status)
         if self._takes_aliases(payload):
-            mapped = self._describe(action, mapped, payload)
+            mapped = self._describe(action, mapped, payload, objects)
         return NormalizedEvent(
             mapped,
             action,
@@ -180,14 +182,17 @@ class Normalizer:
         """Maps a payload, by the aliases that tools share where the kind's own paths find no id or no status."""
         return self._map(payload)[0]
 
-    def _map(self, payload: object) -> tuple[MappedFields, bool]:
-        """Returns the mapped fields, and whether the kind's own paths found the status."""
+    def _map(self, payload: object) -> tuple[MappedFields, bool, MessageObjects | None]:
+        """Returns the mapped fields, whether the kind's own paths found the status, and the message's objects if they
+        were looked at."""
         mapped = self.mapping.apply(payload)
         has_id, has_status = "source_id" in mapped.values, "source_status" in mapped.values
         if not isinstance(payload, Mapping) or not self._takes_aliases(payload):
-            return mapped, has_status
+            return mapped, has_status, None
+        if self.guesses:
+            return self._map_likely(mapped, payload)
         if has_id and has_status:
-            return self._reconsider(mapped, payload)
+            return mapped, True, None
         fields = self.aliased_fields
         if not has_id and self._refuses_id(payload):
             fields -= {"source_id"}
@@ -198,26 +203,37 @@ class Normalizer:
         objects = collect(payload)
         mapped = aliases.complete(mapped, objects, fields, self._priority_of, is_ticket=is_ticket)
         if is_ticket:
-            return mapped, has_status
-        if not has_id or "source_id" in self.guesses:
+            return mapped, has_status, objects
+        if not has_id:
             mapped = aliases.with_id_of_runs(mapped, objects, fields)
         # A message of the tool itself that lacks its id is refused; one in another form has other ids.
         if not self.id_required or not has_status:
             mapped = aliases.with_likely_id(mapped, objects, fields)
-        return self._reconsider(mapped, payload) if has_status else (mapped, has_status)
+        return mapped, has_status, objects
 
-    def _reconsider(self, mapped: MappedFields, payload: Mapping[str, object]) -> tuple[MappedFields, bool]:
-        """Returns the fields of a message from any tool, whose status may be that of a run and not of its result, and
-        whose id may be that of one run."""
-        status = (mapped.text("source_status") or "") if "source_status" in self.guesses else ""
-        is_over = meaning_of(status) is StatusMeaning.CLOSE and status.casefold() not in self.own_rule_values
-        if not is_over and not ("source_id" in self.guesses and has_runs(payload)):
-            return mapped, True
-        objects = collect(payload)
-        failure = aliases.failure_beside(objects) if is_over else None
+    def _map_likely(
+        self, own: MappedFields, payload: Mapping[str, object]
+    ) -> tuple[MappedFields, bool, MessageObjects]:
+        """Returns the fields of a message from any tool, whose own names may be less likely than others: its status may
+        be a number, or that of a run and not of its result, and its id that of one message or one run."""
+        objects, guesses = collect(payload), self.guesses
+        status = (own.text("source_status") or "") if "source_status" in guesses else ""
+        meaning = meaning_of(status) if status.casefold() not in self.own_rule_values else None
+        says_nothing = meaning is None or status.casefold() in _CONTENTLESS
+        is_unlikely = status and says_nothing and status.casefold() not in self.rule_values
+        unlikely = {"source_status"} if is_unlikely else set[str]()
+        if "source_id" in guesses and objects.is_envelope and own.text("source_id") == text_of(payload.get("id")):
+            unlikely.add("source_id")
+        likely = replace(own, values={name: value for name, value in own.values.items() if name not in unlikely})
+        mapped = aliases.complete(likely, objects, self.aliased_fields, self._priority_of, is_ticket=False)
+        has_status = "source_status" in likely.values
+        if "source_status" in unlikely and meaning_of(mapped.text("source_status") or "") is None:
+            mapped, has_status = replace(mapped, values={**mapped.values, "source_status": status}), True
+        failure = aliases.failure_beside(objects) if has_status and meaning is StatusMeaning.CLOSE else None
         if failure is not None:
-            mapped = replace(mapped, values={**mapped.values, "source_status": failure})
-        return aliases.with_id_of_runs(mapped, objects, self.guesses), failure is None
+            mapped, has_status = replace(mapped, values={**mapped.values, "source_status": failure}), False
+        mapped = aliases.with_id_of_runs(mapped, objects, guesses)
+        return aliases.with_likely_id(mapped, objects, self.aliased_fields, guesses), has_status, objects
 
     def _takes_aliases(self, payload: object) -> bool:
         unaliased = self.unaliased
@@ -233,7 +249,9 @@ class Normalizer:
         slots = self.mapping.extraction.read(payload)
         return any(slots[a.slot] not in (None, "") for a in self._alternatives_of("source_id") if a.slot >= 0)
 
-    def _describe(self, action: EventAction, mapped: MappedFields, payload: object) -> MappedFields:
+    def _describe(
+        self, action: EventAction, mapped: MappedFields, payload: object, objects: MessageObjects | None
+    ) -> MappedFields:
         """Returns the fields of a message that opens, with a subject and a text if the kind's own paths find none."""
         subject, long_text = mapped.text("subject"), mapped.text("long_text")
         is_complete = subject is not None and long_text is not None and subject != long_text
@@ -241,7 +259,7 @@ class Normalizer:
             return mapped
         if is_complete and "subject" not in self.guesses:
             return mapped
-        return aliases.with_texts(mapped, payload, self.aliased_fields, self.guesses)
+        return likely_texts.with_texts(mapped, payload, objects or collect(payload), self.aliased_fields, self.guesses)
 
     def _priority_of(self, severity: str) -> str | None:
         return self.priorities.get(severity.casefold()) or priority_of(severity)
@@ -374,7 +392,7 @@ def compile_normalizer(
     rules = {**kind.rules, **definition.rules}
     rule_values = frozenset(_values_in(rules))
     is_aliased = kind.category is Category.API and "source_status" in merged
-    aliased = aliases.ALIASES.keys() | {"priority", "long_text"} if is_aliased else frozenset[str]()
+    aliased = shared_names.ALIASES.keys() | {"priority", "long_text"} if is_aliased else frozenset[str]()
     removed = {name for name, entry in definition.mapping.items() if entry is None}
     priorities = settings.get("priorities")
     return Normalizer(

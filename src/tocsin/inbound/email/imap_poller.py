@@ -36,6 +36,9 @@ POLL_INTERVAL = timedelta(minutes=1)
 #: E-mails per mailbox and poll, so that a flooded mailbox does not block the others.
 _MAX_MAILS_PER_POLL = 50
 
+#: Lets the transaction that holds a mailbox's lock be idle while its mails are read.
+_WAIT_FOR_SERVERS = "SET LOCAL idle_in_transaction_session_timeout = '10min'"
+
 #: Namespace of the advisory locks that let only one node poll a mailbox.
 _LOCK = 0x6D61_696C
 
@@ -77,16 +80,16 @@ def _record_failure(integration: CompiledIntegration, error: Reason) -> None:
 
 def poll(integration: CompiledIntegration, now: datetime) -> int:
     """Processes unread e-mails of an integration's mailbox and returns their number. Raises Temporary or Permanent."""
-    with database.connection() as connection:
-        locked = connection.execute("SELECT pg_try_advisory_lock(%s, %s)", (_LOCK, integration.id)).fetchone()
+    # A transaction's lock: behind a pooler in transaction mode, a session's lock would stay with the pooler's session,
+    # and no node would poll the mailbox again.
+    with database.transaction() as connection:
+        connection.execute(_WAIT_FOR_SERVERS)
+        locked = connection.execute("SELECT pg_try_advisory_xact_lock(%s, %s)", (_LOCK, integration.id)).fetchone()
         if locked is None or not locked[0]:
             return 0
-        try:
-            count = _process_unread(integration, now)
-            mailbox_errors.clear_failure(connection, MailboxReader.INBOUND, integration.id)
-            return count
-        finally:
-            connection.execute("SELECT pg_advisory_unlock(%s, %s)", (_LOCK, integration.id))
+        count = _process_unread(integration, now)
+        mailbox_errors.clear_failure(connection, MailboxReader.INBOUND, integration.id)
+        return count
 
 
 def check_mailbox(address: str, password: str) -> Reason:

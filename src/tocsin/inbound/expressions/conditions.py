@@ -46,7 +46,6 @@ _FIELD_REQUIRED = ReasonType(
 
 MAX_DEPTH: Final = 20
 MAX_LEAVES: Final = 500
-MAX_REASON: Final = 260  # bytes of UTF-8, so that a stored verdict stays under 300
 #: Limits in bytes for a field's name in a reason, and for the facts that one reason lists.
 _MAX_LABEL_BYTES: Final = 60
 _MAX_FACTS_BYTES: Final = 240

@@ -277,11 +277,13 @@ class MaintenanceWindowSpec(WindowTimesSpec, OwnedSpec):
 
 
 def _read(spec: Mapping[str, object], existing: MaintenanceWindow | None) -> MaintenanceWindowSpec:
+    with boundary.as_viewer():
+        names = window_names()
     return MaintenanceWindowSpec.read(
         spec,
         check=names_check(MaintenanceWindow, existing),
-        integrations={name.lower(): number for name, number in Integration.objects.values_list("name", "pk")},
-        groups={name.lower(): number for name, number in Group.objects.values_list("name", "pk")},
+        integrations={name.lower(): number for number, name in names.integrations.items()},
+        groups={name.lower(): number for number, name in names.groups.items()},
     )
 
 

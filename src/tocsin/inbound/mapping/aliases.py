@@ -1,19 +1,44 @@
-"""The names that tools share for the fields of a message, whatever their spelling, for messages in which a kind's own
-paths do not find an id, a status or a subject. A kind's own names win. Pure.
-
-A name is looked for at the top, and in the objects that tools wrap a message in (`message_objects`).
-"""
+"""Completes the fields of a message in which a kind's own paths do not find an id, a status, a severity or a link, by
+the names that tools share (`shared_names`). A kind's own names win. Pure."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from itertools import chain
 from typing import Final
 
-from tocsin.inbound.expressions.fields import CLEANERS, FIELDS, TAG_LENGTH, Value, clean_line, text_of
+from tocsin.inbound.expressions.fields import TAG_LENGTH, clean_line, text_of
 from tocsin.inbound.expressions.mapped import MappedFields
-from tocsin.inbound.mapping.message_objects import FORMER, MessageObjects, collect, fold
+from tocsin.inbound.mapping.likely_texts import find_titles
+from tocsin.inbound.mapping.message_objects import MessageObjects
+from tocsin.inbound.mapping.shared_names import (
+    BEGAN_FLAGS,
+    DELIVERY_IDS,
+    EXIT_CODES,
+    FOLDED,
+    FOLDED_OUTCOMES,
+    FOLDED_STATUSES,
+    HOST,
+    HOST_NAME,
+    ID_NAME,
+    INNERMOST_FIRST,
+    METRICS,
+    MONITORED,
+    OF_TICKETS,
+    OVER_FLAGS,
+    OVER_TIME,
+    RUN_IN,
+    RUN_OF,
+    SEVERITY_NAME,
+    STATUS_NAME,
+    TITLES,
+    fill,
+    find_any,
+    first_line,
+    matching,
+    matching_sorted,
+    texts_of,
+)
 from tocsin.inbound.mapping.status_words import (
     StatusMeaning,
     ends_with_status,
@@ -24,105 +49,8 @@ from tocsin.inbound.mapping.status_words import (
     without_status,
 )
 
-_HOST: Final = "component_name"
 #: What aliases find before the rules decide; texts follow for a message that opens.
 _DECIDING: Final = ("source_status", "event", "severity", "source_url", "source_id")
-
-#: The names of a status itself; those of an event may mean the same in a message from a monitoring tool.
-_STATUSES: Final = (
-    "status", "state", "alert_status", "alert_state", "incident_status", "incident_state", "event_status",
-    "event_state", "current_status", "current_state", "new_status", "new_state", "check_status", "check_state",
-    "monitor_status", "monitor_state", "trigger_status", "problem_status", "build_status", "job_status", "run_status",
-    "resolution_state", "monitor_condition", "check_state_name", "alert_type_friendly_name",
-)  # fmt: skip
-
-#: By field, the names in order of likelihood.
-ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
-    "source_id": (
-        "dedup_key", "deduplication_key", "dedupe_key", "dedup", "idempotency_key", "unique_key", "message_key",
-        "external_id", "incident_identifier", "incident_key", "alert_key", "problem_key", "event_key", "alert_id",
-        "incident_id", "problem_id", "issue_id", "alarm_id", "case_id", "ticket_id", "event_object_id",
-        "alert_cycle_key", "fingerprint", "alias", "group_key", "correlation_id", "trigger_id", "rule_id",
-        "monitor_id", "check_id", "sensor_id", "watch_id", "signal_id", "probe_id", "test_id", "episode_id",
-        "condition_id", "entity_id", "entity_display_name", "uuid", "guid", "id", "event_id", "key", "token",
-        "identifier",
-    ),
-    "source_status": (
-        *_STATUSES,
-        "alert_transition", "transition", "event_action", "event_type", "message_type", "notification_type",
-        "alert_type", "action", "result", "outcome", "conclusion", "health", "condition", "type", "event", "event_name",
-        "reason",
-    ),
-    "subject": (
-        "subject", "title", "summary", "headline", "alert_title", "event_title", "incident_title", "issue_title",
-        "event_definition_title", "alert_name", "alertname", "rule_name", "monitor_name", "check_name", "alarm_name",
-        "incident_name", "problem_name", "policy_name", "condition_name", "trigger_name", "service_name", "job_name",
-        "project_name", "display_name", "entity_display_name", "name", "short_description", "alert_message",
-        "state_message", "service_output", "message", "activity_title", "text", "description", "reason", "msg",
-        "body", "content", "human_readable", "output", "error", "error_message", "fallback",
-    ),
-    "event": (
-        "event", "event_type", "event_name", "triggered_event", "webhook_event", "event_action", "trigger", "action",
-        "type",
-    ),
-    "severity": (
-        "severity", "priority", "alert_severity", "alert_priority", "event_severity", "severity_level", "urgency",
-        "level", "alert_level", "impact", "criticality", "importance",
-    ),
-    "source_url": (
-        "source_url", "html_url", "alert_url", "incident_url", "issue_url", "event_url", "monitor_url", "web_url",
-        "dashboard_url", "permalink", "shortlink", "short_link", "link", "href", "url", "client_url", "details_url",
-        "uri",
-    ),
-    "component_name": (
-        "host", "hostname", "host_name", "node", "node_name", "server", "server_name", "instance", "device",
-        "device_name", "machine",
-        "hostname_and_port", "endpoint", "resource", "resource_name", "component", "entity", "source_host", "target",
-    ),
-}  # fmt: skip
-
-#: The names of what is monitored: the same in a failure and its recovery.
-_MONITORED: Final = (
-    "monitorname", "checkname", "rulename", "alertname", "alarmname", "conditionname", "jobname", "job", "taskname",
-    "servicename", "service", "servicedesc", "sensor", "check", "monitor", "projectname", "project", "pipeline",
-    "workflow", "buildtype", "involvedobject",
-)  # fmt: skip
-_MONITORED_NAME: Final = re.compile(r"(monitor|check|sensor|service|site|test|probe|task)\w*name")
-#: Any other name of a status.
-_STATUS_NAME: Final = re.compile(r"\w*(status|state|condition)(name|text|label)?")
-
-#: What a run is a run of, beside its own name.
-_RUN_OF: Final = ("definition", "pipeline", "project", "repository", "branch", "headbranch", "ref")
-
-#: The names of an outcome, which may say of a completed run that it failed.
-_OUTCOMES: Final = (*_STATUSES, "result", "outcome", "conclusion", "health")
-
-#: A true one means that it is over; a false one, that it began.
-_OVER_FLAGS: Final = ("resolved", "is_resolved", "recovered", "closed", "is_closed", "ok", "is_ok", "success",
-                      "passed", "healthy", "is_up", "up", "is_healthy")  # fmt: skip
-_BEGAN_FLAGS: Final = ("firing", "is_firing", "failed", "is_failed", "down", "is_down", "triggered", "is_active",
-                       "has_failures", "failing")  # fmt: skip
-
-#: A template's placeholder that the sender did not fill in.
-_PLACEHOLDER: Final = re.compile(r"\s*(\{+\s*[\w.:$#]+\s*\}+|\$\{?[\w.:]+\}?\$?|%[\w.]+%|<%.*%>|##\w+##)\s*$")
-
-_MAX_TEXT_LINES: Final = 200
-_MAX_TEXT_CHARS: Final = 20_000
-
-
-_FOLDED: Final = {field: tuple(dict.fromkeys(map(fold, names))) for field, names in ALIASES.items()}
-#: Ids that name one delivery where an inner object has an id too.
-_INNERMOST_FIRST: Final = frozenset({"id", "key", "uuid", "guid", "token", "identifier"})
-_DELIVERY_IDS: Final = (*_INNERMOST_FIRST, "eventid", "runid", "buildid", "number")
-_FOLDED_STATUSES: Final = tuple(map(fold, _STATUSES))
-_FOLDED_OUTCOMES: Final = tuple(map(fold, _OUTCOMES))
-#: Of a ticket, a bare id may be that of the delivery, the agent or the note, and an event is no status.
-_OF_TICKETS: Final[Mapping[str, tuple[str, ...]]] = {
-    "source_id": tuple(name for name in _FOLDED["source_id"] if name not in _INNERMOST_FIRST | {"eventid", "alias"}),
-    "source_status": _FOLDED_STATUSES,
-}
-
-type _Object = Mapping[str, object]
 
 
 def complete(
@@ -139,20 +67,25 @@ def complete(
     for name in _DECIDING:
         if name not in fields or name in values or (name == "event" and not is_ticket):
             continue
-        names = _FOLDED[name] if not is_ticket else _OF_TICKETS.get(name, _FOLDED[name])
-        if name != "source_status":
-            _fill(values, name, _find_any(objects.levels, names))
+        names = FOLDED[name] if not is_ticket else OF_TICKETS.get(name, FOLDED[name])
+        if name == "severity" and not is_ticket:
+            fill(values, name, _find_severities(objects))
+        elif name == "source_id" and not is_ticket:
+            fill(values, name, _find_ids(objects.levels))
+        elif name != "source_status":
+            fill(values, name, find_any(objects.levels, names))
         elif is_ticket:
-            _fill(values, name, _named_statuses(objects.levels, names))
+            fill(values, name, _named_statuses(objects.levels, names))
         else:
-            _fill(values, name, _find_statuses(objects, values.get("severity")))
-    severity = values.get("severity")
+            fill(values, name, _find_statuses(objects, values.get("severity")))
+    severity = values.get("severity", None if is_ticket else values.get("source_status"))
     if "priority" in fields and "priority" not in values and isinstance(severity, str):
         values.update({"priority": priority} if (priority := priority_of(severity)) else {})
     tags = mapped.tags
-    host = next(filter(None, (clean_line(c, TAG_LENGTH) for c in _find_any(objects.levels, _FOLDED[_HOST]))), None)
-    if host is not None and _HOST not in tags and _HOST in fields:
-        tags = {**tags, _HOST: host}
+    hosts = chain(find_any(objects.levels, FOLDED[HOST]), () if is_ticket else matching(objects.levels, HOST_NAME))
+    host = next(filter(None, (clean_line(candidate, TAG_LENGTH) for candidate in hosts)), None)
+    if host is not None and HOST not in tags and HOST in fields:
+        tags = {**tags, HOST: host}
     return MappedFields(values, tags, mapped.custom, mapped.notes)
 
 
@@ -161,39 +94,40 @@ def failure_beside(objects: MessageObjects) -> str | None:
     return next(filter(is_failure, _outcomes(objects)), None)
 
 
-def with_texts(
-    mapped: MappedFields, payload: _Object, fields: Collection[str], guesses: Collection[str]
+def with_likely_id(
+    mapped: MappedFields, objects: MessageObjects, fields: Collection[str], guesses: Collection[str] = ()
 ) -> MappedFields:
-    """Returns the fields of a message that opens, with a subject by likelihood and a long text: if it has none, or only
-    the subject again, the whole message in a readable form. A likely subject names what is monitored."""
-    values = dict(mapped.values)
-    is_guessed = "subject" in guesses
-    if "subject" in fields and ("subject" not in values or is_guessed):
-        objects = collect(payload)
-        levels = objects.texts
-        titles = chain(_find_any(levels, _FOLDED["subject"]), _named_problems(levels, values), _sentences(payload))
-        if "subject" not in values:
-            _fill(values, "subject", map(_first_line, titles))
-        _name_the_monitored(values, objects)
-    long_text = values.get("long_text", values.get("details"))
-    if "long_text" in fields and (long_text is None or long_text == values.get("subject")):
-        values.pop("long_text", None)
-        _fill(values, "long_text", iter((readable(payload),)))
-    return MappedFields(values, mapped.tags, mapped.custom, mapped.notes)
-
-
-def with_likely_id(mapped: MappedFields, objects: MessageObjects, fields: Collection[str]) -> MappedFields:
     """Returns the fields with an id by likelihood if they have none: what a failure and its recovery have in common,
     the name of what is monitored or the subject without its status, and the host. None for a message without a status,
-    which no other message ends."""
+    which no other message ends. An id among `guesses` may be that of one message."""
     status = mapped.text("source_status")
-    if "source_id" in mapped.values or "source_id" not in fields or status is None or meaning_of(status) is None:
+    if "source_id" not in fields or status is None or meaning_of(status) is None:
+        return mapped
+    if "source_id" in mapped.values and ("source_id" not in guesses or not _is_id_of_delivery(mapped, objects, status)):
         return mapped
     levels = objects.texts
-    titles = chain(_find_any(levels, _MONITORED), (mapped.text("subject"),), _find_any(levels, _FOLDED["subject"]))
-    title = next((text for candidate in titles if (text := clean_line(_first_line(candidate), 300))), "")
-    key = " ".join(filter(None, (without_status(title), mapped.tags.get(_HOST, "").casefold())))
+    own = mapped.text("subject") if "subject" not in guesses else None
+    names = chain(find_any(levels, MONITORED), find_any(levels, METRICS) if HOST in mapped.tags else ())
+    titles = chain(names, (own,), find_titles(objects), find_any(objects.things, TITLES))
+    title = next((text for candidate in titles if (text := clean_line(first_line(candidate), 300))), "")
+    key = " ".join(filter(None, (without_status(title), mapped.tags.get(HOST, "").casefold())))
     return _with_id(mapped, key) if key else mapped
+
+
+def _is_id_of_delivery(mapped: MappedFields, objects: MessageObjects, status: str) -> bool:
+    """Returns whether an id is likely that of one message: beside a status that only a title says, or outside of the
+    object that has the status and names what is monitored on which host."""
+    source_id, outermost = mapped.text("source_id"), objects.levels[0]
+    if source_id not in {text_of(outermost.get(name)) for name in INNERMOST_FIRST}:
+        return False
+    has_status = [level for level in objects.texts if status.casefold() in _casefolded(level)]
+    if not has_status:
+        return next(_flags(objects.levels), None) is None
+    return outermost not in has_status and HOST in mapped.tags and any(find_any(objects.levels, MONITORED))
+
+
+def _casefolded(level: dict[str, object]) -> set[str]:
+    return {value.casefold() for value in level.values() if isinstance(value, str)}
 
 
 def with_id_of_runs(mapped: MappedFields, objects: MessageObjects, fields: Collection[str]) -> MappedFields:
@@ -202,50 +136,38 @@ def with_id_of_runs(mapped: MappedFields, objects: MessageObjects, fields: Colle
     source_id = mapped.text("source_id")
     if "source_id" not in fields or not objects.runs:
         return mapped
-    if source_id is not None and source_id not in {text_of(v) for v in _find_any(objects.levels, _DELIVERY_IDS)}:
+    if source_id is not None and source_id not in {text_of(v) for v in find_any(objects.levels, DELIVERY_IDS)}:
         return mapped
-    names = chain(
-        (run.get("name") for run in objects.runs),
-        (next(_find_any(objects.levels, (name,)), None) for name in _RUN_OF),
-    )
+    names = chain((run.get("name") for run in objects.runs), matching_sorted(objects.levels, RUN_OF))
     parts = dict.fromkeys(text for name in names if isinstance(name, str) and (text := clean_line(name, 100)))
-    return _with_id(mapped, " ".join(parts).casefold()) if parts else mapped
-
-
-def _first_line(value: object) -> object:
-    """Returns the first line of a text that has several."""
-    return next(filter(str.strip, value.splitlines()), value) if isinstance(value, str) else value
+    if not parts:
+        return mapped
+    places = (text for place in matching_sorted(objects.levels, RUN_IN) if (text := clean_line(place, 100)))
+    return _with_id(mapped, " ".join(dict.fromkeys((*parts, *places))).casefold())
 
 
 def _with_id(mapped: MappedFields, source_id: str) -> MappedFields:
     return MappedFields({**mapped.values, "source_id": source_id[:200]}, mapped.tags, mapped.custom, mapped.notes)
 
 
-def _fill(values: dict[str, Value], name: str, candidates: Iterator[object]) -> None:
-    """Fills a field with the first candidate that has a value when cleaned: no placeholder, and no id of a delivery."""
-    field, delivery_id = FIELDS[name], values.get("delivery_id")
-    for candidate in candidates:
-        if isinstance(candidate, str) and _PLACEHOLDER.match(candidate):
-            continue
-        if name == "source_id" and delivery_id is not None and text_of(candidate) == delivery_id:
-            continue
-        if (value := CLEANERS[field.kind](candidate, field.length)) is not None:
-            values[name] = value
-            return
+def _find_ids(levels: list[dict[str, object]]) -> Iterator[object]:
+    names = FOLDED["source_id"]
+    first_bare = next(place for place, name in enumerate(names) if name in INNERMOST_FIRST)
+    yield from find_any(levels, names[:first_bare])
+    yield from matching(levels, ID_NAME)
+    yield from find_any(levels, names[first_bare:])
 
 
-def _find_any(levels: list[dict[str, object]], names: tuple[str, ...]) -> Iterator[object]:
-    for name in names:
-        for level in reversed(levels) if name in _INNERMOST_FIRST else levels:
-            value = level.get(name)
-            if value is not None and type(value) is not bool:
-                yield value
+def _find_severities(objects: MessageObjects) -> Iterator[object]:
+    for levels in (objects.texts, objects.things):
+        yield from find_any(levels, FOLDED["severity"])
+        yield from matching(levels, SEVERITY_NAME)
 
 
 def _find_statuses(objects: MessageObjects, severity: object) -> Iterator[object]:
     """Yields statuses by likelihood: what fails beside what is over; a status, a flag or a completion under a common
     name; a progress; a severity that says "over"; the words of a title; and any other severity."""
-    named = chain(_texts_of(objects.texts, _FOLDED["source_status"]), _other_statuses(objects.texts))
+    named = chain(texts_of(objects.texts, FOLDED["source_status"]), _other_statuses(objects.texts))
     found = [(status, meaning_of(status)) for status in named]
     acting = [pair for pair in found if pair[1] in (StatusMeaning.OPEN, StatusMeaning.CLOSE)]
     decided = [pair for pair in acting if not is_completion(pair[0]) and ends_with_status(pair[0])]
@@ -255,92 +177,48 @@ def _find_statuses(objects: MessageObjects, severity: object) -> Iterator[object
     yield from _flags(objects.levels)
     yield from (status for status, _ in acting if ends_with_status(status))
     yield from (status for status, meaning in found if meaning is StatusMeaning.UPDATE)
-    severities = (text for text in (severity, *_find_any(objects.texts, _FOLDED["severity"])) if isinstance(text, str))
+    severities = (text for text in (severity, *find_any(objects.texts, FOLDED["severity"])) if isinstance(text, str))
     rated = [(text, meaning_of(text)) for text in severities]
     yield from (text for text, meaning in rated if meaning is StatusMeaning.CLOSE)
-    in_titles = [status for title in _texts_of(objects.texts, _FOLDED["subject"]) if (status := status_in_title(title))]
+    in_titles = [status for title in texts_of(objects.texts, FOLDED["subject"]) if (status := status_in_title(title))]
     yield from sorted(in_titles, key=lambda status: meaning_of(status) is StatusMeaning.CLOSE)
     yield from (status for status, _ in acting)
+    if not any(find_any(objects.texts, TITLES)):
+        # Without a title, the message is about the thing that has a status.
+        of_things = chain(texts_of(objects.things, FOLDED_STATUSES), _other_statuses(objects.things))
+        yield from (status for status in of_things if meaning_of(status) in (StatusMeaning.OPEN, StatusMeaning.CLOSE))
     yield from (text for text, meaning in rated if meaning is StatusMeaning.OPEN)
-    yield from _find_any(objects.levels, _FOLDED_STATUSES)
+    yield from find_any(objects.levels, FOLDED_STATUSES)
 
 
 def _other_statuses(levels: list[dict[str, object]]) -> Iterator[str]:
-    return (
-        value
-        for level in levels
-        for name, value in level.items()
-        if isinstance(value, str) and _STATUS_NAME.fullmatch(name) and not FORMER.search(name)
-    )
+    return (value for value in matching(levels, STATUS_NAME) if isinstance(value, str))
 
 
 def _named_statuses(levels: list[dict[str, object]], names: tuple[str, ...]) -> Iterator[object]:
     """Yields the statuses of a ticket: those of a known meaning first."""
-    candidates = [(value, meaning_of(value)) for value in _texts_of(levels, names)]
+    candidates = [(value, meaning_of(value)) for value in texts_of(levels, names)]
     for meanings in ((StatusMeaning.OPEN, StatusMeaning.CLOSE), (StatusMeaning.UPDATE,)):
         yield from (value for value, meaning in candidates if meaning in meanings)
-    yield from _find_any(levels, names)
+    yield from find_any(levels, names)
 
 
 def _flags(levels: list[dict[str, object]]) -> Iterator[str]:
     for level in levels:
-        for flags, true_word, false_word in ((_OVER_FLAGS, "resolved", "open"), (_BEGAN_FLAGS, "open", "resolved")):
+        for flags, true_word, false_word in ((OVER_FLAGS, "resolved", "open"), (BEGAN_FLAGS, "open", "resolved")):
             for flag in flags:
-                if isinstance(value := level.get(fold(flag)), bool):
+                if isinstance(value := level.get(flag), bool):
                     yield true_word if value else false_word
+        yield from ("success" if code == 0 else "failed" for code in _numbers(level.get(c) for c in EXIT_CODES))
+    yield from ("resolved" for time in matching(levels, OVER_TIME) if time and time != "0")
+
+
+def _numbers(values: Iterator[object]) -> Iterator[float]:
+    return (value for value in values if isinstance(value, int | float) and type(value) is not bool)
 
 
 def _outcomes(objects: MessageObjects) -> Iterator[str]:
-    return _texts_of([*objects.texts, *objects.inner], _FOLDED_OUTCOMES)
-
-
-def _texts_of(levels: list[dict[str, object]], names: tuple[str, ...]) -> Iterator[str]:
-    return (value for value in _find_any(levels, names) if isinstance(value, str))
-
-
-def _name_the_monitored(values: dict[str, Value], objects: MessageObjects) -> None:
-    """Puts the name of what is monitored in front of a subject that lacks it, such as "HTTP 500"."""
-    subject = values.get("subject")
-    names = chain(
-        _find_any(objects.levels, _MONITORED),
-        (value for level in objects.levels for name, value in level.items() if _MONITORED_NAME.fullmatch(name)),
-    )
-    monitored = next((text for name in names if isinstance(name, str) and (text := clean_line(name, 100))), None)
-    if monitored is not None and isinstance(subject, str) and monitored.casefold() not in subject.casefold():
-        _fill(values, "subject", iter((f"{monitored}: {subject}",)))
-
-
-def _named_problems(levels: list[dict[str, object]], values: Mapping[str, Value]) -> Iterator[str]:
-    """Yields what is monitored with its status, such as "ap-lobby: AP_DISCONNECTED"."""
-    status = text_of(values.get("source_status"))
-    for name in chain(_find_any(levels, _MONITORED), _find_any(levels, _FOLDED[_HOST])):
-        if isinstance(name, str) and status is not None:
-            yield f"{name}: {status}"
-
-
-def _sentences(payload: _Object) -> Iterator[str]:
-    """Yields what may be a title where no name says so: the texts of several words, then any line."""
-    lines = readable(payload).splitlines()
-    texts = [line.partition(": ")[2] for line in lines]
-    yield from (text for text in texts if " " in text and not text[:1].isdigit())
-    yield from lines
-
-
-def readable(payload: object) -> str:
-    """Returns a message as lines of `name: value`, for people."""
-    lines: list[str] = []
-    _write(payload, "", lines)
-    return "\n".join(lines[:_MAX_TEXT_LINES])[:_MAX_TEXT_CHARS]
-
-
-def _write(value: object, name: str, lines: list[str]) -> None:
-    if len(lines) >= _MAX_TEXT_LINES:
-        return
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            _write(inner, f"{name}.{key}" if name else str(key), lines)
-    elif isinstance(value, list) and any(isinstance(item, Mapping | list) for item in value):
-        for number, item in enumerate(value, 1):
-            _write(item, f"{name}.{number}", lines)
-    elif (text := text_of(value)) is not None:
-        lines.append(f"{name}: {text[:2000]}" if name else text[:2000])
+    """Yields the outcomes beside a status. A number other than 0 is a failure of a run."""
+    yield from texts_of([*objects.texts, *objects.inner], FOLDED_OUTCOMES)
+    numbers = chain(find_any(objects.levels, ("results", *EXIT_CODES)), find_any(objects.runs, ("result",)))
+    yield from ("failed" for number in _numbers(numbers) if number != 0)

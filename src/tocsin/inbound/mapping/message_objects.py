@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import binascii
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,24 +20,37 @@ WRAPPERS: Final = frozenset({
     "data", "alert", "alerts", "event", "events", "incident", "issue", "payload", "monitor", "check", "problem",
     "alarm", "ticket", "item", "message", "body", "content", "detail", "details", "notification", "notifications",
     "object", "record", "records", "resource", "properties", "attributes", "essentials", "component", "alertgroup",
-    "error",
+    "error", "exception", "app", "application", "execution", "operation", "operationstate", "stage", "step", "task",
+    "state", "status", "health", "result",
 })  # fmt: skip
 #: Names that end so are wrappers too, such as `webhook_event_data`.
 _WRAPPER_ENDINGS: Final = (
     "data", "payload", "attributes", "alert", "incident", "event", "alarm", "problem", "monitor", "check", "issue",
 )  # fmt: skip
 _NO_WRAPPERS: Final = frozenset({"metadata", "userdata", "customdata"})
+#: Objects of people and of the delivery, which name no problem.
+_OF_OTHERS: Final = re.compile(
+    r"\w*(user|actor|owner|author|assignee|creator|sender|organi[sz]ation|org|account|tenant|team|customer|company"
+    r"|links|config|configuration|settings|options|delivery|webhook|integration|subscription|request|tags|labels)s?"
+)
 #: What runs, and has another id in each run.
 _RUNS: Final = frozenset({
-    "build", "run", "job", "workflow", "workflowrun", "pipeline", "checkrun", "checksuite", "deployment",
+    "build", "run", "job", "workflow", "workflowrun", "pipeline", "checkrun", "checksuite", "deployment", "release",
 })  # fmt: skip
 _RUN_OBJECTS: Final = _RUNS | {"resource", "payload", "data", "event"}
 _RUN_NUMBERS: Final = frozenset({"buildnumber", "runnumber", "runid", "buildid"})
+#: What only a run has: an end beside its start, and what it was built of.
+_RUN_ENDS: Final = frozenset({"finished", "finishedat", "completedat"})
+_RUN_STARTS: Final = frozenset({"started", "startedat"})
+_BRANCH: Final = "branch"
+_REVISIONS: Final = frozenset({"headsha", "revision"})
 #: What an event of CloudEvents or EventBridge has: its `id` is that of one delivery.
 _ENVELOPES: Final = frozenset({"specversion", "detailtype"})
 #: The names of what a message is about, such as "build.finished".
-_EVENT_NAMES: Final = ("objectkind", "kind", "eventtype", "eventname", "event", "type")
-_RUN_WORD: Final = re.compile(r"\b(build|run|job|workflow|pipeline|check_run|check_suite|deploy(ment)?)(?=[._ :-]|\b)")
+_EVENT_NAMES: Final = ("objectkind", "kind", "eventtype", "eventname", "event", "type", "resource")
+_RUN_WORD: Final = re.compile(
+    r"\b(build|run|job|workflow|pipeline|check_run|check_suite|deploy(ment)?|release)(?=[._ :-]|\b)"
+)
 
 #: The parts of a message to a chat (Slack, Teams, Discord, Google Chat), which may be lists.
 _CHAT_PARTS: Final = frozenset({
@@ -48,6 +62,8 @@ _FIELD_NAMES: Final = (
 )  # fmt: skip
 #: "*Status:* down", a field of a Slack block.
 _WRITTEN_FIELD: Final = re.compile(r"\*?(\w[\w ]{0,30}):\*?\s+(\S.*)")
+#: How an object's text begins in Base64, as brokers wrap a message: `{"`.
+_BASE64_OBJECT: Final = "eyJ"
 #: Names of how it was.
 FORMER: Final = re.compile(r"old|prev|last|before|from|former")
 
@@ -69,36 +85,38 @@ def _fold(name: str) -> str:
     return re.sub(r"[\W_]+", "", re.sub(r"^[xX]-\w+-", "", name)).casefold()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class MessageObjects:
     """The plain values of a message by folded name, from the outside in.
 
     `levels` are the message and what it is wrapped in; `chat` are lists of fields and the parts of a chat message;
-    `inner` are the other objects in them, which may be of somebody or something else. `runs` are those of `levels` that
-    are one run of a job, or all if the message says that it is about one.
+    `inner` are the other objects in them, which may be of somebody or something else, and `things` all of these, at any
+    depth, that are not of people or of the delivery. `runs` are those of `levels` that are one run of a job, or all if
+    the message says that it is about one.
     """
 
     levels: list[dict[str, object]]
     chat: list[dict[str, object]]
     inner: list[dict[str, object]]
+    things: list[dict[str, object]]
     runs: list[dict[str, object]]
+
+    #: Whether the outermost `id` is that of one delivery.
+    is_envelope: bool = False
+
+    @property
+    def has_commit(self) -> bool:
+        """Whether a message is about a commit, whose message is no title."""
+        return any(_BRANCH in run or _is_built(run) for run in self.runs)
 
     @property
     def texts(self) -> list[dict[str, object]]:
         return [*self.levels, *self.chat]
 
 
-def has_runs(payload: _Object) -> bool:
-    """Returns whether a message may be about one run of a job."""
-    return any(isinstance(value, Mapping) and fold(key) in _RUN_OBJECTS for key, value in payload.items()) or any(
-        isinstance(event := payload.get(name), str) and _RUN_WORD.search(event.casefold())
-        for name in ("type", "event", "event_type", "eventType", "object_kind")
-    )
-
-
 def collect(payload: _Object) -> MessageObjects:
     """Returns the objects of a message, outer ones first."""
-    objects = MessageObjects([], [], [], [])
+    objects = MessageObjects([], [], [], [], [])
     level: list[tuple[str, _Object, bool]] = [("", payload, False)]
     count = 0
     for _ in range(_MAX_DEPTH):
@@ -109,15 +127,28 @@ def collect(payload: _Object) -> MessageObjects:
                 return objects
             values = _plain_values(current)
             (objects.chat if is_chat else objects.levels).append(values)
-            if not is_chat and (name in _RUNS or (name and _RUN_NUMBERS & values.keys())):
+            if not is_chat and _is_run(name, values):
                 objects.runs.append(values)
             inner_level += _children(current, objects, is_chat=is_chat)
         level = inner_level
     if not _ENVELOPES.isdisjoint(objects.levels[0]):
-        objects.levels[0].pop("id", None)
+        objects.is_envelope = objects.levels[0].pop("id", None) is not None
     if not objects.runs and any(_RUN_WORD.search(event) for event in _events_of(objects.levels[0])):
         objects.runs.extend(objects.levels)
     return objects
+
+
+def _is_run(name: str, values: Mapping[str, object]) -> bool:
+    if name in _RUNS or not _RUN_NUMBERS.isdisjoint(values):
+        return True
+    if not _RUN_ENDS.isdisjoint(values) and not _RUN_STARTS.isdisjoint(values):
+        return True
+    return any(key.endswith("runid") for key in values) or (_BRANCH in values and _is_built(values))
+
+
+def _is_built(values: Mapping[str, object]) -> bool:
+    """Returns whether an object tells of a commit."""
+    return any(key.startswith("commit") or key in _REVISIONS for key in values)
 
 
 def _events_of(values: Mapping[str, object]) -> Iterator[str]:
@@ -134,7 +165,7 @@ def _children(parent: _Object, objects: MessageObjects, *, is_chat: bool) -> Ite
             if fields := _fields_in(value):
                 objects.chat.append(fields)
             elif name in _CHAT_PARTS:
-                yield from ((name, item, True) for item in value[:_MAX_FIELDS] if isinstance(item, Mapping))
+                yield from ((name, item, True) for item in value[:_MAX_FIELDS] if isinstance(item, dict))
                 continue
         child = _object_in(value)
         if child is None:
@@ -145,6 +176,16 @@ def _children(parent: _Object, objects: MessageObjects, *, is_chat: bool) -> Ite
             yield name, child, True
         elif not FORMER.search(name):
             objects.inner.append(_plain_values(child))
+            _collect_things(name, child, objects, depth=3)
+
+
+def _collect_things(name: str, child: _Object, objects: MessageObjects, *, depth: int) -> None:
+    if _OF_OTHERS.fullmatch(name) or FORMER.search(name) or len(objects.things) >= _MAX_OBJECTS:
+        return
+    objects.things.append(_plain_values(child))
+    for key, value in child.items() if depth > 1 else ():
+        if (inner := _object_in(value)) is not None:
+            _collect_things(fold(key), inner, objects, depth=depth - 1)
 
 
 def _is_wrapper(name: str) -> bool:
@@ -154,16 +195,16 @@ def _is_wrapper(name: str) -> bool:
 
 
 def _object_in(value: object) -> _Object | None:
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return value
-    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], Mapping):
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict):
         return value[0]
-    if isinstance(value, str) and value[:1] == "{" and value[-1:] == "}":
+    if isinstance(value, str) and ((value[:1] == "{" and value[-1:] == "}") or value.startswith(_BASE64_OBJECT)):
         try:
-            decoded = msgspec.json.decode(value)
-        except (msgspec.DecodeError, RecursionError):
+            decoded = msgspec.json.decode(value if value[:1] == "{" else binascii.a2b_base64(value))
+        except (msgspec.DecodeError, ValueError, RecursionError):
             return None
-        return decoded if isinstance(decoded, Mapping) else None
+        return decoded if isinstance(decoded, dict) else None
     return None
 
 
@@ -171,7 +212,7 @@ def _fields_in(items: list[object]) -> dict[str, object]:
     """Returns the values of a list of fields, such as the facts of a card, by folded name; empty if it is none."""
     fields: dict[str, object] = {}
     for item in items[:_MAX_FIELDS]:
-        if not isinstance(item, Mapping):
+        if not isinstance(item, dict):
             return {}
         for name_key, value_key in _FIELD_NAMES:
             name, value = item.get(name_key), item.get(value_key)
@@ -191,7 +232,7 @@ def _plain_values(level: _Object) -> dict[str, object]:
     "high"}}`."""
     found: dict[str, object] = {}
     for name, value in level.items():
-        plain = _name_in(value) if isinstance(value, Mapping) else value
+        plain = _name_in(value) if isinstance(value, dict) else value
         if isinstance(plain, str | int | float) and plain != "":
             found.setdefault(fold(name), plain)
     return found
@@ -202,4 +243,11 @@ def _name_in(value: _Object) -> object:
         if key in value:
             return value[key]
     metadata = value.get("metadata")
-    return metadata.get("name") if isinstance(metadata, Mapping) else None
+    if isinstance(metadata, dict):
+        return metadata.get("name")
+    # `{"severity": {"level": "high"}}`
+    return (
+        next((text for key, text in value.items() if isinstance(text, str) and not fold(key).endswith("id")), None)
+        if len(value) == 1
+        else None
+    )

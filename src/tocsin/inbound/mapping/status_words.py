@@ -17,24 +17,25 @@ class StatusMeaning(StrEnum):
 
 
 OPENING_WORDS: Final = frozenset({
-    "active", "alarm", "alarming", "alert", "alerting", "anomaly", "bad", "breach", "breached", "broken", "crash",
-    "crashed", "create", "created", "creating", "crit", "critical", "danger", "dead", "degraded", "disaster",
-    "disconnect", "disconnected", "down", "emergency", "err", "error", "errored", "escalated", "exception",
-    "expired", "expiry", "fail", "failed", "failing", "failure", "fatal", "fault", "fire", "fired", "firing",
-    "hard_down", "identified", "inaccessible", "investigating", "late", "major", "minor", "missed", "missing",
-    "nodata", "no_data", "new", "offline", "on", "ongoing", "open", "opened", "outage", "overdue", "panic",
-    "partial_outage", "major_outage", "problem", "raise", "raised", "red", "regression", "reintroduced", "renotify",
-    "reopen", "reopened", "set", "soft_down", "start", "started", "starting", "stale", "test", "testing", "timeout",
-    "timed_out", "trigger", "triggered", "trouble", "unavailable", "unhealthy", "unknown", "unreachable",
-    "unresolved", "unstable", "violated", "violation", "warn", "warning", "yellow", "in_alarm", "unacknowledged",
+    "active", "alarm", "alarming", "alert", "alerting", "anomaly", "bad", "breach", "breached", "breaching",
+    "broken", "crash", "crashed", "create", "created", "creating", "crit", "critical", "danger", "dead", "degraded",
+    "disaster", "disconnect", "disconnected", "down", "emergency", "err", "error", "errored", "escalated",
+    "exception", "expired", "expires", "expiring", "expiry", "fail", "failed", "failing", "failure", "fatal",
+    "fault", "fire", "fired", "firing", "hard_down", "identified", "inaccessible", "investigating", "late", "major",
+    "minor", "missed", "missing", "nodata", "no_data", "new", "offline", "on", "ongoing", "open", "opened",
+    "outage", "overdue", "panic", "partial_outage", "major_outage", "problem", "raise", "raised", "red",
+    "regression", "reintroduced", "renotify", "reopen", "reopened", "set", "soft_down", "start", "started",
+    "starting", "stale", "test", "testing", "timeout", "timed_out", "trigger", "triggered", "trouble",
+    "unavailable", "unhealthy", "unknown", "unreachable", "unresolved", "unresponsive", "unstable", "violated",
+    "violation", "warn", "warning", "yellow", "in_alarm", "unacknowledged",
 })  # fmt: skip
 CLOSING_WORDS: Final = frozenset({
     "available", "cleared", "clear", "close", "closed", "closing", "complete", "completed", "connected", "done",
     "ended", "end", "finished", "fixed", "good", "green", "healed", "healthy", "inactive", "mitigated", "normal",
-    "ok", "okay", "online", "operational", "pass", "passed", "passing", "reachable", "ready", "recover", "recovered",
-    "recovery", "reset", "resolve", "resolved", "resolving", "restored", "returned", "solved", "stopped", "succeed",
-    "succeeded", "success", "successful", "uncritical", "undegraded", "up", "working", "all_clear", "back_to_normal",
-    "auto_resolved", "autoresolved", "closed_auto",
+    "ok", "okay", "online", "operational", "pass", "passed", "passing", "reachable", "ready", "recover",
+    "recovered", "recovery", "renewed", "reset", "resolve", "resolved", "resolving", "restored", "returned",
+    "solved", "stopped", "succeed", "succeeded", "success", "successful", "uncritical", "undegraded", "up", "valid",
+    "working", "all_clear", "back_to_normal", "auto_resolved", "autoresolved", "closed_auto",
 })  # fmt: skip
 UPDATING_WORDS: Final = frozenset({
     "ack", "acked", "acknowledge", "acknowledged", "acknowledgement", "annotate", "annotated", "assign", "assigned",

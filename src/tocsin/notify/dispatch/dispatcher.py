@@ -28,7 +28,8 @@ from tocsin.notify.dispatch import delivery_queries, receipt_timeouts, stuck_sen
 from tocsin.notify.dispatch.claim import ClaimedBatch, DeliveryJob, claim
 from tocsin.notify.dispatch.delivery_queries import LEASES
 from tocsin.notify.dispatch.results import DeliveryFailure, mark_sent, record, record_failures
-from tocsin.notify.dispatch.send import Accepted, SendResult, send
+from tocsin.notify.dispatch.send import SendResult, send, sent_deliveries
+from tocsin.notify.dispatch.sent_journal import SentDelivery, SentJournal
 from tocsin.notify.providers import health, recovery
 from tocsin.notify.providers.pool import ProviderPool
 from tocsin.notify.rules.delivery_reasons import RECEIPT_OVERDUE, WORKER_LOST
@@ -50,6 +51,7 @@ class DeliveryDispatcher:
         *,
         slots: int = MAX_CONCURRENT_SENDS,
         provider_pool: ProviderPool | None = None,
+        journal: SentJournal | None = None,
         now: Callable[[], datetime] = clock.now,
         jitter: Callable[[], float] = random.random,
         elapsed: Callable[[], float] = lease.elapsed,
@@ -57,6 +59,7 @@ class DeliveryDispatcher:
         self.node = f"{socket.gethostname()[:60]}/{ids.uuid7()}"
         self.provider_pool = provider_pool or ProviderPool()
         self._slots = slots
+        self._journal = journal
         self._now = now
         self.leases = LeaseKeeper(LEASES, self.node, elapsed)
         self._jitter = jitter
@@ -68,7 +71,7 @@ class DeliveryDispatcher:
             key=lambda job: job.bundle.lead.id,
             work=self._send,
             write=self._record,
-            salvage=_mark_sent,
+            salvage=self._salvage,
             deadline=Deadline(stuck_senders.deadline, self._timed_out, elapsed),
         )
         self._unresponsive_addresses = receipt_timeouts.UnresponsiveAddresses()
@@ -90,9 +93,11 @@ class DeliveryDispatcher:
         return claimed.is_full or claimed.checked_count > 0
 
     def maintain_leases(self) -> bool:
-        """Renews the leases of the sends in progress here, takes over rows whose lease expired elsewhere, and handles
-        overdue receipts.
+        """Records what ended processes on this machine had sent, renews the leases of the sends in progress here, takes
+        over rows whose lease expired elsewhere, and handles overdue receipts.
         """
+        if self._journal is not None:
+            self._journal.recover(_mark_sent)
         in_progress_ids = [row_id for job in self.in_flight.jobs() for row_id in job.ids]
         with database.transaction() as connection:
             self.provider_pool.refresh(connection)
@@ -115,6 +120,8 @@ class DeliveryDispatcher:
         """Waits up to `timeout` seconds for sends in progress, records their results, and closes every connection."""
         self.in_flight.close(timeout)
         self.provider_pool.close()
+        if self._journal is not None:
+            self._journal.close()
 
     def stuck_senders(self) -> Mapping[str, int]:
         """Returns how many sends have not returned for `SEND_DEADLINE`, by provider."""
@@ -126,6 +133,8 @@ class DeliveryDispatcher:
             return SendResult(job, refusal, self._now())
         started_at = self._elapsed()
         result = send(job, self._now, lambda: self.leases.check(job.ids))
+        if self._journal is not None and job.active_provider is not None:
+            self._journal.note(sent_deliveries(result))
         self.latencies.record(job.provider, self._elapsed() - started_at)
         return result
 
@@ -174,6 +183,17 @@ class DeliveryDispatcher:
     def _record(self, results: Sequence[SendResult]) -> None:
         with database.transaction() as connection:
             record(connection, self.provider_pool, results, self.node, self._jitter)
+        self._forget(results)
+
+    def _salvage(self, result: SendResult) -> None:
+        """Records at least that a message was sent, since it would be sent again otherwise."""
+        if sent := sent_deliveries(result):
+            _mark_sent(sent)
+            self._forget([result])
+
+    def _forget(self, results: Sequence[SendResult]) -> None:
+        if self._journal is not None:
+            self._journal.forget(row_id for result in results for row_id in result.job.ids)
 
     def _check_receipt_timeouts(self) -> None:
         now = self._now()
@@ -201,8 +221,6 @@ class DeliveryDispatcher:
                 record_failures(connection, self.provider_pool, failures, self.node, self._jitter)
 
 
-def _mark_sent(result: SendResult) -> None:
-    """Records at least that a message was sent, since it would be sent again otherwise."""
-    if isinstance(result.outcome, Accepted):
-        with database.transaction() as connection:
-            mark_sent(connection, result)
+def _mark_sent(sent: Sequence[SentDelivery]) -> None:
+    with database.transaction() as connection:
+        mark_sent(connection, sent)

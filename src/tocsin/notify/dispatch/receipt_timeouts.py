@@ -17,12 +17,11 @@ from tocsin.core.db.database import Connection
 from tocsin.core.reasons import Reason
 from tocsin.core.stored_reason import reason_columns
 from tocsin.notify.dispatch.reason_sql import append_reason
-from tocsin.notify.dispatch.send import Accepted, SendResult
+from tocsin.notify.dispatch.sent_journal import SentDelivery
 from tocsin.notify.enqueue.recipients import load_recipients
 from tocsin.notify.rules.delivery_reasons import NO_RECEIPT, NOT_CONFIRMED, STARTED_EARLY
 from tocsin.notify.rules.notification_rules import NotificationMethod, is_quiet
 from tocsin.notify.rules.page_planner import NOTICE_HORIZON
-from tocsin.notify.states import Purpose
 
 #: An unresponsive phone counts against its provider at most once in this time.
 COUNT_ONCE_PER = timedelta(hours=1)
@@ -40,16 +39,12 @@ ON CONFLICT (delivery) DO UPDATE SET due_at = excluded.due_at, timeout_seconds =
 """
 
 
-def begin(connection: Connection, results: Sequence[SendResult]) -> None:
+def begin(connection: Connection, sent: Sequence[SentDelivery]) -> None:
     """Records the time by which accepted pages must be reported as delivered, for providers with delivery receipts."""
     rows = [
-        (due.id, result.at + timedelta(seconds=provider.receipt_timeout), provider.receipt_timeout)
-        for result in results
-        if isinstance(result.outcome, Accepted)
-        and (provider := result.job.active_provider) is not None
-        and result.job.bundle.lead.channel in provider.receipt_channels
-        for due in result.job.bundle.members
-        if due.purpose is Purpose.PAGE and due.user_id is not None
+        (one.id, one.at + timedelta(seconds=one.receipt_timeout), one.receipt_timeout)
+        for one in sent
+        if one.receipt_timeout is not None
     ]
     if rows:
         connection.execute(_AWAIT, ([row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows]))

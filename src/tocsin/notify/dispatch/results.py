@@ -17,7 +17,8 @@ from tocsin.core.reasons import NO_REASON, AlertRef, Reason, joined, reason_from
 from tocsin.core.runtime import metrics
 from tocsin.notify.dispatch import failure_notices, receipt_timeouts, sandbox
 from tocsin.notify.dispatch.reason_sql import joined_reason, reason_arrays, reason_part
-from tocsin.notify.dispatch.send import Accepted, SendResult
+from tocsin.notify.dispatch.send import Accepted, SendResult, sent_deliveries
+from tocsin.notify.dispatch.sent_journal import SentDelivery
 from tocsin.notify.providers import health, recovery
 from tocsin.notify.providers.pool import SANDBOX, ProviderPool
 from tocsin.notify.rules import delivery_reasons
@@ -110,19 +111,13 @@ def _record_sent(connection: Connection, results: Sequence[SendResult]) -> None:
     """
     if not results:
         return
-    rows = [(due, result) for result in results for due in result.job.bundle.members]
-    codes, data = reason_arrays(_note(due, result) for due, result in rows)
+    sent = [one for result in results for one in sent_deliveries(result)]
+    codes, data = reason_arrays(_note(due, result) for result in results for due in result.job.bundle.members)
     connection.execute(
         database.literal(_SENT),
-        (
-            [due.id for due, _ in rows],
-            [_external_id(result) for _, result in rows],
-            codes,
-            data,
-            [result.at for _, result in rows],
-        ),
+        ([one.id for one in sent], [one.external_id for one in sent], codes, data, [one.at for one in sent]),
     )
-    receipt_timeouts.begin(connection, results)
+    receipt_timeouts.begin(connection, sent)
     records = [
         sandbox.SandboxRecord(
             lead.id,
@@ -138,10 +133,6 @@ def _record_sent(connection: Connection, results: Sequence[SendResult]) -> None:
         for lead in (result.job.bundle.lead,)
     ]
     sandbox.store(connection, records)
-
-
-def _external_id(result: SendResult) -> str:
-    return result.outcome.external_id if isinstance(result.outcome, Accepted) else ""
 
 
 def _note(due: DueDelivery, result: SendResult) -> Reason:
@@ -208,13 +199,19 @@ def _release_stale(connection: Connection, pool: ProviderPool, failed: Sequence[
                 break
 
 
-def mark_sent(connection: Connection, result: SendResult) -> None:
-    """Marks the deliveries as sent and nothing else, for a result that `record` cannot write in full."""
-    connection.execute(
-        "UPDATE notify_delivery SET status = 'sent', sent_at = %s, lease_until = NULL, leased_by = '', ended_at = NULL "
-        "WHERE id = ANY(%s) AND status NOT IN ('sent', 'delivered') AND receipt = ''",
-        (result.at, result.job.ids),
-    )
+_MARK_SENT = """
+UPDATE notify_delivery d
+SET status = 'sent', sent_at = s.at, external_id = s.external_id, lease_until = NULL, leased_by = '', ended_at = NULL
+FROM unnest(%s::uuid[], %s::text[], %s::timestamptz[]) AS s(id, external_id, at)
+WHERE d.id = s.id AND d.status NOT IN ('sent', 'delivered') AND d.receipt = ''
+"""
+
+
+def mark_sent(connection: Connection, sent: Sequence[SentDelivery]) -> None:
+    """Marks deliveries as sent and nothing else, for results that `record` cannot write in full or did not write."""
+    columns = [one.id for one in sent], [one.external_id for one in sent], [one.at for one in sent]
+    connection.execute(_MARK_SENT, columns)
+    receipt_timeouts.begin(connection, sent)
 
 
 _LOCK = """

@@ -20,8 +20,10 @@ from tocsin.core.runtime.tracing import Span, SpanExporter, SpanKind
 from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.notify.dispatch import sandbox
 from tocsin.notify.dispatch.claim import DeliveryJob
+from tocsin.notify.dispatch.sent_journal import SentDelivery
 from tocsin.notify.interfaces import Rendered
 from tocsin.notify.registry import channel
+from tocsin.notify.states import Purpose
 from tocsin.notify.text.render import compose
 from tocsin.people import addresses
 
@@ -50,6 +52,23 @@ class SendResult:
     at: datetime
     #: When the attempt began; None if unknown.
     began_at: datetime | None = None
+
+
+def sent_deliveries(result: SendResult) -> list[SentDelivery]:
+    """Returns the deliveries of an accepted message; none of a failed one."""
+    if not isinstance(result.outcome, Accepted):
+        return []
+    provider, channel = result.job.active_provider, result.job.bundle.lead.channel
+    timeout = provider.receipt_timeout if provider and channel in provider.receipt_channels else None
+    return [
+        SentDelivery(
+            due.id,
+            result.outcome.external_id,
+            result.at,
+            timeout if due.purpose is Purpose.PAGE and due.user_id is not None else None,
+        )
+        for due in result.job.bundle.members
+    ]
 
 
 def send(job: DeliveryJob, now: Callable[[], datetime], check_lease: Callable[[], None]) -> SendResult:

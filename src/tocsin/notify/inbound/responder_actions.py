@@ -4,19 +4,23 @@ user, checks the permission and runs the command. The result always has an answe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from tocsin.access import boundary
+from tocsin.access.boundary import Boundary
 from tocsin.access.roles import Role
 from tocsin.alerts import service
 from tocsin.alerts.commands import COMMAND_CLASSES, Actor, Assign, Command, Reply
+from tocsin.alerts.models import Alert
 from tocsin.alerts.reasons import IS_MERGED
 from tocsin.alerts.states import ACTIVE, ActorKind, CommandChannel, CommandKind
 from tocsin.core import ids
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
+from tocsin.core.hooks import Hooks
 from tocsin.core.reasons import NO_REASON, AlertRef, Reason, ReasonType, joined
 from tocsin.notify.text import command_parser
 from tocsin.people.permissions import Viewer, roles_in_groups, viewer_from
@@ -39,6 +43,10 @@ NOT_PAGED = ReasonType(
 ACCOUNT_DISABLED = ReasonType("command.account_disabled", "This account is disabled.")
 
 
+#: Returns what a viewer may see; None for everything.
+BOUNDARIES: Hooks[Callable[[Connection, Viewer], Boundary | None]] = Hooks()
+
+
 @dataclass(frozen=True, slots=True)
 class Responder:
     """A user who responds to an alert."""
@@ -47,8 +55,6 @@ class Responder:
     name: str
     language: str
     viewer: Viewer
-    #: Whether the user sees only what belongs to their groups.
-    is_bounded: bool
 
     @property
     def actor(self) -> Actor:
@@ -66,9 +72,7 @@ class ResponderResult:
 _RESPONDER = """
 SELECT u.id, coalesce(nullif(u.name, ''), u.username) AS name, u.language, u.role, u.clients,
        (SELECT array_agg(m.group_id) FROM people_membership m WHERE m.user_id = u.id) AS groups,
-       (SELECT array_agg(m.role) FROM people_membership m WHERE m.user_id = u.id) AS roles,
-       u.role <> 'admin'
-         AND EXISTS (SELECT FROM core_setting WHERE name = 'visibility' AND value = '"groups"') AS is_bounded
+       (SELECT array_agg(m.role) FROM people_membership m WHERE m.user_id = u.id) AS roles
 FROM people_user u WHERE u.id = %s AND u.is_active
 """
 
@@ -81,7 +85,7 @@ def load_responder(connection: Connection, user_id: int) -> Responder | None:
     memberships = zip(row["groups"] or (), row["roles"] or (), strict=True)
     group_roles = roles_in_groups(Role(row["role"]), memberships)
     viewer = viewer_from(row["id"], row["role"], row["clients"], group_roles)
-    return Responder(row["id"], row["name"], row["language"], viewer, row["is_bounded"])
+    return Responder(row["id"], row["name"], row["language"], viewer)
 
 
 _USER_BY_ADDRESS = """
@@ -187,7 +191,7 @@ def _apply_to_one(
     text: str,
 ) -> ResponderResult:
     target_id = resolve_merged(connection, alert_id)
-    if not _may_respond(connection, responder, alert_id, target_id):
+    if not _may_respond(connection, responder.viewer, target_id):
         return ResponderResult(0, _MAY_NOT_RESPOND())
     is_merged = target_id != alert_id
     merge_note = IS_MERGED(alert=AlertRef(alert_id), into=AlertRef(target_id)) if is_merged else NO_REASON
@@ -198,22 +202,25 @@ def _apply_to_one(
     return ResponderResult(1, joined(merge_note, outcome.answer, separator=" "))
 
 
-def _may_respond(connection: Connection, responder: Responder, alert_id: int, target_id: int) -> bool:
+def _may_respond(connection: Connection, viewer: Viewer, alert_id: int) -> bool:
     """Returns whether the user sees the alert and may act on it."""
     row = connection.execute(
         "SELECT a.group_ids || i.group_id FROM alerts_alert a LEFT JOIN inbound_integration i "
         "ON i.id = a.integration_id WHERE a.id = %s",
-        (target_id,),
+        (alert_id,),
     ).fetchone()
     group_ids = frozenset(row[0]) - {None} if row is not None else frozenset()
-    viewer = responder.viewer
-    is_visible = (
-        not responder.is_bounded
-        or bool(group_ids & viewer.groups)
-        or was_paged_or_owns(connection, responder.id, alert_id)
-        or was_paged_or_owns(connection, responder.id, target_id)
+    return viewer.may_respond(group_ids) and all(
+        _is_within(connection, limit, alert_id)
+        for boundary_of in BOUNDARIES.of()
+        if (limit := boundary_of(connection, viewer)) is not None
     )
-    return is_visible and viewer.may_respond(group_ids)
+
+
+def _is_within(connection: Connection, limit: Boundary, alert_id: int) -> bool:
+    condition, parameters = boundary.render(Alert, limit)
+    statement = f"SELECT 1 FROM alerts_alert WHERE id = %s AND {condition}"
+    return connection.execute(statement, (alert_id, *parameters)).fetchone() is not None
 
 
 def _command(responder: Responder, kind: CommandKind, via: CommandChannel, text: str) -> Command:

@@ -13,6 +13,7 @@ from email import message_from_bytes, policy
 from email.errors import MessageError
 from email.message import EmailMessage
 from email.utils import getaddresses
+from functools import partial
 
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType
 from tocsin.core.validation.text_sanitizing import sanitize
@@ -104,7 +105,7 @@ def new_part(text: str) -> str:
 def _text(mail: EmailMessage) -> str:
     """Returns the plain part, else the HTML part as text."""
     for kind, convert in (("plain", str), ("html", lambda text: html_sanitizer.plain(text, MAX_TEXT_CHARS))):
-        part = _ignore_errors(lambda kind=kind: mail.get_body((kind,)), None)  # type: ignore[misc]
+        part = _ignore_errors(partial(mail.get_body, (kind,)), None)
         if part is None:
             continue
         text = _ignore_errors(lambda part=part: str(part.get_content()), "")  # type: ignore[misc]

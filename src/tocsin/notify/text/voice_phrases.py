@@ -43,7 +43,6 @@ class VoicePhrases:
     several_done: str
     pressed: str
     no_alert: str
-    code_is: str
 
 
 def words(language: str) -> VoicePhrases:
@@ -93,5 +92,4 @@ def _words(language: str) -> VoicePhrases:
             several_done=pgettext("phone call", "Done for {number} alerts."),
             pressed=pgettext("phone call", "You pressed {key}. This phone works."),
             no_alert=pgettext("phone call", "You have no open alerts."),
-            code_is=pgettext("phone call", "Your code is {code}."),
         )

@@ -27,6 +27,7 @@ from tocsin.oncall.models import HolidayCalendar, Schedule, SupportHours
 from tocsin.people import encrypted_addresses
 from tocsin.people.changes import out_of_office
 from tocsin.people.models import Group, User
+from tocsin.people.name_lookup import find_group
 from tocsin.people.reasons import NO_SUCH_GROUP, NO_SUCH_USER
 
 _SCHEDULE_NAME_TAKEN = ReasonType("schedule.name_taken", 'There is already a schedule "{name}".')
@@ -93,13 +94,13 @@ def spec_without_overrides(
 
 def user_names(rows: Iterable[Schedule]) -> dict[int, str]:
     """Returns the usernames of all users with shifts in these schedules, by id, in one query."""
-    users = frozenset[int]().union(*(_users_of(schedule) for schedule in rows))
+    users = frozenset[int]().union(*(users_of(schedule) for schedule in rows))
     return dict(User.objects.filter(pk__in=users).values_list("pk", "username"))
 
 
 def display_names(rows: Iterable[Schedule]) -> dict[int, str]:
     """Returns the display names of all users with shifts in these schedules, by id, in one query."""
-    users = frozenset[int]().union(*(_users_of(schedule) for schedule in rows))
+    users = frozenset[int]().union(*(users_of(schedule) for schedule in rows))
     return {user.pk: user.display_name for user in User.objects.filter(pk__in=users)}
 
 
@@ -159,15 +160,6 @@ def _validate(spec: Mapping[str, object], existing: Schedule | None) -> tuple[Sc
     )
 
 
-def delete_schedule(schedule: Schedule, *, actor: AuditActor, now: datetime) -> None:
-    """Deletes a schedule. The group's members with its roles are on call again. Raises `Rejected("in_use")`."""
-    with boundary.command():
-        config_version.lock()
-        object_hooks.reject_if_referenced("schedule", schedule.pk, schedule.name)
-        config_audit.record("schedule", schedule, schedule_spec(schedule, now=now), None, actor=actor, now=now)
-        schedule.delete()
-
-
 def support_hours_spec(hours: SupportHours, calendars: Mapping[int, str] | None = None) -> dict[str, Any]:
     """Returns the support hours in the form of YAML and the API; `calendars` as for `schedule_spec`."""
     spec: dict[str, Any] = {"name": hours.name, "time_zone": hours.time_zone, "windows": hours.windows}
@@ -197,15 +189,6 @@ def save_support_hours(
         hours.save()
         config_audit.record("support_hours", hours, before, support_hours_spec(hours), actor=actor, now=now)
     return hours
-
-
-def delete_support_hours(hours: SupportHours, *, actor: AuditActor, now: datetime) -> None:
-    """Deletes support hours. Raises `Rejected("in_use")` while something references them, such as a route."""
-    with boundary.command():
-        config_version.lock()
-        object_hooks.reject_if_referenced("support_hours", hours.pk, hours.name)
-        config_audit.record("support_hours", hours, support_hours_spec(hours), None, actor=actor, now=now)
-        hours.delete()
 
 
 def holiday_calendar_spec(calendar: HolidayCalendar) -> dict[str, Any]:
@@ -242,15 +225,6 @@ def save_holiday_calendar(
     return calendar
 
 
-def delete_holiday_calendar(calendar: HolidayCalendar, *, actor: AuditActor, now: datetime) -> None:
-    """Deletes a holiday calendar. Raises `Rejected("in_use")` while a schedule or support hours reference it."""
-    with boundary.command():
-        config_version.lock()
-        object_hooks.reject_if_referenced("holiday_calendar", calendar.pk, calendar.name)
-        config_audit.record("holiday_calendar", calendar, holiday_calendar_spec(calendar), None, actor=actor, now=now)
-        calendar.delete()
-
-
 def shifts_of(schedule: Schedule) -> tuple[Shift, ...]:
     """Returns the schedule's shifts with their imported data, for checking who may ever be on call in it."""
     imported = {row.shift: loader.imported_spans(row.spans) for row in schedule.imports.all()}
@@ -263,7 +237,7 @@ def schedules_using_user(user_id: int) -> list[Reason]:
         *(
             object_hooks.SCHEDULE(name=schedule.name)
             for schedule in Schedule.objects.all()
-            if user_id in _users_of(schedule)
+            if user_id in users_of(schedule)
         ),
         *overrides.overrides_using_user(user_id, clock.now()),
         *out_of_office.absences_using_user(user_id, clock.now()),
@@ -290,7 +264,8 @@ def schedules_using_calendar(calendar_id: int) -> list[Reason]:
     ]
 
 
-def _users_of(schedule: Schedule) -> frozenset[int]:
+def users_of(schedule: Schedule) -> frozenset[int]:
+    """Returns the ids of the users of its shifts."""
     return frozenset(user for shift in schedule.definition["shifts"] for user in schedules.users_of(shift))
 
 
@@ -300,7 +275,8 @@ def _names_of(ids: Iterable[int], calendars: Mapping[int, str] | None) -> list[s
 
 
 def _calendar_ids(names: Iterable[str]) -> list[int]:
-    ids_by_name = {name.casefold(): number for number, name in HolidayCalendar.objects.values_list("pk", "name")}
+    with boundary.as_viewer():
+        ids_by_name = {name.casefold(): number for number, name in HolidayCalendar.objects.values_list("pk", "name")}
     requested_names = list(names)
     raise_all(
         Rejected("not_found", AT_PATH(path=path, problem=_UNKNOWN_CALENDAR(name=name)), path)
@@ -335,16 +311,15 @@ def _written_shift(stored: Mapping[str, Any], names: Mapping[int, str], with_sec
 
 
 def _find_group(name: str) -> Group | None:
-    if not name:
-        return None
-    row = Group.objects.filter(name__iexact=name).first()
-    if row is None:
+    row = find_group(name)
+    if row is None and name:
         raise Rejected("not_found", AT_PATH(path="group", problem=NO_SUCH_GROUP(name=name)), "group")
     return row
 
 
 def _shifts_with_ids(read: ScheduleSpec) -> list[dict[str, Any]]:
-    ids = {username.lower(): number for number, username in User.objects.values_list("pk", "username")}
+    with boundary.as_viewer():
+        ids = {username.lower(): number for number, username in User.objects.values_list("pk", "username")}
     raise_all(
         Rejected("not_found", AT_PATH(path=path, problem=NO_SUCH_USER(name=user)), path)
         for path, user in (

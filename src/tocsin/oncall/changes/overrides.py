@@ -258,7 +258,10 @@ def _users(override_specs: Mapping[str, OverrideSpec]) -> dict[str, User]:
         if name
     ]
     usernames = {name.lower() for name, _ in named_fields}
-    users_by_name = {user.username.lower(): user for user in User.objects.all() if user.username.lower() in usernames}
+    with boundary.as_viewer():
+        users_by_name = {
+            user.username.lower(): user for user in User.objects.all() if user.username.lower() in usernames
+        }
     raise_all(
         Rejected("not_found", AT_PATH(path=path, problem=NO_SUCH_USER(name=name)), path)
         for name, path in named_fields

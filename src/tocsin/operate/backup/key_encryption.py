@@ -92,10 +92,10 @@ def choose_keys(keys: ArchiveKeys, settings: Config, passphrase: str | None, *, 
 
 
 def load_keys(data_dir: Path) -> tuple[str, ...]:
-    """The keys in the data directory, newest first; never creates one."""
+    """The keys in the data directory, newest first; never creates one. Raises Permanent if its file is unreadable."""
     try:
-        return crypto.keys_in((data_dir / crypto.KEY_FILE).read_text())
-    except OSError:
+        return crypto.keys_in(crypto.read_key_file(data_dir / crypto.KEY_FILE))
+    except FileNotFoundError:
         return ()
 
 

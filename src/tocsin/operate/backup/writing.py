@@ -58,12 +58,14 @@ def write(path: Path, now: datetime, *, keys: ArchiveKeys, is_locked: bool = Fal
     `is_locked`: the caller holds the lock of migrations. Raises Rejected if there is nothing to back up, the tables are
     from a newer release, or the file cannot be written.
     """
-    with _atomic_file(path) as file, database.connect(name="tocsin backup") as connection:
+    # Locked before the snapshot, which then includes the last migration.
+    with (
+        _atomic_file(path) as file,
+        contextlib.nullcontext() if is_locked else _without_migrations(),
+        database.connect(name="tocsin backup") as connection,
+    ):
         connection.set_settings(**_SETTINGS)
         connection.lift_time_limit()
-        # Prevents migrations meanwhile. Locked before the snapshot, which then includes the last migration.
-        if not is_locked:
-            connection.execute("SELECT pg_advisory_lock_shared(%s)", (MIGRATION_LOCK,))
         connection.begin("ISOLATION LEVEL REPEATABLE READ READ ONLY")
         migrations = tables.applied(connection)
         _refuse(migrations)
@@ -83,6 +85,17 @@ def write(path: Path, now: datetime, *, keys: ArchiveKeys, is_locked: bool = Fal
         )
         writer.finish(manifest)
     return manifest
+
+
+@contextmanager
+def _without_migrations() -> Iterator[None]:
+    """Prevents migrations meanwhile, by a transaction's lock: a pooler would keep a session's lock for later."""
+    with database.connect(name="tocsin backup lock") as connection:
+        connection.set_settings(idle_in_transaction_session_timeout="0")
+        connection.lift_time_limit()
+        with connection.transaction():
+            connection.execute("SELECT pg_advisory_xact_lock_shared(%s)", (MIGRATION_LOCK,))
+            yield
 
 
 def _refuse(migrations: list[Migration]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from tocsin.core.net.asgi import AsgiScope, Receive, Send, send_error, send_response
 from tocsin.core.runtime import metrics
@@ -89,9 +89,9 @@ class ProbesApp:
         rejecting = metrics.seconds_rejecting()
         if rejecting is not None and rejecting < REJECTED_WITHIN:
             return "The last message could not be stored."
-        last_write_at = self._worker.last_run_at.get(HEARTBEAT_TASK)
+        since_write = self._worker.since_run(HEARTBEAT_TASK)
         has_stored = metrics.seconds_since_commit() < NO_WRITES.total_seconds()
-        if last_write_at is not None and datetime.now(UTC) - last_write_at > NO_WRITES and not has_stored:
+        if since_write is not None and since_write > NO_WRITES and not has_stored:
             return "The database has taken no write of this node for a while."
         return None
 

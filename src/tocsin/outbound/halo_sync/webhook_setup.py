@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from tocsin.core.delivery.failure import NeedsAttention
@@ -226,11 +227,7 @@ def _subscribe(
         )  # fmt: skip
         row = id_text(created.get("id"))
         if row:
-            undo_steps.append(
-                lambda row=row: client.delete(  # type: ignore[misc]
-                    http_client, f"Notification/{row}", now, operations.UNSUBSCRIBE()
-                )
-            )
+            undo_steps.append(partial(client.delete, http_client, f"Notification/{row}", now, operations.UNSUBSCRIBE()))
     result.steps.append(reasons.WEBHOOK_SUBSCRIBED(events=tuple(subscribed_names)))
     if result.missing_events:
         result.steps.append(reasons.EVENTS_MISSING(events=tuple(result.missing_events)))

@@ -11,7 +11,6 @@ from django.db.models.functions import Lower
 
 from tocsin.access import audit, boundary, config_audit
 from tocsin.access.audit import AuditActor
-from tocsin.core import object_hooks
 from tocsin.core.config import config_version, settings_store
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Person, ReasonType
@@ -95,22 +94,16 @@ def show_addresses(group: Group, user: User, *, actor: AuditActor, now: datetime
         )
 
 
-def delete_group(group: Group, *, actor: AuditActor, now: datetime) -> None:
-    """Deletes a group, but not its members. Raises `Rejected("in_use")` while something references it."""
-    with boundary.command():
-        config_version.lock()
-        object_hooks.reject_if_referenced("group", group.pk, group.name)
-        config_audit.record("group", group, group_spec(group), None, actor=actor, now=now)
-        group.delete()
-
-
 def _users(parsed: GroupSpec) -> dict[str, User]:
     """Returns the members' users by lower-case username. Raises Rejected for unknown names."""
     usernames = {member.user.lower() for member in parsed.members}
     # Match on both, because the database may lower-case non-ASCII letters differently.
-    folded = User.objects.annotate(folded=Lower("username"))
-    matching = folded.filter(Q(folded__in=usernames) | Q(username__in=[member.user for member in parsed.members]))
-    users: dict[str, User] = {user.username.lower(): user for user in matching if user.username.lower() in usernames}
+    is_member = Q(folded__in=usernames) | Q(username__in=[member.user for member in parsed.members])
+    with boundary.as_viewer():
+        matching = User.objects.annotate(folded=Lower("username")).filter(is_member)
+        users: dict[str, User] = {
+            user.username.lower(): user for user in matching if user.username.lower() in usernames
+        }
     raise_all(
         rejected_at(f"members[{index}].user", NO_SUCH_USER(name=member.user), "not_found")
         for index, member in enumerate(parsed.members)

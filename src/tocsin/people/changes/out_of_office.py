@@ -20,6 +20,7 @@ from tocsin.core.validation.field_errors import DUPLICATE, NOT_AFTER_FROM, rejec
 from tocsin.core.validation.spec import InvalidValue, Spec, SpecErrors, is_unstorable
 from tocsin.core.validation.spec_types import Moment, Parsed, write_moment
 from tocsin.people.models import Group, OutOfOffice, OutOfOfficeCover, User
+from tocsin.people.name_lookup import find_group
 from tocsin.people.reasons import ABSENCE_REFERENCE, NO_SUCH_GROUP, NO_SUCH_USER
 
 #: Maximum current and future absences of a user.
@@ -199,7 +200,8 @@ def _write(absence: OutOfOffice, parsed: AbsenceSpec, place: str = "") -> None:
 
 
 def _user(name: str, path: str, absent_user: User) -> User:
-    user = User.objects.filter(username__iexact=name).first()
+    with boundary.as_viewer():
+        user = User.objects.filter(username__iexact=name).first()
     if user is None:
         raise rejected_at(path, NO_SUCH_USER(name=name), "not_found")
     if user.pk == absent_user.pk:
@@ -218,7 +220,7 @@ def _reject_inactive_covers(parsed: AbsenceSpec) -> None:
 
 
 def _group(name: str, path: str) -> Group:
-    group = Group.objects.filter(name__iexact=name).first()
+    group = find_group(name)
     if group is None:
         raise rejected_at(path, NO_SUCH_GROUP(name=name), "not_found")
     return group

@@ -65,7 +65,6 @@ class NotifiedPerson:
     """A user or group contact who was paged about the alert, with channels and result."""
 
     name: str
-    is_person: bool
     channels: str
     result: str
     #: `ok`, `now` or empty.
@@ -276,7 +275,7 @@ def _notified_person(name: str, notifications: Sequence[Notification]) -> Notifi
         result, tone = _("failed"), "now"
     else:
         result, tone = _("cancelled"), ""
-    return NotifiedPerson(name, notifications[0].user_id is not None, channels, result, tone)
+    return NotifiedPerson(name, channels, result, tone)
 
 
 def recipient(notification: Notification) -> str:

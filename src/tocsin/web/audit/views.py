@@ -39,6 +39,7 @@ _NOUNS = {
     "delayed_opening": _("delayed alert"),
     "escalation_policy": _("escalation policy"),
     "group": _("group"),
+    "identity_provider": _("identity provider"),
     "holiday_calendar": _("holiday calendar"),
     "import": _("import"),
     "inbound_message": _("inbound message"),
@@ -73,6 +74,18 @@ _VERBS = {
     "sign_in": _("signed in"),
     "sign_in_failed": _("failed to sign in"),
     "sign_out": _("signed out"),
+    "sign_in_refused": _("refused a sign-in:"),
+    "break_glass": _("used the break-glass account"),
+    "end_sessions": _("signed out all devices of"),
+    "backchannel_logout": _("ended sessions:"),
+    "link_identity": _("linked an identity to"),
+    "link_scim": _("linked a directory entry to"),
+    "unlink_identity": _("removed a linked identity from"),
+    "grant": _("granted roles to"),
+    "grant_refused": _("was refused a grant to"),
+    "create_scim_token": _("created the SCIM token of"),
+    "rotate_scim_token": _("replaced the SCIM token of"),
+    "revoke_scim_token": _("revoked the SCIM token of"),
     "set_password": _("set a password of"),
     "reset_second_factor": _("reset the second factors of"),
     "begin_import": _("started the"),
@@ -85,6 +98,9 @@ _VERBS = {
     "use": _("used, for the first time from this address,"),
     "end": _("ended"),
     "try_again": _("retried"),
+    "send_again": _("sent again"),
+    "verify": _("verified"),
+    "rotate": _("replaced the URL of the"),
     "replay": _("replayed"),
     "send_sample": _("sent a sample to"),
     "pause": _("paused all paging"),
@@ -92,7 +108,7 @@ _VERBS = {
 }
 
 
-_SIGN_INS = ("sign_in", "sign_in_failed", "sign_out")
+_SIGN_INS = ("sign_in", "sign_in_failed", "sign_in_refused", "sign_out")
 
 
 @dataclass(frozen=True, slots=True)

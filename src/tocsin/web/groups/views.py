@@ -122,7 +122,10 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
         except Rejected as rejected:
             _show_errors(rejected, form, members, contacts)
         else:
-            messages.success(request, _("Saved."))
+            if saved.memberships.exists():
+                messages.success(request, _("Saved."))
+            else:
+                messages.warning(request, _("Saved without members: no user is paged through this group."))
             return redirect("group", saved.pk)
     failed = form.errors or any(row_form.errors for row_form in [*members.forms, *contacts.forms])
     context = {

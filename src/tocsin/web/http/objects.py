@@ -25,7 +25,7 @@ def find_row[M: Model](rows: QuerySet[M], number: int, label: str) -> M:
 
 def find_object[M: Model](resource: Resource[M], number: int) -> M:
     """Return the object with that id. Raises Http404."""
-    return find_row(resource.rows(), number, resource.label)
+    return resource.with_references([find_row(resource.rows(), number, resource.label)])[0]
 
 
 def find_editable[M: Model](request: SignedInRequest, resource: Resource[M], number: int) -> M:

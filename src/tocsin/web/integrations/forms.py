@@ -16,7 +16,7 @@ from tocsin.escalation.models import Policy
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.inbound.models import Integration
 from tocsin.people.models import Group, User
-from tocsin.web.ui.forms import CodeField, DurationField, MomentField
+from tocsin.web.ui.forms import CodeField, DurationField, MomentField, set_choices
 
 _NOT_A_PAIR = ReasonType("setting.not_a_pair", "line {line}: use the format from = to")
 
@@ -273,7 +273,7 @@ class IntegrationTestForm(forms.Form):
 
     def __init__(self, *args: Any, choices: list[tuple[str, Any]], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["chosen"].choices = choices  # type: ignore[attr-defined]
+        set_choices(self, "chosen", choices)
 
 
 class RotateUrlForm(forms.Form):

@@ -53,8 +53,8 @@ class WindowListRow:
 def window_list(request: SignedInRequest) -> HttpResponse:
     """Render every window: active ones first, then by next occurrence."""
     tab = request.GET.get("tab", "")
+    rows = MAINTENANCE_WINDOWS.with_references(list(MAINTENANCE_WINDOWS.rows()))
     window_names = maintenance_windows.window_names()
-    rows = list(MaintenanceWindow.objects.select_related("group"))
     waiting = maintenance_windows.count_delayed_alerts([row.pk for row in rows])
     listed = [_listed(row, request.now, waiting.get(row.pk, 0), window_names) for row in rows]
     upcoming = sorted(

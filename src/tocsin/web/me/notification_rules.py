@@ -31,7 +31,7 @@ from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.policies.step_forms import DAYS
 from tocsin.web.ui.choices import PRIORITIES, channel_name
 from tocsin.web.ui.edit_conflicts import FormSnapshot
-from tocsin.web.ui.forms import field_error_text, picker_time, problems_of, show_rejection
+from tocsin.web.ui.forms import field_error_text, picker_time, problems_of, set_choices, show_rejection
 from tocsin.web.ui.notification_rule_forms import NotificationRuleFormSet, initial_rule, rule_formset
 
 #: The part of the user's spec that the form changes.
@@ -81,7 +81,7 @@ class QuietHoursForm(forms.Form):
 
     def __init__(self, *args: Any, labels: list[str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["methods"].choices = [(label, label) for label in labels]  # type: ignore[attr-defined]
+        set_choices(self, "methods", [(label, label) for label in labels])
         for name in ("begins", "ends"):
             self.fields[name].widget.input_type = "time"
 

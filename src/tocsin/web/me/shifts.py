@@ -30,7 +30,7 @@ from tocsin.people.models import User
 from tocsin.web.http.authorization import actor
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.oncall import handovers, swaps
-from tocsin.web.ui.forms import DurationField, field_error_text, problems_of, user_zone
+from tocsin.web.ui.forms import DurationField, field_error_text, problems_of, set_choices, user_zone
 
 HORIZON = timedelta(days=60)
 MAX_SHIFTS = 40
@@ -58,7 +58,7 @@ class ReminderForm(forms.Form):
 
     def __init__(self, *args: Any, labels: Sequence[str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["by"].choices = [("", _("email")), *((label, label) for label in labels)]  # type: ignore[attr-defined]
+        set_choices(self, "by", [("", _("email")), *((label, label) for label in labels)])
         self.fields["before"].widget.attrs["placeholder"] = "1h"
 
 

@@ -51,11 +51,6 @@ class RoleOnCall:
     def is_gap(self) -> bool:
         return self.is_scheduled and not self.now
 
-    @property
-    def ends_in_gap(self) -> bool:
-        """Whether somebody is on call now and nobody afterwards."""
-        return bool(self.now) and self.changes_at is not None and not self.next
-
 
 @dataclass(frozen=True, slots=True)
 class GroupNow:

@@ -25,7 +25,7 @@ from tocsin.web.http.objects import find_object
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.ui.choices import ROLES
 from tocsin.web.ui.edit_conflicts import FormSnapshot
-from tocsin.web.ui.forms import MomentField, show_rejection, user_zone
+from tocsin.web.ui.forms import MomentField, set_choices, show_rejection, user_zone
 
 
 class OverrideForm(forms.Form):
@@ -52,7 +52,7 @@ class OverrideForm(forms.Form):
 
     def __init__(self, *args: Any, shifts: list[str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["shift"].choices = [("", _("All shifts")), *((n, n) for n in shifts)]  # type: ignore[attr-defined]
+        set_choices(self, "shift", [("", _("All shifts")), *((n, n) for n in shifts)])
 
     def spec(self, schedule: str) -> dict[str, Any]:
         """Return the override in spec form."""

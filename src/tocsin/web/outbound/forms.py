@@ -15,7 +15,7 @@ from tocsin.core.validation.field_errors import rejected_at
 from tocsin.outbound.connectors.haloitsm.writeback_settings import TEXTS
 from tocsin.outbound.states import OutboundEvent
 from tocsin.people.models import Group
-from tocsin.web.ui.forms import CodeField, zones
+from tocsin.web.ui.forms import CodeField, set_choices, zones
 
 _NOT_A_PAIR = ReasonType("outbound.not_a_pair", "line {line}: use the format name{sign} value")
 
@@ -284,7 +284,7 @@ class EventForm(forms.Form):
             stored_value = self.initial.get(name)
             # A stored value that no longer exists in Halo stays visible, so that it can be changed.
             names = [*available, *([stored_value] if stored_value and stored_value not in available else [])]
-            self.fields[name].choices = [("", _("Don't change")), *((choice, choice) for choice in names)]  # type: ignore[attr-defined]
+            set_choices(self, name, [("", _("Don't change")), *((choice, choice) for choice in names)])
         self.fields["text"].widget.attrs["placeholder"] = TEXTS[event]
         if event not in (OutboundEvent.ACKNOWLEDGE, OutboundEvent.ASSIGN):
             del self.fields["agent"]

@@ -27,7 +27,7 @@ from tocsin.web.http.objects import find_editable, find_row
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.outbound.views import TICKETS, frame
 from tocsin.web.ui.edit_conflicts import FormSnapshot
-from tocsin.web.ui.forms import show_rejection
+from tocsin.web.ui.forms import set_choices, show_rejection
 
 #: When a ticket is created: values of `create_ticket.on`.
 TRIGGER_CHOICES = [
@@ -78,7 +78,7 @@ class TicketForm(forms.Form):
             stored_value = self.initial.get(name)
             # A stored value that no longer exists in Halo stays visible, so that it can be changed.
             names = [*available, *([stored_value] if stored_value and stored_value not in available else [])]
-            self.fields[name].choices = [("", _("Default (HaloITSM)")), *((choice, choice) for choice in names)]  # type: ignore[attr-defined]
+            set_choices(self, name, [("", _("Default (HaloITSM)")), *((choice, choice) for choice in names)])
         for name in _NUMBERS:
             self.fields[name].widget.attrs["inputmode"] = "numeric"
 

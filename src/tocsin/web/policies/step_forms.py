@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django import forms
 from django.utils.translation import gettext
@@ -17,7 +17,16 @@ from tocsin.escalation.policy.steps import IfEmpty
 from tocsin.oncall.models import Schedule, SupportHours
 from tocsin.people.models import ContactMethod, Group, GroupContact, User
 from tocsin.web.ui.choices import PRIORITIES, ROLES, channel_choices
-from tocsin.web.ui.forms import DurationField, ZoneField, offer_own_zone, picker_time, valid_values
+from tocsin.web.ui.forms import (
+    DurationField,
+    FormSet,
+    ZoneField,
+    formset_class,
+    offer_own_zone,
+    picker_time,
+    set_choices,
+    valid_values,
+)
 from tocsin.web.ui.notification_rule_forms import ChoiceList, NotificationRuleFormSet, initial_rule, rule_formset
 
 OTHER_TARGETS = [
@@ -126,7 +135,7 @@ class StepForm(forms.Form):
         )
 
     def _set_choices(self, name: str, choices: list[tuple[Any, Any]]) -> None:
-        self.fields[name].choices = choices  # type: ignore[attr-defined]
+        set_choices(self, name, choices)
 
     def is_valid(self) -> bool:
         return super().is_valid() and self.methods.is_valid()
@@ -207,13 +216,8 @@ def _pairs(text: str) -> list[tuple[str, str]]:
 
 _HOURS_MODES = (("", _("only during")), ("not-", _("only outside")))
 
-if TYPE_CHECKING:
-    _FormSet = forms.BaseFormSet[StepForm]
-else:
-    _FormSet = forms.BaseFormSet
 
-
-class StepFormSet(_FormSet):
+class StepFormSet(FormSet[StepForm]):
     """The steps in order."""
 
     def filled_steps(self) -> list[StepForm]:
@@ -234,9 +238,7 @@ class StepFormSet(_FormSet):
 
 def steps_formset() -> type[StepFormSet]:
     """Return the formset class."""
-    return forms.formset_factory(  # type: ignore[return-value] # returns a subclass of the given formset
-        StepForm, formset=StepFormSet, extra=0, max_num=MAX_STEPS, absolute_max=MAX_STEPS + 5
-    )
+    return formset_class(StepForm, StepFormSet, max_num=MAX_STEPS, absolute_max=MAX_STEPS + 5)
 
 
 def contact_method_choices() -> ChoiceList:

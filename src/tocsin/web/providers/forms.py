@@ -3,7 +3,7 @@ shown."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from django import forms
@@ -14,7 +14,7 @@ from tocsin.core.locale_format import local_term
 from tocsin.notify.interfaces import ProviderKind, ProviderSetting, ProviderSettingType
 from tocsin.notify.provider_settings import settings_of
 from tocsin.notify.registry import CHANNELS
-from tocsin.web.ui.forms import CodeField
+from tocsin.web.ui.forms import CodeField, set_choices
 
 
 class ProviderForm(forms.Form):
@@ -36,9 +36,7 @@ class ProviderForm(forms.Form):
     def __init__(self, *args: Any, kind: ProviderKind, stored_secrets: frozenset[str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.kind = kind
-        self.fields["channels"].choices = [  # type: ignore[attr-defined]
-            (name, local_term(CHANNELS[name].label) if name in CHANNELS else name) for name in kind.channels
-        ]
+        set_choices(self, "channels", _channel_choices(kind.channels))
         if len(kind.channels) < 2:
             del self.fields["channels"]
         for setting in settings_of(kind):
@@ -71,9 +69,11 @@ class ProviderTestForm(forms.Form):
 
     def __init__(self, *args: Any, channels: Sequence[str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["channel"].choices = [  # type: ignore[attr-defined]
-            (name, local_term(CHANNELS[name].label) if name in CHANNELS else name) for name in channels
-        ]
+        set_choices(self, "channel", _channel_choices(channels))
+
+
+def _channel_choices(channels: Iterable[str]) -> list[tuple[str, str]]:
+    return [(name, local_term(CHANNELS[name].label) if name in CHANNELS else name) for name in channels]
 
 
 def initial_of(spec: Mapping[str, Any]) -> dict[str, Any]:

@@ -54,11 +54,6 @@ def number_scale(largest: float) -> Scale:
     return _scale(largest, step)
 
 
-def percent_scale() -> Scale:
-    """The scale from 0 to 100."""
-    return Scale(100, 25)
-
-
 def duration_scale(largest: float) -> Scale:
     """A scale of seconds in steps that a clock has."""
     wanted = largest / _TICKS

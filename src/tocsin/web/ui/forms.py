@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import zoneinfo
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, date, datetime
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.forms.utils import flatatt
@@ -195,3 +195,33 @@ def user_zone() -> zoneinfo.ZoneInfo:
     """Return the current user's time zone."""
     zone = timezone.get_current_timezone()
     return zone if isinstance(zone, zoneinfo.ZoneInfo) else zoneinfo.ZoneInfo("UTC")
+
+
+if TYPE_CHECKING:
+    FormSet = forms.BaseFormSet
+else:
+
+    class FormSet(forms.BaseFormSet):
+        """A formset whose type says which forms it has: `FormSet[StepForm]`."""
+
+        def __class_getitem__(cls, _form: object) -> type[FormSet]:
+            return cls
+
+
+class FilledFormSet[F: forms.BaseForm](FormSet[F]):
+    """Every posted form counts, because none may be empty; the initial form count is ignored."""
+
+    def _construct_form(self, i: int, **options: Any) -> F:
+        return super()._construct_form(i, **{**options, "empty_permitted": False})  # type: ignore[misc, no-any-return]
+
+
+def formset_class[S: forms.BaseFormSet[Any]](form: type[forms.BaseForm], formset: type[S], **limits: Any) -> type[S]:
+    """Return a class of formsets without forms of their own; `limits` are those of Django's `formset_factory`."""
+    return forms.formset_factory(form, formset=formset, extra=0, **limits)  # type: ignore[return-value] # a subclass
+
+
+def set_choices(form: forms.BaseForm, name: str, choices: Iterable[tuple[Any, Any]]) -> None:
+    """Set the choices of a form's field."""
+    field = form.fields[name]
+    assert isinstance(field, forms.ChoiceField)
+    field.choices = choices

@@ -6,13 +6,13 @@ Used for a user's notification rules and for escalation steps that override them
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.people.notification_rules import MAX_RULES
-from tocsin.web.ui.forms import DurationField
+from tocsin.web.ui.forms import DurationField, FormSet, formset_class, set_choices
 
 type ChoiceList = Sequence[tuple[Any, Any]]
 
@@ -27,7 +27,7 @@ class NotificationRuleForm(forms.Form):
 
     def __init__(self, *args: Any, choices: ChoiceList = (), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["method"].choices = [("", "–"), *choices]  # type: ignore[attr-defined]
+        set_choices(self, "method", [("", "–"), *choices])
         for name, placeholder in (("wait", "0m"), ("times", "0"), ("every", "5m")):
             self.fields[name].widget.attrs["placeholder"] = placeholder
 
@@ -48,13 +48,7 @@ class NotificationRuleForm(forms.Form):
         return rule
 
 
-if TYPE_CHECKING:
-    _FormSet = forms.BaseFormSet[NotificationRuleForm]
-else:
-    _FormSet = forms.BaseFormSet
-
-
-class NotificationRuleFormSet(_FormSet):
+class NotificationRuleFormSet(FormSet[NotificationRuleForm]):
     """The rows in order."""
 
     def filled_rows(self) -> list[tuple[str, NotificationRuleForm]]:
@@ -66,10 +60,9 @@ def rule_formset(
     data: Any, initial: Iterable[Mapping[str, Any]], prefix: str, choices: ChoiceList
 ) -> NotificationRuleFormSet:
     """Return the formset of the rules."""
-    formset_class = forms.formset_factory(
+    made = formset_class(
         NotificationRuleForm,
-        formset=NotificationRuleFormSet,
-        extra=0,
+        NotificationRuleFormSet,
         max_num=MAX_RULES,
         absolute_max=2 * MAX_RULES,
         validate_max=True,
@@ -77,9 +70,7 @@ def rule_formset(
     posted = data
     if data is not None and f"{prefix}-TOTAL_FORMS" not in data:
         posted = {f"{prefix}-TOTAL_FORMS": "0", f"{prefix}-INITIAL_FORMS": "0"}  # posted without these rows
-    return formset_class(  # type: ignore[return-value] # returns a subclass of the given formset
-        posted, initial=list(initial), prefix=prefix, form_kwargs={"choices": choices}
-    )
+    return made(posted, initial=list(initial), prefix=prefix, form_kwargs={"choices": choices})
 
 
 def initial_rule(method: str, rule: Mapping[str, Any]) -> dict[str, Any]:

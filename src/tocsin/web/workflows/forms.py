@@ -6,7 +6,7 @@ Each form contains all fields; CSS shows those that apply to the selection.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django import forms
 from django.utils.translation import gettext_lazy as _
@@ -15,7 +15,7 @@ from tocsin.escalation.models import Policy
 from tocsin.outbound.models import OutboundIntegration
 from tocsin.people.models import ContactMethod, Group, User
 from tocsin.web.ui.choices import PRIORITIES, ROLES
-from tocsin.web.ui.forms import DurationField, typed
+from tocsin.web.ui.forms import DurationField, FilledFormSet, formset_class, typed
 from tocsin.workflows.definition.definition import KEYS, LIMIT, MAX_ACTIONS, MAX_LIMIT, SPANS
 from tocsin.workflows.states import SLA, ActionKind, SlaMoment, TriggerKind
 
@@ -275,18 +275,8 @@ def _labels() -> list[tuple[str, str]]:
     return [(label, label) for label in dict.fromkeys(labels)]
 
 
-if TYPE_CHECKING:
-    _FormSet = forms.BaseFormSet[ActionForm]
-else:
-    _FormSet = forms.BaseFormSet
-
-
-class ActionFormSet(_FormSet):
-    """The actions in order. Every posted action counts, because none may be empty; the initial form count is
-    ignored."""
-
-    def _construct_form(self, i: int, **options: Any) -> ActionForm:
-        return super()._construct_form(i, **{**options, "empty_permitted": False})  # type: ignore[misc, no-any-return]
+class ActionFormSet(FilledFormSet[ActionForm]):
+    """The actions in order."""
 
     def typed_values(self) -> list[dict[str, Any]]:
         """Return the typed values, to render the forms again before they are complete."""
@@ -295,9 +285,7 @@ class ActionFormSet(_FormSet):
 
 def actions_formset() -> type[ActionFormSet]:
     """Return the formset class."""
-    return forms.formset_factory(  # type: ignore[return-value] # returns a subclass of the given formset
-        ActionForm, formset=ActionFormSet, extra=0, max_num=MAX_ACTIONS, absolute_max=MAX_ACTIONS + 5
-    )
+    return formset_class(ActionForm, ActionFormSet, max_num=MAX_ACTIONS, absolute_max=MAX_ACTIONS + 5)
 
 
 def initial_actions(spec: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from functools import partial
 
 from tocsin.alerts import service, store
 from tocsin.alerts.commands import NewEvent
@@ -105,7 +106,7 @@ def _decide_batch(now: datetime) -> bool:
         ids = run_store.due(connection, now, MAX_DECIDED, is_started=False)
     for run_id in ids:
         try:
-            database.retry_once(lambda run_id=run_id: _decide_runs(now, run_id))  # type: ignore[misc]
+            database.retry_once(partial(_decide_runs, now, run_id))
         except Exception as error:
             log.exception("Run %s of a workflow could not be looked at.", run_id)
             with database.transaction() as connection:

@@ -156,6 +156,7 @@ def failed(
         _require_administrator(request)
         context = {"provider": provider, "problem": rejected.reason.localized(), "field": rejected.field}
         return render_view(request, "identity/test.html", context)
+    sign_in.record_failure(provider, rejected, address=address_of(request), now=moment_of(request))
     messages.error(request, rejected.reason.localized())
     query = f"?{urlencode({'next': next_url})}" if next_url else ""
     return redirect(f"{reverse('account_login')}{query}")

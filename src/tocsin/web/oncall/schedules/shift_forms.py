@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django import forms
 from django.utils.translation import gettext, pgettext_lazy
@@ -23,7 +23,16 @@ from tocsin.web.oncall.schedules.describe_shift import ALWAYS
 from tocsin.web.oncall.schedules.widgets import OrderedField, OrderedSelect, WeeklyWindowsField
 from tocsin.web.policies.step_forms import DAYS
 from tocsin.web.ui.choices import ROLES
-from tocsin.web.ui.forms import ZoneField, ZoneSelect, field_error_text, problems_of, show_rejection, zones
+from tocsin.web.ui.forms import (
+    FilledFormSet,
+    ZoneField,
+    ZoneSelect,
+    field_error_text,
+    formset_class,
+    problems_of,
+    show_rejection,
+    zones,
+)
 
 MAX_SHIFTS = 50
 
@@ -221,14 +230,8 @@ class ShiftForm(forms.Form):
         self.add_error(field, text)
 
 
-if TYPE_CHECKING:
-    _FormSet = forms.BaseFormSet[ShiftForm]
-else:
-    _FormSet = forms.BaseFormSet
-
-
-class ShiftFormSet(_FormSet):
-    """The shifts in the order of the schedule. Every posted shift counts, because none may be empty."""
+class ShiftFormSet(FilledFormSet[ShiftForm]):
+    """The shifts in the order of the schedule."""
 
     #: The initial values of a shift that the user adds.
     new_shift: Mapping[str, Any] = {}
@@ -237,19 +240,12 @@ class ShiftFormSet(_FormSet):
         """Return the keyword arguments of a form; an added shift has its own initial values."""
         return super().get_form_kwargs(index) | ({"initial": dict(self.new_shift)} if index is None else {})
 
-    def _construct_form(self, i: int, **options: Any) -> ShiftForm:
-        return super()._construct_form(i, **{**options, "empty_permitted": False})  # type: ignore[misc, no-any-return]
-
 
 def shifts_formset(data: Any, initial: Iterable[Mapping[str, Any]], new_shift: Mapping[str, Any]) -> ShiftFormSet:
     """Return the formset of a schedule's shifts. `new_shift` has the initial values of one that the user adds."""
-    formset_class = forms.formset_factory(
-        ShiftForm, formset=ShiftFormSet, extra=0, max_num=MAX_SHIFTS, absolute_max=2 * MAX_SHIFTS, validate_max=True
-    )
+    made = formset_class(ShiftForm, ShiftFormSet, max_num=MAX_SHIFTS, absolute_max=2 * MAX_SHIFTS, validate_max=True)
     people = [(user.username, _person(user)) for user in User.objects.order_by("name", "username")]
-    formset: ShiftFormSet = formset_class(  # type: ignore[assignment] # returns a subclass of the given formset
-        data, initial=list(initial), prefix="shifts", form_kwargs={"people": people}
-    )
+    formset = made(data, initial=list(initial), prefix="shifts", form_kwargs={"people": people})
     formset.new_shift = new_shift
     return formset
 

@@ -1,0 +1,92 @@
+"""Every trigger and action has a description of its own."""
+
+from __future__ import annotations
+
+import pytest
+
+from tocsin.alerts.states import Priority
+from tocsin.core.reasons import Reason
+from tocsin.people.member_roles import MemberRole
+from tocsin.workflows.definition.definition import Trigger, WorkflowAction, WorkflowDefinition
+from tocsin.workflows.definition.descriptions import ACTION_NAMES, describe_action, describe_trigger, describe_workflow
+from tocsin.workflows.states import ActionKind, SlaMoment, TriggerKind
+
+
+def name_of(kind: str, number: int) -> str:
+    return f"{kind} {number}"
+
+
+def recipients(action: WorkflowAction) -> list[str]:
+    found = describe_action(action, name_of)["recipients"]
+    return [part.code if isinstance(part, Reason) else str(part) for part in found]
+
+
+def test_every_trigger_and_action_has_its_own_code() -> None:
+    triggers = [describe_trigger(Trigger(on=kind, span=300)).code for kind in TriggerKind]
+    actions = [describe_action(WorkflowAction(do=kind, priority=Priority.LOW), name_of).code for kind in ActionKind]
+    names = [str(name()) for name in ACTION_NAMES.values()]
+    assert len(set(triggers)) == len(TriggerKind)
+    assert len(set(actions)) == len(ActionKind)
+    assert len(set(names)) == len(ActionKind)
+
+
+@pytest.mark.parametrize(
+    ("trigger", "code", "moment"),
+    [
+        (Trigger(on=TriggerKind.AFTER_SLA), "trigger.at_moment", "workflow.fix_by"),
+        (Trigger(on=TriggerKind.AFTER_SLA, span=60), "trigger.after_moment", "workflow.fix_by"),
+        (
+            Trigger(on=TriggerKind.BEFORE_SLA, span=60, moment=SlaMoment.RESPOND_BY),
+            "trigger.before_moment",
+            "workflow.respond_by",
+        ),
+        (
+            Trigger(on=TriggerKind.BEFORE_SLA, span=60, moment=SlaMoment.OPENING, within=900),
+            "trigger.before_moment",
+            "workflow.after_creation",
+        ),
+    ],
+)
+def test_trigger_names_the_moment_that_it_counts_from(trigger: Trigger, code: str, moment: str) -> None:
+    described = describe_trigger(trigger)
+    assert (described.code, described["moment"].code) == (code, moment)
+
+
+def test_every_kind_of_recipient_is_described() -> None:
+    everybody = WorkflowAction(
+        do=ActionKind.NOTIFY,
+        users=(1,),
+        groups=(2,),
+        roles=(MemberRole.PRIMARY,),
+        contacts=True,
+        managers=True,
+        owner=True,
+        paged=True,
+    )
+    assert recipients(everybody) == [
+        "users 1",
+        "action.group_roles",
+        "action.group_contacts",
+        "action.group_managers",
+        "action.assignee",
+        "action.everybody_paged",
+    ]
+    assert recipients(WorkflowAction(do=ActionKind.ADD_RESPONDERS)) == ["action.nobody"]
+
+
+@pytest.mark.parametrize(
+    ("action", "code"),
+    [
+        (WorkflowAction(do=ActionKind.NOTIFY, by="SMS-Official"), "action.notify_by"),
+        (WorkflowAction(do=ActionKind.HALO, status="Closed"), "action.write_status"),
+    ],
+)
+def test_action_with_more_detail_says_it(action: WorkflowAction, code: str) -> None:
+    assert describe_action(action, name_of).code == code
+
+
+def test_workflow_is_its_trigger_and_actions() -> None:
+    action = WorkflowAction(do=ActionKind.SET_TAGS, tags={"team": "web"}, remove=("old",))
+    described = describe_workflow(WorkflowDefinition(Trigger(on=TriggerKind.OPENED), actions=(action,)), name_of)
+    assert (described.code, described["trigger"].code) == ("workflow.description", "trigger.opened")
+    assert [change.code for change in described["actions"][0]["changes"]] == ["alert.tag_value", "alert.tag_removed"]
