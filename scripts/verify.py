@@ -142,7 +142,7 @@ def thorough(folder: Path) -> list[Check]:
         store = Check("unit and store tests on the bundled PostgreSQL", [], missing=NO_POSTGRES if IN_CI else None)
     brief = ["-m", "not long", "--hypothesis-profile=fast"]
     return [
-        replace(store, command=_pytest(folder, "store", *THREE, *brief, *_ignored(WEB, *ALONE))),
+        replace(store, command=_pytest(folder, "store", *TWO, *brief, *_ignored(WEB, *ALONE))),
         Check("web, browser and smoke tests", _pytest(folder, "system", *TWO, *brief, *ALONE, WEB)),
     ]
 

@@ -33,7 +33,7 @@ def nobody_starts_postgres(tocsin: Installation) -> Iterator[None]:
 
 def test_killed_postgresql_is_restarted_and_senders_are_asked_to_retry(single: Installation, mails: SmtpDouble) -> None:
     node = single.serve()
-    with LoadGenerator([node.url], range(1, 201)) as load:
+    with LoadGenerator([node.url], range(1, 121)) as load:
         load.wait_for(50)
         with nobody_starts_postgres(single):
             os.kill(single.postgres_pid, signal.SIGKILL)
@@ -64,7 +64,7 @@ def test_killed_postgresql_is_restarted_and_senders_are_asked_to_retry(single: I
 
 def test_lost_connections_to_the_database_are_made_again(tocsin: Installation, mails: SmtpDouble) -> None:
     node = tocsin.serve()
-    with LoadGenerator([node.url], range(1, 201)) as load:
+    with LoadGenerator([node.url], range(1, 121)) as load:
         for count in (30, 60, 90):
             load.wait_for(count)
             tocsin.rows(

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import psycopg
+import pytest
 
 from tests.doubles.smtp import SmtpDouble
 from tests.support.installation import Installation, traces, until
@@ -47,6 +48,7 @@ def test_killed_node_keeps_every_answered_message_after_restart(single: Installa
     assert again.terminate() == 0
 
 
+@pytest.mark.long
 def test_node_without_its_synchronous_standby_stops_in_time(single: Installation) -> None:
     node = single.serve()
     assert node.url

@@ -22,15 +22,15 @@ def senders(tocsin: Installation) -> set[str]:
 
 def test_the_other_node_takes_over_from_one_that_is_killed(tocsin: Installation, mails: SmtpDouble) -> None:
     tocsin.apply("settings: {bundle_pages: false}")
-    mails.takes = 0.3
+    mails.takes = 0.6
     first, second = tocsin.serve(), tocsin.serve()
-    with LoadGenerator([first.url, second.url], range(1, 241)) as load:
+    with LoadGenerator([first.url, second.url], range(1, 121)) as load:
         load.finish()
         assert load.unanswered == {}
         until("both send", lambda: len(senders(tocsin)) == 2)
         first.kill()
     sent = known_to_be_sent(tocsin)
-    assert 0 < len(sent) < 240
+    assert 0 < len(sent) < 120
     mails.takes = 0
 
     nothing_answered_is_lost(tocsin, load)

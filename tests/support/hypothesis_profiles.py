@@ -8,7 +8,7 @@ from __future__ import annotations
 from hypothesis import settings
 
 #: Examples of a property that names no number of its own.
-_EXAMPLES = {"fast": 50, "full": 1_000}
+_EXAMPLES = {"fast": 30, "full": 1_000}
 _DEFAULT = 100
 
 

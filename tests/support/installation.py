@@ -66,18 +66,21 @@ integrations:
     token: {HALO_TOKEN}
 """
 
-_PAUSE = 0.02
+#: Seconds between two looks: rarely after a while, since looking takes the processor from what is waited for.
+_MIN_PAUSE, _MAX_PAUSE = 0.02, 0.1
 
 
 def until[T](what: str, condition: Callable[[], T], seconds: float = 20.0) -> T:
     """The first true value of `condition`, asked again and again. Fails, naming `what`, after so many seconds."""
     end = time.monotonic() + seconds
+    pause = _MIN_PAUSE
     while True:
         if found := condition():
             return found
         if time.monotonic() > end:
             raise AssertionError(f"not within {seconds:.0f} s: {what}")
-        time.sleep(_PAUSE)
+        time.sleep(pause)
+        pause = min(pause * 1.25, _MAX_PAUSE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Annotated
 
 import psycopg
 import typer
+from typer.main import get_command
 
 import tocsin
 from tocsin.cli import apply, backup, catalogue, doctor, imports, keys, serve, service, simulate
@@ -53,7 +55,7 @@ def main() -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit status: 0, 1 for an error, 2 for an invalid command line."""
     try:
-        outcome = app(args=list(arguments), standalone_mode=False, prog_name="tocsin")
+        outcome = _command()(args=list(arguments), standalone_mode=False, prog_name="tocsin")
     except typer.TyperException as error:
         # Remove the validator's prefix, which does not help the user.
         return _echo_error(error.format_message().replace(": Value error, ", ": "), error.exit_code)
@@ -70,6 +72,12 @@ def run(arguments: Sequence[str]) -> int:
             raise
         return _echo_error(f"The database is unavailable: {' '.join(str(error).split())}", 1)
     return outcome if isinstance(outcome, int) else 0
+
+
+@cache
+def _command() -> Callable[..., object]:
+    """Return the whole command, which takes longer to build than most commands take to run."""
+    return get_command(app)
 
 
 def _echo_error(text: str, status: int) -> int:

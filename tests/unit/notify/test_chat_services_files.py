@@ -12,9 +12,10 @@ from urllib.parse import quote
 
 import pytest
 import requests
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.hypothesis_profiles import examples
 from tests.support.notification_messages import page
 from tocsin.core.errors import Rejected
 from tocsin.core.net.egress import EgressResponse, HttpClient, OutcomeUnknown
@@ -120,7 +121,7 @@ def test_an_address_that_names_a_template_is_refused(end: str) -> None:
     assert _opened == []
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(urls)
 def test_no_address_opens_a_file(url: str) -> None:
     _opened.clear()
