@@ -8,11 +8,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+import pytest
+
 from tests.doubles.smtp import SmtpDouble
 from tests.support.installation import HALO_TOKEN, HttpResponse, Installation, Node, ask, ticket, traces, until
 from tests.support.load_generator import LoadGenerator, known_to_be_sent, named, nothing_answered_is_lost
-
-KEYS = range(1, 41)
 
 
 def senders(tocsin: Installation) -> set[str]:
@@ -42,18 +42,20 @@ def test_the_other_node_takes_over_from_one_that_is_killed(tocsin: Installation,
     assert traces(second.log) == []
 
 
-def test_the_same_tickets_from_two_nodes_at_once_end_right(tocsin: Installation) -> None:
+@pytest.mark.parametrize("count", [12, pytest.param(40, marks=pytest.mark.long)])
+def test_the_same_tickets_from_two_nodes_at_once_end_right(tocsin: Installation, count: int) -> None:
+    keys = range(1, count + 1)
     nodes = tocsin.serve(), tocsin.serve()
     assert len({node.url for node in nodes}) == 2
     random.seed(20817)
 
-    at_once(tocsin, [partial(post, node, key, "New") for key in KEYS for node in nodes * 2])
+    at_once(tocsin, [partial(post, node, key, "New") for key in keys for node in nodes * 2])
     opened = tocsin.rows("SELECT id, source_id, count FROM alerts_alert")
-    assert sorted((int(row["source_id"]), row["count"]) for row in opened) == [(key, 4) for key in KEYS]
+    assert sorted((int(row["source_id"]), row["count"]) for row in opened) == [(key, 4) for key in keys]
     number = {int(row["source_id"]): row["id"] for row in opened}
 
     everything: list[Callable[[], HttpResponse]] = []
-    for key in KEYS:
+    for key in keys:
         for node in nodes:
             commands = ("acknowledge", "escalate", "reply")
             everything += [partial(act, tocsin, node, number[key], command) for command in commands]
@@ -61,12 +63,12 @@ def test_the_same_tickets_from_two_nodes_at_once_end_right(tocsin: Installation)
     random.shuffle(everything)
     at_once(tocsin, everything)
 
-    at_once(tocsin, [partial(post, node, key, "Closed") for key in KEYS for node in nodes])
+    at_once(tocsin, [partial(post, node, key, "Closed") for key in keys for node in nodes])
     assert tocsin.rows("SELECT id FROM alerts_alert WHERE status <> 'closed' OR closed_at IS NULL") == []
     outcomes = Counter(row["status"] for row in tocsin.rows("SELECT status FROM inbound_inboundmessage"))
     alerts = len(tocsin.rows("SELECT id FROM alerts_alert"))
-    assert outcomes["Mapped Opened"] == outcomes["Mapped Closed"] == alerts >= len(KEYS)
-    assert sum(outcomes.values()) == len(KEYS) * 12
+    assert outcomes["Mapped Opened"] == outcomes["Mapped Closed"] == alerts >= count
+    assert sum(outcomes.values()) == count * 12
     assert tocsin.rows("SELECT id FROM escalation_run WHERE status <> 'ended'") == []
     until(
         "nothing is left to send",
