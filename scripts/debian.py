@@ -36,12 +36,10 @@ PROOF = {
 #: For `make dist`, and for the tests of what it built.
 DIST = {
     "bin/buildah": "buildah",
-    "bin/cpio": "cpio",
     "bin/caddy": "caddy",
     "bin/minisign": "minisign",
     "bin/mmdebstrap": "mmdebstrap",
     "bin/podman": "podman",
-    "bin/rpm2cpio": "rpm2cpio",
     "sbin/runc": "runc",
 }
 #: For the long tests: LemonLDAP::NG as an identity provider, with what its package only recommends.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ sys.path.append(str(ROOT / "scripts"))
 from builders import container, debian_base, release  # noqa: E402
 
 from scripts import dist  # noqa: E402
+from tests.doubles.smtp import SmtpDouble, smtp_double  # noqa: E402
 from tests.support.clean_system import CleanSystem  # noqa: E402
 from tests.support.podman import Podman  # noqa: E402
 
@@ -73,3 +75,19 @@ def clean_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CleanSyst
         yield CleanSystem.unpack(archive, home / "root")
     finally:
         shutil.rmtree(home)
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Path:
+    """A folder that the image's user owns."""
+    folder = tmp_path / "volume"
+    folder.mkdir()
+    folder.chmod(0o755)
+    subprocess.run(["chown", "10001:10001", folder], check=True)
+    return folder
+
+
+@pytest.fixture
+def mails() -> Iterator[SmtpDouble]:
+    with smtp_double() as double:
+        yield double

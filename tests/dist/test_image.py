@@ -9,26 +9,20 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
-from tests.prove.bench import free_port
+from tests.doubles.pgbouncer import pgbouncer
+from tests.prove.bench import free_port, short_folder
 from tests.support.installation import CONFIGURATION, HALO_TOKEN, ask, ticket, until
 from tests.support.podman import Container, Podman
+from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
 
 pytestmark = pytest.mark.long
 
 #: What the image may take unpacked, and how long its first start may take on a machine without other work.
 MAX_BYTES, MAX_SECONDS = 350_000_000, 6.0
-
-
-@pytest.fixture
-def volume(tmp_path: Path) -> Path:
-    """A folder that the image's user owns."""
-    folder = tmp_path / "volume"
-    folder.mkdir()
-    folder.chmod(0o755)
-    subprocess.run(["chown", "10001:10001", folder], check=True)
-    return folder
 
 
 @pytest.fixture
@@ -126,11 +120,11 @@ def test_any_user_may_run_it_who_owns_the_volume(podman: Podman, image: str, vol
     assert container.stop() == 0
 
 
-def _ends_at_once(podman: Podman, image: str, *mounts: str, **environment: str) -> str:
+def _ends_at_once(podman: Podman, image: str, *mounts: str, lines: int = 1, **environment: str) -> str:
     """What a node that cannot start writes; it ends within seconds, with exit status 1."""
     container = podman.run(image, mounts=mounts, environment=environment)
     assert podman.call("wait", container.identity).stdout.strip() == "1"
-    assert len(container.logs().splitlines()) == 1
+    assert len(container.logs().splitlines()) == lines, container.logs()
     return container.logs()
 
 
@@ -176,3 +170,37 @@ def test_data_of_a_newer_postgresql_is_left_alone(podman: Podman, image: str, vo
     assert "99" in said
     assert "tocsin restore" in said or "backup" in said
     assert (newer / "PG_VERSION").read_text() == "99\n"
+
+
+#: A next version, of whose migrations the second fails: tests/upgrade.
+NEXT = f"{Path(__file__).resolve().parents[1]}/upgrade:/opt/next/tests/upgrade:ro"
+BROKEN_SETTINGS = {"PYTHONPATH": "/opt/next", "DJANGO_SETTINGS_MODULE": "tests.upgrade.broken_settings"}
+
+
+def _use(podman: Podman, image: str, volume: Path) -> None:
+    """Makes a database in the volume, and ends the node."""
+    container = podman.run(image, "serve", "--port", str(free_port()), mounts=(f"{volume}:/data",))
+    container.wait_until_ready()
+    assert container.stop() == 0
+
+
+def test_half_upgraded_database_names_the_step_and_the_way_on(podman: Podman, image: str, volume: Path) -> None:
+    _use(podman, image, volume)
+    # First comes the warning that names the backup.
+    said = _ends_at_once(podman, image, f"{volume}:/data", NEXT, lines=2, **BROKEN_SETTINGS)
+    assert "stopped at operate.0003_broken" in said
+    assert "tocsin restore --force FILE" in said
+    again = _ends_at_once(podman, image, f"{volume}:/data", NEXT, lines=2, **BROKEN_SETTINGS)
+    assert "stopped at operate.0003_broken" in again
+    assert "newer Tocsin's" in _ends_at_once(podman, image, f"{volume}:/data")
+
+
+def test_pooler_in_transaction_mode_is_refused_for_migrations(podman: Podman, image: str, volume: Path) -> None:
+    with short_folder() as home, EmbeddedPostgres(home / "data") as embedded, pgbouncer(embedded.start()) as pooled:
+        parts = conninfo_to_dict(pooled)
+        url = f"postgresql://{parts['user']}@127.0.0.1:{parts['port']}/{parts['dbname']}"
+        said = _ends_at_once(podman, image, f"{volume}:/data", TOCSIN_DATABASE_URL=url)
+        assert "connection pooler in transaction mode" in said
+        assert "Nothing was changed" in said
+        with psycopg.connect(embedded.start()) as connection:
+            assert connection.execute("SELECT FROM pg_tables WHERE schemaname = 'public'").fetchall() == []

@@ -6,23 +6,28 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from socket import socket
 
 import bring
 import interpreters
 import pytest
-from builders import linux, release
+from builders import debian_base, linux
 
-from tests.doubles.smtp import SmtpDouble, smtp_double
+from tests.doubles.smtp import SmtpDouble
 from tests.support import install_pages
-from tests.support.installation import CONFIGURATION, HALO_TOKEN, ask, ticket, until
+from tests.support.installation import CONFIGURATION, ask
+from tests.support.upgrade_walk import (
+    NEXT_VERSION,
+    PLAIN,
+    VERSION,
+    System,
+    next_wheel,
+    started,
+    upgrade_with_pages,
+)
 from tocsin.operate import service
 
 SCRIPTS = sorted(path for path in linux.SOURCES.glob("*/*") if path.parent.name in ("deb", "rpm"))
@@ -43,6 +48,18 @@ def test_packages_are_for_the_supported_versions_of_python() -> None:
     assert {f"python3 (>= {classifiers[0]})", f"python3 (<< 3.{last + 1})"} <= set(linux.DEB.depends)
 
 
+def test_origin_of_the_wheel_is_in_no_package(tmp_path: Path) -> None:
+    info = tmp_path / "tocsin-1.dist-info"
+    info.mkdir()
+    for name in ("METADATA", "direct_url.json", "uv_cache.json"):
+        (info / name).write_text("")
+    lines = [f"{info.name}/{name},sha256=x,0\n" for name in ("METADATA", "direct_url.json", "uv_cache.json")]
+    (info / "RECORD").write_text("".join(lines))
+    linux._forget_origin(info)
+    assert {path.name for path in info.iterdir()} == {"METADATA", "RECORD"}
+    assert (info / "RECORD").read_text() == lines[0]
+
+
 def needs(*programs: str) -> pytest.MarkDecorator:
     """Skips a test where these or root are missing."""
     missing = [program for program in programs if shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin") is None]
@@ -60,36 +77,6 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture
-def mails() -> Iterator[SmtpDouble]:
-    with smtp_double() as double:
-        yield double
-
-
-@dataclass(frozen=True)
-class System:
-    """A file system of its own. Commands run in it with nothing of this machine's environment."""
-
-    root: Path
-
-    def command(self, *words: str) -> list[str]:
-        mounted = 'mount -t proc proc "$0/proc" && exec chroot "$0" "$@"'
-        return ["unshare", "--mount", "sh", "-c", mounted, str(self.root), *words]
-
-    def run(self, *words: str, typed: str = "") -> str:
-        done = subprocess.run(
-            self.command(*words), env=PLAIN, cwd="/root", input=typed, text=True, capture_output=True
-        )  # fmt: skip
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def variables(self) -> dict[str, str]:
-        return service.read_environment((self.root / "etc/tocsin/tocsin.env").read_text())
-
-
-PLAIN = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND": "noninteractive"}
-
-
-@pytest.fixture
 def debian(folder: Path) -> System:
     """Debian's smallest system with apt."""
     command = ["mmdebstrap", "--mode=root", "--variant=apt", "--quiet", "trixie", folder / "debian"]
@@ -103,79 +90,59 @@ def unit_of(root: Path) -> dict[str, str]:
     return dict(re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE))
 
 
-@contextmanager
-def started(start: Callable[[list[str]], subprocess.Popen[bytes]], root: Path) -> Iterator[str]:
-    """The unit's command, on a free port. Gives its address once it is ready, and ends it."""
-    with closing(socket()) as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+def unit_command(root: Path, port: str) -> list[str]:
+    """The unit's command, on that port."""
     command = shlex.split(unit_of(root)["ExecStart"])
     assert command[-2:] == ["--port", "8686"]
-    process = start([*command[:-1], str(port)])
-    url = f"http://127.0.0.1:{port}"
-    try:
-        until("Tocsin is ready", lambda: process.poll() is not None or is_ready(url), 120)
-        assert process.poll() is None
-        yield url
-    finally:
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(120) == 0
+    return [*command[:-1], port]
 
 
-def is_ready(url: str) -> bool:
-    try:
-        return ask("GET", f"{url}/readyz").status == 200
-    except OSError:
-        return False
+def service_of(system: System, log: Path) -> Callable[[str], subprocess.Popen[bytes]]:
+    """Starts the service on a port as systemd does: its user, its variables, few capabilities."""
 
-
-def service_of(system: System, log: Path) -> Callable[[list[str]], subprocess.Popen[bytes]]:
-    """Starts a command as systemd does for the unit: its user, its variables, few capabilities."""
-
-    def start(command: list[str]) -> subprocess.Popen[bytes]:
+    def start(port: str) -> subprocess.Popen[bytes]:
         unit = unit_of(system.root)
         user = ["setpriv", f"--reuid={unit['User']}", f"--regid={unit['Group']}", "--init-groups", "--no-new-privs"]
         data_dir = service.read_environment(unit["Environment"].strip('"'))
         with log.open("ab") as file:
             return subprocess.Popen(
-                system.command(*user, *command), env={**PLAIN, **data_dir, **system.variables()}, cwd="/",
-                stdin=subprocess.DEVNULL, stdout=file, stderr=file,
+                system.command(*user, *unit_command(system.root, port)),
+                env={**PLAIN, **data_dir, **variables(system.root)}, cwd="/", stdin=subprocess.DEVNULL, stdout=file,
+                stderr=file,
             )  # fmt: skip
 
     return start
 
 
-def write_variables(root: Path, variables: Mapping[str, str]) -> None:
+def variables(root: Path) -> dict[str, str]:
+    return service.read_environment((root / "etc/tocsin/tocsin.env").read_text())
+
+
+def write_variables(root: Path, added: Mapping[str, str]) -> None:
     file = root / "etc/tocsin/tocsin.env"
-    file.write_text(file.read_text() + "".join(f"{name}={value}\n" for name, value in variables.items()))
+    file.write_text(file.read_text() + "".join(f"{name}={value}\n" for name, value in added.items()))
 
 
-def post(url: str, number: int) -> int:
-    answer = ask("POST", f"{url}/in/{HALO_TOKEN}", ticket(number))
-    assert answer.status == 200, answer.text
-    return int(answer.json()["alert_id"])
-
-
-def pages(mails: SmtpDouble) -> list[int]:
-    """The alerts about which Alice was paged, one for each mail."""
-    found = [re.search(r"\(Tocsin #(\d+)\)", mail.subject) for mail in mails.mails if mail.to.startswith("alice@")]
-    return sorted(int(match[1]) for match in found if match)
-
-
-def next_version(deb: Path, folder: Path) -> Path:
+def next_deb(deb: Path, folder: Path) -> Path:
     """The same package, one version later."""
     tree = folder / "next"
     subprocess.run(["dpkg-deb", "--raw-extract", deb, tree], check=True)
-    old, new = release.version(), NEXT_VERSION
     for file in (tree / "DEBIAN/control", *tree.glob("opt/tocsin/lib/python3.12/site-packages/tocsin/__init__.py")):
-        file.write_text(file.read_text().replace(old, new))
-    target = folder / f"tocsin_{new}-1.deb"
+        file.write_text(file.read_text().replace(VERSION, NEXT_VERSION))
+    target = folder / deb.name.replace(VERSION, NEXT_VERSION)
     subprocess.run(["dpkg-deb", "--build", "-Zzstd", "-z1", tree, target], check=True, stdout=subprocess.DEVNULL)
     shutil.rmtree(tree)
     return target
 
 
-NEXT_VERSION = release.version().rpartition(".")[0] + ".99"
+def upgrade_commands(program: str) -> list[str]:
+    """The commands of the page for an upgrade by apt or dnf, without asking."""
+    backup, install = install_pages.commands("linux-packages", "Upgrade", VERSION, NEXT_VERSION)[0]
+    by_program = dict(zip(("apt", "dnf"), install.split("# or: "), strict=True))
+    return [
+        backup.replace("sudo ", ""),
+        by_program[program].replace("sudo ", "").replace(" install ", " install --yes "),
+    ]
 
 
 @pytest.mark.long
@@ -188,49 +155,38 @@ def test_deb_pages_is_upgraded_and_purged(
     debian.run("apt-get", "update")
     debian.run("apt-get", "install", "--yes", "--no-install-recommends", "/tocsin.deb")
     assert list((debian.root / "var/lib/tocsin").iterdir()) == []
-    assert debian.run("tocsin", "--version").strip() == f"tocsin {release.version()}"
+    assert debian.run("tocsin", "--version").strip() == f"tocsin {VERSION}"
     # Where systemd cannot prepare it, the variables and the data belong to the service alone.
     user = (debian.root / "var/lib/tocsin").stat()
-    variables = (debian.root / "etc/tocsin/tocsin.env").stat()
-    assert (user.st_uid, variables.st_uid, variables.st_gid) == (user.st_gid, 0, user.st_gid)
-    assert oct(variables.st_mode)[-3:] == "640"
+    settings = (debian.root / "etc/tocsin/tocsin.env").stat()
+    assert (user.st_uid, settings.st_uid, settings.st_gid) == (user.st_gid, 0, user.st_gid)
+    assert oct(settings.st_mode)[-3:] == "640"
 
     write_variables(debian.root, {"TOCSIN_SMTP_URL": mails.url, "TOCSIN_EMAIL_FROM": "Tocsin <tocsin@example.org>"})
     log = folder / "log"
     start = service_of(debian, log)
-    with started(start, debian.root) as url:
+
+    def prepare(url: str) -> None:
         (debian.root / "tmp/team.yaml").write_text(CONFIGURATION)
         debian.run("tocsin", "apply", "/tmp/team.yaml")
-        first = post(url, 1)
-        until("Alice is paged", lambda: pages(mails) == [first], 60)
         assert "Sign in" in ask("GET", f"{url}/account/login/").text
-        blocks = install_pages.commands("linux-packages", "Commands", release.version())
+        blocks = install_pages.commands("linux-packages", "Commands", VERSION)
         for line in (line.removeprefix("sudo ") for block in blocks for line in block):
             # Alice is in the team already. The doctor ends with 1 if something is left to do, as with this small team.
             allowed = " || [ $? = 1 ]" if "doctor" in line else ""
             debian.run("sh", "-ec", line.replace("alice", "dave") + allowed, typed="A-long-password-1\n")
         assert list((debian.root / "var/backups/tocsin").iterdir())
 
-        # The mail server has this page, and its answer is on the way while everything is replaced.
-        mails.takes = 5
-        second = post(url, 2)
-        until("the second page is under way", lambda: pages(mails) == [first, second], 60)
-        shutil.copy(next_version(deb, folder), debian.root / "tocsin.deb")
-        debian.run("apt-get", "install", "--yes", "/tocsin.deb")
-        mails.takes = 5
-        third = post(url, 3)
-        until("the third page is under way", lambda: len(pages(mails)) == 3, 60)
-        fourth = post(url, 4)
-    mails.takes = 0
-    with started(start, debian.root) as url:
-        assert f'tocsin_build_info{{version="{NEXT_VERSION}"}}' in ask("GET", f"{url}/metrics", headers=LOCAL).text
-        until("each alert has its page", lambda: len(pages(mails)) >= 4, 60)
-        fifth = post(url, 5)
-        until("the new version pages", lambda: fifth in pages(mails), 60)
-        assert pages(mails) == [first, second, third, fourth, fifth]
-        assert debian.run("tocsin", "token", "create", "--user", "carol", "--name", "test").strip()
+    def upgrade() -> None:
+        shutil.copy(next_deb(deb, folder), debian.root)
+        for line in upgrade_commands("apt"):
+            debian.run("sh", "-ec", f"cd /; {line}")
+
+    upgrade_with_pages(
+        lambda: started(start, VERSION), lambda: started(start, NEXT_VERSION), mails, prepare=prepare, upgrade=upgrade
+    )
     assert "Traceback" not in log.read_text()
-    assert debian.variables()["TOCSIN_SMTP_URL"] == mails.url
+    assert variables(debian.root)["TOCSIN_SMTP_URL"] == mails.url
 
     debian.run("apt-get", "remove", "--yes", "tocsin")
     assert not (debian.root / "opt/tocsin").exists()
@@ -241,47 +197,68 @@ def test_deb_pages_is_upgraded_and_purged(
     assert not (debian.root / "etc/tocsin").exists()
 
 
-LOCAL = {"Host": "localhost"}
-
-
-@pytest.mark.long
-@needs("rpm2cpio", "cpio")
-def test_rpm_pages_from_its_tree(artefact: Callable[[str], list[Path]], folder: Path, mails: SmtpDouble) -> None:
+@pytest.fixture
+def rpm_system(folder: Path) -> System:
+    """A system with rpm and the Python that the package depends on. Its distribution is another one's."""
     (wanted,) = linux.RPM.versions
     python = next((path for path in interpreters.every_interpreter() if version_of(path) == wanted), None)
-    if python is None:
-        pytest.skip(f"no Python {wanted} on this machine")
-    (rpm,) = artefact("rpm")
-    unpack = f"cd {folder} && rpm2cpio {rpm} | cpio --extract --make-directories --quiet"
-    subprocess.run(["sh", "-c", unpack], check=True)
-    home = folder / "opt/tocsin"
-    # Its place on this machine, and the Python that the package depends on.
-    (home / "bin/python").unlink()
-    (home / "bin/python").symlink_to(python)
-    (home / "pyvenv.cfg").write_text(f"home = {Path(python).parent}\n")
-    write_variables(folder, {"TOCSIN_SMTP_URL": mails.url, "TOCSIN_EMAIL_FROM": "tocsin@example.org"})
-    system = System(folder)
-    environ = {**PLAIN, **system.variables(), "TOCSIN_DATA_DIR": str(folder / "data")}
-
-    def start(command: list[str]) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [home / "bin/python", "-c", MAIN, *command[1:]], env=environ, stdin=subprocess.DEVNULL, cwd="/"
-        )
-
-    with started(start, folder) as url:
-        (folder / "team.yaml").write_text(CONFIGURATION)
-        apply = [home / "bin/python", "-c", MAIN, "apply", folder / "team.yaml"]
-        subprocess.run(apply, env=environ, check=True, cwd="/")
-        first = post(url, 1)
-        until("Alice is paged", lambda: pages(mails) == [first], 60)
-        assert "Sign in" in ask("GET", f"{url}/account/login/").text
-    assert unit_of(folder) == dict(re.findall(r"^(\w+)=(.*)$", linux.unit(), re.MULTILINE))
-
-
-#: As root it would become the service's user, who cannot use an interpreter in a home directory.
-MAIN = "from tocsin.cli.main import main; main()"
+    prefix = Path(os.path.realpath(python)).parent.parent if python else None
+    if prefix is None or not list(prefix.glob("lib/libpython*.so*")):
+        pytest.skip(f"no movable Python {wanted} on this machine")
+    # Its own Python is there for the libraries that another one needs too.
+    packages = ("ca-certificates", "libstdc++6", "passwd", "python3", "rpm", "systemd-standalone-sysusers")
+    system = System(folder / "system")
+    system.root.mkdir()
+    archive = debian_base.make("rpm", packages)
+    subprocess.run(["tar", "--extract", f"--file={archive}", f"--directory={system.root}"], check=True)
+    shutil.copy(prefix / f"bin/python{wanted}", system.root / f"usr/bin/python{wanted}")
+    shutil.copytree(prefix / f"lib/python{wanted}", system.root / f"usr/lib/python{wanted}")
+    for library in prefix.glob("lib/libpython*.so*"):
+        shutil.copy(library, system.root / "usr/lib")
+    return system
 
 
 def version_of(path: str) -> str:
     version = interpreters.version_of(path)
     return f"{version[0]}.{version[1]}" if version else ""
+
+
+@pytest.mark.long
+@needs("mmdebstrap", "setpriv")
+def test_rpm_pages_is_upgraded_and_removed(
+    artefact: Callable[[str], list[Path]], rpm_system: System, folder: Path, mails: SmtpDouble
+) -> None:
+    root, (wheel,) = rpm_system.root, [path for path in artefact("wheel") if path.suffix == ".whl"]
+    next_wheel(wheel, folder)
+    linux.build_rpm(NEXT_VERSION, folder)
+    (rpm,), (new,) = artefact("rpm"), folder.glob("*.rpm")
+    for file in (rpm, new):
+        shutil.copy(file, root)
+    # As dnf would, which is not there; nor are the distribution's own packages.
+    by_dnf = "rpm --nodeps --noplugins --upgrade "
+    assert "warning:" not in rpm_system.run("sh", "-ec", f"cd /; {by_dnf} ./{rpm.name} 2>&1")
+    write_variables(root, {"TOCSIN_SMTP_URL": mails.url, "TOCSIN_EMAIL_FROM": "Tocsin <tocsin@example.org>"})
+    log = folder / "log"
+    start = service_of(rpm_system, log)
+
+    def prepare(url: str) -> None:
+        (root / "tmp/team.yaml").write_text(CONFIGURATION)
+        rpm_system.run("tocsin", "apply", "/tmp/team.yaml")
+        assert "Sign in" in ask("GET", f"{url}/account/login/").text
+
+    def upgrade() -> None:
+        rpm_system.run("install", "--directory", "--owner=tocsin", "--mode=0700", "/var/backups/tocsin")
+        for line in upgrade_commands("dnf"):
+            said = rpm_system.run("sh", "-ec", f"cd /; {line.replace('dnf install --yes ', by_dnf)} 2>&1")
+            assert "warning:" not in said
+
+    upgrade_with_pages(
+        lambda: started(start, VERSION), lambda: started(start, NEXT_VERSION), mails, prepare=prepare, upgrade=upgrade
+    )
+    assert "Traceback" not in log.read_text()
+    assert variables(root)["TOCSIN_SMTP_URL"] == mails.url
+    assert unit_of(root) == dict(re.findall(r"^(\w+)=(.*)$", linux.unit(), re.MULTILINE))
+    rpm_system.run("rpm", "--noplugins", "--erase", "tocsin")
+    assert not (root / "opt/tocsin").exists()
+    assert (root / "var/lib/tocsin/secret.key").exists()
+    assert list((root / "etc/tocsin").glob("tocsin.env*"))

@@ -8,13 +8,14 @@ from pathlib import Path
 PAGES = Path(__file__).resolve().parents[2] / "docs" / "get-started" / "install"
 
 
-def commands(page: str, heading: str, version: str) -> list[list[str]]:
-    """The blocks of shell commands under a heading, each as its commands, for a version."""
+def commands(page: str, heading: str, version: str, new_version: str = "") -> list[list[str]]:
+    """The blocks of shell commands under a heading, each as its commands, for a version and the next one."""
     text = (PAGES / f"{page}.md").read_text()
     match = re.search(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
     assert match is not None, f"{page}.md has no heading {heading}"
     blocks = re.findall(r"^```sh\n(.*?)^```", match[1], re.MULTILINE | re.DOTALL)
-    return [_joined(re.sub(r"\bVERSION\b", version, block)) for block in blocks]
+    blocks = [block.replace("NEW_VERSION", new_version).replace("OLD_VERSION", version) for block in blocks]
+    return [_joined(block.replace("VERSION", version)) for block in blocks]
 
 
 def _joined(block: str) -> list[str]:

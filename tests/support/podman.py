@@ -33,7 +33,7 @@ class Podman:
 
     def call(self, *arguments: str | Path, check: bool = True, typed: str = "") -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            self.command(*arguments), input=typed, capture_output=True, text=True, check=False, timeout=300,
+            self.command(*arguments), input=typed, capture_output=True, text=True, check=False, timeout=600,
             env={**os.environ, "PODMAN_IGNORE_CGROUPSV1_WARNING": "1"},
         )  # fmt: skip
         assert not check or done.returncode == 0, done.stderr
@@ -64,8 +64,10 @@ class Podman:
 
     def end(self) -> None:
         """Removes every container and the storage."""
-        self.call("rm", "--all", "--force", "--volumes", "--time=20", check=False)
-        shutil.rmtree(self.home, ignore_errors=True)
+        try:
+            self.call("rm", "--all", "--force", "--volumes", "--time=20", check=False)
+        finally:
+            shutil.rmtree(self.home, ignore_errors=True)
 
 
 @dataclass
