@@ -27,7 +27,7 @@ def test_the_other_node_takes_over_from_one_that_is_killed(tocsin: Installation,
     with LoadGenerator([first.url, second.url], range(1, 121)) as load:
         load.finish()
         assert load.unanswered == {}
-        until("both send", lambda: len(senders(tocsin)) == 2)
+        until("both send", lambda: len(senders(tocsin)) == 2 and known_to_be_sent(tocsin))
         first.kill()
     sent = known_to_be_sent(tocsin)
     assert 0 < len(sent) < 120

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from django.core.cache import cache
 from django.db import Error
 
-from tocsin.access import audit
+from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
 
 log = logging.getLogger(__name__)
@@ -32,14 +32,16 @@ def record_refusal(actor: AuditActor, request: str, *, token: str = "", now: dat
         who = f"{actor.user_id} {token}"
         if not is_recordable(who) or _count(f"refusal {who} {request}") > 1:
             return
-        audit.record(
-            actor,
-            REFUSED,
-            now=now,
-            object_type="request",
-            object_name=request,
-            after={"token_name": token} if token else None,
-        )
+        # As a command: the viewer may not see the entry, and the database would refuse to give back its id.
+        with boundary.command():
+            audit.record(
+                actor,
+                REFUSED,
+                now=now,
+                object_type="request",
+                object_name=request,
+                after={"token_name": token} if token else None,
+            )
     except Error as error:
         log.warning("A refusal was not recorded: %s", error)
 

@@ -67,8 +67,9 @@ def test_a_limited_token_changes_only_what_its_group_owns(company: Company, limi
     scoped = limited(company.alice, groups={company.desk.pk})
     calendar = {"name": "Swiss", "country": "CH"}
     assert "limited" in refused(scoped.post("holiday-calendars", calendar), 403, "forbidden")
+    assert AuditEntry.objects.filter(action=refusals.REFUSED, object_name="POST /api/v1/holiday-calendars").exists()
     # It does not see the other group.
-    refused(scoped.post("holiday-calendars", {**calendar, "group": "Network"}), 400, "not_found")
+    refused(scoped.post("holiday-calendars", {**calendar, "group": "Network"}), 400, "not_found", "group")
     assert scoped.post("holiday-calendars", {**calendar, "group": "Service Desk"}).status == 201
     for method, path in (("GET", "settings"), ("GET", "tokens"), ("POST", "tokens"), ("GET", "providers")):
         refused(scoped.send(method, path, {"name": "x"} if method == "POST" else None), 403, "forbidden")
