@@ -129,10 +129,19 @@ def test_file_stays_until_its_entries_are_recorded(tmp_path: Path, now: datetime
 def test_line_cut_by_a_full_disk_is_skipped(tmp_path: Path, now: datetime) -> None:
     _killed(tmp_path, sent := _delivery(now))
     (file,) = tmp_path.iterdir()
-    file.write_text(file.read_text() + sent.line()[:40] + "\n[1, 2]\n\ufffd")
+    file.write_bytes(file.read_bytes() + sent.line()[:40].encode() + b"\n[1, 2]\n\0\0\xff\xfe")
     recovered: list[SentDelivery] = []
     SentJournal(tmp_path).recover(recovered.extend)
     assert recovered == [sent]
+
+
+def test_file_that_cannot_be_opened_stops_no_lease(post: OutboxHarness, mail: SmtpDouble, tmp_path: Path) -> None:
+    (tmp_path / "folder.jsonl").mkdir()
+    _being_sent(post)
+    box = post.outbox(journal=SentJournal(tmp_path))
+    box.maintain_leases()
+    post.go(3600, box)
+    assert len(mail.mails) == 1
 
 
 def test_large_file_keeps_what_is_unrecorded(tmp_path: Path, now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ leases of a killed process expire, and another process takes over its rows.
 
 from __future__ import annotations
 
+import logging
 import random
 import socket
 from collections import Counter
@@ -33,6 +34,8 @@ from tocsin.notify.dispatch.sent_journal import SentDelivery, SentJournal
 from tocsin.notify.providers import health, recovery
 from tocsin.notify.providers.pool import ProviderPool
 from tocsin.notify.rules.delivery_reasons import RECEIPT_OVERDUE, WORKER_LOST
+
+log = logging.getLogger(__name__)
 
 #: The maximum number of concurrent sends. Threads wait for servers, not for the CPU.
 MAX_CONCURRENT_SENDS = 96
@@ -96,8 +99,7 @@ class DeliveryDispatcher:
         """Records what ended processes on this machine had sent, renews the leases of the sends in progress here, takes
         over rows whose lease expired elsewhere, and handles overdue receipts.
         """
-        if self._journal is not None:
-            self._journal.recover(_mark_sent)
+        self._recover_sent()
         in_progress_ids = [row_id for job in self.in_flight.jobs() for row_id in job.ids]
         with database.transaction() as connection:
             self.provider_pool.refresh(connection)
@@ -194,6 +196,19 @@ class DeliveryDispatcher:
     def _forget(self, results: Sequence[SendResult]) -> None:
         if self._journal is not None:
             self._journal.forget(row_id for result in results for row_id in result.job.ids)
+
+    def _recover_sent(self) -> None:
+        """Records what ended processes on this machine had sent, before their leases are taken over. A file that cannot
+        be used is logged: it must not keep the leases from being renewed.
+        """
+        if self._journal is None:
+            return
+        try:
+            self._journal.recover(_mark_sent)
+        except Exception as error:  # boundary of one folder of files: the leases are still renewed
+            if database.is_unavailable(error):
+                raise
+            log.exception("What ended processes had sent cannot be recorded.")
 
     def _check_receipt_timeouts(self) -> None:
         now = self._now()

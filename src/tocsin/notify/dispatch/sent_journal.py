@@ -61,6 +61,8 @@ class SentJournal:
         self._unrecorded: dict[UUID, SentDelivery] = {}
         self._file: int | None = None
         self._path = folder / f"{ids.uuid7()}.jsonl"
+        #: Files of other processes that cannot be opened.
+        self._unusable: set[Path] = set()
 
     def note(self, sent: Sequence[SentDelivery]) -> None:
         """Appends deliveries. Called as soon as the provider has answered."""
@@ -83,13 +85,18 @@ class SentJournal:
     def recover(self, record: Callable[[Sequence[SentDelivery]], None]) -> None:
         """Hands what ended processes left unrecorded to `record`, and then removes their files."""
         for path in self._folder.glob("*.jsonl"):
-            if path == self._path:
+            if path == self._path or path in self._unusable:
                 continue
             try:
                 descriptor = os.open(path, os.O_RDWR)
             except FileNotFoundError:  # another process was quicker
                 continue
-            with os.fdopen(descriptor) as file:
+            except OSError:
+                self._unusable.add(path)
+                log.warning("%s cannot be opened: what it says may be sent twice.", path, exc_info=True)
+                continue
+            # After a failure of the machine, a file may hold anything.
+            with os.fdopen(descriptor, encoding="utf-8", errors="replace") as file:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:  # its process lives
