@@ -18,10 +18,11 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 from pytest_django import DjangoDbBlocker
 
+from tests.doubles.smtp import SmtpDouble, smtp_double
 from tests.support.escalation_harness import make_desk
 from tests.support.halo_pair import HaloPair, halo_pair
 from tests.support.ingest import NOW
-from tests.support.outbox_harness import allow_loopback
+from tests.support.outbox_harness import OutboxHarness, allow_loopback, configured, outbox_harness
 from tests.support.postgres import DatabasePool, Postgres, filled, in_use
 from tocsin.core.config import environment
 from tocsin.core.db import migrate
@@ -42,6 +43,21 @@ def database(request: pytest.FixtureRequest, django_db_blocker: DjangoDbBlocker)
     pool = "desk_database_pool" if "desk" in request.fixturenames else "database_pool"
     with request.getfixturevalue(pool).lent() as url, django_db_blocker.unblock(), in_use(url):
         yield url
+
+
+@pytest.fixture
+def post(database: str, now: datetime) -> Iterator[OutboxHarness]:
+    """An outbox and nothing else."""
+    with outbox_harness(now) as harness:
+        yield harness
+
+
+@pytest.fixture
+def mail(monkeypatch: pytest.MonkeyPatch) -> Iterator[SmtpDouble]:
+    """A mail server, which is Tocsin's only provider."""
+    with smtp_double() as double:
+        configured(monkeypatch, smtp_url=double.url, email_from="Tocsin <tocsin@example.org>")
+        yield double
 
 
 @contextmanager

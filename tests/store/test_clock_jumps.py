@@ -12,7 +12,7 @@ from psycopg import errors
 from tests.support import workflow_harness
 from tests.support.escalation_harness import EscalationHarness, escalation_enabled
 from tests.support.ingest import make_integration
-from tests.support.outbox_harness import OutboxHarness, outbox_harness
+from tests.support.outbox_harness import OutboxHarness
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.audit_log import links
 from tocsin.access.models import AuditEntry
@@ -224,12 +224,6 @@ def test_node_with_its_own_clock_change_measures_again_immediately(monkeypatch: 
 
 
 # What is sent
-
-
-@pytest.fixture
-def post(database: str, now: datetime) -> Iterator[OutboxHarness]:
-    with outbox_harness(now) as office:
-        yield office
 
 
 @pytest.mark.parametrize(("begin", "sends"), [("11:00", True), ("09:00", False)])

@@ -7,8 +7,8 @@ from datetime import datetime
 
 import pytest
 
-from tests.doubles.smtp import SmtpDouble, smtp_double
-from tests.support.outbox_harness import OutboxHarness, configured, outbox_harness
+from tests.doubles.smtp import SmtpDouble
+from tests.support.outbox_harness import OutboxHarness, outbox_harness
 from tocsin.alerts import change_handlers, service
 from tocsin.alerts.commands import Acknowledge, Assign, Cancel, Close, Hold, Merge, Reply, Unassign
 from tocsin.alerts.models import AlertEvent
@@ -29,13 +29,6 @@ def post(database: str, now: datetime) -> Iterator[OutboxHarness]:
         for name in ("alice", "bob", "carol"):
             office.user(name)
         yield office
-
-
-@pytest.fixture
-def mail(monkeypatch: pytest.MonkeyPatch) -> Iterator[SmtpDouble]:
-    with smtp_double() as double:
-        configured(monkeypatch, smtp_url=double.url, email_from="Tocsin <tocsin@example.org>")
-        yield double
 
 
 def paged(post: OutboxHarness) -> int:

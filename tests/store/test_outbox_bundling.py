@@ -13,7 +13,7 @@ import pytest
 from tests.doubles.http import Response
 from tests.doubles.ntfy import NtfyDouble, ntfy_double
 from tests.doubles.smtp import SmtpDouble, smtp_double
-from tests.support.outbox_harness import OutboxHarness, allow_loopback, changed, configured, outbox_harness, provider
+from tests.support.outbox_harness import OutboxHarness, allow_loopback, changed, provider
 from tocsin.alerts.commands import Close
 from tocsin.alerts.models import Alert
 from tocsin.core import ids
@@ -33,23 +33,10 @@ pytestmark = pytest.mark.usefixtures("database")
 
 
 @pytest.fixture
-def mail(monkeypatch: pytest.MonkeyPatch) -> Iterator[SmtpDouble]:
-    with smtp_double() as double:
-        configured(monkeypatch, smtp_url=double.url, email_from="Tocsin <tocsin@example.org>")
-        yield double
-
-
-@pytest.fixture
 def ntfy(monkeypatch: pytest.MonkeyPatch) -> Iterator[NtfyDouble]:
     allow_loopback(monkeypatch)
     with ntfy_double() as double:
         yield double
-
-
-@pytest.fixture
-def post(database: str, now: datetime) -> Iterator[OutboxHarness]:
-    with outbox_harness(now) as office:
-        yield office
 
 
 def test_first_page_leaves_immediately_and_following_pages_are_bundled(post: OutboxHarness, mail: SmtpDouble) -> None:

@@ -13,9 +13,9 @@ from django.db import transaction
 
 from tests.doubles.http import Response
 from tests.doubles.ntfy import NtfyDouble, ntfy_double
-from tests.doubles.smtp import SmtpDouble, smtp_double
+from tests.doubles.smtp import SmtpDouble
 from tests.support.locks import wait_for_waiters
-from tests.support.outbox_harness import OutboxHarness, allow_loopback, configured, outbox_harness, provider
+from tests.support.outbox_harness import OutboxHarness, allow_loopback, provider
 from tocsin.alerts import store as alert_rows
 from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.core.config import settings_store
@@ -35,23 +35,10 @@ pytestmark = pytest.mark.usefixtures("database")
 
 
 @pytest.fixture
-def mail(monkeypatch: pytest.MonkeyPatch) -> Iterator[SmtpDouble]:
-    with smtp_double() as double:
-        configured(monkeypatch, smtp_url=double.url, email_from="Tocsin <tocsin@example.org>")
-        yield double
-
-
-@pytest.fixture
 def ntfy(monkeypatch: pytest.MonkeyPatch) -> Iterator[NtfyDouble]:
     allow_loopback(monkeypatch)
     with ntfy_double() as double:
         yield double
-
-
-@pytest.fixture
-def post(database: str, now: datetime) -> Iterator[OutboxHarness]:
-    with outbox_harness(now) as office:
-        yield office
 
 
 PUSH = {"label": "Push", "channel": "ntfy", "address": "alice-topic"}

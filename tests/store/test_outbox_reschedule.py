@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from copy import copy
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from django.db import transaction
 
-from tests.doubles.smtp import SmtpDouble, smtp_double
-from tests.support.outbox_harness import OutboxHarness, configured, outbox_harness
+from tests.doubles.smtp import SmtpDouble
+from tests.support.outbox_harness import OutboxHarness
 from tests.support.people import ACTOR
 from tocsin.alerts.models import Alert
 from tocsin.alerts.states import Priority
@@ -33,19 +33,6 @@ pytestmark = pytest.mark.usefixtures("database")
 QUIET = {"from": "09:00", "to": "10:00", "let_through": "high"}
 MAIL = {"label": "Mail", "channel": "email", "address": "alice@example.org"}
 LATER = {"label": "Work", "channel": "email", "address": "alice.work@example.org", "wait": "10m"}
-
-
-@pytest.fixture
-def mail(monkeypatch: pytest.MonkeyPatch) -> Iterator[SmtpDouble]:
-    with smtp_double() as double:
-        configured(monkeypatch, smtp_url=double.url, email_from="Tocsin <tocsin@example.org>")
-        yield double
-
-
-@pytest.fixture
-def post(database: str, now: datetime) -> Iterator[OutboxHarness]:
-    with outbox_harness(now) as office:
-        yield office
 
 
 def wish(post: OutboxHarness, **rules: Any) -> None:

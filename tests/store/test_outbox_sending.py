@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
-from tests.doubles.smtp import SmtpDouble, smtp_double
-from tests.support.outbox_harness import OutboxHarness, changed, configured, outbox_harness
+from tests.doubles.smtp import SmtpDouble
+from tests.support.outbox_harness import OutboxHarness, changed, configured
 from tocsin.access.audit import AuditActor
 from tocsin.alerts.commands import Acknowledge, Assign, Close, Hold, Resume
 from tocsin.alerts.models import Alert
@@ -34,19 +33,6 @@ from tocsin.workflows.run.loader import load_sla_moments
 pytestmark = pytest.mark.usefixtures("database")
 
 ADMIN = AuditActor(None, "Erin", "web")
-
-
-@pytest.fixture
-def mail(monkeypatch: pytest.MonkeyPatch) -> Iterator[SmtpDouble]:
-    with smtp_double() as double:
-        configured(monkeypatch, smtp_url=double.url, email_from="Tocsin <tocsin@example.org>")
-        yield double
-
-
-@pytest.fixture
-def post(database: str, now: datetime) -> Iterator[OutboxHarness]:
-    with outbox_harness(now) as office:
-        yield office
 
 
 def in_transaction(work: object) -> None:

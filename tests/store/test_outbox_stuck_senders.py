@@ -6,13 +6,13 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from ipaddress import ip_network
 
 import pytest
 
 from tests.doubles.smtp import SmtpDouble, smtp_double
-from tests.support.outbox_harness import OutboxHarness, configured, outbox_harness, provider
+from tests.support.outbox_harness import OutboxHarness, configured, provider
 from tocsin.core.delivery.concurrency import fair_concurrency
 from tocsin.notify.dispatch.stuck_senders import FAILOVER_DEADLINE, MAX_STUCK
 from tocsin.notify.models import Delivery, ProviderHealth
@@ -27,12 +27,6 @@ def mail(monkeypatch: pytest.MonkeyPatch) -> Iterator[SmtpDouble]:
     with smtp_double() as double:
         configured(monkeypatch, smtp_url=double.url, email_from="Tocsin <tocsin@example.org>", allow_targets=LOOPBACK)
         yield double
-
-
-@pytest.fixture
-def post(database: str, now: datetime) -> Iterator[OutboxHarness]:
-    with outbox_harness(now) as office:
-        yield office
 
 
 LOOPBACK = (ip_network("127.0.0.0/8"),)

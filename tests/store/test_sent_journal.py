@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 
-from tests.doubles.smtp import SmtpDouble, smtp_double
-from tests.support.outbox_harness import OutboxHarness, configured, outbox_harness
+from tests.doubles.smtp import SmtpDouble
+from tests.support.outbox_harness import OutboxHarness
 from tocsin.core import ids
 from tocsin.notify.dispatch import sent_journal
 from tocsin.notify.dispatch.sent_journal import SentDelivery, SentJournal
@@ -28,19 +27,6 @@ from tocsin.notify.dispatch.sent_journal import SentDelivery, SentJournal
 SentJournal(Path(sys.argv[1])).note([SentDelivery.from_line(line) for line in sys.argv[2:]])
 os.kill(os.getpid(), signal.SIGKILL)
 """
-
-
-@pytest.fixture
-def mail(monkeypatch: pytest.MonkeyPatch) -> Iterator[SmtpDouble]:
-    with smtp_double() as double:
-        configured(monkeypatch, smtp_url=double.url, email_from="Tocsin <tocsin@example.org>")
-        yield double
-
-
-@pytest.fixture
-def post(database: str, now: datetime) -> Iterator[OutboxHarness]:
-    with outbox_harness(now) as office:
-        yield office
 
 
 def _killed(folder: Path, *sent: SentDelivery) -> None:

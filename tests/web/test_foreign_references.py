@@ -145,7 +145,7 @@ def test_a_window_with_foreign_integrations_is_kept_whole(sides: tuple[Side, Sid
     address = f"/api/v1/maintenance-windows/{row.pk}"
     shown = client.get(address, headers=headers).json()
     assert shown["integrations"] == names
-    # Whoever changes it needs to be a manager of all groups that it concerns.
+    # Changing it takes a manager of all groups that it concerns.
     body = json.dumps(shown)
     assert client.put(address, body, content_type="application/json", headers=headers).status_code == 403
     assert _current(registry.MAINTENANCE_WINDOWS, row)["integrations"] == names

@@ -53,7 +53,7 @@ def end(sessions: QuerySet[BrowserSession]) -> int:
 
 
 def record_end(user: User, count: int, *, actor: AuditActor, now: datetime) -> None:
-    """Records that so many sessions of the user were ended."""
+    """Records that `count` sessions of the user were ended."""
     audit.record(
         actor,
         "end_sessions",
