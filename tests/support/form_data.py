@@ -11,10 +11,10 @@ class _Reader(HTMLParser):
         self.wanted, self.inside, self.templates = form, False, 0
         self.values: dict[str, list[str]] = {}
         self.select = self.area = ""
-        self.chosen: str | None = None
+        self.chosen: list[str] = []
         self.first: str | None = None
         self.option: str | None = None
-        self.is_chosen = False
+        self.is_chosen = self.is_multiple = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         config = {key: value or "" for key, value in attrs}
@@ -32,7 +32,8 @@ class _Reader(HTMLParser):
             if not is_box or "checked" in config:
                 self.values.setdefault(name, []).append(config.get("value", "on" if is_box else ""))
         elif tag == "select":
-            self.select, self.chosen, self.first = name, None, None
+            self.select, self.chosen, self.first = name, [], None
+            self.is_multiple = "multiple" in config
         elif tag == "option" and self.select:
             # Without a value, its text is.
             self.option = "" if "value" not in config else None
@@ -46,7 +47,7 @@ class _Reader(HTMLParser):
     def offer(self, value: str) -> None:
         self.first = value if self.first is None else self.first
         if self.is_chosen:
-            self.chosen = value
+            self.chosen.append(value)
 
     def handle_data(self, data: str) -> None:
         if self.area:
@@ -63,7 +64,10 @@ class _Reader(HTMLParser):
             self.offer(self.option.strip())
             self.option = None
         elif tag == "select" and self.select and self.inside and not self.templates:
-            self.values.setdefault(self.select, []).append(self.chosen or self.first or "")
+            if not self.is_multiple:
+                self.chosen = self.chosen[-1:] or [self.first or ""]
+            if self.chosen:
+                self.values.setdefault(self.select, []).extend(self.chosen)
             self.select = ""
         elif tag == "textarea" and self.area:
             # A line break right after the tag is none of its text.

@@ -135,20 +135,32 @@ def test_a_foreign_object_is_unknown_to_a_new_reference(sides: tuple[Side, Side]
         assert _current(resource, row) == before
 
 
-def test_a_window_with_foreign_integrations_is_kept_whole(sides: tuple[Side, Side]) -> None:
-    row = registry.MAINTENANCE_WINDOWS.find_named(f"Window {OURS} 12")
+@pytest.mark.parametrize("before", [[f"Integration {OURS}", f"Integration {THEIRS}"], []], ids=["foreign", "all"])
+def test_a_manager_edits_a_window_beyond_the_own_group(sides: tuple[Side, Side], before: list[str]) -> None:
+    windows = registry.MAINTENANCE_WINDOWS
+    row = windows.find_named(f"Window {OURS} 12")
     assert row is not None
-    names = [f"Integration {OURS}", f"Integration {THEIRS}"]
-    spec = {**registry.MAINTENANCE_WINDOWS.spec(row), "integrations": names}
-    registry.MAINTENANCE_WINDOWS.save(spec, existing=row, actor=COMMAND_LINE, now=clock.now())
+    windows.save(
+        {**windows.spec(row), "integrations": before or None}, existing=row, actor=COMMAND_LINE, now=clock.now()
+    )
     client, headers = Client(), _token_of_manager(sides[0])
     address = f"/api/v1/maintenance-windows/{row.pk}"
     shown = client.get(address, headers=headers).json()
-    assert shown["integrations"] == names
-    # Changing it takes a manager of all groups that it concerns.
-    body = json.dumps(shown)
-    assert client.put(address, body, content_type="application/json", headers=headers).status_code == 403
-    assert _current(registry.MAINTENANCE_WINDOWS, row)["integrations"] == names
+    assert shown.get("integrations", []) == before
+    body = json.dumps({**shown, "ends": "2026-12-01 23:30"})
+    assert client.put(address, body, content_type="application/json", headers=headers).status_code == 200
+    client.force_login(sides[0].manager, backend="django.contrib.auth.backends.ModelBackend")
+    page = reverse(windows.views.edit, args=[row.pk])
+    form = form_data.filled(client.get(page).content.decode())
+    assert client.post(page, form).status_code == 302
+    current = _current(windows, row)
+    assert current["ends"] == "2026-12-01 23:30"
+    assert current.get("integrations", []) == before
+    narrowed = json.dumps({"integrations": [f"Integration {OURS}"]})
+    assert client.patch(address, narrowed, content_type="application/json", headers=headers).status_code == 200
+    # What was taken out takes somebody else to put in again.
+    assert client.put(address, body, content_type="application/json", headers=headers).status_code in (400, 403)
+    assert _current(windows, row)["integrations"] == [f"Integration {OURS}"]
 
 
 def test_a_foreign_user_cannot_be_added_to_a_group(sides: tuple[Side, Side]) -> None:

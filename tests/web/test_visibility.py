@@ -574,7 +574,7 @@ def test_a_migration_may_change_what_policies_depend_on(database: str) -> None:
     with transaction.atomic(), connection.cursor() as cursor:
         row_security.disable()
         cursor.execute("ALTER TABLE alerts_alert ALTER COLUMN client TYPE varchar(200)")
-        cursor.execute("ALTER TABLE notify_notification DROP COLUMN user_id")
+        cursor.execute("ALTER TABLE notify_delivery DROP COLUMN user_id")
         transaction.set_rollback(True)
     with database_module.connect(name="test") as pool_connection:
         assert not list(check_row_security(pool_connection))

@@ -23,11 +23,10 @@ from psycopg.sql import quote
 
 from tocsin.access import boundary, settings_commands
 from tocsin.access.boundary import Boundary
-from tocsin.alerts.models import Alert
 from tocsin.core.config import settings_store
 from tocsin.core.db import row_security
 from tocsin.core.db.database import Connection
-from tocsin.core.db.row_security import ROLE_SUFFIX, ViewerSettings
+from tocsin.core.db.row_security import OWN_PAGES, ROLE_SUFFIX, ViewerSettings
 from tocsin.resources import visibility
 
 log = logging.getLogger(__name__)
@@ -53,10 +52,10 @@ _OF_GROUPS = Boundary(
 _NAMES = f"jsonb_array_elements_text({_CLIENTS}::jsonb) AS name WHERE name <> ''"
 _OF_CLIENTS = replace(_OF_GROUPS, clients=_setting(f"array_agg(upper(name)) FROM {_NAMES}"))
 
-#: What the viewer was paged about. A view is read as its owner: policies that refer to each other would never end.
-_OWN_PAGES = "notify_own_pages"
+# A view is read as its owner: policies that refer to each other would never end. It stays during migrations, because
+# the filters of other nodes use it: one that changes these two columns has to drop it.
 _CREATE_OWN_PAGES = f"""
-CREATE OR REPLACE VIEW {_OWN_PAGES} AS SELECT alert_id FROM notify_notification WHERE user_id = ({_VIEWER.sql})
+CREATE OR REPLACE VIEW {OWN_PAGES} AS SELECT alert_id FROM notify_notification WHERE user_id = ({_VIEWER.sql})
 """
 
 
@@ -74,8 +73,6 @@ def _policy(model: type[Model]) -> str:
 
 def _sql(model: type[Model], limit: Boundary) -> str:
     condition, parameters = boundary.render(model, limit)
-    if model is Alert:
-        condition = condition.replace('"notify_notification"', _OWN_PAGES)
     condition %= tuple(quote(parameter) for parameter in parameters)
     # PostgreSQL would plan each EXISTS twice, and what is within it four times.
     return condition.replace('EXISTS(SELECT 1 AS "a"', "(SELECT true")
@@ -109,11 +106,12 @@ _LOCK_ATTEMPTS = 20
 def enable(**_signal: Any) -> bool:
     """Makes the role, its permissions and the policies, or brings them up to date. Returns whether there is a role."""
     try:
+        with connection.cursor() as cursor:
+            cursor.execute(_CREATE_OWN_PAGES)
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(_CREATE_ROLE)
             if not _role_of(cursor):
                 return False
-            cursor.execute(_CREATE_OWN_PAGES)
             cursor.execute(_GRANT)
         for table, condition in policies().items():
             _change(
@@ -129,7 +127,8 @@ def enable(**_signal: Any) -> bool:
 
 
 def disable(**_signal: Any) -> None:
-    """Removes the policies and the view: no migration can change a column on which one depends. The filters remain."""
+    """Removes the policies: no migration can change a column on which one depends. The filters remain, and the view
+    that they use."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT tablename FROM pg_policies WHERE policyname = %s AND schemaname = current_schema()", (_POLICY,)
@@ -137,8 +136,6 @@ def disable(**_signal: Any) -> None:
         tables = [table for (table,) in cursor.fetchall()]
     for table in tables:
         _change(f'DROP POLICY {_POLICY} ON "{table}"', f'ALTER TABLE "{table}" DISABLE ROW LEVEL SECURITY')
-    with connection.cursor() as cursor:
-        cursor.execute(f"DROP VIEW IF EXISTS {_OWN_PAGES}")
 
 
 def _change(*statements: str) -> None:

@@ -20,7 +20,7 @@ from tocsin.api.reasons import ReasonCode, ReasonData
 from tocsin.core.reason_json import show_reason
 from tocsin.inbound.maintenance import commands as maintenance_windows
 from tocsin.inbound.maintenance import times as maintenance_times
-from tocsin.inbound.models import Integration, MaintenanceWindow
+from tocsin.inbound.models import MaintenanceWindow
 from tocsin.resources import registry
 from tocsin.resources.resource import ResourceSpec
 from tocsin.simulate import maintenance_preview
@@ -88,19 +88,11 @@ def _show(rows: Sequence[MaintenanceWindow], principal: Principal) -> Iterator[d
 
 
 def _save(spec: ResourceSpec, /, *, caller: Principal, existing: MaintenanceWindow | None) -> MaintenanceWindow:
+    previous = existing.integrations if existing is not None else None
     saved = maintenance_windows.save_window(spec, existing=existing, actor=audit_actor_of(caller), now=caller.now)
-    _require_its_integrations(saved, caller)
+    for owner in maintenance_windows.groups_newly_affected(saved, previous):
+        require(caller, Permission.MANAGE_ROUTING, owner)
     return saved
-
-
-def _require_its_integrations(row: MaintenanceWindow, principal: Principal) -> None:
-    """Require permission to change every affected integration, because the window suppresses its alerts.
-
-    Raises Rejected("forbidden").
-    """
-    owners = Integration.objects.filter(pk__in=row.integrations).values_list("group_id", flat=True)
-    for owner in set(owners) if row.integrations else {None}:
-        require(principal, Permission.MANAGE_ROUTING, owner)
 
 
 WINDOWS = ApiResource(

@@ -20,6 +20,9 @@ from tocsin.core.db.database import Connection
 #: The parameters of a viewer's transactions: names of settings and their values.
 type ViewerSettings = tuple[tuple[str, str], ...]
 
+#: The view of the alerts about which the viewer of a transaction was paged.
+OWN_PAGES = "notify_own_pages"
+
 #: Ends the name of the role, which begins with the name of the tables' owner.
 ROLE_SUFFIX = "_viewer"
 

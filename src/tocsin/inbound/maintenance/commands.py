@@ -6,7 +6,7 @@ A spec is the document form used by YAML and the API. Callers check permissions 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
@@ -138,6 +138,20 @@ def windows_using_integration(integration_id: int) -> list[Reason]:
     """Lists the windows that refer to the integration: without it, they would apply to every integration."""
     windows = MaintenanceWindow.objects.filter(integrations__contains=[integration_id])
     return [object_hooks.MAINTENANCE_WINDOW(name=window.name) for window in windows]
+
+
+def groups_newly_affected(window: MaintenanceWindow, previous: Sequence[int] | None) -> set[int | None]:
+    """Returns the groups of the integrations that a change added to the window; None stands for administrators, who
+    have the integrations without a group, and decide whether a window covers all.
+
+    `previous` are the integrations before the change, () for all; None for a new window.
+    """
+    if previous is not None and not previous:
+        return set()
+    if not window.integrations:
+        return {None}
+    added = set(window.integrations).difference(previous or ())
+    return set(Integration.objects.filter(pk__in=added).values_list("group_id", flat=True))
 
 
 def recurrence_of(window: MaintenanceWindow) -> Recurrence:

@@ -49,21 +49,19 @@ _MAX_BY_PRIORITY = 200
 #: Cap of the side bar badge, which shows "99+" from here on.
 _MAX_BADGE_COUNT = 100
 
-#: One row per counted tab. The partial index on active alerts serves it. The table of alerts is named once, because
-#: planning the policies that PostgreSQL applies to it takes longer than counting.
+#: One row per counted tab with alerts. The partial index on active alerts serves it. The table of alerts is named once,
+#: because planning the policies that PostgreSQL applies to it takes longer than counting.
 _COUNTS = """
-    SELECT tab, number FROM (VALUES
-        ('open', 'open', false), ('acknowledged', 'open', true), ('assigned', 'assigned', NULL),
-        ('on_hold', 'on_hold', NULL)
-    ) AS t (tab, status, is_acknowledged) CROSS JOIN LATERAL (
-        SELECT count(*) AS number FROM (
-            SELECT FROM alerts_alert AS a WHERE a.status = t.status AND a.status IN ('open', 'assigned', 'on_hold')
-            AND (t.is_acknowledged IS NULL OR t.is_acknowledged = EXISTS (
-                SELECT FROM alerts_acknowledgement WHERE alert_id = a.id
-            )){visible} LIMIT %(limit)s
-        ) AS matches
-    ) AS counted
+    SELECT CASE WHEN is_acknowledged THEN 'acknowledged' ELSE status END, count(*)
+    FROM (VALUES ('open'), ('assigned'), ('on_hold')) AS t (status) CROSS JOIN LATERAL (
+        SELECT a.status = 'open' AND EXISTS (
+            SELECT FROM alerts_acknowledgement WHERE alert_id = a.id
+        ) AS is_acknowledged
+        FROM alerts_alert AS a
+        WHERE a.status = t.status AND a.status IN ('open', 'assigned', 'on_hold'){visible} LIMIT %(limit)s
+    ) AS matches GROUP BY 1
 """
+_COUNTED_TABS = ("open", "acknowledged", "assigned", "on_hold")
 
 #: An assigned alert has a timer while its assignee has not accepted it.
 _WITH_TIMER = frozenset({AlertStatus.OPEN, AlertStatus.ASSIGNED})
@@ -123,8 +121,13 @@ class AlertListRow:
 
 
 def tabs(current: str) -> list[AlertTab]:
-    """Return every tab with its capped count, in one SQL statement."""
-    counts = _count(_COUNTS, capped_counts.MAX_COUNTED_ALERTS + 1)
+    """Return every tab with its capped count."""
+    limit = capped_counts.MAX_COUNTED_ALERTS + 1
+    # Twice: enough open alerts for both of their tabs.
+    counts = dict.fromkeys(_COUNTED_TABS, 0) | _count(_COUNTS, 2 * limit)
+    if counts["open"] + counts["acknowledged"] == 2 * limit:
+        rarer = min("open", "acknowledged", key=counts.__getitem__)
+        counts[rarer] = capped_counts.capped_count(alerts_in_tab(rarer), limit)
     return [AlertTab(key, label, counts.get(key), key == current) for key, label in TABS]
 
 

@@ -20,7 +20,7 @@ from tocsin.inbound.enums import WindowAction
 from tocsin.inbound.maintenance import commands as maintenance_windows
 from tocsin.inbound.maintenance.recurrence import Repeat, TimeSpan
 from tocsin.inbound.maintenance.times import describe_times
-from tocsin.inbound.models import Integration, MaintenanceWindow
+from tocsin.inbound.models import MaintenanceWindow
 from tocsin.resources.registry import MAINTENANCE_WINDOWS
 from tocsin.simulate import maintenance_preview
 from tocsin.web.http.authorization import actor, may_somewhere, offer_own_groups, require, requires
@@ -117,14 +117,16 @@ def end(request: SignedInRequest, number: int) -> HttpResponse:
 def _save(
     request: SignedInRequest, spec: dict[str, Any], row: MaintenanceWindow | None, snapshot: FormSnapshot
 ) -> MaintenanceWindow:
-    """Save the window if the user may change all integrations that it affects."""
+    """Save the window if the user may change all integrations that it affects newly."""
+    previous = row.integrations if row is not None else None
     with snapshot.unchanged():
         saved = maintenance_windows.save_window(spec, existing=row, actor=actor(request), now=request.now)
         require(request, Permission.MANAGE_ROUTING, saved.group_id)
-        if request.user.role != Role.ADMIN and not saved.integrations:
+        owners = maintenance_windows.groups_newly_affected(saved, previous)
+        if request.user.role != Role.ADMIN and owners and not saved.integrations:
             problem = _("Select integrations. Only administrators can include all of them.")
             raise Rejected("forbidden", as_reason(problem), "integrations")
-        for owner in set(Integration.objects.filter(pk__in=saved.integrations).values_list("group_id", flat=True)):
+        for owner in owners:
             require(request, Permission.MANAGE_ROUTING, owner)
     return saved
 
