@@ -104,6 +104,11 @@ def test_device_of_one_user_is_unknown_to_another(company: Company) -> None:
     assert "Too many attempts" in attempt(client, "bob")
 
 
+@pytest.mark.parametrize("name", ["\x00", "bob\x00", "bob\x00@example.org"])
+def test_name_with_nul_is_refused_like_a_wrong_one(company: Company, name: str) -> None:
+    assert attempt(browser(STRANGER), name).startswith("200 ")
+
+
 def test_known_and_unknown_accounts_are_answered_alike(company: Company) -> None:
     def tries(name: str, address: str) -> list[str]:
         client = browser(address)

@@ -4,7 +4,8 @@ import ipaddress
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 
@@ -173,18 +174,19 @@ def test_hangup_after_request_leaves_outcome_unknown(allow: Callable[..., None])
         client.close()
 
 
-def test_slow_response_head_ends_at_the_deadline(
-    allow: Callable[..., None],
-) -> None:
-    allow("127.0.0.0/8")
+@contextmanager
+def dripping_server(head: bytes) -> Iterator[str]:
+    """The URL of a server that sends `head`, and then one byte after the other for ten seconds."""
     over = threading.Event()
 
     def drip(listening: socket.socket) -> None:
         connection, _ = listening.accept()
-        with connection:
+        with connection, suppress(OSError):
             connection.recv(65536)
-            connection.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
-            while not over.wait(0.05):
+            connection.sendall(head)
+            for _ in range(200):
+                if over.wait(0.05):
+                    break
                 connection.sendall(b"x")
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -192,12 +194,60 @@ def test_slow_response_head_ends_at_the_deadline(
         thread.start()
         started_at = time.monotonic()
         try:
-            with pytest.raises(egress.OutcomeUnknown, match="no answer in time"):
-                egress.HttpClient().request("GET", f"http://127.0.0.1:{listening.getsockname()[1]}/", deadline=0.5)
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
+            assert time.monotonic() - started_at < 5
         finally:
             over.set()
             thread.join(5)
-        assert time.monotonic() - started_at < 5
+
+
+def test_slow_response_head_ends_at_the_deadline(allow: Callable[..., None]) -> None:
+    allow("127.0.0.0/8")
+    with (
+        dripping_server(b"HTTP/1.1 200 OK\r\nX-Slow: ") as url,
+        pytest.raises(egress.OutcomeUnknown, match="no answer in time"),
+    ):
+        egress.HttpClient().request("GET", url, deadline=0.5)
+
+
+@pytest.mark.parametrize(
+    "framing", [b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n1;", b"Content-Length: 99999\r\n\r\n"]
+)
+def test_slow_response_body_is_cut_at_the_deadline(allow: Callable[..., None], framing: bytes) -> None:
+    allow("127.0.0.0/8")
+    with dripping_server(b"HTTP/1.1 200 OK\r\n" + framing) as url:
+        response = egress.HttpClient().request("GET", url, deadline=0.5)
+    assert (response.status, response.body[:1]) == (200, b"x")
+
+
+def test_many_silent_addresses_end_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    addresses = [(socket.AF_INET, f"192.0.2.{number}") for number in range(200)]
+    monkeypatch.setattr(egress, "resolve", lambda *_, **__: addresses)
+    elapsed = [0.0]
+    tried: list[tuple[str, int]] = []
+    monkeypatch.setattr(time, "monotonic", lambda: elapsed[0])
+
+    class Silent:
+        """A socket whose peer never answers."""
+
+        def __init__(self, *_: object) -> None:
+            self.timeout = 0.0
+
+        def settimeout(self, timeout: float) -> None:
+            self.timeout = timeout
+
+        def connect(self, address: tuple[str, int]) -> None:
+            tried.append(address)
+            elapsed[0] += self.timeout
+            raise TimeoutError
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(socket, "socket", Silent)
+    with pytest.raises(Temporary, match="does not answer"):
+        egress.connect("many.example", 443)
+    assert len(tried) == egress.DEADLINE / egress.CONNECT_TIMEOUT
 
 
 def test_closed_port_is_a_temporary_error_with_nothing_sent(allow: Callable[..., None]) -> None:

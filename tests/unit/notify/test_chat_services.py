@@ -149,8 +149,8 @@ def test_ticket_text_is_escaped_and_mentions_no_user(url: str) -> None:
             sent.append(content)
             return EgressResponse(200, {}, b"ok")
 
-    with through_client(Recording(), KEY):
-        provider._notify(chat_url_policy.open_plugin(url), rendered)
+    with through_client(Recording(), KEY) as request_log:
+        provider._notify(chat_url_policy.open_plugin(url), rendered, request_log, "Service")
     text = html.unescape(str(json.loads(sent[-1])))
     for word in ("db01>", "script>", "alert", "everyone", "ann@all.example", "Open the ticket"):
         assert word in text, word
@@ -193,6 +193,16 @@ def test_what_a_service_answers_decides_and_no_secret_is_repeated(
     assert len(server.requests) == 1, "no redirect is followed"
     assert TOKEN not in f"{caught.value} {caught.value!r}"
     assert TOKEN not in caplog.text
+
+
+def test_unexpected_response_is_retried_and_repeats_no_secret(server: HttpDouble) -> None:
+    """Emby's plugin breaks on sessions that are a list of texts."""
+    signed_in = b'{"AccessToken": "t", "User": {"Id": "u"}}'
+    server.answering = lambda request: Response(200, b'["x"]' if request.method == "GET" else signed_in)
+    with pytest.raises(OutcomeUnknown) as caught:
+        send(ChatChannel().normalize_address(f"emby://ann:{TOKEN}@127.0.0.1:{server.port}"))
+    assert caught.value.reason.code == "provider.chat_unexpected_response"
+    assert TOKEN not in str(caught.value)
 
 
 def test_private_address_is_rejected_without_affecting_other_threads(

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import ast
+import gc
+import json
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import pytest
 import requests
 from hypothesis import given
 from hypothesis import strategies as st
+from urllib3.connectionpool import HTTPConnectionPool
 
 from tests.support.hypothesis_profiles import examples
 from tests.support.notification_messages import page
@@ -23,6 +26,7 @@ from tocsin.notify.channels import chat_url_policy
 from tocsin.notify.channels.chat import ChatChannel
 from tocsin.notify.channels.reviewed_chat_services import SCHEMAS
 from tocsin.notify.integrations.apprise import provider, requests_patch
+from tocsin.notify.integrations.apprise.provider import ChatServicesSender
 from tocsin.notify.integrations.apprise.requests_patch import RequestLog, through_client
 
 SENTINEL = Path(tempfile.mkdtemp(prefix="sentinel")) / "template.json"
@@ -101,8 +105,8 @@ def _send(url: str) -> None:
     except Rejected:
         return
     plugin.request_rate_per_sec = 0
-    with through_client(Accepting(), "key"):
-        provider._notify(plugin, ChatChannel().render(page()))
+    with through_client(Accepting(), "key") as request_log:
+        provider._notify(plugin, ChatChannel().render(page()), request_log, "Service")
 
 
 def test_the_sentinel_is_noticed_when_it_is_opened() -> None:
@@ -138,6 +142,49 @@ def test_a_message_ends_at_its_deadline_whatever_a_plugin_does() -> None:
     with pytest.raises(OutcomeUnknown):
         request_log.send(request)
     assert isinstance(request_log.problem, OutcomeUnknown)
+
+
+class SignedIn(HttpClient):
+    """Accepts every sign-in and message, and records the paths."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.paths: list[str] = []
+
+    def request(self, method: str, url: str, **_more: Any) -> EgressResponse:
+        self.paths.append(urlsplit(url).path)
+        body = {
+            "AccessToken": "t", "Id": "u", "User": {"Id": "u"}, "access_token": "t", "user_id": "@u:h",
+            "home_server": "h", "room_id": "!r:h", "token": "t", "default_workspace": 1, "owner_id": "1",
+            "endpoint_id": "2", "expires_in": 3600,
+        }  # fmt: skip
+        is_list = "/Sessions" in url and method == "GET"
+        return EgressResponse(
+            200, {"content-type": "application/json"}, json.dumps([body] if is_list else body).encode()
+        )
+
+
+@pytest.mark.parametrize(
+    ("url", "last_path"),
+    [
+        ("emby://ann:password@media.example", "/Sessions/Logout"),
+        ("jellyfin://ann:password@media.example", "/Sessions/Logout"),
+        ("matrix://token@matrix.example/%23general?user=ann", "/_matrix/client/v3/logout"),
+        (f"ringc://15551234567:{'a' * 32}@{'A' * 22}/{'b' * 22}/15559876543", "/restapi/oauth/revoke"),
+        ("twist://password:user@example.org/12345:67890", "/api/v3/users/logout"),
+    ],
+)
+def test_sign_out_of_a_service_passes_the_egress_checks(
+    url: str, last_path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    past_checks: list[str] = []
+    monkeypatch.setattr(HTTPConnectionPool, "urlopen", lambda pool, *_, **__: past_checks.append(pool.host))
+    sender = ChatServicesSender()
+    sender._client = client = SignedIn()
+    sender.send(ChatChannel().render(page()), "chat", ChatChannel().normalize_address(url), "key")
+    gc.collect()
+    assert client.paths[-1] == last_path
+    assert past_checks == []
 
 
 #: Modules by which a plugin could do more than HTTP, or reach a file.

@@ -134,10 +134,14 @@ def resolve(host: str, port: int, *, trusted: bool = False) -> list[tuple[socket
 def connect(host: str, port: int, timeout: float = CONNECT_TIMEOUT, *, trusted: bool = False) -> socket.socket:
     """Opens a TCP connection to one of the addresses that `resolve` returns.
 
-    Raises the errors of `resolve`, and Temporary if no address accepts the connection.
+    `timeout` applies to each address, `DEADLINE` to all: a name may have hundreds. Raises the errors of `resolve`, and
+    Temporary if no address accepts the connection.
     """
     problem: OSError | None = None
+    end = time.monotonic() + DEADLINE
     for family, address in resolve(host, port, trusted=trusted):
+        if time.monotonic() >= end:
+            break
         connection = socket.socket(family, socket.SOCK_STREAM)
         try:
             connection.settimeout(timeout)
@@ -203,7 +207,6 @@ class HttpClient:
                     method, raw_url, headers=raw_headers, content=content, extensions={"timeout": timeouts}
                 ) as response,
             ):
-                connection.header_deadline.until = None
                 body = _read_body(response.iter_stream(), end, max_bytes)
                 return EgressResponse(response.status, _headers(response.headers), body)
         except (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.PoolTimeout) as error:
@@ -224,14 +227,14 @@ class HttpClient:
 
     @contextmanager
     def _connection(self, response_deadline: float) -> Iterator[_SingleConnectionPool]:
-        """Yields a pool of one connection for one request, whose response must have begun by `response_deadline`.
+        """Yields a pool of one connection for one request, whose response is read until `response_deadline`.
 
         A single pool of many connections scans all of them for each request. With fifty, that was measured to cost more
         than the request itself.
         """
         with self._lock:
             connection = self._idle.pop()[1] if self._idle else self._new()
-        connection.header_deadline.until = response_deadline
+        connection.deadline.until = response_deadline
         try:
             yield connection
         finally:
@@ -246,38 +249,36 @@ class HttpClient:
                 each.pool.close()
 
     def _new(self) -> _SingleConnectionPool:
-        header_deadline = _HeaderDeadline()
+        deadline = _ResponseDeadline()
         pool = httpcore.ConnectionPool(
             ssl_context=self._context,
             max_connections=1,
             max_keepalive_connections=1,
             keepalive_expiry=KEEP_ALIVE_SECONDS,
-            network_backend=_Backend(self._trusted, header_deadline),
+            network_backend=_Backend(self._trusted, deadline),
         )
-        return _SingleConnectionPool(pool, header_deadline)
+        return _SingleConnectionPool(pool, deadline)
 
 
 @dataclass(slots=True)
-class _HeaderDeadline:
-    """The moment, by the monotonic clock, until which a connection waits for the response's head. A server that sends
-    the head byte by byte would otherwise hold a request forever, because each single read is in time."""
+class _ResponseDeadline:
+    """The moment, by the monotonic clock, until which a connection reads the response. A server that sends the head,
+    or the size of a chunk, byte by byte would otherwise hold a request forever, because each single read is in time."""
 
-    until: float | None = None
+    until: float = 0.0
 
-    def read_timeout(self, timeout: float | None) -> float | None:
+    def read_timeout(self, timeout: float | None) -> float:
         """Returns the timeout for one read, in seconds."""
-        if self.until is None:
-            return timeout
         remaining = max(0.001, self.until - time.monotonic())
         return remaining if timeout is None else min(timeout, remaining)
 
 
 @dataclass(frozen=True, slots=True)
 class _SingleConnectionPool:
-    """A pool of one connection, and the deadline for its response's head."""
+    """A pool of one connection, and the deadline for its response."""
 
     pool: httpcore.ConnectionPool
-    header_deadline: _HeaderDeadline
+    deadline: _ResponseDeadline
 
 
 class _InvalidCertificate(httpcore.ConnectError):
@@ -288,9 +289,9 @@ class _Backend(httpcore.NetworkBackend):
     """Connects through `connect` for httpcore: the address that was checked is the one used, so that a DNS change in
     between has no effect (DNS rebinding)."""
 
-    def __init__(self, trusted: bool, header_deadline: _HeaderDeadline) -> None:
+    def __init__(self, trusted: bool, deadline: _ResponseDeadline) -> None:
         self._trusted = trusted
-        self._header_deadline = header_deadline
+        self._deadline = deadline
 
     def connect_tcp(
         self,
@@ -301,19 +302,19 @@ class _Backend(httpcore.NetworkBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
         connected = connect(host, port, timeout or CONNECT_TIMEOUT, trusted=self._trusted)
-        return _Stream(connected, self._header_deadline)
+        return _Stream(connected, self._deadline)
 
 
 class _Stream(httpcore.NetworkStream):
     """A connected socket with httpcore's interface."""
 
-    def __init__(self, connection: socket.socket, header_deadline: _HeaderDeadline) -> None:
+    def __init__(self, connection: socket.socket, deadline: _ResponseDeadline) -> None:
         self._socket = connection
-        self._header_deadline = header_deadline
+        self._deadline = deadline
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         try:
-            self._socket.settimeout(self._header_deadline.read_timeout(timeout))
+            self._socket.settimeout(self._deadline.read_timeout(timeout))
             return self._socket.recv(max_bytes)
         except TimeoutError as error:
             raise httpcore.ReadTimeout("no answer in time") from error
@@ -337,9 +338,7 @@ class _Stream(httpcore.NetworkStream):
     ) -> httpcore.NetworkStream:
         try:
             self._socket.settimeout(timeout)
-            return _Stream(
-                ssl_context.wrap_socket(self._socket, server_hostname=server_hostname), self._header_deadline
-            )
+            return _Stream(ssl_context.wrap_socket(self._socket, server_hostname=server_hostname), self._deadline)
         except TimeoutError as error:
             self.close()
             raise httpcore.ConnectTimeout("no TLS in time") from error
@@ -438,10 +437,15 @@ def _headers(pairs: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
 
 def _read_body(parts: Iterable[bytes], end: float, max_bytes: int) -> bytes:
     body = bytearray()
-    for part in parts:
-        body += part
-        if len(body) >= max_bytes or time.monotonic() > end:
-            break
+    try:
+        for part in parts:
+            body += part
+            if len(body) >= max_bytes or time.monotonic() > end:
+                break
+    except httpcore.ReadTimeout:
+        # The status is known, so what arrived in time is the response.
+        if time.monotonic() < end:
+            raise
     return bytes(body[:max_bytes])
 
 

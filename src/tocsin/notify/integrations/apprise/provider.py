@@ -13,7 +13,7 @@ from tocsin.core.net.egress import HttpClient
 from tocsin.core.reasons import Reason, ReasonType, replace_texts
 from tocsin.notify.channels import chat_url_policy
 from tocsin.notify.integrations import http_status
-from tocsin.notify.integrations.apprise.requests_patch import RequestLog, through_client
+from tocsin.notify.integrations.apprise.requests_patch import RequestLog, end_session, through_client
 from tocsin.notify.interfaces import (
     OutcomeUnknown,
     ProviderAccount,
@@ -41,6 +41,9 @@ _NOT_CALLABLE = ReasonType("provider.chat_not_callable", "{service} does not wor
 _NOT_ACCEPTED = ReasonType("provider.chat_not_accepted", "{service} accepted the request but rejected the message.")
 _NOT_ACCEPTED_WITH_ANSWER = ReasonType(
     "provider.chat_not_accepted_with_answer", "{service} accepted the request but rejected the message: {answer}."
+)
+_UNEXPECTED_RESPONSE = ReasonType(
+    "provider.chat_unexpected_response", "{service} sent an unexpected response ({error})."
 )
 
 
@@ -75,9 +78,13 @@ class ChatServicesSender:
             plugin = chat_url_policy.open_plugin(url)
         except Rejected as rejected:
             raise AddressRejected(rejected.reason, _ENTER_ADDRESS()) from None
+        service = str(plugin.service_name)
         with through_client(self._client, idempotency_key) as request_log:
-            is_sent = _notify(plugin, rendered)
-        _raise_unless_accepted(request_log, is_sent, str(plugin.service_name), secrets_in(url))
+            try:
+                is_sent = _notify(plugin, rendered, request_log, service)
+                _raise_unless_accepted(request_log, is_sent, service, secrets_in(url))
+            finally:
+                end_session(plugin)
         return SendReceipt()
 
     def verify(self) -> Reason:
@@ -87,7 +94,8 @@ class ChatServicesSender:
         self._client.close()
 
 
-def _notify(plugin: Any, rendered: Rendered) -> bool:
+def _notify(plugin: Any, rendered: Rendered, request_log: RequestLog, service: str) -> bool:
+    """Returns whether the plugin reports success. Raises OutcomeUnknown if it breaks."""
     from apprise import NotifyFormat
 
     title, body = fit_text(rendered, int(plugin.title_maxlen), int(plugin.body_maxlen))
@@ -97,6 +105,11 @@ def _notify(plugin: Any, rendered: Rendered) -> bool:
         )
     except (Temporary, Permanent):
         # `RequestLog` has recorded the error, whether or not the plugin lets it through.
+        return False
+    except Exception as error:  # noqa: BLE001 - a plugin breaks on a response that it does not expect
+        # Its text may repeat a secret.
+        if request_log.problem is None:
+            raise OutcomeUnknown(_UNEXPECTED_RESPONSE(service=service, error=type(error).__name__)) from None
         return False
     return bool(is_sent)
 

@@ -1,7 +1,7 @@
 """Sends apprise's requests through Tocsin's egress checks: to permitted addresses, with a deadline, without redirects.
 
-apprise calls the `requests` library itself. While `carried` is active in a thread, the requests of that library from
-this thread go through `egress` instead; other threads are unaffected.
+apprise calls the `requests` library itself. While `through_client` is active in a thread, the requests of that library
+from this thread go through `egress` instead; other threads are unaffected.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import io
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -86,6 +86,21 @@ def through_client(client: HttpClient, key: str) -> Iterator[RequestLog]:
         yield request_log
     finally:
         _thread_state.request_log = None
+
+
+def end_session(plugin: Any) -> None:
+    """Signs a plugin out of its service while `through_client` is active, and makes sure that it sends nothing later.
+
+    Some plugins do this in their finalizer, which runs at any time, in any thread, and past the egress checks.
+    """
+    finalizer = getattr(type(plugin), "__del__", None)
+    if finalizer is None:
+        return
+    try:
+        with suppress(Exception):  # as in any finalizer; the message is already sent
+            finalizer(plugin)
+    finally:
+        plugin.__class__ = type(type(plugin).__name__, (type(plugin),), {"__del__": lambda self: None})
 
 
 def _install() -> None:
