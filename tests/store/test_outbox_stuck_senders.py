@@ -15,6 +15,7 @@ from tests.doubles.smtp import SmtpDouble, smtp_double
 from tests.support.outbox_harness import OutboxHarness, configured, provider
 from tocsin.core.delivery.concurrency import fair_concurrency
 from tocsin.notify.dispatch.stuck_senders import FAILOVER_DEADLINE, MAX_STUCK
+from tocsin.notify.enqueue.provider_tests import send_test
 from tocsin.notify.models import Delivery, ProviderHealth
 from tocsin.notify.registry import KINDS
 from tocsin.notify.rules.delivery_reasons import TIMED_OUT
@@ -144,6 +145,27 @@ def test_slow_provider_gets_fewer_senders_while_another_is_free(post: OutboxHarn
         assert box.in_flight.wait_until(lambda jobs: len(jobs) <= share, 20)
         assert Delivery.objects.filter(status="sending", provider_name="Silent").count() == share
         assert len(mail.mails) == len(names) - share
+
+
+def test_tests_of_a_hanging_server_leave_senders_for_pages(
+    post: OutboxHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configured(monkeypatch, allow_targets=LOOPBACK)
+    alice = post.user("alice")
+    share = KINDS["smtp"].max_concurrent_sends // 4
+    box = post.outbox(elapsed=lambda: 0.0)
+    with silent_server() as silent:
+        row = provider("Silent", "smtp", ["email"], host="127.0.0.1", port=silent.port, security="none")
+        for number in range(4 * share):
+            send_test(row, "email", f"{number}@example.org", user_id=alice.pk, now=post.now)
+        box.run_once()
+        silent.wait_for(share)
+        post.page(alert := post.alert(), "alice")
+        post.seconds = 1
+        box.run_once()
+        silent.wait_for(share + 1)
+        assert [status for _, status, _ in post.states(alert)] == ["sending"]
+        assert Delivery.objects.filter(status="sending").count() == share + 1
 
 
 def test_a_provider_that_hangs_takes_few_threads(post: OutboxHarness, mail: SmtpDouble) -> None:
