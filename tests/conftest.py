@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+
+# Loading modules makes no garbage.
+gc.set_threshold(500_000, 20, 50)
 
 for _name in [name for name in os.environ if name.startswith("TOCSIN_") and not name.startswith("TOCSIN_TEST_")]:
     del os.environ[_name]
@@ -39,6 +43,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if (limit := config.getoption("reason_coverage")) is not None:
         config.pluginmanager.register(ReasonCoverage(limit))
+
+
+def pytest_collection_finish() -> None:
+    """Excludes from garbage collection what lives until the end: modules and tests. It is as rare as in a node."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 @pytest.fixture

@@ -159,6 +159,17 @@ def test_dry_run_and_log_only_integrations_need_no_reachable_user(now: datetime)
     save(now, name="B", routes=[{"action": "record", "recipients": {"groups": ["Empty"]}}])
 
 
+def test_saving_one_integration_compiles_no_other_again(now: datetime) -> None:
+    first, second = (save(now, name=name, token=None) for name in ("First", "Second"))
+    registry = IntegrationRegistry()
+    registry.refresh()
+    unchanged, outdated = registry.get(first.pk).normalizer, registry.get(second.pk).normalizer
+    save(now, second, name="Second", filters={"field": "subject", "operator": "contains", "value": "VPN"})
+    registry.refresh()
+    assert registry.get(first.pk).normalizer is unchanged
+    assert registry.get(second.pk).normalizer is not outdated
+
+
 def test_an_integration_reads_back_as_it_was_written(now: datetime) -> None:
     whole = spec(
         source="Halo",

@@ -86,8 +86,8 @@ def _alert(command: str = "", body: Any = None, *before: str) -> Example:
         number = world.open_alert()
         from tests.web.api.conftest import Api  # the asker's own client gives the commands that come before
 
-        made = tokens.create(world.company.alice, _name("before"), limits=UNLIMITED, **world.by)
         for earlier in before:
+            made = tokens.create(world.company.alice, _name("before"), limits=UNLIMITED, **world.by)
             assert Api(made.secret).post(f"alerts/{number}/{earlier}").status == 200
         if command == "merge":
             return f"alerts/{number}/merge", {"into": world.open_alert()}

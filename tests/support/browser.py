@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -48,6 +48,9 @@ _TOO_WIDE = """(() => {
 })()"""
 
 _AXE = Axe()
+
+#: What every page of those who are signed in has beside its content.
+FRAME = ("nav.side", "nav.phone-bar", "#palette", "#shortcuts")
 
 #: The browser's own remarks about a page that loads as it should; and htmx's about a look that a newer one replaced,
 #: as is meant where one types on (a request that fails has another name besides).
@@ -101,10 +104,11 @@ class Visitor:
         self.check_page(place)
         assert not self.problems, "\n".join(self.problems)
 
-    def check_page(self, place: str = "") -> None:
-        """Notes what is wrong with the page as it is: axe's findings, sideways scrolling, jumps."""
+    def check_page(self, place: str = "", *, frame: bool = True) -> None:
+        """Notes what is wrong with the page as it is: axe's findings, sideways scrolling, jumps. Without `frame`, axe
+        leaves out the navigation, which another page has alike."""
         where = place or self.page.url.removeprefix(self.base)
-        self.problems += [f"{where}: {problem}" for problem in _axe(self.page)]
+        self.problems += [f"{where}: {problem}" for problem in _axe(self.page, () if frame else FRAME)]
         self.check_width(where)
         shift = self.page.evaluate("window.layoutShift ?? 0")
         if shift > MAX_LAYOUT_SHIFT:
@@ -174,11 +178,13 @@ def _note_request(one: Visitor, url: str) -> None:
         one.problems.append(f"{one.page.url}: it asked {url}")
 
 
-def _axe(page: Page) -> list[str]:
+def _axe(page: Page, without: Sequence[str]) -> list[str]:
     page.evaluate(_AXE.axe_script)
     # What is told of findings is their HTML; style sheets from elsewhere, which axe would fetch, there are none.
     options = {"resultTypes": ["violations"], "selectors": False, "preload": False}
-    result = page.evaluate("(options) => axe.run(options)", options)
+    result = page.evaluate(
+        "([exclude, options]) => axe.run({ exclude }, options)", [[[part] for part in without], options]
+    )
     return [
         f"{violation['id']}: {node['html'][:200]} {node['failureSummary']}"
         for violation in result["violations"]

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from tocsin.alerts.states import Priority
@@ -43,6 +44,9 @@ _CONFIGURATION_UNUSABLE = ReasonType(
 
 #: The number of attempts to load a configuration that changes while it is loaded.
 _MAX_ATTEMPTS = 5
+
+#: The number of compiled definitions that are kept. Saving one integration compiles no other one again.
+_MAX_COMPILED = 500
 
 
 class UnknownIntegration(LookupError):
@@ -247,15 +251,20 @@ def _compile_row(row: Mapping[str, Any], hours: Mapping[RouteReference, str]) ->
     try:
         if kind is None:
             raise Rejected("not_compiled", UNKNOWN_KIND(kind=row["kind"]))
-        stored: Mapping[str, Any] = row["definition"] or {}
-        definition = IntegrationDefinition.from_stored(stored, row["settings"])
-        return compile_normalizer(kind, definition, hours), None
+        stored = json.dumps((row["definition"] or {}, row["settings"]))
+        return _compile(kind.name, stored, frozenset(hours.items())), None
     except Exception as error:  # boundary of one integration: for example a row that a newer version wrote
         problem = error.reason if isinstance(error, Rejected) else as_reason(type(error).__name__)
         log.error("Integration %s cannot be used: %s", row["name"], problem, exc_info=not isinstance(error, Rejected))
         return compile_normalizer(kind or load_kinds()[_FALLBACK_KIND], IntegrationDefinition()), Rejected(
             "not_compiled", _CONFIGURATION_UNUSABLE(problem=problem)
         )
+
+
+@lru_cache(_MAX_COMPILED)
+def _compile(kind: str, stored: str, hours: frozenset[tuple[RouteReference, str]]) -> Normalizer:
+    """Compiles a definition and its settings, stored as JSON. Raises Rejected, as `compile_normalizer` does."""
+    return compile_normalizer(load_kinds()[kind], IntegrationDefinition.from_stored(*json.loads(stored)), dict(hours))
 
 
 #: Used in place of an unknown kind; no message is parsed with it.
