@@ -98,7 +98,7 @@ def test_rejected_connection_is_tried_again(stopped: PostgresServer) -> None:
     assert codes_of(lambda: lifecycle._make_database(stopped)) == ["postgres.login_failed"]
 
 
-def test_file_in_place_of_a_private_folder_is_to_be_moved(tmp_path: Path) -> None:
+def test_file_in_place_of_a_folder_must_be_moved(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("")
     assert codes_of(lambda: layout._make_private(tmp_path / "data", None)) == [
         "data_directory.in_the_way", "data_directory.move_away",

@@ -60,7 +60,7 @@ def test_reminder_of_a_dry_run_is_only_noted() -> None:
     assert codes(run, EventKind.ACK_REMINDER_SENT) == {"escalation.reminder_sent_in_dry_run"}
 
 
-def test_responders_of_a_dry_run_would_be_notified_of_a_priority() -> None:
+def test_responders_of_a_dry_run_would_hear_of_a_priority() -> None:
     run = EscalationRun(plan(("primary", 0), acknowledge={"effect": "stop"}), mode=PagingMode.DRY_RUN).to(0)
     run.act(Acknowledge(actor=actor(ALICE)))
     run.alert = msgspec.structs.replace(run.alert, priority=Priority.CRITICAL)

@@ -120,7 +120,7 @@ def test_telnyx_without_balance_and_callbacks_says_both(monkeypatch: pytest.Monk
     ]  # fmt: skip
 
 
-def test_mail_server_without_sign_in_asks_to_leave_the_user_empty() -> None:
+def test_mail_server_without_sign_in_needs_no_user() -> None:
     with smtp_double() as server:
         account = account_of_url("Mail", f"smtp://user:secret@127.0.0.1:{server.port}", "t@example.org")
         sender = SmtpSender(replace(account, is_trusted=True))
@@ -158,7 +158,7 @@ def test_chat_service_that_took_no_message_is_named(responses: list[EgressRespon
     assert raised.value.reason["service"] == "Gotify"
 
 
-def test_chat_address_that_is_allowed_no_longer_must_be_entered_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chat_address_no_longer_allowed_must_be_entered_again(monkeypatch: pytest.MonkeyPatch) -> None:
     address = ChatChannel().normalize_address("gotify://push.example.org/AbcdefghijKLMNO")
     monkeypatch.setattr(chat_url_policy, "SCHEMAS", frozenset())
     with pytest.raises(AddressRejected) as raised:
