@@ -31,7 +31,6 @@ _UNKNOWN_VERSION = ReasonType("config.unknown_yaml_version", "the version of its
 _TOO_MANY_VALUES = ReasonType(
     "config.too_many_values", "there are more than {maximum} values, aliases counted each time."
 )
-_UNKNOWN_NODE = ReasonType("config.unknown_node", "cannot be read.")
 _KEY_NOT_TEXT = ReasonType("config.key_not_text", "a key must be text.")
 _DUPLICATE_KEY = ReasonType("config.duplicate_key", 'the key "{key}" is there twice.')
 _UNKNOWN_TAG = ReasonType("config.unknown_tag", 'the tag "{tag}" is not known.')
@@ -146,9 +145,9 @@ class _Reader:
                 return {key: self.value(child, (*path, key)) for key, child in self._entries(node, path)}
             case SequenceNode():
                 return [self.value(child, (*path, position)) for position, child in enumerate(node.value)]
-            case ScalarNode():
+            case _:
+                assert isinstance(node, ScalarNode)
                 return self._scalar(node)
-        raise self._refuse(node, _UNKNOWN_NODE())
 
     def _entries(self, node: MappingNode, path: NodePath) -> Iterator[tuple[str, Node]]:
         seen_keys: set[str] = set()

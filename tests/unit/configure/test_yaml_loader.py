@@ -177,3 +177,10 @@ def test_ambiguous_yaml_words_are_exported_in_quotes_everywhere(word: str) -> No
     condition = {"field": word, "operator": "contains", "value": [word]}
     value = {"users": [word, {"name": word, word: {word: word}}], "groups": {"when": condition, "tags": {word: word}}}
     assert parse(export.write(value)).value == value
+
+
+def test_too_large_file_is_rejected_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(yaml_loader, "MAX_FILE_BYTES", 1024 * 1024)
+    (tmp_path / "all.yaml").write_bytes(b"#" * (1024 * 1024 + 1))
+    with pytest.raises(Rejected, match=r"all\.yaml: is larger than 1 MiB"):
+        yaml_loader.read(tmp_path / "all.yaml")

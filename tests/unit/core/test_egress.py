@@ -12,6 +12,7 @@ from datetime import timedelta
 import pytest
 
 from tests.doubles.http import Response, http_double
+from tests.support.outbox_harness import allow_loopback
 from tocsin.core.config import environment
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net import egress
@@ -302,3 +303,17 @@ def test_unencodable_address_is_rejected(url: str) -> None:
 def test_retry_after_is_capped_at_one_day_and_validated(message: str, seconds: int | None) -> None:
     expected = None if seconds is None else timedelta(seconds=seconds)
     assert egress.EgressResponse(429, {"retry-after": message}, b"").retry_after == expected
+
+
+def test_request_that_cannot_be_written_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    allow_loopback(monkeypatch)
+    with http_double() as server, pytest.raises(Permanent) as raised:
+        egress.HttpClient().request("NOT A METHOD", server.url)
+    assert (raised.value.reason.code, raised.value.reason["host"]) == ("network.request_impossible", "127.0.0.1")
+
+
+def test_host_without_addresses_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(egress.socket, "getaddrinfo", lambda *arguments, **more: [])
+    with pytest.raises((Permanent, Temporary)) as raised:
+        egress.connect("nowhere.example.org", 443, 1.0, trusted=True)
+    assert raised.value.reason.data["error"] == {"code": "network.no_address", "data": {}}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from ipaddress import ip_address
 
 import pytest
 
 from tests.doubles.imap import imap_double
-from tocsin.core.errors import Temporary
+from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net import imap
 from tocsin.core.net.imap import ImapAccount, ImapMailbox, ImapSecurity
 
@@ -56,6 +57,27 @@ def test_an_exchange_has_a_deadline_of_its_own(monkeypatch: pytest.MonkeyPatch) 
         assert raw.endswith(b"Yes")
         assert str(box.describe()).endswith("has 0 unread emails.")
         box.close()
+
+
+@pytest.mark.parametrize(
+    ("folder", "address", "codes"),
+    [
+        ("Missing", "127.0.0.1", ["mailbox.no_folder", "mailbox.enter_folder"]),
+        ("INBOX", "93.184.216.34", ["mailbox.unencrypted", "mailbox.choose_tls"]),
+    ],
+)
+def test_mailbox_that_cannot_be_opened_says_what_to_enter(
+    folder: str, address: str, codes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(imap, "ip_address", lambda peer: ip_address(address))
+    with imap_double() as double:
+        account = ImapAccount(
+            "127.0.0.1", double.username, double.password, folder, double.port, ImapSecurity.NONE, True
+        )
+        with pytest.raises(Permanent) as raised:
+            _read(account)
+    assert [raised.value.reason.code, raised.value.remedy_reason.code] == codes
+    assert raised.value.reason["host"] == "127.0.0.1"
 
 
 def _read(account: ImapAccount) -> None:

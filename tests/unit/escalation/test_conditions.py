@@ -21,6 +21,7 @@ from tocsin.oncall.calculation.support_hours import CompiledSupportHours
 DAY, NIGHT = datetime(2026, 11, 24, 9, 15, tzinfo=UTC), datetime(2026, 11, 24, 22, 15, tzinfo=UTC)
 OFFICE = weekly_windows.load([{"days": ["mon", "tue", "wed", "thu", "fri"], "from": "08:00", "to": "18:00"}])
 HOURS = {30: CompiledSupportHours("Office", ZoneInfo("Europe/Zurich"), OFFICE)}
+DAYS = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 BETWEEN = {"from": "08:00", "to": "18:00", "days": ["tue"], "time_zone": "Europe/Zurich"}
 
 
@@ -35,6 +36,7 @@ BETWEEN = {"from": "08:00", "to": "18:00", "days": ["tue"], "time_zone": "Europe
         ({"during": {"not": "Office"}}, NIGHT, ""),
         ({"between": BETWEEN}, DAY, ""),
         ({"between": BETWEEN}, NIGHT, "only Tue 08:00 to 18:00 (Europe/Zurich)"),
+        ({"between": {**BETWEEN, "days": DAYS}}, NIGHT, "only 08:00 to 18:00 (Europe/Zurich)"),
         ({"between": {**BETWEEN, "outside": True}}, DAY, "only outside Tue 08:00 to 18:00 (Europe/Zurich)"),
         ({"between": {**BETWEEN, "outside": True}}, NIGHT, ""),
         ({"tags": {"environment": "Production"}}, DAY, ""),

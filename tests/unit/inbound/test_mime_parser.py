@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from datetime import UTC, datetime
 from email.message import EmailMessage
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -13,7 +15,9 @@ from hypothesis import strategies as st
 from tests.support.hypothesis_profiles import examples
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import Reason
 from tocsin.inbound.config.normalizer import IntegrationDefinition, compile_normalizer
+from tocsin.inbound.email import messages
 from tocsin.inbound.parsing import mime_parser as mail
 from tocsin.inbound.parsing.payload_splitting import elements_of
 
@@ -304,3 +308,29 @@ def test_no_pattern_takes_more_than_its_time() -> None:
     started_at = time.process_time()
     reader.normalize(element)
     assert time.process_time() - started_at < 2
+
+
+def test_mail_beyond_each_limit_has_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = written(body="Nobody can work. " * 20).as_bytes()
+    monkeypatch.setattr(mail, "MAX_STORED_BYTES", 100)
+    with pytest.raises(Rejected) as rejected:
+        messages.add_received_headers(raw, UUID(int=1), "from a test", datetime(2026, 11, 24, tzinfo=UTC))
+    assert rejected.value.reason.code == "mail.too_large_without_attachments"
+    monkeypatch.setattr(mail, "MAX_BYTES", 100)
+    with pytest.raises(Rejected) as rejected:
+        mail.read(raw)
+    assert codes_in(rejected.value.reason) >= {"mail.too_large"}
+
+
+def test_mail_that_the_parser_cannot_take_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(raw: bytes) -> None:
+        raise RecursionError
+
+    monkeypatch.setattr(mail, "_parsed", broken)
+    with pytest.raises(Rejected) as rejected:
+        mail.read(b"Subject: yes")
+    assert codes_in(rejected.value.reason) >= {"mail.unparsable"}
+
+
+def codes_in(reason: Reason) -> set[str]:
+    return {reason.code, *(value.code for _name, value in reason.params if isinstance(value, Reason))}

@@ -57,6 +57,7 @@ def test_a_page_of_a_live_alert_is_sent() -> None:
         ({"status": AlertStatus.CLOSED}, delivery_reasons.ALERT_CLOSED()),
         ({"status": AlertStatus.CANCELLED}, delivery_reasons.ALERT_CANCELLED()),
         ({"status": AlertStatus.MERGED, "merged_into": 41}, delivery_reasons.ALERT_MERGED(alert=AlertRef(41))),
+        ({"status": AlertStatus.MERGED}, delivery_reasons.ALERT_ENDED()),
         ({"status": AlertStatus.ASSIGNED, "owner_id": 1}, delivery_reasons.ASSIGNED(user=ALICE)),
     ],
 )

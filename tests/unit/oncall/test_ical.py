@@ -7,9 +7,14 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from tests.doubles.http import Response, http_double
+from tests.support.outbox_harness import allow_loopback
 from tests.support.schedule_strategies import ALICE, BOB, local, plan, rotate, schedule
+from tocsin.core.errors import Permanent
+from tocsin.core.net.egress import HttpClient
+from tocsin.core.reasons import as_reason
 from tocsin.oncall.calculation import final_schedule
-from tocsin.oncall.calendars import ical, ical_subprocess
+from tocsin.oncall.calendars import calendar_import_worker, ical, ical_subprocess
 from tocsin.oncall.calendars.ical import GroupShift, UnreadableCalendar
 
 ZURICH = ZoneInfo("Europe/Zurich")
@@ -215,3 +220,31 @@ def test_a_stream_of_several_calendars_is_read_whole() -> None:
 def test_a_day_that_ends_where_it_begins_is_that_day() -> None:
     (span,) = read("DTSTART;VALUE=DATE:20260401\r\nDTEND;VALUE=DATE:20260401\r\nSUMMARY:Bob").spans
     assert span == (BOB, local("2026-04-01T00:00"), local("2026-04-02T00:00"))
+
+
+def test_calendar_of_too_many_events_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ical, "MAX_SHIFTS", 1)
+    event = "DTSTART:20260323T090000Z\r\nDTEND:20260323T170000Z\r\nSUMMARY:Alice"
+    with pytest.raises(UnreadableCalendar) as raised:
+        read(event, event)
+    assert (raised.value.reason.code, raised.value.reason.data) == (
+        "calendar.too_many_events", {"events": 2, "limit": 1},
+    )  # fmt: skip
+
+
+def test_unanswerable_calendar_server_has_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    allow_loopback(monkeypatch)
+    monkeypatch.setattr(calendar_import_worker, "MAX_CALENDAR_BYTES", 2 * 1024 * 1024)
+    for response, code in (
+        (Response(302, headers={"Location": "/again"}), "calendar.too_many_redirects"),
+        (Response(200, b"x" * (2 * 1024 * 1024)), "calendar.too_big"),
+    ):
+        with http_double(lambda request, answer=response: answer) as server, pytest.raises(Permanent) as raised:
+            calendar_import_worker._fetch(HttpClient(), f"{server.url}/calendar.ics")
+        assert raised.value.reason.code == code
+
+
+def test_further_flaws_of_a_calendar_are_counted() -> None:
+    flaws = tuple(as_reason(f"flaw {number}") for number in range(calendar_import_worker.MAX_NAMED_EVENTS + 2))
+    parts = calendar_import_worker._describe_flaws(flaws).data["flaws"]["data"]["parts"]
+    assert parts[-1] == {"code": "calendar.more_flaws", "data": {"count": 2}}

@@ -14,6 +14,7 @@ import pytest
 from tocsin.cli import serve, service
 from tocsin.cli.main import run
 from tocsin.core.config import environment as config
+from tocsin.core.errors import Permanent, Rejected
 from tocsin.node import RECORD_TIMEOUT, STOP_TIMEOUT
 from tocsin.operate.service import (
     PACKAGE_UNIT,
@@ -258,3 +259,30 @@ def test_packaged_command_of_root_becomes_the_service(machine: Path, monkeypatch
         "TOCSIN_BASE_URL": "https://shell.example.org",
         "HOME": nobody.pw_dir,
     }
+
+
+@pytest.mark.parametrize(
+    ("program", "codes"),
+    [
+        (None, ["service.program_not_found", "service.install_program"]),
+        ("/opt/o'brien/tocsin", ["service.quotes_in_path", "service.install_elsewhere"]),
+    ],
+)
+def test_program_that_a_unit_cannot_name_is_reported(
+    program: str | None, codes: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(service.sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setattr(service.shutil, "which", lambda name: program)
+    with pytest.raises(Permanent) as raised:
+        service._command("127.0.0.1", 8686)
+    assert [raised.value.reason.code, raised.value.remedy_reason.code] == codes
+
+
+def test_system_unit_needs_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(service, "BOOTED", tmp_path)
+    monkeypatch.setattr(service, "ROOT", tmp_path)
+    monkeypatch.setattr(service.shutil, "which", lambda name: "/usr/bin/systemctl")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(Rejected) as rejected:
+        service._refuse(system_location())
+    assert rejected.value.reason.code == "service.needs_root"

@@ -183,10 +183,11 @@ def _definition(builder: ConfigBuilder, kind: str, settings: JsonObject, subject
     try:
         compile_normalizer(load_kinds()[kind], IntegrationDefinition(**{"settings": {}, **definition}))
     except (Rejected, TypeError, ValueError, KeyError) as problem:
+        unusable = problem.reason if isinstance(problem, Rejected) else str(problem)[:200]
         builder.report_omitted(
             subject,
             product_reasons.NO_OWN_MAPPING(),
-            product_reasons.MAPPING_UNUSABLE(problem=str(problem)[:200]),
+            product_reasons.MAPPING_UNUSABLE(problem=unusable),
             product_reasons.MAP_FIRST_MESSAGE(),
         )
         return {}

@@ -11,16 +11,15 @@ import msgspec
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Reason, ReasonType
+from tocsin.core.reasons import Reason
 from tocsin.inbound.config.normalizer import IntegrationDefinition, Normalizer, compile_normalizer
 from tocsin.inbound.config.reasons import UNKNOWN_KIND
 from tocsin.inbound.config.routes import RouteReference
 from tocsin.inbound.inspect.trace import Trace, explain, with_noise_trace
 from tocsin.inbound.models import InboundMessage, Integration, IntegrationVersion
-from tocsin.inbound.parsing.decode import Element, decode
+from tocsin.inbound.parsing.decode import Element
+from tocsin.inbound.storage.stored_messages import element_of
 from tocsin.oncall import loader
-
-_EMPTY = ReasonType("message.empty", "The message is empty.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +90,5 @@ def _explain_parts(message: InboundMessage, version: IntegrationVersion | None) 
 def _element(normalizer: Normalizer, message: InboundMessage) -> Element:
     """Parses the single element of a stored message; on failure, the element contains the problem."""
     raw = bytes(message.raw)
-    try:
-        decoded = decode(raw, message.content_type or None, lenient=normalizer.kind.lenient)
-    except Rejected as problem:
-        return Element(None, raw, problem=problem)
-    if not decoded.elements:
-        return Element(None, raw, problem=Rejected("invalid_json", _EMPTY()))
-    return decoded.elements[0]
+    element = element_of(raw, message.content_type, lenient=normalizer.kind.lenient)
+    return Element(None, raw, problem=element) if isinstance(element, Rejected) else element

@@ -14,7 +14,7 @@ from tocsin.inbound.deciding import echo_suppression
 from tocsin.inbound.parsing.decode import Element, decode
 from tocsin.inbound.storage.messages import IncomingMessage
 
-_NOT_ONE_OBJECT = ReasonType("message.not_one_object", "a stored message is one object")
+_NOT_ONE_OBJECT = ReasonType("message.not_one_object", "The message is not one object.")
 
 
 def incoming_of(row: Mapping[str, Any], registry: IntegrationRegistry, now: datetime) -> IncomingMessage:

@@ -221,19 +221,20 @@ def _version(connection: Connection) -> Iterator[HealthFinding]:
     row = database.row(
         connection,
         "SELECT current_setting('server_version_num')::int / 10000 AS major, "
-        "current_setting('server_encoding') AS enc, "
+        "current_setting('server_encoding') AS encoding, "
         "has_schema_privilege(current_schema(), 'CREATE') AS may_create",
     )
     assert row is not None
-    if row["major"] < MIN_POSTGRES_VERSION:
-        yield HealthFinding(
-            "database.version",
-            _VERSION(version=row["major"], needed=MIN_POSTGRES_VERSION),
-            _VERSION_REMEDY(),
-        )
-    if row["enc"] != "UTF8":
-        yield HealthFinding("database.encoding", _ENCODING(encoding=row["enc"]), _ENCODING_REMEDY())
-    if not row["may_create"]:
+    yield from check_server(**row)
+
+
+def check_server(*, major: int, encoding: str, may_create: bool) -> Iterator[HealthFinding]:
+    """Checks the server's major version and encoding, and whether Tocsin may create tables. Pure."""
+    if major < MIN_POSTGRES_VERSION:
+        yield HealthFinding("database.version", _VERSION(version=major, needed=MIN_POSTGRES_VERSION), _VERSION_REMEDY())
+    if encoding != "UTF8":
+        yield HealthFinding("database.encoding", _ENCODING(encoding=encoding), _ENCODING_REMEDY())
+    if not may_create:
         yield HealthFinding("database.rights", _RIGHTS(), _RIGHTS_REMEDY())
 
 

@@ -222,7 +222,7 @@ def _call(context: ActionContext, action: WorkflowAction) -> ActionResult:
         action.outbound or 0,
         [context.alert_id],
         context.now,
-        reason=str(reasons.CALL_FOR_ALERT(workflow=context.run.name, alert=AlertRef(context.alert_id))),
+        reason=reasons.CALL_FOR_ALERT(workflow=context.run.name, alert=AlertRef(context.alert_id)),
         extra_values=extra_values,
     )
     name = integration["name"] if integration is not None else f"#{action.outbound}"

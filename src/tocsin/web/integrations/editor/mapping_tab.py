@@ -129,7 +129,7 @@ class MappingTab(EditorTab):
                 if entry.is_incomplete and not (name.strip() and self.is_final):
                     continue
                 self.places.rows[f"mapping.{group}.{name}"] = f"{prefix}-{number}"
-                if not name.strip() or name in entries:
+                if not name.strip() or name.strip() in entries:
                     field_place = f"mapping.{group}.{name}"
                     problem = _DUPLICATE_NAME() if name.strip() else _NO_NAME()
                     raise rejected_at(field_place, problem, "invalid_mapping")

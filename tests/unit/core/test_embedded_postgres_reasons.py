@@ -1,0 +1,112 @@
+"""Why the built-in PostgreSQL does not start, and what a person can do about it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.postgres import server_in
+from tocsin.core.embedded_postgres import binaries, layout, lifecycle, server, system_user
+from tocsin.core.embedded_postgres.binaries import Binaries
+from tocsin.core.embedded_postgres.server import PostgresServer
+from tocsin.core.embedded_postgres.system_user import SystemAccount
+from tocsin.core.errors import Permanent, Temporary
+
+NOBODY = SystemAccount(name="nobody", uid=65534, gid=65534)
+
+
+@pytest.fixture
+def stopped(tmp_path: Path) -> PostgresServer:
+    """A server that nobody started, of the user who runs the tests."""
+    made = replace(server_in(tmp_path), account=None)
+    made.data.mkdir(parents=True)
+    made.run.mkdir(parents=True, exist_ok=True)
+    made.log.parent.mkdir(parents=True, exist_ok=True)
+    return made
+
+
+def codes_of(use: Callable[[], Any]) -> list[str]:
+    """The code of the reason for which `use` fails, and that of its remedy."""
+    with pytest.raises((Permanent, Temporary)) as raised:
+        use()
+    remedy = getattr(raised.value, "remedy_reason", None)
+    return [reason.code for reason in (raised.value.reason, remedy) if reason]
+
+
+def test_missing_wheel_is_to_be_installed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(binaries, "INSTALLATION", "nowhere")
+    assert codes_of(binaries.bundled)[0] == "postgres.not_executable"
+    monkeypatch.setattr(binaries, "PACKAGE", "no_such_package_of_tocsin")
+    assert codes_of(binaries.bundled)[0] == "postgres.not_installed"
+
+
+def test_programs_that_the_account_cannot_run_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(binaries, "_is_usable", lambda account, programs: False)
+    (tmp_path / "1.0").mkdir()
+    found = codes_of(lambda: binaries.reachable_by(NOBODY, Binaries(tmp_path, "1.0"), tmp_path))
+    assert found == ["postgres.not_accessible", "postgres.make_accessible"]
+
+
+def test_system_without_useradd_is_told_to_make_the_account(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(system_user, "recipes", lambda name: [])
+    with pytest.raises(Permanent) as raised:
+        system_user.find_or_make("no-such-account-of-tocsin")
+    assert raised.value.reason.data["problems"]["code"] == "postgres.no_useradd"
+
+
+def test_failing_initdb_shows_its_last_lines(stopped: PostgresServer, tmp_path: Path) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "initdb").write_text("#!/bin/sh\necho 'no locale' >&2\nexit 1\n")
+    (programs / "initdb").chmod(0o755)
+    broken = replace(stopped, binaries=Binaries(folder=programs, version="17.0"), data=stopped.data / "new")
+    with pytest.raises(Permanent) as raised:
+        server.create(broken, sync=False)
+    assert (raised.value.reason.code, raised.value.reason["output"]) == ("postgres.not_created", "no locale")
+
+
+def test_locked_data_is_of_a_running_server(stopped: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_reject_foreign_server", lambda _server: None)
+    with stopped.lock.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert codes_of(lambda: server.start(stopped)) == ["postgres.already_running"]
+
+
+def test_slow_server_is_waited_for_again(stopped: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "is_running", lambda _server: True)
+    monkeypatch.setattr(server, "read_postmaster", lambda _server: None)
+    assert codes_of(lambda: server.wait_until_ready(stopped, 1, timedelta())) == ["postgres.not_ready"]
+
+
+def test_lock_of_another_process_is_waited_for_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lifecycle, "START_LIMIT", timedelta())
+    path = tmp_path / "lock"
+    with path.open("w") as lock, ExitStack() as stack:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert codes_of(lambda: stack.enter_context(lifecycle._exclusive(path))) == ["postgres.locked"]
+
+
+def test_rejected_connection_is_tried_again(stopped: PostgresServer) -> None:
+    assert codes_of(lambda: lifecycle._make_database(stopped)) == ["postgres.login_failed"]
+
+
+def test_file_in_place_of_a_folder_must_be_moved(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("")
+    assert codes_of(lambda: layout._make_private(tmp_path / "data", None)) == [
+        "data_directory.in_the_way", "data_directory.move_away",
+    ]  # fmt: skip
+
+
+def test_data_directory_of_another_user_names_its_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 54321)
+    assert codes_of(lambda: layout._reject_shared_folder(tmp_path)) == [
+        "data_directory.other_owner", "data_directory.run_as_owner",
+    ]  # fmt: skip

@@ -1,0 +1,93 @@
+"""What the log says of a message whose sender, form or client is odd."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+from uuid import UUID
+
+import pytest
+
+from tocsin.core.errors import Permanent, Rejected
+from tocsin.core.net.egress import EgressResponse
+from tocsin.inbound.compat import pagerduty
+from tocsin.inbound.config.client_routing import apply_client_table
+from tocsin.inbound.config.compiled_integration import ClientMap
+from tocsin.inbound.config.credentials import ADDRESS, CredentialStatus
+from tocsin.inbound.config.reasons import NO_ROUTES
+from tocsin.inbound.config.routes import RouteChoice
+from tocsin.inbound.deciding import grouping
+from tocsin.inbound.http import ingest_service, sender_verification
+from tocsin.inbound.inspect import replay
+from tocsin.inbound.storage.stored_messages import element_of
+
+
+class Stub:
+    """An object with these attributes."""
+
+    def __init__(self, **attributes: Any) -> None:
+        self.__dict__ |= attributes
+
+
+@pytest.mark.parametrize(
+    ("status", "address", "code", "data"),
+    [
+        (CredentialStatus.VALID, "192.0.2.1", "request.address_allowed", {"address": "192.0.2.1"}),
+        (CredentialStatus.MISSING, None, "request.address_not_allowed",
+         {"address": {"code": "request.unknown_address", "data": {}}}),
+    ],
+)  # fmt: skip
+def test_address_of_a_sender_is_told(
+    status: CredentialStatus, address: str | None, code: str, data: dict[str, object]
+) -> None:
+    reason = ingest_service._describe_credential(ADDRESS, status, address)
+    assert (reason.code, reason.data) == (code, data)
+
+
+def test_keys_of_a_sender_come_by_https_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Permanent) as raised:
+        sender_verification.fetch("http://keys.example.org")
+    assert raised.value.reason.code == "sender.url_is_not_https"
+    client = Stub(request=lambda *arguments, **more: EgressResponse(404, {}, b""))
+    monkeypatch.setattr(sender_verification, "_client", lambda: client)
+    with pytest.raises(Permanent) as raised:
+        sender_verification.fetch("https://keys.example.org/1")
+    assert (raised.value.reason.code, raised.value.reason.data) == (
+        "sender.url_answered", {"host": "keys.example.org", "status": "404"},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("tables", "code"),
+    [({}, "route.client_table_deleted"), ({7: ClientMap("Clients")}, "route.no_client")],
+)
+def test_route_by_a_client_table_says_why_it_stays(tables: dict[int, ClientMap], code: str) -> None:
+    integration = Stub(directory=Stub(client_tables=tables))
+    event = Stub(mapped=Stub(text=lambda field: ""))
+    route = apply_client_table(
+        cast(Any, integration), RouteChoice(0, "", NO_ROUTES(), client_table=7), cast(Any, event)
+    )
+    assert [part["code"] for part in route.reason.data["parts"]][-1] == code
+
+
+def test_message_without_subject_and_id_is_a_message() -> None:
+    event = Stub(source_id="", mapped=Stub(text=lambda field: ""))
+    assert grouping.describe_message(cast(Any, event)).code == "message.untitled"
+
+
+def test_stored_message_of_several_objects_is_none() -> None:
+    rejected = element_of(b'[{"a": 1}, {"a": 2}]', "application/json", lenient=False)
+    assert isinstance(rejected, Rejected)
+    assert rejected.reason.code == "message.not_one_object"
+
+
+def test_event_type_that_pagerduty_has_not_is_rejected() -> None:
+    assert [problem.code for problem in pagerduty._problems_v1({"event_type": "page"})] == [
+        "pagerduty.invalid_event_type"
+    ]
+
+
+def test_too_many_messages_are_not_replayed() -> None:
+    ids = [UUID(int=0)] * (replay.MAX_REPLAYED_MESSAGES + 1)
+    with pytest.raises(Rejected) as rejected:
+        replay.replay_many(ids, None, cast(Any, None), cast(Any, None))
+    assert (rejected.value.reason.code, rejected.value.reason["selected"]) == ("message.too_many_replays", len(ids))

@@ -1,0 +1,80 @@
+"""What a health check says of the address, the database server, the disks and the heartbeat in each state."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.doubles.certificates import make_certificate
+from tests.doubles.http import Response, http_double
+from tests.support.outbox_harness import allow_loopback, configured
+from tocsin.operate import disk_space
+from tocsin.operate.checks import address, database
+from tocsin.operate.finding import HealthFinding
+from tocsin.operate.self_check import heartbeat
+
+ENOUGH = {"major": database.MIN_POSTGRES_VERSION, "encoding": "UTF8", "may_create": True}
+
+
+def codes(findings: Iterable[HealthFinding]) -> list[str]:
+    return [reason.code for finding in findings for reason in (finding.detail, finding.remedy) if reason]
+
+
+@pytest.mark.parametrize(
+    ("server", "name"),
+    [
+        ({}, ""),
+        ({"major": database.MIN_POSTGRES_VERSION - 1}, "database_version"),
+        ({"encoding": "LATIN1"}, "database_encoding"),
+        ({"may_create": False}, "database_rights"),
+    ],
+)
+def test_unsuitable_database_server_is_reported(server: dict[str, Any], name: str) -> None:
+    expected = [f"health.{name}", f"health.{name}_remedy"] if name else []
+    assert codes(database.check_server(**{**ENOUGH, **server})) == expected
+
+
+def test_location_of_the_built_in_database_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    configured(monkeypatch, database_url=None, data_dir=tmp_path)
+    for is_outside, names in ((False, ["place"]), (True, ["apart", "apart_remedy"])):
+        monkeypatch.setattr(database.EmbeddedPostgres, "is_outside_data_dir", is_outside)
+        assert codes(database._report_location()) == [f"health.database_{name}" for name in names]
+
+
+def test_disk_without_inodes_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ample = 10**9
+    sizes = SimpleNamespace(f_files=1000, f_favail=19, f_bavail=ample, f_blocks=ample, f_bfree=ample, f_frsize=4096)
+    monkeypatch.setattr(os, "statvfs", lambda folder: sizes)
+    [finding] = disk_space.check_disk(tmp_path)
+    assert codes([finding]) == ["health.disk_entries", "health.disk_entries_remedy"]
+    assert finding.detail.data == {"free": 19, "size": 1000, "folder": str(tmp_path)}
+
+
+def test_heartbeat_receiver_that_never_answers_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heartbeat, "TIMEOUT", timedelta(seconds=0.05))
+    with http_double(lambda request: Response(200, takes=0.5)) as receiver:
+        problem = heartbeat.ping(receiver.url)
+    assert (problem.code, problem.data) == ("heartbeat.timed_out", {"timeout": {"seconds": 0.05}})
+
+
+def test_redirect_without_a_target_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    allow_loopback(monkeypatch)
+    certificate_time = datetime(2026, 11, 24, tzinfo=UTC)
+    with http_double(lambda request: Response(302)) as proxy:
+        configured(monkeypatch, base_url=proxy.url)
+        found = codes(address.check(certificate_time))
+    assert "health.address_redirects_somewhere" in found
+
+
+def test_https_without_a_trusted_proxy_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    certificate = make_certificate(tmp_path)
+    with http_double(lambda request: Response(200, b"ok"), certificate.server) as proxy:
+        configured(monkeypatch, base_url=proxy.url.replace("http:", "https:"), trusted_proxies=())
+        found = codes(address.check(datetime.now(UTC), certificate.client()))
+    assert {"health.address_no_proxy", "health.address_no_proxy_remedy"} <= set(found)

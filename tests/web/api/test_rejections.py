@@ -1,0 +1,201 @@
+"""Which request is rejected for which reason: a table, asked of one company that has one object of each type."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.support import api_examples
+from tests.support.api_examples import ApiObjects
+from tests.web.api.conftest import Api, ApiResponse, Company
+from tocsin.access.audit import COMMAND_LINE
+from tocsin.core.errors import Rejected
+from tocsin.core.runtime import clock
+from tocsin.inbound.maintenance.commands import end_now, save_window
+from tocsin.outbound.models import Call
+from tocsin.workflows.models import WorkflowRun
+
+POLICIES = "escalation-policies"
+POLICY = {"name": "Another", "steps": [{"notify": {"users": ["bob"]}}]}
+HTTP = {"name": "Chat", "kind": "http", "url": "https://chat.example.org/hook"}
+HALO = {"name": "Halo", "kind": "haloitsm", "base_url": "https://halo.example.org", "client_id": "c",
+        "client_secret": "s"}  # fmt: skip
+WINDOW = {"name": "Patches", "starts": "2030-01-01 00:00", "ends": "2030-01-02 00:00"}
+FUTURE = {"from": "2030-01-01T00:00:00Z", "to": "2030-01-02T00:00:00Z"}
+SWAP = {**FUTURE, "schedule": "{schedule_name}"}
+PAST = {"from": "2020-01-01T00:00:00Z", "to": "2020-01-02T00:00:00Z"}
+
+
+def workflow(**action: Any) -> dict[str, Any]:
+    return {"name": "Another", "trigger": "opened", "actions": [action]}
+
+
+def policy_step(**given: Any) -> dict[str, Any]:
+    return {**POLICY, "steps": [{"notify": {"users": ["bob"]}, **given}]}
+
+
+def ends_with(**given: str) -> dict[str, Any]:
+    return {**POLICY, "end": given}
+
+
+#: Method, path, body, and the code of a reason in the answer.
+REJECTIONS: list[tuple[str, str, Any, str]] = [
+    ("POST", "out-of-office", {**FUTURE, "covers": ["bob"]}, "absence.not_covers"),
+    ("POST", "out-of-office", {**FUTURE, "covers": {"Service Desk": 7}}, "absence.cover_without_user"),
+    ("POST", "out-of-office", PAST, "absence.ended"),
+    ("PUT", "out-of-office/{absence}", {**FUTURE, "user": "bob"}, "api.absence_of_other_user"),
+    ("POST", "out-of-office", {**FUTURE, "user": 7}, "api.not_a_username"),
+    ("PUT", "contact-methods/{method}", {"user": "bob"}, "api.contact_method_of_other_user"),
+    ("POST", "contact-methods/{bobs_method}/send-code", None, "api.not_your_contact_method"),
+    ("POST", "groups/Network/contacts/Nothing/test", None, "api.no_such_contact"),
+    ("GET", "outbound-integrations/{outbound}/calls/999999", None, "api.no_such_call"),
+    ("GET", "workflows/{workflow}/runs/999999", None, "api.no_such_run"),
+    ("POST", "imports", {"product": "opsgenie", "export": "!"}, "api.not_base64"),
+    ("POST", "imports", {"product": "nagios", "key": "k"}, "import.unknown_product"),
+    ("POST", "swaps/{swap}/decline", None, "api.swap_not_requested_to_decline"),
+    ("POST", "workflows", workflow(do="notify", users=["bob"], contacts=True), "workflow.contacts_without_group"),
+    ("POST", "workflows", workflow(do="add_responders"), "workflow.responders_missing"),
+    ("POST", "workflows", workflow(do="call", outbound="{outbound_name}"), "workflow.not_an_http_call"),
+    ("POST", "workflows", workflow(do="set_tags"), "workflow.tags_missing"),
+    ("POST", "workflows", workflow(do="set_tags", tags="a"), "workflow.tags_expected"),
+    ("POST", "workflows", workflow(do="halo"), "workflow.note_or_status_missing"),
+    ("POST", "workflows/{workflow}/runs/{ended_run}/end", None, "workflow.run_ended"),
+    ("POST", POLICIES, ends_with(then="keep_last_step"), "policy.last_step_interval_missing"),
+    ("POST", POLICIES, ends_with(then="nothing", every="5m"), "policy.not_for_final_action"),
+    ("POST", POLICIES, policy_step(when={"during": 7}), "policy.support_hours_expected"),
+    ("POST", POLICIES, policy_step(when={"tags": "a"}), "policy.tags_expected"),
+    ("POST", POLICIES, policy_step(methods=[{"label": "x"}] * 99), "policy.too_many_methods"),
+    ("PUT", "outbound-integrations/{outbound}", HTTP, "outbound.kind_unchangeable"),
+    ("POST", "outbound-integrations", {**HTTP, "headers": {"X Y": "1"}}, "outbound.not_a_header"),
+    ("POST", "outbound-integrations", {**HTTP, "headers": ["a"]}, "outbound.not_named_texts"),
+    ("POST", "outbound-integrations", {**HALO, "agents": ["bob"]}, "halo.invalid_agents"),
+    ("POST", "outbound-integrations", {**HALO, "agents": {"bob": "x"}}, "outbound.no_agent_number"),
+    ("POST", "outbound-integrations", {**HALO, "sync": {"assign": {"note": 7}}}, "halo.invalid_note"),
+    ("POST", "outbound-integrations", {**HALO, "create_ticket": {"on": ["never"]}}, "halo.not_a_trigger"),
+    ("POST", "outbound-integrations/{http}/call", {"alert": 999_999}, "outbound.no_alert_for_calls"),
+    ("GET", "outbound-integrations/{http}/rights", None, "halo.not_halo"),
+    ("POST", "outbound-integrations/{outbound}/calls/{sent_call}/drop", None, "outbound.already_sent"),
+    ("POST", "outbound-integrations/{outbound}/calls/{orphan}/send-again", None, "outbound.alert_deleted"),
+    ("POST", "alerts/{alert}/ticket", None, "halo.no_writeback"),
+    ("POST", "maintenance-windows", {**WINDOW, "tags": ["a"]}, "maintenance.invalid_tags"),
+    ("POST", "maintenance-windows", {**WINDOW, "tags": {str(n): "x" for n in range(99)}}, "maintenance.too_many_tags"),
+    ("POST", "maintenance-windows/{window}/end", None, "maintenance.not_endable"),
+    ("POST", "schedules/{schedule}/hand-over", {**FUTURE, "user": "alice"}, "override.already_on_call"),
+    ("POST", "schedules/{schedule}/hand-over", {**FUTURE, "user": "ina"}, "override.user_deactivated"),
+    ("POST", "swaps", {**SWAP, "user": "alice"}, "swap.with_self"),
+    ("POST", "swaps", {**SWAP, "user": "bob", "role": "secondary"}, "swap.not_on_call_as"),
+    ("POST", "holiday-calendars", {"name": "x", "country": "VA", "region": "Rome"}, "holiday.no_regions"),
+    ("POST", "holiday-calendars", {"name": "{calendar_name}", "country": "CH"}, "holiday.name_taken"),
+    ("PATCH", "support-hours/{hours}", {"holiday_calendars": ["None"]}, "holiday.unknown_calendar"),
+    ("POST", "support-hours", {"name": "{hours_name}", "windows": [{"days": ["mon"], "from": "08:00", "to": "18:00"}]},
+     "schedule.support_hours_name_taken"),
+    ("PATCH", "settings", {"phone_region": "C1"}, "setting.not_a_country"),
+    ("POST", "users", {"username": "eva", "email": "e@example.org", "role": "manager", "clients": ["Acme"]},
+     "user.clients_of_observers_only"),
+    ("POST", "groups", {"name": "x" * 999}, "name.too_long"),
+    ("POST", "push-devices", {"name": "x", "subscription": {"endpoint": "https://p.example.org/1", "keys": "{point}"}},
+     "push.secret_invalid"),
+    ("POST", "integrations", {"name": "x", "kind": "api", "routes": [{"client_table": "Nothing"}]},
+     "reference.unknown_client_table"),
+    ("POST", "providers/{provider}/send-test", {"channel": "sms", "address": "+41790000001"},
+     "provider.channel_not_carried"),
+    ("POST", "providers/{disabled_provider}/send-test", {"channel": "ntfy", "address": "x"}, "provider.not_enabled"),
+]  # fmt: skip
+
+
+def codes(answer: ApiResponse) -> Iterator[str]:
+    """Every code in an error, those of the reasons within its reason too."""
+
+    def within(value: Any) -> Iterator[str]:
+        if isinstance(value, dict):
+            yield from [value["code"]] if "code" in value else []
+            value = list(value.values())
+        if isinstance(value, list):
+            for one in value:
+                yield from within(one)
+
+    yield answer.body["reason_code"]
+    yield from within(answer.body["reason_data"])
+
+
+def filled_in(value: Any, names: dict[str, Any]) -> Any:
+    match value:
+        case str():
+            return names.get(value[1:-1], value) if value.startswith("{") else value
+        case list():
+            return [filled_in(one, names) for one in value]
+        case dict():
+            return {key: filled_in(one, names) for key, one in value.items()}
+        case _:
+            return value
+
+
+def objects_of(world: ApiObjects) -> dict[str, Any]:
+    """What the paths and bodies of the table refer to."""
+    at = clock.now()
+    outbound, workflow = api_examples._outbound(world), api_examples._workflow(world)
+    http = api_examples.save_outbound(HTTP, **world.by)
+    schedule, _ = api_examples._shift_of(world, world.company.alice)
+    calendar = api_examples.save_holiday_calendar(api_examples._calendar_spec(world), **world.by)
+    hours = api_examples.save_support_hours(api_examples._hours_spec(world), **world.by)
+    provider, disabled = api_examples._provider(world), api_examples._provider(world)
+    disabled.is_enabled = False
+    disabled.save()
+    api_examples.User.objects.create(username="ina", email="ina@example.org", is_active=False)
+
+    def call(action: str, status: str) -> int:
+        row = Call.objects.create(
+            integration=outbound, order_key="a", action=action, status=status, queued_at=at, due_at=at
+        )
+        return int(row.pk)
+
+    alert = world.open_alert()
+    ended = WorkflowRun.objects.create(workflow=workflow, alert_id=alert, status="stopped", created_at=at, ended_at=at)
+    return {
+        "absence": api_examples._absence(world).pk,
+        "method": api_examples._method(world).pk,
+        "bobs_method": world.company.bob.contact_methods.get(channel="sms").pk,
+        "outbound": outbound.pk,
+        "outbound_name": outbound.name,
+        "http": http.pk,
+        "workflow": workflow.pk,
+        "ended_run": ended.pk,
+        "sent_call": call("write", "sent"),
+        "orphan": call("create", "dead"),
+        "swap": api_examples._swap(world, world.company.nadia, world.company.bob).pk,
+        "alert": alert,
+        "window": api_examples._window(world).pk,
+        "schedule": schedule.pk,
+        "schedule_name": schedule.name,
+        "calendar_name": calendar.name,
+        "hours": hours.pk,
+        "hours_name": hours.name,
+        "provider": provider.pk,
+        "disabled_provider": disabled.pk,
+        "point": {**api_examples._device_spec(world)["subscription"]["keys"], "auth": "short"},
+        "uuid": "019abf3c-0000-7000-8000-000000000000",
+    }
+
+
+def test_every_rejection_says_its_reason(company: Company, admin: Api, open_alert: Callable[..., int]) -> None:
+    world = ApiObjects(company, company.alice, company.desk, open_alert, "https://ntfy.example.org")
+    names = objects_of(world)
+    wrong = {}
+    for method, path, body, code in REJECTIONS:
+        answer = admin.send(method, path.format(**names), filled_in(body, names))
+        if answer.status < 400 or code not in codes(answer):
+            wrong[code] = (method, path, answer.status, answer.body)
+    assert not wrong, "\n".join(map(str, wrong.items()))
+
+
+def test_a_window_that_has_just_begun_cannot_end(company: Company) -> None:
+    now = company.now.replace(hour=9, second=10)
+    spec = {**WINDOW, "time_zone": "UTC", "starts": f"{now:%Y-%m-%d %H:%M}", "ends": f"{now:%Y-%m-%d} 23:59"}
+    window = save_window(spec, actor=COMMAND_LINE, now=now)
+    with pytest.raises(Rejected) as rejected:
+        end_now(window, actor=COMMAND_LINE, now=now)
+    assert (rejected.value.reason.code, rejected.value.reason.data) == (
+        "maintenance.just_begun", {"window": "Patches"},
+    )  # fmt: skip
