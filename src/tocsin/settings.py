@@ -134,7 +134,7 @@ TEMPLATES: list[dict[str, Any]] = [
     }
 ]
 
-# A command sets the process's database, the embedded one included, before Django is set up: see cli/session.py.
+# A command names the process's database, the embedded one included, before Django uses it: see cli/session.py.
 DATABASES = {
     "default": database.django_settings(database.url_in_use() or CONFIG.database_url or "postgresql:///tocsin")
 }

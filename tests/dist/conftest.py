@@ -21,7 +21,8 @@ from builders import container, debian_base, release  # noqa: E402
 from scripts import dist  # noqa: E402
 from tests.doubles.smtp import SmtpDouble, smtp_double  # noqa: E402
 from tests.support.clean_system import CleanSystem  # noqa: E402
-from tests.support.podman import Podman  # noqa: E402
+from tests.support.podman import Podman, own_network  # noqa: E402
+from tests.support.upgrade_walk import NEXT_VERSION, VERSION  # noqa: E402
 
 #: The folder that holds the artefacts, default: dist/. What is missing there is built.
 FOLDER_VARIABLE = "TOCSIN_TEST_DIST"
@@ -60,6 +61,29 @@ def podman(artefact: Callable[[str], list[Path]]) -> Iterator[Podman]:
 def image() -> str:
     """The image's name."""
     return container.image_name(release.version())
+
+
+@pytest.fixture(scope="session")
+def next_image(podman: Podman, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The name of an image of the next version, whose migration changes tables."""
+    own, name = container.image_name(VERSION), container.image_name(NEXT_VERSION)
+    folder = tmp_path_factory.mktemp("next")
+    folder.chmod(0o755)
+    shutil.copytree(ROOT / "tests/upgrade", folder / "tests/upgrade", ignore=shutil.ignore_patterns("__pycache__"))
+    podman.call("create", "--name=next", own)
+    podman.call("cp", folder, "next:/opt/next")
+    variables = ("PYTHONPATH=/opt/next", "DJANGO_SETTINGS_MODULE=tests.upgrade.next_settings")
+    podman.call("commit", *(f"--change=ENV {variable}" for variable in variables), "next", name)
+    podman.call("rm", "next")
+    return name
+
+
+@pytest.fixture
+def network_mails() -> Iterator[SmtpDouble]:
+    """A mail server that containers on a bridge reach, in a network without others."""
+    with own_network(), smtp_double(host="0.0.0.0") as double:
+        double.host = "host.containers.internal"
+        yield double
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The compose files: read by a real client of compose, and two nodes behind Caddy as containers."""
+"""The compose files: read and, for one node, carried out by a real client of compose; two nodes behind Caddy."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import bring
 import pytest
 import yaml
 
+from tests.doubles.smtp import SmtpDouble
 from tests.prove.bench import free_port, short_folder
 from tests.prove.worlds import configured_installation, own_postgres
-from tests.support.installation import HALO_TOKEN, ask, ticket, until
+from tests.support.install_pages import commands
+from tests.support.installation import CONFIGURATION, HALO_TOKEN, ask, ticket, until
 from tests.support.podman import Container, Podman
+from tests.support.upgrade_walk import VERSION, is_ready, pages, post
 from tocsin.core.config import crypto
 
 pytestmark = pytest.mark.long
@@ -50,6 +53,31 @@ def test_secrets_are_made_once_and_fit_together(tmp_path: Path) -> None:
     assert len(before["secret-key"]) == 64
     subprocess.run([COMPOSE / "secrets.sh"], cwd=tmp_path, check=True)
     assert {path.name: path.read_text() for path in secrets.iterdir()} == before
+
+
+type Run = Callable[..., str]
+
+
+@pytest.fixture
+def run(podman: Podman, network_mails: SmtpDouble, tmp_path: Path) -> Iterator[Run]:
+    """Runs commands of the page in a folder with the files; returns what they wrote."""
+    folder = shutil.copytree(COMPOSE, tmp_path / "compose")
+    tools = bring.dist_tools(bring.uv())
+    yield lambda *lines, typed="": podman.shell(*lines, folder=folder, tools=tools, typed=typed)
+    podman.shell("docker compose down --volumes --timeout 30", folder=folder, tools=tools)
+
+
+def test_page_starts_one_node_that_pages(run: Run, network_mails: SmtpDouble) -> None:
+    mails, ((start, logs), settings) = network_mails, commands("compose", "One node", VERSION)
+    mail = [f"TOCSIN_SMTP_URL={mails.url}", "TOCSIN_EMAIL_FROM=tocsin@example.org"]
+    run("cat > .env", typed="\n".join([*(line for line in settings if "BASE_URL" in line), *mail]))
+    run(start)
+    url = "http://127.0.0.1:8686"
+    until("Tocsin is ready", lambda: is_ready(url), 240)
+    assert "Make the first administrator: https://tocsin.example.org/setup/" in run(logs)
+    run("docker compose exec -T tocsin tocsin apply /dev/stdin", typed=CONFIGURATION)
+    alert = post(url, 1)
+    until("Alice is paged", lambda: pages(mails) == [alert], 120)
 
 
 @pytest.fixture

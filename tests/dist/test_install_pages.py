@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import bring
 import pytest
-from builders import python, release
+from builders import container, python
 
+from tests.doubles.smtp import SmtpDouble
 from tests.support.clean_system import POST_AND_LOOK, SERVE, CleanSystem
 from tests.support.install_pages import commands
-from tests.support.installation import CONFIGURATION, HALO_TOKEN
+from tests.support.installation import CONFIGURATION, HALO_TOKEN, ask, until
 from tests.support.podman import Podman
+from tests.support.upgrade_walk import NEXT_VERSION, VERSION, is_ready, post, upgrade_with_pages
 
 pytestmark = pytest.mark.long
-
-VERSION = release.version()
 
 #: A system that reaches no index: pip and uv find the same packages in a folder. Root needs no sudo.
 _OFFLINE = """
@@ -52,49 +51,54 @@ def test_pip_page_installs_and_serves(wheels: CleanSystem, heading: str) -> None
     assert said.splitlines()[-3:] == ["Mapped Opened", "page", f"tocsin {VERSION}"]
 
 
-#: Docker's command, carried out by Podman, on the network of the test.
-_DOCKER = """#!/bin/sh
-if [ "$1" = run ]; then
-    shift
-    set -- run --network=host --ulimit=nproc=90000:90000 "$@"
-fi
-exec {podman} "$@"
-"""
-
-
-def test_container_page_runs_and_backs_up(
-    podman: Podman, artefact: Callable[[str], list[Path]], tmp_path: Path
+def test_container_page_runs_upgrades_and_leads_back(
+    podman: Podman, artefact: Callable[[str], list[Path]], next_image: str, network_mails: SmtpDouble, tmp_path: Path
 ) -> None:
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    (programs / "docker").write_text(_DOCKER.format(podman=" ".join(map(str, podman.command()))))
-    (programs / "docker").chmod(0o755)
+    tools = bring.dist_tools(bring.uv())
     shutil.copy(artefact("image")[0], tmp_path)
-    backups = tmp_path / "backup"
-    backups.mkdir()
-    (tmp_path / "tocsin.yaml").write_text(CONFIGURATION.replace("alice", "erin"))  # the page makes an Alice
-    start, user = commands("container", "Start", VERSION)
-    backup = [line.replace("/backup/", f"{backups}/") for line in commands("container", "Backup", VERSION)[0]]
-    script = [
-        "set -eu; ip link set lo up; trap 'docker rm --force --time 20 tocsin' EXIT",
-        *start,
-        "for second in $(seq 240); do docker logs tocsin 2>&1 | grep -q '^ready ' && break; sleep 0.5; done",
-        "docker logs tocsin 2>&1 | grep 'Make the first administrator: http://localhost:8686/setup/'",
-        f"echo 'a long enough passphrase 7' | {user[0]}",
-        "docker cp tocsin.yaml tocsin:/data/tocsin.yaml; docker exec tocsin tocsin apply /data/tocsin.yaml",
-        f"export TOKEN={HALO_TOKEN}{POST_AND_LOOK}",
-        *backup,
-        "docker exec tocsin tocsin doctor > doctor.txt || true",
-        "docker exec tocsin tocsin probe --ready",
-    ]
-    done = subprocess.run(
-        ["unshare", "--net", "sh", "-c", "\n".join(script)], cwd=tmp_path, capture_output=True, text=True, timeout=900,
-        stdin=subprocess.DEVNULL, env={**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"},
+    podman.call("save", "--quiet", "--output", tmp_path / container.archive_name(NEXT_VERSION), next_image)
+    podman.call("rmi", next_image)
+    (tmp_path / "smtp-url").write_text(network_mails.url)
+    load, make_volume, start, logs = commands("container", "Start", VERSION)[0]
+    secret = commands("container", "Settings", VERSION)[0][0].replace("/etc/tocsin", str(tmp_path))
+    image = container.image_name(VERSION)
+    start = start.replace(image, f"{secret} --env TOCSIN_EMAIL_FROM=tocsin@example.org {image}")
+
+    def run(*lines: str, typed: str = "") -> str:
+        return podman.shell(*lines, folder=tmp_path, tools=tools, typed=typed)
+
+    @contextmanager
+    def serve(start: str, *, is_upgrade: bool = False) -> Iterator[str]:
+        run(start)
+        url = "http://127.0.0.1:8686"
+        try:
+            until("Tocsin is ready", lambda: is_ready(url), 240)
+            assert ("The database is upgraded." in run(logs)) is is_upgrade
+            yield url
+        finally:
+            assert "Traceback" not in run(logs)
+            run(remove)
+
+    def prepare(url: str) -> None:
+        assert "Make the first administrator: http://localhost:8686/setup/" in run(logs)
+        run("docker exec --interactive tocsin tocsin apply /dev/stdin", typed=CONFIGURATION)
+        (user,) = commands("container", "Start", VERSION)[1]
+        run(user.replace("alice", "dave"), typed="a long enough passphrase 7\n")
+        assert "Sign in" in ask("GET", f"{url}/account/login/", seconds=120).text
+        (tmp_path / "backup").mkdir()
+        run(*(line.replace("/backup/", f"{tmp_path}/backup/") for line in commands("container", "Backup", VERSION)[0]))
+        (made,) = (tmp_path / "backup").iterdir()
+        assert made.stat().st_size > 10_000
+        assert "TOCSIN_HEARTBEAT_URL" in run("docker exec tocsin tocsin doctor || true")
+
+    run(load, make_volume)
+    (backup, load_next, remove), back = commands("container", "Upgrade", VERSION, NEXT_VERSION)
+    upgrade_with_pages(
+        lambda: serve(start), lambda: serve(start.replace(image, next_image), is_upgrade=True), network_mails,
+        prepare=prepare, upgrade=lambda: run(backup, load_next),
     )  # fmt: skip
-    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
-    lines = done.stdout.splitlines()
-    assert {"Mapped Opened", "page", "ok"} <= set(lines)
-    (made,) = backups.iterdir()
-    assert made.stat().st_size > 10_000
-    # It names what is missing, such as a mail server.
-    assert "TOCSIN_SMTP_URL" in (tmp_path / "doctor.txt").read_text()
+    run(*back)
+    paged = len(network_mails.mails)
+    with serve(start.replace("--volume tocsin:", "--volume tocsin-old:")) as url:
+        post(url, 6)
+        until("the old version pages", lambda: len(network_mails.mails) > paged, 120)

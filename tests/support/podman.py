@@ -5,17 +5,47 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
 #: Containers may do less than root here, and the kernel may forbid to raise a limit.
-_LIMITS = ("--ulimit=nofile=20000:20000", "--ulimit=nproc=90000:90000")
+_CONFIGURATION = '[containers]\ndefault_ulimits = ["nofile=20000:20000", "nproc=90000:90000"]\n'
 
 #: As administrators are told to run it.
 CONFINED = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges")
+
+_DOCKER = """#!/bin/sh
+[ "$1" = compose ] || exec {folder}/podman "$@"
+shift
+exec env PYTHONPATH={tools} {python} -m podman_compose --podman-path {folder}/podman "$@"
+"""
+#: Health checks are systemd's work, so whoever waits for one starts them.
+_PODMAN = """#!/bin/sh
+case "$*" in
+wait\\ *--condition=healthy*)
+    for container; do case $container in wait | --*) continue ;; esac
+        until {podman} healthcheck run "$container" > /dev/null 2>&1; do sleep 1; done
+    done ;;
+esac
+exec {podman} "$@"
+"""
+
+
+@contextmanager
+def own_network() -> Iterator[None]:
+    """A network of this thread's and of what it starts meanwhile: bridges and published ports are nobody else's."""
+    with Path("/proc/thread-self/ns/net").open() as before:
+        os.unshare(os.CLONE_NEWNET)
+        try:
+            subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+            yield
+        finally:
+            os.setns(before.fileno(), os.CLONE_NEWNET)
 
 
 @dataclass
@@ -24,20 +54,55 @@ class Podman:
 
     home: Path
     containers: list[Container] = field(default_factory=list)
+    program: str = ""
+    driver: str = ""
+
+    def __post_init__(self) -> None:
+        """Chooses the driver that copies nothing, if the kernel lets it."""
+        self.program = shutil.which("podman") or "podman"
+        folders = [self.home / f"overlay-{name}" for name in ("lower", "upper", "work", "merged")]
+        for folder in folders:
+            folder.mkdir(exist_ok=True)
+        options = "lowerdir={},upperdir={},workdir={}".format(*folders)
+        mount = ["unshare", "--mount", "mount", "-t", "overlay", "-o", options, "overlay", folders[-1]]
+        self.driver = "vfs" if subprocess.run(mount, capture_output=True).returncode else "overlay"
 
     def command(self, *arguments: str | Path) -> list[str | Path]:
         return [
-            "podman", "--storage-driver=vfs", f"--root={self.home / 'root'}", f"--runroot={self.home / 'run'}",
-            "--cgroup-manager=cgroupfs", "--runtime=runc", *arguments,
+            self.program, f"--storage-driver={self.driver}", f"--root={self.home}/root", f"--runroot={self.home}/run",
+            f"--network-config-dir={self.home}/networks", "--cgroup-manager=cgroupfs", "--runtime=runc", *arguments,
         ]  # fmt: skip
+
+    def environment(self) -> dict[str, str]:
+        configuration = self.home / "containers.conf"
+        configuration.write_text(_CONFIGURATION)
+        own = {"CONTAINERS_CONF_OVERRIDE": str(configuration), "PODMAN_IGNORE_CGROUPSV1_WARNING": "1"}
+        return {**os.environ, **own}
 
     def call(self, *arguments: str | Path, check: bool = True, typed: str = "") -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             self.command(*arguments), input=typed, capture_output=True, text=True, check=False, timeout=600,
-            env={**os.environ, "PODMAN_IGNORE_CGROUPSV1_WARNING": "1"},
+            env=self.environment(),
         )  # fmt: skip
         assert not check or done.returncode == 0, done.stderr
         return done
+
+    def shell(self, *lines: str, folder: Path, tools: Path, typed: str = "") -> str:
+        """Runs commands of the documentation in a folder: `docker` is Podman, and `docker compose` the one of Podman in
+        the folder `tools`. Returns what they wrote; fails if one fails."""
+        programs = self.home / "bin"
+        programs.mkdir(exist_ok=True)
+        podman = " ".join(map(str, self.command()))
+        for name, text in (("docker", _DOCKER), ("podman", _PODMAN)):
+            script = text.format(podman=podman, tools=tools, python=sys.executable, folder=programs)
+            (programs / name).write_text(script)
+            (programs / name).chmod(0o755)
+        done = subprocess.run(
+            ["sh", "-euc", "\n".join(lines)], cwd=folder, capture_output=True, text=True, timeout=900, input=typed,
+            env={**self.environment(), "PATH": f"{programs}:{os.environ['PATH']}"},
+        )  # fmt: skip
+        assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+        return done.stdout + done.stderr
 
     def run(
         self,
@@ -52,7 +117,6 @@ class Podman:
         variables = [f"--env={name}={value}" for name, value in (environment or {}).items()]
         options = [
             *CONFINED,
-            *_LIMITS,
             "--network=host",
             *(f"--volume={mount}" for mount in mounts),
             *variables,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -77,11 +78,15 @@ def open_database(
     settings = configure(data_dir)
     _refuse_another_database(settings)
     embedded = None if settings.database_url else EmbeddedPostgres(settings.data_dir)
-    url = wait_for_database(embedded.start, startup_timeout) if embedded else settings.database_url
-    assert url is not None
     try:
+        # The import takes as long as initdb. The wait for the server may be longer, and is here, where signals end it.
+        with ThreadPoolExecutor(1, "imports") as beside:
+            is_set_up = beside.submit(set_up_django)
+            url = wait_for_database(embedded.start, startup_timeout) if embedded else settings.database_url
+            is_set_up.result()
+        assert url is not None
         database.use(url)
-        set_up_django()
+        _use_in_django(url)
         if migrate:
             revive = embedded.start if embedded else lambda: None
             is_shared = embedded is None
@@ -134,6 +139,13 @@ def set_up_django() -> None:
 
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tocsin.settings")
     django.setup()
+
+
+def _use_in_django(url: str) -> None:
+    """Name the database in Django's settings, which were read before it was known."""
+    from django.conf import settings
+
+    settings.DATABASES["default"].update(database.django_settings(url))
 
 
 def _close() -> None:
