@@ -14,6 +14,7 @@ import pytest
 from tests.doubles.smtp import SmtpDouble, smtp_double
 from tests.support.outbox_harness import OutboxHarness, configured, provider
 from tocsin.core.delivery.concurrency import fair_concurrency
+from tocsin.notify.dispatch.local_failures import MIN_FAILURES, TRIAL_AFTER
 from tocsin.notify.dispatch.stuck_senders import FAILOVER_DEADLINE, MAX_STUCK
 from tocsin.notify.enqueue.provider_tests import send_test
 from tocsin.notify.models import Delivery, ProviderHealth
@@ -187,3 +188,35 @@ def test_a_provider_that_hangs_takes_few_threads(post: OutboxHarness, mail: Smtp
         assert box.stuck_senders() == {"Silent": MAX_STUCK}
         assert not Delivery.objects.exclude(status__in=("sent", "failed")).exists()
         assert len(mail.mails) == len(names)
+
+
+def test_node_that_alone_cannot_send_leaves_pages_to_others(post: OutboxHarness, mail: SmtpDouble) -> None:
+    elapsed = [0.0]
+    here, elsewhere = post.outbox(elapsed=lambda: elapsed[0]), post.outbox()
+    for name in ("bob", "carol", "dave", *(f"user{number}" for number in range(MIN_FAILURES))):
+        post.user(name)
+    for number in range(MIN_FAILURES):
+        mail.answers.append("451 later")
+        post.page(post.alert(), f"user{number}")
+        post.go(number, here)
+        post.page(post.alert(), "bob")
+        post.go(number + 0.5, elsewhere)
+    post.page(first := post.alert(), "carol")
+    post.go(3, here)
+    assert [status for _, status, _ in post.states(first)] == ["queued"]
+    post.go(3, elsewhere)
+    assert [status for _, status, _ in post.states(first)] == ["sent"]
+    elapsed[0] = TRIAL_AFTER
+    post.page(second := post.alert(), "dave")
+    post.go(3.5, here)
+    assert [status for _, status, _ in post.states(second)] == ["sent"]
+
+
+def test_a_node_without_others_goes_on(post: OutboxHarness, mail: SmtpDouble) -> None:
+    post.user("alice")
+    box = post.outbox(elapsed=lambda: 0.0)
+    mail.answers += ["451 later"] * (MIN_FAILURES - 1)
+    post.page(alert := post.alert(), "alice")
+    for seconds in (0, 10, 50):
+        post.go(seconds, box)
+    assert [status for _, status, _ in post.states(alert)] == ["sent"]

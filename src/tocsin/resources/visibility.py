@@ -14,7 +14,7 @@ from operator import or_
 from typing import Any
 
 from django.db import connection
-from django.db.models import BooleanField, Exists, F, Func, Model, OuterRef, Q, QuerySet, TextField, Value
+from django.db.models import BooleanField, Exists, Func, Model, OuterRef, Q, QuerySet, TextField, Value
 from django.db.models.functions import Cast, Concat, Upper
 from django.db.models.lookups import In
 
@@ -25,6 +25,7 @@ from tocsin.access.roles import Role
 from tocsin.alerts.models import Acknowledgement, Alert, AlertEvent
 from tocsin.core import object_hooks
 from tocsin.core.config import settings_store
+from tocsin.core.db.any_of import any_of
 from tocsin.core.db.database import Connection
 from tocsin.core.db.row_security import OWN_PAGES
 from tocsin.core.ids import first_uuid7
@@ -152,18 +153,13 @@ def _boundary(viewer: Viewer, load: Callable[[tuple[Any, ...]], Any] = _load) ->
 def _one_of(path: str, ids: Any) -> Q:
     if isinstance(ids, frozenset):
         return Q(**{f"{path}__in": ids})
-    return _any_of(F(path), ids, "bigint[]")
-
-
-def _any_of(value: Any, array: Any, array_type: str) -> Q:
-    template = f"%(expressions)s::{array_type})"
-    return Q(Func(value, array, template=template, arg_joiner=" = ANY(", output_field=BooleanField()))
+    return any_of(path, ids)
 
 
 def _alert(limit: Boundary) -> Q:
     names: Any = limit.clients
     if limit.is_in_database and limit.clients:
-        return _any_of(Upper("client"), names, "text[]") & Q(is_test=False)
+        return any_of(Upper("client"), names, "text[]") & Q(is_test=False)
     if limit.clients:
         return Q(In(Upper("client"), [Upper(Value(name)) for name in names if name])) & Q(is_test=False)
     groups: Any = sorted(limit.groups) if isinstance(limit.groups, frozenset) else limit.groups
@@ -221,7 +217,7 @@ def _referenced_by_visible(model: type[Model]) -> Filter:
 
     def condition(limit: Boundary) -> Q:
         if limit.is_in_database:
-            return _any_of(Concat(Value(prefix), Cast("pk", TextField())), limit.referenced, "text[]")
+            return any_of(Concat(Value(prefix), Cast("pk", TextField())), limit.referenced, "text[]")
         return Q(pk__in=sorted(int(one.removeprefix(prefix)) for one in limit.referenced if one.startswith(prefix)))
 
     return condition

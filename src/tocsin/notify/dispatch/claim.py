@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -99,15 +100,17 @@ def claim(
     slots: int,
     now: datetime,
     pause: CurrentPause | None,
+    max_sends: Mapping[str, int] = MappingProxyType({}),
 ) -> ClaimedBatch:
     """Leases for `node` as many messages as there are free slots. `sends_by_provider` counts the sends in progress by
-    provider; `latencies` are the average durations of sends in seconds."""
+    provider; `latencies` are the average durations of sends in seconds; `max_sends` limits the concurrent sends of
+    single providers further."""
     if pause is not None:
         delivery_queries.record_pause_reason(connection, pause, now)
     limits = {provider.name: provider.per_minute for provider in pool.all() if provider.per_minute}
     rate_limits = health.rate_limits(connection, limits)
     remaining = {name: limit.count_available(now) for name, limit in rate_limits.items()}
-    capacity = _ProviderCapacity(pool, sends_by_provider, latencies, slots, remaining, now)
+    capacity = _ProviderCapacity(pool, sends_by_provider, latencies, max_sends, slots, remaining, now)
     free = slots - sum(sends_by_provider.values())
     saturated = capacity.find_saturated()
     ids = delivery_queries.pick(connection, saturated, free, now, is_paused=pause is not None)
@@ -189,6 +192,7 @@ class _ProviderCapacity:
         pool: ProviderPool,
         sends_by_provider: Mapping[str, int],
         latencies: Mapping[str, float],
+        max_sends: Mapping[str, int],
         slots: int,
         remaining_allowance: Mapping[str, int],
         now: datetime,
@@ -196,6 +200,7 @@ class _ProviderCapacity:
         self._pool = pool
         self._sends_by_provider = dict(sends_by_provider)
         self._latencies = latencies
+        self._max_sends = max_sends
         self._slots = slots
         self._now = now
         #: The remaining rate limit of each provider that has one.
@@ -203,17 +208,14 @@ class _ProviderCapacity:
         #: Messages that no provider can take yet, although their channel is not full: their providers have used up the
         #: rate limit, or were at their maximum of concurrent sends before this claim.
         self.deferred: list[DeliveryBundle] = []
-        providers = pool.all()
         self._at_limit = [
-            provider.name
-            for provider in providers
-            if not self._has_capacity(provider.name, provider.kind.max_concurrent_sends)
+            provider.name for provider in pool.all() if not self._has_capacity(provider.name, self._limit(provider))
         ]
 
     @property
     def is_any_at_limit(self) -> bool:
         """Whether a provider is at its maximum of concurrent sends: a slot becomes free within moments."""
-        return bool(self._at_limit)
+        return any(name not in self._max_sends for name in self._at_limit)
 
     def find_saturated(self) -> SaturatedProviders:
         """Returns what cannot be claimed now. For a provider that has used up its rate limit, the next provider is
@@ -247,7 +249,7 @@ class _ProviderCapacity:
         if providers and provider is None:
             self.deferred.append(bundle)
             return None
-        name, limit = (provider.name, provider.kind.max_concurrent_sends) if provider else (SANDBOX, self._slots)
+        name, limit = (provider.name, self._limit(provider)) if provider else (SANDBOX, self._slots)
         is_test = due.purpose is Purpose.TEST
         if not self._has_capacity(name, max(1, limit // _TEST_SHARE) if is_test else limit):
             if is_test or name in self._at_limit:
@@ -311,13 +313,17 @@ class _ProviderCapacity:
         next_free = next((p for p in substitutes if self._has_capacity(p.name, self._fair_limit(p))), None)
         if next_free is None:
             return first
-        is_slow = self._has_capacity(first.name, first.kind.max_concurrent_sends)
+        is_slow = self._has_capacity(first.name, self._limit(first))
         # A message that waited for a busy provider was postponed each time.
         has_waited = self._now - due.due_at >= MAX_BUSY_WAIT or due.wait_reason.code == RATE_LIMITED.code
         return next_free if is_slow or has_waited else first
 
+    def _limit(self, provider: ActiveProvider) -> int:
+        maximum = provider.kind.max_concurrent_sends
+        return min(maximum, self._max_sends.get(provider.name, maximum))
+
     def _fair_limit(self, provider: ActiveProvider) -> int:
-        return fair_concurrency(provider.kind.max_concurrent_sends, self._latencies.get(provider.name, 0))
+        return fair_concurrency(self._limit(provider), self._latencies.get(provider.name, 0))
 
     def _has_allowance(self, name: str) -> bool:
         return self._remaining_allowance.get(name, 1) > 0

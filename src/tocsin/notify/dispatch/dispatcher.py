@@ -28,6 +28,7 @@ from tocsin.notify import pause
 from tocsin.notify.dispatch import delivery_queries, receipt_timeouts, stuck_senders
 from tocsin.notify.dispatch.claim import ClaimedBatch, DeliveryJob, claim
 from tocsin.notify.dispatch.delivery_queries import LEASES
+from tocsin.notify.dispatch.local_failures import LocalFailures
 from tocsin.notify.dispatch.results import DeliveryFailure, mark_sent, record, record_failures
 from tocsin.notify.dispatch.send import SendResult, send, sent_deliveries
 from tocsin.notify.dispatch.sent_journal import SentDelivery, SentJournal
@@ -42,6 +43,8 @@ MAX_CONCURRENT_SENDS = 96
 #: Under load, a run waits for this many free slots, or this many seconds, before it claims again.
 GATHER_JOBS = 8
 GATHER_SECONDS = 0.02
+#: Failures that another node need not have.
+RETRIED_ELSEWHERE = frozenset({FailureKind.TEMPORARY, FailureKind.OUTCOME_UNKNOWN})
 #: The maximum number of expired leases in one run.
 MAX_LEASES_PER_RUN = 500
 
@@ -68,6 +71,7 @@ class DeliveryDispatcher:
         self._jitter = jitter
         self._elapsed = elapsed
         self.latencies = Latencies()
+        self._local_failures = LocalFailures()
         self.in_flight = JobPool[UUID, DeliveryJob, SendResult](
             "outbox",
             slots,
@@ -138,11 +142,20 @@ class DeliveryDispatcher:
         if self._journal is not None and job.active_provider is not None:
             self._journal.note(sent_deliveries(result))
         self.latencies.record(job.provider, self._elapsed() - started_at)
+        self._count_failure(result)
         return result
 
     def _timed_out(self, job: DeliveryJob) -> SendResult:
         self.latencies.record(job.provider, stuck_senders.deadline(job))
-        return SendResult(job, stuck_senders.timed_out_result(job), self._now())
+        result = SendResult(job, stuck_senders.timed_out_result(job), self._now())
+        self._count_failure(result)
+        return result
+
+    def _count_failure(self, result: SendResult) -> None:
+        provider = result.job.active_provider
+        if provider is not None and not provider.kind.has_many_servers:
+            is_failure = isinstance(result.outcome, AttemptFailed) and result.outcome.kind in RETRIED_ELSEWHERE
+            self._local_failures.record(provider.name, result.at, self._elapsed(), is_failure=is_failure)
 
     def _wait_for_slots(self) -> None:
         """Waits briefly, so that under load one claim takes several rows."""
@@ -155,6 +168,8 @@ class DeliveryDispatcher:
         with database.transaction() as connection:
             self.provider_pool.refresh(connection)
             released = self._release(connection, now)
+            suspects = self._local_failures.suspects()
+            worked_at = health.worked_at(connection, suspects) if suspects else {}
             claimed = claim(
                 connection,
                 self.provider_pool,
@@ -164,6 +179,7 @@ class DeliveryDispatcher:
                 slots=self._slots,
                 now=now,
                 pause=pause.current_pause(connection, now),
+                max_sends=self._local_failures.max_sends(worked_at, self._elapsed()),
             )
         self._released = released
         self.leases.granted([row_id for job in claimed.jobs for row_id in job.ids], claimed_at)

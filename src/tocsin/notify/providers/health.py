@@ -130,6 +130,14 @@ def recovered(connection: Connection) -> dict[str, datetime]:
     return {row[0]: row[1] for row in rows}
 
 
+def worked_at(connection: Connection, names: Sequence[str]) -> dict[str, datetime]:
+    """Returns when each of these providers last accepted a message, from any node, by name."""
+    rows = connection.execute(
+        "SELECT name, worked_at FROM notify_providerhealth WHERE name = ANY(%s) AND worked_at IS NOT NULL", (names,)
+    ).fetchall()
+    return {row[0]: row[1] for row in rows}
+
+
 def due_probes(connection: Connection, now: datetime) -> list[str]:
     """Claims for this node the providers that are due for a probe, and postpones their `retry_at` so that other nodes
     skip them.

@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from tocsin.alerts import search_index
 from tocsin.alerts.models import Acknowledgement, Alert
 from tocsin.alerts.states import ACTIVE, INACTIVE, AlertStatus, Priority
+from tocsin.core.db.any_of import any_of
 from tocsin.core.db.trigram_index import SearchableText
 from tocsin.core.reasons import NO_REASON, Reason
 from tocsin.escalation.actions.forecast import NextAction
@@ -235,12 +236,13 @@ def rows_of(alerts: Iterable[Alert], now: datetime) -> list[AlertListRow]:
     alerts = list(alerts)
     alert_ids = [alert.pk for alert in alerts]
     people: dict[int, list[User]] = {}
-    for entry in Acknowledgement.objects.filter(alert__in=alert_ids).select_related("user").order_by("at", "pk"):
+    acknowledgements = Acknowledgement.objects.filter(any_of("alert", alert_ids)).select_related("user")
+    for entry in acknowledgements.order_by("at", "pk"):
         people.setdefault(entry.alert_id, []).append(entry.user)
     upcoming = next_steps([alert.pk for alert in alerts if alert.status in _WITH_TIMER], now)
     targets = sla.next_targets([alert for alert in alerts if alert.status in ACTIVE], people.keys(), now)
     waiting = [alert.pk for alert in alerts if alert.status == AlertStatus.OPEN and alert.pk not in upcoming]
-    runs = EscalationRun.objects.filter(alert__in=waiting).exclude(status=RunStatus.TERMINATED)
+    runs = EscalationRun.objects.filter(any_of("alert", waiting)).exclude(status=RunStatus.TERMINATED)
     reasons = {run.alert_id: run.reason for run in runs.only("alert_id", "reason_code", "reason_data")}
     return [
         replace(
