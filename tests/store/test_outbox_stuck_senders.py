@@ -14,7 +14,7 @@ import pytest
 from tests.doubles.smtp import SmtpDouble, smtp_double
 from tests.support.outbox_harness import OutboxHarness, configured, provider
 from tocsin.core.delivery.concurrency import fair_concurrency
-from tocsin.notify.dispatch.local_failures import MIN_FAILURES, TRIAL_AFTER
+from tocsin.core.delivery.local_failures import MIN_FAILURES, TRIAL_AFTER
 from tocsin.notify.dispatch.stuck_senders import FAILOVER_DEADLINE, MAX_STUCK
 from tocsin.notify.enqueue.provider_tests import send_test
 from tocsin.notify.models import Delivery, ProviderHealth

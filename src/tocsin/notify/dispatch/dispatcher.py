@@ -23,12 +23,12 @@ from tocsin.core.delivery.concurrency import Latencies
 from tocsin.core.delivery.failure import AttemptFailed, FailureKind
 from tocsin.core.delivery.job_pool import Deadline, JobPool
 from tocsin.core.delivery.lease import LeaseKeeper
+from tocsin.core.delivery.local_failures import LocalFailures
 from tocsin.core.runtime import clock
 from tocsin.notify import pause
 from tocsin.notify.dispatch import delivery_queries, receipt_timeouts, stuck_senders
 from tocsin.notify.dispatch.claim import ClaimedBatch, DeliveryJob, claim
 from tocsin.notify.dispatch.delivery_queries import LEASES
-from tocsin.notify.dispatch.local_failures import LocalFailures
 from tocsin.notify.dispatch.results import DeliveryFailure, mark_sent, record, record_failures
 from tocsin.notify.dispatch.send import SendResult, send, sent_deliveries
 from tocsin.notify.dispatch.sent_journal import SentDelivery, SentJournal
