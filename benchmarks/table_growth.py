@@ -75,8 +75,8 @@ def arrays(alerts: int, status: str) -> Iterator[list[dict[str, object]]]:
         yield [message(number, status) for number in range(begin, min(alerts, begin + ARRAY))]
 
 
-def wait_for_pages(connection: psycopg.Connection, count: int) -> None:
-    """Until so many pages were sent, or none was for a minute."""
+def wait_for_pages(connection: psycopg.Connection, count: int) -> bool:
+    """Until so many pages were sent, or none was for a minute. Returns whether they were."""
     last, since = -1, time.monotonic()
     while time.monotonic() < since + 60:
         row = connection.execute(
@@ -84,18 +84,20 @@ def wait_for_pages(connection: psycopg.Connection, count: int) -> None:
         ).fetchone()
         assert row is not None
         if row[0] >= count:
-            return
+            return True
         if row[0] != last:
             last, since = row[0], time.monotonic()
         time.sleep(0.5)
+    return False
 
 
-def measure(served: Served, alerts: int) -> dict[str, object]:
+def measure(served: Served, alerts: int) -> tuple[dict[str, object], bool]:
+    """Returns the figures, and whether every alert was paged: otherwise they lack the rows of deliveries."""
     url = f"{served.url}/in/{TOKEN}growth"
     with database(served) as connection:
         before = {name: (table, index) for name, table, index, _ in connection.execute(_SIZES).fetchall()}
         asyncio.run(post(url, alerts, "New"))
-        wait_for_pages(connection, alerts)
+        is_paged = wait_for_pages(connection, alerts)
         asyncio.run(post(url, alerts, "New"))
         asyncio.run(post(url, alerts, "Closed"))
         connection.execute("VACUUM ANALYZE")
@@ -119,7 +121,7 @@ def measure(served: Served, alerts: int) -> dict[str, object]:
         stderr=subprocess.DEVNULL,
     )
     figures["backup GB for a million alerts"] = round(file.stat().st_size * factor, 2)
-    return figures
+    return figures, is_paged
 
 
 async def post(url: str, alerts: int, status: str) -> None:
@@ -134,7 +136,8 @@ def main() -> None:
     provider.start()
     configuration = CONFIGURATION.format(port=port, token=TOKEN)
     with tocsin(environment={"TOCSIN_ALLOW_TARGETS": "127.0.0.0/8"}, more=configuration) as served:
-        report("table_growth", measure(served, alerts))
+        figures, is_paged = measure(served, alerts)
+        report("table_growth", figures, {"every alert paged": is_paged})
 
 
 if __name__ == "__main__":
