@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from itertools import islice
+from math import prod
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
@@ -24,7 +26,7 @@ _TRUNCATED = ReasonType(
     "calendar.truncated", "The calendar is cut off: its server was too slow or sent only part of it."
 )
 _TOO_MANY_EVENTS = ReasonType(
-    "calendar.too_many_events", "The calendar has {events} events in the imported period; at most {limit} are allowed."
+    "calendar.too_many_events", "The calendar has more than {limit} events in the imported period."
 )
 _NO_PARTICIPANTS = ReasonType("calendar.no_participants", "{title} on {day} (no attendee accepted)")
 _EVENT_FLAW = ReasonType("calendar.event_flaw", "{title} ({flaw})")
@@ -34,6 +36,7 @@ _NO_START = ReasonType("calendar.no_start", "no DTSTART")
 _DUPLICATE_PROPERTIES = ReasonType("calendar.duplicate_properties", "more than one {names}")
 _UNKNOWN_ZONE = ReasonType("calendar.unknown_time_zone", "unknown time zone {zone}, {used} is used")
 _EXRULE_IGNORED = ReasonType("calendar.exrule_ignored", "EXRULE is ignored: excluded dates still occur")
+_TOO_FREQUENT = ReasonType("calendar.too_frequent", "takes place more than {limit} times a day, skipped")
 _NO_END = ReasonType("calendar.no_end", "no end, skipped")
 _END_NOT_AFTER_START = ReasonType("calendar.end_not_after_start", "its end is not after its start")
 
@@ -41,6 +44,8 @@ _END_NOT_AFTER_START = ReasonType("calendar.end_not_after_start", "its end is no
 REFRESH = timedelta(hours=1)
 #: Maximum events of a calendar. One with more is rejected.
 MAX_SHIFTS = 5000
+#: Maximum occurrences of an event on a day. One every second would fill the memory.
+MAX_OCCURRENCES_PER_DAY = 24
 _PRODUCT = "-//Tocsin//On call//EN"
 _BOM = b"\xef\xbb\xbf"
 #: Properties that determine the times of an event. If one of them is invalid, the event is skipped or imported in part.
@@ -139,9 +144,10 @@ def read(
     if len(calendars) < max(calendar_count, 1):
         raise UnreadableCalendar(_INCOMPLETE())
     flaws: dict[Reason, None] = {}
-    events = [event for calendar in calendars for event in _events(calendar, zone, since, until, flaws)]
+    found = (event for calendar in calendars for event in _events(calendar, zone, since, until, flaws))
+    events = list(islice(found, MAX_SHIFTS + 1))
     if len(events) > MAX_SHIFTS:
-        raise UnreadableCalendar(_TOO_MANY_EVENTS(events=len(events), limit=MAX_SHIFTS))
+        raise UnreadableCalendar(_TOO_MANY_EVENTS(limit=MAX_SHIFTS))
     spans: list[tuple[int, datetime, datetime]] = []
     unknown: dict[str, None] = {}
     for event in events:
@@ -188,12 +194,7 @@ def _events(
     for series in _series(calendar.walk("VEVENT")):
         problems = [_EVENT_FLAW(title=_title(event), flaw=flaw) for event in series for flaw in _flaws(event, zone)]
         single = icalendar.Calendar(calendar)
-        # Without a start, an event never takes place; with two, its time is ambiguous.
-        single.subcomponents = [
-            event
-            for event in series
-            if event.get("DTSTART") and not _duplicate_keys(event) and not _keys_without_day(event)
-        ]
+        single.subcomponents = [event for event in series if _can_take_place(event)]
         try:
             yield from recurring_ical_events.of(single).between(since, until)
         except _PARSE_ERRORS:
@@ -233,6 +234,8 @@ def _flaws(event: Component, zone: ZoneInfo) -> Iterator[Reason]:
         yield _DUPLICATE_PROPERTIES(names=", ".join(duplicates))
     elif without_day := _keys_without_day(event):
         yield _INVALID_PROPERTIES(names=", ".join(without_day))
+    elif _is_too_frequent(event):
+        yield _TOO_FREQUENT(limit=MAX_OCCURRENCES_PER_DAY)
     else:
         for zone_name in dict.fromkeys(zone_name for key in _TIMES for zone_name in _unknown_zones(event.get(key))):
             yield _UNKNOWN_ZONE(zone=zone_name[:60], used=zone.key)
@@ -242,6 +245,27 @@ def _flaws(event: Component, zone: ZoneInfo) -> Iterator[Reason]:
             yield _NO_END()
         elif duration <= timedelta():
             yield _END_NOT_AFTER_START()
+
+
+def _can_take_place(event: Component) -> bool:
+    # Without a start, an event never takes place; with two, its time is ambiguous.
+    is_ambiguous = _duplicate_keys(event) or _keys_without_day(event)
+    return bool(event.get("DTSTART")) and not is_ambiguous and not _is_too_frequent(event)
+
+
+def _is_too_frequent(event: Component) -> bool:
+    rules = [rule for rule in _as_list(event, "RRULE") if isinstance(rule, Mapping)]
+    return sum(map(_max_occurrences_per_day, rules)) > MAX_OCCURRENCES_PER_DAY
+
+
+def _max_occurrences_per_day(rule: Mapping[str, Any]) -> float:
+    """An upper bound from the rule's parts, which are lists."""
+    frequency = str(next(iter(rule.get("FREQ", ())), "")).upper()
+    interval = max(1, int(next(iter(rule.get("INTERVAL", ())), 1)))
+    finer = {"SECONDLY": (), "MINUTELY": ("BYSECOND",), "HOURLY": ("BYMINUTE", "BYSECOND")}
+    parts = finer.get(frequency, ("BYHOUR", "BYMINUTE", "BYSECOND"))
+    each = {"SECONDLY": 86_400, "MINUTELY": 1_440, "HOURLY": 24}.get(frequency, interval) / interval
+    return each * prod(max(1, len(rule.get(part, ()))) for part in parts)
 
 
 def _duplicate_keys(event: Component) -> list[str]:
