@@ -11,6 +11,8 @@ import time
 import psycopg
 from psycopg import sql
 
+from tests.support import kept_connections
+
 #: Migrations fill these; no test writes to them.
 _FILLED = ("auth_permission", "django_content_type", "django_migrations")
 
@@ -46,7 +48,9 @@ SELECT array_agg(number), array_agg(changes), (SELECT sum(reltuples) FROM pg_cla
     FROM pg_temp.watched GROUP BY number) AS counted
 """
 
-_OTHERS = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+_OTHERS = (
+    "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND pid <> ALL (%s::int[])"
+)
 
 #: Ends the other sessions: a test that ends does not wait for what its threads and processes hold. PostgreSQL looks
 #: every 100 ms whether one has ended, so those that are about to end get some milliseconds first.
@@ -85,11 +89,12 @@ class ResettableDatabase:
         self._connection.close()
 
     def _wait_alone(self) -> None:
+        kept = (kept_connections.pids(self.name),)
         for _ in range(_GRACE):
-            if not self._connection.execute(f"SELECT {_OTHERS} LIMIT 1").fetchall():
+            if not self._connection.execute(f"SELECT {_OTHERS} LIMIT 1", kept).fetchall():
                 return
             time.sleep(0.001)
-        self._connection.execute(_ALONE)
+        self._connection.execute(_ALONE, kept)
 
     def _read_shape(self) -> tuple[object, ...] | None:
         return self._connection.execute(_SHAPE).fetchone()
