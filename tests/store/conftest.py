@@ -41,7 +41,7 @@ def desk_database_pool(postgres: Postgres, template: str, django_db_blocker: Dja
 def database(request: pytest.FixtureRequest, django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
     """A database of the test's own, with the desk in it where the test asks for that."""
     pool = "desk_database_pool" if "desk" in request.fixturenames else "database_pool"
-    with request.getfixturevalue(pool).lent() as url, django_db_blocker.unblock(), in_use(url):
+    with request.getfixturevalue(pool).lent() as url, django_db_blocker.unblock(), in_use(url, is_kept=True):
         yield url
 
 

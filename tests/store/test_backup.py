@@ -314,7 +314,7 @@ def test_backup_during_work_is_transactionally_consistent(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    stop = threading.Event()
+    begun, stop = threading.Event(), threading.Event()
 
     def work() -> None:
         with psycopg.connect(world, autocommit=True) as connection:
@@ -324,11 +324,13 @@ def test_backup_during_work_is_transactionally_consistent(
                     "VALUES ('busy', 'closed', 'low', now(), now()) RETURNING id) "
                     "INSERT INTO alerts_alertevent (alert_id, at, kind) SELECT id, now(), 'opened' FROM a"
                 )
+                begun.set()
 
     file, target = tmp_path / "state", bare()
     worker = threading.Thread(target=work)
     with using(world, monkeypatch):
         worker.start()
+        assert begun.wait(30)
         try:
             assert answer(capsys, "backup", file)[0] == 0
         finally:

@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -25,6 +25,7 @@ import pytest
 from psycopg import sql
 from pytest_django import DjangoDbBlocker
 
+from tests.support import kept_connections
 from tests.support.postgres_template import copy_data
 from tests.support.resettable_database import ResettableDatabase
 from tocsin.core.db import database as tocsin_database
@@ -113,6 +114,7 @@ class DatabasePool:
                 self._kept = pooled_database
             else:
                 pooled_database.close()
+                kept_connections.close(name)
                 self._postgres.drop(name)
 
     def _take(self) -> tuple[str, ResettableDatabase]:
@@ -196,7 +198,7 @@ def filled(
 @pytest.fixture
 def database(database_pool: DatabasePool, django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
     """A migrated database of the test's own, used by Django and by Tocsin's pool. Gives its URL."""
-    with database_pool.lent() as url, django_db_blocker.unblock(), in_use(url):
+    with database_pool.lent() as url, django_db_blocker.unblock(), in_use(url, is_kept=True):
         yield url
 
 
@@ -219,8 +221,9 @@ def django_db_setup() -> None:
 
 
 @contextmanager
-def in_use(url: str) -> Iterator[None]:
-    """Points Django and Tocsin's own pool at the database, with no connection left from before or to afterwards."""
+def in_use(url: str, *, is_kept: bool = False) -> Iterator[None]:
+    """Points Django and Tocsin's own pool at the database, with no connection left from before or to afterwards, but
+    for those that are kept for whom the database is lent to next."""
     from django.db import connections
 
     connections.close_all()
@@ -230,8 +233,9 @@ def in_use(url: str) -> Iterator[None]:
     try:
         yield
     finally:
-        connections.close_all()
-        tocsin_database.close()
+        with kept_connections.kept() if is_kept else nullcontext():
+            connections.close_all()
+            tocsin_database.close()
 
 
 def server_in(home: Path) -> PostgresServer:

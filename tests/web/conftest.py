@@ -80,7 +80,7 @@ def database(request: pytest.FixtureRequest, django_db_blocker: DjangoDbBlocker)
     """A database of the test's own, with the company in it where the test asks for that."""
     has_company = "company" in request.fixturenames
     database_pool: DatabasePool = request.getfixturevalue("company_database_pool" if has_company else "database_pool")
-    with database_pool.lent() as url, django_db_blocker.unblock(), in_use(url):
+    with database_pool.lent() as url, django_db_blocker.unblock(), in_use(url, is_kept=True):
         yield url
 
 
