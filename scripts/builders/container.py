@@ -127,12 +127,23 @@ def _base_name(argument: str) -> str:
 
 @contextlib.contextmanager
 def _storage() -> Iterator[list[str]]:
-    """The arguments that name an empty storage, which is removed afterwards. No kernel module is needed for it."""
+    """The arguments that name an empty storage, which is removed afterwards."""
     folder = STORAGE / str(os.getpid())
     folder.mkdir(parents=True)
-    storage = ["--storage-driver=vfs", f"--root={folder / 'root'}", f"--runroot={folder / 'run'}"]
+    driver = storage_driver(folder)
+    storage = [f"--storage-driver={driver}", f"--root={folder / 'root'}", f"--runroot={folder / 'run'}"]
     try:
         yield storage
     finally:
         subprocess.run(["buildah", *storage, "rm", "--all"], capture_output=True)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def storage_driver(home: Path) -> str:
+    """Returns the driver that copies nothing, if the kernel has its file system on the disk of `home`."""
+    folders = [home / f"overlay-{name}" for name in ("lower", "upper", "work", "merged")]
+    for folder in folders:
+        folder.mkdir(exist_ok=True)
+    options = "lowerdir={},upperdir={},workdir={}".format(*folders)
+    mount = ["unshare", "--mount", "mount", "-t", "overlay", "-o", options, "overlay", folders[-1]]
+    return "vfs" if subprocess.run(mount, capture_output=True).returncode else "overlay"

@@ -48,8 +48,9 @@ def podman(artefact: Callable[[str], list[Path]]) -> Iterator[Podman]:
     if os.geteuid() != 0 or not all(map(shutil.which, ("podman", "runc"))):
         pytest.skip("containers need root, podman and runc")
     # Not below a folder of pytest's: other users walk through it.
-    podman = Podman(Path(tempfile.mkdtemp(prefix="tocsin-podman-")))
-    podman.home.chmod(0o711)
+    home = Path(tempfile.mkdtemp(prefix="tocsin-podman-"))
+    home.chmod(0o711)
+    podman = Podman(home, container.storage_driver(home))
     podman.call("load", "--quiet", "--input", artefact("image")[0])
     try:
         yield podman

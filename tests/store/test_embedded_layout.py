@@ -8,11 +8,13 @@ import shutil
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from tests.support.embedded_server import value
 from tests.support.embedded_server_process import TocsinProcess
+from tocsin.core.embedded_postgres import preconditions
 from tocsin.core.embedded_postgres.layout import MAX_SOCKET_PATH_BYTES, locate
 from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
 from tocsin.core.errors import Permanent
@@ -110,7 +112,7 @@ def test_older_major_version_data_is_never_silently_ignored(data_dir: Path) -> N
     (old / "PG_VERSION").write_text("17\n")
     with pytest.raises(Permanent, match=re.escape(f"{old.parent} holds a database of PostgreSQL 17")):
         EmbeddedPostgres(data_dir).start()
-    assert not (data_dir / "postgres" / "18" / "data").exists()
+    assert not (data_dir / "postgres" / "18").exists()
     # Once it was moved away, an empty database is made and restored into.
     old.parent.rename(data_dir.parent / "old")
     with EmbeddedPostgres(data_dir) as embedded:
@@ -124,6 +126,32 @@ def test_folder_without_a_database_is_left_unchanged(data_dir: Path) -> None:
     with pytest.raises(Permanent, match="has no PG_VERSION"):
         EmbeddedPostgres(data_dir).start()
     assert precious.read_text() == "…"
+
+
+def _without_space(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Usage(NamedTuple):
+        free: int
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: Usage(1_200_000))
+
+
+def test_too_little_space_is_named_before_anything_is_made(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _without_space(monkeypatch)
+    with pytest.raises(Permanent) as refused:
+        EmbeddedPostgres(data_dir).start()
+    assert (refused.value.reason.code, refused.value.reason["free"]) == ("postgres.no_space", 1)
+    assert refused.value.reason["needed"] == preconditions.NEEDED_TO_CREATE
+    assert not data_dir.exists()
+
+
+def test_running_server_is_shared_on_a_full_disk(used_data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with EmbeddedPostgres(used_data_dir) as embedded:
+        _without_space(monkeypatch)
+        with EmbeddedPostgres(used_data_dir) as other:
+            assert other.start() == embedded.start()
+    with pytest.raises(Permanent) as refused:
+        EmbeddedPostgres(used_data_dir).start()
+    assert refused.value.reason["needed"] == preconditions.NEEDED_TO_START
 
 
 def test_setting_rejected_by_postgresql_shows_its_message(used_data_dir: Path) -> None:

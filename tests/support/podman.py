@@ -53,19 +53,9 @@ class Podman:
     """Podman with its storage in one folder."""
 
     home: Path
+    driver: str
     containers: list[Container] = field(default_factory=list)
-    program: str = ""
-    driver: str = ""
-
-    def __post_init__(self) -> None:
-        """Chooses the driver that copies nothing, if the kernel lets it."""
-        self.program = shutil.which("podman") or "podman"
-        folders = [self.home / f"overlay-{name}" for name in ("lower", "upper", "work", "merged")]
-        for folder in folders:
-            folder.mkdir(exist_ok=True)
-        options = "lowerdir={},upperdir={},workdir={}".format(*folders)
-        mount = ["unshare", "--mount", "mount", "-t", "overlay", "-o", options, "overlay", folders[-1]]
-        self.driver = "vfs" if subprocess.run(mount, capture_output=True).returncode else "overlay"
+    program: str = field(default_factory=lambda: shutil.which("podman") or "podman")
 
     def command(self, *arguments: str | Path) -> list[str | Path]:
         return [

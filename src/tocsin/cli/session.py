@@ -18,7 +18,7 @@ from typing import Annotated
 import platformdirs
 import typer
 
-from tocsin.core.config import environment
+from tocsin.core.config import crypto, environment
 from tocsin.core.config.environment import Config
 from tocsin.core.db import database
 from tocsin.core.db.start_up import wait_for_database
@@ -78,6 +78,10 @@ def open_database(
     settings = configure(data_dir)
     _refuse_another_database(settings)
     embedded = None if settings.database_url else EmbeddedPostgres(settings.data_dir)
+    # Before the import, which makes the secret key.
+    if embedded:
+        embedded.check()
+    crypto.check()
     try:
         # The import takes as long as initdb. The wait for the server may be longer, and is here, where signals end it.
         with ThreadPoolExecutor(1, "imports") as beside:

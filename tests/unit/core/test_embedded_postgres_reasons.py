@@ -107,6 +107,6 @@ def test_file_in_place_of_a_folder_must_be_moved(tmp_path: Path) -> None:
 
 def test_data_directory_of_another_user_names_its_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 54321)
-    assert codes_of(lambda: layout._reject_shared_folder(tmp_path)) == [
+    assert codes_of(lambda: layout.reject_shared_folder(tmp_path)) == [
         "data_directory.other_owner", "data_directory.run_as_owner",
     ]  # fmt: skip

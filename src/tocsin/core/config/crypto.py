@@ -6,6 +6,7 @@ import base64
 import hashlib
 import os
 import secrets
+from contextlib import suppress
 from functools import cache, lru_cache
 from pathlib import Path
 
@@ -55,31 +56,36 @@ def fingerprints() -> tuple[str, ...]:
     return tuple(fingerprint(key) for key in keys())
 
 
+def check() -> None:
+    """Raises Permanent if the key file exists and cannot be used. Creates nothing."""
+    settings = environment.current()
+    if not settings.secret_keys:
+        with suppress(FileNotFoundError):
+            read_key_file(settings.data_dir / KEY_FILE)
+
+
 def stored_key(data_dir: Path) -> str:
     """Returns the text of the key file in `data_dir` (mode 0600). Creates it if missing, safely under concurrency.
 
     Raises Permanent, naming the file, if it cannot be read or created."""
     path = data_dir / KEY_FILE
     try:
-        text = read_key_file(path)
+        return read_key_file(path)
     except FileNotFoundError:
         try:
             _create_key_file(path)
         except OSError as error:
             reason = FILE_UNWRITABLE(file=str(path), error=error.strerror or str(error))
             raise Permanent(reason, remedy=_MOVE_OR_SET_KEY()) from error
-        text = read_key_file(path)
-    if len(text) < 32:
-        raise Permanent(_NOT_A_KEY(path=str(path)), remedy=_RESTORE_FILE())
-    return text
+        return read_key_file(path)
 
 
 def read_key_file(path: Path) -> str:
-    """Returns the text of a key file. Raises FileNotFoundError, and Permanent if it exists and cannot be read."""
+    """Returns the text of a key file. Raises FileNotFoundError, and Permanent if it exists and cannot be used."""
     try:
         status = path.stat()
         # Cached by its stamp: every signed link reads it, and a restore may replace it.
-        return _read_key_file(path, status.st_ino, status.st_mtime_ns, status.st_size)
+        text = _read_key_file(path, status.st_ino, status.st_mtime_ns, status.st_size)
     except FileNotFoundError:
         raise
     except UnicodeDecodeError as error:
@@ -87,6 +93,9 @@ def read_key_file(path: Path) -> str:
     except OSError as error:
         reason = FILE_UNREADABLE(file=str(path), error=error.strerror or str(error))
         raise Permanent(reason, remedy=_GIVE_FILE(user=str(os.geteuid()), path=str(path))) from error
+    if len(text) < 32:
+        raise Permanent(_NOT_A_KEY(path=str(path)), remedy=_RESTORE_FILE())
+    return text
 
 
 def _create_key_file(path: Path) -> None:

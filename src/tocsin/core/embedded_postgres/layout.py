@@ -5,10 +5,13 @@ Sets permissions only on Tocsin's own directories and inside them, never on a pa
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import pwd
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +54,9 @@ ROOT_DATA_DIR = Path("/var/lib/tocsin")
 MAX_SOCKET_PATH_BYTES = 107
 SOCKET_NAME = ".s.PGSQL.5432"
 
+#: In PostgreSQL's directory; locked by every process of the server.
+SERVER_LOCK = "server.lock"
+
 _DIRECTORY_MODE = 0o711
 _PRIVATE_MODE = 0o700
 
@@ -85,7 +91,7 @@ class ClusterPaths:
     @property
     def server_lock(self) -> Path:
         """Locked by the server itself."""
-        return self.location / "server.lock"
+        return self.location / SERVER_LOCK
 
     @property
     def log(self) -> Path:
@@ -109,10 +115,10 @@ def locate(data_dir: Path, major: int) -> Path:
 
 
 def prepare(data_dir: Path, major: int) -> ClusterPaths:
-    """Creates the directories and sets owners and permissions. Raises Permanent, naming the path, on failure."""
+    """Creates the directories and sets owners and permissions, once `preconditions.check` has nothing against it.
+    Raises Permanent, naming the path, on failure."""
     data_dir = resolve_path(data_dir)
-    try:
-        _reject_shared_folder(data_dir)
+    with path_named(data_dir):
         account = _account(locate(data_dir, major))
         _make_directory(data_dir)
         location = locate(data_dir, major)
@@ -127,12 +133,19 @@ def prepare(data_dir: Path, major: int) -> ClusterPaths:
         _make_private(run, account)
         if (location / "data").exists():
             _make_private(location / "data", account)
+    return ClusterPaths(data_dir=data_dir, location=location, run=run, account=account)
+
+
+@contextmanager
+def path_named(data_dir: Path) -> Iterator[None]:
+    """Raises Permanent, naming the path, instead of OSError."""
+    try:
+        yield
     except OSError as error:
         raise Permanent(
             _UNUSABLE(path=str(error.filename or data_dir), error=error.strerror or str(error)),
             remedy=_CHOOSE_USABLE(),
         ) from error
-    return ClusterPaths(data_dir=data_dir, location=location, run=run, account=account)
 
 
 def separate_location(data_dir: Path) -> Path:
@@ -140,11 +153,11 @@ def separate_location(data_dir: Path) -> Path:
     return ROOT_DATA_DIR / hashlib.sha256(os.fsencode(resolve_path(data_dir))).hexdigest()[:16]
 
 
-def other_majors(paths: ClusterPaths) -> list[Path]:
+def other_majors(data_dir: Path, location: Path) -> list[Path]:
     """Returns the PostgreSQL data directories of other major versions, inside or outside the data directory."""
-    homes = (paths.data_dir / "postgres", separate_location(paths.data_dir) / "postgres")
+    homes = (data_dir / "postgres", separate_location(data_dir) / "postgres")
     versions = [file for home in homes for file in home.glob("*/data/PG_VERSION")]
-    return sorted(file.parent for file in versions if file.parent.parent.name != paths.location.name)
+    return sorted(file.parent for file in versions if file.parent.parent.name != location.name)
 
 
 def open_private(path: Path, flags: int = 0) -> int:
@@ -157,6 +170,21 @@ def open_private(path: Path, flags: int = 0) -> int:
         owner = path.parent.stat()
         os.fchown(descriptor, owner.st_uid, owner.st_gid)
     return descriptor
+
+
+def is_locked(path: Path) -> bool:
+    """Returns whether a process holds the file's lock exclusively."""
+    try:
+        lock = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
 
 
 def resolve_path(path: Path) -> Path:
@@ -180,7 +208,7 @@ def _up_to(location: Path, data_dir: Path) -> list[Path]:
     return [parent for parent in location.parents if parent.is_relative_to(top)]
 
 
-def _reject_shared_folder(data_dir: Path) -> None:
+def reject_shared_folder(data_dir: Path) -> None:
     """Raises Permanent for a directory of the whole system, so that a mistyped path never changes its permissions."""
     if not data_dir.exists():
         return

@@ -24,32 +24,17 @@ from typing import Self
 import psycopg
 from psycopg import sql
 
-from tocsin.core.embedded_postgres import layout
+from tocsin.core.embedded_postgres import layout, preconditions
 from tocsin.core.embedded_postgres import server as embedded_server
 from tocsin.core.embedded_postgres.binaries import Binaries, bundled, reachable_by, remove_older_copies
-from tocsin.core.embedded_postgres.layout import SOCKET_NAME, ClusterPaths, open_private, other_majors
+from tocsin.core.embedded_postgres.layout import SOCKET_NAME, ClusterPaths, open_private
 from tocsin.core.embedded_postgres.server import START_LIMIT, PostgresServer
 from tocsin.core.embedded_postgres.settings import settings
-from tocsin.core.errors import Permanent, Temporary
+from tocsin.core.errors import Temporary
 from tocsin.core.reasons import ReasonType
 
 _LOCKED = ReasonType(
     "postgres.locked", "Another process has been starting or stopping PostgreSQL for too long ({lock} is held)."
-)
-_NO_VERSION = ReasonType(
-    "postgres.not_a_data_directory", "{folder} is not a PostgreSQL data directory: it has no PG_VERSION."
-)
-_START_EMPTY = ReasonType(
-    "postgres.start_empty", "Move it away to begin with an empty database, then `tocsin restore FILE` your last backup."
-)
-_OTHER_VERSION = ReasonType(
-    "postgres.other_version",
-    "{folder} holds a database of PostgreSQL {theirs}, and this Tocsin brings PostgreSQL {ours}.",
-)
-_USE_BACKUP = ReasonType(
-    "postgres.use_backup",
-    "With the Tocsin that made it, run `tocsin backup FILE`. Then move that folder away and, with this one, run "
-    "`tocsin restore FILE`.",
 )
 _UNRESPONSIVE = ReasonType("postgres.unresponsive", "PostgreSQL on {folder} runs ({state}) and does not answer.")
 _LOGIN_FAILED = ReasonType("postgres.login_failed", "PostgreSQL in {folder} rejects Tocsin's connection: {error}")
@@ -83,6 +68,10 @@ class EmbeddedPostgres:
         """Whether that directory is outside the data directory, because root's account cannot enter a parent."""
         return not self.location.is_relative_to(self._data_dir)
 
+    def check(self) -> None:
+        """Raises Permanent if a start cannot succeed. Changes nothing."""
+        preconditions.check(self._data_dir, bundled().major)
+
     def start(self) -> str:
         """Uses the server, starting it if necessary, and returns the URL of the database `tocsin`.
 
@@ -90,6 +79,7 @@ class EmbeddedPostgres:
         act, and Temporary if the server needs longer, for example to replay its WAL.
         """
         with self._mutex:
+            self.check()
             binaries = bundled()
             paths = layout.prepare(self._data_dir, binaries.major)
             with _exclusive(paths.change_lock):
@@ -101,7 +91,7 @@ class EmbeddedPostgres:
                     atexit.register(self.release)
                 if not _is_usable(server, self._shared_lock):
                     remove_older_copies(binaries, paths.copies)
-                    _start(server, paths)
+                    _start(server)
                 return server.url(DATABASE)
 
     def release(self) -> None:
@@ -197,33 +187,11 @@ def _exclusive(lock: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _start(server: PostgresServer, paths: ClusterPaths) -> None:
-    _check_version(server, paths)
+def _start(server: PostgresServer) -> None:
     if not server.data.exists():
         embedded_server.create(server)
     embedded_server.wait_until_ready(server, embedded_server.start(server))
     _make_database(server)
-
-
-def _check_version(server: PostgresServer, paths: ClusterPaths) -> None:
-    """Raises Permanent if the data belongs to another major version, which this PostgreSQL cannot read."""
-    ours = server.binaries.major
-    version = server.data / "PG_VERSION"
-    theirs = version.read_text().strip() if version.exists() else ""
-    others = [] if server.data.exists() else other_majors(paths)
-    if others:
-        theirs = (others[-1] / "PG_VERSION").read_text().strip()
-    if server.data.exists() and not theirs:
-        raise Permanent(
-            _NO_VERSION(folder=str(server.data)),
-            remedy=_START_EMPTY(),
-        )
-    if theirs and theirs != str(ours):
-        old = others[-1].parent if others else server.data
-        raise Permanent(
-            _OTHER_VERSION(folder=str(old), theirs=theirs, ours=ours),
-            remedy=_USE_BACKUP(),
-        )
 
 
 def _is_usable(server: PostgresServer, shared_lock: _SharedLock) -> bool:

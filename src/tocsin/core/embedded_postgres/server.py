@@ -23,7 +23,7 @@ from urllib.parse import quote
 
 from tocsin.core.embedded_postgres import system_user
 from tocsin.core.embedded_postgres.binaries import Binaries
-from tocsin.core.embedded_postgres.layout import SOCKET_NAME, open_private
+from tocsin.core.embedded_postgres.layout import SOCKET_NAME, is_locked, open_private
 from tocsin.core.embedded_postgres.settings import (
     HBA,
     OWN_SETTINGS,
@@ -204,17 +204,7 @@ def stop(server: PostgresServer, limit: timedelta = STOP_LIMIT) -> bool:
 
 def is_running(server: PostgresServer) -> bool:
     """Returns whether any process of a server started here is alive."""
-    try:
-        lock = os.open(server.lock, os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(lock)
-    return False
+    return is_locked(server.lock)
 
 
 def read_postmaster(server: PostgresServer) -> Postmaster | None:
