@@ -12,6 +12,7 @@ from tocsin.inbound.expressions.mapped import MappedFields
 from tocsin.inbound.mapping.likely_texts import find_titles
 from tocsin.inbound.mapping.message_objects import MessageObjects
 from tocsin.inbound.mapping.shared_names import (
+    BARE_IDS,
     BEGAN_FLAGS,
     DELIVERY_IDS,
     EXIT_CODES,
@@ -27,6 +28,7 @@ from tocsin.inbound.mapping.shared_names import (
     OF_TICKETS,
     OVER_FLAGS,
     OVER_TIME,
+    PROPER_IDS,
     RUN_IN,
     RUN_OF,
     SEVERITY_NAME,
@@ -35,6 +37,7 @@ from tocsin.inbound.mapping.shared_names import (
     fill,
     find_any,
     first_line,
+    in_order,
     matching,
     matching_sorted,
     texts_of,
@@ -51,6 +54,8 @@ from tocsin.inbound.mapping.status_words import (
 
 #: Statuses that say no more than the message itself.
 CONTENTLESS: Final = frozenset({"update", "updated", "running"})
+_RESULTS: Final = in_order(("results", *EXIT_CODES))
+_RESULT: Final = in_order(("result",))
 #: What aliases find before the rules decide; texts follow for a message that opens.
 _DECIDING: Final = ("source_status", "event", "severity", "source_url", "source_id")
 
@@ -156,11 +161,9 @@ def _with_id(mapped: MappedFields, source_id: str) -> MappedFields:
 
 
 def _find_ids(levels: list[dict[str, object]]) -> Iterator[object]:
-    names = FOLDED["source_id"]
-    first_bare = next(place for place, name in enumerate(names) if name in INNERMOST_FIRST)
-    yield from find_any(levels, names[:first_bare])
+    yield from find_any(levels, PROPER_IDS)
     yield from matching(levels, ID_NAME)
-    yield from find_any(levels, names[first_bare:])
+    yield from find_any(levels, BARE_IDS)
 
 
 def _find_severities(objects: MessageObjects) -> Iterator[object]:
@@ -226,5 +229,5 @@ def _numbers(values: Iterator[object]) -> Iterator[float]:
 def _outcomes(objects: MessageObjects) -> Iterator[str]:
     """Yields the outcomes beside a status. A number other than 0 is a failure of a run."""
     yield from texts_of([*objects.texts, *objects.inner], FOLDED_OUTCOMES)
-    numbers = chain(find_any(objects.levels, ("results", *EXIT_CODES)), find_any(objects.runs, ("result",)))
+    numbers = chain(find_any(objects.levels, _RESULTS), find_any(objects.runs, _RESULT))
     yield from ("failed" for number in _numbers(numbers) if number != 0)

@@ -30,22 +30,18 @@ from tocsin.inbound.mapping.shared_names import (
     fill,
     find_any,
     first_line,
+    in_order,
     matching,
     matching_sorted,
     texts_of,
 )
 
 #: Names of a sentence that says what happened.
-_HAPPENINGS: Final = (
-    "alertmessage",
-    "statemessage",
-    "serviceoutput",
-    "message",
-    "reason",
-    "msg",
-    "errormessage",
-    "error",
-)
+_HAPPENINGS: Final = in_order((
+    "alertmessage", "statemessage", "serviceoutput", "message", "reason", "msg", "errormessage", "error",
+))  # fmt: skip
+_SUMMARY: Final = in_order(("summary",))
+_NAME: Final = in_order(("name",))
 _MAX_HAPPENING_CHARS: Final = 150
 _MAX_TEXT_LINES: Final = 200
 _MAX_TEXT_CHARS: Final = 20_000
@@ -126,14 +122,12 @@ def _complete_name(values: dict[str, Value], objects: MessageObjects, host: str 
 def _name_the_monitored(values: dict[str, Value], objects: MessageObjects) -> None:
     """Puts the name of what is monitored in front of a subject that lacks it, such as "HTTP 500"."""
     subject = values.get("subject")
-    summaries = {
-        clean_line(first_line(text), FIELDS["subject"].length) for text in find_any(objects.texts, ("summary",))
-    }
+    summaries = {clean_line(first_line(text), FIELDS["subject"].length) for text in find_any(objects.texts, _SUMMARY)}
     names = chain(
         find_any(objects.levels, SUBJECTS),
         matching(objects.levels, MONITORED_NAME),
         find_any(objects.levels, WHOLES),
-        find_any(objects.levels, ("name",)) if subject in summaries else (),
+        find_any(objects.levels, _NAME) if subject in summaries else (),
     )
     _prefix(values, names)
     if objects.runs:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import binascii
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 
@@ -64,6 +64,7 @@ _FIELD_NAMES: Final = (
 _WRITTEN_FIELD: Final = re.compile(r"\*?(\w[\w ]{0,30}):\*?\s+(\S.*)")
 #: How an object's text begins in Base64, as brokers wrap a message: `{"`.
 _BASE64_OBJECT: Final = "eyJ"
+_OBJECT_STARTS: Final = ("{", _BASE64_OBJECT)
 #: Names of how it was.
 FORMER: Final = re.compile(r"old|prev|last|before|from|former")
 
@@ -103,20 +104,29 @@ class MessageObjects:
 
     #: Whether the outermost `id` is that of one delivery.
     is_envelope: bool = False
+    #: `levels` and `chat`.
+    texts: list[dict[str, object]] = field(default_factory=list)
 
     @property
     def has_commit(self) -> bool:
         """Whether a message is about a commit, whose message is no title."""
         return any(_BRANCH in run or _is_built(run) for run in self.runs)
 
-    @property
-    def texts(self) -> list[dict[str, object]]:
-        return [*self.levels, *self.chat]
-
 
 def collect(payload: _Object) -> MessageObjects:
     """Returns the objects of a message, outer ones first."""
     objects = MessageObjects([], [], [], [], [])
+    _collect_levels(payload, objects)
+    objects.texts = [*objects.levels, *objects.chat]
+    outermost = objects.levels[0]
+    if not _ENVELOPES.isdisjoint(outermost):
+        objects.is_envelope = outermost.pop("id", None) is not None
+    if not objects.runs and any(_RUN_WORD.search(event) for event in _events_of(outermost)):
+        objects.runs.extend(objects.levels)
+    return objects
+
+
+def _collect_levels(payload: _Object, objects: MessageObjects) -> None:
     level: list[tuple[str, _Object, bool]] = [("", payload, False)]
     count = 0
     for _ in range(_MAX_DEPTH):
@@ -124,18 +134,15 @@ def collect(payload: _Object) -> MessageObjects:
         for name, current, is_chat in level:
             count += 1
             if count > _MAX_OBJECTS:
-                return objects
+                return
             values = _plain_values(current)
             (objects.chat if is_chat else objects.levels).append(values)
             if not is_chat and _is_run(name, values):
                 objects.runs.append(values)
             inner_level += _children(current, objects, is_chat=is_chat)
+        if not inner_level:
+            return
         level = inner_level
-    if not _ENVELOPES.isdisjoint(objects.levels[0]):
-        objects.is_envelope = objects.levels[0].pop("id", None) is not None
-    if not objects.runs and any(_RUN_WORD.search(event) for event in _events_of(objects.levels[0])):
-        objects.runs.extend(objects.levels)
-    return objects
 
 
 def _is_run(name: str, values: Mapping[str, object]) -> bool:
@@ -157,9 +164,11 @@ def _events_of(values: Mapping[str, object]) -> Iterator[str]:
 
 def _children(parent: _Object, objects: MessageObjects, *, is_chat: bool) -> Iterator[tuple[str, _Object, bool]]:
     is_alone = len(parent) == 1
-    # An object under the name of the event: `{"event_type": "incident.created", "incident.created": {…}}`.
-    events = {value for value in parent.values() if isinstance(value, str)}
     for key, value in parent.items():
+        if isinstance(value, str) and not value.startswith(_OBJECT_STARTS):
+            continue
+        if not isinstance(value, dict | list | str):
+            continue
         name = fold(key)
         if isinstance(value, list):
             if fields := _fields_in(value):
@@ -170,7 +179,8 @@ def _children(parent: _Object, objects: MessageObjects, *, is_chat: bool) -> Ite
         child = _object_in(value)
         if child is None:
             continue
-        if _is_wrapper(name) or is_alone or key in events:
+        # An object may be under the name of the event: `{"type": "incident.created", "incident.created": {…}}`.
+        if _is_wrapper(name) or is_alone or key in parent.values():
             yield name, child, is_chat
         elif name in _CHAT_PARTS or is_chat:
             yield name, child, True

@@ -7,8 +7,9 @@ A name is looked for at the top, and in the objects that tools wrap a message in
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
+from operator import itemgetter
 from typing import Final
 
 from tocsin.inbound.expressions.fields import CLEANERS, FIELDS, Value, text_of
@@ -16,6 +17,8 @@ from tocsin.inbound.mapping.message_objects import FORMER, fold
 
 #: Returns whether a folded name is one of many of the same ending, except of how it was.
 type NamePattern = Callable[[str], bool]
+#: Folded names with their places in an order of likelihood.
+type Names = Mapping[str, int]
 
 _MAX_NAME_CHARS: Final = 60
 
@@ -28,6 +31,11 @@ def _pattern(text: str) -> NamePattern:
         return regex.fullmatch(name) is not None and FORMER.search(name) is None
 
     return lambda name: len(name) <= _MAX_NAME_CHARS and is_match(name)
+
+
+def in_order(names: Iterable[str]) -> Names:
+    """Returns names in the order of their likelihood."""
+    return {name: place for place, name in enumerate(dict.fromkeys(names))}
 
 
 HOST: Final = "component_name"
@@ -85,20 +93,20 @@ ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
 }  # fmt: skip
 
 #: The names of what is monitored: the same in a failure and its recovery.
-MONITORED: Final = (
+MONITORED: Final = in_order((
     "monitorname", "checkname", "rulename", "alertname", "alarmname", "conditionname", "jobname", "job", "taskname",
     "servicename", "service", "servicedesc", "sensor", "check", "monitor", "projectname", "project", "pipeline",
     "workflow", "buildtype", "involvedobject", "app", "application",
-)  # fmt: skip
+))  # fmt: skip
 #: Names of what a run or a test is part of.
-WHOLES: Final = ("repository", "projectname", "project", "app", "application")
+WHOLES: Final = in_order(("repository", "projectname", "project", "app", "application"))
 #: Names that say in a title what it is about; several problems may have one.
-SUBJECTS: Final = (
+SUBJECTS: Final = in_order((
     *(name for name in MONITORED if name not in WHOLES), "savedsearch", "rule", "exception", "context", "connection",
     "container", "database", "queue", "domain", "network",
-)  # fmt: skip
+))  # fmt: skip
 #: What is measured: with its host, the same in a failure and its recovery.
-METRICS: Final = ("metric", "metricname")
+METRICS: Final = in_order(("metric", "metricname"))
 MONITORED_NAME: Final = _pattern(
     r"(?!\w*run)(monitor|check|sensor|service|site|test|probe|task|flow|job|pipeline|workflow|builder|app"
     r"|application|database|container|network|queue|volume|interface|domain|certificate|cluster|pool)\w*name"
@@ -128,7 +136,7 @@ RUN_IN: Final = _pattern(r"branch|headbranch|ref|(environment|env)(name)?")
 _OUTCOMES: Final = (*_STATUSES, "result", "outcome", "conclusion", "health")
 
 #: What a program returns: 0 for success.
-EXIT_CODES: Final = ("exitcode", "exitstatus", "returncode")
+EXIT_CODES: Final = in_order(("exitcode", "exitstatus", "returncode"))
 #: A time of these means that it is over.
 OVER_TIME: Final = _pattern(r"\w*(resolved?|recover(y|ed)|cleared?|closed|fixed)(at|time|ts|date|on)")
 #: A true one means that it is over; a false one, that it began.
@@ -145,20 +153,26 @@ BEGAN_FLAGS: Final = (
 _PLACEHOLDER: Final = re.compile(r"\s*(\{+\s*[\w.:$#]+\s*\}+|\$\{?[\w.:]+\}?\$?|%[\w.]+%|<%.*%>|##\w+##)\s*$")
 
 
-FOLDED: Final = {field: tuple(dict.fromkeys(map(fold, names))) for field, names in ALIASES.items()}
+_FOLDED: Final = {field: tuple(dict.fromkeys(map(fold, names))) for field, names in ALIASES.items()}
+FOLDED: Final = {field: in_order(names) for field, names in _FOLDED.items()}
 #: Ids that name one delivery where an inner object has an id too.
 INNERMOST_FIRST: Final = frozenset({"id", "key", "uuid", "guid", "token", "identifier"})
-DELIVERY_IDS: Final = (*INNERMOST_FIRST, "eventid", "runid", "buildid", "number")
+DELIVERY_IDS: Final = in_order((*sorted(INNERMOST_FIRST), "eventid", "runid", "buildid", "number"))
+_FIRST_BARE: Final = min(FOLDED["source_id"][name] for name in INNERMOST_FIRST)
+PROPER_IDS: Final = in_order(_FOLDED["source_id"][:_FIRST_BARE])
+BARE_IDS: Final = in_order(_FOLDED["source_id"][_FIRST_BARE:])
 #: The names of a title, and those of a sentence that is one where nothing else is.
-TITLES: Final = FOLDED["subject"][: FOLDED["subject"].index("alertmessage")]
-SENTENCES: Final = FOLDED["subject"][len(TITLES) :]
-PROPER_TITLES: Final = TITLES[: TITLES.index("alertname")]
-NAMES: Final = TITLES[len(PROPER_TITLES) :]
-FOLDED_STATUSES: Final = tuple(map(fold, _STATUSES))
-FOLDED_OUTCOMES: Final = tuple(map(fold, _OUTCOMES))
+_FIRST_NAME: Final = FOLDED["subject"]["alertname"]
+_FIRST_SENTENCE: Final = FOLDED["subject"]["alertmessage"]
+TITLES: Final = in_order(_FOLDED["subject"][:_FIRST_SENTENCE])
+SENTENCES: Final = in_order(_FOLDED["subject"][_FIRST_SENTENCE:])
+PROPER_TITLES: Final = in_order(_FOLDED["subject"][:_FIRST_NAME])
+NAMES: Final = in_order(_FOLDED["subject"][_FIRST_NAME:_FIRST_SENTENCE])
+FOLDED_STATUSES: Final = in_order(map(fold, _STATUSES))
+FOLDED_OUTCOMES: Final = in_order(map(fold, _OUTCOMES))
 #: Of a ticket, a bare id may be that of the delivery, the agent or the note, and an event is no status.
-OF_TICKETS: Final[Mapping[str, tuple[str, ...]]] = {
-    "source_id": tuple(name for name in FOLDED["source_id"] if name not in INNERMOST_FIRST | {"eventid", "alias"}),
+OF_TICKETS: Final[Mapping[str, Names]] = {
+    "source_id": in_order(name for name in FOLDED["source_id"] if name not in INNERMOST_FIRST | {"eventid", "alias"}),
     "source_status": FOLDED_STATUSES,
 }
 
@@ -176,12 +190,19 @@ def fill(values: dict[str, Value], name: str, candidates: Iterator[object]) -> N
             return
 
 
-def find_any(levels: list[dict[str, object]], names: tuple[str, ...]) -> Iterator[object]:
-    for name in names:
-        for level in reversed(levels) if name in INNERMOST_FIRST else levels:
-            value = level.get(name)
-            if value is not None and type(value) is not bool:
-                yield value
+def find_any(levels: list[dict[str, object]], names: Names) -> Iterator[object]:
+    """Yields the values that have one of the names, the likeliest first, except true and false."""
+    found: list[tuple[int, int, object]] = []
+    for depth, level in enumerate(levels):
+        for name in names.keys() & level.keys():
+            if type(value := level[name]) is not bool:
+                found.append((names[name], -depth if name in INNERMOST_FIRST else depth, value))
+    if len(found) > 1:
+        found.sort(key=_PLACE)
+    return (value for _, _, value in found)
+
+
+_PLACE: Final = itemgetter(0, 1)
 
 
 def matching(levels: list[dict[str, object]], matches: NamePattern) -> Iterator[object]:
@@ -192,7 +213,7 @@ def matching(levels: list[dict[str, object]], matches: NamePattern) -> Iterator[
                 yield value
 
 
-def texts_of(levels: list[dict[str, object]], names: tuple[str, ...]) -> Iterator[str]:
+def texts_of(levels: list[dict[str, object]], names: Names) -> Iterator[str]:
     return (value for value in find_any(levels, names) if isinstance(value, str))
 
 
