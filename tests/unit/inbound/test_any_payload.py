@@ -257,3 +257,38 @@ def test_branch_of_a_company_is_no_run() -> None:
 @pytest.mark.parametrize("name", ["alarmSeverity", "criticality", "problem_priority"])
 def test_severity_is_known_by_the_end_of_its_name(name: str) -> None:
     assert read({"id": "7", "status": "open", name: "LEVEL_CRITICAL"}).mapped.text("priority") == "critical"
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {"message": "Server web1 is no longer responding"},
+        {"message": "web1 antwortet nicht", "host": "web1"},
+        {"title": "Session ended unexpectedly"},
+        {"title": "Backup completed with 3 errors"},
+        {"title": "Disk of web1 is full", "network": "online"},
+        {"message": "nginx 1.28", "available": True},
+        {"title": "Disk full", "clear": "https://x.example/clear"},
+    ],
+)
+def test_failure_that_names_something_good_closes_nothing(payload: dict[str, Any]) -> None:
+    assert read(payload).action is EventAction.OPEN
+
+
+def test_same_event_of_other_things_is_another_problem() -> None:
+    def backup(vm: str, event: str) -> NormalizedEvent:
+        return read({"eventName": event, "vm": vm, "detail": "Snapshot of the disks"})
+
+    assert backup("db-1", "backup_failed").source_id == backup("db-1", "backup_succeeded").source_id
+    assert backup("db-1", "backup_failed").source_id != backup("db-2", "backup_succeeded").source_id
+    assert read({"type": "backup_failed", "detail": "No space"}).source_id != "backup"
+
+
+def test_number_is_a_priority_only_without_a_word() -> None:
+    assert read({"title": "Disk", "priority": 1}).mapped.text("priority") == "critical"
+    assert read({"title": "Disk", "priority": 4, "rule": {"level": "high"}}).mapped.text("priority") == "high"
+
+
+def test_subject_of_the_sender_is_complete() -> None:
+    assert read({"subject": "Disk is full", "host": "db1"}).mapped.text("subject") == "Disk is full"
+    assert read({"title": "Disk is full", "host": "db1"}).mapped.text("subject") == "db1: Disk is full"

@@ -10,30 +10,43 @@ from typing import Final
 from tocsin.inbound.expressions.fields import TAG_LENGTH, clean_line, text_of
 from tocsin.inbound.expressions.mapped import MappedFields
 from tocsin.inbound.mapping.likely_texts import find_titles
-from tocsin.inbound.mapping.message_objects import MessageObjects
+from tocsin.inbound.mapping.message_objects import FORMER, MessageObjects
 from tocsin.inbound.mapping.shared_names import (
+    ACTION_NAME,
+    ANY_NAME,
     BARE_IDS,
     BEGAN_FLAGS,
     DELIVERY_IDS,
     EXIT_CODES,
+    FAULT_NAME,
     FOLDED,
     FOLDED_OUTCOMES,
     FOLDED_STATUSES,
+    HAPPENING_NAME,
     HOST,
+    HOST_ID,
     HOST_NAME,
     ID_NAME,
     INNERMOST_FIRST,
     METRICS,
     MONITORED,
+    MONITORED_NAME,
     OF_TICKETS,
     OVER_FLAGS,
+    OVER_TEXTS,
     OVER_TIME,
     PROPER_IDS,
+    PROPER_TITLES,
     RUN_IN,
     RUN_OF,
+    RUN_OF_ID,
     SEVERITY_NAME,
     STATUS_NAME,
+    SUBJECTS,
+    TITLE_NAME,
     TITLES,
+    TYPE_NAME,
+    WHOLES,
     fill,
     find_any,
     first_line,
@@ -45,15 +58,24 @@ from tocsin.inbound.mapping.shared_names import (
 from tocsin.inbound.mapping.status_words import (
     StatusMeaning,
     ends_with_status,
+    is_bare_status,
     is_completion,
+    is_event_code,
     is_failure,
+    is_kind,
     meaning_of,
     status_in_title,
     without_status,
 )
 
+#: Severities of what is over.
+CLEARED: Final = frozenset({"clear", "cleared", "ok", "resolved", "recovered", "recovery"})
 #: Statuses that say no more than the message itself.
-CONTENTLESS: Final = frozenset({"update", "updated", "running"})
+UPDATES: Final = frozenset({"update", "updated"})
+CONTENTLESS: Final = UPDATES | {"running"}
+_BOOLS: Final = (True, False)
+_MAX_YES_CHARS: Final = 40
+_FALSE: Final = frozenset({"false", "no", "0", "off", "none", "null", "n"})
 _RESULTS: Final = in_order(("results", *EXIT_CODES))
 _RESULT: Final = in_order(("result",))
 #: What aliases find before the rules decide; texts follow for a message that opens.
@@ -109,25 +131,70 @@ def with_likely_id(
 ) -> MappedFields:
     """Returns the fields with an id by likelihood if they have none: what a failure and its recovery have in common,
     the name of what is monitored or the subject without its status, and the host. None for a message without a status,
-    which no other message ends. An id among `guesses` may be that of one message."""
+    which no other message ends, unless it names the fault. An id among `guesses` may be that of one message."""
+    if "source_id" not in fields:
+        return mapped
     status = mapped.text("source_status")
-    if "source_id" not in fields or status is None or meaning_of(status) is None:
-        return mapped
-    if "source_id" in mapped.values and ("source_id" not in guesses or not _is_id_of_delivery(mapped, objects, status)):
-        return mapped
-    levels = objects.texts
+    if "source_id" in mapped.values:
+        is_certain = "source_id" not in guesses or status is None or meaning_of(status) is None
+        if is_certain or not _is_id_of_delivery(mapped, objects, status or ""):
+            return mapped
+    host = mapped.tags.get(HOST) or next(_texts(matching(objects.texts, HOST_ID)), None) or ""
+    if status is None or meaning_of(status) is None:
+        fault = next(_texts(matching(objects.texts, FAULT_NAME)), None)
+        return mapped if fault is None or not host else _with_id(mapped, f"{without_status(fault)} {host.casefold()}")
     own = mapped.text("subject") if "subject" not in guesses else None
-    names = chain(find_any(levels, MONITORED), find_any(levels, METRICS) if HOST in mapped.tags else ())
-    titles = chain(names, (own,), find_titles(objects), find_any(objects.things, TITLES))
-    title = next((text for candidate in titles if (text := clean_line(first_line(candidate), 300))), "")
-    key = " ".join(filter(None, (without_status(title), mapped.tags.get(HOST, "").casefold())))
+    keys = (_key_of(candidate, needs_words=not host) for candidate in _likely_keys(objects, own, host))
+    title = next(filter(None, keys), "")
+    if not title and not host:
+        # "ether1_status" names what has the status.
+        named = (name for level in objects.levels for name, value in level.items() if value == status)
+        title = next((name for name in named if STATUS_NAME[name] and name not in FOLDED_STATUSES), "")
+    parts = [title] if title else []
+    for place in (host, *_texts(find_any(objects.levels, WHOLES)), *_texts(matching_sorted(objects.levels, RUN_IN))):
+        if (folded := place.casefold()) not in " ".join(parts):
+            parts.append(folded)
+    key = " ".join(parts)
     return _with_id(mapped, key) if key else mapped
+
+
+def _likely_keys(objects: MessageObjects, own: str | None, host: str) -> Iterator[object]:
+    """Yields what a failure and its recovery have in common, by likelihood."""
+    yield from find_any(objects.texts, MONITORED)
+    yield from matching_sorted(objects.texts, MONITORED_NAME)
+    yield from find_any(objects.everywhere, SUBJECTS)
+    yield from matching_sorted(objects.texts, RUN_OF_ID)
+    if host:
+        yield from find_any(objects.texts, METRICS)
+    yield from matching(objects.texts, FAULT_NAME)
+    yield own
+    yield from find_any(objects.texts, TITLES)
+    yield from matching(objects.texts, TITLE_NAME)
+    yield from matching_sorted(objects.things, MONITORED_NAME)
+    for code in matching_sorted(objects.texts, TYPE_NAME) if host else ():
+        # "camera_offline" is about the camera.
+        if isinstance(code, str) and without_status(code) != code.casefold():
+            yield code
+    yield from find_titles(objects)
+    yield from find_any(objects.things, TITLES)
+    yield from matching_sorted(objects.texts, ANY_NAME)
+    yield from matching_sorted(objects.texts, TYPE_NAME)
+
+
+def _key_of(candidate: object, *, needs_words: bool) -> str:
+    """Returns a text without its status. `needs_words`: what is left of the code of an event names no thing."""
+    text = clean_line(first_line(candidate), 300)
+    if text is None or (needs_words and is_event_code(text)):
+        return ""
+    return without_status(text)
 
 
 def _is_id_of_delivery(mapped: MappedFields, objects: MessageObjects, status: str) -> bool:
     """Returns whether an id is likely that of one message: beside a status that only a title says, or outside of the
     object that has the status and names what is monitored on which host."""
     source_id, outermost = mapped.text("source_id"), objects.levels[0]
+    if status in outermost.values():
+        return False
     if source_id not in {text_of(outermost.get(name)) for name in INNERMOST_FIRST}:
         return False
     has_status = [level for level in objects.texts if status.casefold() in _casefolded(level)]
@@ -147,6 +214,8 @@ def with_id_of_runs(mapped: MappedFields, objects: MessageObjects, fields: Colle
     if "source_id" not in fields or not objects.runs:
         return mapped
     if source_id is not None and source_id not in {text_of(v) for v in find_any(objects.levels, DELIVERY_IDS)}:
+        return mapped
+    if source_id is not None and source_id in {text_of(v) for v in find_any(objects.levels, PROPER_IDS)}:
         return mapped
     names = chain((run.get("name") for run in objects.runs), matching_sorted(objects.levels, RUN_OF))
     parts = dict.fromkeys(text for name in names if isinstance(name, str) and (text := clean_line(name, 100)))
@@ -172,32 +241,84 @@ def _find_severities(objects: MessageObjects) -> Iterator[object]:
         yield from matching(levels, SEVERITY_NAME)
 
 
+def severity_in_words(objects: MessageObjects) -> str | None:
+    """Returns the first severity that is no number."""
+    found = chain(_find_severities(objects), matching(objects.things, SEVERITY_NAME))
+    return next((text for text in found if isinstance(text, str) and any(map(str.isalpha, text))), None)
+
+
 def _find_statuses(objects: MessageObjects, severity: object) -> Iterator[object]:
     """Yields statuses by likelihood: what fails beside what is over; a status, a flag or a completion under a common
     name; a progress; a severity that says "over"; the words of a title; and any other severity."""
-    named = chain(texts_of(objects.texts, FOLDED["source_status"]), _other_statuses(objects.texts))
-    found = [(status, meaning_of(status)) for status in named]
+    named = [
+        *texts_of(objects.texts, FOLDED["source_status"]),
+        *_other_statuses(objects.texts),
+        *_texts(matching(objects.texts, ACTION_NAME)),
+    ]
+    found = [(status, meaning_of(status)) for status in dict.fromkeys(named)]
     acting = [pair for pair in found if pair[1] in (StatusMeaning.OPEN, StatusMeaning.CLOSE)]
     decided = [pair for pair in acting if not is_completion(pair[0]) and ends_with_status(pair[0])]
     if (decided or acting)[:1] and (decided or acting)[0][1] is StatusMeaning.CLOSE:
         yield from failures_beside(objects, (decided or acting)[0][0])
-    yield from (status for status, _ in decided)
+    severities = [text for text in (severity, *find_any(objects.texts, FOLDED["severity"])) if isinstance(text, str)]
+    rated = [(text, meaning_of(text)) for text in (*severities, *_texts(matching(objects.texts, SEVERITY_NAME)))]
+    proper = set(texts_of(objects.texts, FOLDED_STATUSES))
+    yield from (status for status, _ in decided if status in proper)
     yield from _flags(objects.levels)
+    # "Device Down" of a cleared alarm is what it was.
+    yield from (text for text, meaning in rated if meaning is StatusMeaning.CLOSE and text.casefold() in CLEARED)
+    yield from (status for status, _ in decided if not is_kind(status))
+    yield from (status for status, _ in acting if is_completion(status))
+    in_titles = [status for title in _lines_of(objects) if (status := status_in_title(title))]
+    in_titles.sort(key=lambda status: meaning_of(status) is StatusMeaning.CLOSE)
+    yield from in_titles if len({meaning_of(status) for status in in_titles}) == 1 else ()
     yield from (status for status, _ in acting if ends_with_status(status))
     changes = (status for status, meaning in found if meaning is StatusMeaning.UPDATE)
     yield from (status for status in changes if status.casefold() not in CONTENTLESS)
-    severities = (text for text in (severity, *find_any(objects.texts, FOLDED["severity"])) if isinstance(text, str))
-    rated = [(text, meaning_of(text)) for text in severities]
     yield from (text for text, meaning in rated if meaning is StatusMeaning.CLOSE)
-    in_titles = [status for title in texts_of(objects.texts, FOLDED["subject"]) if (status := status_in_title(title))]
-    yield from sorted(in_titles, key=lambda status: meaning_of(status) is StatusMeaning.CLOSE)
+    yield from in_titles
+    is_titled = any(find_any(objects.texts, TITLES))
+    for text in filter(is_bare_status, _texts(_values_of(objects.levels))):
+        # "online" beside a title may be of something else; a failure is not to be missed.
+        if not any(find_any(objects.texts, PROPER_TITLES)) or meaning_of(text) is StatusMeaning.OPEN:
+            yield text
+    happenings = [
+        (text, meaning_of(text)) for text in _texts(matching(objects.texts, HAPPENING_NAME)) if len(text) < 60
+    ]
+    yield from (text for text, meaning in happenings if meaning in (StatusMeaning.OPEN, StatusMeaning.CLOSE))
     yield from (status for status, _ in acting)
-    if not any(find_any(objects.texts, TITLES)):
+    # A monitor may be "active" too.
+    yield from ("open" if level["active"] else "resolved" for level in objects.levels if level.get("active") in _BOOLS)
+    if not is_titled:
         # Without a title, the message is about the thing that has a status.
         of_things = chain(texts_of(objects.things, FOLDED_STATUSES), _other_statuses(objects.things))
         yield from (status for status in of_things if meaning_of(status) in (StatusMeaning.OPEN, StatusMeaning.CLOSE))
     yield from (text for text, meaning in rated if meaning is StatusMeaning.OPEN)
     yield from find_any(objects.levels, FOLDED_STATUSES)
+
+
+def _values_of(levels: list[dict[str, object]]) -> Iterator[object]:
+    """Yields the values of levels, except severities and how it was."""
+    for level in levels:
+        for name, value in level.items():
+            if (
+                name not in FOLDED["severity"]
+                and name not in FOLDED[HOST]
+                and not SEVERITY_NAME[name]
+                and not FORMER.search(name)
+            ):
+                yield value
+
+
+def _texts(values: Iterator[object]) -> Iterator[str]:
+    return (value for value in values if isinstance(value, str))
+
+
+def _lines_of(objects: MessageObjects) -> Iterator[str]:
+    """Yields the first lines of titles and sentences."""
+    for text in chain(find_any(objects.texts, FOLDED["subject"]), matching(objects.texts, TITLE_NAME)):
+        if isinstance(line := first_line(text), str) and not (line != text and ": " in line):
+            yield line
 
 
 def _other_statuses(levels: list[dict[str, object]]) -> Iterator[str]:
@@ -220,6 +341,13 @@ def _flags(levels: list[dict[str, object]]) -> Iterator[str]:
                     yield true_word if value else false_word
         yield from ("success" if code == 0 else "failed" for code in _numbers(level.get(c) for c in EXIT_CODES))
     yield from ("resolved" for time in matching(levels, OVER_TIME) if time and time != "0")
+    for level in levels:
+        texts = (level[name] for name in OVER_TEXTS & level.keys())
+        yield from ("resolved" for text in texts if isinstance(text, str) and _is_yes(text))
+
+
+def _is_yes(text: str) -> bool:
+    return text.casefold() not in _FALSE and len(text) <= _MAX_YES_CHARS and "://" not in text
 
 
 def _numbers(values: Iterator[object]) -> Iterator[float]:

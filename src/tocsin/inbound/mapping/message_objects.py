@@ -21,17 +21,26 @@ WRAPPERS: Final = frozenset({
     "alarm", "ticket", "item", "message", "body", "content", "detail", "details", "notification", "notifications",
     "object", "record", "records", "resource", "properties", "attributes", "essentials", "component", "alertgroup",
     "error", "exception", "app", "application", "execution", "operation", "operationstate", "stage", "step", "task",
-    "state", "status", "health", "result",
+    "state", "status", "health", "result", "params", "parameters", "conditions", "violations", "envelope",
 })  # fmt: skip
 #: Names that end so are wrappers too, such as `webhook_event_data`.
 _WRAPPER_ENDINGS: Final = (
     "data", "payload", "attributes", "alert", "incident", "event", "alarm", "problem", "monitor", "check", "issue",
 )  # fmt: skip
+#: Objects of names and values that the sender chose.
+_CHOSEN: Final = frozenset({
+    "labels", "commonlabels", "annotations", "commonannotations", "fields", "customfields", "customdetails", "context",
+    "dimensions", "extra", "extendedparameters", "variables",
+})  # fmt: skip
 _NO_WRAPPERS: Final = frozenset({"metadata", "userdata", "customdata"})
 #: Objects of people and of the delivery, which name no problem.
 _OF_OTHERS: Final = re.compile(
     r"\w*(user|actor|owner|author|assignee|creator|sender|organi[sz]ation|org|account|tenant|team|customer|company"
     r"|links|config|configuration|settings|options|delivery|webhook|integration|subscription|request|tags|labels)s?"
+)
+#: Names that say little without that of their object.
+_QUALIFIED: Final = frozenset(
+    {"id", "uid", "uuid", "key", "name", "label", "title", "displayname", "hostname", "fullname", "ref"}
 )
 #: What runs, and has another id in each run.
 _RUNS: Final = frozenset({
@@ -102,10 +111,11 @@ class MessageObjects:
     things: list[dict[str, object]]
     runs: list[dict[str, object]]
 
-    #: Whether the outermost `id` is that of one delivery.
-    is_envelope: bool = False
-    #: `levels` and `chat`.
+    #: The outermost ids, if they are those of one delivery.
+    delivery_ids: set[object] = field(default_factory=set)
+    #: `levels` and `chat`; and `things` too.
     texts: list[dict[str, object]] = field(default_factory=list)
+    everywhere: list[dict[str, object]] = field(default_factory=list)
 
     @property
     def has_commit(self) -> bool:
@@ -117,13 +127,31 @@ def collect(payload: _Object) -> MessageObjects:
     """Returns the objects of a message, outer ones first."""
     objects = MessageObjects([], [], [], [], [])
     _collect_levels(payload, objects)
-    objects.texts = [*objects.levels, *objects.chat]
     outermost = objects.levels[0]
-    if not _ENVELOPES.isdisjoint(outermost):
-        objects.is_envelope = outermost.pop("id", None) is not None
+    if not _ENVELOPES.isdisjoint(outermost) or _is_envelope(payload, outermost):
+        objects.delivery_ids = {outermost.pop(name) for name in ("id", "eventid") if name in outermost}
+    for level in objects.levels:
+        for value in level.values():
+            if isinstance(value, str) and "\n" in value and len(fields := _written_fields(value)) > 1:
+                objects.chat.append(fields)
+    objects.texts = [*objects.levels, *objects.chat]
+    objects.everywhere = [*objects.texts, *objects.things]
     if not objects.runs and any(_RUN_WORD.search(event) for event in _events_of(outermost)):
         objects.runs.extend(objects.levels)
     return objects
+
+
+def _is_envelope(payload: _Object, outermost: Mapping[str, object]) -> bool:
+    """Returns whether a message is an event with the object that it is about: `{"id": …, "type": …, "data": {…}}`."""
+    if not isinstance(payload.get("data", payload.get("payload", payload.get("object"))), dict):
+        return False
+    return any(name in outermost for name in ("type", "eventtype", "event", "eventname"))
+
+
+def _written_fields(text: str) -> dict[str, object]:
+    """Returns the values of a text with lines such as "Host: db1", by folded name."""
+    written = (_WRITTEN_FIELD.match(line.strip("\r \t-•")) for line in text.splitlines()[:_MAX_FIELDS])
+    return {fold(line[1]): line[2] for line in reversed([*filter(None, written)])}
 
 
 def _collect_levels(payload: _Object, objects: MessageObjects) -> None:
@@ -136,6 +164,8 @@ def _collect_levels(payload: _Object, objects: MessageObjects) -> None:
             if count > _MAX_OBJECTS:
                 return
             values = _plain_values(current)
+            if name and not is_chat:
+                _qualify(name, values)
             (objects.chat if is_chat else objects.levels).append(values)
             if not is_chat and _is_run(name, values):
                 objects.runs.append(values)
@@ -143,6 +173,12 @@ def _collect_levels(payload: _Object, objects: MessageObjects) -> None:
         if not inner_level:
             return
         level = inner_level
+
+
+def _qualify(name: str, values: dict[str, object]) -> None:
+    """Adds the names of an object with its own in front: the `id` of a `monitor` is a `monitorid` too."""
+    for key in _QUALIFIED & values.keys():
+        values.setdefault(f"{name.removesuffix('s')}{key}", values[key])
 
 
 def _is_run(name: str, values: Mapping[str, object]) -> bool:
@@ -182,7 +218,7 @@ def _children(parent: _Object, objects: MessageObjects, *, is_chat: bool) -> Ite
         # An object may be under the name of the event: `{"type": "incident.created", "incident.created": {…}}`.
         if _is_wrapper(name) or is_alone or key in parent.values():
             yield name, child, is_chat
-        elif name in _CHAT_PARTS or is_chat:
+        elif name in _CHAT_PARTS or name in _CHOSEN or is_chat:
             yield name, child, True
         elif not FORMER.search(name):
             objects.inner.append(_plain_values(child))
@@ -192,7 +228,9 @@ def _children(parent: _Object, objects: MessageObjects, *, is_chat: bool) -> Ite
 def _collect_things(name: str, child: _Object, objects: MessageObjects, *, depth: int) -> None:
     if _OF_OTHERS.fullmatch(name) or FORMER.search(name) or len(objects.things) >= _MAX_OBJECTS:
         return
-    objects.things.append(_plain_values(child))
+    values = _plain_values(child)
+    _qualify(name, values)
+    objects.things.append(values)
     for key, value in child.items() if depth > 1 else ():
         if (inner := _object_in(value)) is not None:
             _collect_things(fold(key), inner, objects, depth=depth - 1)
@@ -242,7 +280,11 @@ def _plain_values(level: _Object) -> dict[str, object]:
     "high"}}`."""
     found: dict[str, object] = {}
     for name, value in level.items():
-        plain = _name_in(value) if isinstance(value, dict) else value
+        plain = value
+        if isinstance(value, dict):
+            plain = _name_in(value)
+        elif isinstance(value, list) and value and all(isinstance(item, str) for item in value):
+            plain = "\n".join(value[:_MAX_FIELDS])
         if isinstance(plain, str | int | float) and plain != "":
             found.setdefault(fold(name), plain)
     return found
