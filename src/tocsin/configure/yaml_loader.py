@@ -27,6 +27,7 @@ _UNREADABLE = ReasonType("config.unreadable", "cannot be read: {error}.")
 _TOO_LARGE = ReasonType("config.too_large", "is larger than {maximum} MiB.")
 _NOT_UTF8 = ReasonType("config.not_utf8", "is not UTF-8.")
 _YAML_ERROR = ReasonType("config.yaml_error", "is not YAML: {error}")
+_UNKNOWN_VERSION = ReasonType("config.unknown_yaml_version", "the version of its %YAML line is not known.")
 _TOO_MANY_VALUES = ReasonType(
     "config.too_many_values", "there are more than {maximum} values, aliases counted each time."
 )
@@ -109,9 +110,9 @@ def parse(content: bytes | str, name: str, folder: Path) -> YamlDocument:
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise rejection_at(name, line, _NOT_UTF8()) from None
+    reader = _Reader(name)
     try:
         node = YAML(typ="safe", pure=True).compose(text)
-        reader = _Reader(name)
         value = reader.value(node, ()) if node is not None else None
     except MarkedYAMLError as error:
         raise _refused(name, error) from None
@@ -119,6 +120,8 @@ def parse(content: bytes | str, name: str, folder: Path) -> YamlDocument:
         raise _rejection(name, as_reason(" ".join(str(error).split()))) from None
     except YAMLError as error:
         raise _rejection(name, _YAML_ERROR(error=" ".join(str(error).split())[:200])) from None
+    except KeyError:  # what ruamel.yaml raises for a version that it does not know
+        raise _rejection(name, _UNKNOWN_VERSION()) from None
     except RecursionError:
         raise _rejection(name, NESTED_TOO_DEEPLY()) from None
     return YamlDocument(name, folder, value, reader.lines)

@@ -35,6 +35,7 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
         ("a: !!python/object:os.system x", "f.yaml:1: the tag"),
         ("---\na: 1\n---\nb: 1\n", "f.yaml:3: is not YAML: expected a single document"),
         ("a: *nobody", "f.yaml:1: is not YAML"),
+        ("a:\n%YAML 9.9\n  b: 1", "f.yaml: the version of its %YAML line is not known"),
         ("[" * 5000, "nested too deeply"),
         ("a: &x [*x]", "nested too deeply"),
         (BOMB, "more than 500,000 values"),

@@ -47,6 +47,8 @@ _BOM = b"\xef\xbb\xbf"
 _TIMES = ("DTSTART", "DTEND", "DURATION", "RRULE", "RDATE", "EXDATE", "RECURRENCE-ID")
 #: Properties that an event may have only once.
 _ONCE = ("DTSTART", "DTEND", "DURATION", "RECURRENCE-ID")
+#: Properties that name a day. icalendar accepts times and durations as their values, too.
+_DAYS = ("DTSTART", "DTEND", "RECURRENCE-ID")
 #: Errors that the two libraries raise for invalid calendars and impossible dates; OSError for the name of a time zone,
 #: which is looked up as a file.
 _PARSE_ERRORS = (ValueError, KeyError, IndexError, AttributeError, TypeError, OverflowError, OSError)
@@ -187,7 +189,11 @@ def _events(
         problems = [_EVENT_FLAW(title=_title(event), flaw=flaw) for event in series for flaw in _flaws(event, zone)]
         single = icalendar.Calendar(calendar)
         # Without a start, an event never takes place; with two, its time is ambiguous.
-        single.subcomponents = [event for event in series if event.get("DTSTART") and not _duplicate_keys(event)]
+        single.subcomponents = [
+            event
+            for event in series
+            if event.get("DTSTART") and not _duplicate_keys(event) and not _keys_without_day(event)
+        ]
         try:
             yield from recurring_ical_events.of(single).between(since, until)
         except _PARSE_ERRORS:
@@ -225,6 +231,8 @@ def _flaws(event: Component, zone: ZoneInfo) -> Iterator[Reason]:
         yield _NO_START()
     elif duplicates := _duplicate_keys(event):
         yield _DUPLICATE_PROPERTIES(names=", ".join(duplicates))
+    elif without_day := _keys_without_day(event):
+        yield _INVALID_PROPERTIES(names=", ".join(without_day))
     else:
         for zone_name in dict.fromkeys(zone_name for key in _TIMES for zone_name in _unknown_zones(event.get(key))):
             yield _UNKNOWN_ZONE(zone=zone_name[:60], used=zone.key)
@@ -238,6 +246,11 @@ def _flaws(event: Component, zone: ZoneInfo) -> Iterator[Reason]:
 
 def _duplicate_keys(event: Component) -> list[str]:
     return [key for key in _ONCE if isinstance(event.get(key), list)]
+
+
+def _keys_without_day(event: Component) -> list[str]:
+    invalid_keys = {key for key, _ in event.errors}
+    return [key for key in _DAYS if key in event.keys() - invalid_keys and not isinstance(_value(event, key), date)]
 
 
 def _unknown_zones(property_value: Any) -> Iterator[str]:
