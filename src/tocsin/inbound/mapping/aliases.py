@@ -47,6 +47,7 @@ from tocsin.inbound.mapping.shared_names import (
     TITLES,
     TYPE_NAME,
     WHOLES,
+    Names,
     fill,
     find_any,
     first_line,
@@ -325,7 +326,7 @@ def _other_statuses(levels: list[dict[str, object]]) -> Iterator[str]:
     return (value for value in matching(levels, STATUS_NAME) if isinstance(value, str))
 
 
-def _named_statuses(levels: list[dict[str, object]], names: tuple[str, ...]) -> Iterator[object]:
+def _named_statuses(levels: list[dict[str, object]], names: Names) -> Iterator[object]:
     """Yields the statuses of a ticket: those of a known meaning first."""
     candidates = [(value, meaning_of(value)) for value in texts_of(levels, names)]
     for meanings in ((StatusMeaning.OPEN, StatusMeaning.CLOSE), (StatusMeaning.UPDATE,)):
