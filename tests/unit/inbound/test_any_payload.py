@@ -95,6 +95,37 @@ PAIRS: dict[str, tuple[Any, Any]] = {
         {"job": {"name": "nightly", "status": "failed", "url": "https://ci.example/1"}},
         {"job": {"name": "nightly", "status": "passed", "url": "https://ci.example/2"}},
     ),
+    "condition of Kubernetes": (
+        {"conditions": [{"type": "Ready", "status": "False"}], "name": "db"},
+        {"conditions": [{"type": "Ready", "status": "True"}], "name": "db"},
+    ),
+    "edges of a sensor": (
+        {"entity_id": "binary_sensor.leak", "from": "off", "to": "on", "message": "Water!"},
+        {"entity_id": "binary_sensor.leak", "from": "on", "to": "off", "message": "Dry again"},
+    ),
+    "completed run that failed": (
+        {
+            "action": "job_complete",
+            "id": "j1",
+            "event_title": "Dump",
+            "code": 1,
+            "text": "Job failed: Dump",
+            "host": "w1",
+        },
+        {
+            "action": "job_complete",
+            "id": "j2",
+            "event_title": "Dump",
+            "code": 0,
+            "text": "Job completed: Dump",
+            "host": "w1",
+        },
+    ),
+    "backup of a database": (
+        {"event": "backup.failed", "database": "shop", "resource": {"id": "b1", "state": "failed"}},
+        {"event": "backup.succeeded", "database": "shop", "resource": {"id": "b2", "state": "success"}},
+    ),
+    "what was down": ({"title": "Shop is down"}, {"title": "Shop is back up", "text": "Was down for 14 min"}),
 }
 
 
@@ -249,6 +280,18 @@ def test_id_of_one_message_is_no_id_of_an_alert(failure: dict[str, Any], recover
     assert opened.source_id == over.source_id
 
 
+def test_id_of_a_run_without_names_stays_where_a_title_says_a_status() -> None:
+    def failure(job: str) -> str | None:
+        return read({"event": "job.failed", "id": job, "title": "Job failed"}).source_id
+
+    assert (failure("dump"), failure("mails")) == ("dump", "mails")
+
+
+def test_alert_about_a_resource_keeps_its_own_id() -> None:
+    alert = {"id": "12", "type": "alert", "status": "firing", "title": "CPU", "resource": {"id": "r1", "name": "web1"}}
+    assert read(alert).source_id == "12"
+
+
 def test_branch_of_a_company_is_no_run() -> None:
     assert read({"id": "disk-7", "branch": "Berlin", "status": "firing", "title": "Disk full"}).source_id == "disk-7"
     assert read({"id": "disk-7", "title": "[FIRING] Disk full", "firing": True}).source_id == "disk-7"
@@ -269,6 +312,9 @@ def test_severity_is_known_by_the_end_of_its_name(name: str) -> None:
         {"title": "Disk of web1 is full", "network": "online"},
         {"message": "nginx 1.28", "available": True},
         {"title": "Disk full", "clear": "https://x.example/clear"},
+        {"name": "Pump 2", "state": "off", "message": "Alarm: no pressure at the sensor"},
+        {"type": "connection", "message": "Could not connect to db1"},
+        {"id": 7, "status": "completed", "text": "Job failed on web1"},
     ],
 )
 def test_failure_that_names_something_good_closes_nothing(payload: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@ the names that tools share (`shared_names`). A kind's own names win. Pure."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterator
 from itertools import chain
 from typing import Final
@@ -28,6 +29,7 @@ from tocsin.inbound.mapping.shared_names import (
     HOST_NAME,
     ID_NAME,
     INNERMOST_FIRST,
+    LASTING_SUBJECTS,
     METRICS,
     MONITORED,
     MONITORED_NAME,
@@ -40,9 +42,9 @@ from tocsin.inbound.mapping.shared_names import (
     RUN_IN,
     RUN_OF,
     RUN_OF_ID,
+    SENTENCE_NAME,
     SEVERITY_NAME,
     STATUS_NAME,
-    SUBJECTS,
     TITLE_NAME,
     TITLES,
     TYPE_NAME,
@@ -64,9 +66,11 @@ from tocsin.inbound.mapping.status_words import (
     is_event_code,
     is_failure,
     is_kind,
+    is_status_word,
     meaning_of,
     status_in_title,
     without_status,
+    words_of,
 )
 
 #: Severities of what is over.
@@ -74,7 +78,16 @@ CLEARED: Final = frozenset({"clear", "cleared", "ok", "resolved", "recovered", "
 #: Statuses that say no more than the message itself.
 UPDATES: Final = frozenset({"update", "updated"})
 CONTENTLESS: Final = UPDATES | {"running"}
+_DATE: Final = re.compile(r"\d{4}[-./]\d\d[-./]\d\d\b")
+#: What is "on" when it reports something.
+_SENSOR: Final = re.compile(r"(?i)sensor|melder|detector|detecteur|détecteur")
+_SENSOR_NAMES: Final = ("entityid", "sensor", "sensorname", "sensortype", "devicetype", "name")
 _BOOLS: Final = (True, False)
+#: A test is ended by no other message.
+_TESTS: Final = frozenset({"test", "testing"})
+_SWITCHED: Final = {"on": "open", "off": "resolved"}
+_TRUTHS: Final = {"True": True, "False": False}
+_ACTING: Final = (StatusMeaning.OPEN, StatusMeaning.CLOSE)
 _MAX_YES_CHARS: Final = 40
 _FALSE: Final = frozenset({"false", "no", "0", "off", "none", "null", "n"})
 _RESULTS: Final = in_order(("results", *EXIT_CODES))
@@ -113,7 +126,7 @@ def complete(
         values.update({"priority": priority} if (priority := priority_of(severity)) else {})
     tags = mapped.tags
     hosts = chain(find_any(objects.levels, FOLDED[HOST]), () if is_ticket else matching(objects.levels, HOST_NAME))
-    host = next(filter(None, (clean_line(candidate, TAG_LENGTH) for candidate in hosts)), None)
+    host = next(filter(None, (clean_line(value, TAG_LENGTH) for value in hosts if not _is_date(value))), None)
     if host is not None and HOST not in tags and HOST in fields:
         tags = {**tags, HOST: host}
     return MappedFields(values, tags, mapped.custom, mapped.notes)
@@ -125,6 +138,7 @@ def failures_beside(objects: MessageObjects, status: str) -> Iterator[str]:
     yield from filter(is_failure, _outcomes(objects))
     if is_completion(status):
         yield from filter(is_failure, texts_of(objects.levels, FOLDED["event"]))
+        yield from filter(is_failure, filter(None, map(status_in_title, _lines_of(objects))))
 
 
 def with_likely_id(
@@ -141,6 +155,8 @@ def with_likely_id(
         if is_certain or not _is_id_of_delivery(mapped, objects, status or ""):
             return mapped
     host = mapped.tags.get(HOST) or next(_texts(matching(objects.texts, HOST_ID)), None) or ""
+    if status is not None and status.casefold() in _TESTS:
+        return mapped
     if status is None or meaning_of(status) is None:
         fault = next(_texts(matching(objects.texts, FAULT_NAME)), None)
         return mapped if fault is None or not host else _with_id(mapped, f"{without_status(fault)} {host.casefold()}")
@@ -151,20 +167,29 @@ def with_likely_id(
         # "ether1_status" names what has the status.
         named = (name for level in objects.levels for name, value in level.items() if value == status)
         title = next((name for name in named if STATUS_NAME[name] and name not in FOLDED_STATUSES), "")
-    parts = [title] if title else []
+    key = _placed(title, host, objects)
+    return _with_id(mapped, key) if key else mapped
+
+
+def _placed(thing: str, host: str, objects: MessageObjects) -> str:
+    """Returns the name of a thing with where it is."""
+    parts = [thing] if thing else []
     for place in (host, *_texts(find_any(objects.levels, WHOLES)), *_texts(matching_sorted(objects.levels, RUN_IN))):
         if (folded := place.casefold()) not in " ".join(parts):
             parts.append(folded)
-    key = " ".join(parts)
-    return _with_id(mapped, key) if key else mapped
+    return " ".join(parts)
+
+
+def _things_of(objects: MessageObjects) -> Iterator[object]:
+    yield from find_any(objects.texts, MONITORED)
+    yield from matching_sorted(objects.texts, MONITORED_NAME)
+    yield from matching_sorted(objects.texts, RUN_OF_ID)
+    yield from find_any(objects.everywhere, LASTING_SUBJECTS)
 
 
 def _likely_keys(objects: MessageObjects, own: str | None, host: str) -> Iterator[object]:
     """Yields what a failure and its recovery have in common, by likelihood."""
-    yield from find_any(objects.texts, MONITORED)
-    yield from matching_sorted(objects.texts, MONITORED_NAME)
-    yield from find_any(objects.everywhere, SUBJECTS)
-    yield from matching_sorted(objects.texts, RUN_OF_ID)
+    yield from _things_of(objects)
     if host:
         yield from find_any(objects.texts, METRICS)
     yield from matching(objects.texts, FAULT_NAME)
@@ -194,6 +219,8 @@ def _is_id_of_delivery(mapped: MappedFields, objects: MessageObjects, status: st
     """Returns whether an id is likely that of one message: beside a status that only a title says, or outside of the
     object that has the status and names what is monitored on which host."""
     source_id, outermost = mapped.text("source_id"), objects.levels[0]
+    if "eventid" in outermost and source_id == text_of(outermost["eventid"]):
+        return _is_event_of_device(objects)
     if status in outermost.values():
         return False
     if source_id not in {text_of(outermost.get(name)) for name in INNERMOST_FIRST}:
@@ -202,6 +229,16 @@ def _is_id_of_delivery(mapped: MappedFields, objects: MessageObjects, status: st
     if not has_status:
         return next(_flags(objects.levels), None) is None
     return outermost not in has_status and HOST in mapped.tags and any(find_any(objects.levels, MONITORED))
+
+
+def _is_event_of_device(objects: MessageObjects) -> bool:
+    """Returns whether a message only says what happened to a device, which stays the same."""
+    return (
+        "eventtype" in objects.levels[0]
+        and any(matching(objects.texts, HOST_ID))
+        and not any(find_any(objects.texts, PROPER_TITLES))
+        and not any(matching(objects.texts, SENTENCE_NAME))
+    )
 
 
 def _casefolded(level: dict[str, object]) -> set[str]:
@@ -219,11 +256,20 @@ def with_id_of_runs(mapped: MappedFields, objects: MessageObjects, fields: Colle
     if source_id is not None and source_id in {text_of(v) for v in find_any(objects.levels, PROPER_IDS)}:
         return mapped
     names = chain((run.get("name") for run in objects.runs), matching_sorted(objects.levels, RUN_OF))
-    parts = dict.fromkeys(text for name in names if isinstance(name, str) and (text := clean_line(name, 100)))
+    parts = dict.fromkeys(text for name in _texts(names) if _has_letters(name) and (text := clean_line(name, 100)))
     if not parts:
-        return mapped
+        host = mapped.tags.get(HOST) or ""
+        thing = next(filter(None, (_key_of(name, needs_words=False) for name in _things_of_runs(objects, host))), None)
+        return mapped if thing is None else _with_id(mapped, _placed(thing, host, objects))
     places = (text for place in matching_sorted(objects.levels, RUN_IN) if (text := clean_line(place, 100)))
     return _with_id(mapped, " ".join(dict.fromkeys((*parts, *places))).casefold())
+
+
+def _things_of_runs(objects: MessageObjects, host: str) -> Iterator[object]:
+    """Yields what a run that has no name may be one of. A title that says a status, or of no host, may be of any."""
+    yield from _things_of(objects)
+    titles = chain(find_any(objects.texts, PROPER_TITLES), matching(objects.texts, TITLE_NAME)) if host else ()
+    yield from (title for title in _texts(titles) if not any(map(is_status_word, words_of(title))))
 
 
 def _with_id(mapped: MappedFields, source_id: str) -> MappedFields:
@@ -264,6 +310,7 @@ def _find_statuses(objects: MessageObjects, severity: object) -> Iterator[object
     severities = [text for text in (severity, *find_any(objects.texts, FOLDED["severity"])) if isinstance(text, str)]
     rated = [(text, meaning_of(text)) for text in (*severities, *_texts(matching(objects.texts, SEVERITY_NAME)))]
     proper = set(texts_of(objects.texts, FOLDED_STATUSES))
+    yield from _conditions(objects.levels)
     yield from (status for status, _ in decided if status in proper)
     yield from _flags(objects.levels)
     # "Device Down" of a cleared alarm is what it was.
@@ -274,6 +321,13 @@ def _find_statuses(objects: MessageObjects, severity: object) -> Iterator[object
     in_titles.sort(key=lambda status: meaning_of(status) is StatusMeaning.CLOSE)
     yield from in_titles if len({meaning_of(status) for status in in_titles}) == 1 else ()
     yield from (status for status, _ in acting if ends_with_status(status))
+    yield from _edges(objects.levels)
+    if objects.levels[0].get("eventtype") == "connection" and _is_event_of_device(objects):
+        yield "connected"
+    if any(status.casefold() == "pending" for status, _ in found):
+        # What follows after "payment_failed".
+        events = texts_of(objects.things, FOLDED["event"])
+        yield from (text for text in events if is_failure(text) and ends_with_status(text))
     changes = (status for status, meaning in found if meaning is StatusMeaning.UPDATE)
     yield from (status for status in changes if status.casefold() not in CONTENTLESS)
     yield from (text for text, meaning in rated if meaning is StatusMeaning.CLOSE)
@@ -311,6 +365,14 @@ def _values_of(levels: list[dict[str, object]]) -> Iterator[object]:
                 yield value
 
 
+def _is_date(value: object) -> bool:
+    return isinstance(value, str) and _DATE.match(value) is not None
+
+
+def _has_letters(text: str) -> bool:
+    return any(map(str.isalpha, text))
+
+
 def _texts(values: Iterator[object]) -> Iterator[str]:
     return (value for value in values if isinstance(value, str))
 
@@ -345,6 +407,23 @@ def _flags(levels: list[dict[str, object]]) -> Iterator[str]:
     for level in levels:
         texts = (level[name] for name in OVER_TEXTS & level.keys())
         yield from ("resolved" for text in texts if isinstance(text, str) and _is_yes(text))
+
+
+def _edges(levels: list[dict[str, object]]) -> Iterator[str]:
+    """Yields what a sensor says that is "on" while it reports something; any other thing that is "off" may be dead."""
+    for level in levels:
+        status = level.get("to", level.get("state", level.get("status")))
+        word = status.casefold() if isinstance(status, str) else ""
+        if word in _SWITCHED and any(_SENSOR.search(text) for text in _texts(map(level.get, _SENSOR_NAMES))):
+            yield _SWITCHED[word]
+
+
+def _conditions(levels: list[dict[str, object]]) -> Iterator[str]:
+    """Yields what conditions as those of Kubernetes say: `{"type": "Succeeded", "status": "False"}`."""
+    for level in levels:
+        kind, status = level.get("type"), level.get("status")
+        if isinstance(kind, str) and status in _TRUTHS and (meaning := meaning_of(kind)) in _ACTING:
+            yield "resolved" if _TRUTHS[status] is (meaning is StatusMeaning.CLOSE) else "failed"
 
 
 def _is_yes(text: str) -> bool:

@@ -24,6 +24,7 @@ from tocsin.inbound.mapping.shared_names import (
     NAMES,
     PROPER_TITLES,
     RUN_OF,
+    RUN_OF_ID,
     SENTENCE_NAME,
     SENTENCES,
     SUBJECTS,
@@ -126,6 +127,7 @@ def find_titles(objects: MessageObjects) -> Iterator[object]:
         sentences = [*find_any(objects.texts, SENTENCES), *matching(objects.texts, SENTENCE_NAME)]
     yield from filter(_has_words, (*sentences, *matching(objects.texts, TYPE_NAME)))
     yield from (text for text in matching(objects.levels, TYPE_NAME) if _is_code(text))
+    yield from (text for text in find_any(objects.things, FOLDED["event"]) if _is_code(text))
     yield from filter(_says, matching(objects.texts, FAULT_NAME))
     yield from sentences
 
@@ -201,6 +203,8 @@ def _name_the_monitored(values: dict[str, Value], objects: MessageObjects, host:
         _names_of_summary(objects, values.get("subject")),
     )
     _prefix(values, names)
+    if not any(matching(objects.levels, RUN_OF)):
+        _prefix(values, matching_sorted(objects.runs, RUN_OF_ID))
     hosts = chain(
         (host,), matching(everywhere, HOST_NAME), find_any(everywhere, FOLDED[HOST]), matching(everywhere, HOST_ID)
     )

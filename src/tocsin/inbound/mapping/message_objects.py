@@ -36,7 +36,7 @@ _NO_WRAPPERS: Final = frozenset({"metadata", "userdata", "customdata"})
 #: Objects of people and of the delivery, which name no problem.
 _OF_OTHERS: Final = re.compile(
     r"\w*(user|actor|owner|author|assignee|creator|sender|organi[sz]ation|org|account|tenant|team|customer|company"
-    r"|links|config|configuration|settings|options|delivery|webhook|integration|subscription|request|tags|labels)s?"
+    r"|links|config|configuration|settings|options|delivery|webhook|integration|subscription|request|tags|labels|commit)s?"
 )
 #: Names that say little without that of their object.
 _QUALIFIED: Final = frozenset(
@@ -45,20 +45,24 @@ _QUALIFIED: Final = frozenset(
 #: What runs, and has another id in each run.
 _RUNS: Final = frozenset({
     "build", "run", "job", "workflow", "workflowrun", "pipeline", "checkrun", "checksuite", "deployment", "release",
+    "execution", "backup",
 })  # fmt: skip
 _RUN_OBJECTS: Final = _RUNS | {"resource", "payload", "data", "event"}
 _RUN_NUMBERS: Final = frozenset({"buildnumber", "runnumber", "runid", "buildid"})
 #: What only a run has: an end beside its start, and what it was built of.
 _RUN_ENDS: Final = frozenset({"finished", "finishedat", "completedat"})
 _RUN_STARTS: Final = frozenset({"started", "startedat"})
-_BRANCH: Final = "branch"
+_BRANCHES: Final = frozenset({"branch", "ref"})
 _REVISIONS: Final = frozenset({"headsha", "revision"})
 #: What an event of CloudEvents or EventBridge has: its `id` is that of one delivery.
 _ENVELOPES: Final = frozenset({"specversion", "detailtype"})
+#: The names of the object that an event is about.
+_SUBJECT_OBJECTS: Final = ("data", "payload", "object")
+_STATUSES: Final = frozenset({"status", "state"})
 #: The names of what a message is about, such as "build.finished".
-_EVENT_NAMES: Final = ("objectkind", "kind", "eventtype", "eventname", "event", "type", "resource")
+_EVENT_NAMES: Final = ("objectkind", "kind", "eventtype", "eventname", "event", "type", "resource", "action")
 _RUN_WORD: Final = re.compile(
-    r"\b(build|run|job|workflow|pipeline|check_run|check_suite|deploy(ment)?|release)(?=[._ :-]|\b)"
+    r"\b(build|run|job|workflow|pipeline|check_run|check_suite|deploy(ment)?|release|backup)(?=[._ :-]|\b)"
 )
 
 #: The parts of a message to a chat (Slack, Teams, Discord, Google Chat), which may be lists.
@@ -120,7 +124,7 @@ class MessageObjects:
     @property
     def has_commit(self) -> bool:
         """Whether a message is about a commit, whose message is no title."""
-        return any(_BRANCH in run or _is_built(run) for run in self.runs)
+        return any(not _BRANCHES.isdisjoint(run) or _is_built(run) for run in self.runs)
 
 
 def collect(payload: _Object) -> MessageObjects:
@@ -143,7 +147,10 @@ def collect(payload: _Object) -> MessageObjects:
 
 def _is_envelope(payload: _Object, outermost: Mapping[str, object]) -> bool:
     """Returns whether a message is an event with the object that it is about: `{"id": …, "type": …, "data": {…}}`."""
-    if not isinstance(payload.get("data", payload.get("payload", payload.get("object"))), dict):
+    if isinstance(payload.get("resource"), dict):
+        # An alert names the resource that it is about too; an event has no status of its own.
+        return "eventtype" in outermost and outermost.keys().isdisjoint(_STATUSES)
+    if not any(isinstance(payload.get(name), dict) for name in _SUBJECT_OBJECTS):
         return False
     return any(name in outermost for name in ("type", "eventtype", "event", "eventname"))
 
@@ -186,7 +193,7 @@ def _is_run(name: str, values: Mapping[str, object]) -> bool:
         return True
     if not _RUN_ENDS.isdisjoint(values) and not _RUN_STARTS.isdisjoint(values):
         return True
-    return any(key.endswith("runid") for key in values) or (_BRANCH in values and _is_built(values))
+    return any(key.endswith("runid") for key in values) or (not _BRANCHES.isdisjoint(values) and _is_built(values))
 
 
 def _is_built(values: Mapping[str, object]) -> bool:
@@ -291,6 +298,8 @@ def _plain_values(level: _Object) -> dict[str, object]:
 
 
 def _name_in(value: _Object) -> object:
+    if isinstance(slug := value.get("slug"), str) and "/" in slug:
+        return slug
     for key in ("name", "value", "display_value", "label", "text"):
         if key in value:
             return value[key]

@@ -115,7 +115,7 @@ MONITORED: Final = in_order((
     "servicename", "service", "servicedesc", "sensor", "check", "monitor", "projectname", "project", "pipeline",
     "workflow", "buildtype", "involvedobject", "app", "application", "auftrag", "dienst", "aufgabe", "servizio",
     "servicio", "tâche", "tache", "tarea", "plan", "scenario", "task", "flow", "suite", "schedule", "playbook", "dag",
-    "targetgroup", "heartbeat",
+    "targetgroup", "heartbeat", "stack",
 ))  # fmt: skip
 #: Names of what a run or a test is part of.
 WHOLES: Final = in_order(("repository", "projectname", "project", "app", "application"))
@@ -126,13 +126,16 @@ SUBJECTS: Final = in_order((
     "image",
     "package",
 ))  # fmt: skip
+#: Of these, those that are no text of one failure.
+LASTING_SUBJECTS: Final = in_order(name for name in SUBJECTS if name not in {"exception", "context"})
 #: What is measured: with its host, the same in a failure and its recovery.
 METRICS: Final = in_order(("metric", "metricname"))
 MONITORED_NAME: Final = NamePattern(
     r"(?!\w*(run|state|status|user|file))\w*(monitor|check|sensor|service|site|test|probe|task|flow|job|pipeline|workflow"
     r"|builder|app|application|database|container|network|queue|volume|interface|domain|certificate|cluster|pool|backup"
     r"|schedule|plan|policy|rule|connector|connection|camera|disk|array|port|circuit|webhost|website|stream|topic|plant"
-    r"|room|zone|door|meter|battery|ups|tunnel|vpn|package|component|product|repo|repository|dataset|table|model|drive)"
+    r"|room|zone|door|meter|battery|ups|tunnel|vpn|package|component|product|repo|repository|dataset|table|model|drive"
+    r"|collection)"
     r"\w{0,10}(name|label|title|descr)|(camera|ups|mddevice|disk|drive|volume|interface|array|pump|backup)"
 )
 HOST_NAME: Final = NamePattern(
@@ -147,7 +150,7 @@ HOST_ID: Final = NamePattern(
 ID_NAME: Final = NamePattern(
     r"(?!\w*(run|event|history|message|notification|policy|channel|category|type)(id|uid))"
     r"\w*(alert|alarm|incident|problem|issue|case|monitor|check|sensor|probe|rule|detection|finding|outage|fault|trigger"
-    r"|threat|episode|anomaly|connector|watch|schedule|defect)"
+    r"|threat|episode|anomaly|connector|watch|schedule|defect|dispute)"
     r"(id|uid|uuid|guid|identifier|key|ref|reference|number|no|arn|slug|hash)|eventarn|detectid"
 )
 STATUS_NAME: Final = NamePattern(
@@ -163,7 +166,7 @@ SEVERITY_NAME: Final = NamePattern(
     r"\w*(severity|priority|criticality|urgency)(name|text|label|level|display)?|\w*(alert|risk|threat|alarm)level"
 )
 TITLE_NAME: Final = NamePattern(
-    r"\w*(title|subject|headline|heading|displayname|(issue|incident|alert|alarm|problem|event|threat|finding)name)"
+    r"(?!page|window|document)\w*(title|subject|headline|heading|displayname|(issue|incident|alert|alarm|problem|event|threat|finding)name)"
 )
 SENTENCE_NAME: Final = NamePattern(
     r"\w*(reason|message|description|text|msg|note|comment|detail|details|info|explanation|error|cause|output|remark)"
@@ -187,10 +190,10 @@ ANY_NAME: Final = NamePattern(
     r"name)\w*name|\w+label"
 )
 #: Ids of what is run again and again.
-RUN_OF_ID: Final = NamePattern(r"(dag|task|workflow|pipeline|flow|project|schedule|suite|test)(id|key|slug)")
+RUN_OF_ID: Final = NamePattern(r"(dag|(actor)?task|workflow|pipeline|flow|project|schedule|suite|test)(id|key|slug)")
 #: What a run is a run of, beside its own name.
 RUN_OF: Final = NamePattern(
-    r"definition|pipeline|project|repository|job|workflow|flow|connection|connector|app|application"
+    r"definition|pipeline|project|repo|repository|stack|job|workflow|flow|connection|connector|app|application"
     r"|(?!\w*(run|state|status))\w*(job|workflow|pipeline|flow|builder|connector|deployment|project|repository)name"
 )
 RUN_IN: Final = NamePattern(r"branch|headbranch|ref|(environment|env)(name)?")

@@ -35,7 +35,8 @@ OPENING_WORDS: Final = frozenset({
     "malicious", "mayday", "not_ok", "onbattery", "on_battery", "overheated", "overload", "overloaded",
     "severe", "tripped", "unsuccessful", "unsuccessfully", "detected", "suspicious", "urgent", "worsened",
     "outofsync", "out_of_sync", "ko", "nok", "onbatt", "lowbatt", "commbad", "nocomm", "replbatt", "banned", "ban",
-    "blocked", "unprotected", "incomplete", "low_battery", "power_failure", "went_down",
+    "blocked", "unprotected", "incomplete", "low_battery", "power_failure", "went_down", "exhausted", "past_due",
+    "unpaid", "disconnection",
     # German, French, Spanish, Italian, Portuguese and Dutch
     "aktiv", "alarmiert", "ausfall", "ausgefallen", "ausgelöst", "defekt", "fehler", "fehlerhaft", "fehlgeschlagen",
     "gekommen", "gestört", "kommend", "kritisch", "nicht_erreichbar", "offen", "störung", "stoerung", "überschritten",
@@ -57,7 +58,7 @@ CLOSING_WORDS: Final = frozenset({
     "reconnected", "rectified", "offbattery", "commok", "unban", "unbanned", "unblocked", "unfired", "remediated",
     "repaired", "responding", "resumed",
     "safe", "stable", "stabilized", "successfully", "synced", "in_sync", "online_utility", "onmains", "on_mains",
-    "back_up", "no_problem", "clean", "uncompromised", "no_longer_active", "rearmed", "cleaned",
+    "back_up", "no_problem", "clean", "uncompromised", "no_longer_active", "rearmed", "cleaned", "paid", "reconnection",
     # German, French, Spanish, Italian, Portuguese and Dutch
     "abgeschlossen", "beendet", "behoben", "entwarnung", "erfolgreich", "erledigt", "erreichbar", "gegangen", "gehend",
     "gelöst",
@@ -138,6 +139,8 @@ _ABOUT: Final = re.compile(
 )
 #: "[FIRING:1] CPU", "RECOVERY: Mail queue": a tag in front of a title.
 _TAG: Final = re.compile(r"\W*(?:\[\s*(\w[^\]]{1,60})\]|([A-Z][A-Z_ -]{1,30}):(?=\s)|(\w{2,20}) (?:-|–|\|) )")
+#: "Was down for 14 min."
+_WAS_DOWN: Final = re.compile(r"(?i)(?:\w+ )?(?:was|were) (?:down|offline|unreachable|unavailable) for\b")
 _MAX_TITLE_CHARS: Final = 300
 _CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _MAX_CHARS: Final = 100
@@ -223,6 +226,8 @@ def status_in_title(title: str) -> str | None:
     words = words_of(title)
     if len(words) < 2:
         return None
+    if _WAS_DOWN.match(title):
+        return "resolved"
     has_failure = not _FAILURES.isdisjoint(words)
     over = _OVER.search(title.casefold())
     if _NOT_WORKING.search(title.casefold()):
@@ -268,7 +273,7 @@ _QUANTITY: Final = re.compile(
 )
 _FILLERS: Final = frozenset({
     "a", "an", "and", "back", "been", "by", "for", "from", "has", "have", "in", "is", "it", "its", "now", "of", "on",
-    "the", "to", "was", "went", "with", "incident", "notice", "again",
+    "the", "to", "was", "went", "with", "incident", "notice", "again", "only", "just", "still",
 })  # fmt: skip
 
 
@@ -302,12 +307,14 @@ def is_event_code(text: str) -> bool:
     return " " not in text and _code_without_status(text) != text.casefold()
 
 
-_CODE: Final = re.compile(r"[^\W\d_]+(_[^\W\d_]+)+|[^\W\d_]*[a-z][A-Z][^\W\d_]*")
+_CODE: Final = re.compile(r"[^\W\d_]+([._][^\W\d_]+)+|[^\W\d_]*[a-z][A-Z][^\W\d_]*")
 
 
 def _code_without_status(word: str) -> str:
     """Returns a code without the parts that say a status: "DEVICE_CONNECTED" and "deviceOffline" are "device"."""
     parts = words_of(word) if _CODE.fullmatch(word) else ()
+    if "." in word and parts and _meaning_of_word(parts[-1]) is None:
+        return word.casefold()  # a host such as "db.online.example"
     telling = [part for part in parts if _meaning_of_word(part) is None and part not in _FILLERS]
     return word.casefold() if len(telling) == len(parts) else "_".join(telling)
 
