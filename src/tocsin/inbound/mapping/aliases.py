@@ -268,7 +268,7 @@ def with_id_of_runs(mapped: MappedFields, objects: MessageObjects, fields: Colle
 def _things_of_runs(objects: MessageObjects, host: str) -> Iterator[object]:
     """Yields what a run that has no name may be one of. A title that says a status, or of no host, may be of any."""
     yield from _things_of(objects)
-    titles = chain(find_any(objects.texts, PROPER_TITLES), matching(objects.texts, TITLE_NAME)) if host else ()
+    titles = chain(find_any(objects.texts, PROPER_TITLES), matching(objects.texts, TITLE_NAME)) if host else iter(())
     yield from (title for title in _texts(titles) if not any(map(is_status_word, words_of(title))))
 
 
