@@ -280,7 +280,7 @@ def test_id_of_one_message_is_no_id_of_an_alert(failure: dict[str, Any], recover
     assert opened.source_id == over.source_id
 
 
-def test_id_of_a_run_without_names_stays_where_a_title_says_a_status() -> None:
+def test_title_with_a_status_names_no_run() -> None:
     def failure(job: str) -> str | None:
         return read({"event": "job.failed", "id": job, "title": "Job failed"}).source_id
 
