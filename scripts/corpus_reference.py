@@ -41,8 +41,17 @@ HELD_OUT = """
 ## Bodies that nothing was made for
 
 `tests/catalogue_corpus/held_out` has bodies of further tools that the catalogue does not know. They were written from
-public documentation before anybody looked at what becomes of them, and nothing was changed for one of them, so that
-this figure says what to expect of a tool that was not thought of.
+public documentation before anybody looked at what becomes of them, and nothing was changed for one of them. Those that
+were wrong when they were first counted (50 of 65 bodies were right) are among the bodies above now, so that this figure
+only says what got worse. What to expect of a tool that was not thought of takes bodies that nobody has counted yet.
+
+"""
+
+MADE_UP = """
+## Bodies of no tool
+
+`tests/catalogue_corpus/made_up` has bodies as a script or an unknown tool may send them: other words for a failure and
+its end, German, French and Spanish ones, signs, deeper objects, flags and exit codes.
 
 """
 
@@ -64,10 +73,13 @@ def document() -> str:
     for kind, figures in sorted(measure().items()):
         counts = " | ".join(str(figures.outcomes[outcome]) for outcome in Outcome)
         rows.append(f"| `{kind}` | {figures.outcomes.total()} | {counts} |")
-    worked_on, held_out = (
-        _template_rows(templates.measure(folder)) for folder in (templates.WORKED_ON, templates.HELD_OUT)
-    )
-    sections = [INTRODUCTION + "\n".join(rows), TEMPLATES + "\n".join(worked_on), HELD_OUT + "\n".join(held_out)]
+    sections = [INTRODUCTION + "\n".join(rows)]
+    for text, folder in (
+        (TEMPLATES, templates.WORKED_ON),
+        (HELD_OUT, templates.HELD_OUT),
+        (MADE_UP, templates.MADE_UP),
+    ):
+        sections.append(text + "\n".join(_template_rows(templates.measure(folder))))
     return "\n".join(sections) + "\n"
 
 

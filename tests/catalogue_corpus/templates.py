@@ -5,7 +5,7 @@ Each file of `templates` has the documentation that its bodies follow (`source`)
 the tool, and the bodies of a problem (`open`), of its end (`over`) and of a test. Their values are made up.
 
 Those of `held_out` were written before anybody looked at what becomes of them, and nothing is changed for one of them:
-only their figure counts.
+only their figure counts. Those of `made_up` are of no tool: how a script, or a tool that nobody knows, may write it.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from tocsin.inbound.parsing.payload_splitting import elements_of
 
 WORKED_ON = Path(__file__).parent / "templates"
 HELD_OUT = Path(__file__).parent / "held_out"
+MADE_UP = Path(__file__).parent / "made_up"
 
 _CONTENT_TYPES = {
     "json": "application/json",

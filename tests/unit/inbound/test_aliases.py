@@ -87,7 +87,7 @@ def test_severity_is_mapped_by_the_priorities_of_the_integration() -> None:
 
 
 def test_message_without_status_opens_and_is_not_understood() -> None:
-    found = event("checkmk", {"host": "db1", "output": "CRIT - disk full"})
+    found = event("checkmk", {"host": "db1", "output": "disk full"})
     assert (found.action, found.is_understood) == (EventAction.OPEN, False)
     assert found.rule_match.reason.code == "rule.status_missing"
 
@@ -158,7 +158,7 @@ def test_placeholder_that_was_not_filled_in_is_no_id() -> None:
         ("stopped_reporting", None),
         ("BuildFailed", StatusMeaning.OPEN),
         ("major_outage", StatusMeaning.OPEN),
-        ("not ok", None),
+        ("not ok", StatusMeaning.OPEN),
         ("wobbly", None),
         ("", None),
     ],
@@ -177,10 +177,10 @@ def test_meaning_of_a_status(status: str, meaning: StatusMeaning | None) -> None
         ("Job export succeeded", "succeeded"),
         ("Device sw7 recovered from Device Down", "recovered"),
         ("Router r1 is unreachable", "unreachable"),
-        ("Backup completed with errors", None),
+        ("Backup completed with errors", "failed"),
         ("Backup failed, but the network is up", None),
         ("Door 4 closed", None),
-        ("web1 is not OK", None),
+        ("web1 is not OK", "failed"),
         ("Up", None),
         ("A first line\nthat ends OK", None),
     ],

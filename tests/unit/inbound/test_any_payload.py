@@ -95,6 +95,37 @@ PAIRS: dict[str, tuple[Any, Any]] = {
         {"job": {"name": "nightly", "status": "failed", "url": "https://ci.example/1"}},
         {"job": {"name": "nightly", "status": "passed", "url": "https://ci.example/2"}},
     ),
+    "condition of Kubernetes": (
+        {"conditions": [{"type": "Ready", "status": "False"}], "name": "db"},
+        {"conditions": [{"type": "Ready", "status": "True"}], "name": "db"},
+    ),
+    "edges of a sensor": (
+        {"entity_id": "binary_sensor.leak", "from": "off", "to": "on", "message": "Water!"},
+        {"entity_id": "binary_sensor.leak", "from": "on", "to": "off", "message": "Dry again"},
+    ),
+    "completed run that failed": (
+        {
+            "action": "job_complete",
+            "id": "j1",
+            "event_title": "Dump",
+            "code": 1,
+            "text": "Job failed: Dump",
+            "host": "w1",
+        },
+        {
+            "action": "job_complete",
+            "id": "j2",
+            "event_title": "Dump",
+            "code": 0,
+            "text": "Job completed: Dump",
+            "host": "w1",
+        },
+    ),
+    "backup of a database": (
+        {"event": "backup.failed", "database": "shop", "resource": {"id": "b1", "state": "failed"}},
+        {"event": "backup.succeeded", "database": "shop", "resource": {"id": "b2", "state": "success"}},
+    ),
+    "what was down": ({"title": "Shop is down"}, {"title": "Shop is back up", "text": "Was down for 14 min"}),
 }
 
 
@@ -249,6 +280,18 @@ def test_id_of_one_message_is_no_id_of_an_alert(failure: dict[str, Any], recover
     assert opened.source_id == over.source_id
 
 
+def test_title_with_a_status_names_no_run() -> None:
+    def failure(job: str) -> str | None:
+        return read({"event": "job.failed", "id": job, "title": "Job failed"}).source_id
+
+    assert (failure("dump"), failure("mails")) == ("dump", "mails")
+
+
+def test_alert_about_a_resource_keeps_its_own_id() -> None:
+    alert = {"id": "12", "type": "alert", "status": "firing", "title": "CPU", "resource": {"id": "r1", "name": "web1"}}
+    assert read(alert).source_id == "12"
+
+
 def test_branch_of_a_company_is_no_run() -> None:
     assert read({"id": "disk-7", "branch": "Berlin", "status": "firing", "title": "Disk full"}).source_id == "disk-7"
     assert read({"id": "disk-7", "title": "[FIRING] Disk full", "firing": True}).source_id == "disk-7"
@@ -257,3 +300,41 @@ def test_branch_of_a_company_is_no_run() -> None:
 @pytest.mark.parametrize("name", ["alarmSeverity", "criticality", "problem_priority"])
 def test_severity_is_known_by_the_end_of_its_name(name: str) -> None:
     assert read({"id": "7", "status": "open", name: "LEVEL_CRITICAL"}).mapped.text("priority") == "critical"
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {"message": "Server web1 is no longer responding"},
+        {"message": "web1 antwortet nicht", "host": "web1"},
+        {"title": "Session ended unexpectedly"},
+        {"title": "Backup completed with 3 errors"},
+        {"title": "Disk of web1 is full", "network": "online"},
+        {"message": "nginx 1.28", "available": True},
+        {"title": "Disk full", "clear": "https://x.example/clear"},
+        {"name": "Pump 2", "state": "off", "message": "Alarm: no pressure at the sensor"},
+        {"type": "connection", "message": "Could not connect to db1"},
+        {"id": 7, "status": "completed", "text": "Job failed on web1"},
+    ],
+)
+def test_failure_that_names_something_good_closes_nothing(payload: dict[str, Any]) -> None:
+    assert read(payload).action is EventAction.OPEN
+
+
+def test_same_event_of_other_things_is_another_problem() -> None:
+    def backup(vm: str, event: str) -> NormalizedEvent:
+        return read({"eventName": event, "vm": vm, "detail": "Snapshot of the disks"})
+
+    assert backup("db-1", "backup_failed").source_id == backup("db-1", "backup_succeeded").source_id
+    assert backup("db-1", "backup_failed").source_id != backup("db-2", "backup_succeeded").source_id
+    assert read({"type": "backup_failed", "detail": "No space"}).source_id != "backup"
+
+
+def test_number_is_a_priority_only_without_a_word() -> None:
+    assert read({"title": "Disk", "priority": 1}).mapped.text("priority") == "critical"
+    assert read({"title": "Disk", "priority": 4, "rule": {"level": "high"}}).mapped.text("priority") == "high"
+
+
+def test_subject_of_the_sender_is_complete() -> None:
+    assert read({"subject": "Disk is full", "host": "db1"}).mapped.text("subject") == "Disk is full"
+    assert read({"title": "Disk is full", "host": "db1"}).mapped.text("subject") == "db1: Disk is full"

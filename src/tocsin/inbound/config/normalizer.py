@@ -220,13 +220,26 @@ class Normalizer:
         says_nothing = meaning is None or status.casefold() in aliases.CONTENTLESS
         is_unlikely = status and says_nothing and status.casefold() not in self.rule_values
         unlikely = {"source_status"} if is_unlikely else set[str]()
-        if "source_id" in guesses and objects.is_envelope and own.text("source_id") == text_of(payload.get("id")):
+        own_id = own.text("source_id") if "source_id" in guesses else None
+        if own_id is not None and (own_id in map(text_of, objects.delivery_ids) or shared_names.is_of_delivery(own_id)):
             unlikely.add("source_id")
-        likely = replace(own, values={name: value for name, value in own.values.items() if name not in unlikely})
+        likely = own
+        if unlikely:
+            likely = replace(own, values={name: value for name, value in own.values.items() if name not in unlikely})
         mapped = aliases.complete(likely, objects, self.aliased_fields, self._priority_of, is_ticket=False)
         has_status = "source_status" in likely.values
-        if "source_status" in unlikely and meaning_of(mapped.text("source_status") or "") is None:
-            mapped, has_status = replace(mapped, values={**mapped.values, "source_status": status}), True
+        if "priority" in guesses and (own.text("severity") or "").isdigit():
+            # 4 of 5, or 4 of 10: a word beside it says what a number means.
+            word = aliases.severity_in_words(objects)
+            if word is not None and (priority := self._priority_of(word)) is not None:
+                mapped = replace(mapped, values={**mapped.values, "severity": word, "priority": priority})
+        found = mapped.text("source_status") or ""
+        if "source_status" in unlikely and (meaning_of(found) is None or found == status):
+            # "update" of nothing that has an id is new.
+            is_new = status.casefold() in aliases.UPDATES and "source_id" not in likely.values
+            values = {name: value for name, value in mapped.values.items() if name != "source_status"}
+            mapped = replace(mapped, values=values if is_new else {**values, "source_status": status})
+            has_status = not is_new
         is_over = has_status and meaning is StatusMeaning.CLOSE
         failure = next(aliases.failures_beside(objects, status), None) if is_over else None
         if failure is not None:
@@ -405,7 +418,7 @@ def compile_normalizer(
             noise_definitions, frozenset(mapping.names), settings, delays, hours_names
         ),
         aliased_fields=frozenset(aliased - removed),
-        guesses=frozenset({"source_id", "source_status", "subject"} & aliased - definition.mapping.keys())
+        guesses=frozenset({"source_id", "source_status", "subject", "priority"} & aliased - definition.mapping.keys())
         if kind.opens_unknown
         else frozenset(),
         unaliased=compile_condition(kind.unaliased, "unaliased") if kind.unaliased is not None else None,

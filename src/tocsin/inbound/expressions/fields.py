@@ -313,10 +313,14 @@ def priority_of(word: str) -> str | None:
 _PRIORITY_WORDS: Final[Mapping[str, str]] = {
     word: level
     for level, words in {
-        "critical": "critical crit emergency emerg fatal disaster urgent blocker highest p1 sev1 s1 severity1",
-        "high": "high major error err severe p2 sev2 s2 severity2",
-        "medium": "medium moderate normal average warning warn p3 sev3 s3 severity3",
-        "low": "low minor info information informational notice lowest trivial debug p4 p5 sev4 sev5 s4 s5",
+        "critical": "critical crit emergency emerg fatal disaster urgent blocker highest p1 sev1 s1 severity1 "
+        "kritisch critique crítico crítica critico critica kritiek urgente",
+        "high": "high major error err severe p2 sev2 s2 severity2 "
+        "fehler erreur hoch schwerwiegend élevé élevée haute haut alto alta hoog",
+        "medium": "medium moderate normal average warning warn p3 sev3 s3 severity3 "
+        "mittel warnung moyen moyenne avertissement medio media advertencia middel",
+        "low": "low minor info information informational notice lowest trivial debug p4 p5 sev4 sev5 s4 s5 "
+        "niedrig gering faible basse bas baja bajo basso bassa laag",
     }.items()
     for word in words.split()
 }

@@ -3,6 +3,7 @@ the names that tools share (`shared_names`). A kind's own names win. Pure."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterator
 from itertools import chain
 from typing import Final
@@ -10,31 +11,49 @@ from typing import Final
 from tocsin.inbound.expressions.fields import TAG_LENGTH, clean_line, text_of
 from tocsin.inbound.expressions.mapped import MappedFields
 from tocsin.inbound.mapping.likely_texts import find_titles
-from tocsin.inbound.mapping.message_objects import MessageObjects
+from tocsin.inbound.mapping.message_objects import FORMER, MessageObjects
 from tocsin.inbound.mapping.shared_names import (
+    ACTION_NAME,
+    ANY_NAME,
+    BARE_IDS,
     BEGAN_FLAGS,
     DELIVERY_IDS,
     EXIT_CODES,
+    FAULT_NAME,
     FOLDED,
     FOLDED_OUTCOMES,
     FOLDED_STATUSES,
+    HAPPENING_NAME,
     HOST,
+    HOST_ID,
     HOST_NAME,
     ID_NAME,
     INNERMOST_FIRST,
+    LASTING_SUBJECTS,
     METRICS,
     MONITORED,
+    MONITORED_NAME,
     OF_TICKETS,
     OVER_FLAGS,
+    OVER_TEXTS,
     OVER_TIME,
+    PROPER_IDS,
+    PROPER_TITLES,
     RUN_IN,
     RUN_OF,
+    RUN_OF_ID,
+    SENTENCE_NAME,
     SEVERITY_NAME,
     STATUS_NAME,
+    TITLE_NAME,
     TITLES,
+    TYPE_NAME,
+    WHOLES,
+    Names,
     fill,
     find_any,
     first_line,
+    in_order,
     matching,
     matching_sorted,
     texts_of,
@@ -42,15 +61,37 @@ from tocsin.inbound.mapping.shared_names import (
 from tocsin.inbound.mapping.status_words import (
     StatusMeaning,
     ends_with_status,
+    is_bare_status,
     is_completion,
+    is_event_code,
     is_failure,
+    is_kind,
+    is_status_word,
     meaning_of,
     status_in_title,
     without_status,
+    words_of,
 )
 
+#: Severities of what is over.
+CLEARED: Final = frozenset({"clear", "cleared", "ok", "resolved", "recovered", "recovery"})
 #: Statuses that say no more than the message itself.
-CONTENTLESS: Final = frozenset({"update", "updated", "running"})
+UPDATES: Final = frozenset({"update", "updated"})
+CONTENTLESS: Final = UPDATES | {"running"}
+_DATE: Final = re.compile(r"\d{4}[-./]\d\d[-./]\d\d\b")
+#: What is "on" when it reports something.
+_SENSOR: Final = re.compile(r"(?i)sensor|melder|detector|detecteur|détecteur")
+_SENSOR_NAMES: Final = ("entityid", "sensor", "sensorname", "sensortype", "devicetype", "name")
+_BOOLS: Final = (True, False)
+#: A test is ended by no other message.
+_TESTS: Final = frozenset({"test", "testing"})
+_SWITCHED: Final = {"on": "open", "off": "resolved"}
+_TRUTHS: Final = {"True": True, "False": False}
+_ACTING: Final = (StatusMeaning.OPEN, StatusMeaning.CLOSE)
+_MAX_YES_CHARS: Final = 40
+_FALSE: Final = frozenset({"false", "no", "0", "off", "none", "null", "n"})
+_RESULTS: Final = in_order(("results", *EXIT_CODES))
+_RESULT: Final = in_order(("result",))
 #: What aliases find before the rules decide; texts follow for a message that opens.
 _DECIDING: Final = ("source_status", "event", "severity", "source_url", "source_id")
 
@@ -85,7 +126,7 @@ def complete(
         values.update({"priority": priority} if (priority := priority_of(severity)) else {})
     tags = mapped.tags
     hosts = chain(find_any(objects.levels, FOLDED[HOST]), () if is_ticket else matching(objects.levels, HOST_NAME))
-    host = next(filter(None, (clean_line(candidate, TAG_LENGTH) for candidate in hosts)), None)
+    host = next(filter(None, (clean_line(value, TAG_LENGTH) for value in hosts if not _is_date(value))), None)
     if host is not None and HOST not in tags and HOST in fields:
         tags = {**tags, HOST: host}
     return MappedFields(values, tags, mapped.custom, mapped.notes)
@@ -97,6 +138,7 @@ def failures_beside(objects: MessageObjects, status: str) -> Iterator[str]:
     yield from filter(is_failure, _outcomes(objects))
     if is_completion(status):
         yield from filter(is_failure, texts_of(objects.levels, FOLDED["event"]))
+        yield from filter(is_failure, filter(None, map(status_in_title, _lines_of(objects))))
 
 
 def with_likely_id(
@@ -104,31 +146,99 @@ def with_likely_id(
 ) -> MappedFields:
     """Returns the fields with an id by likelihood if they have none: what a failure and its recovery have in common,
     the name of what is monitored or the subject without its status, and the host. None for a message without a status,
-    which no other message ends. An id among `guesses` may be that of one message."""
+    which no other message ends, unless it names the fault. An id among `guesses` may be that of one message."""
+    if "source_id" not in fields:
+        return mapped
     status = mapped.text("source_status")
-    if "source_id" not in fields or status is None or meaning_of(status) is None:
+    if "source_id" in mapped.values:
+        is_certain = "source_id" not in guesses or status is None or meaning_of(status) is None
+        if is_certain or not _is_id_of_delivery(mapped, objects, status or ""):
+            return mapped
+    host = mapped.tags.get(HOST) or next(_texts(matching(objects.texts, HOST_ID)), None) or ""
+    if status is not None and status.casefold() in _TESTS:
         return mapped
-    if "source_id" in mapped.values and ("source_id" not in guesses or not _is_id_of_delivery(mapped, objects, status)):
-        return mapped
-    levels = objects.texts
+    if status is None or meaning_of(status) is None:
+        fault = next(_texts(matching(objects.texts, FAULT_NAME)), None)
+        return mapped if fault is None or not host else _with_id(mapped, f"{without_status(fault)} {host.casefold()}")
     own = mapped.text("subject") if "subject" not in guesses else None
-    names = chain(find_any(levels, MONITORED), find_any(levels, METRICS) if HOST in mapped.tags else ())
-    titles = chain(names, (own,), find_titles(objects), find_any(objects.things, TITLES))
-    title = next((text for candidate in titles if (text := clean_line(first_line(candidate), 300))), "")
-    key = " ".join(filter(None, (without_status(title), mapped.tags.get(HOST, "").casefold())))
+    keys = (_key_of(candidate, needs_words=not host) for candidate in _likely_keys(objects, own, host))
+    title = next(filter(None, keys), "")
+    if not title and not host:
+        # "ether1_status" names what has the status.
+        named = (name for level in objects.levels for name, value in level.items() if value == status)
+        title = next((name for name in named if STATUS_NAME[name] and name not in FOLDED_STATUSES), "")
+    key = _placed(title, host, objects)
     return _with_id(mapped, key) if key else mapped
+
+
+def _placed(thing: str, host: str, objects: MessageObjects) -> str:
+    """Returns the name of a thing with where it is."""
+    parts = [thing] if thing else []
+    for place in (host, *_texts(find_any(objects.levels, WHOLES)), *_texts(matching_sorted(objects.levels, RUN_IN))):
+        if (folded := place.casefold()) not in " ".join(parts):
+            parts.append(folded)
+    return " ".join(parts)
+
+
+def _things_of(objects: MessageObjects) -> Iterator[object]:
+    yield from find_any(objects.texts, MONITORED)
+    yield from matching_sorted(objects.texts, MONITORED_NAME)
+    yield from matching_sorted(objects.texts, RUN_OF_ID)
+    yield from find_any(objects.everywhere, LASTING_SUBJECTS)
+
+
+def _likely_keys(objects: MessageObjects, own: str | None, host: str) -> Iterator[object]:
+    """Yields what a failure and its recovery have in common, by likelihood."""
+    yield from _things_of(objects)
+    if host:
+        yield from find_any(objects.texts, METRICS)
+    yield from matching(objects.texts, FAULT_NAME)
+    yield own
+    yield from find_any(objects.texts, TITLES)
+    yield from matching(objects.texts, TITLE_NAME)
+    yield from matching_sorted(objects.things, MONITORED_NAME)
+    for code in matching_sorted(objects.texts, TYPE_NAME) if host else ():
+        # "camera_offline" is about the camera.
+        if isinstance(code, str) and without_status(code) != code.casefold():
+            yield code
+    yield from find_titles(objects)
+    yield from find_any(objects.things, TITLES)
+    yield from matching_sorted(objects.texts, ANY_NAME)
+    yield from matching_sorted(objects.texts, TYPE_NAME)
+
+
+def _key_of(candidate: object, *, needs_words: bool) -> str:
+    """Returns a text without its status. `needs_words`: what is left of the code of an event names no thing."""
+    text = clean_line(first_line(candidate), 300)
+    if text is None or (needs_words and is_event_code(text)):
+        return ""
+    return without_status(text)
 
 
 def _is_id_of_delivery(mapped: MappedFields, objects: MessageObjects, status: str) -> bool:
     """Returns whether an id is likely that of one message: beside a status that only a title says, or outside of the
     object that has the status and names what is monitored on which host."""
     source_id, outermost = mapped.text("source_id"), objects.levels[0]
+    if "eventid" in outermost and source_id == text_of(outermost["eventid"]):
+        return _is_event_of_device(objects)
+    if status in outermost.values():
+        return False
     if source_id not in {text_of(outermost.get(name)) for name in INNERMOST_FIRST}:
         return False
     has_status = [level for level in objects.texts if status.casefold() in _casefolded(level)]
     if not has_status:
         return next(_flags(objects.levels), None) is None
     return outermost not in has_status and HOST in mapped.tags and any(find_any(objects.levels, MONITORED))
+
+
+def _is_event_of_device(objects: MessageObjects) -> bool:
+    """Returns whether a message only says what happened to a device, which stays the same."""
+    return (
+        "eventtype" in objects.levels[0]
+        and any(matching(objects.texts, HOST_ID))
+        and not any(find_any(objects.texts, PROPER_TITLES))
+        and not any(matching(objects.texts, SENTENCE_NAME))
+    )
 
 
 def _casefolded(level: dict[str, object]) -> set[str]:
@@ -143,12 +253,23 @@ def with_id_of_runs(mapped: MappedFields, objects: MessageObjects, fields: Colle
         return mapped
     if source_id is not None and source_id not in {text_of(v) for v in find_any(objects.levels, DELIVERY_IDS)}:
         return mapped
-    names = chain((run.get("name") for run in objects.runs), matching_sorted(objects.levels, RUN_OF))
-    parts = dict.fromkeys(text for name in names if isinstance(name, str) and (text := clean_line(name, 100)))
-    if not parts:
+    if source_id is not None and source_id in {text_of(v) for v in find_any(objects.levels, PROPER_IDS)}:
         return mapped
+    names = chain((run.get("name") for run in objects.runs), matching_sorted(objects.levels, RUN_OF))
+    parts = dict.fromkeys(text for name in _texts(names) if _has_letters(name) and (text := clean_line(name, 100)))
+    if not parts:
+        host = mapped.tags.get(HOST) or ""
+        thing = next(filter(None, (_key_of(name, needs_words=False) for name in _things_of_runs(objects, host))), None)
+        return mapped if thing is None else _with_id(mapped, _placed(thing, host, objects))
     places = (text for place in matching_sorted(objects.levels, RUN_IN) if (text := clean_line(place, 100)))
     return _with_id(mapped, " ".join(dict.fromkeys((*parts, *places))).casefold())
+
+
+def _things_of_runs(objects: MessageObjects, host: str) -> Iterator[object]:
+    """Yields what a run that has no name may be one of. A title that says a status, or of no host, may be of any."""
+    yield from _things_of(objects)
+    titles = chain(find_any(objects.texts, PROPER_TITLES), matching(objects.texts, TITLE_NAME)) if host else iter(())
+    yield from (title for title in _texts(titles) if not any(map(is_status_word, words_of(title))))
 
 
 def _with_id(mapped: MappedFields, source_id: str) -> MappedFields:
@@ -156,11 +277,9 @@ def _with_id(mapped: MappedFields, source_id: str) -> MappedFields:
 
 
 def _find_ids(levels: list[dict[str, object]]) -> Iterator[object]:
-    names = FOLDED["source_id"]
-    first_bare = next(place for place, name in enumerate(names) if name in INNERMOST_FIRST)
-    yield from find_any(levels, names[:first_bare])
+    yield from find_any(levels, PROPER_IDS)
     yield from matching(levels, ID_NAME)
-    yield from find_any(levels, names[first_bare:])
+    yield from find_any(levels, BARE_IDS)
 
 
 def _find_severities(objects: MessageObjects) -> Iterator[object]:
@@ -169,27 +288,63 @@ def _find_severities(objects: MessageObjects) -> Iterator[object]:
         yield from matching(levels, SEVERITY_NAME)
 
 
+def severity_in_words(objects: MessageObjects) -> str | None:
+    """Returns the first severity that is no number."""
+    found = chain(_find_severities(objects), matching(objects.things, SEVERITY_NAME))
+    return next((text for text in found if isinstance(text, str) and any(map(str.isalpha, text))), None)
+
+
 def _find_statuses(objects: MessageObjects, severity: object) -> Iterator[object]:
     """Yields statuses by likelihood: what fails beside what is over; a status, a flag or a completion under a common
     name; a progress; a severity that says "over"; the words of a title; and any other severity."""
-    named = chain(texts_of(objects.texts, FOLDED["source_status"]), _other_statuses(objects.texts))
-    found = [(status, meaning_of(status)) for status in named]
+    named = [
+        *texts_of(objects.texts, FOLDED["source_status"]),
+        *_other_statuses(objects.texts),
+        *_texts(matching(objects.texts, ACTION_NAME)),
+    ]
+    found = [(status, meaning_of(status)) for status in dict.fromkeys(named)]
     acting = [pair for pair in found if pair[1] in (StatusMeaning.OPEN, StatusMeaning.CLOSE)]
     decided = [pair for pair in acting if not is_completion(pair[0]) and ends_with_status(pair[0])]
     if (decided or acting)[:1] and (decided or acting)[0][1] is StatusMeaning.CLOSE:
         yield from failures_beside(objects, (decided or acting)[0][0])
-    yield from (status for status, _ in decided)
+    severities = [text for text in (severity, *find_any(objects.texts, FOLDED["severity"])) if isinstance(text, str)]
+    rated = [(text, meaning_of(text)) for text in (*severities, *_texts(matching(objects.texts, SEVERITY_NAME)))]
+    proper = set(texts_of(objects.texts, FOLDED_STATUSES))
+    yield from _conditions(objects.levels)
+    yield from (status for status, _ in decided if status in proper)
     yield from _flags(objects.levels)
+    # "Device Down" of a cleared alarm is what it was.
+    yield from (text for text, meaning in rated if meaning is StatusMeaning.CLOSE and text.casefold() in CLEARED)
+    yield from (status for status, _ in decided if not is_kind(status))
+    yield from (status for status, _ in acting if is_completion(status))
+    in_titles = [status for title in _lines_of(objects) if (status := status_in_title(title))]
+    in_titles.sort(key=lambda status: meaning_of(status) is StatusMeaning.CLOSE)
+    yield from in_titles if len({meaning_of(status) for status in in_titles}) == 1 else ()
     yield from (status for status, _ in acting if ends_with_status(status))
+    yield from _edges(objects.levels)
+    if objects.levels[0].get("eventtype") == "connection" and _is_event_of_device(objects):
+        yield "connected"
+    if any(status.casefold() == "pending" for status, _ in found):
+        # What follows after "payment_failed".
+        events = texts_of(objects.things, FOLDED["event"])
+        yield from (text for text in events if is_failure(text) and ends_with_status(text))
     changes = (status for status, meaning in found if meaning is StatusMeaning.UPDATE)
     yield from (status for status in changes if status.casefold() not in CONTENTLESS)
-    severities = (text for text in (severity, *find_any(objects.texts, FOLDED["severity"])) if isinstance(text, str))
-    rated = [(text, meaning_of(text)) for text in severities]
     yield from (text for text, meaning in rated if meaning is StatusMeaning.CLOSE)
-    in_titles = [status for title in texts_of(objects.texts, FOLDED["subject"]) if (status := status_in_title(title))]
-    yield from sorted(in_titles, key=lambda status: meaning_of(status) is StatusMeaning.CLOSE)
+    yield from in_titles
+    is_titled = any(find_any(objects.texts, TITLES))
+    for text in filter(is_bare_status, _texts(_values_of(objects.levels))):
+        # "online" beside a title may be of something else; a failure is not to be missed.
+        if not any(find_any(objects.texts, PROPER_TITLES)) or meaning_of(text) is StatusMeaning.OPEN:
+            yield text
+    happenings = [
+        (text, meaning_of(text)) for text in _texts(matching(objects.texts, HAPPENING_NAME)) if len(text) < 60
+    ]
+    yield from (text for text, meaning in happenings if meaning in (StatusMeaning.OPEN, StatusMeaning.CLOSE))
     yield from (status for status, _ in acting)
-    if not any(find_any(objects.texts, TITLES)):
+    # A monitor may be "active" too.
+    yield from ("open" if level["active"] else "resolved" for level in objects.levels if level.get("active") in _BOOLS)
+    if not is_titled:
         # Without a title, the message is about the thing that has a status.
         of_things = chain(texts_of(objects.things, FOLDED_STATUSES), _other_statuses(objects.things))
         yield from (status for status in of_things if meaning_of(status) in (StatusMeaning.OPEN, StatusMeaning.CLOSE))
@@ -197,11 +352,43 @@ def _find_statuses(objects: MessageObjects, severity: object) -> Iterator[object
     yield from find_any(objects.levels, FOLDED_STATUSES)
 
 
+def _values_of(levels: list[dict[str, object]]) -> Iterator[object]:
+    """Yields the values of levels, except severities and how it was."""
+    for level in levels:
+        for name, value in level.items():
+            if (
+                name not in FOLDED["severity"]
+                and name not in FOLDED[HOST]
+                and not SEVERITY_NAME[name]
+                and not FORMER.search(name)
+            ):
+                yield value
+
+
+def _is_date(value: object) -> bool:
+    return isinstance(value, str) and _DATE.match(value) is not None
+
+
+def _has_letters(text: str) -> bool:
+    return any(map(str.isalpha, text))
+
+
+def _texts(values: Iterator[object]) -> Iterator[str]:
+    return (value for value in values if isinstance(value, str))
+
+
+def _lines_of(objects: MessageObjects) -> Iterator[str]:
+    """Yields the first lines of titles and sentences."""
+    for text in chain(find_any(objects.texts, FOLDED["subject"]), matching(objects.texts, TITLE_NAME)):
+        if isinstance(line := first_line(text), str) and not (line != text and ": " in line):
+            yield line
+
+
 def _other_statuses(levels: list[dict[str, object]]) -> Iterator[str]:
     return (value for value in matching(levels, STATUS_NAME) if isinstance(value, str))
 
 
-def _named_statuses(levels: list[dict[str, object]], names: tuple[str, ...]) -> Iterator[object]:
+def _named_statuses(levels: list[dict[str, object]], names: Names) -> Iterator[object]:
     """Yields the statuses of a ticket: those of a known meaning first."""
     candidates = [(value, meaning_of(value)) for value in texts_of(levels, names)]
     for meanings in ((StatusMeaning.OPEN, StatusMeaning.CLOSE), (StatusMeaning.UPDATE,)):
@@ -217,6 +404,30 @@ def _flags(levels: list[dict[str, object]]) -> Iterator[str]:
                     yield true_word if value else false_word
         yield from ("success" if code == 0 else "failed" for code in _numbers(level.get(c) for c in EXIT_CODES))
     yield from ("resolved" for time in matching(levels, OVER_TIME) if time and time != "0")
+    for level in levels:
+        texts = (level[name] for name in OVER_TEXTS & level.keys())
+        yield from ("resolved" for text in texts if isinstance(text, str) and _is_yes(text))
+
+
+def _edges(levels: list[dict[str, object]]) -> Iterator[str]:
+    """Yields what a sensor says that is "on" while it reports something; any other thing that is "off" may be dead."""
+    for level in levels:
+        status = level.get("to", level.get("state", level.get("status")))
+        word = status.casefold() if isinstance(status, str) else ""
+        if word in _SWITCHED and any(_SENSOR.search(text) for text in _texts(map(level.get, _SENSOR_NAMES))):
+            yield _SWITCHED[word]
+
+
+def _conditions(levels: list[dict[str, object]]) -> Iterator[str]:
+    """Yields what conditions as those of Kubernetes say: `{"type": "Succeeded", "status": "False"}`."""
+    for level in levels:
+        kind, status = level.get("type"), level.get("status")
+        if isinstance(kind, str) and status in _TRUTHS and (meaning := meaning_of(kind)) in _ACTING:
+            yield "resolved" if _TRUTHS[status] is (meaning is StatusMeaning.CLOSE) else "failed"
+
+
+def _is_yes(text: str) -> bool:
+    return text.casefold() not in _FALSE and len(text) <= _MAX_YES_CHARS and "://" not in text
 
 
 def _numbers(values: Iterator[object]) -> Iterator[float]:
@@ -226,5 +437,5 @@ def _numbers(values: Iterator[object]) -> Iterator[float]:
 def _outcomes(objects: MessageObjects) -> Iterator[str]:
     """Yields the outcomes beside a status. A number other than 0 is a failure of a run."""
     yield from texts_of([*objects.texts, *objects.inner], FOLDED_OUTCOMES)
-    numbers = chain(find_any(objects.levels, ("results", *EXIT_CODES)), find_any(objects.runs, ("result",)))
+    numbers = chain(find_any(objects.levels, _RESULTS), find_any(objects.runs, _RESULT))
     yield from ("failed" for number in _numbers(numbers) if number != 0)

@@ -3,6 +3,7 @@ find neither. Pure."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from itertools import chain
 from typing import Final
@@ -11,15 +12,19 @@ from tocsin.inbound.expressions.fields import FIELDS, Value, clean_line, text_of
 from tocsin.inbound.expressions.mapped import MappedFields
 from tocsin.inbound.mapping.message_objects import MessageObjects
 from tocsin.inbound.mapping.shared_names import (
+    ANY_NAME,
     FAULT_NAME,
     FOLDED,
+    HEADLINE,
     HOST,
     HOST_ID,
+    HOST_NAME,
     MONITORED,
     MONITORED_NAME,
     NAMES,
     PROPER_TITLES,
     RUN_OF,
+    RUN_OF_ID,
     SENTENCE_NAME,
     SENTENCES,
     SUBJECTS,
@@ -30,23 +35,33 @@ from tocsin.inbound.mapping.shared_names import (
     fill,
     find_any,
     first_line,
+    in_order,
     matching,
     matching_sorted,
     texts_of,
 )
+from tocsin.inbound.mapping.status_words import is_failure, is_status_word, words_of
 
 #: Names of a sentence that says what happened.
-_HAPPENINGS: Final = (
-    "alertmessage",
-    "statemessage",
-    "serviceoutput",
-    "message",
-    "reason",
-    "msg",
-    "errormessage",
-    "error",
-)
+_HAPPENINGS: Final = in_order((
+    "alertmessage", "statemessage", "serviceoutput", "message", "reason", "msg", "errormessage", "error", "text",
+))  # fmt: skip
+_OF_ALERTS: Final = frozenset({"firing", "alerting", "alarm"})
+#: Words that say of no message what it is about.
+_GENERIC: Final = frozenset({
+    "alert", "alerts", "alarm", "event", "notification", "notify", "incident", "issue", "problem", "status", "state",
+    "change", "changed", "webhook", "message", "monitor", "monitoring", "check", "info", "information", "report",
+    "object", "data", "type", "system", "service", "trigger", "this", "is", "from", "your", "you", "have", "the", "an",
+    "threshold", "metric", "rule", "action", "log", "subscription", "payload", "generic", "custom", "default", "end",
+})  # fmt: skip
+#: An address, an id, a time or a number.
+_NO_TEXT: Final = re.compile(r"\w+://\S+|[\da-fA-F-]{20,}|[\d\s.,:/TZ+-]+|[\w.-]+@[\w.-]+")
+_SUMMARY: Final = in_order(("summary",))
+_NAME: Final = in_order(("name",))
 _MAX_HAPPENING_CHARS: Final = 150
+_MAX_SAID: Final = 3
+#: A name of so many words is a title.
+_MIN_SENTENCE_WORDS: Final = 4
 _MAX_TEXT_LINES: Final = 200
 _MAX_TEXT_CHARS: Final = 20_000
 
@@ -65,16 +80,14 @@ def with_texts(
     values = dict(mapped.values)
     if "subject" in fields and ("subject" not in values or "subject" in guesses):
         own = values.pop("subject", None)
-        titles = chain(
-            find_titles(objects),
-            () if objects.has_commit else (own,),
-            _named_problems(objects, values),
-            find_any(objects.things, TITLES),
-            _sentences(payload),
-        )
-        fill(values, "subject", map(first_line, titles))
+        titles = _likely_titles(objects, own, values, payload)
+        fill(values, "subject", map(first_line, filter(_says, titles)))
+        if "subject" not in values:
+            fill(values, "subject", map(first_line, chain(find_titles(objects), (own,), _sentences(payload))))
         _complete_name(values, objects, mapped.tags.get(HOST))
-        _name_the_monitored(values, objects)
+        # What the sender calls the subject of its message is complete.
+        if not (_has_words(own) and own == payload.get("subject")):
+            _name_the_monitored(values, objects, mapped.tags.get(HOST))
     long_text = values.get("long_text", values.get("details"))
     if "long_text" in fields and (long_text is None or long_text == values.get("subject")):
         values.pop("long_text", None)
@@ -82,20 +95,60 @@ def with_texts(
     return MappedFields(values, mapped.tags, mapped.custom, mapped.notes)
 
 
+def _likely_titles(
+    objects: MessageObjects, own: object, values: Mapping[str, Value], payload: _Object
+) -> Iterator[object]:
+    yield from find_titles(objects)
+    if not objects.has_commit:
+        yield own
+    yield from filter(_has_words, find_any(objects.things, SENTENCES))
+    yield from _named_problems(objects, values)
+    yield from find_any(objects.things, TITLES)
+    yield from matching(objects.everywhere, MONITORED_NAME)
+    yield from matching(objects.texts, ANY_NAME)
+    yield from sorted(matching(objects.texts, TYPE_NAME), key=_has_words, reverse=True)
+    yield from find_any(objects.things, FOLDED[HOST])
+    yield from _sentences(payload)
+
+
 def find_titles(objects: MessageObjects) -> Iterator[object]:
     """Yields titles by likelihood: texts of several words before single ones. A sentence beside a commit is the
     commit's."""
-    yield from find_any(objects.texts, TITLES)
+    yield from find_any(objects.texts, PROPER_TITLES)
     yield from matching(objects.texts, TITLE_NAME)
+    yield from filter(_has_words, find_any(objects.levels, HEADLINE))
+    everywhere = objects.everywhere
+    names = [*find_any(everywhere, NAMES), *matching(objects.things, ANY_NAME)]
+    yield from (name for name in names if isinstance(name, str) and len(name.split()) >= _MIN_SENTENCE_WORDS)
+    yield from find_any(objects.texts, NAMES)
+    yield from (name for name in find_any(objects.things, NAMES) if _has_words(name))
     sentences: list[object] = []
     if not objects.has_commit:
         sentences = [*find_any(objects.texts, SENTENCES), *matching(objects.texts, SENTENCE_NAME)]
     yield from filter(_has_words, (*sentences, *matching(objects.texts, TYPE_NAME)))
+    yield from (text for text in matching(objects.levels, TYPE_NAME) if _is_code(text))
+    yield from (text for text in find_any(objects.things, FOLDED["event"]) if _is_code(text))
+    yield from filter(_says, matching(objects.texts, FAULT_NAME))
     yield from sentences
 
 
 def _has_words(text: object) -> bool:
-    return isinstance(text, str) and " " in text.strip()
+    return isinstance(text, str) and " " in text.strip() and _NO_TEXT.fullmatch(text.strip()) is None
+
+
+def _is_code(text: object) -> bool:
+    """Returns whether a text is the code of a problem, such as "RDS_CONNECTIVITY_ISSUE" and "HttpServerError"."""
+    if not _says(text) or not isinstance(text, str) or "." in text or "/" in text:
+        return False
+    return len(words_of(text)) > 1 and (text[:1].isupper() or is_failure(text))
+
+
+def _says(text: object) -> bool:
+    """Returns whether a text says what it is about: it has a word that is not in every message."""
+    if not isinstance(text, str) or _NO_TEXT.fullmatch(text.strip()) is not None:
+        return False
+    words = words_of(text[:_MAX_HAPPENING_CHARS])
+    return any(word not in _GENERIC and not is_status_word(word) for word in words)
 
 
 def _complete_name(values: dict[str, Value], objects: MessageObjects, host: str | None) -> None:
@@ -104,46 +157,71 @@ def _complete_name(values: dict[str, Value], objects: MessageObjects, host: str 
     subject, limit = values.get("subject"), FIELDS["subject"].length
     if not isinstance(subject, str) or objects.has_commit:
         return
-    proper, names, sentences = (
-        {clean_line(first_line(text), limit) for text in find_any(objects.texts, kind)}
-        for kind in (PROPER_TITLES, NAMES, SENTENCES)
-    )
-    if subject in proper or (subject in sentences and subject not in names):
+    if " " in subject and subject in {clean_line(first_line(v), limit) for v in find_any(objects.texts, PROPER_TITLES)}:
+        return
+    names = {
+        clean_line(first_line(text), limit)
+        for text in chain(
+            find_any(objects.texts, NAMES),
+            *(matching(objects.everywhere, pattern) for pattern in (MONITORED_NAME, ANY_NAME)),
+        )
+    }
+    if " " in subject and subject not in names:
         return
     happenings = chain(
+        filter(_has_words, texts_of(objects.texts, _HAPPENINGS)),
+        filter(_has_words, matching(objects.texts, SENTENCE_NAME)),
+        filter(_says, matching(objects.texts, FAULT_NAME)),
         texts_of(objects.texts, _HAPPENINGS),
-        filter(_has_words, matching(objects.texts, TYPE_NAME)),
+        sorted(filter(_says, matching(objects.texts, TYPE_NAME)), key=_has_words, reverse=True),
         matching(objects.texts, FAULT_NAME),
+        (status for status in (values.get("source_status"),) if isinstance(status, str) and _is_what(status)),
     )
-    for candidate in happenings if subject in names else ():
-        if (text := clean_line(first_line(candidate), _MAX_HAPPENING_CHARS)) is not None and not text.endswith("…"):
-            is_named = subject.casefold() in text.casefold()
-            fill(values, "subject", iter((text if is_named else f"{subject}: {text}",)))
-            return
+    for candidate in happenings:
+        if (text := clean_line(first_line(candidate), _MAX_HAPPENING_CHARS)) is None or text.endswith("…"):
+            continue
+        if text.casefold() in subject.casefold():
+            continue
+        is_named = subject.casefold() in text.casefold()
+        fill(values, "subject", iter((text if is_named else f"{subject}: {text}",)))
+        return
     _prefix(values, iter((host,)) if host is not None else matching(objects.things, MONITORED_NAME))
 
 
-def _name_the_monitored(values: dict[str, Value], objects: MessageObjects) -> None:
+def _is_what(status: str) -> bool:
+    """Returns whether a status says what happened to a thing, such as "down"; an alert of anything is "firing"."""
+    return is_failure(status) and status.casefold() not in _OF_ALERTS
+
+
+def _name_the_monitored(values: dict[str, Value], objects: MessageObjects, host: str | None) -> None:
     """Puts the name of what is monitored in front of a subject that lacks it, such as "HTTP 500"."""
-    subject = values.get("subject")
-    summaries = {
-        clean_line(first_line(text), FIELDS["subject"].length) for text in find_any(objects.texts, ("summary",))
-    }
+    everywhere = objects.everywhere
     names = chain(
-        find_any(objects.levels, SUBJECTS),
-        matching(objects.levels, MONITORED_NAME),
+        find_any(everywhere, SUBJECTS),
+        matching(everywhere, MONITORED_NAME),
         find_any(objects.levels, WHOLES),
-        find_any(objects.levels, ("name",)) if subject in summaries else (),
+        _names_of_summary(objects, values.get("subject")),
     )
     _prefix(values, names)
-    if objects.runs:
-        _prefix(values, find_any(objects.levels, WHOLES))
+    if not any(matching(objects.levels, RUN_OF)):
+        _prefix(values, matching_sorted(objects.runs, RUN_OF_ID))
+    hosts = chain(
+        (host,), matching(everywhere, HOST_NAME), find_any(everywhere, FOLDED[HOST]), matching(everywhere, HOST_ID)
+    )
+    _prefix(values, hosts)
+    _prefix(values, find_any(objects.levels, WHOLES))
+
+
+def _names_of_summary(objects: MessageObjects, subject: Value) -> Iterator[object]:
+    limit = FIELDS["subject"].length
+    if subject in {clean_line(first_line(text), limit) for text in find_any(objects.texts, _SUMMARY)}:
+        yield from find_any(objects.levels, _NAME)
 
 
 def _prefix(values: dict[str, Value], names: Iterator[object]) -> None:
     """Puts the first name in front of a subject that lacks it."""
     subject = values.get("subject")
-    name = next((text for name in names if isinstance(name, str) and (text := clean_line(name, 100))), None)
+    name = next((text for name in names if _says(name) and (text := clean_line(first_line(name), 100))), None)
     if name is not None and isinstance(subject, str) and name.casefold() not in subject.casefold():
         fill(values, "subject", iter((f"{name}: {subject}",)))
 
@@ -152,17 +230,21 @@ def _named_problems(objects: MessageObjects, values: Mapping[str, Value]) -> Ite
     """Yields what is monitored with its status, such as "ap-lobby: AP_DISCONNECTED"."""
     status = text_of(values.get("source_status"))
     runs = matching_sorted(objects.levels, RUN_OF) if objects.runs else ()
-    hosts = chain(find_any(objects.texts, FOLDED[HOST]), matching(objects.texts, HOST_ID))
+    everywhere = objects.everywhere
+    hosts = chain(find_any(everywhere, FOLDED[HOST]), matching(everywhere, HOST_ID))
     for name in chain(find_any(objects.texts, MONITORED), runs, hosts):
         if isinstance(name, str) and status is not None:
             yield f"{name}: {status}"
 
 
 def _sentences(payload: _Object) -> Iterator[str]:
-    """Yields what may be a title where no name says so: the texts of several words, then any line."""
+    """Yields what may be a title where no name says so: the texts of several words, then the first fields that say
+    something, then any line."""
     lines = readable(payload).splitlines()
     texts = [line.partition(": ")[2] for line in lines]
-    yield from (text for text in texts if " " in text and not text[:1].isdigit())
+    yield from (text for text in texts if " " in text and not text[:1].isdigit() and _says(text))
+    saying = [line for line, text in zip(lines, texts, strict=True) if text[:1].isalpha() and _says(text)]
+    yield ", ".join(saying[:_MAX_SAID])
     yield from lines
 
 

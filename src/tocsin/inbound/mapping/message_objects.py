@@ -9,7 +9,7 @@ from __future__ import annotations
 import binascii
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 
@@ -21,35 +21,48 @@ WRAPPERS: Final = frozenset({
     "alarm", "ticket", "item", "message", "body", "content", "detail", "details", "notification", "notifications",
     "object", "record", "records", "resource", "properties", "attributes", "essentials", "component", "alertgroup",
     "error", "exception", "app", "application", "execution", "operation", "operationstate", "stage", "step", "task",
-    "state", "status", "health", "result",
+    "state", "status", "health", "result", "params", "parameters", "conditions", "violations", "envelope",
 })  # fmt: skip
 #: Names that end so are wrappers too, such as `webhook_event_data`.
 _WRAPPER_ENDINGS: Final = (
     "data", "payload", "attributes", "alert", "incident", "event", "alarm", "problem", "monitor", "check", "issue",
 )  # fmt: skip
+#: Objects of names and values that the sender chose.
+_CHOSEN: Final = frozenset({
+    "labels", "commonlabels", "annotations", "commonannotations", "fields", "customfields", "customdetails", "context",
+    "dimensions", "extra", "extendedparameters", "variables",
+})  # fmt: skip
 _NO_WRAPPERS: Final = frozenset({"metadata", "userdata", "customdata"})
 #: Objects of people and of the delivery, which name no problem.
 _OF_OTHERS: Final = re.compile(
     r"\w*(user|actor|owner|author|assignee|creator|sender|organi[sz]ation|org|account|tenant|team|customer|company"
-    r"|links|config|configuration|settings|options|delivery|webhook|integration|subscription|request|tags|labels)s?"
+    r"|links|config|configuration|settings|options|delivery|webhook|integration|subscription|request|tags|labels|commit)s?"
+)
+#: Names that say little without that of their object.
+_QUALIFIED: Final = frozenset(
+    {"id", "uid", "uuid", "key", "name", "label", "title", "displayname", "hostname", "fullname", "ref"}
 )
 #: What runs, and has another id in each run.
 _RUNS: Final = frozenset({
     "build", "run", "job", "workflow", "workflowrun", "pipeline", "checkrun", "checksuite", "deployment", "release",
+    "execution", "backup",
 })  # fmt: skip
 _RUN_OBJECTS: Final = _RUNS | {"resource", "payload", "data", "event"}
 _RUN_NUMBERS: Final = frozenset({"buildnumber", "runnumber", "runid", "buildid"})
 #: What only a run has: an end beside its start, and what it was built of.
 _RUN_ENDS: Final = frozenset({"finished", "finishedat", "completedat"})
 _RUN_STARTS: Final = frozenset({"started", "startedat"})
-_BRANCH: Final = "branch"
+_BRANCHES: Final = frozenset({"branch", "ref"})
 _REVISIONS: Final = frozenset({"headsha", "revision"})
 #: What an event of CloudEvents or EventBridge has: its `id` is that of one delivery.
 _ENVELOPES: Final = frozenset({"specversion", "detailtype"})
+#: The names of the object that an event is about.
+_SUBJECT_OBJECTS: Final = ("data", "payload", "object")
+_STATUSES: Final = frozenset({"status", "state"})
 #: The names of what a message is about, such as "build.finished".
-_EVENT_NAMES: Final = ("objectkind", "kind", "eventtype", "eventname", "event", "type", "resource")
+_EVENT_NAMES: Final = ("objectkind", "kind", "eventtype", "eventname", "event", "type", "resource", "action")
 _RUN_WORD: Final = re.compile(
-    r"\b(build|run|job|workflow|pipeline|check_run|check_suite|deploy(ment)?|release)(?=[._ :-]|\b)"
+    r"\b(build|run|job|workflow|pipeline|check_run|check_suite|deploy(ment)?|release|backup)(?=[._ :-]|\b)"
 )
 
 #: The parts of a message to a chat (Slack, Teams, Discord, Google Chat), which may be lists.
@@ -64,6 +77,7 @@ _FIELD_NAMES: Final = (
 _WRITTEN_FIELD: Final = re.compile(r"\*?(\w[\w ]{0,30}):\*?\s+(\S.*)")
 #: How an object's text begins in Base64, as brokers wrap a message: `{"`.
 _BASE64_OBJECT: Final = "eyJ"
+_OBJECT_STARTS: Final = ("{", _BASE64_OBJECT)
 #: Names of how it was.
 FORMER: Final = re.compile(r"old|prev|last|before|from|former")
 
@@ -101,22 +115,53 @@ class MessageObjects:
     things: list[dict[str, object]]
     runs: list[dict[str, object]]
 
-    #: Whether the outermost `id` is that of one delivery.
-    is_envelope: bool = False
+    #: The outermost ids, if they are those of one delivery.
+    delivery_ids: set[object] = field(default_factory=set)
+    #: `levels` and `chat`; and `things` too.
+    texts: list[dict[str, object]] = field(default_factory=list)
+    everywhere: list[dict[str, object]] = field(default_factory=list)
 
     @property
     def has_commit(self) -> bool:
         """Whether a message is about a commit, whose message is no title."""
-        return any(_BRANCH in run or _is_built(run) for run in self.runs)
-
-    @property
-    def texts(self) -> list[dict[str, object]]:
-        return [*self.levels, *self.chat]
+        return any(not _BRANCHES.isdisjoint(run) or _is_built(run) for run in self.runs)
 
 
 def collect(payload: _Object) -> MessageObjects:
     """Returns the objects of a message, outer ones first."""
     objects = MessageObjects([], [], [], [], [])
+    _collect_levels(payload, objects)
+    outermost = objects.levels[0]
+    if not _ENVELOPES.isdisjoint(outermost) or _is_envelope(payload, outermost):
+        objects.delivery_ids = {outermost.pop(name) for name in ("id", "eventid") if name in outermost}
+    for level in objects.levels:
+        for value in level.values():
+            if isinstance(value, str) and "\n" in value and len(fields := _written_fields(value)) > 1:
+                objects.chat.append(fields)
+    objects.texts = [*objects.levels, *objects.chat]
+    objects.everywhere = [*objects.texts, *objects.things]
+    if not objects.runs and any(_RUN_WORD.search(event) for event in _events_of(outermost)):
+        objects.runs.extend(objects.levels)
+    return objects
+
+
+def _is_envelope(payload: _Object, outermost: Mapping[str, object]) -> bool:
+    """Returns whether a message is an event with the object that it is about: `{"id": …, "type": …, "data": {…}}`."""
+    if isinstance(payload.get("resource"), dict):
+        # An alert names the resource that it is about too; an event has no status of its own.
+        return "eventtype" in outermost and outermost.keys().isdisjoint(_STATUSES)
+    if not any(isinstance(payload.get(name), dict) for name in _SUBJECT_OBJECTS):
+        return False
+    return any(name in outermost for name in ("type", "eventtype", "event", "eventname"))
+
+
+def _written_fields(text: str) -> dict[str, object]:
+    """Returns the values of a text with lines such as "Host: db1", by folded name."""
+    written = (_WRITTEN_FIELD.match(line.strip("\r \t-•")) for line in text.splitlines()[:_MAX_FIELDS])
+    return {fold(line[1]): line[2] for line in reversed([*filter(None, written)])}
+
+
+def _collect_levels(payload: _Object, objects: MessageObjects) -> None:
     level: list[tuple[str, _Object, bool]] = [("", payload, False)]
     count = 0
     for _ in range(_MAX_DEPTH):
@@ -124,18 +169,23 @@ def collect(payload: _Object) -> MessageObjects:
         for name, current, is_chat in level:
             count += 1
             if count > _MAX_OBJECTS:
-                return objects
+                return
             values = _plain_values(current)
+            if name and not is_chat:
+                _qualify(name, values)
             (objects.chat if is_chat else objects.levels).append(values)
             if not is_chat and _is_run(name, values):
                 objects.runs.append(values)
             inner_level += _children(current, objects, is_chat=is_chat)
+        if not inner_level:
+            return
         level = inner_level
-    if not _ENVELOPES.isdisjoint(objects.levels[0]):
-        objects.is_envelope = objects.levels[0].pop("id", None) is not None
-    if not objects.runs and any(_RUN_WORD.search(event) for event in _events_of(objects.levels[0])):
-        objects.runs.extend(objects.levels)
-    return objects
+
+
+def _qualify(name: str, values: dict[str, object]) -> None:
+    """Adds the names of an object with its own in front: the `id` of a `monitor` is a `monitorid` too."""
+    for key in _QUALIFIED & values.keys():
+        values.setdefault(f"{name.removesuffix('s')}{key}", values[key])
 
 
 def _is_run(name: str, values: Mapping[str, object]) -> bool:
@@ -143,7 +193,7 @@ def _is_run(name: str, values: Mapping[str, object]) -> bool:
         return True
     if not _RUN_ENDS.isdisjoint(values) and not _RUN_STARTS.isdisjoint(values):
         return True
-    return any(key.endswith("runid") for key in values) or (_BRANCH in values and _is_built(values))
+    return any(key.endswith("runid") for key in values) or (not _BRANCHES.isdisjoint(values) and _is_built(values))
 
 
 def _is_built(values: Mapping[str, object]) -> bool:
@@ -157,9 +207,11 @@ def _events_of(values: Mapping[str, object]) -> Iterator[str]:
 
 def _children(parent: _Object, objects: MessageObjects, *, is_chat: bool) -> Iterator[tuple[str, _Object, bool]]:
     is_alone = len(parent) == 1
-    # An object under the name of the event: `{"event_type": "incident.created", "incident.created": {…}}`.
-    events = {value for value in parent.values() if isinstance(value, str)}
     for key, value in parent.items():
+        if isinstance(value, str) and not value.startswith(_OBJECT_STARTS):
+            continue
+        if not isinstance(value, dict | list | str):
+            continue
         name = fold(key)
         if isinstance(value, list):
             if fields := _fields_in(value):
@@ -170,9 +222,10 @@ def _children(parent: _Object, objects: MessageObjects, *, is_chat: bool) -> Ite
         child = _object_in(value)
         if child is None:
             continue
-        if _is_wrapper(name) or is_alone or key in events:
+        # An object may be under the name of the event: `{"type": "incident.created", "incident.created": {…}}`.
+        if _is_wrapper(name) or is_alone or key in parent.values():
             yield name, child, is_chat
-        elif name in _CHAT_PARTS or is_chat:
+        elif name in _CHAT_PARTS or name in _CHOSEN or is_chat:
             yield name, child, True
         elif not FORMER.search(name):
             objects.inner.append(_plain_values(child))
@@ -182,7 +235,9 @@ def _children(parent: _Object, objects: MessageObjects, *, is_chat: bool) -> Ite
 def _collect_things(name: str, child: _Object, objects: MessageObjects, *, depth: int) -> None:
     if _OF_OTHERS.fullmatch(name) or FORMER.search(name) or len(objects.things) >= _MAX_OBJECTS:
         return
-    objects.things.append(_plain_values(child))
+    values = _plain_values(child)
+    _qualify(name, values)
+    objects.things.append(values)
     for key, value in child.items() if depth > 1 else ():
         if (inner := _object_in(value)) is not None:
             _collect_things(fold(key), inner, objects, depth=depth - 1)
@@ -232,13 +287,19 @@ def _plain_values(level: _Object) -> dict[str, object]:
     "high"}}`."""
     found: dict[str, object] = {}
     for name, value in level.items():
-        plain = _name_in(value) if isinstance(value, dict) else value
+        plain = value
+        if isinstance(value, dict):
+            plain = _name_in(value)
+        elif isinstance(value, list) and value and all(isinstance(item, str) for item in value):
+            plain = "\n".join(value[:_MAX_FIELDS])
         if isinstance(plain, str | int | float) and plain != "":
             found.setdefault(fold(name), plain)
     return found
 
 
 def _name_in(value: _Object) -> object:
+    if isinstance(slug := value.get("slug"), str) and "/" in slug:
+        return slug
     for key in ("name", "value", "display_value", "label", "text"):
         if key in value:
             return value[key]

@@ -7,27 +7,39 @@ A name is looked for at the top, and in the objects that tools wrap a message in
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from functools import lru_cache
+from collections.abc import Iterable, Iterator, Mapping
+from operator import itemgetter
 from typing import Final
 
 from tocsin.inbound.expressions.fields import CLEANERS, FIELDS, Value, text_of
 from tocsin.inbound.mapping.message_objects import FORMER, fold
 
-#: Returns whether a folded name is one of many of the same ending, except of how it was.
-type NamePattern = Callable[[str], bool]
+#: Folded names with their places in an order of likelihood.
+type Names = Mapping[str, int]
 
 _MAX_NAME_CHARS: Final = 60
+#: How many names of senders' fields a pattern remembers.
+_MAX_NAMES: Final = 2048
 
 
-def _pattern(text: str) -> NamePattern:
-    regex = re.compile(text)
+class NamePattern(dict[str, bool]):
+    """Whether a folded name is one of many of the same ending, except of how it was: `pattern[name]`."""
 
-    @lru_cache(maxsize=2048)
-    def is_match(name: str) -> bool:
-        return regex.fullmatch(name) is not None and FORMER.search(name) is None
+    def __init__(self, text: str) -> None:
+        self._regex = re.compile(text)
 
-    return lambda name: len(name) <= _MAX_NAME_CHARS and is_match(name)
+    def __missing__(self, name: str) -> bool:
+        if len(name) > _MAX_NAME_CHARS:
+            return False
+        if len(self) >= _MAX_NAMES:
+            self.clear()
+        is_match = self[name] = self._regex.fullmatch(name) is not None and FORMER.search(name) is None
+        return is_match
+
+
+def in_order(names: Iterable[str]) -> Names:
+    """Returns names in the order of their likelihood."""
+    return {name: place for place, name in enumerate(dict.fromkeys(names))}
 
 
 HOST: Final = "component_name"
@@ -36,7 +48,9 @@ _STATUSES: Final = (
     "status", "state", "alert_status", "alert_state", "incident_status", "incident_state", "event_status",
     "event_state", "current_status", "current_state", "new_status", "new_state", "check_status", "check_state",
     "monitor_status", "monitor_state", "trigger_status", "problem_status", "build_status", "job_status", "run_status",
-    "resolution_state", "monitor_condition", "check_state_name", "alert_type_friendly_name", "phase",
+    "resolution_state", "monitor_condition", "check_state_name", "alert_type_friendly_name", "phase", "lifecycle",
+    "zustand",
+    "ergebnis", "etat", "état", "statut", "résultat", "resultat", "estado", "resultado", "stato", "esito", "toestand",
 )  # fmt: skip
 
 #: By field, the names in order of likelihood.
@@ -45,9 +59,11 @@ ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
         "dedup_key", "deduplication_key", "dedupe_key", "dedup", "idempotency_key", "unique_key", "message_key",
         "external_id", "incident_identifier", "incident_key", "alert_key", "problem_key", "event_key", "alert_id",
         "incident_id", "problem_id", "issue_id", "alarm_id", "case_id", "ticket_id", "event_object_id",
-        "alert_cycle_key", "fingerprint", "alias", "group_key", "correlation_id", "trigger_id", "rule_id",
+        "alert_cycle_key", "fingerprint", "alias", "group_key", "rule_id",
         "monitor_id", "check_id", "sensor_id", "watch_id", "signal_id", "probe_id", "test_id", "episode_id",
-        "condition_id", "entity_id", "entity_display_name", "uuid", "guid", "id", "event_id", "key", "token",
+        "condition_id", "trigger_id", "correlation_id", "entity_id", "entity_display_name", "uuid", "guid", "id",
+        "uid", "event_id", "key",
+        "token",
         "identifier",
     ),
     "source_status": (
@@ -57,12 +73,15 @@ ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
         "reason",
     ),
     "subject": (
-        "subject", "title", "summary", "headline", "alert_title", "event_title", "incident_title", "issue_title",
+        "subject", "title", "summary", "headline", "heading", "betreff", "titel", "titre", "objet", "título", "titulo",
+        "asunto", "titolo", "oggetto", "onderwerp", "alert_title", "event_title", "incident_title", "issue_title",
         "event_definition_title", "short_description", "alert_name", "alertname", "rule_name", "monitor_name",
         "check_name", "alarm_name", "incident_name", "problem_name", "policy_name", "condition_name", "trigger_name",
         "name", "service_name", "job_name", "project_name", "display_name", "entity_display_name", "alert_message",
         "state_message", "service_output", "message", "activity_title", "text", "description", "reason", "msg",
-        "body", "content", "human_readable", "output", "error", "error_message", "fallback",
+        "body", "content", "human_readable", "output", "error", "error_message", "fallback", "meldung", "nachricht",
+        "meldungstext", "beschreibung", "fehler", "mensaje", "descripcion", "descripción", "messaggio", "descrizione",
+        "mensagem", "bericht",
     ),
     "event": (
         "event", "event_type", "event_name", "triggered_event", "webhook_event", "event_action", "trigger", "action",
@@ -70,7 +89,9 @@ ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "severity": (
         "severity", "priority", "alert_severity", "alert_priority", "event_severity", "severity_level", "urgency",
-        "level", "alert_level", "impact", "criticality", "importance",
+        "level", "alert_level", "impact", "criticality", "importance", "schweregrad", "priorität", "prioritaet",
+        "dringlichkeit", "gravité", "gravite", "priorité", "priorite", "gravedad", "severidad", "prioridad", "gravità",
+        "ernst", "prioriteit",
     ),
     "source_url": (
         "source_url", "html_url", "alert_url", "incident_url", "issue_url", "event_url", "monitor_url", "web_url",
@@ -80,87 +101,163 @@ ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
     "component_name": (
         "host", "hostname", "host_name", "node", "node_name", "server", "server_name", "instance", "device",
         "device_name", "machine",
-        "hostname_and_port", "endpoint", "resource", "resource_name", "component", "entity", "source_host", "target",
+        "hostname_and_port", "vm", "vm_name", "virtual_machine", "pod",
+        "computer", "computer_name", "appliance", "gateway", "router", "switch", "printer", "controller", "rechner",
+        "gerät", "geraet", "hôte", "hote", "serveur", "equipo", "servidor", "endpoint", "resource", "resource_name",
+        "component", "entity", "source_host", "target",
     ),
 }  # fmt: skip
 
 #: The names of what is monitored: the same in a failure and its recovery.
-MONITORED: Final = (
-    "monitorname", "checkname", "rulename", "alertname", "alarmname", "conditionname", "jobname", "job", "taskname",
+MONITORED: Final = in_order((
+    "monitorname", "monitorlabel", "monitortitle", "checkname", "checklabel", "rulename", "policyname", "controlname",
+    "alertname", "alarmname", "conditionname", "jobname", "job", "taskname",
     "servicename", "service", "servicedesc", "sensor", "check", "monitor", "projectname", "project", "pipeline",
-    "workflow", "buildtype", "involvedobject", "app", "application",
-)  # fmt: skip
+    "workflow", "buildtype", "involvedobject", "app", "application", "auftrag", "dienst", "aufgabe", "servizio",
+    "servicio", "tâche", "tache", "tarea", "plan", "scenario", "task", "flow", "suite", "schedule", "playbook", "dag",
+    "targetgroup", "heartbeat", "stack",
+))  # fmt: skip
 #: Names of what a run or a test is part of.
-WHOLES: Final = ("repository", "projectname", "project", "app", "application")
+WHOLES: Final = in_order(("repository", "projectname", "project", "app", "application"))
 #: Names that say in a title what it is about; several problems may have one.
-SUBJECTS: Final = (
+SUBJECTS: Final = in_order((
     *(name for name in MONITORED if name not in WHOLES), "savedsearch", "rule", "exception", "context", "connection",
-    "container", "database", "queue", "domain", "network",
-)  # fmt: skip
+    "container", "database", "queue", "domain", "network", "metric", "metricname", "door", "zone", "room", "plant",
+    "image",
+    "package",
+))  # fmt: skip
+#: Of these, those that are no text of one failure.
+LASTING_SUBJECTS: Final = in_order(name for name in SUBJECTS if name not in {"exception", "context"})
 #: What is measured: with its host, the same in a failure and its recovery.
-METRICS: Final = ("metric", "metricname")
-MONITORED_NAME: Final = _pattern(
-    r"(?!\w*run)(monitor|check|sensor|service|site|test|probe|task|flow|job|pipeline|workflow|builder|app"
-    r"|application|database|container|network|queue|volume|interface|domain|certificate|cluster|pool)\w*name"
+METRICS: Final = in_order(("metric", "metricname"))
+MONITORED_NAME: Final = NamePattern(
+    r"(?!\w*(run|state|status|user|file))\w*(monitor|check|sensor|service|site|test|probe|task|flow|job|pipeline|workflow"
+    r"|builder|app|application|database|container|network|queue|volume|interface|domain|certificate|cluster|pool|backup"
+    r"|schedule|plan|policy|rule|connector|connection|camera|disk|array|port|circuit|webhost|website|stream|topic|plant"
+    r"|room|zone|door|meter|battery|ups|tunnel|vpn|package|component|product|repo|repository|dataset|table|model|drive"
+    r"|collection)"
+    r"\w{0,10}(name|label|title|descr)|(camera|ups|mddevice|disk|drive|volume|interface|array|pump|backup)"
 )
-HOST_NAME: Final = _pattern(r"\w*(host|device|node|server|instance|item|machine|agent|resource)name")
-HOST_ID: Final = _pattern(r"\w*(host|device|node|server|machine|station|charger|asset)id")
+HOST_NAME: Final = NamePattern(
+    r"\w*(host|device|node|server|instance|item|machine|agent|resource|computer|endpoint|vm|gateway|router|switch|asset"
+    r"|printer|controller|station|thing|target)(name|label|displayname|title|fqdn)|\w*failedhost"
+)
+HOST_ID: Final = NamePattern(
+    r"\w*(host|device|node|server|machine|instance|station|charger|asset|computer|camera|endpoint|vm|gateway|thing|sensor)"
+    r"(id|uid|uuid|serial|serialnumber|mac|ident|identifier)"
+)
 #: Any other name of an id, a status, a severity, and a title.
-ID_NAME: Final = _pattern(
-    r"\w*(alert|alarm|incident|problem|issue|case|monitor|check|sensor|probe)(id|uid|uuid|guid|identifier|key|ref|reference)"
+ID_NAME: Final = NamePattern(
+    r"(?!\w*(run|event|history|message|notification|policy|channel|category|type)(id|uid))"
+    r"\w*(alert|alarm|incident|problem|issue|case|monitor|check|sensor|probe|rule|detection|finding|outage|fault|trigger"
+    r"|threat|episode|anomaly|connector|watch|schedule|defect|dispute)"
+    r"(id|uid|uuid|guid|identifier|key|ref|reference|number|no|arn|slug|hash)|eventarn|detectid"
 )
-STATUS_NAME: Final = _pattern(r"\w*(status|state|condition)(name|text|label|type)?")
-SEVERITY_NAME: Final = _pattern(r"\w*(severity|priority|criticality|urgency)")
-TITLE_NAME: Final = _pattern(r"\w*(title|subject|headline|displayname|(issue|incident|alert|alarm|problem|event)name)")
-SENTENCE_NAME: Final = _pattern(r"\w*(reason|message|description|text)")
+STATUS_NAME: Final = NamePattern(
+    r"\w*(status|state|condition|result|verdict)(name|text|label|type|code|display|title|value)?"
+)
+ACTION_NAME: Final = NamePattern(r"\w*(action|transition|outcome|phase)")
+#: Names of what happened, which may say a status too.
+HAPPENING_NAME: Final = NamePattern(
+    r"\w*(event|alert|alarm|incident|notification|message|trigger|hook|webhook)?(type|subtype|category|kind|change"
+    r"|operation|topic|code)|\w*(event|anomaly)|data|value"
+)
+SEVERITY_NAME: Final = NamePattern(
+    r"\w*(severity|priority|criticality|urgency)(name|text|label|level|display)?|\w*(alert|risk|threat|alarm)level"
+)
+TITLE_NAME: Final = NamePattern(
+    r"(?!page|window|document)\w*(title|subject|headline|heading|displayname|(issue|incident|alert|alarm|problem|event|threat|finding)name)"
+)
+SENTENCE_NAME: Final = NamePattern(
+    r"\w*(reason|message|description|text|msg|note|comment|detail|details|info|explanation|error|cause|output|remark)"
+)
 #: The kind of a problem, which is a title if it has several words.
-TYPE_NAME: Final = _pattern(r"\w*(alert|event|alarm|issue|problem|incident)type")
-#: What failed.
-FAULT_NAME: Final = _pattern(r"\w*(fault|error|failure|problem)(name|code|type)")
-#: What a run is a run of, beside its own name.
-RUN_OF: Final = _pattern(
-    r"definition|pipeline|project|repository|job|workflow|flow|connection|connector|app|application"
-    r"|(?!\w*run)\w*(job|workflow|pipeline|flow|builder|connector|deployment|project|repository)name"
+TYPE_NAME: Final = NamePattern(
+    r"\w*(alert|event|alarm|issue|problem|incident|anomaly|trigger|detection|notification|finding)"
+    r"(type|typecode|typename|category|code|subtype|kind)|anomaly|cat|category|event|type"
 )
-RUN_IN: Final = _pattern(r"branch|headbranch|ref|(environment|env)(name)?")
+#: A sentence, if it has several words.
+HEADLINE: Final = in_order(("alert", "alarm", "problem", "issue", "incident", "finding", "error", "event"))
+#: What failed.
+FAULT_NAME: Final = NamePattern(
+    r"\w*(fault|error|failure|problem|anomaly|violation|threat|malware|virus|attack|signature|vulnerability|detection"
+    r")(name|code|type|reason)|anomaly|threat|fault"
+)
+#: A name of a thing, if there is no better one.
+ANY_NAME: Final = NamePattern(
+    r"(?!\w*(user|actor|owner|author|assignee|creator|sender|org|organi[sz]ation|account|tenant|team|customer|company"
+    r"|client|webhook|integration|channel|file|first|last|nick|event|product|vendor|source|group|os|region|zone|metric)"
+    r"name)\w*name|\w+label"
+)
+#: Ids of what is run again and again.
+RUN_OF_ID: Final = NamePattern(r"(dag|(actor)?task|workflow|pipeline|flow|project|schedule|suite|test)(id|key|slug)")
+#: What a run is a run of, beside its own name.
+RUN_OF: Final = NamePattern(
+    r"definition|pipeline|project|repo|repository|stack|job|workflow|flow|connection|connector|app|application"
+    r"|(?!\w*(run|state|status))\w*(job|workflow|pipeline|flow|builder|connector|deployment|project|repository)name"
+)
+RUN_IN: Final = NamePattern(r"branch|headbranch|ref|(environment|env)(name)?")
 
 #: The names of an outcome, which may say of a completed run that it failed.
 _OUTCOMES: Final = (*_STATUSES, "result", "outcome", "conclusion", "health")
 
 #: What a program returns: 0 for success.
-EXIT_CODES: Final = ("exitcode", "exitstatus", "returncode")
+EXIT_CODES: Final = in_order(("exitcode", "exitstatus", "returncode", "rc", "retcode", "exit", "errorlevel"))
 #: A time of these means that it is over.
-OVER_TIME: Final = _pattern(r"\w*(resolved?|recover(y|ed)|cleared?|closed|fixed)(at|time|ts|date|on)")
+OVER_TIME: Final = NamePattern(r"\w*(resolved?|recover(y|ed)|cleared?|closed|fixed)(at|time|ts|date|on)")
 #: A true one means that it is over; a false one, that it began.
 OVER_FLAGS: Final = (
     "resolved", "isresolved", "recovered", "closed", "isclosed", "ok", "isok", "success", "passed", "healthy", "isup",
-    "up", "ishealthy", "cleared", "iscleared", "fixed", "isfixed", "isrecovery", "isonline",
+    "up", "ishealthy", "cleared", "iscleared", "fixed", "isfixed", "isrecovery", "isonline", "isrecovered",
+    "issuccessful", "successful", "issuccess", "succeeded", "online", "reachable", "isavailable", "alive",
+    "isalive", "connected", "isconnected", "isnormal", "isresolve", "alertresolved", "isalertresolved", "hasrecovered",
+    "isclear", "clear", "recovery", "backonline", "alarmcleared",
 )  # fmt: skip
 BEGAN_FLAGS: Final = (
     "firing", "isfiring", "failed", "isfailed", "down", "isdown", "triggered", "isactive", "hasfailures", "failing",
-    "offline", "isoffline", "inalarm", "isalarm", "isalert", "breached", "isproblem", "haserror", "iserror",
+    "offline", "isoffline", "inalarm", "isalarm", "isalert", "breached", "isproblem", "haserror", "iserror", "alarm",
+    "isopen", "istriggered",
+    "alarmactive", "alertactive", "isfailure", "hasfailed", "haserrors", "isbreached", "error", "failure", "fault",
+    "isfault", "isanomaly", "problem", "onbattery", "unhealthy", "isunhealthy", "alarming", "isalarming", "isincident",
 )  # fmt: skip
+
+#: A text of these means that it is over.
+OVER_TEXTS: Final = frozenset({"clear", "cleared", "resolved", "recovered"})
 
 #: A template's placeholder that the sender did not fill in.
 _PLACEHOLDER: Final = re.compile(r"\s*(\{+\s*[\w.:$#]+\s*\}+|\$\{?[\w.:]+\}?\$?|%[\w.]+%|<%.*%>|##\w+##)\s*$")
 
 
-FOLDED: Final = {field: tuple(dict.fromkeys(map(fold, names))) for field, names in ALIASES.items()}
+_OF_DELIVERY: Final = re.compile(r"(?i)(evt|events?|msg|message|dlv|delivery|whk|webhook|notif\w*|req)[-_:]\w")
+
+
+_FOLDED: Final = {field: tuple(dict.fromkeys(map(fold, names))) for field, names in ALIASES.items()}
+FOLDED: Final = {field: in_order(names) for field, names in _FOLDED.items()}
 #: Ids that name one delivery where an inner object has an id too.
 INNERMOST_FIRST: Final = frozenset({"id", "key", "uuid", "guid", "token", "identifier"})
-DELIVERY_IDS: Final = (*INNERMOST_FIRST, "eventid", "runid", "buildid", "number")
+DELIVERY_IDS: Final = in_order((*sorted(INNERMOST_FIRST), "eventid", "runid", "buildid", "number"))
+_FIRST_BARE: Final = min(FOLDED["source_id"][name] for name in INNERMOST_FIRST)
+PROPER_IDS: Final = in_order(_FOLDED["source_id"][:_FIRST_BARE])
+BARE_IDS: Final = in_order(_FOLDED["source_id"][_FIRST_BARE:])
 #: The names of a title, and those of a sentence that is one where nothing else is.
-TITLES: Final = FOLDED["subject"][: FOLDED["subject"].index("alertmessage")]
-SENTENCES: Final = FOLDED["subject"][len(TITLES) :]
-PROPER_TITLES: Final = TITLES[: TITLES.index("alertname")]
-NAMES: Final = TITLES[len(PROPER_TITLES) :]
-FOLDED_STATUSES: Final = tuple(map(fold, _STATUSES))
-FOLDED_OUTCOMES: Final = tuple(map(fold, _OUTCOMES))
+_FIRST_NAME: Final = FOLDED["subject"]["alertname"]
+_FIRST_SENTENCE: Final = FOLDED["subject"]["alertmessage"]
+TITLES: Final = in_order(_FOLDED["subject"][:_FIRST_SENTENCE])
+SENTENCES: Final = in_order(_FOLDED["subject"][_FIRST_SENTENCE:])
+PROPER_TITLES: Final = in_order(_FOLDED["subject"][:_FIRST_NAME])
+NAMES: Final = in_order(_FOLDED["subject"][_FIRST_NAME:_FIRST_SENTENCE])
+FOLDED_STATUSES: Final = in_order(map(fold, _STATUSES))
+FOLDED_OUTCOMES: Final = in_order(map(fold, _OUTCOMES))
 #: Of a ticket, a bare id may be that of the delivery, the agent or the note, and an event is no status.
-OF_TICKETS: Final[Mapping[str, tuple[str, ...]]] = {
-    "source_id": tuple(name for name in FOLDED["source_id"] if name not in INNERMOST_FIRST | {"eventid", "alias"}),
+OF_TICKETS: Final[Mapping[str, Names]] = {
+    "source_id": in_order(name for name in FOLDED["source_id"] if name not in INNERMOST_FIRST | {"eventid", "alias"}),
     "source_status": FOLDED_STATUSES,
 }
+
+
+def is_of_delivery(value: object) -> bool:
+    """Returns whether an id says that it is one of an event or a message, such as "evt_1f" and "Events-7"."""
+    return isinstance(value, str) and _OF_DELIVERY.match(value) is not None
 
 
 def fill(values: dict[str, Value], name: str, candidates: Iterator[object]) -> None:
@@ -169,39 +266,49 @@ def fill(values: dict[str, Value], name: str, candidates: Iterator[object]) -> N
     for candidate in candidates:
         if isinstance(candidate, str) and _PLACEHOLDER.match(candidate):
             continue
-        if name == "source_id" and delivery_id is not None and text_of(candidate) == delivery_id:
+        if name == "source_id" and (is_of_delivery(candidate) or text_of(candidate) == delivery_id):
             continue
         if (value := CLEANERS[field.kind](candidate, field.length)) is not None:
             values[name] = value
             return
 
 
-def find_any(levels: list[dict[str, object]], names: tuple[str, ...]) -> Iterator[object]:
-    for name in names:
-        for level in reversed(levels) if name in INNERMOST_FIRST else levels:
-            value = level.get(name)
-            if value is not None and type(value) is not bool:
-                yield value
+def find_any(levels: list[dict[str, object]], names: Names) -> Iterator[object]:
+    """Yields the values that have one of the names, the likeliest first, except true and false."""
+    found: list[tuple[int, int, object]] = []
+    for depth, level in enumerate(levels):
+        for name in names.keys() & level.keys():
+            if type(value := level[name]) is not bool:
+                found.append((names[name], -depth if name in INNERMOST_FIRST else depth, value))  # noqa: PERF401
+    if len(found) > 1:
+        found.sort(key=_PLACE)
+    for _, _, value in found:
+        yield value
+
+
+_PLACE: Final = itemgetter(0, 1)
 
 
 def matching(levels: list[dict[str, object]], matches: NamePattern) -> Iterator[object]:
     """Yields the values whose names match, except those of how it was."""
     for level in levels:
         for name, value in level.items():
-            if type(value) is not bool and matches(name):
+            if matches[name] and type(value) is not bool:
                 yield value
 
 
-def texts_of(levels: list[dict[str, object]], names: tuple[str, ...]) -> Iterator[str]:
+def texts_of(levels: list[dict[str, object]], names: Names) -> Iterator[str]:
     return (value for value in find_any(levels, names) if isinstance(value, str))
 
 
 def matching_sorted(levels: list[dict[str, object]], matches: NamePattern) -> Iterator[object]:
     """Yields the values whose names match, by name, so that another order of a message's fields makes no difference."""
     for level in levels:
-        yield from (level[name] for name in sorted(level) if matches(name))
+        yield from (level[name] for name in sorted(level) if matches[name])
 
 
 def first_line(value: object) -> object:
     """Returns the first line of a text that has several, without the marks of a heading."""
-    return next(filter(str.strip, value.splitlines()), value).lstrip("# ") if isinstance(value, str) else value
+    if not isinstance(value, str) or "\n" not in value:
+        return value.lstrip("# ") if isinstance(value, str) else value
+    return next((line for line in value.splitlines() if any(map(str.isalnum, line))), value).strip("# \r")

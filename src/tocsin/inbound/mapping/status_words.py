@@ -6,7 +6,9 @@ A kind's rules come first; these words are for statuses that no rule knows.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 
@@ -27,7 +29,23 @@ OPENING_WORDS: Final = frozenset({
     "regression", "reintroduced", "renotify", "reopen", "reopened", "set", "soft_down", "start", "started",
     "starting", "stale", "test", "testing", "timeout", "timed_out", "trigger", "triggered", "trouble",
     "unavailable", "unhealthy", "unknown", "unreachable", "unresolved", "unresponsive", "unstable", "violated",
-    "violation", "warn", "warning", "yellow", "in_alarm", "unacknowledged",
+    "violation", "warn", "warning", "yellow", "in_alarm", "unacknowledged", "abnormal", "abend", "abended",
+    "absent", "breakdown", "compromised", "corrupt", "corrupted", "damaged", "exceeded", "exceeds",
+    "failure_detected", "faulted", "faulty", "flatline", "high_alarm", "infected", "interrupted", "lost", "malfunction",
+    "malicious", "mayday", "not_ok", "onbattery", "on_battery", "overheated", "overload", "overloaded",
+    "severe", "tripped", "unsuccessful", "unsuccessfully", "detected", "suspicious", "urgent", "worsened",
+    "outofsync", "out_of_sync", "ko", "nok", "onbatt", "lowbatt", "commbad", "nocomm", "replbatt", "banned", "ban",
+    "blocked", "unprotected", "incomplete", "low_battery", "power_failure", "went_down", "exhausted", "past_due",
+    "unpaid", "disconnection",
+    # German, French, Spanish, Italian, Portuguese and Dutch
+    "aktiv", "alarmiert", "ausfall", "ausgefallen", "ausgelöst", "defekt", "fehler", "fehlerhaft", "fehlgeschlagen",
+    "gekommen", "gestört", "kommend", "kritisch", "nicht_erreichbar", "offen", "störung", "stoerung", "überschritten",
+    "unterbrochen",
+    "unterschritten", "warnung", "alerte", "avertissement", "critique", "déclenché", "déclenchée", "défaut", "échec",
+    "echec", "échoué", "échouée", "erreur", "hors_ligne", "hors_service", "indisponible", "ouvert", "ouverte", "panne",
+    "abierta", "abierto", "advertencia", "alarma", "alerta", "caída", "caído", "caida", "caido", "crítica", "crítico",
+    "critico", "critica", "fallido", "fallida", "fallo", "falla", "aberto", "aberta", "erro", "falha", "falhou",
+    "allarme", "aperto", "errore", "fallito", "guasto", "fout", "kritiek", "mislukt", "storing", "waarschuwing",
 })  # fmt: skip
 CLOSING_WORDS: Final = frozenset({
     "available", "cleared", "clear", "close", "closed", "closing", "complete", "completed", "connected", "done",
@@ -35,20 +53,36 @@ CLOSING_WORDS: Final = frozenset({
     "ok", "okay", "online", "operational", "pass", "passed", "passing", "reachable", "ready", "recover",
     "recovered", "recovery", "renewed", "reset", "resolve", "resolved", "resolving", "restored", "returned",
     "solved", "stopped", "succeed", "succeeded", "success", "successful", "uncritical", "undegraded", "up", "valid",
-    "working", "all_clear", "back_to_normal", "auto_resolved", "autoresolved", "closed_auto",
+    "working", "all_clear", "back_to_normal", "auto_resolved", "autoresolved", "closed_auto", "alive", "back_online",
+    "answering", "cease", "ceased", "completes", "nominal", "optimal", "online_again",
+    "reconnected", "rectified", "offbattery", "commok", "unban", "unbanned", "unblocked", "unfired", "remediated",
+    "repaired", "responding", "resumed",
+    "safe", "stable", "stabilized", "successfully", "synced", "in_sync", "online_utility", "onmains", "on_mains",
+    "back_up", "no_problem", "clean", "uncompromised", "no_longer_active", "rearmed", "cleaned", "paid", "reconnection",
+    # German, French, Spanish, Italian, Portuguese and Dutch
+    "abgeschlossen", "beendet", "behoben", "entwarnung", "erfolgreich", "erledigt", "erreichbar", "gegangen", "gehend",
+    "gelöst",
+    "geschlossen", "verfügbar", "wiederhergestellt", "clos", "clôturé", "clôturée", "disponible", "en_ligne",
+    "fermé", "fermée", "rétabli", "rétablie", "résolu", "résolue", "resolu", "réussi", "réussie", "succès",
+    "succes", "terminé", "terminée", "cerrada", "cerrado", "completado", "éxito", "exitoso", "normalizado",
+    "recuperada", "recuperado", "restablecido", "restaurado", "resuelta", "resuelto", "solucionado", "fechado",
+    "resolvida", "resolvido", "sucesso", "chiuso", "risolto", "ripristinato", "riuscito", "successo", "gelukt",
+    "geslaagd", "gesloten", "hersteld", "opgelost",
 })  # fmt: skip
 UPDATING_WORDS: Final = frozenset({
     "ack", "acked", "acknowledge", "acknowledged", "acknowledgement", "annotate", "annotated", "assign", "assigned",
     "cancel", "canceled", "cancelled", "comment", "commented", "delegated", "deescalated", "downtime", "edited",
     "flapping", "in_progress", "maintenance", "merged", "monitoring", "muted", "note", "paused", "pending",
     "postmortem", "queued", "reassigned", "running", "scheduled", "silenced", "snoozed", "suppressed", "unassigned",
-    "under_maintenance", "update", "updated", "verifying",
+    "under_maintenance", "update", "updated", "verifying", "bestätigt", "quittiert", "acquitté", "reconocido",
 })  # fmt: skip
 
 #: Opening words that say of anything that it failed; others may say that somebody is active, or a page new.
 _FAILURES: Final = frozenset({
     "alarm", "alerting", "breached", "broken", "crashed", "crit", "critical", "dead", "down", "err", "error", "errored",
     "fail", "failed", "failing", "failure", "fatal", "firing", "timed_out", "timeout", "unhealthy", "unreachable",
+    "faulted", "fehlgeschlagen", "fehler", "gestört", "ausgefallen", "ausfall", "échoué", "échec", "fallido", "caído",
+    "offline", "outage", "lost", "unavailable", "mislukt", "fallito", "falhou", "unsuccessful", "abended",
 })  # fmt: skip
 #: Closing words that may say of a failed run that it ended.
 _COMPLETIONS: Final = frozenset({
@@ -57,15 +91,56 @@ _COMPLETIONS: Final = frozenset({
 #: Closing words that end a title, such as "Disk of db1 is OK"; a port that is "closed" may be the problem.
 _TITLE_ENDS: Final = frozenset({
     "available", "cleared", "fixed", "healthy", "normal", "ok", "okay", "online", "operational", "passed", "reachable",
-    "recovered", "resolved", "restored", "succeeded", "success", "successful", "up", "back_to_normal",
+    "recovered", "resolved", "restored", "succeeded", "success", "successful", "up", "back_to_normal", "successfully",
+    "ended", "nominal", "reconnected", "responding", "resumed", "alive", "behoben", "erfolgreich", "erreichbar",
+    "wiederhergestellt", "geschlossen", "beendet", "entwarnung", "gelöst", "résolu", "résolue", "rétabli", "rétablie",
+    "terminé", "resuelto", "resuelta", "recuperado", "restablecido", "risolto", "ripristinato", "opgelost", "hersteld",
+    "solved", "connected", "stable", "optimal", "repaired", "remediated",
 })  # fmt: skip
 
 #: "not ok", "No recovery": the words beside it mean the opposite, or nothing.
 _NEGATIONS: Final = frozenset({
-    "not", "no", "non", "isn't", "never", "without",
+    "not", "no", "non", "isn't", "never", "without", "nicht", "kein", "keine", "pas", "aucun", "niet", "geen",
 })  # fmt: skip
+_MAX_BARE_CHARS: Final = 30
+_BARE: Final = _FAILURES | _TITLE_ENDS | {"open", "opened", "closed", "triggered", "raised", "inactive"}
+#: Failures that may be named without one: "error rate".
+_NOUNS: Final = frozenset(
+    {"alarm", "error", "err", "critical", "crit", "fatal", "timeout", "outage", "failure", "fehler"}
+)
+#: What an alert may be called, whatever its status.
+_KINDS: Final = frozenset({"alert", "alarm", "problem", "incident", "exception", "error", "test", "outage"})
+#: Words that say nothing beside another: "recovery detected".
+_WEAK: Final = frozenset({"detected", "new", "create", "created", "raised", "set", "start", "started", "test"})
+#: Signs that people read before the words.
+_SIGNS: Final[Mapping[str, str]] = {
+    **dict.fromkeys("✅✔☑🟢💚👍", "ok"),
+    **dict.fromkeys("❌🔴🚨🔥🛑⛔❗‼💥🆘⚠🟠🟡💀✖", "problem"),
+}
+#: "DB is back online", "The attack ended on web1", "no longer down": it is over, wherever a sentence says so.
+_OVER: Final = re.compile(
+    r"\b(?:(recovered|resolved|restored|cleared|ended|rétablie?|behoben|wiederhergestellt|resuelt[oa]|reconnected)"
+    r"|(?:back|returned) (?:to normal|online|up|in service)|no longer|nicht mehr"
+    r"|(?:is|are|now|again) (?:up|ok|online|normal|healthy|reachable|available|back|fine|running)"
+    r"|(?:completed|finished|ended) (?:successfully|ok)|successfully (?:completed|finished|ended))\b"
+)
+_NOT_WORKING: Final = re.compile(
+    r"\b(?:not|n't|no longer|nicht|nicht mehr|pas|niet) (?:\w+ )?"
+    r"(?:running|respond\w*|reachable|available|ok|up|online|healthy|connected|working|erreichbar|verfügbar)\b"
+    r"|\b(?:ended|closed|stopped|exited|terminated|finished) (?:unexpectedly|abnormally|prematurely)\b"
+    r"|\bwith (?:[1-9]\d* )?(?:error|warning|failure|problem|issue)s?\b"
+)
+#: What a title is about, in front of its status: "gw backup: failed rc=255".
+_STATUS_PART: Final = re.compile(r"(.{3,}?)(?:: | - | – | \| )\W*(\w+)")
+#: What a sentence is about, in front of its status.
+_ABOUT: Final = re.compile(
+    r"(.*?\w.*?)\s(?:is|are|has|have|was|went|became|ist|wurde|est|está|è)\s"
+    r"(?:(?:now|been|back|again|currently|no longer|not|wieder|to)\s)*(\w+)"
+)
 #: "[FIRING:1] CPU", "RECOVERY: Mail queue": a tag in front of a title.
-_TAG: Final = re.compile(r"\W*(?:\[\s*(\w[^\]]{1,60})\]|([A-Z][A-Z_ -]{1,30}):(?=\s))")
+_TAG: Final = re.compile(r"\W*(?:\[\s*(\w[^\]]{1,60})\]|([A-Z][A-Z_ -]{1,30}):(?=\s)|(\w{2,20}) (?:-|–|\|) )")
+#: "Was down for 14 min."
+_WAS_DOWN: Final = re.compile(r"(?i)(?:\w+ )?(?:was|were) (?:down|offline|unreachable|unavailable) for\b")
 _MAX_TITLE_CHARS: Final = 300
 _CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _MAX_CHARS: Final = 100
@@ -82,51 +157,104 @@ def meaning_of(status: str, *, is_own: bool = False) -> StatusMeaning | None:
     disagree. `is_own`: a kind's own path found it, so that ambiguous words mean nothing."""
     if is_own and status.casefold() in _AMBIGUOUS:
         return None
-    words = _words_of(status[:_MAX_CHARS])
-    for phrase in _phrases_of(words):
-        if (meaning := _meaning_of_word(phrase)) is not None and not _NEGATIONS & set(words):
-            return meaning
+    return _meaning_of(status[:_MAX_CHARS])
+
+
+@lru_cache(maxsize=2048)
+def _meaning_of(status: str) -> StatusMeaning | None:
+    words = words_of(status)
+    is_negated = not _NEGATIONS.isdisjoint(words)
+    meaning = _meaning_of_end(words)
+    if is_negated:
+        # "not ok" and "nicht erreichbar" are the opposite; "no_data" is a word of its own.
+        return meaning if _has_own_negation(words) else StatusMeaning.OPEN if meaning is StatusMeaning.CLOSE else None
+    if meaning is not None and words[-1] not in _WEAK:
+        return meaning
     # "stopped_reporting" is not over.
-    telling = [word for word in words if word not in _COMPLETIONS]
-    meanings = {meaning for word in telling if (meaning := _meaning_of_word(word)) is not None}
-    return meanings.pop() if len(meanings) == 1 and not _NEGATIONS & set(words) else None
+    telling = [word for word in words if word not in _COMPLETIONS and word not in _WEAK]
+    meanings = {found for word in telling if (found := _meaning_of_word(word)) is not None}
+    return meanings.pop() if len(meanings) == 1 else meaning or _meaning_of_sign(status)
+
+
+def _meaning_of_end(words: list[str]) -> StatusMeaning | None:
+    return next(filter(None, map(_meaning_of_word, _phrases_of(words))), None)
+
+
+def _has_own_negation(words: list[str]) -> bool:
+    return any(_meaning_of_word(phrase) for phrase in _phrases_of(words)[:3] if "_" in phrase)
 
 
 def ends_with_status(status: str) -> bool:
     """Returns whether a text ends with a status, such as "alert.fired"; "query_alert_monitor" only has one."""
-    return any(_meaning_of_word(phrase) is not None for phrase in _phrases_of(_words_of(status)))
+    return any(_meaning_of_word(phrase) is not None for phrase in _phrases_of(words_of(status)))
 
 
+@lru_cache(maxsize=2048)
 def is_failure(status: str) -> bool:
     """Returns whether a status says of anything that it failed, such as "failure" or "ERROR"."""
-    return meaning_of(status) is StatusMeaning.OPEN and not _FAILURES.isdisjoint(_phrases_of(_words_of(status)))
+    return meaning_of(status) is StatusMeaning.OPEN and not _FAILURES.isdisjoint(_phrases_of(words_of(status)))
+
+
+def is_bare_status(text: str) -> bool:
+    """Returns whether a text is nothing but a word that says of anything that it failed or is over."""
+    return len(text) <= _MAX_BARE_CHARS and text[:1].isalpha() and "_".join(words_of(text)) in _BARE
+
+
+def is_kind(status: str) -> bool:
+    """Returns whether a status of several words may be a kind of message: "exceptionAlert"."""
+    words = words_of(status)
+    return len(words) > 1 and words[-1] in _KINDS
 
 
 def is_completion(status: str) -> bool:
     """Returns whether a status says that something ended, and not how, such as "build.finished"."""
-    return not _COMPLETIONS.isdisjoint(_words_of(status)) and meaning_of(status) is StatusMeaning.CLOSE
+    return not _COMPLETIONS.isdisjoint(words_of(status)) and meaning_of(status) is StatusMeaning.CLOSE
 
 
 def status_in_title(title: str) -> str | None:
-    """Returns the status that the tag of a title or its last words say: "[RESOLVED] CPU" and "Shop is up!"."""
-    title, _, more = title.strip()[:_MAX_TITLE_CHARS].partition("\n")
+    """Returns the status that the tag or the sign in front of a title or its words say: "[RESOLVED] CPU", "Shop is
+    up!"."""
+    title = title.strip()[:_MAX_TITLE_CHARS].partition("\n")[0]
     if (tag := _TAG.match(title)) is not None:
-        tag_words = _words_of(tag[1] or tag[2])
+        tag_words = words_of(tag[1] or tag[2] or tag[3])
         # "[FIRING:1]" and "[Recovered on db1]" begin with the status.
         for status in ("_".join(tag_words), *tag_words[:1]):
             if _meaning_of_word(status) in _ACTING:
                 return status
-    words = _words_of(title)
-    if more or len(words) < 2 or _NEGATIONS & set(words):
+    if (sign := next((_SIGNS[char] for char in title[:2] if char in _SIGNS), None)) is not None:
+        return sign
+    words = words_of(title)
+    if len(words) < 2:
         return None
-    if " recovered from " in title.casefold():
-        return "recovered"
-    is_over = not _TITLE_ENDS.isdisjoint(_phrases_of(words)) and not any(is_failure(word) for word in words)
-    is_bad = not _FAILURES.isdisjoint(words)
-    return words[-1] if is_over or (is_bad and _meaning_of_word(words[-1]) is StatusMeaning.OPEN) else None
+    if _WAS_DOWN.match(title):
+        return "resolved"
+    has_failure = not _FAILURES.isdisjoint(words)
+    over = _OVER.search(title.casefold())
+    if _NOT_WORKING.search(title.casefold()):
+        return "failed"
+    if not _NEGATIONS.isdisjoint(words):
+        return "resolved" if over is not None and {"longer", "mehr"} & set(words) else None
+    if over is not None and over[1]:
+        # "Recovered from Device Down", and not "Failed login restored".
+        rest = words_of(title.casefold()[: over.start()])
+        if not has_failure or words[-1] == over[1] or _FAILURES.isdisjoint(rest):
+            return over[1]
+    if not has_failure and (over is not None or not _TITLE_ENDS.isdisjoint(_phrases_of(words))):
+        return words[-1] if over is None or words[-1] in _TITLE_ENDS else "resolved"
+    if has_failure and _meaning_of_word(words[-1]) is StatusMeaning.OPEN:
+        return words[-1]
+    is_mixed = any(_meaning_of_word(word) is StatusMeaning.CLOSE for word in words)
+    if is_mixed or not has_failure:
+        return None
+    return next((word for word in words if word in _FAILURES and word not in _NOUNS), None)
 
 
-def _words_of(text: str) -> list[str]:
+def _meaning_of_sign(text: str) -> StatusMeaning | None:
+    return next((_meaning_of_word(_SIGNS[char]) for char in text[:2] if char in _SIGNS), None)
+
+
+def words_of(text: str) -> list[str]:
+    """Returns the words of a text or a name in lower case."""
     return [word for word in re.split(r"[^\w']+|_", _CAMEL.sub(" ", text).casefold()) if word]
 
 
@@ -137,24 +265,63 @@ def _phrases_of(words: list[str]) -> tuple[str, ...]:
 _ACTING: Final = (StatusMeaning.OPEN, StatusMeaning.CLOSE)
 
 #: A percentage, a time, or the number of a run: another one in the next message.
-_MEASURED: Final = re.compile(r"#\d+|\d+([.,]\d+)?%|\d+:\d+(:\d+)?|\d{4}-\d\d-\d\d.*")
+_MEASURED: Final = re.compile(
+    r"#\d+|v?\d+([.,]\d+){1,2}|\d+([.,]\d+)?(%|ms|s|min|h|d|[kmgt]i?b|°?[cf]|v|w|a)|\d+:\d+(:\d+)?|\d{4}-\d\d-\d\d.*"
+)
+_QUANTITY: Final = re.compile(
+    r"(?i)(?<![\w.-])[<>=]*\s?\d+([.,]\d+)?\s?(%|ms|sec\w*|min\w*|hours?|[kmgt]i?b|°?c|°f|volts?|w)(?![\w-])"
+)
 _FILLERS: Final = frozenset({
     "a", "an", "and", "back", "been", "by", "for", "from", "has", "have", "in", "is", "it", "its", "now", "of", "on",
-    "the", "to", "was", "went", "with",
+    "the", "to", "was", "went", "with", "incident", "notice", "again", "only", "just", "still",
 })  # fmt: skip
 
 
 def without_status(title: str) -> str:
     """Returns a title without the words that say a status: "[RESOLVED] CPU high" and "CPU high: OK" are "cpu high"."""
-    words = [word.strip(".-_/:") or word for word in re.findall(r"[\w.@/%#:-]+", title.casefold())]
+    about = _ABOUT.match(title)
+    if about is not None and _meaning_of_word(about[2].casefold()) in _ACTING and "[" not in title[:2]:
+        title = about[1]
+    part = _STATUS_PART.match(title)
+    if (
+        part is not None
+        and part[2].casefold() in _FAILURES | _TITLE_ENDS
+        and _meaning_of_word(part[1].casefold()) is None
+    ):
+        title = part[1]
+    title = _QUANTITY.sub(" ", title)
+    words = [word.strip(".-_/:") or word for word in re.findall(r"[\w.@/%#:°-]+", title)]
     return " ".join(
-        word
+        code
         for word in words
-        if word not in _FILLERS
+        if (folded := word.casefold()) not in _FILLERS
         and any(char.isalnum() for char in word)
-        and not _MEASURED.fullmatch(word)
-        and _meaning_of_word(word.partition(":")[0]) is None
+        and not _MEASURED.fullmatch(folded)
+        and _meaning_of_word(folded.partition(":")[0]) is None
+        and (code := _code_without_status(word))
     )
+
+
+def is_event_code(text: str) -> bool:
+    """Returns whether a text is a code that has a status, such as "backup_failed"."""
+    return " " not in text and _code_without_status(text) != text.casefold()
+
+
+_CODE: Final = re.compile(r"[^\W\d_]+([._][^\W\d_]+)+|[^\W\d_]*[a-z][A-Z][^\W\d_]*")
+
+
+def _code_without_status(word: str) -> str:
+    """Returns a code without the parts that say a status: "DEVICE_CONNECTED" and "deviceOffline" are "device"."""
+    parts = words_of(word) if _CODE.fullmatch(word) else ()
+    if "." in word and parts and _meaning_of_word(parts[-1]) is None:
+        return word.casefold()  # a host such as "db.online.example"
+    telling = [part for part in parts if _meaning_of_word(part) is None and part not in _FILLERS]
+    return word.casefold() if len(telling) == len(parts) else "_".join(telling)
+
+
+def is_status_word(word: str) -> bool:
+    """Returns whether a word in lower case is a status."""
+    return _meaning_of_word(word) is not None
 
 
 def _meaning_of_word(word: str) -> StatusMeaning | None:
