@@ -224,6 +224,13 @@ def test_a_day_that_ends_where_it_begins_is_that_day() -> None:
     assert span == (BOB, local("2026-04-01T00:00"), local("2026-04-02T00:00"))
 
 
+def test_event_within_an_unfinished_one_is_checked_too() -> None:
+    inner = f"{HOUR}\r\nSUMMARY:Alice\r\nRRULE:FREQ=SECONDLY;COUNT=99999999"
+    parsed = read(f"{HOUR}\r\nSUMMARY:Bob\r\nBEGIN:VEVENT\r\n{inner}\r\nEND:VEVENT")
+    assert [span[0] for span in parsed.spans] == [BOB]
+    assert [str(flaw) for flaw in parsed.flaws] == ["Alice (takes place more than 24 times a day, skipped)"]
+
+
 def test_calendar_of_too_many_events_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ical, "MAX_SHIFTS", 1)
     event = "DTSTART:20260323T090000Z\r\nDTEND:20260323T170000Z\r\nSUMMARY:Alice"

@@ -191,7 +191,11 @@ def _events(
     import icalendar  # as above
     import recurring_ical_events
 
-    for series in _series(calendar.walk("VEVENT")):
+    found = calendar.walk("VEVENT")
+    for event in found:
+        # An event that does not end holds those that follow it, which are found themselves.
+        event.subcomponents = []
+    for series in _series(found):
         problems = [_EVENT_FLAW(title=_title(event), flaw=flaw) for event in series for flaw in _flaws(event, zone)]
         single = icalendar.Calendar(calendar)
         single.subcomponents = [event for event in series if _can_take_place(event)]
