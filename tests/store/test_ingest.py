@@ -95,7 +95,7 @@ def test_changed_field_is_updated_and_shown_on_timeline() -> None:
 
 def test_message_without_status_opens_and_is_reported() -> None:
     integration, ingest = make_integration("Checkmk", "checkmk"), Ingest()
-    stored = ingest.send(integration, {"host": "db1", "output": "CRIT"}, {"host": "db1", "output": "CRIT"})
+    stored = ingest.send(integration, *[{"host": "db1", "output": "load 12.5"}] * 2)
     assert statuses(stored) == ["Mapped Opened", "Mapped Appended"]
     assert set(InboundMessage.objects.values_list("reason_code", flat=True)) == {NOT_UNDERSTOOD_CODE}
     with db.transaction() as connection:
