@@ -200,6 +200,7 @@ def test_duplicate_ids_keep_both_events_and_newer_version_wins() -> None:
         (f"{HOUR}\r\nRRULE:FREQ=DAILY;BYHOUR=1,2,3,4,5;BYMINUTE=0,10,20,30,40", [], "more than 24 times a day"),
         ("DTSTART:20260401T080000Z\r\nDTEND:090000", [], "invalid DTEND"),
         (f"{HOUR}\r\nRECURRENCE-ID:080000", [], "invalid RECURRENCE-ID"),
+        ("DTSTART:20260401T080000Z\r\nDURATION:20260401T090000Z", [], "invalid DURATION"),
         ("DTSTART:20260401T080000Z", [], "no end, skipped"),
         ("DTSTART:20260401T080000Z\r\nDTEND:20260401T070000Z", [BOB], "its end is not after its start"),
         ("DTSTART:20260401T080000Z\r\nDURATION:PT0S", [], "its end is not after its start"),

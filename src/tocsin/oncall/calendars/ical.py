@@ -50,10 +50,9 @@ _PRODUCT = "-//Tocsin//On call//EN"
 _BOM = b"\xef\xbb\xbf"
 #: Properties that determine the times of an event. If one of them is invalid, the event is skipped or imported in part.
 _TIMES = ("DTSTART", "DTEND", "DURATION", "RRULE", "RDATE", "EXDATE", "RECURRENCE-ID")
-#: Properties that an event may have only once.
-_ONCE = ("DTSTART", "DTEND", "DURATION", "RECURRENCE-ID")
-#: Properties that name a day. icalendar accepts times and durations as their values, too.
-_DAYS = ("DTSTART", "DTEND", "RECURRENCE-ID")
+#: Properties that an event may have only once, and the types of their values: icalendar accepts a time without a day, or
+#: a duration, for each of them.
+_TYPES = {"DTSTART": date, "DTEND": date, "DURATION": timedelta, "RECURRENCE-ID": date}
 #: Errors that the two libraries raise for invalid calendars and impossible dates; OSError for the name of a time zone,
 #: which is looked up as a file.
 _PARSE_ERRORS = (ValueError, KeyError, IndexError, AttributeError, TypeError, OverflowError, OSError)
@@ -236,8 +235,8 @@ def _flaws(event: Component, zone: ZoneInfo) -> Iterator[Reason]:
         yield _NO_START()
     elif duplicates := _duplicate_keys(event):
         yield _DUPLICATE_PROPERTIES(names=", ".join(duplicates))
-    elif without_day := _keys_without_day(event):
-        yield _INVALID_PROPERTIES(names=", ".join(without_day))
+    elif mistyped := _mistyped_keys(event):
+        yield _INVALID_PROPERTIES(names=", ".join(mistyped))
     elif _is_too_frequent(event):
         yield _TOO_FREQUENT(limit=MAX_OCCURRENCES_PER_DAY)
     else:
@@ -253,7 +252,7 @@ def _flaws(event: Component, zone: ZoneInfo) -> Iterator[Reason]:
 
 def _can_take_place(event: Component) -> bool:
     # Without a start, an event never takes place; with two, its time is ambiguous.
-    is_ambiguous = _duplicate_keys(event) or _keys_without_day(event)
+    is_ambiguous = _duplicate_keys(event) or _mistyped_keys(event)
     return bool(event.get("DTSTART")) and not is_ambiguous and not _is_too_frequent(event)
 
 
@@ -273,12 +272,12 @@ def _max_occurrences_per_day(rule: Mapping[str, Any]) -> float:
 
 
 def _duplicate_keys(event: Component) -> list[str]:
-    return [key for key in _ONCE if isinstance(event.get(key), list)]
+    return [key for key in _TYPES if isinstance(event.get(key), list)]
 
 
-def _keys_without_day(event: Component) -> list[str]:
-    invalid_keys = {key for key, _ in event.errors}
-    return [key for key in _DAYS if key in event.keys() - invalid_keys and not isinstance(_value(event, key), date)]
+def _mistyped_keys(event: Component) -> list[str]:
+    valid_keys = event.keys() - {key for key, _ in event.errors}
+    return [key for key, type_ in _TYPES.items() if key in valid_keys and not isinstance(_value(event, key), type_)]
 
 
 def _unknown_zones(property_value: Any) -> Iterator[str]:
