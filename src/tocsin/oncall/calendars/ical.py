@@ -50,8 +50,8 @@ _PRODUCT = "-//Tocsin//On call//EN"
 _BOM = b"\xef\xbb\xbf"
 #: Properties that determine the times of an event. If one of them is invalid, the event is skipped or imported in part.
 _TIMES = ("DTSTART", "DTEND", "DURATION", "RRULE", "RDATE", "EXDATE", "RECURRENCE-ID")
-#: Properties that an event may have only once, and the types of their values: icalendar accepts a time without a day, or
-#: a duration, for each of them.
+#: Properties that an event may have only once, and the types of their values. icalendar also accepts a time without a
+#: day, or a duration, for each of them.
 _TYPES = {"DTSTART": date, "DTEND": date, "DURATION": timedelta, "RECURRENCE-ID": date}
 #: Errors that the two libraries raise for invalid calendars and impossible dates; OSError for the name of a time zone,
 #: which is looked up as a file.
