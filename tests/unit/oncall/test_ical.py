@@ -194,6 +194,7 @@ def test_duplicate_ids_keep_both_events_and_newer_version_wins() -> None:
         (f"{HOUR}\r\nRRULE:FREQ=DAILY;COUNT=2;X-A=1", [], "invalid times"),
         (f"{HOUR}\r\nRRULE:INTERVAL=2", [], "invalid times"),
         ("DTSTART:00010101T000000Z\r\nDTEND:20260701T000000Z", [], "invalid times"),
+        ("DTSTART;VALUE=DATE:00010101\r\nDTEND;VALUE=DATE:20260701", [], "invalid times"),
         (f"DTSTART:20260401T070000Z\r\n{HOUR}", [], "more than one DTSTART"),
         ("DTSTART:080000\r\nDURATION:PT1H", [], "invalid DTSTART"),
         (f"{HOUR}\r\nRRULE:FREQ=SECONDLY;COUNT=99999999", [], "more than 24 times a day"),

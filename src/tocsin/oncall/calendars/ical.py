@@ -152,7 +152,11 @@ def read(
     for event in events:
         if str(event.get("STATUS", "")).upper() == "CANCELLED":
             continue
-        begin, end = _moment(_value(event, "DTSTART"), zone), _end(event, zone)
+        try:
+            begin, end = _moment(_value(event, "DTSTART"), zone), _end(event, zone)
+        except OverflowError:
+            flaws[_EVENT_FLAW(title=_title(event), flaw=_INVALID_TIMES())] = None
+            continue
         attendees = _attendees(event)
         names = [_name(value) for value in attendees if _participates(value)] if attendees else _names(event)
         user_ids = [user_ids_by_name[name.lower()] for name in names if name.lower() in user_ids_by_name]
