@@ -338,3 +338,9 @@ def test_number_is_a_priority_only_without_a_word() -> None:
 def test_subject_of_the_sender_is_complete() -> None:
     assert read({"subject": "Disk is full", "host": "db1"}).mapped.text("subject") == "Disk is full"
     assert read({"title": "Disk is full", "host": "db1"}).mapped.text("subject") == "db1: Disk is full"
+
+
+def test_likely_id_can_be_stored() -> None:
+    event = read({"monitor": "Checkout", "application": "\x00Shop \ud800", "host": "web1", "status": "failed"})
+    assert event.source_id is not None
+    assert not {"\x00", "\ud800"} & set(event.source_id)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterator
 from itertools import chain
 from typing import Final
 
+from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.inbound.expressions.fields import TAG_LENGTH, clean_line, text_of
 from tocsin.inbound.expressions.mapped import MappedFields
 from tocsin.inbound.mapping.likely_texts import find_titles
@@ -273,7 +274,8 @@ def _things_of_runs(objects: MessageObjects, host: str) -> Iterator[object]:
 
 
 def _with_id(mapped: MappedFields, source_id: str) -> MappedFields:
-    return MappedFields({**mapped.values, "source_id": source_id[:200]}, mapped.tags, mapped.custom, mapped.notes)
+    values = {**mapped.values, "source_id": sanitize(source_id[:200])}
+    return MappedFields(values, mapped.tags, mapped.custom, mapped.notes)
 
 
 def _find_ids(levels: list[dict[str, object]]) -> Iterator[object]:
