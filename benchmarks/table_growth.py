@@ -76,7 +76,7 @@ def arrays(alerts: int, status: str) -> Iterator[list[dict[str, object]]]:
 
 
 def wait_for_pages(connection: psycopg.Connection, count: int) -> bool:
-    """Until so many pages were sent, or none was for a minute. Returns whether they were."""
+    """Waits until that number of pages was sent, or none was for a minute. Returns whether all were sent."""
     last, since = -1, time.monotonic()
     while time.monotonic() < since + 60:
         row = connection.execute(

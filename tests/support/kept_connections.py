@@ -20,7 +20,7 @@ from tocsin.core.db.guarded_connection import MAX_SILENCE, GuardedConnection
 #: As many of a kind are kept.
 _MAX_ALIKE = 2
 
-#: Ends what a session may have begun, but for prepared statements; and what it counted of its changes is told.
+#: Resets the state of a session, but for prepared statements, and reports what it counted of its changes.
 _RESET = (
     b"RESET SESSION AUTHORIZATION; RESET ALL; UNLISTEN *; CLOSE ALL; DISCARD TEMP; DISCARD SEQUENCES;"
     b"SELECT pg_advisory_unlock_all(); SELECT pg_stat_force_next_flush()"

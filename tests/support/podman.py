@@ -24,7 +24,7 @@ _DOCKER = """#!/bin/sh
 shift
 exec env PYTHONPATH={tools} {python} -m podman_compose --podman-path {folder}/podman "$@"
 """
-#: Health checks are systemd's work, so whoever waits for one starts them.
+#: Health checks are systemd's work: a caller that waits for one starts them.
 _PODMAN = """#!/bin/sh
 case "$*" in
 wait\\ *--condition=healthy*)

@@ -87,7 +87,7 @@ def test_tabs_and_badge_show_capped_open_alert_counts(
         "open": 4, "acknowledged": 1, "assigned": 0, "on_hold": 0, "closed": None,
     }  # fmt: skip
     assert queries.open_count() == 4
-    # So many open alerts that counting ends before the one that is acknowledged.
+    # With more open alerts than the limit, counting ends before the one that is acknowledged.
     monkeypatch.setattr(capped_counts, "MAX_COUNTED_ALERTS", 1)
     assert {tab.key: tab.count for tab in queries.tabs("open")}["acknowledged"] == 1
     monkeypatch.setattr(capped_counts, "MAX_COUNTED_ALERTS", 2)

@@ -60,7 +60,7 @@ _SUMMARY: Final = in_order(("summary",))
 _NAME: Final = in_order(("name",))
 _MAX_HAPPENING_CHARS: Final = 150
 _MAX_SAID: Final = 3
-#: A name of so many words is a title.
+#: From this number of words on, a name is a title.
 _MIN_SENTENCE_WORDS: Final = 4
 _MAX_TEXT_LINES: Final = 200
 _MAX_TEXT_CHARS: Final = 20_000
