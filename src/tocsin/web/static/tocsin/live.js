@@ -84,6 +84,8 @@
     if (!current) return;
     const fresh = new DOMParser().parseFromString(html, "text/html").getElementById(element.id);
     if (!fresh || isSame(fresh, current)) {
+      const now = fresh?.querySelector(".tl-now")?.getAttribute("x1");
+      if (now) current.querySelectorAll(".tl-now").forEach((line) => { line.setAttribute("x1", now); line.setAttribute("x2", now); });
       // What one sees is how it stands by now, whatever came in between.
       const seenAt = fresh?.querySelector("input[name=seen_at]");
       if (seenAt) current.querySelectorAll("input[name=seen_at]").forEach((field) => { field.value = seenAt.value; });
@@ -96,11 +98,12 @@
     else if (isInUse(current)) { waiting.set(element.id, fresh); showPill(current, fresh); } else swap(current, fresh);
   }
 
-  // Moments and countdowns move by themselves, and when a form was seen is what a press says: they are no difference.
+  // Moments, countdowns and the line of now move by themselves, and when a form was seen is what a press says: they are no difference.
   function isSame(one, other) {
     const normalize = (element) => {
       const copy = element.cloneNode(true);
       copy.querySelectorAll("time").forEach((time) => { time.textContent = ""; });
+      copy.querySelectorAll(".tl-now").forEach((line) => line.remove());
       copy.querySelectorAll(".pill-new").forEach((pill) => pill.remove());
       copy.querySelectorAll(".fresh").forEach((row) => row.classList.remove("fresh"));
       // What one opened or folded, to read or to type in.
@@ -160,12 +163,13 @@
     if (pill) pill.remove();
   }
 
-  // For what no hint tells of: asked again while it says so.
+  // For what no hint tells of: asked again while it says so. What the page came with is new.
   const polledAt = new Map();
+  const loadedAt = Date.now();
   setInterval(() => {
     if (document.hidden) return;
     document.querySelectorAll("[data-poll]").forEach((element) => {
-      if (Date.now() - (polledAt.get(element.id) ?? 0) < Number(element.dataset.poll)) return;
+      if (Date.now() - (polledAt.get(element.id) ?? loadedAt) < Number(element.dataset.poll)) return;
       polledAt.set(element.id, Date.now());
       refetch(element);
     });
