@@ -61,6 +61,7 @@ def allow(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         "2002:a00:1::",
         "2001:0:4136:e378:8000:63bf:f5ff:fffe",
         "64:ff9b:1::a00:1",
+        "5f00::1",
         "fec0::1",
         "::7f00:1",
     ],

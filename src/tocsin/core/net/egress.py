@@ -46,8 +46,8 @@ _TRANSLATED = tuple(ipaddress.IPv6Network(network) for network in ("64:ff9b::/96
 #: IPv4 address follows it.
 _ISATAP = 0x0000_5EFE
 #: Private IPv6 networks that Python considers global: local translation (RFC 8215), site-local addresses (RFC 3879),
-#: and IPv4-compatible addresses (RFC 4291, 2.5.5.1).
-_LOCAL = tuple(ipaddress.IPv6Network(network) for network in ("64:ff9b:1::/48", "fec0::/10", "::/96"))
+#: IPv4-compatible addresses (RFC 4291, 2.5.5.1), and segment identifiers (RFC 9602).
+_LOCAL = tuple(ipaddress.IPv6Network(network) for network in ("64:ff9b:1::/48", "fec0::/10", "::/96", "5f00::/16"))
 
 
 UNRESOLVABLE = ReasonType("network.unresolvable", "The name {host} cannot be resolved: {error}.")
