@@ -66,7 +66,7 @@ def allow(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         "::7f00:1",
     ],
 )
-def test_an_address_inside_the_house_is_not_allowed(address: str) -> None:
+def test_private_address_is_refused(address: str) -> None:
     assert not egress.is_allowed(ipaddress.ip_address(address), ())
 
 
