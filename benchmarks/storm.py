@@ -107,22 +107,22 @@ def main() -> None:
     configuration = CONFIGURATION.format(users=users, other=OTHER, port=port)
     with tocsin(environment={"TOCSIN_ALLOW_TARGETS": "127.0.0.0/8"}, more=configuration) as served:
         asyncio.run(run(served.url, phones, words, sent))
-    secondses = [phones.received[word] for word in words if word in phones.received]
+    received_at = [phones.received[word] for word in words if word in phones.received]
     waits = [
         phones.received[word] - at for word, at in sent.items() if word.startswith("other") and word in phones.received
     ]
-    rate = len(secondses) / max(0.001, max(secondses) - min(secondses))
+    rate = len(received_at) / max(0.001, max(received_at) - min(received_at))
     report(
         "storm",
         {
             "alerts": len(words),
-            "notifications received": len(secondses),
+            "notifications received": len(received_at),
             "notifications/s": rate,
             "other integration's pages": len(waits),
             "slowest of them ms": 1000 * max(waits),
         },
         {
-            "every page came": len(secondses) == len(words),
+            "every page came": len(received_at) == len(words),
             ">= 500 notifications/s": rate >= 500,
             "other first pages < 2 s": max(waits) < 2,
         },

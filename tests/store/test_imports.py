@@ -53,14 +53,14 @@ def environment(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """How long the reader would have waited; nobody does."""
-    secondses: list[float] = []
+    delays: list[float] = []
     original = api_reader.ApiReader.__init__
 
     def patient(self: api_reader.ApiReader, *args: Any, **named: Any) -> None:
-        original(self, *args, **{**named, "sleep": secondses.append})
+        original(self, *args, **{**named, "sleep": delays.append})
 
     monkeypatch.setattr(api_reader.ApiReader, "__init__", patient)
-    return secondses
+    return delays
 
 
 def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:

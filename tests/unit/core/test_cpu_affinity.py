@@ -69,12 +69,12 @@ def test_they_roam_as_soon_as_one_has_nothing_to_do(leader: int) -> None:
 
 def test_child_thread_of_pinned_thread_may_be_unpinned() -> None:
     os.sched_setaffinity(0, {min(ANYWHERE)})
-    countses: list[set[int]] = []
+    affinities: list[set[int]] = []
 
     def look() -> None:
-        countses.append(os.sched_getaffinity(0))
+        affinities.append(os.sched_getaffinity(0))
         allow_all_cpus()
-        countses.append(os.sched_getaffinity(0))
+        affinities.append(os.sched_getaffinity(0))
 
     try:
         thread = threading.Thread(target=look)
@@ -82,7 +82,7 @@ def test_child_thread_of_pinned_thread_may_be_unpinned() -> None:
         thread.join(5)
     finally:
         os.sched_setaffinity(0, ANYWHERE)
-    assert countses == [{min(ANYWHERE)}, ANYWHERE]
+    assert affinities == [{min(ANYWHERE)}, ANYWHERE]
 
 
 def test_ended_leader_and_forbidden_affinity_are_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
