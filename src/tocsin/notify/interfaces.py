@@ -261,7 +261,7 @@ class ProviderKind(Protocol):
 
     Forms, validation, YAML, the API and the conformance test are generated from its attributes; its guide is
     `docs/how-to/providers/<name>.md`. Kinds inherit from this class for the defaults. A kind whose vendor sends
-    webhooks also implements `webhooks.WebhookProvider`.
+    webhooks also inherits from `webhooks.WebhookProvider`.
     """
 
     name: str

@@ -4,12 +4,12 @@ format; an `EventReceiver` knows users and alerts. Decides and stores nothing it
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from tocsin.core.reasons import NO_REASON, Reason
 from tocsin.notify.interfaces import CallScript, ProviderAccount
@@ -171,8 +171,7 @@ class EventReceiver(Protocol):
         ...
 
 
-@runtime_checkable
-class WebhookProvider(Protocol):
+class WebhookProvider(ABC):
     """A provider kind whose vendor calls webhooks."""
 
     #: The URLs that an administrator enters in the vendor's console. Other callback URLs are sent with each message.
