@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 #: Pages sent twice, as a share of the answered messages: only sends with an unknown outcome are repeated.
 MAX_REPEATED_SHARE = 0.01
 
+#: How late the slowest page of a run may be.
+MAX_PAGE_SECONDS = 60.0
+
 
 @dataclass
 class Ticket:
@@ -60,9 +63,10 @@ class Counts:
 
     @property
     def is_held(self) -> bool:
-        """Whether nothing was lost, opened twice, never paged or paged by two deliveries, and pages were sent again."""
+        """Whether nothing was lost, opened twice, never paged, paged by two deliveries or late, and pages were sent
+        again."""
         broken = self.lost or self.opened_twice or self.never_paged or self.separate_pages
-        return not broken and self.seconds is not None
+        return not broken and self.seconds is not None and (self.page_max or 0.0) <= MAX_PAGE_SECONDS
 
 
 def count(

@@ -50,6 +50,16 @@ def test_tocsin_and_django_verify_an_own_authority(port: int, folder: Path) -> N
 
 
 @pytest.mark.usefixtures("database")
+def test_server_probes_a_silent_session_for_15_seconds(port: int, folder: Path) -> None:
+    query = "SELECT name, setting::int FROM pg_settings WHERE name LIKE 'tcp_%'"
+    with in_use(address(port, folder / "certificate.pem")), db.connect(name="test") as connection:
+        seconds: dict[str, int] = dict(connection.execute(query).fetchall())
+    probes = seconds["tcp_keepalives_interval"] * seconds["tcp_keepalives_count"]
+    assert 0 < seconds["tcp_keepalives_idle"] + probes <= 15
+    assert seconds["tcp_user_timeout"] == 15_000
+
+
+@pytest.mark.usefixtures("database")
 def test_untrusted_certificate_ends_the_start_at_once(port: int, tmp_path: Path) -> None:
     make_certificate(tmp_path)
     began = time.monotonic()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import socket
 import threading
@@ -109,6 +110,23 @@ def test_a_start_survives_connections_that_the_server_ends(database: str) -> Non
 
     with in_use(database):
         assert wait_for_database(try_it, timedelta(seconds=60)) == (1,)
+
+
+def test_start_survives_standing_still_in_a_transaction(database: str) -> None:
+    tries = []
+
+    def try_it() -> tuple[int]:
+        tries.append(1)
+        if len(tries) == 1:
+            with db.connect(name="test") as connection, connection.transaction():
+                connection.execute("SET LOCAL idle_in_transaction_session_timeout = '1ms'")
+                assert select.select([connection], [], [], 30)[0], "PostgreSQL has not ended the session"
+                connection.execute("SELECT 1")
+        return select_one()
+
+    with in_use(database):
+        assert wait_for_database(try_it, timedelta(seconds=60)) == (1,)
+    assert len(tries) == 2
 
 
 def test_a_start_survives_a_lost_connection_that_django_reports(database: str) -> None:

@@ -20,7 +20,7 @@ from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import ConnectionPool
 
 from tocsin.core.db import json_text
-from tocsin.core.db.guarded_connection import SESSION_SETTINGS
+from tocsin.core.db.guarded_connection import SERVER_KEEPALIVES, SESSION_SETTINGS
 from tocsin.core.db.pipelined_connection import PipelinedConnection
 
 type Connection = psycopg.Connection[TupleRow]
@@ -192,12 +192,13 @@ def retry_once[T](work: Callable[[], T]) -> T:
 
 
 def is_unavailable(error: BaseException | None) -> bool:
-    """Returns whether an error of psycopg or Django means that the database is temporarily unavailable.
+    """Returns whether an error of psycopg or Django means that the database is temporarily unavailable, or ended the
+    session of a process that had stood still in a transaction.
 
     A statement timeout or a lock that was not available does not count.
     """
     while error is not None:
-        if is_read_only_error(error):
+        if is_read_only_error(error) or isinstance(error, errors.IdleInTransactionSessionTimeout):
             return True
         if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
             # Errors reported by the server have an SQLSTATE. A server that stops, starts or lacks resources reports
@@ -269,7 +270,8 @@ def _settings(name: str, address: str) -> dict[str, Any]:
     defaults: dict[str, Any] = dict(TIMEOUTS)
     if has_several_servers(address):
         defaults["target_session_attrs"] = "read-write"
-    limits = " ".join(f"-c {setting}={value}" for setting, value in SESSION_SETTINGS.items())
+    settings = SESSION_SETTINGS | SERVER_KEEPALIVES
+    limits = " ".join(f"-c {setting}={value}" for setting, value in settings.items())
     missing = {key: value for key, value in defaults.items() if url_parameters.get(key) is None}
     return {**missing, "options": f"{options} {limits}".lstrip(), "application_name": name}
 

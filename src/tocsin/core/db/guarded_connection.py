@@ -44,6 +44,15 @@ SESSION_SETTINGS: Mapping[str, str] = {
     "TimeZone": "UTC",
 }
 
+#: Lets the server notice within 15 seconds that this machine is gone. Until then an open transaction holds its locks:
+#: no other limit ends one whose next statement of a pipeline never arrives. Without effect on Unix sockets.
+SERVER_KEEPALIVES: Mapping[str, str] = {
+    "tcp_keepalives_idle": "5s",
+    "tcp_keepalives_interval": "3s",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "15s",
+}
+
 #: Seconds of silence by which the server must have ended a statement through that timeout, with a margin.
 MAX_SILENCE = STATEMENT_TIMEOUT.total_seconds() + 5
 
