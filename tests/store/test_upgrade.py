@@ -6,7 +6,7 @@ import hashlib
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
@@ -102,6 +102,22 @@ def test_only_the_newest_backups_of_upgrades_stay(database: str, tmp_path: Path)
     before_upgrade.back_up()
     names = [file.name for file in backups(tmp_path)]
     assert (len(names), names[0], names[1], names[-1]) == (4, "before-upgrade-2023", "before-upgrade-2024", "mine")
+
+
+def test_repeated_attempts_keep_the_backup_from_before_the_first(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, now: datetime
+) -> None:
+    hours = iter(range(before_upgrade.MAX_KEPT + 2))
+    monkeypatch.setattr("tocsin.core.runtime.clock.now", lambda: now + timedelta(hours=next(hours)))
+    with version("broken"):
+        for _ in range(before_upgrade.MAX_KEPT + 2):
+            with pytest.raises(Permanent, match="0003_broken"):
+                migrate.migrate(before_upgrade.back_up)
+    kept = []
+    for file in backups(tmp_path):
+        with BackupReader.open(file) as reader:
+            kept.append((("operate", "0002_next") in reader.manifest.migrations, reader.manifest.made_at))
+    assert kept == [(False, now), (True, now + timedelta(hours=before_upgrade.MAX_KEPT + 1))]
 
 
 def test_nothing_is_changed_without_space_for_the_backup(
