@@ -193,6 +193,23 @@ def test_tables_of_another_application_are_left_alone(empty: str) -> None:
     assert "alerts_alert" not in tables(empty)
 
 
+@pytest.mark.usefixtures("database")
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_new_database_of_another_encoding_is_left_alone(postgres: Postgres, encoding: str) -> None:
+    name = f"encoded_{encoding.lower()}"
+    url = postgres.make(name, encoding=encoding)
+    try:
+        with (
+            in_use(url),
+            pytest.raises(Permanent, match=f"has the encoding {encoding}, and Tocsin needs UTF8") as raised,
+        ):
+            migrate.migrate()
+        assert f"CREATE DATABASE {name} OWNER tocsin ENCODING 'UTF8' TEMPLATE template0" in str(raised.value)
+        assert tables(url) & {"alerts_alert", "django_migrations"} == set()
+    finally:
+        postgres.drop(name)
+
+
 def test_interrupted_creation_leaves_no_tables(empty: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
