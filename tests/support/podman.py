@@ -29,7 +29,11 @@ _PODMAN = """#!/bin/sh
 case "$*" in
 wait\\ *--condition=healthy*)
     for container; do case $container in wait | --*) continue ;; esac
-        until {podman} healthcheck run "$container" > /dev/null 2>&1; do sleep 1; done
+        for second in $(seq 240); do
+            ! {podman} healthcheck run "$container" > /dev/null 2>&1 || continue 2
+            sleep 1
+        done
+        exit 1
     done ;;
 esac
 exec {podman} "$@"
@@ -141,7 +145,10 @@ class Podman:
         """Removes every container and the storage."""
         try:
             self.call("rm", "--all", "--force", "--volumes", "--time=20", check=False)
+            self.call("image", "unmount", "--all", "--force", check=False)
         finally:
+            # Podman leaves it mounted.
+            subprocess.run(["umount", self.home / "root" / self.driver], capture_output=True)
             shutil.rmtree(self.home, ignore_errors=True)
 
 
