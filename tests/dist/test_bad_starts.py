@@ -85,7 +85,7 @@ def touches_nothing(form: StartedForm, *, is_read_only: bool = False, **environm
     return said
 
 
-def test_data_directory_of_another_user_says_how_to_give_it_away(form: StartedForm) -> None:
+def test_data_directory_of_another_user_is_left_alone(form: StartedForm) -> None:
     os.chown(form.data, 0, 0)
     said = touches_nothing(form)
     assert f"The data directory {form.shown} belongs to root." in said
