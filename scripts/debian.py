@@ -35,11 +35,13 @@ PROOF = {
 }
 #: For `make dist`, and for the tests of what it built.
 DIST = {
+    "lib/podman/aardvark-dns": "aardvark-dns",
     "bin/buildah": "buildah",
     "bin/caddy": "caddy",
     "bin/minisign": "minisign",
     "bin/mmdebstrap": "mmdebstrap",
     "bin/podman": "podman",
+    "sbin/nft": "nftables",
     "sbin/runc": "runc",
 }
 #: For the long tests: LemonLDAP::NG as an identity provider, with what its package only recommends.

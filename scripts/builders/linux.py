@@ -113,8 +113,7 @@ def _fill(folder: Path, form: Form, wheel: Path) -> None:
             _merge(target, packages)
     _install(first, packages, [wheel])
     _forget_origin(next(packages.glob("tocsin-*.dist-info")))
-    # Programs of the packages; they name the Python that built this.
-    shutil.rmtree(packages / "bin")
+    _remove_programs(packages)
     for version in others:
         (folder / "lib" / f"python{version}").symlink_to(f"python{first}")
     (folder / "bin").mkdir()
@@ -146,6 +145,15 @@ def _forget_origin(info: Path) -> None:
     (info / "RECORD").write_text(
         "".join(line for line in lines if not line.startswith(tuple(f"{info.name}/{name}," for name in names)))
     )
+
+
+def _remove_programs(packages: Path) -> None:
+    """Removes the packages' programs, which name the Python that built this, and their hashes, which no two builds in
+    different folders have in common."""
+    shutil.rmtree(packages / "bin")
+    for record in packages.glob("*.dist-info/RECORD"):
+        lines = record.read_text().splitlines(keepends=True)
+        record.write_text("".join(line for line in lines if not line.startswith("bin/")))
 
 
 def _merge(source: Path, target: Path) -> None:

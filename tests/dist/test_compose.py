@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 import bring
 import pytest
 import yaml
+from builders import debian_base
 
 from tests.doubles.smtp import SmtpDouble
 from tests.prove.bench import free_port, short_folder
@@ -80,6 +82,72 @@ def test_page_starts_one_node_that_pages(run: Run, network_mails: SmtpDouble) ->
     until("Alice is paged", lambda: pages(mails) == [alert], 120)
 
 
+#: Stands in for Docker's official image, with Debian's PostgreSQL: https://hub.docker.com/_/postgres
+_POSTGRES = """#!/bin/sh
+set -eu
+PATH=$(echo /usr/lib/postgresql/*/bin):$PATH
+data=/var/lib/postgresql/18/docker
+install -d -o postgres -g postgres /run/postgresql
+as() { setpriv --reuid=postgres --regid=postgres --init-groups "$@"; }
+if [ ! -e $data/PG_VERSION ]; then
+    install -d -o postgres -g postgres -m 0700 $data
+    cat "$POSTGRES_PASSWORD_FILE" > /tmp/password
+    chown postgres /tmp/password
+    as initdb --pgdata=$data --username="$POSTGRES_USER" --pwfile=/tmp/password \\
+        --auth-local=trust --encoding=UTF8 --locale=C.UTF-8 > /dev/null
+    echo "host all all all scram-sha-256" >> $data/pg_hba.conf
+    as pg_ctl --pgdata=$data --wait --silent --options="-c listen_addresses=" start
+    as createdb --username="$POSTGRES_USER" "$POSTGRES_DB"
+    as pg_ctl --pgdata=$data --wait --silent stop
+fi
+exec setpriv --reuid=postgres --regid=postgres --init-groups postgres -D $data -c listen_addresses="*"
+"""
+
+_CADDY = """#!/bin/sh
+export XDG_DATA_HOME=/data XDG_CONFIG_HOME=/config
+exec caddy run --config /etc/caddy/Caddyfile --adapter caddyfile
+"""
+
+
+@pytest.fixture(scope="session")
+def others_images(podman: Podman, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The images of PostgreSQL and Caddy that the file names, made of Debian's packages."""
+    images = {"postgres:18": ("postgresql", _POSTGRES), "caddy:2": ("caddy", _CADDY)}
+    for name, (package, script) in images.items():
+        program = tmp_path_factory.mktemp(package) / "start"
+        program.write_text(script)
+        program.chmod(0o755)
+        podman.call("import", debian_base.make(package, ("ca-certificates", package)), f"localhost/{package}-base")
+        podman.call("create", "--name=made", f"localhost/{package}-base", "/start")
+        podman.call("cp", program, "made:/start")
+        podman.call("commit", '--change=ENTRYPOINT ["/start"]', "made", f"docker.io/library/{name}")
+        podman.call("rm", "made")
+
+
+@pytest.mark.usefixtures("others_images")
+def test_page_starts_two_nodes_that_page(
+    run: Run, network_mails: SmtpDouble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secrets, host, start, logs = commands("compose", "Two nodes behind Caddy", VERSION)[0]
+    mail = [f"TOCSIN_SMTP_URL={network_mails.url}", "TOCSIN_EMAIL_FROM=tocsin@example.org"]
+    # For a name of this machine alone Caddy signs the certificate itself.
+    run(secrets, host.replace("tocsin.example.org", "localhost"))
+    run("cat >> .env", typed="\n".join(mail))
+    run(start)
+    compose = start.partition(" up ")[0]
+    until("Caddy listens", lambda: _listens(443), 120)
+    authority = tmp_path / "root.crt"
+    authority.write_text(run(f"{compose} exec -T caddy cat /data/caddy/pki/authorities/local/root.crt"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+    url = "https://localhost"
+    until("Caddy knows a node that is ready", lambda: _asks(url, "/readyz") == 200, 240)
+    assert "Make the first administrator: https://localhost/setup/" in run(logs)
+    run(f"{compose} exec -T node-1 tocsin apply /dev/stdin", typed=CONFIGURATION)
+    first = post(url, 1)
+    until("Alice is paged", lambda: pages(network_mails) == [first], 120)
+    assert "Sign in" in ask("GET", f"{url}/account/login/").text
+
+
 @pytest.fixture
 def pair(podman: Podman, image: str) -> Iterator[tuple[str, list[Container]]]:
     """The address of Caddy, and the two nodes behind it, on a PostgreSQL of their own."""
@@ -113,6 +181,14 @@ def pair(podman: Podman, image: str) -> Iterator[tuple[str, list[Container]]]:
             proxy.terminate()
             proxy.wait(20)
             podman.call("rm", "--force", "--time=5", *(node.identity for node in nodes), check=False)
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 5).close()
+    except OSError:
+        return False
+    return True
 
 
 def _asks(url: str, path: str) -> int:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import bring
@@ -18,17 +17,17 @@ from builders import debian_base, linux
 
 from tests.doubles.smtp import SmtpDouble
 from tests.support import install_pages
-from tests.support.installation import CONFIGURATION, ask
+from tests.support.installation import CONFIGURATION, ask, until
+from tests.support.linux_service import service_of, unit_of, variables, write_variables
 from tests.support.upgrade_walk import (
     NEXT_VERSION,
-    PLAIN,
     VERSION,
     System,
     next_wheel,
+    post,
     started,
     upgrade_with_pages,
 )
-from tocsin.operate import service
 
 SCRIPTS = sorted(path for path in linux.SOURCES.glob("*/*") if path.parent.name in ("deb", "rpm"))
 
@@ -60,6 +59,16 @@ def test_origin_of_the_wheel_is_in_no_package(tmp_path: Path) -> None:
     assert (info / "RECORD").read_text() == lines[0]
 
 
+def test_programs_that_name_their_build_are_in_no_package(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    info = tmp_path / "idna-3.dist-info"
+    info.mkdir()
+    (info / "RECORD").write_text("bin/idna,sha256=x,315\nidna/core.py,sha256=y,1\nidna/bin/z.py,sha256=z,1\n")
+    linux._remove_programs(tmp_path)
+    assert not (tmp_path / "bin").exists()
+    assert (info / "RECORD").read_text() == "idna/core.py,sha256=y,1\nidna/bin/z.py,sha256=z,1\n"
+
+
 def needs(*programs: str) -> pytest.MarkDecorator:
     """Skips a test where these or root are missing."""
     missing = [program for program in programs if shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin") is None]
@@ -84,45 +93,6 @@ def debian(folder: Path) -> System:
     return System(folder / "debian")
 
 
-def unit_of(root: Path) -> dict[str, str]:
-    """The settings of the unit; of those that come twice, the last."""
-    text = (root / service.PACKAGE_UNIT.relative_to("/")).read_text()
-    return dict(re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE))
-
-
-def unit_command(root: Path, port: str) -> list[str]:
-    """The unit's command, on that port."""
-    command = shlex.split(unit_of(root)["ExecStart"])
-    assert command[-2:] == ["--port", "8686"]
-    return [*command[:-1], port]
-
-
-def service_of(system: System, log: Path) -> Callable[[str], subprocess.Popen[bytes]]:
-    """Starts the service on a port as systemd does: its user, its variables, few capabilities."""
-
-    def start(port: str) -> subprocess.Popen[bytes]:
-        unit = unit_of(system.root)
-        user = ["setpriv", f"--reuid={unit['User']}", f"--regid={unit['Group']}", "--init-groups", "--no-new-privs"]
-        data_dir = service.read_environment(unit["Environment"].strip('"'))
-        with log.open("ab") as file:
-            return subprocess.Popen(
-                system.command(*user, *unit_command(system.root, port)),
-                env={**PLAIN, **data_dir, **variables(system.root)}, cwd="/", stdin=subprocess.DEVNULL, stdout=file,
-                stderr=file,
-            )  # fmt: skip
-
-    return start
-
-
-def variables(root: Path) -> dict[str, str]:
-    return service.read_environment((root / "etc/tocsin/tocsin.env").read_text())
-
-
-def write_variables(root: Path, added: Mapping[str, str]) -> None:
-    file = root / "etc/tocsin/tocsin.env"
-    file.write_text(file.read_text() + "".join(f"{name}={value}\n" for name, value in added.items()))
-
-
 def next_deb(deb: Path, folder: Path) -> Path:
     """The same package, one version later."""
     tree = folder / "next"
@@ -143,6 +113,15 @@ def upgrade_commands(program: str) -> list[str]:
         backup.replace("sudo ", ""),
         by_program[program].replace("sudo ", "").replace(" install ", " install --yes "),
     ]
+
+
+def downgrade_commands(program: str) -> list[str]:
+    """The commands of the page for the way back, without asking, and without systemd's."""
+    lines = install_pages.commands("linux-packages", "Upgrade", VERSION, NEXT_VERSION)[1]
+    lines = [line for line in lines if "systemctl" not in line]
+    by_program = dict(zip(("apt", "dnf"), lines.pop(0).split("# or: "), strict=True))
+    install = by_program[program].replace(" install ", " install --yes ")
+    return [line.replace("sudo ", "") for line in (install, *lines)]
 
 
 @pytest.mark.long
@@ -187,6 +166,13 @@ def test_deb_pages_is_upgraded_and_purged(
     )
     assert "Traceback" not in log.read_text()
     assert variables(debian.root)["TOCSIN_SMTP_URL"] == mails.url
+
+    shutil.copy(deb, debian.root)
+    for line in downgrade_commands("apt"):
+        debian.run("sh", "-ec", f"cd /; {line}")
+    with started(start, VERSION) as url:
+        post(url, 6)
+        until("the old version pages", lambda: any("VPN 6 down" in mail.subject for mail in mails.mails), 180)
 
     debian.run("apt-get", "remove", "--yes", "tocsin")
     assert not (debian.root / "opt/tocsin").exists()

@@ -1,4 +1,4 @@
-"""Upgrades by the commands of the install pages, with pages on their way: pip, and the bundle without a network."""
+"""Upgrades by the commands of the install pages, with pages on their way: pip, uv, and the bundle without a network."""
 
 from __future__ import annotations
 
@@ -9,28 +9,32 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import bring
 import pytest
 from builders import checksums, python
 
 from tests.doubles.smtp import SmtpDouble
 from tests.support.clean_system import CleanSystem
 from tests.support.install_pages import commands
-from tests.support.installation import CONFIGURATION
+from tests.support.installation import CONFIGURATION, until
 from tests.support.upgrade_walk import (
     NEXT_VERSION,
     PLAIN,
     VERSION,
     System,
     next_wheel,
+    post,
     started,
     upgrade_with_pages,
 )
 
 pytestmark = pytest.mark.long
 
-#: pip finds packages in a folder, and no index.
+#: pip and uv find packages in a folder, and no index.
 OFFLINE = {
-    "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/wheels", "HOME": "/root", "PATH": f"/opt/tocsin/bin:{PLAIN['PATH']}",
+    "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/wheels",
+    "UV_OFFLINE": "1", "UV_NO_INDEX": "1", "UV_FIND_LINKS": "/wheels",
+    "HOME": "/root", "PATH": f"/opt/tocsin/bin:/root/.local/bin:/usr/local/bin:{PLAIN['PATH']}",
 }  # fmt: skip
 
 
@@ -42,13 +46,14 @@ def next_constraints(constraints: str, wheel: Path) -> str:
     return changed
 
 
-def walk(system: System, mails: SmtpDouble, *, install: list[str], upgrade: list[str]) -> None:
-    """Carries out both in the system, as root, and restarts where the page has systemd do it."""
-    assert upgrade[-1] == "sudo systemctl restart tocsin"
+def carry_out(system: System, lines: list[str]) -> None:
+    """Carries out commands of a page in the system, as root, but for systemd's."""
+    script = "\n".join(['sudo() { "$@"; }', "systemctl() { :; }", "mkdir -p /backup", *lines])
+    system.run("sh", "-euc", script, variables=OFFLINE)
 
-    def run(lines: list[str]) -> None:
-        script = "\n".join(['sudo() { "$@"; }', "mkdir -p /backup", *lines])
-        system.run("sh", "-euc", script, variables=OFFLINE)
+
+def serve(system: System, mails: SmtpDouble) -> Callable[[str], subprocess.Popen[bytes]]:
+    """Starts a node on a port."""
 
     def start(port: str) -> subprocess.Popen[bytes]:
         variables = {"TOCSIN_SMTP_URL": mails.url, "TOCSIN_EMAIL_FROM": "tocsin@example.org"}
@@ -58,33 +63,64 @@ def walk(system: System, mails: SmtpDouble, *, install: list[str], upgrade: list
                 stdin=subprocess.DEVNULL, stdout=file, stderr=file,
             )  # fmt: skip
 
-    run(install)
+    return start
+
+
+def walk(system: System, mails: SmtpDouble, *, install: list[str], upgrade: list[str]) -> None:
+    """Carries out both in the system, and restarts where the page has systemd do it."""
+    assert upgrade[-1] == "sudo systemctl restart tocsin"
+    start = serve(system, mails)
+    carry_out(system, install)
     upgrade_with_pages(
         lambda: started(start, VERSION), lambda: started(start, NEXT_VERSION), mails,
-        prepare=lambda _: run(["tocsin apply /root/tocsin.yaml"]), upgrade=lambda: run(upgrade[:-1]),
+        prepare=lambda _: carry_out(system, ["tocsin apply /root/tocsin.yaml"]),
+        upgrade=lambda: carry_out(system, upgrade),
     )  # fmt: skip
     assert "Traceback" not in (system.root.parent / "log").read_text()
 
 
-def test_package_with_checked_hashes_is_upgraded(
-    clean_system: CleanSystem, artefact: Callable[[str], list[Path]], mails: SmtpDouble, tmp_path: Path
-) -> None:
+@pytest.fixture
+def packages(clean_system: CleanSystem, artefact: Callable[[str], list[Path]], tmp_path: Path) -> tuple[System, str]:
+    """A system with uv, the packages and the constraints of both versions, and the command by which the next version
+    appears in the index."""
     root, context = clean_system.root, artefact("context")[0]
     shutil.copytree(context / "wheels", root / "wheels")
+    shutil.copy(bring.uv(), root / "usr/local/bin/uv")
     (root / "root/tocsin.yaml").write_text(CONFIGURATION)
     constraints = (context / "constraints.txt").read_text()
     (root / "root" / python.constraints_name(VERSION)).write_text(constraints)
     new = next_wheel(root / "wheels" / python.wheel_name(VERSION), tmp_path)
     (root / "root" / python.constraints_name(NEXT_VERSION)).write_text(next_constraints(constraints, new))
+    shutil.copy(new, root / "new.whl")
+    return System(root), f"mv /new.whl /wheels/{new.name}"
+
+
+def test_package_with_checked_hashes_is_upgraded(packages: tuple[System, str], mails: SmtpDouble) -> None:
+    system, publish = packages
     *install, _serve = ["cd /root", *commands("pip", "With checked hashes", VERSION)[0]]
     backup, _by_uv, restart = commands("pip", "Upgrade", VERSION, NEXT_VERSION)[0]
     # "or, with checked hashes, as it was installed".
     again = install[-1].replace(VERSION, NEXT_VERSION)
-    shutil.copy(new, root / "new.whl")
-    bring_it = f"mv /new.whl /wheels/{new.name}"
     walk(
-        System(root), mails, install=install, upgrade=["cd /root", backup, bring_it, again, "tocsin --version", restart]
-    )
+        system, mails, install=install,
+        upgrade=["cd /root", backup, publish, again, "tocsin --version", restart],
+    )  # fmt: skip
+
+
+def test_tool_is_upgraded_by_uv_and_led_back(packages: tuple[System, str], mails: SmtpDouble) -> None:
+    system, publish = packages
+    _newest, (install,), *_ = commands("pip", "Install and start", VERSION)
+    (backup, _newest_again, restart), back = commands("pip", "Upgrade", VERSION, NEXT_VERSION)
+    # "or, with constraints …, as it was installed".
+    again = install.replace(VERSION, NEXT_VERSION)
+    walk(
+        system, mails, install=["cd /root", install],
+        upgrade=["cd /root", backup, publish, again, "tocsin --version", restart],
+    )  # fmt: skip
+    carry_out(system, back)
+    with started(serve(system, mails), VERSION) as url:
+        post(url, 6)
+        until("the old version pages", lambda: any("VPN 6 down" in mail.subject for mail in mails.mails), 180)
 
 
 def test_bundle_upgrades_without_an_index(

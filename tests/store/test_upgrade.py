@@ -6,7 +6,7 @@ import hashlib
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
@@ -104,6 +104,22 @@ def test_only_the_newest_backups_of_upgrades_stay(database: str, tmp_path: Path)
     assert (len(names), names[0], names[1], names[-1]) == (4, "before-upgrade-2023", "before-upgrade-2024", "mine")
 
 
+def test_repeated_attempts_keep_the_backup_from_before_the_first(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, now: datetime
+) -> None:
+    hours = iter(range(before_upgrade.MAX_KEPT + 2))
+    monkeypatch.setattr("tocsin.core.runtime.clock.now", lambda: now + timedelta(hours=next(hours)))
+    with version("broken"):
+        for _ in range(before_upgrade.MAX_KEPT + 2):
+            with pytest.raises(Permanent, match="0003_broken"):
+                migrate.migrate(before_upgrade.back_up)
+    kept = []
+    for file in backups(tmp_path):
+        with BackupReader.open(file) as reader:
+            kept.append((("operate", "0002_next") in reader.manifest.migrations, reader.manifest.made_at))
+    assert kept == [(False, now), (True, now + timedelta(hours=before_upgrade.MAX_KEPT + 1))]
+
+
 def test_nothing_is_changed_without_space_for_the_backup(
     database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,6 +191,23 @@ def test_tables_of_another_application_are_left_alone(empty: str) -> None:
     with in_use(empty), pytest.raises(Permanent, match="another application, such as customers"):
         migrate.migrate()
     assert "alerts_alert" not in tables(empty)
+
+
+@pytest.mark.usefixtures("database")
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_new_database_of_another_encoding_is_left_alone(postgres: Postgres, encoding: str) -> None:
+    name = f"encoded_{encoding.lower()}"
+    url = postgres.make(name, encoding=encoding)
+    try:
+        with (
+            in_use(url),
+            pytest.raises(Permanent, match=f"has the encoding {encoding}, and Tocsin needs UTF8") as raised,
+        ):
+            migrate.migrate()
+        assert f"CREATE DATABASE {name} OWNER tocsin ENCODING 'UTF8' TEMPLATE template0" in str(raised.value)
+        assert tables(url) & {"alerts_alert", "django_migrations"} == set()
+    finally:
+        postgres.drop(name)
 
 
 def test_interrupted_creation_leaves_no_tables(empty: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.message import Message
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
 from typing import Any, LiteralString
 from urllib.parse import urlsplit
@@ -106,7 +106,8 @@ def ask(
     again. Raises OSError or HTTPException where there is no answer.
     """
     parts = urlsplit(url)
-    connection = HTTPConnection(parts.netloc, timeout=seconds)
+    kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+    connection = kind(parts.netloc, timeout=seconds)
     try:
         sent = None if body is None else json.dumps(body)
         path = f"{parts.path}?{parts.query}" if parts.query else parts.path

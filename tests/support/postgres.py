@@ -67,14 +67,15 @@ class Postgres:
     def url(self, name: str) -> str:
         return self.server.url(name)
 
-    def make(self, name: str, template: str = "template0") -> str:
+    def make(self, name: str, template: str = "template0", encoding: str = "UTF8") -> str:
         """Makes a database as a copy of `template` and returns its URL."""
         # Copying files needs two checkpoints, which cost nothing without fsync; the default logs every page.
-        self._run(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(
-                sql.Identifier(name), sql.Identifier(template)
-            )
+        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(
+            sql.Identifier(name), sql.Identifier(template)
         )
+        if encoding != "UTF8":
+            statement += sql.SQL(" ENCODING {} LOCALE_PROVIDER libc LOCALE 'C'").format(encoding)
+        self._run(statement)
         return self.url(name)
 
     def drop(self, name: str) -> None:

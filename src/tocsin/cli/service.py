@@ -28,7 +28,7 @@ _USE_OWN_INIT = ReasonType(
 )
 _NEEDS_ROOT = ReasonType(
     "service.needs_root",
-    "A service of the machine needs root: `sudo tocsin service install`; or add --user for your own.",
+    "A service of the machine needs root: `sudo {program} service install`; or add --user for your own.",
 )
 _UNIT_IN_THE_WAY = ReasonType(
     "service.unit_in_the_way", "{path} is there and was not written by this command: move it away."
@@ -88,11 +88,12 @@ def install(
     """
     settings = configure(data_dir)
     location = service.user_location(configuration_folder()) if user else service.system_location(ROOT)
-    text = service.unit(location, _command(host, port), settings.data_dir)
+    command = _command(host, port)
+    text = service.unit(location, command, settings.data_dir)
     if only_print:
         typer.echo(text, nl=False)
         return
-    _refuse(location)
+    _refuse(location, command[0])
     if not user and settings.database_url is None:
         # The account is created here, because the service itself may not write to /etc.
         system_user.find_or_make()
@@ -110,8 +111,8 @@ def install(
     )
 
 
-def _refuse(location: UnitLocation) -> None:
-    """Raise an error, before anything is written, if the installation cannot succeed."""
+def _refuse(location: UnitLocation, program: str) -> None:
+    """Raise an error, before anything is written, if the installation cannot succeed. `program` is Tocsin's path."""
     of_package = ROOT / service.PACKAGE_UNIT.relative_to("/")
     if not location.is_user and of_package.exists():
         raise Permanent(_UNIT_OF_PACKAGE(path=str(of_package)), _ENABLE_UNIT())
@@ -123,7 +124,8 @@ def _refuse(location: UnitLocation) -> None:
     if not location.is_user and os.geteuid() != 0:
         raise Rejected(
             "needs_root",
-            _NEEDS_ROOT(),
+            # By its path: sudo does not look where uv installs.
+            _NEEDS_ROOT(program=program),
         )
     if location.unit.exists() and not location.unit.read_text().startswith(service.MARK):
         raise Rejected("in_the_way", _UNIT_IN_THE_WAY(path=str(location.unit)))

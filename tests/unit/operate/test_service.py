@@ -284,5 +284,6 @@ def test_system_unit_needs_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     monkeypatch.setattr(service.shutil, "which", lambda name: "/usr/bin/systemctl")
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(Rejected) as rejected:
-        service._refuse(system_location())
+        service._refuse(system_location(), "/home/alice/.local/bin/tocsin")
     assert rejected.value.reason.code == "service.needs_root"
+    assert "`sudo /home/alice/.local/bin/tocsin service install`" in str(rejected.value)

@@ -32,6 +32,13 @@ _FOREIGN = ReasonType(
     "database.foreign", "The database {name} holds tables of another application, such as {table}. Nothing was changed."
 )
 _NAME_EMPTY = ReasonType("database.name_empty", "Name an empty database in TOCSIN_DATABASE_URL.")
+_ENCODING = ReasonType(
+    "database.encoding",
+    "The database {name} has the encoding {encoding}, and Tocsin needs UTF8. Nothing was changed.",
+)
+_MAKE_UTF8 = ReasonType(
+    "database.make_utf8", "Make a new one: CREATE DATABASE {name} OWNER {owner} ENCODING 'UTF8' TEMPLATE template0."
+)
 _POOLED = ReasonType(
     "database.migrate_by_pooler",
     "The tables cannot be migrated by a connection pooler in transaction mode, because locks do not hold there. "
@@ -78,8 +85,9 @@ def migrate(before_upgrade: Callable[[], None] = lambda: None, *, is_shared: boo
     """Applies the missing migrations and returns them as `app.name`. Waits for another node that is migrating.
 
     `before_upgrade` is called before the first change to existing tables; if it raises, nothing is changed. Raises
-    Permanent if the tables are another application's, if a pooler makes locks useless, if a migration fails, and if the
-    tables are a newer version's, unless nodes of several versions may share the database (`is_shared`).
+    Permanent if the tables are another application's, if a new database is not in UTF-8, if a pooler makes locks
+    useless, if a migration fails, and if the tables are a newer version's, unless nodes of several versions may share
+    the database (`is_shared`).
     """
     if not missing_migrations():
         _check_newer(is_shared=is_shared)
@@ -99,6 +107,7 @@ def migrate(before_upgrade: Callable[[], None] = lambda: None, *, is_shared: boo
                 before_upgrade()
             else:
                 _refuse_foreign(lock)
+                _refuse_encoding(lock)
             with _no_time_limit():
                 _apply()
         return missing
@@ -108,6 +117,13 @@ def _refuse_foreign(lock: database.Connection) -> None:
     row = lock.execute(_TABLES).fetchone()
     if row is not None:
         raise Permanent(_FOREIGN(table=row[0], name=row[1]), _NAME_EMPTY())
+
+
+def _refuse_encoding(lock: database.Connection) -> None:
+    encoding = lock.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        name, owner = lock.info.dbname, lock.info.user
+        raise Permanent(_ENCODING(name=name, encoding=str(encoding)), _MAKE_UTF8(name=name, owner=owner))
 
 
 def _apply() -> None:

@@ -10,18 +10,19 @@ from pathlib import Path
 from tocsin.core.config import crypto, environment
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.db.migrate import Migration
 from tocsin.core.errors import FILE_UNWRITABLE, Rejected
 from tocsin.core.reasons import ReasonType, joined
 from tocsin.core.runtime import clock
 from tocsin.operate.backup import key_encryption, tables, writing
-from tocsin.operate.backup.archive import ArchiveKeys
+from tocsin.operate.backup.archive import ArchiveKeys, BackupReader
 
 log = logging.getLogger(__name__)
 
 #: In the data directory.
 FOLDER = "backups"
 
-#: So many of its files are kept.
+#: Backups kept, each of tables with other migrations.
 MAX_KEPT = 3
 
 _PREFIX = "before-upgrade-"
@@ -74,8 +75,31 @@ def back_up() -> None:
     log.warning(
         "The database is upgraded. %s has its state before: %s rows of %s.", path, manifest.rows, manifest.tocsin
     )
-    for old in sorted(folder.glob(f"{_PREFIX}*"))[:-MAX_KEPT]:
-        old.unlink(missing_ok=True)
+    _remove_older(folder)
+
+
+def _remove_older(folder: Path) -> None:
+    """Keeps the newest backup of each state of the migrations, for the last MAX_KEPT states.
+
+    A service that restarts after each failed attempt at an upgrade writes a backup each time. The one from before the
+    first attempt must stay: only that has tables that the earlier version knows.
+    """
+    kept: list[list[Migration] | Path] = []
+    for path in sorted(folder.glob(f"{_PREFIX}*"), reverse=True):
+        state = _migrations(path)
+        if state in kept or len(kept) == MAX_KEPT:
+            path.unlink(missing_ok=True)
+        else:
+            kept.append(state)
+
+
+def _migrations(path: Path) -> list[Migration] | Path:
+    """Returns the migrations of a backup's tables; the path if it cannot be read."""
+    try:
+        with BackupReader.open(path) as reader:
+            return reader.manifest.migrations
+    except Rejected:
+        return path
 
 
 def _make_folder(data_dir: Path) -> Path:
