@@ -78,7 +78,7 @@ def test_url_that_halo_would_cut_off_is_rejected(both: HaloPair) -> None:
 @pytest.mark.parametrize(
     ("deliver", "expected"), [(refuse, "halo.webhook.test_answered"), (drop, "halo.webhook.test_unanswered")]
 )
-def test_test_that_does_not_arrive_stops_the_setup(
+def test_setup_stops_if_its_test_does_not_arrive(
     both: HaloPair, deliver: Callable[[Mapping[str, Any], bytes], tuple[int, str]], expected: str
 ) -> None:
     both.server.hooks.deliver = deliver
@@ -104,7 +104,7 @@ def test_change_that_cannot_be_undone_is_reported(both: HaloPair, url: str) -> N
     assert "halo.webhook.undone" not in codes(*done.steps)
 
 
-def test_missing_log_entry_of_the_test_does_not_stop_the_setup(both: HaloPair) -> None:
+def test_setup_succeeds_although_its_test_is_not_logged(both: HaloPair) -> None:
     done = set_up(both, is_test_sent=False)
     assert (done.problem, done.steps[-1].code) == (NO_REASON, "halo.webhook.test_not_logged")
 

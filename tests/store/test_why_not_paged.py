@@ -106,7 +106,7 @@ def test_user_is_not_given_the_reason_of_a_similar_name(desk: EscalationHarness)
     assert all("contact method" not in sentence for sentence in why(alert)["alice"])
 
 
-def test_members_who_had_no_part_in_the_policy_have_a_reason(desk: EscalationHarness) -> None:
+def test_members_without_part_in_the_policy_have_a_reason(desk: EscalationHarness) -> None:
     members = [{"user": name, "roles": ["primary"]} for name in ("alice", "bob")]
     groups.save_group({"name": "Two", "members": members}, actor=ACTOR, now=desk.start)
     desk.save(steps=[{"notify": {"groups": ["Two"], "roles": ["primary", "secondary"]}}])
