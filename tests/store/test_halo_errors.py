@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from tests.doubles.halo import DESK_AGENT, EXPIRED, FORBIDDEN, TIMEOUT, FakeResponse
+from tests.doubles.halo import DESK_AGENT, EVENT_ONLY, EXPIRED, FORBIDDEN, TIMEOUT, FakeResponse
 from tests.support.halo_pair import HaloPair
 from tests.support.people import ACTOR
 from tocsin.alerts.commands import Acknowledge, Assign, Close, Reopen
 from tocsin.alerts.commands import Reply as Say
+from tocsin.alerts.models import Alert
+from tocsin.core.db import database
+from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, joined
+from tocsin.inbound.admin import commands as integrations
 from tocsin.outbound import commands
 from tocsin.outbound.connectors.haloitsm import reasons
+from tocsin.outbound.delivery import calls
+from tocsin.outbound.halo_sync import halo_commands
 from tocsin.outbound.states import CallStatus
 
 
@@ -171,3 +179,89 @@ def test_what_is_sent_again_sets_nothing_that_was_set_since(both: HaloPair) -> N
     both.go(10)
     assert both.halo.tickets[ticket]["status_id"] == closed
     assert both.calls()[0].status == "sent"
+
+
+def test_note_whose_answer_was_lost_is_not_repeated(both: HaloPair, monkeypatch: pytest.MonkeyPatch) -> None:
+    both.change(sync={"reply": {"note": True, "public": True}})
+    ticket = both.log()
+    handle, lost = both.server.api.handle, iter([TIMEOUT])
+
+    def lose_answer(method: str, path: str, *request: Any) -> FakeResponse:
+        response = handle(method, path, *request)
+        return next(lost, response) if (method, path) == ("POST", "/api/Actions") else response
+
+    monkeypatch.setattr(both.server.api, "handle", lose_answer)
+    both.act(both.alert(ticket).pk, Say, text="On my way")
+    both.go()
+    both.go(60)
+    both.act(both.alert(ticket).pk, Say, text="Done")
+    both.go(70)
+    assert len(both.notes(ticket)) == 2
+    assert [call.result.code for call in both.calls()] == ["halo.note_existed", "halo.public_note_written"]
+    assert all(action["hiddenfromuser"] is False for action in both.halo.actions)
+
+
+def test_ticket_stays_open_while_no_agent_can_be_assigned(both: HaloPair) -> None:
+    both.change(sync={"close": {"status": "closed"}})
+    both.users["alice"].email = "alice@elsewhere.example"
+    both.users["alice"].save()
+    ticket = both.log()
+    both.server.api.fault = lambda method, path: FakeResponse(200, {}) if path == "/api/Agent/me" else None
+    both.act(both.alert(ticket).pk, Close)
+    both.go()
+    (dead,) = both.calls(status=CallStatus.DEAD)
+    assert dead.error == reasons.OWN_AGENT_UNKNOWN()
+    assert str(dead.error)
+
+
+def test_message_about_a_hidden_ticket_is_decided_as_it_is(both: HaloPair) -> None:
+    both.halo.webhooks["hook"]["payload_type"] = EVENT_ONLY
+    both.server.api.fault = lambda method, path: FORBIDDEN if path.startswith("/api/Tickets/") else None
+    both.log()
+    reason = str(both.inbox()[-1].reason)
+    assert reason.endswith("; decided from the message alone, because the ticket is not visible in Halo")
+
+
+def test_status_alone_is_written_by_its_own_call(both: HaloPair) -> None:
+    ticket = both.log()
+    with database.transaction() as connection:
+        calls.write_on_ticket(connection, both.alert(ticket).pk, both.now, status="In Progress")
+    both.go()
+    (call,) = both.calls()
+    assert (call.description.code, call.status) == ("outbound.set_status", CallStatus.SENT)
+    assert both.halo.tickets[ticket]["status_id"] == 2
+
+
+def test_alert_without_a_ticket_in_halo_gets_no_note(both: HaloPair) -> None:
+    api = integrations.save_integration(
+        {"name": "Monitoring", "kind": "api", "outbound": "Halo", "anyway": True}, actor=ACTOR, now=both.now
+    )
+    alert = Alert.objects.create(integration=api, subject="Disk full", opened_at=both.now, last_message_at=both.now)
+    with database.transaction() as connection, pytest.raises(Rejected) as rejected:
+        calls.write_on_ticket(connection, alert.pk, both.now, note="hello")
+    assert rejected.value.reason.code == "outbound.no_ticket"
+
+
+def test_commands_for_halo_reject_other_integrations_and_tickets(both: HaloPair) -> None:
+    ticket = both.log()
+    with pytest.raises(Rejected) as rejected:
+        halo_commands.make_ticket(both.outbound, both.alert(ticket).pk, ACTOR, both.now)
+    assert rejected.value.reason.code == "halo.from_ticket"
+    pager = commands.save_outbound(
+        {"name": "Pager", "kind": "http", "url": "https://pager.example.org"}, actor=ACTOR, now=both.now
+    )
+    with pytest.raises(Rejected) as rejected:
+        halo_commands.poll_now(pager, both.now)
+    assert rejected.value.reason.code == "halo.not_halo"
+
+
+def test_agents_that_cannot_become_users_are_named(both: HaloPair) -> None:
+    both.halo.lists["Agent"] += [
+        {"id": 71, "name": "No Address", "email": ""},
+        {"id": 72, "name": "Bad Address", "email": "bad address"},
+    ]
+    assert halo_commands.refresh(both.outbound, ACTOR, both.now) == []
+    imported = halo_commands.import_people(both.outbound, ["71", "72"], ACTOR, both.now)
+    assert (imported.users, [problem.code for problem in imported.problems]) == (
+        [], ["halo.import.not_imported", "halo.import.no_email"],
+    )  # fmt: skip

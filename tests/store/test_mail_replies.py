@@ -27,6 +27,7 @@ from tocsin.notify.models import MailReply
 from tocsin.notify.rules.delivery_reasons import BOUNCED, STARTED_EARLY
 from tocsin.operate.checks import mailboxes
 from tocsin.operate.finding import HealthFinding
+from tocsin.people.models import User
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -124,6 +125,23 @@ def test_anything_else_is_a_reply_on_the_alert(scenario: ReplyScenario) -> None:
     mails = len(scenario.smtp.mails)
     scenario.post.go(5)
     assert len(scenario.smtp.mails) == mails, "who writes a line is not answered"
+
+
+def test_reply_that_asks_for_help_gets_it(scenario: ReplyScenario) -> None:
+    paged(scenario, "alice")
+    scenario.answer("help")
+    scenario.reader.poll()
+    assert MailReply.objects.get().reason.code == "mail_reply.help_requested"
+    scenario.post.go(5)
+    assert "Your reply about alert" in scenario.smtp.mails[-1].message["Subject"]
+
+
+def test_reply_of_a_disabled_user_is_refused(scenario: ReplyScenario) -> None:
+    paged(scenario, "alice")
+    User.objects.filter(username="alice").update(is_active=False)
+    scenario.answer("Ack")
+    scenario.reader.poll()
+    assert scenario.outcomes() == [("refused", "The user whom the email was for is disabled or deleted.")]
 
 
 def test_late_reply_gets_a_friendly_explanation(scenario: ReplyScenario) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 from pathlib import Path
@@ -24,7 +24,7 @@ from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.net.egress import HttpClient
-from tocsin.core.reasons import TEXT, each_of, reason_from_json
+from tocsin.core.reasons import TEXT, Reason, each_of, reason_from_json
 from tocsin.notify.enqueue import shift_reminders
 from tocsin.notify.models import Notification
 from tocsin.oncall import loader
@@ -170,6 +170,47 @@ def test_swap_is_requested_mailed_accepted_and_changes_both_shifts(
             answer(swap, actor=ACTOR, now=now)
     assert not shift_reminders.queue_pending_notices(now)
     assert Notification.objects.filter(data__title__code="swap.accepted_title", user=alice).count() == 1
+
+
+@pytest.mark.parametrize("answer", [swaps.decline, swaps.withdraw])
+def test_answered_swap_keeps_its_answer(
+    desk_group: Group, schedule: Schedule, now: datetime, answer: Callable[..., object]
+) -> None:
+    stretch = ShiftRange(now + timedelta(hours=1), now + timedelta(hours=9))
+    swap = swaps.request_swap(
+        schedule, stretch, requester=user("alice"), requested_user=user("bob"), in_return=None, message="", actor=ACTOR,
+        now=now,
+    )  # fmt: skip
+    answer(swap, actor=ACTOR, now=now)
+    with pytest.raises(Rejected) as rejected:
+        swaps.accept(swap, actor=ACTOR, now=now)
+    state = "declined" if answer is swaps.decline else "withdrawn"
+    assert rejected.value.reason.code == f"swap.already_{state}"
+
+
+def test_deleted_override_gives_the_shift_back(desk_group: Group, schedule: Schedule, now: datetime) -> None:
+    stretch = ShiftRange(now + timedelta(hours=1), now + timedelta(hours=9))
+    swaps.transfer_shift(schedule, stretch, current_user=user("alice"), new_user=user("bob"), actor=ACTOR, now=now)
+    PendingNotice.objects.all().delete()
+    overrides.delete_override(Override.objects.get(), actor=ACTOR, now=now)
+    texts = [str(notice.text) for notice in PendingNotice.objects.all()]
+    assert texts
+    assert all("Alice has the shift again." in text for text in texts)
+
+
+def test_user_has_a_limited_number_of_absences(desk_group: Group, now: datetime) -> None:
+    spans = [
+        {
+            "from": f"{now + timedelta(days=2 * number):%Y-%m-%d %H:%M}",
+            "to": f"{now + timedelta(days=2 * number + 1):%Y-%m-%d %H:%M}",
+        }
+        for number in range(1, out_of_office.MAX_ABSENCES + 2)
+    ]
+    with pytest.raises(Rejected) as rejected:
+        out_of_office.replace_all(user("alice"), spans, actor=ACTOR, now=now)
+    problem = rejected.value.reason["problem"]
+    assert isinstance(problem, Reason)
+    assert problem.code == "absence.too_many"
 
 
 def test_shift_changed_midway_keeps_its_past(desk_group: Group, schedule: Schedule, now: datetime) -> None:

@@ -23,8 +23,9 @@ from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, as_reason
 from tocsin.outbound import commands, health, reasons
 from tocsin.outbound.delivery import calls, dispatcher, results
+from tocsin.outbound.delivery.integration_pool import IntegrationPool
 from tocsin.outbound.delivery.queue import NewCall, queue
-from tocsin.outbound.models import Call, Exchange
+from tocsin.outbound.models import Call, Exchange, OutboundIntegration
 from tocsin.outbound.states import CallStatus
 
 
@@ -187,6 +188,7 @@ def test_a_process_that_dies_leaves_its_calls_to_another(at: OutboundHarness, ot
     at.go()
     assert other.requests == []
     box.keep_leases()
+    assert str(at.calls()[0].error) == "The process that was sending it stopped."
     at.go()
     (call,) = at.calls()
     assert (call.status, call.attempts, call.is_uncertain) == (CallStatus.SENT, 2, True)
@@ -412,4 +414,23 @@ def test_a_result_that_cannot_be_written_down_stops_no_other(
     monkeypatch.setattr(dispatcher, "record", failing)
     at.go()
     assert {call.pk: call.status for call in at.calls()} == dict.fromkeys((poison, *rest), CallStatus.SENT)
+    assert str(Call.objects.get(pk=poison).error) == "The result could not be stored."
     assert len(other.requests) == 3
+
+
+def test_integration_of_a_removed_kind_is_reported(at: OutboundHarness, other: HttpDouble) -> None:
+    pager = at.integration(url=other.url)
+    OutboundIntegration.objects.filter(pk=pager.pk).update(kind="removed")
+    pool = IntegrationPool()
+    try:
+        with database.transaction() as connection:
+            pool.refresh(connection)
+        assert pool.problems[pager.pk].code == "outbound.unknown_kind"
+    finally:
+        pool.close()
+
+
+def test_call_of_a_deleted_integration_is_rejected(at: OutboundHarness) -> None:
+    with database.transaction() as connection, pytest.raises(Rejected) as rejected:
+        calls.call_for_alerts(connection, 77, [1], at.now)
+    assert rejected.value.reason.code == "outbound.no_such_call"

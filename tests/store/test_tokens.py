@@ -13,6 +13,7 @@ from tocsin.access.models import ApiToken, AuditEntry
 from tocsin.access.roles import Permission
 from tocsin.access.token_limits import DEFAULT_LIFETIME, MAX_LIFETIME, UNLIMITED, WARN_BEFORE, TokenLimits, TokenScope
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import each_of
 from tocsin.notify.enqueue import token_expiry
 from tocsin.oncall.models import PendingNotice
 from tocsin.people import permissions
@@ -148,8 +149,11 @@ def test_a_limited_token_is_not_its_owner(now: datetime) -> None:
 def test_the_owner_is_told_once_before_the_end(now: datetime) -> None:
     admin, user = make_user("alice", now, role="admin"), make_user("bob", now)
     account = save_service_account({"name": "bot"}, actor=ACTOR, now=now)
-    for owner, name in ((user, "script"), (account, "pipeline")):
+    used, _unused = [
         tokens.create(owner, name, limits=UNLIMITED, actor=ACTOR, now=now)
+        for owner, name in ((user, "script"), (account, "pipeline"))
+    ]
+    assert tokens.verify(used.secret, now=now + timedelta(minutes=1)) is not None
     short = now + timedelta(days=10)
     tokens.create(user, "short", limits=UNLIMITED, expires_at=short, actor=ACTOR, now=now)
     revoked = tokens.create(user, "revoked", limits=UNLIMITED, actor=ACTOR, now=now)
@@ -157,5 +161,7 @@ def test_the_owner_is_told_once_before_the_end(now: datetime) -> None:
     end = now + DEFAULT_LIFETIME
     for moment in (now, end - WARN_BEFORE - timedelta(seconds=1), end - WARN_BEFORE, end - timedelta(days=1), end):
         assert not token_expiry.warn_owners(moment)
+    last_uses = [each_of(notice.text)[1].code for notice in PendingNotice.objects.order_by("pk")]
+    assert last_uses == ["notice.token_last_use", "notice.token_never_used"]
     told = PendingNotice.objects.order_by("pk").values_list("user_id", "title_data__name", "text_code")
     assert [(row[0], row[1]) for row in told] == [(user.pk, "script"), (admin.pk, "pipeline")]

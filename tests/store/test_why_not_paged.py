@@ -16,7 +16,9 @@ from tocsin.core.db import database as db
 from tocsin.escalation.actions import why_not_paged
 from tocsin.notify.models import Delivery
 from tocsin.notify.states import DeliveryStatus
+from tocsin.people.changes import groups
 from tocsin.people.changes import users as people
+from tocsin.people.models import User
 
 
 @pytest.fixture
@@ -102,3 +104,21 @@ def test_user_is_not_given_the_reason_of_a_similar_name(desk: EscalationHarness)
     desk.run_until(0)
     assert why(alert)["bob"][0] == "Anna has no enabled contact method."
     assert all("contact method" not in sentence for sentence in why(alert)["alice"])
+
+
+def test_members_without_part_in_the_policy_have_a_reason(desk: EscalationHarness) -> None:
+    members = [{"user": name, "roles": ["primary"]} for name in ("alice", "bob")]
+    groups.save_group({"name": "Two", "members": members}, actor=ACTOR, now=desk.start)
+    desk.save(steps=[{"notify": {"groups": ["Two"], "roles": ["primary", "secondary"]}}])
+    alert = desk.open()
+    desk.run_until(0)
+    assert why(alert)["bob"] == (
+        "Alice is ahead of Bob as primary of Two.",
+        "Two had no secondary on call.",
+    )
+    desk.save(steps=[{"notify": {"users": ["alice"]}}])
+    alert = desk.open()
+    desk.run_until(0)
+    User.objects.filter(username="carol").update(is_active=False)
+    assert why(alert)["bob"] == ("No step of the policy pages Bob.",)
+    assert why(alert)["carol"] == ("Carol is deactivated and is not paged.",)

@@ -39,7 +39,7 @@ def desk(database: str, now: datetime) -> Iterator[WorkflowHarness]:
 
 def test_it_is_tried_against_a_past_alert_without_doing_anything(desk: WorkflowHarness) -> None:
     flow = desk.workflow(
-        "Try", {"do": "notify", "groups": ["Service Desk"], "roles": ["manager"]}, {"do": "close"},
+        "Try", {"do": "notify", "groups": ["Service Desk"], "roles": ["manager"], "contacts": True}, {"do": "close"},
         start={"field": "client", "operator": "equals", "value": "Acme"},
         stop={"field": "status", "operator": "equals", "value": "closed"},
         trigger={"on": "unacknowledged", "for": "5m"},
@@ -50,7 +50,10 @@ def test_it_is_tried_against_a_past_alert_without_doing_anything(desk: WorkflowH
         True,
         'Conditions matched: client "Acme" equals Acme.',
     )
-    assert tuple(map(str, dry_run_result.actions)) == ("notify Carol by email", "close the alert")
+    assert tuple(map(str, dry_run_result.actions)) == (
+        "notify Carol and the groups' contacts by email",
+        "close the alert",
+    )
     assert dry_run_result.texts[0].startswith("Try: VPN down")
     desk.act(alert, Acknowledge(actor=desk.actor("alice")), 2)
     dry_run_result = dry_run.dry_run(flow, alert, desk.at(3))

@@ -145,22 +145,6 @@ THE_ASSIGNEE = ReasonType("action.assignee", "the assignee")
 EVERYBODY_PAGED = ReasonType("action.everybody_paged", "everyone paged")
 NOBODY = ReasonType("action.nobody", "no one")
 
-# The names of actions, where one failed.
-
-NAME_NOTIFY = ReasonType("action.name_notify", "Notify")
-NAME_START_POLICY = ReasonType("action.name_start_policy", "Start policy")
-NAME_ADD_RESPONDERS = ReasonType("action.name_add_responders", "Add responders")
-NAME_ESCALATE = ReasonType("action.name_escalate", "Escalate")
-NAME_SET_PRIORITY = ReasonType("action.name_set_priority", "Set priority")
-NAME_SET_TAGS = ReasonType("action.name_set_tags", "Set tags")
-NAME_HOLD = ReasonType("action.name_hold", "Snooze")
-NAME_CLOSE = ReasonType("action.name_close", "Close")
-NAME_REPLY = ReasonType("action.name_reply", "Add note")
-NAME_CALL = ReasonType("action.name_call", "Call")
-NAME_HALO = ReasonType("action.name_halo", "Update ticket")
-NAME_OPEN_ALERT = ReasonType("action.name_open_alert", "Create alert")
-NAME_WAIT = ReasonType("action.name_wait", "Wait")
-
 # Problems.
 
 UNREADABLE = ReasonType("workflow.unreadable", "The workflow is not valid: {error}. Save it again.")

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
 import pytest
 from django.db import connection
+from django.http import UnreadablePostError
+from django.test import RequestFactory
 
 from tests.support.postgres import TAKES_NO_WRITES, in_use
 from tests.web.api.conftest import Api, ApiResponse, Company
 from tocsin.access import tokens
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.token_limits import UNLIMITED
+from tocsin.api import errors
 from tocsin.core.runtime import clock
+from tocsin.people.models import User
+from tocsin.workflows.commands import save_workflow
+from tocsin.workflows.models import Workflow
 
 
 def refused(answer: ApiResponse, status: int, code: str, *fields: str) -> str:
@@ -201,3 +209,33 @@ def test_value_of_wrong_type_uses_the_api_error_format(admin: Api, body: Any, pl
     detail = refused(admin.put("reminders", body), 400, "invalid", place)
     assert message in detail
     assert "Input" not in detail
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (UnreadablePostError("the client hung up"), 400, "api.body_unreadable"),
+        (psycopg.InterfaceError("the connection is closed"), 503, "api.database_unavailable"),
+    ],
+)
+def test_lost_connection_is_answered_with_its_cause(error: Exception, status: int, code: str) -> None:
+    answer = errors.unexpected(RequestFactory().post("/api/v1/groups"), error)
+    assert (answer.status_code, json.loads(answer.content)["reason_code"]) == (status, code)
+
+
+def test_only_the_user_or_an_administrator_shows_masked_addresses(
+    company: Company, caller: Callable[[User], Api]
+) -> None:
+    answer = caller(company.bob).post(f"groups/{company.desk.name}/members/alice/show-addresses")
+    assert refused(answer, 403, "forbidden") == "Only alice or an administrator may do this."
+
+
+def test_workflow_that_cannot_be_read_is_listed_as_such(admin: Api) -> None:
+    workflow = save_workflow(
+        {"name": "Broken", "trigger": "opened", "actions": [{"do": "close"}]}, actor=COMMAND_LINE, now=clock.now()
+    )
+    # Stored are ids, where the settings have names.
+    unreadable = {"trigger": {"on": "opened"}, "actions": [{"do": "notify", "users": ["bob"]}]}
+    Workflow.objects.filter(pk=workflow.pk).update(definition=unreadable)
+    (shown,) = admin.get("workflows").body["items"]
+    assert shown["sentence_code"] == "api.workflow_unreadable"

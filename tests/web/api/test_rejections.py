@@ -48,7 +48,7 @@ REJECTIONS: list[tuple[str, str, Any, str]] = [
     ("PUT", "out-of-office/{absence}", {**FUTURE, "user": "bob"}, "api.absence_of_other_user"),
     ("POST", "out-of-office", {**FUTURE, "user": 7}, "api.not_a_username"),
     ("PUT", "contact-methods/{method}", {"user": "bob"}, "api.contact_method_of_other_user"),
-    ("POST", "contact-methods/{bobs_method}/send-code", None, "api.not_your_contact_method"),
+    ("POST", "contact-methods/{bobs_method}/send-code", None, "contact_method.unknown"),
     ("POST", "groups/Network/contacts/Nothing/test", None, "api.no_such_contact"),
     ("GET", "outbound-integrations/{outbound}/calls/999999", None, "api.no_such_call"),
     ("GET", "workflows/{workflow}/runs/999999", None, "api.no_such_run"),

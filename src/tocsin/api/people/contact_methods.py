@@ -23,6 +23,7 @@ from tocsin.core.errors import Rejected
 from tocsin.core.reasons import ReasonType
 from tocsin.core.validation.field_errors import AT_PATH
 from tocsin.notify.enqueue import contact_tests
+from tocsin.notify.enqueue.contact_tests import METHOD_NOT_FOUND
 from tocsin.notify.inbound import verification
 from tocsin.people.changes import users
 from tocsin.people.changes.specs import ContactSpec
@@ -35,7 +36,6 @@ _OTHER_USER = ReasonType(
     "api.contact_method_of_other_user",
     "A contact method stays with its user; add one to the other user instead.",
 )
-_NOT_YOURS = ReasonType("api.not_your_contact_method", "Contact method not found.")
 
 routes = AuthorizedRouter("contact-methods")
 
@@ -231,7 +231,7 @@ def _save(user: User, body: ResourceSpec, existing: ContactMethod | None, princi
 
 def _require_self(principal: Principal, user: User) -> None:
     if user != principal.user:
-        raise Rejected("not_found", _NOT_YOURS())
+        raise Rejected("not_found", METHOD_NOT_FOUND())
 
 
 def _require_owner_or_admin(principal: Principal, user: User) -> None:

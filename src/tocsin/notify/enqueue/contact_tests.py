@@ -22,7 +22,7 @@ TEST_WINDOW = timedelta(minutes=10)
 MAX_PAID_TESTS = 20
 _PAID = ("sms", "voice")
 
-_METHOD_NOT_FOUND = ReasonType("contact_method.unknown", "Contact method not found.")
+METHOD_NOT_FOUND = ReasonType("contact_method.unknown", "Contact method not found.")
 _CONTACT_NOT_FOUND = ReasonType("group_contact.not_found", "Contact not found.")
 _NOT_VERIFIED = ReasonType("contact_method.not_verified", "Verify this address first with the code sent to it.")
 _TOO_MANY = ReasonType(
@@ -50,7 +50,7 @@ def queue_test(connection: Connection, user_id: int, contact_method_id: int, now
         (contact_method_id, user_id),
     )
     if method is None:
-        raise Rejected("not_found", _METHOD_NOT_FOUND())
+        raise Rejected("not_found", METHOD_NOT_FOUND())
     if method["awaits_code"]:
         raise Rejected("not_confirmed", _NOT_VERIFIED())
     return _queue(connection, user_id, method["label"], method["channel"], method["address"], now)

@@ -49,8 +49,7 @@ _NO_TEXT = ReasonType("mail_reply.no_text", "It has no text of its own.")
 _NO_TEXT_ANSWER = ReasonType(
     "mail_reply.no_text_answer", "Your email has no text of its own above the quoted one, so nothing was done."
 )
-_ANSWER_TITLE = ReasonType("mail_reply.answer_title", "Note")
-_ALERT_ANSWER_TITLE = ReasonType("mail_reply.alert_answer_title", "Your reply about alert {alert}")
+_ANSWER_TITLE = ReasonType("mail_reply.alert_answer_title", "Your reply about alert {alert}")
 
 
 class ReplyResult(StrEnum):
@@ -233,8 +232,9 @@ def _addresses(connection: Connection, user_id: int) -> set[str]:
 
 
 def _queue_answer(connection: Connection, outcome: ReplyOutcome, now: datetime) -> None:
-    assert outcome.user_id is not None
     alert_id = outcome.alert_id
-    title = _ALERT_ANSWER_TITLE(alert=AlertRef(alert_id)) if alert_id else _ANSWER_TITLE()
+    assert outcome.user_id is not None
+    assert alert_id is not None, "a reply that is answered refers to an alert"
+    title = _ANSWER_TITLE(alert=AlertRef(alert_id))
     notice = Notice(title, outcome.answer, about="mail reply", reason=REPLIED_BY_EMAIL(), alert_id=alert_id)
     queue_notice(connection, notice, now, user_ids=[outcome.user_id])

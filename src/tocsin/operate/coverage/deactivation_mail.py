@@ -22,7 +22,7 @@ from tocsin.oncall.calculation import coverage_checks
 from tocsin.oncall.calculation.coverage_checks import COVERAGE_HORIZON, CoverageFinding, CoverageFindingKind
 from tocsin.oncall.calculation.group_snapshot import GroupPlan
 from tocsin.operate.coverage import coverage
-from tocsin.operate.coverage.manager_mail import mail_managers
+from tocsin.operate.coverage.manager_mail import MORE, mail_managers
 
 #: A changed account wakes the task; without a hint it checks at this interval.
 CHECK_INTERVAL = timedelta(minutes=10)
@@ -36,7 +36,6 @@ _GAPS = ReasonType(
     "No one is on call instead, in the next {days} days:",
 )
 _GAP = ReasonType("coverage.deactivated_gap", "- {problem} Select a replacement: {url}")
-_MORE_GAPS = ReasonType("coverage.deactivated_more_gaps", "- and {count} more", "- and {count} more")
 
 #: Advisory lock: one node at a time.
 _LOCK = int.from_bytes(b"departed")
@@ -90,7 +89,7 @@ def _send(
             for gap in gaps[:MAX_GAPS]
         ]
         if len(gaps) > MAX_GAPS:
-            lines.append(_MORE_GAPS(count=len(gaps) - MAX_GAPS))
+            lines.append(MORE(count=len(gaps) - MAX_GAPS))
         parts.append(joined(_GAPS(days=days), *lines, separator="\n"))
     else:
         parts.append(_NO_GAP(user=plan.person(user_id), days=days))

@@ -12,6 +12,9 @@ from tocsin.notify.enqueue.recipients import load_administrators
 from tocsin.oncall.calculation.group_snapshot import GroupPlan
 from tocsin.people.member_roles import MemberRole
 
+#: The last line of a list that is cut off.
+MORE = ReasonType("coverage.mail_more", "- and {count} more", "- and {count} more")
+
 _GROUP = ReasonType("coverage.mail_group", "The group: {url}")
 _MANAGER = ReasonType("coverage.mail_to_manager", "You are a manager of {group}.")
 _NO_MANAGER = ReasonType("coverage.mail_no_manager", "{group} has no manager.")

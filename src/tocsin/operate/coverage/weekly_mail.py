@@ -19,7 +19,7 @@ from tocsin.oncall.calculation import coverage_checks
 from tocsin.oncall.calculation.coverage_checks import CoverageFinding
 from tocsin.oncall.calculation.group_snapshot import GroupPlan
 from tocsin.operate.coverage import coverage
-from tocsin.operate.coverage.manager_mail import mail_managers
+from tocsin.operate.coverage.manager_mail import MORE, mail_managers
 
 CHECK_INTERVAL = timedelta(minutes=10)
 #: On Mondays, in the installation's time zone.
@@ -32,7 +32,6 @@ _TITLE = ReasonType(
 )
 _INTRO = ReasonType("coverage.mail_intro", "On-call problems in {group} in the next {days} days:")
 _LINE = ReasonType("coverage.mail_line", "- {problem}")
-_MORE = ReasonType("coverage.mail_more", "- and {count} more", "- and {count} more")
 
 #: Advisory lock: one node at a time.
 _LOCK = int.from_bytes(b"coverage")
@@ -70,7 +69,7 @@ def _send(
 ) -> int:
     lines = [_LINE(problem=coverage.describe_finding(finding, now)) for finding in problems[:MAX_FINDINGS]]
     if len(problems) > MAX_FINDINGS:
-        lines.append(_MORE(count=len(problems) - MAX_FINDINGS))
+        lines.append(MORE(count=len(problems) - MAX_FINDINGS))
     intro = _INTRO(group=plan.name, days=coverage_checks.COVERAGE_HORIZON.days)
     title = _TITLE(group=plan.name, count=len(problems))
     text = joined(intro, joined(*lines, separator="\n"), separator="\n\n")

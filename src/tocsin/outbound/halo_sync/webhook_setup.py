@@ -94,12 +94,14 @@ def set_up(
         _run_steps(client, http_client, now, result, undo_steps, desired, wait)
     except (Temporary, Permanent) as error:
         result.problem = error.full_reason
+        is_undone = bool(undo_steps)
         for step in reversed(undo_steps):
             try:
                 step()
             except (Temporary, Permanent) as undo_error:
+                is_undone = False
                 result.steps.append(reasons.UNDO_FAILED(problem=undo_error.full_reason))
-        if undo_steps:
+        if is_undone:
             result.steps.append(reasons.UNDONE())
         result.webhook_id = ""
     return result
@@ -264,7 +266,8 @@ def _test(
     if status.startswith("2"):
         result.steps.append(reasons.TEST_ARRIVED(status=status))
         return
-    answer = reasons.TEST_ANSWERED(status=status) if status else reasons.TEST_UNANSWERED()
+    # Halo logs 0 where no response came.
+    answer = reasons.TEST_ANSWERED(status=status) if status not in ("", "0") else reasons.TEST_UNANSWERED()
     problem = str(entry["error"]) if entry.get("error") else answer
     raise Permanent(reasons.TEST_FAILED(problem=problem), reasons.ALLOW_HALO())
 

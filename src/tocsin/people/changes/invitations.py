@@ -25,6 +25,7 @@ from tocsin.people import addresses
 from tocsin.people.changes import groups, users
 from tocsin.people.changes.specs import Email
 from tocsin.people.models import Group, User
+from tocsin.people.reasons import NO_SUCH_GROUP
 
 COLUMNS = ("email", "name", "phone", "role", "groups", "username")
 MAX_INVITATIONS = 500
@@ -41,7 +42,6 @@ _UNKNOWN_COLUMN = ReasonType("invitation.unknown_column", '"{column}" is not a c
 _NO_EMAIL_COLUMN = ReasonType("invitation.no_email_column", "The first line names no column email.")
 _TOO_MANY = ReasonType("invitation.too_many", "At most {maximum} people can be invited at once; these are {count}.")
 _NONE = ReasonType("invitation.none", "Enter at least one email address.")
-_NO_SUCH_GROUP = ReasonType("invitation.no_such_group", 'no group named "{name}".')
 
 
 def _phone(text: str) -> str:
@@ -203,7 +203,7 @@ def _check(entries: Sequence[Mapping[str, object]]) -> Iterator[list[Rejected]]:
 def _check_groups(spec: InvitationSpec, known: set[str], errors: SpecErrors) -> None:
     for index, name in enumerate(spec.groups):
         if name.casefold() not in known:
-            errors.add(f"groups[{index}]", _NO_SUCH_GROUP(name=name), "not_found")
+            errors.add(f"groups[{index}]", NO_SUCH_GROUP(name=name), "not_found")
 
 
 def _inner(rejection: Rejected) -> Reason:

@@ -17,6 +17,7 @@ from tocsin.people.models import ContactMethod, Group, User
 from tocsin.web.ui.choices import PRIORITIES, ROLES
 from tocsin.web.ui.forms import DurationField, FilledFormSet, formset_class, typed
 from tocsin.workflows.definition.definition import KEYS, LIMIT, MAX_ACTIONS, MAX_LIMIT, SPANS
+from tocsin.workflows.definition.descriptions import ACTION_NAMES
 from tocsin.workflows.states import SLA, ActionKind, SlaMoment, TriggerKind
 
 TRIGGERS = [
@@ -48,26 +49,20 @@ MOMENTS = [
 ]
 
 ACTIONS = [
-    (_("Notify and page"), [
-        (ActionKind.NOTIFY, _("Notify")),
-        (ActionKind.ADD_RESPONDERS, _("Add responders")),
-        (ActionKind.ESCALATE, _("Escalate now")),
-        (ActionKind.START_POLICY, _("Start policy")),
-    ]),
-    (_("Alert"), [
-        (ActionKind.SET_PRIORITY, _("Set priority")),
-        (ActionKind.SET_TAGS, _("Set tags")),
-        (ActionKind.REPLY, _("Add note")),
-        (ActionKind.HOLD, _("Snooze")),
-        (ActionKind.CLOSE, _("Close")),
-    ]),
-    (_("External systems"), [
-        (ActionKind.HALO, _("Update HaloITSM ticket")),
-        (ActionKind.CALL, _("Call outbound integration")),
-        (ActionKind.OPEN_ALERT, _("Create alert")),
-    ]),
-    (_("Flow control"), [(ActionKind.WAIT, _("Wait"))]),
-]  # fmt: skip
+    (group, [(kind, _(ACTION_NAMES[kind])) for kind in kinds])
+    for group, kinds in (
+        (
+            _("Notify and page"),
+            (ActionKind.NOTIFY, ActionKind.ADD_RESPONDERS, ActionKind.ESCALATE, ActionKind.START_POLICY),
+        ),
+        (
+            _("Alert"),
+            (ActionKind.SET_PRIORITY, ActionKind.SET_TAGS, ActionKind.REPLY, ActionKind.HOLD, ActionKind.CLOSE),
+        ),
+        (_("External systems"), (ActionKind.HALO, ActionKind.CALL, ActionKind.OPEN_ALERT)),
+        (_("Flow control"), (ActionKind.WAIT,)),
+    )
+]
 
 #: Key in a spec → form field, where the two differ.
 _FORM_FIELDS = {"for": "span"}

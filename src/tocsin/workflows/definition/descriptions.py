@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
 from tocsin.alerts import reasons as alert_reasons
-from tocsin.core.reasons import Reason, ReasonType, Term
+from tocsin.core.reasons import Reason, ReasonType, Term, translatable
 from tocsin.workflows import reasons
 from tocsin.workflows.definition.definition import NameLookup, Trigger, WorkflowAction, WorkflowDefinition
 from tocsin.workflows.states import ActionKind, SlaMoment, TriggerKind
@@ -30,20 +30,21 @@ MOMENTS: Mapping[SlaMoment, ReasonType] = {
     SlaMoment.OPENING: reasons.TIME_LIMIT,
 }
 
-ACTION_NAMES: Mapping[ActionKind, ReasonType] = {
-    ActionKind.NOTIFY: reasons.NAME_NOTIFY,
-    ActionKind.START_POLICY: reasons.NAME_START_POLICY,
-    ActionKind.ADD_RESPONDERS: reasons.NAME_ADD_RESPONDERS,
-    ActionKind.ESCALATE: reasons.NAME_ESCALATE,
-    ActionKind.SET_PRIORITY: reasons.NAME_SET_PRIORITY,
-    ActionKind.SET_TAGS: reasons.NAME_SET_TAGS,
-    ActionKind.HOLD: reasons.NAME_HOLD,
-    ActionKind.CLOSE: reasons.NAME_CLOSE,
-    ActionKind.REPLY: reasons.NAME_REPLY,
-    ActionKind.CALL: reasons.NAME_CALL,
-    ActionKind.HALO: reasons.NAME_HALO,
-    ActionKind.OPEN_ALERT: reasons.NAME_OPEN_ALERT,
-    ActionKind.WAIT: reasons.NAME_WAIT,
+#: The actions' names, in the editor and where one failed.
+ACTION_NAMES: Mapping[ActionKind, str] = {
+    ActionKind.NOTIFY: translatable("Notify"),
+    ActionKind.ADD_RESPONDERS: translatable("Add responders"),
+    ActionKind.ESCALATE: translatable("Escalate now"),
+    ActionKind.START_POLICY: translatable("Start policy"),
+    ActionKind.SET_PRIORITY: translatable("Set priority"),
+    ActionKind.SET_TAGS: translatable("Set tags"),
+    ActionKind.REPLY: translatable("Add note"),
+    ActionKind.HOLD: translatable("Snooze"),
+    ActionKind.CLOSE: translatable("Close"),
+    ActionKind.HALO: translatable("Update HaloITSM ticket"),
+    ActionKind.CALL: translatable("Call outbound integration"),
+    ActionKind.OPEN_ALERT: translatable("Create alert"),
+    ActionKind.WAIT: translatable("Wait"),
 }
 
 

@@ -19,7 +19,7 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.delivery.backoff import Backoff, doubling
 from tocsin.core.errors import Permanent, Rejected, Temporary
-from tocsin.core.reasons import AlertRef, Person, Reason, as_reason, reason_as_json
+from tocsin.core.reasons import AlertRef, Person, Reason, Term, as_reason, reason_as_json
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.escalation.reasons import RECEIVED_AS_ADMINISTRATOR
@@ -181,7 +181,7 @@ def _execute(connection: Connection, run: DueRun, decision: RunAction, facts: Wo
             result = actions.perform(context, decision.action)
     except (Rejected, Permanent, Temporary) as problem:
         step |= {"result": reason_as_json(problem.reason), "failed": True}
-        action = descriptions.ACTION_NAMES[decision.action.do]()
+        action = Term(descriptions.ACTION_NAMES[decision.action.do])
         reason = reasons.ACTION_FAILED(workflow=run.name, action=action, why=problem.reason)
         _log_on_timeline(connection, context, reason, now)
     else:

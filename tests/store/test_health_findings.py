@@ -1,0 +1,138 @@
+"""States that a health check reports: each with the reasons of its finding and of its remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from tests.doubles.http import Response, http_double
+from tests.doubles.pgbouncer import pgbouncer
+from tests.support.ingest import NOW, Ingest, halo, make_integration
+from tests.support.outbox_harness import allow_loopback, configured
+from tests.support.people import make_user
+from tests.support.postgres import in_use
+from tocsin.core.db import database as db
+from tocsin.core.ids import first_uuid7
+from tocsin.core.net import mailbox_errors
+from tocsin.core.net.mailbox_errors import MailboxReader
+from tocsin.core.reasons import as_reason, each_of
+from tocsin.inbound.enums import IntegrationMode
+from tocsin.notify.models import Delivery, Notification
+from tocsin.notify.states import DeliveryStatus, Purpose
+from tocsin.operate.checks import database as database_checks
+from tocsin.operate.checks import integrations, mailboxes, providers, running, security
+from tocsin.operate.finding import HealthFinding
+from tocsin.operate.models import Node
+from tocsin.operate.node_heartbeat import NodeHeartbeat
+from tocsin.operate.self_check.runner import SelfCheckRunner
+
+pytestmark = pytest.mark.usefixtures("database")
+
+
+def codes(findings: Iterable[HealthFinding]) -> set[str]:
+    """The codes of details and remedies, without their area."""
+    reasons = [reason for finding in findings for reason in (finding.detail, finding.remedy)]
+    return {reason.code.removeprefix("health.") for reason in reasons if reason}
+
+
+def run(check: Callable[[db.Connection], Iterable[HealthFinding]]) -> set[str]:
+    with db.transaction() as connection:
+        return codes(check(connection))
+
+
+def test_disabled_integration_is_noted() -> None:
+    make_integration(mode=IntegrationMode.DISABLED)
+    assert "integration_disabled" in codes(integrations.check_reach(NOW))
+
+
+def test_integration_that_cannot_be_compiled_is_reported() -> None:
+    make_integration(definition={"mapping": {"subject": {"path": 7}}})
+    assert {"integration_unusable", "integration_unusable_remedy"} <= run(
+        lambda connection: integrations.check(connection, NOW)
+    )
+
+
+def test_use_of_an_old_webhook_url_is_reported() -> None:
+    make_integration(previous_token_requests=3)
+    assert {"integration_old_url", "integration_old_url_remedy"} <= run(
+        lambda connection: integrations.check(connection, NOW)
+    )
+
+
+def test_messages_that_could_not_be_parsed_are_counted() -> None:
+    Ingest().send(make_integration(), b"{}")
+    assert {"messages_unreadable", "messages_unreadable_remedy"} <= run(
+        lambda connection: integrations.check(connection, datetime.now(NOW.tzinfo))
+    )
+
+
+def test_new_tickets_that_open_nothing_are_reported() -> None:
+    integration = make_integration(settings={"new_tickets_open": False}, mode=IntegrationMode.PAGE)
+    Ingest().send(integration, {**halo(1, "Waiting"), "event": "new ticket logged"})
+    at = datetime.now(NOW.tzinfo)
+    assert {"integration_opens_nothing", "integration_opens_nothing_remedy"} <= codes(integrations.check_messages(at))
+
+
+def test_nodes_of_different_versions_are_noted() -> None:
+    for name in ("pager1", "pager2"):
+        NodeHeartbeat(uuid4(), "all", list, name).run_once()
+    Node.objects.filter(name="pager2").update(version="0.0.1")
+    assert {"node_versions", "node_versions_remedy"} <= run(running.check)
+
+
+def test_node_without_the_newest_key_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    NodeHeartbeat(uuid4(), "all", list, "pager1").run_once()
+    configured(monkeypatch, secret_keys=("n" * 40, "o" * 40))
+    assert {"node_without_key", "node_without_key_remedy"} <= run(security.check_keys)
+
+
+def test_failed_external_heartbeat_is_reported(monkeypatch: pytest.MonkeyPatch, now: datetime) -> None:
+    allow_loopback(monkeypatch)
+    NodeHeartbeat(uuid4(), "all", list).run_once()
+    with http_double(lambda request: Response(500)) as receiver:
+        configured(monkeypatch, heartbeat_url=receiver.url)
+        SelfCheckRunner(now=lambda: now, heartbeat_url=lambda: receiver.url).run_once()
+    assert {"heartbeat_failed", "heartbeat_failed_remedy"} <= run(running.check)
+
+
+def test_mailbox_that_could_not_be_polled_is_named() -> None:
+    integration = make_integration(kind="email")
+    with db.transaction() as connection:
+        mailbox_errors.record_failure(
+            connection, MailboxReader.INBOUND, integration.pk, as_reason("Sign-in rejected"), NOW
+        )
+    assert {"mailbox_unreadable", "mailbox_unreadable_remedy"} <= run(mailboxes.check_last_poll)
+
+
+def test_message_that_no_provider_could_send_is_reported(now: datetime) -> None:
+    user = make_user("alice", now)
+    fields = {"channel": "sms", "address": "+15550100", "purpose": Purpose.NOTICE, "user": user}
+    notification = Notification.objects.create(id=first_uuid7(now), created_at=now, **fields)
+    Delivery.objects.create(
+        id=first_uuid7(now),
+        notification=notification,
+        status=DeliveryStatus.FAILED,
+        queued_at=now,
+        due_at=now,
+        **fields,
+    )
+    (finding,) = providers.check_deliveries(now + timedelta(minutes=1))
+    assert codes([finding]) == {"messages_unsent", "messages_unsent_remedy"}
+    assert [part.code for part in finding.detail["providers"]] == ["health.messages_unsent_by_none"]
+
+
+def test_connections_of_other_clients_are_counted(database: str) -> None:
+    for _ in range(11):
+        NodeHeartbeat(uuid4(), "all", list).run_once()
+    with psycopg.connect(database, dbname="postgres"), db.transaction() as connection:
+        (finding,) = database_checks.check_connections(connection)
+    assert "health.database_other_connections" in [part.code for part in each_of(finding.detail)]
+
+
+def test_pooler_that_swallows_notifications_is_reported(database: str) -> None:
+    with pgbouncer(database) as url, in_use(url):
+        assert codes(database_checks._check_notifications()) == {"database_no_listen", "database_no_listen_remedy"}
