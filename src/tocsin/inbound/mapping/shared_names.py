@@ -60,7 +60,8 @@ ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
         "external_id", "incident_identifier", "incident_key", "alert_key", "problem_key", "event_key", "alert_id",
         "incident_id", "problem_id", "issue_id", "alarm_id", "case_id", "ticket_id", "event_object_id",
         "alert_cycle_key", "fingerprint", "alias", "group_key", "rule_id",
-        "monitor_id", "check_id", "sensor_id", "watch_id", "signal_id", "probe_id", "test_id", "episode_id",
+        "series_id", "series_uid", "monitor_id", "check_id", "sensor_id", "watch_id", "signal_id", "probe_id",
+        "test_id", "episode_id",
         "condition_id", "trigger_id", "correlation_id", "entity_id", "entity_display_name", "uuid", "guid", "id",
         "uid", "event_id", "key",
         "token",
@@ -78,7 +79,7 @@ ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
         "event_definition_title", "short_description", "alert_name", "alertname", "rule_name", "monitor_name",
         "check_name", "alarm_name", "incident_name", "problem_name", "policy_name", "condition_name", "trigger_name",
         "name", "service_name", "job_name", "project_name", "display_name", "entity_display_name", "alert_message",
-        "state_message", "service_output", "message", "activity_title", "text", "description", "reason", "msg",
+        "state_message", "service_output", "message", "msg", "activity_title", "text", "description", "reason",
         "body", "content", "human_readable", "output", "error", "error_message", "fallback", "meldung", "nachricht",
         "meldungstext", "beschreibung", "fehler", "mensaje", "descripcion", "descripción", "messaggio", "descrizione",
         "mensagem", "bericht",
@@ -118,7 +119,7 @@ MONITORED: Final = in_order((
     "targetgroup", "heartbeat", "stack",
 ))  # fmt: skip
 #: Names of what a run or a test is part of.
-WHOLES: Final = in_order(("repository", "projectname", "project", "app", "application"))
+WHOLES: Final = in_order(("repository", "projectname", "project", "app", "application", "appname", "applicationname"))
 #: Names that say in a title what it is about; several problems may have one.
 SUBJECTS: Final = in_order((
     *(name for name in MONITORED if name not in WHOLES), "savedsearch", "rule", "exception", "context", "connection",
@@ -166,10 +167,10 @@ SEVERITY_NAME: Final = NamePattern(
     r"\w*(severity|priority|criticality|urgency)(name|text|label|level|display)?|\w*(alert|risk|threat|alarm)level"
 )
 TITLE_NAME: Final = NamePattern(
-    r"(?!page|window|document)\w*(title|subject|headline|heading|displayname|(issue|incident|alert|alarm|problem|event|threat|finding)name)"
+    r"(?!page|window|document)\w*(title|subject|headline|heading|displayname|(issue|incident|alert|alarm|problem|event|threat|finding)(name|definition))"
 )
 SENTENCE_NAME: Final = NamePattern(
-    r"\w*(reason|message|description|text|msg|note|comment|detail|details|info|explanation|error|cause|output|remark)"
+    r"\w*(reason|message|description|text|msg|note|comment|detail|details|info|explanation|error|cause|output|remark|exception)"
 )
 #: The kind of a problem, which is a title if it has several words.
 TYPE_NAME: Final = NamePattern(
@@ -186,8 +187,29 @@ FAULT_NAME: Final = NamePattern(
 #: A name of a thing, if there is no better one.
 ANY_NAME: Final = NamePattern(
     r"(?!\w*(user|actor|owner|author|assignee|creator|sender|org|organi[sz]ation|account|tenant|team|customer|company"
-    r"|client|webhook|integration|channel|file|first|last|nick|event|product|vendor|source|group|os|region|zone|metric)"
-    r"name)\w*name|\w+label"
+    r"|client|webhook|integration|channel|file|first|last|nick|event|product|vendor|source|group|os|region|zone|metric"
+    r"|run)name)\w*name|\w+label"
+)
+#: The kind of thing in the name of its name: the "budget" of a `budgetDisplayName`.
+KIND_OF_NAME: Final = re.compile(
+    r"(?!full|short|display|friendly|host|device)(\w{3,}?)(display|friendly|full)?(name|label|title)"
+)
+#: The address of what is monitored, and not of a page about it.
+MONITORED_URL: Final = NamePattern(
+    r"\w*(check|monitor|target|request|requested|website|site|endpoint|service|test|probe|page|host|domain|app|server)"
+    r"(url|uri|address)"
+)
+#: Names of what is no thing that an alert may be about, whatever its value.
+OTHER_ROLE: Final = NamePattern(
+    r"\w*(ids?|uid|uuid|guid|key|hash|token|url|uri|link|href|time|date|at|timestamp|when|zone|tz|zeit|datum|version"
+    r"|status|state|zustand|severity|priority|level|urgency|type|kind|category|code|class|source|provider|vendor"
+    r"|manufacturer|region|env|environment|locale|lang|language|currency|method|agent|platform|os|model|mode|role|email"
+    r"|mail|phone|tags|icon|color|colour|image|avatar|format|sender|recipient|to|from|by|query|expression|path|file"
+    r"|filename|ip|address|mac|serial|number|nr|no|action|event|result|outcome|duration|value|threshold|unit|einheit"
+    r"|schema|signature|subject|title|text|message|msg|description|details?|reason|error|comment|notes?|body|content"
+    r"|output|summary|namespace)"
+    r"|\w*(user|owner|author|actor|assignee|creator|sender|company|customer|client|account|org|organi[sz]ation|team|group"
+    r"|tenant|product|vendor|source|provider|first|last|nick|channel)s?(name|display|displayname)?"
 )
 #: Ids of what is run again and again.
 RUN_OF_ID: Final = NamePattern(r"(dag|(actor)?task|workflow|pipeline|flow|project|schedule|suite|test)(id|key|slug)")
@@ -203,23 +225,28 @@ _OUTCOMES: Final = (*_STATUSES, "result", "outcome", "conclusion", "health")
 
 #: What a program returns: 0 for success.
 EXIT_CODES: Final = in_order(("exitcode", "exitstatus", "returncode", "rc", "retcode", "exit", "errorlevel"))
-#: A time of these means that it is over.
+#: A time of these means that it is over; null, that it is not.
 OVER_TIME: Final = NamePattern(r"\w*(resolved?|recover(y|ed)|cleared?|closed|fixed)(at|time|ts|date|on)")
-#: A true one means that it is over; a false one, that it began.
-OVER_FLAGS: Final = (
-    "resolved", "isresolved", "recovered", "closed", "isclosed", "ok", "isok", "success", "passed", "healthy", "isup",
-    "up", "ishealthy", "cleared", "iscleared", "fixed", "isfixed", "isrecovery", "isonline", "isrecovered",
-    "issuccessful", "successful", "issuccess", "succeeded", "online", "reachable", "isavailable", "alive",
-    "isalive", "connected", "isconnected", "isnormal", "isresolve", "alertresolved", "isalertresolved", "hasrecovered",
-    "isclear", "clear", "recovery", "backonline", "alarmcleared",
-)  # fmt: skip
-BEGAN_FLAGS: Final = (
-    "firing", "isfiring", "failed", "isfailed", "down", "isdown", "triggered", "isactive", "hasfailures", "failing",
-    "offline", "isoffline", "inalarm", "isalarm", "isalert", "breached", "isproblem", "haserror", "iserror", "alarm",
-    "isopen", "istriggered",
-    "alarmactive", "alertactive", "isfailure", "hasfailed", "haserrors", "isbreached", "error", "failure", "fault",
-    "isfault", "isanomaly", "problem", "onbattery", "unhealthy", "isunhealthy", "alarming", "isalarming", "isincident",
-)  # fmt: skip
+_FLAG: Final = r"(is|are|has|have|had|was|in|on|alert|alarm|incident|problem|check|service|system|test|all)*"
+#: A true one means that it is over, whatever else is true.
+ENDED_FLAG: Final = NamePattern(rf"{_FLAG}(resolved?|recover(ed|y)|closed|fixed|cleared?|allclear|backonline)")
+#: A true one means that all is well; a false one, that it began.
+WELL_FLAG: Final = NamePattern(
+    rf"{_FLAG}(ok|up|success(ful)?|succeeded|pass(ed|ing)?|healthy|normal|online|reachable|alive"
+    r"|connected|registered|running|responding|operational|working|(?<=is)available)"
+)
+#: A true one means that it began; a false one, that it is over.
+BEGAN_FLAG: Final = NamePattern(
+    rf"{_FLAG}(firing|fail(ed|ing|ure)|(?<=has)(failures|errors)|down|triggered|offline|alarm(ing|active)?"
+    r"|alert(active)?|breached|problem|error|fault|faulty|anomaly|(?<=on)battery|unhealthy|unreachable|unavailable"
+    r"|incident|outage|broken|kommend|panne|störung|stoerung|gestört|gestoert|ausfall|ausgefallen|fehler|defekt|défaut"
+    r"|defaut|alarme|alarma|fallo|falla|guasto|allarme|storing|(?<=is)(active|open))"
+)
+#: What a flag is in another type than true and false.
+TRUTHS: Final[Mapping[object, bool]] = {
+    **dict.fromkeys((True, 1, "1", "true", "yes", "y", "on", "ja", "oui", "sí", "si"), True),
+    **dict.fromkeys((False, 0, "0", "false", "no", "n", "off", "none", "null", "nein", "non"), False),
+}
 
 #: A text of these means that it is over.
 OVER_TEXTS: Final = frozenset({"clear", "cleared", "resolved", "recovered"})

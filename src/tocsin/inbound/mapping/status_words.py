@@ -54,7 +54,7 @@ CLOSING_WORDS: Final = frozenset({
     "recovered", "recovery", "renewed", "reset", "resolve", "resolved", "resolving", "restored", "returned",
     "solved", "stopped", "succeed", "succeeded", "success", "successful", "uncritical", "undegraded", "up", "valid",
     "working", "all_clear", "back_to_normal", "auto_resolved", "autoresolved", "closed_auto", "alive", "back_online",
-    "answering", "cease", "ceased", "completes", "nominal", "optimal", "online_again",
+    "answering", "cease", "ceased", "completes", "dismissed", "nominal", "optimal", "online_again",
     "reconnected", "rectified", "offbattery", "commok", "unban", "unbanned", "unblocked", "unfired", "remediated",
     "repaired", "responding", "resumed",
     "safe", "stable", "stabilized", "successfully", "synced", "in_sync", "online_utility", "onmains", "on_mains",
@@ -111,7 +111,7 @@ _NOUNS: Final = frozenset(
 #: What an alert may be called, whatever its status.
 _KINDS: Final = frozenset({"alert", "alarm", "problem", "incident", "exception", "error", "test", "outage"})
 #: Words that say nothing beside another: "recovery detected".
-_WEAK: Final = frozenset({"detected", "new", "create", "created", "raised", "set", "start", "started", "test"})
+_WEAK: Final = frozenset({"detected", "new", "create", "created", "raised", "set", "start", "started", "test", "reset"})
 #: Signs that people read before the words.
 _SIGNS: Final[Mapping[str, str]] = {
     **dict.fromkeys("✅✔☑🟢💚👍", "ok"),
@@ -144,6 +144,28 @@ _WAS_DOWN: Final = re.compile(r"(?i)(?:\w+ )?(?:was|were) (?:down|offline|unreac
 _MAX_TITLE_CHARS: Final = 300
 _CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _MAX_CHARS: Final = 100
+
+
+#: What a service, a process or a machine is; a run that is "stopped" is over, and one that is "running" is not.
+STATES_OF_SERVICES: Final[Mapping[str, str]] = {"running": "resolved", "stopped": "failed", "exited": "failed"}
+
+#: "This is a test message", "Webhook test": a message that no problem caused.
+_TEST: Final = re.compile(
+    r"(?i)\W*(?:(?:this )?is (?:just |only )?an? )?(?:\w+ )?(?:sample|test|testing) (?:web ?hook |alert |event )?"
+    r"(?:notification|message|web ?hook|alert|event|delivery|payload|incident)\b"
+    r"|\W*(?:\w+[ ._:-])?(?:web ?hook|notification|alert)[ ._:-]test(?:ing)?\b"
+)
+_TEST_EVENT: Final = re.compile(r"(?i)(?:.*[._:-])?(?:test|ping|handshake|verification)(?:[._-]event)?")
+
+
+def is_test(text: str) -> bool:
+    """Returns whether a text says that its message is a test, such as "Webhook test"."""
+    return "test" in text.casefold() and _TEST.match(text) is not None
+
+
+def is_test_event(event: str) -> bool:
+    """Returns whether an event is one of a test, such as "ping" and "webhook.test"."""
+    return _TEST_EVENT.fullmatch(event) is not None
 
 
 #: Words that a kind may use for what is no problem, such as a comment that was created.
@@ -195,6 +217,11 @@ def is_failure(status: str) -> bool:
     return meaning_of(status) is StatusMeaning.OPEN and not _FAILURES.isdisjoint(_phrases_of(words_of(status)))
 
 
+def names_failure(text: str) -> bool:
+    """Returns whether a sentence has a word of a failure."""
+    return not (OPENING_WORDS - _WEAK).isdisjoint(words_of(text[:_MAX_TITLE_CHARS]))
+
+
 def is_bare_status(text: str) -> bool:
     """Returns whether a text is nothing but a word that says of anything that it failed or is over."""
     return len(text) <= _MAX_BARE_CHARS and text[:1].isalpha() and "_".join(words_of(text)) in _BARE
@@ -206,6 +233,7 @@ def is_kind(status: str) -> bool:
     return len(words) > 1 and words[-1] in _KINDS
 
 
+@lru_cache(maxsize=2048)
 def is_completion(status: str) -> bool:
     """Returns whether a status says that something ended, and not how, such as "build.finished"."""
     return not _COMPLETIONS.isdisjoint(words_of(status)) and meaning_of(status) is StatusMeaning.CLOSE
@@ -277,6 +305,13 @@ _FILLERS: Final = frozenset({
 })  # fmt: skip
 
 
+#: How much it is, which a recovery does not say: "temperature too high" and "temperature normal".
+_DEGREES: Final = frozenset({
+    "not", "too", "high", "low", "above", "below", "over", "under", "hoch", "nicht", "niedrig", "ordnung", "wieder",
+    "zu", "alta", "alto", "baja", "bajo", "bas", "basse", "haut", "haute", "trop",
+})  # fmt: skip
+
+
 def without_status(title: str) -> str:
     """Returns a title without the words that say a status: "[RESOLVED] CPU high" and "CPU high: OK" are "cpu high"."""
     about = _ABOUT.match(title)
@@ -295,6 +330,7 @@ def without_status(title: str) -> str:
         code
         for word in words
         if (folded := word.casefold()) not in _FILLERS
+        and folded not in _DEGREES
         and any(char.isalnum() for char in word)
         and not _MEASURED.fullmatch(folded)
         and _meaning_of_word(folded.partition(":")[0]) is None
