@@ -11,7 +11,7 @@ from typing import Final
 from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.inbound.expressions.fields import TAG_LENGTH, clean_line, text_of
 from tocsin.inbound.expressions.mapped import MappedFields
-from tocsin.inbound.mapping.likely_texts import find_titles, says
+from tocsin.inbound.mapping.likely_texts import find_sites, find_things, find_titles, says
 from tocsin.inbound.mapping.message_objects import FORMER, MessageObjects, fold
 from tocsin.inbound.mapping.shared_names import (
     ACTION_NAME,
@@ -94,7 +94,7 @@ _BOOLS: Final = (True, False)
 #: A test is ended by no other message.
 _TESTS: Final = frozenset({"test", "testing"})
 _TEST_FLAGS: Final = ("test", "istest", "testmode")
-_TEST_EVENTS: Final = ("event", "eventtype", "eventname", "action")
+_TEST_EVENTS: Final = ("event", "eventtype", "eventname", "hookevent", "action")
 #: What is up as long as it runs.
 _SERVICES: Final = frozenset({
     "service", "servicename", "process", "processname", "container", "containername", "vm", "vmname", "daemon", "unit",
@@ -239,6 +239,8 @@ def _likely_keys(objects: MessageObjects, own: str | None, host: str) -> Iterato
     yield from find_any(objects.things, TITLES)
     yield from matching_sorted(objects.texts, ANY_NAME)
     yield from matching_sorted(objects.texts, TYPE_NAME)
+    yield from sorted(find_sites(objects))
+    yield from sorted(thing for thing in find_things(objects) if thing != host)
 
 
 def _key_of(candidate: object, *, needs_words: bool) -> str:
@@ -270,7 +272,7 @@ def _is_id_of_delivery(mapped: MappedFields, objects: MessageObjects, status: st
 def _is_event_of_thing(objects: MessageObjects) -> bool:
     """Returns whether the event is one of an object beside it: "deviceOffline" of a `device`."""
     outermost, others = objects.levels[0], [*objects.levels[1:], *objects.things]
-    for event in _texts(map(outermost.get, ("event", "eventtype", "type"))):
+    for event in _texts(map(outermost.get, ("event", "eventtype", "type", "activity"))):
         thing = fold(without_status(event))
         if thing in words_of(event) and any(f"{thing}id" in level or f"{thing}name" in level for level in others):
             return thing not in _PROBLEMS

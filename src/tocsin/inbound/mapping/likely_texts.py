@@ -71,12 +71,13 @@ _MAX_NAME_WORDS: Final = 6
 _ADDRESS: Final = re.compile(r"\w+://(?:[^/@]*@)?([^/?#:]+)(?::\d+)?([^?#]*).*")
 #: A page of a tool about one alert or check has an id in its address, or a longer path.
 _SITE: Final = re.compile(r"\w+://[^/?#]+/?[a-z]*/?")
-#: "Disk-2", "Klima Serverraum 1" and "borg.service", and no word such as "performance", no code such as "AL_2", no id
-#: such as "sub_3", no date and no list of addresses.
-_NAMED: Final = re.compile(
-    r"(?=.*[^\W\d_]{2})(?=.*[A-ZÄÖÜÉ\d .])(?![A-Z\d_]+$)(?![a-z]+_\w*\d\w*$)"
+#: No code such as "AL_2", no id such as "sub_3", no date and no list of addresses.
+_THING: Final = re.compile(
+    r"(?=.*[^\W\d_]{2})(?![A-Z\d]*_[A-Z\d_]*$)(?![a-z]+_\w*\d\w*$)"
     r"(?!.*(?:://|\d\d:\d\d|\d{4}-\d\d|\d\d[./]\d\d[./])).{3,60}"
 )
+#: "Disk-2", "Klima Serverraum 1" and "borg.service", and no word such as "performance".
+_NAMED: Final = re.compile(r"[^\W_a-zäöüéèß]|[ .]")
 _MAX_TEXT_LINES: Final = 200
 _MAX_TEXT_CHARS: Final = 20_000
 
@@ -99,7 +100,7 @@ def with_texts(
         fill(values, "subject", map(_headline, filter(says, titles)))
         if "subject" not in values:
             titles = filter(_has_words, find_titles(objects))
-            fill(values, "subject", map(first_line, chain(_sites(objects), titles, _sentences(payload), (own,))))
+            fill(values, "subject", map(first_line, chain(find_sites(objects), titles, _sentences(payload), (own,))))
         bare = values.get("subject")
         _complete_name(values, objects, mapped.tags.get(HOST))
         # What the sender calls the subject of its message is complete.
@@ -137,12 +138,17 @@ def find_titles(objects: MessageObjects) -> Iterator[object]:
     yield from find_any(objects.texts, NAMES)
     yield from (name for name in find_any(objects.things, NAMES) if _has_words(name))
     sentences: list[object] = []
+    others: list[object] = []
     if not objects.has_commit:
-        sentences = [*find_any(objects.texts, SENTENCES), *matching(objects.texts, SENTENCE_NAME)]
-    yield from filter(_has_words, (*sentences, *matching(objects.texts, TYPE_NAME)))
+        sentences = [*find_any(objects.texts, SENTENCES)]
+        others = [*matching(objects.texts, SENTENCE_NAME)]
+    yield from filter(_has_words, sentences)
+    yield from (text for text in matching(objects.levels, TYPE_NAME) if _is_code(text) and str(text).isupper())
+    yield from filter(_has_words, (*others, *matching(objects.texts, TYPE_NAME)))
     yield from (text for text in matching(objects.levels, TYPE_NAME) if _is_code(text))
     yield from (text for text in find_any(objects.things, FOLDED["event"]) if _is_code(text))
     yield from filter(says, matching(objects.texts, FAULT_NAME))
+    yield from others
     yield from sentences
 
 
@@ -240,28 +246,32 @@ def _name_the_monitored(values: dict[str, Value], objects: MessageObjects, host:
         (host,), matching(everywhere, HOST_NAME), find_any(everywhere, FOLDED[HOST]), matching(everywhere, HOST_ID)
     )
     # "db1: failed" does not say what failed.
-    is_named |= _prefix(values, hosts) and not str(subject).endswith(f": {values.get('source_status')}")
+    is_bare = str(subject).endswith(f": {values.get('source_status')}")
+    is_named |= _prefix(values, hosts) and not is_bare
     is_named |= _prefix(values, find_any(objects.levels, WHOLES))
     if not is_named and bare not in _titles_of(objects):
-        things = [*find_things(objects), *_sites(objects)]
-        if not any(isinstance(subject, str) and thing.casefold() in subject.casefold() for thing in things):
-            _prefix(values, iter(things))
+        things = [*find_things(objects), *find_sites(objects)]
+        others = [thing for thing in things if thing.casefold() not in str(subject).casefold()]
+        if is_bare or len(others) == len(things):
+            _prefix(values, iter(others))
 
 
-def find_things(objects: MessageObjects) -> Iterator[str]:
-    """Yields what may name a thing where no known name says so: short texts that are no status, severity, time,
-    address, id, person or kind."""
+def find_things(objects: MessageObjects) -> list[str]:
+    """Returns what may name a thing where no known name says so: short texts that are no status, severity, time,
+    address, id, person or kind; those that look like a name first."""
+    things = []
     for level in objects.levels:
         for name, value in level.items():
             if OTHER_ROLE[name] or SENTENCE_NAME[name] or name in SENTENCES or name in PROPER_TITLES:
                 continue
-            if not isinstance(value, str) or _NAMED.fullmatch(value) is None or not says(value):
+            if not isinstance(value, str) or _THING.fullmatch(value) is None or not says(value):
                 continue
             if len(value.split()) <= _MAX_NAME_WORDS and meaning_of(value) is None:
-                yield value
+                things.append(value)
+    return sorted(things, key=lambda thing: _NAMED.search(thing) is None)
 
 
-def _sites(objects: MessageObjects) -> Iterator[str]:
+def find_sites(objects: MessageObjects) -> Iterator[str]:
     """Yields the addresses of what is monitored, without `https://`: not those of pages about it."""
     monitored = ((value, True) for value in matching(objects.everywhere, MONITORED_URL))
     others = ((value, False) for value in find_any(objects.levels, FOLDED["source_url"]))

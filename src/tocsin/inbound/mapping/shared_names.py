@@ -90,9 +90,9 @@ ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "severity": (
         "severity", "priority", "alert_severity", "alert_priority", "event_severity", "severity_level", "urgency",
-        "level", "alert_level", "impact", "criticality", "importance", "schweregrad", "priorität", "prioritaet",
-        "dringlichkeit", "gravité", "gravite", "priorité", "priorite", "gravedad", "severidad", "prioridad", "gravità",
-        "ernst", "prioriteit",
+        "level", "alert_level", "impact", "criticality", "importance", "stufe", "schweregrad", "priorität",
+        "prioritaet", "dringlichkeit", "gravité", "gravite", "priorité", "priorite", "gravedad", "severidad",
+        "prioridad", "gravità", "ernst", "prioriteit",
     ),
     "source_url": (
         "source_url", "html_url", "alert_url", "incident_url", "issue_url", "event_url", "monitor_url", "web_url",
@@ -135,7 +135,7 @@ MONITORED_NAME: Final = NamePattern(
     r"(?!\w*(run|state|status|user|file))\w*(monitor|check|sensor|service|site|test|probe|task|flow|job|pipeline|workflow"
     r"|builder|app|application|database|container|network|queue|volume|interface|domain|certificate|cluster|pool|backup"
     r"|schedule|plan|policy|rule|connector|connection|camera|disk|array|port|circuit|webhost|website|stream|topic|plant"
-    r"|room|zone|door|meter|battery|ups|tunnel|vpn|package|component|product|repo|repository|dataset|table|model|drive"
+    r"|room|zone|door|meter|battery|ups|tunnel|vpn|package|component|product|repo|repository|dataset|table|model|drive|budget"
     r"|collection)"
     r"\w{0,10}(name|label|title|descr)|(camera|ups|mddevice|disk|drive|volume|interface|array|pump|backup)"
 )
@@ -161,7 +161,7 @@ ACTION_NAME: Final = NamePattern(r"\w*(action|transition|outcome|phase)")
 #: Names of what happened, which may say a status too.
 HAPPENING_NAME: Final = NamePattern(
     r"\w*(event|alert|alarm|incident|notification|message|trigger|hook|webhook)?(type|subtype|category|kind|change"
-    r"|operation|topic|code)|\w*(event|anomaly)|data|value"
+    r"|operation|topic|code)|\w*(event|anomaly)|activity|trap|data|value"
 )
 SEVERITY_NAME: Final = NamePattern(
     r"\w*(severity|priority|criticality|urgency)(name|text|label|level|display)?|\w*(alert|risk|threat|alarm)level"
@@ -196,20 +196,20 @@ KIND_OF_NAME: Final = re.compile(
 )
 #: The address of what is monitored, and not of a page about it.
 MONITORED_URL: Final = NamePattern(
-    r"\w*(check|monitor|target|request|requested|website|site|endpoint|service|test|probe|page|host|domain|app|server)"
+    r"\w*(check|monitor|target|request|requested|website|site|endpoint|service|test|probe|page|host|domain)"
     r"(url|uri|address)"
 )
 #: Names of what is no thing that an alert may be about, whatever its value.
 OTHER_ROLE: Final = NamePattern(
-    r"\w*(ids?|uid|uuid|guid|key|hash|token|url|uri|link|href|time|date|at|timestamp|when|zone|tz|zeit|datum|version"
-    r"|status|state|zustand|severity|priority|level|urgency|type|kind|category|code|class|source|provider|vendor"
-    r"|manufacturer|region|env|environment|locale|lang|language|currency|method|agent|platform|os|model|mode|role|email"
-    r"|mail|phone|tags|icon|color|colour|image|avatar|format|sender|recipient|to|from|by|query|expression|path|file"
-    r"|filename|ip|address|mac|serial|number|nr|no|action|event|result|outcome|duration|value|threshold|unit|einheit"
-    r"|schema|signature|subject|title|text|message|msg|description|details?|reason|error|comment|notes?|body|content"
-    r"|output|summary|namespace)"
-    r"|\w*(user|owner|author|actor|assignee|creator|sender|company|customer|client|account|org|organi[sz]ation|team|group"
-    r"|tenant|product|vendor|source|provider|first|last|nick|channel)s?(name|display|displayname)?"
+    r"\w*(ids?|uid|uuid|guid|key|hash|token|secret|password|url|uri|link|href|time|date|(ed|sent)at|timestamp|when"
+    r"|timezone|zeit|datum|version|status|state|zustand|severity|priority|level|urgency|type|kind|category|code|class"
+    r"|source|channel|provider|vendor|manufacturer|region|env|environment|locale|lang|language|currency|method|agent"
+    r"|platform|model|mode|role|email|mail|phone|tags|icon|color|colour|image|avatar|format|sender|recipient|query"
+    r"|expression|path|file|filename|address|serial|number|nr|action|event|result|outcome|duration|value|threshold"
+    r"|einheit|schema|signature|description|details?|notes?|content|summary|namespace)"
+    r"|(src|dst|source|dest|remote|local)?ip|\\w*mac|os|tz|to|from|by|at|no"
+    r"|\w*(user|owner|author|actor|assignee|creator|sender|company|customer|account|org|organi[sz]ation|team|group"
+    r"|tenant|product|vendor|provider|first|last|nick)s?(name|display|displayname)?"
 )
 #: Ids of what is run again and again.
 RUN_OF_ID: Final = NamePattern(r"(dag|(actor)?task|workflow|pipeline|flow|project|schedule|suite|test)(id|key|slug)")
@@ -240,12 +240,12 @@ BEGAN_FLAG: Final = NamePattern(
     rf"{_FLAG}(firing|fail(ed|ing|ure)|(?<=has)(failures|errors)|down|triggered|offline|alarm(ing|active)?"
     r"|alert(active)?|breached|problem|error|fault|faulty|anomaly|(?<=on)battery|unhealthy|unreachable|unavailable"
     r"|incident|outage|broken|kommend|panne|störung|stoerung|gestört|gestoert|ausfall|ausgefallen|fehler|defekt|défaut"
-    r"|defaut|alarme|alarma|fallo|falla|guasto|allarme|storing|(?<=is)(active|open))"
+    r"|defaut|alarme|alarma|fallo|falla|guasto|allarme|storing|(water)?leak|smoke|flood|overheating|overload|activestate|(?<=is)(active|open))"
 )
 #: What a flag is in another type than true and false.
 TRUTHS: Final[Mapping[object, bool]] = {
-    **dict.fromkeys((True, 1, "1", "true", "yes", "y", "on", "ja", "oui", "sí", "si"), True),
-    **dict.fromkeys((False, 0, "0", "false", "no", "n", "off", "none", "null", "nein", "non"), False),
+    **dict.fromkeys((True, 1, "1", "true", "yes", "y", "on", "ein", "ja", "oui", "sí", "si"), True),
+    **dict.fromkeys((False, 0, "0", "false", "no", "n", "off", "aus", "none", "null", "nein", "non"), False),
 }
 
 #: A text of these means that it is over.

@@ -36,7 +36,7 @@ OPENING_WORDS: Final = frozenset({
     "severe", "tripped", "unsuccessful", "unsuccessfully", "detected", "suspicious", "urgent", "worsened",
     "outofsync", "out_of_sync", "ko", "nok", "onbatt", "lowbatt", "commbad", "nocomm", "replbatt", "banned", "ban",
     "blocked", "unprotected", "incomplete", "low_battery", "power_failure", "went_down", "exhausted", "past_due",
-    "unpaid", "disconnection",
+    "unpaid", "disconnection", "noncompliant", "not_compliant",
     # German, French, Spanish, Italian, Portuguese and Dutch
     "aktiv", "alarmiert", "ausfall", "ausgefallen", "ausgelöst", "defekt", "fehler", "fehlerhaft", "fehlgeschlagen",
     "gekommen", "gestört", "kommend", "kritisch", "nicht_erreichbar", "offen", "störung", "stoerung", "überschritten",
@@ -59,9 +59,10 @@ CLOSING_WORDS: Final = frozenset({
     "repaired", "responding", "resumed",
     "safe", "stable", "stabilized", "successfully", "synced", "in_sync", "online_utility", "onmains", "on_mains",
     "back_up", "no_problem", "clean", "uncompromised", "no_longer_active", "rearmed", "cleaned", "paid", "reconnection",
+    "compliant", "live",
     # German, French, Spanish, Italian, Portuguese and Dutch
     "abgeschlossen", "beendet", "behoben", "entwarnung", "erfolgreich", "erledigt", "erreichbar", "gegangen", "gehend",
-    "gelöst",
+    "gelöst", "in_betrieb", "in_ordnung", "en_service", "en_servicio",
     "geschlossen", "verfügbar", "wiederhergestellt", "clos", "clôturé", "clôturée", "disponible", "en_ligne",
     "fermé", "fermée", "rétabli", "rétablie", "résolu", "résolue", "resolu", "réussi", "réussie", "succès",
     "succes", "terminé", "terminée", "cerrada", "cerrado", "completado", "éxito", "exitoso", "normalizado",
@@ -103,7 +104,7 @@ _NEGATIONS: Final = frozenset({
     "not", "no", "non", "isn't", "never", "without", "nicht", "kein", "keine", "pas", "aucun", "niet", "geen",
 })  # fmt: skip
 _MAX_BARE_CHARS: Final = 30
-_BARE: Final = _FAILURES | _TITLE_ENDS | {"open", "opened", "closed", "triggered", "raised", "inactive"}
+_BARE: Final = _FAILURES | _TITLE_ENDS | {"open", "opened", "closed", "triggered", "raised", "active", "inactive"}
 #: Failures that may be named without one: "error rate".
 _NOUNS: Final = frozenset(
     {"alarm", "error", "err", "critical", "crit", "fatal", "timeout", "outage", "failure", "fehler"}
@@ -111,7 +112,7 @@ _NOUNS: Final = frozenset(
 #: What an alert may be called, whatever its status.
 _KINDS: Final = frozenset({"alert", "alarm", "problem", "incident", "exception", "error", "test", "outage"})
 #: Words that say nothing beside another: "recovery detected".
-_WEAK: Final = frozenset({"detected", "new", "create", "created", "raised", "set", "start", "started", "test", "reset"})
+_WEAK: Final = frozenset({"detected", "new", "create", "created", "raised", "set", "start", "started", "test"})
 #: Signs that people read before the words.
 _SIGNS: Final[Mapping[str, str]] = {
     **dict.fromkeys("✅✔☑🟢💚👍", "ok"),
@@ -153,14 +154,17 @@ STATES_OF_SERVICES: Final[Mapping[str, str]] = {"running": "resolved", "stopped"
 _TEST: Final = re.compile(
     r"(?i)\W*(?:(?:this )?is (?:just |only )?an? )?(?:\w+ )?(?:sample|test|testing) (?:web ?hook |alert |event )?"
     r"(?:notification|message|web ?hook|alert|event|delivery|payload|incident)\b"
-    r"|\W*(?:\w+[ ._:-])?(?:web ?hook|notification|alert)[ ._:-]test(?:ing)?\b"
+    r"|\W*(?:\w+[ ._:-])?(?:web ?hook|notification|alert)[ ._:-](?:test(?:ing)?|verification)\b"
+    r"|\W*(?:(?:dies|das) ist (?:nur )?eine? )?test(?:nachricht|meldung|alarm)\b"
+    r"|\W*(?:ceci est )?(?:une? |un )?(?:message|notification|alerte|mensaje|messaggio) "
+    r"(?:de test|de prueba|di prova)\b"
 )
 _TEST_EVENT: Final = re.compile(r"(?i)(?:.*[._:-])?(?:test|ping|handshake|verification)(?:[._-]event)?")
 
 
 def is_test(text: str) -> bool:
     """Returns whether a text says that its message is a test, such as "Webhook test"."""
-    return "test" in text.casefold() and _TEST.match(text) is not None
+    return _TEST.match(text) is not None
 
 
 def is_test_event(event: str) -> bool:
@@ -192,8 +196,8 @@ def _meaning_of(status: str) -> StatusMeaning | None:
         return meaning if _has_own_negation(words) else StatusMeaning.OPEN if meaning is StatusMeaning.CLOSE else None
     if meaning is not None and words[-1] not in _WEAK:
         return meaning
-    # "stopped_reporting" is not over.
-    telling = [word for word in words if word not in _COMPLETIONS and word not in _WEAK]
+    # "stopped_reporting" and "reset-both" are not over.
+    telling = [word for word in words if word not in _COMPLETIONS and word not in _WEAK and word != "reset"]
     meanings = {found for word in telling if (found := _meaning_of_word(word)) is not None}
     return meanings.pop() if len(meanings) == 1 else meaning or _meaning_of_sign(status)
 
