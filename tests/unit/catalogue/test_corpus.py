@@ -30,7 +30,6 @@ NOT_RIGHT = {
     ("control-m", "over", "api"),
     ("disruptive-technologies", "over", "api"),
     ("expo-eas-build", "over", "api"),
-    ("inhouse-systemd-onfailure", "open", "api"),
     ("keepalived-notify", "over", "api"),
     ("mendix", "over", "api"),
     ("nightingale-n9e", "over", "api"),

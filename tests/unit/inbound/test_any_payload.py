@@ -424,3 +424,7 @@ def test_text_is_read_as_a_message_with_its_fields() -> None:
     assert (event.action, recovery.action) == (EventAction.OPEN, EventAction.CLOSE)
     assert event.source_id == recovery.source_id is not None
     assert "srv7" in (event.mapped.text("subject") or "")
+
+
+def test_count_of_failures_is_no_flag() -> None:
+    assert read({"message": "Disk full", "error": 0}).action is EventAction.OPEN

@@ -18,6 +18,7 @@ from tocsin.inbound.mapping.shared_names import (
     ANY_NAME,
     BARE_IDS,
     BEGAN_FLAG,
+    COUNTED,
     DELIVERY_IDS,
     ENDED_FLAG,
     EXIT_CODES,
@@ -465,11 +466,9 @@ def _meaning_of_flags(level: dict[str, object]) -> str | None:
     """Returns what the flags of an object mean: if they disagree, that it began, unless one says that it ended."""
     meanings = set()
     for name, value in level.items():
-        if type(value) is bool:
-            is_true = value
-        elif (value == 0 or value == 1) if type(value) is int else type(value) is str and value.casefold() in TRUTHS:
-            is_true = TRUTHS[value.casefold() if isinstance(value, str) else value]
-        else:
+        if isinstance(value, int) and type(value) is not bool and name in COUNTED:
+            continue
+        if not isinstance(value, str | int) or (is_true := TRUTHS.get(str(value).casefold())) is None:
             continue
         if is_true and ENDED_FLAG[name]:
             return "resolved"

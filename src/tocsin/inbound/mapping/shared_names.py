@@ -242,10 +242,15 @@ BEGAN_FLAG: Final = NamePattern(
     r"|incident|outage|broken|kommend|panne|störung|stoerung|gestört|gestoert|ausfall|ausgefallen|fehler|defekt|défaut"
     r"|defaut|alarme|alarma|fallo|falla|guasto|allarme|storing|(water)?leak|smoke|flood|overheating|overload|activestate|(?<=is)(active|open))"
 )
+#: A number of these may be how many there are.
+COUNTED: Final = frozenset({
+    "alert", "anomaly", "error", "failed", "failure", "fault", "fehler", "incident", "outage", "passed", "problem",
+    "succeeded",
+})  # fmt: skip
 #: What a flag is in another type than true and false.
-TRUTHS: Final[Mapping[object, bool]] = {
-    **dict.fromkeys((True, 1, "1", "true", "yes", "y", "on", "ein", "ja", "oui", "sí", "si"), True),
-    **dict.fromkeys((False, 0, "0", "false", "no", "n", "off", "aus", "none", "null", "nein", "non"), False),
+TRUTHS: Final[Mapping[str, bool]] = {
+    **dict.fromkeys(("1", "true", "yes", "y", "on", "ein", "ja", "oui", "sí", "si"), True),
+    **dict.fromkeys(("0", "false", "no", "n", "off", "aus", "none", "null", "nein", "non"), False),
 }
 
 #: A text of these means that it is over.

@@ -152,8 +152,9 @@ STATES_OF_SERVICES: Final[Mapping[str, str]] = {"running": "resolved", "stopped"
 
 #: "This is a test message", "Webhook test": a message that no problem caused.
 _TEST: Final = re.compile(
-    r"(?i)\W*(?:(?:this )?is (?:just |only )?an? )?(?:\w+ )?(?:sample|test|testing) (?:web ?hook |alert |event )?"
+    r"(?i)\W*(?:(?:this )?is (?:just |only )?an? )?(?:sample|test|testing) (?:web ?hook |alert |event )?"
     r"(?:notification|message|web ?hook|alert|event|delivery|payload|incident)\b"
+    r"|\W*\w+ test (?:notification|message|web ?hook|delivery|payload)\b"
     r"|\W*(?:\w+[ ._:-])?(?:web ?hook|notification|alert)[ ._:-](?:test(?:ing)?|verification)\b"
     r"|\W*(?:(?:dies|das) ist (?:nur )?eine? )?test(?:nachricht|meldung|alarm)\b"
     r"|\W*(?:ceci est )?(?:une? |un )?(?:message|notification|alerte|mensaje|messaggio) "
