@@ -44,8 +44,9 @@ HELD_OUT = """
 public documentation before anybody looked at what becomes of them, and nothing was changed for one of them. Those that
 were wrong when they were first counted (50 of 65 bodies were right) are among the bodies above now, so that this figure
 only says what got worse. What to expect of a tool that was not thought of: on 29 November 2026, 142 bodies of 79 such
-tools were counted before anyone had looked at one of them, and 113 (80 %) were right. Most of them are among the bodies
-above since.
+tools were counted before anyone had looked at one of them, and 113 (80 %) were right; of another 123 bodies of 80
+further tools, counted the same way on the same day after the first had been worked on, 103 (84 %). Most of them are
+among the bodies above since.
 
 """
 

@@ -1,8 +1,9 @@
 """What becomes of other products' documented bodies: in the type that one would paste them in, and at `api`.
 
 Each file of `templates` has the documentation that its bodies follow (`source`), the type, the format of the bodies
-(`json`, `form` or `xml`), a part of the alert's subject, its `priority` if the body has one that needs no knowledge of
-the tool, and the bodies of a problem (`open`), of its end (`over`) and of a test. Their values are made up.
+(`json`, `form`, `xml` or `text`), a part of the alert's subject, its `priority` if the body has one that needs no
+knowledge of the tool, and the bodies of a problem (`open`), of its end (`over`) and of a test. Their values are
+made up.
 
 Those of `held_out` were written before anybody looked at what becomes of them, and nothing is changed for one of them:
 only their figure counts. Those of `made_up` are of no tool: how a script, or a tool that nobody knows, may write it.
@@ -32,6 +33,7 @@ _CONTENT_TYPES = {
     "json": "application/json",
     "form": "application/x-www-form-urlencoded",
     "xml": "application/xml",
+    "text": "text/plain",
 }
 
 

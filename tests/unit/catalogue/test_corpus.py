@@ -20,7 +20,8 @@ def test_mutations_mostly_end_as_their_sample() -> None:
 
 
 #: Bodies whose status each tool means differently (a number, "off", "MASTER", "ETHERNET", and a cancellation, which may
-#: be of a run or a ticket), whose failure and recovery have no id and no name in common, whose failure has no status,
+#: be of a run or a ticket), whose failure and recovery have no id (or another one in each) and no name in common, whose
+#: failure has no status,
 #: so that nothing says that another message ends it, and whose subject names the wrong thing.
 NOT_RIGHT = {
     ("alerta-api", "open", "api"),
@@ -29,12 +30,13 @@ NOT_RIGHT = {
     ("control-m", "over", "api"),
     ("disruptive-technologies", "over", "api"),
     ("expo-eas-build", "over", "api"),
-    ("inhouse-systemd-onfailure", "open", "api"),
     ("keepalived-notify", "over", "api"),
+    ("mendix", "over", "api"),
     ("nightingale-n9e", "over", "api"),
     ("omada-controller", "over", "api"),
     ("ucloud-monitor", "over", "api"),
     ("unraid-agent", "over", "api"),
+    ("uptime-com-2", "over", "api"),
     ("vmware-aria-operations", "over", "api"),
 }
 

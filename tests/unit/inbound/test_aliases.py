@@ -213,7 +213,8 @@ def test_number_that_a_type_does_not_know_opens() -> None:
 
 
 def test_title_without_status_is_equal_for_failure_and_recovery() -> None:
-    assert without_status("[FIRING] CPU high on db1") == without_status("[RESOLVED] CPU high on db1") == "cpu high db1"
+    assert without_status("[FIRING] CPU high on db1") == without_status("[RESOLVED] CPU high on db1") == "cpu db1"
+    assert without_status("Raumtemperatur zu hoch") == without_status("Raumtemperatur wieder normal")
 
 
 @pytest.mark.parametrize(

@@ -344,3 +344,87 @@ def test_likely_id_can_be_stored() -> None:
     event = read({"monitor": "Checkout", "application": "\x00Shop \ud800", "host": "web1", "status": "failed"})
     assert event.source_id is not None
     assert not {"\x00", "\ud800"} & set(event.source_id)
+
+
+#: A failure and its recovery in forms that say it with no known word: flags, other languages, times and addresses.
+OTHER_FORMS: dict[str, tuple[Any, Any]] = {
+    "flag as number": ({"name": "Import", "is_ok": 0}, {"name": "Import", "is_ok": 1}),
+    "flag as text": ({"task": "Import", "success": "false"}, {"task": "Import", "success": "true"}),
+    "German flag": ({"geraet": "Pumpe 3", "stoerung": True}, {"geraet": "Pumpe 3", "stoerung": False}),
+    "flag of a reading": (
+        {"device_id": "fridge-7", "uplink": {"reading": {"alarm": True}}},
+        {"device_id": "fridge-7", "uplink": {"reading": {"alarm": False}}},
+    ),
+    "time of its end": ({"name": "API", "resolved_at": None}, {"name": "API", "resolved_at": 1764380900}),
+    "address only": (
+        {"event": "check.down", "check": {"url": "https://shop.example/", "down": True}},
+        {"event": "check.up", "check": {"url": "https://shop.example/", "down": False}},
+    ),
+    "state of a service": (
+        {"computer": "print1", "service": "Spooler", "status": "Stopped"},
+        {"computer": "print1", "service": "Spooler", "status": "Running"},
+    ),
+    "event of a thing with an id of its own": (
+        {"id": "e1", "event": "deviceOffline", "device": {"id": "d1", "name": "AP"}},
+        {"id": "e2", "event": "deviceOnline", "device": {"id": "d1", "name": "AP"}},
+    ),
+    "how much it is": (
+        {"anlage": "Klima 1", "meldung": "Raumtemperatur zu hoch", "status": "Störung"},
+        {"anlage": "Klima 1", "meldung": "Raumtemperatur wieder normal", "status": "behoben"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_FORMS)
+def test_recovery_in_another_form_closes_its_failure(name: str) -> None:
+    failure, recovery = map(read, OTHER_FORMS[name])
+    assert (failure.action, recovery.action) == (EventAction.OPEN, EventAction.CLOSE)
+    assert failure.source_id == recovery.source_id is not None
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {"success": True, "message": "This is a test webhook notification from Acme."},
+        {"event": "webhook.test", "data": {"status": "resolved"}},
+        {"test": True, "monitor": "Shop", "status": "up"},
+        {"typ": "test", "status": "ok", "meldung": "Testnachricht"},
+    ],
+)
+def test_test_message_closes_nothing(payload: dict[str, Any]) -> None:
+    assert read(payload).action is EventAction.OPEN
+
+
+@pytest.mark.parametrize(
+    "payload", [{"type": "ping", "name": "gw", "status": "up"}, {"suite": "integration test", "status": "passed"}]
+)
+def test_result_of_a_test_closes(payload: dict[str, Any]) -> None:
+    assert read(payload).action is EventAction.CLOSE
+
+
+@pytest.mark.parametrize(
+    ("payload", "subject"),
+    [
+        ({"subject": "You have a new alert!", "alertName": "Collector disconnected"}, "Collector disconnected"),
+        ({"alert_type": "offline", "monitor": {"id": 12, "url": "https://a.example/"}}, "a.example: offline"),
+        ({"zap": "Invoices to Sheets", "error": "Invalid token"}, "Invoices to Sheets: Invalid token"),
+        ({"unit": "borg.service", "host": "srv1", "active_state": "failed"}, "borg.service: srv1: failed"),
+        ({"text": "NAS @ nas1\n\nNew alerts:\n* Pool tank is DEGRADED"}, "NAS @ nas1: Pool tank is DEGRADED"),
+        ({"title": "CPU high on db1", "owner": "Anna B", "tool": "Acme Monitor"}, "CPU high on db1"),
+    ],
+)
+def test_title_names_what_is_affected(payload: dict[str, Any], subject: str) -> None:
+    assert read(payload).mapped.text("subject") == subject
+
+
+def test_text_is_read_as_a_message_with_its_fields() -> None:
+    body = b"host: srv7\nservice: nginx\nstate: CRITICAL\noutput: connection refused\n"
+    event = read(body, "text/plain")
+    recovery = read(body.replace(b"CRITICAL", b"OK"), "text/plain")
+    assert (event.action, recovery.action) == (EventAction.OPEN, EventAction.CLOSE)
+    assert event.source_id == recovery.source_id is not None
+    assert "srv7" in (event.mapped.text("subject") or "")
+
+
+def test_count_of_failures_is_no_flag() -> None:
+    assert read({"message": "Disk full", "error": 0}).action is EventAction.OPEN

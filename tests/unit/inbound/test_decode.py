@@ -110,6 +110,19 @@ class TestStrangeButGood:
     def test_json_sent_by_curl_as_a_form_is_json(self) -> None:
         assert read('{"a": 1}', "application/x-www-form-urlencoded").elements[0].payload == {"a": 1}
 
+    def test_lines_of_objects_are_one_message_each(self) -> None:
+        decoded = read('{"a": 1}\n{"a": 2}\n', "application/x-ndjson")
+        assert [(element.payload, element.raw) for element in decoded.elements] == [
+            ({"a": 1}, b'{"a": 1}'),
+            ({"a": 2}, b'{"a": 2}'),
+        ]
+
+    def test_a_text_is_the_message_of_its_object(self) -> None:
+        assert read("Disk full", "text/plain").elements[0].payload == {"message": "Disk full"}
+        sent_by_curl = read("Disk of db1 is full", "application/x-www-form-urlencoded")
+        assert sent_by_curl.elements[0].payload == {"message": "Disk of db1 is full"}
+        assert refusal("Disk full", "text/plain", lenient=True).code == "invalid_json"
+
     def test_a_single_message_keeps_its_own_bytes(self) -> None:
         body = b' {"a" : 1}\n'
         assert read(body).elements[0].raw == body

@@ -241,9 +241,14 @@ class Normalizer:
             mapped = replace(mapped, values=values if is_new else {**values, "source_status": status})
             has_status = not is_new
         is_over = has_status and meaning is StatusMeaning.CLOSE
-        failure = next(aliases.failures_beside(objects, status), None) if is_over else None
-        if failure is not None:
-            mapped, has_status = replace(mapped, values={**mapped.values, "source_status": failure}), False
+        other = next(aliases.failures_beside(objects, status), None) if is_over else None
+        other = aliases.state_of_service(objects, status) or other
+        is_closing = is_over if other is None and has_status else meaning_of(other or found) is StatusMeaning.CLOSE
+        if is_closing and "source_status" in guesses and aliases.is_test_message(objects):
+            # A test was caused by no problem that it could end.
+            other = "test"
+        if other is not None:
+            mapped, has_status = replace(mapped, values={**mapped.values, "source_status": other}), False
         mapped = aliases.with_id_of_runs(mapped, objects, guesses)
         return aliases.with_likely_id(mapped, objects, self.aliased_fields, guesses), has_status, objects
 

@@ -13,7 +13,9 @@ OPENED: Final = ReasonType("message.opened", "{why}")
 IGNORED_BY_RULE: Final = ReasonType("message.ignored_by_rule", "{why}")
 DUPLICATE_DELIVERY: Final = ReasonType("message.duplicate_delivery", "same delivery as message {message}")
 ARRIVED_LATE: Final = ReasonType(
-    "message.arrived_late", "arrived late: sent at {at}, after a message of {latest} was already processed"
+    "message.arrived_late",
+    "arrived late: sent at {at}, after a message of {latest} was already processed. If this is wrong, correct the "
+    "sender's clock, or map source_time to when the message was sent",
 )
 DISABLED: Final = ReasonType("message.integration_disabled", "the integration is disabled")
 WITHOUT_TICKET: Final = ReasonType(

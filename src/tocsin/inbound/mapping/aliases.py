@@ -11,14 +11,16 @@ from typing import Final
 from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.inbound.expressions.fields import TAG_LENGTH, clean_line, text_of
 from tocsin.inbound.expressions.mapped import MappedFields
-from tocsin.inbound.mapping.likely_texts import find_titles
-from tocsin.inbound.mapping.message_objects import FORMER, MessageObjects
+from tocsin.inbound.mapping.likely_texts import find_sites, find_things, find_titles, says
+from tocsin.inbound.mapping.message_objects import FORMER, MessageObjects, fold
 from tocsin.inbound.mapping.shared_names import (
     ACTION_NAME,
     ANY_NAME,
     BARE_IDS,
-    BEGAN_FLAGS,
+    BEGAN_FLAG,
+    COUNTED,
     DELIVERY_IDS,
+    ENDED_FLAG,
     EXIT_CODES,
     FAULT_NAME,
     FOLDED,
@@ -35,7 +37,6 @@ from tocsin.inbound.mapping.shared_names import (
     MONITORED,
     MONITORED_NAME,
     OF_TICKETS,
-    OVER_FLAGS,
     OVER_TEXTS,
     OVER_TIME,
     PROPER_IDS,
@@ -48,7 +49,9 @@ from tocsin.inbound.mapping.shared_names import (
     STATUS_NAME,
     TITLE_NAME,
     TITLES,
+    TRUTHS,
     TYPE_NAME,
+    WELL_FLAG,
     WHOLES,
     Names,
     fill,
@@ -60,6 +63,7 @@ from tocsin.inbound.mapping.shared_names import (
     texts_of,
 )
 from tocsin.inbound.mapping.status_words import (
+    STATES_OF_SERVICES,
     StatusMeaning,
     ends_with_status,
     is_bare_status,
@@ -68,6 +72,8 @@ from tocsin.inbound.mapping.status_words import (
     is_failure,
     is_kind,
     is_status_word,
+    is_test,
+    is_test_event,
     meaning_of,
     status_in_title,
     without_status,
@@ -78,19 +84,28 @@ from tocsin.inbound.mapping.status_words import (
 CLEARED: Final = frozenset({"clear", "cleared", "ok", "resolved", "recovered", "recovery"})
 #: Statuses that say no more than the message itself.
 UPDATES: Final = frozenset({"update", "updated"})
-CONTENTLESS: Final = UPDATES | {"running"}
+_PROGRESSES: Final = frozenset({"in_progress", "in progress", "ongoing"})
+CONTENTLESS: Final = UPDATES | _PROGRESSES | {"running"}
 _DATE: Final = re.compile(r"\d{4}[-./]\d\d[-./]\d\d\b")
 #: What is "on" when it reports something.
 _SENSOR: Final = re.compile(r"(?i)sensor|melder|detector|detecteur|détecteur")
 _SENSOR_NAMES: Final = ("entityid", "sensor", "sensorname", "sensortype", "devicetype", "name")
+_EDGES: Final = ("to", "tostate", "newstate", "state", "status")
 _BOOLS: Final = (True, False)
 #: A test is ended by no other message.
 _TESTS: Final = frozenset({"test", "testing"})
+_TEST_FLAGS: Final = ("test", "istest", "testmode")
+_TEST_EVENTS: Final = ("event", "eventtype", "eventname", "hookevent", "action")
+#: What is up as long as it runs.
+_SERVICES: Final = frozenset({
+    "service", "servicename", "process", "processname", "container", "containername", "vm", "vmname", "daemon", "unit",
+})  # fmt: skip
+#: Objects whose id is that of the problem.
+_PROBLEMS: Final = frozenset({"alert", "alarm", "incident", "issue", "problem", "event", "notification"})
 _SWITCHED: Final = {"on": "open", "off": "resolved"}
 _TRUTHS: Final = {"True": True, "False": False}
 _ACTING: Final = (StatusMeaning.OPEN, StatusMeaning.CLOSE)
 _MAX_YES_CHARS: Final = 40
-_FALSE: Final = frozenset({"false", "no", "0", "off", "none", "null", "n"})
 _RESULTS: Final = in_order(("results", *EXIT_CODES))
 _RESULT: Final = in_order(("result",))
 #: What aliases find before the rules decide; texts follow for a message that opens.
@@ -142,6 +157,25 @@ def failures_beside(objects: MessageObjects, status: str) -> Iterator[str]:
         yield from filter(is_failure, filter(None, map(status_in_title, _lines_of(objects))))
 
 
+def state_of_service(objects: MessageObjects, status: str) -> str | None:
+    """Returns what the state of a service or a machine means, unless it is that of a run."""
+    meaning = STATES_OF_SERVICES.get(status.casefold())
+    if meaning is None or objects.runs or all(map(_SERVICES.isdisjoint, objects.levels)):
+        return None
+    return meaning
+
+
+def is_test_message(objects: MessageObjects) -> bool:
+    """Returns whether a message says that it is a test, or the handshake of a new webhook."""
+    for level in objects.texts:
+        for name, value in level.items():
+            if value is True and name in _TEST_FLAGS:
+                return True
+            if isinstance(value, str) and (is_test(value) or (name in _TEST_EVENTS and is_test_event(value))):
+                return True
+    return False
+
+
 def with_likely_id(
     mapped: MappedFields, objects: MessageObjects, fields: Collection[str], guesses: Collection[str] = ()
 ) -> MappedFields:
@@ -158,7 +192,7 @@ def with_likely_id(
     host = mapped.tags.get(HOST) or next(_texts(matching(objects.texts, HOST_ID)), None) or ""
     if status is not None and status.casefold() in _TESTS:
         return mapped
-    if status is None or meaning_of(status) is None:
+    if status is None or (meaning_of(status) is None and not status.isdigit()):
         fault = next(_texts(matching(objects.texts, FAULT_NAME)), None)
         return mapped if fault is None or not host else _with_id(mapped, f"{without_status(fault)} {host.casefold()}")
     own = mapped.text("subject") if "subject" not in guesses else None
@@ -200,12 +234,14 @@ def _likely_keys(objects: MessageObjects, own: str | None, host: str) -> Iterato
     yield from matching_sorted(objects.things, MONITORED_NAME)
     for code in matching_sorted(objects.texts, TYPE_NAME) if host else ():
         # "camera_offline" is about the camera.
-        if isinstance(code, str) and without_status(code) != code.casefold():
+        if isinstance(code, str) and (thing := without_status(code)) != code.casefold() and says(thing):
             yield code
     yield from find_titles(objects)
     yield from find_any(objects.things, TITLES)
     yield from matching_sorted(objects.texts, ANY_NAME)
     yield from matching_sorted(objects.texts, TYPE_NAME)
+    yield from sorted(find_sites(objects))
+    yield from sorted(thing for thing in find_things(objects) if thing != host)
 
 
 def _key_of(candidate: object, *, needs_words: bool) -> str:
@@ -222,6 +258,8 @@ def _is_id_of_delivery(mapped: MappedFields, objects: MessageObjects, status: st
     source_id, outermost = mapped.text("source_id"), objects.levels[0]
     if "eventid" in outermost and source_id == text_of(outermost["eventid"]):
         return _is_event_of_device(objects)
+    if _is_event_of_thing(objects):
+        return source_id in {text_of(outermost.get(name)) for name in INNERMOST_FIRST}
     if status in outermost.values():
         return False
     if source_id not in {text_of(outermost.get(name)) for name in INNERMOST_FIRST}:
@@ -230,6 +268,16 @@ def _is_id_of_delivery(mapped: MappedFields, objects: MessageObjects, status: st
     if not has_status:
         return next(_flags(objects.levels), None) is None
     return outermost not in has_status and HOST in mapped.tags and any(find_any(objects.levels, MONITORED))
+
+
+def _is_event_of_thing(objects: MessageObjects) -> bool:
+    """Returns whether the event is one of an object beside it: "deviceOffline" of a `device`."""
+    outermost, others = objects.levels[0], [*objects.levels[1:], *objects.things]
+    for event in _texts(map(outermost.get, ("event", "eventtype", "type", "activity"))):
+        thing = fold(without_status(event))
+        if thing in words_of(event) and any(f"{thing}id" in level or f"{thing}name" in level for level in others):
+            return thing not in _PROBLEMS
+    return False
 
 
 def _is_event_of_device(objects: MessageObjects) -> bool:
@@ -269,6 +317,7 @@ def with_id_of_runs(mapped: MappedFields, objects: MessageObjects, fields: Colle
 def _things_of_runs(objects: MessageObjects, host: str) -> Iterator[object]:
     """Yields what a run that has no name may be one of. A title that says a status, or of no host, may be of any."""
     yield from _things_of(objects)
+    yield from matching_sorted(objects.things, MONITORED_NAME)
     titles = chain(find_any(objects.texts, PROPER_TITLES), matching(objects.texts, TITLE_NAME)) if host else iter(())
     yield from (title for title in _texts(titles) if not any(map(is_status_word, words_of(title))))
 
@@ -330,6 +379,9 @@ def _find_statuses(objects: MessageObjects, severity: object) -> Iterator[object
         # What follows after "payment_failed".
         events = texts_of(objects.things, FOLDED["event"])
         yield from (text for text in events if is_failure(text) and ends_with_status(text))
+    if any(status.casefold() in _PROGRESSES for status, _ in found):
+        # What is in progress is an outage.
+        yield from filter(is_failure, _texts(matching(objects.levels, TYPE_NAME)))
     changes = (status for status, meaning in found if meaning is StatusMeaning.UPDATE)
     yield from (status for status in changes if status.casefold() not in CONTENTLESS)
     yield from (text for text, meaning in rated if meaning is StatusMeaning.CLOSE)
@@ -348,6 +400,7 @@ def _find_statuses(objects: MessageObjects, severity: object) -> Iterator[object
     yield from ("open" if level["active"] else "resolved" for level in objects.levels if level.get("active") in _BOOLS)
     if not is_titled:
         # Without a title, the message is about the thing that has a status.
+        yield from _flags(objects.things)
         of_things = chain(texts_of(objects.things, FOLDED_STATUSES), _other_statuses(objects.things))
         yield from (status for status in of_things if meaning_of(status) in (StatusMeaning.OPEN, StatusMeaning.CLOSE))
     yield from (text for text, meaning in rated if meaning is StatusMeaning.OPEN)
@@ -400,10 +453,8 @@ def _named_statuses(levels: list[dict[str, object]], names: Names) -> Iterator[o
 
 def _flags(levels: list[dict[str, object]]) -> Iterator[str]:
     for level in levels:
-        for flags, true_word, false_word in ((OVER_FLAGS, "resolved", "open"), (BEGAN_FLAGS, "open", "resolved")):
-            for flag in flags:
-                if isinstance(value := level.get(flag), bool):
-                    yield true_word if value else false_word
+        if (meaning := _meaning_of_flags(level)) is not None:
+            yield meaning
         yield from ("success" if code == 0 else "failed" for code in _numbers(level.get(c) for c in EXIT_CODES))
     yield from ("resolved" for time in matching(levels, OVER_TIME) if time and time != "0")
     for level in levels:
@@ -411,10 +462,27 @@ def _flags(levels: list[dict[str, object]]) -> Iterator[str]:
         yield from ("resolved" for text in texts if isinstance(text, str) and _is_yes(text))
 
 
+def _meaning_of_flags(level: dict[str, object]) -> str | None:
+    """Returns what the flags of an object mean: if they disagree, that it began, unless one says that it ended."""
+    meanings = set()
+    for name, value in level.items():
+        if isinstance(value, int) and type(value) is not bool and name in COUNTED:
+            continue
+        if not isinstance(value, str | int) or (is_true := TRUTHS.get(str(value).casefold())) is None:
+            continue
+        if is_true and ENDED_FLAG[name]:
+            return "resolved"
+        if BEGAN_FLAG[name]:
+            meanings.add("open" if is_true else "resolved")
+        elif WELL_FLAG[name] or ENDED_FLAG[name] or (value is False and OVER_TIME[name]):
+            meanings.add("resolved" if is_true else "open")
+    return min(meanings, default=None)
+
+
 def _edges(levels: list[dict[str, object]]) -> Iterator[str]:
     """Yields what a sensor says that is "on" while it reports something; any other thing that is "off" may be dead."""
     for level in levels:
-        status = level.get("to", level.get("state", level.get("status")))
+        status = next((level[name] for name in _EDGES if name in level), None)
         word = status.casefold() if isinstance(status, str) else ""
         if word in _SWITCHED and any(_SENSOR.search(text) for text in _texts(map(level.get, _SENSOR_NAMES))):
             yield _SWITCHED[word]
@@ -423,13 +491,13 @@ def _edges(levels: list[dict[str, object]]) -> Iterator[str]:
 def _conditions(levels: list[dict[str, object]]) -> Iterator[str]:
     """Yields what conditions as those of Kubernetes say: `{"type": "Succeeded", "status": "False"}`."""
     for level in levels:
-        kind, status = level.get("type"), level.get("status")
+        kind, status = level.get("type", level.get("condition")), level.get("status")
         if isinstance(kind, str) and status in _TRUTHS and (meaning := meaning_of(kind)) in _ACTING:
             yield "resolved" if _TRUTHS[status] is (meaning is StatusMeaning.CLOSE) else "failed"
 
 
 def _is_yes(text: str) -> bool:
-    return text.casefold() not in _FALSE and len(text) <= _MAX_YES_CHARS and "://" not in text
+    return TRUTHS.get(text.casefold()) is not False and len(text) <= _MAX_YES_CHARS and "://" not in text
 
 
 def _numbers(values: Iterator[object]) -> Iterator[float]:

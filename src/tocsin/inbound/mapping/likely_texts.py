@@ -4,7 +4,7 @@ find neither. Pure."""
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Final
 
@@ -19,9 +19,12 @@ from tocsin.inbound.mapping.shared_names import (
     HOST,
     HOST_ID,
     HOST_NAME,
+    KIND_OF_NAME,
     MONITORED,
     MONITORED_NAME,
+    MONITORED_URL,
     NAMES,
+    OTHER_ROLE,
     PROPER_TITLES,
     RUN_OF,
     RUN_OF_ID,
@@ -40,7 +43,7 @@ from tocsin.inbound.mapping.shared_names import (
     matching_sorted,
     texts_of,
 )
-from tocsin.inbound.mapping.status_words import is_failure, is_status_word, words_of
+from tocsin.inbound.mapping.status_words import is_failure, is_status_word, meaning_of, names_failure, words_of
 
 #: Names of a sentence that says what happened.
 _HAPPENINGS: Final = in_order((
@@ -53,6 +56,7 @@ _GENERIC: Final = frozenset({
     "change", "changed", "webhook", "message", "monitor", "monitoring", "check", "info", "information", "report",
     "object", "data", "type", "system", "service", "trigger", "this", "is", "from", "your", "you", "have", "the", "an",
     "threshold", "metric", "rule", "action", "log", "subscription", "payload", "generic", "custom", "default", "end",
+    "was", "has", "been", "there", "health", "received", "occurred",
 })  # fmt: skip
 #: An address, an id, a time or a number.
 _NO_TEXT: Final = re.compile(r"\w+://\S+|[\da-fA-F-]{20,}|[\d\s.,:/TZ+-]+|[\w.-]+@[\w.-]+")
@@ -62,6 +66,18 @@ _MAX_HAPPENING_CHARS: Final = 150
 _MAX_SAID: Final = 3
 #: From this number of words on, a name is a title.
 _MIN_SENTENCE_WORDS: Final = 4
+#: Up to this number of words, a text names a thing.
+_MAX_NAME_WORDS: Final = 6
+_ADDRESS: Final = re.compile(r"\w+://(?:[^/@]*@)?([^/?#:]+)(?::\d+)?([^?#]*).*")
+#: A page of a tool about one alert or check has an id in its address, or a longer path.
+_SITE: Final = re.compile(r"\w+://[^/?#]+/?[a-z]*/?")
+#: No code such as "AL_2", no id such as "sub_3", no date and no list of addresses.
+_THING: Final = re.compile(
+    r"(?=.*[^\W\d_]{2})(?![A-Z\d]*_[A-Z\d_]*$)(?![a-z]+_\w*\d\w*$)"
+    r"(?!.*(?:://|\d\d:\d\d|\d{4}-\d\d|\d\d[./]\d\d[./])).{3,60}"
+)
+#: "Disk-2", "Klima Serverraum 1" and "borg.service", and no word such as "performance".
+_NAMED: Final = re.compile(r"[^\W_a-zäöüéèß]|[ .]")
 _MAX_TEXT_LINES: Final = 200
 _MAX_TEXT_CHARS: Final = 20_000
 
@@ -80,14 +96,16 @@ def with_texts(
     values = dict(mapped.values)
     if "subject" in fields and ("subject" not in values or "subject" in guesses):
         own = values.pop("subject", None)
-        titles = _likely_titles(objects, own, values, payload)
-        fill(values, "subject", map(first_line, filter(_says, titles)))
+        titles = _likely_titles(objects, own, values)
+        fill(values, "subject", map(_headline, filter(says, titles)))
         if "subject" not in values:
-            fill(values, "subject", map(first_line, chain(find_titles(objects), (own,), _sentences(payload))))
+            titles = filter(_has_words, find_titles(objects))
+            fill(values, "subject", map(first_line, chain(find_sites(objects), titles, _sentences(payload), (own,))))
+        bare = values.get("subject")
         _complete_name(values, objects, mapped.tags.get(HOST))
         # What the sender calls the subject of its message is complete.
         if not (_has_words(own) and own == payload.get("subject")):
-            _name_the_monitored(values, objects, mapped.tags.get(HOST))
+            _name_the_monitored(values, objects, mapped.tags.get(HOST), bare)
     long_text = values.get("long_text", values.get("details"))
     if "long_text" in fields and (long_text is None or long_text == values.get("subject")):
         values.pop("long_text", None)
@@ -95,9 +113,7 @@ def with_texts(
     return MappedFields(values, mapped.tags, mapped.custom, mapped.notes)
 
 
-def _likely_titles(
-    objects: MessageObjects, own: object, values: Mapping[str, Value], payload: _Object
-) -> Iterator[object]:
+def _likely_titles(objects: MessageObjects, own: object, values: Mapping[str, Value]) -> Iterator[object]:
     yield from find_titles(objects)
     if not objects.has_commit:
         yield own
@@ -108,7 +124,6 @@ def _likely_titles(
     yield from matching(objects.texts, ANY_NAME)
     yield from sorted(matching(objects.texts, TYPE_NAME), key=_has_words, reverse=True)
     yield from find_any(objects.things, FOLDED[HOST])
-    yield from _sentences(payload)
 
 
 def find_titles(objects: MessageObjects) -> Iterator[object]:
@@ -123,12 +138,17 @@ def find_titles(objects: MessageObjects) -> Iterator[object]:
     yield from find_any(objects.texts, NAMES)
     yield from (name for name in find_any(objects.things, NAMES) if _has_words(name))
     sentences: list[object] = []
+    others: list[object] = []
     if not objects.has_commit:
-        sentences = [*find_any(objects.texts, SENTENCES), *matching(objects.texts, SENTENCE_NAME)]
-    yield from filter(_has_words, (*sentences, *matching(objects.texts, TYPE_NAME)))
+        sentences = [*find_any(objects.texts, SENTENCES)]
+        others = [*matching(objects.texts, SENTENCE_NAME)]
+    yield from filter(_has_words, sentences)
+    yield from (text for text in matching(objects.levels, TYPE_NAME) if _is_code(text) and str(text).isupper())
+    yield from filter(_has_words, (*others, *matching(objects.texts, TYPE_NAME)))
     yield from (text for text in matching(objects.levels, TYPE_NAME) if _is_code(text))
     yield from (text for text in find_any(objects.things, FOLDED["event"]) if _is_code(text))
-    yield from filter(_says, matching(objects.texts, FAULT_NAME))
+    yield from filter(says, matching(objects.texts, FAULT_NAME))
+    yield from others
     yield from sentences
 
 
@@ -138,44 +158,39 @@ def _has_words(text: object) -> bool:
 
 def _is_code(text: object) -> bool:
     """Returns whether a text is the code of a problem, such as "RDS_CONNECTIVITY_ISSUE" and "HttpServerError"."""
-    if not _says(text) or not isinstance(text, str) or "." in text or "/" in text:
+    if not says(text) or not isinstance(text, str) or "." in text or "/" in text:
         return False
     return len(words_of(text)) > 1 and (text[:1].isupper() or is_failure(text))
 
 
-def _says(text: object) -> bool:
+def says(text: object) -> bool:
     """Returns whether a text says what it is about: it has a word that is not in every message."""
     if not isinstance(text, str) or _NO_TEXT.fullmatch(text.strip()) is not None:
         return False
-    words = words_of(text[:_MAX_HAPPENING_CHARS])
+    words = words_of(text[:_MAX_HAPPENING_CHARS].replace(" a ", " "))
     return any(word not in _GENERIC and not is_status_word(word) for word in words)
 
 
 def _complete_name(values: dict[str, Value], objects: MessageObjects, host: str | None) -> None:
     """Adds what happened to a subject that only names something, or where: "Shop" and "HTTP 500" are "Shop: HTTP 500",
     "Shop" and "Shop is down" are the latter, and "Load" of "db1" is "db1: Load"."""
-    subject, limit = values.get("subject"), FIELDS["subject"].length
+    subject = values.get("subject")
     if not isinstance(subject, str) or objects.has_commit:
         return
-    if " " in subject and subject in {clean_line(first_line(v), limit) for v in find_any(objects.texts, PROPER_TITLES)}:
+    if " " in subject and subject in _cleaned(find_any(objects.texts, PROPER_TITLES)):
         return
-    names = {
-        clean_line(first_line(text), limit)
-        for text in chain(
-            find_any(objects.texts, NAMES),
-            *(matching(objects.everywhere, pattern) for pattern in (MONITORED_NAME, ANY_NAME)),
-        )
-    }
+    names = _names_of(objects)
     if " " in subject and subject not in names:
         return
     happenings = chain(
         filter(_has_words, texts_of(objects.texts, _HAPPENINGS)),
         filter(_has_words, matching(objects.texts, SENTENCE_NAME)),
-        filter(_says, matching(objects.texts, FAULT_NAME)),
+        filter(says, matching(objects.texts, FAULT_NAME)),
         texts_of(objects.texts, _HAPPENINGS),
-        sorted(filter(_says, matching(objects.texts, TYPE_NAME)), key=_has_words, reverse=True),
+        sorted(filter(says, matching(objects.texts, TYPE_NAME)), key=_has_words, reverse=True),
         matching(objects.texts, FAULT_NAME),
         (status for status in (values.get("source_status"),) if isinstance(status, str) and _is_what(status)),
+        filter(is_failure, texts_of(objects.texts, FOLDED["event"])),
     )
     for candidate in happenings:
         if (text := clean_line(first_line(candidate), _MAX_HAPPENING_CHARS)) is None or text.endswith("…"):
@@ -185,7 +200,28 @@ def _complete_name(values: dict[str, Value], objects: MessageObjects, host: str 
         is_named = subject.casefold() in text.casefold()
         fill(values, "subject", iter((text if is_named else f"{subject}: {text}",)))
         return
-    _prefix(values, iter((host,)) if host is not None else matching(objects.things, MONITORED_NAME))
+    if not _prefix(values, iter((host,)) if host is not None else matching(objects.things, MONITORED_NAME)):
+        kinds = (KIND_OF_NAME.fullmatch(name) for level in objects.texts for name in level if level[name] == subject)
+        kind = next((kind[1] for kind in kinds if kind is not None and says(kind[1])), None)
+        if kind is not None and "source_status" not in values:
+            values["subject"] = f"{kind} {subject}"
+
+
+def _names_of(objects: MessageObjects) -> set[str | None]:
+    names = chain(
+        find_any(objects.texts, NAMES),
+        *(matching(objects.everywhere, pattern) for pattern in (MONITORED_NAME, ANY_NAME)),
+    )
+    return _cleaned(names)
+
+
+def _titles_of(objects: MessageObjects) -> set[str | None]:
+    titles = chain(find_any(objects.texts, PROPER_TITLES), matching(objects.texts, TITLE_NAME))
+    return _cleaned(titles) | _names_of(objects)
+
+
+def _cleaned(texts: Iterable[object]) -> set[str | None]:
+    return {clean_line(first_line(text), FIELDS["subject"].length) for text in texts}
 
 
 def _is_what(status: str) -> bool:
@@ -193,37 +229,84 @@ def _is_what(status: str) -> bool:
     return is_failure(status) and status.casefold() not in _OF_ALERTS
 
 
-def _name_the_monitored(values: dict[str, Value], objects: MessageObjects, host: str | None) -> None:
-    """Puts the name of what is monitored in front of a subject that lacks it, such as "HTTP 500"."""
-    everywhere = objects.everywhere
+def _name_the_monitored(values: dict[str, Value], objects: MessageObjects, host: str | None, bare: Value) -> None:
+    """Puts the name of what is monitored in front of a subject that lacks it, such as "HTTP 500"; `bare` is what it was
+    before it was completed. What a message calls a title names it."""
+    everywhere, subject = objects.everywhere, values.get("subject")
     names = chain(
         find_any(everywhere, SUBJECTS),
         matching(everywhere, MONITORED_NAME),
         find_any(objects.levels, WHOLES),
-        _names_of_summary(objects, values.get("subject")),
+        _names_of_summary(objects, subject),
     )
-    _prefix(values, names)
+    is_named = _prefix(values, names)
     if not any(matching(objects.levels, RUN_OF)):
-        _prefix(values, matching_sorted(objects.runs, RUN_OF_ID))
+        is_named |= _prefix(values, matching_sorted(objects.runs, RUN_OF_ID))
     hosts = chain(
         (host,), matching(everywhere, HOST_NAME), find_any(everywhere, FOLDED[HOST]), matching(everywhere, HOST_ID)
     )
-    _prefix(values, hosts)
-    _prefix(values, find_any(objects.levels, WHOLES))
+    # "db1: failed" does not say what failed.
+    is_bare = str(subject).endswith(f": {values.get('source_status')}")
+    is_named |= _prefix(values, hosts) and not is_bare
+    is_named |= _prefix(values, find_any(objects.levels, WHOLES))
+    if not is_named and bare not in _titles_of(objects):
+        things = [*find_things(objects), *find_sites(objects)]
+        others = [thing for thing in things if thing.casefold() not in str(subject).casefold()]
+        if is_bare or len(others) == len(things):
+            _prefix(values, iter(others))
+
+
+def find_things(objects: MessageObjects) -> list[str]:
+    """Returns what may name a thing where no known name says so: short texts that are no status, severity, time,
+    address, id, person or kind; those that look like a name first."""
+    things = []
+    for level in objects.levels:
+        for name, value in level.items():
+            if OTHER_ROLE[name] or SENTENCE_NAME[name] or name in SENTENCES or name in PROPER_TITLES:
+                continue
+            if not isinstance(value, str) or _THING.fullmatch(value) is None or not says(value):
+                continue
+            if len(value.split()) <= _MAX_NAME_WORDS and meaning_of(value) is None:
+                things.append(value)
+    return sorted(things, key=lambda thing: _NAMED.search(thing) is None)
+
+
+def find_sites(objects: MessageObjects) -> Iterator[str]:
+    """Yields the addresses of what is monitored, without `https://`: not those of pages about it."""
+    monitored = ((value, True) for value in matching(objects.everywhere, MONITORED_URL))
+    others = ((value, False) for value in find_any(objects.levels, FOLDED["source_url"]))
+    for value, is_monitored in chain(monitored, others):
+        if (
+            isinstance(value, str)
+            and (is_monitored or _SITE.fullmatch(value))
+            and (address := _ADDRESS.fullmatch(value))
+        ):
+            yield address[1] + address[2].rstrip("/")
+
+
+def _headline(text: object) -> object:
+    """Returns the first line of a text, and the first one below it that names a failure if it does not."""
+    first = first_line(text)
+    if first == text or not isinstance(text, str) or not isinstance(first, str) or names_failure(first):
+        return first
+    lines = (line.strip("#*-• \r\t") for line in text.splitlines()[:_MAX_TEXT_LINES])
+    telling = next((line for line in lines if line != first and len(line.split()) > 2 and names_failure(line)), None)
+    return first if telling is None else f"{first}: {telling}"
 
 
 def _names_of_summary(objects: MessageObjects, subject: Value) -> Iterator[object]:
-    limit = FIELDS["subject"].length
-    if subject in {clean_line(first_line(text), limit) for text in find_any(objects.texts, _SUMMARY)}:
+    if subject in _cleaned(find_any(objects.texts, _SUMMARY)):
         yield from find_any(objects.levels, _NAME)
 
 
-def _prefix(values: dict[str, Value], names: Iterator[object]) -> None:
-    """Puts the first name in front of a subject that lacks it."""
+def _prefix(values: dict[str, Value], names: Iterator[object]) -> bool:
+    """Puts the first name in front of a subject that lacks it; returns whether there is one."""
     subject = values.get("subject")
-    name = next((text for name in names if _says(name) and (text := clean_line(first_line(name), 100))), None)
+    texts = (clean_line(first_line(name), 100) for name in names if says(name))
+    name = next((text for text in texts if text is not None and not text.endswith((".", "…"))), None)
     if name is not None and isinstance(subject, str) and name.casefold() not in subject.casefold():
         fill(values, "subject", iter((f"{name}: {subject}",)))
+    return name is not None
 
 
 def _named_problems(objects: MessageObjects, values: Mapping[str, Value]) -> Iterator[str]:
@@ -242,8 +325,8 @@ def _sentences(payload: _Object) -> Iterator[str]:
     something, then any line."""
     lines = readable(payload).splitlines()
     texts = [line.partition(": ")[2] for line in lines]
-    yield from (text for text in texts if " " in text and not text[:1].isdigit() and _says(text))
-    saying = [line for line, text in zip(lines, texts, strict=True) if text[:1].isalpha() and _says(text)]
+    yield from (text for text in texts if " " in text and not text[:1].isdigit() and says(text))
+    saying = [line for line, text in zip(lines, texts, strict=True) if text[:1].isalpha() and says(text)]
     yield ", ".join(saying[:_MAX_SAID])
     yield from lines
 

@@ -26,6 +26,7 @@ WRAPPERS: Final = frozenset({
 #: Names that end so are wrappers too, such as `webhook_event_data`.
 _WRAPPER_ENDINGS: Final = (
     "data", "payload", "attributes", "alert", "incident", "event", "alarm", "problem", "monitor", "check", "issue",
+    "update", "updates",
 )  # fmt: skip
 #: Objects of names and values that the sender chose.
 _CHOSEN: Final = frozenset({
@@ -39,9 +40,9 @@ _OF_OTHERS: Final = re.compile(
     r"|links|config|configuration|settings|options|delivery|webhook|integration|subscription|request|tags|labels|commit)s?"
 )
 #: Names that say little without that of their object.
-_QUALIFIED: Final = frozenset(
-    {"id", "uid", "uuid", "key", "name", "label", "title", "displayname", "hostname", "fullname", "ref"}
-)
+_QUALIFIED: Final = (
+    "id", "uid", "uuid", "key", "fullname", "displayname", "name", "label", "title", "hostname", "ref", "url",
+)  # fmt: skip
 #: What runs, and has another id in each run.
 _RUNS: Final = frozenset({
     "build", "run", "job", "workflow", "workflowrun", "pipeline", "checkrun", "checksuite", "deployment", "release",
@@ -78,6 +79,7 @@ _WRITTEN_FIELD: Final = re.compile(r"\*?(\w[\w ]{0,30}):\*?\s+(\S.*)")
 #: How an object's text begins in Base64, as brokers wrap a message: `{"`.
 _BASE64_OBJECT: Final = "eyJ"
 _OBJECT_STARTS: Final = ("{", _BASE64_OBJECT)
+_TIME: Final = re.compile(r"(?i)(at|time|date|on)$")
 #: Names of how it was.
 FORMER: Final = re.compile(r"old|prev|last|before|from|former")
 
@@ -140,7 +142,7 @@ def collect(payload: _Object) -> MessageObjects:
                 objects.chat.append(fields)
     objects.texts = [*objects.levels, *objects.chat]
     objects.everywhere = [*objects.texts, *objects.things]
-    if not objects.runs and any(_RUN_WORD.search(event) for event in _events_of(outermost)):
+    if not objects.runs and any(map(_names_run, filter(None, map(outermost.get, _EVENT_NAMES)))):
         objects.runs.extend(objects.levels)
     return objects
 
@@ -184,8 +186,9 @@ def _collect_levels(payload: _Object, objects: MessageObjects) -> None:
 
 def _qualify(name: str, values: dict[str, object]) -> None:
     """Adds the names of an object with its own in front: the `id` of a `monitor` is a `monitorid` too."""
-    for key in _QUALIFIED & values.keys():
-        values.setdefault(f"{name.removesuffix('s')}{key}", values[key])
+    for key in _QUALIFIED:
+        if key in values:
+            values.setdefault(f"{name.removesuffix('s')}{key}", values[key])
 
 
 def _is_run(name: str, values: Mapping[str, object]) -> bool:
@@ -201,8 +204,8 @@ def _is_built(values: Mapping[str, object]) -> bool:
     return any(key.startswith("commit") or key in _REVISIONS for key in values)
 
 
-def _events_of(values: Mapping[str, object]) -> Iterator[str]:
-    return (event.casefold() for name in _EVENT_NAMES if isinstance(event := values.get(name), str))
+def _names_run(event: object) -> bool:
+    return isinstance(event, str) and _RUN_WORD.search(event.casefold()) is not None
 
 
 def _children(parent: _Object, objects: MessageObjects, *, is_chat: bool) -> Iterator[tuple[str, _Object, bool]]:
@@ -294,6 +297,9 @@ def _plain_values(level: _Object) -> dict[str, object]:
             plain = "\n".join(value[:_MAX_FIELDS])
         if isinstance(plain, str | int | float) and plain != "":
             found.setdefault(fold(name), plain)
+        elif value is None and _TIME.search(name):
+            # No time of an end: it did not end.
+            found.setdefault(fold(name), False)
     return found
 
 

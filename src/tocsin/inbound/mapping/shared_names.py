@@ -60,7 +60,8 @@ ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
         "external_id", "incident_identifier", "incident_key", "alert_key", "problem_key", "event_key", "alert_id",
         "incident_id", "problem_id", "issue_id", "alarm_id", "case_id", "ticket_id", "event_object_id",
         "alert_cycle_key", "fingerprint", "alias", "group_key", "rule_id",
-        "monitor_id", "check_id", "sensor_id", "watch_id", "signal_id", "probe_id", "test_id", "episode_id",
+        "series_id", "series_uid", "monitor_id", "check_id", "sensor_id", "watch_id", "signal_id", "probe_id",
+        "test_id", "episode_id",
         "condition_id", "trigger_id", "correlation_id", "entity_id", "entity_display_name", "uuid", "guid", "id",
         "uid", "event_id", "key",
         "token",
@@ -78,7 +79,7 @@ ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
         "event_definition_title", "short_description", "alert_name", "alertname", "rule_name", "monitor_name",
         "check_name", "alarm_name", "incident_name", "problem_name", "policy_name", "condition_name", "trigger_name",
         "name", "service_name", "job_name", "project_name", "display_name", "entity_display_name", "alert_message",
-        "state_message", "service_output", "message", "activity_title", "text", "description", "reason", "msg",
+        "state_message", "service_output", "message", "msg", "activity_title", "text", "description", "reason",
         "body", "content", "human_readable", "output", "error", "error_message", "fallback", "meldung", "nachricht",
         "meldungstext", "beschreibung", "fehler", "mensaje", "descripcion", "descripción", "messaggio", "descrizione",
         "mensagem", "bericht",
@@ -89,9 +90,9 @@ ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "severity": (
         "severity", "priority", "alert_severity", "alert_priority", "event_severity", "severity_level", "urgency",
-        "level", "alert_level", "impact", "criticality", "importance", "schweregrad", "priorität", "prioritaet",
-        "dringlichkeit", "gravité", "gravite", "priorité", "priorite", "gravedad", "severidad", "prioridad", "gravità",
-        "ernst", "prioriteit",
+        "level", "alert_level", "impact", "criticality", "importance", "stufe", "schweregrad", "priorität",
+        "prioritaet", "dringlichkeit", "gravité", "gravite", "priorité", "priorite", "gravedad", "severidad",
+        "prioridad", "gravità", "ernst", "prioriteit",
     ),
     "source_url": (
         "source_url", "html_url", "alert_url", "incident_url", "issue_url", "event_url", "monitor_url", "web_url",
@@ -118,7 +119,7 @@ MONITORED: Final = in_order((
     "targetgroup", "heartbeat", "stack",
 ))  # fmt: skip
 #: Names of what a run or a test is part of.
-WHOLES: Final = in_order(("repository", "projectname", "project", "app", "application"))
+WHOLES: Final = in_order(("repository", "projectname", "project", "app", "application", "appname", "applicationname"))
 #: Names that say in a title what it is about; several problems may have one.
 SUBJECTS: Final = in_order((
     *(name for name in MONITORED if name not in WHOLES), "savedsearch", "rule", "exception", "context", "connection",
@@ -134,7 +135,7 @@ MONITORED_NAME: Final = NamePattern(
     r"(?!\w*(run|state|status|user|file))\w*(monitor|check|sensor|service|site|test|probe|task|flow|job|pipeline|workflow"
     r"|builder|app|application|database|container|network|queue|volume|interface|domain|certificate|cluster|pool|backup"
     r"|schedule|plan|policy|rule|connector|connection|camera|disk|array|port|circuit|webhost|website|stream|topic|plant"
-    r"|room|zone|door|meter|battery|ups|tunnel|vpn|package|component|product|repo|repository|dataset|table|model|drive"
+    r"|room|zone|door|meter|battery|ups|tunnel|vpn|package|component|product|repo|repository|dataset|table|model|drive|budget"
     r"|collection)"
     r"\w{0,10}(name|label|title|descr)|(camera|ups|mddevice|disk|drive|volume|interface|array|pump|backup)"
 )
@@ -160,16 +161,16 @@ ACTION_NAME: Final = NamePattern(r"\w*(action|transition|outcome|phase)")
 #: Names of what happened, which may say a status too.
 HAPPENING_NAME: Final = NamePattern(
     r"\w*(event|alert|alarm|incident|notification|message|trigger|hook|webhook)?(type|subtype|category|kind|change"
-    r"|operation|topic|code)|\w*(event|anomaly)|data|value"
+    r"|operation|topic|code)|\w*(event|anomaly)|activity|trap|data|value"
 )
 SEVERITY_NAME: Final = NamePattern(
     r"\w*(severity|priority|criticality|urgency)(name|text|label|level|display)?|\w*(alert|risk|threat|alarm)level"
 )
 TITLE_NAME: Final = NamePattern(
-    r"(?!page|window|document)\w*(title|subject|headline|heading|displayname|(issue|incident|alert|alarm|problem|event|threat|finding)name)"
+    r"(?!page|window|document)\w*(title|subject|headline|heading|displayname|(issue|incident|alert|alarm|problem|event|threat|finding)(name|definition))"
 )
 SENTENCE_NAME: Final = NamePattern(
-    r"\w*(reason|message|description|text|msg|note|comment|detail|details|info|explanation|error|cause|output|remark)"
+    r"\w*(reason|message|description|text|msg|note|comment|detail|details|info|explanation|error|cause|output|remark|exception)"
 )
 #: The kind of a problem, which is a title if it has several words.
 TYPE_NAME: Final = NamePattern(
@@ -186,8 +187,29 @@ FAULT_NAME: Final = NamePattern(
 #: A name of a thing, if there is no better one.
 ANY_NAME: Final = NamePattern(
     r"(?!\w*(user|actor|owner|author|assignee|creator|sender|org|organi[sz]ation|account|tenant|team|customer|company"
-    r"|client|webhook|integration|channel|file|first|last|nick|event|product|vendor|source|group|os|region|zone|metric)"
-    r"name)\w*name|\w+label"
+    r"|client|webhook|integration|channel|file|first|last|nick|event|product|vendor|source|group|os|region|zone|metric"
+    r"|run)name)\w*name|\w+label"
+)
+#: The kind of thing in the name of its name: the "budget" of a `budgetDisplayName`.
+KIND_OF_NAME: Final = re.compile(
+    r"(?!full|short|display|friendly|host|device)(\w{3,}?)(display|friendly|full)?(name|label|title)"
+)
+#: The address of what is monitored, and not of a page about it.
+MONITORED_URL: Final = NamePattern(
+    r"\w*(check|monitor|target|request|requested|website|site|endpoint|service|test|probe|page|host|domain)"
+    r"(url|uri|address)"
+)
+#: Names of what is no thing that an alert may be about, whatever its value.
+OTHER_ROLE: Final = NamePattern(
+    r"\w*(ids?|uid|uuid|guid|key|hash|token|secret|password|url|uri|link|href|time|date|(ed|sent)at|timestamp|when"
+    r"|timezone|zeit|datum|version|status|state|zustand|severity|priority|level|urgency|type|kind|category|code|class"
+    r"|source|channel|provider|vendor|manufacturer|region|env|environment|locale|lang|language|currency|method|agent"
+    r"|platform|model|mode|role|email|mail|phone|tags|icon|color|colour|image|avatar|format|sender|recipient|query"
+    r"|expression|path|file|filename|address|serial|number|nr|action|event|result|outcome|duration|value|threshold"
+    r"|einheit|schema|signature|description|details?|notes?|content|summary|namespace)"
+    r"|(src|dst|source|dest|remote|local)?ip|\\w*mac|os|tz|to|from|by|at|no"
+    r"|\w*(user|owner|author|actor|assignee|creator|sender|company|customer|account|org|organi[sz]ation|team|group"
+    r"|tenant|product|vendor|provider|first|last|nick)s?(name|display|displayname)?"
 )
 #: Ids of what is run again and again.
 RUN_OF_ID: Final = NamePattern(r"(dag|(actor)?task|workflow|pipeline|flow|project|schedule|suite|test)(id|key|slug)")
@@ -203,23 +225,33 @@ _OUTCOMES: Final = (*_STATUSES, "result", "outcome", "conclusion", "health")
 
 #: What a program returns: 0 for success.
 EXIT_CODES: Final = in_order(("exitcode", "exitstatus", "returncode", "rc", "retcode", "exit", "errorlevel"))
-#: A time of these means that it is over.
+#: A time of these means that it is over; null, that it is not.
 OVER_TIME: Final = NamePattern(r"\w*(resolved?|recover(y|ed)|cleared?|closed|fixed)(at|time|ts|date|on)")
-#: A true one means that it is over; a false one, that it began.
-OVER_FLAGS: Final = (
-    "resolved", "isresolved", "recovered", "closed", "isclosed", "ok", "isok", "success", "passed", "healthy", "isup",
-    "up", "ishealthy", "cleared", "iscleared", "fixed", "isfixed", "isrecovery", "isonline", "isrecovered",
-    "issuccessful", "successful", "issuccess", "succeeded", "online", "reachable", "isavailable", "alive",
-    "isalive", "connected", "isconnected", "isnormal", "isresolve", "alertresolved", "isalertresolved", "hasrecovered",
-    "isclear", "clear", "recovery", "backonline", "alarmcleared",
-)  # fmt: skip
-BEGAN_FLAGS: Final = (
-    "firing", "isfiring", "failed", "isfailed", "down", "isdown", "triggered", "isactive", "hasfailures", "failing",
-    "offline", "isoffline", "inalarm", "isalarm", "isalert", "breached", "isproblem", "haserror", "iserror", "alarm",
-    "isopen", "istriggered",
-    "alarmactive", "alertactive", "isfailure", "hasfailed", "haserrors", "isbreached", "error", "failure", "fault",
-    "isfault", "isanomaly", "problem", "onbattery", "unhealthy", "isunhealthy", "alarming", "isalarming", "isincident",
-)  # fmt: skip
+_FLAG: Final = r"(is|are|has|have|had|was|in|on|alert|alarm|incident|problem|check|service|system|test|all)*"
+#: A true one means that it is over, whatever else is true.
+ENDED_FLAG: Final = NamePattern(rf"{_FLAG}(resolved?|recover(ed|y)|closed|fixed|cleared?|allclear|backonline)")
+#: A true one means that all is well; a false one, that it began.
+WELL_FLAG: Final = NamePattern(
+    rf"{_FLAG}(ok|up|success(ful)?|succeeded|pass(ed|ing)?|healthy|normal|online|reachable|alive"
+    r"|connected|registered|running|responding|operational|working|(?<=is)available)"
+)
+#: A true one means that it began; a false one, that it is over.
+BEGAN_FLAG: Final = NamePattern(
+    rf"{_FLAG}(firing|fail(ed|ing|ure)|(?<=has)(failures|errors)|down|triggered|offline|alarm(ing|active)?"
+    r"|alert(active)?|breached|problem|error|fault|faulty|anomaly|(?<=on)battery|unhealthy|unreachable|unavailable"
+    r"|incident|outage|broken|kommend|panne|störung|stoerung|gestört|gestoert|ausfall|ausgefallen|fehler|defekt|défaut"
+    r"|defaut|alarme|alarma|fallo|falla|guasto|allarme|storing|(water)?leak|smoke|flood|overheating|overload|activestate|(?<=is)(active|open))"
+)
+#: A number of these may be how many there are.
+COUNTED: Final = frozenset({
+    "alert", "anomaly", "error", "failed", "failure", "fault", "fehler", "incident", "outage", "passed", "problem",
+    "succeeded",
+})  # fmt: skip
+#: What a flag is in another type than true and false.
+TRUTHS: Final[Mapping[str, bool]] = {
+    **dict.fromkeys(("1", "true", "yes", "y", "on", "ein", "ja", "oui", "sí", "si"), True),
+    **dict.fromkeys(("0", "false", "no", "n", "off", "aus", "none", "null", "nein", "non"), False),
+}
 
 #: A text of these means that it is over.
 OVER_TEXTS: Final = frozenset({"clear", "cleared", "resolved", "recovered"})

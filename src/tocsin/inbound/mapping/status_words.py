@@ -36,7 +36,7 @@ OPENING_WORDS: Final = frozenset({
     "severe", "tripped", "unsuccessful", "unsuccessfully", "detected", "suspicious", "urgent", "worsened",
     "outofsync", "out_of_sync", "ko", "nok", "onbatt", "lowbatt", "commbad", "nocomm", "replbatt", "banned", "ban",
     "blocked", "unprotected", "incomplete", "low_battery", "power_failure", "went_down", "exhausted", "past_due",
-    "unpaid", "disconnection",
+    "unpaid", "disconnection", "noncompliant", "not_compliant",
     # German, French, Spanish, Italian, Portuguese and Dutch
     "aktiv", "alarmiert", "ausfall", "ausgefallen", "ausgelöst", "defekt", "fehler", "fehlerhaft", "fehlgeschlagen",
     "gekommen", "gestört", "kommend", "kritisch", "nicht_erreichbar", "offen", "störung", "stoerung", "überschritten",
@@ -54,14 +54,15 @@ CLOSING_WORDS: Final = frozenset({
     "recovered", "recovery", "renewed", "reset", "resolve", "resolved", "resolving", "restored", "returned",
     "solved", "stopped", "succeed", "succeeded", "success", "successful", "uncritical", "undegraded", "up", "valid",
     "working", "all_clear", "back_to_normal", "auto_resolved", "autoresolved", "closed_auto", "alive", "back_online",
-    "answering", "cease", "ceased", "completes", "nominal", "optimal", "online_again",
+    "answering", "cease", "ceased", "completes", "dismissed", "nominal", "optimal", "online_again",
     "reconnected", "rectified", "offbattery", "commok", "unban", "unbanned", "unblocked", "unfired", "remediated",
     "repaired", "responding", "resumed",
     "safe", "stable", "stabilized", "successfully", "synced", "in_sync", "online_utility", "onmains", "on_mains",
     "back_up", "no_problem", "clean", "uncompromised", "no_longer_active", "rearmed", "cleaned", "paid", "reconnection",
+    "compliant", "live",
     # German, French, Spanish, Italian, Portuguese and Dutch
     "abgeschlossen", "beendet", "behoben", "entwarnung", "erfolgreich", "erledigt", "erreichbar", "gegangen", "gehend",
-    "gelöst",
+    "gelöst", "in_betrieb", "in_ordnung", "en_service", "en_servicio",
     "geschlossen", "verfügbar", "wiederhergestellt", "clos", "clôturé", "clôturée", "disponible", "en_ligne",
     "fermé", "fermée", "rétabli", "rétablie", "résolu", "résolue", "resolu", "réussi", "réussie", "succès",
     "succes", "terminé", "terminée", "cerrada", "cerrado", "completado", "éxito", "exitoso", "normalizado",
@@ -103,7 +104,7 @@ _NEGATIONS: Final = frozenset({
     "not", "no", "non", "isn't", "never", "without", "nicht", "kein", "keine", "pas", "aucun", "niet", "geen",
 })  # fmt: skip
 _MAX_BARE_CHARS: Final = 30
-_BARE: Final = _FAILURES | _TITLE_ENDS | {"open", "opened", "closed", "triggered", "raised", "inactive"}
+_BARE: Final = _FAILURES | _TITLE_ENDS | {"open", "opened", "closed", "triggered", "raised", "active", "inactive"}
 #: Failures that may be named without one: "error rate".
 _NOUNS: Final = frozenset(
     {"alarm", "error", "err", "critical", "crit", "fatal", "timeout", "outage", "failure", "fehler"}
@@ -146,6 +147,32 @@ _CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _MAX_CHARS: Final = 100
 
 
+#: What a service, a process or a machine is; a run that is "stopped" is over, and one that is "running" is not.
+STATES_OF_SERVICES: Final[Mapping[str, str]] = {"running": "resolved", "stopped": "failed", "exited": "failed"}
+
+#: "This is a test message", "Webhook test": a message that no problem caused.
+_TEST: Final = re.compile(
+    r"(?i)\W*(?:(?:this )?is (?:just |only )?an? )?(?:sample|test|testing) (?:web ?hook |alert |event )?"
+    r"(?:notification|message|web ?hook|alert|event|delivery|payload|incident)\b"
+    r"|\W*\w+ test (?:notification|message|web ?hook|delivery|payload)\b"
+    r"|\W*(?:\w+[ ._:-])?(?:web ?hook|notification|alert)[ ._:-](?:test(?:ing)?|verification)\b"
+    r"|\W*(?:(?:dies|das) ist (?:nur )?eine? )?test(?:nachricht|meldung|alarm)\b"
+    r"|\W*(?:ceci est )?(?:une? |un )?(?:message|notification|alerte|mensaje|messaggio) "
+    r"(?:de test|de prueba|di prova)\b"
+)
+_TEST_EVENT: Final = re.compile(r"(?i)(?:.*[._:-])?(?:test|ping|handshake|verification)(?:[._-]event)?")
+
+
+def is_test(text: str) -> bool:
+    """Returns whether a text says that its message is a test, such as "Webhook test"."""
+    return _TEST.match(text) is not None
+
+
+def is_test_event(event: str) -> bool:
+    """Returns whether an event is one of a test, such as "ping" and "webhook.test"."""
+    return _TEST_EVENT.fullmatch(event) is not None
+
+
 #: Words that a kind may use for what is no problem, such as a comment that was created.
 _AMBIGUOUS: Final = frozenset({
     "new", "create", "created", "creating", "set", "start", "started", "starting", "unknown", "test", "testing",
@@ -170,8 +197,8 @@ def _meaning_of(status: str) -> StatusMeaning | None:
         return meaning if _has_own_negation(words) else StatusMeaning.OPEN if meaning is StatusMeaning.CLOSE else None
     if meaning is not None and words[-1] not in _WEAK:
         return meaning
-    # "stopped_reporting" is not over.
-    telling = [word for word in words if word not in _COMPLETIONS and word not in _WEAK]
+    # "stopped_reporting" and "reset-both" are not over.
+    telling = [word for word in words if word not in _COMPLETIONS and word not in _WEAK and word != "reset"]
     meanings = {found for word in telling if (found := _meaning_of_word(word)) is not None}
     return meanings.pop() if len(meanings) == 1 else meaning or _meaning_of_sign(status)
 
@@ -195,6 +222,11 @@ def is_failure(status: str) -> bool:
     return meaning_of(status) is StatusMeaning.OPEN and not _FAILURES.isdisjoint(_phrases_of(words_of(status)))
 
 
+def names_failure(text: str) -> bool:
+    """Returns whether a sentence has a word of a failure."""
+    return not (OPENING_WORDS - _WEAK).isdisjoint(words_of(text[:_MAX_TITLE_CHARS]))
+
+
 def is_bare_status(text: str) -> bool:
     """Returns whether a text is nothing but a word that says of anything that it failed or is over."""
     return len(text) <= _MAX_BARE_CHARS and text[:1].isalpha() and "_".join(words_of(text)) in _BARE
@@ -206,6 +238,7 @@ def is_kind(status: str) -> bool:
     return len(words) > 1 and words[-1] in _KINDS
 
 
+@lru_cache(maxsize=2048)
 def is_completion(status: str) -> bool:
     """Returns whether a status says that something ended, and not how, such as "build.finished"."""
     return not _COMPLETIONS.isdisjoint(words_of(status)) and meaning_of(status) is StatusMeaning.CLOSE
@@ -277,6 +310,13 @@ _FILLERS: Final = frozenset({
 })  # fmt: skip
 
 
+#: How much it is, which a recovery does not say: "temperature too high" and "temperature normal".
+_DEGREES: Final = frozenset({
+    "not", "too", "high", "low", "above", "below", "over", "under", "hoch", "nicht", "niedrig", "ordnung", "wieder",
+    "zu", "alta", "alto", "baja", "bajo", "bas", "basse", "haut", "haute", "trop",
+})  # fmt: skip
+
+
 def without_status(title: str) -> str:
     """Returns a title without the words that say a status: "[RESOLVED] CPU high" and "CPU high: OK" are "cpu high"."""
     about = _ABOUT.match(title)
@@ -295,6 +335,7 @@ def without_status(title: str) -> str:
         code
         for word in words
         if (folded := word.casefold()) not in _FILLERS
+        and folded not in _DEGREES
         and any(char.isalnum() for char in word)
         and not _MEASURED.fullmatch(folded)
         and _meaning_of_word(folded.partition(":")[0]) is None

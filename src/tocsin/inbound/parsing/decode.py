@@ -53,6 +53,9 @@ _ARRAY: Final = msgspec.json.Decoder(list[msgspec.Raw])
 #: Byte order marks, which declare the encoding of XML.
 _BYTE_ORDER_MARKS: Final = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _SPACES: Final = (b" ", b"\t", b"\r", b"\n")
+_BLANK: Final = b" \t\r\n\x00"
+_JSON_STARTS: Final = (b"{", b"[", b'"')
+_PLAIN_TEXT: Final = "text/plain"
 #: Python also has codecs that are not charsets (hex, zip, idna); senders do not mean those.
 _TEXT_CHARSET: Final = re.compile(r"utf-(16|32)|iso8859|cp\d|koi8|gb|big5|shift_jis|euc")
 
@@ -87,7 +90,8 @@ def is_costly(body: bytes, content_type: str | None) -> bool:
 
 
 def decode(body: bytes, content_type: str | None, *, lenient: bool) -> Decoded:
-    """Decodes a body: JSON (if it starts like JSON, whatever the content type), form fields, XML, or an e-mail.
+    """Decodes a body: JSON (if it starts like JSON, whatever the content type) or lines of JSON objects, form fields,
+    XML, an e-mail, or, if the content type says so, a text, which is the `message` of its object.
 
     `lenient` accepts what HaloITSM's templates produce: raw line breaks in strings, trailing commas, invalid bytes.
     Raises Rejected: `invalid_json` with line and column, `invalid_form`, `invalid_xml`, `invalid_mail`,
@@ -112,12 +116,18 @@ def decode(body: bytes, content_type: str | None, *, lenient: bool) -> Decoded:
         return Decoded((Element(_json_field(form_fields.read(body, media, charset, boundary)), body),), False)
     if (start == b"<" or body.startswith(_BYTE_ORDER_MARKS)) and xml_text.is_xml(media, body.lstrip()[:5]):
         return Decoded((Element(xml_text.read(body.lstrip()), body),), False)
+    if media == _PLAIN_TEXT and not lenient and start not in _JSON_STARTS and body.strip(_BLANK):
+        return Decoded((Element({"message": body.decode(charset, "replace")}, body),), False)
     return _decode_thoroughly(body, charset, lenient)
 
 
 def _json_field(fields: dict[str, object]) -> dict[str, object]:
-    """Returns the object that a form has as JSON in its `payload` or only field, else the form's fields."""
-    text = fields.get("payload") if len(fields) > 1 else next(iter(fields.values()), None)
+    """Returns the object that a form has as JSON in its `payload` or only field, else the form's fields. A name without
+    a value, which has spaces, is a text that was sent as a form."""
+    name, value = next(iter(fields.items()))
+    if len(fields) == 1 and not value and " " in name.strip():
+        return {"message": name}
+    text = fields.get("payload") if len(fields) > 1 else value
     if not isinstance(text, str) or text.lstrip()[:1] != "{":
         return fields
     try:
@@ -185,6 +195,8 @@ def _decode_thoroughly(body: bytes, charset: str, lenient: bool, *, is_element: 
     try:
         payload, more_notes = parse(text)
     except Rejected as problem:
+        if not is_element and (lines := _lines_of_json(text)):
+            return Decoded(tuple(_with_notes(_element(line.encode(), lenient), notes) for line in lines), True)
         if not lenient or problem.code != "invalid_json":
             raise
         if not is_element and text.lstrip()[:1] == "[" and (slices := split_array(text, MAX_ELEMENTS + 1)):
@@ -202,6 +214,16 @@ def _decode_thoroughly(body: bytes, charset: str, lenient: bool, *, is_element: 
     if type(payload) is not dict:
         raise _not_an_object(payload, is_element=is_element)
     return Decoded((Element(payload, body, notes),), False)
+
+
+def _lines_of_json(text: str) -> list[str]:
+    """Returns the objects of a body that has one in each line, as log shippers send them; empty if it does not."""
+    lines = [line for line in text.strip().split("\n", MAX_ELEMENTS) if line.strip()]
+    are_objects = len(lines) > 1 and all(line.startswith("{") and line.rstrip()[-1:] == "}" for line in lines)
+    try:
+        return lines if are_objects and all(type(_DECODER.decode(line)) is dict for line in lines) else []
+    except _REFUSALS:
+        return []
 
 
 def _slices(slices: list[str], notes: tuple[Reason, ...], lenient: bool) -> Decoded:
