@@ -14,7 +14,6 @@ from django.utils.translation import gettext_lazy as _
 from tocsin.alerts import search_index
 from tocsin.alerts.models import Acknowledgement, Alert
 from tocsin.alerts.states import ACTIVE, INACTIVE, AlertStatus, Priority
-from tocsin.core.db.any_of import any_of
 from tocsin.core.db.trigram_index import SearchableText
 from tocsin.core.reasons import NO_REASON, Reason
 from tocsin.escalation.actions.forecast import NextAction
@@ -165,7 +164,7 @@ def _count(query: str, limit: int) -> list[Any]:
         cursor.execute(
             query.format(visible=visibility.alerts_sql()), {"limit": limit, **visibility.alerts_parameters()}
         )
-        return cursor.fetchall()
+        return list(cursor.fetchall())
 
 
 def alerts_needing_answer() -> QuerySet[Alert]:
@@ -256,17 +255,17 @@ def search(text: str) -> tuple[list[QuerySet[Alert]], list[QuerySet[Alert]]]:
 
 
 def rows_of(alerts: Iterable[Alert], now: datetime) -> list[AlertListRow]:
-    """Return the alerts as rows, with a constant number of additional queries."""
+    """Return alerts that the viewer sees as rows, with a constant number of additional queries."""
     alerts = list(alerts)
     alert_ids = [alert.pk for alert in alerts]
     people: dict[int, list[User]] = {}
-    acknowledgements = Acknowledgement.objects.filter(any_of("alert", alert_ids)).select_related("user")
+    acknowledgements = visibility.about_visible_alerts(Acknowledgement, alert_ids).select_related("user")
     for entry in acknowledgements.order_by("at", "pk"):
         people.setdefault(entry.alert_id, []).append(entry.user)
     upcoming = next_steps([alert.pk for alert in alerts if alert.status in _WITH_TIMER], now)
     targets = sla.next_targets([alert for alert in alerts if alert.status in ACTIVE], people.keys(), now)
     waiting = [alert.pk for alert in alerts if alert.status == AlertStatus.OPEN and alert.pk not in upcoming]
-    runs = EscalationRun.objects.filter(any_of("alert", waiting)).exclude(status=RunStatus.TERMINATED)
+    runs = visibility.about_visible_alerts(EscalationRun, waiting).exclude(status=RunStatus.TERMINATED)
     reasons = {run.alert_id: run.reason for run in runs.only("alert_id", "reason_code", "reason_data")}
     return [
         replace(
