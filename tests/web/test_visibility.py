@@ -550,6 +550,11 @@ def test_the_database_itself_hides_the_other_side(sides: tuple[Side, Side]) -> N
                 cursor.execute(f"SELECT EXISTS (SELECT FROM {table})")
                 assert bool(count) == cursor.fetchone()[0], table
             assert THEIRS not in text, table
+        with transaction.atomic():
+            cursor.execute("SELECT count(*) FROM alerts_alert")
+            # A report, which reads by another connection, may take longer than transactions may be idle.
+            cursor.execute("SHOW idle_in_transaction_session_timeout")
+            assert cursor.fetchone() == ("75s",)
         # Also where the filter does not look up the alert again.
         with boundary.unbounded():
             numbers = list(Alert.objects.values_list("pk", flat=True))
