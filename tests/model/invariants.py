@@ -352,11 +352,14 @@ def all_clear_is_sent(system: System) -> Iterator[str]:
 
 def displayed_counts_match_rows(system: System) -> Iterator[str]:
     """The counts on tabs, badge and metrics match the rows."""
-    for tab in queries.tabs("open"):
+    counts = queries.active_counts()
+    for tab in queries.tabs("open", counts):
         if tab.count is not None and tab.count != (rows := queries.alerts_in_tab(tab.key).count()):
             yield f"the tab {tab.key} says {tab.count} and has {rows}"
-    if queries.open_count() != (rows := queries.alerts_needing_answer().count()):
-        yield f"the badge says {queries.open_count()} and there are {rows}"
+    rows = queries.alerts_needing_answer().count()
+    for number in (queries.open_count(), counts.needing_answer):
+        if number != rows:
+            yield f"the badge says {number} and there are {rows}"
     with database.transaction() as connection:
         metrics = gauges.database_gauges(connection, system.now)
     reported = {s.labels["status"]: s.value for m in metrics for s in m.samples if s.name == "tocsin_alerts"}

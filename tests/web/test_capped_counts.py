@@ -83,16 +83,28 @@ def test_tabs_and_badge_show_capped_open_alert_counts(
     service.apply_command(
         answered, Acknowledge(actor=alert_actor(company.responder), via=CommandChannel.WEB), now=clock.now()
     )
-    assert {tab.key: tab.count for tab in queries.tabs("open")} == {
+    counts = queries.active_counts()
+    assert {tab.key: tab.count for tab in queries.tabs("open", counts)} == {
         "open": 4, "acknowledged": 1, "assigned": 0, "on_hold": 0, "closed": None,
     }  # fmt: skip
-    assert queries.open_count() == 4
+    assert counts.needing_answer == queries.open_count() == 4
     # With more open alerts than the limit, counting ends before the one that is acknowledged.
     monkeypatch.setattr(capped_counts, "MAX_COUNTED_ALERTS", 1)
-    assert {tab.key: tab.count for tab in queries.tabs("open")}["acknowledged"] == 1
+    assert queries.active_counts().by_tab["acknowledged"] == 1
     monkeypatch.setattr(capped_counts, "MAX_COUNTED_ALERTS", 2)
     assert "<b>2+</b>" in browser_of(company.admin).get("/alerts/").content.decode()
     assert Alert.objects.count() == 5
+
+
+def test_alerts_needing_an_answer_are_counted_behind_many_others(
+    open_alert: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dry = [open_alert(f"Practice {number}") for number in range(4)]
+    Alert.objects.filter(pk__in=dry).update(dry_run=True)
+    open_alert("VPN down")
+    # Counting ends before the alert.
+    monkeypatch.setattr(capped_counts, "MAX_COUNTED_ALERTS", 1)
+    assert queries.active_counts().needing_answer == 1
 
 
 def test_home_shows_most_urgent_alerts_without_dry_runs_and_tests(
@@ -104,8 +116,8 @@ def test_home_shows_most_urgent_alerts_without_dry_runs_and_tests(
     Alert.objects.filter(pk=newest).update(priority="low")
     Alert.objects.filter(pk__in=dry).update(dry_run=True, priority="critical")
     Alert.objects.filter(pk=open_alert("Tried out")).update(is_test=True, priority="critical")
-    assert [alert.pk for alert in queries.most_urgent(8)] == [urgent, newest]
-    assert queries.open_count() == 2
+    assert [alert.pk for alert in queries.most_urgent(queries.newest_needing_answer(), 8)] == [urgent, newest]
+    assert queries.active_counts().needing_answer == queries.open_count() == 2
     page = browser_of(company.admin).get("/").content.decode()
     assert page.index("VPN down") < page.index("Printer")
     assert "Practice" not in page

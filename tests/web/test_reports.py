@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -65,6 +66,18 @@ def test_a_file_is_safe_to_open_in_a_spreadsheet(
 )
 def test_every_table_is_a_file(company: Company, browser_of: Callable[[User], Client], name: str, header: str) -> None:
     assert browser_of(company.observer).get(f"/reports/{name}").content.decode().startswith(header)
+
+
+def test_every_row_of_a_table_has_each_column(
+    company: Company, browser_of: Callable[[User], Client], open_alert: Callable[..., int]
+) -> None:
+    open_alert("VPN down")
+    page = browser_of(company.observer).get("/reports/").content.decode()
+    tables = re.findall(r"<table.*?</table>", page, re.DOTALL)
+    assert len(tables) == 2
+    for table in tables:
+        columns, *rows = (len(re.findall(r"<t[hd][ >]", row)) for row in re.findall(r"<tr.*?</tr>", table, re.DOTALL))
+        assert set(rows) == {columns}
 
 
 def test_unknown_file_is_not_found(company: Company, browser_of: Callable[[User], Client]) -> None:

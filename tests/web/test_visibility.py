@@ -552,6 +552,19 @@ def test_the_database_itself_hides_the_other_side(sides: tuple[Side, Side]) -> N
             assert THEIRS not in text, table
         with transaction.atomic():
             cursor.execute("SELECT count(*) FROM alerts_alert")
+            # A report, which reads by another connection, may take longer than transactions may be idle.
+            cursor.execute("SHOW idle_in_transaction_session_timeout")
+            assert cursor.fetchone() == ("75s",)
+        # Also where the filter does not look up the alert again.
+        with boundary.unbounded():
+            numbers = list(Alert.objects.values_list("pk", flat=True))
+            acknowledged = list(Acknowledgement.objects.values_list("alert", flat=True))
+        listed = visibility.about_visible_alerts(Acknowledgement, numbers).values_list("alert", flat=True)
+        assert set(listed) == set(acknowledged) & set(Alert.objects.values_list("pk", flat=True)) != set(acknowledged)
+        with pytest.raises(LookupError, match="Notification"):
+            visibility.about_visible_alerts(Notification, numbers)
+        with transaction.atomic():
+            cursor.execute("SELECT count(*) FROM alerts_alert")
             visible = cursor.fetchone()[0]
             with boundary.unbounded():
                 cursor.execute("SELECT count(*) FROM alerts_alert")

@@ -51,18 +51,24 @@ WITH paged AS (
   SELECT user_id, alert_id, since_start::date AS night, date_trunc('hour', local) AS hour,
          since_start::time < %(end)s::time - %(start)s::time::interval AS is_night
   FROM paged
+), people AS (
+  SELECT user_id, count(*)::int AS alerts, count(*) FILTER (WHERE is_night)::int AS at_night FROM (
+    SELECT user_id, alert_id, bool_or(is_night) AS is_night FROM timed GROUP BY 1, 2
+  ) a GROUP BY 1
+), nights AS (
+  SELECT user_id, count(*)::int AS nights FROM (SELECT DISTINCT user_id, night FROM timed WHERE is_night) n GROUP BY 1
 ), hours AS (
   SELECT user_id, jsonb_agg(jsonb_build_array(weekday, hour, number)) AS by_hour FROM (
     SELECT user_id, extract(isodow FROM hour)::int - 1 AS weekday, extract(hour FROM hour)::int AS hour,
-           count(DISTINCT (alert_id, hour)) AS number
-    FROM timed GROUP BY 1, 2, 3
-  ) h GROUP BY user_id
+           count(*) AS number
+    FROM (SELECT DISTINCT user_id, alert_id, hour FROM timed) d GROUP BY 1, 2, 3
+  ) h GROUP BY 1
 )
-SELECT u.username, coalesce(nullif(u.name, ''), u.username) AS name, count(DISTINCT t.alert_id)::int AS alerts,
-       count(DISTINCT t.alert_id) FILTER (WHERE t.is_night)::int AS at_night,
-       count(DISTINCT t.night) FILTER (WHERE t.is_night)::int AS nights, h.by_hour
-FROM timed t JOIN people_user u ON u.id = t.user_id JOIN hours h ON h.user_id = t.user_id
-GROUP BY u.id, h.by_hour ORDER BY at_night DESC, alerts DESC, u.username
+SELECT u.username, coalesce(nullif(u.name, ''), u.username) AS name, p.alerts, p.at_night,
+       coalesce(n.nights, 0) AS nights, h.by_hour
+FROM people p JOIN people_user u ON u.id = p.user_id JOIN hours h ON h.user_id = p.user_id
+LEFT JOIN nights n ON n.user_id = p.user_id
+ORDER BY at_night DESC, alerts DESC, u.username
 """
 
 

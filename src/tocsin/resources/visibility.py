@@ -295,6 +295,17 @@ def visible(model: type[Model]) -> QuerySet[Any]:
     return rows
 
 
+def about_visible_alerts(model: type[Model], alert_ids: list[int]) -> QuerySet[Any]:
+    """Returns the rows of a model that are about alerts which the viewer was shown, without looking these up again.
+
+    PostgreSQL applies its policies. Raises LookupError for a model that does not follow its alert alone."""
+    if FILTERS.get(model) is not _ABOUT_ALERT:
+        raise LookupError(f"{model.__name__} is not visible to everyone who sees the alert.")
+    with boundary.unbounded():
+        rows: QuerySet[Any] = model.objects.filter(any_of("alert", alert_ids))  # type: ignore[attr-defined]
+    return boundary.limited_by_hand(rows)
+
+
 def alerts_sql() -> str:
     """Returns " AND …" for an alert `a` of a statement of its own, with the parameters of `alerts_parameters`; "" if
     everything is visible."""

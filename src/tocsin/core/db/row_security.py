@@ -16,6 +16,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.db.guarded_connection import STATEMENT_TIMEOUT
 
 #: The parameters of a viewer's transactions: names of settings and their values.
 type ViewerSettings = tuple[tuple[str, str], ...]
@@ -31,6 +32,10 @@ ROLE_SUFFIX = "_viewer"
 _SET_ROLE = f"""set_config('role', CASE
   WHEN %s AND pg_has_role(session_user, to_regrole(quote_ident(session_user || '{ROLE_SUFFIX}')), 'MEMBER')
   THEN session_user || '{ROLE_SUFFIX}' ELSE 'none' END, true)"""
+
+
+# A request of a viewer is one transaction, which waits while a report reads by another connection: for two statements.
+_IDLE_TIMEOUT = ("idle_in_transaction_session_timeout", f"{2 * STATEMENT_TIMEOUT.total_seconds() + 15:.0f}s")
 
 
 def _nobody() -> ViewerSettings | None:
@@ -56,7 +61,7 @@ def viewer_transaction() -> Iterator[Connection]:
 
 
 def _set_viewer(psycopg_connection: Any, viewer: ViewerSettings | None) -> None:
-    settings = viewer or ()
+    settings = (*viewer, _IDLE_TIMEOUT) if viewer is not None else ()
     statement = "SELECT " + ", ".join([*("set_config(%s, %s, true)" for _ in settings), _SET_ROLE])
     psycopg_connection.execute(statement, (*(part for setting in settings for part in setting), viewer is not None))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -14,7 +14,6 @@ from django.utils.translation import gettext_lazy as _
 from tocsin.alerts import search_index
 from tocsin.alerts.models import Acknowledgement, Alert
 from tocsin.alerts.states import ACTIVE, INACTIVE, AlertStatus, Priority
-from tocsin.core.db.any_of import any_of
 from tocsin.core.db.trigram_index import SearchableText
 from tocsin.core.reasons import NO_REASON, Reason
 from tocsin.escalation.actions.forecast import NextAction
@@ -50,14 +49,16 @@ _MAX_BY_PRIORITY = 200
 #: Cap of the side bar badge, which shows "99+" from here on.
 _MAX_BADGE_COUNT = 100
 
-#: One row per counted tab with alerts. The partial index on active alerts serves it. The table of alerts is named once,
-#: because planning the policies that PostgreSQL applies to it takes longer than counting.
+#: One row per counted tab with alerts: how many, and how many of them need an answer (as `alerts_needing_answer`). The
+#: partial index on active alerts serves it. The table of alerts is named once, because planning the policies that
+#: PostgreSQL applies to it takes longer than counting.
 _COUNTS = """
-    SELECT CASE WHEN is_acknowledged THEN 'acknowledged' ELSE status END, count(*)
+    SELECT CASE WHEN is_acknowledged THEN 'acknowledged' ELSE status END, count(*),
+           count(*) FILTER (WHERE status = 'open' AND NOT is_acknowledged AND NOT pages_nobody)
     FROM (VALUES ('open'), ('assigned'), ('on_hold')) AS t (status) CROSS JOIN LATERAL (
         SELECT a.status = 'open' AND EXISTS (
             SELECT FROM alerts_acknowledgement WHERE alert_id = a.id
-        ) AS is_acknowledged
+        ) AS is_acknowledged, a.dry_run OR a.is_test AS pages_nobody
         FROM alerts_alert AS a
         WHERE a.status = t.status AND a.status IN ('open', 'assigned', 'on_hold'){visible} LIMIT %(limit)s
     ) AS matches GROUP BY 1
@@ -67,15 +68,24 @@ _COUNTED_TABS = ("open", "acknowledged", "assigned", "on_hold")
 #: An assigned alert has a timer while its assignee has not accepted it.
 _WITH_TIMER = frozenset({AlertStatus.OPEN, AlertStatus.ASSIGNED})
 
-#: The same condition as `needing_somebody`.
+#: The same condition as `alerts_needing_answer`.
 _NEEDING_ANSWER_COUNT = """
-    SELECT 'open', count(*) FROM (
+    SELECT count(*) FROM (
         SELECT FROM alerts_alert AS a WHERE status = 'open' AND NOT dry_run AND NOT is_test{visible}
         AND NOT EXISTS (SELECT FROM alerts_acknowledgement WHERE alert_id = a.id) LIMIT %(limit)s
     ) AS matches
 """
 
 _ACKNOWLEDGED = Exists(Acknowledgement.objects.filter(alert=OuterRef("pk")))
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveCounts:
+    """Capped numbers of active alerts."""
+
+    by_tab: Mapping[str, int]
+    #: As `alerts_needing_answer`.
+    needing_answer: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,30 +131,40 @@ class AlertListRow:
         return self.alert.owner or (self.acknowledged_by[0] if self.acknowledged_by else None)
 
 
-def tabs(current: str) -> list[AlertTab]:
-    """Return every tab with its capped count."""
+def active_counts() -> ActiveCounts:
+    """Return how many active alerts there are, capped."""
     limit = capped_counts.MAX_COUNTED_ALERTS + 1
     # Twice: enough open alerts for both of their tabs.
-    counts = dict.fromkeys(_COUNTED_TABS, 0) | _count(_COUNTS, 2 * limit)
-    if counts["open"] + counts["acknowledged"] == 2 * limit:
-        rarer = min("open", "acknowledged", key=counts.__getitem__)
-        counts[rarer] = capped_counts.capped_count(alerts_in_tab(rarer), limit)
-    return [AlertTab(key, label, counts.get(key), key == current) for key, label in TABS]
+    rows = _count(_COUNTS, 2 * limit)
+    by_tab = dict.fromkeys(_COUNTED_TABS, 0) | {tab: number for tab, number, _needing in rows}
+    needing_answer = sum(needing for _tab, _number, needing in rows)
+    if by_tab["open"] + by_tab["acknowledged"] == 2 * limit:
+        rarer = min("open", "acknowledged", key=by_tab.__getitem__)
+        by_tab[rarer] = capped_counts.capped_count(alerts_in_tab(rarer), limit)
+        if needing_answer < limit:
+            needing_answer = capped_counts.capped_count(alerts_needing_answer(), limit)
+    return ActiveCounts(by_tab, needing_answer)
+
+
+def tabs(current: str, counts: ActiveCounts) -> list[AlertTab]:
+    """Return every tab with its capped count."""
+    return [AlertTab(key, label, counts.by_tab.get(key), key == current) for key, label in TABS]
 
 
 def open_count() -> int:
     """Return the number of alerts that need an answer, capped for the badge."""
-    # Raw SQL, because every view runs this query and Django takes longer to build it than PostgreSQL to execute it.
-    return _count(_NEEDING_ANSWER_COUNT, _MAX_BADGE_COUNT)["open"]
+    # Raw SQL, because most views run this query and Django takes longer to build it than PostgreSQL to execute it.
+    ((number,),) = _count(_NEEDING_ANSWER_COUNT, _MAX_BADGE_COUNT)
+    return int(number)
 
 
-def _count(query: str, limit: int) -> dict[str, int]:
+def _count(query: str, limit: int) -> list[Any]:
     # Django's connection has named the viewer already.
     with connection.cursor() as cursor:
         cursor.execute(
             query.format(visible=visibility.alerts_sql()), {"limit": limit, **visibility.alerts_parameters()}
         )
-        return dict(cursor.fetchall())
+        return list(cursor.fetchall())
 
 
 def alerts_needing_answer() -> QuerySet[Alert]:
@@ -153,13 +173,16 @@ def alerts_needing_answer() -> QuerySet[Alert]:
     return alerts_in_tab("open").filter(dry_run=False, is_test=False)
 
 
-def most_urgent(limit: int) -> list[Alert]:
-    """Return the most urgent of the newest alerts that need an answer; equal priorities newest first."""
-    newest = sorted(
-        alerts_needing_answer().order_by("-pk").values_list("pk", "priority")[:_MAX_ALERTS_SCANNED], key=_urgency
-    )
-    alerts_by_id = all_alerts().in_bulk([number for number, _priority in newest[:limit]])
-    return [alerts_by_id[number] for number, _priority in newest[:limit] if number in alerts_by_id]
+def newest_needing_answer() -> list[tuple[int, str]]:
+    """Return number and priority of the newest alerts that need an answer: enough for the badge to count them."""
+    return list(alerts_needing_answer().order_by("-pk").values_list("pk", "priority")[:_MAX_ALERTS_SCANNED])
+
+
+def most_urgent(newest: Iterable[tuple[int, str]], limit: int) -> list[Alert]:
+    """Return the most urgent of the `newest_needing_answer`; equal priorities newest first."""
+    urgent = sorted(newest, key=_urgency)[:limit]
+    alerts_by_id = all_alerts().in_bulk([number for number, _priority in urgent])
+    return [alerts_by_id[number] for number, _priority in urgent if number in alerts_by_id]
 
 
 def by_priority(parts: Sequence[QuerySet[Alert]]) -> list[Alert]:
@@ -232,17 +255,17 @@ def search(text: str) -> tuple[list[QuerySet[Alert]], list[QuerySet[Alert]]]:
 
 
 def rows_of(alerts: Iterable[Alert], now: datetime) -> list[AlertListRow]:
-    """Return the alerts as rows, with a constant number of additional queries."""
+    """Return alerts that the viewer sees as rows, with a constant number of additional queries."""
     alerts = list(alerts)
     alert_ids = [alert.pk for alert in alerts]
     people: dict[int, list[User]] = {}
-    acknowledgements = Acknowledgement.objects.filter(any_of("alert", alert_ids)).select_related("user")
+    acknowledgements = visibility.about_visible_alerts(Acknowledgement, alert_ids).select_related("user")
     for entry in acknowledgements.order_by("at", "pk"):
         people.setdefault(entry.alert_id, []).append(entry.user)
     upcoming = next_steps([alert.pk for alert in alerts if alert.status in _WITH_TIMER], now)
     targets = sla.next_targets([alert for alert in alerts if alert.status in ACTIVE], people.keys(), now)
     waiting = [alert.pk for alert in alerts if alert.status == AlertStatus.OPEN and alert.pk not in upcoming]
-    runs = EscalationRun.objects.filter(any_of("alert", waiting)).exclude(status=RunStatus.TERMINATED)
+    runs = visibility.about_visible_alerts(EscalationRun, waiting).exclude(status=RunStatus.TERMINATED)
     reasons = {run.alert_id: run.reason for run in runs.only("alert_id", "reason_code", "reason_data")}
     return [
         replace(

@@ -48,8 +48,11 @@ def alert_list(request: SignedInRequest) -> HttpResponse:
         result = pagination.paginate_by_number(
             rows, request.GET.get("cursor", ""), descending=filters.get("sort") != "oldest"
         )
+    counts = queries.active_counts()
     context = {
-        "tabs": queries.tabs(tab),
+        "tabs": queries.tabs(tab, counts),
+        # Of the shell, which would count again.
+        "open_count": counts.needing_answer,
         "tab": tab,
         "text": text,
         "chosen": filters,

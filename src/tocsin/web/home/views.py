@@ -22,7 +22,8 @@ MAX_ROWS = 8
 def home(request: SignedInRequest) -> HttpResponse:
     """Render the start view."""
     own_alerts = list(overview.alerts_of(request.user, MAX_ROWS))
-    rows = queries.rows_of([*own_alerts, *queries.most_urgent(MAX_ROWS)], request.now)
+    newest = queries.newest_needing_answer()
+    rows = queries.rows_of([*own_alerts, *queries.most_urgent(newest, MAX_ROWS)], request.now)
     steps = first_steps.setup_steps(request.user) if request.user.role == Role.ADMIN else []
     outcomes = capped_counts.outcomes(request.now)
     on_call_soon = readiness.on_call_soon(request.now)
@@ -30,6 +31,8 @@ def home(request: SignedInRequest) -> HttpResponse:
     context = {
         "my_alerts": rows[: len(own_alerts)],
         "open_rows": rows[len(own_alerts) :],
+        # Of the shell, which would count again.
+        "open_count": len(newest),
         "groups": on_call_now.duties(request.now),
         "not_ready": not_ready[:MAX_ROWS],
         "not_ready_count": len(not_ready),

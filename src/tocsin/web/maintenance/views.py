@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
+from tocsin.access import boundary
 from tocsin.access.roles import Permission, Role
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import as_reason
@@ -95,7 +96,14 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     elif row is not None:
         preview = _preview(maintenance_windows.window_spec(row), request.now)
     can_end = row is not None and _can_end(row, request.now)
-    context = {"window": row, "form": form, "snapshot": snapshot, "preview": preview, "can_end": can_end}
+    context = {
+        "window": row,
+        "form": form,
+        "snapshot": snapshot,
+        "preview": preview,
+        "can_end": can_end,
+        "is_limited": boundary.current() is not None,
+    }
     status = 422 if form.errors and request.POST.get("do") != "preview" else 200
     return render_view(request, "maintenance/edit.html", context, partials=("preview",), status=status)
 

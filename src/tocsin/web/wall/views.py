@@ -11,7 +11,6 @@ from tocsin.alerts.models import Alert
 from tocsin.web.alerts import queries
 from tocsin.web.groups import on_call_now
 from tocsin.web.http.request import SignedInRequest, render_view
-from tocsin.web.ui import capped_counts
 
 #: Number of rows that fit such a screen.
 MAX_ROWS = 12
@@ -20,14 +19,15 @@ MAX_ROWS = 12
 @require_safe
 def wall(request: SignedInRequest) -> HttpResponse:
     """Render the unanswered alerts first, most urgent on top, then acknowledged and assigned ones."""
-    rows: list[Alert] = queries.most_urgent(MAX_ROWS)
+    rows: list[Alert] = queries.most_urgent(queries.newest_needing_answer(), MAX_ROWS)
     for tab in ("acknowledged", "assigned"):
         rows += queries.alerts_in_tab(tab).order_by("-pk")[: max(0, MAX_ROWS - len(rows))]
-    unanswered_count = capped_counts.capped_count(queries.alerts_needing_answer(), capped_counts.MAX_COUNTED_ALERTS + 1)
-    tabs = queries.tabs("")
+    counts = queries.active_counts()
     context = {
         "tabs": [
-            replace(tab, count=unanswered_count) if tab.key == "open" else tab for tab in tabs if tab.count is not None
+            replace(tab, count=counts.needing_answer) if tab.key == "open" else tab
+            for tab in queries.tabs("", counts)
+            if tab.count is not None
         ],
         "rows": queries.rows_of(rows, request.now),
         "groups": on_call_now.duties(request.now),

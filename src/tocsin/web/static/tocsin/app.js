@@ -42,7 +42,11 @@
 
   let ticks = 0;
   function tick() {
-    document.querySelectorAll("time[data-countdown]").forEach((time) => setText(time, formatTimeLeft(Date.parse(time.dateTime))));
+    document.querySelectorAll("time[data-countdown]").forEach((time) => {
+      setText(time, formatTimeLeft(Date.parse(time.dateTime)));
+      // What is offered until then is not possible any more.
+      if (Date.parse(time.dateTime) <= now()) time.closest("[data-until-countdown]")?.setAttribute("hidden", "");
+    });
     if (ticks++ % 10 === 0) {
       document.querySelectorAll("time[data-relative]").forEach((time) => setText(time, formatMoment(Date.parse(time.dateTime))));
     }
