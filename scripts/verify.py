@@ -29,6 +29,9 @@ DIST = "tests/dist"
 #: Where `make test-all` builds them.
 RELEASE = "build/release"
 
+#: Has tests start every server as users do, where `make test` forks most of them.
+NEW_PROCESSES = {"TOCSIN_TEST_NEW_PROCESSES": "1"}
+
 #: How pytest distributes tests. Of three other tests, one always waits for its PostgreSQL.
 TWO, THREE = ("-n", "2", "--dist", "worksteal"), ("-n", "3", "--dist", "worksteal")
 
@@ -157,7 +160,7 @@ def long(folder: Path) -> list[Check]:
     walks = ["--seed", str(int(time.time()) // 86_400 * 100), "--walks", "30"]
     return [
         Check("unit, store and web tests", _pytest(folder, "most", *THREE, *most, *reasons, *_ignored(*ALONE, DIST))),
-        Check("browser and smoke tests", _pytest(folder, "system", *TWO, *most, *ALONE)),
+        Check("browser and smoke tests", _pytest(folder, "system", *TWO, *most, *ALONE), NEW_PROCESSES),
         Check(
             f"store and web tests on {distribution or 'the distribution'}",
             _pytest(folder, "distribution", *THREE, STORE, WEB),

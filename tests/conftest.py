@@ -25,6 +25,7 @@ import django  # noqa: E402
 
 django.setup()
 
+import tests.support.static_files  # noqa: E402, F401
 from tests.support.hypothesis_profiles import register_profiles  # noqa: E402
 from tests.support.postgres import Postgres, database, database_pool, django_db_setup, postgres, template  # noqa: E402
 from tests.support.reason_coverage import ReasonCoverage  # noqa: E402

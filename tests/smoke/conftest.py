@@ -99,7 +99,8 @@ def _copy(installation: Installation, home: Path) -> Path:
 
 @pytest.fixture
 def tocsin(durable: Durable, mails: SmtpDouble, home: Path) -> Iterator[Installation]:
-    """A configured installation on a database of its own, as on several machines; no node runs yet."""
+    """A configured installation on a database of its own, as on several machines; no node runs yet. Its nodes are
+    forked: those of `single` start as users start them."""
     name = f"smoke_{secrets.token_hex(6)}"
     durable.execute(
         sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(
@@ -112,7 +113,7 @@ def tocsin(durable: Durable, mails: SmtpDouble, home: Path) -> Iterator[Installa
         "TOCSIN_SMTP_URL": mails.url,
         "TOCSIN_EMAIL_FROM": "tocsin@example.org",
     }
-    installation = Installation(home, environment, durable.token)
+    installation = Installation(home, environment, durable.token, is_forked=True)
     try:
         yield installation
     finally:

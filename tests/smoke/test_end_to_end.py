@@ -35,6 +35,7 @@ def press(link: str, button: str) -> httpx.Response:
 
 
 def test_ticket_pages_users_in_order_until_acknowledged(tocsin: Installation, mails: SmtpDouble) -> None:
+    tocsin.is_forked = False  # it starts as users start it
     tocsin.serve()
 
     opened = tocsin.post(ticket(20817)).json()

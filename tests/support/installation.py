@@ -9,7 +9,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,10 +21,10 @@ from urllib.parse import urlsplit
 import psycopg
 from psycopg.rows import dict_row
 
+from tests.support import forked_command
+from tests.support.forked_command import PROGRAM, Command
 from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
 from tocsin.core.embedded_postgres.server import SUPERUSER
-
-PROGRAM = Path(sys.executable).with_name("tocsin")
 
 #: The inbound token of the integration in CONFIGURATION.
 HALO_TOKEN = "0123456789abcdef0123456789abcdef"
@@ -122,7 +121,7 @@ def ask(
 class Node:
     """One `tocsin serve`."""
 
-    process: subprocess.Popen[bytes]
+    process: Command
     out: Path
     err: Path
 
@@ -167,6 +166,8 @@ class Installation:
     environment: Mapping[str, str] = field(default_factory=dict)
     token: str = ""
     nodes: list[Node] = field(default_factory=list)
+    #: Whether nodes are forked (see `tests.support.forked_command`), which costs a fraction of a start.
+    is_forked: bool = False
 
     @property
     def data_dir(self) -> Path:
@@ -219,10 +220,11 @@ class Installation:
         command that runs another one elsewhere, such as in a network namespace."""
         number = len(self.nodes)
         out, err = self.home / f"out{number}", self.home / f"err{number}"
+        command, variables = ["serve", "--port", "0", *arguments], self._environment(environment)
         with out.open("wb") as stdout, err.open("wb") as stderr:
-            process = subprocess.Popen(
-                [*within, PROGRAM, "serve", "--port", "0", *arguments], env=self._environment(environment), cwd="/",
-                stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr,
+            process = forked_command.start(
+                command, variables, cwd="/", stdout=stdout.fileno(), stderr=stderr.fileno(), within=within,
+                is_forked=self.is_forked,
             )  # fmt: skip
         node = Node(process, out, err)
         self.nodes.append(node)

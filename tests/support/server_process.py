@@ -1,16 +1,19 @@
-"""A real `tocsin serve` process on a test database, with a real mail server beside it."""
+"""A `tocsin serve` process on a test database."""
 
 from __future__ import annotations
 
 import os
 import re
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TextIO
+
+from tests.support import forked_command
+from tests.support.forked_command import Command
 
 START_WITHIN = 180.0
 
@@ -23,7 +26,7 @@ class ServerProcess:
     """A server that is ready."""
 
     url: str
-    process: subprocess.Popen[str]
+    process: Command
     lines: list[str] = field(default_factory=list)
     said: threading.Condition = field(default_factory=threading.Condition)
 
@@ -41,7 +44,8 @@ class ServerProcess:
 
 @contextmanager
 def serve(data_dir: Path, database: str, *, port: int = 0, **variables: str) -> Iterator[ServerProcess]:
-    """Starts `tocsin serve`, on a free port unless one is given, and waits until it is ready; ends it with SIGTERM."""
+    """Starts `tocsin serve` by a fork (see `tests.support.forked_command`), on a free port unless one is given, and
+    waits until it is ready; ends it with SIGTERM."""
     stored = {name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")}
     # What the test wrote into the database, the server must be able to read.
     stored["TOCSIN_SECRET_KEY"] = os.environ["TOCSIN_SECRET_KEY"]
@@ -56,27 +60,22 @@ def demo(data_dir: Path, *, has_history: bool = False) -> Iterator[ServerProcess
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")}
     history = "--history" if has_history else "--no-history"
     arguments = ["demo", "--port", "0", history, "--data-dir", str(data_dir / "demo")]
-    with _started(arguments, environment) as running:
+    with _started(arguments, environment, is_forked=False) as running:
         yield running
 
 
 @contextmanager
-def _started(arguments: list[str], environment: dict[str, str]) -> Iterator[ServerProcess]:
-    process = subprocess.Popen(
-        [str(Path(sys.executable).with_name("tocsin")), *arguments],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        bufsize=1,
+def _started(arguments: list[str], environment: dict[str, str], *, is_forked: bool = True) -> Iterator[ServerProcess]:
+    pipes = [os.pipe(), os.pipe()]
+    (_, stdout), (_, stderr) = pipes
+    process = forked_command.start(
+        arguments, environment, cwd=str(Path.cwd()), stdout=stdout, stderr=stderr, is_forked=is_forked
     )
     running = ServerProcess("", process)
-    readers = [
-        threading.Thread(target=_read, args=(running, stream), daemon=True)
-        for stream in (process.stdout, process.stderr)
-    ]
-    for reader in readers:
-        reader.start()
+    for reading, writing in pipes:
+        os.close(writing)
+        stream = os.fdopen(reading, buffering=1)
+        threading.Thread(target=_read, args=(running, stream), daemon=True).start()
     try:
         running.url = running.wait_for(r"^ready (http://\S+)")[1]
         yield running
@@ -88,8 +87,9 @@ def _started(arguments: list[str], environment: dict[str, str]) -> Iterator[Serv
             process.kill()
 
 
-def _read(running: ServerProcess, stream: object) -> None:
-    for line in stream:  # type: ignore[attr-defined]
-        with running.said:
-            running.lines.append(line.rstrip("\n"))
-            running.said.notify_all()
+def _read(running: ServerProcess, stream: TextIO) -> None:
+    with stream:
+        for line in stream:
+            with running.said:
+                running.lines.append(line.rstrip("\n"))
+                running.said.notify_all()
