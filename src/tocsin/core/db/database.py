@@ -270,7 +270,7 @@ def _settings(name: str, address: str) -> dict[str, Any]:
     defaults: dict[str, Any] = dict(TIMEOUTS)
     if has_several_servers(address):
         defaults["target_session_attrs"] = "read-write"
-    settings = SESSION_SETTINGS | SERVER_KEEPALIVES
+    settings = {**SESSION_SETTINGS, **SERVER_KEEPALIVES}
     limits = " ".join(f"-c {setting}={value}" for setting, value in settings.items())
     missing = {key: value for key, value in defaults.items() if url_parameters.get(key) is None}
     return {**missing, "options": f"{options} {limits}".lstrip(), "application_name": name}
