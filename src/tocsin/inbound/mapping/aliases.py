@@ -11,20 +11,16 @@ from typing import Final
 from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.inbound.expressions.fields import TAG_LENGTH, clean_line, text_of
 from tocsin.inbound.expressions.mapped import MappedFields
+from tocsin.inbound.mapping import flags
 from tocsin.inbound.mapping.likely_texts import find_sites, find_things, find_titles, says
 from tocsin.inbound.mapping.message_objects import FORMER, MessageObjects, fold
 from tocsin.inbound.mapping.shared_names import (
     ACTION_NAME,
     ANY_NAME,
     BARE_IDS,
-    BEGAN_FLAG,
-    COUNTED,
     DELIVERY_IDS,
-    ENDED_FLAG,
-    EXIT_CODES,
     FAULT_NAME,
     FOLDED,
-    FOLDED_OUTCOMES,
     FOLDED_STATUSES,
     HAPPENING_NAME,
     HOST,
@@ -37,8 +33,6 @@ from tocsin.inbound.mapping.shared_names import (
     MONITORED,
     MONITORED_NAME,
     OF_TICKETS,
-    OVER_TEXTS,
-    OVER_TIME,
     PROPER_IDS,
     PROPER_TITLES,
     RUN_IN,
@@ -49,15 +43,12 @@ from tocsin.inbound.mapping.shared_names import (
     STATUS_NAME,
     TITLE_NAME,
     TITLES,
-    TRUTHS,
     TYPE_NAME,
-    WELL_FLAG,
     WHOLES,
     Names,
     fill,
     find_any,
     first_line,
-    in_order,
     matching,
     matching_sorted,
     texts_of,
@@ -87,10 +78,6 @@ UPDATES: Final = frozenset({"update", "updated"})
 _PROGRESSES: Final = frozenset({"in_progress", "in progress", "ongoing"})
 CONTENTLESS: Final = UPDATES | _PROGRESSES | {"running"}
 _DATE: Final = re.compile(r"\d{4}[-./]\d\d[-./]\d\d\b")
-#: What is "on" when it reports something.
-_SENSOR: Final = re.compile(r"(?i)sensor|melder|detector|detecteur|détecteur")
-_SENSOR_NAMES: Final = ("entityid", "sensor", "sensorname", "sensortype", "devicetype", "name")
-_EDGES: Final = ("to", "tostate", "newstate", "state", "status")
 _BOOLS: Final = (True, False)
 #: A test is ended by no other message.
 _TESTS: Final = frozenset({"test", "testing"})
@@ -102,12 +89,6 @@ _SERVICES: Final = frozenset({
 })  # fmt: skip
 #: Objects whose id is that of the problem.
 _PROBLEMS: Final = frozenset({"alert", "alarm", "incident", "issue", "problem", "event", "notification"})
-_SWITCHED: Final = {"on": "open", "off": "resolved"}
-_TRUTHS: Final = {"True": True, "False": False}
-_ACTING: Final = (StatusMeaning.OPEN, StatusMeaning.CLOSE)
-_MAX_YES_CHARS: Final = 40
-_RESULTS: Final = in_order(("results", *EXIT_CODES))
-_RESULT: Final = in_order(("result",))
 #: What aliases find before the rules decide; texts follow for a message that opens.
 _DECIDING: Final = ("source_status", "event", "severity", "source_url", "source_id")
 
@@ -151,7 +132,7 @@ def complete(
 def failures_beside(objects: MessageObjects, status: str) -> Iterator[str]:
     """Yields the failures that a message names beside a status that says "over", such as a completed run's outcome. An
     event may contradict a status that does not say how something ended: "container.down" and "stopped"."""
-    yield from filter(is_failure, _outcomes(objects))
+    yield from filter(is_failure, flags.outcomes(objects))
     if is_completion(status):
         yield from filter(is_failure, texts_of(objects.levels, FOLDED["event"]))
         yield from filter(is_failure, filter(None, map(status_in_title, _lines_of(objects))))
@@ -266,7 +247,7 @@ def _is_id_of_delivery(mapped: MappedFields, objects: MessageObjects, status: st
         return False
     has_status = [level for level in objects.texts if status.casefold() in _casefolded(level)]
     if not has_status:
-        return next(_flags(objects.levels), None) is None
+        return next(flags.flags(objects.levels), None) is None
     return outermost not in has_status and HOST in mapped.tags and any(find_any(objects.levels, MONITORED))
 
 
@@ -361,9 +342,9 @@ def _find_statuses(objects: MessageObjects, severity: object) -> Iterator[object
     severities = [text for text in (severity, *find_any(objects.texts, FOLDED["severity"])) if isinstance(text, str)]
     rated = [(text, meaning_of(text)) for text in (*severities, *_texts(matching(objects.texts, SEVERITY_NAME)))]
     proper = set(texts_of(objects.texts, FOLDED_STATUSES))
-    yield from _conditions(objects.levels)
+    yield from flags.conditions(objects.levels)
     yield from (status for status, _ in decided if status in proper)
-    yield from _flags(objects.levels)
+    yield from flags.flags(objects.levels)
     # "Device Down" of a cleared alarm is what it was.
     yield from (text for text, meaning in rated if meaning is StatusMeaning.CLOSE and text.casefold() in CLEARED)
     yield from (status for status, _ in decided if not is_kind(status))
@@ -372,7 +353,7 @@ def _find_statuses(objects: MessageObjects, severity: object) -> Iterator[object
     in_titles.sort(key=lambda status: meaning_of(status) is StatusMeaning.CLOSE)
     yield from in_titles if len({meaning_of(status) for status in in_titles}) == 1 else ()
     yield from (status for status, _ in acting if ends_with_status(status))
-    yield from _edges(objects.levels)
+    yield from flags.edges(objects.levels)
     if objects.levels[0].get("eventtype") == "connection" and _is_event_of_device(objects):
         yield "connected"
     if any(status.casefold() == "pending" for status, _ in found):
@@ -400,7 +381,7 @@ def _find_statuses(objects: MessageObjects, severity: object) -> Iterator[object
     yield from ("open" if level["active"] else "resolved" for level in objects.levels if level.get("active") in _BOOLS)
     if not is_titled:
         # Without a title, the message is about the thing that has a status.
-        yield from _flags(objects.things)
+        yield from flags.flags(objects.things)
         of_things = chain(texts_of(objects.things, FOLDED_STATUSES), _other_statuses(objects.things))
         yield from (status for status in of_things if meaning_of(status) in (StatusMeaning.OPEN, StatusMeaning.CLOSE))
     yield from (text for text, meaning in rated if meaning is StatusMeaning.OPEN)
@@ -449,63 +430,3 @@ def _named_statuses(levels: list[dict[str, object]], names: Names) -> Iterator[o
     for meanings in ((StatusMeaning.OPEN, StatusMeaning.CLOSE), (StatusMeaning.UPDATE,)):
         yield from (value for value, meaning in candidates if meaning in meanings)
     yield from find_any(levels, names)
-
-
-def _flags(levels: list[dict[str, object]]) -> Iterator[str]:
-    for level in levels:
-        if (meaning := _meaning_of_flags(level)) is not None:
-            yield meaning
-        yield from ("success" if code == 0 else "failed" for code in _numbers(level.get(c) for c in EXIT_CODES))
-    yield from ("resolved" for time in matching(levels, OVER_TIME) if time and time != "0")
-    for level in levels:
-        texts = (level[name] for name in OVER_TEXTS & level.keys())
-        yield from ("resolved" for text in texts if isinstance(text, str) and _is_yes(text))
-
-
-def _meaning_of_flags(level: dict[str, object]) -> str | None:
-    """Returns what the flags of an object mean: if they disagree, that it began, unless one says that it ended."""
-    meanings = set()
-    for name, value in level.items():
-        if isinstance(value, int) and type(value) is not bool and name in COUNTED:
-            continue
-        if not isinstance(value, str | int) or (is_true := TRUTHS.get(str(value).casefold())) is None:
-            continue
-        if is_true and ENDED_FLAG[name]:
-            return "resolved"
-        if BEGAN_FLAG[name]:
-            meanings.add("open" if is_true else "resolved")
-        elif WELL_FLAG[name] or ENDED_FLAG[name] or (value is False and OVER_TIME[name]):
-            meanings.add("resolved" if is_true else "open")
-    return min(meanings, default=None)
-
-
-def _edges(levels: list[dict[str, object]]) -> Iterator[str]:
-    """Yields what a sensor says that is "on" while it reports something; any other thing that is "off" may be dead."""
-    for level in levels:
-        status = next((level[name] for name in _EDGES if name in level), None)
-        word = status.casefold() if isinstance(status, str) else ""
-        if word in _SWITCHED and any(_SENSOR.search(text) for text in _texts(map(level.get, _SENSOR_NAMES))):
-            yield _SWITCHED[word]
-
-
-def _conditions(levels: list[dict[str, object]]) -> Iterator[str]:
-    """Yields what conditions as those of Kubernetes say: `{"type": "Succeeded", "status": "False"}`."""
-    for level in levels:
-        kind, status = level.get("type", level.get("condition")), level.get("status")
-        if isinstance(kind, str) and status in _TRUTHS and (meaning := meaning_of(kind)) in _ACTING:
-            yield "resolved" if _TRUTHS[status] is (meaning is StatusMeaning.CLOSE) else "failed"
-
-
-def _is_yes(text: str) -> bool:
-    return TRUTHS.get(text.casefold()) is not False and len(text) <= _MAX_YES_CHARS and "://" not in text
-
-
-def _numbers(values: Iterator[object]) -> Iterator[float]:
-    return (value for value in values if isinstance(value, int | float) and type(value) is not bool)
-
-
-def _outcomes(objects: MessageObjects) -> Iterator[str]:
-    """Yields the outcomes beside a status. A number other than 0 is a failure of a run."""
-    yield from texts_of([*objects.texts, *objects.inner], FOLDED_OUTCOMES)
-    numbers = chain(find_any(objects.levels, _RESULTS), find_any(objects.runs, _RESULT))
-    yield from ("failed" for number in _numbers(numbers) if number != 0)
