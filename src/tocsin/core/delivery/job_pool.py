@@ -119,18 +119,36 @@ class JobPool[K, J, R]:
             log.error("%s of %s is past its deadline; its thread is abandoned.", self._key(task.job), self._name)
 
     def store_results(self) -> None:
-        """Stores the results that have arrived. While one thread stores, others wait and leave theirs to the next."""
+        """Stores the results that have arrived, after those that another thread is storing."""
         with self._writing:
-            with self._changed:
-                results = dict(self._results)
-            if not results:
-                return
-            try:
-                database.retry_once(lambda: self._write(list(results.values())))
-            except (DataError, IntegrityError):
-                # One result cannot be stored. Stored separately, it does not affect the others.
-                self._write_each(results)
-            self._remove(results)
+            self._store()
+        # What arrived meanwhile was left to this thread, which has more to do.
+        if self._results:
+            self._threads.submit(self._store_arriving)
+
+    def _store_arriving(self) -> None:
+        """Stores results until none is left. A thread that finds another one at it leaves its result to that one, and
+        is free for the next job."""
+        try:
+            while self._results and self._writing.acquire(blocking=False):
+                try:
+                    self._store()
+                finally:
+                    self._writing.release()
+        except Exception:  # the thread's outermost handler: the next run stores it
+            log.exception("What came of %d jobs of %s could not be written down yet.", len(self._results), self._name)
+
+    def _store(self) -> None:
+        with self._changed:
+            results = dict(self._results)
+        if not results:
+            return
+        try:
+            database.retry_once(lambda: self._write(list(results.values())))
+        except (DataError, IntegrityError):
+            # One result cannot be stored. Stored separately, it does not affect the others.
+            self._write_each(results)
+        self._remove(results)
 
     def wait_until(self, condition: Callable[[list[J]], bool], timeout: float) -> bool:
         """Waits until `condition` holds for the jobs in flight, for at most `timeout` seconds. Returns False on
@@ -174,10 +192,7 @@ class JobPool[K, J, R]:
         if is_late:
             self._salvage_late(key, result)
             return
-        try:
-            self.store_results()
-        except Exception:  # the thread's outermost handler: the next run stores it
-            log.exception("What came of %d jobs of %s could not be written down yet.", len(self._results), self._name)
+        self._store_arriving()
 
     def _finish(self, task: _Task[J]) -> bool:
         """Ends a task. Returns True if it was past its deadline, so that its job already has a result."""

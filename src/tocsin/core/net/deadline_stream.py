@@ -33,15 +33,19 @@ class DeadlineStream:
         default_timeout, remaining = connection.gettimeout(), self._deadline - time.monotonic()
         if remaining <= 0 or self._received > self._max_bytes:
             raise TimeoutError(_TOO_LONG)
-        connection.settimeout(remaining if default_timeout is None else min(remaining, default_timeout))
+        # Each change is a system call.
+        is_shorter = default_timeout is None or remaining < default_timeout
         try:
+            if is_shorter:
+                connection.settimeout(remaining)
             count = connection.recv_into(buffer)
         except TimeoutError:
-            if default_timeout is None or remaining < default_timeout:
+            if is_shorter:
                 raise TimeoutError(_TOO_LONG) from None
             raise
         finally:
-            connection.settimeout(default_timeout)
+            if is_shorter:
+                connection.settimeout(default_timeout)
         self._received += count
         return count
 

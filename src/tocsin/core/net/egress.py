@@ -7,25 +7,24 @@ environment are `trusted` and are not checked.
 from __future__ import annotations
 
 import ipaddress
-import select
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from functools import cache
+from http.client import HTTPException
 from urllib.parse import urlsplit
 
-import httpcore
 import httpx
 
 from tocsin.core.config import environment
 from tocsin.core.config.environment import Network
 from tocsin.core.errors import Permanent, Temporary
+from tocsin.core.net.http_connection import HttpConnection, Unsendable, request_bytes
 from tocsin.core.reasons import Reason, ReasonType
 
 type IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -38,6 +37,7 @@ DEADLINE = 20.0
 KEEP_ALIVE_SECONDS = 60.0
 #: Maximum bytes of a response that are read. Providers' responses are shorter.
 MAX_RESPONSE_BYTES = 64 * 1024
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 #: IPv6 networks that carry an IPv4 address in the last 32 bits, which is the address to check: NAT64 (RFC 6052) and
 #: stateless translation (RFC 2765, "IPv4-translated").
@@ -157,7 +157,19 @@ def connect(host: str, port: int, timeout: float = CONNECT_TIMEOUT, *, trusted: 
 
 def check_url(url: str) -> None:
     """Raises Permanent, with the reason, if `url` is not a usable http or https URL."""
-    _parse_url(url)
+    # The query may hold a token or a phone number, so it is not repeated in messages.
+    redacted_url = url.partition("?")[0][:200]
+    try:
+        parts = urlsplit(url)
+        hostname, _port = parts.hostname, parts.port
+    except ValueError as error:
+        raise Permanent(_UNPARSABLE_URL(url=redacted_url, error=str(error))) from None
+    if parts.scheme not in ("http", "https") or not hostname:
+        raise Permanent(_URL_SCHEME(url=redacted_url))
+    if parts.username or parts.password:
+        raise Permanent(_URL_PASSWORD())
+    if any(ord(character) < 33 for character in url):
+        raise Permanent(_URL_SPACES(url=redacted_url))
 
 
 @cache
@@ -175,8 +187,9 @@ class HttpClient:
     def __init__(self, *, trusted: bool = False, context: ssl.SSLContext | None = None) -> None:
         self._trusted = trusted
         self._context = context or tls_context()
+        self._context.set_alpn_protocols(["http/1.1"])
         #: A stack of idle connections: the last used is reused first, so that surplus ones age at the bottom.
-        self._idle: list[tuple[float, _SingleConnectionPool]] = []
+        self._idle: list[tuple[float, HttpConnection]] = []
         self._lock = threading.Lock()
         self._is_closed = False
 
@@ -195,27 +208,29 @@ class HttpClient:
         At most `max_bytes` of the body are read; `deadline` is in seconds. Raises Permanent for an unusable URL,
         Temporary if nothing was sent, and OutcomeUnknown if the request may have been sent.
         """
-        target = _parse_url(url)
-        # httpcore adds Host and Content-Length itself.
-        raw_headers, raw_url = _encode_headers(headers or {}), _encode_url(url)
-        timeouts = {"connect": CONNECT_TIMEOUT, "read": READ_TIMEOUT, "write": READ_TIMEOUT, "pool": deadline}
         end = time.monotonic() + deadline
+        check_url(url)
+        parsed = _encode_url(url)
+        origin = (parsed.scheme, parsed.raw_host.decode("ascii"), parsed.port or _DEFAULT_PORTS[parsed.scheme])
+        raw_headers = [
+            (b"Host", parsed.netloc),
+            *_encode_headers(headers or {}),
+            (b"Content-Length", b"%d" % len(content)),
+        ]
         try:
-            with (
-                self._connection(end) as connection,
-                connection.pool.stream(
-                    method, raw_url, headers=raw_headers, content=content, extensions={"timeout": timeouts}
-                ) as response,
-            ):
-                body = _read_body(response.iter_stream(), end, max_bytes)
-                return EgressResponse(response.status, _headers(response.headers), body)
-        except (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.PoolTimeout) as error:
-            failure = CertificateRejected if isinstance(error, _InvalidCertificate) else Temporary
-            raise failure(NOT_ANSWERING(host=target.hostname, error=_cause(error))) from None
-        except (httpcore.UnsupportedProtocol, httpcore.LocalProtocolError) as error:
-            raise Permanent(_REQUEST_IMPOSSIBLE(host=target.hostname, error=_cause(error))) from None
-        except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError) as error:
-            raise OutcomeUnknown(NO_RESPONSE(host=target.hostname, error=_cause(error))) from None
+            request = request_bytes(method, parsed.raw_path, raw_headers, content)
+        except Unsendable as error:
+            raise Permanent(_REQUEST_IMPOSSIBLE(host=origin[1], error=_cause(error))) from None
+        connection = self._take_idle(origin) or self._connect(origin)
+        try:
+            connection.send(request)
+            return EgressResponse(*connection.receive(method, end, max_bytes))
+        except TimeoutError:
+            raise OutcomeUnknown(NO_RESPONSE(host=origin[1], error="no answer in time")) from None
+        except (OSError, HTTPException) as error:
+            raise OutcomeUnknown(NO_RESPONSE(host=origin[1], error=_cause(error))) from None
+        finally:
+            self._put_back(connection)
 
     def close(self) -> None:
         """Closes idle connections now, and busy ones when their request has ended."""
@@ -223,151 +238,44 @@ class HttpClient:
             self._is_closed = True
             idle, self._idle = self._idle, []
         for _, connection in idle:
-            connection.pool.close()
+            connection.close()
 
-    @contextmanager
-    def _connection(self, response_deadline: float) -> Iterator[_SingleConnectionPool]:
-        """Yields a pool of one connection for one request, whose response is read until `response_deadline`.
-
-        A single pool of many connections scans all of them for each request. With fifty, that was measured to cost more
-        than the request itself.
-        """
-        with self._lock:
-            connection = self._idle.pop()[1] if self._idle else self._new()
-        connection.deadline.until = response_deadline
-        try:
-            yield connection
-        finally:
-            now = time.monotonic()
+    def _take_idle(self, origin: tuple[str, str, int]) -> HttpConnection | None:
+        while True:
             with self._lock:
-                expired = [self._idle.pop(0)[1]] if self._idle and self._idle[0][0] < now - KEEP_ALIVE_SECONDS else []
-                if self._is_closed:
-                    expired.append(connection)
-                else:
-                    self._idle.append((now, connection))
-            for each in expired:
-                each.pool.close()
+                places = (place for place in reversed(range(len(self._idle))) if self._idle[place][1].origin == origin)
+                place = next(places, None)
+                if place is None:
+                    return None
+                connection = self._idle.pop(place)[1]
+            if connection.is_usable():
+                return connection
+            connection.close()
 
-    def _new(self) -> _SingleConnectionPool:
-        deadline = _ResponseDeadline()
-        pool = httpcore.ConnectionPool(
-            ssl_context=self._context,
-            max_connections=1,
-            max_keepalive_connections=1,
-            keepalive_expiry=KEEP_ALIVE_SECONDS,
-            network_backend=_Backend(self._trusted, deadline),
-        )
-        return _SingleConnectionPool(pool, deadline)
+    def _put_back(self, connection: HttpConnection) -> None:
+        now = time.monotonic()
+        with self._lock:
+            if is_kept := connection.is_kept and not self._is_closed:
+                self._idle.append((now, connection))
+            expired = []
+            while self._idle and self._idle[0][0] < now - KEEP_ALIVE_SECONDS:
+                expired.append(self._idle.pop(0)[1])
+        for each in expired if is_kept else [*expired, connection]:
+            each.close()
 
-
-@dataclass(slots=True)
-class _ResponseDeadline:
-    """The moment, by the monotonic clock, until which a connection reads the response. A server that sends the head,
-    or the size of a chunk, byte by byte would otherwise hold a request forever, because each single read is in time."""
-
-    until: float = 0.0
-
-    def read_timeout(self, timeout: float | None) -> float:
-        """Returns the timeout for one read, in seconds."""
-        remaining = max(0.001, self.until - time.monotonic())
-        return remaining if timeout is None else min(timeout, remaining)
-
-
-@dataclass(frozen=True, slots=True)
-class _SingleConnectionPool:
-    """A pool of one connection, and the deadline for its response."""
-
-    pool: httpcore.ConnectionPool
-    deadline: _ResponseDeadline
-
-
-class _InvalidCertificate(httpcore.ConnectError):
-    """The server's certificate could not be verified."""
-
-
-class _Backend(httpcore.NetworkBackend):
-    """Connects through `connect` for httpcore: the address that was checked is the one used, so that a DNS change in
-    between has no effect (DNS rebinding)."""
-
-    def __init__(self, trusted: bool, deadline: _ResponseDeadline) -> None:
-        self._trusted = trusted
-        self._deadline = deadline
-
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.NetworkStream:
-        connected = connect(host, port, timeout or CONNECT_TIMEOUT, trusted=self._trusted)
-        return _Stream(connected, self._deadline)
-
-
-class _Stream(httpcore.NetworkStream):
-    """A connected socket with httpcore's interface."""
-
-    def __init__(self, connection: socket.socket, deadline: _ResponseDeadline) -> None:
-        self._socket = connection
-        self._deadline = deadline
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+    def _connect(self, origin: tuple[str, str, int]) -> HttpConnection:
+        scheme, host, port = origin
+        connection = connect(host, port, trusted=self._trusted)
         try:
-            self._socket.settimeout(self._deadline.read_timeout(timeout))
-            return self._socket.recv(max_bytes)
-        except TimeoutError as error:
-            raise httpcore.ReadTimeout("no answer in time") from error
+            if scheme == "https":
+                connection = self._context.wrap_socket(connection, server_hostname=host)
+            connection.settimeout(READ_TIMEOUT)
         except OSError as error:
-            raise httpcore.ReadError(_cause(error)) from error
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        try:
-            self._socket.settimeout(timeout)
-            self._socket.sendall(buffer)
-        except TimeoutError as error:
-            raise httpcore.WriteTimeout("it takes no more") from error
-        except OSError as error:
-            raise httpcore.WriteError(_cause(error)) from error
-
-    def close(self) -> None:
-        self._socket.close()
-
-    def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.NetworkStream:
-        try:
-            self._socket.settimeout(timeout)
-            return _Stream(ssl_context.wrap_socket(self._socket, server_hostname=server_hostname), self._deadline)
-        except TimeoutError as error:
-            self.close()
-            raise httpcore.ConnectTimeout("no TLS in time") from error
-        except ssl.SSLCertVerificationError as error:
-            self.close()
-            raise _InvalidCertificate(_cause(error)) from error
-        except OSError as error:
-            self.close()
-            raise httpcore.ConnectError(_cause(error)) from error
-
-    def get_extra_info(self, info: str) -> object:
-        match info:
-            case "socket":
-                return self._socket
-            case "ssl_object":
-                return self._socket if isinstance(self._socket, ssl.SSLSocket) else None
-            case "is_readable":
-                return _is_readable(self._socket)
-            case _:
-                return None
-
-
-def _is_readable(connection: socket.socket) -> bool:
-    """Returns whether an idle connection is readable. The server then closed it, so it must not be reused."""
-    if connection.fileno() < 0:
-        return True
-    poll = select.poll()
-    poll.register(connection.fileno(), select.POLLIN)
-    return bool(poll.poll(0))
+            connection.close()
+            failure = CertificateRejected if isinstance(error, ssl.SSLCertVerificationError) else Temporary
+            cause = "no TLS in time" if isinstance(error, TimeoutError) else _cause(error)
+            raise failure(NOT_ANSWERING(host=host, error=cause)) from None
+        return HttpConnection(connection, origin)
 
 
 def _unwrapped(address: IPAddress) -> IPAddress:
@@ -387,34 +295,10 @@ def _isatap(address: IPAddress) -> ipaddress.IPv4Address | None:
     return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
 
 
-def _parse_url(url: str) -> _Target:
-    # The query may hold a token or a phone number, so it is not repeated in messages.
-    redacted_url = url.partition("?")[0][:200]
-    try:
-        parts = urlsplit(url)
-        hostname, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise Permanent(_UNPARSABLE_URL(url=redacted_url, error=str(error))) from None
-    if parts.scheme not in ("http", "https") or not hostname:
-        raise Permanent(_URL_SCHEME(url=redacted_url))
-    if parts.username or parts.password:
-        raise Permanent(_URL_PASSWORD())
-    if any(ord(character) < 33 for character in url):
-        raise Permanent(_URL_SPACES(url=redacted_url))
-    return _Target(parts.netloc, hostname, port)
-
-
-@dataclass(frozen=True, slots=True)
-class _Target:
-    netloc: str
-    hostname: str
-    port: int | None
-
-
-def _encode_url(url: str) -> bytes:
+def _encode_url(url: str) -> httpx.URL:
     """Returns `url` as sent on the wire: the host in ASCII (IDNA), the rest percent-encoded."""
     try:
-        return str(httpx.URL(url)).encode("ascii")
+        return httpx.URL(url)
     except (httpx.InvalidURL, ValueError):
         redacted_url = url.partition("?")[0][:200]
         raise Permanent(_INVALID_URL(url=redacted_url)) from None
@@ -429,24 +313,6 @@ def _encode_headers(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
         except UnicodeError:
             raise Permanent(_INVALID_HEADER(name=name[:100])) from None
     return encoded
-
-
-def _headers(pairs: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
-    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in pairs}
-
-
-def _read_body(parts: Iterable[bytes], end: float, max_bytes: int) -> bytes:
-    body = bytearray()
-    try:
-        for part in parts:
-            body += part
-            if len(body) >= max_bytes or time.monotonic() > end:
-                break
-    except httpcore.ReadTimeout:
-        # The status is known, so what arrived in time is the response.
-        if time.monotonic() < end:
-            raise
-    return bytes(body[:max_bytes])
 
 
 def _retry_after(text: str, now: float) -> timedelta | None:
