@@ -7,6 +7,7 @@ environment are `trusted` and are not checked.
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 import ssl
 import threading
@@ -15,7 +16,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
-from functools import cache
+from functools import cache, lru_cache
 from http.client import HTTPException
 from urllib.parse import urlsplit
 
@@ -24,7 +25,7 @@ import httpx
 from tocsin.core.config import environment
 from tocsin.core.config.environment import Network
 from tocsin.core.errors import Permanent, Temporary
-from tocsin.core.net.http_connection import HttpConnection, Unsendable, request_bytes
+from tocsin.core.net.http_connection import HttpConnection, Origin, Unsendable, request_bytes
 from tocsin.core.reasons import Reason, ReasonType
 
 type IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -49,6 +50,7 @@ _ISATAP = 0x0000_5EFE
 #: IPv4-compatible addresses (RFC 4291, 2.5.5.1), and segment identifiers (RFC 9602).
 _LOCAL = tuple(ipaddress.IPv6Network(network) for network in ("64:ff9b:1::/48", "fec0::/10", "::/96", "5f00::/16"))
 
+_SPACE = re.compile(r"[\x00-\x20]")
 
 UNRESOLVABLE = ReasonType("network.unresolvable", "The name {host} cannot be resolved: {error}.")
 PRIVATE_ADDRESS = ReasonType(
@@ -168,17 +170,29 @@ def check_url(url: str) -> None:
         raise Permanent(_URL_SCHEME(url=redacted_url))
     if parts.username or parts.password:
         raise Permanent(_URL_PASSWORD())
-    if any(ord(character) < 33 for character in url):
+    if _SPACE.search(url):
         raise Permanent(_URL_SPACES(url=redacted_url))
 
 
 @cache
 def tls_context() -> ssl.SSLContext:
     """Returns a context that verifies certificates by the system's store (or `SSL_CERT_FILE`), or else by certifi's."""
+    return _new_tls_context()
+
+
+def _new_tls_context() -> ssl.SSLContext:
     verify_paths = ssl.get_default_verify_paths()
     if verify_paths.cafile or verify_paths.capath:
         return ssl.create_default_context()
     return httpx.create_ssl_context()
+
+
+@cache
+def _http_tls_context() -> ssl.SSLContext:
+    """Returns a context of its own, because it names the protocol (RFC 7301). A mail server may refuse that name."""
+    context = _new_tls_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
 
 
 class HttpClient:
@@ -186,8 +200,7 @@ class HttpClient:
 
     def __init__(self, *, trusted: bool = False, context: ssl.SSLContext | None = None) -> None:
         self._trusted = trusted
-        self._context = context or tls_context()
-        self._context.set_alpn_protocols(["http/1.1"])
+        self._context = context or _http_tls_context()
         #: A stack of idle connections: the last used is reused first, so that surplus ones age at the bottom.
         self._idle: list[tuple[float, HttpConnection]] = []
         self._lock = threading.Lock()
@@ -209,26 +222,24 @@ class HttpClient:
         Temporary if nothing was sent, and OutcomeUnknown if the request may have been sent.
         """
         end = time.monotonic() + deadline
-        check_url(url)
-        parsed = _encode_url(url)
-        origin = (parsed.scheme, parsed.raw_host.decode("ascii"), parsed.port or _DEFAULT_PORTS[parsed.scheme])
+        target = _target(url)
         raw_headers = [
-            (b"Host", parsed.netloc),
+            (b"Host", target.netloc),
             *_encode_headers(headers or {}),
             (b"Content-Length", b"%d" % len(content)),
         ]
         try:
-            request = request_bytes(method, parsed.raw_path, raw_headers, content)
+            request = request_bytes(method, target.path, raw_headers, content)
         except Unsendable as error:
-            raise Permanent(_REQUEST_IMPOSSIBLE(host=origin[1], error=_cause(error))) from None
-        connection = self._take_idle(origin) or self._connect(origin)
+            raise Permanent(_REQUEST_IMPOSSIBLE(host=target.host, error=_cause(error))) from None
+        connection = self._take_idle(target.origin) or self._connect(target.origin)
         try:
             connection.send(request)
             return EgressResponse(*connection.receive(method, end, max_bytes))
         except TimeoutError:
-            raise OutcomeUnknown(NO_RESPONSE(host=origin[1], error="no answer in time")) from None
+            raise OutcomeUnknown(NO_RESPONSE(host=target.host, error="no answer in time")) from None
         except (OSError, HTTPException) as error:
-            raise OutcomeUnknown(NO_RESPONSE(host=origin[1], error=_cause(error))) from None
+            raise OutcomeUnknown(NO_RESPONSE(host=target.host, error=_cause(error))) from None
         finally:
             self._put_back(connection)
 
@@ -240,7 +251,7 @@ class HttpClient:
         for _, connection in idle:
             connection.close()
 
-    def _take_idle(self, origin: tuple[str, str, int]) -> HttpConnection | None:
+    def _take_idle(self, origin: Origin) -> HttpConnection | None:
         while True:
             with self._lock:
                 places = (place for place in reversed(range(len(self._idle))) if self._idle[place][1].origin == origin)
@@ -263,7 +274,7 @@ class HttpClient:
         for each in expired if is_kept else [*expired, connection]:
             each.close()
 
-    def _connect(self, origin: tuple[str, str, int]) -> HttpConnection:
+    def _connect(self, origin: Origin) -> HttpConnection:
         scheme, host, port = origin
         connection = connect(host, port, trusted=self._trusted)
         try:
@@ -295,13 +306,31 @@ def _isatap(address: IPAddress) -> ipaddress.IPv4Address | None:
     return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
 
 
-def _encode_url(url: str) -> httpx.URL:
-    """Returns `url` as sent on the wire: the host in ASCII (IDNA), the rest percent-encoded."""
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """A URL as sent on the wire: the host in ASCII (IDNA), the rest percent-encoded."""
+
+    origin: Origin
+    netloc: bytes
+    path: bytes
+
+    @property
+    def host(self) -> str:
+        return self.origin[1]
+
+
+@lru_cache(maxsize=256)
+def _target(url: str) -> _Target:
+    """Raises Permanent for an unusable URL. Most requests of a process go to the same few."""
+    check_url(url)
     try:
-        return httpx.URL(url)
+        parsed = httpx.URL(url)
+        host = parsed.raw_host.decode("ascii")
     except (httpx.InvalidURL, ValueError):
         redacted_url = url.partition("?")[0][:200]
         raise Permanent(_INVALID_URL(url=redacted_url)) from None
+    origin = (parsed.scheme, host, parsed.port or _DEFAULT_PORTS[parsed.scheme])
+    return _Target(origin, parsed.netloc, parsed.raw_path)
 
 
 def _encode_headers(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:

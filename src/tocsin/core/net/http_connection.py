@@ -16,6 +16,9 @@ from typing import IO
 
 from tocsin.core.net.deadline_stream import DeadlineStream
 
+#: Scheme, host and port.
+type Origin = tuple[str, str, int]
+
 #: Beyond the bytes of the body: the head, and what frames chunks of one byte.
 MAX_HEAD_BYTES = 256 * 1024
 _MAX_FRAMING_FACTOR = 8
@@ -31,8 +34,8 @@ class Unsendable(Exception):
 class HttpConnection:
     """A connected socket, and the origin that it leads to. Used by one thread at a time."""
 
-    def __init__(self, connection: socket.socket, origin: tuple[str, str, int]) -> None:
-        """`connection` has its timeout for each read and write. `origin` is scheme, host and port."""
+    def __init__(self, connection: socket.socket, origin: Origin) -> None:
+        """`connection` has its timeout for each read and write."""
         self.origin = origin
         self.is_kept = True
         self._socket = connection
