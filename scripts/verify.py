@@ -56,20 +56,24 @@ class Check:
 def main() -> None:
     arguments = sys.argv[1:]
     is_quick = "--quick" in arguments
-    with ThreadPoolExecutor(1) as beside, tempfile.TemporaryDirectory() as folder:
+    *brief, longest = quick()
+    with ThreadPoolExecutor(2) as beside, tempfile.TemporaryDirectory() as folder:
+        # The tests begin before the longest of the quick checks ends.
+        last = beside.submit(_quietly, longest)
         # It mostly waits for the network and the disk.
         future = (
             None
             if is_quick
             else beside.submit(debian.bring, for_proof="--all" in arguments, for_long="--all" in arguments)
         )
-        results = together(quick())
+        results = [(check, *run(check)) for check in brief]
         if future is not None:
             future.result()
             if "--all" in arguments:
                 results += [(check, *run(check)) for check in long(Path(folder))]
             else:
                 results += at_once(*thorough(Path(folder)))
+        results.append((longest, *_shown(longest, *last.result())))
         durations = read_durations(Path(folder))
     for what, slowest in (("tests", durations[:SLOWEST]), ("files", by_file(durations)[:SLOWEST])):
         if slowest:
@@ -84,26 +88,18 @@ def main() -> None:
     sys.exit(1 if count("FAILED") else 0)
 
 
-def together(checks: list[Check]) -> list[tuple[Check, str, float]]:
-    """Runs checks two at a time, and prints what each says when its turn comes. The longest begins first."""
-    with ThreadPoolExecutor(2) as pool:
-        running = {check.name: pool.submit(_quietly, check) for check in reversed(checks)}
-        results = []
-        for check in checks:
-            outcome, seconds, text = running[check.name].result()
-            print(f"\n── {check.name}\n{text}", end="", flush=True)
-            results.append((check, outcome, seconds))
-    return results
-
-
 def at_once(quiet: Check, shown: Check) -> list[tuple[Check, str, float]]:
     """Runs two checks at once. Prints the output of `shown` as it comes, and then that of `quiet`."""
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(_quietly, quiet)
         second = run(shown)
-        outcome, seconds, output = running.result()
-    print(f"\n── {quiet.name}\n{output}", end="", flush=True)
-    return [(quiet, outcome, seconds), (shown, *second)]
+        return [(quiet, *_shown(quiet, *running.result())), (shown, *second)]
+
+
+def _shown(check: Check, outcome: str, seconds: float, output: str) -> tuple[str, float]:
+    """Prints what a check said that ran beside others."""
+    print(f"\n── {check.name}\n{output}", end="", flush=True)
+    return outcome, seconds
 
 
 def _quietly(check: Check) -> tuple[str, float, str]:
@@ -118,7 +114,7 @@ def _quietly(check: Check) -> tuple[str, float, str]:
 
 
 def quick() -> list[Check]:
-    """What needs neither a database nor a server."""
+    """What needs neither a database nor a server; the longest is the last."""
     quiet = [PYTHON, "-W", "ignore::RuntimeWarning"]
     return [
         Check("style", [f"{BIN}/ruff", "check"]),

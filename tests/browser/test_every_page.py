@@ -181,9 +181,11 @@ def evening(
             numbers = service_desk.receive_an_evening(running.url, desk)
             with mails.arrived:
                 mails.arrived.wait_for(lambda: any("VPN down" in mail.part("plain") for mail in mails.mails), 15)
+            # A page that stayed open would fetch its parts again all the time.
             with visitor(browser, running.url) as alice:
                 sign_in(alice, "alice")
-                yield Evening(running, desk, duty, numbers, alice.context.storage_state())
+                state = alice.context.storage_state()
+            yield Evening(running, desk, duty, numbers, state)
 
 
 @pytest.mark.long

@@ -61,7 +61,7 @@ class Durable:
 def configured() -> Iterator[Installation]:
     """An installation on one machine, set up once by `tocsin apply`, for others to copy. It never runs."""
     home = _short_folder()
-    first = Installation(home)
+    first = Installation(home, is_forked=True)
     # The commands share a server that runs already: they are quicker, and stay far from their time limit.
     with EmbeddedPostgres(first.data_dir):
         first.apply(CONFIGURATION)
@@ -99,8 +99,8 @@ def _copy(installation: Installation, home: Path) -> Path:
 
 @pytest.fixture
 def tocsin(durable: Durable, mails: SmtpDouble, home: Path) -> Iterator[Installation]:
-    """A configured installation on a database of its own, as on several machines; no node runs yet. Its nodes are
-    forked: those of `single` start as users start them."""
+    """A configured installation on a database of its own, as on several machines; no node runs yet. Its nodes and
+    commands are forked: those of `single` start as users start them."""
     name = f"smoke_{secrets.token_hex(6)}"
     durable.execute(
         sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(

@@ -166,6 +166,8 @@ def test_sigterm_ends_an_open_live_stream_within_seconds(tocsin: Installation) -
 
 def test_apply_beside_a_running_node_takes_effect_at_once(tocsin: Installation) -> None:
     node = tocsin.serve()
+    # A user's command ends some moments after its commit, in which the node hears of it.
+    tocsin.is_forked = False
     integration = f"{node.url}/in/{'a' * 32}"
     assert ask("POST", integration, ticket(1)).status == 404
     second = CONFIGURATION[CONFIGURATION.index("integrations:") :]

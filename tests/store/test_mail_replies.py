@@ -21,7 +21,7 @@ from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.core.db import database
 from tocsin.core.reasons import each_of
 from tocsin.core.runtime import clock
-from tocsin.notify.mail_replies import process
+from tocsin.notify.mail_replies import parse_subprocess, process
 from tocsin.notify.mail_replies.poller import ReplyPoller
 from tocsin.notify.models import MailReply
 from tocsin.notify.rules.delivery_reasons import BOUNCED, STARTED_EARLY
@@ -67,6 +67,8 @@ class ReplyScenario:
 @pytest.fixture
 def scenario(now: datetime, monkeypatch: pytest.MonkeyPatch) -> Iterator[ReplyScenario]:
     allow_loopback(monkeypatch, base_url=BASE)
+    # A child process for each mail takes longer than the rest of a test, and yields the same.
+    monkeypatch.setattr(parse_subprocess, "_SMALL", 1_000_000)
     with outbox_harness(now) as post, smtp_double() as smtp, imap_double() as imap:
         monkeypatch.setattr(clock, "now", lambda: post.now)
         provider("Mail", "smtp", ["email"], host="127.0.0.1", port=smtp.port, sender="Tocsin <t@example.org>")
@@ -87,7 +89,11 @@ def paged(scenario: ReplyScenario, *names: str) -> int:
     return alert
 
 
-def test_reply_word_acts_as_recipient_and_result_is_mailed(scenario: ReplyScenario) -> None:
+def test_reply_word_acts_as_recipient_and_result_is_mailed(
+    scenario: ReplyScenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # This one is parsed by a child process.
+    monkeypatch.setattr(parse_subprocess, "_SMALL", 0)
     alert = paged(scenario, "alice")
     page = scenario.smtp.mails[0]
     assert page.message["Reply-To"] == "alerts@example.org"

@@ -101,7 +101,9 @@ def test_flood_becomes_few_messages_that_name_every_alert(post: OutboxHarness, m
     assert all((d.sent_at - d.queued_at).total_seconds() <= 10 for d in post.deliveries() if d.sent_at)
 
 
-@pytest.mark.parametrize("channel", ["sms", "voice", "push", "chat"])
+@pytest.mark.parametrize(
+    "channel", ["sms", *(pytest.param(channel, marks=pytest.mark.long) for channel in ("voice", "push", "chat"))]
+)
 def test_500_alerts_in_a_minute_are_few_texts(post: OutboxHarness, channel: str) -> None:
     from tocsin.notify.models import SandboxMessage
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from email.message import Message
 from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, LiteralString
 from urllib.parse import urlsplit
 
@@ -67,6 +68,8 @@ integrations:
 
 #: Seconds between two looks: rarely after a while, since looking takes the processor from what is waited for.
 _MIN_PAUSE, _MAX_PAUSE = 0.02, 0.1
+
+_MAX_COMMAND_SECONDS = 180
 
 
 def until[T](what: str, condition: Callable[[], T], seconds: float = 20.0) -> T:
@@ -166,7 +169,7 @@ class Installation:
     environment: Mapping[str, str] = field(default_factory=dict)
     token: str = ""
     nodes: list[Node] = field(default_factory=list)
-    #: Whether nodes are forked (see `tests.support.forked_command`), which costs a fraction of a start.
+    #: Whether nodes and commands are forked (see `tests.support.forked_command`), which costs a fraction of a start.
     is_forked: bool = False
 
     @property
@@ -195,11 +198,24 @@ class Installation:
         return {**rest, **own, **self.environment, **more}
 
     def run(self, *arguments: str, typed: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
-        """Runs one `tocsin` command to its end."""
-        return subprocess.run(
-            [PROGRAM, *arguments], env=self._environment(environment), cwd="/", input=typed, capture_output=True,
-            text=True, timeout=180, check=False,
-        )  # fmt: skip
+        """Runs one `tocsin` command to its end. One that gets an input is not forked."""
+        variables = self._environment(environment)
+        if typed:
+            return subprocess.run(
+                [PROGRAM, *arguments], env=variables, cwd="/", input=typed, capture_output=True, text=True,
+                timeout=_MAX_COMMAND_SECONDS, check=False,
+            )  # fmt: skip
+        with TemporaryFile("w+") as stdout, TemporaryFile("w+") as stderr:
+            process = forked_command.start(
+                arguments, variables, cwd="/", stdout=stdout.fileno(), stderr=stderr.fileno(), is_forked=self.is_forked
+            )
+            try:
+                status = process.wait(_MAX_COMMAND_SECONDS)
+            finally:
+                process.kill()
+            stdout.seek(0)
+            stderr.seek(0)
+            return subprocess.CompletedProcess(arguments, status, stdout.read(), stderr.read())
 
     def apply(self, configuration: str) -> str:
         """`tocsin apply`; what it printed."""
