@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any
@@ -22,6 +22,7 @@ from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.delivery.failure import AttemptFailed, FailureKind
+from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, as_reason, each_of, reason_from_json
 from tocsin.notify.dispatch import failure_notices
 from tocsin.notify.dispatch.dispatcher import DeliveryDispatcher
@@ -272,6 +273,22 @@ def test_failing_test_message_is_reported_immediately(post: OutboxHarness, mail:
     (delivery,) = post.deliveries()
     assert delivery.status == "failed"
     assert "451 later" in str(delivery.error)
+
+
+@pytest.mark.parametrize(
+    ("queue", "code"),
+    [
+        (contact_tests.queue_test, "contact_method.unknown"),
+        (contact_tests.queue_group_test, "group_contact.not_found"),
+    ],
+)
+def test_message_to_a_contact_that_was_deleted_is_rejected(
+    post: OutboxHarness, queue: Callable[..., object], code: str
+) -> None:
+    alice = post.user("alice")
+    with database.transaction() as connection, pytest.raises(Rejected) as caught:
+        queue(connection, alice.pk, 0, post.now)
+    assert (caught.value.code, caught.value.reason.code) == ("not_found", code)
 
 
 def test_provider_secret_echoed_by_server_is_removed_from_error(
