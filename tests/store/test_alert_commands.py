@@ -24,17 +24,21 @@ from tocsin.alerts.commands import (
     Hold,
     NewEvent,
     Reopen,
+    Resume,
     Unassign,
     Undo,
 )
 from tocsin.alerts.models import Alert
 from tocsin.alerts.new_alert import NewAlert
-from tocsin.alerts.states import ActorKind, AlertStatus, EventKind, Priority
+from tocsin.alerts.states import ActorKind, AlertStatus, CommandChannel, EventKind, Priority
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
-from tocsin.escalation.models import EscalationRun
+from tocsin.escalation.actions.manual_escalation import add_responders, start_policy
+from tocsin.escalation.changes.commands import save_policy
+from tocsin.escalation.models import EscalationRun, PolicyVersion
 from tocsin.inbound.models import Integration
 from tocsin.notify.enqueue.pages import queue_pages
+from tocsin.notify.inbound.responder_actions import press_button
 from tocsin.notify.rules.page_planner import PageRequest
 from tocsin.people.changes import users as people
 from tocsin.people.models import ContactMethod, User
@@ -124,6 +128,72 @@ def test_undo_restores_what_was_before_within_a_minute(integration: Integration,
     service.apply_command(number, Close(actor=alice), now=NOW + timedelta(seconds=40))
     with pytest.raises(Rejected):
         service.apply_command(number, Undo(actor=alice), now=NOW + timedelta(seconds=101))
+
+
+def test_undo_of_a_resume_names_the_end_of_the_snooze(integration: Integration, alice: Actor) -> None:
+    number = opened(integration)
+    service.apply_command(number, Hold(actor=alice, until=NOW + timedelta(hours=1)), now=NOW)
+    service.apply_command(number, Resume(actor=alice), now=NOW)
+    outcome = service.apply_command(number, Undo(actor=alice), now=NOW + timedelta(seconds=30))
+    assert outcome.alert.status is AlertStatus.ON_HOLD
+    event = Alert.objects.get(pk=number).events.get(kind="undone")
+    assert "command.snooze_end" in str(event.reason.data)
+
+
+def test_unchanged_or_too_many_values_make_no_event(integration: Integration, alice: Actor) -> None:
+    number = opened(integration)
+    alert = Alert.objects.get(pk=number)
+    count = alert.events.count()
+    with database.transaction() as connection:
+        priority = service.set_priority_within(
+            connection, number, Priority(alert.priority), alice, CommandChannel.WEB, NOW
+        )
+        tags = service.set_tags_within(connection, number, {}, ["absent"], alice, CommandChannel.WEB, NOW)
+        too_many = {f"tag {index}": "x" for index in range(service.MAX_ALERT_TAGS + 1)}
+        with pytest.raises(Rejected) as caught:
+            service.set_tags_within(connection, number, too_many, [], alice, CommandChannel.WEB, NOW)
+    assert (priority.code, tags.code) == ("command.priority_is_already", "command.tags_set_already")
+    assert (caught.value.field, caught.value.reason.code) == ("tags", "alert.too_many_tags")
+    assert alert.events.count() == count
+
+
+@pytest.mark.parametrize(
+    ("columns", "kind", "code"),
+    [
+        ({"is_active": False}, "acknowledge", "command.account_disabled"),
+        ({}, "merge", "command.not_available_here"),
+        ({"role": "observer"}, "acknowledge", "command.role_not_allowed"),
+    ],
+)
+def test_button_that_does_nothing_says_why(
+    integration: Integration, alice: Actor, columns: dict[str, object], kind: str, code: str
+) -> None:
+    assert alice.user_id is not None
+    User.objects.filter(pk=alice.user_id).update(**{"role": "responder", **columns})
+    result, _ = press_button(alice.user_id, opened(integration), kind, CommandChannel.PUSH, NOW)
+    assert (result.done_count, result.answer.code) == (0, code)
+
+
+def test_responders_who_cannot_be_added_are_rejected(integration: Integration, alice: Actor) -> None:
+    number, bob = opened(integration), person("bob")
+    assert alice.user_id is not None
+    assert bob.user_id is not None
+    User.objects.filter(pk=bob.user_id).update(is_active=False)
+    state = service.apply_command(number, Acknowledge(actor=alice), now=NOW).alert
+    for user_id, code in ((alice.user_id, "alert.acknowledged_by_all"), (bob.user_id, "alert.nobody_to_page")):
+        with database.transaction() as connection, pytest.raises(Rejected) as caught:
+            add_responders(connection, state, [user_id], {}, SYSTEM, CommandChannel.WEB, NOW)
+        assert (caught.value.code, caught.value.reason.code) == ("not_possible", code)
+
+
+def test_policy_that_is_deleted_or_unreadable_is_not_started(integration: Integration) -> None:
+    state = service.load_state(opened(integration))
+    policy = save_policy({"name": "P", "steps": [{"notify": {"everybody": True}}]}, actor=ACTOR, now=NOW)
+    PolicyVersion.objects.update(definition={"steps": 7})
+    for policy_id, code in ((0, "policy.deleted"), (policy.pk, "policy.unreadable")):
+        with database.transaction() as connection, pytest.raises(Rejected) as caught:
+            start_policy(connection, state, policy_id, SYSTEM, CommandChannel.WEB, NOW)
+        assert caught.value.reason.code == code
 
 
 @pytest.mark.parametrize("order", [Acknowledge, Close])

@@ -19,6 +19,8 @@ from tocsin.alerts.models import Alert
 from tocsin.alerts.states import ACTIVE, ActorKind
 from tocsin.core.config import config_version
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import Reason
+from tocsin.escalation.changes.commands import save_policy
 from tocsin.escalation.models import EscalationRun
 from tocsin.inbound.admin import commands
 from tocsin.inbound.inspect.replay import replay
@@ -144,6 +146,30 @@ def test_differences_are_described_in_sentences(integration: Integration) -> Non
     whole = backtest_report.as_json(keys)
     assert whole["looked_at"] == 11
     assert whole["more"] == 0
+
+
+def reason_codes(integration: Integration, edit: dict[str, Any]) -> set[str]:
+    """The codes of the differences that an edit makes, and of the reasons in them."""
+    differences = [change.reason for one in backtest(integration, edit).differences for change in one.changes]
+    parts = [value.code for reason in differences for _, value in reason.params if isinstance(value, Reason)]
+    return {reason.code for reason in differences} | set(parts)
+
+
+def test_another_policy_is_named_or_said_to_be_none(integration: Integration) -> None:
+    steps = [{"notify": {"roles": ["primary"]}}]
+    save_policy({"name": "Nights only", "steps": steps}, actor=COMMAND_LINE, now=NOW)
+    Integration.objects.update(policy=None)
+    config_version.bump()
+    an_evening(integration)
+    other_policy = {"routes": [{"escalation_policy": "Nights only"}]}
+    assert reason_codes(integration, other_policy) == {"backtest.other_policy", "backtest.no_policy", "reason.text"}
+
+
+def test_log_only_route_of_a_dry_run_is_a_difference(integration: Integration) -> None:
+    an_evening(integration)
+    Integration.objects.update(mode="dry_run")
+    config_version.bump()
+    assert reason_codes(integration, EDITS[2]) == {"backtest.other_mode", "backtest.log_only", "backtest.dry_run"}
 
 
 def test_nothing_is_stored_and_samples_and_replays_do_not_count(integration: Integration) -> None:

@@ -315,6 +315,17 @@ def test_undecidable_mail_is_kept_and_blocks_no_later_mail(box: ImapDouble, node
     assert all(held_mail.is_read for held_mail in box.mails)
 
 
+def test_unexpected_mailbox_error_is_recorded_and_mail_stays_unread(box: ImapDouble, node: InboundServer) -> None:
+    with database.connect(name="test") as connection:
+        connection.execute("ALTER TABLE inbound_inboundmessage ADD CONSTRAINT no_message CHECK (status = '')")
+    box.receive(mail().as_bytes())
+    imap_poller.poll_all(node.registry)
+    with database.transaction() as connection:
+        (problem,) = troubles.current_errors(connection, troubles.MailboxReader.INBOUND)
+    assert problem.error.code == "mailbox.unexpected_error"
+    assert not box.mails[0].is_read
+
+
 def test_mail_deleted_before_reading_is_ignored(box: ImapDouble, node: InboundServer) -> None:
     box.receive(mail().as_bytes()).is_gone = True
     box.receive(mail("Second", 2).as_bytes())

@@ -232,6 +232,16 @@ def test_locked_row_is_rotated_in_a_later_pass(filled: str, monkeypatch: pytest.
     assert remaining(filled).old == {}
 
 
+def test_rotation_with_a_locked_row_is_to_be_run_again(
+    filled: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    use_keys(monkeypatch, NEW, OLD)
+    with psycopg.connect(filled) as other:
+        other.execute("SELECT 1 FROM notify_provider FOR UPDATE")
+        assert run(["keys", "rotate"]) == 1
+    assert "Still encrypted with an older key: 1 of providers. Run it again." in capsys.readouterr().err
+
+
 def test_nothing_is_rotated_while_a_node_lacks_the_key(
     filled: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

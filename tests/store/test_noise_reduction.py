@@ -14,6 +14,7 @@ from psycopg import errors
 from tests.store.test_ingest_faults import SpoiledRegistry
 from tests.support.ingest import NOW, Ingest, make_integration, message
 from tests.support.locks import wait_for_waiters
+from tests.support.people import ACTOR
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.alerts import service
 from tocsin.alerts.commands import Actor as By
@@ -25,6 +26,7 @@ from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import advisory_lock_key
 from tocsin.core.runtime import clock
+from tocsin.inbound.admin import delayed_alerts
 from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.inspect.message_explanation import explain_message
 from tocsin.inbound.maintenance import commands as maintenance_windows
@@ -102,6 +104,19 @@ def test_an_alert_waits_and_opens_when_its_time_is_over() -> None:
     assert log() == ["1 Opened"]
     assert InboundMessage.objects.get().alert_id == alert.pk
     assert not DelayedAlert.objects.exists()
+
+
+def test_alert_that_opened_is_no_longer_delayed() -> None:
+    desk = NoiseHarness({"delay": {"wait": "5m"}})
+    desk.send(1)
+    row = DelayedAlert.objects.get()
+    assert delayed_alerts.find(bytes(row.key_hash).hex()) == row
+    desk.wait(5 * MINUTE)
+    with pytest.raises(Rejected) as late:
+        delayed_alerts.drop(row, actor=ACTOR, now=desk.now)
+    with pytest.raises(Rejected) as gone:
+        delayed_alerts.find(bytes(row.key_hash).hex())
+    assert [one.value.reason.code for one in (late, gone)] == ["delayed_alert.too_late", "delayed_alert.not_found"]
 
 
 def test_close_during_delay_wins_and_log_stays_complete() -> None:

@@ -389,6 +389,17 @@ def test_calendar_shift_is_imported_and_kept_during_failures(
         assert len(server.requests) == 4, "not before its time"
 
 
+def test_unexpected_error_of_a_calendar_import_is_stored(desk_group: Group, now: datetime, client: HttpClient) -> None:
+    with database.connect(name="test") as connection:
+        connection.execute("ALTER TABLE oncall_calendarimport ADD CONSTRAINT not_read CHECK (read_at IS NULL)")
+    with http_double(lambda request: Response(200, CALENDAR.encode())) as server:
+        shift = {"name": "Elsewhere", "calendar": {"url": f"{server.url}/a.ics"}}
+        commands.save_schedule({**SPEC, "shifts": [shift]}, actor=ACTOR, now=now)
+        calendar_import_worker.run_once(client, now)
+    row = CalendarImport.objects.get()
+    assert (row.error.code, row.due_at) == ("calendar.import_failed", now + calendar_import_worker.RETRY_INTERVAL)
+
+
 def test_calendar_events_survive_shift_rename_and_follow_time_zone(
     desk_group: Group, now: datetime, client: HttpClient
 ) -> None:

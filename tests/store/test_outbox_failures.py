@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.db import transaction
@@ -20,9 +21,12 @@ from tocsin.alerts import store as alert_rows
 from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
-from tocsin.core.reasons import NO_REASON, as_reason, each_of
+from tocsin.core.delivery.failure import AttemptFailed, FailureKind
+from tocsin.core.errors import Rejected
+from tocsin.core.reasons import NO_REASON, as_reason, each_of, reason_from_json
+from tocsin.notify.dispatch import failure_notices
 from tocsin.notify.dispatch.dispatcher import DeliveryDispatcher
-from tocsin.notify.dispatch.results import mark_sent, record
+from tocsin.notify.dispatch.results import DeliveryFailure, mark_sent, record
 from tocsin.notify.dispatch.sent_journal import SentDelivery
 from tocsin.notify.enqueue import contact_tests
 from tocsin.notify.enqueue.all_clear import AlertEnded, queue_all_clear
@@ -30,6 +34,8 @@ from tocsin.notify.enqueue.cancel import cancel_pages
 from tocsin.notify.enqueue.notices import Notice, queue_notice
 from tocsin.notify.models import Delivery, Notification, Provider, SandboxMessage
 from tocsin.notify.rules import delivery_reasons
+from tocsin.notify.rules.pre_send_check import DueDelivery
+from tocsin.notify.states import Purpose
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -125,6 +131,16 @@ def test_administrators_are_notified_once_of_repeated_failures(post: OutboxHarne
     post.page(post.alert("Much later"), "user1")
     post.go(16 * 60)
     assert Notification.objects.filter(purpose="notice").count() == 2
+
+
+def test_notice_names_only_the_first_of_many_failures(post: OutboxHarness) -> None:
+    post.user("erin", role="admin")
+    due = DueDelivery(uuid4(), uuid4(), "email", "a@example.org", Purpose.PAGE, post.now, post.now, user_name="Alice")
+    failure = DeliveryFailure(due, "Mail", AttemptFailed(FailureKind.PERMANENT, as_reason("550 no")), post.now)
+    with database.transaction() as connection:
+        failure_notices.report_failures(connection, [failure] * (failure_notices.MAX_NAMED_FAILURES + 3))
+    text = reason_from_json(Notification.objects.get(purpose="notice").data["text"])
+    assert [one["more"] for one in each_of(text) if one.code == "notice.more_failures"] == [3]
 
 
 def test_a_notice_that_fails_makes_no_other_notice(post: OutboxHarness, mail: SmtpDouble) -> None:
@@ -257,6 +273,22 @@ def test_failing_test_message_is_reported_immediately(post: OutboxHarness, mail:
     (delivery,) = post.deliveries()
     assert delivery.status == "failed"
     assert "451 later" in str(delivery.error)
+
+
+@pytest.mark.parametrize(
+    ("queue", "code"),
+    [
+        (contact_tests.queue_test, "contact_method.unknown"),
+        (contact_tests.queue_group_test, "group_contact.not_found"),
+    ],
+)
+def test_message_to_a_contact_that_was_deleted_is_rejected(
+    post: OutboxHarness, queue: Callable[..., object], code: str
+) -> None:
+    alice = post.user("alice")
+    with database.transaction() as connection, pytest.raises(Rejected) as caught:
+        queue(connection, alice.pk, 0, post.now)
+    assert (caught.value.code, caught.value.reason.code) == ("not_found", code)
 
 
 def test_provider_secret_echoed_by_server_is_removed_from_error(

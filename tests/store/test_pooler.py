@@ -16,6 +16,7 @@ from tests.support.ingest import halo, make_integration
 from tests.support.integrations import inbound_server, rows
 from tests.support.postgres import in_use
 from tocsin.core.db import database as db
+from tocsin.core.db import migrate
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.runtime import clock
 from tocsin.inbound.admin import secrets
@@ -67,6 +68,15 @@ def test_only_connections_through_a_pooler_count_as_pooled(database: str) -> Non
         assert not direct.is_pooled
     with pgbouncer(database) as url, in_use(url), db.connect(name="test") as connection:
         assert connection.is_pooled
+
+
+def test_tables_are_not_migrated_behind_a_pooler(pooled: str) -> None:
+    with db.connect(name="test") as connection:
+        connection.execute("DELETE FROM django_migrations WHERE app = 'workflows'")
+    with pytest.raises(Permanent) as caught:
+        migrate.migrate()
+    codes = [caught.value.reason.code, caught.value.remedy_reason.code]
+    assert codes == ["database.migrate_by_pooler", "database.pooler_use_sessions"]
 
 
 def test_time_limits_hold_in_transactions_behind_a_pooler(pooled: str) -> None:

@@ -15,10 +15,11 @@ from tocsin.escalation.changes.commands import save_policy
 from tocsin.escalation.models import Policy
 from tocsin.inbound.admin import client_tables
 from tocsin.inbound.admin.commands import integration_spec, save_integration
-from tocsin.inbound.models import Integration
+from tocsin.inbound.models import Integration, IntegrationVersion
 from tocsin.people.changes import groups
 from tocsin.people.models import ContactMethod
 from tocsin.simulate.preflight import PreflightResult, next_at, preflight
+from tocsin.simulate.reasons import CLIENT_ROUTES_OMITTED
 
 __all__ = ["example"]
 
@@ -104,6 +105,31 @@ def test_clients_with_same_on_call_users_are_one_path(now: datetime) -> None:
     methods = changed().routes
     assert [method.clients for method in methods] == [("Nights Ltd", "Weekends Ltd", "Holidays Ltd"), (), None]
     assert {page.name for page in methods[0].pages} == {"Bob Brown"}
+
+
+def test_client_table_with_many_targets_is_checked_in_part(now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tocsin.simulate.preflight.MAX_CLIENT_ROUTES", 1)
+    for name in ("Nights", "Weekends", "Holidays"):
+        groups.save_group({"name": name, "members": [{"user": "bob", "roles": ["primary"]}]}, actor=ACTOR, now=now)
+    clients = [{"client": f"{name} Ltd", "group": name} for name in ("Nights", "Weekends", "Holidays")]
+    client_tables.save_client_table({"name": "Customers", "clients": clients}, actor=ACTOR, now=now)
+    integration = Integration.objects.get()
+    save_integration(
+        {**integration_spec(integration), "routes": [{"name": "Clients", "client_table": "Customers"}], "anyway": True},
+        existing=integration,
+        actor=ACTOR,
+        now=now,
+    )
+    checked, others, _ = changed().routes
+    assert checked.clients == ("Nights Ltd",)
+    assert CLIENT_ROUTES_OMITTED(count=2, table="Customers") in others.notes
+
+
+def test_integration_with_an_unusable_configuration_fails_preflight() -> None:
+    IntegrationVersion.objects.update(definition={"rules": 7})
+    checked = changed()
+    assert not checked.is_fine
+    assert [note.code for route in checked.routes for note in route.notes] == ["preflight.configuration_unusable"]
 
 
 def test_unreachable_integration_fails_preflight_with_reason() -> None:

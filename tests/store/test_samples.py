@@ -207,6 +207,13 @@ def test_unknown_sample_and_unreachable_sender_are_rejected(integration: Integra
     assert caught.value.code == "needs_person"
 
 
+def test_integration_of_an_unknown_kind_has_no_sample(integration: Integration, bob: AuditActor) -> None:
+    integration.kind = "of_a_plugin_that_is_gone"
+    with pytest.raises(Rejected) as caught:
+        send_sample(integration, bob, now=NOW)
+    assert (caught.value.code, caught.value.reason.code) == ("not_possible", "sample.none")
+
+
 class TestAPublicUrlThatDoesNotLeadHere:
     """Each trouble is told in words, with what to look at."""
 
@@ -231,6 +238,12 @@ class TestAPublicUrlThatDoesNotLeadHere:
     ) -> None:
         publish("http://tocsin.invalid", monkeypatch)
         assert "cannot be resolved" in self.rejection_of(integration, bob)
+
+    def test_public_url_that_cannot_be_requested_is_reported(
+        self, integration: Integration, bob: AuditActor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        publish("http://user:password@127.0.0.1:9", monkeypatch)
+        assert "cannot be requested: A URL must not contain a user name" in self.rejection_of(integration, bob)
 
     def test_the_certificate_is_not_one_to_trust(
         self,
@@ -263,7 +276,8 @@ class TestAPublicUrlThatDoesNotLeadHere:
             (Response(200, b'{"message_id": 7}'), "not a response from Tocsin"),
             (Response(403, b'{"error": "forbidden", "detail": "Blocked."}'), "answered 403: Blocked."),
             (Response(401, b'{"error": "denied", "detail": "x-key: missing"}'), "answered 401: x-key: missing. If"),
-            (Response(301, b"", {"Location": "https://other.example/in/secret"}), "redirects senders to https://other"),
+            (Response(301, b"", {"Location": "https://other.example/in/secret"}), "redirects to https://other"),
+            (Response(301, b""), "redirects to another address"),
             (
                 Response(200, b'{"message_id": "01939e3b-0000-7000-8000-000000000000", "status": "Mapped Opened"}'),
                 "the sample did not arrive here",

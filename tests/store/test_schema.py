@@ -13,6 +13,7 @@ from pytest_django import DjangoDbBlocker
 
 from tests.support.postgres import Postgres, in_use
 from tocsin.core.db import database, migrate
+from tocsin.core.errors import Permanent
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -51,6 +52,17 @@ def test_older_tocsin_starts_on_newer_tables_with_warning(caplog: pytest.LogCapt
     assert migrate.migrate() == []
     (text,) = caplog.messages
     assert "newer Tocsin's (alerts.9999_later)" in text
+
+
+def test_migration_that_fails_is_named_with_its_remedy() -> None:
+    with database.transaction() as other:
+        # Its tables are there already.
+        other.execute("DELETE FROM django_migrations WHERE app = 'workflows'")
+    with pytest.raises(Permanent) as caught:
+        migrate.migrate()
+    assert caught.value.reason["migration"] == "workflows.0001_initial"
+    codes = [caught.value.reason.code, caught.value.remedy_reason.code]
+    assert codes == ["database.upgrade_stopped", "database.start_again"]
 
 
 def test_schema_and_initial_rows_match_django_migrations(

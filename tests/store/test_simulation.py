@@ -11,15 +11,19 @@ import pytest
 from django.apps import apps
 
 from tests.support.ingest import Ingest, halo
+from tests.support.people import ACTOR
 from tocsin.configure import config_files, plan, yaml_loader
 from tocsin.core.db import database
-from tocsin.core.reasons import AlertRef, reason_from
+from tocsin.core.reasons import AlertRef, Reason, Term, reason_from
+from tocsin.escalation.actions.manual_alerts import ManualAlert
 from tocsin.escalation.tasks import EscalationTask
+from tocsin.inbound.admin.commands import integration_spec, save_integration
 from tocsin.inbound.config.registry import IntegrationRegistry, UnknownIntegration
 from tocsin.inbound.enums import MessageStatus
+from tocsin.inbound.maintenance.commands import save_window
 from tocsin.inbound.models import Integration
 from tocsin.people.models import ContactMethod
-from tocsin.simulate import reasons, report
+from tocsin.simulate import manual_alert, reasons, report
 from tocsin.simulate.chain import SimulatedOutcome, Simulation, simulate
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "tocsin.yaml"
@@ -147,6 +151,54 @@ def test_active_alerts_ticket_is_counted_and_new_one_is_shown() -> None:
     assert outcome.pages
     assert reasons.ALERT_OPEN(alert=AlertRef(stored.alert_id or 0)) in outcome.notes
     assert one(halo(status="Closed")).status is MessageStatus.CLOSED
+
+
+def test_paging_that_starts_for_an_open_alert_is_shown() -> None:
+    Integration.objects.update(mode="dry_run")
+    (stored,) = Ingest().send(Integration.objects.get(), halo(), now=NIGHT)
+    Integration.objects.update(mode="page")
+    assert reasons.ALERT_STARTS_PAGING(alert=AlertRef(stored.alert_id or 0)) in one(halo()).notes
+
+
+def save(**changes: Any) -> None:
+    """Changes the integration."""
+    integration = Integration.objects.get()
+    spec = {**integration_spec(integration), **changes, "anyway": True}
+    save_integration(spec, existing=integration, actor=ACTOR, now=NIGHT)
+
+
+@pytest.mark.parametrize(
+    ("delay", "note", "has_pages"),
+    [
+        ({"wait": "5m"}, reasons.DELAYED(duration=timedelta(minutes=5)), True),
+        ({"alerts": 3}, reasons.OPENS_WITH_OTHERS(), False),
+    ],
+)
+def test_delayed_alert_is_simulated_for_when_it_opens(delay: dict[str, Any], note: Reason, has_pages: bool) -> None:
+    save(delay=delay)
+    outcome = one(halo())
+    assert (outcome.status, outcome.notes[0], bool(outcome.pages)) == (MessageStatus.DELAYED, note, has_pages)
+
+
+def test_delayed_alert_that_would_then_join_another_says_so() -> None:
+    save(flood={"burst": 1, "every": "1h"})
+    Ingest().send(Integration.objects.get(), halo(1), halo(2), now=NIGHT)
+    save(delay={"wait": "5m"})
+    outcome = one(halo(3), NIGHT + timedelta(minutes=1))
+    assert outcome.status is MessageStatus.DELAYED
+    assert [note.code for note in outcome.notes] == ["simulation.if_nothing_else"]
+    assert outcome.notes[0]["status"] == Term(MessageStatus.APPENDED)
+
+
+def test_suppressing_maintenance_window_is_in_the_trace() -> None:
+    window = {"name": "Core switch", "time_zone": "UTC", "starts": "2026-01-13 01:00", "ends": "2026-01-13 03:00"}
+    save_window({**window, "action": "suppress"}, actor=ACTOR, now=NIGHT)
+    assert "noise.window_active" in json.dumps(report.as_json(run(halo())))
+
+
+def test_manual_alert_without_recipients_pages_nobody() -> None:
+    simulated = manual_alert.preview(ManualAlert("Disk full"), NIGHT)
+    assert (simulated.pages, simulated.notes) == ((), (reasons.NO_RECIPIENTS(),))
 
 
 def test_the_messages_of_an_array_follow_on_one_another() -> None:

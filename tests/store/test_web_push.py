@@ -14,6 +14,7 @@ from tests.support.people import ACTOR
 from tocsin.access.models import AuditEntry
 from tocsin.core.config import environment
 from tocsin.core.errors import Rejected
+from tocsin.core.reasons import each_of
 from tocsin.notify.integrations.web_push import devices, keys
 from tocsin.notify.integrations.web_push.provider import UNSUBSCRIBED
 from tocsin.notify.models import ProviderHealth, PushDevice, PushKey, SandboxMessage
@@ -95,6 +96,35 @@ def test_expired_browser_subscription_is_marked_and_not_retried(service: PushDou
     phone.is_gone = False
     again = subscribed(alice, phone, "Phone", post.now)
     assert (again.pk, again.gone_at) == (push_device.pk, None)
+
+
+@pytest.mark.parametrize(
+    ("status", "codes"),
+    [
+        (413, {"push.too_long"}),
+        (403, {"provider.message_rejected", "push.subscribe_again"}),
+        (307, {"provider.redirected", "push.subscribe_again"}),
+    ],
+)
+def test_rejected_push_names_what_the_user_can_do(
+    service: PushDouble, post: OutboxHarness, status: int, codes: set[str]
+) -> None:
+    subscribed(only_push(post), service.browser(), "Phone", post.now)
+    service.answers = [Response(status)]
+    post.page(post.alert(), "alice")
+    post.go()
+    (delivery,) = post.deliveries()
+    assert delivery.status == "failed"
+    assert {one.code for one in each_of(delivery.error)} == codes
+
+
+def test_number_of_devices_of_a_user_is_limited(service: PushDouble, post: OutboxHarness) -> None:
+    alice = only_push(post)
+    for number in range(devices.MAX_DEVICES):
+        subscribed(alice, service.browser(), f"Phone {number}", post.now)
+    with pytest.raises(Rejected) as caught:
+        subscribed(alice, service.browser(), "Tablet", post.now)
+    assert (caught.value.code, caught.value.reason.code) == ("too_many", "push.too_many_devices")
 
 
 def test_a_push_service_in_trouble_is_tried_again(service: PushDouble, post: OutboxHarness) -> None:

@@ -310,3 +310,14 @@ def test_workflow_deleted_during_message_processing_rejects_nothing(desk: Workfl
         )  # fmt: skip
     desk.go(0)
     assert list(WorkflowRun.objects.values_list("status", "reason_code")) == [("stopped", reasons.DELETED.code)]
+
+
+def test_run_of_a_deleted_alert_is_stopped(desk: WorkflowHarness) -> None:
+    flow = desk.workflow()
+    with connections.transaction() as connection:
+        connection.execute(
+            "INSERT INTO workflows_run (workflow_id, alert_id, status, created_at, due_at) VALUES (%s, 999, 'waiting', "
+            "%s, %s)", (flow.pk, desk.start, desk.start),
+        )  # fmt: skip
+    desk.go(0)
+    assert list(WorkflowRun.objects.values_list("status", "reason_code")) == [("stopped", reasons.ALERT_DELETED.code)]

@@ -70,8 +70,14 @@ def record(produced: set[str], patch: Any = setattr) -> None:
     built_by_tests: dict[int, Reason] = {}
 
     def add(reason: Reason) -> None:
-        if id(reason) not in built_by_tests:
-            produced.add(reason.code)
+        if id(reason) in built_by_tests:
+            return
+        produced.add(reason.code)
+        # Constants among its parameters, which are stored without their `data`.
+        for _, value in reason.params:
+            for part in value if isinstance(value, tuple) else (value,):
+                if isinstance(part, Reason):
+                    add(part)
 
     def recording_build(kind: ReasonType, /, **params: Any) -> Reason:
         reason, caller = build(kind, **params), sys._getframe(1).f_code

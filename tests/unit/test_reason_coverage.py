@@ -37,6 +37,11 @@ def test_constant_reason_counts_once_it_is_used(produced: set[str]) -> None:
     assert reply_codes.TOO_MANY_WRONG.code in produced
 
 
+def test_constant_within_a_stored_reason_counts(produced: set[str]) -> None:
+    assert joined(reply_codes.TOO_MANY_WRONG, delivery_reasons.ON_HOLD()).data
+    assert produced == {"reason.joined", reply_codes.TOO_MANY_WRONG.code}
+
+
 def test_exempted_codes_exist_and_say_why() -> None:
     exemptions = tomllib.loads(EXEMPTIONS.read_text())
     assert exemptions.keys() <= defined_codes()

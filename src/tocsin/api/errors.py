@@ -23,7 +23,16 @@ from tocsin.core.db import database
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.reason_json import render
 from tocsin.core.reasons import Reason, ReasonType, as_reason, joined
-from tocsin.core.validation.field_errors import AT_PATH
+from tocsin.core.validation.field_errors import (
+    AT_PATH,
+    NESTED_TOO_DEEPLY,
+    NOT_A_LIST,
+    NOT_A_WHOLE_NUMBER,
+    NOT_BOOLEAN,
+    NOT_TEXT,
+    REQUIRED,
+    rejected_at,
+)
 
 log = logging.getLogger(__name__)
 
@@ -63,17 +72,11 @@ _INTERNAL = ReasonType(
 )
 _INVALID_JSON = ReasonType("api.invalid_json", "{problem}: line {line} column {column}.")
 _NOT_UTF8 = ReasonType("api.not_utf8", "The body is not UTF-8: byte {position} cannot be read.")
-_NESTED_TOO_DEEPLY = ReasonType("api.nested_too_deeply", "The body is nested too deeply.")
 _NOT_A_JSON_NUMBER = ReasonType("api.not_a_json_number", "{name} is not a JSON number.")
 _UNSTORABLE_TEXT = ReasonType("api.unstorable_text", "The text contains a NUL character or half of a surrogate pair.")
-_REQUIRED = ReasonType("api.field_required", "is required")
 _UNKNOWN = ReasonType("api.field_unknown", "is not known here")
 _NEEDS_ZONE = ReasonType("api.needs_time_zone", "needs a time zone, such as 2026-12-25T03:00:00Z")
 _NOT_AN_OBJECT = ReasonType("api.not_an_object", "must be an object")
-_NOT_A_LIST = ReasonType("api.not_a_list", "must be a list")
-_NOT_A_TEXT = ReasonType("api.not_a_text", "must be text")
-_NOT_AN_INTEGER = ReasonType("api.not_an_integer", "must be a whole number")
-_NOT_A_BOOLEAN = ReasonType("api.not_a_boolean", "must be true or false")
 
 #: The schema of every error, for the OpenAPI document.
 ERROR_SCHEMA = {
@@ -205,7 +208,7 @@ def read_json(body: bytes) -> Any:
     except UnicodeDecodeError as error:
         raise Rejected("invalid_json", _NOT_UTF8(position=error.start)) from error
     except RecursionError as error:
-        raise Rejected("invalid_json", _NESTED_TOO_DEEPLY()) from error
+        raise rejected_at("body", NESTED_TOO_DEEPLY(), "invalid_json") from error
     return value
 
 
@@ -242,7 +245,7 @@ def _field_path(location: tuple[str | int, ...]) -> str:
 def _problem(problem: Mapping[str, Any]) -> Reason:
     match problem["type"]:
         case "missing":
-            return _REQUIRED()
+            return REQUIRED()
         case "extra_forbidden":
             return _UNKNOWN()
         case "timezone_aware":
@@ -250,12 +253,12 @@ def _problem(problem: Mapping[str, Any]) -> Reason:
         case "model_attributes_type" | "model_type" | "dict_type":
             return _NOT_AN_OBJECT()
         case "list_type":
-            return _NOT_A_LIST()
+            return NOT_A_LIST()
         case "string_type":
-            return _NOT_A_TEXT()
+            return NOT_TEXT()
         case "int_type" | "int_parsing" | "int_from_float":
-            return _NOT_AN_INTEGER()
+            return NOT_A_WHOLE_NUMBER()
         case "bool_type" | "bool_parsing":
-            return _NOT_A_BOOLEAN()
+            return NOT_BOOLEAN()
     # Pydantic's own message, which is English.
     return as_reason(str(problem["msg"]).removeprefix("Value error, "))

@@ -27,7 +27,6 @@ from tocsin.core.errors import Rejected
 from tocsin.core.reasons import ReasonType
 from tocsin.operate import service
 
-UNKNOWN_USER = ReasonType("cli.unknown_user", 'No user named "{name}".')
 _OTHER_DATABASE = ReasonType(
     "cli.other_database",
     "The service uses the database that {file} names, which this shell does not know. Run this first: set -a; . "

@@ -12,10 +12,9 @@ import typer
 
 from tocsin.cli.session import DataDir, open_database
 from tocsin.core.errors import FILE_TOO_LARGE, FILE_UNREADABLE, Rejected
-from tocsin.core.reasons import ReasonType
+from tocsin.core.reasons import ReasonType, Term
 from tocsin.simulate.reasons import NOT_COMPILED
 
-_NO_INTEGRATION = ReasonType("simulate.unknown_integration", 'No integration named "{name}".')
 _NOT_A_TIME = ReasonType("simulate.not_a_time", '--at: "{text}" is not a time; write it like 2026-12-25T03:00.')
 
 #: The same limit as for messages posted to an integration.
@@ -49,12 +48,13 @@ def simulate(
         from tocsin.core.runtime import clock
         from tocsin.inbound.config.registry import UnknownIntegration
         from tocsin.inbound.models import Integration
+        from tocsin.resources.lookup import NO_SUCH_OBJECT
         from tocsin.simulate import chain, report
 
         zone = ZoneInfo(settings_store.get(settings_store.TIME_ZONE))
         row = Integration.objects.filter(name__iexact=integration).first()
         if row is None:
-            raise Rejected("not_found", _NO_INTEGRATION(name=integration), "integration")
+            raise Rejected("not_found", NO_SUCH_OBJECT(label=Term("integration"), name=integration), "integration")
         try:
             simulation = chain.simulate(row.pk, body, "application/json", _parse_time(at, zone) or clock.now())
         except UnknownIntegration:

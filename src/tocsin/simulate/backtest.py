@@ -122,7 +122,7 @@ def compare(
 ) -> Backtest:
     """Like `backtest`, for two compiled integrations."""
     started = time.monotonic()
-    labels = ReferenceLabels.for_directory(specs.load_reference_names(), after.directory)
+    labels = ReferenceLabels.for_directories(specs.load_reference_names(), before.directory, after.directory)
     result = Backtest(night_of(integration), problem=before.problem.reason if before.problem else NO_REASON)
     states = ReplayState(before), ReplayState(after)
     ids = _ids(integration.pk, min(max(limit, 0), MAX_MESSAGES), since)

@@ -89,15 +89,16 @@ class ReferenceLabels:
     policies: Mapping[int, str]
 
     @classmethod
-    def for_directory(cls, names: ReferenceNames, directory: ReferenceDirectory) -> ReferenceLabels:
-        """The labels of a configuration."""
-        return cls(names, {entry.version_id: entry.name for entry in directory.policies.values()})
+    def for_directories(cls, names: ReferenceNames, *directories: ReferenceDirectory) -> ReferenceLabels:
+        """The labels of what these configurations refer to."""
+        policies = [entry for directory in directories for entry in directory.policies.values()]
+        return cls(names, {entry.version_id: entry.name for entry in policies})
 
     def policy(self, paging: PagingConfig) -> Reason:
         """The policy's name."""
         if not paging.version_id:
             return reasons.NO_POLICY()
-        return as_reason(self.policies.get(paging.version_id, "")) or reasons.ANOTHER_VERSION()
+        return as_reason(self.policies[paging.version_id])
 
     def recipients(self, paging: PagingConfig) -> Param:
         """The recipients who are paged, or in whose groups roles are looked up."""

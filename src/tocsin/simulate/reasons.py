@@ -105,7 +105,6 @@ OTHER_POLICY: Final = ReasonType("backtest.other_policy", "by {after} instead of
 OTHER_RECIPIENTS: Final = ReasonType("backtest.other_recipients", "pages {after} instead of {before}")
 OTHER_PRIORITY: Final = ReasonType("backtest.other_priority", "{after} instead of {before}")
 NO_POLICY: Final = ReasonType("backtest.no_policy", "no policy")
-ANOTHER_VERSION: Final = ReasonType("backtest.another_version", "another version")
 NOBODY: Final = ReasonType("backtest.nobody", "no one")
 PAGES: Final = ReasonType("backtest.pages", "pages")
 DRY_RUN_MODE: Final = ReasonType("backtest.dry_run", "would page, but is a dry run")

@@ -73,6 +73,11 @@ def test_change_from_unassigned_to_known_user_is_an_assignment() -> None:
     assert got.events[0].reason == reasons.ASSIGNED(actor=HALO.person, user=ALICE.person)
 
 
+def test_unassigning_an_unassigned_alert_changes_nothing() -> None:
+    got = apply_agent_change(OPEN, ALICE, NOBODY, HALO, NOW)
+    assert (got.state, got.answer.code, got.events) == (OPEN, "alert.not_assigned", ())
+
+
 def test_unknown_owner_appears_by_the_sources_name() -> None:
     got = apply_agent_change(OPEN, NOBODY, VENDOR, HALO, NOW)
     assert (got.state.owner_id, got.state.owner_name) == (None, "Vendor hotline")

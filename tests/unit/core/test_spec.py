@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -13,6 +13,7 @@ from pydantic import Field
 
 from tocsin.core.errors import Rejected, RejectedAll
 from tocsin.core.validation import durations
+from tocsin.core.validation.field_errors import require_storable
 from tocsin.core.validation.spec import Spec, SpecErrors
 from tocsin.core.validation.spec_types import (
     Duration,
@@ -195,3 +196,17 @@ def test_pattern_of_durations_matches_what_is_read(text: str) -> None:
         assert not text or not re.search(pattern, text)
     else:
         assert re.search(pattern, text)
+
+
+@pytest.mark.parametrize(
+    ("value", "path", "code"),
+    [
+        ({"factor": float("inf")}, "settings.factor", "field.not_a_finite_number"),
+        ({"days": [date(2026, 11, 24)]}, "settings.days[0]", "field.unsupported_type"),
+    ],
+)
+def test_value_that_json_cannot_store_is_rejected(value: object, path: str, code: str) -> None:
+    with pytest.raises(Rejected) as caught:
+        require_storable(value, "settings")
+    assert caught.value.field == path
+    assert code in str(caught.value.reason.data)

@@ -69,7 +69,7 @@ def test_redirect_without_a_target_is_reported(monkeypatch: pytest.MonkeyPatch) 
     with http_double(lambda request: Response(302)) as proxy:
         configured(monkeypatch, base_url=proxy.url)
         found = codes(address.check(certificate_time))
-    assert "health.address_redirects_somewhere" in found
+    assert "network.redirects_somewhere" in found
 
 
 def test_https_without_a_trusted_proxy_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,10 +15,9 @@ from tocsin.api.framework.auth import Principal, audit_actor_of, caller
 from tocsin.api.framework.pagination import PaginationQuery
 from tocsin.api.framework.resources import ApiResource, register
 from tocsin.api.framework.spec_schemas import SpecSchema
-from tocsin.core.errors import Permanent, Rejected, Temporary
+from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net.egress import OutcomeUnknown
-from tocsin.core.reasons import ReasonType
-from tocsin.core.validation.field_errors import AT_PATH
+from tocsin.core.validation.field_errors import NOT_TEXT, rejected_at
 from tocsin.notify.enqueue import mfa_reset_notice
 from tocsin.people.changes import invitations, users
 from tocsin.people.models import User
@@ -32,8 +31,6 @@ _INVITATIONS = {
         {"email": "carl@example.org", "name": "Carl Clark", "phone": "+41790000009", "groups": ["Service Desk"]}
     ]
 }
-
-_NOT_A_TEXT = ReasonType("api.password_not_a_text", "must be text.")
 
 
 class PasswordFields(BaseModel):
@@ -69,7 +66,7 @@ def _show(users: Sequence[User], principal: Principal) -> Iterator[dict[str, Any
 def _save(spec: ResourceSpec, /, *, caller: Principal, existing: User | None) -> User:
     password = spec.get("password")
     if password is not None and not isinstance(password, str):
-        raise Rejected("invalid", AT_PATH(path="password", problem=_NOT_A_TEXT()), "password")
+        raise rejected_at("password", NOT_TEXT())
     spec_without_password = {name: value for name, value in spec.items() if name != "password"}
     return users.save_user(
         spec_without_password, existing=existing, actor=audit_actor_of(caller), now=caller.now, password=password

@@ -8,9 +8,7 @@ import typer
 
 from tocsin.cli.session import DataDir, open_database
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import ReasonType
-
-_UNKNOWN_PROVIDER = ReasonType("cli.unknown_identity_provider", 'No identity provider named "{name}".')
+from tocsin.core.reasons import Term
 
 app = typer.Typer(help="Manage provisioning by SCIM.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -52,8 +50,9 @@ def revoke_token(provider: _Provider, data_dir: DataDir = None) -> None:
 
 def _find(name: str) -> Any:
     from tocsin.identity.models import IdentityProvider
+    from tocsin.resources.lookup import NO_SUCH_OBJECT
 
     found = IdentityProvider.objects.filter(name__iexact=name).first()
     if found is None:
-        raise Rejected("not_found", _UNKNOWN_PROVIDER(name=name))
+        raise Rejected("not_found", NO_SUCH_OBJECT(label=Term("identity provider"), name=name))
     return found

@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tocsin.access.token_limits import DEFAULT_LIFETIME, MAX_LIFETIME, TokenScope
-from tocsin.cli.session import UNKNOWN_USER, DataDir, open_database
+from tocsin.cli.session import DataDir, open_database
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import ReasonType
+from tocsin.core.reasons import Term
 
 if TYPE_CHECKING:
     from tocsin.people.models import User
-
-_UNKNOWN_TOKEN = ReasonType("cli.unknown_token", "No token with the ID {number}.")
 
 app = typer.Typer(help="Manage API tokens.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -97,10 +95,9 @@ def revoke(
         from tocsin.access.audit import COMMAND_LINE
         from tocsin.access.models import ApiToken
         from tocsin.core.runtime import clock
+        from tocsin.resources import lookup
 
-        token = ApiToken.objects.select_related("user").filter(pk=token_id).first()
-        if token is None:
-            raise Rejected("not_found", _UNKNOWN_TOKEN(number=token_id))
+        token = lookup.find(ApiToken.objects.select_related("user"), str(token_id), label="token")
         tokens.revoke(token, actor=COMMAND_LINE, now=clock.now())
     typer.echo(f"{token.name} of {token.user.username} is revoked.", err=True)
 
@@ -108,8 +105,9 @@ def revoke(
 def _find_owner(username: str) -> User:
     """Return the user or service account. Raises Rejected("not_found")."""
     from tocsin.people.models import User
+    from tocsin.resources.lookup import NO_SUCH_OBJECT
 
     owner = User.accounts.filter(username__iexact=username).first()
     if owner is None:
-        raise Rejected("not_found", UNKNOWN_USER(name=username), "user")
+        raise Rejected("not_found", NO_SUCH_OBJECT(label=Term("user"), name=username), "user")
     return owner

@@ -11,9 +11,9 @@ from typing import Annotated
 import typer
 
 from tocsin.access.roles import Role
-from tocsin.cli.session import UNKNOWN_USER, DataDir, open_database
+from tocsin.cli.session import DataDir, open_database
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import ReasonType
+from tocsin.core.reasons import ReasonType, Term
 
 _NO_PASSWORD = ReasonType("user.no_password_on_stdin", "--password-stdin: there is no password on standard input.")
 
@@ -68,10 +68,11 @@ def reset_second_factor(
         from tocsin.core.runtime import clock
         from tocsin.notify.enqueue import mfa_reset_notice
         from tocsin.people.models import User
+        from tocsin.resources.lookup import NO_SUCH_OBJECT
 
         user = User.objects.filter(username__iexact=username).first()
         if user is None:
-            raise Rejected("not_found", UNKNOWN_USER(name=username))
+            raise Rejected("not_found", NO_SUCH_OBJECT(label=Term("user"), name=username))
         removed = mfa_reset_notice.remove_second_factors(user, actor=COMMAND_LINE, now=clock.now())
     typer.echo(
         f"Two-factor authentication reset for {user.username}."

@@ -8,7 +8,10 @@ from enum import StrEnum
 
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import OutcomeUnknown
-from tocsin.core.reasons import Reason
+from tocsin.core.reasons import Reason, ReasonType
+
+WORKER_LOST = ReasonType("delivery.worker_lost", "The process that was sending it stopped.")
+ENTER_CREDENTIALS = ReasonType("delivery.enter_credentials", "Enter them again.")
 
 
 class Throttled(Temporary):

@@ -72,6 +72,12 @@ _URL_PASSWORD = ReasonType(
 _INVALID_HEADER = ReasonType(
     "network.invalid_header", 'The header "{name}" cannot be sent: it contains a character that headers cannot carry.'
 )
+# Of Tocsin's own address.
+REDIRECTS = ReasonType("network.redirects", "{url} redirects to {target}: senders do not follow redirects.")
+REDIRECTS_SOMEWHERE = ReasonType(
+    "network.redirects_somewhere", "{url} redirects to another address: senders do not follow redirects."
+)
+SET_FINAL_URL = ReasonType("network.set_final_url", "Set TOCSIN_BASE_URL to the final URL.")
 
 
 class EgressBlocked(Permanent):

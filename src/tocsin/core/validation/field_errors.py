@@ -23,6 +23,7 @@ UNSTORABLE_CHARACTER = ReasonType("field.unstorable_character", "contains a char
 TOO_LONG = ReasonType("field.too_long", "must have at most {maximum} characters, but has {length}.")
 CONTROL_CHARACTER = ReasonType("field.control_character", "must not contain a line break or control character.")
 NOT_BOOLEAN = ReasonType("field.not_boolean", "must be true or false.")
+NOT_A_WHOLE_NUMBER = ReasonType("field.not_a_whole_number", "must be a whole number.")
 NOT_IN_RANGE = ReasonType("field.not_in_range", "must be a whole number from {minimum} to {maximum}.")
 DURATION_TOO_LONG = ReasonType("field.duration_too_long", "must be at most {maximum}.")
 DURATION_TOO_SHORT = ReasonType("field.duration_too_short", "must be at least {minimum}.")

@@ -10,6 +10,7 @@ from typing import Any
 from tocsin.access.audit import AuditActor
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason
+from tocsin.core.validation.field_errors import NOT_A_WHOLE_NUMBER
 from tocsin.identity.models import IdentityProvider
 from tocsin.identity.scim import filters, reasons
 from tocsin.identity.scim.documents import MAX_RESULTS, is_current
@@ -64,7 +65,7 @@ def _number(parameters: Mapping[str, Any], name: str, default: int) -> int:
     try:
         return max(-(10**9), min(10**9, int(str(value)[:20])))
     except ValueError:
-        raise Rejected("invalid_value", reasons.INVALID_VALUE(path=name, problem=reasons.NOT_A_NUMBER())) from None
+        raise Rejected("invalid_value", reasons.INVALID_VALUE(path=name, problem=NOT_A_WHOLE_NUMBER())) from None
 
 
 def select_documents(query: ListQuery, documents: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:

@@ -12,6 +12,7 @@ from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
 from tocsin.core.config import config_version
 from tocsin.core.errors import Rejected
+from tocsin.core.validation.field_errors import REQUIRED
 from tocsin.identity import grants
 from tocsin.identity.models import IdentityProvider, ScimGroup, ScimUser
 from tocsin.identity.scim import filters, reasons
@@ -134,7 +135,7 @@ def _write(group: ScimGroup, document: Mapping[str, Any], request: ScimRequest) 
 def _name(group: ScimGroup, document: Mapping[str, Any], request: ScimRequest) -> str:
     name = str(document["displayName"]).strip()
     if not name:
-        raise invalid("displayName", reasons.REQUIRED())
+        raise invalid("displayName", REQUIRED())
     if len(name) > _MAX_NAME_CHARS:
         raise invalid("displayName", reasons.TOO_LONG(maximum=_MAX_NAME_CHARS))
     if request.provider.scim_groups.exclude(pk=group.pk).filter(name__iexact=name).exists():

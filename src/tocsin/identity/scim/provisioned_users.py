@@ -16,7 +16,7 @@ from tocsin.access.roles import Role
 from tocsin.core.config import config_version
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Person
-from tocsin.core.validation.field_errors import is_zone
+from tocsin.core.validation.field_errors import REQUIRED, is_zone
 from tocsin.identity.grants import LEAST_ROLE, granted_roles
 from tocsin.identity.models import IdentityProvider, ScimUser
 from tocsin.identity.scim import filters, reasons
@@ -362,7 +362,7 @@ def _login_entry(emails: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
 def _login_email(document: Mapping[str, Any]) -> str:
     login = _login_entry(document.get("emails", ()))
     if login is None:
-        raise invalid("emails", reasons.REQUIRED())
+        raise invalid("emails", REQUIRED())
     return str(login["value"])
 
 

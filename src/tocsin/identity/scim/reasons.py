@@ -6,10 +6,6 @@ from tocsin.core.reasons import ReasonType
 
 # Problems of a value. Each completes a sentence that begins with its path.
 INVALID_VALUE = ReasonType("scim.invalid_value", "{path}: {problem}")
-REQUIRED = ReasonType("scim.required", "is required.")
-NOT_BOOLEAN = ReasonType("scim.not_boolean", "must be true or false.")
-NOT_TEXT = ReasonType("scim.not_text", "must be text.")
-NOT_A_NUMBER = ReasonType("scim.not_a_number", "must be a whole number.")
 TOO_LONG = ReasonType("scim.too_long", "must have at most {maximum} characters.")
 TOO_MANY_VALUES = ReasonType("scim.too_many_values", "must have at most {maximum} values.")
 TWO_PRIMARY = ReasonType("scim.two_primary", "only one value can be primary.")

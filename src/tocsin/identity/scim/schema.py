@@ -9,6 +9,7 @@ from typing import Any
 
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason
+from tocsin.core.validation.field_errors import NOT_BOOLEAN, NOT_TEXT, REQUIRED
 from tocsin.identity.scim import reasons
 
 USER_URN = "urn:ietf:params:scim:schemas:core:2.0:User"
@@ -232,11 +233,11 @@ def require(schema: ResourceSchema, document: Mapping[str, Any]) -> None:
         if not attribute.is_required:
             continue
         if attribute.name not in document:
-            raise invalid(attribute.name, reasons.REQUIRED())
+            raise invalid(attribute.name, REQUIRED())
         for number, value in enumerate(document[attribute.name] if attribute.is_multi else ()):
             for sub in attribute.sub:
                 if sub.is_required and sub.name not in value:
-                    raise invalid(f"{attribute.name}[{number}].{sub.name}", reasons.REQUIRED())
+                    raise invalid(f"{attribute.name}[{number}].{sub.name}", REQUIRED())
 
 
 def assign(target: dict[str, Any], attribute: Attribute, value: Any) -> None:
@@ -280,13 +281,13 @@ def _boolean(value: object, path: str) -> bool:
     if isinstance(value, str) and value.lower() in ("true", "false"):
         return value.lower() == "true"
     if not isinstance(value, bool):
-        raise invalid(path, reasons.NOT_BOOLEAN())
+        raise invalid(path, NOT_BOOLEAN())
     return value
 
 
 def _text(value: object, path: str) -> str:
     if not isinstance(value, str):
-        raise invalid(path, reasons.NOT_TEXT())
+        raise invalid(path, NOT_TEXT())
     if len(value) > MAX_TEXT_CHARS:
         raise invalid(path, reasons.TOO_LONG(maximum=MAX_TEXT_CHARS))
     return value

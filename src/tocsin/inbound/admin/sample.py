@@ -22,7 +22,14 @@ from tocsin.access.audit import AuditActor
 from tocsin.catalogue.kinds import IntegrationKind, Sample, load_kinds
 from tocsin.core.config import environment
 from tocsin.core.errors import Permanent, Rejected, Temporary
-from tocsin.core.net.egress import CertificateRejected, EgressResponse, HttpClient
+from tocsin.core.net.egress import (
+    REDIRECTS,
+    REDIRECTS_SOMEWHERE,
+    SET_FINAL_URL,
+    CertificateRejected,
+    EgressResponse,
+    HttpClient,
+)
 from tocsin.core.reason_json import show_reason
 from tocsin.core.reasons import Reason, ReasonType
 from tocsin.core.runtime import clock
@@ -55,11 +62,6 @@ _NOT_RECEIVED_REMEDY = ReasonType(
     "sample.not_received_remedy",
     "Another Tocsin installation, or one with another database, responds at that address.",
 )
-_REDIRECTED = ReasonType("sample.redirected", "{url} redirects senders to {target}; most senders do not follow.")
-_REDIRECTED_ELSEWHERE = ReasonType(
-    "sample.redirected_elsewhere", "{url} redirects senders elsewhere; most senders do not follow."
-)
-_REDIRECTED_REMEDY = ReasonType("sample.redirected_remedy", "Set TOCSIN_BASE_URL to the final URL.")
 _REJECTED = ReasonType("sample.rejected", "{url} answered {status}: {error}.")
 _REJECTED_REMEDY = ReasonType(
     "sample.rejected_remedy", "If Tocsin did not send this response, check where the proxy forwards /in/."
@@ -221,8 +223,8 @@ def _message_id_of(response: EgressResponse) -> UUID:
     public = environment.current().public_url
     if response.status in (301, 302, 303, 307, 308):
         target = response.headers.get("location", "").split("/in/")[0][:_MAX_SHOWN_CHARS]
-        reason = _REDIRECTED(url=public, target=target) if target else _REDIRECTED_ELSEWHERE(url=public)
-        raise Permanent(reason, _REDIRECTED_REMEDY())
+        reason = REDIRECTS(url=public, target=target) if target else REDIRECTS_SOMEWHERE(url=public)
+        raise Permanent(reason, SET_FINAL_URL())
     try:
         body = msgspec.json.decode(response.body, type=_ResponseBody)
     except (msgspec.MsgspecError, UnicodeDecodeError):

@@ -20,7 +20,7 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.delivery import lease
 from tocsin.core.delivery.concurrency import Latencies
-from tocsin.core.delivery.failure import AttemptFailed, FailureKind
+from tocsin.core.delivery.failure import WORKER_LOST, AttemptFailed, FailureKind
 from tocsin.core.delivery.job_pool import Deadline, JobPool
 from tocsin.core.delivery.lease import LeaseKeeper
 from tocsin.core.delivery.local_failures import LocalFailures
@@ -34,7 +34,7 @@ from tocsin.notify.dispatch.send import SendResult, send, sent_deliveries
 from tocsin.notify.dispatch.sent_journal import SentDelivery, SentJournal
 from tocsin.notify.providers import health, recovery
 from tocsin.notify.providers.pool import ProviderPool
-from tocsin.notify.rules.delivery_reasons import RECEIPT_OVERDUE, WORKER_LOST
+from tocsin.notify.rules.delivery_reasons import RECEIPT_OVERDUE
 
 log = logging.getLogger(__name__)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, NoReturn
 
+from tocsin.core.delivery.failure import ENTER_CREDENTIALS
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net.egress import EgressResponse, OutcomeUnknown
 from tocsin.core.reasons import Reason
@@ -23,7 +24,7 @@ def raise_for_status(response: EgressResponse, server: str | Reason, message: st
     match response.status:
         case 401 | 403:
             rejected = reasons.CREDENTIALS_REJECTED(server=server, answer=answer)
-            raise Permanent(rejected, reasons.ENTER_CREDENTIALS())
+            raise Permanent(rejected, ENTER_CREDENTIALS())
         case status if status in RETRYABLE_STATUSES:
             raise Temporary(reasons.BUSY(server=server, answer=answer), response.retry_after)
         case status if status >= 500:

@@ -6,7 +6,6 @@ from tocsin.core.reasons import Reason, ReasonType
 
 #: `answer` is the status, and the vendor's own message if there is one: "403: not allowed".
 CREDENTIALS_REJECTED = ReasonType("provider.credentials_rejected", "{server} rejected the credentials ({answer}).")
-ENTER_CREDENTIALS = ReasonType("provider.enter_credentials", "Enter them again.")
 BUSY = ReasonType("provider.busy", "{server} accepts no more messages for now ({answer}).")
 SERVER_ERROR = ReasonType("provider.server_error", "{server} has an internal problem ({answer}).")
 REDIRECTED = ReasonType("provider.redirected", "{server} redirects to another address ({answer}).")

@@ -21,7 +21,7 @@ from ipaddress import ip_address
 from typing import NoReturn
 from urllib.parse import unquote, urlsplit
 
-from tocsin.core.delivery.failure import AddressRejected
+from tocsin.core.delivery.failure import ENTER_CREDENTIALS, AddressRejected
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net import egress
 from tocsin.core.net.deadline_stream import DeadlineStream
@@ -29,7 +29,6 @@ from tocsin.core.net.egress import OutcomeUnknown
 from tocsin.core.reasons import Reason, ReasonType, joined
 from tocsin.core.runtime import clock
 from tocsin.notify.channels.email import EmailChannel
-from tocsin.notify.integrations.reasons import ENTER_CREDENTIALS
 from tocsin.notify.interfaces import (
     ProviderAccount,
     ProviderKind,

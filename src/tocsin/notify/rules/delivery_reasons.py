@@ -98,7 +98,6 @@ KEY_PRESSED = ReasonType("delivery.key_pressed", "The key {key} was pressed.")
 # Why an attempt failed.
 NOT_DELIVERED = ReasonType("delivery.not_delivered", "{provider} reported it as not delivered.")
 BOUNCED = ReasonType("delivery.bounced", "The email bounced: {error}.")
-WORKER_LOST = ReasonType("delivery.worker_lost", "The process that was sending it stopped.")
 TIMED_OUT = ReasonType("delivery.timed_out", "The send did not end within {duration}.")
 PROVIDER_STUCK = ReasonType(
     "delivery.provider_stuck",

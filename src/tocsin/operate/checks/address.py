@@ -17,6 +17,7 @@ import httpx
 from tocsin.core.config import environment
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net import egress
+from tocsin.core.net.egress import REDIRECTS, REDIRECTS_SOMEWHERE, SET_FINAL_URL
 from tocsin.core.reasons import Reason, ReasonType
 from tocsin.operate.finding import HealthFinding, note
 
@@ -71,11 +72,6 @@ _EXPIRES = ReasonType(
     "The certificate of {host} expires in {count} days.",
 )
 _EXPIRES_REMEDY = ReasonType("health.certificate_expires_remedy", "Check why the proxy does not renew it.")
-_REDIRECTS = ReasonType("health.address_redirects", "{url} redirects to {target}: senders do not follow redirects.")
-_REDIRECTS_SOMEWHERE = ReasonType(
-    "health.address_redirects_somewhere", "{url} redirects to another address: senders do not follow redirects."
-)
-_REDIRECTS_REMEDY = ReasonType("health.address_redirects_remedy", "Set TOCSIN_BASE_URL to the final URL.")
 _NOT_HERE = ReasonType(
     "health.address_not_here",
     "{url}/healthz returns {status} instead of 200 with “ok”: the URL points to another server, or "
@@ -166,8 +162,8 @@ def _check_response(base_url: str, context: ssl.SSLContext) -> Iterator[HealthFi
         return
     if response.is_redirect:
         target = response.headers.get("location")
-        detail = _REDIRECTS(url=base_url, target=target) if target else _REDIRECTS_SOMEWHERE(url=base_url)
-        yield HealthFinding("address.elsewhere", detail, _REDIRECTS_REMEDY())
+        detail = REDIRECTS(url=base_url, target=target) if target else REDIRECTS_SOMEWHERE(url=base_url)
+        yield HealthFinding("address.elsewhere", detail, SET_FINAL_URL())
     elif (response.status_code, response.text.strip()) != (200, "ok"):
         yield HealthFinding(
             "address.not_here",

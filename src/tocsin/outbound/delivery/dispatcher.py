@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from tocsin.core import ids
 from tocsin.core.db import database
 from tocsin.core.delivery import lease
-from tocsin.core.delivery.failure import AttemptFailed, FailureKind, failure_of
+from tocsin.core.delivery.failure import WORKER_LOST, AttemptFailed, FailureKind, failure_of
 from tocsin.core.delivery.job_pool import JobPool
 from tocsin.core.delivery.lease import LeaseKeeper, LeaseLost
 from tocsin.core.errors import Permanent, Temporary
@@ -116,7 +116,7 @@ class CallDispatcher:
         now = self._now()
         with database.transaction() as connection:
             if ids := LEASES.take_over(connection, own_call_ids, self.node, limit=200):
-                connection.execute(_LOST, {"ids": ids, "now": now, "error": reasons.PROCESS_STOPPED.code})
+                connection.execute(_LOST, {"ids": ids, "now": now, "error": WORKER_LOST.code})
             connection.execute(_QUEUED_IN_FUTURE, {"now": now, "ahead": now + _NOT_YET})
 
 

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from urllib.parse import quote_plus, urlencode
 
 from tocsin.core.config import secret_urls
-from tocsin.core.delivery.failure import NeedsAttention, Throttled
+from tocsin.core.delivery.failure import ENTER_CREDENTIALS, NeedsAttention, Throttled
 from tocsin.core.delivery.rate_limit import RateLimit
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net import egress
@@ -210,9 +210,7 @@ class HttpSender:
         _raise_transient(response)
         if response.status == 401 and self._auth is not HttpAuth.NONE:
             self._forget_token(credentials)
-            raise NeedsAttention(
-                reasons.CREDENTIALS_REJECTED(integration=self.account.name), reasons.ENTER_CREDENTIALS()
-            )
+            raise NeedsAttention(reasons.CREDENTIALS_REJECTED(integration=self.account.name), ENTER_CREDENTIALS())
         expected_text = ", ".join(map(str, expected)) or "200-299"
         text = " ".join(response.body.decode("utf-8", "replace").split())[:200]
         unexpected = reasons.UNEXPECTED_STATUS(status=response.status, expected=expected_text)
