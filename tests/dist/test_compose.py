@@ -160,7 +160,7 @@ def test_page_starts_two_nodes_of_which_one_may_stop(
     run(f"{compose} exec -T node-1 tocsin apply /dev/stdin", typed=CONFIGURATION)
     first = post(url, 1)
     until("Alice is paged", lambda: pages(network_mails) == [first], 120)
-    assert "Sign in" in ask("GET", f"{url}/account/login/").text
+    assert "Sign in" in ask("GET", f"{url}/account/login/", seconds=120).text
     start_first, start_second = commands("compose", "Upgrade", VERSION)[0]
 
     def stop(node: str) -> None:
