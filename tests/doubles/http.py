@@ -98,8 +98,17 @@ async def _read(reader: asyncio.StreamReader) -> Request | None:
     first, *lines = head.rstrip().split("\r\n")
     method, path, _ = first.split(" ", 2)
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    body = await reader.readexactly(int(headers.get("content-length", "0")))
+    is_chunked = headers.get("transfer-encoding") == "chunked"
+    body = await (_read_chunks(reader) if is_chunked else reader.readexactly(int(headers.get("content-length", "0"))))
     return Request(method, path, headers, body)
+
+
+async def _read_chunks(reader: asyncio.StreamReader) -> bytes:
+    body = b""
+    while size := int(await reader.readline(), 16):
+        body += (await reader.readexactly(size + 2))[:-2]
+    await reader.readline()
+    return body
 
 
 def _bytes(response: Response) -> bytes:
