@@ -15,6 +15,8 @@ from typing import Final
 
 import msgspec
 
+from tocsin.inbound.mapping.status_words import words_of
+
 #: Objects that a message is wrapped in, from the outside in, by folded name.
 WRAPPERS: Final = frozenset({
     "data", "alert", "alerts", "event", "events", "incident", "issue", "payload", "monitor", "check", "problem",
@@ -75,7 +77,7 @@ _FIELD_NAMES: Final = (
     ("name", "value"), ("title", "value"), ("label", "value"), ("key", "value"), ("topLabel", "text"),
 )  # fmt: skip
 #: "*Status:* down", a field of a Slack block.
-_WRITTEN_FIELD: Final = re.compile(r"\*?(\w[\w ]{0,30}):\*?\s+(\S.*)")
+_WRITTEN_FIELD: Final = re.compile(r"\*?(\w[\w .-]{0,30}):\*?\s+(\S.*)")
 #: How an object's text begins in Base64, as brokers wrap a message: `{"`.
 _BASE64_OBJECT: Final = "eyJ"
 _OBJECT_STARTS: Final = ("{", _BASE64_OBJECT)
@@ -91,14 +93,25 @@ _MAX_CACHED_CHARS: Final = 60
 type _Object = Mapping[str, object]
 
 
-def fold(name: str) -> str:
+class FieldName(str):
+    """A folded name, with the words of the name as it was spelled: "backtonormal" of "backToNormal"."""
+
+    __slots__ = ("words",)
+
+    words: tuple[str, ...]
+
+
+def fold(name: str) -> FieldName:
     """Returns a name without case, underscores, hyphens and spaces, and without the `X-Vendor-` of a header."""
     return _fold(name) if len(name) <= _MAX_CACHED_CHARS else _fold.__wrapped__(name)
 
 
 @lru_cache(maxsize=4096)
-def _fold(name: str) -> str:
-    return re.sub(r"[\W_]+", "", re.sub(r"^[xX]-\w+-", "", name)).casefold()
+def _fold(name: str) -> FieldName:
+    name = re.sub(r"^[xX]-\w+-", "", name)
+    folded = FieldName(re.sub(r"[\W_]+", "", name).casefold())
+    folded.words = tuple(words_of(name))
+    return folded
 
 
 @dataclass(slots=True)

@@ -34,7 +34,7 @@ OPENING_WORDS: Final = frozenset({
     "failure_detected", "faulted", "faulty", "flatline", "high_alarm", "infected", "interrupted", "lost", "malfunction",
     "malicious", "mayday", "not_ok", "onbattery", "on_battery", "overheated", "overload", "overloaded",
     "severe", "tripped", "unsuccessful", "unsuccessfully", "detected", "suspicious", "urgent", "worsened",
-    "outofsync", "out_of_sync", "ko", "nok", "onbatt", "lowbatt", "commbad", "nocomm", "replbatt", "banned", "ban",
+    "outofsync", "out_of_sync", "ko", "nok", "onbatt", "lowbatt", "wet", "commbad", "nocomm", "replbatt", "banned", "ban",
     "blocked", "unprotected", "incomplete", "low_battery", "power_failure", "went_down", "exhausted", "past_due",
     "unpaid", "disconnection", "noncompliant", "not_compliant",
     # German, French, Spanish, Italian, Portuguese and Dutch
@@ -62,7 +62,7 @@ CLOSING_WORDS: Final = frozenset({
     "compliant", "live",
     # German, French, Spanish, Italian, Portuguese and Dutch
     "abgeschlossen", "beendet", "behoben", "entwarnung", "erfolgreich", "erledigt", "erreichbar", "gegangen", "gehend",
-    "gelöst", "in_betrieb", "in_ordnung", "en_service", "en_servicio",
+    "gelöst", "in_betrieb", "in_ordnung", "en_service", "en_servicio", "dry", "trocken",
     "geschlossen", "verfügbar", "wiederhergestellt", "clos", "clôturé", "clôturée", "disponible", "en_ligne",
     "fermé", "fermée", "rétabli", "rétablie", "résolu", "résolue", "resolu", "réussi", "réussie", "succès",
     "succes", "terminé", "terminée", "cerrada", "cerrado", "completado", "éxito", "exitoso", "normalizado",
@@ -122,7 +122,8 @@ _SIGNS: Final[Mapping[str, str]] = {
 _OVER: Final = re.compile(
     r"\b(?:(recovered|resolved|restored|cleared|ended|rétablie?|behoben|wiederhergestellt|resuelt[oa]|reconnected)"
     r"|(?:back|returned) (?:to normal|online|up|in service)|no longer|nicht mehr"
-    r"|(?:is|are|now|again) (?:up|ok|online|normal|healthy|reachable|available|back|fine|running)"
+    r"|^(?:closed|clear|normal)(?= (?:via|by|after|at|since|on|for)\b)"
+    r"|(?:is|are|now|again|currently) (?:up|ok|online|normal|healthy|reachable|available|back|fine|running)"
     r"|(?:completed|finished|ended) (?:successfully|ok)|successfully (?:completed|finished|ended))\b"
 )
 _NOT_WORKING: Final = re.compile(
@@ -142,10 +143,20 @@ _ABOUT: Final = re.compile(
 _TAG: Final = re.compile(r"\W*(?:\[\s*(\w[^\]]{1,60})\]|([A-Z][A-Z_ -]{1,30}):(?=\s)|(\w{2,20}) (?:-|–|\|) )")
 #: "Was down for 14 min."
 _WAS_DOWN: Final = re.compile(r"(?i)(?:\w+ )?(?:was|were) (?:down|offline|unreachable|unavailable) for\b")
+#: "Changed from OK to CRITICAL", "Up -> Down".
+_CHANGE: Final = re.compile(r"(\w+) ?(?: to | nach | zu | auf | vers | a |->|=>|→) ?(\w+)")
+_CLAUSE_ENDS: Final = re.compile(r"[.!?;:,]\s+|\s[-–—|]\s")
+_MAX_CLAUSES: Final = 6
 _MAX_TITLE_CHARS: Final = 300
 _CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _MAX_CHARS: Final = 100
 
+
+#: Words that a kind may use for what is no problem, such as a comment that was created.
+_AMBIGUOUS: Final = frozenset({
+    "new", "create", "created", "creating", "set", "start", "started", "starting", "unknown", "test", "testing",
+})  # fmt: skip
+_ACTING: Final = (StatusMeaning.OPEN, StatusMeaning.CLOSE)
 
 #: What a service, a process or a machine is; a run that is "stopped" is over, and one that is "running" is not.
 STATES_OF_SERVICES: Final[Mapping[str, str]] = {"running": "resolved", "stopped": "failed", "exited": "failed"}
@@ -171,12 +182,6 @@ def is_test(text: str) -> bool:
 def is_test_event(event: str) -> bool:
     """Returns whether an event is one of a test, such as "ping" and "webhook.test"."""
     return _TEST_EVENT.fullmatch(event) is not None
-
-
-#: Words that a kind may use for what is no problem, such as a comment that was created.
-_AMBIGUOUS: Final = frozenset({
-    "new", "create", "created", "creating", "set", "start", "started", "starting", "unknown", "test", "testing",
-})  # fmt: skip
 
 
 def meaning_of(status: str, *, is_own: bool = False) -> StatusMeaning | None:
@@ -216,6 +221,72 @@ def ends_with_status(status: str) -> bool:
     return any(_meaning_of_word(phrase) is not None for phrase in _phrases_of(words_of(status)))
 
 
+#: Words that say of some things that all is well, or that something is wrong, and of others nothing.
+_UNCLEAR: Final = _COMPLETIONS | _WEAK | {
+    "active", "alert", "available", "bad", "clean", "connected", "exception", "good", "identified", "live", "major",
+    "minor", "on", "ready", "running", "safe", "stable", "starting", "unknown", "valid", "working",
+}  # fmt: skip
+
+
+@lru_cache(maxsize=2048)
+def is_clear(status: str) -> bool:
+    """Returns whether a status has a word that can hardly say something else: "down", and not "active"."""
+    return any(word not in _UNCLEAR and _meaning_of_word(word) is not None for word in _phrases_of(words_of(status)))
+
+
+#: Flags of what the sender shall do, or can do.
+_SETTINGS: Final = frozenset({
+    "allow", "allowed", "auto", "can", "disable", "disabled", "email", "enable", "enabled", "expect", "expected",
+    "ignore", "ignored", "include", "muted", "notify", "notified", "require", "required", "send", "sent", "should",
+    "show", "skip", "support", "supports", "use", "when", "will", "config", "count", "blacklisted", "schema", "blocked",
+    "banned", "ban",
+})  # fmt: skip
+_AUXILIARIES: Final = frozenset(
+    {"is", "are", "has", "have", "had", "was", "were", "been", "be", "in", "ist", "hat", "est"}
+)
+#: What is wrong if it is there.
+_FLAG_NOUNS: Final = frozenset({
+    "battery", "breach", "failures", "errors", "fire", "flood", "intrusion", "leak", "overheating", "overload", "smoke",
+    "tamper", "water", "störungen", "incident", "defaut", "storing", "kommend", "activated", "gestoert", "waterleak",
+    "triggered", "allclear", "backonline",
+})  # fmt: skip
+_WELL_NOUNS: Final = frozenset({"allclear", "backonline", "registered", "running", "backtonormal"})
+_NO_FLAGS: Final = _COMPLETIONS | _AMBIGUOUS | {
+    "bad", "clean", "closing", "good", "live", "major", "minor", "new", "on", "set", "critical", "warning", "urgent",
+    "severe", "emergency", "crit", "warn", "available",
+}  # fmt: skip
+_JOINED_FLAG: Final = re.compile(
+    r"(?:is|are|has|have|had|was|in|on|alert|alarm|incident|problem|check|service|system|test|all)+"
+)
+
+
+@lru_cache(maxsize=4096)
+def meaning_of_flag(words: tuple[str, ...]) -> StatusMeaning | None:
+    """Returns what a flag means that is true, by the words of its name: `isFiring`, `temperature-alarm`, `backToNormal`;
+    None if it is none."""
+    if not _SETTINGS.isdisjoint(words):
+        return None
+    telling = [word for word in words if word not in _AUXILIARIES]
+    is_negated = bool(telling) and telling[0] in {"not", "non", "no"} and _meaning_of_word("_".join(telling)) is None
+    meaning = _meaning_of_flag(telling[1:] if is_negated else telling)
+    if is_negated and meaning is not None:
+        return StatusMeaning.CLOSE if meaning is StatusMeaning.OPEN else StatusMeaning.OPEN
+    return meaning
+
+
+def _meaning_of_flag(words: list[str]) -> StatusMeaning | None:
+    if len(words) == 1 and (prefix := _JOINED_FLAG.match(words[0])) is not None and prefix.end() < len(words[0]):
+        words = [words[0], words[0][prefix.end() :]]
+    for phrase in _phrases_of(words):
+        if phrase in _WELL_NOUNS:
+            return StatusMeaning.CLOSE
+        if phrase in _FLAG_NOUNS:
+            return StatusMeaning.OPEN
+        if (phrase not in _NO_FLAGS or words == ["available"]) and (meaning := _meaning_of_word(phrase)) in _ACTING:
+            return meaning
+    return None
+
+
 @lru_cache(maxsize=2048)
 def is_failure(status: str) -> bool:
     """Returns whether a status says of anything that it failed, such as "failure" or "ERROR"."""
@@ -241,12 +312,13 @@ def is_kind(status: str) -> bool:
 @lru_cache(maxsize=2048)
 def is_completion(status: str) -> bool:
     """Returns whether a status says that something ended, and not how, such as "build.finished"."""
-    return not _COMPLETIONS.isdisjoint(words_of(status)) and meaning_of(status) is StatusMeaning.CLOSE
+    words = words_of(status)
+    is_of_problem = len(words) > 1 and not _KINDS.isdisjoint(words)
+    return not _COMPLETIONS.isdisjoint(words) and not is_of_problem and meaning_of(status) is StatusMeaning.CLOSE
 
 
-def status_in_title(title: str) -> str | None:
-    """Returns the status that the tag or the sign in front of a title or its words say: "[RESOLVED] CPU", "Shop is
-    up!"."""
+def status_in_tag(title: str) -> str | None:
+    """Returns the status that the tag or the sign in front of a title says: "[RESOLVED] CPU"."""
     title = title.strip()[:_MAX_TITLE_CHARS].partition("\n")[0]
     if (tag := _TAG.match(title)) is not None:
         tag_words = words_of(tag[1] or tag[2] or tag[3])
@@ -254,22 +326,40 @@ def status_in_title(title: str) -> str | None:
         for status in ("_".join(tag_words), *tag_words[:1]):
             if _meaning_of_word(status) in _ACTING:
                 return status
-    if (sign := next((_SIGNS[char] for char in title[:2] if char in _SIGNS), None)) is not None:
-        return sign
-    words = words_of(title)
+    return next((_SIGNS[char] for char in title[:2] if char in _SIGNS), None)
+
+
+def status_in_title(title: str) -> str | None:
+    """Returns the status that the tag in front of a title or its words say: "[RESOLVED] CPU", "Shop is up!"."""
+    if (status := status_in_tag(title)) is not None:
+        return status
+    clauses = _CLAUSE_ENDS.split(title.strip()[:_MAX_TITLE_CHARS].partition("\n")[0])
+    if len(clauses) > 1 and (last := clauses[-1].strip("!.* ").casefold()) in _BARE:
+        return last
+    found = [status for clause in clauses[:_MAX_CLAUSES] if (status := _status_in_clause(clause)) is not None]
+    return found[0] if len({_meaning_of_word(status) for status in found}) == 1 else None
+
+
+def _status_in_clause(clause: str) -> str | None:
+    words, folded = words_of(clause), clause.casefold()
     if len(words) < 2:
         return None
-    if _WAS_DOWN.match(title):
+    if _WAS_DOWN.match(clause):
         return "resolved"
+    if (change := _CHANGE.search(folded)) is not None and {
+        _meaning_of_word(change[1]),
+        _meaning_of_word(change[2]),
+    } == {*_ACTING}:
+        return change[2]
     has_failure = not _FAILURES.isdisjoint(words)
-    over = _OVER.search(title.casefold())
-    if _NOT_WORKING.search(title.casefold()):
+    over = _OVER.search(folded)
+    if _NOT_WORKING.search(folded):
         return "failed"
     if not _NEGATIONS.isdisjoint(words):
         return "resolved" if over is not None and {"longer", "mehr"} & set(words) else None
     if over is not None and over[1]:
         # "Recovered from Device Down", and not "Failed login restored".
-        rest = words_of(title.casefold()[: over.start()])
+        rest = words_of(folded[: over.start()])
         if not has_failure or words[-1] == over[1] or _FAILURES.isdisjoint(rest):
             return over[1]
     if not has_failure and (over is not None or not _TITLE_ENDS.isdisjoint(_phrases_of(words))):
@@ -294,8 +384,6 @@ def words_of(text: str) -> list[str]:
 def _phrases_of(words: list[str]) -> tuple[str, ...]:
     return ("_".join(words), "_".join(words[-3:]), "_".join(words[-2:]), *words[-1:])
 
-
-_ACTING: Final = (StatusMeaning.OPEN, StatusMeaning.CLOSE)
 
 #: A percentage, a time, or the number of a run: another one in the next message.
 _MEASURED: Final = re.compile(
