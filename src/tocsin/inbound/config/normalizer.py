@@ -228,19 +228,19 @@ class Normalizer:
         be a number, or that of a run and not of its result, and its id that of one message or one run."""
         objects, guesses = collect(payload), self.guesses
         values = dict(own.values)
+        own_id = own.text("source_id") if "source_id" in guesses else None
+        if own_id is not None and (own_id in map(text_of, objects.delivery_ids) or shared_names.is_of_delivery(own_id)):
+            del values["source_id"]
         status = (own.text("source_status") or "") if "source_status" in guesses else ""
         is_own = "source_status" in own.values
         if "source_status" in guesses and (not status or status.casefold() not in self.own_rule_values):
             found = self._likely_status(status, objects)
-            if found.casefold() in aliases.UPDATES and "source_id" not in own.values:
+            if found.casefold() in aliases.UPDATES and "source_id" not in values:
                 # "update" of nothing that has an id is new.
                 found = ""
             is_own = found == status != ""
             values.pop("source_status", None)
             values |= {"source_status": found} if found else {}
-        own_id = own.text("source_id") if "source_id" in guesses else None
-        if own_id is not None and (own_id in map(text_of, objects.delivery_ids) or shared_names.is_of_delivery(own_id)):
-            del values["source_id"]
         fields = self.aliased_fields - ({"source_status"} & guesses)
         mapped = aliases.complete(replace(own, values=values), objects, fields, self._priority_of, is_ticket=False)
         if "priority" in guesses and (own.text("severity") or "").isdigit():
@@ -255,7 +255,7 @@ class Normalizer:
         """Returns the status of a message from any tool: what most of its fields say, or else its own `status`."""
         verdict, meaning = evidence.read(objects), meaning_of(status)
         if verdict is None:
-            return status or evidence.unknown_status(objects)
+            return status or ("connected" if aliases.is_connected(objects) else evidence.unknown_status(objects))
         if verdict.meaning is StatusMeaning.CLOSE and aliases.is_test_message(objects):
             # A test was caused by no problem that it could end.
             return "test"

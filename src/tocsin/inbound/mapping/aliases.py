@@ -62,22 +62,15 @@ from tocsin.inbound.mapping.status_words import (
     words_of,
 )
 
-#: Severities of what is over.
-CLEARED: Final = frozenset({"clear", "cleared", "ok", "resolved", "recovered", "recovery"})
 #: Statuses that say no more than the message itself.
 UPDATES: Final = frozenset({"update", "updated"})
-_PROGRESSES: Final = frozenset({"in_progress", "in progress", "ongoing"})
-CONTENTLESS: Final = UPDATES | _PROGRESSES | {"running"}
+#: Why something happened, which a recovery does not say.
+_CAUSES: Final = ("reason", "cause")
 _DATE: Final = re.compile(r"\d{4}[-./]\d\d[-./]\d\d\b")
-_BOOLS: Final = (True, False)
 #: A test is ended by no other message.
 _TESTS: Final = frozenset({"test", "testing"})
 _TEST_FLAGS: Final = ("test", "istest", "testmode")
 _TEST_EVENTS: Final = ("event", "eventtype", "eventname", "hookevent", "action")
-#: What is up as long as it runs.
-_SERVICES: Final = frozenset({
-    "service", "servicename", "process", "processname", "container", "containername", "vm", "vmname", "daemon", "unit",
-})  # fmt: skip
 #: Objects whose id is that of the problem.
 _PROBLEMS: Final = frozenset({"alert", "alarm", "incident", "issue", "problem", "event", "notification"})
 #: What aliases find before the rules decide; texts follow for a message that opens.
@@ -102,7 +95,7 @@ def complete(
         if name == "severity" and not is_ticket:
             fill(values, name, _find_severities(objects))
         elif name == "source_id" and not is_ticket:
-            fill(values, name, _find_ids(objects.levels))
+            fill(values, name, _find_ids(objects))
         elif name != "source_status":
             fill(values, name, find_any(objects.levels, names))
         elif is_ticket:
@@ -120,6 +113,11 @@ def complete(
     if host is not None and HOST not in tags and HOST in fields:
         tags = {**tags, HOST: host}
     return MappedFields(values, tags, mapped.custom, mapped.notes)
+
+
+def is_connected(objects: MessageObjects) -> bool:
+    """Returns whether a message only says that a device connected."""
+    return objects.levels[0].get("eventtype") == "connection" and _is_event_of_device(objects)
 
 
 def is_test_message(objects: MessageObjects) -> bool:
@@ -153,7 +151,9 @@ def with_likely_id(
         fault = next(_texts(matching(objects.texts, FAULT_NAME)), None)
         return mapped if fault is None or not host else _with_id(mapped, f"{without_status(fault)} {host.casefold()}")
     own = mapped.text("subject") if "subject" not in guesses else None
-    keys = (_key_of(candidate, needs_words=not host) for candidate in _likely_keys(objects, own, host))
+    causes = {level[name] for level in objects.texts for name in _CAUSES if host and name in level}
+    candidates = (candidate for candidate in _likely_keys(objects, own, host) if candidate not in causes)
+    keys = (_key_of(candidate, needs_words=not host) for candidate in candidates)
     title = next(filter(None, keys), "")
     if not title and not host:
         # "ether1_status" names what has the status.
@@ -284,10 +284,12 @@ def _with_id(mapped: MappedFields, source_id: str) -> MappedFields:
     return MappedFields(values, mapped.tags, mapped.custom, mapped.notes)
 
 
-def _find_ids(levels: list[dict[str, object]]) -> Iterator[object]:
-    yield from find_any(levels, PROPER_IDS)
-    yield from matching(levels, ID_NAME)
-    yield from find_any(levels, BARE_IDS)
+def _find_ids(objects: MessageObjects) -> Iterator[object]:
+    yield from find_any(objects.levels, PROPER_IDS)
+    yield from matching(objects.levels, ID_NAME)
+    yield from find_any(objects.levels, BARE_IDS)
+    yield from find_any(objects.chat, PROPER_IDS)
+    yield from matching(objects.chat, ID_NAME)
 
 
 def _find_severities(objects: MessageObjects) -> Iterator[object]:

@@ -92,7 +92,14 @@ _RESULTS: Final = frozenset({"results"})
 #: From here on, a code is one of HTTP, or names a problem.
 _MAX_CODE: Final = 100
 _OF_CODES: Final = ((_CLOSE, "success"), (_OPEN, "failed"))
-_EDGES: Final = ("to", "tostate")
+#: What is up as long as it runs; a run that is "stopped" is over, and one that is "running" is not.
+_SERVICES: Final = frozenset({
+    "service", "servicename", "process", "processname", "container", "containername", "vm", "vmname", "daemon", "unit",
+})  # fmt: skip
+_STATES_OF_SERVICES: Final = {"running": _CLOSE, "stopped": _OPEN, "exited": _OPEN}
+_OF_ALERT: Final = re.compile(r"(alert|alarm|incident|problem|event)(id|key|name|uid)")
+_EDGES: Final = ("to", "tostate", "contact")
+_COLORS: Final = ("color", "colour")
 #: "off" is the end of what a sensor reports; any other thing that is "off" may be dead.
 _SWITCHED: Final = {"on": _OPEN, "off": _CLOSE}
 _SENSOR: Final = re.compile(r"(?i)sensor|melder|detect|détect|leak|smoke|motion")
@@ -120,6 +127,8 @@ class _Places(dict[str, float]):
     """By folded name, the place of what has it."""
 
     def __missing__(self, name: str) -> float:
+        if len(name) > _MAX_STATUS_CHARS:
+            return _OTHER
         if len(self) >= _MAX_NAMES:
             self.clear()
         place = self[str(name)] = _place_of(name)
@@ -143,6 +152,8 @@ def _place_of(name: str) -> float:
         return _TEXT
     if ACTION_NAME[name]:
         return _EVENT
+    if name in _COLORS:
+        return _HAPPENING
     if STATUS_NAME[name] or name in _EDGES:
         return _LIKE_STATUS
     return _HAPPENING if HAPPENING_NAME[name] else _OTHER
@@ -234,17 +245,23 @@ def _votes_of_text(
                 yield _vote(_OTHER, factor, meaning, value)
         elif value.count(" ") > 1:
             yield from _votes_of_sentence(value, _TEXT, factor)
+    elif place == _STATUS and not is_run and folded in _STATES_OF_SERVICES and not _SERVICES.isdisjoint(level):
+        state = _STATES_OF_SERVICES[folded]
+        yield _vote(_STATUS, factor, state, _WORDS[state])
     elif (meaning := meaning_of(value)) is not None:
-        yield from _votes_of_status(value, meaning, place, factor, is_run=is_run)
+        is_of_alert = any(_OF_ALERT.match(name) for name in level) if meaning is _UPDATE else False
+        yield from _votes_of_status(value, meaning, place, factor, is_run=is_run, is_of_alert=is_of_alert)
 
 
 def _votes_of_status(
-    value: str, meaning: StatusMeaning, place: float, factor: float, *, is_run: bool
+    value: str, meaning: StatusMeaning, place: float, factor: float, *, is_run: bool, is_of_alert: bool
 ) -> Iterator[_Vote]:
     folded = value.casefold()
     if meaning is _UPDATE and "cancel" in folded and not is_run:
-        # What is canceled is an alert; a run that is canceled says nothing of the one before.
-        meaning, value = _CLOSE, "resolved"
+        # An alert that is canceled is over; of anything else, this says nothing.
+        if place != _STATUS:
+            return
+        meaning, value = (_CLOSE, "resolved") if is_of_alert else (_UPDATE, value)
     if place == _SEVERITY and meaning is _CLOSE:
         place = _CLEARED if folded in _CLEARED_SEVERITIES else _HAPPENING
     if meaning is _UPDATE and place in (_SEVERITY, _HAPPENING):
@@ -252,7 +269,7 @@ def _votes_of_status(
     clearness = 1.0 if is_clear(value) else _UNCLEAR
     if is_completion(value):
         clearness = _COMPLETED
-    if folded in _CONTENTLESS:
+    if folded in _CONTENTLESS or (meaning is _UPDATE and "cancel" in folded):
         clearness = _ONGOING
     if place in (_EVENT, _HAPPENING) and is_kind(value):
         clearness *= _UNCLEAR
@@ -281,8 +298,7 @@ def _votes_of_number(name: str, value: float, factor: float, *, is_run: bool) ->
         if value:
             yield _vote(_OUTCOME, factor, *_OF_CODES[True])
     elif OVER_TIME[name]:
-        if value:
-            yield _vote(_FLAG, factor, _CLOSE, "resolved")
+        yield _vote(_FLAG, factor, _CLOSE, "resolved") if value else _vote(_HAPPENING, factor, _OPEN, "open")
     elif name == "code":
         if value < _MAX_CODE:
             yield _vote(_COUNT, factor, *_OF_CODES[value != 0])
@@ -299,7 +315,7 @@ def _votes_of_flag(name: str, is_true: bool, factor: float) -> Iterator[_Vote]:
             yield _vote(_HAPPENING, factor, _OPEN, "open")
         return
     words = name.words if isinstance(name, FieldName) else (name,)
-    meaning = meaning_of_flag(words)
+    meaning = meaning_of_flag(words) if len(name) <= _MAX_STATUS_CHARS and words else None
     if meaning is not None:
         if not is_true:
             meaning = _CLOSE if meaning is _OPEN else _OPEN

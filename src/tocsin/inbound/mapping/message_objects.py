@@ -77,7 +77,7 @@ _FIELD_NAMES: Final = (
     ("name", "value"), ("title", "value"), ("label", "value"), ("key", "value"), ("topLabel", "text"),
 )  # fmt: skip
 #: "*Status:* down", a field of a Slack block.
-_WRITTEN_FIELD: Final = re.compile(r"\*?(\w[\w .-]{0,30}):\*?\s+(\S.*)")
+_WRITTEN_FIELD: Final = re.compile(r"\*?(\w[\w .-]{0,30})(?::\*?\s+|=)(\S.*)")
 #: How an object's text begins in Base64, as brokers wrap a message: `{"`.
 _BASE64_OBJECT: Final = "eyJ"
 _OBJECT_STARTS: Final = ("{", _BASE64_OBJECT)
@@ -89,6 +89,8 @@ _MAX_DEPTH: Final = 6
 _MAX_OBJECTS: Final = 60
 _MAX_FIELDS: Final = 100
 _MAX_CACHED_CHARS: Final = 60
+#: From this number of fields on, a word that all of them begin with is the sender's name.
+_MIN_PREFIXED: Final = 3
 
 type _Object = Mapping[str, object]
 
@@ -313,7 +315,18 @@ def _plain_values(level: _Object) -> dict[str, object]:
         elif value is None and _TIME.search(name):
             # No time of an end: it did not end.
             found.setdefault(fold(name), False)
+    _add_without_prefix(found)
     return found
+
+
+def _add_without_prefix(values: dict[str, object]) -> None:
+    """Adds the names without the word that all of them begin with: the `SERVICE` of a `MONIT_SERVICE`."""
+    if len(values) < _MIN_PREFIXED:
+        return
+    names = [name for name in values if isinstance(name, FieldName) and len(name.words) > 1]
+    if len(names) == len(values) and len({name.words[0] for name in names}) == 1:
+        for name in names:
+            values.setdefault(fold("_".join(name.words[1:])), values[name])
 
 
 def _name_in(value: _Object) -> object:
