@@ -64,18 +64,20 @@ _SEVERITY: Final = 5.0
 #: a failed run that it ended; of a failure in a title, which may be what a problem is called; of a word in an object
 #: beside the message; and of one for each object around it.
 _UNCLEAR: Final = 0.35
-_COMPLETED: Final = 0.13
+_COMPLETED: Final = 0.12
 _NAMED: Final = 0.5
 _BESIDE: Final = 0.2
 _INNER: Final = 0.94
 #: A failed outcome of a part outweighs a status that says "success".
 _PART_FAILED: Final = 1.2
+_INNER_FAILED: Final = 1.05
 #: What goes on, whatever it is.
 _CONTENTLESS: Final = frozenset({
     "update", "updated", "pending", "in_progress", "in progress", "ongoing", "running", "queued", "monitoring",
     "scheduled",
 })  # fmt: skip
 _ONGOING: Final = 0.1
+_MIN_BESIDE: Final = 5.0
 _MAX_DEPTH: Final = 5
 #: Less than this does not close a message with a title, or without one.
 _MIN_CLOSING_TITLED: Final = 10.0
@@ -203,8 +205,11 @@ def _votes(objects: MessageObjects) -> Iterator[_Vote]:
         yield from _votes_of(level, _INNER ** min(depth, _MAX_DEPTH), is_run=is_run)
     for level in objects.chat:
         yield from _votes_of(level, _INNER, is_run=is_run)
+    is_titled = _is_titled(objects)
     for level in objects.things:
-        yield from _votes_of(level, _BESIDE, is_run=is_run)
+        # What is online beside a title may be something else.
+        votes = _votes_of(level, _BESIDE, is_run=is_run)
+        yield from (vote for vote in votes if vote.weight >= _MIN_BESIDE and not (is_titled and vote.meaning is _CLOSE))
     for level in objects.inner:
         for name in FOLDED_OUTCOMES.keys() & level.keys():
             if isinstance(value := level[name], str) and is_failure(value):
@@ -273,6 +278,8 @@ def _votes_of_status(
         clearness = _ONGOING
     if place in (_EVENT, _HAPPENING) and is_kind(value):
         clearness *= _UNCLEAR
+    if place == _STATUS and meaning is _OPEN and _BESIDE < factor < 1 and is_failure(value):
+        factor = _INNER_FAILED
     yield _Vote(place, place * factor * clearness, meaning, value)
 
 
@@ -304,7 +311,8 @@ def _votes_of_number(name: str, value: float, factor: float, *, is_run: bool) ->
             yield _vote(_COUNT, factor, *_OF_CODES[value != 0])
     elif name in COUNTED:
         if meaning_of(name) is _OPEN:
-            yield _vote(_COUNT, factor, *_OF_CODES[value != 0])
+            # No error is not yet a recovery.
+            yield _vote(_COUNT if value else _OTHER, factor, *_OF_CODES[value != 0])
     elif value in (0, 1):
         yield from _votes_of_flag(name, bool(value), factor)
 

@@ -262,6 +262,8 @@ def meaning_of_flag(words: tuple[str, ...]) -> StatusMeaning | None:
     none."""
     if not _SETTINGS.isdisjoint(words):
         return None
+    if words == ("is", "available"):
+        return StatusMeaning.CLOSE
     telling = [word for word in words if word not in _AUXILIARIES]
     is_negated = bool(telling) and telling[0] in {"not", "non", "no"} and _meaning_of_word("_".join(telling)) is None
     meaning = _meaning_of_flag(telling[1:] if is_negated else telling)
@@ -278,7 +280,7 @@ def _meaning_of_flag(words: list[str]) -> StatusMeaning | None:
             return StatusMeaning.CLOSE
         if phrase in _FLAG_NOUNS:
             return StatusMeaning.OPEN
-        if (phrase not in _NO_FLAGS or words == ["available"]) and (meaning := _meaning_of_word(phrase)) in _ACTING:
+        if phrase not in _NO_FLAGS and (meaning := _meaning_of_word(phrase)) in _ACTING:
             return meaning
     return None
 
