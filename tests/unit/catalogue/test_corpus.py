@@ -19,9 +19,9 @@ def test_mutations_mostly_end_as_their_sample() -> None:
     assert outcomes[Outcome.CLOSED] < 0.005 * outcomes.total()
 
 
-#: Bodies whose status each tool means differently (a number, "off", "MASTER", "ETHERNET"), whose failure and recovery have no id (or another one in each) and no name in common, whose
-#: failure has no status,
-#: so that nothing says that another message ends it, and whose subject names the wrong thing.
+#: Bodies whose status each tool means differently (a number, "off", "MASTER", "ETHERNET"), whose failure and recovery
+#: have no id (or another one in each) and no name in common, whose failure has no status, so that nothing says that
+#: another message ends it, and whose subject names the wrong thing.
 NOT_RIGHT = {
     ("alerta-api", "open", "api"),
     ("aws-backup-job", "open", "api"),
