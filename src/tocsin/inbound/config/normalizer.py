@@ -35,10 +35,10 @@ from tocsin.inbound.expressions.conditions import CompiledCondition, RuleMatch, 
 from tocsin.inbound.expressions.fields import priority_of, text_of
 from tocsin.inbound.expressions.mapped import MappedFields
 from tocsin.inbound.expressions.text_format import one_line
-from tocsin.inbound.mapping import aliases, likely_texts, shared_names
+from tocsin.inbound.mapping import aliases, evidence, likely_texts, shared_names
 from tocsin.inbound.mapping.mapping import CompiledMapping, compile_mapping
 from tocsin.inbound.mapping.message_objects import MessageObjects, collect
-from tocsin.inbound.mapping.status_words import StatusMeaning, is_new_ticket, meaning_of
+from tocsin.inbound.mapping.status_words import StatusMeaning, is_clear, is_completion, is_new_ticket, meaning_of
 from tocsin.inbound.mapping.value_source import Alternative
 from tocsin.inbound.parsing.decode import Element
 
@@ -136,6 +136,8 @@ class Normalizer:
     aliased_fields: frozenset[str] = frozenset()
     #: Of a kind whose messages come from any tool: the fields whose own value may be less likely than another.
     guesses: frozenset[str] = frozenset()
+    #: Of such a kind: the names of fields that a message with a clear status is understood by.
+    plain_names: frozenset[str] = frozenset()
     #: The messages that aliases never complete; None: none.
     unaliased: CompiledCondition | None = None
     #: Whether the integration's rules are those of its kind, maybe extended; other rules of a user decide alone.
@@ -188,6 +190,8 @@ class Normalizer:
         if not isinstance(payload, Mapping) or not self._takes_aliases(payload):
             return mapped, has_status, None
         if self.guesses:
+            if has_id and has_status and self._is_plain(mapped, payload):
+                return mapped, True, None
             return self._map_likely(mapped, payload)
         if has_id and has_status:
             return mapped, True, None
@@ -209,48 +213,53 @@ class Normalizer:
             mapped = aliases.with_likely_id(mapped, objects, fields)
         return mapped, has_status, objects
 
+    def _is_plain(self, mapped: MappedFields, payload: Mapping[str, object]) -> bool:
+        """Returns whether a message of any tool has only the kind's own names, and a status that says what it does."""
+        if not payload.keys() <= self.plain_names or "priority" not in mapped.values:
+            return False
+        status, source_id = mapped.text("source_status") or "", mapped.values.get("source_id")
+        is_certain = is_clear(status) and not is_completion(status) and not shared_names.is_of_delivery(source_id)
+        return is_certain and not (mapped.text("severity") or "").isdigit()
+
     def _map_likely(
         self, own: MappedFields, payload: Mapping[str, object]
     ) -> tuple[MappedFields, bool, MessageObjects]:
         """Returns the fields of a message from any tool, whose own names may be less likely than others: its status may
         be a number, or that of a run and not of its result, and its id that of one message or one run."""
         objects, guesses = collect(payload), self.guesses
-        status = (own.text("source_status") or "") if "source_status" in guesses else ""
-        meaning = meaning_of(status) if status.casefold() not in self.own_rule_values else None
-        says_nothing = meaning is None or status.casefold() in aliases.CONTENTLESS
-        is_unlikely = status and says_nothing and status.casefold() not in self.rule_values
-        unlikely = {"source_status"} if is_unlikely else set[str]()
+        values = dict(own.values)
         own_id = own.text("source_id") if "source_id" in guesses else None
         if own_id is not None and (own_id in map(text_of, objects.delivery_ids) or shared_names.is_of_delivery(own_id)):
-            unlikely.add("source_id")
-        likely = own
-        if unlikely:
-            likely = replace(own, values={name: value for name, value in own.values.items() if name not in unlikely})
-        mapped = aliases.complete(likely, objects, self.aliased_fields, self._priority_of, is_ticket=False)
-        has_status = "source_status" in likely.values
+            del values["source_id"]
+        status = (own.text("source_status") or "") if "source_status" in guesses else ""
+        is_own = "source_status" in own.values
+        if "source_status" in guesses and (not status or status.casefold() not in self.own_rule_values):
+            found = self._likely_status(status, objects)
+            if found.casefold() in aliases.UPDATES and "source_id" not in values:
+                # "update" of nothing that has an id is new.
+                found = ""
+            is_own = found == status != ""
+            values.pop("source_status", None)
+            values |= {"source_status": found} if found else {}
+        fields = self.aliased_fields - ({"source_status"} & guesses)
+        mapped = aliases.complete(replace(own, values=values), objects, fields, self._priority_of, is_ticket=False)
         if "priority" in guesses and (own.text("severity") or "").isdigit():
             # 4 of 5, or 4 of 10: a word beside it says what a number means.
             word = aliases.severity_in_words(objects)
             if word is not None and (priority := self._priority_of(word)) is not None:
                 mapped = replace(mapped, values={**mapped.values, "severity": word, "priority": priority})
-        found = mapped.text("source_status") or ""
-        if "source_status" in unlikely and (meaning_of(found) is None or found == status):
-            # "update" of nothing that has an id is new.
-            is_new = status.casefold() in aliases.UPDATES and "source_id" not in likely.values
-            values = {name: value for name, value in mapped.values.items() if name != "source_status"}
-            mapped = replace(mapped, values=values if is_new else {**values, "source_status": status})
-            has_status = not is_new
-        is_over = has_status and meaning is StatusMeaning.CLOSE
-        other = next(aliases.failures_beside(objects, status), None) if is_over else None
-        other = aliases.state_of_service(objects, status) or other
-        is_closing = is_over if other is None and has_status else meaning_of(other or found) is StatusMeaning.CLOSE
-        if is_closing and "source_status" in guesses and aliases.is_test_message(objects):
-            # A test was caused by no problem that it could end.
-            other = "test"
-        if other is not None:
-            mapped, has_status = replace(mapped, values={**mapped.values, "source_status": other}), False
         mapped = aliases.with_id_of_runs(mapped, objects, guesses)
-        return aliases.with_likely_id(mapped, objects, self.aliased_fields, guesses), has_status, objects
+        return aliases.with_likely_id(mapped, objects, self.aliased_fields, guesses), is_own, objects
+
+    def _likely_status(self, status: str, objects: MessageObjects) -> str:
+        """Returns the status of a message from any tool: what most of its fields say, or else its own `status`."""
+        verdict, meaning = evidence.read(objects), meaning_of(status)
+        if verdict is None:
+            return status or ("connected" if aliases.is_connected(objects) else evidence.unknown_status(objects))
+        if verdict.meaning is StatusMeaning.CLOSE and aliases.is_test_message(objects):
+            # A test was caused by no problem that it could end.
+            return "test"
+        return status if verdict.meaning is meaning else verdict.status
 
     def _takes_aliases(self, payload: object) -> bool:
         unaliased = self.unaliased
@@ -373,6 +382,20 @@ def _values_in(rules: object) -> Iterator[str]:
         yield rules.casefold()
 
 
+def _plain_names(mapping: CompiledMapping) -> frozenset[str]:
+    """Returns the names at the top of a message that fields are read from, except those that may say a status too."""
+    groups = (mapping.fields, mapping.tags, mapping.custom)
+    paths = (
+        alternative.source_text
+        for group in groups
+        for field in group
+        if field.name != "event"
+        for alternative in field.alternatives
+        if alternative.slot >= 0
+    )
+    return frozenset(path for path in paths if path.isidentifier()) - {"action", "event_action"}
+
+
 def _merge_tags_and_custom(defaults: Mapping[str, object], overrides: Mapping[str, object]) -> dict[str, object]:
     """Merges tags and custom fields one by one, like the fields beside them."""
     merged: dict[str, object] = {}
@@ -426,6 +449,7 @@ def compile_normalizer(
         guesses=frozenset({"source_id", "source_status", "subject", "priority"} & aliased - definition.mapping.keys())
         if kind.opens_unknown
         else frozenset(),
+        plain_names=_plain_names(mapping) if kind.opens_unknown else frozenset(),
         unaliased=compile_condition(kind.unaliased, "unaliased") if kind.unaliased is not None else None,
         has_kind_rules=rule_values.issuperset(_values_in(kind.rules)),
         rule_values=rule_values,

@@ -11,18 +11,16 @@ from typing import Final
 from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.inbound.expressions.fields import TAG_LENGTH, clean_line, text_of
 from tocsin.inbound.expressions.mapped import MappedFields
-from tocsin.inbound.mapping import flags
+from tocsin.inbound.mapping import evidence
 from tocsin.inbound.mapping.likely_texts import find_sites, find_things, find_titles, says
-from tocsin.inbound.mapping.message_objects import FORMER, MessageObjects, fold
+from tocsin.inbound.mapping.message_objects import MessageObjects, fold
 from tocsin.inbound.mapping.shared_names import (
-    ACTION_NAME,
     ANY_NAME,
     BARE_IDS,
     DELIVERY_IDS,
     FAULT_NAME,
     FOLDED,
     FOLDED_STATUSES,
-    HAPPENING_NAME,
     HOST,
     HOST_ID,
     HOST_NAME,
@@ -54,39 +52,25 @@ from tocsin.inbound.mapping.shared_names import (
     texts_of,
 )
 from tocsin.inbound.mapping.status_words import (
-    STATES_OF_SERVICES,
     StatusMeaning,
-    ends_with_status,
-    is_bare_status,
-    is_completion,
     is_event_code,
-    is_failure,
-    is_kind,
     is_status_word,
     is_test,
     is_test_event,
     meaning_of,
-    status_in_title,
     without_status,
     words_of,
 )
 
-#: Severities of what is over.
-CLEARED: Final = frozenset({"clear", "cleared", "ok", "resolved", "recovered", "recovery"})
 #: Statuses that say no more than the message itself.
 UPDATES: Final = frozenset({"update", "updated"})
-_PROGRESSES: Final = frozenset({"in_progress", "in progress", "ongoing"})
-CONTENTLESS: Final = UPDATES | _PROGRESSES | {"running"}
+#: Why something happened, which a recovery does not say.
+_CAUSES: Final = ("reason", "cause")
 _DATE: Final = re.compile(r"\d{4}[-./]\d\d[-./]\d\d\b")
-_BOOLS: Final = (True, False)
 #: A test is ended by no other message.
 _TESTS: Final = frozenset({"test", "testing"})
 _TEST_FLAGS: Final = ("test", "istest", "testmode")
 _TEST_EVENTS: Final = ("event", "eventtype", "eventname", "hookevent", "action")
-#: What is up as long as it runs.
-_SERVICES: Final = frozenset({
-    "service", "servicename", "process", "processname", "container", "containername", "vm", "vmname", "daemon", "unit",
-})  # fmt: skip
 #: Objects whose id is that of the problem.
 _PROBLEMS: Final = frozenset({"alert", "alarm", "incident", "issue", "problem", "event", "notification"})
 #: What aliases find before the rules decide; texts follow for a message that opens.
@@ -111,13 +95,15 @@ def complete(
         if name == "severity" and not is_ticket:
             fill(values, name, _find_severities(objects))
         elif name == "source_id" and not is_ticket:
-            fill(values, name, _find_ids(objects.levels))
+            fill(values, name, _find_ids(objects))
         elif name != "source_status":
             fill(values, name, find_any(objects.levels, names))
         elif is_ticket:
             fill(values, name, _named_statuses(objects.levels, names))
         else:
-            fill(values, name, _find_statuses(objects, values.get("severity")))
+            verdict = evidence.read(objects)
+            found = (verdict.status,) if verdict is not None else find_any(objects.levels, FOLDED_STATUSES)
+            fill(values, name, iter(found))
     severity = values.get("severity", None if is_ticket else values.get("source_status"))
     if "priority" in fields and "priority" not in values and isinstance(severity, str):
         values.update({"priority": priority} if (priority := priority_of(severity)) else {})
@@ -129,21 +115,9 @@ def complete(
     return MappedFields(values, tags, mapped.custom, mapped.notes)
 
 
-def failures_beside(objects: MessageObjects, status: str) -> Iterator[str]:
-    """Yields the failures that a message names beside a status that says "over", such as a completed run's outcome. An
-    event may contradict a status that does not say how something ended: "container.down" and "stopped"."""
-    yield from filter(is_failure, flags.outcomes(objects))
-    if is_completion(status):
-        yield from filter(is_failure, texts_of(objects.levels, FOLDED["event"]))
-        yield from filter(is_failure, filter(None, map(status_in_title, _lines_of(objects))))
-
-
-def state_of_service(objects: MessageObjects, status: str) -> str | None:
-    """Returns what the state of a service or a machine means, unless it is that of a run."""
-    meaning = STATES_OF_SERVICES.get(status.casefold())
-    if meaning is None or objects.runs or all(map(_SERVICES.isdisjoint, objects.levels)):
-        return None
-    return meaning
+def is_connected(objects: MessageObjects) -> bool:
+    """Returns whether a message only says that a device connected."""
+    return objects.levels[0].get("eventtype") == "connection" and _is_event_of_device(objects)
 
 
 def is_test_message(objects: MessageObjects) -> bool:
@@ -177,7 +151,9 @@ def with_likely_id(
         fault = next(_texts(matching(objects.texts, FAULT_NAME)), None)
         return mapped if fault is None or not host else _with_id(mapped, f"{without_status(fault)} {host.casefold()}")
     own = mapped.text("subject") if "subject" not in guesses else None
-    keys = (_key_of(candidate, needs_words=not host) for candidate in _likely_keys(objects, own, host))
+    causes = {level[name] for level in objects.texts for name in _CAUSES if host and name in level}
+    candidates = (candidate for candidate in _likely_keys(objects, own, host) if candidate not in causes)
+    keys = (_key_of(candidate, needs_words=not host) for candidate in candidates)
     title = next(filter(None, keys), "")
     if not title and not host:
         # "ether1_status" names what has the status.
@@ -247,7 +223,7 @@ def _is_id_of_delivery(mapped: MappedFields, objects: MessageObjects, status: st
         return False
     has_status = [level for level in objects.texts if status.casefold() in _casefolded(level)]
     if not has_status:
-        return next(flags.flags(objects.levels), None) is None
+        return not evidence.has_flag(objects)
     return outermost not in has_status and HOST in mapped.tags and any(find_any(objects.levels, MONITORED))
 
 
@@ -308,10 +284,12 @@ def _with_id(mapped: MappedFields, source_id: str) -> MappedFields:
     return MappedFields(values, mapped.tags, mapped.custom, mapped.notes)
 
 
-def _find_ids(levels: list[dict[str, object]]) -> Iterator[object]:
-    yield from find_any(levels, PROPER_IDS)
-    yield from matching(levels, ID_NAME)
-    yield from find_any(levels, BARE_IDS)
+def _find_ids(objects: MessageObjects) -> Iterator[object]:
+    yield from find_any(objects.levels, PROPER_IDS)
+    yield from matching(objects.levels, ID_NAME)
+    yield from find_any(objects.levels, BARE_IDS)
+    yield from find_any(objects.chat, PROPER_IDS)
+    yield from matching(objects.chat, ID_NAME)
 
 
 def _find_severities(objects: MessageObjects) -> Iterator[object]:
@@ -326,81 +304,6 @@ def severity_in_words(objects: MessageObjects) -> str | None:
     return next((text for text in found if isinstance(text, str) and any(map(str.isalpha, text))), None)
 
 
-def _find_statuses(objects: MessageObjects, severity: object) -> Iterator[object]:
-    """Yields statuses by likelihood: what fails beside what is over; a status, a flag or a completion under a common
-    name; a progress; a severity that says "over"; the words of a title; and any other severity."""
-    named = [
-        *texts_of(objects.texts, FOLDED["source_status"]),
-        *_other_statuses(objects.texts),
-        *_texts(matching(objects.texts, ACTION_NAME)),
-    ]
-    found = [(status, meaning_of(status)) for status in dict.fromkeys(named)]
-    acting = [pair for pair in found if pair[1] in (StatusMeaning.OPEN, StatusMeaning.CLOSE)]
-    decided = [pair for pair in acting if not is_completion(pair[0]) and ends_with_status(pair[0])]
-    if (decided or acting)[:1] and (decided or acting)[0][1] is StatusMeaning.CLOSE:
-        yield from failures_beside(objects, (decided or acting)[0][0])
-    severities = [text for text in (severity, *find_any(objects.texts, FOLDED["severity"])) if isinstance(text, str)]
-    rated = [(text, meaning_of(text)) for text in (*severities, *_texts(matching(objects.texts, SEVERITY_NAME)))]
-    proper = set(texts_of(objects.texts, FOLDED_STATUSES))
-    yield from flags.conditions(objects.levels)
-    yield from (status for status, _ in decided if status in proper)
-    yield from flags.flags(objects.levels)
-    # "Device Down" of a cleared alarm is what it was.
-    yield from (text for text, meaning in rated if meaning is StatusMeaning.CLOSE and text.casefold() in CLEARED)
-    yield from (status for status, _ in decided if not is_kind(status))
-    yield from (status for status, _ in acting if is_completion(status))
-    in_titles = [status for title in _lines_of(objects) if (status := status_in_title(title))]
-    in_titles.sort(key=lambda status: meaning_of(status) is StatusMeaning.CLOSE)
-    yield from in_titles if len({meaning_of(status) for status in in_titles}) == 1 else ()
-    yield from (status for status, _ in acting if ends_with_status(status))
-    yield from flags.edges(objects.levels)
-    if objects.levels[0].get("eventtype") == "connection" and _is_event_of_device(objects):
-        yield "connected"
-    if any(status.casefold() == "pending" for status, _ in found):
-        # What follows after "payment_failed".
-        events = texts_of(objects.things, FOLDED["event"])
-        yield from (text for text in events if is_failure(text) and ends_with_status(text))
-    if any(status.casefold() in _PROGRESSES for status, _ in found):
-        # What is in progress is an outage.
-        yield from filter(is_failure, _texts(matching(objects.levels, TYPE_NAME)))
-    changes = (status for status, meaning in found if meaning is StatusMeaning.UPDATE)
-    yield from (status for status in changes if status.casefold() not in CONTENTLESS)
-    yield from (text for text, meaning in rated if meaning is StatusMeaning.CLOSE)
-    yield from in_titles
-    is_titled = any(find_any(objects.texts, TITLES))
-    for text in filter(is_bare_status, _texts(_values_of(objects.levels))):
-        # "online" beside a title may be of something else; a failure is not to be missed.
-        if not any(find_any(objects.texts, PROPER_TITLES)) or meaning_of(text) is StatusMeaning.OPEN:
-            yield text
-    happenings = [
-        (text, meaning_of(text)) for text in _texts(matching(objects.texts, HAPPENING_NAME)) if len(text) < 60
-    ]
-    yield from (text for text, meaning in happenings if meaning in (StatusMeaning.OPEN, StatusMeaning.CLOSE))
-    yield from (status for status, _ in acting)
-    # A monitor may be "active" too.
-    yield from ("open" if level["active"] else "resolved" for level in objects.levels if level.get("active") in _BOOLS)
-    if not is_titled:
-        # Without a title, the message is about the thing that has a status.
-        yield from flags.flags(objects.things)
-        of_things = chain(texts_of(objects.things, FOLDED_STATUSES), _other_statuses(objects.things))
-        yield from (status for status in of_things if meaning_of(status) in (StatusMeaning.OPEN, StatusMeaning.CLOSE))
-    yield from (text for text, meaning in rated if meaning is StatusMeaning.OPEN)
-    yield from find_any(objects.levels, FOLDED_STATUSES)
-
-
-def _values_of(levels: list[dict[str, object]]) -> Iterator[object]:
-    """Yields the values of levels, except severities and how it was."""
-    for level in levels:
-        for name, value in level.items():
-            if (
-                name not in FOLDED["severity"]
-                and name not in FOLDED[HOST]
-                and not SEVERITY_NAME[name]
-                and not FORMER.search(name)
-            ):
-                yield value
-
-
 def _is_date(value: object) -> bool:
     return isinstance(value, str) and _DATE.match(value) is not None
 
@@ -411,17 +314,6 @@ def _has_letters(text: str) -> bool:
 
 def _texts(values: Iterator[object]) -> Iterator[str]:
     return (value for value in values if isinstance(value, str))
-
-
-def _lines_of(objects: MessageObjects) -> Iterator[str]:
-    """Yields the first lines of titles and sentences."""
-    for text in chain(find_any(objects.texts, FOLDED["subject"]), matching(objects.texts, TITLE_NAME)):
-        if isinstance(line := first_line(text), str) and not (line != text and ": " in line):
-            yield line
-
-
-def _other_statuses(levels: list[dict[str, object]]) -> Iterator[str]:
-    return (value for value in matching(levels, STATUS_NAME) if isinstance(value, str))
 
 
 def _named_statuses(levels: list[dict[str, object]], names: Names) -> Iterator[object]:

@@ -55,7 +55,8 @@ _GENERIC: Final = frozenset({
     "alert", "alerts", "alarm", "event", "notification", "notify", "incident", "issue", "problem", "status", "state",
     "change", "changed", "webhook", "message", "monitor", "monitoring", "check", "info", "information", "report",
     "object", "data", "type", "system", "service", "trigger", "this", "is", "from", "your", "you", "have", "the", "an",
-    "threshold", "metric", "rule", "action", "log", "subscription", "payload", "generic", "custom", "default", "end",
+    "threshold", "metric", "rule", "action", "log", "subscription", "payload", "generic", "custom", "default", "policy",
+    "end",
     "was", "has", "been", "there", "health", "received", "occurred",
 })  # fmt: skip
 #: An address, an id, a time or a number.

@@ -15,6 +15,8 @@ from typing import Final
 
 import msgspec
 
+from tocsin.inbound.mapping.status_words import words_of
+
 #: Objects that a message is wrapped in, from the outside in, by folded name.
 WRAPPERS: Final = frozenset({
     "data", "alert", "alerts", "event", "events", "incident", "issue", "payload", "monitor", "check", "problem",
@@ -75,7 +77,7 @@ _FIELD_NAMES: Final = (
     ("name", "value"), ("title", "value"), ("label", "value"), ("key", "value"), ("topLabel", "text"),
 )  # fmt: skip
 #: "*Status:* down", a field of a Slack block.
-_WRITTEN_FIELD: Final = re.compile(r"\*?(\w[\w ]{0,30}):\*?\s+(\S.*)")
+_WRITTEN_FIELD: Final = re.compile(r"\*?(\w[\w .-]{0,30})(?::\*?\s+|=)(\S.*)")
 #: How an object's text begins in Base64, as brokers wrap a message: `{"`.
 _BASE64_OBJECT: Final = "eyJ"
 _OBJECT_STARTS: Final = ("{", _BASE64_OBJECT)
@@ -87,18 +89,31 @@ _MAX_DEPTH: Final = 6
 _MAX_OBJECTS: Final = 60
 _MAX_FIELDS: Final = 100
 _MAX_CACHED_CHARS: Final = 60
+#: From this number of fields on, a word that all of them begin with is the sender's name.
+_MIN_PREFIXED: Final = 3
 
 type _Object = Mapping[str, object]
 
 
-def fold(name: str) -> str:
+class FieldName(str):
+    """A folded name, with the words of the name as it was spelled: "backtonormal" of "backToNormal"."""
+
+    __slots__ = ("words",)
+
+    words: tuple[str, ...]
+
+
+def fold(name: str) -> FieldName:
     """Returns a name without case, underscores, hyphens and spaces, and without the `X-Vendor-` of a header."""
     return _fold(name) if len(name) <= _MAX_CACHED_CHARS else _fold.__wrapped__(name)
 
 
 @lru_cache(maxsize=4096)
-def _fold(name: str) -> str:
-    return re.sub(r"[\W_]+", "", re.sub(r"^[xX]-\w+-", "", name)).casefold()
+def _fold(name: str) -> FieldName:
+    name = re.sub(r"^[xX]-\w+-", "", name)
+    folded = FieldName(re.sub(r"[\W_]+", "", name).casefold())
+    folded.words = tuple(words_of(name))
+    return folded
 
 
 @dataclass(slots=True)
@@ -300,7 +315,18 @@ def _plain_values(level: _Object) -> dict[str, object]:
         elif value is None and _TIME.search(name):
             # No time of an end: it did not end.
             found.setdefault(fold(name), False)
+    _add_without_prefix(found)
     return found
+
+
+def _add_without_prefix(values: dict[str, object]) -> None:
+    """Adds the names without the word that all of them begin with: the `SERVICE` of a `MONIT_SERVICE`."""
+    if len(values) < _MIN_PREFIXED:
+        return
+    names = [name for name in values if isinstance(name, FieldName) and len(name.words) > 1]
+    if len(names) == len(values) and len({name.words[0] for name in names}) == 1:
+        for name in names:
+            values.setdefault(fold("_".join(name.words[1:])), values[name])
 
 
 def _name_in(value: _Object) -> object:

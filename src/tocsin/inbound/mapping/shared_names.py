@@ -78,7 +78,8 @@ ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
         "asunto", "titolo", "oggetto", "onderwerp", "alert_title", "event_title", "incident_title", "issue_title",
         "event_definition_title", "short_description", "alert_name", "alertname", "rule_name", "monitor_name",
         "check_name", "alarm_name", "incident_name", "problem_name", "policy_name", "condition_name", "trigger_name",
-        "name", "service_name", "job_name", "project_name", "display_name", "entity_display_name", "alert_message",
+        "name", "nombre", "nome", "nom", "naam", "bezeichnung", "service_name", "job_name",
+        "project_name", "display_name", "entity_display_name", "alert_message",
         "state_message", "service_output", "message", "msg", "activity_title", "text", "description", "reason",
         "body", "content", "human_readable", "output", "error", "error_message", "fallback", "meldung", "nachricht",
         "meldungstext", "beschreibung", "fehler", "mensaje", "descripcion", "descripción", "messaggio", "descrizione",
@@ -113,7 +114,7 @@ ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
 MONITORED: Final = in_order((
     "monitorname", "monitorlabel", "monitortitle", "checkname", "checklabel", "rulename", "policyname", "controlname",
     "alertname", "alarmname", "conditionname", "jobname", "job", "taskname",
-    "servicename", "service", "servicedesc", "sensor", "check", "monitor", "projectname", "project", "pipeline",
+    "servicename", "service", "svc", "servicedesc", "sensor", "check", "monitor", "projectname", "project", "pipeline",
     "workflow", "buildtype", "involvedobject", "app", "application", "auftrag", "dienst", "aufgabe", "servizio",
     "servicio", "tâche", "tache", "tarea", "plan", "scenario", "task", "flow", "suite", "schedule", "playbook", "dag",
     "targetgroup", "heartbeat", "stack",
@@ -178,7 +179,9 @@ TYPE_NAME: Final = NamePattern(
     r"(type|typecode|typename|category|code|subtype|kind)|anomaly|cat|category|event|type"
 )
 #: A sentence, if it has several words.
-HEADLINE: Final = in_order(("alert", "alarm", "problem", "issue", "incident", "finding", "error", "event"))
+HEADLINE: Final = in_order(
+    ("alert", "alarm", "problem", "issue", "incident", "finding", "signature", "vulnerability", "error", "event")
+)
 #: What failed.
 FAULT_NAME: Final = NamePattern(
     r"\w*(fault|error|failure|problem|anomaly|violation|threat|malware|virus|attack|signature|vulnerability|detection"
@@ -188,7 +191,7 @@ FAULT_NAME: Final = NamePattern(
 ANY_NAME: Final = NamePattern(
     r"(?!\w*(user|actor|owner|author|assignee|creator|sender|org|organi[sz]ation|account|tenant|team|customer|company"
     r"|client|webhook|integration|channel|file|first|last|nick|event|product|vendor|source|group|os|region|zone|metric"
-    r"|run)name)\w*name|\w+label"
+    r"|run|country|continent|city)name)\w*name|\w+label"
 )
 #: The kind of thing in the name of its name: the "budget" of a `budgetDisplayName`.
 KIND_OF_NAME: Final = re.compile(
@@ -208,7 +211,7 @@ OTHER_ROLE: Final = NamePattern(
     r"|expression|path|file|filename|address|serial|number|nr|action|event|result|outcome|duration|value|threshold"
     r"|einheit|schema|signature|description|details?|notes?|content|summary|namespace)"
     r"|(src|dst|source|dest|remote|local)?ip|\\w*mac|os|tz|to|from|by|at|no"
-    r"|\w*(user|owner|author|actor|assignee|creator|sender|company|customer|account|org|organi[sz]ation|team|group"
+    r"|\w*(user|owner|author|actor|assignee|creator|sender|company|customer|account|org|organi[sz]ation|institution|team"
     r"|tenant|product|vendor|provider|first|last|nick)s?(name|display|displayname)?"
 )
 #: Ids of what is run again and again.
@@ -227,21 +230,6 @@ _OUTCOMES: Final = (*_STATUSES, "result", "outcome", "conclusion", "health")
 EXIT_CODES: Final = in_order(("exitcode", "exitstatus", "returncode", "rc", "retcode", "exit", "errorlevel"))
 #: A time of these means that it is over; null, that it is not.
 OVER_TIME: Final = NamePattern(r"\w*(resolved?|recover(y|ed)|cleared?|closed|fixed)(at|time|ts|date|on)")
-_FLAG: Final = r"(is|are|has|have|had|was|in|on|alert|alarm|incident|problem|check|service|system|test|all)*"
-#: A true one means that it is over, whatever else is true.
-ENDED_FLAG: Final = NamePattern(rf"{_FLAG}(resolved?|recover(ed|y)|closed|fixed|cleared?|allclear|backonline)")
-#: A true one means that all is well; a false one, that it began.
-WELL_FLAG: Final = NamePattern(
-    rf"{_FLAG}(ok|up|success(ful)?|succeeded|pass(ed|ing)?|healthy|normal|online|reachable|alive"
-    r"|connected|registered|running|responding|operational|working|(?<=is)available)"
-)
-#: A true one means that it began; a false one, that it is over.
-BEGAN_FLAG: Final = NamePattern(
-    rf"{_FLAG}(firing|fail(ed|ing|ure)|(?<=has)(failures|errors)|down|triggered|offline|alarm(ing|active)?"
-    r"|alert(active)?|breached|problem|error|fault|faulty|anomaly|(?<=on)battery|unhealthy|unreachable|unavailable"
-    r"|incident|outage|broken|kommend|panne|störung|stoerung|gestört|gestoert|ausfall|ausgefallen|fehler|defekt|défaut"
-    r"|defaut|alarme|alarma|fallo|falla|guasto|allarme|storing|(water)?leak|smoke|flood|overheating|overload|activestate|(?<=is)(active|open))"
-)
 #: A number of these may be how many there are.
 COUNTED: Final = frozenset({
     "alert", "anomaly", "error", "failed", "failure", "fault", "fehler", "incident", "outage", "passed", "problem",

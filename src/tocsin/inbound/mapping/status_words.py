@@ -19,57 +19,57 @@ class StatusMeaning(StrEnum):
 
 
 OPENING_WORDS: Final = frozenset({
-    "active", "alarm", "alarming", "alert", "alerting", "anomaly", "bad", "breach", "breached", "breaching",
-    "broken", "crash", "crashed", "create", "created", "creating", "crit", "critical", "danger", "dead", "degraded",
-    "disaster", "disconnect", "disconnected", "down", "emergency", "err", "error", "errored", "escalated",
-    "exception", "expired", "expires", "expiring", "expiry", "fail", "failed", "failing", "failure", "fatal",
-    "fault", "fire", "fired", "firing", "hard_down", "identified", "inaccessible", "investigating", "late", "major",
-    "minor", "missed", "missing", "nodata", "no_data", "new", "offline", "on", "ongoing", "open", "opened",
-    "outage", "overdue", "panic", "partial_outage", "major_outage", "problem", "raise", "raised", "red",
-    "regression", "reintroduced", "renotify", "reopen", "reopened", "set", "soft_down", "start", "started",
-    "starting", "stale", "test", "testing", "timeout", "timed_out", "trigger", "triggered", "trouble",
-    "unavailable", "unhealthy", "unknown", "unreachable", "unresolved", "unresponsive", "unstable", "violated",
-    "violation", "warn", "warning", "yellow", "in_alarm", "unacknowledged", "abnormal", "abend", "abended",
-    "absent", "breakdown", "compromised", "corrupt", "corrupted", "damaged", "exceeded", "exceeds",
-    "failure_detected", "faulted", "faulty", "flatline", "high_alarm", "infected", "interrupted", "lost", "malfunction",
-    "malicious", "mayday", "not_ok", "onbattery", "on_battery", "overheated", "overload", "overloaded",
-    "severe", "tripped", "unsuccessful", "unsuccessfully", "detected", "suspicious", "urgent", "worsened",
-    "outofsync", "out_of_sync", "ko", "nok", "onbatt", "lowbatt", "commbad", "nocomm", "replbatt", "banned", "ban",
-    "blocked", "unprotected", "incomplete", "low_battery", "power_failure", "went_down", "exhausted", "past_due",
-    "unpaid", "disconnection", "noncompliant", "not_compliant",
+    "active", "alarm", "alarming", "alert", "alerting", "anomaly", "bad", "breach", "breached", "breaching", "broken",
+    "crash", "crashed", "create", "created", "creating", "crit", "critical", "danger", "dead", "degraded", "disaster",
+    "disconnect", "disconnected", "down", "emergency", "err", "error", "errored", "escalated", "exception", "expired",
+    "expires", "expiring", "expiry", "fail", "failed", "failing", "failure", "fatal", "fault", "fire", "fired",
+    "firing", "hard_down", "identified", "inaccessible", "investigating", "late", "major", "minor", "missed", "missing",
+    "nodata", "no_data", "new", "offline", "on", "ongoing", "open", "opened", "outage", "overdue", "panic",
+    "partial_outage", "major_outage", "problem", "raise", "raised", "red", "regression", "reintroduced", "renotify",
+    "reopen", "reopened", "set", "soft_down", "start", "started", "starting", "stale", "test", "testing", "timeout",
+    "timed_out", "trigger", "triggered", "trouble", "unavailable", "unhealthy", "unknown", "unreachable", "unresolved",
+    "unresponsive", "unstable", "violated", "violation", "warn", "warning", "yellow", "in_alarm", "unacknowledged",
+    "abnormal", "abend", "abended", "absent", "breakdown", "compromised", "corrupt", "corrupted", "damaged", "exceeded",
+    "exceeds", "failure_detected", "faulted", "faulty", "flatline", "high_alarm", "infected", "interrupted", "lost",
+    "malfunction", "malicious", "mayday", "not_ok", "onbattery", "on_battery", "overheated", "overload", "overloaded",
+    "severe", "tripped", "unsuccessful", "unsuccessfully", "detected", "suspicious", "urgent", "worsened", "outofsync",
+    "out_of_sync", "ko", "nok", "onbatt", "lowbatt", "wet", "commbad", "nocomm", "replbatt", "banned", "ban", "blocked",
+    "unprotected", "incomplete", "low_battery", "power_failure", "went_down", "exhausted", "past_due", "unpaid",
+    "disconnection", "noncompliant", "not_compliant",
     # German, French, Spanish, Italian, Portuguese and Dutch
     "aktiv", "alarmiert", "ausfall", "ausgefallen", "ausgelöst", "defekt", "fehler", "fehlerhaft", "fehlgeschlagen",
     "gekommen", "gestört", "kommend", "kritisch", "nicht_erreichbar", "offen", "störung", "stoerung", "überschritten",
-    "unterbrochen",
-    "unterschritten", "warnung", "alerte", "avertissement", "critique", "déclenché", "déclenchée", "défaut", "échec",
-    "echec", "échoué", "échouée", "erreur", "hors_ligne", "hors_service", "indisponible", "ouvert", "ouverte", "panne",
-    "abierta", "abierto", "advertencia", "alarma", "alerta", "caída", "caído", "caida", "caido", "crítica", "crítico",
-    "critico", "critica", "fallido", "fallida", "fallo", "falla", "aberto", "aberta", "erro", "falha", "falhou",
-    "allarme", "aperto", "errore", "fallito", "guasto", "fout", "kritiek", "mislukt", "storing", "waarschuwing",
+    "unterbrochen", "unterschritten", "warnung", "alerte", "avertissement", "critique", "déclenché", "déclenchée",
+    "défaut", "échec", "echec", "échoué", "échouée", "erreur", "hors_ligne", "hors_service", "indisponible", "ouvert",
+    "ouverte", "panne", "abierta", "abierto", "advertencia", "alarma", "alerta", "caída", "caído", "caida", "caido",
+    "crítica", "crítico", "critico", "critica", "fallido", "fallida", "fallo", "falla", "aberto", "aberta", "erro",
+    "falha", "falhou", "allarme", "aperto", "errore", "fallito", "guasto", "indisponível", "parada", "parado", "fout",
+    "kritiek", "mislukt", "storing", "waarschuwing",
+})  # fmt: skip
+#: German, French, Spanish, Italian, Portuguese and Dutch
+_FOREIGN_CLOSING: Final = frozenset({
+    "abgeschlossen", "beendet", "behoben", "entwarnung", "erfolgreich", "erledigt", "erreichbar", "gegangen", "gehend",
+    "gelöst", "in_betrieb", "in_ordnung", "en_service", "en_servicio", "dry", "trocken", "geschlossen", "verfügbar",
+    "wiederhergestellt", "clos", "clôturé", "clôturée", "disponible", "en_ligne", "fermé", "fermée", "rétabli",
+    "rétablie", "résolu", "résolue", "resolu", "réussi", "réussie", "succès", "succes", "terminé", "terminée",
+    "cerrada", "cerrado", "completado", "éxito", "exitoso", "normalizado", "recuperada", "recuperado", "restablecido",
+    "restaurado", "resuelta", "resuelto", "solucionado", "fechado", "resolvida", "resolvido", "sucesso", "chiuso",
+    "risolto", "ripristinato", "riuscito", "successo", "gelukt", "geslaagd", "gesloten", "hersteld", "opgelost",
+    "disponível", "sec",
 })  # fmt: skip
 CLOSING_WORDS: Final = frozenset({
     "available", "cleared", "clear", "close", "closed", "closing", "complete", "completed", "connected", "done",
-    "ended", "end", "finished", "fixed", "good", "green", "healed", "healthy", "inactive", "mitigated", "normal",
-    "ok", "okay", "online", "operational", "pass", "passed", "passing", "reachable", "ready", "recover",
-    "recovered", "recovery", "renewed", "reset", "resolve", "resolved", "resolving", "restored", "returned",
-    "solved", "stopped", "succeed", "succeeded", "success", "successful", "uncritical", "undegraded", "up", "valid",
-    "working", "all_clear", "back_to_normal", "auto_resolved", "autoresolved", "closed_auto", "alive", "back_online",
-    "answering", "cease", "ceased", "completes", "dismissed", "nominal", "optimal", "online_again",
-    "reconnected", "rectified", "offbattery", "commok", "unban", "unbanned", "unblocked", "unfired", "remediated",
-    "repaired", "responding", "resumed",
-    "safe", "stable", "stabilized", "successfully", "synced", "in_sync", "online_utility", "onmains", "on_mains",
-    "back_up", "no_problem", "clean", "uncompromised", "no_longer_active", "rearmed", "cleaned", "paid", "reconnection",
+    "ended", "end", "finished", "fixed", "good", "green", "healed", "healthy", "inactive", "mitigated", "normal", "ok",
+    "okay", "online", "operational", "pass", "passed", "passing", "reachable", "ready", "recover", "recovered",
+    "recovery", "renewed", "reset", "resolve", "resolved", "resolving", "restored", "returned", "solved", "stopped",
+    "succeed", "succeeded", "success", "successful", "uncritical", "undegraded", "up", "valid", "working", "all_clear",
+    "back_to_normal", "auto_resolved", "autoresolved", "closed_auto", "alive", "back_online", "answering", "cease",
+    "ceased", "completes", "dismissed", "nominal", "optimal", "online_again", "reconnected", "rectified", "offbattery",
+    "commok", "unban", "unbanned", "unblocked", "unfired", "remediated", "repaired", "responding", "resumed", "safe",
+    "stable", "stabilized", "successfully", "synced", "in_sync", "online_utility", "onmains", "on_mains", "back_up",
+    "no_problem", "clean", "uncompromised", "no_longer_active", "rearmed", "cleaned", "paid", "reconnection",
     "compliant", "live",
-    # German, French, Spanish, Italian, Portuguese and Dutch
-    "abgeschlossen", "beendet", "behoben", "entwarnung", "erfolgreich", "erledigt", "erreichbar", "gegangen", "gehend",
-    "gelöst", "in_betrieb", "in_ordnung", "en_service", "en_servicio",
-    "geschlossen", "verfügbar", "wiederhergestellt", "clos", "clôturé", "clôturée", "disponible", "en_ligne",
-    "fermé", "fermée", "rétabli", "rétablie", "résolu", "résolue", "resolu", "réussi", "réussie", "succès",
-    "succes", "terminé", "terminée", "cerrada", "cerrado", "completado", "éxito", "exitoso", "normalizado",
-    "recuperada", "recuperado", "restablecido", "restaurado", "resuelta", "resuelto", "solucionado", "fechado",
-    "resolvida", "resolvido", "sucesso", "chiuso", "risolto", "ripristinato", "riuscito", "successo", "gelukt",
-    "geslaagd", "gesloten", "hersteld", "opgelost",
-})  # fmt: skip
+}) | _FOREIGN_CLOSING  # fmt: skip
 UPDATING_WORDS: Final = frozenset({
     "ack", "acked", "acknowledge", "acknowledged", "acknowledgement", "annotate", "annotated", "assign", "assigned",
     "cancel", "canceled", "cancelled", "comment", "commented", "delegated", "deescalated", "downtime", "edited",
@@ -83,20 +83,19 @@ _FAILURES: Final = frozenset({
     "alarm", "alerting", "breached", "broken", "crashed", "crit", "critical", "dead", "down", "err", "error", "errored",
     "fail", "failed", "failing", "failure", "fatal", "firing", "timed_out", "timeout", "unhealthy", "unreachable",
     "faulted", "fehlgeschlagen", "fehler", "gestört", "ausgefallen", "ausfall", "échoué", "échec", "fallido", "caído",
-    "offline", "outage", "lost", "unavailable", "mislukt", "fallito", "falhou", "unsuccessful", "abended",
+    "offline", "outage", "lost", "unavailable", "indisponible", "indisponível", "mislukt", "fallito", "falhou",
+    "unsuccessful", "abended",
 })  # fmt: skip
 #: Closing words that may say of a failed run that it ended.
 _COMPLETIONS: Final = frozenset({
     "complete", "completed", "done", "end", "ended", "finished", "stopped",
 })  # fmt: skip
 #: Closing words that end a title, such as "Disk of db1 is OK"; a port that is "closed" may be the problem.
-_TITLE_ENDS: Final = frozenset({
+_TITLE_ENDS: Final = _FOREIGN_CLOSING | frozenset({
     "available", "cleared", "fixed", "healthy", "normal", "ok", "okay", "online", "operational", "passed", "reachable",
     "recovered", "resolved", "restored", "succeeded", "success", "successful", "up", "back_to_normal", "successfully",
-    "ended", "nominal", "reconnected", "responding", "resumed", "alive", "behoben", "erfolgreich", "erreichbar",
-    "wiederhergestellt", "geschlossen", "beendet", "entwarnung", "gelöst", "résolu", "résolue", "rétabli", "rétablie",
-    "terminé", "resuelto", "resuelta", "recuperado", "restablecido", "risolto", "ripristinato", "opgelost", "hersteld",
-    "solved", "connected", "stable", "optimal", "repaired", "remediated",
+    "ended", "nominal", "reconnected", "responding", "resumed", "alive", "solved", "connected", "stable", "optimal",
+    "repaired", "remediated",
 })  # fmt: skip
 
 #: "not ok", "No recovery": the words beside it mean the opposite, or nothing.
@@ -122,7 +121,10 @@ _SIGNS: Final[Mapping[str, str]] = {
 _OVER: Final = re.compile(
     r"\b(?:(recovered|resolved|restored|cleared|ended|rétablie?|behoben|wiederhergestellt|resuelt[oa]|reconnected)"
     r"|(?:back|returned) (?:to normal|online|up|in service)|no longer|nicht mehr"
-    r"|(?:is|are|now|again) (?:up|ok|online|normal|healthy|reachable|available|back|fine|running)"
+    r"|^(?:closed|clear|normal)(?= (?:via|by|after|at|since|on|for)\b)"
+    r"|(?:is|are|now|again|currently) (?:up|ok|online|normal|healthy|reachable|available|back|fine|ready"
+    r"|running(?! out| low))"
+    r"|(?:up|online|normal|healthy|reachable|available|running|connected|erreichbar) again|wieder (?:normal|online|ok)"
     r"|(?:completed|finished|ended) (?:successfully|ok)|successfully (?:completed|finished|ended))\b"
 )
 _NOT_WORKING: Final = re.compile(
@@ -139,16 +141,24 @@ _ABOUT: Final = re.compile(
     r"(?:(?:now|been|back|again|currently|no longer|not|wieder|to)\s)*(\w+)"
 )
 #: "[FIRING:1] CPU", "RECOVERY: Mail queue": a tag in front of a title.
-_TAG: Final = re.compile(r"\W*(?:\[\s*(\w[^\]]{1,60})\]|([A-Z][A-Z_ -]{1,30}):(?=\s)|(\w{2,20}) (?:-|–|\|) )")
+_TAG: Final = re.compile(r"\W*(?:\[\s*(\w[^\]]{1,60})\]|([A-Z][A-Z_ -]{1,30}):(?=\s)|(\w{2,20})(?: (?:-|–|\|) |: ))")
 #: "Was down for 14 min."
 _WAS_DOWN: Final = re.compile(r"(?i)(?:\w+ )?(?:was|were) (?:down|offline|unreachable|unavailable) for\b")
+#: "Changed from OK to CRITICAL", "Up -> Down".
+_CHANGE: Final = re.compile(r"(\w+) ?(?: to | nach | zu | auf | vers | a |->|=>|→) ?(\w+)")
+_CLAUSE_ENDS: Final = re.compile(r"[.!?;:,]\s+|\s[-–—|]\s")
+_MAX_CLAUSES: Final = 6
+_VERSION: Final = re.compile(r"v?\d+")
 _MAX_TITLE_CHARS: Final = 300
-_CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z]{2})")
 _MAX_CHARS: Final = 100
 
 
-#: What a service, a process or a machine is; a run that is "stopped" is over, and one that is "running" is not.
-STATES_OF_SERVICES: Final[Mapping[str, str]] = {"running": "resolved", "stopped": "failed", "exited": "failed"}
+#: Words that a kind may use for what is no problem, such as a comment that was created.
+_AMBIGUOUS: Final = frozenset({
+    "new", "create", "created", "creating", "set", "start", "started", "starting", "unknown", "test", "testing",
+})  # fmt: skip
+_ACTING: Final = (StatusMeaning.OPEN, StatusMeaning.CLOSE)
 
 #: "This is a test message", "Webhook test": a message that no problem caused.
 _TEST: Final = re.compile(
@@ -173,12 +183,6 @@ def is_test_event(event: str) -> bool:
     return _TEST_EVENT.fullmatch(event) is not None
 
 
-#: Words that a kind may use for what is no problem, such as a comment that was created.
-_AMBIGUOUS: Final = frozenset({
-    "new", "create", "created", "creating", "set", "start", "started", "starting", "unknown", "test", "testing",
-})  # fmt: skip
-
-
 def meaning_of(status: str, *, is_own: bool = False) -> StatusMeaning | None:
     """Returns what a status means, such as "RESOLVED", "alert.fired" or "[OK] CPU"; None if its words are unknown, or
     disagree. `is_own`: a kind's own path found it, so that ambiguous words mean nothing."""
@@ -189,7 +193,10 @@ def meaning_of(status: str, *, is_own: bool = False) -> StatusMeaning | None:
 
 @lru_cache(maxsize=2048)
 def _meaning_of(status: str) -> StatusMeaning | None:
-    words = words_of(status)
+    # The last word of "check.recovered.v1" is no status.
+    words = [word for word in words_of(status) if not _VERSION.fullmatch(word)]
+    if not words:
+        return _meaning_of_sign(status)
     is_negated = not _NEGATIONS.isdisjoint(words)
     meaning = _meaning_of_end(words)
     if is_negated:
@@ -211,9 +218,71 @@ def _has_own_negation(words: list[str]) -> bool:
     return any(_meaning_of_word(phrase) for phrase in _phrases_of(words)[:3] if "_" in phrase)
 
 
-def ends_with_status(status: str) -> bool:
-    """Returns whether a text ends with a status, such as "alert.fired"; "query_alert_monitor" only has one."""
-    return any(_meaning_of_word(phrase) is not None for phrase in _phrases_of(words_of(status)))
+#: Words that say of some things that all is well, or that something is wrong, and of others nothing.
+_UNCLEAR: Final = _COMPLETIONS | _WEAK | {
+    "active", "alert", "available", "bad", "clean", "connected", "exception", "good", "identified", "live", "major",
+    "minor", "on", "ready", "running", "safe", "stable", "starting", "unknown", "valid", "working",
+}  # fmt: skip
+
+
+@lru_cache(maxsize=2048)
+def is_clear(status: str) -> bool:
+    """Returns whether a status has a word that can hardly say something else: "down", and not "active"."""
+    return any(word not in _UNCLEAR and _meaning_of_word(word) is not None for word in _phrases_of(words_of(status)))
+
+
+#: Flags of what the sender shall do, or can do.
+_SETTINGS: Final = frozenset({
+    "allow", "allowed", "auto", "can", "disable", "disabled", "email", "enable", "enabled", "expect", "expected",
+    "ignore", "ignored", "include", "muted", "notify", "notified", "require", "required", "send", "sent", "should",
+    "show", "skip", "support", "supports", "use", "when", "will", "config", "count", "blacklisted", "schema", "blocked",
+    "banned", "ban",
+})  # fmt: skip
+_AUXILIARIES: Final = frozenset(
+    {"is", "are", "has", "have", "had", "was", "were", "been", "be", "in", "ist", "hat", "est"}
+)
+#: What is wrong if it is there.
+_FLAG_NOUNS: Final = frozenset({
+    "activated", "defaut", "errors", "failures", "fire", "flood", "gestoert", "incident", "intrusion", "leak",
+    "overheating", "smoke", "tamper", "water", "waterleak",
+})  # fmt: skip
+_WELL_NOUNS: Final = frozenset({"allclear", "backonline", "registered", "running", "backtonormal"})
+_NO_FLAGS: Final = _COMPLETIONS | _AMBIGUOUS | {
+    "bad", "clean", "closing", "good", "live", "major", "minor", "new", "on", "set", "critical", "warning", "urgent",
+    "severe", "emergency", "crit", "warn", "available",
+}  # fmt: skip
+_JOINED_FLAG: Final = re.compile(
+    r"(?:is|are|has|have|had|was|in|on|alert|alarm|incident|problem|check|service|system|test|all)+"
+)
+
+
+@lru_cache(maxsize=4096)
+def meaning_of_flag(words: tuple[str, ...]) -> StatusMeaning | None:
+    """Returns what a flag means that is true, by the words of its name: `isFiring`, `backToNormal`; None if it is
+    none."""
+    if not _SETTINGS.isdisjoint(words):
+        return None
+    if words == ("is", "available"):
+        return StatusMeaning.CLOSE
+    telling = [word for word in words if word not in _AUXILIARIES]
+    is_negated = bool(telling) and telling[0] in {"not", "non", "no"} and _meaning_of_word("_".join(telling)) is None
+    meaning = _meaning_of_flag(telling[1:] if is_negated else telling)
+    if is_negated and meaning is not None:
+        return StatusMeaning.CLOSE if meaning is StatusMeaning.OPEN else StatusMeaning.OPEN
+    return meaning
+
+
+def _meaning_of_flag(words: list[str]) -> StatusMeaning | None:
+    if len(words) == 1 and (prefix := _JOINED_FLAG.match(words[0])) is not None and prefix.end() < len(words[0]):
+        words = [words[0], words[0][prefix.end() :]]
+    for phrase in _phrases_of(words):
+        if phrase in _WELL_NOUNS:
+            return StatusMeaning.CLOSE
+        if phrase in _FLAG_NOUNS:
+            return StatusMeaning.OPEN
+        if phrase not in _NO_FLAGS and (meaning := _meaning_of_word(phrase)) in _ACTING:
+            return meaning
+    return None
 
 
 @lru_cache(maxsize=2048)
@@ -241,12 +310,13 @@ def is_kind(status: str) -> bool:
 @lru_cache(maxsize=2048)
 def is_completion(status: str) -> bool:
     """Returns whether a status says that something ended, and not how, such as "build.finished"."""
-    return not _COMPLETIONS.isdisjoint(words_of(status)) and meaning_of(status) is StatusMeaning.CLOSE
+    words = words_of(status)
+    is_of_problem = len(words) > 1 and not _KINDS.isdisjoint(words)
+    return not _COMPLETIONS.isdisjoint(words) and not is_of_problem and meaning_of(status) is StatusMeaning.CLOSE
 
 
-def status_in_title(title: str) -> str | None:
-    """Returns the status that the tag or the sign in front of a title or its words say: "[RESOLVED] CPU", "Shop is
-    up!"."""
+def status_in_tag(title: str) -> str | None:
+    """Returns the status that the tag or the sign in front of a title says: "[RESOLVED] CPU"."""
     title = title.strip()[:_MAX_TITLE_CHARS].partition("\n")[0]
     if (tag := _TAG.match(title)) is not None:
         tag_words = words_of(tag[1] or tag[2] or tag[3])
@@ -254,22 +324,44 @@ def status_in_title(title: str) -> str | None:
         for status in ("_".join(tag_words), *tag_words[:1]):
             if _meaning_of_word(status) in _ACTING:
                 return status
-    if (sign := next((_SIGNS[char] for char in title[:2] if char in _SIGNS), None)) is not None:
-        return sign
-    words = words_of(title)
+    return next((_SIGNS[char] for char in title[:2] if char in _SIGNS), None)
+
+
+def status_in_title(title: str) -> str | None:
+    """Returns the status that the tag in front of a title or its words say: "[RESOLVED] CPU", "Shop is up!"."""
+    if (status := status_in_tag(title)) is not None:
+        return status
+    clauses = _CLAUSE_ENDS.split(title.strip()[:_MAX_TITLE_CHARS].partition("\n")[0])
+    if len(clauses) > 1 and (last := clauses[-1].strip("!.* ").casefold()) in _BARE:
+        return last
+    found = [status for clause in clauses[:_MAX_CLAUSES] if (status := _status_in_clause(clause)) is not None]
+    return found[0] if len({_meaning_of_word(status) for status in found}) == 1 else None
+
+
+def _status_in_clause(clause: str) -> str | None:
+    words, folded = words_of(clause), clause.casefold()
     if len(words) < 2:
         return None
-    if _WAS_DOWN.match(title):
+    if _WAS_DOWN.match(clause):
         return "resolved"
+    if (change := _CHANGE.search(folded)) is not None and {
+        _meaning_of_word(change[1]),
+        _meaning_of_word(change[2]),
+    } == {*_ACTING}:
+        return change[2]
     has_failure = not _FAILURES.isdisjoint(words)
-    over = _OVER.search(title.casefold())
-    if _NOT_WORKING.search(title.casefold()):
+    over = _OVER.search(folded)
+    about = _ABOUT.match(clause) if _NEGATIONS.isdisjoint(words) else None
+    state = about[2].casefold() if about is not None and over is None else ""
+    if state not in _UNCLEAR and _meaning_of_word(state) is StatusMeaning.OPEN:
+        return state
+    if _NOT_WORKING.search(folded):
         return "failed"
     if not _NEGATIONS.isdisjoint(words):
         return "resolved" if over is not None and {"longer", "mehr"} & set(words) else None
     if over is not None and over[1]:
         # "Recovered from Device Down", and not "Failed login restored".
-        rest = words_of(title.casefold()[: over.start()])
+        rest = words_of(folded[: over.start()])
         if not has_failure or words[-1] == over[1] or _FAILURES.isdisjoint(rest):
             return over[1]
     if not has_failure and (over is not None or not _TITLE_ENDS.isdisjoint(_phrases_of(words))):
@@ -295,8 +387,6 @@ def _phrases_of(words: list[str]) -> tuple[str, ...]:
     return ("_".join(words), "_".join(words[-3:]), "_".join(words[-2:]), *words[-1:])
 
 
-_ACTING: Final = (StatusMeaning.OPEN, StatusMeaning.CLOSE)
-
 #: A percentage, a time, or the number of a run: another one in the next message.
 _MEASURED: Final = re.compile(
     r"#\d+|v?\d+([.,]\d+){1,2}|\d+([.,]\d+)?(%|ms|s|min|h|d|[kmgt]i?b|°?[cf]|v|w|a)|\d+:\d+(:\d+)?|\d{4}-\d\d-\d\d.*"
@@ -304,6 +394,11 @@ _MEASURED: Final = re.compile(
 _QUANTITY: Final = re.compile(
     r"(?i)(?<![\w.-])[<>=]*\s?\d+([.,]\d+)?\s?(%|ms|sec\w*|min\w*|hours?|[kmgt]i?b|°?c|°f|volts?|w)(?![\w-])"
 )
+#: "18233 > 5000".
+_COMPARED: Final = re.compile(r"(?<![\w.-])(\d+([.,]\d+)? ?)?[<>]=? ?\d+([.,]\d+)?(?![\w-])")
+#: "Backup of nas7 failed: disk full".
+_DETAILED: Final = re.compile(r"(\w[^:]+) (\w+): \w+ \w+")
+_SEGMENT: Final = re.compile(r"\s[-–—|](?:\s|$)")
 _FILLERS: Final = frozenset({
     "a", "an", "and", "back", "been", "by", "for", "from", "has", "have", "in", "is", "it", "its", "now", "of", "on",
     "the", "to", "was", "went", "with", "incident", "notice", "again", "only", "just", "still",
@@ -320,16 +415,12 @@ _DEGREES: Final = frozenset({
 def without_status(title: str) -> str:
     """Returns a title without the words that say a status: "[RESOLVED] CPU high" and "CPU high: OK" are "cpu high"."""
     about = _ABOUT.match(title)
-    if about is not None and _meaning_of_word(about[2].casefold()) in _ACTING and "[" not in title[:2]:
+    if about is not None and _MEANINGS.get(about[2].casefold()) in _ACTING and "[" not in title[:2]:
         title = about[1]
     part = _STATUS_PART.match(title)
-    if (
-        part is not None
-        and part[2].casefold() in _FAILURES | _TITLE_ENDS
-        and _meaning_of_word(part[1].casefold()) is None
-    ):
+    if part is not None and part[2].casefold() in _FAILURES | _TITLE_ENDS and _MEANINGS.get(part[1].casefold()) is None:
         title = part[1]
-    title = _QUANTITY.sub(" ", title)
+    title = _QUANTITY.sub(" ", _COMPARED.sub(" ", _without_details(title)))
     words = [word.strip(".-_/:") or word for word in re.findall(r"[\w.@/%#:°-]+", title)]
     return " ".join(
         code
@@ -338,9 +429,22 @@ def without_status(title: str) -> str:
         and folded not in _DEGREES
         and any(char.isalnum() for char in word)
         and not _MEASURED.fullmatch(folded)
-        and _meaning_of_word(folded.partition(":")[0]) is None
+        and _MEANINGS.get(folded.partition(":")[0]) is None
         and (code := _code_without_status(word))
     )
+
+
+def _without_details(title: str) -> str:
+    """Returns a title up to what failed: "RESOLVED: core - health check failed - HTTP 500" without the last part."""
+    detailed = _DETAILED.match(title)
+    if detailed is not None and detailed[2].casefold() in _FAILURES and any(map(str.isdigit, detailed[1])):
+        return detailed[1]
+    parts = _SEGMENT.split(title)
+    for count, part in enumerate(parts[1:-1], 2):
+        words = words_of(part)
+        if len(words) > 1 and words[-1] in _FAILURES | _TITLE_ENDS:
+            return " ".join(parts[:count])
+    return title
 
 
 def is_event_code(text: str) -> bool:
@@ -354,23 +458,46 @@ _CODE: Final = re.compile(r"[^\W\d_]+([._][^\W\d_]+)+|[^\W\d_]*[a-z][A-Z][^\W\d_
 def _code_without_status(word: str) -> str:
     """Returns a code without the parts that say a status: "DEVICE_CONNECTED" and "deviceOffline" are "device"."""
     parts = words_of(word) if _CODE.fullmatch(word) else ()
-    if "." in word and parts and _meaning_of_word(parts[-1]) is None:
+    if "." in word and parts and parts[-1] not in _MEANINGS:
         return word.casefold()  # a host such as "db.online.example"
-    telling = [part for part in parts if _meaning_of_word(part) is None and part not in _FILLERS]
+    telling = [part for part in parts if part not in _MEANINGS and part not in _FILLERS]
     return word.casefold() if len(telling) == len(parts) else "_".join(telling)
 
 
 def is_status_word(word: str) -> bool:
     """Returns whether a word in lower case is a status."""
-    return _meaning_of_word(word) is not None
+    return word in _MEANINGS
 
 
 def _meaning_of_word(word: str) -> StatusMeaning | None:
-    if word in CLOSING_WORDS:
-        return StatusMeaning.CLOSE
-    if word in OPENING_WORDS:
-        return StatusMeaning.OPEN
-    return StatusMeaning.UPDATE if word in UPDATING_WORDS else None
+    return _MEANINGS.get(word) or (_meaning_of_form(word) if _MIN_FORM <= len(word) <= _MAX_FORM else None)
+
+
+_MEANINGS: Final = {
+    **dict.fromkeys(UPDATING_WORDS, StatusMeaning.UPDATE),
+    **dict.fromkeys(OPENING_WORDS, StatusMeaning.OPEN),
+    **dict.fromkeys(CLOSING_WORDS, StatusMeaning.CLOSE),
+}
+#: The length of words that may be another form of a known one, in characters.
+_MIN_FORM: Final = 6
+_MAX_FORM: Final = 30
+#: Endings of plurals, genders and participles, and those of the form in the tables.
+_FORMS: Final = (
+    ("ing", ("", "e", "ed")), ("es", ("", "e")), ("as", ("o", "a")), ("os", ("o",)), ("s", ("", "ed")), ("a", ("o",)),
+    ("i", ("o",)), ("en", ("",)), ("e", ("", "o", "ed")), ("", ("ed", "d")),
+)  # fmt: skip
+
+
+@lru_cache(maxsize=4096)
+def _meaning_of_form(word: str) -> StatusMeaning | None:
+    """Returns what a word means by another form of it: "restablecida", "recovering", "rétablis"."""
+    for ending, others in _FORMS:
+        if word.endswith(ending):
+            stem = word[: len(word) - len(ending)]
+            for other in others:
+                if (meaning := _MEANINGS.get(stem + other)) is not None:
+                    return meaning
+    return None
 
 
 _NEW_WORDS: Final = frozenset({

@@ -1,0 +1,346 @@
+"""What a message of any tool says of its problem: each of its fields that says something votes, and the votes of each
+side are summed up. Pure.
+
+A vote's weight depends on where it is said (a field called `status`, an event, a flag, a title, a text) and on how
+clear the word is: "down" says more than "active". Several votes of one place count once. A tie opens.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from tocsin.inbound.expressions.fields import text_of
+from tocsin.inbound.mapping.message_objects import FORMER, FieldName, MessageObjects
+from tocsin.inbound.mapping.shared_names import (
+    ACTION_NAME,
+    COUNTED,
+    EXIT_CODES,
+    FOLDED,
+    FOLDED_OUTCOMES,
+    FOLDED_STATUSES,
+    HAPPENING_NAME,
+    OVER_TEXTS,
+    OVER_TIME,
+    SENTENCE_NAME,
+    SENTENCES,
+    SEVERITY_NAME,
+    STATUS_NAME,
+    TITLE_NAME,
+    TITLES,
+    TRUTHS,
+    find_any,
+    first_line,
+)
+from tocsin.inbound.mapping.status_words import (
+    StatusMeaning,
+    is_bare_status,
+    is_clear,
+    is_completion,
+    is_failure,
+    is_kind,
+    meaning_of,
+    meaning_of_flag,
+    status_in_tag,
+    status_in_title,
+)
+
+#: The weight of a clear word by its place.
+_STATUS: Final = 100.0
+_OUTCOME: Final = 90.0
+_FLAG: Final = 70.0
+_TAG: Final = 75.0
+_CLEARED: Final = 70.0
+_EVENT: Final = 65.0
+_LIKE_STATUS: Final = 55.0
+_TITLE: Final = 40.0
+_TEXT: Final = 25.0
+_HAPPENING: Final = 20.0
+_COUNT: Final = 11.0
+_OTHER: Final = 9.0
+_SEVERITY: Final = 5.0
+#: What remains of the weight of a word that may say something else too, such as "active", and of one that may say of
+#: a failed run that it ended; of a failure in a title, which may be what a problem is called; of a word in an object
+#: beside the message; and of one for each object around it.
+_UNCLEAR: Final = 0.35
+_COMPLETED: Final = 0.12
+_NAMED: Final = 0.5
+_BESIDE: Final = 0.2
+_INNER: Final = 0.94
+#: A failed outcome of a part outweighs a status that says "success".
+_PART_FAILED: Final = 1.2
+_INNER_FAILED: Final = 1.05
+#: What goes on, whatever it is.
+_CONTENTLESS: Final = frozenset({
+    "update", "updated", "pending", "in_progress", "in progress", "ongoing", "running", "queued", "monitoring",
+    "scheduled",
+})  # fmt: skip
+_ONGOING: Final = 0.1
+_MIN_BESIDE: Final = 5.0
+_MAX_DEPTH: Final = 5
+#: Less than this does not close a message with a title, or without one.
+_MIN_CLOSING_TITLED: Final = 10.0
+_MIN_CLOSING: Final = 5.0
+
+_MAX_STATUS_CHARS: Final = 60
+_MAX_OTHER_CHARS: Final = 30
+_MAX_NAMES: Final = 4096
+_OPEN, _CLOSE, _UPDATE = StatusMeaning.OPEN, StatusMeaning.CLOSE, StatusMeaning.UPDATE
+_ACTING: Final = (_OPEN, _CLOSE)
+_WORDS: Final = {_OPEN: "open", _CLOSE: "resolved"}
+#: Other than 0 is a failure.
+_RESULTS: Final = frozenset({"results"})
+#: From here on, a code is one of HTTP, or names a problem.
+_MAX_CODE: Final = 100
+_OF_CODES: Final = ((_CLOSE, "success"), (_OPEN, "failed"))
+#: What is up as long as it runs; a run that is "stopped" is over, and one that is "running" is not.
+_SERVICES: Final = frozenset({
+    "service", "servicename", "process", "processname", "container", "containername", "vm", "vmname", "daemon", "unit",
+})  # fmt: skip
+_STATES_OF_SERVICES: Final = {"running": _CLOSE, "stopped": _OPEN, "exited": _OPEN}
+_OF_ALERT: Final = re.compile(r"(alert|alarm|incident|problem|event)(id|key|name|uid)")
+_EDGES: Final = ("to", "tostate", "contact")
+_COLORS: Final = ("color", "colour")
+#: "off" is the end of what a sensor reports; any other thing that is "off" may be dead.
+_SWITCHED: Final = {"on": _OPEN, "off": _CLOSE}
+_SENSOR: Final = re.compile(r"(?i)sensor|melder|detect|détect|leak|smoke|motion")
+_CLEARED_SEVERITIES: Final = frozenset({"clear", "cleared", "ok", "resolved", "recovered", "recovery"})
+#: "True" of a condition: `{"type": "Ready", "status": "False"}`.
+_CONDITION_NAMES: Final = ("type", "condition")
+
+
+class Verdict(NamedTuple):
+    """What a message says, by the word that says it most clearly, and the sum of its votes beyond those of others."""
+
+    meaning: StatusMeaning
+    status: str
+    lead: float
+
+
+class _Vote(NamedTuple):
+    place: float
+    weight: float
+    meaning: StatusMeaning
+    status: str
+
+
+class _Places(dict[str, float]):
+    """By folded name, the place of what has it."""
+
+    def __missing__(self, name: str) -> float:
+        if len(name) > _MAX_STATUS_CHARS:
+            return _OTHER
+        if len(self) >= _MAX_NAMES:
+            self.clear()
+        place = self[str(name)] = _place_of(name)
+        return place
+
+
+def _place_of(name: str) -> float:
+    if FORMER.search(name):
+        return 0
+    if name in FOLDED_STATUSES:
+        return _STATUS
+    if name in FOLDED["source_status"] and name not in SENTENCES and name not in FOLDED_OUTCOMES:
+        return _EVENT
+    if name in FOLDED_OUTCOMES:
+        return _OUTCOME
+    if name in FOLDED["severity"] or SEVERITY_NAME[name]:
+        return _SEVERITY
+    if name in TITLES or TITLE_NAME[name]:
+        return _TITLE
+    if name in SENTENCES or SENTENCE_NAME[name]:
+        return _TEXT
+    if ACTION_NAME[name]:
+        return _EVENT
+    if name in _COLORS:
+        return _HAPPENING
+    if STATUS_NAME[name] or name in _EDGES:
+        return _LIKE_STATUS
+    return _HAPPENING if HAPPENING_NAME[name] else _OTHER
+
+
+_PLACES: Final = _Places()
+
+
+def read(objects: MessageObjects) -> Verdict | None:
+    """Returns what a message says; None if it says nothing."""
+    sums = {_OPEN: 0.0, _CLOSE: 0.0, _UPDATE: 0.0}
+    best: dict[tuple[float, StatusMeaning], _Vote] = {}
+    for vote in _votes(objects):
+        key = (vote.place, vote.meaning)
+        if key not in best or vote.weight > best[key].weight:
+            best[key] = vote
+    for vote in best.values():
+        sums[vote.meaning] += vote.weight
+    meaning = max(sums, key=sums.__getitem__)
+    if not sums[meaning]:
+        return None
+    if meaning is _CLOSE and sums[_CLOSE] < (_MIN_CLOSING_TITLED if _is_titled(objects) else _MIN_CLOSING):
+        return None
+    clearest = max((vote for vote in best.values() if vote.meaning is meaning), key=lambda vote: vote.weight)
+    rest = max(total for other, total in sums.items() if other is not meaning)
+    return Verdict(meaning, clearest.status, sums[meaning] - rest)
+
+
+def unknown_status(objects: MessageObjects) -> str:
+    """Returns a status whose words say nothing, for people; empty without one."""
+    found = find_any(objects.levels, FOLDED_STATUSES)
+    return next((text for value in found if (text := text_of(value))), "")
+
+
+def has_flag(objects: MessageObjects) -> bool:
+    """Returns whether a message says what it does by a flag, an exit code or the time of an end."""
+    return any(vote.place == _FLAG for level in objects.levels for vote in _votes_of(level, 1, is_run=False))
+
+
+def _is_titled(objects: MessageObjects) -> bool:
+    return any(name in FOLDED["subject"] for level in objects.texts for name in level)
+
+
+def _votes(objects: MessageObjects) -> Iterator[_Vote]:
+    is_run = bool(objects.runs)
+    for depth, level in enumerate(objects.levels):
+        yield from _votes_of(level, _INNER ** min(depth, _MAX_DEPTH), is_run=is_run)
+    for level in objects.chat:
+        yield from _votes_of(level, _INNER, is_run=is_run)
+    is_titled = _is_titled(objects)
+    for level in objects.things:
+        # What is online beside a title may be something else.
+        votes = _votes_of(level, _BESIDE, is_run=is_run)
+        yield from (vote for vote in votes if vote.weight >= _MIN_BESIDE and not (is_titled and vote.meaning is _CLOSE))
+    for level in objects.inner:
+        for name in FOLDED_OUTCOMES.keys() & level.keys():
+            if isinstance(value := level[name], str) and is_failure(value):
+                yield _vote(_OUTCOME, _PART_FAILED, _OPEN, value)
+
+
+def _votes_of(level: dict[str, object], factor: float, *, is_run: bool) -> Iterator[_Vote]:
+    for name, value in level.items():
+        if isinstance(value, str):
+            place = _PLACES[name]
+            if place:
+                yield from _votes_of_text(name, value, place, factor, level, is_run=is_run)
+        elif isinstance(value, int | float):
+            yield from _votes_of_number(name, value, factor, is_run=is_run)
+
+
+def _votes_of_text(
+    name: str, value: str, place: float, factor: float, level: dict[str, object], *, is_run: bool
+) -> Iterator[_Vote]:
+    folded = value.casefold()
+    if (is_true := TRUTHS.get(folded)) is not None:
+        if folded in _SWITCHED and (place >= _LIKE_STATUS or place == _HAPPENING) and _is_sensor(level):
+            meaning = _SWITCHED[folded]
+            yield _vote(_HAPPENING, factor, meaning, _WORDS[meaning])
+        elif place == _STATUS and (condition := _meaning_of_condition(level)) is not None:
+            meaning = condition if is_true else _CLOSE if condition is _OPEN else _OPEN
+            yield _vote(_STATUS, factor, meaning, _WORDS[meaning])
+        else:
+            yield from _votes_of_flag(name, is_true, factor)
+    elif OVER_TIME[name] or (name in OVER_TEXTS and len(value) <= _MAX_STATUS_CHARS and "://" not in value):
+        if not OVER_TIME[name] or any(map(str.isdigit, value)):
+            yield _vote(_FLAG, factor, _CLOSE, "resolved")
+    elif place in (_TITLE, _TEXT) or len(value) > _MAX_STATUS_CHARS:
+        yield from _votes_of_sentence(value, min(place, _TITLE) if place != _OTHER else _TEXT, factor)
+    elif place == _OTHER:
+        if len(value) <= _MAX_OTHER_CHARS and is_bare_status(value):
+            if (meaning := meaning_of(value)) in _ACTING:
+                yield _vote(_OTHER, factor, meaning, value)
+        elif value.count(" ") > 1:
+            yield from _votes_of_sentence(value, _TEXT, factor)
+    elif place == _STATUS and not is_run and folded in _STATES_OF_SERVICES and not _SERVICES.isdisjoint(level):
+        state = _STATES_OF_SERVICES[folded]
+        yield _vote(_STATUS, factor, state, _WORDS[state])
+    elif (meaning := meaning_of(value)) is not None:
+        is_of_alert = any(_OF_ALERT.match(name) for name in level) if meaning is _UPDATE else False
+        yield from _votes_of_status(value, meaning, place, factor, is_run=is_run, is_of_alert=is_of_alert)
+
+
+def _votes_of_status(
+    value: str, meaning: StatusMeaning, place: float, factor: float, *, is_run: bool, is_of_alert: bool
+) -> Iterator[_Vote]:
+    folded = value.casefold()
+    if meaning is _UPDATE and "cancel" in folded and not is_run:
+        # An alert that is canceled is over; of anything else, this says nothing.
+        if place != _STATUS:
+            return
+        meaning, value = (_CLOSE, "resolved") if is_of_alert else (_UPDATE, value)
+    if place == _SEVERITY and meaning is _CLOSE:
+        place = _CLEARED if folded in _CLEARED_SEVERITIES else _HAPPENING
+    if meaning is _UPDATE and place in (_SEVERITY, _HAPPENING):
+        return
+    clearness = 1.0 if is_clear(value) else _UNCLEAR
+    if is_completion(value):
+        clearness = _COMPLETED
+    if folded in _CONTENTLESS or (meaning is _UPDATE and "cancel" in folded):
+        clearness = _ONGOING
+    if place in (_EVENT, _HAPPENING) and is_kind(value):
+        clearness *= _UNCLEAR
+    if place == _STATUS and meaning is _OPEN and _BESIDE < factor < 1 and is_failure(value):
+        factor = _INNER_FAILED
+    yield _Vote(place, place * factor * clearness, meaning, value)
+
+
+def _votes_of_sentence(text: str, place: float, factor: float) -> Iterator[_Vote]:
+    line = first_line(text)
+    if not isinstance(line, str):
+        return
+    status = status_in_tag(line)
+    if status is not None:
+        place = _TAG if place == _TITLE else _TITLE
+    else:
+        status = status_in_title(line)
+    if status is not None and (meaning := meaning_of(status)) in _ACTING:
+        yield _vote(place, factor * (_NAMED if meaning is _OPEN else 1), meaning, status)
+
+
+def _votes_of_number(name: str, value: float, factor: float, *, is_run: bool) -> Iterator[_Vote]:
+    if isinstance(value, bool):
+        yield from _votes_of_flag(name, value, factor)
+    elif name in EXIT_CODES:
+        yield _vote(_FLAG, factor, *_OF_CODES[value != 0])
+    elif name in _RESULTS or (is_run and name == "result"):
+        if value:
+            yield _vote(_OUTCOME, factor, *_OF_CODES[True])
+    elif OVER_TIME[name]:
+        yield _vote(_FLAG, factor, _CLOSE, "resolved") if value else _vote(_HAPPENING, factor, _OPEN, "open")
+    elif name == "code":
+        if value < _MAX_CODE:
+            yield _vote(_COUNT, factor, *_OF_CODES[value != 0])
+    elif name in COUNTED:
+        if meaning_of(name) is _OPEN:
+            # No error is not yet a recovery.
+            yield _vote(_COUNT if value else _OTHER, factor, *_OF_CODES[value != 0])
+    elif value in (0, 1):
+        yield from _votes_of_flag(name, bool(value), factor)
+
+
+def _votes_of_flag(name: str, is_true: bool, factor: float) -> Iterator[_Vote]:
+    if (OVER_TIME[name] and not is_true) or FORMER.search(name):
+        if OVER_TIME[name]:
+            yield _vote(_HAPPENING, factor, _OPEN, "open")
+        return
+    words = name.words if isinstance(name, FieldName) else (name,)
+    meaning = meaning_of_flag(words) if len(name) <= _MAX_STATUS_CHARS and words else None
+    if meaning is not None:
+        if not is_true:
+            meaning = _CLOSE if meaning is _OPEN else _OPEN
+        yield _Vote(_FLAG, _FLAG * factor * (1.0 if is_clear(words[-1]) else _UNCLEAR), meaning, _WORDS[meaning])
+
+
+def _meaning_of_condition(level: dict[str, object]) -> StatusMeaning | None:
+    for name in _CONDITION_NAMES:
+        kind = level.get(name)
+        if isinstance(kind, str) and (meaning := meaning_of(kind)) in _ACTING:
+            return meaning
+    return None
+
+
+def _is_sensor(level: dict[str, object]) -> bool:
+    return any(isinstance(value, str) and _SENSOR.search(value) for value in level.values())
+
+
+def _vote(place: float, factor: float, meaning: StatusMeaning, status: str) -> _Vote:
+    return _Vote(place, place * factor, meaning, status)
