@@ -315,10 +315,24 @@ def test_severity_is_known_by_the_end_of_its_name(name: str) -> None:
         {"name": "Pump 2", "state": "off", "message": "Alarm: no pressure at the sensor"},
         {"type": "connection", "message": "Could not connect to db1"},
         {"id": 7, "status": "completed", "text": "Job failed on web1"},
+        {"name": "Kasse", "text": "Praxissoftware startet nicht mehr - dringend"},
+        {"name": "Till", "text": "The till no longer starts"},
     ],
 )
 def test_failure_that_names_something_good_closes_nothing(payload: dict[str, Any]) -> None:
     assert read(payload).action is EventAction.OPEN
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {"check": "logins", "text": "Login error rate is now `not-triggered`"},
+        {"check": "logins", "text": "web1 is no longer down"},
+        {"anlage": "Kühlhaus", "meldung": "Temperatur zu hoch", "status": "geht"},
+    ],
+)
+def test_problem_that_is_no_more_is_over(payload: dict[str, Any]) -> None:
+    assert read(payload).action is EventAction.CLOSE
 
 
 def test_same_event_of_other_things_is_another_problem() -> None:

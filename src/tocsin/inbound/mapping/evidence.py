@@ -232,11 +232,11 @@ def _votes_of_text(
     folded = value.casefold()
     if (is_true := TRUTHS.get(folded)) is not None:
         if folded in _SWITCHED and (place >= _LIKE_STATUS or place == _HAPPENING) and _is_sensor(level):
-            meaning = _SWITCHED[folded]
-            yield _vote(_HAPPENING, factor, meaning, _WORDS[meaning])
+            switched = _SWITCHED[folded]
+            yield _vote(_HAPPENING, factor, switched, _WORDS[switched])
         elif place == _STATUS and (condition := _meaning_of_condition(level)) is not None:
-            meaning = condition if is_true else _CLOSE if condition is _OPEN else _OPEN
-            yield _vote(_STATUS, factor, meaning, _WORDS[meaning])
+            stated = condition if is_true else _CLOSE if condition is _OPEN else _OPEN
+            yield _vote(_STATUS, factor, stated, _WORDS[stated])
         else:
             yield from _votes_of_flag(name, is_true, factor)
     elif OVER_TIME[name] or (name in OVER_TEXTS and len(value) <= _MAX_STATUS_CHARS and "://" not in value):
@@ -246,8 +246,8 @@ def _votes_of_text(
         yield from _votes_of_sentence(value, min(place, _TITLE) if place != _OTHER else _TEXT, factor)
     elif place == _OTHER:
         if len(value) <= _MAX_OTHER_CHARS and is_bare_status(value):
-            if (meaning := meaning_of(value)) in _ACTING:
-                yield _vote(_OTHER, factor, meaning, value)
+            if (bare := meaning_of(value)) is not None and bare in _ACTING:
+                yield _vote(_OTHER, factor, bare, value)
         elif value.count(" ") > 1:
             yield from _votes_of_sentence(value, _TEXT, factor)
     elif place == _STATUS and not is_run and folded in _STATES_OF_SERVICES and not _SERVICES.isdisjoint(level):

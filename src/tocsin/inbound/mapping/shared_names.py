@@ -112,6 +112,7 @@ ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
 
 #: The names of what is monitored: the same in a failure and its recovery.
 MONITORED: Final = in_order((
+    "formname", "formtitle",
     "monitorname", "monitorlabel", "monitortitle", "checkname", "checklabel", "rulename", "policyname", "controlname",
     "alertname", "alarmname", "conditionname", "jobname", "job", "taskname",
     "servicename", "service", "svc", "servicedesc", "sensor", "check", "monitor", "projectname", "project", "pipeline",

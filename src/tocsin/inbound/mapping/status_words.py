@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from enum import StrEnum
 from functools import lru_cache
+from itertools import pairwise
 from typing import Final
 
 
@@ -38,24 +39,26 @@ OPENING_WORDS: Final = frozenset({
     "disconnection", "noncompliant", "not_compliant",
     # German, French, Spanish, Italian, Portuguese and Dutch
     "aktiv", "alarmiert", "ausfall", "ausgefallen", "ausgelöst", "defekt", "fehler", "fehlerhaft", "fehlgeschlagen",
-    "gekommen", "gestört", "kommend", "kritisch", "nicht_erreichbar", "offen", "störung", "stoerung", "überschritten",
-    "unterbrochen", "unterschritten", "warnung", "alerte", "avertissement", "critique", "déclenché", "déclenchée",
-    "défaut", "échec", "echec", "échoué", "échouée", "erreur", "hors_ligne", "hors_service", "indisponible", "ouvert",
-    "ouverte", "panne", "abierta", "abierto", "advertencia", "alarma", "alerta", "caída", "caído", "caida", "caido",
-    "crítica", "crítico", "critico", "critica", "fallido", "fallida", "fallo", "falla", "aberto", "aberta", "erro",
-    "falha", "falhou", "allarme", "aperto", "errore", "fallito", "guasto", "indisponível", "parada", "parado", "fout",
-    "kritiek", "mislukt", "storing", "waarschuwing",
+    "gekommen", "gestört", "kommend", "kommt", "kritisch", "nicht_erreichbar", "offen", "störung", "stoerung",
+    "überschritten", "unterbrochen", "unterschritten", "warnung", "alerte", "avertissement", "critique",
+    "déclenché", "déclenchée", "défaut", "échec", "echec", "échoué", "échouée", "erreur", "hors_ligne",
+    "hors_service", "indisponible", "ouvert", "ouverte", "panne", "abierta", "abierto", "advertencia", "alarma",
+    "alerta", "caída", "caído", "caida", "caido", "crítica", "crítico", "critico", "critica", "fallido", "fallida",
+    "fallo", "falla", "aberto", "aberta", "erro", "falha", "falhou", "allarme", "aperto", "errore", "fallito",
+    "guasto", "indisponível", "parada", "parado", "fout", "kritiek", "mislukt", "storing", "waarschuwing",
 })  # fmt: skip
+#: The opposite of a status that opens.
+_NO_PROBLEM: Final = frozenset({"not_triggered", "not_firing", "not_alerting", "not_failing", "not_active"})
 #: German, French, Spanish, Italian, Portuguese and Dutch
 _FOREIGN_CLOSING: Final = frozenset({
-    "abgeschlossen", "beendet", "behoben", "entwarnung", "erfolgreich", "erledigt", "erreichbar", "gegangen", "gehend",
-    "gelöst", "in_betrieb", "in_ordnung", "en_service", "en_servicio", "dry", "trocken", "geschlossen", "verfügbar",
-    "wiederhergestellt", "clos", "clôturé", "clôturée", "disponible", "en_ligne", "fermé", "fermée", "rétabli",
-    "rétablie", "résolu", "résolue", "resolu", "réussi", "réussie", "succès", "succes", "terminé", "terminée",
-    "cerrada", "cerrado", "completado", "éxito", "exitoso", "normalizado", "recuperada", "recuperado", "restablecido",
-    "restaurado", "resuelta", "resuelto", "solucionado", "fechado", "resolvida", "resolvido", "sucesso", "chiuso",
-    "risolto", "ripristinato", "riuscito", "successo", "gelukt", "geslaagd", "gesloten", "hersteld", "opgelost",
-    "disponível", "sec",
+    "abgeschlossen", "beendet", "behoben", "entwarnung", "erfolgreich", "erledigt", "erreichbar", "gegangen",
+    "gehend", "geht", "gelöst", "in_betrieb", "in_ordnung", "en_service", "en_servicio", "dry", "trocken",
+    "geschlossen", "verfügbar", "wiederhergestellt", "clos", "clôturé", "clôturée", "disponible", "en_ligne",
+    "fermé", "fermée", "rétabli", "rétablie", "résolu", "résolue", "resolu", "réussi", "réussie", "succès",
+    "succes", "terminé", "terminée", "cerrada", "cerrado", "completado", "éxito", "exitoso", "normalizado",
+    "recuperada", "recuperado", "restablecido", "restaurado", "resuelta", "resuelto", "solucionado", "fechado",
+    "resolvida", "resolvido", "sucesso", "chiuso", "risolto", "ripristinato", "riuscito", "successo", "gelukt",
+    "geslaagd", "gesloten", "hersteld", "opgelost", "disponível", "sec",
 })  # fmt: skip
 CLOSING_WORDS: Final = frozenset({
     "available", "cleared", "clear", "close", "closed", "closing", "complete", "completed", "connected", "done",
@@ -69,7 +72,7 @@ CLOSING_WORDS: Final = frozenset({
     "stable", "stabilized", "successfully", "synced", "in_sync", "online_utility", "onmains", "on_mains", "back_up",
     "no_problem", "clean", "uncompromised", "no_longer_active", "rearmed", "cleaned", "paid", "reconnection",
     "compliant", "live",
-}) | _FOREIGN_CLOSING  # fmt: skip
+}) | _FOREIGN_CLOSING | _NO_PROBLEM  # fmt: skip
 UPDATING_WORDS: Final = frozenset({
     "ack", "acked", "acknowledge", "acknowledged", "acknowledgement", "annotate", "annotated", "assign", "assigned",
     "cancel", "canceled", "cancelled", "comment", "commented", "delegated", "deescalated", "downtime", "edited",
@@ -358,7 +361,9 @@ def _status_in_clause(clause: str) -> str | None:
     if _NOT_WORKING.search(folded):
         return "failed"
     if not _NEGATIONS.isdisjoint(words):
-        return "resolved" if over is not None and {"longer", "mehr"} & set(words) else None
+        # "No longer firing", and not "no longer starts".
+        is_over = over is not None and not {"longer", "mehr"}.isdisjoint(words) and _names_problem(words)
+        return "resolved" if is_over or not _NO_PROBLEM.isdisjoint(map("_".join, pairwise(words))) else None
     if over is not None and over[1]:
         # "Recovered from Device Down", and not "Failed login restored".
         rest = words_of(folded[: over.start()])
@@ -372,6 +377,10 @@ def _status_in_clause(clause: str) -> str | None:
     if is_mixed or not has_failure:
         return None
     return next((word for word in words if word in _FAILURES and word not in _NOUNS), None)
+
+
+def _names_problem(words: list[str]) -> bool:
+    return any(_meaning_of_word(word) is StatusMeaning.OPEN and not word.startswith(tuple(_WEAK)) for word in words)
 
 
 def _meaning_of_sign(text: str) -> StatusMeaning | None:
