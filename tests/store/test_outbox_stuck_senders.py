@@ -6,24 +6,20 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from ipaddress import ip_network
-from uuid import UUID
 
 import pytest
 
 from tests.doubles.smtp import SmtpDouble, smtp_double
 from tests.support.outbox_harness import OutboxHarness, configured, provider
-from tocsin.core.db.database import Connection
 from tocsin.core.delivery.concurrency import fair_concurrency
 from tocsin.core.delivery.local_failures import MIN_FAILURES, TRIAL_AFTER
-from tocsin.notify.dispatch import delivery_queries
 from tocsin.notify.dispatch.stuck_senders import FAILOVER_DEADLINE, MAX_STUCK
 from tocsin.notify.enqueue.provider_tests import send_test
 from tocsin.notify.models import Delivery, ProviderHealth
 from tocsin.notify.registry import KINDS
 from tocsin.notify.rules.delivery_reasons import TIMED_OUT
-from tocsin.notify.rules.pre_send_check import DueDelivery
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -224,27 +220,3 @@ def test_a_node_without_others_goes_on(post: OutboxHarness, mail: SmtpDouble) ->
     for seconds in (0, 10, 50):
         post.go(seconds, box)
     assert [status for _, status, _ in post.states(alert)] == ["sent"]
-
-
-def test_claim_checks_only_what_providers_can_take(
-    post: OutboxHarness, mail: SmtpDouble, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    checked: list[int] = []
-    original = delivery_queries.check_due
-
-    def check_due(connection: Connection, ids: list[UUID], now: datetime) -> list[DueDelivery]:
-        checked.append(len(ids))
-        return original(connection, ids, now)
-
-    monkeypatch.setattr(delivery_queries, "check_due", check_due)
-    names = [f"user{number}" for number in range(30)]
-    for name in names:
-        post.user(name)
-    box = post.outbox(slots=10)
-    post.page(post.alert(), *names)
-    for _ in range(4):
-        box.run_once()
-        box.settle()
-    assert len(mail.mails) == len(names)
-    # One provider alone gets four fifths of the slots.
-    assert checked[:4] == [8, 8, 8, 6]

@@ -26,20 +26,19 @@ WITH RECURSIVE lanes(lane) AS (
   SELECT ceil(%(free)s::numeric / greatest(1, count(*)))::int AS most
   FROM (SELECT DISTINCT coalesce(lane, 0) FROM due) AS different
 ), picked AS (
-  SELECT p.*, f.lane, f.is_first, s.most,
+  SELECT p.id, f.lane, f.is_first, p.due_at, s.most,
          row_number() OVER (PARTITION BY f.lane ORDER BY f.is_first DESC, p.due_at) AS place
   FROM share s CROSS JOIN due f CROSS JOIN LATERAL (
     SELECT * FROM (
-      SELECT q.id, q.due_at{also} FROM {table} q{join} WHERE {waiting} AND {lane} = f.lane{rank} AND {due}
+      SELECT q.id, q.due_at FROM {table} q{join} WHERE {waiting} AND {lane} = f.lane{rank} AND {due}
       ORDER BY q.due_at LIMIT s.most FOR NO KEY UPDATE OF {locked} SKIP LOCKED) a
     UNION ALL
     SELECT * FROM (
-      SELECT q.id, q.due_at{also} FROM {table} q{join}
-      WHERE {waiting} AND f.lane IS NULL AND {lane} IS NULL{rank} AND {due}
+      SELECT q.id, q.due_at FROM {table} q{join} WHERE {waiting} AND f.lane IS NULL AND {lane} IS NULL{rank} AND {due}
       ORDER BY q.due_at LIMIT s.most FOR NO KEY UPDATE OF {locked} SKIP LOCKED) b
   ) p
 )
-SELECT id, lane, most{also} FROM picked q WHERE place <= most ORDER BY is_first DESC, due_at LIMIT %(free)s
+SELECT id, lane, most FROM picked WHERE place <= most ORDER BY is_first DESC, due_at LIMIT %(free)s
 """
 
 
@@ -57,14 +56,12 @@ class FairQueue:
     waiting: str
     #: A boolean column: within a lane, its rows come first.
     first: str = ""
-    #: A column that is returned with each row.
-    also: str = ""
     #: A join, and the alias of the table whose rows are locked.
     join: str = ""
     locked: str = "q"
 
     def claim_query(self, filters: str = "") -> LiteralString:
-        """Returns the query that locks the due rows: id, lane, the share of each lane, and the column `also`.
+        """Returns the query that locks the due rows: id, lane, and the share of each lane.
 
         Its parameters are `now` and `free`, the number of rows that can be taken, and those of `filters`, further
         conditions.
@@ -77,7 +74,6 @@ class FairQueue:
                 ranks="(true), (false)" if self.first else "(true)",
                 rank=f" AND q.{self.first} = f.is_first" if self.first else "",
                 due=f"q.due_at <= %(now)s {filters}".rstrip(),
-                also=f", q.{self.also}" if self.also else "",
                 join=f" {self.join}" if self.join else "",
                 locked=self.locked,
             )

@@ -84,8 +84,8 @@ class ClaimedBatch:
     """The result of one claim."""
 
     jobs: tuple[DeliveryJob, ...]
-    #: How many due rows were found. If there were any, more may be due: each integration gets only its share.
-    due_count: int
+    #: How many due rows were checked. If there were any, more may be due: each integration gets only its share.
+    checked_count: int
     #: Whether no slot is left now, or a provider is at its limit.
     is_full: bool
 
@@ -113,8 +113,8 @@ def claim(
     capacity = _ProviderCapacity(pool, sends_by_provider, latencies, max_sends, slots, remaining, now)
     free = slots - sum(sends_by_provider.values())
     saturated = capacity.find_saturated()
-    picked = delivery_queries.pick(connection, saturated, free, now, is_paused=pause is not None)
-    ready = delivery_queries.check_due(connection, capacity.select_assignable(picked), now)
+    ids = delivery_queries.pick(connection, saturated, free, now, is_paused=pause is not None)
+    ready = delivery_queries.check_due(connection, ids, now)
     if pool.is_bundling:
         jobs = _bundled(connection, capacity, ready, now)
     else:
@@ -126,7 +126,7 @@ def claim(
     delivery_queries.lease(connection, [update for job in jobs for update in _lease_updates(job)], node)
     delivery_queries.note_bundles(connection, _bundles_awaiting_events(jobs), now)
     jobs = _with_sla(connection, jobs)
-    return ClaimedBatch(tuple(jobs), len(picked), is_full=len(picked) >= free or capacity.is_any_at_limit)
+    return ClaimedBatch(tuple(jobs), len(ids), is_full=len(ids) >= free or capacity.is_any_at_limit)
 
 
 def _bundled(
@@ -234,20 +234,6 @@ class _ProviderCapacity:
         names = [*self._at_limit, *used_up]
         return SaturatedProviders(names, saturated_channels, busy_channels, self._now - MAX_BUSY_WAIT)
 
-    def select_assignable(self, picked: Iterable[tuple[UUID, str]]) -> list[UUID]:
-        """Returns those of `picked`, id and channel, that the providers of their channel can take now. Checking the
-        others would be in vain.
-        """
-        remaining: dict[str, int] = {}
-        selected = []
-        for row_id, channel in picked:
-            if channel not in remaining:
-                remaining[channel] = self._count_free(channel)
-            if remaining[channel] > 0:
-                remaining[channel] -= 1
-                selected.append(row_id)
-        return selected
-
     def assign_jobs(self, bundles: Iterable[DeliveryBundle]) -> list[DeliveryJob]:
         """Returns the messages that a provider can take now. The others stay in the outbox."""
         return [job for bundle in bundles if (job := self._assign_job(bundle)) is not None]
@@ -338,18 +324,6 @@ class _ProviderCapacity:
 
     def _fair_limit(self, provider: ActiveProvider) -> int:
         return fair_concurrency(self._limit(provider), self._latencies.get(provider.name, 0))
-
-    def _count_free(self, channel: str) -> int:
-        """Returns how many messages the providers of the channel can take, at least 1; as many as there are slots if it
-        has none.
-        """
-        providers = [provider for provider in self._pool.all() if channel in provider.channels]
-        free_slots = self._slots - sum(self._sends_by_provider.values())
-        counts = []
-        for provider in providers:
-            held = self._sends_by_provider.get(provider.name, 0)
-            counts.append(max(0, min(self._limit(provider) - held, count_allowed(held, free_slots))))
-        return max(1, sum(counts)) if providers else self._slots
 
     def _has_allowance(self, name: str) -> bool:
         return self._remaining_allowance.get(name, 1) > 0

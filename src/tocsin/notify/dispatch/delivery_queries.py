@@ -61,7 +61,7 @@ class SaturatedProviders:
 
 
 #: Fair across integrations, first pages first. Served by the index `notify_delivery_outbox`.
-_OUTBOX = FairQueue("notify_delivery", "integration_id", "q.status = 'queued'", first="is_first", also="channel")
+_OUTBOX = FairQueue("notify_delivery", "integration_id", "q.status = 'queued'", first="is_first")
 
 _NOT_FULL = (
     "AND NOT (q.provider_name = '' AND (q.channel = ANY(%(channels)s::text[]) "
@@ -73,9 +73,9 @@ _NOT_PAUSED = "AND q.purpose <> 'page'"
 
 def pick(
     connection: Connection, saturated: SaturatedProviders, free: int, now: datetime, *, is_paused: bool
-) -> list[tuple[UUID, str]]:
-    """Returns the id and channel of due deliveries, at most `free`, fairly across integrations. Locks them until the
-    transaction ends.
+) -> list[UUID]:
+    """Returns the ids of due deliveries, at most `free`, fairly across integrations. Locks them until the transaction
+    ends.
     """
     if free <= 0:
         return []
@@ -83,7 +83,7 @@ def pick(
         part for part in (_NOT_FULL if saturated.names else "", _NOT_PAUSED if is_paused else "") if part
     )
     parameters = {"now": now, "free": free, **asdict(saturated)}
-    return [(row[0], row[3]) for row in connection.execute(_OUTBOX.claim_query(filters), parameters).fetchall()]
+    return [row[0] for row in connection.execute(_OUTBOX.claim_query(filters), parameters).fetchall()]
 
 
 _COMPANIONS = """

@@ -97,7 +97,7 @@ class DeliveryDispatcher:
         self.in_flight.start(claimed.jobs)
         if claimed.is_full:
             self._wait_for_slots()
-        return claimed.is_full or claimed.due_count > 0
+        return claimed.is_full or claimed.checked_count > 0
 
     def maintain_leases(self) -> bool:
         """Records what ended processes on this machine had sent, renews the leases of the sends in progress here, takes
