@@ -91,6 +91,27 @@ def test_each_origin_keeps_its_own_connection() -> None:
         assert (one.connections, other.connections) == (1, 1)
 
 
+def test_headers_of_the_caller_are_sent_once() -> None:
+    arrived: list[bytes] = []
+
+    def serve(listening: socket.socket) -> None:
+        connection, _ = listening.accept()
+        with connection:
+            arrived.append(connection.recv(65536))
+            connection.sendall(OK)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve, args=(listening,), daemon=True)
+        thread.start()
+        headers = {"host": "status.example.org", "CONTENT-LENGTH": "4"}
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
+        assert HttpClient(trusted=True).request("POST", url, headers=headers, content=b"page").status == 200
+        thread.join(5)
+    head = arrived[0].lower()
+    assert (head.count(b"host:"), head.count(b"content-length:")) == (1, 1)
+    assert b"host: status.example.org" in head
+
+
 @pytest.mark.parametrize("value", ["geheim\r\nX-Evil: 1", "geheim\0", " geheim", "geheim\n"])
 def test_header_that_would_add_a_line_is_rejected(value: str) -> None:
     with http_double() as server, pytest.raises(Permanent) as refused:

@@ -229,11 +229,11 @@ class HttpClient:
         """
         end = time.monotonic() + deadline
         target = _target(url)
-        raw_headers = [
-            (b"Host", target.netloc),
-            *_encode_headers(headers or {}),
-            (b"Content-Length", b"%d" % len(content)),
-        ]
+        raw_headers = _encode_headers(headers or {})
+        # A request with two of them is refused (RFC 9112, 3.2 and 6.3); that of the caller may be part of a signature.
+        given = {name.lower() for name, _ in raw_headers}
+        own = ((b"Host", target.netloc), (b"Content-Length", b"%d" % len(content)))
+        raw_headers = [*(header for header in own if header[0].lower() not in given), *raw_headers]
         try:
             request = request_bytes(method, target.path, raw_headers, content)
         except Unsendable as error:
