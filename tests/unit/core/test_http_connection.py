@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import threading
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 from tests.doubles.certificates import make_certificate
 from tests.doubles.http import Response, http_double
 from tocsin.core.errors import Permanent, Temporary
+from tocsin.core.net import egress
 from tocsin.core.net.egress import CertificateRejected, HttpClient, OutcomeUnknown
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -55,10 +57,8 @@ def raw_server(answer: bytes) -> Iterator[str]:
 def test_response_is_read_to_its_end(answer: bytes, status: int, body: bytes) -> None:
     client = HttpClient(trusted=True)
     with raw_server(answer) as url:
-        # The server hangs up after each response: no connection is used twice.
-        for _ in range(2):
-            response = client.request("POST", url, content=b"page")
-            assert (response.status, response.body) == (status, body)
+        response = client.request("POST", url, content=b"page")
+        assert (response.status, response.body) == (status, body)
     client.close()
 
 
@@ -89,6 +89,49 @@ def test_each_origin_keeps_its_own_connection() -> None:
             assert client.request("GET", other.url).body == b"other"
         client.close()
         assert (one.connections, other.connections) == (1, 1)
+
+
+def test_connection_with_half_a_request_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(egress, "READ_TIMEOUT", 0.2)
+    client = HttpClient(trusted=True)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
+        with pytest.raises(OutcomeUnknown):
+            client.request("POST", url, content=b"x" * 20_000_000)
+        listening.settimeout(5)
+        first, _ = listening.accept()
+        with pytest.raises(OutcomeUnknown):
+            client.request("POST", url, content=b"page")
+        second, _ = listening.accept()
+        with first, second:
+            assert second.recv(4) == b"POST"
+    client.close()
+
+
+def test_connection_that_the_server_closed_is_not_used_again() -> None:
+    client = HttpClient(trusted=True)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(5)
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
+        served: list[bytes] = []
+
+        def serve() -> None:
+            for _ in range(2):
+                connection, _ = listening.accept()
+                with connection:
+                    served.append(connection.recv(65536))
+                    connection.sendall(OK)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        assert client.request("GET", url).body == b"ok"
+        # The end of the connection arrives after the response.
+        (_, idle), *_ = client._idle
+        assert select.select([idle._socket], [], [], 5)[0]
+        assert client.request("GET", url).body == b"ok"
+        thread.join(5)
+    client.close()
+    assert len(served) == 2
 
 
 def test_headers_of_the_caller_are_sent_once() -> None:

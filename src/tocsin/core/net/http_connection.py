@@ -37,19 +37,20 @@ class HttpConnection:
     def __init__(self, connection: socket.socket, origin: Origin) -> None:
         """`connection` has its timeout for each read and write."""
         self.origin = origin
-        self.is_kept = True
+        #: Whether it can carry another request: the response of the last one was read to its end.
+        self.is_kept = False
         self._socket = connection
         self._exchange = DeadlineStream()
 
     def send(self, request: bytes) -> None:
         """Raises OSError."""
+        self.is_kept = False
         self._socket.sendall(request)
 
     def receive(self, method: str, end: float, max_bytes: int) -> tuple[int, Mapping[str, str], bytes]:
         """Returns the response: status, headers by lower-case name, and at most `max_bytes` of the body; what arrived
         until `end`, by the monotonic clock, if the head did. Raises OSError and HTTPException.
         """
-        self.is_kept = False
         self._exchange.begin_exchange(end - time.monotonic(), MAX_HEAD_BYTES + _MAX_FRAMING_FACTOR * max_bytes)
         response = _Response(self, method)
         try:
