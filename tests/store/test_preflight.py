@@ -40,6 +40,18 @@ def changed() -> PreflightResult:
     return the_one()
 
 
+def route_by_client(clients: list[dict[str, str]], now: datetime) -> None:
+    """Has the integration choose groups and policies by a table of these clients."""
+    client_tables.save_client_table({"name": "Customers", "clients": clients}, actor=ACTOR, now=now)
+    integration = Integration.objects.get()
+    save_integration(
+        {**integration_spec(integration), "routes": [{"name": "Clients", "client_table": "Customers"}], "anyway": True},
+        existing=integration,
+        actor=ACTOR,
+        now=now,
+    )
+
+
 def test_each_path_names_user_method_and_time() -> None:
     before = {model.__name__: model._default_manager.count() for model in apps.get_models() if model._meta.managed}
     checked = the_one()
@@ -70,14 +82,7 @@ def test_client_table_route_pages_named_targets_others_use_route(now: datetime) 
         {"client": "Globex", "group": other.name},
         {"client": "Beta", "group": other.name, "escalation_policy": "Nights only"},
     ]
-    client_tables.save_client_table({"name": "Customers", "clients": clients}, actor=ACTOR, now=now)
-    integration = Integration.objects.get()
-    save_integration(
-        {**integration_spec(integration), "routes": [{"name": "Clients", "client_table": "Customers"}], "anyway": True},
-        existing=integration,
-        actor=ACTOR,
-        now=now,
-    )
+    route_by_client(clients, now)
     methods = changed().routes
     assert [(method.route, method.clients, method.policy) for method in methods] == [
         ("Clients", ("Acme", "Beta"), "Nights only"),
@@ -94,14 +99,7 @@ def test_clients_with_same_on_call_users_are_one_path(now: datetime) -> None:
     for name in names:
         groups.save_group({"name": name, "members": members}, actor=ACTOR, now=now)
     clients = [{"client": f"{name} Ltd", "group": name, "escalation_policy": "Standard"} for name in names]
-    client_tables.save_client_table({"name": "Customers", "clients": clients}, actor=ACTOR, now=now)
-    integration = Integration.objects.get()
-    save_integration(
-        {**integration_spec(integration), "routes": [{"name": "Clients", "client_table": "Customers"}], "anyway": True},
-        existing=integration,
-        actor=ACTOR,
-        now=now,
-    )
+    route_by_client(clients, now)
     methods = changed().routes
     assert [method.clients for method in methods] == [("Nights Ltd", "Weekends Ltd", "Holidays Ltd"), (), None]
     assert {page.name for page in methods[0].pages} == {"Bob Brown"}
@@ -112,14 +110,7 @@ def test_client_table_with_many_targets_is_checked_in_part(now: datetime, monkey
     for name in ("Nights", "Weekends", "Holidays"):
         groups.save_group({"name": name, "members": [{"user": "bob", "roles": ["primary"]}]}, actor=ACTOR, now=now)
     clients = [{"client": f"{name} Ltd", "group": name} for name in ("Nights", "Weekends", "Holidays")]
-    client_tables.save_client_table({"name": "Customers", "clients": clients}, actor=ACTOR, now=now)
-    integration = Integration.objects.get()
-    save_integration(
-        {**integration_spec(integration), "routes": [{"name": "Clients", "client_table": "Customers"}], "anyway": True},
-        existing=integration,
-        actor=ACTOR,
-        now=now,
-    )
+    route_by_client(clients, now)
     checked, others, _ = changed().routes
     assert checked.clients == ("Nights Ltd",)
     assert CLIENT_ROUTES_OMITTED(count=2, table="Customers") in others.notes

@@ -11,15 +11,8 @@ from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
 from tocsin.inbound.config.normalizer import IntegrationDefinition, NormalizedEvent, compile_normalizer
 from tocsin.inbound.config.rules import EventAction
-from tocsin.inbound.mapping.status_words import (
-    StatusMeaning,
-    is_completion,
-    is_failure,
-    is_new_ticket,
-    meaning_of,
-    status_in_title,
-    without_status,
-)
+from tocsin.inbound.mapping.status_in_titles import status_in_title, without_status
+from tocsin.inbound.mapping.status_words import StatusMeaning, is_completion, is_failure, is_new_ticket, meaning_of
 from tocsin.inbound.parsing.payload_splitting import elements_of
 
 

@@ -51,14 +51,13 @@ from tocsin.inbound.mapping.shared_names import (
     matching_sorted,
     texts_of,
 )
+from tocsin.inbound.mapping.status_in_titles import is_event_code, without_status
 from tocsin.inbound.mapping.status_words import (
     StatusMeaning,
-    is_event_code,
     is_status_word,
     is_test,
     is_test_event,
     meaning_of,
-    without_status,
     words_of,
 )
 

@@ -33,6 +33,7 @@ from tocsin.inbound.mapping.shared_names import (
     find_any,
     first_line,
 )
+from tocsin.inbound.mapping.status_in_titles import status_in_tag, status_in_title
 from tocsin.inbound.mapping.status_words import (
     StatusMeaning,
     is_bare_status,
@@ -42,8 +43,6 @@ from tocsin.inbound.mapping.status_words import (
     is_kind,
     meaning_of,
     meaning_of_flag,
-    status_in_tag,
-    status_in_title,
 )
 
 #: The weight of a clear word by its place.

@@ -9,7 +9,6 @@ import re
 from collections.abc import Mapping
 from enum import StrEnum
 from functools import lru_cache
-from itertools import pairwise
 from typing import Final
 
 
@@ -48,7 +47,7 @@ OPENING_WORDS: Final = frozenset({
     "guasto", "indisponível", "parada", "parado", "fout", "kritiek", "mislukt", "storing", "waarschuwing",
 })  # fmt: skip
 #: The opposite of a status that opens.
-_NO_PROBLEM: Final = frozenset({"not_triggered", "not_firing", "not_alerting", "not_failing", "not_active"})
+NO_PROBLEM: Final = frozenset({"not_triggered", "not_firing", "not_alerting", "not_failing", "not_active"})
 #: German, French, Spanish, Italian, Portuguese and Dutch
 _FOREIGN_CLOSING: Final = frozenset({
     "abgeschlossen", "beendet", "behoben", "entwarnung", "erfolgreich", "erledigt", "erreichbar", "gegangen",
@@ -72,7 +71,7 @@ CLOSING_WORDS: Final = frozenset({
     "stable", "stabilized", "successfully", "synced", "in_sync", "online_utility", "onmains", "on_mains", "back_up",
     "no_problem", "clean", "uncompromised", "no_longer_active", "rearmed", "cleaned", "paid", "reconnection",
     "compliant", "live",
-}) | _FOREIGN_CLOSING | _NO_PROBLEM  # fmt: skip
+}) | _FOREIGN_CLOSING | NO_PROBLEM  # fmt: skip
 UPDATING_WORDS: Final = frozenset({
     "ack", "acked", "acknowledge", "acknowledged", "acknowledgement", "annotate", "annotated", "assign", "assigned",
     "cancel", "canceled", "cancelled", "comment", "commented", "delegated", "deescalated", "downtime", "edited",
@@ -82,7 +81,7 @@ UPDATING_WORDS: Final = frozenset({
 })  # fmt: skip
 
 #: Opening words that say of anything that it failed; others may say that somebody is active, or a page new.
-_FAILURES: Final = frozenset({
+FAILURES: Final = frozenset({
     "alarm", "alerting", "breached", "broken", "crashed", "crit", "critical", "dead", "down", "err", "error", "errored",
     "fail", "failed", "failing", "failure", "fatal", "firing", "timed_out", "timeout", "unhealthy", "unreachable",
     "faulted", "fehlgeschlagen", "fehler", "gestört", "ausgefallen", "ausfall", "échoué", "échec", "fallido", "caído",
@@ -94,7 +93,7 @@ _COMPLETIONS: Final = frozenset({
     "complete", "completed", "done", "end", "ended", "finished", "stopped",
 })  # fmt: skip
 #: Closing words that end a title, such as "Disk of db1 is OK"; a port that is "closed" may be the problem.
-_TITLE_ENDS: Final = _FOREIGN_CLOSING | frozenset({
+TITLE_ENDS: Final = _FOREIGN_CLOSING | frozenset({
     "available", "cleared", "fixed", "healthy", "normal", "ok", "okay", "online", "operational", "passed", "reachable",
     "recovered", "resolved", "restored", "succeeded", "success", "successful", "up", "back_to_normal", "successfully",
     "ended", "nominal", "reconnected", "responding", "resumed", "alive", "solved", "connected", "stable", "optimal",
@@ -102,57 +101,26 @@ _TITLE_ENDS: Final = _FOREIGN_CLOSING | frozenset({
 })  # fmt: skip
 
 #: "not ok", "No recovery": the words beside it mean the opposite, or nothing.
-_NEGATIONS: Final = frozenset({
+NEGATIONS: Final = frozenset({
     "not", "no", "non", "isn't", "never", "without", "nicht", "kein", "keine", "pas", "aucun", "niet", "geen",
 })  # fmt: skip
 _MAX_BARE_CHARS: Final = 30
-_BARE: Final = _FAILURES | _TITLE_ENDS | {"open", "opened", "closed", "triggered", "raised", "active", "inactive"}
+BARE: Final = FAILURES | TITLE_ENDS | {"open", "opened", "closed", "triggered", "raised", "active", "inactive"}
 #: Failures that may be named without one: "error rate".
-_NOUNS: Final = frozenset(
+NOUNS: Final = frozenset(
     {"alarm", "error", "err", "critical", "crit", "fatal", "timeout", "outage", "failure", "fehler"}
 )
 #: What an alert may be called, whatever its status.
 _KINDS: Final = frozenset({"alert", "alarm", "problem", "incident", "exception", "error", "test", "outage"})
 #: Words that say nothing beside another: "recovery detected".
-_WEAK: Final = frozenset({"detected", "new", "create", "created", "raised", "set", "start", "started", "test"})
+WEAK: Final = frozenset({"detected", "new", "create", "created", "raised", "set", "start", "started", "test"})
 #: Signs that people read before the words.
-_SIGNS: Final[Mapping[str, str]] = {
+SIGNS: Final[Mapping[str, str]] = {
     **dict.fromkeys("✅✔☑🟢💚👍", "ok"),
     **dict.fromkeys("❌🔴🚨🔥🛑⛔❗‼💥🆘⚠🟠🟡💀✖", "problem"),
 }
-#: "DB is back online", "The attack ended on web1", "no longer down": it is over, wherever a sentence says so.
-_OVER: Final = re.compile(
-    r"\b(?:(recovered|resolved|restored|cleared|ended|rétablie?|behoben|wiederhergestellt|resuelt[oa]|reconnected)"
-    r"|(?:back|returned) (?:to normal|online|up|in service)|no longer|nicht mehr"
-    r"|^(?:closed|clear|normal)(?= (?:via|by|after|at|since|on|for)\b)"
-    r"|(?:is|are|now|again|currently) (?:up|ok|online|normal|healthy|reachable|available|back|fine|ready"
-    r"|running(?! out| low))"
-    r"|(?:up|online|normal|healthy|reachable|available|running|connected|erreichbar) again|wieder (?:normal|online|ok)"
-    r"|(?:completed|finished|ended) (?:successfully|ok)|successfully (?:completed|finished|ended))\b"
-)
-_NOT_WORKING: Final = re.compile(
-    r"\b(?:not|n't|no longer|nicht|nicht mehr|pas|niet) (?:\w+ )?"
-    r"(?:running|respond\w*|reachable|available|ok|up|online|healthy|connected|working|erreichbar|verfügbar)\b"
-    r"|\b(?:ended|closed|stopped|exited|terminated|finished) (?:unexpectedly|abnormally|prematurely)\b"
-    r"|\bwith (?:[1-9]\d* )?(?:error|warning|failure|problem|issue)s?\b"
-)
-#: What a title is about, in front of its status: "gw backup: failed rc=255".
-_STATUS_PART: Final = re.compile(r"(.{3,}?)(?:: | - | – | \| )\W*(\w+)")
-#: What a sentence is about, in front of its status.
-_ABOUT: Final = re.compile(
-    r"(.*?\w.*?)\s(?:is|are|has|have|was|went|became|ist|wurde|est|está|è)\s"
-    r"(?:(?:now|been|back|again|currently|no longer|not|wieder|to)\s)*(\w+)"
-)
-#: "[FIRING:1] CPU", "RECOVERY: Mail queue": a tag in front of a title.
-_TAG: Final = re.compile(r"\W*(?:\[\s*(\w[^\]]{1,60})\]|([A-Z][A-Z_ -]{1,30}):(?=\s)|(\w{2,20})(?: (?:-|–|\|) |: ))")
-#: "Was down for 14 min."
-_WAS_DOWN: Final = re.compile(r"(?i)(?:\w+ )?(?:was|were) (?:down|offline|unreachable|unavailable) for\b")
-#: "Changed from OK to CRITICAL", "Up -> Down".
-_CHANGE: Final = re.compile(r"(\w+) ?(?: to | nach | zu | auf | vers | a |->|=>|→) ?(\w+)")
-_CLAUSE_ENDS: Final = re.compile(r"[.!?;:,]\s+|\s[-–—|]\s")
-_MAX_CLAUSES: Final = 6
 _VERSION: Final = re.compile(r"v?\d+")
-_MAX_TITLE_CHARS: Final = 300
+MAX_TITLE_CHARS: Final = 300
 _CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z]{2})")
 _MAX_CHARS: Final = 100
 
@@ -161,7 +129,7 @@ _MAX_CHARS: Final = 100
 _AMBIGUOUS: Final = frozenset({
     "new", "create", "created", "creating", "set", "start", "started", "starting", "unknown", "test", "testing",
 })  # fmt: skip
-_ACTING: Final = (StatusMeaning.OPEN, StatusMeaning.CLOSE)
+ACTING: Final = (StatusMeaning.OPEN, StatusMeaning.CLOSE)
 
 #: "This is a test message", "Webhook test": a message that no problem caused.
 _TEST: Final = re.compile(
@@ -200,29 +168,29 @@ def _meaning_of(status: str) -> StatusMeaning | None:
     words = [word for word in words_of(status) if not _VERSION.fullmatch(word)]
     if not words:
         return _meaning_of_sign(status)
-    is_negated = not _NEGATIONS.isdisjoint(words)
+    is_negated = not NEGATIONS.isdisjoint(words)
     meaning = _meaning_of_end(words)
     if is_negated:
         # "not ok" and "nicht erreichbar" are the opposite; "no_data" is a word of its own.
         return meaning if _has_own_negation(words) else StatusMeaning.OPEN if meaning is StatusMeaning.CLOSE else None
-    if meaning is not None and words[-1] not in _WEAK:
+    if meaning is not None and words[-1] not in WEAK:
         return meaning
     # "stopped_reporting" and "reset-both" are not over.
-    telling = [word for word in words if word not in _COMPLETIONS and word not in _WEAK and word != "reset"]
-    meanings = {found for word in telling if (found := _meaning_of_word(word)) is not None}
+    telling = [word for word in words if word not in _COMPLETIONS and word not in WEAK and word != "reset"]
+    meanings = {found for word in telling if (found := meaning_of_word(word)) is not None}
     return meanings.pop() if len(meanings) == 1 else meaning or _meaning_of_sign(status)
 
 
 def _meaning_of_end(words: list[str]) -> StatusMeaning | None:
-    return next(filter(None, map(_meaning_of_word, _phrases_of(words))), None)
+    return next(filter(None, map(meaning_of_word, phrases_of(words))), None)
 
 
 def _has_own_negation(words: list[str]) -> bool:
-    return any(_meaning_of_word(phrase) for phrase in _phrases_of(words)[:3] if "_" in phrase)
+    return any(meaning_of_word(phrase) for phrase in phrases_of(words)[:3] if "_" in phrase)
 
 
 #: Words that say of some things that all is well, or that something is wrong, and of others nothing.
-_UNCLEAR: Final = _COMPLETIONS | _WEAK | {
+UNCLEAR: Final = _COMPLETIONS | WEAK | {
     "active", "alert", "available", "bad", "clean", "connected", "exception", "good", "identified", "live", "major",
     "minor", "on", "ready", "running", "safe", "stable", "starting", "unknown", "valid", "working",
 }  # fmt: skip
@@ -231,7 +199,7 @@ _UNCLEAR: Final = _COMPLETIONS | _WEAK | {
 @lru_cache(maxsize=2048)
 def is_clear(status: str) -> bool:
     """Returns whether a status has a word that can hardly say something else: "down", and not "active"."""
-    return any(word not in _UNCLEAR and _meaning_of_word(word) is not None for word in _phrases_of(words_of(status)))
+    return any(word not in UNCLEAR and meaning_of_word(word) is not None for word in phrases_of(words_of(status)))
 
 
 #: Flags of what the sender shall do, or can do.
@@ -268,7 +236,7 @@ def meaning_of_flag(words: tuple[str, ...]) -> StatusMeaning | None:
     if words == ("is", "available"):
         return StatusMeaning.CLOSE
     telling = [word for word in words if word not in _AUXILIARIES]
-    is_negated = bool(telling) and telling[0] in {"not", "non", "no"} and _meaning_of_word("_".join(telling)) is None
+    is_negated = bool(telling) and telling[0] in {"not", "non", "no"} and meaning_of_word("_".join(telling)) is None
     meaning = _meaning_of_flag(telling[1:] if is_negated else telling)
     if is_negated and meaning is not None:
         return StatusMeaning.CLOSE if meaning is StatusMeaning.OPEN else StatusMeaning.OPEN
@@ -278,12 +246,12 @@ def meaning_of_flag(words: tuple[str, ...]) -> StatusMeaning | None:
 def _meaning_of_flag(words: list[str]) -> StatusMeaning | None:
     if len(words) == 1 and (prefix := _JOINED_FLAG.match(words[0])) is not None and prefix.end() < len(words[0]):
         words = [words[0], words[0][prefix.end() :]]
-    for phrase in _phrases_of(words):
+    for phrase in phrases_of(words):
         if phrase in _WELL_NOUNS:
             return StatusMeaning.CLOSE
         if phrase in _FLAG_NOUNS:
             return StatusMeaning.OPEN
-        if phrase not in _NO_FLAGS and (meaning := _meaning_of_word(phrase)) in _ACTING:
+        if phrase not in _NO_FLAGS and (meaning := meaning_of_word(phrase)) in ACTING:
             return meaning
     return None
 
@@ -291,17 +259,17 @@ def _meaning_of_flag(words: list[str]) -> StatusMeaning | None:
 @lru_cache(maxsize=2048)
 def is_failure(status: str) -> bool:
     """Returns whether a status says of anything that it failed, such as "failure" or "ERROR"."""
-    return meaning_of(status) is StatusMeaning.OPEN and not _FAILURES.isdisjoint(_phrases_of(words_of(status)))
+    return meaning_of(status) is StatusMeaning.OPEN and not FAILURES.isdisjoint(phrases_of(words_of(status)))
 
 
 def names_failure(text: str) -> bool:
     """Returns whether a sentence has a word of a failure."""
-    return not (OPENING_WORDS - _WEAK).isdisjoint(words_of(text[:_MAX_TITLE_CHARS]))
+    return not (OPENING_WORDS - WEAK).isdisjoint(words_of(text[:MAX_TITLE_CHARS]))
 
 
 def is_bare_status(text: str) -> bool:
     """Returns whether a text is nothing but a word that says of anything that it failed or is over."""
-    return len(text) <= _MAX_BARE_CHARS and text[:1].isalpha() and "_".join(words_of(text)) in _BARE
+    return len(text) <= _MAX_BARE_CHARS and text[:1].isalpha() and "_".join(words_of(text)) in BARE
 
 
 def is_kind(status: str) -> bool:
@@ -318,73 +286,8 @@ def is_completion(status: str) -> bool:
     return not _COMPLETIONS.isdisjoint(words) and not is_of_problem and meaning_of(status) is StatusMeaning.CLOSE
 
 
-def status_in_tag(title: str) -> str | None:
-    """Returns the status that the tag or the sign in front of a title says: "[RESOLVED] CPU"."""
-    title = title.strip()[:_MAX_TITLE_CHARS].partition("\n")[0]
-    if (tag := _TAG.match(title)) is not None:
-        tag_words = words_of(tag[1] or tag[2] or tag[3])
-        # "[FIRING:1]" and "[Recovered on db1]" begin with the status.
-        for status in ("_".join(tag_words), *tag_words[:1]):
-            if _meaning_of_word(status) in _ACTING:
-                return status
-    return next((_SIGNS[char] for char in title[:2] if char in _SIGNS), None)
-
-
-def status_in_title(title: str) -> str | None:
-    """Returns the status that the tag in front of a title or its words say: "[RESOLVED] CPU", "Shop is up!"."""
-    if (status := status_in_tag(title)) is not None:
-        return status
-    clauses = _CLAUSE_ENDS.split(title.strip()[:_MAX_TITLE_CHARS].partition("\n")[0])
-    if len(clauses) > 1 and (last := clauses[-1].strip("!.* ").casefold()) in _BARE:
-        return last
-    found = [status for clause in clauses[:_MAX_CLAUSES] if (status := _status_in_clause(clause)) is not None]
-    return found[0] if len({_meaning_of_word(status) for status in found}) == 1 else None
-
-
-def _status_in_clause(clause: str) -> str | None:
-    words, folded = words_of(clause), clause.casefold()
-    if len(words) < 2:
-        return None
-    if _WAS_DOWN.match(clause):
-        return "resolved"
-    if (change := _CHANGE.search(folded)) is not None and {
-        _meaning_of_word(change[1]),
-        _meaning_of_word(change[2]),
-    } == {*_ACTING}:
-        return change[2]
-    has_failure = not _FAILURES.isdisjoint(words)
-    over = _OVER.search(folded)
-    about = _ABOUT.match(clause) if _NEGATIONS.isdisjoint(words) else None
-    state = about[2].casefold() if about is not None and over is None else ""
-    if state not in _UNCLEAR and _meaning_of_word(state) is StatusMeaning.OPEN:
-        return state
-    if _NOT_WORKING.search(folded):
-        return "failed"
-    if not _NEGATIONS.isdisjoint(words):
-        # "No longer firing", and not "no longer starts".
-        is_over = over is not None and not {"longer", "mehr"}.isdisjoint(words) and _names_problem(words)
-        return "resolved" if is_over or not _NO_PROBLEM.isdisjoint(map("_".join, pairwise(words))) else None
-    if over is not None and over[1]:
-        # "Recovered from Device Down", and not "Failed login restored".
-        rest = words_of(folded[: over.start()])
-        if not has_failure or words[-1] == over[1] or _FAILURES.isdisjoint(rest):
-            return over[1]
-    if not has_failure and (over is not None or not _TITLE_ENDS.isdisjoint(_phrases_of(words))):
-        return words[-1] if over is None or words[-1] in _TITLE_ENDS else "resolved"
-    if has_failure and _meaning_of_word(words[-1]) is StatusMeaning.OPEN:
-        return words[-1]
-    is_mixed = any(_meaning_of_word(word) is StatusMeaning.CLOSE for word in words)
-    if is_mixed or not has_failure:
-        return None
-    return next((word for word in words if word in _FAILURES and word not in _NOUNS), None)
-
-
-def _names_problem(words: list[str]) -> bool:
-    return any(_meaning_of_word(word) is StatusMeaning.OPEN and not word.startswith(tuple(_WEAK)) for word in words)
-
-
 def _meaning_of_sign(text: str) -> StatusMeaning | None:
-    return next((_meaning_of_word(_SIGNS[char]) for char in text[:2] if char in _SIGNS), None)
+    return next((meaning_of_word(SIGNS[char]) for char in text[:2] if char in SIGNS), None)
 
 
 def words_of(text: str) -> list[str]:
@@ -392,97 +295,20 @@ def words_of(text: str) -> list[str]:
     return [word for word in re.split(r"[^\w']+|_", _CAMEL.sub(" ", text).casefold()) if word]
 
 
-def _phrases_of(words: list[str]) -> tuple[str, ...]:
+def phrases_of(words: list[str]) -> tuple[str, ...]:
     return ("_".join(words), "_".join(words[-3:]), "_".join(words[-2:]), *words[-1:])
-
-
-#: A percentage, a time, or the number of a run: another one in the next message.
-_MEASURED: Final = re.compile(
-    r"#\d+|v?\d+([.,]\d+){1,2}|\d+([.,]\d+)?(%|ms|s|min|h|d|[kmgt]i?b|°?[cf]|v|w|a)|\d+:\d+(:\d+)?|\d{4}-\d\d-\d\d.*"
-)
-_QUANTITY: Final = re.compile(
-    r"(?i)(?<![\w.-])[<>=]*\s?\d+([.,]\d+)?\s?(%|ms|sec\w*|min\w*|hours?|[kmgt]i?b|°?c|°f|volts?|w)(?![\w-])"
-)
-#: "18233 > 5000".
-_COMPARED: Final = re.compile(r"(?<![\w.-])(\d+([.,]\d+)? ?)?[<>]=? ?\d+([.,]\d+)?(?![\w-])")
-#: "Backup of nas7 failed: disk full".
-_DETAILED: Final = re.compile(r"(\w[^:]+) (\w+): \w+ \w+")
-_SEGMENT: Final = re.compile(r"\s[-–—|](?:\s|$)")
-_FILLERS: Final = frozenset({
-    "a", "an", "and", "back", "been", "by", "for", "from", "has", "have", "in", "is", "it", "its", "now", "of", "on",
-    "the", "to", "was", "went", "with", "incident", "notice", "again", "only", "just", "still",
-})  # fmt: skip
-
-
-#: How much it is, which a recovery does not say: "temperature too high" and "temperature normal".
-_DEGREES: Final = frozenset({
-    "not", "too", "high", "low", "above", "below", "over", "under", "hoch", "nicht", "niedrig", "ordnung", "wieder",
-    "zu", "alta", "alto", "baja", "bajo", "bas", "basse", "haut", "haute", "trop",
-})  # fmt: skip
-
-
-def without_status(title: str) -> str:
-    """Returns a title without the words that say a status: "[RESOLVED] CPU high" and "CPU high: OK" are "cpu high"."""
-    about = _ABOUT.match(title)
-    if about is not None and _MEANINGS.get(about[2].casefold()) in _ACTING and "[" not in title[:2]:
-        title = about[1]
-    part = _STATUS_PART.match(title)
-    if part is not None and part[2].casefold() in _FAILURES | _TITLE_ENDS and _MEANINGS.get(part[1].casefold()) is None:
-        title = part[1]
-    title = _QUANTITY.sub(" ", _COMPARED.sub(" ", _without_details(title)))
-    words = [word.strip(".-_/:") or word for word in re.findall(r"[\w.@/%#:°-]+", title)]
-    return " ".join(
-        code
-        for word in words
-        if (folded := word.casefold()) not in _FILLERS
-        and folded not in _DEGREES
-        and any(char.isalnum() for char in word)
-        and not _MEASURED.fullmatch(folded)
-        and _MEANINGS.get(folded.partition(":")[0]) is None
-        and (code := _code_without_status(word))
-    )
-
-
-def _without_details(title: str) -> str:
-    """Returns a title up to what failed: "RESOLVED: core - health check failed - HTTP 500" without the last part."""
-    detailed = _DETAILED.match(title)
-    if detailed is not None and detailed[2].casefold() in _FAILURES and any(map(str.isdigit, detailed[1])):
-        return detailed[1]
-    parts = _SEGMENT.split(title)
-    for count, part in enumerate(parts[1:-1], 2):
-        words = words_of(part)
-        if len(words) > 1 and words[-1] in _FAILURES | _TITLE_ENDS:
-            return " ".join(parts[:count])
-    return title
-
-
-def is_event_code(text: str) -> bool:
-    """Returns whether a text is a code that has a status, such as "backup_failed"."""
-    return " " not in text and _code_without_status(text) != text.casefold()
-
-
-_CODE: Final = re.compile(r"[^\W\d_]+([._][^\W\d_]+)+|[^\W\d_]*[a-z][A-Z][^\W\d_]*")
-
-
-def _code_without_status(word: str) -> str:
-    """Returns a code without the parts that say a status: "DEVICE_CONNECTED" and "deviceOffline" are "device"."""
-    parts = words_of(word) if _CODE.fullmatch(word) else ()
-    if "." in word and parts and parts[-1] not in _MEANINGS:
-        return word.casefold()  # a host such as "db.online.example"
-    telling = [part for part in parts if part not in _MEANINGS and part not in _FILLERS]
-    return word.casefold() if len(telling) == len(parts) else "_".join(telling)
 
 
 def is_status_word(word: str) -> bool:
     """Returns whether a word in lower case is a status."""
-    return word in _MEANINGS
+    return word in MEANINGS
 
 
-def _meaning_of_word(word: str) -> StatusMeaning | None:
-    return _MEANINGS.get(word) or (_meaning_of_form(word) if _MIN_FORM <= len(word) <= _MAX_FORM else None)
+def meaning_of_word(word: str) -> StatusMeaning | None:
+    return MEANINGS.get(word) or (_meaning_of_form(word) if _MIN_FORM <= len(word) <= _MAX_FORM else None)
 
 
-_MEANINGS: Final = {
+MEANINGS: Final = {
     **dict.fromkeys(UPDATING_WORDS, StatusMeaning.UPDATE),
     **dict.fromkeys(OPENING_WORDS, StatusMeaning.OPEN),
     **dict.fromkeys(CLOSING_WORDS, StatusMeaning.CLOSE),
@@ -504,7 +330,7 @@ def _meaning_of_form(word: str) -> StatusMeaning | None:
         if word.endswith(ending):
             stem = word[: len(word) - len(ending)]
             for other in others:
-                if (meaning := _MEANINGS.get(stem + other)) is not None:
+                if (meaning := MEANINGS.get(stem + other)) is not None:
                     return meaning
     return None
 

@@ -1,0 +1,200 @@
+"""What a title or a sentence says of a status, and what it is about without it: "[RESOLVED] CPU high on db1". Pure."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from typing import Final
+
+from tocsin.inbound.mapping.status_words import (
+    ACTING,
+    BARE,
+    FAILURES,
+    MAX_TITLE_CHARS,
+    MEANINGS,
+    NEGATIONS,
+    NO_PROBLEM,
+    NOUNS,
+    SIGNS,
+    TITLE_ENDS,
+    UNCLEAR,
+    WEAK,
+    StatusMeaning,
+    meaning_of_word,
+    phrases_of,
+    words_of,
+)
+
+#: "DB is back online", "The attack ended on web1", "no longer down": it is over, wherever a sentence says so.
+_OVER: Final = re.compile(
+    r"\b(?:(recovered|resolved|restored|cleared|ended|rétablie?|behoben|wiederhergestellt|resuelt[oa]|reconnected)"
+    r"|(?:back|returned) (?:to normal|online|up|in service)|no longer|nicht mehr"
+    r"|^(?:closed|clear|normal)(?= (?:via|by|after|at|since|on|for)\b)"
+    r"|(?:is|are|now|again|currently) (?:up|ok|online|normal|healthy|reachable|available|back|fine|ready"
+    r"|running(?! out| low))"
+    r"|(?:up|online|normal|healthy|reachable|available|running|connected|erreichbar) again|wieder (?:normal|online|ok)"
+    r"|(?:completed|finished|ended) (?:successfully|ok)|successfully (?:completed|finished|ended))\b"
+)
+_NOT_WORKING: Final = re.compile(
+    r"\b(?:not|n't|no longer|nicht|nicht mehr|pas|niet) (?:\w+ )?"
+    r"(?:running|respond\w*|reachable|available|ok|up|online|healthy|connected|working|erreichbar|verfügbar)\b"
+    r"|\b(?:ended|closed|stopped|exited|terminated|finished) (?:unexpectedly|abnormally|prematurely)\b"
+    r"|\bwith (?:[1-9]\d* )?(?:error|warning|failure|problem|issue)s?\b"
+)
+#: What a title is about, in front of its status: "gw backup: failed rc=255".
+_STATUS_PART: Final = re.compile(r"(.{3,}?)(?:: | - | – | \| )\W*(\w+)")
+#: What a sentence is about, in front of its status.
+_ABOUT: Final = re.compile(
+    r"(.*?\w.*?)\s(?:is|are|has|have|was|went|became|ist|wurde|est|está|è)\s"
+    r"(?:(?:now|been|back|again|currently|no longer|not|wieder|to)\s)*(\w+)"
+)
+#: "[FIRING:1] CPU", "RECOVERY: Mail queue": a tag in front of a title.
+_TAG: Final = re.compile(r"\W*(?:\[\s*(\w[^\]]{1,60})\]|([A-Z][A-Z_ -]{1,30}):(?=\s)|(\w{2,20})(?: (?:-|–|\|) |: ))")
+#: "Was down for 14 min."
+_WAS_DOWN: Final = re.compile(r"(?i)(?:\w+ )?(?:was|were) (?:down|offline|unreachable|unavailable) for\b")
+#: "Changed from OK to CRITICAL", "Up -> Down".
+_CHANGE: Final = re.compile(r"(\w+) ?(?: to | nach | zu | auf | vers | a |->|=>|→) ?(\w+)")
+_CLAUSE_ENDS: Final = re.compile(r"[.!?;:,]\s+|\s[-–—|]\s")
+_MAX_CLAUSES: Final = 6
+
+
+def status_in_tag(title: str) -> str | None:
+    """Returns the status that the tag or the sign in front of a title says: "[RESOLVED] CPU"."""
+    title = title.strip()[:MAX_TITLE_CHARS].partition("\n")[0]
+    if (tag := _TAG.match(title)) is not None:
+        tag_words = words_of(tag[1] or tag[2] or tag[3])
+        # "[FIRING:1]" and "[Recovered on db1]" begin with the status.
+        for status in ("_".join(tag_words), *tag_words[:1]):
+            if meaning_of_word(status) in ACTING:
+                return status
+    return next((SIGNS[char] for char in title[:2] if char in SIGNS), None)
+
+
+def status_in_title(title: str) -> str | None:
+    """Returns the status that the tag in front of a title or its words say: "[RESOLVED] CPU", "Shop is up!"."""
+    if (status := status_in_tag(title)) is not None:
+        return status
+    clauses = _CLAUSE_ENDS.split(title.strip()[:MAX_TITLE_CHARS].partition("\n")[0])
+    if len(clauses) > 1 and (last := clauses[-1].strip("!.* ").casefold()) in BARE:
+        return last
+    found = [status for clause in clauses[:_MAX_CLAUSES] if (status := _status_in_clause(clause)) is not None]
+    return found[0] if len({meaning_of_word(status) for status in found}) == 1 else None
+
+
+def _status_in_clause(clause: str) -> str | None:
+    words, folded = words_of(clause), clause.casefold()
+    if len(words) < 2:
+        return None
+    if _WAS_DOWN.match(clause):
+        return "resolved"
+    if (change := _CHANGE.search(folded)) is not None and {
+        meaning_of_word(change[1]),
+        meaning_of_word(change[2]),
+    } == {*ACTING}:
+        return change[2]
+    has_failure = not FAILURES.isdisjoint(words)
+    over = _OVER.search(folded)
+    about = _ABOUT.match(clause) if NEGATIONS.isdisjoint(words) else None
+    state = about[2].casefold() if about is not None and over is None else ""
+    if state not in UNCLEAR and meaning_of_word(state) is StatusMeaning.OPEN:
+        return state
+    if _NOT_WORKING.search(folded):
+        return "failed"
+    if not NEGATIONS.isdisjoint(words):
+        # "No longer firing", and not "no longer starts".
+        is_over = over is not None and not {"longer", "mehr"}.isdisjoint(words) and _names_problem(words)
+        return "resolved" if is_over or not NO_PROBLEM.isdisjoint(map("_".join, pairwise(words))) else None
+    if over is not None and over[1]:
+        # "Recovered from Device Down", and not "Failed login restored".
+        rest = words_of(folded[: over.start()])
+        if not has_failure or words[-1] == over[1] or FAILURES.isdisjoint(rest):
+            return over[1]
+    if not has_failure and (over is not None or not TITLE_ENDS.isdisjoint(phrases_of(words))):
+        return words[-1] if over is None or words[-1] in TITLE_ENDS else "resolved"
+    if has_failure and meaning_of_word(words[-1]) is StatusMeaning.OPEN:
+        return words[-1]
+    is_mixed = any(meaning_of_word(word) is StatusMeaning.CLOSE for word in words)
+    if is_mixed or not has_failure:
+        return None
+    return next((word for word in words if word in FAILURES and word not in NOUNS), None)
+
+
+def _names_problem(words: list[str]) -> bool:
+    return any(meaning_of_word(word) is StatusMeaning.OPEN and not word.startswith(tuple(WEAK)) for word in words)
+
+
+#: A percentage, a time, or the number of a run: another one in the next message.
+_MEASURED: Final = re.compile(
+    r"#\d+|v?\d+([.,]\d+){1,2}|\d+([.,]\d+)?(%|ms|s|min|h|d|[kmgt]i?b|°?[cf]|v|w|a)|\d+:\d+(:\d+)?|\d{4}-\d\d-\d\d.*"
+)
+_QUANTITY: Final = re.compile(
+    r"(?i)(?<![\w.-])[<>=]*\s?\d+([.,]\d+)?\s?(%|ms|sec\w*|min\w*|hours?|[kmgt]i?b|°?c|°f|volts?|w)(?![\w-])"
+)
+#: "18233 > 5000".
+_COMPARED: Final = re.compile(r"(?<![\w.-])(\d+([.,]\d+)? ?)?[<>]=? ?\d+([.,]\d+)?(?![\w-])")
+#: "Backup of nas7 failed: disk full".
+_DETAILED: Final = re.compile(r"(\w[^:]+) (\w+): \w+ \w+")
+_SEGMENT: Final = re.compile(r"\s[-–—|](?:\s|$)")
+_FILLERS: Final = frozenset({
+    "a", "an", "and", "back", "been", "by", "for", "from", "has", "have", "in", "is", "it", "its", "now", "of", "on",
+    "the", "to", "was", "went", "with", "incident", "notice", "again", "only", "just", "still",
+})  # fmt: skip
+
+
+#: How much it is, which a recovery does not say: "temperature too high" and "temperature normal".
+_DEGREES: Final = frozenset({
+    "not", "too", "high", "low", "above", "below", "over", "under", "hoch", "nicht", "niedrig", "ordnung", "wieder",
+    "zu", "alta", "alto", "baja", "bajo", "bas", "basse", "haut", "haute", "trop",
+})  # fmt: skip
+
+
+def without_status(title: str) -> str:
+    """Returns a title without the words that say a status: "[RESOLVED] CPU high" and "CPU high: OK" are "cpu high"."""
+    about = _ABOUT.match(title)
+    if about is not None and MEANINGS.get(about[2].casefold()) in ACTING and "[" not in title[:2]:
+        title = about[1]
+    part = _STATUS_PART.match(title)
+    if part is not None and part[2].casefold() in FAILURES | TITLE_ENDS and MEANINGS.get(part[1].casefold()) is None:
+        title = part[1]
+    title = _QUANTITY.sub(" ", _COMPARED.sub(" ", _without_details(title)))
+    words = [word.strip(".-_/:") or word for word in re.findall(r"[\w.@/%#:°-]+", title)]
+    return " ".join(
+        code
+        for word in words
+        if (folded := word.casefold()) not in _FILLERS
+        and folded not in _DEGREES
+        and any(char.isalnum() for char in word)
+        and not _MEASURED.fullmatch(folded)
+        and MEANINGS.get(folded.partition(":")[0]) is None
+        and (code := _code_without_status(word))
+    )
+
+
+def _without_details(title: str) -> str:
+    """Returns a title up to what failed: "RESOLVED: core - health check failed - HTTP 500" without the last part."""
+    detailed = _DETAILED.match(title)
+    if detailed is not None and detailed[2].casefold() in FAILURES and any(map(str.isdigit, detailed[1])):
+        return detailed[1]
+    parts = _SEGMENT.split(title)
+    for count, part in enumerate(parts[1:-1], 2):
+        words = words_of(part)
+        if len(words) > 1 and words[-1] in FAILURES | TITLE_ENDS:
+            return " ".join(parts[:count])
+    return title
+
+
+def is_event_code(text: str) -> bool:
+    """Returns whether a text is a code that has a status, such as "backup_failed"."""
+    return " " not in text and _code_without_status(text) != text.casefold()
+
+
+_CODE: Final = re.compile(r"[^\W\d_]+([._][^\W\d_]+)+|[^\W\d_]*[a-z][A-Z][^\W\d_]*")
+
+
+def _code_without_status(word: str) -> str:
+    """Returns a code without the parts that say a status: "DEVICE_CONNECTED" and "deviceOffline" are "device"."""
+    parts = words_of(word) if _CODE.fullmatch(word) else ()
+    if "." in word and parts and parts[-1] not in MEANINGS:
+        return word.casefold()  # a host such as "db.online.example"
+    telling = [part for part in parts if part not in MEANINGS and part not in _FILLERS]
+    return word.casefold() if len(telling) == len(parts) else "_".join(telling)
