@@ -37,6 +37,7 @@ PROOF = {
 DIST = {
     "lib/podman/aardvark-dns": "aardvark-dns",
     "bin/buildah": "buildah",
+    "bin/catatonit": "catatonit",
     "bin/minisign": "minisign",
     "bin/mmdebstrap": "mmdebstrap",
     "bin/podman": "podman",

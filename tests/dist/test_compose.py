@@ -71,7 +71,8 @@ def run(podman: Podman, network_mails: SmtpDouble, tmp_path: Path) -> Iterator[R
     folder = shutil.copytree(COMPOSE, tmp_path / "compose")
     tools = bring.dist_tools(bring.uv())
     yield lambda *lines, typed="": podman.shell(*lines, folder=folder, tools=tools, typed=typed)
-    podman.shell("docker compose down --volumes --timeout 30", folder=folder, tools=tools)
+    stop = "TOCSIN_HOST=localhost docker compose --file {} down --volumes --timeout 30"
+    podman.shell(*(stop.format(file) for file in ("compose.yaml", "compose.ha.yaml")), folder=folder, tools=tools)
 
 
 def test_page_starts_one_node_that_pages(run: Run, network_mails: SmtpDouble) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -49,7 +50,19 @@ def own_network() -> Iterator[None]:
             subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
             yield
         finally:
+            _end_name_server()
             os.setns(before.fileno(), os.CLONE_NEWNET)
+
+
+def _end_name_server() -> None:
+    """Ends Podman's name server of this network and forgets its names. They stay if a container could not be removed,
+    and a machine has one server for all networks: containers of the next network would get no names."""
+    folder = Path("/run/containers/networks/aardvark-dns")
+    with suppress(FileNotFoundError):
+        pid = int((folder / "aardvark.pid").read_text())
+        if Path(f"/proc/{pid}/ns/net").readlink() == Path("/proc/thread-self/ns/net").readlink():
+            os.kill(pid, signal.SIGTERM)
+            shutil.rmtree(folder)
 
 
 @contextmanager
