@@ -39,6 +39,8 @@ def make(name: str, packages: tuple[str, ...], *, with_apt: bool = False) -> Pat
         f'--setup-hook=mkdir -p {inside}; cp "{cache}"/*.deb {inside} || true',
         f'--essential-hook=cp --no-clobber {inside}/*.deb "{cache}" || true',
         f'--customize-hook=cp --no-clobber {inside}/*.deb "{cache}" || true',
+        # Compiled during the installation, to other bytes each time.
+        '--customize-hook=rm -r "$1"/usr/share/python3/debpython/__pycache__ || true',
         SUITE, archive,
     ]  # fmt: skip
     release.run(command, f"The Debian system {name} could not be made")
