@@ -442,3 +442,16 @@ def test_text_is_read_as_a_message_with_its_fields() -> None:
 
 def test_count_of_failures_is_no_flag() -> None:
     assert read({"message": "Disk full", "error": 0}).action is EventAction.OPEN
+
+
+@pytest.mark.parametrize(
+    ("payload", "priority"),
+    [
+        ({"id": "1", "title": "Disk full", "status": "open"}, None),
+        ({"id": "1", "title": "Disk full", "status": "critical"}, "critical"),
+        ({"id": "1", "title": "Disk full", "status": "open", "details": {"severity": "critical"}}, "critical"),
+        ({"id": "1", "title": "Disk full", "status": "open", "details": [{"severity": "critical"}]}, "critical"),
+    ],
+)
+def test_priority_comes_from_status_or_objects(payload: dict[str, Any], priority: str | None) -> None:
+    assert read(payload).mapped.text("priority") == priority

@@ -215,9 +215,12 @@ class Normalizer:
 
     def _is_plain(self, mapped: MappedFields, payload: Mapping[str, object]) -> bool:
         """Returns whether a message of any tool has only the kind's own names, and a status that says what it does."""
-        if not payload.keys() <= self.plain_names or "priority" not in mapped.values:
+        if not payload.keys() <= self.plain_names:
             return False
         status, source_id = mapped.text("source_status") or "", mapped.values.get("source_id")
+        # Without a priority of its own it gets that of its status, or of an object in it.
+        if "priority" not in mapped.values and (self._priority_of(status) is not None or _holds_objects(payload)):
+            return False
         is_certain = is_clear(status) and not is_completion(status) and not shared_names.is_of_delivery(source_id)
         return is_certain and not (mapped.text("severity") or "").isdigit()
 
@@ -380,6 +383,12 @@ def _values_in(rules: object) -> Iterator[str]:
             yield from _values_in(item)
     elif isinstance(rules, str):
         yield rules.casefold()
+
+
+def _holds_objects(payload: Mapping[str, object]) -> bool:
+    """Returns whether a value is an object, or a list of some."""
+    lists = (value if isinstance(value, list) else (value,) for value in payload.values())
+    return any(isinstance(item, (Mapping, list)) for items in lists for item in items)
 
 
 def _plain_names(mapping: CompiledMapping) -> frozenset[str]:
