@@ -16,6 +16,7 @@ from tocsin.inbound.mapping.message_objects import FORMER, FieldName, MessageObj
 from tocsin.inbound.mapping.shared_names import (
     ACTION_NAME,
     COUNTED,
+    END_TIME,
     EXIT_CODES,
     FOLDED,
     FOLDED_OUTCOMES,
@@ -36,6 +37,7 @@ from tocsin.inbound.mapping.shared_names import (
 from tocsin.inbound.mapping.status_in_titles import status_in_tag, status_in_title
 from tocsin.inbound.mapping.status_words import (
     StatusMeaning,
+    goes_on,
     is_bare_status,
     is_clear,
     is_completion,
@@ -47,6 +49,7 @@ from tocsin.inbound.mapping.status_words import (
 
 #: The weight of a clear word by its place.
 _STATUS: Final = 100.0
+_OVER: Final = 95.0
 _OUTCOME: Final = 90.0
 _FLAG: Final = 70.0
 _TAG: Final = 75.0
@@ -70,11 +73,6 @@ _INNER: Final = 0.94
 #: A failed outcome of a part outweighs a status that says "success".
 _PART_FAILED: Final = 1.2
 _INNER_FAILED: Final = 1.05
-#: What goes on, whatever it is.
-_CONTENTLESS: Final = frozenset({
-    "update", "updated", "pending", "in_progress", "in progress", "ongoing", "running", "queued", "monitoring",
-    "scheduled",
-})  # fmt: skip
 _ONGOING: Final = 0.1
 _MIN_BESIDE: Final = 5.0
 _MAX_DEPTH: Final = 5
@@ -107,6 +105,10 @@ _SENSOR: Final = re.compile(r"(?i)sensor|melder|detect|détect|leak|smoke|motion
 _CLEARED_SEVERITIES: Final = frozenset({"clear", "cleared", "ok", "resolved", "recovered", "recovery"})
 #: "True" of a condition: `{"type": "Ready", "status": "False"}`.
 _CONDITION_NAMES: Final = ("type", "condition")
+
+
+#: A time that programs write for none.
+_NO_TIME: Final = re.compile(r"0001-|1970-01-01|[0\s:.TZ-]*$")
 
 
 class Verdict(NamedTuple):
@@ -147,6 +149,8 @@ def _place_of(name: str) -> float:
         return _OUTCOME
     if name in FOLDED["severity"] or SEVERITY_NAME[name]:
         return _SEVERITY
+    if STATUS_NAME[name] or name in _EDGES:
+        return _LIKE_STATUS
     if name in TITLES or TITLE_NAME[name]:
         return _TITLE
     if name in SENTENCES or SENTENCE_NAME[name]:
@@ -155,8 +159,6 @@ def _place_of(name: str) -> float:
         return _EVENT
     if name in _COLORS:
         return _HAPPENING
-    if STATUS_NAME[name] or name in _EDGES:
-        return _LIKE_STATUS
     return _HAPPENING if HAPPENING_NAME[name] else _OTHER
 
 
@@ -191,7 +193,7 @@ def unknown_status(objects: MessageObjects) -> str:
 
 def has_flag(objects: MessageObjects) -> bool:
     """Returns whether a message says what it does by a flag, an exit code or the time of an end."""
-    return any(vote.place == _FLAG for level in objects.levels for vote in _votes_of(level, 1, is_run=False))
+    return any(vote.place in (_FLAG, _OVER) for level in objects.levels for vote in _votes_of(level, 1, is_run=False))
 
 
 def _is_titled(objects: MessageObjects) -> bool:
@@ -217,7 +219,9 @@ def _votes(objects: MessageObjects) -> Iterator[_Vote]:
 
 def _votes_of(level: dict[str, object], factor: float, *, is_run: bool) -> Iterator[_Vote]:
     for name, value in level.items():
-        if isinstance(value, str):
+        if OVER_TIME[name] or END_TIME[name]:
+            yield from _votes_of_end(name, value, factor, is_run=is_run)
+        elif isinstance(value, str):
             place = _PLACES[name]
             if place:
                 yield from _votes_of_text(name, value, place, factor, level, is_run=is_run)
@@ -238,9 +242,8 @@ def _votes_of_text(
             yield _vote(_STATUS, factor, stated, _WORDS[stated])
         else:
             yield from _votes_of_flag(name, is_true, factor)
-    elif OVER_TIME[name] or (name in OVER_TEXTS and len(value) <= _MAX_STATUS_CHARS and "://" not in value):
-        if not OVER_TIME[name] or any(map(str.isdigit, value)):
-            yield _vote(_FLAG, factor, _CLOSE, "resolved")
+    elif name in OVER_TEXTS and len(value) <= _MAX_STATUS_CHARS and "://" not in value:
+        yield _vote(_FLAG, factor, _CLOSE, "resolved")
     elif place in (_TITLE, _TEXT) or len(value) > _MAX_STATUS_CHARS:
         yield from _votes_of_sentence(value, min(place, _TITLE) if place != _OTHER else _TEXT, factor)
     elif place == _OTHER:
@@ -273,7 +276,7 @@ def _votes_of_status(
     clearness = 1.0 if is_clear(value) else _UNCLEAR
     if is_completion(value):
         clearness = _COMPLETED
-    if folded in _CONTENTLESS or (meaning is _UPDATE and "cancel" in folded):
+    if goes_on(value) or (meaning is _UPDATE and "cancel" in folded):
         clearness = _ONGOING
     if place in (_EVENT, _HAPPENING) and is_kind(value):
         clearness *= _UNCLEAR
@@ -303,8 +306,6 @@ def _votes_of_number(name: str, value: float, factor: float, *, is_run: bool) ->
     elif name in _RESULTS or (is_run and name == "result"):
         if value:
             yield _vote(_OUTCOME, factor, *_OF_CODES[True])
-    elif OVER_TIME[name]:
-        yield _vote(_FLAG, factor, _CLOSE, "resolved") if value else _vote(_HAPPENING, factor, _OPEN, "open")
     elif name == "code":
         if value < _MAX_CODE:
             yield _vote(_COUNT, factor, *_OF_CODES[value != 0])
@@ -316,10 +317,17 @@ def _votes_of_number(name: str, value: float, factor: float, *, is_run: bool) ->
         yield from _votes_of_flag(name, bool(value), factor)
 
 
+def _votes_of_end(name: str, value: object, factor: float, *, is_run: bool) -> Iterator[_Vote]:
+    if not value or (isinstance(value, str) and (_NO_TIME.match(value) or not any(map(str.isdigit, value)))):
+        yield _vote(_HAPPENING, factor, _OPEN, "open")
+    elif OVER_TIME[name]:
+        yield _vote(_OVER, factor, _CLOSE, "resolved")
+    elif not is_run:
+        yield _vote(_HAPPENING, factor, _CLOSE, "resolved")
+
+
 def _votes_of_flag(name: str, is_true: bool, factor: float) -> Iterator[_Vote]:
-    if (OVER_TIME[name] and not is_true) or FORMER.search(name):
-        if OVER_TIME[name]:
-            yield _vote(_HAPPENING, factor, _OPEN, "open")
+    if FORMER.search(name):
         return
     words = name.words if isinstance(name, FieldName) else (name,)
     meaning = meaning_of_flag(words) if len(name) <= _MAX_STATUS_CHARS and words else None

@@ -23,7 +23,8 @@ WRAPPERS: Final = frozenset({
     "alarm", "ticket", "item", "message", "body", "content", "detail", "details", "notification", "notifications",
     "object", "record", "records", "resource", "properties", "attributes", "essentials", "component", "alertgroup",
     "error", "exception", "app", "application", "execution", "operation", "operationstate", "stage", "step", "task",
-    "state", "status", "health", "result", "params", "parameters", "conditions", "violations", "envelope",
+    "state", "status", "health", "result", "params", "parameters", "conditions", "violations", "envelope", "outage",
+    "downtime",
 })  # fmt: skip
 #: Names that end so are wrappers too, such as `webhook_event_data`.
 _WRAPPER_ENDINGS: Final = (

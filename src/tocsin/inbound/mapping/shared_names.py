@@ -230,7 +230,9 @@ _OUTCOMES: Final = (*_STATUSES, "result", "outcome", "conclusion", "health")
 #: What a program returns: 0 for success.
 EXIT_CODES: Final = in_order(("exitcode", "exitstatus", "returncode", "rc", "retcode", "exit", "errorlevel"))
 #: A time of these means that it is over; null, that it is not.
-OVER_TIME: Final = NamePattern(r"\w*(resolved?|recover(y|ed)|cleared?|closed|fixed)(at|time|ts|date|on)")
+OVER_TIME: Final = NamePattern(r"\w*(resolved?|recover(y|ed)?|cleared?|closed|fixed|dismissed)(at|time|ts|date|on)")
+#: The same of what has a beginning, unless it is a run.
+END_TIME: Final = NamePattern(r"\w*ended(at|time|ts|date|on)|endsat")
 #: A number of these may be how many there are.
 COUNTED: Final = frozenset({
     "alert", "anomaly", "error", "failed", "failure", "fault", "fehler", "incident", "outage", "passed", "problem",

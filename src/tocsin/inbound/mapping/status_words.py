@@ -92,6 +92,10 @@ FAILURES: Final = frozenset({
 _COMPLETIONS: Final = frozenset({
     "complete", "completed", "done", "end", "ended", "finished", "stopped",
 })  # fmt: skip
+#: What goes on, whatever it is.
+_CONTENTLESS: Final = frozenset({
+    "update", "updated", "pending", "in_progress", "ongoing", "running", "queued", "monitoring", "scheduled",
+})  # fmt: skip
 #: Closing words that end a title, such as "Disk of db1 is OK"; a port that is "closed" may be the problem.
 TITLE_ENDS: Final = _FOREIGN_CLOSING | frozenset({
     "available", "cleared", "fixed", "healthy", "normal", "ok", "okay", "online", "operational", "passed", "reachable",
@@ -130,6 +134,9 @@ _AMBIGUOUS: Final = frozenset({
     "new", "create", "created", "creating", "set", "start", "started", "starting", "unknown", "test", "testing",
 })  # fmt: skip
 ACTING: Final = (StatusMeaning.OPEN, StatusMeaning.CLOSE)
+
+#: Words that say nothing inside of a status: "Long-running query", "stopped_reporting" and "reset-both".
+_NOT_TELLING: Final = _COMPLETIONS | WEAK | _CONTENTLESS | {"reset"}
 
 #: "This is a test message", "Webhook test": a message that no problem caused.
 _TEST: Final = re.compile(
@@ -175,8 +182,7 @@ def _meaning_of(status: str) -> StatusMeaning | None:
         return meaning if _has_own_negation(words) else StatusMeaning.OPEN if meaning is StatusMeaning.CLOSE else None
     if meaning is not None and words[-1] not in WEAK:
         return meaning
-    # "stopped_reporting" and "reset-both" are not over.
-    telling = [word for word in words if word not in _COMPLETIONS and word not in WEAK and word != "reset"]
+    telling = [word for word in words if word not in _NOT_TELLING]
     meanings = {found for word in telling if (found := meaning_of_word(word)) is not None}
     return meanings.pop() if len(meanings) == 1 else meaning or _meaning_of_sign(status)
 
@@ -284,6 +290,12 @@ def is_completion(status: str) -> bool:
     words = words_of(status)
     is_of_problem = len(words) > 1 and not _KINDS.isdisjoint(words)
     return not _COMPLETIONS.isdisjoint(words) and not is_of_problem and meaning_of(status) is StatusMeaning.CLOSE
+
+
+@lru_cache(maxsize=2048)
+def goes_on(status: str) -> bool:
+    """Returns whether a status says that something goes on, and not how, such as "incident.updated"."""
+    return not _CONTENTLESS.isdisjoint(phrases_of(words_of(status))[-2:])
 
 
 def _meaning_of_sign(text: str) -> StatusMeaning | None:
