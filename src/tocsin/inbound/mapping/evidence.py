@@ -99,9 +99,10 @@ _STATES_OF_SERVICES: Final = {"running": _CLOSE, "stopped": _OPEN, "exited": _OP
 _OF_ALERT: Final = re.compile(r"(alert|alarm|incident|problem|event)(id|key|name|uid)")
 _EDGES: Final = ("to", "tostate", "contact")
 _COLORS: Final = ("color", "colour")
-#: "off" is the end of what a sensor reports; any other thing that is "off" may be dead.
+#: "off" is the end of what a sensor or a rule reports; any other thing that is "off" may be dead.
 _SWITCHED: Final = {"on": _OPEN, "off": _CLOSE}
 _SENSOR: Final = re.compile(r"(?i)sensor|melder|detect|détect|leak|smoke|motion")
+_RULE: Final = re.compile(r"alert|alarm|rule|threshold|metric")
 _CLEARED_SEVERITIES: Final = frozenset({"clear", "cleared", "ok", "resolved", "recovered", "recovery"})
 #: "True" of a condition: `{"type": "Ready", "status": "False"}`.
 _CONDITION_NAMES: Final = ("type", "condition")
@@ -234,7 +235,7 @@ def _votes_of_text(
 ) -> Iterator[_Vote]:
     folded = value.casefold()
     if (is_true := TRUTHS.get(folded)) is not None:
-        if folded in _SWITCHED and (place >= _LIKE_STATUS or place == _HAPPENING) and _is_sensor(level):
+        if folded in _SWITCHED and (place >= _LIKE_STATUS or place == _HAPPENING) and _is_switched(level):
             switched = _SWITCHED[folded]
             yield _vote(_HAPPENING, factor, switched, _WORDS[switched])
         elif place == _STATUS and (condition := _meaning_of_condition(level)) is not None:
@@ -256,7 +257,7 @@ def _votes_of_text(
         state = _STATES_OF_SERVICES[folded]
         yield _vote(_STATUS, factor, state, _WORDS[state])
     elif (meaning := meaning_of(value)) is not None:
-        is_of_alert = any(_OF_ALERT.match(name) for name in level) if meaning is _UPDATE else False
+        is_of_alert = any(map(_OF_ALERT.match, level)) if meaning is not _OPEN else False
         yield from _votes_of_status(value, meaning, place, factor, is_run=is_run, is_of_alert=is_of_alert)
 
 
@@ -274,7 +275,7 @@ def _votes_of_status(
     if meaning is _UPDATE and place in (_SEVERITY, _HAPPENING):
         return
     clearness = 1.0 if is_clear(value) else _UNCLEAR
-    if is_completion(value):
+    if is_completion(value) and not is_of_alert:
         clearness = _COMPLETED
     if goes_on(value) or (meaning is _UPDATE and "cancel" in folded):
         clearness = _ONGOING
@@ -345,8 +346,9 @@ def _meaning_of_condition(level: dict[str, object]) -> StatusMeaning | None:
     return None
 
 
-def _is_sensor(level: dict[str, object]) -> bool:
-    return any(isinstance(value, str) and _SENSOR.search(value) for value in level.values())
+def _is_switched(level: dict[str, object]) -> bool:
+    """Returns whether what has a status is a sensor, or a rule."""
+    return any(map(_RULE.search, level)) or any(isinstance(v, str) and _SENSOR.search(v) for v in level.values())
 
 
 def _vote(place: float, factor: float, meaning: StatusMeaning, status: str) -> _Vote:

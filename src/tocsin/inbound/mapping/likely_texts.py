@@ -10,7 +10,7 @@ from typing import Final
 
 from tocsin.inbound.expressions.fields import FIELDS, Value, clean_line, text_of
 from tocsin.inbound.expressions.mapped import MappedFields
-from tocsin.inbound.mapping.message_objects import MessageObjects
+from tocsin.inbound.mapping.message_objects import FORMER, MessageObjects
 from tocsin.inbound.mapping.shared_names import (
     ANY_NAME,
     FAULT_NAME,
@@ -264,6 +264,8 @@ def find_things(objects: MessageObjects) -> list[str]:
     for level in objects.levels:
         for name, value in level.items():
             if OTHER_ROLE[name] or SENTENCE_NAME[name] or name in SENTENCES or name in PROPER_TITLES:
+                continue
+            if FORMER.search(name):
                 continue
             if not isinstance(value, str) or _THING.fullmatch(value) is None or not says(value):
                 continue

@@ -157,9 +157,9 @@ ID_NAME: Final = NamePattern(
     r"(id|uid|uuid|guid|identifier|key|ref|reference|number|no|arn|slug|hash)|eventarn|detectid"
 )
 STATUS_NAME: Final = NamePattern(
-    r"\w*(status|state|condition|result|verdict)(name|text|label|type|code|display|title|value)?"
+    r"\w*(status|state|condition|result|verdict)(name|text|label|type|code|display|title|value|string|friendlyname)?"
 )
-ACTION_NAME: Final = NamePattern(r"\w*(action|transition|outcome|phase)")
+ACTION_NAME: Final = NamePattern(r"\w*(action|transition|outcome|phase|(status|state)change(type)?)")
 #: Names of what happened, which may say a status too.
 HAPPENING_NAME: Final = NamePattern(
     r"\w*(event|alert|alarm|incident|notification|message|trigger|hook|webhook)?(type|subtype|category|kind|change"
@@ -211,7 +211,7 @@ OTHER_ROLE: Final = NamePattern(
     r"|platform|model|mode|role|email|mail|phone|tags|icon|color|colour|image|avatar|format|sender|recipient|query"
     r"|expression|path|file|filename|address|serial|number|nr|action|event|result|outcome|duration|value|threshold"
     r"|einheit|schema|signature|description|details?|notes?|content|summary|namespace)"
-    r"|(src|dst|source|dest|remote|local)?ip|\\w*mac|os|tz|to|from|by|at|no"
+    r"|(src|dst|source|dest|remote|local)?ip|\w*mac|(cli|client|host|guest|device|server)?os|tz|to|from|by|at|no"
     r"|\w*(user|owner|author|actor|assignee|creator|sender|company|customer|account|org|organi[sz]ation|institution|team"
     r"|tenant|product|vendor|provider|first|last|nick)s?(name|display|displayname)?"
 )

@@ -221,7 +221,9 @@ _AUXILIARIES: Final = frozenset(
 #: What is wrong if it is there.
 _FLAG_NOUNS: Final = frozenset({
     "activated", "defaut", "errors", "failures", "fire", "flood", "gestoert", "incident", "intrusion", "leak",
-    "overheating", "smoke", "tamper", "water", "waterleak",
+    "overheating", "smoke", "tamper", "water", "waterleak", "alarm_status", "alarm_state", "alert_status",
+    "alert_state", "over_limit", "over_threshold", "over_quota", "over_budget", "above_limit", "above_threshold",
+    "out_of_range",
 })  # fmt: skip
 _WELL_NOUNS: Final = frozenset({"allclear", "backonline", "registered", "running", "backtonormal"})
 _NO_FLAGS: Final = _COMPLETIONS | _AMBIGUOUS | {
