@@ -208,7 +208,7 @@ def _qualify(name: str, values: dict[str, object]) -> None:
 
 
 def _is_run(name: str, values: Mapping[str, object]) -> bool:
-    if name in _RUNS or not _RUN_NUMBERS.isdisjoint(values):
+    if name in _RUNS or name.endswith("run") or not _RUN_NUMBERS.isdisjoint(values):
         return True
     if not _RUN_ENDS.isdisjoint(values) and not _RUN_STARTS.isdisjoint(values):
         return True
@@ -263,7 +263,7 @@ def _collect_things(name: str, child: _Object, objects: MessageObjects, *, depth
 
 
 def _is_wrapper(name: str) -> bool:
-    if name in WRAPPERS or name in _RUNS:
+    if name in WRAPPERS or name in _RUNS or name.endswith("run"):
         return True
     return name.endswith(_WRAPPER_ENDINGS) and name not in _NO_WRAPPERS and not FORMER.search(name)
 

@@ -51,6 +51,7 @@ _STATUSES: Final = (
     "resolution_state", "monitor_condition", "check_state_name", "alert_type_friendly_name", "phase", "lifecycle",
     "zustand",
     "ergebnis", "etat", "état", "statut", "résultat", "resultat", "estado", "resultado", "stato", "esito", "toestand",
+    "situacao", "situação",
 )  # fmt: skip
 
 #: By field, the names in order of likelihood.
@@ -117,7 +118,7 @@ MONITORED: Final = in_order((
     "alertname", "alarmname", "conditionname", "jobname", "job", "taskname",
     "servicename", "service", "svc", "servicedesc", "sensor", "check", "monitor", "projectname", "project", "pipeline",
     "workflow", "buildtype", "involvedobject", "app", "application", "auftrag", "dienst", "aufgabe", "servizio",
-    "servicio", "tâche", "tache", "tarea", "plan", "scenario", "task", "flow", "suite", "schedule", "playbook", "dag",
+    "servicio", "tâche", "tache", "tarea", "plan", "scenario", "task", "flow", "sync", "suite", "schedule", "playbook", "dag",
     "targetgroup", "heartbeat", "stack",
 ))  # fmt: skip
 #: Names of what a run or a test is part of.
@@ -219,7 +220,7 @@ OTHER_ROLE: Final = NamePattern(
 RUN_OF_ID: Final = NamePattern(r"(dag|(actor)?task|workflow|pipeline|flow|project|schedule|suite|test)(id|key|slug)")
 #: What a run is a run of, beside its own name.
 RUN_OF: Final = NamePattern(
-    r"definition|pipeline|project|repo|repository|stack|job|workflow|flow|connection|connector|app|application"
+    r"definition|pipeline|project|repo|repository|stack|job|workflow|flow|sync|connection|connector|app|application"
     r"|(?!\w*(run|state|status))\w*(job|workflow|pipeline|flow|builder|connector|deployment|project|repository)name"
 )
 RUN_IN: Final = NamePattern(r"branch|headbranch|ref|(environment|env)(name)?")

@@ -33,6 +33,7 @@ _OVER: Final = re.compile(
     r"|(?:is|are|now|again|currently) (?:up|ok|online|normal|healthy|reachable|available|back|fine|ready"
     r"|running(?! out| low))"
     r"|(?:up|online|normal|healthy|reachable|available|running|connected|erreichbar) again|wieder (?:normal|online|ok)"
+    r"|on (?:line|mains|utility|ac) power"
     r"|(?:completed|finished|ended) (?:successfully|ok)|successfully (?:completed|finished|ended))\b"
 )
 _NOT_WORKING: Final = re.compile(
@@ -128,7 +129,8 @@ _MEASURED: Final = re.compile(
     r"#\d+|v?\d+([.,]\d+){1,2}|\d+([.,]\d+)?(%|ms|s|min|h|d|[kmgt]i?b|°?[cf]|v|w|a)|\d+:\d+(:\d+)?|\d{4}-\d\d-\d\d.*"
 )
 _QUANTITY: Final = re.compile(
-    r"(?i)(?<![\w.-])[<>=]*\s?\d+([.,]\d+)?\s?(%|ms|sec\w*|min\w*|hours?|[kmgt]i?b|°?c|°f|volts?|w)(?![\w-])"
+    r"(?i)(?<![\w.-])[<>=]*\s?\d+([.,]\d+)?\s?(%|ms|s|sec\w*|min\w*|hours?|[kmgt]i?b|°?c|°f|volts?|w)(?![\w-])"
+    r"|\b(?:current |last )?(?:value|wert|valor|valeur|waarde)\W*\d+([.,]\d+)?(?![\w-])"
 )
 #: "18233 > 5000".
 _COMPARED: Final = re.compile(r"(?<![\w.-])(\d+([.,]\d+)? ?)?[<>]=? ?\d+([.,]\d+)?(?![\w-])")
@@ -137,7 +139,8 @@ _DETAILED: Final = re.compile(r"(\w[^:]+) (\w+): \w+ \w+")
 _SEGMENT: Final = re.compile(r"\s[-–—|](?:\s|$)")
 _FILLERS: Final = frozenset({
     "a", "an", "and", "back", "been", "by", "for", "from", "has", "have", "in", "is", "it", "its", "now", "of", "on",
-    "the", "to", "was", "went", "with", "incident", "notice", "again", "only", "just", "still",
+    "the", "to", "was", "went", "with", "incident", "notice", "again", "only", "just", "still", "hat", "ist", "wurde",
+    "wird", "und", "est", "ha",
 })  # fmt: skip
 
 
@@ -173,7 +176,7 @@ def without_status(title: str) -> str:
 def _without_details(title: str) -> str:
     """Returns a title up to what failed: "RESOLVED: core - health check failed - HTTP 500" without the last part."""
     detailed = _DETAILED.match(title)
-    if detailed is not None and detailed[2].casefold() in FAILURES and any(map(str.isdigit, detailed[1])):
+    if detailed is not None and _is_clear_failure(detailed[2]) and any(map(str.isdigit, detailed[1])):
         return detailed[1]
     parts = _SEGMENT.split(title)
     for count, part in enumerate(parts[1:-1], 2):
@@ -181,6 +184,10 @@ def _without_details(title: str) -> str:
         if len(words) > 1 and words[-1] in FAILURES | TITLE_ENDS:
             return " ".join(parts[:count])
     return title
+
+
+def _is_clear_failure(word: str) -> bool:
+    return meaning_of_word(word.casefold()) is StatusMeaning.OPEN and word.casefold() not in UNCLEAR
 
 
 def is_event_code(text: str) -> bool:

@@ -43,7 +43,7 @@ OPENING_WORDS: Final = frozenset({
     "déclenché", "déclenchée", "défaut", "échec", "echec", "échoué", "échouée", "erreur", "hors_ligne",
     "hors_service", "indisponible", "ouvert", "ouverte", "panne", "abierta", "abierto", "advertencia", "alarma",
     "alerta", "caída", "caído", "caida", "caido", "crítica", "crítico", "critico", "critica", "fallido", "fallida",
-    "fallo", "falla", "aberto", "aberta", "erro", "falha", "falhou", "allarme", "aperto", "errore", "fallito",
+    "fallo", "falla", "aberto", "aberta", "erro", "falha", "fora_do_ar", "verbroken", "onbereikbaar", "hors_tension", "falhou", "allarme", "aperto", "errore", "fallito",
     "guasto", "indisponível", "parada", "parado", "fout", "kritiek", "mislukt", "storing", "waarschuwing",
 })  # fmt: skip
 #: The opposite of a status that opens.
@@ -57,7 +57,8 @@ _FOREIGN_CLOSING: Final = frozenset({
     "succes", "terminé", "terminée", "cerrada", "cerrado", "completado", "éxito", "exitoso", "normalizado",
     "recuperada", "recuperado", "restablecido", "restaurado", "resuelta", "resuelto", "solucionado", "fechado",
     "resolvida", "resolvido", "sucesso", "chiuso", "risolto", "ripristinato", "riuscito", "successo", "gelukt",
-    "geslaagd", "gesloten", "hersteld", "opgelost", "disponível", "sec",
+    "geslaagd", "gesloten", "hersteld", "opgelost", "disponível", "sec", "goed", "bereikbaar", "beschikbaar", "operativo", "operativa", "operacional", "opérationnel",
+    "rientrato", "rientro", "correcto", "normalisiert", "läuft", "no_ar", "en_línea",
 })  # fmt: skip
 CLOSING_WORDS: Final = frozenset({
     "available", "cleared", "clear", "close", "closed", "closing", "complete", "completed", "connected", "done",
@@ -290,7 +291,7 @@ def is_kind(status: str) -> bool:
 def is_completion(status: str) -> bool:
     """Returns whether a status says that something ended, and not how, such as "build.finished"."""
     words = words_of(status)
-    is_of_problem = len(words) > 1 and not _KINDS.isdisjoint(words)
+    is_of_problem = len(words) > 1 and not (_KINDS - {"test"}).isdisjoint(words)
     return not _COMPLETIONS.isdisjoint(words) and not is_of_problem and meaning_of(status) is StatusMeaning.CLOSE
 
 
