@@ -29,7 +29,7 @@ WRAPPERS: Final = frozenset({
 #: Names that end so are wrappers too, such as `webhook_event_data`.
 _WRAPPER_ENDINGS: Final = (
     "data", "payload", "attributes", "alert", "incident", "event", "alarm", "problem", "monitor", "check", "issue",
-    "update", "updates",
+    "update", "updates", "report",
 )  # fmt: skip
 #: Objects of names and values that the sender chose.
 _CHOSEN: Final = frozenset({

@@ -15,6 +15,7 @@ from tocsin.inbound.mapping.status_words import (
     NEGATIONS,
     NO_PROBLEM,
     NOUNS,
+    OPENING_WORDS,
     SIGNS,
     TITLE_ENDS,
     UNCLEAR,
@@ -38,7 +39,7 @@ _OVER: Final = re.compile(
 )
 _NOT_WORKING: Final = re.compile(
     r"\b(?:not|n't|no longer|nicht|nicht mehr|pas|niet) (?:\w+ )?"
-    r"(?:running|respond\w*|reachable|available|ok|up|online|healthy|connected|working|erreichbar|verfügbar)\b"
+    r"(?:running|respond\w*|reachable|available|ok|up|online|healthy|connected|working|ready|erreichbar|verfügbar)\b"
     r"|\b(?:ended|closed|stopped|exited|terminated|finished) (?:unexpectedly|abnormally|prematurely)\b"
     r"|\bwith (?:[1-9]\d* )?(?:error|warning|failure|problem|issue)s?\b"
 )
@@ -101,10 +102,12 @@ def _status_in_clause(clause: str) -> str | None:
         return state
     if _NOT_WORKING.search(folded):
         return "failed"
+    pairs = ["_".join(pair) for pair in pairwise(words)]
+    phrase = next((pair for pair in pairs if pair in OPENING_WORDS), None)
     if not NEGATIONS.isdisjoint(words):
         # "No longer firing", and not "no longer starts".
         is_over = over is not None and not {"longer", "mehr"}.isdisjoint(words) and _names_problem(words)
-        return "resolved" if is_over or not NO_PROBLEM.isdisjoint(map("_".join, pairwise(words))) else None
+        return "resolved" if is_over or not NO_PROBLEM.isdisjoint(pairs) else phrase
     if over is not None and over[1]:
         # "Recovered from Device Down", and not "Failed login restored".
         rest = words_of(folded[: over.start()])
@@ -116,7 +119,7 @@ def _status_in_clause(clause: str) -> str | None:
         return words[-1]
     is_mixed = any(meaning_of_word(word) is StatusMeaning.CLOSE for word in words)
     if is_mixed or not has_failure:
-        return None
+        return None if is_mixed else phrase
     return next((word for word in words if word in FAILURES and word not in NOUNS), None)
 
 
@@ -161,6 +164,9 @@ def without_status(title: str) -> str:
         title = part[1]
     title = _QUANTITY.sub(" ", _COMPARED.sub(" ", _without_details(title)))
     words = [word.strip(".-_/:") or word for word in re.findall(r"[\w.@/%#:°-]+", title)]
+    # "timed out", "no data"
+    pairs = {i for i, pair in enumerate(pairwise(words)) if MEANINGS.get("_".join(pair).casefold()) in ACTING}
+    words = [word for i, word in enumerate(words) if i not in pairs and i - 1 not in pairs]
     return " ".join(
         code
         for word in words
