@@ -72,6 +72,10 @@ _TEST_FLAGS: Final = ("test", "istest", "testmode")
 _TEST_EVENTS: Final = ("event", "eventtype", "eventname", "hookevent", "action")
 #: Objects whose id is that of the problem.
 _PROBLEMS: Final = frozenset({"alert", "alarm", "incident", "issue", "problem", "event", "notification"})
+#: The names of what happened, and of an id that may be that of what happened.
+_EVENTS: Final = ("event", "eventtype", "type", "activity", "alerttype")
+_IDS_OF_ALERTS: Final = frozenset({"alertid", "eventid"})
+_IDS_OF_EVENTS: Final = INNERMOST_FIRST | _IDS_OF_ALERTS
 #: What aliases find before the rules decide; texts follow for a message that opens.
 _DECIDING: Final = ("source_status", "event", "severity", "source_url", "source_id")
 
@@ -212,11 +216,11 @@ def _is_id_of_delivery(mapped: MappedFields, objects: MessageObjects, status: st
     """Returns whether an id is likely that of one message: beside a status that only a title says, or outside of the
     object that has the status and names what is monitored on which host."""
     source_id, outermost = mapped.text("source_id"), objects.levels[0]
+    if _is_event_of_thing(objects, source_id):
+        return True
     if "eventid" in outermost and source_id == text_of(outermost["eventid"]):
         return _is_event_of_device(objects)
-    if _is_event_of_thing(objects):
-        return source_id in {text_of(outermost.get(name)) for name in INNERMOST_FIRST}
-    if status in outermost.values():
+    if any(value == status and not SEVERITY_NAME[name] for name, value in outermost.items()):
         return False
     if source_id not in {text_of(outermost.get(name)) for name in INNERMOST_FIRST}:
         return False
@@ -226,13 +230,19 @@ def _is_id_of_delivery(mapped: MappedFields, objects: MessageObjects, status: st
     return outermost not in has_status and HOST in mapped.tags and any(find_any(objects.levels, MONITORED))
 
 
-def _is_event_of_thing(objects: MessageObjects) -> bool:
-    """Returns whether the event is one of an object beside it: "deviceOffline" of a `device`."""
-    outermost, others = objects.levels[0], [*objects.levels[1:], *objects.things]
-    for event in _texts(map(outermost.get, ("event", "eventtype", "type", "activity"))):
-        thing = fold(without_status(event))
-        if thing in words_of(event) and any(f"{thing}id" in level or f"{thing}name" in level for level in others):
-            return thing not in _PROBLEMS
+def _is_event_of_thing(objects: MessageObjects, source_id: str | None) -> bool:
+    """Returns whether an id is that of an event about a thing that has an id or a name too: "deviceOffline" of a
+    `device`."""
+    for level in objects.levels:
+        names = {name for name, value in level.items() if text_of(value) == source_id and name in _IDS_OF_EVENTS}
+        for event in _texts(map(level.get, _EVENTS)) if names else ():
+            thing = fold(without_status(event))
+            if thing in _PROBLEMS or thing not in words_of(event):
+                continue
+            is_apart = f"{thing}id" in level or not names.isdisjoint(_IDS_OF_ALERTS)
+            others = [other for other in (*objects.levels, *objects.things) if is_apart or other is not level]
+            if any(f"{thing}id" in other or f"{thing}name" in other for other in others):
+                return True
     return False
 
 

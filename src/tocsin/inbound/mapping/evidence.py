@@ -67,6 +67,7 @@ _SEVERITY: Final = 5.0
 #: beside the message; and of one for each object around it.
 _UNCLEAR: Final = 0.35
 _COMPLETED: Final = 0.12
+_DONE: Final = 0.25
 _NAMED: Final = 0.5
 _BESIDE: Final = 0.2
 _INNER: Final = 0.94
@@ -276,7 +277,7 @@ def _votes_of_status(
         return
     clearness = 1.0 if is_clear(value) else _UNCLEAR
     if is_completion(value) and not is_of_alert:
-        clearness = _COMPLETED
+        clearness = _COMPLETED if is_run or place != _STATUS else _DONE
     if goes_on(value) or (meaning is _UPDATE and "cancel" in folded):
         clearness = _ONGOING
     if place in (_EVENT, _HAPPENING) and is_kind(value):
