@@ -13,6 +13,7 @@ from typing import Final
 
 from tocsin.inbound.expressions.fields import CLEANERS, FIELDS, Value, text_of
 from tocsin.inbound.mapping.message_objects import FORMER, fold
+from tocsin.inbound.mapping.status_words import is_status_word
 
 #: Folded names with their places in an order of likelihood.
 type Names = Mapping[str, int]
@@ -252,7 +253,9 @@ OVER_TEXTS: Final = frozenset({"clear", "cleared", "resolved", "recovered"})
 _PLACEHOLDER: Final = re.compile(r"\s*(\{+\s*[\w.:$#]+\s*\}+|\$\{?[\w.:]+\}?\$?|%[\w.]+%|<%.*%>|##\w+##)\s*$")
 
 
-_OF_DELIVERY: Final = re.compile(r"(?i)(evt|events?|msg|message|dlv|delivery|whk|webhook|notif\w*|req)[-_:]\w")
+_OF_DELIVERY: Final = re.compile(
+    r"(?i)(?:(?:evt|events?|msg|message|dlv|delivery|whk|webhook|notif\w*|req)[-_:]\w|\S+\W1\d{9}(?:\d{3})?\W([a-z]+)$)"
+)
 
 
 _FOLDED: Final = {field: tuple(dict.fromkeys(map(fold, names))) for field, names in ALIASES.items()}
@@ -280,8 +283,10 @@ OF_TICKETS: Final[Mapping[str, Names]] = {
 
 
 def is_of_delivery(value: object) -> bool:
-    """Returns whether an id says that it is one of an event or a message, such as "evt_1f" and "Events-7"."""
-    return isinstance(value, str) and _OF_DELIVERY.match(value) is not None
+    """Returns whether an id says that it is one of an event or a message: "evt_1f", or ends with a time and a status,
+    such as "check-7:1326910500:OK"."""
+    found = _OF_DELIVERY.match(value) if isinstance(value, str) else None
+    return found is not None and (found[1] is None or is_status_word(found[1].casefold()))
 
 
 def fill(values: dict[str, Value], name: str, candidates: Iterator[object]) -> None:
