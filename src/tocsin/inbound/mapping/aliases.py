@@ -28,6 +28,7 @@ from tocsin.inbound.mapping.shared_names import (
     INNERMOST_FIRST,
     LASTING_SUBJECTS,
     METRICS,
+    NAMES_OF_ONE,
     MONITORED,
     MONITORED_NAME,
     OF_TICKETS,
@@ -51,7 +52,7 @@ from tocsin.inbound.mapping.shared_names import (
     matching_sorted,
     texts_of,
 )
-from tocsin.inbound.mapping.status_in_titles import is_event_code, without_status
+from tocsin.inbound.mapping.status_in_titles import is_event_code, without_status, without_time
 from tocsin.inbound.mapping.status_words import (
     StatusMeaning,
     is_status_word,
@@ -169,7 +170,8 @@ def with_likely_id(
 def _placed(thing: str, host: str, objects: MessageObjects) -> str:
     """Returns the name of a thing with where it is."""
     parts = [thing] if thing else []
-    for place in (host, *_texts(find_any(objects.levels, WHOLES)), *_texts(matching_sorted(objects.levels, RUN_IN))):
+    names = map(without_status, _texts(find_any(objects.levels, NAMES_OF_ONE)))
+    for place in (host, *_texts(find_any(objects.levels, WHOLES)), *_texts(matching_sorted(objects.levels, RUN_IN)), *names):
         if (folded := place.casefold()) not in " ".join(parts):
             parts.append(folded)
     return " ".join(parts)
@@ -271,7 +273,8 @@ def with_id_of_runs(mapped: MappedFields, objects: MessageObjects, fields: Colle
     if source_id is not None and source_id in {text_of(v) for v in find_any(objects.levels, PROPER_IDS)}:
         return mapped
     names = chain((run.get("name") for run in objects.runs), matching_sorted(objects.levels, RUN_OF))
-    parts = dict.fromkeys(text for name in _texts(names) if _has_letters(name) and (text := clean_line(name, 100)))
+    cleaned = (clean_line(without_time(name), 100) for name in _texts(names) if _has_letters(name))
+    parts = dict.fromkeys(filter(None, cleaned))
     if not parts:
         host = mapped.tags.get(HOST) or ""
         thing = next(filter(None, (_key_of(name, needs_words=False) for name in _things_of_runs(objects, host))), None)

@@ -135,6 +135,8 @@ _QUANTITY: Final = re.compile(
     r"(?i)(?<![\w.-])[<>=]*\s?\d+([.,]\d+)?\s?(%|ms|s|sec\w*|min\w*|hours?|[kmgt]i?b|°?c|°f|volts?|w)(?![\w-])"
     r"|\b(?:current |last )?(?:value|wert|valor|valeur|waarde)\W*\d+([.,]\d+)?(?![\w-])"
 )
+#: The time of a run in its name: "daily-20261128031400".
+_TIME: Final = re.compile(r"[-_ ]?(?<!\d)(?:20\d{6}(?:[-_T]?\d{4,6})?|1\d{9}(?:\d{3})?)Z?(?![\w])")
 #: "18233 > 5000".
 _COMPARED: Final = re.compile(r"(?<![\w.-])(\d+([.,]\d+)? ?)?[<>]=? ?\d+([.,]\d+)?(?![\w-])")
 #: "Backup of nas7 failed: disk full".
@@ -162,7 +164,7 @@ def without_status(title: str) -> str:
     part = _STATUS_PART.match(title)
     if part is not None and part[2].casefold() in FAILURES | TITLE_ENDS and MEANINGS.get(part[1].casefold()) is None:
         title = part[1]
-    title = _QUANTITY.sub(" ", _COMPARED.sub(" ", _without_details(title)))
+    title = without_time(_QUANTITY.sub(" ", _COMPARED.sub(" ", _without_details(title))))
     words = [word.strip(".-_/:") or word for word in re.findall(r"[\w.@/%#:°-]+", title)]
     # "timed out", "no data"
     pairs = {i for i, pair in enumerate(pairwise(words)) if MEANINGS.get("_".join(pair).casefold()) in ACTING}
@@ -177,6 +179,11 @@ def without_status(title: str) -> str:
         and MEANINGS.get(folded.partition(":")[0]) is None
         and (code := _code_without_status(word))
     )
+
+
+def without_time(name: str) -> str:
+    """Returns the name of a run without its time, such as "daily" of "daily-20261128031400"."""
+    return _TIME.sub(" ", name).strip()
 
 
 def _without_details(title: str) -> str:

@@ -212,7 +212,7 @@ def is_clear(status: str) -> bool:
 #: Flags of what the sender shall do, or can do.
 _SETTINGS: Final = frozenset({
     "allow", "allowed", "auto", "can", "disable", "disabled", "email", "enable", "enabled", "expect", "expected",
-    "ignore", "ignored", "include", "muted", "notify", "notified", "require", "required", "send", "sent", "should",
+    "ignore", "ignored", "number", "times", "total", "include", "muted", "notify", "notified", "require", "required", "send", "sent", "should",
     "show", "skip", "support", "supports", "use", "when", "will", "config", "count", "blacklisted", "schema", "blocked",
     "banned", "ban",
 })  # fmt: skip
