@@ -31,6 +31,7 @@ from tocsin.inbound.mapping.shared_names import (
     NAMES_OF_ONE,
     MONITORED,
     MONITORED_NAME,
+    MONITORED_PARTS,
     OF_TICKETS,
     PROPER_IDS,
     PROPER_TITLES,
@@ -177,8 +178,8 @@ def _placed(thing: str, host: str, objects: MessageObjects) -> str:
     return " ".join(parts)
 
 
-def _things_of(objects: MessageObjects) -> Iterator[object]:
-    yield from find_any(objects.texts, MONITORED)
+def _things_of(objects: MessageObjects, names: Names) -> Iterator[object]:
+    yield from find_any(objects.texts, names)
     yield from matching_sorted(objects.texts, MONITORED_NAME)
     yield from matching_sorted(objects.texts, RUN_OF_ID)
     yield from find_any(objects.everywhere, LASTING_SUBJECTS)
@@ -186,13 +187,15 @@ def _things_of(objects: MessageObjects) -> Iterator[object]:
 
 def _likely_keys(objects: MessageObjects, own: str | None, host: str) -> Iterator[object]:
     """Yields what a failure and its recovery have in common, by likelihood."""
-    yield from _things_of(objects)
+    yield from _things_of(objects, MONITORED_PARTS)
     if host:
         yield from find_any(objects.texts, METRICS)
     yield from matching(objects.texts, FAULT_NAME)
     yield own
     yield from find_any(objects.texts, TITLES)
     yield from matching(objects.texts, TITLE_NAME)
+    # Several problems may have a whole in common, and no title.
+    yield from find_any(objects.texts, WHOLES)
     yield from matching_sorted(objects.things, MONITORED_NAME)
     for code in matching_sorted(objects.texts, TYPE_NAME) if host else ():
         # "camera_offline" is about the camera.
@@ -285,7 +288,7 @@ def with_id_of_runs(mapped: MappedFields, objects: MessageObjects, fields: Colle
 
 def _things_of_runs(objects: MessageObjects, host: str) -> Iterator[object]:
     """Yields what a run that has no name may be one of. A title that says a status, or of no host, may be of any."""
-    yield from _things_of(objects)
+    yield from _things_of(objects, MONITORED)
     yield from matching_sorted(objects.things, MONITORED_NAME)
     titles = chain(find_any(objects.texts, PROPER_TITLES), matching(objects.texts, TITLE_NAME)) if host else iter(())
     yield from (title for title in _texts(titles) if not any(map(is_status_word, words_of(title))))

@@ -124,6 +124,7 @@ MONITORED: Final = in_order((
 ))  # fmt: skip
 #: Names of what a run or a test is part of.
 WHOLES: Final = in_order(("repository", "projectname", "project", "app", "application", "appname", "applicationname"))
+MONITORED_PARTS: Final = in_order(name for name in MONITORED if name not in WHOLES)
 #: Names of one of several that have the same title.
 NAMES_OF_ONE: Final = in_order(("name", "module"))
 #: Names that say in a title what it is about; several problems may have one.
