@@ -187,15 +187,14 @@ def _things_of(objects: MessageObjects, names: Names) -> Iterator[object]:
 
 def _likely_keys(objects: MessageObjects, own: str | None, host: str) -> Iterator[object]:
     """Yields what a failure and its recovery have in common, by likelihood."""
-    yield from _things_of(objects, MONITORED_PARTS)
+    # Several problems may have a whole in common, and no title.
+    yield from _things_of(objects, MONITORED_PARTS if any(find_any(objects.texts, PROPER_TITLES)) else MONITORED)
     if host:
         yield from find_any(objects.texts, METRICS)
     yield from matching(objects.texts, FAULT_NAME)
     yield own
     yield from find_any(objects.texts, TITLES)
     yield from matching(objects.texts, TITLE_NAME)
-    # Several problems may have a whole in common, and no title.
-    yield from find_any(objects.texts, WHOLES)
     yield from matching_sorted(objects.things, MONITORED_NAME)
     for code in matching_sorted(objects.texts, TYPE_NAME) if host else ():
         # "camera_offline" is about the camera.
