@@ -28,10 +28,10 @@ from tocsin.inbound.mapping.shared_names import (
     INNERMOST_FIRST,
     LASTING_SUBJECTS,
     METRICS,
-    NAMES_OF_ONE,
     MONITORED,
     MONITORED_NAME,
     MONITORED_PARTS,
+    NAMES_OF_ONE,
     OF_TICKETS,
     PROPER_IDS,
     PROPER_TITLES,
@@ -152,7 +152,7 @@ def with_likely_id(
     host = mapped.tags.get(HOST) or next(_texts(matching(objects.texts, HOST_ID)), None) or ""
     if status is not None and status.casefold() in _TESTS:
         return mapped
-    if status is None or (meaning_of(status) is None and not status.isdigit()):
+    if status is None or (meaning_of(status) is None and not status.isdigit() and not host):
         fault = next(_texts(matching(objects.texts, FAULT_NAME)), None)
         return mapped if fault is None or not host else _with_id(mapped, f"{without_status(fault)} {host.casefold()}")
     own = mapped.text("subject") if "subject" not in guesses else None
@@ -172,7 +172,12 @@ def _placed(thing: str, host: str, objects: MessageObjects) -> str:
     """Returns the name of a thing with where it is."""
     parts = [thing] if thing else []
     names = map(without_status, _texts(find_any(objects.levels, NAMES_OF_ONE)))
-    for place in (host, *_texts(find_any(objects.levels, WHOLES)), *_texts(matching_sorted(objects.levels, RUN_IN)), *names):
+    for place in (
+        host,
+        *_texts(find_any(objects.levels, WHOLES)),
+        *_texts(matching_sorted(objects.levels, RUN_IN)),
+        *names,
+    ):
         if (folded := place.casefold()) not in " ".join(parts):
             parts.append(folded)
     return " ".join(parts)

@@ -33,6 +33,7 @@ from tocsin.inbound.mapping.shared_names import (
     TRUTHS,
     find_any,
     first_line,
+    matching,
 )
 from tocsin.inbound.mapping.status_in_titles import status_in_tag, status_in_title
 from tocsin.inbound.mapping.status_words import (
@@ -67,7 +68,6 @@ _SEVERITY: Final = 5.0
 #: beside the message; and of one for each object around it.
 _UNCLEAR: Final = 0.35
 _COMPLETED: Final = 0.12
-_DONE: Final = 0.25
 _NAMED: Final = 0.5
 _BESIDE: Final = 0.2
 _INNER: Final = 0.94
@@ -189,8 +189,8 @@ def read(objects: MessageObjects) -> Verdict | None:
 
 def unknown_status(objects: MessageObjects) -> str:
     """Returns a status whose words say nothing, for people; empty without one."""
-    found = find_any(objects.levels, FOLDED_STATUSES)
-    return next((text for value in found if (text := text_of(value))), "")
+    found = (*find_any(objects.levels, FOLDED_STATUSES), *matching(objects.levels, STATUS_NAME))
+    return next((text for value in found if (text := text_of(value)) and " " not in text.strip()), "")
 
 
 def has_flag(objects: MessageObjects) -> bool:
@@ -277,7 +277,7 @@ def _votes_of_status(
         return
     clearness = 1.0 if is_clear(value) else _UNCLEAR
     if is_completion(value) and not is_of_alert:
-        clearness = _COMPLETED if is_run or place != _STATUS else _DONE
+        clearness = _COMPLETED
     if goes_on(value) or (meaning is _UPDATE and "cancel" in folded):
         clearness = _ONGOING
     if place in (_EVENT, _HAPPENING) and is_kind(value):

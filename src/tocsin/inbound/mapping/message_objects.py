@@ -24,12 +24,12 @@ WRAPPERS: Final = frozenset({
     "object", "record", "records", "resource", "properties", "attributes", "essentials", "component", "alertgroup",
     "error", "exception", "app", "application", "execution", "operation", "operationstate", "stage", "step", "task",
     "state", "status", "health", "result", "params", "parameters", "conditions", "violations", "envelope", "outage",
-    "downtime",
+    "downtime", "finding",
 })  # fmt: skip
 #: Names that end so are wrappers too, such as `webhook_event_data`.
 _WRAPPER_ENDINGS: Final = (
     "data", "payload", "attributes", "alert", "incident", "event", "alarm", "problem", "monitor", "check", "issue",
-    "update", "updates", "report",
+    "update", "updates", "report", "status", "state",
 )  # fmt: skip
 #: Objects of names and values that the sender chose.
 _CHOSEN: Final = frozenset({
@@ -189,6 +189,8 @@ def _collect_levels(payload: _Object, objects: MessageObjects) -> None:
             if count > _MAX_OBJECTS:
                 return
             values = _plain_values(current)
+            if name.endswith(("status", "state")):
+                values.pop("id", None)
             if name and not is_chat:
                 _qualify(name, values)
             (objects.chat if is_chat else objects.levels).append(values)

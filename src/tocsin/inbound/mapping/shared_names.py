@@ -52,7 +52,7 @@ _STATUSES: Final = (
     "resolution_state", "monitor_condition", "check_state_name", "alert_type_friendly_name", "phase", "lifecycle",
     "zustand",
     "ergebnis", "etat", "état", "statut", "résultat", "resultat", "estado", "resultado", "stato", "esito", "toestand",
-    "situacao", "situação",
+    "situacao", "situação", "stan",
 )  # fmt: skip
 
 #: By field, the names in order of likelihood.
@@ -119,8 +119,8 @@ MONITORED: Final = in_order((
     "alertname", "alarmname", "conditionname", "jobname", "job", "taskname",
     "servicename", "service", "svc", "servicedesc", "sensor", "check", "monitor", "projectname", "project", "pipeline",
     "workflow", "buildtype", "involvedobject", "app", "application", "auftrag", "dienst", "aufgabe", "servizio",
-    "servicio", "tâche", "tache", "tarea", "plan", "scenario", "task", "flow", "sync", "suite", "schedule", "playbook", "dag",
-    "targetgroup", "heartbeat", "stack",
+    "servicio", "tâche", "tache", "tarea", "plan", "scenario", "task", "flow", "sync", "suite", "schedule", "playbook",
+    "dag", "targetgroup", "heartbeat", "stack",
 ))  # fmt: skip
 #: Names of what a run or a test is part of.
 WHOLES: Final = in_order(("repository", "projectname", "project", "app", "application", "appname", "applicationname"))
@@ -151,7 +151,7 @@ HOST_NAME: Final = NamePattern(
     r"|printer|controller|station|thing|target)(name|label|displayname|title|fqdn)|\w*failedhost"
 )
 HOST_ID: Final = NamePattern(
-    r"\w*(host|device|node|server|machine|instance|station|charger|asset|computer|camera|endpoint|vm|gateway|thing|sensor)"
+    r"\w*(host|device|node|server|machine|instance|station|charger|chargepoint|asset|computer|camera|endpoint|vm|gateway|thing|sensor)"
     r"(id|uid|uuid|serial|serialnumber|mac|ident|identifier)"
 )
 #: Any other name of an id, a status, a severity, and a title.
@@ -168,7 +168,7 @@ ACTION_NAME: Final = NamePattern(r"\w*(action|transition|outcome|phase|(status|s
 #: Names of what happened, which may say a status too.
 HAPPENING_NAME: Final = NamePattern(
     r"\w*(event|alert|alarm|incident|notification|message|trigger|hook|webhook)?(type|subtype|category|kind|change"
-    r"|operation|topic|code)|\w*(event|anomaly)|activity|trap|data|value"
+    r"|operation|topic|code)|\w*(event|anomaly|milestone)|activity|trap|data|value|qualifier|resolution|stage"
 )
 SEVERITY_NAME: Final = NamePattern(
     r"\w*(severity|priority|criticality|urgency)(name|text|label|level|display)?|\w*(alert|risk|threat|alarm)level"
@@ -206,7 +206,7 @@ KIND_OF_NAME: Final = re.compile(
 #: The address of what is monitored, and not of a page about it.
 MONITORED_URL: Final = NamePattern(
     r"\w*(check|monitor|target|request|requested|website|site|endpoint|service|test|probe|page|host|domain)"
-    r"(url|uri|address)"
+    r"(url|uri|address)|website|site|domain|target|endpoint|monitor|check"
 )
 #: Names of what is no thing that an alert may be about, whatever its value.
 OTHER_ROLE: Final = NamePattern(

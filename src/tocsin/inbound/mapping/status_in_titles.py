@@ -34,12 +34,16 @@ _OVER: Final = re.compile(
     r"|(?:is|are|now|again|currently) (?:up|ok|online|normal|healthy|reachable|available|back|fine|ready"
     r"|running(?! out| low))"
     r"|(?:up|online|normal|healthy|reachable|available|running|connected|erreichbar) again|wieder (?:normal|online|ok)"
-    r"|on (?:line|mains|utility|ac) power"
+    r"|(?:responds|responding|works|working|runs) again|(?:antwortet|reagiert|funktioniert|läuft) wieder"
+    r"|(?:répond|fonctionne) (?:de|à) nouveau|(?:responde|funciona) de nuevo|on (?:line|mains|utility|ac) power"
     r"|(?:completed|finished|ended) (?:successfully|ok)|successfully (?:completed|finished|ended))\b"
 )
 _NOT_WORKING: Final = re.compile(
     r"\b(?:not|n't|no longer|nicht|nicht mehr|pas|niet) (?:\w+ )?"
     r"(?:running|respond\w*|reachable|available|ok|up|online|healthy|connected|working|ready|erreichbar|verfügbar)\b"
+    r"|\b(?:stopped|ceased) (?:work|respond|runn|report|send|answer)ing\b|\b(?:fail(?:ed|s|ing)|unable) to\b"
+    r"|\b(?:could|can) ?not\b|\bne \w+ (?:plus|pas)\b|\bn(?:o|on|ão) (?:responde|risponde|funciona|funziona)\b"
+    r"|\b(?:antwortet|reagiert|funktioniert|läuft|startet|reageert|werkt) (?:nicht|niet)\b"
     r"|\b(?:ended|closed|stopped|exited|terminated|finished) (?:unexpectedly|abnormally|prematurely)\b"
     r"|\bwith (?:[1-9]\d* )?(?:error|warning|failure|problem|issue)s?\b"
 )
@@ -52,6 +56,11 @@ _ABOUT: Final = re.compile(
 )
 #: "[FIRING:1] CPU", "RECOVERY: Mail queue": a tag in front of a title.
 _TAG: Final = re.compile(r"\W*(?:\[\s*(\w[^\]]{1,60})\]|([A-Z][A-Z_ -]{1,30}):(?=\s)|(\w{2,20})(?: (?:-|–|\|) |: ))")
+#: ":red_circle: VPN is down", a sign as chats write it.
+_SIGN_CODE: Final = re.compile(
+    r"\W*:(?:(red_circle|large_red_square|x|fire|rotating_light|warning|no_entry\w*|skull|boom|bangbang|exclamation)"
+    r"|(?:large_)?green_\w+|\w*check_mark|ok|thumbsup):"
+)
 #: "Was down for 14 min."
 _WAS_DOWN: Final = re.compile(r"(?i)(?:\w+ )?(?:was|were) (?:down|offline|unreachable|unavailable) for\b")
 #: "Changed from OK to CRITICAL", "Up -> Down".
@@ -63,6 +72,8 @@ _MAX_CLAUSES: Final = 6
 def status_in_tag(title: str) -> str | None:
     """Returns the status that the tag or the sign in front of a title says: "[RESOLVED] CPU"."""
     title = title.strip()[:MAX_TITLE_CHARS].partition("\n")[0]
+    if (code := _SIGN_CODE.match(title)) is not None:
+        return "problem" if code[1] is not None else "ok"
     if (tag := _TAG.match(title)) is not None:
         tag_words = words_of(tag[1] or tag[2] or tag[3])
         # "[FIRING:1]" and "[Recovered on db1]" begin with the status.
@@ -140,7 +151,7 @@ _TIME: Final = re.compile(r"[-_ ]?(?<!\d)(?:20\d{6}(?:[-_T]?\d{4,6})?|1\d{9}(?:\
 #: "18233 > 5000".
 _COMPARED: Final = re.compile(r"(?<![\w.-])(\d+([.,]\d+)? ?)?[<>]=? ?\d+([.,]\d+)?(?![\w-])")
 #: "Backup of nas7 failed: disk full".
-_DETAILED: Final = re.compile(r"(\w[^:]+) (\w+): \w+ \w+")
+_DETAILED: Final = re.compile(r"(\w[^:]+) (\w+): \S")
 _SEGMENT: Final = re.compile(r"\s[-–—|](?:\s|$)")
 _FILLERS: Final = frozenset({
     "a", "an", "and", "back", "been", "by", "for", "from", "has", "have", "in", "is", "it", "its", "now", "of", "on",
@@ -164,6 +175,7 @@ def without_status(title: str) -> str:
     part = _STATUS_PART.match(title)
     if part is not None and part[2].casefold() in FAILURES | TITLE_ENDS and MEANINGS.get(part[1].casefold()) is None:
         title = part[1]
+    title = re.sub(r":[a-z]\w+:(?=\s)", " ", title)
     title = without_time(_QUANTITY.sub(" ", _COMPARED.sub(" ", _without_details(title))))
     words = [word.strip(".-_/:") or word for word in re.findall(r"[\w.@/%#:°-]+", title)]
     # "timed out", "no data"

@@ -43,7 +43,8 @@ OPENING_WORDS: Final = frozenset({
     "déclenché", "déclenchée", "défaut", "échec", "echec", "échoué", "échouée", "erreur", "hors_ligne",
     "hors_service", "indisponible", "ouvert", "ouverte", "panne", "abierta", "abierto", "advertencia", "alarma",
     "alerta", "caída", "caído", "caida", "caido", "crítica", "crítico", "critico", "critica", "fallido", "fallida",
-    "fallo", "falla", "aberto", "aberta", "erro", "falha", "fora_do_ar", "verbroken", "onbereikbaar", "hors_tension", "falhou", "allarme", "aperto", "errore", "fallito",
+    "fallo", "falla", "aberto", "aberta", "erro", "falha", "fora_do_ar", "verbroken", "onbereikbaar",
+    "hors_tension", "abgelaufen", "awaria", "falhou", "allarme", "aperto", "errore", "fallito",
     "guasto", "indisponível", "parada", "parado", "fout", "kritiek", "mislukt", "storing", "waarschuwing",
 })  # fmt: skip
 #: The opposite of a status that opens.
@@ -57,8 +58,9 @@ _FOREIGN_CLOSING: Final = frozenset({
     "succes", "terminé", "terminée", "cerrada", "cerrado", "completado", "éxito", "exitoso", "normalizado",
     "recuperada", "recuperado", "restablecido", "restaurado", "resuelta", "resuelto", "solucionado", "fechado",
     "resolvida", "resolvido", "sucesso", "chiuso", "risolto", "ripristinato", "riuscito", "successo", "gelukt",
-    "geslaagd", "gesloten", "hersteld", "opgelost", "disponível", "sec", "goed", "bereikbaar", "beschikbaar", "operativo", "operativa", "operacional", "opérationnel",
-    "rientrato", "rientro", "correcto", "normalisiert", "läuft", "no_ar", "en_línea",
+    "geslaagd", "gesloten", "hersteld", "opgelost", "disponível", "goed", "bereikbaar", "beschikbaar", "operativo",
+    "operativa", "operacional", "opérationnel", "rientrato",
+    "rientro", "correcto", "normalisiert", "gültig", "działa", "no_ar", "en_línea",
 })  # fmt: skip
 CLOSING_WORDS: Final = frozenset({
     "available", "cleared", "clear", "close", "closed", "closing", "complete", "completed", "connected", "done",
@@ -212,9 +214,9 @@ def is_clear(status: str) -> bool:
 #: Flags of what the sender shall do, or can do.
 _SETTINGS: Final = frozenset({
     "allow", "allowed", "auto", "can", "disable", "disabled", "email", "enable", "enabled", "expect", "expected",
-    "ignore", "ignored", "number", "times", "total", "include", "muted", "notify", "notified", "require", "required", "send", "sent", "should",
+    "ignore", "ignored", "include", "muted", "notify", "notified", "require", "required", "send", "sent", "should",
     "show", "skip", "support", "supports", "use", "when", "will", "config", "count", "blacklisted", "schema", "blocked",
-    "banned", "ban",
+    "banned", "ban", "number", "times", "total",
 })  # fmt: skip
 _AUXILIARIES: Final = frozenset(
     {"is", "are", "has", "have", "had", "was", "were", "been", "be", "in", "ist", "hat", "est"}
