@@ -319,8 +319,7 @@ def _find_severities(objects: MessageObjects) -> Iterator[object]:
 
 def severity_in_words(objects: MessageObjects) -> str | None:
     """Returns the first severity that is no number."""
-    found = chain(_find_severities(objects), matching(objects.things, SEVERITY_NAME))
-    return next((text for text in found if isinstance(text, str) and any(map(str.isalpha, text))), None)
+    return next((text for text in _texts(_find_severities(objects)) if _has_letters(text)), None)
 
 
 def _is_date(value: object) -> bool:
