@@ -92,7 +92,7 @@ _SERVICES: Final = frozenset({
 })  # fmt: skip
 _STATES_OF_SERVICES: Final = {"running": _CLOSE, "stopped": _OPEN, "exited": _OPEN}
 _OF_ALERT: Final = re.compile(r"(alert|alarm|incident|problem|event)(id|key|name|uid)")
-_EDGES: Final = ("to", "tostate", "contact")
+_EDGES: Final = ("to", "tostate", "edge", "contact")
 #: "off" is the end of what a sensor or a rule reports; any other thing that is "off" may be dead.
 _SWITCHED: Final = {"on": _OPEN, "off": _CLOSE}
 _SENSOR: Final = re.compile(r"(?i)sensor|melder|detect|détect|leak|smoke|motion")
@@ -259,7 +259,7 @@ def _votes_of_status(
             return
         meaning, value = (_CLOSE, "resolved") if is_of_alert else (_UPDATE, value)
     if place == _SEVERITY and meaning is _CLOSE:
-        place = _EVENT if folded in _CLEARED_SEVERITIES else _HAPPENING
+        place = _STATUS if folded in _CLEARED_SEVERITIES else _HAPPENING
     if meaning is _UPDATE and place in (_SEVERITY, _HAPPENING):
         return
     clearness = 1.0 if is_clear(value) else _UNCLEAR

@@ -24,7 +24,7 @@ WRAPPERS: Final = frozenset({
     "object", "record", "records", "resource", "properties", "attributes", "essentials", "component", "alertgroup",
     "error", "exception", "app", "application", "execution", "operation", "operationstate", "stage", "step", "task",
     "state", "status", "health", "result", "params", "parameters", "conditions", "violations", "envelope", "outage",
-    "downtime", "finding",
+    "downtime", "finding", "row",
 })  # fmt: skip
 #: Names that end so are wrappers too, such as `webhook_event_data`.
 _WRAPPER_ENDINGS: Final = (
@@ -53,6 +53,7 @@ _RUNS: Final = frozenset({
 })  # fmt: skip
 _RUN_OBJECTS: Final = _RUNS | {"resource", "payload", "data", "event"}
 _RUN_NUMBERS: Final = frozenset({"buildnumber", "runnumber", "runid", "buildid"})
+_RUN_OF_IDS: Final = frozenset({"flowid", "dagid", "pipelineid", "workflowid"})
 #: What only a run has: an end beside its start, and what it was built of.
 _RUN_ENDS: Final = frozenset({"finished", "finishedat", "completedat"})
 _RUN_STARTS: Final = frozenset({"started", "startedat"})
@@ -211,6 +212,8 @@ def _qualify(name: str, values: dict[str, object]) -> None:
 
 def _is_run(name: str, values: Mapping[str, object]) -> bool:
     if name in _RUNS or name.endswith("run") or not _RUN_NUMBERS.isdisjoint(values):
+        return True
+    if "id" in values and not _RUN_OF_IDS.isdisjoint(values):
         return True
     if not _RUN_ENDS.isdisjoint(values) and not _RUN_STARTS.isdisjoint(values):
         return True

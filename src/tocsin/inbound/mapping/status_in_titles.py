@@ -35,14 +35,16 @@ _OVER: Final = re.compile(
     r"|running(?! out| low))"
     r"|(?:up|online|normal|healthy|reachable|available|running|connected|erreichbar) again|wieder (?:normal|online|ok)"
     r"|(?:responds|responding|works|working|runs) again|(?:antwortet|reagiert|funktioniert|läuft) wieder"
-    r"|(?:répond|fonctionne) (?:de|à) nouveau|(?:responde|funciona) de nuevo|on (?:line|mains|utility|ac) power"
+    r"|(?:répond|fonctionne) (?:de|à) nouveau|(?:responde|funciona) de nuevo"
+    r"|exit(?:ed)? (?:with )?(?:status|code) 0|on (?:line|mains|utility|ac) power"
     r"|(?:completed|finished|ended) (?:successfully|ok)|successfully (?:completed|finished|ended))\b"
 )
 _NOT_WORKING: Final = re.compile(
     r"\b(?:not|n't|no longer|nicht|nicht mehr|pas|niet) (?:\w+ )?"
     r"(?:running|respond\w*|reachable|available|ok|up|online|healthy|connected|working|ready|erreichbar|verfügbar)\b"
     r"|\b(?:stopped|ceased) (?:work|respond|runn|report|send|answer)ing\b|\b(?:fail(?:ed|s|ing)|unable) to\b"
-    r"|\b(?:could|can) ?not\b|\bne \w+ (?:plus|pas)\b|\bn(?:o|on|ão) (?:responde|risponde|funciona|funziona)\b"
+    r"|\bexit(?:ed)? (?:with )?(?:status|code) [1-9]|\b(?:could|can) ?not\b|\bne \w+ (?:plus|pas)\b"
+    r"|\bn(?:o|on|ão) (?:responde|risponde|funciona|funziona)\b"
     r"|\b(?:antwortet|reagiert|funktioniert|läuft|startet|reageert|werkt) (?:nicht|niet)\b"
     r"|\b(?:ended|closed|stopped|exited|terminated|finished) (?:unexpectedly|abnormally|prematurely)\b"
     r"|\bwith (?:[1-9]\d* )?(?:error|warning|failure|problem|issue)s?\b"
@@ -52,7 +54,7 @@ _STATUS_PART: Final = re.compile(r"(.{3,}?)(?:: | - | – | \| )\W*(\w+)")
 #: What a sentence is about, in front of its status.
 _ABOUT: Final = re.compile(
     r"(.*?\w.*?)\s(?:is|are|has|have|was|went|became|ist|wurde|est|está|è)\s"
-    r"(?:(?:now|been|back|again|currently|no longer|not|wieder|to)\s)*(\w+)"
+    r"(?:(?:now|been|back|again|currently|no longer|not|wieder|to|in|into)\s)*(\w+)"
 )
 #: "[FIRING:1] CPU", "RECOVERY: Mail queue": a tag in front of a title.
 _TAG: Final = re.compile(r"\W*(?:\[\s*(\w[^\]]{1,60})\]|([A-Z][A-Z_ -]{1,30}):(?=\s)|(\w{2,20})(?: (?:-|–|\|) |: ))")
@@ -144,6 +146,7 @@ _MEASURED: Final = re.compile(
 )
 _QUANTITY: Final = re.compile(
     r"(?i)(?<![\w.-])[<>=]*\s?\d+([.,]\d+)?\s?(%|ms|s|sec\w*|min\w*|hours?|[kmgt]i?b|°?c|°f|volts?|w)(?![\w-])"
+    r"|exit\w* (?:with )?(?:status |code )?\d+"
     r"|\b(?:current |last )?(?:value|wert|valor|valeur|waarde)\W*\d+([.,]\d+)?(?![\w-])"
 )
 #: The time of a run in its name: "daily-20261128031400".
@@ -156,7 +159,7 @@ _SEGMENT: Final = re.compile(r"\s[-–—|](?:\s|$)")
 _FILLERS: Final = frozenset({
     "a", "an", "and", "back", "been", "by", "for", "from", "has", "have", "in", "is", "it", "its", "now", "of", "on",
     "the", "to", "was", "went", "with", "incident", "notice", "again", "only", "just", "still", "hat", "ist", "wurde",
-    "wird", "und", "est", "ha",
+    "wird", "und", "est", "ha", "after",
 })  # fmt: skip
 
 

@@ -35,7 +35,8 @@ OPENING_WORDS: Final = frozenset({
     "severe", "tripped", "unsuccessful", "unsuccessfully", "detected", "suspicious", "urgent", "worsened", "outofsync",
     "out_of_sync", "ko", "nok", "onbatt", "lowbatt", "wet", "commbad", "nocomm", "replbatt", "banned", "ban", "blocked",
     "unprotected", "incomplete", "low_battery", "power_failure", "went_down", "exhausted", "past_due", "unpaid",
-    "disconnection", "noncompliant", "not_compliant",
+    "disconnection", "noncompliant", "not_compliant", "depleted", "evicted", "halted", "hung", "inoperable",
+    "jammed", "killed", "oomkilled", "stalled", "stuck",
     # German, French, Spanish, Italian, Portuguese and Dutch
     "aktiv", "alarmiert", "ausfall", "ausgefallen", "ausgelöst", "defekt", "fehler", "fehlerhaft", "fehlgeschlagen",
     "gekommen", "gestört", "kommend", "kommt", "kritisch", "nicht_erreichbar", "offen", "störung", "stoerung",
@@ -60,7 +61,7 @@ _FOREIGN_CLOSING: Final = frozenset({
     "resolvida", "resolvido", "sucesso", "chiuso", "risolto", "ripristinato", "riuscito", "successo", "gelukt",
     "geslaagd", "gesloten", "hersteld", "opgelost", "disponível", "goed", "bereikbaar", "beschikbaar", "operativo",
     "operativa", "operacional", "opérationnel", "rientrato",
-    "rientro", "correcto", "normalisiert", "gültig", "działa", "no_ar", "en_línea",
+    "rientro", "correcto", "normalisiert", "gültig", "zurückgesetzt", "działa", "no_ar", "en_línea",
 })  # fmt: skip
 CLOSING_WORDS: Final = frozenset({
     "available", "cleared", "clear", "close", "closed", "closing", "complete", "completed", "connected", "done",
@@ -73,7 +74,7 @@ CLOSING_WORDS: Final = frozenset({
     "commok", "unban", "unbanned", "unblocked", "unfired", "remediated", "repaired", "responding", "resumed", "safe",
     "stable", "stabilized", "successfully", "synced", "in_sync", "online_utility", "onmains", "on_mains", "back_up",
     "no_problem", "clean", "uncompromised", "no_longer_active", "rearmed", "cleaned", "paid", "reconnection",
-    "compliant", "live",
+    "compliant", "live", "patched", "alarm_release", "alarm_released", "alarm_off",
 }) | _FOREIGN_CLOSING | NO_PROBLEM  # fmt: skip
 UPDATING_WORDS: Final = frozenset({
     "ack", "acked", "acknowledge", "acknowledged", "acknowledgement", "annotate", "annotated", "assign", "assigned",
@@ -228,7 +229,7 @@ _FLAG_NOUNS: Final = frozenset({
     "alert_state", "over_limit", "over_threshold", "over_quota", "over_budget", "above_limit", "above_threshold",
     "out_of_range",
 })  # fmt: skip
-_WELL_NOUNS: Final = frozenset({"allclear", "backonline", "registered", "running", "backtonormal"})
+_WELL_NOUNS: Final = frozenset({"operation", "allclear", "backonline", "registered", "running", "backtonormal"})
 _NO_FLAGS: Final = _COMPLETIONS | _AMBIGUOUS | {
     "bad", "clean", "closing", "good", "live", "major", "minor", "new", "on", "set", "critical", "warning", "urgent",
     "severe", "emergency", "crit", "warn", "available",
