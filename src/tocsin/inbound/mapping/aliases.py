@@ -27,7 +27,6 @@ from tocsin.inbound.mapping.shared_names import (
     ID_NAME,
     INNERMOST_FIRST,
     LASTING_SUBJECTS,
-    METRICS,
     MONITORED,
     MONITORED_NAME,
     MONITORED_PARTS,
@@ -194,12 +193,8 @@ def _likely_keys(objects: MessageObjects, own: str | None, host: str) -> Iterato
     """Yields what a failure and its recovery have in common, by likelihood."""
     # Several problems may have a whole in common, and no title.
     yield from _things_of(objects, MONITORED_PARTS if any(find_any(objects.texts, PROPER_TITLES)) else MONITORED)
-    if host:
-        yield from find_any(objects.texts, METRICS)
     yield from matching(objects.texts, FAULT_NAME)
     yield own
-    yield from find_any(objects.texts, TITLES)
-    yield from matching(objects.texts, TITLE_NAME)
     yield from matching_sorted(objects.things, MONITORED_NAME)
     for code in matching_sorted(objects.texts, TYPE_NAME) if host else ():
         # "camera_offline" is about the camera.
@@ -293,7 +288,6 @@ def with_id_of_runs(mapped: MappedFields, objects: MessageObjects, fields: Colle
 def _things_of_runs(objects: MessageObjects, host: str) -> Iterator[object]:
     """Yields what a run that has no name may be one of. A title that says a status, or of no host, may be of any."""
     yield from _things_of(objects, MONITORED)
-    yield from matching_sorted(objects.things, MONITORED_NAME)
     titles = chain(find_any(objects.texts, PROPER_TITLES), matching(objects.texts, TITLE_NAME)) if host else iter(())
     yield from (title for title in _texts(titles) if not any(map(is_status_word, words_of(title))))
 

@@ -136,8 +136,6 @@ SUBJECTS: Final = in_order((
 ))  # fmt: skip
 #: Of these, those that are no text of one failure.
 LASTING_SUBJECTS: Final = in_order(name for name in SUBJECTS if name not in {"exception", "context"})
-#: What is measured: with its host, the same in a failure and its recovery.
-METRICS: Final = in_order(("metric", "metricname"))
 MONITORED_NAME: Final = NamePattern(
     r"(?!\w*(run|state|status|user|file))\w*(monitor|check|sensor|service|site|test|probe|task|flow|job|pipeline|workflow"
     r"|builder|app|application|database|container|network|queue|volume|interface|domain|certificate|cluster|pool|backup"
