@@ -59,6 +59,7 @@ from tocsin.inbound.mapping.status_words import (
     is_test,
     is_test_event,
     meaning_of,
+    names_failure,
     words_of,
 )
 
@@ -66,6 +67,8 @@ from tocsin.inbound.mapping.status_words import (
 UPDATES: Final = frozenset({"update", "updated"})
 #: Why something happened, which a recovery does not say.
 _CAUSES: Final = ("reason", "cause")
+#: "High CPU on web", "Disk full: db1".
+_OF_THING: Final = re.compile(r"\d|\w[.-]\w|: | (?:at|auf|bei|de|en|for|from|in|of|on|sur|to|von) ")
 _DATE: Final = re.compile(r"\d{4}[-./]\d\d[-./]\d\d\b")
 #: A test is ended by no other message.
 _TESTS: Final = frozenset({"test", "testing"})
@@ -151,7 +154,8 @@ def with_likely_id(
     host = mapped.tags.get(HOST) or next(_texts(matching(objects.texts, HOST_ID)), None) or ""
     if status is not None and status.casefold() in _TESTS:
         return mapped
-    if status is None or (meaning_of(status) is None and not status.isdigit() and not host):
+    is_unsaid = status is None or (meaning_of(status) is None and not status.isdigit() and not host)
+    if is_unsaid and not (guesses and _names_problem_of_thing(objects)):
         fault = next(_texts(matching(objects.texts, FAULT_NAME)), None)
         return mapped if fault is None or not host else _with_id(mapped, f"{without_status(fault)} {host.casefold()}")
     own = mapped.text("subject") if "subject" not in guesses else None
@@ -165,6 +169,12 @@ def with_likely_id(
         title = next((name for name in named if STATUS_NAME[name] and name not in FOLDED_STATUSES), "")
     key = _placed(title, host, objects)
     return _with_id(mapped, key) if key else mapped
+
+
+def _names_problem_of_thing(objects: MessageObjects) -> bool:
+    """Returns whether the title names a problem, and of what: another title may say that it is over."""
+    title = str(first_line(next(find_titles(objects), "")))
+    return names_failure(title) and _OF_THING.search(title) is not None
 
 
 def _placed(thing: str, host: str, objects: MessageObjects) -> str:

@@ -121,10 +121,7 @@ def _likely_titles(objects: MessageObjects, own: object, values: Mapping[str, Va
     yield from filter(_has_words, find_any(objects.things, SENTENCES))
     yield from _named_problems(objects, values)
     yield from find_any(objects.things, TITLES)
-    yield from matching(objects.everywhere, MONITORED_NAME)
-    yield from matching(objects.texts, ANY_NAME)
     yield from sorted(matching(objects.texts, TYPE_NAME), key=_has_words, reverse=True)
-    yield from find_any(objects.things, FOLDED[HOST])
 
 
 def find_titles(objects: MessageObjects) -> Iterator[object]:

@@ -19,9 +19,9 @@ from tocsin.inbound.mapping.status_words import (
     SIGNS,
     TITLE_ENDS,
     UNCLEAR,
-    WEAK,
     StatusMeaning,
     meaning_of_word,
+    names_failure,
     phrases_of,
     words_of,
 )
@@ -49,6 +49,13 @@ _NOT_WORKING: Final = re.compile(
     r"|\b(?:ended|closed|stopped|exited|terminated|finished) (?:unexpectedly|abnormally|prematurely)\b"
     r"|\bwith (?:[1-9]\d* )?(?:error|warning|failure|problem|issue)s?\b"
 )
+#: A state in the middle of a sentence: "Link up on port 12", "Disk OK on db1".
+_STATE: Final = re.compile(
+    r"\b(?:link|interface|port|tunnel|host|node|peer|neighbor) (up)\b|\b(?:check|test|probe) (passed)\b"
+    r"|\b(?:incident|alert|alarm|problem|issue)(?: #?\w*\d+)? (closed)\b"
+    r"|\b(?:(succeeded|renewed|healthy|ok|normal|online|reachable))(?= (?:on|for|in|at|after|since|from)\b| ?\()"
+)
+_CAPITALS: Final = re.compile(r"\b[A-Z]{2,}\b")
 #: What a title is about, in front of its status: "gw backup: failed rc=255".
 _STATUS_PART: Final = re.compile(r"(.{3,}?)(?:: | - | – | \| )\W*(\w+)")
 #: What a sentence is about, in front of its status.
@@ -119,7 +126,7 @@ def _status_in_clause(clause: str) -> str | None:
     phrase = next((pair for pair in pairs if pair in OPENING_WORDS), None)
     if not NEGATIONS.isdisjoint(words):
         # "No longer firing", and not "no longer starts".
-        is_over = over is not None and not {"longer", "mehr"}.isdisjoint(words) and _names_problem(words)
+        is_over = over is not None and not {"longer", "mehr"}.isdisjoint(words) and names_failure(folded)
         return "resolved" if is_over or not NO_PROBLEM.isdisjoint(pairs) else phrase
     if over is not None and over[1]:
         # "Recovered from Device Down", and not "Failed login restored".
@@ -130,23 +137,30 @@ def _status_in_clause(clause: str) -> str | None:
         return words[-1] if over is None or words[-1] in TITLE_ENDS else "resolved"
     if has_failure and meaning_of_word(words[-1]) is StatusMeaning.OPEN:
         return words[-1]
+    if not has_failure and (state := _state_in(clause, folded)):
+        return state
     is_mixed = any(meaning_of_word(word) is StatusMeaning.CLOSE for word in words)
     if is_mixed or not has_failure:
         return None if is_mixed else phrase
     return next((word for word in words if word in FAILURES and word not in NOUNS), None)
 
 
-def _names_problem(words: list[str]) -> bool:
-    return any(meaning_of_word(word) is StatusMeaning.OPEN and not word.startswith(tuple(WEAK)) for word in words)
+def _state_in(clause: str, folded: str) -> str | None:
+    """Returns the state in the middle of a clause, maybe in capitals: "Job daily SUCCEEDED after 14m"."""
+    capitals = {word.casefold() for word in _CAPITALS.findall(clause)} - UNCLEAR if clause != clause.upper() else set()
+    state = next((word for word in sorted(capitals) if meaning_of_word(word) in ACTING), None)
+    if state is None and (found := _STATE.search(folded)) is not None and not names_failure(folded):
+        state = found[found.lastindex or 0]
+    return state
 
 
 #: A percentage, a time, or the number of a run: another one in the next message.
 _MEASURED: Final = re.compile(
-    r"#\d+|v?\d+([.,]\d+){1,2}|\d+([.,]\d+)?(%|ms|s|min|h|d|[kmgt]i?b|°?[cf]|v|w|a)|\d+:\d+(:\d+)?|\d{4}-\d\d-\d\d.*"
+    r"#\d+|v?\d+([.,]\d+){1,2}|\d+([.,]\d+)?(%|ms|s|m|min|h|d|[kmgt]i?b|°?[cf]|v|w|a)|\d+:\d+(:\d+)?|\d{4}-\d\d-\d\d.*"
 )
 _QUANTITY: Final = re.compile(
-    r"(?i)(?<![\w.-])[<>=]*\s?\d+([.,]\d+)?\s?(%|ms|s|sec\w*|min\w*|hours?|[kmgt]i?b|°?c|°f|volts?|w)(?![\w-])"
-    r"|exit\w* (?:with )?(?:status |code )?\d+"
+    r"(?i)(?<![\w.-])[<>=]*\s?\d+([.,]\d+)?\s?(%|ms|s|sec\w*|min\w*|hours?|days?|tage?n?|[kmgt]i?b|°?c|°f|volts?|w)(?![\w-])"
+    r"|exit\w* (?:with )?(?:status |code )?\d+|\bon (?:line|mains|utility|ac) power\b|\bwith (?:errors|warnings)\b"
     r"|\b(?:current |last )?(?:value|wert|valor|valeur|waarde)\W*\d+([.,]\d+)?(?![\w-])"
 )
 #: The time of a run in its name: "daily-20261128031400".
@@ -159,7 +173,7 @@ _SEGMENT: Final = re.compile(r"\s[-–—|](?:\s|$)")
 _FILLERS: Final = frozenset({
     "a", "an", "and", "back", "been", "by", "for", "from", "has", "have", "in", "is", "it", "its", "now", "of", "on",
     "the", "to", "was", "went", "with", "incident", "notice", "again", "only", "just", "still", "hat", "ist", "wurde",
-    "wird", "und", "est", "ha", "after",
+    "wird", "und", "est", "ha", "after", "at", "came", "come", "gone", "no", "longer", "received",
 })  # fmt: skip
 
 
@@ -182,7 +196,8 @@ def without_status(title: str) -> str:
     title = without_time(_QUANTITY.sub(" ", _COMPARED.sub(" ", _without_details(title))))
     words = [word.strip(".-_/:") or word for word in re.findall(r"[\w.@/%#:°-]+", title)]
     # "timed out", "no data"
-    pairs = {i for i, pair in enumerate(pairwise(words)) if MEANINGS.get("_".join(pair).casefold()) in ACTING}
+    folded = [word.casefold() for word in words]
+    pairs = {i for i, pair in enumerate(pairwise(folded)) if "_".join(pair) in MEANINGS and pair[1] not in MEANINGS}
     words = [word for i, word in enumerate(words) if i not in pairs and i - 1 not in pairs]
     return " ".join(
         code
@@ -204,7 +219,7 @@ def without_time(name: str) -> str:
 def _without_details(title: str) -> str:
     """Returns a title up to what failed: "RESOLVED: core - health check failed - HTTP 500" without the last part."""
     detailed = _DETAILED.match(title)
-    if detailed is not None and _is_clear_failure(detailed[2]) and any(map(str.isdigit, detailed[1])):
+    if detailed is not None and detailed[2].casefold() in FAILURES and any(map(str.isdigit, detailed[1])):
         return detailed[1]
     parts = _SEGMENT.split(title)
     for count, part in enumerate(parts[1:-1], 2):
@@ -212,10 +227,6 @@ def _without_details(title: str) -> str:
         if len(words) > 1 and words[-1] in FAILURES | TITLE_ENDS:
             return " ".join(parts[:count])
     return title
-
-
-def _is_clear_failure(word: str) -> bool:
-    return meaning_of_word(word.casefold()) is StatusMeaning.OPEN and word.casefold() not in UNCLEAR
 
 
 def is_event_code(text: str) -> bool:

@@ -45,7 +45,7 @@ OPENING_WORDS: Final = frozenset({
     "hors_service", "indisponible", "ouvert", "ouverte", "panne", "abierta", "abierto", "advertencia", "alarma",
     "alerta", "caída", "caído", "caida", "caido", "crítica", "crítico", "critico", "critica", "fallido", "fallida",
     "fallo", "falla", "aberto", "aberta", "erro", "falha", "fora_do_ar", "verbroken", "onbereikbaar",
-    "hors_tension", "abgelaufen", "awaria", "falhou", "allarme", "aperto", "errore", "fallito",
+    "hors_tension", "injoignable", "abgelaufen", "awaria", "falhou", "allarme", "aperto", "errore", "fallito",
     "guasto", "indisponível", "parada", "parado", "fout", "kritiek", "mislukt", "storing", "waarschuwing",
 })  # fmt: skip
 #: The opposite of a status that opens.
@@ -61,7 +61,7 @@ _FOREIGN_CLOSING: Final = frozenset({
     "resolvida", "resolvido", "sucesso", "chiuso", "risolto", "ripristinato", "riuscito", "successo", "gelukt",
     "geslaagd", "gesloten", "hersteld", "opgelost", "disponível", "goed", "bereikbaar", "beschikbaar", "operativo",
     "operativa", "operacional", "opérationnel", "rientrato",
-    "rientro", "correcto", "normalisiert", "gültig", "zurückgesetzt", "działa", "no_ar", "en_línea",
+    "rientro", "correcto", "normalisiert", "gültig", "zurückgesetzt", "działa", "no_ar", "en_línea", "joignable",
 })  # fmt: skip
 CLOSING_WORDS: Final = frozenset({
     "available", "cleared", "clear", "close", "closed", "closing", "complete", "completed", "connected", "done",
@@ -90,7 +90,7 @@ FAILURES: Final = frozenset({
     "fail", "failed", "failing", "failure", "fatal", "firing", "timed_out", "timeout", "unhealthy", "unreachable",
     "faulted", "fehlgeschlagen", "fehler", "gestört", "ausgefallen", "ausfall", "échoué", "échec", "fallido", "caído",
     "offline", "outage", "lost", "unavailable", "indisponible", "indisponível", "mislukt", "fallito", "falhou",
-    "unsuccessful", "abended",
+    "unsuccessful", "abended", "degraded",
 })  # fmt: skip
 #: Closing words that may say of a failed run that it ended.
 _COMPLETIONS: Final = frozenset({
@@ -105,7 +105,7 @@ TITLE_ENDS: Final = _FOREIGN_CLOSING | frozenset({
     "available", "cleared", "fixed", "healthy", "normal", "ok", "okay", "online", "operational", "passed", "reachable",
     "recovered", "resolved", "restored", "succeeded", "success", "successful", "up", "back_to_normal", "successfully",
     "ended", "nominal", "reconnected", "responding", "resumed", "alive", "solved", "connected", "stable", "optimal",
-    "repaired", "remediated",
+    "repaired", "remediated", "renewed",
 })  # fmt: skip
 
 #: "not ok", "No recovery": the words beside it mean the opposite, or nothing.
@@ -274,9 +274,12 @@ def is_failure(status: str) -> bool:
     return meaning_of(status) is StatusMeaning.OPEN and not FAILURES.isdisjoint(phrases_of(words_of(status)))
 
 
+_PROBLEMS: Final = (OPENING_WORDS | _FLAG_NOUNS | {"high", "low", "full", "slow", "hoch", "niedrig"}) - UNCLEAR
+
+
 def names_failure(text: str) -> bool:
-    """Returns whether a sentence has a word of a failure."""
-    return not (OPENING_WORDS - WEAK).isdisjoint(words_of(text[:MAX_TITLE_CHARS]))
+    """Returns whether a sentence has a word of a failure, or of too much or too little."""
+    return not _PROBLEMS.isdisjoint(words_of(text[:MAX_TITLE_CHARS]))
 
 
 def is_bare_status(text: str) -> bool:
