@@ -181,12 +181,8 @@ def _placed(thing: str, host: str, objects: MessageObjects) -> str:
     """Returns the name of a thing with where it is."""
     parts = [thing] if thing else []
     names = map(without_status, _texts(find_any(objects.levels, NAMES_OF_ONE)))
-    for place in (
-        host,
-        *_texts(find_any(objects.levels, WHOLES)),
-        *_texts(matching_sorted(objects.levels, RUN_IN)),
-        *names,
-    ):
+    wholes = chain(find_any(objects.levels, WHOLES), matching_sorted(objects.levels, RUN_IN))
+    for place in chain((host,), _texts(wholes), names):
         if (folded := place.casefold()) not in " ".join(parts):
             parts.append(folded)
     return " ".join(parts)

@@ -97,7 +97,7 @@ def with_texts(
     values = dict(mapped.values)
     if "subject" in fields and ("subject" not in values or "subject" in guesses):
         own = values.pop("subject", None)
-        titles = _likely_titles(objects, own, values)
+        titles = _likely_titles(objects, values)
         fill(values, "subject", map(_headline, filter(says, titles)))
         if "subject" not in values:
             titles = filter(_has_words, find_titles(objects))
@@ -114,10 +114,8 @@ def with_texts(
     return MappedFields(values, mapped.tags, mapped.custom, mapped.notes)
 
 
-def _likely_titles(objects: MessageObjects, own: object, values: Mapping[str, Value]) -> Iterator[object]:
+def _likely_titles(objects: MessageObjects, values: Mapping[str, Value]) -> Iterator[object]:
     yield from find_titles(objects)
-    if not objects.has_commit:
-        yield own
     yield from filter(_has_words, find_any(objects.things, SENTENCES))
     yield from _named_problems(objects, values)
     yield from find_any(objects.things, TITLES)
@@ -135,19 +133,13 @@ def find_titles(objects: MessageObjects) -> Iterator[object]:
     yield from (name for name in names if isinstance(name, str) and len(name.split()) >= _MIN_SENTENCE_WORDS)
     yield from find_any(objects.texts, NAMES)
     yield from (name for name in find_any(objects.things, NAMES) if _has_words(name))
-    sentences: list[object] = []
-    others: list[object] = []
-    if not objects.has_commit:
-        sentences = [*find_any(objects.texts, SENTENCES)]
-        others = [*matching(objects.texts, SENTENCE_NAME)]
-    yield from filter(_has_words, sentences)
+    own_texts = [] if objects.has_commit else objects.texts
+    yield from filter(_has_words, find_any(own_texts, SENTENCES))
     yield from (text for text in matching(objects.levels, TYPE_NAME) if _is_code(text) and str(text).isupper())
-    yield from filter(_has_words, (*others, *matching(objects.texts, TYPE_NAME)))
+    yield from filter(_has_words, chain(matching(own_texts, SENTENCE_NAME), matching(objects.texts, TYPE_NAME)))
     yield from (text for text in matching(objects.levels, TYPE_NAME) if _is_code(text))
     yield from (text for text in find_any(objects.things, FOLDED["event"]) if _is_code(text))
     yield from filter(says, matching(objects.texts, FAULT_NAME))
-    yield from others
-    yield from sentences
 
 
 def _has_words(text: object) -> bool:
@@ -321,11 +313,9 @@ def _named_problems(objects: MessageObjects, values: Mapping[str, Value]) -> Ite
 
 
 def _sentences(payload: _Object) -> Iterator[str]:
-    """Yields what may be a title where no name says so: the texts of several words, then the first fields that say
-    something, then any line."""
+    """Yields what may be a title where no name says so: the first fields that say something, then any line."""
     lines = readable(payload).splitlines()
     texts = [line.partition(": ")[2] for line in lines]
-    yield from (text for text in texts if " " in text and not text[:1].isdigit() and says(text))
     saying = [line for line, text in zip(lines, texts, strict=True) if text[:1].isalpha() and says(text)]
     yield ", ".join(saying[:_MAX_SAID])
     yield from lines
