@@ -313,9 +313,11 @@ def _named_problems(objects: MessageObjects, values: Mapping[str, Value]) -> Ite
 
 
 def _sentences(payload: _Object) -> Iterator[str]:
-    """Yields what may be a title where no name says so: the first fields that say something, then any line."""
+    """Yields what may be a title where no name says so: the texts of several words, then the first fields that say
+    something, then any line."""
     lines = readable(payload).splitlines()
     texts = [line.partition(": ")[2] for line in lines]
+    yield from (text for text in texts if " " in text and not text[:1].isdigit() and says(text))
     saying = [line for line, text in zip(lines, texts, strict=True) if text[:1].isalpha() and says(text)]
     yield ", ".join(saying[:_MAX_SAID])
     yield from lines
