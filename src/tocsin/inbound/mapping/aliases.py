@@ -42,6 +42,7 @@ from tocsin.inbound.mapping.shared_names import (
     STATUS_NAME,
     TITLE_NAME,
     TITLES,
+    TRUTHS,
     TYPE_NAME,
     WHOLES,
     Names,
@@ -69,6 +70,7 @@ UPDATES: Final = frozenset({"update", "updated"})
 _CAUSES: Final = ("reason", "cause")
 #: "High CPU on web", "Disk full: db1".
 _OF_THING: Final = re.compile(r"\d|\w[.-]\w|: | (?:at|auf|bei|de|en|for|from|in|of|on|sur|to|von) ")
+_OBJECT_NAMES: Final = {"metadataname": 0}
 _DATE: Final = re.compile(r"\d{4}[-./]\d\d[-./]\d\d\b")
 #: A test is ended by no other message.
 _TESTS: Final = frozenset({"test", "testing"})
@@ -202,6 +204,7 @@ def _likely_keys(objects: MessageObjects, own: str | None, host: str) -> Iterato
     yield from matching(objects.texts, FAULT_NAME)
     yield own
     yield from matching_sorted(objects.things, MONITORED_NAME)
+    yield from find_any(objects.things, _OBJECT_NAMES)
     for code in matching_sorted(objects.texts, TYPE_NAME) if host else ():
         # "camera_offline" is about the camera.
         if isinstance(code, str) and (thing := without_status(code)) != code.casefold() and says(thing):
@@ -217,7 +220,7 @@ def _likely_keys(objects: MessageObjects, own: str | None, host: str) -> Iterato
 def _key_of(candidate: object, *, needs_words: bool) -> str:
     """Returns a text without its status. `needs_words`: what is left of the code of an event names no thing."""
     text = clean_line(first_line(candidate), 300)
-    if text is None or (needs_words and is_event_code(text)):
+    if text is None or text.casefold() in TRUTHS or (needs_words and is_event_code(text)):
         return ""
     return without_status(text)
 

@@ -33,6 +33,7 @@ from tocsin.inbound.mapping.shared_names import (
     SUBJECTS,
     TITLE_NAME,
     TITLES,
+    TRUTHS,
     TYPE_NAME,
     WHOLES,
     fill,
@@ -254,7 +255,7 @@ def find_things(objects: MessageObjects) -> list[str]:
         for name, value in level.items():
             if OTHER_ROLE[name] or SENTENCE_NAME[name] or name in SENTENCES or name in PROPER_TITLES:
                 continue
-            if FORMER.search(name):
+            if FORMER.search(name) or (isinstance(value, str) and value.casefold() in TRUTHS):
                 continue
             if not isinstance(value, str) or _THING.fullmatch(value) is None or not says(value):
                 continue

@@ -160,7 +160,7 @@ ID_NAME: Final = NamePattern(
     r"(id|uid|uuid|guid|identifier|key|ref|reference|number|no|arn|slug|hash)|eventarn|detectid"
 )
 STATUS_NAME: Final = NamePattern(
-    r"\w*(status|state|condition|result|verdict)(name|text|label|type|code|display|title|value|string|friendlyname)?"
+    r"\w*(status|state|condition|result|verdict|health)(name|description|text|label|type|code|display|title|value|string|friendlyname)?"
 )
 ACTION_NAME: Final = NamePattern(r"\w*(action|transition|outcome|phase|(status|state)change(type)?)")
 #: Names of what happened, which may say a status too.

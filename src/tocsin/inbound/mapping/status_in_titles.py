@@ -29,11 +29,13 @@ from tocsin.inbound.mapping.status_words import (
 #: "DB is back online", "The attack ended on web1", "no longer down": it is over, wherever a sentence says so.
 _OVER: Final = re.compile(
     r"\b(?:(recovered|resolved|restored|cleared|ended|rétablie?|behoben|wiederhergestellt|resuelt[oa]|reconnected)"
-    r"|(?:back|returned) (?:to normal|online|up|in service)|no longer|nicht mehr"
+    r"|(?:back|returned) (?:to normal|online|up|in service|below|above|within)|no longer|nicht mehr"
+    r"|^(?:end of|fin (?:de|du)|ende (?:der|des|von)) \w+"
     r"|^(?:closed|clear|normal)(?= (?:via|by|after|at|since|on|for)\b)"
     r"|(?:is|are|now|again|currently) (?:up|ok|online|normal|healthy|reachable|available|back|fine|ready"
     r"|running(?! out| low))"
-    r"|(?:up|online|normal|healthy|reachable|available|running|connected|erreichbar) again|wieder (?:normal|online|ok)"
+    r"|(?:up|online|normal|healthy|reachable|available|running|connected|erreichbar) again"
+    r"|wieder (?:da|normal|online|ok)"
     r"|(?:responds|responding|works|working|runs) again|(?:antwortet|reagiert|funktioniert|läuft) wieder"
     r"|(?:répond|fonctionne) (?:de|à) nouveau|(?:responde|funciona) de nuevo"
     r"|exit(?:ed)? (?:with )?(?:status|code) 0|on (?:line|mains|utility|ac) power"

@@ -36,7 +36,7 @@ OPENING_WORDS: Final = frozenset({
     "out_of_sync", "ko", "nok", "onbatt", "lowbatt", "wet", "commbad", "nocomm", "replbatt", "banned", "ban", "blocked",
     "unprotected", "incomplete", "low_battery", "power_failure", "went_down", "exhausted", "past_due", "unpaid",
     "disconnection", "noncompliant", "not_compliant", "depleted", "evicted", "halted", "hung", "inoperable",
-    "jammed", "killed", "oomkilled", "stalled", "stuck",
+    "jammed", "out_of_service", "killed", "oomkilled", "stalled", "stuck",
     # German, French, Spanish, Italian, Portuguese and Dutch
     "aktiv", "alarmiert", "ausfall", "ausgefallen", "ausgelöst", "defekt", "fehler", "fehlerhaft", "fehlgeschlagen",
     "gekommen", "gestört", "kommend", "kommt", "kritisch", "nicht_erreichbar", "offen", "störung", "stoerung",
@@ -74,7 +74,7 @@ CLOSING_WORDS: Final = frozenset({
     "commok", "unban", "unbanned", "unblocked", "unfired", "remediated", "repaired", "responding", "resumed", "safe",
     "stable", "stabilized", "successfully", "synced", "in_sync", "online_utility", "onmains", "on_mains", "back_up",
     "no_problem", "clean", "uncompromised", "no_longer_active", "rearmed", "cleaned", "paid", "reconnection",
-    "compliant", "live", "patched", "alarm_release", "alarm_released", "alarm_off",
+    "compliant", "live", "patched", "established", "in_service", "alarm_release", "alarm_released", "alarm_off",
 }) | _FOREIGN_CLOSING | NO_PROBLEM  # fmt: skip
 UPDATING_WORDS: Final = frozenset({
     "ack", "acked", "acknowledge", "acknowledged", "acknowledgement", "annotate", "annotated", "assign", "assigned",
@@ -225,7 +225,7 @@ _AUXILIARIES: Final = frozenset(
 #: What is wrong if it is there.
 _FLAG_NOUNS: Final = frozenset({
     "activated", "defaut", "errors", "failures", "fire", "flood", "gestoert", "incident", "intrusion", "leak",
-    "overheating", "smoke", "tamper", "water", "waterleak", "alarm_status", "alarm_state", "alert_status",
+    "leakage", "overheating", "smoke", "tamper", "water", "waterleak", "alarm_status", "alarm_state", "alert_status",
     "alert_state", "over_limit", "over_threshold", "over_quota", "over_budget", "above_limit", "above_threshold",
     "out_of_range",
 })  # fmt: skip
@@ -337,6 +337,8 @@ MEANINGS: Final = {
 #: The length of words that may be another form of a known one, in characters.
 _MIN_FORM: Final = 6
 _MAX_FORM: Final = 30
+#: How German names of problems end: "Netzausfall".
+_COMPOUND_ENDS: Final = ("ausfall", "fehler", "störung", "alarm")
 #: Endings of plurals, genders and participles, and those of the form in the tables.
 _FORMS: Final = (
     ("ing", ("", "e", "ed")), ("es", ("", "e")), ("as", ("o", "a")), ("os", ("o",)), ("s", ("", "ed")), ("a", ("o",)),
@@ -347,6 +349,8 @@ _FORMS: Final = (
 @lru_cache(maxsize=4096)
 def _meaning_of_form(word: str) -> StatusMeaning | None:
     """Returns what a word means by another form of it: "restablecida", "recovering", "rétablis"."""
+    if word.endswith(_COMPOUND_ENDS):
+        return StatusMeaning.OPEN
     for ending, others in _FORMS:
         if word.endswith(ending):
             stem = word[: len(word) - len(ending)]
