@@ -57,8 +57,7 @@ _GENERIC: Final = frozenset({
     "change", "changed", "webhook", "message", "monitor", "monitoring", "check", "info", "information", "report",
     "object", "data", "type", "system", "service", "trigger", "this", "is", "from", "your", "you", "have", "the", "an",
     "threshold", "metric", "rule", "action", "log", "subscription", "payload", "generic", "custom", "default", "policy",
-    "end",
-    "was", "has", "been", "there", "health", "received", "occurred",
+    "end", "was", "has", "been", "there", "health", "received", "occurred",
 })  # fmt: skip
 #: An address, an id, a time or a number.
 _NO_TEXT: Final = re.compile(r"\w+://\S+|[\da-fA-F-]{20,}|[\d\s.,:/TZ+-]+|[\w.-]+@[\w.-]+")

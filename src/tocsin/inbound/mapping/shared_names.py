@@ -50,9 +50,8 @@ _STATUSES: Final = (
     "event_state", "current_status", "current_state", "new_status", "new_state", "check_status", "check_state",
     "monitor_status", "monitor_state", "trigger_status", "problem_status", "build_status", "job_status", "run_status",
     "resolution_state", "monitor_condition", "check_state_name", "alert_type_friendly_name", "phase", "lifecycle",
-    "zustand",
-    "ergebnis", "etat", "état", "statut", "résultat", "resultat", "estado", "resultado", "stato", "esito", "toestand",
-    "situacao", "situação", "stan",
+    "zustand", "ergebnis", "etat", "état", "statut", "résultat", "resultat", "estado", "resultado", "stato", "esito",
+    "toestand", "situacao", "situação", "stan",
 )  # fmt: skip
 
 #: By field, the names in order of likelihood.
@@ -61,13 +60,10 @@ ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
         "dedup_key", "deduplication_key", "dedupe_key", "dedup", "idempotency_key", "unique_key", "message_key",
         "external_id", "incident_identifier", "incident_key", "alert_key", "problem_key", "event_key", "alert_id",
         "incident_id", "problem_id", "issue_id", "alarm_id", "case_id", "ticket_id", "event_object_id",
-        "alert_cycle_key", "fingerprint", "alias", "group_key", "rule_id",
-        "series_id", "series_uid", "monitor_id", "check_id", "sensor_id", "watch_id", "signal_id", "probe_id",
-        "test_id", "episode_id",
-        "condition_id", "trigger_id", "correlation_id", "entity_id", "entity_display_name", "uuid", "guid", "id",
-        "uid", "event_id", "key",
-        "token",
-        "identifier",
+        "alert_cycle_key", "fingerprint", "alias", "group_key", "rule_id", "series_id", "series_uid", "monitor_id",
+        "check_id", "sensor_id", "watch_id", "signal_id", "probe_id", "test_id", "episode_id", "condition_id",
+        "trigger_id", "correlation_id", "entity_id", "entity_display_name", "uuid", "guid", "id", "uid", "event_id",
+        "key", "token", "identifier",
     ),
     "source_status": (
         *_STATUSES,
@@ -80,12 +76,11 @@ ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
         "asunto", "titolo", "oggetto", "onderwerp", "alert_title", "event_title", "incident_title", "issue_title",
         "event_definition_title", "short_description", "alert_name", "alertname", "rule_name", "monitor_name",
         "check_name", "alarm_name", "incident_name", "problem_name", "policy_name", "condition_name", "trigger_name",
-        "name", "nombre", "nome", "nom", "naam", "bezeichnung", "service_name", "job_name",
-        "project_name", "display_name", "entity_display_name", "alert_message",
-        "state_message", "service_output", "message", "msg", "activity_title", "text", "description", "reason",
-        "body", "content", "human_readable", "output", "error", "error_message", "fallback", "meldung", "nachricht",
-        "meldungstext", "beschreibung", "fehler", "mensaje", "descripcion", "descripción", "messaggio", "descrizione",
-        "mensagem", "bericht",
+        "name", "nombre", "nome", "nom", "naam", "bezeichnung", "service_name", "job_name", "project_name",
+        "display_name", "entity_display_name", "alert_message", "state_message", "service_output", "message", "msg",
+        "activity_title", "text", "description", "reason", "body", "content", "human_readable", "output", "error",
+        "error_message", "fallback", "meldung", "nachricht", "meldungstext", "beschreibung", "fehler", "mensaje",
+        "descripcion", "descripción", "messaggio", "descrizione", "mensagem", "bericht",
     ),
     "event": (
         "event", "event_type", "event_name", "triggered_event", "webhook_event", "event_action", "trigger", "action",
@@ -104,23 +99,21 @@ ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "component_name": (
         "host", "hostname", "host_name", "node", "node_name", "server", "server_name", "instance", "device",
-        "device_name", "machine",
-        "hostname_and_port", "vm", "vm_name", "virtual_machine", "pod",
-        "computer", "computer_name", "appliance", "gateway", "router", "switch", "printer", "controller", "rechner",
-        "gerät", "geraet", "hôte", "hote", "serveur", "equipo", "servidor", "endpoint", "resource", "resource_name",
-        "component", "entity", "source_host", "target",
+        "device_name", "machine", "hostname_and_port", "vm", "vm_name", "virtual_machine", "pod", "computer",
+        "computer_name", "appliance", "gateway", "router", "switch", "printer", "controller", "rechner", "gerät",
+        "geraet", "hôte", "hote", "serveur", "equipo", "servidor", "endpoint", "resource", "resource_name", "component",
+        "entity", "source_host", "target",
     ),
 }  # fmt: skip
 
 #: The names of what is monitored: the same in a failure and its recovery.
 MONITORED: Final = in_order((
-    "formname", "formtitle",
-    "monitorname", "monitorlabel", "monitortitle", "checkname", "checklabel", "rulename", "policyname", "controlname",
-    "alertname", "alarmname", "conditionname", "jobname", "job", "taskname",
-    "servicename", "service", "svc", "servicedesc", "sensor", "check", "monitor", "projectname", "project", "pipeline",
-    "workflow", "buildtype", "involvedobject", "app", "application", "auftrag", "dienst", "aufgabe", "servizio",
-    "servicio", "tâche", "tache", "tarea", "plan", "scenario", "task", "flow", "sync", "suite", "schedule", "playbook",
-    "dag", "targetgroup", "heartbeat", "stack",
+    "formname", "formtitle", "monitorname", "monitorlabel", "monitortitle", "checkname", "checklabel", "rulename",
+    "policyname", "controlname", "alertname", "alarmname", "conditionname", "jobname", "job", "taskname", "servicename",
+    "service", "svc", "servicedesc", "sensor", "check", "monitor", "projectname", "project", "pipeline", "workflow",
+    "buildtype", "involvedobject", "app", "application", "auftrag", "dienst", "aufgabe", "servizio", "servicio",
+    "tâche", "tache", "tarea", "plan", "scenario", "task", "flow", "sync", "suite", "schedule", "playbook", "dag",
+    "targetgroup", "heartbeat", "stack",
 ))  # fmt: skip
 #: Names of what a run or a test is part of.
 WHOLES: Final = in_order(("repository", "projectname", "project", "app", "application", "appname", "applicationname"))
@@ -131,8 +124,7 @@ NAMES_OF_ONE: Final = in_order(("name", "module"))
 SUBJECTS: Final = in_order((
     *(name for name in MONITORED if name not in WHOLES), "savedsearch", "rule", "exception", "context", "connection",
     "container", "database", "queue", "domain", "network", "metric", "metricname", "door", "zone", "room", "plant",
-    "image",
-    "package",
+    "image", "package",
 ))  # fmt: skip
 #: Of these, those that are no text of one failure.
 LASTING_SUBJECTS: Final = in_order(name for name in SUBJECTS if name not in {"exception", "context"})
