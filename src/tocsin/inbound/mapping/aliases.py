@@ -55,8 +55,8 @@ from tocsin.inbound.mapping.shared_names import (
 )
 from tocsin.inbound.mapping.status_in_titles import is_event_code, without_status, without_time
 from tocsin.inbound.mapping.status_words import (
+    MEANINGS,
     StatusMeaning,
-    is_status_word,
     is_test,
     is_test_event,
     meaning_of,
@@ -72,8 +72,6 @@ _CAUSES: Final = ("reason", "cause")
 _OF_THING: Final = re.compile(r"\d|\w[.-]\w|: | (?:at|auf|bei|de|en|for|from|in|of|on|sur|to|von) ")
 _OBJECT_NAMES: Final = {"metadataname": 0}
 _DATE: Final = re.compile(r"\d{4}[-./]\d\d[-./]\d\d\b")
-#: A test is ended by no other message.
-_TESTS: Final = frozenset({"test", "testing"})
 _TEST_FLAGS: Final = ("test", "istest", "testmode")
 _TEST_EVENTS: Final = ("event", "eventtype", "eventname", "hookevent", "action")
 #: Objects whose id is that of the problem.
@@ -154,8 +152,8 @@ def with_likely_id(
         if is_certain or not _is_id_of_delivery(mapped, objects, status or ""):
             return mapped
     host = mapped.tags.get(HOST) or next(_texts(matching(objects.texts, HOST_ID)), None) or ""
-    if status is not None and status.casefold() in _TESTS:
-        return mapped
+    if status is not None and status.casefold() in {"test", "testing"}:
+        return mapped  # A test is ended by no other message.
     is_unsaid = status is None or (meaning_of(status) is None and not status.isdigit() and not host)
     if is_unsaid and not (guesses and _names_problem_of_thing(objects)):
         fault = next(_texts(matching(objects.texts, FAULT_NAME)), None)
@@ -233,8 +231,6 @@ def _is_id_of_delivery(mapped: MappedFields, objects: MessageObjects, status: st
         return True
     if "eventid" in outermost and source_id == text_of(outermost["eventid"]):
         return _is_event_of_device(objects)
-    if any(value == status and not SEVERITY_NAME[name] for name, value in outermost.items()):
-        return False
     if source_id not in {text_of(outermost.get(name)) for name in INNERMOST_FIRST}:
         return False
     has_status = [level for level in objects.texts if status.casefold() in _casefolded(level)]
@@ -298,7 +294,7 @@ def _things_of_runs(objects: MessageObjects, host: str) -> Iterator[object]:
     """Yields what a run that has no name may be one of. A title that says a status, or of no host, may be of any."""
     yield from _things_of(objects, MONITORED)
     titles = chain(find_any(objects.texts, PROPER_TITLES), matching(objects.texts, TITLE_NAME)) if host else iter(())
-    yield from (title for title in _texts(titles) if not any(map(is_status_word, words_of(title))))
+    yield from (title for title in _texts(titles) if MEANINGS.keys().isdisjoint(words_of(title)))
 
 
 def _with_id(mapped: MappedFields, source_id: str) -> MappedFields:

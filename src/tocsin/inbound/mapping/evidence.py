@@ -81,8 +81,6 @@ _MAX_NAMES: Final = 4096
 _OPEN, _CLOSE, _UPDATE = StatusMeaning.OPEN, StatusMeaning.CLOSE, StatusMeaning.UPDATE
 _ACTING: Final = (_OPEN, _CLOSE)
 _WORDS: Final = {_OPEN: "open", _CLOSE: "resolved"}
-#: Other than 0 is a failure.
-_RESULTS: Final = frozenset({"results"})
 #: From here on, a code is one of HTTP, or names a problem.
 _MAX_CODE: Final = 100
 _OF_CODES: Final = ((_CLOSE, "success"), (_OPEN, "failed"))
@@ -284,7 +282,7 @@ def _votes_of_number(name: str, value: float, factor: float, *, is_run: bool) ->
         yield from _votes_of_flag(name, value, factor)
     elif name in EXIT_CODES:
         yield _vote(_FLAG, factor, *_OF_CODES[value != 0])
-    elif name in _RESULTS or (is_run and name == "result"):
+    elif name == "results" or (is_run and name == "result"):
         if value:
             yield _vote(_STATUS, factor, *_OF_CODES[True])
     elif name == "code":
@@ -319,11 +317,8 @@ def _votes_of_flag(name: str, is_true: bool, factor: float) -> Iterator[_Vote]:
 
 
 def _meaning_of_condition(level: dict[str, object]) -> StatusMeaning | None:
-    for name in _CONDITION_NAMES:
-        kind = level.get(name)
-        if isinstance(kind, str) and (meaning := meaning_of(kind)) in _ACTING:
-            return meaning
-    return None
+    kinds = (meaning_of(kind) for name in _CONDITION_NAMES if isinstance(kind := level.get(name), str))
+    return next((meaning for meaning in kinds if meaning in _ACTING), None)
 
 
 def _is_switched(level: dict[str, object]) -> bool:

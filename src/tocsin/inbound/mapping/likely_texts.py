@@ -44,7 +44,7 @@ from tocsin.inbound.mapping.shared_names import (
     matching_sorted,
     texts_of,
 )
-from tocsin.inbound.mapping.status_words import is_failure, is_status_word, meaning_of, names_failure, words_of
+from tocsin.inbound.mapping.status_words import MEANINGS, is_failure, meaning_of, names_failure, words_of
 
 #: Names of a sentence that says what happened.
 _HAPPENINGS: Final = in_order((
@@ -158,7 +158,7 @@ def says(text: object) -> bool:
     if not isinstance(text, str) or _NO_TEXT.fullmatch(text.strip()) is not None:
         return False
     words = words_of(text[:_MAX_HAPPENING_CHARS].replace(" a ", " "))
-    return any(word not in _GENERIC and not is_status_word(word) for word in words)
+    return any(word not in _GENERIC and word not in MEANINGS for word in words)
 
 
 def _complete_name(values: dict[str, Value], objects: MessageObjects, host: str | None) -> None:

@@ -13,7 +13,7 @@ from typing import Final
 
 from tocsin.inbound.expressions.fields import CLEANERS, FIELDS, Value, text_of
 from tocsin.inbound.mapping.message_objects import FORMER, fold
-from tocsin.inbound.mapping.status_words import is_status_word
+from tocsin.inbound.mapping.status_words import MEANINGS
 
 #: Folded names with their places in an order of likelihood.
 type Names = Mapping[str, int]
@@ -279,7 +279,7 @@ def is_of_delivery(value: object) -> bool:
     """Returns whether an id says that it is one of an event or a message: "evt_1f", or ends with a time and a status,
     such as "check-7:1326910500:OK"."""
     found = _OF_DELIVERY.match(value) if isinstance(value, str) else None
-    return found is not None and (found[1] is None or is_status_word(found[1].casefold()))
+    return found is not None and (found[1] is None or found[1].casefold() in MEANINGS)
 
 
 def fill(values: dict[str, Value], name: str, candidates: Iterator[object]) -> None:

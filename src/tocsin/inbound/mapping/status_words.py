@@ -93,9 +93,7 @@ FAILURES: Final = frozenset({
     "unsuccessful", "abended", "degraded",
 })  # fmt: skip
 #: Closing words that may say of a failed run that it ended.
-_COMPLETIONS: Final = frozenset({
-    "complete", "completed", "done", "end", "ended", "finished", "stopped",
-})  # fmt: skip
+_COMPLETIONS: Final = frozenset({"complete", "completed", "done", "end", "ended", "finished", "stopped"})
 #: What goes on, whatever it is.
 _CONTENTLESS: Final = frozenset({
     "update", "updated", "pending", "in_progress", "ongoing", "running", "queued", "monitoring", "scheduled",
@@ -180,23 +178,17 @@ def _meaning_of(status: str) -> StatusMeaning | None:
     if not words:
         return _meaning_of_sign(status)
     is_negated = not NEGATIONS.isdisjoint(words)
-    meaning = _meaning_of_end(words)
-    if is_negated:
+    meaning = next(filter(None, map(meaning_of_word, phrases_of(words))), None)
+    if is_negated and not any(meaning_of_word(phrase) for phrase in phrases_of(words)[:3] if "_" in phrase):
         # "not ok" and "nicht erreichbar" are the opposite; "no_data" is a word of its own.
-        return meaning if _has_own_negation(words) else StatusMeaning.OPEN if meaning is StatusMeaning.CLOSE else None
+        return StatusMeaning.OPEN if meaning is StatusMeaning.CLOSE else None
+    if is_negated:
+        return meaning
     if meaning is not None and words[-1] not in WEAK:
         return meaning
     telling = [word for word in words if word not in _NOT_TELLING]
     meanings = {found for word in telling if (found := meaning_of_word(word)) is not None}
     return meanings.pop() if len(meanings) == 1 else meaning or _meaning_of_sign(status)
-
-
-def _meaning_of_end(words: list[str]) -> StatusMeaning | None:
-    return next(filter(None, map(meaning_of_word, phrases_of(words))), None)
-
-
-def _has_own_negation(words: list[str]) -> bool:
-    return any(meaning_of_word(phrase) for phrase in phrases_of(words)[:3] if "_" in phrase)
 
 
 #: Words that say of some things that all is well, or that something is wrong, and of others nothing.
@@ -318,11 +310,6 @@ def words_of(text: str) -> list[str]:
 
 def phrases_of(words: list[str]) -> tuple[str, ...]:
     return ("_".join(words), "_".join(words[-3:]), "_".join(words[-2:]), *words[-1:])
-
-
-def is_status_word(word: str) -> bool:
-    """Returns whether a word in lower case is a status."""
-    return word in MEANINGS
 
 
 def meaning_of_word(word: str) -> StatusMeaning | None:
