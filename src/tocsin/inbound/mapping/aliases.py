@@ -70,7 +70,6 @@ UPDATES: Final = frozenset({"update", "updated"})
 _CAUSES: Final = ("reason", "cause")
 #: "High CPU on web", "Disk full: db1".
 _OF_THING: Final = re.compile(r"\d|\w[.-]\w|: | (?:at|auf|bei|de|en|for|from|in|of|on|sur|to|von) ")
-_OBJECT_NAMES: Final = {"metadataname": 0}
 _DATE: Final = re.compile(r"\d{4}[-./]\d\d[-./]\d\d\b")
 _TEST_FLAGS: Final = ("test", "istest", "testmode")
 _TEST_EVENTS: Final = ("event", "eventtype", "eventname", "hookevent", "action")
@@ -202,7 +201,7 @@ def _likely_keys(objects: MessageObjects, own: str | None, host: str) -> Iterato
     yield from matching(objects.texts, FAULT_NAME)
     yield own
     yield from matching_sorted(objects.things, MONITORED_NAME)
-    yield from find_any(objects.things, _OBJECT_NAMES)
+    yield from find_any(objects.things, {"metadataname": 0})
     for code in matching_sorted(objects.texts, TYPE_NAME) if host else ():
         # "camera_offline" is about the camera.
         if isinstance(code, str) and (thing := without_status(code)) != code.casefold() and says(thing):
@@ -233,7 +232,8 @@ def _is_id_of_delivery(mapped: MappedFields, objects: MessageObjects, status: st
         return _is_event_of_device(objects)
     if source_id not in {text_of(outermost.get(name)) for name in INNERMOST_FIRST}:
         return False
-    has_status = [level for level in objects.texts if status.casefold() in _casefolded(level)]
+    folded = status.casefold()
+    has_status = [level for level in objects.texts if any(str(value).casefold() == folded for value in level.values())]
     if not has_status:
         return not evidence.has_flag(objects)
     return outermost not in has_status and HOST in mapped.tags and any(find_any(objects.levels, MONITORED))
@@ -263,10 +263,6 @@ def _is_event_of_device(objects: MessageObjects) -> bool:
         and not any(find_any(objects.texts, PROPER_TITLES))
         and not any(matching(objects.texts, SENTENCE_NAME))
     )
-
-
-def _casefolded(level: dict[str, object]) -> set[str]:
-    return {value.casefold() for value in level.values() if isinstance(value, str)}
 
 
 def with_id_of_runs(mapped: MappedFields, objects: MessageObjects, fields: Collection[str]) -> MappedFields:

@@ -76,7 +76,6 @@ _MIN_CLOSING_TITLED: Final = 10.0
 _MIN_CLOSING: Final = 5.0
 
 _MAX_STATUS_CHARS: Final = 60
-_MAX_OTHER_CHARS: Final = 30
 _MAX_NAMES: Final = 4096
 _OPEN, _CLOSE, _UPDATE = StatusMeaning.OPEN, StatusMeaning.CLOSE, StatusMeaning.UPDATE
 _ACTING: Final = (_OPEN, _CLOSE)
@@ -98,8 +97,6 @@ _RULE: Final = re.compile(r"alert|alarm|rule|threshold|metric")
 _CLEARED_SEVERITIES: Final = frozenset({"clear", "cleared", "ok", "resolved", "recovered", "recovery"})
 #: "True" of a condition: `{"type": "Ready", "status": "False"}`.
 _CONDITION_NAMES: Final = ("type", "condition")
-
-
 #: A time that programs write for none.
 _NO_TIME: Final = re.compile(r"0001-|1970-01-01|[0\s:.TZ-]*$")
 
@@ -153,20 +150,19 @@ _PLACES: Final = _Places()
 
 def read(objects: MessageObjects) -> Verdict | None:
     """Returns what a message says; None if it says nothing."""
-    sums = {_OPEN: 0.0, _CLOSE: 0.0, _UPDATE: 0.0}
     best: dict[tuple[float, StatusMeaning], _Vote] = {}
     for vote in _votes(objects):
         key = (vote.place, vote.meaning)
         if key not in best or vote.weight > best[key].weight:
             best[key] = vote
-    for vote in best.values():
-        sums[vote.meaning] += vote.weight
+    votes = best.values()
+    sums = {meaning: sum(vote.weight for vote in votes if vote.meaning is meaning) for meaning in StatusMeaning}
     meaning = max(sums, key=sums.__getitem__)
     if not sums[meaning]:
         return None
     if meaning is _CLOSE and sums[_CLOSE] < (_MIN_CLOSING_TITLED if _is_titled(objects) else _MIN_CLOSING):
         return None
-    clearest = max((vote for vote in best.values() if vote.meaning is meaning), key=lambda vote: vote.weight)
+    clearest = max((vote for vote in votes if vote.meaning is meaning), key=lambda vote: vote.weight)
     return Verdict(meaning, clearest.status)
 
 
@@ -234,7 +230,7 @@ def _votes_of_text(
     elif place == _SENTENCE or len(value) > _MAX_STATUS_CHARS:
         yield from _votes_of_sentence(value, factor)
     elif place == _OTHER:
-        if len(value) <= _MAX_OTHER_CHARS and is_bare_status(value):
+        if is_bare_status(value):
             if (bare := meaning_of(value)) is not None and bare in _ACTING:
                 yield _vote(_OTHER, factor, bare, value)
         elif value.count(" ") > 1:

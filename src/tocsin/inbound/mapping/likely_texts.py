@@ -172,6 +172,7 @@ def _complete_name(values: dict[str, Value], objects: MessageObjects, host: str 
     names = _names_of(objects)
     if " " in subject and subject not in names:
         return
+    status = str(values.get("source_status"))
     happenings = chain(
         filter(_has_words, texts_of(objects.texts, _HAPPENINGS)),
         filter(_has_words, matching(objects.texts, SENTENCE_NAME)),
@@ -179,7 +180,7 @@ def _complete_name(values: dict[str, Value], objects: MessageObjects, host: str 
         texts_of(objects.texts, _HAPPENINGS),
         sorted(filter(says, matching(objects.texts, TYPE_NAME)), key=_has_words, reverse=True),
         matching(objects.texts, FAULT_NAME),
-        (status for status in (values.get("source_status"),) if isinstance(status, str) and _is_what(status)),
+        (status,) if is_failure(status) and status.casefold() not in _OF_ALERTS else (),
         filter(is_failure, texts_of(objects.texts, FOLDED["event"])),
     )
     for candidate in happenings:
@@ -212,11 +213,6 @@ def _titles_of(objects: MessageObjects) -> set[str | None]:
 
 def _cleaned(texts: Iterable[object]) -> set[str | None]:
     return {clean_line(first_line(text), FIELDS["subject"].length) for text in texts}
-
-
-def _is_what(status: str) -> bool:
-    """Returns whether a status says what happened to a thing, such as "down"; an alert of anything is "firing"."""
-    return is_failure(status) and status.casefold() not in _OF_ALERTS
 
 
 def _name_the_monitored(values: dict[str, Value], objects: MessageObjects, host: str | None, bare: Value) -> None:
