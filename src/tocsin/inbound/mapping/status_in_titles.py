@@ -29,8 +29,8 @@ from tocsin.inbound.mapping.status_words import (
 #: "DB is back online", "The attack ended on web1", "no longer down": it is over, wherever a sentence says so.
 _OVER: Final = re.compile(
     r"\b(?:(recovered|resolved|restored|cleared|ended|rétablie?|behoben|wiederhergestellt|resuelt[oa]|reconnected)"
-    r"|(?:back|returned) (?:to normal|online|up|in service|below|above|within)|no longer|nicht mehr"
-    r"|^(?:end of|fin (?:de|du)|ende (?:der|des|von)) \w+"
+    r"|(?:back|returned) (?:to normal|online|up|in service|below|within)|no longer|nicht mehr"
+    r"|^(?:end of|fin d[eu]|ende (?:der|des)) (?:alarm|alert|incident|outage|panne|défaut|störung|ausfall)"
     r"|^(?:closed|clear|normal)(?= (?:via|by|after|at|since|on|for)\b)"
     r"|(?:is|are|now|again|currently) (?:up|ok|online|normal|healthy|reachable|available|back|fine|ready"
     r"|running(?! out| low))"
@@ -101,16 +101,18 @@ def status_in_title(title: str) -> str | None:
     clauses = _CLAUSE_ENDS.split(title.strip()[:MAX_TITLE_CHARS].partition("\n")[0])
     if len(clauses) > 1 and (last := clauses[-1].strip("!.* ").casefold()) in BARE:
         return last
-    found = [status for clause in clauses[:_MAX_CLAUSES] if (status := _status_in_clause(clause)) is not None]
+    found = [status for clause in clauses[:_MAX_CLAUSES] if (status := _status_in_clause(clause, title)) is not None]
     return found[0] if len({meaning_of_word(status) for status in found}) == 1 else None
 
 
-def _status_in_clause(clause: str) -> str | None:
+def _status_in_clause(clause: str, title: str) -> str | None:
     words, folded = words_of(clause), clause.casefold()
     if len(words) < 2:
         return None
     if _WAS_DOWN.match(clause):
         return "resolved"
+    if _NOT_WORKING.search(folded):
+        return "failed"
     if (change := _CHANGE.search(folded)) is not None and {
         meaning_of_word(change[1]),
         meaning_of_word(change[2]),
@@ -122,8 +124,6 @@ def _status_in_clause(clause: str) -> str | None:
     state = about[2].casefold() if about is not None and over is None else ""
     if state not in UNCLEAR and meaning_of_word(state) is StatusMeaning.OPEN:
         return state
-    if _NOT_WORKING.search(folded):
-        return "failed"
     pairs = ["_".join(pair) for pair in pairwise(words)]
     phrase = next((pair for pair in pairs if pair in OPENING_WORDS), None)
     if not NEGATIONS.isdisjoint(words):
@@ -135,11 +135,12 @@ def _status_in_clause(clause: str) -> str | None:
         rest = words_of(folded[: over.start()])
         if not has_failure or words[-1] == over[1] or FAILURES.isdisjoint(rest):
             return over[1]
-    if not has_failure and (over is not None or not TITLE_ENDS.isdisjoint(phrases_of(words))):
+    ends_well = phrase is None and not TITLE_ENDS.isdisjoint(phrases_of(words))
+    if not has_failure and (over is not None or ends_well):
         return words[-1] if over is None or words[-1] in TITLE_ENDS else "resolved"
     if has_failure and meaning_of_word(words[-1]) is StatusMeaning.OPEN:
         return words[-1]
-    if not has_failure and (state := _state_in(clause, folded)):
+    if not has_failure and phrase is None and (state := _state_in(clause, names_problem=names_failure(title))):
         return state
     is_mixed = any(meaning_of_word(word) is StatusMeaning.CLOSE for word in words)
     if is_mixed or not has_failure:
@@ -147,13 +148,14 @@ def _status_in_clause(clause: str) -> str | None:
     return next((word for word in words if word in FAILURES and word not in NOUNS), None)
 
 
-def _state_in(clause: str, folded: str) -> str | None:
+def _state_in(clause: str, *, names_problem: bool) -> str | None:
     """Returns the state in the middle of a clause, maybe in capitals: "Job daily SUCCEEDED after 14m"."""
     capitals = {word.casefold() for word in _CAPITALS.findall(clause)} - UNCLEAR if clause != clause.upper() else set()
-    state = next((word for word in sorted(capitals) if meaning_of_word(word) in ACTING), None)
-    if state is None and (found := _STATE.search(folded)) is not None and not names_failure(folded):
-        state = found[found.lastindex or 0]
-    return state
+    state = next((word for word in sorted(capitals) if meaning_of_word(word) is StatusMeaning.OPEN), None)
+    if state is not None or names_problem:
+        return state
+    found = _STATE.search(clause.casefold())
+    return found[found.lastindex or 0] if found is not None else next(iter(sorted(capitals & TITLE_ENDS)), None)
 
 
 #: A percentage, a time, or the number of a run: another one in the next message.

@@ -36,7 +36,7 @@ OPENING_WORDS: Final = frozenset({
     "out_of_sync", "ko", "nok", "onbatt", "lowbatt", "wet", "commbad", "nocomm", "replbatt", "banned", "ban", "blocked",
     "unprotected", "incomplete", "low_battery", "power_failure", "went_down", "exhausted", "past_due", "unpaid",
     "disconnection", "noncompliant", "not_compliant", "depleted", "evicted", "halted", "hung", "inoperable", "jammed",
-    "out_of_service", "killed", "oomkilled", "stalled", "stuck",
+    "out_of_service", "above_normal", "below_normal", "killed", "oomkilled", "stalled", "stuck",
     # German, French, Spanish, Italian, Portuguese and Dutch
     "aktiv", "alarmiert", "ausfall", "ausgefallen", "ausgelöst", "defekt", "fehler", "fehlerhaft", "fehlgeschlagen",
     "gekommen", "gestört", "kommend", "kommt", "kritisch", "nicht_erreichbar", "offen", "störung", "stoerung",
@@ -100,7 +100,7 @@ _CONTENTLESS: Final = frozenset({
 })  # fmt: skip
 #: Closing words that end a title, such as "Disk of db1 is OK"; a port that is "closed" may be the problem.
 TITLE_ENDS: Final = _FOREIGN_CLOSING | frozenset({
-    "available", "cleared", "fixed", "healthy", "normal", "ok", "okay", "online", "operational", "passed", "reachable",
+    "cleared", "fixed", "healthy", "normal", "ok", "okay", "online", "operational", "passed", "reachable",
     "recovered", "resolved", "restored", "succeeded", "success", "successful", "up", "back_to_normal", "successfully",
     "ended", "nominal", "reconnected", "responding", "resumed", "alive", "solved", "connected", "stable", "optimal",
     "repaired", "remediated", "renewed",
@@ -108,7 +108,8 @@ TITLE_ENDS: Final = _FOREIGN_CLOSING | frozenset({
 
 #: "not ok", "No recovery": the words beside it mean the opposite, or nothing.
 NEGATIONS: Final = frozenset({
-    "not", "no", "non", "isn't", "never", "without", "nicht", "kein", "keine", "pas", "aucun", "niet", "geen",
+    "not", "no", "non", "isn't", "never", "without", "than", "only", "nicht", "kein", "keine", "pas", "aucun", "niet",
+    "geen",
 })  # fmt: skip
 _MAX_BARE_CHARS: Final = 30
 BARE: Final = FAILURES | TITLE_ENDS | {"open", "opened", "closed", "triggered", "raised", "active", "inactive"}
@@ -211,9 +212,7 @@ _SETTINGS: Final = frozenset({
     "show", "skip", "support", "supports", "use", "when", "will", "config", "count", "blacklisted", "schema", "blocked",
     "banned", "ban", "number", "times", "total",
 })  # fmt: skip
-_AUXILIARIES: Final = frozenset(
-    {"is", "are", "has", "have", "had", "was", "were", "been", "be", "in", "ist", "hat", "est"}
-)
+_AUXILIARIES: Final = frozenset({"is", "are", "has", "have", "had", "was", "were", "been", "in", "ist", "hat", "est"})
 #: What is wrong if it is there.
 _FLAG_NOUNS: Final = frozenset({
     "activated", "defaut", "errors", "failures", "fire", "flood", "gestoert", "incident", "intrusion", "leak",
