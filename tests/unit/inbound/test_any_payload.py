@@ -317,6 +317,15 @@ def test_severity_is_known_by_the_end_of_its_name(name: str) -> None:
         {"id": 7, "status": "completed", "text": "Job failed on web1"},
         {"name": "Kasse", "text": "Praxissoftware startet nicht mehr - dringend"},
         {"name": "Till", "text": "The till no longer starts"},
+        {"message": "VPN connected from unknown address"},
+        {"message": "TCP RESET storm on fw1"},
+        {"message": "CPU is higher than normal on web1"},
+        {"message": "Temperature above normal in room 3"},
+        {"message": "Only 1 of 3 nodes online"},
+        {"message": "Failed to recover db1"},
+        {"message": "Disk full, shop online since yesterday"},
+        {"message": "New version available"},
+        {"title": "App of shop is down", "message": "The application stopped responding"},
     ],
 )
 def test_failure_that_names_something_good_closes_nothing(payload: dict[str, Any]) -> None:
@@ -369,6 +378,31 @@ OTHER_FORMS: dict[str, tuple[Any, Any]] = {
         {"device_id": "fridge-7", "uplink": {"reading": {"alarm": True}}},
         {"device_id": "fridge-7", "uplink": {"reading": {"alarm": False}}},
     ),
+    "time of its end beside what it is called": (
+        {"type": "CommunicationLost", "label": "Connection lost", "clearedTime": "0001-01-01T00:00:00Z", "ups": "U2"},
+        {"type": "CommunicationLost", "label": "Connection lost", "clearedTime": "2026-11-28T03:44:00Z", "ups": "U2"},
+    ),
+    "id of an event about a device": (
+        {"event": {"id": 51, "deviceId": 31, "type": "deviceOffline"}, "device": {"id": 31, "name": "Truck 14"}},
+        {"event": {"id": 59, "deviceId": 31, "type": "deviceOnline"}, "device": {"id": 31, "name": "Truck 14"}},
+    ),
+    "id with a time and a status": (
+        {"event_id": "a:c:1326910500000:CRITICAL", "state": "CRITICAL", "alarm": {"id": "a7"}},
+        {"event_id": "a:c:1326911700000:OK", "state": "OK", "alarm": {"id": "a7"}},
+    ),
+    "rule that is on and off": (
+        {"database": "sessions", "alert": "Memory", "state": "on", "threshold": 80},
+        {"database": "sessions", "alert": "Memory", "state": "off", "threshold": 80},
+    ),
+    "limit": ({"queue": "invoices", "over_limit": True}, {"queue": "invoices", "over_limit": False}),
+    "name of an object of Kubernetes": (
+        {"metadata": {"name": "tls"}, "conditions": [{"type": "Ready", "status": "False", "message": "Order failed"}]},
+        {"metadata": {"name": "tls"}, "conditions": [{"type": "Ready", "status": "True", "message": "Up to date"}]},
+    ),
+    "run whose name has its time": (
+        {"kind": "Backup", "metadata": {"name": "daily-20261128031400"}, "status": {"phase": "Failed"}},
+        {"kind": "Backup", "metadata": {"name": "daily-20261129031400"}, "status": {"phase": "Completed"}},
+    ),
     "time of its end": ({"name": "API", "resolved_at": None}, {"name": "API", "resolved_at": 1764380900}),
     "address only": (
         {"event": "check.down", "check": {"url": "https://shop.example/", "down": True}},
@@ -387,6 +421,42 @@ OTHER_FORMS: dict[str, tuple[Any, Any]] = {
         {"anlage": "Klima 1", "meldung": "Raumtemperatur wieder normal", "status": "behoben"},
     ),
 }
+
+
+#: A failure and its recovery of which nothing says more than a sentence.
+SENTENCES: list[tuple[str, str]] = [
+    ("CRITICAL db1 disk 95% used", "OK db1 disk 61% used"),
+    ("Host web1 went down", "Host web1 came back up"),
+    ("Link down on port 12 of sw-1", "Link up on port 12 of sw-1"),
+    ("Job nightly-etl FAILED after 12m", "Job nightly-etl SUCCEEDED after 14m"),
+    ("High CPU usage on web1 (97%)", "CPU usage on web1 back to normal (31%)"),
+    ("Disk space low on C: of FS01", "Disk space OK on C: of FS01"),
+    ("Certificate of shop.example expires in 5 days", "Certificate of shop.example renewed"),
+    ("VPN to Berlin: disconnected", "VPN to Berlin: connected"),
+    ("Tunnel berlin: DOWN since 03:14", "Tunnel berlin: UP since 03:24"),
+    ("Smoke detected in kitchen", "Smoke no longer detected in kitchen"),
+    ("web1 timed out", "web1 recovered"),
+    ("UPS ups1 on battery", "UPS ups1 on line power"),
+    ("Health check failed for target i-1", "Health check passed for target i-1"),
+    ("Threshold exceeded: load on web1 (12 > 8)", "Threshold no longer exceeded: load on web1 (3 < 8)"),
+    (":red_circle: VPN *hq* of HQ is down", ":large_green_circle: VPN *hq* of HQ is up again after 12 min"),
+    ("❌ `pg_dump` on db1 exited with status 1", "✅ `pg_dump` on db1 exited with status 0"),
+    ("Störung: Heizung Haus 3", "Störung behoben: Heizung Haus 3"),
+]
+
+
+@pytest.mark.parametrize(("failure", "recovery"), SENTENCES)
+def test_sentence_of_recovery_closes_that_of_its_failure(failure: str, recovery: str) -> None:
+    opened, closed = (read(text.encode(), "text/plain") for text in (failure, recovery))
+    assert (opened.action, closed.action) == (EventAction.OPEN, EventAction.CLOSE)
+    assert opened.source_id == closed.source_id is not None
+
+
+def test_problems_of_one_whole_are_not_one() -> None:
+    cpu, memory = ({"project": "Shop", "title": title, "status": "on", "metric": "x"} for title in ("CPU", "Memory"))
+    assert read(cpu | {"metric": "cpu"}).source_id != read(memory | {"metric": "memory"}).source_id
+    pods = ({"title": "pods error", "name": name, "status": "error"} for name in ("redis-0", "redis-1"))
+    assert len({read(pod).source_id for pod in pods}) == 2
 
 
 @pytest.mark.parametrize("name", OTHER_FORMS)

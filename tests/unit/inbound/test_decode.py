@@ -123,6 +123,18 @@ class TestStrangeButGood:
         assert sent_by_curl.elements[0].payload == {"message": "Disk of db1 is full"}
         assert refusal("Disk full", "text/plain", lenient=True).code == "invalid_json"
 
+    @pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded"])
+    @pytest.mark.parametrize("body", ["[OK] Disk of db1", "[PROBLEM - db1 is DOWN]\n\nPING - loss = 100%"])
+    def test_a_text_may_begin_with_a_bracket(self, body: str, content_type: str) -> None:
+        assert read(body, content_type).elements[0].payload == {"message": body}
+        assert refusal(body, "application/json").code == "invalid_json"
+
+    def test_a_form_without_encoding_is_a_form(self) -> None:
+        sent_by_curl = read("text=Disk is full&host=db1", "application/x-www-form-urlencoded")
+        assert sent_by_curl.elements[0].payload == {"text": "Disk is full", "host": "db1"}
+        text = "PING of db1 - loss = 100%"
+        assert read(text, "application/x-www-form-urlencoded").elements[0].payload == {"message": text}
+
     def test_a_single_message_keeps_its_own_bytes(self) -> None:
         body = b' {"a" : 1}\n'
         assert read(body).elements[0].raw == body

@@ -27,9 +27,10 @@ from tocsin.inbound.mapping.shared_names import (
     ID_NAME,
     INNERMOST_FIRST,
     LASTING_SUBJECTS,
-    METRICS,
     MONITORED,
     MONITORED_NAME,
+    MONITORED_PARTS,
+    NAMES_OF_ONE,
     OF_TICKETS,
     PROPER_IDS,
     PROPER_TITLES,
@@ -41,6 +42,7 @@ from tocsin.inbound.mapping.shared_names import (
     STATUS_NAME,
     TITLE_NAME,
     TITLES,
+    TRUTHS,
     TYPE_NAME,
     WHOLES,
     Names,
@@ -51,13 +53,14 @@ from tocsin.inbound.mapping.shared_names import (
     matching_sorted,
     texts_of,
 )
-from tocsin.inbound.mapping.status_in_titles import is_event_code, without_status
+from tocsin.inbound.mapping.status_in_titles import is_event_code, without_status, without_time
 from tocsin.inbound.mapping.status_words import (
+    MEANINGS,
     StatusMeaning,
-    is_status_word,
     is_test,
     is_test_event,
     meaning_of,
+    names_failure,
     words_of,
 )
 
@@ -65,13 +68,17 @@ from tocsin.inbound.mapping.status_words import (
 UPDATES: Final = frozenset({"update", "updated"})
 #: Why something happened, which a recovery does not say.
 _CAUSES: Final = ("reason", "cause")
+#: "High CPU on web", "Disk full: db1".
+_OF_THING: Final = re.compile(r"\d|\w[.-]\w|: | (?:at|auf|bei|de|en|for|from|in|of|on|sur|to|von) ")
 _DATE: Final = re.compile(r"\d{4}[-./]\d\d[-./]\d\d\b")
-#: A test is ended by no other message.
-_TESTS: Final = frozenset({"test", "testing"})
 _TEST_FLAGS: Final = ("test", "istest", "testmode")
 _TEST_EVENTS: Final = ("event", "eventtype", "eventname", "hookevent", "action")
 #: Objects whose id is that of the problem.
 _PROBLEMS: Final = frozenset({"alert", "alarm", "incident", "issue", "problem", "event", "notification"})
+#: The names of what happened, and of an id that may be that of what happened.
+_EVENTS: Final = ("event", "eventtype", "type", "activity", "alerttype")
+_IDS_OF_ALERTS: Final = frozenset({"alertid", "eventid"})
+_IDS_OF_EVENTS: Final = INNERMOST_FIRST | _IDS_OF_ALERTS
 #: What aliases find before the rules decide; texts follow for a message that opens.
 _DECIDING: Final = ("source_status", "event", "severity", "source_url", "source_id")
 
@@ -144,9 +151,10 @@ def with_likely_id(
         if is_certain or not _is_id_of_delivery(mapped, objects, status or ""):
             return mapped
     host = mapped.tags.get(HOST) or next(_texts(matching(objects.texts, HOST_ID)), None) or ""
-    if status is not None and status.casefold() in _TESTS:
-        return mapped
-    if status is None or (meaning_of(status) is None and not status.isdigit()):
+    if status is not None and status.casefold() in {"test", "testing"}:
+        return mapped  # A test is ended by no other message.
+    is_unsaid = status is None or (meaning_of(status) is None and not status.isdigit() and not host)
+    if is_unsaid and not (guesses and _names_problem_of_thing(objects)):
         fault = next(_texts(matching(objects.texts, FAULT_NAME)), None)
         return mapped if fault is None or not host else _with_id(mapped, f"{without_status(fault)} {host.casefold()}")
     own = mapped.text("subject") if "subject" not in guesses else None
@@ -162,17 +170,25 @@ def with_likely_id(
     return _with_id(mapped, key) if key else mapped
 
 
+def _names_problem_of_thing(objects: MessageObjects) -> bool:
+    """Returns whether the title names a problem, and of what: another title may say that it is over."""
+    title = str(first_line(next(find_titles(objects), "")))
+    return names_failure(title) and _OF_THING.search(title) is not None
+
+
 def _placed(thing: str, host: str, objects: MessageObjects) -> str:
     """Returns the name of a thing with where it is."""
     parts = [thing] if thing else []
-    for place in (host, *_texts(find_any(objects.levels, WHOLES)), *_texts(matching_sorted(objects.levels, RUN_IN))):
+    names = map(without_status, _texts(find_any(objects.levels, NAMES_OF_ONE)))
+    wholes = chain(find_any(objects.levels, WHOLES), matching_sorted(objects.levels, RUN_IN))
+    for place in chain((host,), _texts(wholes), names):
         if (folded := place.casefold()) not in " ".join(parts):
             parts.append(folded)
     return " ".join(parts)
 
 
-def _things_of(objects: MessageObjects) -> Iterator[object]:
-    yield from find_any(objects.texts, MONITORED)
+def _things_of(objects: MessageObjects, names: Names) -> Iterator[object]:
+    yield from find_any(objects.texts, names)
     yield from matching_sorted(objects.texts, MONITORED_NAME)
     yield from matching_sorted(objects.texts, RUN_OF_ID)
     yield from find_any(objects.everywhere, LASTING_SUBJECTS)
@@ -180,14 +196,12 @@ def _things_of(objects: MessageObjects) -> Iterator[object]:
 
 def _likely_keys(objects: MessageObjects, own: str | None, host: str) -> Iterator[object]:
     """Yields what a failure and its recovery have in common, by likelihood."""
-    yield from _things_of(objects)
-    if host:
-        yield from find_any(objects.texts, METRICS)
+    # Several problems may have a whole in common, and no title.
+    yield from _things_of(objects, MONITORED_PARTS if any(find_any(objects.texts, PROPER_TITLES)) else MONITORED)
     yield from matching(objects.texts, FAULT_NAME)
     yield own
-    yield from find_any(objects.texts, TITLES)
-    yield from matching(objects.texts, TITLE_NAME)
     yield from matching_sorted(objects.things, MONITORED_NAME)
+    yield from find_any(objects.things, {"metadataname": 0})
     for code in matching_sorted(objects.texts, TYPE_NAME) if host else ():
         # "camera_offline" is about the camera.
         if isinstance(code, str) and (thing := without_status(code)) != code.casefold() and says(thing):
@@ -203,7 +217,7 @@ def _likely_keys(objects: MessageObjects, own: str | None, host: str) -> Iterato
 def _key_of(candidate: object, *, needs_words: bool) -> str:
     """Returns a text without its status. `needs_words`: what is left of the code of an event names no thing."""
     text = clean_line(first_line(candidate), 300)
-    if text is None or (needs_words and is_event_code(text)):
+    if text is None or text.casefold() in TRUTHS or (needs_words and is_event_code(text)):
         return ""
     return without_status(text)
 
@@ -212,27 +226,32 @@ def _is_id_of_delivery(mapped: MappedFields, objects: MessageObjects, status: st
     """Returns whether an id is likely that of one message: beside a status that only a title says, or outside of the
     object that has the status and names what is monitored on which host."""
     source_id, outermost = mapped.text("source_id"), objects.levels[0]
+    if _is_event_of_thing(objects, source_id):
+        return True
     if "eventid" in outermost and source_id == text_of(outermost["eventid"]):
         return _is_event_of_device(objects)
-    if _is_event_of_thing(objects):
-        return source_id in {text_of(outermost.get(name)) for name in INNERMOST_FIRST}
-    if status in outermost.values():
-        return False
     if source_id not in {text_of(outermost.get(name)) for name in INNERMOST_FIRST}:
         return False
-    has_status = [level for level in objects.texts if status.casefold() in _casefolded(level)]
+    folded = status.casefold()
+    has_status = [level for level in objects.texts if any(str(value).casefold() == folded for value in level.values())]
     if not has_status:
         return not evidence.has_flag(objects)
     return outermost not in has_status and HOST in mapped.tags and any(find_any(objects.levels, MONITORED))
 
 
-def _is_event_of_thing(objects: MessageObjects) -> bool:
-    """Returns whether the event is one of an object beside it: "deviceOffline" of a `device`."""
-    outermost, others = objects.levels[0], [*objects.levels[1:], *objects.things]
-    for event in _texts(map(outermost.get, ("event", "eventtype", "type", "activity"))):
-        thing = fold(without_status(event))
-        if thing in words_of(event) and any(f"{thing}id" in level or f"{thing}name" in level for level in others):
-            return thing not in _PROBLEMS
+def _is_event_of_thing(objects: MessageObjects, source_id: str | None) -> bool:
+    """Returns whether an id is that of an event about a thing that has an id or a name too: "deviceOffline" of a
+    `device`."""
+    for level in objects.levels:
+        names = {name for name, value in level.items() if text_of(value) == source_id and name in _IDS_OF_EVENTS}
+        for event in _texts(map(level.get, _EVENTS)) if names else ():
+            thing = fold(without_status(event))
+            if thing in _PROBLEMS or thing not in words_of(event):
+                continue
+            is_apart = f"{thing}id" in level or not names.isdisjoint(_IDS_OF_ALERTS)
+            others = [other for other in (*objects.levels, *objects.things) if is_apart or other is not level]
+            if any(f"{thing}id" in other or f"{thing}name" in other for other in others):
+                return True
     return False
 
 
@@ -246,10 +265,6 @@ def _is_event_of_device(objects: MessageObjects) -> bool:
     )
 
 
-def _casefolded(level: dict[str, object]) -> set[str]:
-    return {value.casefold() for value in level.values() if isinstance(value, str)}
-
-
 def with_id_of_runs(mapped: MappedFields, objects: MessageObjects, fields: Collection[str]) -> MappedFields:
     """Returns the fields of a message about one run of a job with an id that all its runs share: the names of the job,
     its project and its branch. The id of a run is in no other message."""
@@ -261,7 +276,8 @@ def with_id_of_runs(mapped: MappedFields, objects: MessageObjects, fields: Colle
     if source_id is not None and source_id in {text_of(v) for v in find_any(objects.levels, PROPER_IDS)}:
         return mapped
     names = chain((run.get("name") for run in objects.runs), matching_sorted(objects.levels, RUN_OF))
-    parts = dict.fromkeys(text for name in _texts(names) if _has_letters(name) and (text := clean_line(name, 100)))
+    cleaned = (clean_line(without_time(name), 100) for name in _texts(names) if _has_letters(name))
+    parts = dict.fromkeys(filter(None, cleaned))
     if not parts:
         host = mapped.tags.get(HOST) or ""
         thing = next(filter(None, (_key_of(name, needs_words=False) for name in _things_of_runs(objects, host))), None)
@@ -272,10 +288,9 @@ def with_id_of_runs(mapped: MappedFields, objects: MessageObjects, fields: Colle
 
 def _things_of_runs(objects: MessageObjects, host: str) -> Iterator[object]:
     """Yields what a run that has no name may be one of. A title that says a status, or of no host, may be of any."""
-    yield from _things_of(objects)
-    yield from matching_sorted(objects.things, MONITORED_NAME)
+    yield from _things_of(objects, MONITORED)
     titles = chain(find_any(objects.texts, PROPER_TITLES), matching(objects.texts, TITLE_NAME)) if host else iter(())
-    yield from (title for title in _texts(titles) if not any(map(is_status_word, words_of(title))))
+    yield from (title for title in _texts(titles) if MEANINGS.keys().isdisjoint(words_of(title)))
 
 
 def _with_id(mapped: MappedFields, source_id: str) -> MappedFields:
@@ -299,8 +314,7 @@ def _find_severities(objects: MessageObjects) -> Iterator[object]:
 
 def severity_in_words(objects: MessageObjects) -> str | None:
     """Returns the first severity that is no number."""
-    found = chain(_find_severities(objects), matching(objects.things, SEVERITY_NAME))
-    return next((text for text in found if isinstance(text, str) and any(map(str.isalpha, text))), None)
+    return next((text for text in _texts(_find_severities(objects)) if _has_letters(text)), None)
 
 
 def _is_date(value: object) -> bool:

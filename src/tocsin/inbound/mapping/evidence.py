@@ -16,6 +16,7 @@ from tocsin.inbound.mapping.message_objects import FORMER, FieldName, MessageObj
 from tocsin.inbound.mapping.shared_names import (
     ACTION_NAME,
     COUNTED,
+    END_TIME,
     EXIT_CODES,
     FOLDED,
     FOLDED_OUTCOMES,
@@ -32,10 +33,12 @@ from tocsin.inbound.mapping.shared_names import (
     TRUTHS,
     find_any,
     first_line,
+    matching,
 )
 from tocsin.inbound.mapping.status_in_titles import status_in_tag, status_in_title
 from tocsin.inbound.mapping.status_words import (
     StatusMeaning,
+    goes_on,
     is_bare_status,
     is_clear,
     is_completion,
@@ -45,51 +48,38 @@ from tocsin.inbound.mapping.status_words import (
     meaning_of_flag,
 )
 
-#: The weight of a clear word by its place.
+#: The weight of a clear word by its place. A status, a result or a time of an end says it most directly.
 _STATUS: Final = 100.0
-_OUTCOME: Final = 90.0
+#: A tag is written to be read first: it outweighs an event, which may name the problem of both messages.
+_TAG: Final = 80.0
+#: A flag says one thing of the message; a status beside it, what it is about.
 _FLAG: Final = 70.0
-_TAG: Final = 75.0
-_CLEARED: Final = 70.0
+#: Events, and names like that of a status: with a flag or a tag they outweigh a status, alone they do not.
 _EVENT: Final = 65.0
-_LIKE_STATUS: Final = 55.0
-_TITLE: Final = 40.0
-_TEXT: Final = 25.0
+#: A sentence may tell of something else; a failure in one still outweighs a status that only says that something ended.
+_SENTENCE: Final = 40.0
+#: A kind of message, such as `type`: half a sentence, as it names problems more often than it says what became of them.
 _HAPPENING: Final = 20.0
+#: How many failed: just enough to close what has a title.
 _COUNT: Final = 11.0
+#: A bare word of any name: not enough for that.
 _OTHER: Final = 9.0
+#: How bad it is, which a recovery may repeat: decides only where nothing else says anything.
 _SEVERITY: Final = 5.0
-#: What remains of the weight of a word that may say something else too, such as "active", and of one that may say of
-#: a failed run that it ended; of a failure in a title, which may be what a problem is called; of a word in an object
-#: beside the message; and of one for each object around it.
+#: What remains of the weight of a word that may say something else too, such as "active", that may name a problem in a
+#: title, or is about an object beside the message: a status with it is less than a sentence that says the opposite.
 _UNCLEAR: Final = 0.35
-_COMPLETED: Final = 0.12
-_NAMED: Final = 0.5
-_BESIDE: Final = 0.2
-_INNER: Final = 0.94
-#: A failed outcome of a part outweighs a status that says "success".
-_PART_FAILED: Final = 1.2
-_INNER_FAILED: Final = 1.05
-#: What goes on, whatever it is.
-_CONTENTLESS: Final = frozenset({
-    "update", "updated", "pending", "in_progress", "in progress", "ongoing", "running", "queued", "monitoring",
-    "scheduled",
-})  # fmt: skip
-_ONGOING: Final = 0.1
-_MIN_BESIDE: Final = 5.0
-_MAX_DEPTH: Final = 5
+#: And of one that says that something ended or goes on, and not how: a status with it is still enough to close.
+_HOW_IS_UNSAID: Final = 0.12
 #: Less than this does not close a message with a title, or without one.
 _MIN_CLOSING_TITLED: Final = 10.0
 _MIN_CLOSING: Final = 5.0
 
 _MAX_STATUS_CHARS: Final = 60
-_MAX_OTHER_CHARS: Final = 30
 _MAX_NAMES: Final = 4096
 _OPEN, _CLOSE, _UPDATE = StatusMeaning.OPEN, StatusMeaning.CLOSE, StatusMeaning.UPDATE
 _ACTING: Final = (_OPEN, _CLOSE)
 _WORDS: Final = {_OPEN: "open", _CLOSE: "resolved"}
-#: Other than 0 is a failure.
-_RESULTS: Final = frozenset({"results"})
 #: From here on, a code is one of HTTP, or names a problem.
 _MAX_CODE: Final = 100
 _OF_CODES: Final = ((_CLOSE, "success"), (_OPEN, "failed"))
@@ -99,22 +89,23 @@ _SERVICES: Final = frozenset({
 })  # fmt: skip
 _STATES_OF_SERVICES: Final = {"running": _CLOSE, "stopped": _OPEN, "exited": _OPEN}
 _OF_ALERT: Final = re.compile(r"(alert|alarm|incident|problem|event)(id|key|name|uid)")
-_EDGES: Final = ("to", "tostate", "contact")
-_COLORS: Final = ("color", "colour")
-#: "off" is the end of what a sensor reports; any other thing that is "off" may be dead.
+_EDGES: Final = ("to", "tostate", "edge", "contact")
+#: "off" is the end of what a sensor or a rule reports; any other thing that is "off" may be dead.
 _SWITCHED: Final = {"on": _OPEN, "off": _CLOSE}
 _SENSOR: Final = re.compile(r"(?i)sensor|melder|detect|détect|leak|smoke|motion")
+_RULE: Final = re.compile(r"alert|alarm|rule|threshold|metric")
 _CLEARED_SEVERITIES: Final = frozenset({"clear", "cleared", "ok", "resolved", "recovered", "recovery"})
 #: "True" of a condition: `{"type": "Ready", "status": "False"}`.
 _CONDITION_NAMES: Final = ("type", "condition")
+#: A time that programs write for none.
+_NO_TIME: Final = re.compile(r"0001-|1970-01-01|[0\s:.TZ-]*$")
 
 
 class Verdict(NamedTuple):
-    """What a message says, by the word that says it most clearly, and the sum of its votes beyond those of others."""
+    """What a message says, by the word that says it most clearly."""
 
     meaning: StatusMeaning
     status: str
-    lead: float
 
 
 class _Vote(NamedTuple):
@@ -139,24 +130,18 @@ class _Places(dict[str, float]):
 def _place_of(name: str) -> float:
     if FORMER.search(name):
         return 0
-    if name in FOLDED_STATUSES:
-        return _STATUS
-    if name in FOLDED["source_status"] and name not in SENTENCES and name not in FOLDED_OUTCOMES:
-        return _EVENT
     if name in FOLDED_OUTCOMES:
-        return _OUTCOME
+        return _STATUS
+    if name in FOLDED["source_status"] and name not in SENTENCES:
+        return _EVENT
     if name in FOLDED["severity"] or SEVERITY_NAME[name]:
         return _SEVERITY
-    if name in TITLES or TITLE_NAME[name]:
-        return _TITLE
-    if name in SENTENCES or SENTENCE_NAME[name]:
-        return _TEXT
+    if STATUS_NAME[name] or name in _EDGES:
+        return _EVENT
+    if name in TITLES or TITLE_NAME[name] or name in SENTENCES or SENTENCE_NAME[name]:
+        return _SENTENCE
     if ACTION_NAME[name]:
         return _EVENT
-    if name in _COLORS:
-        return _HAPPENING
-    if STATUS_NAME[name] or name in _EDGES:
-        return _LIKE_STATUS
     return _HAPPENING if HAPPENING_NAME[name] else _OTHER
 
 
@@ -165,33 +150,34 @@ _PLACES: Final = _Places()
 
 def read(objects: MessageObjects) -> Verdict | None:
     """Returns what a message says; None if it says nothing."""
-    sums = {_OPEN: 0.0, _CLOSE: 0.0, _UPDATE: 0.0}
     best: dict[tuple[float, StatusMeaning], _Vote] = {}
     for vote in _votes(objects):
         key = (vote.place, vote.meaning)
         if key not in best or vote.weight > best[key].weight:
             best[key] = vote
-    for vote in best.values():
-        sums[vote.meaning] += vote.weight
+    votes = best.values()
+    sums = {meaning: sum(vote.weight for vote in votes if vote.meaning is meaning) for meaning in StatusMeaning}
     meaning = max(sums, key=sums.__getitem__)
     if not sums[meaning]:
         return None
     if meaning is _CLOSE and sums[_CLOSE] < (_MIN_CLOSING_TITLED if _is_titled(objects) else _MIN_CLOSING):
         return None
-    clearest = max((vote for vote in best.values() if vote.meaning is meaning), key=lambda vote: vote.weight)
-    rest = max(total for other, total in sums.items() if other is not meaning)
-    return Verdict(meaning, clearest.status, sums[meaning] - rest)
+    clearest = max((vote for vote in votes if vote.meaning is meaning), key=lambda vote: vote.weight)
+    return Verdict(meaning, clearest.status)
 
 
 def unknown_status(objects: MessageObjects) -> str:
     """Returns a status whose words say nothing, for people; empty without one."""
-    found = find_any(objects.levels, FOLDED_STATUSES)
-    return next((text for value in found if (text := text_of(value))), "")
+    found = (*find_any(objects.levels, FOLDED_STATUSES), *matching(objects.levels, STATUS_NAME))
+    return next((text for value in found if (text := text_of(value)) and " " not in text.strip()), "")
 
 
 def has_flag(objects: MessageObjects) -> bool:
     """Returns whether a message says what it does by a flag, an exit code or the time of an end."""
-    return any(vote.place == _FLAG for level in objects.levels for vote in _votes_of(level, 1, is_run=False))
+    is_timed = any(OVER_TIME[name] for level in objects.levels for name in level)
+    return is_timed or any(
+        vote.place == _FLAG for level in objects.levels for vote in _votes_of(level, 1, is_run=False)
+    )
 
 
 def _is_titled(objects: MessageObjects) -> bool:
@@ -200,24 +186,25 @@ def _is_titled(objects: MessageObjects) -> bool:
 
 def _votes(objects: MessageObjects) -> Iterator[_Vote]:
     is_run = bool(objects.runs)
-    for depth, level in enumerate(objects.levels):
-        yield from _votes_of(level, _INNER ** min(depth, _MAX_DEPTH), is_run=is_run)
-    for level in objects.chat:
-        yield from _votes_of(level, _INNER, is_run=is_run)
+    for level in objects.texts:
+        yield from _votes_of(level, 1, is_run=is_run)
     is_titled = _is_titled(objects)
     for level in objects.things:
         # What is online beside a title may be something else.
-        votes = _votes_of(level, _BESIDE, is_run=is_run)
-        yield from (vote for vote in votes if vote.weight >= _MIN_BESIDE and not (is_titled and vote.meaning is _CLOSE))
+        for vote in _votes_of(level, _UNCLEAR, is_run=is_run):
+            if vote.weight >= vote.place * _UNCLEAR and not (is_titled and vote.meaning is _CLOSE):
+                yield vote
     for level in objects.inner:
         for name in FOLDED_OUTCOMES.keys() & level.keys():
             if isinstance(value := level[name], str) and is_failure(value):
-                yield _vote(_OUTCOME, _PART_FAILED, _OPEN, value)
+                yield _vote(_STATUS, 1, _OPEN, value)
 
 
 def _votes_of(level: dict[str, object], factor: float, *, is_run: bool) -> Iterator[_Vote]:
     for name, value in level.items():
-        if isinstance(value, str):
+        if OVER_TIME[name] or END_TIME[name]:
+            yield from _votes_of_end(name, value, factor, is_run=is_run)
+        elif isinstance(value, str):
             place = _PLACES[name]
             if place:
                 yield from _votes_of_text(name, value, place, factor, level, is_run=is_run)
@@ -230,7 +217,7 @@ def _votes_of_text(
 ) -> Iterator[_Vote]:
     folded = value.casefold()
     if (is_true := TRUTHS.get(folded)) is not None:
-        if folded in _SWITCHED and (place >= _LIKE_STATUS or place == _HAPPENING) and _is_sensor(level):
+        if folded in _SWITCHED and (place >= _EVENT or place == _HAPPENING) and _is_switched(level):
             switched = _SWITCHED[folded]
             yield _vote(_HAPPENING, factor, switched, _WORDS[switched])
         elif place == _STATUS and (condition := _meaning_of_condition(level)) is not None:
@@ -238,22 +225,21 @@ def _votes_of_text(
             yield _vote(_STATUS, factor, stated, _WORDS[stated])
         else:
             yield from _votes_of_flag(name, is_true, factor)
-    elif OVER_TIME[name] or (name in OVER_TEXTS and len(value) <= _MAX_STATUS_CHARS and "://" not in value):
-        if not OVER_TIME[name] or any(map(str.isdigit, value)):
-            yield _vote(_FLAG, factor, _CLOSE, "resolved")
-    elif place in (_TITLE, _TEXT) or len(value) > _MAX_STATUS_CHARS:
-        yield from _votes_of_sentence(value, min(place, _TITLE) if place != _OTHER else _TEXT, factor)
+    elif name in OVER_TEXTS and len(value) <= _MAX_STATUS_CHARS and "://" not in value:
+        yield _vote(_FLAG, factor, _CLOSE, "resolved")
+    elif place == _SENTENCE or len(value) > _MAX_STATUS_CHARS:
+        yield from _votes_of_sentence(value, factor)
     elif place == _OTHER:
-        if len(value) <= _MAX_OTHER_CHARS and is_bare_status(value):
+        if is_bare_status(value):
             if (bare := meaning_of(value)) is not None and bare in _ACTING:
                 yield _vote(_OTHER, factor, bare, value)
         elif value.count(" ") > 1:
-            yield from _votes_of_sentence(value, _TEXT, factor)
+            yield from _votes_of_sentence(value, factor)
     elif place == _STATUS and not is_run and folded in _STATES_OF_SERVICES and not _SERVICES.isdisjoint(level):
         state = _STATES_OF_SERVICES[folded]
         yield _vote(_STATUS, factor, state, _WORDS[state])
     elif (meaning := meaning_of(value)) is not None:
-        is_of_alert = any(_OF_ALERT.match(name) for name in level) if meaning is _UPDATE else False
+        is_of_alert = any(map(_OF_ALERT.match, level)) if meaning is not _OPEN else False
         yield from _votes_of_status(value, meaning, place, factor, is_run=is_run, is_of_alert=is_of_alert)
 
 
@@ -267,32 +253,24 @@ def _votes_of_status(
             return
         meaning, value = (_CLOSE, "resolved") if is_of_alert else (_UPDATE, value)
     if place == _SEVERITY and meaning is _CLOSE:
-        place = _CLEARED if folded in _CLEARED_SEVERITIES else _HAPPENING
+        place = _STATUS if folded in _CLEARED_SEVERITIES else _HAPPENING
     if meaning is _UPDATE and place in (_SEVERITY, _HAPPENING):
         return
     clearness = 1.0 if is_clear(value) else _UNCLEAR
-    if is_completion(value):
-        clearness = _COMPLETED
-    if folded in _CONTENTLESS or (meaning is _UPDATE and "cancel" in folded):
-        clearness = _ONGOING
+    if (is_completion(value) and not is_of_alert) or goes_on(value) or (meaning is _UPDATE and "cancel" in folded):
+        clearness = _HOW_IS_UNSAID
     if place in (_EVENT, _HAPPENING) and is_kind(value):
         clearness *= _UNCLEAR
-    if place == _STATUS and meaning is _OPEN and _BESIDE < factor < 1 and is_failure(value):
-        factor = _INNER_FAILED
     yield _Vote(place, place * factor * clearness, meaning, value)
 
 
-def _votes_of_sentence(text: str, place: float, factor: float) -> Iterator[_Vote]:
-    line = first_line(text)
-    if not isinstance(line, str):
-        return
-    status = status_in_tag(line)
-    if status is not None:
-        place = _TAG if place == _TITLE else _TITLE
-    else:
-        status = status_in_title(line)
+def _votes_of_sentence(text: str, factor: float) -> Iterator[_Vote]:
+    line = str(first_line(text))
+    tag = status_in_tag(line)
+    status = tag or status_in_title(line)
     if status is not None and (meaning := meaning_of(status)) in _ACTING:
-        yield _vote(place, factor * (_NAMED if meaning is _OPEN else 1), meaning, status)
+        place = _SENTENCE if tag is None else _TAG
+        yield _vote(place, factor * (_UNCLEAR if meaning is _OPEN else 1), meaning, status)
 
 
 def _votes_of_number(name: str, value: float, factor: float, *, is_run: bool) -> Iterator[_Vote]:
@@ -300,11 +278,9 @@ def _votes_of_number(name: str, value: float, factor: float, *, is_run: bool) ->
         yield from _votes_of_flag(name, value, factor)
     elif name in EXIT_CODES:
         yield _vote(_FLAG, factor, *_OF_CODES[value != 0])
-    elif name in _RESULTS or (is_run and name == "result"):
+    elif name == "results" or (is_run and name == "result"):
         if value:
-            yield _vote(_OUTCOME, factor, *_OF_CODES[True])
-    elif OVER_TIME[name]:
-        yield _vote(_FLAG, factor, _CLOSE, "resolved") if value else _vote(_HAPPENING, factor, _OPEN, "open")
+            yield _vote(_STATUS, factor, *_OF_CODES[True])
     elif name == "code":
         if value < _MAX_CODE:
             yield _vote(_COUNT, factor, *_OF_CODES[value != 0])
@@ -316,10 +292,17 @@ def _votes_of_number(name: str, value: float, factor: float, *, is_run: bool) ->
         yield from _votes_of_flag(name, bool(value), factor)
 
 
+def _votes_of_end(name: str, value: object, factor: float, *, is_run: bool) -> Iterator[_Vote]:
+    if not value or (isinstance(value, str) and (_NO_TIME.match(value) or not any(map(str.isdigit, value)))):
+        yield _vote(_HAPPENING, factor, _OPEN, "open")
+    elif OVER_TIME[name]:
+        yield _vote(_STATUS, factor, _CLOSE, "resolved")
+    elif not is_run:
+        yield _vote(_HAPPENING, factor, _CLOSE, "resolved")
+
+
 def _votes_of_flag(name: str, is_true: bool, factor: float) -> Iterator[_Vote]:
-    if (OVER_TIME[name] and not is_true) or FORMER.search(name):
-        if OVER_TIME[name]:
-            yield _vote(_HAPPENING, factor, _OPEN, "open")
+    if FORMER.search(name):
         return
     words = name.words if isinstance(name, FieldName) else (name,)
     meaning = meaning_of_flag(words) if len(name) <= _MAX_STATUS_CHARS and words else None
@@ -330,15 +313,13 @@ def _votes_of_flag(name: str, is_true: bool, factor: float) -> Iterator[_Vote]:
 
 
 def _meaning_of_condition(level: dict[str, object]) -> StatusMeaning | None:
-    for name in _CONDITION_NAMES:
-        kind = level.get(name)
-        if isinstance(kind, str) and (meaning := meaning_of(kind)) in _ACTING:
-            return meaning
-    return None
+    kinds = (meaning_of(kind) for name in _CONDITION_NAMES if isinstance(kind := level.get(name), str))
+    return next((meaning for meaning in kinds if meaning in _ACTING), None)
 
 
-def _is_sensor(level: dict[str, object]) -> bool:
-    return any(isinstance(value, str) and _SENSOR.search(value) for value in level.values())
+def _is_switched(level: dict[str, object]) -> bool:
+    """Returns whether what has a status is a sensor, or a rule."""
+    return any(map(_RULE.search, level)) or any(isinstance(v, str) and _SENSOR.search(v) for v in level.values())
 
 
 def _vote(place: float, factor: float, meaning: StatusMeaning, status: str) -> _Vote:

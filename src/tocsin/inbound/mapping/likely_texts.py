@@ -10,7 +10,7 @@ from typing import Final
 
 from tocsin.inbound.expressions.fields import FIELDS, Value, clean_line, text_of
 from tocsin.inbound.expressions.mapped import MappedFields
-from tocsin.inbound.mapping.message_objects import MessageObjects
+from tocsin.inbound.mapping.message_objects import FORMER, MessageObjects
 from tocsin.inbound.mapping.shared_names import (
     ANY_NAME,
     FAULT_NAME,
@@ -33,6 +33,7 @@ from tocsin.inbound.mapping.shared_names import (
     SUBJECTS,
     TITLE_NAME,
     TITLES,
+    TRUTHS,
     TYPE_NAME,
     WHOLES,
     fill,
@@ -43,7 +44,7 @@ from tocsin.inbound.mapping.shared_names import (
     matching_sorted,
     texts_of,
 )
-from tocsin.inbound.mapping.status_words import is_failure, is_status_word, meaning_of, names_failure, words_of
+from tocsin.inbound.mapping.status_words import MEANINGS, is_failure, meaning_of, names_failure, words_of
 
 #: Names of a sentence that says what happened.
 _HAPPENINGS: Final = in_order((
@@ -56,8 +57,7 @@ _GENERIC: Final = frozenset({
     "change", "changed", "webhook", "message", "monitor", "monitoring", "check", "info", "information", "report",
     "object", "data", "type", "system", "service", "trigger", "this", "is", "from", "your", "you", "have", "the", "an",
     "threshold", "metric", "rule", "action", "log", "subscription", "payload", "generic", "custom", "default", "policy",
-    "end",
-    "was", "has", "been", "there", "health", "received", "occurred",
+    "end", "was", "has", "been", "there", "health", "received", "occurred",
 })  # fmt: skip
 #: An address, an id, a time or a number.
 _NO_TEXT: Final = re.compile(r"\w+://\S+|[\da-fA-F-]{20,}|[\d\s.,:/TZ+-]+|[\w.-]+@[\w.-]+")
@@ -97,7 +97,7 @@ def with_texts(
     values = dict(mapped.values)
     if "subject" in fields and ("subject" not in values or "subject" in guesses):
         own = values.pop("subject", None)
-        titles = _likely_titles(objects, own, values)
+        titles = _likely_titles(objects, values)
         fill(values, "subject", map(_headline, filter(says, titles)))
         if "subject" not in values:
             titles = filter(_has_words, find_titles(objects))
@@ -114,17 +114,12 @@ def with_texts(
     return MappedFields(values, mapped.tags, mapped.custom, mapped.notes)
 
 
-def _likely_titles(objects: MessageObjects, own: object, values: Mapping[str, Value]) -> Iterator[object]:
+def _likely_titles(objects: MessageObjects, values: Mapping[str, Value]) -> Iterator[object]:
     yield from find_titles(objects)
-    if not objects.has_commit:
-        yield own
     yield from filter(_has_words, find_any(objects.things, SENTENCES))
     yield from _named_problems(objects, values)
     yield from find_any(objects.things, TITLES)
-    yield from matching(objects.everywhere, MONITORED_NAME)
-    yield from matching(objects.texts, ANY_NAME)
     yield from sorted(matching(objects.texts, TYPE_NAME), key=_has_words, reverse=True)
-    yield from find_any(objects.things, FOLDED[HOST])
 
 
 def find_titles(objects: MessageObjects) -> Iterator[object]:
@@ -138,19 +133,13 @@ def find_titles(objects: MessageObjects) -> Iterator[object]:
     yield from (name for name in names if isinstance(name, str) and len(name.split()) >= _MIN_SENTENCE_WORDS)
     yield from find_any(objects.texts, NAMES)
     yield from (name for name in find_any(objects.things, NAMES) if _has_words(name))
-    sentences: list[object] = []
-    others: list[object] = []
-    if not objects.has_commit:
-        sentences = [*find_any(objects.texts, SENTENCES)]
-        others = [*matching(objects.texts, SENTENCE_NAME)]
-    yield from filter(_has_words, sentences)
+    own_texts = [] if objects.has_commit else objects.texts
+    yield from filter(_has_words, find_any(own_texts, SENTENCES))
     yield from (text for text in matching(objects.levels, TYPE_NAME) if _is_code(text) and str(text).isupper())
-    yield from filter(_has_words, (*others, *matching(objects.texts, TYPE_NAME)))
+    yield from filter(_has_words, chain(matching(own_texts, SENTENCE_NAME), matching(objects.texts, TYPE_NAME)))
     yield from (text for text in matching(objects.levels, TYPE_NAME) if _is_code(text))
     yield from (text for text in find_any(objects.things, FOLDED["event"]) if _is_code(text))
     yield from filter(says, matching(objects.texts, FAULT_NAME))
-    yield from others
-    yield from sentences
 
 
 def _has_words(text: object) -> bool:
@@ -169,7 +158,7 @@ def says(text: object) -> bool:
     if not isinstance(text, str) or _NO_TEXT.fullmatch(text.strip()) is not None:
         return False
     words = words_of(text[:_MAX_HAPPENING_CHARS].replace(" a ", " "))
-    return any(word not in _GENERIC and not is_status_word(word) for word in words)
+    return any(word not in _GENERIC and word not in MEANINGS for word in words)
 
 
 def _complete_name(values: dict[str, Value], objects: MessageObjects, host: str | None) -> None:
@@ -183,6 +172,7 @@ def _complete_name(values: dict[str, Value], objects: MessageObjects, host: str 
     names = _names_of(objects)
     if " " in subject and subject not in names:
         return
+    status = str(values.get("source_status"))
     happenings = chain(
         filter(_has_words, texts_of(objects.texts, _HAPPENINGS)),
         filter(_has_words, matching(objects.texts, SENTENCE_NAME)),
@@ -190,7 +180,7 @@ def _complete_name(values: dict[str, Value], objects: MessageObjects, host: str 
         texts_of(objects.texts, _HAPPENINGS),
         sorted(filter(says, matching(objects.texts, TYPE_NAME)), key=_has_words, reverse=True),
         matching(objects.texts, FAULT_NAME),
-        (status for status in (values.get("source_status"),) if isinstance(status, str) and _is_what(status)),
+        (status,) if is_failure(status) and status.casefold() not in _OF_ALERTS else (),
         filter(is_failure, texts_of(objects.texts, FOLDED["event"])),
     )
     for candidate in happenings:
@@ -223,11 +213,6 @@ def _titles_of(objects: MessageObjects) -> set[str | None]:
 
 def _cleaned(texts: Iterable[object]) -> set[str | None]:
     return {clean_line(first_line(text), FIELDS["subject"].length) for text in texts}
-
-
-def _is_what(status: str) -> bool:
-    """Returns whether a status says what happened to a thing, such as "down"; an alert of anything is "firing"."""
-    return is_failure(status) and status.casefold() not in _OF_ALERTS
 
 
 def _name_the_monitored(values: dict[str, Value], objects: MessageObjects, host: str | None, bare: Value) -> None:
@@ -264,6 +249,8 @@ def find_things(objects: MessageObjects) -> list[str]:
     for level in objects.levels:
         for name, value in level.items():
             if OTHER_ROLE[name] or SENTENCE_NAME[name] or name in SENTENCES or name in PROPER_TITLES:
+                continue
+            if FORMER.search(name) or (isinstance(value, str) and value.casefold() in TRUTHS):
                 continue
             if not isinstance(value, str) or _THING.fullmatch(value) is None or not says(value):
                 continue

@@ -23,12 +23,13 @@ WRAPPERS: Final = frozenset({
     "alarm", "ticket", "item", "message", "body", "content", "detail", "details", "notification", "notifications",
     "object", "record", "records", "resource", "properties", "attributes", "essentials", "component", "alertgroup",
     "error", "exception", "app", "application", "execution", "operation", "operationstate", "stage", "step", "task",
-    "state", "status", "health", "result", "params", "parameters", "conditions", "violations", "envelope",
+    "state", "status", "health", "result", "params", "parameters", "conditions", "violations", "envelope", "outage",
+    "downtime", "finding", "row",
 })  # fmt: skip
 #: Names that end so are wrappers too, such as `webhook_event_data`.
 _WRAPPER_ENDINGS: Final = (
     "data", "payload", "attributes", "alert", "incident", "event", "alarm", "problem", "monitor", "check", "issue",
-    "update", "updates",
+    "update", "updates", "report", "status", "state",
 )  # fmt: skip
 #: Objects of names and values that the sender chose.
 _CHOSEN: Final = frozenset({
@@ -52,6 +53,7 @@ _RUNS: Final = frozenset({
 })  # fmt: skip
 _RUN_OBJECTS: Final = _RUNS | {"resource", "payload", "data", "event"}
 _RUN_NUMBERS: Final = frozenset({"buildnumber", "runnumber", "runid", "buildid"})
+_RUN_OF_IDS: Final = frozenset({"flowid", "dagid", "pipelineid", "workflowid"})
 #: What only a run has: an end beside its start, and what it was built of.
 _RUN_ENDS: Final = frozenset({"finished", "finishedat", "completedat"})
 _RUN_STARTS: Final = frozenset({"started", "startedat"})
@@ -188,6 +190,8 @@ def _collect_levels(payload: _Object, objects: MessageObjects) -> None:
             if count > _MAX_OBJECTS:
                 return
             values = _plain_values(current)
+            if name.endswith(("status", "state")):
+                values.pop("id", None)
             if name and not is_chat:
                 _qualify(name, values)
             (objects.chat if is_chat else objects.levels).append(values)
@@ -207,7 +211,9 @@ def _qualify(name: str, values: dict[str, object]) -> None:
 
 
 def _is_run(name: str, values: Mapping[str, object]) -> bool:
-    if name in _RUNS or not _RUN_NUMBERS.isdisjoint(values):
+    if name in _RUNS or name.endswith("run") or not _RUN_NUMBERS.isdisjoint(values):
+        return True
+    if "id" in values and not _RUN_OF_IDS.isdisjoint(values):
         return True
     if not _RUN_ENDS.isdisjoint(values) and not _RUN_STARTS.isdisjoint(values):
         return True
@@ -262,7 +268,7 @@ def _collect_things(name: str, child: _Object, objects: MessageObjects, *, depth
 
 
 def _is_wrapper(name: str) -> bool:
-    if name in WRAPPERS or name in _RUNS:
+    if name in WRAPPERS or name in _RUNS or name.endswith("run"):
         return True
     return name.endswith(_WRAPPER_ENDINGS) and name not in _NO_WRAPPERS and not FORMER.search(name)
 

@@ -13,6 +13,7 @@ from typing import Final
 
 from tocsin.inbound.expressions.fields import CLEANERS, FIELDS, Value, text_of
 from tocsin.inbound.mapping.message_objects import FORMER, fold
+from tocsin.inbound.mapping.status_words import MEANINGS
 
 #: Folded names with their places in an order of likelihood.
 type Names = Mapping[str, int]
@@ -49,8 +50,8 @@ _STATUSES: Final = (
     "event_state", "current_status", "current_state", "new_status", "new_state", "check_status", "check_state",
     "monitor_status", "monitor_state", "trigger_status", "problem_status", "build_status", "job_status", "run_status",
     "resolution_state", "monitor_condition", "check_state_name", "alert_type_friendly_name", "phase", "lifecycle",
-    "zustand",
-    "ergebnis", "etat", "état", "statut", "résultat", "resultat", "estado", "resultado", "stato", "esito", "toestand",
+    "zustand", "ergebnis", "etat", "état", "statut", "résultat", "resultat", "estado", "resultado", "stato", "esito",
+    "toestand", "situacao", "situação", "stan",
 )  # fmt: skip
 
 #: By field, the names in order of likelihood.
@@ -59,13 +60,10 @@ ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
         "dedup_key", "deduplication_key", "dedupe_key", "dedup", "idempotency_key", "unique_key", "message_key",
         "external_id", "incident_identifier", "incident_key", "alert_key", "problem_key", "event_key", "alert_id",
         "incident_id", "problem_id", "issue_id", "alarm_id", "case_id", "ticket_id", "event_object_id",
-        "alert_cycle_key", "fingerprint", "alias", "group_key", "rule_id",
-        "series_id", "series_uid", "monitor_id", "check_id", "sensor_id", "watch_id", "signal_id", "probe_id",
-        "test_id", "episode_id",
-        "condition_id", "trigger_id", "correlation_id", "entity_id", "entity_display_name", "uuid", "guid", "id",
-        "uid", "event_id", "key",
-        "token",
-        "identifier",
+        "alert_cycle_key", "fingerprint", "alias", "group_key", "rule_id", "series_id", "series_uid", "monitor_id",
+        "check_id", "sensor_id", "watch_id", "signal_id", "probe_id", "test_id", "episode_id", "condition_id",
+        "trigger_id", "correlation_id", "entity_id", "entity_display_name", "uuid", "guid", "id", "uid", "event_id",
+        "key", "token", "identifier",
     ),
     "source_status": (
         *_STATUSES,
@@ -78,12 +76,11 @@ ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
         "asunto", "titolo", "oggetto", "onderwerp", "alert_title", "event_title", "incident_title", "issue_title",
         "event_definition_title", "short_description", "alert_name", "alertname", "rule_name", "monitor_name",
         "check_name", "alarm_name", "incident_name", "problem_name", "policy_name", "condition_name", "trigger_name",
-        "name", "nombre", "nome", "nom", "naam", "bezeichnung", "service_name", "job_name",
-        "project_name", "display_name", "entity_display_name", "alert_message",
-        "state_message", "service_output", "message", "msg", "activity_title", "text", "description", "reason",
-        "body", "content", "human_readable", "output", "error", "error_message", "fallback", "meldung", "nachricht",
-        "meldungstext", "beschreibung", "fehler", "mensaje", "descripcion", "descripción", "messaggio", "descrizione",
-        "mensagem", "bericht",
+        "name", "nombre", "nome", "nom", "naam", "bezeichnung", "service_name", "job_name", "project_name",
+        "display_name", "entity_display_name", "alert_message", "state_message", "service_output", "message", "msg",
+        "activity_title", "text", "description", "reason", "body", "content", "human_readable", "output", "error",
+        "error_message", "fallback", "meldung", "nachricht", "meldungstext", "beschreibung", "fehler", "mensaje",
+        "descripcion", "descripción", "messaggio", "descrizione", "mensagem", "bericht",
     ),
     "event": (
         "event", "event_type", "event_name", "triggered_event", "webhook_event", "event_action", "trigger", "action",
@@ -102,37 +99,35 @@ ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "component_name": (
         "host", "hostname", "host_name", "node", "node_name", "server", "server_name", "instance", "device",
-        "device_name", "machine",
-        "hostname_and_port", "vm", "vm_name", "virtual_machine", "pod",
-        "computer", "computer_name", "appliance", "gateway", "router", "switch", "printer", "controller", "rechner",
-        "gerät", "geraet", "hôte", "hote", "serveur", "equipo", "servidor", "endpoint", "resource", "resource_name",
-        "component", "entity", "source_host", "target",
+        "device_name", "machine", "hostname_and_port", "vm", "vm_name", "virtual_machine", "pod", "computer",
+        "computer_name", "appliance", "gateway", "router", "switch", "printer", "controller", "rechner", "gerät",
+        "geraet", "hôte", "hote", "serveur", "equipo", "servidor", "endpoint", "resource", "resource_name", "component",
+        "entity", "source_host", "target",
     ),
 }  # fmt: skip
 
 #: The names of what is monitored: the same in a failure and its recovery.
 MONITORED: Final = in_order((
-    "formname", "formtitle",
-    "monitorname", "monitorlabel", "monitortitle", "checkname", "checklabel", "rulename", "policyname", "controlname",
-    "alertname", "alarmname", "conditionname", "jobname", "job", "taskname",
-    "servicename", "service", "svc", "servicedesc", "sensor", "check", "monitor", "projectname", "project", "pipeline",
-    "workflow", "buildtype", "involvedobject", "app", "application", "auftrag", "dienst", "aufgabe", "servizio",
-    "servicio", "tâche", "tache", "tarea", "plan", "scenario", "task", "flow", "suite", "schedule", "playbook", "dag",
+    "formname", "formtitle", "monitorname", "monitorlabel", "monitortitle", "checkname", "checklabel", "rulename",
+    "policyname", "controlname", "alertname", "alarmname", "conditionname", "jobname", "job", "taskname", "servicename",
+    "service", "svc", "servicedesc", "sensor", "check", "monitor", "projectname", "project", "pipeline", "workflow",
+    "buildtype", "involvedobject", "app", "application", "auftrag", "dienst", "aufgabe", "servizio", "servicio",
+    "tâche", "tache", "tarea", "plan", "scenario", "task", "flow", "sync", "suite", "schedule", "playbook", "dag",
     "targetgroup", "heartbeat", "stack",
 ))  # fmt: skip
 #: Names of what a run or a test is part of.
 WHOLES: Final = in_order(("repository", "projectname", "project", "app", "application", "appname", "applicationname"))
+MONITORED_PARTS: Final = in_order(name for name in MONITORED if name not in WHOLES)
+#: Names of one of several that have the same title.
+NAMES_OF_ONE: Final = in_order(("name", "module"))
 #: Names that say in a title what it is about; several problems may have one.
 SUBJECTS: Final = in_order((
     *(name for name in MONITORED if name not in WHOLES), "savedsearch", "rule", "exception", "context", "connection",
     "container", "database", "queue", "domain", "network", "metric", "metricname", "door", "zone", "room", "plant",
-    "image",
-    "package",
+    "image", "package",
 ))  # fmt: skip
 #: Of these, those that are no text of one failure.
 LASTING_SUBJECTS: Final = in_order(name for name in SUBJECTS if name not in {"exception", "context"})
-#: What is measured: with its host, the same in a failure and its recovery.
-METRICS: Final = in_order(("metric", "metricname"))
 MONITORED_NAME: Final = NamePattern(
     r"(?!\w*(run|state|status|user|file))\w*(monitor|check|sensor|service|site|test|probe|task|flow|job|pipeline|workflow"
     r"|builder|app|application|database|container|network|queue|volume|interface|domain|certificate|cluster|pool|backup"
@@ -146,7 +141,7 @@ HOST_NAME: Final = NamePattern(
     r"|printer|controller|station|thing|target)(name|label|displayname|title|fqdn)|\w*failedhost"
 )
 HOST_ID: Final = NamePattern(
-    r"\w*(host|device|node|server|machine|instance|station|charger|asset|computer|camera|endpoint|vm|gateway|thing|sensor)"
+    r"\w*(host|device|node|server|machine|instance|station|charger|chargepoint|asset|computer|camera|endpoint|vm|gateway|thing|sensor)"
     r"(id|uid|uuid|serial|serialnumber|mac|ident|identifier)"
 )
 #: Any other name of an id, a status, a severity, and a title.
@@ -157,13 +152,13 @@ ID_NAME: Final = NamePattern(
     r"(id|uid|uuid|guid|identifier|key|ref|reference|number|no|arn|slug|hash)|eventarn|detectid"
 )
 STATUS_NAME: Final = NamePattern(
-    r"\w*(status|state|condition|result|verdict)(name|text|label|type|code|display|title|value)?"
+    r"\w*(status|state|condition|result|verdict|health)(name|description|text|label|type|code|display|title|value|string|friendlyname)?"
 )
-ACTION_NAME: Final = NamePattern(r"\w*(action|transition|outcome|phase)")
+ACTION_NAME: Final = NamePattern(r"\w*(action|transition|outcome|phase|(status|state)change(type)?)")
 #: Names of what happened, which may say a status too.
 HAPPENING_NAME: Final = NamePattern(
     r"\w*(event|alert|alarm|incident|notification|message|trigger|hook|webhook)?(type|subtype|category|kind|change"
-    r"|operation|topic|code)|\w*(event|anomaly)|activity|trap|data|value"
+    r"|operation|topic|code)|\w*(event|anomaly|milestone)|activity|trap|data|value|qualifier|resolution|stage|colou?r"
 )
 SEVERITY_NAME: Final = NamePattern(
     r"\w*(severity|priority|criticality|urgency)(name|text|label|level|display)?|\w*(alert|risk|threat|alarm)level"
@@ -201,7 +196,7 @@ KIND_OF_NAME: Final = re.compile(
 #: The address of what is monitored, and not of a page about it.
 MONITORED_URL: Final = NamePattern(
     r"\w*(check|monitor|target|request|requested|website|site|endpoint|service|test|probe|page|host|domain)"
-    r"(url|uri|address)"
+    r"(url|uri|address)|website|site|domain|target|endpoint|monitor|check"
 )
 #: Names of what is no thing that an alert may be about, whatever its value.
 OTHER_ROLE: Final = NamePattern(
@@ -211,7 +206,7 @@ OTHER_ROLE: Final = NamePattern(
     r"|platform|model|mode|role|email|mail|phone|tags|icon|color|colour|image|avatar|format|sender|recipient|query"
     r"|expression|path|file|filename|address|serial|number|nr|action|event|result|outcome|duration|value|threshold"
     r"|einheit|schema|signature|description|details?|notes?|content|summary|namespace)"
-    r"|(src|dst|source|dest|remote|local)?ip|\\w*mac|os|tz|to|from|by|at|no"
+    r"|(src|dst|source|dest|remote|local)?ip|\w*mac|(cli|client|host|guest|device|server)?os|tz|to|from|by|at|no"
     r"|\w*(user|owner|author|actor|assignee|creator|sender|company|customer|account|org|organi[sz]ation|institution|team"
     r"|tenant|product|vendor|provider|first|last|nick)s?(name|display|displayname)?"
 )
@@ -219,7 +214,7 @@ OTHER_ROLE: Final = NamePattern(
 RUN_OF_ID: Final = NamePattern(r"(dag|(actor)?task|workflow|pipeline|flow|project|schedule|suite|test)(id|key|slug)")
 #: What a run is a run of, beside its own name.
 RUN_OF: Final = NamePattern(
-    r"definition|pipeline|project|repo|repository|stack|job|workflow|flow|connection|connector|app|application"
+    r"definition|pipeline|project|repo|repository|stack|job|workflow|flow|sync|connection|connector|app|application"
     r"|(?!\w*(run|state|status))\w*(job|workflow|pipeline|flow|builder|connector|deployment|project|repository)name"
 )
 RUN_IN: Final = NamePattern(r"branch|headbranch|ref|(environment|env)(name)?")
@@ -230,7 +225,9 @@ _OUTCOMES: Final = (*_STATUSES, "result", "outcome", "conclusion", "health")
 #: What a program returns: 0 for success.
 EXIT_CODES: Final = in_order(("exitcode", "exitstatus", "returncode", "rc", "retcode", "exit", "errorlevel"))
 #: A time of these means that it is over; null, that it is not.
-OVER_TIME: Final = NamePattern(r"\w*(resolved?|recover(y|ed)|cleared?|closed|fixed)(at|time|ts|date|on)")
+OVER_TIME: Final = NamePattern(r"\w*(resolved?|recover(y|ed)?|cleared?|closed|fixed|dismissed)(at|time|ts|date|on)")
+#: The same of what has a beginning, unless it is a run.
+END_TIME: Final = NamePattern(r"\w*ended(at|time|ts|date|on)|endsat")
 #: A number of these may be how many there are.
 COUNTED: Final = frozenset({
     "alert", "anomaly", "error", "failed", "failure", "fault", "fehler", "incident", "outage", "passed", "problem",
@@ -249,7 +246,9 @@ OVER_TEXTS: Final = frozenset({"clear", "cleared", "resolved", "recovered"})
 _PLACEHOLDER: Final = re.compile(r"\s*(\{+\s*[\w.:$#]+\s*\}+|\$\{?[\w.:]+\}?\$?|%[\w.]+%|<%.*%>|##\w+##)\s*$")
 
 
-_OF_DELIVERY: Final = re.compile(r"(?i)(evt|events?|msg|message|dlv|delivery|whk|webhook|notif\w*|req)[-_:]\w")
+_OF_DELIVERY: Final = re.compile(
+    r"(?i)(?:(?:evt|events?|msg|message|dlv|delivery|whk|webhook|notif\w*|req)[-_:]\w|\S+\W1\d{9}(?:\d{3})?\W([a-z]+)$)"
+)
 
 
 _FOLDED: Final = {field: tuple(dict.fromkeys(map(fold, names))) for field, names in ALIASES.items()}
@@ -277,8 +276,10 @@ OF_TICKETS: Final[Mapping[str, Names]] = {
 
 
 def is_of_delivery(value: object) -> bool:
-    """Returns whether an id says that it is one of an event or a message, such as "evt_1f" and "Events-7"."""
-    return isinstance(value, str) and _OF_DELIVERY.match(value) is not None
+    """Returns whether an id says that it is one of an event or a message: "evt_1f", or ends with a time and a status,
+    such as "check-7:1326910500:OK"."""
+    found = _OF_DELIVERY.match(value) if isinstance(value, str) else None
+    return found is not None and (found[1] is None or found[1].casefold() in MEANINGS)
 
 
 def fill(values: dict[str, Value], name: str, candidates: Iterator[object]) -> None:

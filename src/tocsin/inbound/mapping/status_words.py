@@ -35,29 +35,33 @@ OPENING_WORDS: Final = frozenset({
     "severe", "tripped", "unsuccessful", "unsuccessfully", "detected", "suspicious", "urgent", "worsened", "outofsync",
     "out_of_sync", "ko", "nok", "onbatt", "lowbatt", "wet", "commbad", "nocomm", "replbatt", "banned", "ban", "blocked",
     "unprotected", "incomplete", "low_battery", "power_failure", "went_down", "exhausted", "past_due", "unpaid",
-    "disconnection", "noncompliant", "not_compliant",
+    "disconnection", "noncompliant", "not_compliant", "depleted", "evicted", "halted", "hung", "inoperable", "jammed",
+    "out_of_service", "above_normal", "below_normal", "killed", "oomkilled", "stalled", "stuck",
     # German, French, Spanish, Italian, Portuguese and Dutch
     "aktiv", "alarmiert", "ausfall", "ausgefallen", "ausgelöst", "defekt", "fehler", "fehlerhaft", "fehlgeschlagen",
     "gekommen", "gestört", "kommend", "kommt", "kritisch", "nicht_erreichbar", "offen", "störung", "stoerung",
-    "überschritten", "unterbrochen", "unterschritten", "warnung", "alerte", "avertissement", "critique",
-    "déclenché", "déclenchée", "défaut", "échec", "echec", "échoué", "échouée", "erreur", "hors_ligne",
-    "hors_service", "indisponible", "ouvert", "ouverte", "panne", "abierta", "abierto", "advertencia", "alarma",
-    "alerta", "caída", "caído", "caida", "caido", "crítica", "crítico", "critico", "critica", "fallido", "fallida",
-    "fallo", "falla", "aberto", "aberta", "erro", "falha", "falhou", "allarme", "aperto", "errore", "fallito",
-    "guasto", "indisponível", "parada", "parado", "fout", "kritiek", "mislukt", "storing", "waarschuwing",
+    "überschritten", "unterbrochen", "unterschritten", "warnung", "alerte", "avertissement", "critique", "déclenché",
+    "déclenchée", "défaut", "échec", "echec", "échoué", "échouée", "erreur", "hors_ligne", "hors_service",
+    "indisponible", "ouvert", "ouverte", "panne", "abierta", "abierto", "advertencia", "alarma", "alerta", "caída",
+    "caído", "caida", "caido", "crítica", "crítico", "critico", "critica", "fallido", "fallida", "fallo", "falla",
+    "aberto", "aberta", "erro", "falha", "fora_do_ar", "verbroken", "onbereikbaar", "hors_tension", "injoignable",
+    "abgelaufen", "awaria", "falhou", "allarme", "aperto", "errore", "fallito", "guasto", "indisponível", "parada",
+    "parado", "fout", "kritiek", "mislukt", "storing", "waarschuwing",
 })  # fmt: skip
 #: The opposite of a status that opens.
 NO_PROBLEM: Final = frozenset({"not_triggered", "not_firing", "not_alerting", "not_failing", "not_active"})
 #: German, French, Spanish, Italian, Portuguese and Dutch
 _FOREIGN_CLOSING: Final = frozenset({
-    "abgeschlossen", "beendet", "behoben", "entwarnung", "erfolgreich", "erledigt", "erreichbar", "gegangen",
-    "gehend", "geht", "gelöst", "in_betrieb", "in_ordnung", "en_service", "en_servicio", "dry", "trocken",
-    "geschlossen", "verfügbar", "wiederhergestellt", "clos", "clôturé", "clôturée", "disponible", "en_ligne",
-    "fermé", "fermée", "rétabli", "rétablie", "résolu", "résolue", "resolu", "réussi", "réussie", "succès",
-    "succes", "terminé", "terminée", "cerrada", "cerrado", "completado", "éxito", "exitoso", "normalizado",
-    "recuperada", "recuperado", "restablecido", "restaurado", "resuelta", "resuelto", "solucionado", "fechado",
-    "resolvida", "resolvido", "sucesso", "chiuso", "risolto", "ripristinato", "riuscito", "successo", "gelukt",
-    "geslaagd", "gesloten", "hersteld", "opgelost", "disponível", "sec",
+    "abgeschlossen", "beendet", "behoben", "entwarnung", "erfolgreich", "erledigt", "erreichbar", "gegangen", "gehend",
+    "geht", "gelöst", "in_betrieb", "in_ordnung", "en_service", "en_servicio", "dry", "trocken", "geschlossen",
+    "verfügbar", "wiederhergestellt", "clos", "clôturé", "clôturée", "disponible", "en_ligne", "fermé", "fermée",
+    "rétabli", "rétablie", "résolu", "résolue", "resolu", "réussi", "réussie", "succès", "succes", "terminé",
+    "terminée", "cerrada", "cerrado", "completado", "éxito", "exitoso", "normalizado", "recuperada", "recuperado",
+    "restablecido", "restaurado", "resuelta", "resuelto", "solucionado", "fechado", "resolvida", "resolvido", "sucesso",
+    "chiuso", "risolto", "ripristinato", "riuscito", "successo", "gelukt", "geslaagd", "gesloten", "hersteld",
+    "opgelost", "disponível", "goed", "bereikbaar", "beschikbaar", "operativo", "operativa", "operacional",
+    "opérationnel", "rientrato", "rientro", "correcto", "normalisiert", "gültig", "zurückgesetzt", "działa", "no_ar",
+    "en_línea", "joignable",
 })  # fmt: skip
 CLOSING_WORDS: Final = frozenset({
     "available", "cleared", "clear", "close", "closed", "closing", "complete", "completed", "connected", "done",
@@ -70,7 +74,7 @@ CLOSING_WORDS: Final = frozenset({
     "commok", "unban", "unbanned", "unblocked", "unfired", "remediated", "repaired", "responding", "resumed", "safe",
     "stable", "stabilized", "successfully", "synced", "in_sync", "online_utility", "onmains", "on_mains", "back_up",
     "no_problem", "clean", "uncompromised", "no_longer_active", "rearmed", "cleaned", "paid", "reconnection",
-    "compliant", "live",
+    "compliant", "live", "patched", "established", "in_service", "alarm_release", "alarm_released", "alarm_off",
 }) | _FOREIGN_CLOSING | NO_PROBLEM  # fmt: skip
 UPDATING_WORDS: Final = frozenset({
     "ack", "acked", "acknowledge", "acknowledged", "acknowledgement", "annotate", "annotated", "assign", "assigned",
@@ -86,23 +90,26 @@ FAILURES: Final = frozenset({
     "fail", "failed", "failing", "failure", "fatal", "firing", "timed_out", "timeout", "unhealthy", "unreachable",
     "faulted", "fehlgeschlagen", "fehler", "gestört", "ausgefallen", "ausfall", "échoué", "échec", "fallido", "caído",
     "offline", "outage", "lost", "unavailable", "indisponible", "indisponível", "mislukt", "fallito", "falhou",
-    "unsuccessful", "abended",
+    "unsuccessful", "abended", "degraded",
 })  # fmt: skip
 #: Closing words that may say of a failed run that it ended.
-_COMPLETIONS: Final = frozenset({
-    "complete", "completed", "done", "end", "ended", "finished", "stopped",
+_COMPLETIONS: Final = frozenset({"complete", "completed", "done", "end", "ended", "finished", "stopped"})
+#: What goes on, whatever it is.
+_CONTENTLESS: Final = frozenset({
+    "update", "updated", "pending", "in_progress", "ongoing", "running", "queued", "monitoring", "scheduled",
 })  # fmt: skip
 #: Closing words that end a title, such as "Disk of db1 is OK"; a port that is "closed" may be the problem.
 TITLE_ENDS: Final = _FOREIGN_CLOSING | frozenset({
-    "available", "cleared", "fixed", "healthy", "normal", "ok", "okay", "online", "operational", "passed", "reachable",
+    "cleared", "fixed", "healthy", "normal", "ok", "okay", "online", "operational", "passed", "reachable",
     "recovered", "resolved", "restored", "succeeded", "success", "successful", "up", "back_to_normal", "successfully",
     "ended", "nominal", "reconnected", "responding", "resumed", "alive", "solved", "connected", "stable", "optimal",
-    "repaired", "remediated",
+    "repaired", "remediated", "renewed",
 })  # fmt: skip
 
 #: "not ok", "No recovery": the words beside it mean the opposite, or nothing.
 NEGATIONS: Final = frozenset({
-    "not", "no", "non", "isn't", "never", "without", "nicht", "kein", "keine", "pas", "aucun", "niet", "geen",
+    "not", "no", "non", "isn't", "never", "without", "than", "only", "nicht", "kein", "keine", "pas", "aucun", "niet",
+    "geen",
 })  # fmt: skip
 _MAX_BARE_CHARS: Final = 30
 BARE: Final = FAILURES | TITLE_ENDS | {"open", "opened", "closed", "triggered", "raised", "active", "inactive"}
@@ -130,6 +137,9 @@ _AMBIGUOUS: Final = frozenset({
     "new", "create", "created", "creating", "set", "start", "started", "starting", "unknown", "test", "testing",
 })  # fmt: skip
 ACTING: Final = (StatusMeaning.OPEN, StatusMeaning.CLOSE)
+
+#: Words that say nothing inside of a status: "Long-running query", "stopped_reporting" and "reset-both".
+_NOT_TELLING: Final = _COMPLETIONS | WEAK | _CONTENTLESS | {"reset"}
 
 #: "This is a test message", "Webhook test": a message that no problem caused.
 _TEST: Final = re.compile(
@@ -169,24 +179,17 @@ def _meaning_of(status: str) -> StatusMeaning | None:
     if not words:
         return _meaning_of_sign(status)
     is_negated = not NEGATIONS.isdisjoint(words)
-    meaning = _meaning_of_end(words)
-    if is_negated:
+    meaning = next(filter(None, map(meaning_of_word, phrases_of(words))), None)
+    if is_negated and not any(meaning_of_word(phrase) for phrase in phrases_of(words)[:3] if "_" in phrase):
         # "not ok" and "nicht erreichbar" are the opposite; "no_data" is a word of its own.
-        return meaning if _has_own_negation(words) else StatusMeaning.OPEN if meaning is StatusMeaning.CLOSE else None
+        return StatusMeaning.OPEN if meaning is StatusMeaning.CLOSE else None
+    if is_negated:
+        return meaning
     if meaning is not None and words[-1] not in WEAK:
         return meaning
-    # "stopped_reporting" and "reset-both" are not over.
-    telling = [word for word in words if word not in _COMPLETIONS and word not in WEAK and word != "reset"]
+    telling = [word for word in words if word not in _NOT_TELLING]
     meanings = {found for word in telling if (found := meaning_of_word(word)) is not None}
     return meanings.pop() if len(meanings) == 1 else meaning or _meaning_of_sign(status)
-
-
-def _meaning_of_end(words: list[str]) -> StatusMeaning | None:
-    return next(filter(None, map(meaning_of_word, phrases_of(words))), None)
-
-
-def _has_own_negation(words: list[str]) -> bool:
-    return any(meaning_of_word(phrase) for phrase in phrases_of(words)[:3] if "_" in phrase)
 
 
 #: Words that say of some things that all is well, or that something is wrong, and of others nothing.
@@ -207,17 +210,17 @@ _SETTINGS: Final = frozenset({
     "allow", "allowed", "auto", "can", "disable", "disabled", "email", "enable", "enabled", "expect", "expected",
     "ignore", "ignored", "include", "muted", "notify", "notified", "require", "required", "send", "sent", "should",
     "show", "skip", "support", "supports", "use", "when", "will", "config", "count", "blacklisted", "schema", "blocked",
-    "banned", "ban",
+    "banned", "ban", "number", "times", "total",
 })  # fmt: skip
-_AUXILIARIES: Final = frozenset(
-    {"is", "are", "has", "have", "had", "was", "were", "been", "be", "in", "ist", "hat", "est"}
-)
+_AUXILIARIES: Final = frozenset({"is", "are", "has", "have", "had", "was", "were", "been", "in", "ist", "hat", "est"})
 #: What is wrong if it is there.
 _FLAG_NOUNS: Final = frozenset({
     "activated", "defaut", "errors", "failures", "fire", "flood", "gestoert", "incident", "intrusion", "leak",
-    "overheating", "smoke", "tamper", "water", "waterleak",
+    "leakage", "overheating", "smoke", "tamper", "water", "waterleak", "alarm_status", "alarm_state", "alert_status",
+    "alert_state", "over_limit", "over_threshold", "over_quota", "over_budget", "above_limit", "above_threshold",
+    "out_of_range",
 })  # fmt: skip
-_WELL_NOUNS: Final = frozenset({"allclear", "backonline", "registered", "running", "backtonormal"})
+_WELL_NOUNS: Final = frozenset({"operation", "allclear", "backonline", "registered", "running", "backtonormal"})
 _NO_FLAGS: Final = _COMPLETIONS | _AMBIGUOUS | {
     "bad", "clean", "closing", "good", "live", "major", "minor", "new", "on", "set", "critical", "warning", "urgent",
     "severe", "emergency", "crit", "warn", "available",
@@ -262,9 +265,12 @@ def is_failure(status: str) -> bool:
     return meaning_of(status) is StatusMeaning.OPEN and not FAILURES.isdisjoint(phrases_of(words_of(status)))
 
 
+_PROBLEMS: Final = (OPENING_WORDS | _FLAG_NOUNS | {"high", "low", "full", "slow", "hoch", "niedrig"}) - UNCLEAR
+
+
 def names_failure(text: str) -> bool:
-    """Returns whether a sentence has a word of a failure."""
-    return not (OPENING_WORDS - WEAK).isdisjoint(words_of(text[:MAX_TITLE_CHARS]))
+    """Returns whether a sentence has a word of a failure, or of too much or too little."""
+    return not _PROBLEMS.isdisjoint(words_of(text[:MAX_TITLE_CHARS]))
 
 
 def is_bare_status(text: str) -> bool:
@@ -282,8 +288,14 @@ def is_kind(status: str) -> bool:
 def is_completion(status: str) -> bool:
     """Returns whether a status says that something ended, and not how, such as "build.finished"."""
     words = words_of(status)
-    is_of_problem = len(words) > 1 and not _KINDS.isdisjoint(words)
+    is_of_problem = len(words) > 1 and not (_KINDS - {"test"}).isdisjoint(words)
     return not _COMPLETIONS.isdisjoint(words) and not is_of_problem and meaning_of(status) is StatusMeaning.CLOSE
+
+
+@lru_cache(maxsize=2048)
+def goes_on(status: str) -> bool:
+    """Returns whether a status says that something goes on, and not how, such as "incident.updated"."""
+    return not _CONTENTLESS.isdisjoint(phrases_of(words_of(status))[-2:])
 
 
 def _meaning_of_sign(text: str) -> StatusMeaning | None:
@@ -299,11 +311,6 @@ def phrases_of(words: list[str]) -> tuple[str, ...]:
     return ("_".join(words), "_".join(words[-3:]), "_".join(words[-2:]), *words[-1:])
 
 
-def is_status_word(word: str) -> bool:
-    """Returns whether a word in lower case is a status."""
-    return word in MEANINGS
-
-
 def meaning_of_word(word: str) -> StatusMeaning | None:
     return MEANINGS.get(word) or (_meaning_of_form(word) if _MIN_FORM <= len(word) <= _MAX_FORM else None)
 
@@ -316,6 +323,8 @@ MEANINGS: Final = {
 #: The length of words that may be another form of a known one, in characters.
 _MIN_FORM: Final = 6
 _MAX_FORM: Final = 30
+#: How German names of problems end: "Netzausfall".
+_COMPOUND_ENDS: Final = ("ausfall", "fehler", "störung", "alarm")
 #: Endings of plurals, genders and participles, and those of the form in the tables.
 _FORMS: Final = (
     ("ing", ("", "e", "ed")), ("es", ("", "e")), ("as", ("o", "a")), ("os", ("o",)), ("s", ("", "ed")), ("a", ("o",)),
@@ -326,6 +335,8 @@ _FORMS: Final = (
 @lru_cache(maxsize=4096)
 def _meaning_of_form(word: str) -> StatusMeaning | None:
     """Returns what a word means by another form of it: "restablecida", "recovering", "rétablis"."""
+    if word.endswith(_COMPOUND_ENDS):
+        return StatusMeaning.OPEN
     for ending, others in _FORMS:
         if word.endswith(ending):
             stem = word[: len(word) - len(ending)]

@@ -56,6 +56,10 @@ _SPACES: Final = (b" ", b"\t", b"\r", b"\n")
 _BLANK: Final = b" \t\r\n\x00"
 _JSON_STARTS: Final = (b"{", b"[", b'"')
 _PLAIN_TEXT: Final = "text/plain"
+#: How an array of objects begins; a text may begin with "[PROBLEM]".
+_ARRAY_START: Final = re.compile(rb"\s*\[[\s\x00]*([\[{\"\],\d-]|true|false|null|$)")
+#: Words in front of "=" or instead of it.
+_TEXT_START: Final = re.compile(rb"\s*[^\s=&]+\s+[^\s=&][^=&]*(=|$)")
 #: Python also has codecs that are not charsets (hex, zip, idna); senders do not mean those.
 _TEXT_CHARSET: Final = re.compile(r"utf-(16|32)|iso8859|cp\d|koi8|gb|big5|shift_jis|euc")
 
@@ -110,15 +114,29 @@ def decode(body: bytes, content_type: str | None, *, lenient: bool) -> Decoded:
             return _decode_thoroughly(body, charset, lenient)
         _refuse_depth(payload, body)
         return Decoded((Element(payload, body),), False)
+    if not lenient and _is_text(body, media, start):
+        return Decoded((Element({"message": body.decode(charset, "replace")}, body),), False)
     if start == b"[" and charset == "utf-8":
         return _array(body, charset, lenient)
     if media in form_fields.MEDIA_TYPES and start not in (b"{", b"["):
         return Decoded((Element(_json_field(form_fields.read(body, media, charset, boundary)), body),), False)
     if (start == b"<" or body.startswith(_BYTE_ORDER_MARKS)) and xml_text.is_xml(media, body.lstrip()[:5]):
         return Decoded((Element(xml_text.read(body.lstrip()), body),), False)
-    if media == _PLAIN_TEXT and not lenient and start not in _JSON_STARTS and body.strip(_BLANK):
-        return Decoded((Element({"message": body.decode(charset, "replace")}, body),), False)
     return _decode_thoroughly(body, charset, lenient)
+
+
+def _is_text(body: bytes, media: str, start: bytes) -> bool:
+    """Returns whether a body is a text: by its content type, or sent as a form with what no form begins with, such as
+    "[PROBLEM] db1 is down"."""
+    if media not in (_PLAIN_TEXT, form_fields.URLENCODED):
+        return False
+    if start == b"[":
+        return _ARRAY_START.match(body) is None
+    if media == form_fields.URLENCODED:
+        return start not in _JSON_STARTS and _TEXT_START.match(body) is not None
+    if (start == b"<" or body.startswith(_BYTE_ORDER_MARKS)) and xml_text.is_xml(media, body.lstrip()[:5]):
+        return False
+    return start not in _JSON_STARTS and bool(body.strip(_BLANK))
 
 
 def _json_field(fields: dict[str, object]) -> dict[str, object]:
