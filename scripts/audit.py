@@ -87,7 +87,7 @@ def browser_parts(file: Path = ROOT / "package-lock.json") -> Iterator[str]:
         if path == "":
             yield from (
                 f"package.json: {name} is not one exact version"
-                for group in ("dependencies", "devDependencies")
+                for group in ("dependencies", "devDependencies", "optionalDependencies")
                 for name, version in package.get(group, {}).items()
                 if not re.fullmatch(r"\d+\.\d+\.\d+", version)
             )

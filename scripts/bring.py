@@ -74,17 +74,25 @@ def environment(uv: Path) -> None:
     stamp.write()
 
 
-def browser_parts(uv: Path) -> None:
-    """node_modules: the packages of package-lock.json, by the machine's npm or one from PyPI."""
+def browser_parts(uv: Path, *, with_optional: bool = False) -> None:
+    """node_modules: the packages of package-lock.json, by the machine's npm or one from PyPI. The optional ones are
+    most of them; benchmarks and long tests need them."""
     modules = ROOT / "node_modules"
-    stamp = Stamp(modules / ".made-from", [ROOT / "package-lock.json", ROOT / "package.json", ROOT / ".npmrc"])
-    if stamp.holds():
+    sources = [ROOT / "package-lock.json", ROOT / "package.json", ROOT / ".npmrc"]
+    stamp, stamp_of_all = Stamp(modules / ".made-from", sources), Stamp(modules / ".all-made-from", sources)
+    if (stamp_of_all if with_optional else stamp).holds():
         return
     command, path = npm(uv)
     _say("the browser's parts", modules)
-    environ = {**os.environ, "PATH": path}
-    _run([*command, "ci", "--loglevel=error", "--ignore-scripts"], "npm could not bring the browser's parts", environ)
+    left_out = () if with_optional else ("--omit=optional",)
+    _run(
+        [*command, "ci", "--loglevel=error", "--ignore-scripts", *left_out],
+        "npm could not bring the browser's parts",
+        {**os.environ, "PATH": path},
+    )
     stamp.write()
+    if with_optional:
+        stamp_of_all.write()
 
 
 def static_files() -> None:

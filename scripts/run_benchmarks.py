@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import bring
 import debian
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,6 +24,8 @@ def main() -> None:
     if unknown or not results:
         sys.exit(f"bench: no benchmark {', '.join(unknown)}; there are: {', '.join(results) or 'none'}")
     debian.bring()
+    if "lighthouse" in names:
+        bring.browser_parts(bring.uv(), with_optional=True)
     failed = []
     for name in names:
         print(f"\n── {name}", flush=True)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from xml.etree import ElementTree
 
+import bring
 import debian
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -70,6 +71,7 @@ def main() -> None:
         if future is not None:
             future.result()
             if "--all" in arguments:
+                bring.browser_parts(bring.uv(), with_optional=True)
                 results += [(check, *run(check)) for check in long(Path(folder))]
             else:
                 results += at_once(*thorough(Path(folder)))

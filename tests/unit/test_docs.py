@@ -50,7 +50,7 @@ def _npm() -> list[str]:
 
 def _package() -> dict[str, str]:
     expected = json.loads((ROOT / "package.json").read_text())
-    return {**expected["dependencies"], **expected["devDependencies"]}
+    return {**expected["dependencies"], **expected["devDependencies"], **expected["optionalDependencies"]}
 
 
 def _locked(file: str) -> set[str]:
