@@ -147,6 +147,7 @@ def exceptions(log: str) -> list[str]:
     return re.findall(r"^Traceback .*?\n(\w\S*: [^\n]*)", log, re.MULTILINE | re.DOTALL)
 
 
+@pytest.mark.long
 def test_nodes_of_two_versions_share_the_work(tocsin: Installation, mails: SmtpDouble) -> None:
     """A rolling upgrade: each ticket is paged once, whichever node takes it, before, during and after."""
     tickets = iter(range(1, 1000))

@@ -186,6 +186,7 @@ def test_backup_restores_into_empty_database_and_work_continues(
         assert sent[0].alert_id > before
 
 
+@pytest.mark.long
 def test_backup_moves_between_bundled_and_local_postgresql_versions(
     saved: Path,
     world: str,
