@@ -18,10 +18,13 @@ from tocsin.inbound.mapping.shared_names import (
     COUNTED,
     END_TIME,
     EXIT_CODES,
+    FAULT_NAME,
     FOLDED,
     FOLDED_OUTCOMES,
     FOLDED_STATUSES,
     HAPPENING_NAME,
+    HEADLINE,
+    MONITORED,
     OVER_TEXTS,
     OVER_TIME,
     SENTENCE_NAME,
@@ -31,9 +34,11 @@ from tocsin.inbound.mapping.shared_names import (
     TITLE_NAME,
     TITLES,
     TRUTHS,
+    ByName,
     find_any,
     first_line,
     matching,
+    texts_of,
 )
 from tocsin.inbound.mapping.status_in_titles import status_in_tag, status_in_title
 from tocsin.inbound.mapping.status_words import (
@@ -44,8 +49,10 @@ from tocsin.inbound.mapping.status_words import (
     is_completion,
     is_failure,
     is_kind,
+    is_new_ticket,
     meaning_of,
     meaning_of_flag,
+    names_fault,
 )
 
 #: The weight of a clear word by its place. A status, a result or a time of an end says it most directly.
@@ -69,6 +76,8 @@ _SEVERITY: Final = 5.0
 #: What remains of the weight of a word that may say something else too, such as "active", that may name a problem in a
 #: title, or is about an object beside the message: a status with it is less than a sentence that says the opposite.
 _UNCLEAR: Final = 0.35
+#: And of a flag that denies one problem: less than an event that names another.
+_DENIED: Final = 0.9
 #: And of one that says that something ended or goes on, and not how: a status with it is still enough to close.
 _HOW_IS_UNSAID: Final = 0.12
 #: Less than this does not close a message with a title, or without one.
@@ -76,7 +85,6 @@ _MIN_CLOSING_TITLED: Final = 10.0
 _MIN_CLOSING: Final = 5.0
 
 _MAX_STATUS_CHARS: Final = 60
-_MAX_NAMES: Final = 4096
 _OPEN, _CLOSE, _UPDATE = StatusMeaning.OPEN, StatusMeaning.CLOSE, StatusMeaning.UPDATE
 _ACTING: Final = (_OPEN, _CLOSE)
 _WORDS: Final = {_OPEN: "open", _CLOSE: "resolved"}
@@ -89,6 +97,12 @@ _SERVICES: Final = frozenset({
 })  # fmt: skip
 _STATES_OF_SERVICES: Final = {"running": _CLOSE, "stopped": _OPEN, "exited": _OPEN}
 _OF_ALERT: Final = re.compile(r"(alert|alarm|incident|problem|event)(id|key|name|uid)")
+#: Names of a status that are about the problem itself, and of a part of a thing otherwise: "battery_status".
+_OF_PROBLEM: Final = re.compile(r"al(ert|arm)|incident|problem|event|issue|trigger|check|service|newst|^(new|curr|to)")
+#: A normal priority, and the type of another thing, are no end.
+_OF_OTHER: Final = re.compile(r"priority|^(?!.*(event|alert|alarm|incident|message|notif|hook|stat)).+(type|kind)$")
+#: Flags that something is well, maybe the delivery.
+_WELL: Final = re.compile(r"ok(ay)?|success(ful)?|succeeded|valid|healthy|running|alive|online|up|error")
 _EDGES: Final = ("to", "tostate", "edge", "contact")
 #: "off" is the end of what a sensor or a rule reports; any other thing that is "off" may be dead.
 _SWITCHED: Final = {"on": _OPEN, "off": _CLOSE}
@@ -113,18 +127,7 @@ class _Vote(NamedTuple):
     weight: float
     meaning: StatusMeaning
     status: str
-
-
-class _Places(dict[str, float]):
-    """By folded name, the place of what has it."""
-
-    def __missing__(self, name: str) -> float:
-        if len(name) > _MAX_STATUS_CHARS:
-            return _OTHER
-        if len(self) >= _MAX_NAMES:
-            self.clear()
-        place = self[str(name)] = _place_of(name)
-        return place
+    is_direct: bool = True  # About the problem itself: a part that is well may be another one.
 
 
 def _place_of(name: str) -> float:
@@ -145,13 +148,17 @@ def _place_of(name: str) -> float:
     return _HAPPENING if HAPPENING_NAME[name] else _OTHER
 
 
-_PLACES: Final = _Places()
+_PLACES: Final = ByName(_place_of, _OTHER)
 
 
 def read(objects: MessageObjects) -> Verdict | None:
     """Returns what a message says; None if it says nothing."""
     best: dict[tuple[float, StatusMeaning], _Vote] = {}
+    opens = closes = False
     for vote in _votes(objects):
+        if vote.is_direct and vote.place not in (_OTHER, _SEVERITY):
+            closes |= vote.meaning is _CLOSE
+            opens |= vote.meaning is _OPEN and vote.weight > vote.place * _UNCLEAR
         key = (vote.place, vote.meaning)
         if key not in best or vote.weight > best[key].weight:
             best[key] = vote
@@ -162,6 +169,10 @@ def read(objects: MessageObjects) -> Verdict | None:
         return None
     if meaning is _CLOSE and sums[_CLOSE] < (_MIN_CLOSING_TITLED if _is_titled(objects) else _MIN_CLOSING):
         return None
+    if meaning is _CLOSE and not closes and (opens or _names_problem(objects)):
+        return Verdict(_OPEN, _WORDS[_OPEN])
+    if meaning is _UPDATE and any(map(is_new_ticket, texts_of(objects.levels, FOLDED["event"]))):
+        return Verdict(_OPEN, _WORDS[_OPEN])  # Whatever the first status of what is new is called.
     clearest = max((vote for vote in votes if vote.meaning is meaning), key=lambda vote: vote.weight)
     return Verdict(meaning, clearest.status)
 
@@ -180,6 +191,20 @@ def has_flag(objects: MessageObjects) -> bool:
     )
 
 
+def _names_problem(objects: MessageObjects) -> bool:
+    """Returns whether a text of a message names a problem, which something beside it that is well does not end."""
+    for level in objects.everywhere:
+        for name, value in level.items():
+            # A check called "Error rate" may be well.
+            if not isinstance(value, str) or "://" in value or name == "name" or name in MONITORED:
+                continue
+            if _PLACES[name] not in (0, _STATUS, _SEVERITY) and (
+                names_fault(value) or ((name in HEADLINE or FAULT_NAME[name]) and meaning_of(value) is None)
+            ):
+                return True
+    return False
+
+
 def _is_titled(objects: MessageObjects) -> bool:
     return any(name in FOLDED["subject"] for level in objects.texts for name in level)
 
@@ -192,8 +217,9 @@ def _votes(objects: MessageObjects) -> Iterator[_Vote]:
     for level in objects.things:
         # What is online beside a title may be something else.
         for vote in _votes_of(level, _UNCLEAR, is_run=is_run):
-            if vote.weight >= vote.place * _UNCLEAR and not (is_titled and vote.meaning is _CLOSE):
-                yield vote
+            if vote.weight >= vote.place * _UNCLEAR * _DENIED and not (is_titled and vote.meaning is _CLOSE):
+                is_direct = vote.is_direct and (vote.place == _FLAG or any(OVER_TIME[name] for name in level))
+                yield vote if is_direct else vote._replace(is_direct=False)
     for level in objects.inner:
         for name in FOLDED_OUTCOMES.keys() & level.keys():
             if isinstance(value := level[name], str) and is_failure(value):
@@ -240,11 +266,11 @@ def _votes_of_text(
         yield _vote(_STATUS, factor, state, _WORDS[state])
     elif (meaning := meaning_of(value)) is not None:
         is_of_alert = any(map(_OF_ALERT.match, level)) if meaning is not _OPEN else False
-        yield from _votes_of_status(value, meaning, place, factor, is_run=is_run, is_of_alert=is_of_alert)
+        yield from _votes_of_status(name, value, meaning, place, factor, is_run=is_run, is_of_alert=is_of_alert)
 
 
 def _votes_of_status(
-    value: str, meaning: StatusMeaning, place: float, factor: float, *, is_run: bool, is_of_alert: bool
+    name: str, value: str, meaning: StatusMeaning, place: float, factor: float, *, is_run: bool, is_of_alert: bool
 ) -> Iterator[_Vote]:
     folded = value.casefold()
     if meaning is _UPDATE and "cancel" in folded and not is_run:
@@ -252,6 +278,8 @@ def _votes_of_status(
         if place != _STATUS:
             return
         meaning, value = (_CLOSE, "resolved") if is_of_alert else (_UPDATE, value)
+    if meaning is _CLOSE and _OF_OTHER.search(name):
+        return
     if place == _SEVERITY and meaning is _CLOSE:
         place = _STATUS if folded in _CLEARED_SEVERITIES else _HAPPENING
     if meaning is _UPDATE and place in (_SEVERITY, _HAPPENING):
@@ -261,7 +289,8 @@ def _votes_of_status(
         clearness = _HOW_IS_UNSAID
     if place in (_EVENT, _HAPPENING) and is_kind(value):
         clearness *= _UNCLEAR
-    yield _Vote(place, place * factor * clearness, meaning, value)
+    is_direct = place != _EVENT or name in FOLDED["source_status"] or _OF_PROBLEM.search(name) is not None
+    yield _Vote(place, place * factor * clearness, meaning, value, is_direct)
 
 
 def _votes_of_sentence(text: str, factor: float) -> Iterator[_Vote]:
@@ -308,8 +337,9 @@ def _votes_of_flag(name: str, is_true: bool, factor: float) -> Iterator[_Vote]:
     meaning = meaning_of_flag(words) if len(name) <= _MAX_STATUS_CHARS and words else None
     if meaning is not None:
         if not is_true:
-            meaning = _CLOSE if meaning is _OPEN else _OPEN
-        yield _Vote(_FLAG, _FLAG * factor * (1.0 if is_clear(words[-1]) else _UNCLEAR), meaning, _WORDS[meaning])
+            meaning, factor = (_CLOSE, _DENIED * factor) if meaning is _OPEN else (_OPEN, factor)
+        weight = _FLAG * factor * (1.0 if is_clear(words[-1]) else _UNCLEAR)
+        yield _Vote(_FLAG, weight, meaning, _WORDS[meaning], not _WELL.fullmatch(words[-1]))
 
 
 def _meaning_of_condition(level: dict[str, object]) -> StatusMeaning | None:
