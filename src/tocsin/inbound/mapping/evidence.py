@@ -18,7 +18,6 @@ from tocsin.inbound.mapping.shared_names import (
     COUNTED,
     END_TIME,
     EXIT_CODES,
-    FAULT_NAME,
     FOLDED,
     FOLDED_OUTCOMES,
     FOLDED_STATUSES,
@@ -76,8 +75,6 @@ _SEVERITY: Final = 5.0
 #: What remains of the weight of a word that may say something else too, such as "active", that may name a problem in a
 #: title, or is about an object beside the message: a status with it is less than a sentence that says the opposite.
 _UNCLEAR: Final = 0.35
-#: And of a flag that denies one problem: less than an event that names another.
-_DENIED: Final = 0.9
 #: And of one that says that something ended or goes on, and not how: a status with it is still enough to close.
 _HOW_IS_UNSAID: Final = 0.12
 #: Less than this does not close a message with a title, or without one.
@@ -109,8 +106,6 @@ _SWITCHED: Final = {"on": _OPEN, "off": _CLOSE}
 _SENSOR: Final = re.compile(r"(?i)sensor|melder|detect|détect|leak|smoke|motion")
 _RULE: Final = re.compile(r"alert|alarm|rule|threshold|metric")
 _CLEARED_SEVERITIES: Final = frozenset({"clear", "cleared", "ok", "resolved", "recovered", "recovery"})
-#: "True" of a condition: `{"type": "Ready", "status": "False"}`.
-_CONDITION_NAMES: Final = ("type", "condition")
 #: A time that programs write for none.
 _NO_TIME: Final = re.compile(r"0001-|1970-01-01|[0\s:.TZ-]*$")
 
@@ -169,10 +164,10 @@ def read(objects: MessageObjects) -> Verdict | None:
         return None
     if meaning is _CLOSE and sums[_CLOSE] < (_MIN_CLOSING_TITLED if _is_titled(objects) else _MIN_CLOSING):
         return None
-    if meaning is _CLOSE and not closes and (opens or _names_problem(objects)):
+    # What is new may have any first status.
+    is_new = meaning is _UPDATE and any(map(is_new_ticket, texts_of(objects.levels, FOLDED["event"])))
+    if is_new or (meaning is _CLOSE and not closes and (opens or _names_problem(objects))):
         return Verdict(_OPEN, _WORDS[_OPEN])
-    if meaning is _UPDATE and any(map(is_new_ticket, texts_of(objects.levels, FOLDED["event"]))):
-        return Verdict(_OPEN, _WORDS[_OPEN])  # Whatever the first status of what is new is called.
     clearest = max((vote for vote in votes if vote.meaning is meaning), key=lambda vote: vote.weight)
     return Verdict(meaning, clearest.status)
 
@@ -198,9 +193,8 @@ def _names_problem(objects: MessageObjects) -> bool:
             # A check called "Error rate" may be well.
             if not isinstance(value, str) or "://" in value or name == "name" or name in MONITORED:
                 continue
-            if _PLACES[name] not in (0, _STATUS, _SEVERITY) and (
-                names_fault(value) or ((name in HEADLINE or FAULT_NAME[name]) and meaning_of(value) is None)
-            ):
+            is_fault = names_fault(value) or (name in HEADLINE and meaning_of(value) is None)
+            if is_fault and _PLACES[name] not in (0, _STATUS, _SEVERITY):
                 return True
     return False
 
@@ -217,7 +211,7 @@ def _votes(objects: MessageObjects) -> Iterator[_Vote]:
     for level in objects.things:
         # What is online beside a title may be something else.
         for vote in _votes_of(level, _UNCLEAR, is_run=is_run):
-            if vote.weight >= vote.place * _UNCLEAR * _DENIED and not (is_titled and vote.meaning is _CLOSE):
+            if vote.weight >= vote.place * _UNCLEAR and not (is_titled and vote.meaning is _CLOSE):
                 is_direct = vote.is_direct and (vote.place == _FLAG or any(OVER_TIME[name] for name in level))
                 yield vote if is_direct else vote._replace(is_direct=False)
     for level in objects.inner:
@@ -337,13 +331,14 @@ def _votes_of_flag(name: str, is_true: bool, factor: float) -> Iterator[_Vote]:
     meaning = meaning_of_flag(words) if len(name) <= _MAX_STATUS_CHARS and words else None
     if meaning is not None:
         if not is_true:
-            meaning, factor = (_CLOSE, _DENIED * factor) if meaning is _OPEN else (_OPEN, factor)
+            meaning = _CLOSE if meaning is _OPEN else _OPEN
         weight = _FLAG * factor * (1.0 if is_clear(words[-1]) else _UNCLEAR)
         yield _Vote(_FLAG, weight, meaning, _WORDS[meaning], not _WELL.fullmatch(words[-1]))
 
 
 def _meaning_of_condition(level: dict[str, object]) -> StatusMeaning | None:
-    kinds = (meaning_of(kind) for name in _CONDITION_NAMES if isinstance(kind := level.get(name), str))
+    """Returns what "True" of a condition says: `{"type": "Ready", "status": "False"}`."""
+    kinds = (meaning_of(kind) for kind in (level.get("type"), level.get("condition")) if isinstance(kind, str))
     return next((meaning for meaning in kinds if meaning in _ACTING), None)
 
 

@@ -98,6 +98,7 @@ _MAX_CACHED_CHARS: Final = 60
 _MIN_PREFIXED: Final = 3
 
 type _Object = Mapping[str, object]
+type _Child = tuple[str, _Object, bool]
 
 
 class FieldName(str):
@@ -234,11 +235,9 @@ def _names_run(event: object) -> bool:
     return isinstance(event, str) and _RUN_WORD.search(event.casefold()) is not None
 
 
-def _children(
-    parent: _Object, values: dict[str, object], objects: MessageObjects, *, is_chat: bool
-) -> Iterator[tuple[str, _Object, bool]]:
-    is_alone = len(parent) == 1
-    for key, value in parent.items():
+def _children(outer: _Object, values: dict[str, object], objects: MessageObjects, *, is_chat: bool) -> Iterator[_Child]:
+    is_alone = len(outer) == 1
+    for key, value in outer.items():
         if isinstance(value, str) and not value.startswith(_OBJECT_STARTS):
             continue
         if not isinstance(value, dict | list | str):
@@ -256,7 +255,7 @@ def _children(
         # An object may be under the name of the event: `{"type": "incident.created", "incident.created": {…}}`.
         if is_text := isinstance(value, str):
             values.pop(name, None)
-        if _is_wrapper(name) or is_alone or is_text or key in parent.values():
+        if _is_wrapper(name) or is_alone or is_text or key in outer.values():
             yield name, child, is_chat
         elif name in _CHAT_PARTS or name in _CHOSEN or is_chat:
             yield name, child, True

@@ -185,7 +185,7 @@ TYPE_NAME: Final = NamePattern(
 #: A sentence, if it has several words.
 HEADLINE: Final = in_order((
     "alert", "alarm", "problem", "issue", "incident", "finding", "signature", "vulnerability", "error", "event",
-    "alerte", "alarme", "alerta", "alarma", "allarme", "störung", "stoerung", "panne",
+    "threat", "alerte", "alarme", "alerta", "alarma", "allarme", "störung", "stoerung", "panne",
 ))  # fmt: skip
 #: What failed.
 FAULT_NAME: Final = NamePattern(

@@ -223,7 +223,7 @@ _FLAG_NOUNS: Final = frozenset({
 _WELL_NOUNS: Final = frozenset({"operation", "allclear", "backonline", "registered", "running", "backtonormal"})
 _NO_FLAGS: Final = _COMPLETIONS | _AMBIGUOUS | {
     "bad", "clean", "closing", "good", "inactive", "live", "major", "minor", "new", "on", "set", "critical", "warning",
-    "urgent", "severe", "emergency", "crit", "warn", "available",
+    "urgent", "severe", "emergency", "crit", "warn", "available", "regression", "fatal",
 }  # fmt: skip
 _JOINED_FLAG: Final = re.compile(
     r"(?:is|are|has|have|had|was|in|on|alert|alarm|incident|problem|check|service|system|test|all)+"
