@@ -86,7 +86,7 @@ _BASE64_OBJECT: Final = "eyJ"
 _OBJECT_STARTS: Final = ("{", _BASE64_OBJECT)
 _TIME: Final = re.compile(r"(?i)(at|time|date|on)$")
 #: Names of how it is, with those of how it was beside them.
-_LATTER: Final = {"current": "previous", "new": "old", "to": "from", "after": "before", "newvalue": "oldvalue"}
+_LATTER: Final = {"current": "previous", "new": "old", "newvalue": "oldvalue"}
 #: Names of how it was.
 FORMER: Final = re.compile(r"old|prev|last|before|from|former")
 
