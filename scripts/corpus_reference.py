@@ -47,7 +47,9 @@ only says what got worse. What to expect of a tool that was not thought of: on 2
 tools were counted before anyone had looked at one of them, and 113 (80 %) were right; of another 123 bodies of 80
 further tools, counted the same way after the first had been worked on, 103 (84 %); of 128 bodies of 79 more, 106
 (83 %). Then the votes of all fields were summed up: of 125 bodies of 78 more, 113 (90 %), and of 120 bodies of 72 more,
-107 (89 %). Most of them are among the bodies above since.
+107 (89 %). On 30 November 2026, of 241 bodies of 146 more, by two authors who had not seen the code, 218 (90 %) were
+right when they were first read; a recovery without an alert that it could close counts as ignored. Most of them are
+among the bodies above since.
 
 """
 

@@ -371,6 +371,26 @@ def test_likely_id_can_be_stored() -> None:
 
 #: A failure and its recovery in forms that say it with no known word: flags, other languages, times and addresses.
 OTHER_FORMS: dict[str, tuple[Any, Any]] = {
+    "status beside the former one": (
+        {"alarm_id": "7", "severity": "critical", "previous": "ok", "current": "alarm"},
+        {"alarm_id": "7", "severity": "critical", "previous": "alarm", "current": "ok"},
+    ),
+    "id of an event beside that of its incident": (
+        {"event_id": "e1", "incident": {"incident_id": "i7", "title": "Lag", "incident_status": "Critical"}},
+        {"event_id": "e2", "incident": {"incident_id": "i7", "title": "Lag", "incident_status": "Ok"}},
+    ),
+    "id that is the code of an event": (
+        {"alertId": "gw_vpn_site_offline", "alertType": "VPN Site Disconnected", "deviceName": "gw-1"},
+        {"alertId": "gw_vpn_site_online", "alertType": "VPN Site Connected", "deviceName": "gw-1"},
+    ),
+    "words of a success under any name": (
+        {"application": "facturation", "etape": "échoué", "message": "Version 3.8.1 hors ligne"},
+        {"application": "facturation", "etape": "terminé", "message": "Version 3.8.1 en ligne"},
+    ),
+    "flag of a thing whose name has a word of a failure": (
+        {"name": "Error page", "online": False},
+        {"name": "Error page", "online": True},
+    ),
     "flag as number": ({"name": "Import", "is_ok": 0}, {"name": "Import", "is_ok": 1}),
     "flag as text": ({"task": "Import", "success": "false"}, {"task": "Import", "success": "true"}),
     "German flag": ({"geraet": "Pumpe 3", "stoerung": True}, {"geraet": "Pumpe 3", "stoerung": False}),
@@ -457,6 +477,39 @@ def test_problems_of_one_whole_are_not_one() -> None:
     assert read(cpu | {"metric": "cpu"}).source_id != read(memory | {"metric": "memory"}).source_id
     pods = ({"title": "pods error", "name": name, "status": "error"} for name in ("redis-0", "redis-1"))
     assert len({read(pod).source_id for pod in pods}) == 2
+
+
+#: Problems with something beside them that is well: the delivery, a part, a device, a kind.
+BESIDE_WHAT_IS_WELL: list[dict[str, Any]] = [
+    {"type": "metric", "subscription": {"name": "High CPU"}, "container": {"state": "running", "health": "healthy"}},
+    {"event": {"type": "BILLING_ISSUE", "period_type": "NORMAL", "user_id": "u1"}},
+    {"type": "error", "message": "Dangerous path", "is_regression": False, "is_critical": False},
+    {"items": [{"item": {"eventCode": "CHARGEBACK", "reason": "Card absent", "success": "true"}}, {}]},
+    {"event": "request.create", "payload": {"subject": "Outlook does not start", "status": "assigned"}},
+    {"success": True, "data": {"alert": "Disk nearly full", "host": "db1"}},
+    {"ok": True, "event": "disk_full", "host": "db1"},
+    {"host": {"name": "web1", "status": "up"}, "service": {"name": "http", "output": "Connection refused"}},
+    {"priority": "NORMAL", "message": "Battery replacement needed", "ups": "ups1"},
+    {"disk": "sda", "smart_status": "PASSED", "message": "Reallocated sector count rising"},
+    {"webhook_status": "success", "alert": {"title": "CPU 98%", "host": "web1"}},
+    {"order_type": "normal", "payment_state": "paid", "problem": "Shipment lost"},
+    {"status_code": 200, "success": True, "message": "Keyword 'Buy' not found on page"},
+    {"etat_capteur": "normal", "alerte": "Fuite d'eau", "local": "chaufferie"},
+    {"battery_status": "good", "connection": "online", "alarm": "intrusion", "zone": "hall"},
+    {"scan_status": "completed", "threat": "Eicar", "host": "pc7"},
+]
+
+
+@pytest.mark.parametrize("payload", BESIDE_WHAT_IS_WELL)
+def test_problem_beside_something_that_is_well_opens(payload: dict[str, Any]) -> None:
+    assert read(payload).action is EventAction.OPEN
+
+
+def test_object_in_a_text_is_read() -> None:
+    entity = json.dumps({"id": 7, "summary": "Server SQL02 does not respond"})
+    assert read({"Action": "added", "Type": "ticket", "Entity": entity}).mapped.text("subject") == (
+        "Server SQL02 does not respond"
+    )
 
 
 @pytest.mark.parametrize("name", OTHER_FORMS)

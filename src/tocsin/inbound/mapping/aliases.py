@@ -228,6 +228,8 @@ def _is_id_of_delivery(mapped: MappedFields, objects: MessageObjects, status: st
     source_id, outermost = mapped.text("source_id"), objects.levels[0]
     if _is_event_of_thing(objects, source_id):
         return True
+    if source_id and is_event_code(source_id) and (thing := without_status(status).split()):
+        return {*thing} <= {*words_of(source_id)}  # "vpn_site_online" of "VPN Site Connected"
     if "eventid" in outermost and source_id == text_of(outermost["eventid"]):
         return _is_event_of_device(objects)
     if source_id not in {text_of(outermost.get(name)) for name in INNERMOST_FIRST}:

@@ -22,6 +22,8 @@ from tocsin.inbound.mapping.shared_names import (
     FOLDED_OUTCOMES,
     FOLDED_STATUSES,
     HAPPENING_NAME,
+    HEADLINE,
+    MONITORED,
     OVER_TEXTS,
     OVER_TIME,
     SENTENCE_NAME,
@@ -31,9 +33,11 @@ from tocsin.inbound.mapping.shared_names import (
     TITLE_NAME,
     TITLES,
     TRUTHS,
+    ByName,
     find_any,
     first_line,
     matching,
+    texts_of,
 )
 from tocsin.inbound.mapping.status_in_titles import status_in_tag, status_in_title
 from tocsin.inbound.mapping.status_words import (
@@ -44,8 +48,10 @@ from tocsin.inbound.mapping.status_words import (
     is_completion,
     is_failure,
     is_kind,
+    is_new_ticket,
     meaning_of,
     meaning_of_flag,
+    names_fault,
 )
 
 #: The weight of a clear word by its place. A status, a result or a time of an end says it most directly.
@@ -76,7 +82,6 @@ _MIN_CLOSING_TITLED: Final = 10.0
 _MIN_CLOSING: Final = 5.0
 
 _MAX_STATUS_CHARS: Final = 60
-_MAX_NAMES: Final = 4096
 _OPEN, _CLOSE, _UPDATE = StatusMeaning.OPEN, StatusMeaning.CLOSE, StatusMeaning.UPDATE
 _ACTING: Final = (_OPEN, _CLOSE)
 _WORDS: Final = {_OPEN: "open", _CLOSE: "resolved"}
@@ -89,14 +94,18 @@ _SERVICES: Final = frozenset({
 })  # fmt: skip
 _STATES_OF_SERVICES: Final = {"running": _CLOSE, "stopped": _OPEN, "exited": _OPEN}
 _OF_ALERT: Final = re.compile(r"(alert|alarm|incident|problem|event)(id|key|name|uid)")
+#: Names of a status that are about the problem itself, and of a part of a thing otherwise: "battery_status".
+_OF_PROBLEM: Final = re.compile(r"al(ert|arm)|incident|problem|event|issue|trigger|check|service|newst|^(new|curr|to)")
+#: A normal priority, and the type of another thing, are no end.
+_OF_OTHER: Final = re.compile(r"priority|^(?!.*(event|alert|alarm|incident|message|notif|hook|stat)).+(type|kind)$")
+#: Flags that something is well, maybe the delivery.
+_WELL: Final = re.compile(r"ok(ay)?|success(ful)?|succeeded|valid|healthy|running|alive|online|up|error")
 _EDGES: Final = ("to", "tostate", "edge", "contact")
 #: "off" is the end of what a sensor or a rule reports; any other thing that is "off" may be dead.
 _SWITCHED: Final = {"on": _OPEN, "off": _CLOSE}
 _SENSOR: Final = re.compile(r"(?i)sensor|melder|detect|détect|leak|smoke|motion")
 _RULE: Final = re.compile(r"alert|alarm|rule|threshold|metric")
 _CLEARED_SEVERITIES: Final = frozenset({"clear", "cleared", "ok", "resolved", "recovered", "recovery"})
-#: "True" of a condition: `{"type": "Ready", "status": "False"}`.
-_CONDITION_NAMES: Final = ("type", "condition")
 #: A time that programs write for none.
 _NO_TIME: Final = re.compile(r"0001-|1970-01-01|[0\s:.TZ-]*$")
 
@@ -113,18 +122,7 @@ class _Vote(NamedTuple):
     weight: float
     meaning: StatusMeaning
     status: str
-
-
-class _Places(dict[str, float]):
-    """By folded name, the place of what has it."""
-
-    def __missing__(self, name: str) -> float:
-        if len(name) > _MAX_STATUS_CHARS:
-            return _OTHER
-        if len(self) >= _MAX_NAMES:
-            self.clear()
-        place = self[str(name)] = _place_of(name)
-        return place
+    is_direct: bool = True  # About the problem itself: a part that is well may be another one.
 
 
 def _place_of(name: str) -> float:
@@ -145,13 +143,17 @@ def _place_of(name: str) -> float:
     return _HAPPENING if HAPPENING_NAME[name] else _OTHER
 
 
-_PLACES: Final = _Places()
+_PLACES: Final = ByName(_place_of, _OTHER)
 
 
 def read(objects: MessageObjects) -> Verdict | None:
     """Returns what a message says; None if it says nothing."""
     best: dict[tuple[float, StatusMeaning], _Vote] = {}
+    opens = closes = False
     for vote in _votes(objects):
+        if vote.is_direct and vote.place not in (_OTHER, _SEVERITY):
+            closes |= vote.meaning is _CLOSE
+            opens |= vote.meaning is _OPEN and vote.weight > vote.place * _UNCLEAR
         key = (vote.place, vote.meaning)
         if key not in best or vote.weight > best[key].weight:
             best[key] = vote
@@ -162,6 +164,10 @@ def read(objects: MessageObjects) -> Verdict | None:
         return None
     if meaning is _CLOSE and sums[_CLOSE] < (_MIN_CLOSING_TITLED if _is_titled(objects) else _MIN_CLOSING):
         return None
+    # What is new may have any first status.
+    is_new = meaning is _UPDATE and any(map(is_new_ticket, texts_of(objects.levels, FOLDED["event"])))
+    if is_new or (meaning is _CLOSE and not closes and (opens or _names_problem(objects))):
+        return Verdict(_OPEN, _WORDS[_OPEN])
     clearest = max((vote for vote in votes if vote.meaning is meaning), key=lambda vote: vote.weight)
     return Verdict(meaning, clearest.status)
 
@@ -180,6 +186,19 @@ def has_flag(objects: MessageObjects) -> bool:
     )
 
 
+def _names_problem(objects: MessageObjects) -> bool:
+    """Returns whether a text of a message names a problem, which something beside it that is well does not end."""
+    for level in objects.everywhere:
+        for name, value in level.items():
+            # A check called "Error rate" may be well.
+            if not isinstance(value, str) or "://" in value or name == "name" or name in MONITORED:
+                continue
+            is_fault = names_fault(value) or (name in HEADLINE and meaning_of(value) is None)
+            if is_fault and _PLACES[name] not in (0, _STATUS, _SEVERITY):
+                return True
+    return False
+
+
 def _is_titled(objects: MessageObjects) -> bool:
     return any(name in FOLDED["subject"] for level in objects.texts for name in level)
 
@@ -193,7 +212,8 @@ def _votes(objects: MessageObjects) -> Iterator[_Vote]:
         # What is online beside a title may be something else.
         for vote in _votes_of(level, _UNCLEAR, is_run=is_run):
             if vote.weight >= vote.place * _UNCLEAR and not (is_titled and vote.meaning is _CLOSE):
-                yield vote
+                is_direct = vote.is_direct and (vote.place == _FLAG or any(OVER_TIME[name] for name in level))
+                yield vote if is_direct else vote._replace(is_direct=False)
     for level in objects.inner:
         for name in FOLDED_OUTCOMES.keys() & level.keys():
             if isinstance(value := level[name], str) and is_failure(value):
@@ -240,11 +260,11 @@ def _votes_of_text(
         yield _vote(_STATUS, factor, state, _WORDS[state])
     elif (meaning := meaning_of(value)) is not None:
         is_of_alert = any(map(_OF_ALERT.match, level)) if meaning is not _OPEN else False
-        yield from _votes_of_status(value, meaning, place, factor, is_run=is_run, is_of_alert=is_of_alert)
+        yield from _votes_of_status(name, value, meaning, place, factor, is_run=is_run, is_of_alert=is_of_alert)
 
 
 def _votes_of_status(
-    value: str, meaning: StatusMeaning, place: float, factor: float, *, is_run: bool, is_of_alert: bool
+    name: str, value: str, meaning: StatusMeaning, place: float, factor: float, *, is_run: bool, is_of_alert: bool
 ) -> Iterator[_Vote]:
     folded = value.casefold()
     if meaning is _UPDATE and "cancel" in folded and not is_run:
@@ -252,6 +272,8 @@ def _votes_of_status(
         if place != _STATUS:
             return
         meaning, value = (_CLOSE, "resolved") if is_of_alert else (_UPDATE, value)
+    if meaning is _CLOSE and _OF_OTHER.search(name):
+        return
     if place == _SEVERITY and meaning is _CLOSE:
         place = _STATUS if folded in _CLEARED_SEVERITIES else _HAPPENING
     if meaning is _UPDATE and place in (_SEVERITY, _HAPPENING):
@@ -261,7 +283,8 @@ def _votes_of_status(
         clearness = _HOW_IS_UNSAID
     if place in (_EVENT, _HAPPENING) and is_kind(value):
         clearness *= _UNCLEAR
-    yield _Vote(place, place * factor * clearness, meaning, value)
+    is_direct = place != _EVENT or name in FOLDED["source_status"] or _OF_PROBLEM.search(name) is not None
+    yield _Vote(place, place * factor * clearness, meaning, value, is_direct)
 
 
 def _votes_of_sentence(text: str, factor: float) -> Iterator[_Vote]:
@@ -309,11 +332,13 @@ def _votes_of_flag(name: str, is_true: bool, factor: float) -> Iterator[_Vote]:
     if meaning is not None:
         if not is_true:
             meaning = _CLOSE if meaning is _OPEN else _OPEN
-        yield _Vote(_FLAG, _FLAG * factor * (1.0 if is_clear(words[-1]) else _UNCLEAR), meaning, _WORDS[meaning])
+        weight = _FLAG * factor * (1.0 if is_clear(words[-1]) else _UNCLEAR)
+        yield _Vote(_FLAG, weight, meaning, _WORDS[meaning], not _WELL.fullmatch(words[-1]))
 
 
 def _meaning_of_condition(level: dict[str, object]) -> StatusMeaning | None:
-    kinds = (meaning_of(kind) for name in _CONDITION_NAMES if isinstance(kind := level.get(name), str))
+    """Returns what "True" of a condition says: `{"type": "Ready", "status": "False"}`."""
+    kinds = (meaning_of(kind) for kind in (level.get("type"), level.get("condition")) if isinstance(kind, str))
     return next((meaning for meaning in kinds if meaning in _ACTING), None)
 
 

@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from tocsin.inbound.mapping.status_words import words_of
+from tocsin.inbound.mapping.status_words import meaning_of, words_of
 
 #: Objects that a message is wrapped in, from the outside in, by folded name.
 WRAPPERS: Final = frozenset({
@@ -51,7 +51,6 @@ _RUNS: Final = frozenset({
     "build", "run", "job", "workflow", "workflowrun", "pipeline", "checkrun", "checksuite", "deployment", "release",
     "execution", "backup",
 })  # fmt: skip
-_RUN_OBJECTS: Final = _RUNS | {"resource", "payload", "data", "event"}
 _RUN_NUMBERS: Final = frozenset({"buildnumber", "runnumber", "runid", "buildid"})
 _RUN_OF_IDS: Final = frozenset({"flowid", "dagid", "pipelineid", "workflowid"})
 #: What only a run has: an end beside its start, and what it was built of.
@@ -61,6 +60,8 @@ _BRANCHES: Final = frozenset({"branch", "ref"})
 _REVISIONS: Final = frozenset({"headsha", "revision"})
 #: What an event of CloudEvents or EventBridge has: its `id` is that of one delivery.
 _ENVELOPES: Final = frozenset({"specversion", "detailtype"})
+#: The ids of a problem, which an event about it has beside its own.
+_PROBLEM_IDS: Final = frozenset({"incidentid", "alertid", "problemid", "issueid", "alarmid"})
 #: The names of the object that an event is about.
 _SUBJECT_OBJECTS: Final = ("data", "payload", "object")
 _STATUSES: Final = frozenset({"status", "state"})
@@ -84,6 +85,8 @@ _WRITTEN_FIELD: Final = re.compile(r"\*?(\w[\w .-]{0,30})(?::\*?\s+|=)(\S.*)")
 _BASE64_OBJECT: Final = "eyJ"
 _OBJECT_STARTS: Final = ("{", _BASE64_OBJECT)
 _TIME: Final = re.compile(r"(?i)(at|time|date|on)$")
+#: Names of how it is, with those of how it was beside them.
+_LATTER: Final = {"current": "previous", "new": "old", "newvalue": "oldvalue"}
 #: Names of how it was.
 FORMER: Final = re.compile(r"old|prev|last|before|from|former")
 
@@ -95,6 +98,7 @@ _MAX_CACHED_CHARS: Final = 60
 _MIN_PREFIXED: Final = 3
 
 type _Object = Mapping[str, object]
+type _Child = tuple[str, _Object, bool]
 
 
 class FieldName(str):
@@ -151,7 +155,8 @@ def collect(payload: _Object) -> MessageObjects:
     objects = MessageObjects([], [], [], [], [])
     _collect_levels(payload, objects)
     outermost = objects.levels[0]
-    if not _ENVELOPES.isdisjoint(outermost) or _is_envelope(payload, outermost):
+    is_of_event = "eventid" in outermost and any(not _PROBLEM_IDS.isdisjoint(level) for level in objects.levels[1:])
+    if is_of_event or not _ENVELOPES.isdisjoint(outermost) or _is_envelope(payload, outermost):
         objects.delivery_ids = {outermost.pop(name) for name in ("id", "eventid") if name in outermost}
     for level in objects.levels:
         for value in level.values():
@@ -197,7 +202,7 @@ def _collect_levels(payload: _Object, objects: MessageObjects) -> None:
             (objects.chat if is_chat else objects.levels).append(values)
             if not is_chat and _is_run(name, values):
                 objects.runs.append(values)
-            inner_level += _children(current, objects, is_chat=is_chat)
+            inner_level += _children(current, values, objects, is_chat=is_chat)
         if not inner_level:
             return
         level = inner_level
@@ -205,9 +210,10 @@ def _collect_levels(payload: _Object, objects: MessageObjects) -> None:
 
 def _qualify(name: str, values: dict[str, object]) -> None:
     """Adds the names of an object with its own in front: the `id` of a `monitor` is a `monitorid` too."""
+    name = name.removesuffix("s").removesuffix("detail").removesuffix("info")  # `deviceInfo` is of a `device`.
     for key in _QUALIFIED:
         if key in values:
-            values.setdefault(f"{name.removesuffix('s')}{key}", values[key])
+            values.setdefault(f"{name}{key}", values[key])
 
 
 def _is_run(name: str, values: Mapping[str, object]) -> bool:
@@ -229,9 +235,9 @@ def _names_run(event: object) -> bool:
     return isinstance(event, str) and _RUN_WORD.search(event.casefold()) is not None
 
 
-def _children(parent: _Object, objects: MessageObjects, *, is_chat: bool) -> Iterator[tuple[str, _Object, bool]]:
-    is_alone = len(parent) == 1
-    for key, value in parent.items():
+def _children(outer: _Object, values: dict[str, object], objects: MessageObjects, *, is_chat: bool) -> Iterator[_Child]:
+    is_alone = len(outer) == 1
+    for key, value in outer.items():
         if isinstance(value, str) and not value.startswith(_OBJECT_STARTS):
             continue
         if not isinstance(value, dict | list | str):
@@ -247,7 +253,9 @@ def _children(parent: _Object, objects: MessageObjects, *, is_chat: bool) -> Ite
         if child is None:
             continue
         # An object may be under the name of the event: `{"type": "incident.created", "incident.created": {…}}`.
-        if _is_wrapper(name) or is_alone or key in parent.values():
+        if is_text := isinstance(value, str):
+            values.pop(name, None)
+        if _is_wrapper(name) or is_alone or is_text or key in outer.values():
             yield name, child, is_chat
         elif name in _CHAT_PARTS or name in _CHOSEN or is_chat:
             yield name, child, True
@@ -321,6 +329,9 @@ def _plain_values(level: _Object) -> dict[str, object]:
         elif value is None and _TIME.search(name):
             # No time of an end: it did not end.
             found.setdefault(fold(name), False)
+    for latter, former in _LATTER.items():
+        if latter in found and former in found and meaning_of(str(found[latter])) is not None:
+            found.setdefault("status", found[latter])
     _add_without_prefix(found)
     return found
 

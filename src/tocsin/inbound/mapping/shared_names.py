@@ -7,7 +7,7 @@ A name is looked for at the top, and in the objects that tools wrap a message in
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from operator import itemgetter
 from typing import Final
 
@@ -23,19 +23,27 @@ _MAX_NAME_CHARS: Final = 60
 _MAX_NAMES: Final = 2048
 
 
-class NamePattern(dict[str, bool]):
+class ByName[V](dict[str, V]):
+    """What a folded name says, such as `places[name]`; `other` of one that is too long for a field's."""
+
+    def __init__(self, read: Callable[[str], V], other: V) -> None:
+        self._read, self._other = read, other
+
+    def __missing__(self, name: str) -> V:
+        if len(name) > _MAX_NAME_CHARS:
+            return self._other
+        if len(self) >= _MAX_NAMES:
+            self.clear()
+        value = self[name] = self._read(name)
+        return value
+
+
+class NamePattern(ByName[bool]):
     """Whether a folded name is one of many of the same ending, except of how it was: `pattern[name]`."""
 
     def __init__(self, text: str) -> None:
-        self._regex = re.compile(text)
-
-    def __missing__(self, name: str) -> bool:
-        if len(name) > _MAX_NAME_CHARS:
-            return False
-        if len(self) >= _MAX_NAMES:
-            self.clear()
-        is_match = self[name] = self._regex.fullmatch(name) is not None and FORMER.search(name) is None
-        return is_match
+        regex = re.compile(text)
+        super().__init__(lambda name: regex.fullmatch(name) is not None and FORMER.search(name) is None, other=False)
 
 
 def in_order(names: Iterable[str]) -> Names:
@@ -79,7 +87,7 @@ ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
         "name", "nombre", "nome", "nom", "naam", "bezeichnung", "service_name", "job_name", "project_name",
         "display_name", "entity_display_name", "alert_message", "state_message", "service_output", "message", "msg",
         "activity_title", "text", "description", "reason", "body", "content", "human_readable", "output", "error",
-        "error_message", "fallback", "meldung", "nachricht", "meldungstext", "beschreibung", "fehler", "mensaje",
+        "error_message", "log", "fallback", "meldung", "nachricht", "meldungstext", "beschreibung", "fehler", "mensaje",
         "descripcion", "descripción", "messaggio", "descrizione", "mensagem", "bericht",
     ),
     "event": (
@@ -152,7 +160,7 @@ ID_NAME: Final = NamePattern(
     r"(id|uid|uuid|guid|identifier|key|ref|reference|number|no|arn|slug|hash)|eventarn|detectid"
 )
 STATUS_NAME: Final = NamePattern(
-    r"\w*(status|state|condition|result|verdict|health)(name|description|text|label|type|code|display|title|value|string|friendlyname)?"
+    r"\w*(status|state|condition|result|verdict|health|availability)(name|description|text|label|type|code|display|title|value|string|friendlyname)?"
 )
 ACTION_NAME: Final = NamePattern(r"\w*(action|transition|outcome|phase|(status|state)change(type)?)")
 #: Names of what happened, which may say a status too.
@@ -175,9 +183,10 @@ TYPE_NAME: Final = NamePattern(
     r"(type|typecode|typename|category|code|subtype|kind)|anomaly|cat|category|event|type"
 )
 #: A sentence, if it has several words.
-HEADLINE: Final = in_order(
-    ("alert", "alarm", "problem", "issue", "incident", "finding", "signature", "vulnerability", "error", "event")
-)
+HEADLINE: Final = in_order((
+    "alert", "alarm", "problem", "issue", "incident", "finding", "signature", "vulnerability", "error", "event",
+    "threat", "alerte", "alarme", "alerta", "alarma", "allarme", "störung", "stoerung", "panne",
+))  # fmt: skip
 #: What failed.
 FAULT_NAME: Final = NamePattern(
     r"\w*(fault|error|failure|problem|anomaly|violation|threat|malware|virus|attack|signature|vulnerability|detection"

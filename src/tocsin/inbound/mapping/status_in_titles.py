@@ -135,9 +135,9 @@ def _status_in_clause(clause: str, title: str) -> str | None:
         rest = words_of(folded[: over.start()])
         if not has_failure or words[-1] == over[1] or FAILURES.isdisjoint(rest):
             return over[1]
-    ends_well = phrase is None and not TITLE_ENDS.isdisjoint(phrases_of(words))
-    if not has_failure and (over is not None or ends_well):
-        return words[-1] if over is None or words[-1] in TITLE_ENDS else "resolved"
+    end = next((end for end in phrases_of(words) if end in TITLE_ENDS), None) if phrase is None else None
+    if not has_failure and (over is not None or end is not None):
+        return end or "resolved"
     if has_failure and meaning_of_word(words[-1]) is StatusMeaning.OPEN:
         return words[-1]
     if not has_failure and phrase is None and (state := _state_in(clause, names_problem=names_failure(title))):

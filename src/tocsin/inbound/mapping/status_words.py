@@ -36,7 +36,7 @@ OPENING_WORDS: Final = frozenset({
     "out_of_sync", "ko", "nok", "onbatt", "lowbatt", "wet", "commbad", "nocomm", "replbatt", "banned", "ban", "blocked",
     "unprotected", "incomplete", "low_battery", "power_failure", "went_down", "exhausted", "past_due", "unpaid",
     "disconnection", "noncompliant", "not_compliant", "depleted", "evicted", "halted", "hung", "inoperable", "jammed",
-    "out_of_service", "above_normal", "below_normal", "killed", "oomkilled", "stalled", "stuck",
+    "out_of_service", "above_normal", "below_normal", "killed", "oomkilled", "rogue", "stalled", "stuck",
     # German, French, Spanish, Italian, Portuguese and Dutch
     "aktiv", "alarmiert", "ausfall", "ausgefallen", "ausgelöst", "defekt", "fehler", "fehlerhaft", "fehlgeschlagen",
     "gekommen", "gestört", "kommend", "kommt", "kritisch", "nicht_erreichbar", "offen", "störung", "stoerung",
@@ -222,8 +222,8 @@ _FLAG_NOUNS: Final = frozenset({
 })  # fmt: skip
 _WELL_NOUNS: Final = frozenset({"operation", "allclear", "backonline", "registered", "running", "backtonormal"})
 _NO_FLAGS: Final = _COMPLETIONS | _AMBIGUOUS | {
-    "bad", "clean", "closing", "good", "live", "major", "minor", "new", "on", "set", "critical", "warning", "urgent",
-    "severe", "emergency", "crit", "warn", "available",
+    "bad", "clean", "closing", "good", "inactive", "live", "major", "minor", "new", "on", "set", "critical", "warning",
+    "urgent", "severe", "emergency", "crit", "warn", "available", "regression", "fatal",
 }  # fmt: skip
 _JOINED_FLAG: Final = re.compile(
     r"(?:is|are|has|have|had|was|in|on|alert|alarm|incident|problem|check|service|system|test|all)+"
@@ -247,7 +247,8 @@ def meaning_of_flag(words: tuple[str, ...]) -> StatusMeaning | None:
 
 
 def _meaning_of_flag(words: list[str]) -> StatusMeaning | None:
-    if len(words) == 1 and (prefix := _JOINED_FLAG.match(words[0])) is not None and prefix.end() < len(words[0]):
+    prefix = _JOINED_FLAG.match(words[0]) if len(words) == 1 and words[0] not in MEANINGS else None
+    if prefix is not None and prefix.end() < len(words[0]):
         words = [words[0], words[0][prefix.end() :]]
     for phrase in phrases_of(words):
         if phrase in _WELL_NOUNS:
@@ -265,12 +266,21 @@ def is_failure(status: str) -> bool:
     return meaning_of(status) is StatusMeaning.OPEN and not FAILURES.isdisjoint(phrases_of(words_of(status)))
 
 
-_PROBLEMS: Final = (OPENING_WORDS | _FLAG_NOUNS | {"high", "low", "full", "slow", "hoch", "niedrig"}) - UNCLEAR
+_PROBLEMS: Final = (OPENING_WORDS | _FLAG_NOUNS | {"high", "low", "full", "slow", "lag", "hoch", "niedrig"}) - UNCLEAR
+#: Those that are in no name of a healthy thing: "Smoke detector", "Alarm panel".
+_FAULTS: Final = _PROBLEMS - _FLAG_NOUNS - {"alarm", "fire"}
+_WRONG: Final = re.compile(r" .*\b([45]\d\d|above|below|over|than|needed|refused|denied|rising|not found)\b|\d ?%")
 
 
 def names_failure(text: str) -> bool:
     """Returns whether a sentence has a word of a failure, or of too much or too little."""
     return not _PROBLEMS.isdisjoint(words_of(text[:MAX_TITLE_CHARS]))
+
+
+def names_fault(text: str) -> bool:
+    """Returns whether a text says that something is wrong: "Queue too slow", "Disk at 95 %", "word not found"."""
+    words = words_of(text[:MAX_TITLE_CHARS])
+    return (NEGATIONS.isdisjoint(words) and not _FAULTS.isdisjoint(words)) or _WRONG.search(text) is not None
 
 
 def is_bare_status(text: str) -> bool:
