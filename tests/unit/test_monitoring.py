@@ -168,13 +168,13 @@ def test_each_alert_fires_alone_when_it_should(monitoring: Any, tmp_path: Path) 
     cases = [_case(None, HEALTHY)]
     cases += [_case(name, HEALTHY | changed) for name, changed in FIRING.items()]
     without_backup = {name: value.replace("x200", "x320") for name, value in HEALTHY.items() if "backup" not in name}
-    for cases, minutes in (
+    for tests, minutes in (
         ([*cases, _case("TocsinAbsent", {})], 1),
         # It takes a day, of which every fifth minute is enough.
         ([_case("TocsinBackupMissing", without_backup, at="25h", minutes=5)], 5),
     ):
         file = tmp_path / f"{minutes}.test.yaml"
-        content = {"rule_files": [str(monitoring.RULES)], "evaluation_interval": f"{minutes}m", "tests": cases}
+        content = {"rule_files": [str(monitoring.RULES)], "evaluation_interval": f"{minutes}m", "tests": tests}
         with file.open("w") as stream:
             YAML().dump(content, stream)
         promtool("test", "rules", file)
