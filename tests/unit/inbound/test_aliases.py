@@ -130,6 +130,29 @@ def test_ticket_created_opens_in_freshdesk() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("titles", "source_id"),
+    [
+        (("[Triggered on {host:web-03}] High CPU", "[Recovered on {host:web-03}] High CPU"), "{host:web-03}] High CPU"),
+        (("[P2] [Re-No Data] Disk", "[P2] [Recovered] Disk"), "Disk"),
+    ],
+)
+def test_pre_filled_payload_of_datadog_is_known_by_its_title(titles: tuple[str, str], source_id: str) -> None:
+    begun, over = (
+        event("datadog", {"title": title, "id": number, "event_type": "metric_alert_monitor", "date": "1795486230000"})
+        for title, number in zip(titles, ("7501234567890123456", "7501234567890129999"), strict=True)
+    )
+    assert (begun.action, begun.source_id) == (EventAction.OPEN, source_id)
+    assert (over.action, over.source_id) == (EventAction.CLOSE, source_id)
+
+
+def test_bodies_of_opsgenies_guide_for_solarwinds() -> None:
+    payload = {"ActionType": "Create", "alias": "24565-156", "AlertID": "156", "AlertMessage": "Neighbour is down"}
+    begun, over = event("solarwinds", payload), event("solarwinds", {"alias": "24565-156", "ActionType": "Close"})
+    assert (begun.action, begun.source_id) == (EventAction.OPEN, "24565-156")
+    assert (over.action, over.source_id) == (EventAction.CLOSE, "24565-156")
+
+
 OPEN_TICKETS = [
     ("freshdesk", {"freshdesk_webhook": {"ticket_id": "7", "ticket_subject": "VPN", "ticket_status": "Open"}}),
     ("freshservice", {"ticket_id": "7", "ticket_subject": "VPN", "ticket_status": 2}),
