@@ -146,6 +146,11 @@ def test_pre_filled_payload_of_datadog_is_known_by_its_title(titles: tuple[str, 
     assert (over.action, over.source_id) == (EventAction.CLOSE, source_id)
 
 
+def test_title_of_datadog_hides_no_id_of_another_guide() -> None:
+    found = event("datadog", {"title": "CPU is high", "incident_key": "7", "status": "Triggered"})
+    assert (found.action, found.source_id) == (EventAction.OPEN, "7")
+
+
 def test_bodies_of_opsgenies_guide_for_solarwinds() -> None:
     payload = {"ActionType": "Create", "alias": "24565-156", "AlertID": "156", "AlertMessage": "Neighbour is down"}
     begun, over = event("solarwinds", payload), event("solarwinds", {"alias": "24565-156", "ActionType": "Close"})
