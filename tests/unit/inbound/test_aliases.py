@@ -130,6 +130,74 @@ def test_ticket_created_opens_in_freshdesk() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("titles", "source_id"),
+    [
+        (("[Triggered on {host:web-03}] High CPU", "[Recovered on {host:web-03}] High CPU"), "{host:web-03}] High CPU"),
+        (("[P2] [Re-No Data] Disk", "[P2] [Recovered] Disk"), "Disk"),
+    ],
+)
+def test_pre_filled_payload_of_datadog_is_known_by_its_title(titles: tuple[str, str], source_id: str) -> None:
+    begun, over = (
+        event("datadog", {"title": title, "id": number, "event_type": "metric_alert_monitor", "date": "1795486230000"})
+        for title, number in zip(titles, ("7501234567890123456", "7501234567890129999"), strict=True)
+    )
+    assert (begun.action, begun.source_id) == (EventAction.OPEN, source_id)
+    assert (over.action, over.source_id) == (EventAction.CLOSE, source_id)
+
+
+def test_title_of_datadog_hides_no_id_of_another_guide() -> None:
+    found = event("datadog", {"title": "CPU is high", "incident_key": "7", "status": "Triggered"})
+    assert (found.action, found.source_id) == (EventAction.OPEN, "7")
+
+
+def test_bodies_of_opsgenies_guide_for_solarwinds() -> None:
+    payload = {"ActionType": "Create", "alias": "24565-156", "AlertID": "156", "AlertMessage": "Neighbour is down"}
+    begun, over = event("solarwinds", payload), event("solarwinds", {"alias": "24565-156", "ActionType": "Close"})
+    assert (begun.action, begun.source_id) == (EventAction.OPEN, "24565-156")
+    assert (over.action, over.source_id) == (EventAction.CLOSE, "24565-156")
+
+
+OPEN_TICKETS = [
+    ("freshdesk", {"freshdesk_webhook": {"ticket_id": "7", "ticket_subject": "VPN", "ticket_status": "Open"}}),
+    ("freshservice", {"ticket_id": "7", "ticket_subject": "VPN", "ticket_status": 2}),
+    ("servicedesk_plus", {"id": "7", "subject": "VPN", "status": "Open"}),
+    ("zendesk", {"ticket": {"id": "7", "title": "VPN", "status": "Open"}}),
+    ("topdesk", {"number": "7", "briefDescription": "VPN", "status": "Opened"}),
+    ("jira", {"issue": {"key": "VPN-7", "fields": {"summary": "VPN", "status": {"name": "Open"}}}}),
+]
+
+
+@pytest.mark.parametrize(("kind", "payload"), OPEN_TICKETS)
+def test_open_ticket_without_event_opens(kind: str, payload: dict[str, object]) -> None:
+    found = event(kind, payload)
+    assert (found.action, found.rule_match.reason.code) == (EventAction.OPEN, "rule.open_ticket")
+    assert event(kind, payload, settings={"new_tickets_open": False}).action is EventAction.UPDATE
+    assert event(kind, {**payload, "event": "changed"}).action is EventAction.UPDATE
+    assert event(kind, payload, rules={"open": False}).action is EventAction.UPDATE
+
+
+@pytest.mark.parametrize("status", ["Pending", "Waiting on Customer", "Open - waiting for parts"])
+def test_other_ticket_without_event_is_an_update(status: str) -> None:
+    assert event("freshdesk", {"ticket_id": "7", "ticket_status": status}).action is EventAction.UPDATE
+
+
+def test_open_ticket_of_kind_whose_rules_name_no_event_is_an_update() -> None:
+    assert event("haloitsm", {"ticket": {"id": 7, "status": "Open"}}).action is EventAction.UPDATE
+
+
+@pytest.mark.parametrize(
+    ("name", "action"),
+    [("ALERT", EventAction.OPEN), ("incident.reopened", EventAction.OPEN), ("RESOLVE", EventAction.CLOSE),
+     ("ACCEPT", EventAction.UPDATE), ("SLA warning", EventAction.UPDATE), ("comment_closed", EventAction.UPDATE),
+     ("test", EventAction.UPDATE)],
+)  # fmt: skip
+def test_ticket_without_status_does_what_its_event_says(name: str, action: EventAction) -> None:
+    found = event("topdesk", {"eventType": name, "incidentKey": "7", "summary": "VPN is down"})
+    assert (found.action, found.source_id) == (action, "7")
+    assert found.mapped.text("subject") == ("VPN is down" if action is EventAction.OPEN else None)
+
+
 def test_ticket_needs_an_id_of_its_own() -> None:
     refused = read("zendesk", {"type": "ticket.created", "uuid": "0d0c6f1e", "subject": "VPN"})
     assert isinstance(refused, Rejected)

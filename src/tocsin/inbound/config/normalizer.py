@@ -25,6 +25,8 @@ from tocsin.inbound.config.noise_settings import KEYS as NOISE_KEYS
 from tocsin.inbound.config.noise_settings import NoiseSettings, compile_noise_settings
 from tocsin.inbound.config.reasons import (
     NEW_TICKET,
+    NO_STATUS_BUT_EVENT,
+    OPEN_TICKET,
     STATUS,
     STATUS_MISSING,
     STATUS_UNKNOWN,
@@ -38,7 +40,15 @@ from tocsin.inbound.expressions.text_format import one_line
 from tocsin.inbound.mapping import aliases, evidence, likely_texts, shared_names
 from tocsin.inbound.mapping.mapping import CompiledMapping, compile_mapping
 from tocsin.inbound.mapping.message_objects import MessageObjects, collect
-from tocsin.inbound.mapping.status_words import StatusMeaning, is_clear, is_completion, is_new_ticket, meaning_of
+from tocsin.inbound.mapping.status_words import (
+    StatusMeaning,
+    is_clear,
+    is_completion,
+    is_new_ticket,
+    is_open_status,
+    meaning_of,
+    meaning_of_ticket_event,
+)
 from tocsin.inbound.mapping.value_source import Alternative
 from tocsin.inbound.parsing.decode import Element
 
@@ -147,6 +157,8 @@ class Normalizer:
     #: The statuses that the integration's own rules name, in lower case: these decide alone what they do.
     own_rule_values: frozenset[str] = frozenset()
     new_tickets_open: bool = True
+    #: Whether the kind's rules open by the event of a message.
+    opens_by_event: bool = False
     priorities: Mapping[str, str] = field(default_factory=dict)
 
     def normalize(self, element: Element) -> NormalizedEvent | Rejected:
@@ -284,7 +296,9 @@ class Normalizer:
         """Returns the fields of a message that opens, with a subject and a text if the kind's own paths find none."""
         subject, long_text = mapped.text("subject"), mapped.text("long_text")
         is_complete = subject is not None and long_text is not None and subject != long_text
-        if action is not EventAction.OPEN or self.kind.assigns_source_agent or not isinstance(payload, Mapping):
+        if action is not EventAction.OPEN or not isinstance(payload, Mapping):
+            return mapped
+        if self.kind.assigns_source_agent and (subject is not None or not self.opens_by_event):
             return mapped
         if is_complete and "subject" not in self.guesses:
             return mapped
@@ -353,13 +367,21 @@ class Normalizer:
     def _classify_ticket(
         self, status: str | None, event: str | None, *, is_own: bool
     ) -> tuple[EventAction, RuleMatch, bool] | None:
-        """Classifies a ticket that no rule knows: a new one opens whatever its first status is called, and a status
-        under a name that tools share is read by words. None for any other, which is an update of a known ticket."""
+        """Classifies a ticket that no rule knows: a new one opens whatever its first status is called, and so does an
+        open one in a message without the event that the kind's rules open by; an event, and a status under a name that
+        tools share, are read by words. None for any other, which is an update of a known ticket."""
         meaning = meaning_of(status) if status is not None else None
         if event is not None and is_new_ticket(event) and self.new_tickets_open and meaning is not StatusMeaning.CLOSE:
             return EventAction.OPEN, RuleMatch(True, NEW_TICKET(event=one_line(event))), True
         if status is not None and not is_own and meaning in _ACTIONS:
             return _ACTIONS[meaning], RuleMatch(True, STATUS(status=one_line(status))), True
+        if status is None and event is not None:
+            said = meaning_of_ticket_event(event)
+            if said is StatusMeaning.CLOSE or (said is StatusMeaning.OPEN and self.new_tickets_open):
+                return _ACTIONS[said], RuleMatch(True, NO_STATUS_BUT_EVENT(event=one_line(event))), True
+        lacks_event = event is None and self.opens_by_event and self.new_tickets_open
+        if status is not None and lacks_event and is_open_status(status):
+            return EventAction.OPEN, RuleMatch(True, OPEN_TICKET(status=one_line(status))), True
         return None
 
     def _sources_of(self, name: str) -> str:
@@ -463,6 +485,7 @@ def compile_normalizer(
         has_kind_rules=rule_values.issuperset(_values_in(kind.rules)),
         rule_values=rule_values,
         own_rule_values=frozenset(_values_in(definition.rules)),
+        opens_by_event="event" in _values_in(kind.rules.get("open")),
         new_tickets_open=settings.get(NEW_TICKETS_OPEN.name) is not False,
         priorities={name.casefold(): level for name, level in priorities.items()}
         if isinstance(priorities, Mapping)

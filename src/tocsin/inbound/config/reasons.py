@@ -25,6 +25,10 @@ STATUS_UNKNOWN: Final = ReasonType(
     "rule.status_unknown", 'unknown status "{status}", so it opens. Set what it does, or map the status'
 )
 NEW_TICKET: Final = ReasonType("rule.new_ticket", 'new ticket (event "{event}")')
+OPEN_TICKET: Final = ReasonType(
+    "rule.open_ticket",
+    'status "{status}", and the message names no event, so it opens. Add the event to the sender\'s message',
+)
 STATUS: Final = ReasonType("rule.status", 'status "{status}"')
 NO_STATUS: Final = ReasonType("rule.no_status", "no status")
 NO_STATUS_BUT_EVENT: Final = ReasonType("rule.no_status_but_event", 'no status, event "{event}"')

@@ -372,3 +372,27 @@ def is_new_ticket(event: str) -> bool:
     """Returns whether an event says that a ticket is new, such as "ticket_created" or "New Ticket Logged"."""
     words = set(re.split(r"[\W_]+", _CAMEL.sub(" ", event[:_MAX_CHARS]).casefold()))
     return bool(words & _NEW_WORDS) and not words & (_PARTS_OF_TICKET - _NEW_WORDS)
+
+
+#: First statuses of tickets, as service desks call them.
+_OPEN_STATUSES: Final = frozenset({
+    "new", "open", "opened", "reopened", "created", "logged", "registered", "submitted", "neu", "offen", "nouveau",
+    "ouvert", "nuevo", "abierto", "nuovo", "aperto", "novo", "aberto", "nieuw",
+})  # fmt: skip
+
+
+def is_open_status(status: str) -> bool:
+    """Returns whether a ticket's status says that it is new or open, and no more: not "Open - waiting for parts"."""
+    return status.strip().casefold() in _OPEN_STATUSES
+
+
+#: What an event may call the ticket itself.
+_TICKETS: Final = frozenset({"ticket", "incident", "issue", "request", "case", "call", "alert", "event", "problem"})
+
+
+def meaning_of_ticket_event(event: str) -> StatusMeaning | None:
+    """Returns what an event says of the ticket itself, such as "ALERT" and "incident.resolved"; None for a test, and
+    for anything else that happened, such as "comment_closed" and "SLA warning"."""
+    words = words_of(event)
+    telling = [word for word in words if word not in _TICKETS] or words[-1:]
+    return meaning_of_word(telling[0]) if len(telling) == 1 and not is_test_event(event) else None
