@@ -271,6 +271,12 @@ def test_testing_a_provider_says_what_did_not(now: datetime, ntfy: NtfyDouble) -
         commands.test_provider(dead)
 
 
+def test_provider_of_an_unknown_type_cannot_be_tested() -> None:
+    with pytest.raises(Permanent) as raised:
+        commands.test_provider(Provider(name="Old", kind="pigeon"))
+    assert raised.value.reason.code == "provider.unknown_kind"
+
+
 def test_the_environments_server_can_be_tested_too(monkeypatch: pytest.MonkeyPatch) -> None:
     configured(monkeypatch, smtp_url=None)
     with pytest.raises(Rejected):
