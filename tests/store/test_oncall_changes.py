@@ -471,6 +471,30 @@ def test_managers_get_a_weekly_problem_mail_when_enabled(desk_group: Group, now:
     assert Notification.objects.count() == 2
 
 
+def test_weekly_mail_counts_the_problems_that_it_leaves_out(
+    schedule: Schedule, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weekly_mail, "MAX_FINDINGS", 0)
+    with transaction.atomic():
+        settings_store.set(settings_store.WEEKLY_COVERAGE_MAIL, True)
+    make_user("erin", now, role="admin")
+    people.change_own(user("alice"), {"active": False}, actor=ACTOR, now=now)
+    weekly_mail.run_once(datetime(2026, 11, 30, 9, tzinfo=UTC))
+    assert "coverage.mail_more" in str(Notification.objects.get().data["text"])
+
+
+def test_managers_read_that_others_cover_a_deactivated_user(desk_group: Group, now: datetime) -> None:
+    shifts = [
+        {"name": name.title(), "start": "2026-01-05", "rotate": {**WEEKLY, "users": [name]}}
+        for name in ("alice", "bob")
+    ]
+    commands.save_schedule({**SPEC, "shifts": shifts}, actor=ACTOR, now=now)
+    make_user("erin", now, role="admin")
+    people.change_own(user("alice"), {"active": False}, actor=ACTOR, now=now)
+    deactivation_mail.run_once(now)
+    assert "coverage.deactivated_no_gap" in str(Notification.objects.get().data["text"])
+
+
 def test_managers_are_mailed_about_shifts_of_a_deactivated_user(desk_group: Group, now: datetime) -> None:
     rotate = {"every": "1w", "at": "09:00", "users": ["alice"]}
     shifts = [{"name": "Weekly", "start": "2026-01-05", "rotate": rotate}]
