@@ -145,7 +145,7 @@ def test_absent_user_is_covered_or_marked_without_cover(desk_group: Group, sched
     assert (person.since, person.until) == (absence.starts_at, absence.ends_at)
 
 
-def test_cover_of_an_absence_is_in_use_until_its_end(desk_group: Group, now: datetime) -> None:
+def test_cover_is_in_use_until_the_absence_ends(desk_group: Group, now: datetime) -> None:
     span = {"from": "2026-11-24T09:30:00Z", "to": "2026-11-24T12:00:00Z"}
     absence = out_of_office.save_absence(user("alice"), {**span, "cover": "carol"}, actor=ACTOR, now=now)
     carol = user("carol").pk

@@ -320,7 +320,7 @@ def test_forecast_of_too_many_decisions_is_truncated() -> None:
     assert (len(forecast.decisions), forecast.truncation_reason.code) == (1, "forecast.truncated")
 
 
-def test_forecast_of_a_step_that_waits_for_days_is_cut_off() -> None:
+def test_forecast_of_a_waiting_step_is_cut_off() -> None:
     world = EscalationRun(plan(("primary", 0, {"if_empty": "wait"})), roster(primary=()))
     forecast = forecast_run(world.run, world.alert, lambda _run, _at: world.roster, max_decisions=5)
     assert forecast.truncation_reason.code == "forecast.waits_for_hours"
