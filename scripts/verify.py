@@ -39,7 +39,7 @@ TWO, THREE = ("-n", "2", "--dist", "worksteal"), ("-n", "3", "--dist", "workstea
 NO_POSTGRES = f"no PostgreSQL server {debian.MIN_POSTGRES_MAJOR} or later in /usr/lib/postgresql"
 
 #: How many reason codes may be produced by no test. Only ever lowered.
-MAX_UNPRODUCED_REASONS = 48
+MAX_UNPRODUCED_REASONS = 0
 
 #: How many of the slowest tests, and files of tests, are listed at the end.
 SLOWEST = 20

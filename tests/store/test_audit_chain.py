@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from django.db import Error, connection, transaction
@@ -35,6 +36,12 @@ def link_all() -> None:
 def broken() -> BrokenLink | None:
     with database.transaction() as session:
         return links.find_broken_link(session, chunk=2)
+
+
+def found_reason(now: datetime) -> tuple[str, dict[str, Any]]:
+    with database.transaction() as session:
+        [finding] = security.check_audit_log(session, now)
+    return finding.detail.code, finding.detail.data
 
 
 def test_entries_are_linked_in_order_and_verified(now: datetime) -> None:
@@ -83,6 +90,7 @@ def test_a_deleted_entry_is_found(now: datetime, sequence: int, missing: int) ->
     link_all()
     tamper("DELETE FROM access_auditentry WHERE sequence = %s", (sequence,))
     assert broken() == BrokenLink(missing, None, Damage.MISSING)
+    assert found_reason(now) == ("health.audit_missing", {"sequence": missing})
 
 
 def test_a_large_log_is_verified_in_rounds(now: datetime) -> None:
@@ -212,6 +220,7 @@ def test_an_unrecorded_erasure_is_found(now: datetime) -> None:
             "UPDATE access_auditentry SET actor_name = 'x', salt = NULL WHERE id = %s", (entry.pk,)
         )
     assert broken() == BrokenLink(2, entry.pk, Damage.ERASED)
+    assert found_reason(now) == ("health.audit_erased", {"entry": entry.pk})
 
 
 def test_concurrent_linkers_make_one_chain(now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:

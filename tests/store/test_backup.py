@@ -471,6 +471,25 @@ def test_unrestorable_or_dangling_rows_leave_everything_unchanged(
     assert "people_user cannot be read" in _refused(saved, world, monkeypatch, capsys)
 
 
+def test_backup_without_an_early_migration_is_rejected(
+    saved: Path, world: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    remade(saved, lambda manifest, _: manifest["migrations"].remove(["contenttypes", "0001_initial"]))
+    problem = _refused(saved, world, monkeypatch, capsys)
+    assert problem.startswith("The backup is damaged: migrations before")
+    assert problem.endswith("are missing.")
+
+
+def test_table_that_ends_early_is_rejected(
+    saved: Path, world: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def with_end_marker(_: dict[str, Any], streams: dict[str, bytes]) -> None:
+        streams["tables/people_user.copy"] += b"\\.\n"
+
+    remade(saved, with_end_marker)
+    assert "The backup is damaged: people_user has" in _refused(saved, world, monkeypatch, capsys)
+
+
 def test_a_backup_that_lacks_a_table_is_refused(
     saved: Path, world: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

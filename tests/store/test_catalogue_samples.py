@@ -21,6 +21,7 @@ from tocsin.inbound.deciding.alert_creation import COLUMNS
 from tocsin.inbound.http import test_token
 from tocsin.inbound.inspect.message_explanation import explain_message
 from tocsin.inbound.models import InboundMessage, Integration
+from tocsin.notify.models import Notification
 
 #: A kind that is the same as another has that one's samples, which are tried once.
 KINDS = [kind for kind in load_kinds().values() if not kind.same_as]
@@ -317,15 +318,19 @@ def test_raised_priority_follows_the_newly_matching_route(
     assert EscalationRun.objects.latest("pk").recipient_users == [desk.users["carol"].pk]
 
 
-def test_ticket_moved_to_another_team_pages_that_teams_targets(
-    desk: EscalationHarness, integration: Integration, ticket: Ticket
-) -> None:
+@pytest.fixture
+def routed(desk: EscalationHarness, integration: Integration) -> None:
+    """Tickets of the team Network go to Carol."""
     when = {"field": "team", "operator": "equals", "value": "Network"}
     integration.current_version.definition = {
         "routes": [{"when": when, "recipients": {"users": [desk.users["carol"].pk]}}]
     }  # type: ignore[union-attr]
     integration.current_version.save()  # type: ignore[union-attr]
     config_version.bump()
+
+
+@pytest.mark.usefixtures("routed")
+def test_ticket_moved_to_another_team_pages_that_teams_targets(desk: EscalationHarness, ticket: Ticket) -> None:
     ticket.says(0, "New", team="1st Line Support")
     desk.through(0)
     ticket.says(2, team="Network")
@@ -338,6 +343,19 @@ def test_ticket_moved_to_another_team_pages_that_teams_targets(
     assert starts == [
         "Moved from 1st Line Support to Network, and the routes select other recipients. Escalation restarts at step 1."
     ]
+
+
+@pytest.mark.usefixtures("routed")
+def test_responder_is_notified_of_a_move_to_another_team(desk: EscalationHarness, ticket: Ticket) -> None:
+    ticket.says(0, "New", team="1st Line Support")
+    desk.through(0)
+    desk.act(ticket.alert.pk, Acknowledge(actor=desk.actor("alice")), 1)
+    ticket.says(2, team="Network")
+    desk.through(2)
+    notice = Notification.objects.get(alert=ticket.alert.pk, purpose="notice")
+    assert (notice.data["title"]["code"], notice.data["heading"]["code"]) == (
+        "notice.alert_moved", "notice.alert_moved_heading",
+    )  # fmt: skip
 
 
 def test_owner_is_notified_of_raised_priority_without_new_pages(desk: EscalationHarness, ticket: Ticket) -> None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+import psycopg
 import pytest
 
 from tests.support.ingest import make_integration
@@ -16,7 +17,7 @@ from tocsin.alerts.models import Alert
 from tocsin.core.errors import Temporary
 from tocsin.core.reasons import as_reason
 from tocsin.inbound.admin import secrets
-from tocsin.inbound.http import sender_verification
+from tocsin.inbound.http import pinned_senders, reasons, sender_verification
 from tocsin.inbound.models import Integration
 
 PEM = "https://sns.eu-west-1.amazonaws.com/SimpleNotificationService-door.pem"
@@ -90,6 +91,19 @@ def test_unavailable_certificate_is_fetched_when_amazon_retries(
     assert not rows()
     monkeypatch.setattr(sender_verification, "fetch", amazon.fetch)
     assert node.post(integration, right).body["status"] == "Mapped Opened"
+
+
+def test_sender_is_checked_again_after_the_database_failed(
+    amazon: Amazon, node: InboundServer, integration: Integration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(integration_id: int) -> str:
+        raise psycopg.OperationalError("gone")
+
+    monkeypatch.setattr(pinned_senders, "_pinned", fail)
+    reply = node.post(integration, alarm("ALARM", "2026-11-24T02:10:42.236+0000", 1))
+    assert (reply.status, reply.body["error"]) == (503, "not_checked")
+    assert reply.body["detail"] == str(reasons.SENDER_NOT_CHECKED())
+    assert not rows()
 
 
 OTHER = "arn:aws:sns:eu-west-1:999999999999:tocsin"

@@ -24,6 +24,7 @@ from tocsin.alerts.commands import Actor, Merge
 from tocsin.alerts.models import Acknowledgement, Alert, AlertEvent
 from tocsin.alerts.states import ActorKind
 from tocsin.core.config import config_version
+from tocsin.core.db import database
 from tocsin.core.runtime import clock
 from tocsin.inbound.admin import secrets
 from tocsin.inbound.compat import alertmanager
@@ -207,6 +208,28 @@ def test_the_first_version_of_the_events_api_works_too(desk: EscalationHarness, 
     node.post(path, {"service_key": token, "event_type": "resolve", "incident_key": key})
     assert alert().status == "closed"
     assert node.post(path, {"service_key": token, "event_type": "trigger"}).status == 400
+
+
+@pytest.mark.parametrize("kind", ["pagerduty", "opsgenie"])
+def test_acknowledgement_of_a_locked_alert_is_to_be_sent_again(
+    desk: EscalationHarness, node: InboundServer, kind: str
+) -> None:
+    token = secrets.token_of(integration(desk, kind))
+    event = {"routing_key": token, "dedup_key": "k"}
+    key = f"GenieKey {token}"
+    if kind == "pagerduty":
+        payload = {"summary": "Disk full", "source": "db1", "severity": "error"}
+        node.post("/v2/enqueue", {**event, "event_action": "trigger", "payload": payload})
+    else:
+        node.post("/v2/alerts", {"message": "Disk full", "alias": "k"}, Authorization=key)
+    with database.transaction() as holder:
+        holder.execute("SELECT 1 FROM alerts_alert FOR NO KEY UPDATE")
+        if kind == "pagerduty":
+            reply = node.post("/v2/enqueue", {**event, "event_action": "acknowledge"})
+        else:
+            reply = node.post("/v2/alerts/k/acknowledge?identifierType=alias", {}, Authorization=key)
+    assert reply.status == 503
+    assert "Another user is changing this alert." in str(reply.body)
 
 
 # --- Opsgenie

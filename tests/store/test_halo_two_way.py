@@ -8,6 +8,7 @@ import pytest
 
 from tests.doubles.halo import API_AGENT, DESK_AGENT, EVENT_ONLY, SMALL, TIMEOUT, UNASSIGNED, FakeResponse
 from tests.support.halo_pair import HaloPair, halo_pair
+from tests.support.ingest import Ingest, halo
 from tests.support.outbox_harness import allow_loopback
 from tests.support.people import ACTOR
 from tocsin.alerts.commands import Acknowledge, Assign, Close, Hold, Reopen, Resume, Unacknowledge, Unassign
@@ -284,6 +285,22 @@ def test_message_is_decided_without_halo_when_lookup_is_unavailable(both: HaloPa
     both.seconds -= 7200
     drain(both.registry, both.numbers, both.now)
     assert not both.inbox(status="Pending")
+
+
+def test_unknown_authors_message_does_not_reopen_what_tocsin_closed(both: HaloPair) -> None:
+    both.change(sync={"close": {"status": "Closed"}})
+    ticket = both.log()
+    both.act(both.alert(ticket).pk, Close)
+    both.go()
+    Ingest().send(both.inbound, halo(ticket, "New"), now=both.now, wait=False)
+    # Halo is not asked about it in time.
+    both.seconds += 10
+    drain(both.registry, both.numbers, both.now)
+    reason = both.inbox()[-1].reason
+    assert (reason.code, reason.data["decision"]["code"]) == (
+        "message.decided_without_fetch", "message.echo_opens_nothing",
+    )  # fmt: skip
+    assert both.alert(ticket).status == "closed"
 
 
 def test_write_in_progress_is_not_a_command_when_echoed(both: HaloPair) -> None:

@@ -49,6 +49,13 @@ def test_disabled_integration_is_noted() -> None:
     assert "integration_disabled" in codes(integrations.check_reach(NOW))
 
 
+def test_integration_whose_recipient_cannot_be_paged_is_reported(now: datetime) -> None:
+    alice = make_user("alice", now)
+    make_integration(mode=IntegrationMode.PAGE).recipient_users.add(alice)
+    alice.contact_methods.all().delete()
+    assert "integration_reaches_nobody" in codes(integrations.check_reach(NOW))
+
+
 def test_integration_that_cannot_be_compiled_is_reported() -> None:
     make_integration(definition={"mapping": {"subject": {"path": 7}}})
     assert {"integration_unusable", "integration_unusable_remedy"} <= run(

@@ -12,8 +12,9 @@ from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import AuditEntry
 from tocsin.core.errors import Rejected, RejectedAll
 from tocsin.core.validation.field_errors import AT_PATH
-from tocsin.identity import commands
+from tocsin.identity import commands, sign_in
 from tocsin.identity.models import IdentityProvider
+from tocsin.identity.role_mapping import MembershipChanges
 from tocsin.identity.scim import tokens
 from tocsin.operate.checks import security
 from tocsin.people.changes import groups, users
@@ -261,3 +262,8 @@ def test_a_role_changed_by_hand_is_by_hand(desk_group: None, now: datetime) -> N
     assert User.objects.get().role_source == "acme-login"
     users.save_user({**spec, "role": "observer"}, existing=ann, actor=COMMAND_LINE, now=now)
     assert User.objects.get().role_source == ""
+
+
+def test_sign_in_that_ends_a_membership_names_the_group(desk_group: None) -> None:
+    left = MembershipChanges(removed=(Group.objects.get().pk,))
+    assert [reason.code for reason in sign_in.describe_memberships(left)] == ["identity.leaves_group"]

@@ -326,6 +326,13 @@ def test_unexpected_mailbox_error_is_recorded_and_mail_stays_unread(box: ImapDou
     assert not box.mails[0].is_read
 
 
+def test_mail_too_large_to_read_is_reported(box: ImapDouble, node: InboundServer) -> None:
+    box.receive(b"Subject: Large\r\n\r\n" + b" " * 10 * 1024**2)
+    imap_poller.poll_all(node.registry)
+    (row,) = rows()
+    assert (row.status, row.reason_code) == ("Mapping Failed", "mailbox.mail_too_large")
+
+
 def test_mail_deleted_before_reading_is_ignored(box: ImapDouble, node: InboundServer) -> None:
     box.receive(mail().as_bytes()).is_gone = True
     box.receive(mail("Second", 2).as_bytes())

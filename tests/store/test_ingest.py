@@ -16,7 +16,7 @@ from tocsin.core.db import database as db
 from tocsin.core.ids import advisory_lock_key, uuid7
 from tocsin.inbound.models import NOT_UNDERSTOOD_CODE, DedupKey, InboundMessage
 from tocsin.inbound.processing import batch
-from tocsin.inbound.processing.drain import drain
+from tocsin.inbound.processing.drain import MAX_FAILURES, drain
 from tocsin.inbound.storage.messages import MessageResult
 from tocsin.operate.checks.integrations import check, check_messages
 
@@ -154,6 +154,23 @@ def test_locked_key_waits_and_is_decided_in_order() -> None:
     decided = InboundMessage.objects.filter(source_id="7").order_by("pk").values_list("status", flat=True)
     assert list(decided) == ["Mapped Opened", "Mapped Closed", "Mapped Opened", "Mapped Appended"]
     assert Alert.objects.filter(source_id="7", status="open").count() == 1
+
+
+def test_message_that_always_fails_is_no_longer_pending(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_args: object, **_options: object) -> None:
+        raise ValueError("broken")
+
+    integration, ingest = make_integration(), Ingest()
+    (first,) = ingest.send(integration, halo(7))
+    with db.transaction() as holder:
+        holder.execute("SELECT 1 FROM alerts_alert WHERE id = %s FOR NO KEY UPDATE", (first.alert_id,))
+        ingest.send(integration, halo(7, "Closed"), wait=False)
+    monkeypatch.setattr(batch, "process", fail)
+    for _ in range(MAX_FAILURES):
+        drain(ingest.registry, ingest.numbers, NOW)
+    row = InboundMessage.objects.latest("pk")
+    assert (row.status, row.reason_code) == ("Mapping Failed", "message.undecidable")
+    assert "can be replayed" in str(row.reason)
 
 
 def test_undecided_messages_of_two_nodes_keep_arrival_order() -> None:

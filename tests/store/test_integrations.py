@@ -18,11 +18,13 @@ from tocsin.core.ids import token_hash
 from tocsin.core.models import ConfigVersion
 from tocsin.escalation.changes import commands as policies
 from tocsin.inbound.admin import commands, secrets
+from tocsin.inbound.admin.drafts import compile_stored
 from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.models import DelayedAlert, Integration, IntegrationVersion
 from tocsin.oncall.changes import commands as oncall
 from tocsin.outbound.models import OutboundIntegration
 from tocsin.people.models import ContactMethod, User
+from tocsin.resources import registry
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 
@@ -478,3 +480,11 @@ def test_two_halos_with_equal_ticket_numbers_share_no_alerts(now: datetime) -> N
     )
     with pytest.raises(Rejected, match=r"not gamma\.haloitsm\.com"):
         save(now, third, name="Gamma", outbound=outbound.name)
+
+
+def test_deleted_integration_cannot_be_compiled(now: datetime) -> None:
+    integration = save(now)
+    registry.INTEGRATIONS.delete(Integration.objects.get(), actor=ACTOR, now=now)
+    with pytest.raises(Rejected) as raised:
+        compile_stored(integration)
+    assert raised.value.reason.code == "integration.deleted"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -299,6 +300,31 @@ def test_group_accepts_no_member_after_window_or_close() -> None:
     assert Alert.objects.get(pk=first).status == "open"
 
 
+def test_delayed_alert_joins_a_group_when_it_repeats() -> None:
+    desk = NoiseHarness({"delay": {"wait": "5m"}, "grouping": {"by": "<client>", "within": "30m"}})
+    desk.send(1)
+    desk.now += 2 * MINUTE
+    desk.send(2)
+    desk.wait(3 * MINUTE)
+    assert statuses(desk.send(2)) == ["Appended"]
+    assert [row.reason_code for row in InboundMessage.objects.order_by("pk")] == [
+        "message.opened", "message.waited_then_joined", "message.joined_alert",
+    ]  # fmt: skip
+
+
+def test_a_message_opens_after_its_delay_under_another_key() -> None:
+    desk = NoiseHarness({"delay": {"wait": "5m"}})
+    desk.send(1)
+    version = desk.integration.current_version
+    assert version is not None
+    version.definition["mapping"] = {**version.definition["mapping"], "source_id": "subject"}
+    version.save()
+    config_version.bump()
+    desk.wait(5 * MINUTE)
+    waited = Alert.objects.get().events.get(kind="opened").reason
+    assert "delay.over" in json.dumps(waited.data)
+
+
 def test_a_member_that_is_more_urgent_raises_the_alert() -> None:
     desk = NoiseHarness({"grouping": {"by": "<client>", "within": "30m"}})
     desk.send(1, priority="low")
@@ -582,6 +608,9 @@ def test_excess_delayed_messages_keep_the_first_and_newest() -> None:
     assert (Alert.objects.get().priority, Alert.objects.get().subject) == ("critical", "Host 1 is on fire")
     opened = InboundMessage.objects.order_by("pk")[0]
     assert opened.status == "Mapped Opened"
+    ignored = [row.reason for row in InboundMessage.objects.filter(status="Mapped Ignored")]
+    assert {reason.code for reason in ignored} == {"message.one_of_many_delayed"}
+    assert len({str(reason) for reason in ignored}) == 1
     assert not InboundMessage.objects.filter(status="Mapped Delayed").exists()
 
 

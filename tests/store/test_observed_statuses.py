@@ -97,6 +97,20 @@ def test_tickets_starting_with_non_opening_status_are_reported(integration: Inte
     )
 
 
+def test_unopened_ticket_may_get_a_status_that_opens(integration: Integration) -> None:
+    open_by_rules_only(integration)
+    receive(integration, 1, "Logged", **NEW_TICKET)
+    receive(integration, 2, "New")
+    assert load_observed_statuses(integration, NOW).warning.data["remedy"]["code"] == "integration.let_status_open"
+
+
+def test_unopened_ticket_without_status_is_reported_as_such(integration: Integration) -> None:
+    open_by_rules_only(integration)
+    Ingest().send(integration, {"object_id": 1, "ticket": {"id": 1, "summary": "VPN down"}})
+    warning = load_observed_statuses(integration, NOW).warning
+    assert warning.data["statuses"] == [{"code": "integration.no_status", "data": {}}]
+
+
 def test_later_earlier_or_older_openings_cause_no_warning(
     integration: Integration,
 ) -> None:

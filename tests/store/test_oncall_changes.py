@@ -145,6 +145,14 @@ def test_absent_user_is_covered_or_marked_without_cover(desk_group: Group, sched
     assert (person.since, person.until) == (absence.starts_at, absence.ends_at)
 
 
+def test_cover_is_in_use_until_the_absence_ends(desk_group: Group, now: datetime) -> None:
+    span = {"from": "2026-11-24T09:30:00Z", "to": "2026-11-24T12:00:00Z"}
+    absence = out_of_office.save_absence(user("alice"), {**span, "cover": "carol"}, actor=ACTOR, now=now)
+    carol = user("carol").pk
+    assert [use.code for use in out_of_office.absences_using_user(carol, now)] == ["absence.reference"]
+    assert out_of_office.absences_using_user(carol, absence.ends_at) == []
+
+
 def test_swap_is_requested_mailed_accepted_and_changes_both_shifts(
     desk_group: Group, schedule: Schedule, now: datetime
 ) -> None:
@@ -461,6 +469,30 @@ def test_managers_get_a_weekly_problem_mail_when_enabled(desk_group: Group, now:
     assert "From Mon 30 Nov 2026, 10:00 CET" in text.localized("en", ZoneInfo("Europe/Zurich"))
     weekly_mail.run_once(monday + timedelta(days=7))
     assert Notification.objects.count() == 2
+
+
+def test_weekly_mail_counts_the_problems_that_it_leaves_out(
+    schedule: Schedule, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weekly_mail, "MAX_FINDINGS", 0)
+    with transaction.atomic():
+        settings_store.set(settings_store.WEEKLY_COVERAGE_MAIL, True)
+    make_user("erin", now, role="admin")
+    people.change_own(user("alice"), {"active": False}, actor=ACTOR, now=now)
+    weekly_mail.run_once(datetime(2026, 11, 30, 9, tzinfo=UTC))
+    assert "coverage.mail_more" in str(Notification.objects.get().data["text"])
+
+
+def test_managers_read_that_others_cover_a_deactivated_user(desk_group: Group, now: datetime) -> None:
+    shifts = [
+        {"name": name.title(), "start": "2026-01-05", "rotate": {**WEEKLY, "users": [name]}}
+        for name in ("alice", "bob")
+    ]
+    commands.save_schedule({**SPEC, "shifts": shifts}, actor=ACTOR, now=now)
+    make_user("erin", now, role="admin")
+    people.change_own(user("alice"), {"active": False}, actor=ACTOR, now=now)
+    deactivation_mail.run_once(now)
+    assert "coverage.deactivated_no_gap" in str(Notification.objects.get().data["text"])
 
 
 def test_managers_are_mailed_about_shifts_of_a_deactivated_user(desk_group: Group, now: datetime) -> None:

@@ -457,6 +457,14 @@ def test_acknowledgement_reminder_uses_undelayed_contact_methods(post: OutboxHar
     assert text.startswith(f"Still on it, Alice? Acme: VPN down (#{alert}). Reply ACK {alert} within 5 minutes")
 
 
+def test_acknowledgement_reminder_without_contact_method_says_so(post: OutboxHarness) -> None:
+    alice = post.user("alice")
+    alice.contact_methods.all().delete()
+    with database.transaction() as connection:
+        (missed,) = queue_ack_reminder(connection, [(post.alert(), alice.pk)], post.now)
+    assert missed.reason.data["cause"] == {"code": "page.no_usable_method", "data": {}}
+
+
 def test_a_test_message_leaves_by_the_method_it_is_for(post: OutboxHarness, mail: SmtpDouble) -> None:
     alice = post.user("alice")
     method = alice.contact_methods.get()

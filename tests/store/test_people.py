@@ -364,3 +364,11 @@ def test_saving_own_profile_never_restores_a_revoked_role(now: datetime) -> None
     after = User.objects.get(pk=boss.pk)
     assert (after.role, after.is_active, after.check_password(PASSWORD)) == ("observer", False, True)
     assert after.notification_rules == {"most_per_hour": 20}
+
+
+def test_deleted_user_cannot_change_their_own_values(now: datetime) -> None:
+    user = make_user("alice", now)
+    User.objects.filter(pk=user.pk).delete()
+    with pytest.raises(Rejected) as raised:
+        users.change_own(user, {"name": "Alice"}, actor=ACTOR, now=now)
+    assert (raised.value.code, raised.value.reason.code) == ("not_found", "user.deleted")

@@ -16,6 +16,7 @@ from tocsin.access.models import AuditEntry
 from tocsin.core.config import config_version, secret_bundle
 from tocsin.core.db import database
 from tocsin.core.errors import Permanent, Rejected, Temporary
+from tocsin.notify.enqueue import provider_tests
 from tocsin.notify.models import Provider
 from tocsin.notify.providers import commands
 from tocsin.notify.providers.pool import ProviderPool
@@ -269,6 +270,20 @@ def test_testing_a_provider_says_what_did_not(now: datetime, ntfy: NtfyDouble) -
     dead = save({"name": "Dead", "kind": "smtp", "host": "127.0.0.1", "port": 9}, now)
     with pytest.raises(Temporary, match="does not answer"):
         commands.test_provider(dead)
+
+
+def test_message_is_not_tested_to_a_country_that_is_excluded(now: datetime) -> None:
+    spec = {"name": "Texts", "kind": "twilio", "account_sid": "AC1", "auth_token": "x", "from_number": "+41790000000"}
+    made = save({**spec, "prefixes": "+41"}, now)
+    with pytest.raises(Rejected) as raised:
+        provider_tests.send_test(made, "sms", "+4915112345678", user_id=None, now=now)
+    assert (raised.value.field, raised.value.reason.code) == ("address", "provider.address_not_carried")
+
+
+def test_provider_of_an_unknown_type_cannot_be_tested() -> None:
+    with pytest.raises(Permanent) as raised:
+        commands.test_provider(Provider(name="Old", kind="pigeon"))
+    assert raised.value.reason.code == "provider.unknown_kind"
 
 
 def test_the_environments_server_can_be_tested_too(monkeypatch: pytest.MonkeyPatch) -> None:

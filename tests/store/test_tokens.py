@@ -17,6 +17,7 @@ from tocsin.core.reasons import each_of
 from tocsin.notify.enqueue import token_expiry
 from tocsin.oncall.models import PendingNotice
 from tocsin.people import permissions
+from tocsin.people.changes import api_tokens
 from tocsin.people.changes.service_accounts import save_service_account
 from tocsin.people.models import Group, User
 from tocsin.resources import visibility
@@ -135,6 +136,14 @@ def test_groups_and_clients_together_are_rejected(now: datetime) -> None:
     with pytest.raises(Rejected) as raised:
         tokens.create(make_user("alice", now), "script", limits=limits, actor=ACTOR, now=now)
     assert raised.value.reason.code == "token.groups_and_clients"
+
+
+def test_token_is_limited_to_clients_that_its_owner_sees(now: datetime) -> None:
+    owner = make_user("alice", now, role="observer", clients=["Acme"])
+    clients = ["acme", "Globex"]
+    with pytest.raises(Rejected) as raised:
+        api_tokens.create_token(owner, "script", scope=TokenScope.READ, clients=clients, actor=ACTOR, now=now)
+    assert (raised.value.field, raised.value.reason.code) == ("clients[1]", "token.not_a_client")
 
 
 def test_a_limited_token_is_not_its_owner(now: datetime) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.people import ACTOR
 from tests.support.workflow_harness import WorkflowHarness, workflows_enabled
+from tocsin.alerts.commands import Acknowledge, Assign
 from tocsin.core import object_hooks
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import as_reason
@@ -113,6 +114,15 @@ def test_another_policy_takes_over_and_pages_its_own_people(desk: WorkflowHarnes
     assert [row[0] for row in desk.pages(alert)] == ["alice", "alice", "carol"], "the old policy's second step is gone"
 
 
+def test_policy_started_on_a_snoozed_alert_waits(desk: WorkflowHarness) -> None:
+    other = desk.policy_of("Managers", ["manager"])
+    desk.workflow("Later", {"do": "hold", "for": "30m"}, {"do": "start_policy", "policy": other})
+    desk.open()
+    desk.go(0)
+    (_, step) = desk.runs()[0].steps
+    assert step["result"]["code"] == "escalation.policy_waits"
+
+
 def test_notice_uses_labelled_contact_method_and_names_unreachable_users(desk: WorkflowHarness) -> None:
     groups.save_group(
         {"name": "Network", "members": [], "contacts": [{"label": "List", "channel": "email", "address": "n@x.org"}]},
@@ -135,6 +145,35 @@ def test_notice_uses_labelled_contact_method_and_names_unreachable_users(desk: W
     ]
     sent = {(row[0], row[1]) for row in desk.pages(alert, "notice")}
     assert sent == {("alice", "sms"), ("List", "email"), ("alice", "email")}
+
+
+def test_assignee_is_notified_as_such(desk: WorkflowHarness) -> None:
+    desk.workflow("Tell", {"do": "notify", "owner": True}, trigger="assigned")
+    alert = desk.open()
+    desk.act(alert, Assign(actor=desk.actor("bob"), name="Bob", user_id=desk.users["bob"].pk), 1)
+    desk.go(1)
+    assert desk.noticed_users(alert) == ["bob"]
+
+
+def test_created_alert_pages_by_its_policy_with_reason(desk: WorkflowHarness) -> None:
+    other = desk.policy_of("Managers", ["manager"])
+    desk.workflow("More", {"do": "open_alert", "subject": "Look", "policy": other}, trigger="acknowledged")
+    alert = desk.open()
+    desk.act(alert, Acknowledge(actor=desk.actor("alice")), 1)
+    desk.go(1)
+    assert desk.run(alert + 1).progress["policy_reason_code"] == "workflow.created_for_policy"
+
+
+def test_disabled_outbound_integration_is_not_called(desk: WorkflowHarness) -> None:
+    spec = {"name": "Pager", "kind": "http", "url": "https://example.org/x"}
+    pager = outbound.save_outbound(spec, actor=ACTOR, now=desk.start)
+    desk.workflow("Call", {"do": "call", "outbound": "Pager"})
+    outbound.save_outbound({**spec, "enabled": False}, existing=pager, actor=ACTOR, now=desk.start)
+    desk.open()
+    desk.go(0)
+    (step,) = desk.runs()[0].steps
+    assert (step["result"]["code"], step["failed"]) == ("workflow.integration_disabled", True)
+    assert not Call.objects.exists()
 
 
 def test_call_is_queued_with_alert_values_and_recorded_id(desk: WorkflowHarness) -> None:

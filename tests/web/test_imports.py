@@ -16,9 +16,11 @@ from django.test import Client
 from tests.doubles import opsgenie
 from tests.support.outbox_harness import configured
 from tests.web.conftest import Company
+from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import AuditEntry
 from tocsin.configure.models import ImportRun, ImportState
 from tocsin.core.db import database
+from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, reason_from_json
 from tocsin.core.runtime import clock
 from tocsin.importers import import_runs
@@ -125,6 +127,30 @@ def test_import_of_stopped_server_is_reported_and_can_be_restarted(
     export = SimpleUploadedFile("export.json", json.dumps(opsgenie.documents()).encode())
     assert admin.post("/import/", {"product": "opsgenie", "file": export}).status_code == 302
     assert done().state == ImportState.READY
+
+
+def test_import_is_rejected_while_another_is_running(company: Company) -> None:
+    ImportRun.objects.create(
+        product="opsgenie", source="x", started_by="a", started_at=company.now, beat_at=company.now,
+        state=ImportState.READING,
+    )  # fmt: skip
+    exported = json.dumps(opsgenie.documents()).encode()
+    with pytest.raises(Rejected) as raised:
+        import_runs.start("opsgenie", export_content=exported, actor=COMMAND_LINE, now=company.now)
+    assert (raised.value.code, raised.value.reason.code) == ("busy", "import.another_running")
+
+
+def test_unexpected_error_of_an_import_is_stored(
+    company: Company, browser_of: Callable[[User], Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_args: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(import_runs, "_read_account", fail)
+    exported = SimpleUploadedFile("e.json", json.dumps(opsgenie.documents()).encode())
+    browser_of(company.admin).post("/import/", {"product": "opsgenie", "file": exported})
+    run = done()
+    assert (run.state, run.problem.code) == (ImportState.FAILED, "import.unexpected_error")
 
 
 def test_long_running_import_is_not_reported_as_stopped(

@@ -18,7 +18,6 @@ from tocsin.alerts.states import AlertStatus, CommandChannel, EventKind, Priorit
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.reasons import as_reason
-from tocsin.escalation import reasons
 from tocsin.escalation.policy.policy import RECIPIENTS_ONLY, AcknowledgeEffect, CompiledPolicy
 from tocsin.escalation.policy.policy_cache import load_plans
 from tocsin.escalation.run import effects, run_store
@@ -31,8 +30,6 @@ from tocsin.notify.enqueue.cancel import ReversedAction, release_pages, restore_
 
 #: Events that affect a run although the alert's state stays the same.
 _RUN_EVENTS = frozenset({EventKind.ESCALATED, EventKind.REPLIED})
-
-_NO_PAGING = PagingConfig(PagingMode.LOG_ONLY, reason=reasons.NO_PAGING())
 
 
 def handle_changes(connection: Connection, changes: Sequence[AlertChange], now: datetime) -> None:
@@ -65,7 +62,8 @@ def _affects_run(change: AlertChange) -> bool:
 
 
 def _start_runs(connection: Connection, created: Sequence[AlertChange], now: datetime) -> None:
-    configs = [change.paging or _NO_PAGING for change in created]
+    # Every created alert has one: see `AlertCreation`.
+    configs = [change.paging for change in created if change.paging is not None]
     plans = load_plans(connection, {paging.version_id for paging in configs})
     # Most alerts of a batch start with the same settings, so each distinct run is built once.
     runs_by_config: dict[tuple[PagingConfig, Priority], RunState] = {}

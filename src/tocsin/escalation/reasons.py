@@ -137,7 +137,6 @@ ERROR = ReasonType("escalation.error", "Error: {error}")
 
 # Why a policy was chosen.
 
-NO_PAGING = ReasonType("escalation.no_recipients", "No policy or recipient is configured.")
 HANDED_OVER_FROM = ReasonType("escalation.handed_over_from", "The previous policy handed over to this one.")
 POLICY_STARTED_BY = ReasonType("escalation.policy_started_by", "{actor} started policy {policy}.")
 MANUAL_WITHOUT_RECIPIENTS = ReasonType(

@@ -76,7 +76,7 @@ class Receipt:
     state: ReceiptState
     key: str = ""
     external_id: str = ""
-    #: Why the message failed or reached nobody.
+    #: Why the message failed or reached nobody; set in these two states.
     reason: Reason = NO_REASON
     #: Whether the address failed, not the provider.
     is_address_error: bool = False

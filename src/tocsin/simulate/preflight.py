@@ -34,7 +34,7 @@ LATE_AFTER = timedelta(hours=1)
 #: The maximum number of routes examined per client table.
 MAX_CLIENT_ROUTES = 25
 
-_INTEGRATION_DEFAULT = RouteChoice(None, "", reasons.INTEGRATION_DEFAULT())
+_INTEGRATION_DEFAULT = RouteChoice(None, "", NO_REASON)
 
 
 @dataclass(frozen=True, slots=True)

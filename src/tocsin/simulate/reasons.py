@@ -53,7 +53,6 @@ NO_RECIPIENTS: Final = ReasonType(
 CONFIGURATION_UNUSABLE: Final = ReasonType(
     "preflight.configuration_unusable", "Its configuration cannot be used: {problem}"
 )
-INTEGRATION_DEFAULT: Final = ReasonType("preflight.integration_default", "the integration's own policy and recipients")
 LOG_ONLY_ROUTE: Final = ReasonType("preflight.log_only_route", "The route is log only: no one is paged.")
 NOBODY_CONFIGURED: Final = ReasonType(
     "preflight.nobody_configured", "No one is paged: no policy or recipient user is configured."

@@ -96,3 +96,16 @@ def test_missing_file_is_reported_before_startup(tmp_path: Path, capsys: pytest.
     assert run(["apply", str(tmp_path / "none.yaml"), "--data-dir", str(tmp_path / "data")]) == 1
     assert capsys.readouterr().err == f"tocsin: {tmp_path}/none.yaml: cannot be read: No such file or directory.\n"
     assert not (tmp_path / "data").exists()
+
+
+def test_too_large_payload_is_reported_before_startup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    payload = tmp_path / "large.json"
+    payload.write_text(" " * (5 * 2**20 + 1))
+    assert run(["simulate", "--integration", "Halo", str(payload)]) == 1
+    assert capsys.readouterr().err == f"tocsin: {payload} has more than 5 MiB.\n"
+
+
+def test_key_file_that_is_not_utf8_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "key").write_bytes(b"\xff\xfe")
+    assert run(["import", "opsgenie", "--key-file", str(tmp_path / "key")]) == 1
+    assert "it is not UTF-8" in capsys.readouterr().err

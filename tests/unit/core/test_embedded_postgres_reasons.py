@@ -62,7 +62,11 @@ def test_system_without_useradd_is_told_to_make_the_account(monkeypatch: pytest.
     assert raised.value.reason.data["problems"]["code"] == "postgres.no_useradd"
 
 
-def test_failing_initdb_shows_its_last_lines(stopped: PostgresServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("has_name", "remedy"), [(True, ""), (False, "postgres.name_user")])
+def test_failing_initdb_shows_its_last_lines(
+    stopped: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_name: bool, remedy: str
+) -> None:
+    monkeypatch.setattr(system_user, "has_name", lambda uid: has_name)
     programs = tmp_path / "bin"
     programs.mkdir()
     (programs / "initdb").write_text("#!/bin/sh\necho 'no locale' >&2\nexit 1\n")
@@ -71,6 +75,7 @@ def test_failing_initdb_shows_its_last_lines(stopped: PostgresServer, tmp_path: 
     with pytest.raises(Permanent) as raised:
         server.create(broken, sync=False)
     assert (raised.value.reason.code, raised.value.reason["output"]) == ("postgres.not_created", "no locale")
+    assert raised.value.remedy_reason.code == remedy
 
 
 def test_locked_data_is_of_a_running_server(stopped: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -314,6 +314,18 @@ def test_a_whole_run_is_played_through_without_anybody_acting() -> None:
     assert rounds[-1][1].run.status is RunStatus.EXHAUSTED
 
 
+def test_forecast_of_too_many_decisions_is_truncated() -> None:
+    world = EscalationRun(plan(*STANDARD))
+    forecast = forecast_run(world.run, world.alert, lambda _run, _at: world.roster, max_decisions=1)
+    assert (len(forecast.decisions), forecast.truncation_reason.code) == (1, "forecast.truncated")
+
+
+def test_forecast_of_a_waiting_step_is_cut_off() -> None:
+    world = EscalationRun(plan(("primary", 0, {"if_empty": "wait"})), roster(primary=()))
+    forecast = forecast_run(world.run, world.alert, lambda _run, _at: world.roster, max_decisions=5)
+    assert forecast.truncation_reason.code == "forecast.waits_for_hours"
+
+
 def test_dry_run_alert_forecasts_would_be_targets() -> None:
     world = EscalationRun(plan(*STANDARD), mode=PagingMode.DRY_RUN)
     coming = forecast_next_action(world.run, world.alert, world.roster, world.now)

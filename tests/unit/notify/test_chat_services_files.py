@@ -125,6 +125,12 @@ def test_an_address_that_names_a_template_is_refused(end: str) -> None:
     assert _opened == []
 
 
+def test_template_before_the_at_sign_is_refused_too() -> None:
+    with pytest.raises(Rejected) as raised:
+        chat_url_policy.open_plugin("whatsapp://template:abcdefghijklmnopqrstuvwx@123456789012/+14155550100")
+    assert raised.value.reason.code == "address.chat_reads_files"
+
+
 @examples(300)
 @given(urls)
 def test_no_address_opens_a_file(url: str) -> None:

@@ -120,13 +120,19 @@ def test_subprocess_parses_mail_like_this_process() -> None:
 
 
 @pytest.mark.parametrize(
-    "header", ["Content-Type: text/plain; " + "a=b;" * 100_000, "From: " + "<(," * 3_000, "To: " + "(" * 5_000]
+    ("header", "automatic"),
+    [
+        ("Content-Type: text/plain; " + "a=b;" * 100_000, ("mail_reply.unreadable", {})),
+        ("From: " + "<(," * 3_000, None),
+        ("To: " + "(" * 5_000, None),
+    ],
 )
-def test_unreadable_mail_is_no_reply_and_is_not_retried(header: str) -> None:
+def test_unreadable_mail_is_no_reply_and_is_not_retried(header: str, automatic: object) -> None:
     raw = f"{header}\nMessage-ID: <x@y>\n\nack".encode()
     started_at = time.process_time()
     parsed_reply = parse_subprocess.parse_reply(raw, seconds=1)
     assert not parsed_reply.sender
+    assert parsed_reply.automatic == automatic
     assert parsed_reply.hash
     assert time.process_time() - started_at < 1
 

@@ -99,6 +99,13 @@ def test_gateway_without_an_address_is_called_the_gateway() -> None:
 def test_status_of_a_call_says_why_nobody_answered(fields: dict[str, str], code: str, is_address_error: bool) -> None:
     receipt = twilio._receipt(KEY, {"CallSid": "CA1", **fields})
     assert (cast(Reason, receipt.reason).code, receipt.is_address_error) == (code, is_address_error)
+    assert str(receipt.reason) != code
+
+
+def test_text_with_an_unknown_error_names_its_code() -> None:
+    receipt = twilio._receipt(KEY, {"MessageSid": "SM1", "MessageStatus": "undelivered", "ErrorCode": "99999"})
+    assert "provider.text_not_delivered_code" in json.dumps(cast(Reason, receipt.reason).data)
+    assert "99999" in str(receipt.reason)
 
 
 def test_telnyx_error_without_a_known_code_keeps_its_text() -> None:

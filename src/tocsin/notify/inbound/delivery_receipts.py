@@ -180,7 +180,7 @@ def _not_reached(
     connection: Connection, delivery_ids: list[UUID], provider: str, receipt: Receipt, now: datetime
 ) -> None:
     """Records that the provider worked but nobody was reached."""
-    code, data = reason_columns(receipt.reason or delivery_reasons.NOBODY_REACHED())
+    code, data = reason_columns(receipt.reason)
     parameters = {
         "ids": delivery_ids,
         "now": now,
@@ -226,7 +226,7 @@ def _failed(
     kind = FailureKind.ADDRESS_REJECTED if receipt.is_address_error else FailureKind.PERMANENT
     if receipt.is_transient:
         kind = FailureKind.TEMPORARY
-    send_failure = AttemptFailed(kind, receipt.reason or delivery_reasons.NOT_DELIVERED(provider=provider))
+    send_failure = AttemptFailed(kind, receipt.reason)
     failed_deliveries = [
         replace(due, problem=send_failure.error) if due.id in final_ids else due
         for due in delivery_queries.facts(connection, sorted(changed))

@@ -66,12 +66,13 @@ def parse_reply(raw: bytes) -> ParsedReply:
         subject=formatting.one_line(sanitize(_header(mail, "Subject")), 200),
         references=tuple(find_references(ids, sent_to)),
         text=new_part(_text(mail)),
-        automatic=_columns(_ignore_errors(lambda: find_automatic_reason(mail), NO_REASON)),
+        automatic=automatic_columns(_ignore_errors(lambda: find_automatic_reason(mail), NO_REASON)),
         bounce=_ignore_errors(lambda: parse_bounce(mail), None),
     )
 
 
-def _columns(reason: Reason) -> tuple[str, dict[str, str]] | None:
+def automatic_columns(reason: Reason) -> tuple[str, dict[str, str]] | None:
+    """Returns what `ParsedReply.automatic` holds for a reason."""
     return (reason.code, reason.data) if reason else None
 
 

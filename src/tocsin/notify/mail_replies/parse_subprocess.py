@@ -38,7 +38,7 @@ def parse_reply(raw: bytes, *, seconds: int = _SECONDS) -> ParsedReply:
         subject="",
         references=(),
         text="",
-        automatic=(parse.UNREADABLE.code, {}),
+        automatic=parse.automatic_columns(parse.UNREADABLE()),
     )
 
 

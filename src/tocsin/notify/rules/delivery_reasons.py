@@ -90,13 +90,11 @@ SANDBOXED = ReasonType(
 )
 DELIVERED_AFTER_ALL = ReasonType("delivery.delivered_after_all", "{provider} later reported it as delivered.")
 NOT_CONFIRMED = ReasonType("delivery.not_confirmed", "{provider} did not report it as delivered within {duration}.")
-NOBODY_REACHED = ReasonType("delivery.nobody_reached", "No one was reached.")
 CALL_CUT_OFF = ReasonType("delivery.call_cut_off", "The call ended before the message was played.")
 MACHINE_ANSWERED = ReasonType("delivery.machine_answered", "A machine answered the call.")
 KEY_PRESSED = ReasonType("delivery.key_pressed", "The key {key} was pressed.")
 
 # Why an attempt failed.
-NOT_DELIVERED = ReasonType("delivery.not_delivered", "{provider} reported it as not delivered.")
 BOUNCED = ReasonType("delivery.bounced", "The email bounced: {error}.")
 TIMED_OUT = ReasonType("delivery.timed_out", "The send did not end within {duration}.")
 PROVIDER_STUCK = ReasonType(

@@ -171,7 +171,7 @@ def perform(context: ActionContext, action: WorkflowAction) -> ActionResult:
         case ActionKind.OPEN_ALERT:
             return _open(context, action)
         case ActionKind.WAIT:
-            return ActionResult(reasons.WAITED(), is_logged=True)
+            raise ValueError("The engine itself waits: `decide` returns WaitUntil.")
         case _:
             assert_never(action.do)
 
