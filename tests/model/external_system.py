@@ -29,7 +29,7 @@ _FAILURES: tuple[Callable[[], Exception], ...] = (
     lambda: Temporary(as_reason("It is away.")),
     lambda: OutcomeUnknown(as_reason("No answer came.")),
     lambda: Permanent(as_reason("It does not know that.")),
-    lambda: Throttled("It is too much now."),
+    lambda: Throttled(as_reason("It is too much now.")),
 )
 
 
