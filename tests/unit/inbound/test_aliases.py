@@ -182,7 +182,7 @@ def test_other_ticket_without_event_is_an_update(status: str) -> None:
     assert event("freshdesk", {"ticket_id": "7", "ticket_status": status}).action is EventAction.UPDATE
 
 
-def test_open_ticket_of_kind_whose_rules_name_no_event_is_an_update() -> None:
+def test_open_ticket_is_an_update_where_rules_name_no_event() -> None:
     assert event("haloitsm", {"ticket": {"id": 7, "status": "Open"}}).action is EventAction.UPDATE
 
 
