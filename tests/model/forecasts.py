@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from tests.model.system import System
+from tocsin.alerts.states import EventKind
 from tocsin.core.db import database
 from tocsin.core.reasons import reason_from
 from tocsin.escalation.actions import next_steps
@@ -80,8 +81,8 @@ def compare_next_steps(system: System) -> None:
 def _compare_next(system: System, alert: int, step: NextAction, newest: int) -> None:
     results = system.rows(
         "SELECT u.name FROM alerts_alertevent e CROSS JOIN LATERAL jsonb_array_elements_text(e.data -> 'people') p "
-        "JOIN people_user u ON u.id = p.value::bigint WHERE e.alert_id = %s AND e.id > %s AND e.kind = 'step_fired'",
-        alert, newest,
+        "JOIN people_user u ON u.id = p.value::bigint WHERE e.alert_id = %s AND e.id > %s AND e.kind = ANY(%s)",
+        alert, newest, [EventKind.STEP_FIRED, EventKind.ASSIGNEE_PAGED],
     )  # fmt: skip
     paged, lines = {row["name"] for row in results}, set(_PAGED.findall(str(step.summary)))
     if "page" in str(step.summary) and paged != lines:

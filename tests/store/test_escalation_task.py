@@ -455,6 +455,22 @@ def test_undoing_an_acknowledgement_brings_back_the_pages_that_it_cancelled(desk
     assert datetime.fromisoformat(until) == desk.at(3)
 
 
+def test_undone_assignment_restores_pages_of_its_assignee(desk: EscalationHarness) -> None:
+    desk.save(steps=STEPS[:1])
+    alert = desk.open()
+    desk.run_until(0)
+    planned = desk.pages(alert)
+    alice = desk.actor("alice")
+    assert {user for user, *_ in planned} == {"alice"}
+    desk.act(alert, Assign(actor=desk.actor("bob"), name=alice.name, user_id=alice.user_id), 1)
+    desk.run_until(1)
+    asked = len(desk.pages(alert)) - len(planned)
+    desk.act(alert, Undo(actor=desk.actor("bob")), 1.5)
+    restored = desk.pages(alert)
+    assert [page for page in restored if page[3] == "queued"] == planned
+    assert len(restored) == len(planned) + asked > len(planned)
+
+
 def test_unacknowledging_restores_pending_pages(desk: EscalationHarness) -> None:
     desk.save(steps=STEPS[:1])
     first, second = desk.open(), desk.open()

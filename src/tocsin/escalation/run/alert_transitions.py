@@ -44,9 +44,13 @@ class _TransitionState:
     cancels: list[CancelPages] = field(default_factory=list)
     events: list[NewEvent] = field(default_factory=list)
 
-    def cancel(self, reason: Reason, users: frozenset[int] | None = None) -> None:
-        """Cancels unsent pages; affected users are no longer busy."""
-        self.cancels.append(CancelPages(users, reason))
+    def cancel(
+        self, reason: Reason, users: frozenset[int] | None = None, *, queued_since: datetime | None = None
+    ) -> None:
+        """Cancels unsent pages; affected users are no longer busy, unless older pages remain."""
+        self.cancels.append(CancelPages(users, reason, queued_since))
+        if queued_since is not None:
+            return
         paging_until = (
             {} if users is None else {u: until for u, until in self.run.progress.paging_until.items() if u not in users}
         )
@@ -246,7 +250,9 @@ def _request_acceptance(
     """
     run, owner_id, event = state.run, state.alert.owner_id, events_by_kind.get(EventKind.ASSIGNED)
     if run.progress.accept_by is not None and before.owner_id is not None and EventKind.ASSIGNED not in events_by_kind:
-        state.cancel(reason, frozenset({before.owner_id}))
+        # An undo has just restored the pages from before the assignment, maybe to the same user.
+        assigned_at = before.last_event.at if EventKind.UNDONE in events_by_kind and before.last_event else None
+        state.cancel(reason, frozenset({before.owner_id}), queued_since=assigned_at)
     is_asked = (
         event is not None
         and owner_id is not None

@@ -14,7 +14,7 @@ from tocsin.alerts.states import CommandChannel, EventKind
 from tocsin.core.db.database import Connection
 from tocsin.core.reasons import Reason, ReasonType
 from tocsin.escalation import reasons
-from tocsin.escalation.run.run_state import NoticeReason, PageUser, RunDecision, SendNotice
+from tocsin.escalation.run.run_state import CancelPages, NoticeReason, PageUser, RunDecision, SendNotice
 from tocsin.notify.enqueue.ack_reminders import queue_ack_reminder
 from tocsin.notify.enqueue.cancel import cancel_pages
 from tocsin.notify.enqueue.notices import Notice, queue_notice
@@ -69,12 +69,12 @@ def notify_administrators(connection: Connection, alert_id: int, why: Reason, no
 
 def _cancel(connection: Connection, decisions: Iterable[RunDecision], now: datetime) -> None:
     """Cancels with one statement per reason: a storm that ends is one statement, not a thousand."""
-    grouped: dict[tuple[frozenset[int] | None, Reason], list[int]] = {}
+    grouped: dict[CancelPages, list[int]] = {}
     for decision in decisions:
         for cancel in decision.cancellations:
-            grouped.setdefault((cancel.user_ids, cancel.reason), []).append(decision.run.alert_id)
-    for (users, reason), alert_ids in grouped.items():
-        cancel_pages(connection, alert_ids, users, reason, now)
+            grouped.setdefault(cancel, []).append(decision.run.alert_id)
+    for cancel, alert_ids in grouped.items():
+        cancel_pages(connection, alert_ids, cancel.user_ids, cancel.reason, now, queued_since=cancel.queued_since)
 
 
 def _page_requests(row: int | None, decision: RunDecision) -> list[pages.PageRequest]:

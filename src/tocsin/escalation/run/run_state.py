@@ -181,10 +181,12 @@ class SendNotice:
 
 @dataclass(frozen=True, slots=True)
 class CancelPages:
-    """Cancel every unsent page of the alert to these users (None: to all)."""
+    """Cancel every unsent page of the alert to these users (None: to all), or only those queued at `queued_since` or
+    later."""
 
     user_ids: frozenset[int] | None
     reason: Reason
+    queued_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

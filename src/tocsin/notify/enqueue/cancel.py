@@ -26,6 +26,7 @@ SELECT id FROM notify_delivery
 WHERE alert_id = ANY(%(alerts)s) AND purpose = ANY(%(purposes)s)
   AND (status IN ('queued', 'sending') OR (status = 'sent' AND receipt = '' AND cancel_requested_code = ''))
   AND (%(users)s::bigint[] IS NULL OR user_id = ANY(%(users)s))
+  AND (%(queued_since)s::timestamptz IS NULL OR queued_at >= %(queued_since)s)
 ORDER BY id FOR NO KEY UPDATE
 """
 _CANCEL = f"""
@@ -63,8 +64,10 @@ def cancel_pages(
     now: datetime,
     *,
     purposes: Collection[Purpose] = ACTIVE_ALERT_PURPOSES,
+    queued_since: datetime | None = None,
 ) -> CancelledPages:
-    """Cancels queued deliveries of these alerts, for all users or only for `user_ids`. The rows stay, with the reason.
+    """Cancels queued deliveries of these alerts, for all users or only for `user_ids`, of any age or only those queued
+    at `queued_since` or later. The rows stay, with the reason.
 
     A delivery that is being sent or was sent cannot be recalled. If it fails, it is not retried, for the same reason.
     """
@@ -74,6 +77,7 @@ def cancel_pages(
         "alerts": sorted(set(alert_ids)),
         "users": None if user_ids is None else sorted(set(user_ids)),
         "purposes": [str(purpose) for purpose in purposes],
+        "queued_since": queued_since,
         "code": code,
         "data": Jsonb(data),
         "not_resent_code": not_resent_code,
