@@ -144,6 +144,16 @@ def test_policy_sla_applies_when_ticket_has_no_date(desk: WorkflowHarness) -> No
     assert sorted(run.workflow.name for run in desk.runs() if run.status == WorkflowRunStatus.DONE) == ["Over", "Soon"]
 
 
+def test_workflow_before_a_moment_that_is_past_is_skipped(desk: WorkflowHarness) -> None:
+    desk.save(sla={"respond_by": "15m"})
+    desk.workflow("Soon", trigger={"on": "before_sla", "moment": "respond_by", "by": "5m"})
+    alert = desk.open()
+    desk.go(20)
+    assert desk.outcomes(alert) == [
+        ("Soon", WorkflowRunStatus.SKIPPED, "Too late for the respond-by time, 2026-11-24 09:30 UTC.")
+    ]
+
+
 @pytest.mark.parametrize("how", ["workflow", "hand over", "rise"])
 def test_sla_of_later_started_policy_is_awaited(desk: WorkflowHarness, how: str) -> None:
     own: dict[str, Any] = {"steps": [{"notify": {"roles": ["primary"]}, "after": "0m"}], "end_after": "1m"}

@@ -276,6 +276,8 @@ def test_closing_twice_names_the_first_closer() -> None:
     assert again.answer == reasons.IS_CLOSED_ALREADY(alert=A42)
     assert refused(closed_by_bob(), Close(actor=ALICE)).detail == "Alert 42 was already closed by Bob Brown just now."
     assert refused(closed_by_bob(), Cancel(actor=BOB)).code == "already_closed"
+    cancelled = then(apply(alert(), Cancel(actor=BOB), NOW))
+    assert apply(cancelled, Cancel(actor=BOB), NOW).answer == reasons.IS_CANCELLED_ALREADY(alert=A42)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from tocsin.alerts import reasons
 from tocsin.alerts.commands import (
     Acknowledge,
     Acknowledged,
@@ -173,3 +174,9 @@ def test_both_timelines_tell_of_an_undone_merge() -> None:
 
 def test_every_command_is_an_order() -> None:
     assert all(isinstance(command, BaseCommand) for command in UNDOABLE)
+
+
+def test_undone_false_alarm_is_named() -> None:
+    cancelled = then(apply(OPEN, Cancel(actor=ALICE), NOW))
+    (event,) = apply(cancelled, Undo(actor=ALICE), NOW).events
+    assert event.reason == reasons.UNDONE(actor=ALICE.person, command=reasons.CANCEL())
