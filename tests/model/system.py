@@ -73,7 +73,7 @@ _MISDIRECTED = """
 SELECT d.alert_id, d.user_id, a.status, a.dry_run FROM notify_delivery d
 JOIN notify_notification n ON n.id = d.notification_id JOIN alerts_alert a ON a.id = d.alert_id
 WHERE d.status = 'sending' AND d.leased_by = %s AND d.purpose = 'page' AND (
-  a.dry_run OR a.status IN ('closed', 'cancelled', 'merged') OR a.owner_id = d.user_id
+  a.dry_run OR a.status IN ('closed', 'cancelled', 'merged') OR (a.owner_id = d.user_id AND NOT n.data ? 'assignment')
   OR (a.status = 'on_hold' AND NOT n.data ? 'wake')
   OR EXISTS (SELECT FROM alerts_acknowledgement k WHERE k.alert_id = a.id AND k.user_id = d.user_id))
 """
