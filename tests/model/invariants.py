@@ -116,7 +116,7 @@ def runs_stop_only_for_acknowledgements(system: System) -> Iterator[str]:
 
 
 def responders_are_not_paged(system: System) -> Iterator[str]:
-    """No page is sent for a closed, held or dry-run alert, or to its responders, but for one that asks for acceptance."""
+    """No page is sent for a closed, held or dry-run alert, or to its responders, unless it asks for acceptance."""
     yield from system.misdirected
 
 
