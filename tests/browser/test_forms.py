@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
-from playwright.sync_api import Browser, Locator, Route, expect
+from playwright.sync_api import Browser, Locator, Request, Route, expect
 
 from tests.browser.test_live_pages import post
 from tests.support.browser import PHONE, visitor
@@ -107,26 +105,22 @@ def test_three_fast_taps_send_one_action_and_never_close(
         page = alice.page
         open_home(alice, "alice")
         alice.open(f"/alerts/{number}/")
-        sent: list[str] = []
-
-        def delay(route: Route) -> None:
-            sent.append(route.request.url)
-            time.sleep(0.5)
-            route.continue_()
-
+        held: list[Route] = []
         page.route(
-            f"**/alerts/{number}/*", lambda route: delay(route) if route.request.method == "POST" else route.continue_()
+            f"**/alerts/{number}/*",
+            lambda route: held.append(route) if route.request.method == "POST" else route.continue_(),
         )
         box = page.get_by_role("button", name=button, exact=True).bounding_box()
         assert box is not None
         for _ in range(3):
             page.touchscreen.tap(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
             page.wait_for_timeout(250)
+        held[0].continue_()
         expect(page.locator(".messages, [role=status]").first).to_be_visible()
         page.wait_for_load_state("networkidle")
         for _ in range(3):
             page.touchscreen.tap(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    assert len(sent) == 1
+    assert len(held) == 1
     assert Alert.objects.get(pk=number).status in ACTIVE
     kind = "acknowledged" if button == "Acknowledge" else "assigned"
     assert AlertEvent.objects.filter(alert=number, kind=kind).count() == 1
@@ -165,15 +159,16 @@ def test_double_tap_on_save_sends_a_form_once(
         open_home(alice, "alice")
         alice.open(path)
         page.get_by_label("Name", exact=True).first.fill("Twice")
-        sent: list[str] = []
+        held: list[Route] = []
 
-        def count(route: Route) -> None:
-            if route.request.method == "POST" and "x-part" not in route.request.headers:
-                sent.append(route.request.url)
-                time.sleep(0.5)
-            route.continue_()
+        def saves(request: Request) -> bool:
+            return request.method == "POST" and "x-part" not in request.headers
 
-        page.route(f"**{path}", count)
-        page.get_by_role("button", name="Save").last.dblclick()
+        page.route(f"**{path}", lambda route: held.append(route) if saves(route.request) else route.continue_())
+        with page.expect_request(saves):
+            page.get_by_role("button", name="Save").last.dblclick()
+        # What a second click sent would be held as well by now.
+        page.wait_for_timeout(250)
+        held[0].continue_()
         page.wait_for_load_state("networkidle")
-    assert len(sent) == 1
+    assert len(held) == 1
