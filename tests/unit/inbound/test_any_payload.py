@@ -481,6 +481,7 @@ def test_problems_of_one_whole_are_not_one() -> None:
 
 #: Problems with something beside them that is well: the delivery, a part, a device, a kind.
 BESIDE_WHAT_IS_WELL: list[dict[str, Any]] = [
+    {"message": "CPU usage is high on web1", "host": "web1", "additional_active_critical_alerts": 0},
     {"type": "metric", "subscription": {"name": "High CPU"}, "container": {"state": "running", "health": "healthy"}},
     {"event": {"type": "BILLING_ISSUE", "period_type": "NORMAL", "user_id": "u1"}},
     {"type": "error", "message": "Dangerous path", "is_regression": False, "is_critical": False},
