@@ -14,12 +14,13 @@ _SHARED = ("receiver", "groupKey", "externalURL", "groupLabels", "commonLabels",
 
 
 def messages(payload: Payload, headers: Headers) -> list[Payload]:
-    """Returns one message for each alert of the group (webhook version 4): `alert`, plus the fields of the group.
+    """Returns one message for each alert of the group (webhook version 4): `alert`, plus the fields of the group; the
+    group itself, if it lists none.
 
     `delivery` identifies an alert in one state, so that repeats, also by several Alertmanagers, count as duplicates.
     """
     alerts = payload.get("alerts")
-    if not isinstance(alerts, list):
+    if not isinstance(alerts, list) or not alerts:
         return [payload]
     shared = {name: payload[name] for name in _SHARED if name in payload}
     return [
