@@ -21,12 +21,19 @@ def messages(payload: Payload, headers: Headers) -> list[Payload]:
     """
     alerts = payload.get("alerts")
     if not isinstance(alerts, list) or not alerts:
-        return [payload]
+        return [_without_expected_end(payload)]
     shared = {name: payload[name] for name in _SHARED if name in payload}
     return [
         {**shared, "alert": _without_placeholder_end(alert), "delivery": _delivery(payload, alert)}
         for alert in alerts[:_MAX_ALERTS]
     ]
+
+
+def _without_expected_end(payload: Payload) -> Payload:
+    """Returns an alert as Prometheus posts it to Alertmanager's API without `endsAt`, which may be yet to come."""
+    if "alert" in payload or "status" in payload or not isinstance(payload.get("labels"), dict):
+        return payload
+    return {"alert": {name: value for name, value in payload.items() if name != "endsAt"}}
 
 
 def _without_placeholder_end(alert: object) -> object:
