@@ -13,6 +13,7 @@ import pytest
 from tests.doubles.smtp import SmtpDouble
 from tests.support.installation import HALO_TOKEN, HttpResponse, Installation, Node, ask, ticket, traces, until
 from tests.support.load_generator import LoadGenerator, known_to_be_sent, named, nothing_answered_is_lost
+from tests.support.variants import first
 
 
 def senders(tocsin: Installation) -> set[str]:
@@ -42,7 +43,7 @@ def test_the_other_node_takes_over_from_one_that_is_killed(tocsin: Installation,
     assert traces(second.log) == []
 
 
-@pytest.mark.parametrize("count", [12, pytest.param(40, marks=pytest.mark.long)])
+@pytest.mark.parametrize("count", first(1, [12, 40]))
 def test_the_same_tickets_from_two_nodes_at_once_end_right(tocsin: Installation, count: int) -> None:
     keys = range(1, count + 1)
     nodes = tocsin.serve(), tocsin.serve()

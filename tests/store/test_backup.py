@@ -255,6 +255,7 @@ def test_what_is_there_is_replaced_only_with_force(
     assert contents(world) == stored
 
 
+@pytest.mark.long
 def test_running_nodes_would_notice_that_the_configuration_is_another(
     saved: Path, world: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -519,6 +520,7 @@ def test_a_backup_that_fails_leaves_the_one_before_it(
     assert list(saved.parent.glob(".*.part")) == []
 
 
+@pytest.mark.long
 def test_leftover_of_killed_backup_is_removed_by_the_next(
     world: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -669,6 +671,7 @@ def test_key_without_passphrase_is_stored_with_a_loud_warning(
         assert crypto.decrypt(Integration.objects.get().token) == "t" * 32
 
 
+@pytest.mark.long
 def test_the_key_that_was_there_stays_behind_the_new_one(
     keyed: Path,
     world: str,
@@ -688,6 +691,7 @@ def test_the_key_that_was_there_stays_behind_the_new_one(
     assert _keys(second) == [*_keys(keyed), old]
 
 
+@pytest.mark.long
 def test_environment_key_must_match_the_backup_or_be_waived(
     keyed: Path,
     world: str,
@@ -723,6 +727,7 @@ def test_a_passphrase_file_that_is_empty_or_missing_is_refused(
     assert not (tmp_path / "state").exists()
 
 
+@pytest.mark.long
 def test_database_of_newer_tocsin_is_overwritten_by_force_only(
     saved: Path, world: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -822,6 +827,7 @@ def test_a_restore_ends_invitations_and_keeps_links_of_alerts(
         assert signed_links.verify(page, now)[1] == erin.pk
 
 
+@pytest.mark.long
 def test_a_backup_that_still_holds_sessions_restores_without_them(
     saved: Path, bare: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,7 @@ from tests.support.escalation_harness import EscalationHarness, escalation_enabl
 from tests.support.ingest import NOW, Ingest, halo, make_integration
 from tests.support.integrations import InboundServer, inbound_server, path_of, rows
 from tests.support.people import make_user
+from tests.support.variants import first
 from tocsin.alerts.commands import Acknowledge, Assign
 from tocsin.alerts.models import Alert
 from tocsin.catalogue.kinds import Expectation, IntegrationKind, Sample, load_kinds
@@ -23,8 +24,14 @@ from tocsin.inbound.inspect.message_explanation import explain_message
 from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.notify.models import Notification
 
+#: The kinds that are used most, or answer in their own way; the mapping of every sample is tested without a database.
+FIRST = (
+    "haloitsm", "api", "alertmanager", "grafana", "zabbix", "prtg", "uptimekuma", "cloudwatch", "sentry", "pagerduty",
+    "opsgenie", "netdata",
+)  # fmt: skip
+
 #: A kind that is the same as another has that one's samples, which are tried once.
-KINDS = [kind for kind in load_kinds().values() if not kind.same_as]
+KINDS = sorted((kind for kind in load_kinds().values() if not kind.same_as), key=lambda kind: kind.name not in FIRST)
 
 CHALLENGE_RESPONSE = "sha256=dVUgYtcehoBdhCfN4ZhgPwjFZC9w1BM/6Xltq9d8DzU="
 
@@ -46,7 +53,7 @@ def pass_for(integration: Integration) -> str:
     return test_token.issue(integration.pk, user.pk, clock.now())[0]
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", first(len(FIRST), KINDS), ids=lambda kind: kind.name)
 def test_every_sample_ends_as_it_says(kind: IntegrationKind, node: InboundServer) -> None:
     """All samples of a kind by one node, each at an integration of its own that shares no alert with the others."""
     data = {sample.name: integration_for(kind, sample) for sample in kind.samples}

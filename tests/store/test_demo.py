@@ -65,6 +65,7 @@ def test_demo_schedule_alternates_alice_and_bob_without_problems(start: datetime
         assert [finding for finding in on_call.check(connection, start) if finding.level is FindingLevel.PROBLEM] == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("start", [SUNDAY], ids=["sunday"], indirect=True)
 def test_history_fills_the_screens_and_pages_nobody(start: datetime) -> None:
     demo._create_sample_team(PASSWORD, with_history=True)

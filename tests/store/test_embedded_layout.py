@@ -47,6 +47,7 @@ def test_permissions_are_set_inside_data_directory_only(folder: Path) -> None:
         assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
 
 
+@pytest.mark.long
 def test_a_data_directory_by_another_name_is_the_same_one(folder: Path) -> None:
     (folder / "real").mkdir()
     (folder / "link").symlink_to(folder / "real")
@@ -56,6 +57,7 @@ def test_a_data_directory_by_another_name_is_the_same_one(folder: Path) -> None:
         assert EmbeddedPostgres(folder / "link" / ".").start() == first.start()
 
 
+@pytest.mark.long
 def test_long_data_path_moves_the_socket_elsewhere(folder: Path, without_trace: Callable[[Path], Path]) -> None:
     data_dir = without_trace(folder / ("a" * 60) / ("b" * 60))
     with EmbeddedPostgres(data_dir) as embedded:
@@ -67,6 +69,7 @@ def test_long_data_path_moves_the_socket_elsewhere(folder: Path, without_trace: 
         assert (data_dir / "postgres" / "18" / "data").is_dir()
 
 
+@pytest.mark.long
 def test_any_name_that_a_folder_can_have_works(folder: Path, without_trace: Callable[[Path], Path]) -> None:
     with EmbeddedPostgres(without_trace(folder / "a space,'\"\\ü100%+&=?#")) as embedded:
         assert value(embedded.start(), "SELECT current_database()") == "tocsin"
@@ -106,6 +109,7 @@ def test_newer_major_version_data_is_kept_with_upgrade_instructions(used_data_di
     assert version.read_text() == "17\n"
 
 
+@pytest.mark.long
 def test_older_major_version_data_is_never_silently_ignored(data_dir: Path) -> None:
     old = data_dir / "postgres" / "17" / "data"
     old.mkdir(parents=True)
@@ -192,6 +196,7 @@ def test_an_ordinary_user_gets_clear_errors_for_folders_of_others(folder: Path, 
     assert stat.S_IMODE(roots.stat().st_mode) == 0o700
 
 
+@pytest.mark.long
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a process as another user")
 def test_database_that_a_mount_opened_to_the_group_starts(folder: Path, ordinary_uid: int) -> None:
     """Kubernetes may do that to a volume, and PostgreSQL refuses such a directory."""

@@ -95,6 +95,7 @@ def test_concurrent_threads_may_start_the_same_object(data_dir: Path) -> None:
     embedded.release()
 
 
+@pytest.mark.long
 def test_only_the_last_process_to_leave_stops_the_server(folder: Path) -> None:
     data_dir = folder / "data"
     with TocsinProcess(data_dir) as first, TocsinProcess(data_dir) as second:
@@ -144,6 +145,7 @@ def test_killed_postgresql_restarts_with_all_committed_data(data_dir: Path) -> N
     wait_until_ended(again)
 
 
+@pytest.mark.long
 def test_when_both_are_killed_the_next_start_recovers(data_dir: Path) -> None:
     with TocsinProcess(data_dir) as process:
         url = process.answer()
@@ -155,6 +157,7 @@ def test_when_both_are_killed_the_next_start_recovers(data_dir: Path) -> None:
         assert _committed_numbers(embedded.start()) == [9]
 
 
+@pytest.mark.long
 def test_reused_pid_of_another_program_is_never_stopped(data_dir: Path) -> None:
     with EmbeddedPostgres(data_dir) as embedded:
         _keep(embedded.start(), 3)
@@ -169,6 +172,7 @@ def test_reused_pid_of_another_program_is_never_stopped(data_dir: Path) -> None:
         assert other.poll() is None
 
 
+@pytest.mark.long
 def test_lock_files_of_dead_server_are_gone_before_start(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with EmbeddedPostgres(data_dir) as embedded:
         _keep(embedded.start(), 3)
@@ -200,6 +204,7 @@ def test_the_server_lives_in_a_session_of_its_own(data_dir: Path) -> None:
         assert os.getpgid(pid) != os.getpgid(0)
 
 
+@pytest.mark.long
 def test_an_interrupted_first_start_is_begun_again(folder: Path) -> None:
     data_dir = folder / "data"
     embedded = EmbeddedPostgres(data_dir)
@@ -213,6 +218,7 @@ def test_an_interrupted_first_start_is_begun_again(folder: Path) -> None:
     embedded.release()
 
 
+@pytest.mark.long
 def test_exit_of_forked_child_keeps_parents_server_use(data_dir: Path) -> None:
     with EmbeddedPostgres(data_dir) as embedded:
         pid = postmaster_pid(data_dir)
@@ -229,6 +235,7 @@ def test_exit_of_forked_child_keeps_parents_server_use(data_dir: Path) -> None:
     wait_until_ended(pid)
 
 
+@pytest.mark.long
 def test_server_with_lost_socket_is_restarted_by_its_only_user(data_dir: Path) -> None:
     embedded = EmbeddedPostgres(data_dir)
     url = embedded.start()
@@ -240,6 +247,7 @@ def test_server_with_lost_socket_is_restarted_by_its_only_user(data_dir: Path) -
     embedded.release()
 
 
+@pytest.mark.long
 def test_server_with_lost_socket_is_kept_while_others_use_it(data_dir: Path) -> None:
     with TocsinProcess(data_dir) as other, EmbeddedPostgres(data_dir) as embedded:
         other.answer()

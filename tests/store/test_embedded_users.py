@@ -89,6 +89,7 @@ def test_closed_home_stays_closed_and_data_moves_to_var_lib(
         EmbeddedPostgres(data_dir).start()
 
 
+@pytest.mark.long
 def test_home_closed_later_is_an_error_not_an_empty_database(folder: Path) -> None:
     data_dir = folder / "later" / "tocsin"
     with EmbeddedPostgres(data_dir) as embedded:
@@ -99,6 +100,7 @@ def test_home_closed_later_is_an_error_not_an_empty_database(folder: Path) -> No
     assert stat.S_IMODE((folder / "later").stat().st_mode) == 0o700
 
 
+@pytest.mark.long
 def test_binaries_that_the_account_cannot_reach_are_copied_in_once(folder: Path) -> None:
     closed = folder / "closed"
     _copy_of_the_wheel(closed)
@@ -114,6 +116,7 @@ def test_binaries_that_the_account_cannot_reach_are_copied_in_once(folder: Path)
     assert stat.S_IMODE(closed.stat().st_mode) == 0o700
 
 
+@pytest.mark.long
 def test_interrupted_copy_is_repeated_and_older_version_removed(folder: Path) -> None:
     closed = folder / "closed"
     _copy_of_the_wheel(closed)
@@ -145,6 +148,7 @@ def test_ordinary_user_runs_server_as_themselves_in_closed_home(home: Path, ordi
     assert stat.S_IMODE(home.stat().st_mode) == 0o700
 
 
+@pytest.mark.long
 def test_user_without_a_name_gets_one_from_nss_wrapper(folder: Path) -> None:
     if next(Path("/usr/lib").glob("*/libnss_wrapper.so"), None) is None:
         pytest.skip("needs libnss-wrapper")
@@ -182,6 +186,7 @@ def _nameless_home(folder: Path) -> Path:
     return home
 
 
+@pytest.mark.long
 def test_ordinary_users_long_path_uses_a_private_socket_folder(
     home: Path, ordinary_uid: int, without_trace: Callable[[Path], Path]
 ) -> None:
@@ -205,6 +210,7 @@ def test_foreign_folder_at_socket_path_is_rejected(
         assert process.answer().startswith(f"Permanent: {socket_folder} is in the way")
 
 
+@pytest.mark.long
 def test_root_shares_an_ordinary_users_server_without_changing_ownership(home: Path, ordinary_uid: int) -> None:
     data_dir = home / "tocsin"
     with TocsinProcess(data_dir, uid=ordinary_uid) as process:

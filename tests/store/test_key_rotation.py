@@ -201,6 +201,7 @@ def test_the_doctor_says_when_the_old_key_can_go(filled: str, monkeypatch: pytes
     assert findings(filled) == ["secrets.old_key_unused"]
 
 
+@pytest.mark.long
 def test_a_killed_rotation_goes_on_when_run_again(
     filled: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

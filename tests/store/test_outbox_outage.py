@@ -15,6 +15,7 @@ from tests.doubles.smtp import SmtpDouble, smtp_double
 from tests.support.escalation_harness import EscalationHarness, escalation_enabled
 from tests.support.outbox_harness import allow_loopback, provider
 from tests.support.people import ACTOR
+from tests.support.variants import first
 from tocsin.alerts.change_handlers import PagingMode
 from tocsin.alerts.commands import Acknowledge, Close, Hold
 from tocsin.alerts.models import Alert
@@ -125,7 +126,7 @@ def outage(database: str, now: datetime, monkeypatch: pytest.MonkeyPatch) -> Ite
         yield made
 
 
-@pytest.mark.parametrize("minutes", [20, pytest.param(60, marks=pytest.mark.long)])
+@pytest.mark.parametrize("minutes", first(1, [20, 60]))
 def test_every_page_leaves_within_30_seconds_after_an_outage(outage: Outage, minutes: int) -> None:
     outage.open()
     outage.run_loops()

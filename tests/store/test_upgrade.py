@@ -104,6 +104,7 @@ def test_only_the_newest_backups_of_upgrades_stay(database: str, tmp_path: Path)
     assert (len(names), names[0], names[1], names[-1]) == (4, "before-upgrade-2023", "before-upgrade-2024", "mine")
 
 
+@pytest.mark.long
 def test_repeated_attempts_keep_the_backup_from_before_the_first(
     database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, now: datetime
 ) -> None:
@@ -223,6 +224,7 @@ def test_interrupted_creation_leaves_no_tables(empty: str, monkeypatch: pytest.M
         assert "alerts.0001_initial" in migrate.migrate()
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("database")
 def test_data_directory_of_a_newer_version_is_left_alone(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

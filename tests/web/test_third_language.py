@@ -44,6 +44,8 @@ NAMES = {
     "/inbound-log/": "New Closed cancel close open id ticket acme com",
     "/audit-log/": "acknowledge cli contact default email escalation group kind members methods name policy priority "
     "recipients role settings shifts steps time token username zone",
+    # A version of PostgreSQL names who packaged it.
+    "/system/": "Debian Ubuntu",
     "/system/doctor/": "fsync",
     "/providers/add/": "auto none starttls tls",
 }

@@ -462,6 +462,7 @@ SENTENCES: list[tuple[str, str]] = [
     (":red_circle: VPN *hq* of HQ is down", ":large_green_circle: VPN *hq* of HQ is up again after 12 min"),
     ("❌ `pg_dump` on db1 exited with status 1", "✅ `pg_dump` on db1 exited with status 0"),
     ("Störung: Heizung Haus 3", "Störung behoben: Heizung Haus 3"),
+    ("Monitor is DOWN: shop", "Monitor is UP: shop"),
 ]
 
 
@@ -470,6 +471,11 @@ def test_sentence_of_recovery_closes_that_of_its_failure(failure: str, recovery:
     opened, closed = (read(text.encode(), "text/plain") for text in (failure, recovery))
     assert (opened.action, closed.action) == (EventAction.OPEN, EventAction.CLOSE)
     assert opened.source_id == closed.source_id is not None
+
+
+def test_same_sentence_about_other_things_is_another_problem() -> None:
+    ids = [read(f"Monitor is DOWN: {name}".encode(), "text/plain").source_id for name in ("shop", "api")]
+    assert len({*ids}) == 2
 
 
 def test_problems_of_one_whole_are_not_one() -> None:
@@ -481,6 +487,7 @@ def test_problems_of_one_whole_are_not_one() -> None:
 
 #: Problems with something beside them that is well: the delivery, a part, a device, a kind.
 BESIDE_WHAT_IS_WELL: list[dict[str, Any]] = [
+    {"message": "CPU usage is high on web1", "host": "web1", "additional_active_critical_alerts": 0},
     {"type": "metric", "subscription": {"name": "High CPU"}, "container": {"state": "running", "health": "healthy"}},
     {"event": {"type": "BILLING_ISSUE", "period_type": "NORMAL", "user_id": "u1"}},
     {"type": "error", "message": "Dangerous path", "is_regression": False, "is_critical": False},

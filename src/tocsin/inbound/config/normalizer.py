@@ -170,9 +170,10 @@ class Normalizer:
         values = mapped.values
         source_id = values.get("source_id")
         dedup_key = values.get("dedup_key") if self.has_key_template else None
-        if self.id_required and source_id is None and dedup_key is None:
-            return self._without_id()
         action, rule_match, is_understood = self._classify(payload, mapped, is_own=is_own_status)
+        is_ignored = action is EventAction.NONE and rule_match.is_decisive
+        if self.id_required and source_id is None and dedup_key is None and not is_ignored:
+            return self._without_id()
         if self._takes_aliases(payload):
             mapped = self._describe(action, mapped, payload, objects)
         return NormalizedEvent(

@@ -325,7 +325,7 @@ def _votes_of_end(name: str, value: object, factor: float, *, is_run: bool) -> I
 
 
 def _votes_of_flag(name: str, is_true: bool, factor: float) -> Iterator[_Vote]:
-    if FORMER.search(name):
+    if FORMER.search(name) or name.startswith("additional"):
         return
     words = name.words if isinstance(name, FieldName) else (name,)
     meaning = meaning_of_flag(words) if len(name) <= _MAX_STATUS_CHARS and words else None

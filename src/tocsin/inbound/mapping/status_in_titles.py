@@ -186,13 +186,19 @@ _DEGREES: Final = frozenset({
     "not", "too", "high", "low", "above", "below", "over", "under", "hoch", "nicht", "niedrig", "ordnung", "wieder",
     "zu", "alta", "alto", "baja", "bajo", "bas", "basse", "haut", "haute", "trop",
 })  # fmt: skip
+#: What a title may call anything that it is about.
+_ANY_THING: Final = frozenset({
+    "app", "application", "check", "device", "host", "instance", "job", "machine", "monitor", "node", "sensor",
+    "server", "service", "site", "system", "website",
+})  # fmt: skip
 
 
 def without_status(title: str) -> str:
     """Returns a title without the words that say a status: "[RESOLVED] CPU high" and "CPU high: OK" are "cpu high"."""
     about = _ABOUT.match(title)
     if about is not None and MEANINGS.get(about[2].casefold()) in ACTING and "[" not in title[:2]:
-        title = about[1]
+        # "Monitor is DOWN: shop" is about the shop.
+        title = about[1] + (title[about.end() :] if about[1].casefold() in _ANY_THING else "")
     part = _STATUS_PART.match(title)
     if part is not None and part[2].casefold() in FAILURES | TITLE_ENDS and MEANINGS.get(part[1].casefold()) is None:
         title = part[1]

@@ -1,7 +1,8 @@
 """Text templates: `<ticket^summary>` is replaced by the value at that path.
 
 `<field:client>` is a mapped field, `<setting:halo_address>` a setting of the integration, `<<` a literal `<`.
-A template has no value if none of its references has one, or if one of its settings is not set.
+A template has no value if none of its references has one, or if one of its settings is not set. A line that lacks a
+value has no separator at its ends: "web1", not "web1:".
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ _UNMAPPED_FIELD = ReasonType("mapping.template_field_not_mapped", "<{reference}>
 MAX_TEMPLATE: Final = 5000
 #: References have no space inside their brackets, so that "a < b > c" stays text.
 _REFERENCE: Final = re.compile(r"<<|<([^<>\s](?:[^<>\n]*[^<>\s])?)>")
+#: What is left at the ends of a line, such as "<host>: <check> is <state>", where a value is missing.
+_DANGLING: Final = re.compile(r"^[\s:,-]+|[\s:,-]+(?:(?:is|on)\s*)?$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +78,13 @@ def _renderer(
     parts: tuple[str | int | tuple[str], ...], is_complete: bool
 ) -> Callable[[list[object], dict[str, Value]], str | None]:
     has_references = any(not isinstance(part, str) for part in parts)
+    is_line = not any(isinstance(part, str) and "\n" in part for part in parts)
 
     def render(slots: list[object], values: dict[str, Value]) -> str | None:
         if not is_complete:
             return None
         texts: list[str] = []
-        has_value = not has_references
+        has_value, lacks_value = not has_references, False
         for part in parts:
             if type(part) is str:
                 texts.append(part)
@@ -90,6 +94,10 @@ def _renderer(
             if text is not None:
                 has_value = True
                 texts.append(text)
-        return "".join(texts) if has_value else None
+            else:
+                lacks_value = True
+        if not has_value:
+            return None
+        return _DANGLING.sub("", "".join(texts)) if lacks_value and is_line else "".join(texts)
 
     return render
