@@ -10,7 +10,16 @@ _NEVER = "0001-01-01"
 #: One more than the limit of messages per request, so that an oversized request is rejected as a whole.
 _MAX_ALERTS = 1001
 
-_SHARED = ("receiver", "groupKey", "externalURL", "groupLabels", "commonLabels", "commonAnnotations", "routeLabels")
+_SHARED = (
+    "receiver",
+    "groupKey",
+    "externalURL",
+    "groupLabels",
+    "commonLabels",
+    "commonAnnotations",
+    "routeLabels",
+    "title",
+)
 
 
 def messages(payload: Payload, headers: Headers) -> list[Payload]:
