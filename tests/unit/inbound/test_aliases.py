@@ -280,7 +280,15 @@ def test_title_without_status_is_equal_for_failure_and_recovery() -> None:
 
 @pytest.mark.parametrize(
     ("event_name", "is_new"),
-    [("ticket_created", True), ("New Ticket", True), ("issueCreated", True), ("note added", False), ("closed", False)],
+    [
+        ("ticket_created", True),
+        ("New Ticket", True),
+        ("issueCreated", True),
+        ("ticket created by client", True),
+        ("note added", False),
+        ("New Client Created", False),
+        ("closed", False),
+    ],
 )
 def test_event_of_a_new_ticket(event_name: str, is_new: bool) -> None:
     assert is_new_ticket(event_name) is is_new

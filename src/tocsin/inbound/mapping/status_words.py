@@ -366,12 +366,20 @@ _PARTS_OF_TICKET: Final = frozenset({
     "feedback", "field", "followup", "link", "log", "message", "note", "part", "reply", "response", "survey", "tag",
     "task", "time", "user", "worklog",
 })  # fmt: skip
+#: What else a service desk keeps; "ticket_created_by_company" is new all the same.
+_OTHER_RECORDS: Final = frozenset({
+    "agreement", "appointment", "client", "company", "contract", "department", "device", "domain", "invoice", "kb",
+    "lead", "license", "order", "organisation", "organization", "product", "quotation", "quote", "site", "subscription",
+    "supplier", "vendor",
+})  # fmt: skip
 
 
 def is_new_ticket(event: str) -> bool:
     """Returns whether an event says that a ticket is new, such as "ticket_created" or "New Ticket Logged"."""
     words = set(re.split(r"[\W_]+", _CAMEL.sub(" ", event[:_MAX_CHARS]).casefold()))
-    return bool(words & _NEW_WORDS) and not words & (_PARTS_OF_TICKET - _NEW_WORDS)
+    if words & (_PARTS_OF_TICKET - _NEW_WORDS) or (words & _OTHER_RECORDS and not words & _TICKETS):
+        return False
+    return bool(words & _NEW_WORDS)
 
 
 #: First statuses of tickets, as service desks call them.

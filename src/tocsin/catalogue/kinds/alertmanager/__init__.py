@@ -10,22 +10,39 @@ _NEVER = "0001-01-01"
 #: One more than the limit of messages per request, so that an oversized request is rejected as a whole.
 _MAX_ALERTS = 1001
 
-_SHARED = ("receiver", "groupKey", "externalURL", "groupLabels", "commonLabels", "commonAnnotations", "routeLabels")
+_SHARED = (
+    "receiver",
+    "groupKey",
+    "externalURL",
+    "groupLabels",
+    "commonLabels",
+    "commonAnnotations",
+    "routeLabels",
+    "title",
+)
 
 
 def messages(payload: Payload, headers: Headers) -> list[Payload]:
-    """Returns one message for each alert of the group (webhook version 4): `alert`, plus the fields of the group.
+    """Returns one message for each alert of the group (webhook version 4): `alert`, plus the fields of the group; the
+    group itself, if it lists none.
 
     `delivery` identifies an alert in one state, so that repeats, also by several Alertmanagers, count as duplicates.
     """
     alerts = payload.get("alerts")
-    if not isinstance(alerts, list):
-        return [payload]
+    if not isinstance(alerts, list) or not alerts:
+        return [_without_expected_end(payload)]
     shared = {name: payload[name] for name in _SHARED if name in payload}
     return [
         {**shared, "alert": _without_placeholder_end(alert), "delivery": _delivery(payload, alert)}
         for alert in alerts[:_MAX_ALERTS]
     ]
+
+
+def _without_expected_end(payload: Payload) -> Payload:
+    """Returns an alert as Prometheus posts it to Alertmanager's API without `endsAt`, which may be yet to come."""
+    if "alert" in payload or "status" in payload or not isinstance(payload.get("labels"), dict):
+        return payload
+    return {"alert": {name: value for name, value in payload.items() if name != "endsAt"}}
 
 
 def _without_placeholder_end(alert: object) -> object:
