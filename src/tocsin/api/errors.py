@@ -48,7 +48,7 @@ _STATUSES = {
 
 #: Codes for valid requests that the object's current state does not allow.
 _CONFLICTS = frozenset(
-    {"merged", "key_taken", "not_closed", "not_possible", "too_late", "in_use", "last_administrator"}
+    {"merged", "key_taken", "not_closed", "not_possible", "too_late", "in_use", "last_administrator", "unreadable"}
 )
 
 #: Retry-After while the database is unavailable.

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, TypeAliasType
 
 from pydantic import BaseModel, WithJsonSchema
 
+from tocsin.api.reasons import ReasonSchema
 from tocsin.core.validation.spec import Spec
 
 _COMPONENTS = "#/components/schemas/"
@@ -51,6 +52,13 @@ class Component:
 def written_as(spec_type: type[Spec] | TypeAliasType) -> WithJsonSchema:
     """Annotates a field of another schema that contains an object, which is a part of a configured object."""
     return Component(spec_type.__name__).annotation
+
+
+class UnreadableObjectSchema(ReasonSchema):
+    """An object that a newer version has written: it can be deleted, or replaced by PUT."""
+
+    id: int
+    name: str
 
 
 class SpecSchema:
@@ -115,6 +123,8 @@ class SpecSchema:
             changes = [Component(f"{name}Changes").reference for name, _type in self._types]
             components[self.changes.name] = {"anyOf": changes}
         components[self.listed.name] = _list_of(self.whole.reference)
+        unreadable = UnreadableObjectSchema.model_json_schema(mode="serialization")
+        components[UnreadableObjectSchema.__name__] = unreadable
         return components
 
     @classmethod
@@ -178,5 +188,10 @@ def _list_of(item: dict[str, str]) -> dict[str, Any]:
         "properties": {
             "items": {"type": "array", "items": item},
             "next": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+            "unreadable": {
+                "type": "array",
+                "items": Component(UnreadableObjectSchema.__name__).reference,
+                "description": "The objects of this page that a newer version has written. Absent if there is none.",
+            },
         },
     }

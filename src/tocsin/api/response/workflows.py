@@ -22,13 +22,13 @@ from tocsin.resources import registry
 from tocsin.resources.resource import ResourceSpec
 from tocsin.workflows import commands
 from tocsin.workflows.definition import descriptions, templates
+from tocsin.workflows.definition.definition import load
 from tocsin.workflows.models import Workflow, WorkflowRun
 from tocsin.workflows.views import buttons, dry_run
 from tocsin.workflows.views.buttons import RunSummary
 from tocsin.workflows.views.dry_run import DryRunResult
 
 _NO_SUCH_RUN = ReasonType("api.no_such_run", "{workflow} has no run {run}.")
-_UNREADABLE = ReasonType("api.workflow_unreadable", "It cannot be read.")
 
 
 class WorkflowRunFilters(PaginationQuery):
@@ -127,13 +127,9 @@ class WorkflowFields(BaseModel):
 def _show(workflows: Sequence[Workflow], _principal: Principal) -> Iterator[dict[str, Any]]:
     names = commands.names_of(workflows)
     for row in workflows:
-        plan = commands.readable(row)
-        sentence = (
-            _UNREADABLE()
-            if plan is None
-            else descriptions.describe_workflow(
-                plan, lambda object_type, object_id: names[object_type].get(object_id, f"#{object_id}")
-            )
+        sentence = descriptions.describe_workflow(
+            load(row.definition),
+            lambda object_type, object_id: names[object_type].get(object_id, f"#{object_id}"),
         )
         yield {
             **commands.workflow_spec(row, names),
