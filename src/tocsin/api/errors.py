@@ -33,6 +33,7 @@ from tocsin.core.validation.field_errors import (
     REQUIRED,
     rejected_at,
 )
+from tocsin.core.validation.spec import InvalidValue
 
 log = logging.getLogger(__name__)
 
@@ -260,5 +261,7 @@ def _problem(problem: Mapping[str, Any]) -> Reason:
             return NOT_A_WHOLE_NUMBER()
         case "bool_type" | "bool_parsing":
             return NOT_BOOLEAN()
+        case "value_error" if isinstance(error := problem["ctx"]["error"], InvalidValue):
+            return error.errors[0].reason
     # Pydantic's own message, which is English.
     return as_reason(str(problem["msg"]).removeprefix("Value error, "))
