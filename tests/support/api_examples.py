@@ -375,7 +375,9 @@ def _token(world: ApiObjects) -> Request:
 
 
 def _mail_reply(_world: ApiObjects) -> MailReply:
-    return MailReply.objects.create(mail_hash=secrets.token_hex(32), received_at=clock.now(), provider_name="Mailbox")
+    return MailReply.objects.create(
+        mail_hash=secrets.token_hex(32), received_at=clock.now(), provider_name="Mailbox", outcome="acted"
+    )
 
 
 def _device_spec(_world: ApiObjects) -> dict[str, Any]:

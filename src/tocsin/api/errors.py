@@ -19,6 +19,7 @@ from django.db import OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, UnreadablePostError
 from ninja.errors import HttpError, ValidationError
 
+from tocsin.api.reasons import DATA
 from tocsin.core.db import database
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.reason_json import render
@@ -91,11 +92,7 @@ ERROR_SCHEMA = {
             "description": "A sentence, for people: in the language of Accept-Language, else in English.",
         },
         "reason_code": {"type": "string", "description": "The stable code of what `detail` says."},
-        "reason_data": {
-            "type": "object",
-            "additionalProperties": True,
-            "description": "The parameters of what `detail` says, by name.",
-        },
+        "reason_data": {**DATA.reference, "description": "The parameters of what `detail` says, by name."},
         "fields": {
             "type": "object",
             "additionalProperties": {"type": "string"},
