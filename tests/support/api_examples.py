@@ -827,6 +827,7 @@ EXAMPLES: Mapping[str, Example] = {
     "GET reports/interruptions": _listed("reports/interruptions"),
     "GET readiness": _listed("readiness"),
     "GET system/doctor": _listed("system/doctor"),
+    "GET system/nodes": _listed("system/nodes"),
     "GET system/last-backup": _listed("system/last-backup"),
     "PUT system/last-backup": _new("system/last-backup", lambda _world: {"location": "s3://backups/tocsin"}),
     "GET system/preflight": _listed("system/preflight?at=2026-12-25T03:00:00Z"),
