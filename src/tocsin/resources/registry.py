@@ -331,6 +331,7 @@ MAINTENANCE_WINDOWS = Resource[MaintenanceWindow](
     delete_command=maintenance_windows.delete_window,
     change_permission=Permission.MANAGE_ROUTING,
     references=references.of_window,
+    unreadable=maintenance_windows.unreadable,
     example=examples.MAINTENANCE_WINDOW,
     reference=object_hooks.MAINTENANCE_WINDOW,
     views=ResourceViews("maintenance", "maintenance_window", "maintenance_window"),

@@ -35,6 +35,11 @@ NEWER = [
         WHERE policy_id = %s""",
         "policy.unreadable",
     ),
+    (
+        "maintenance-windows",
+        """UPDATE inbound_maintenancewindow SET condition = '{"moon": "full"}' WHERE id = %s""",
+        "field.problem",
+    ),
     ("integrations", "UPDATE inbound_integration SET kind = 'sundial' WHERE id = %s", "resource.unknown_kind"),
     (
         "outbound-integrations",
@@ -43,7 +48,7 @@ NEWER = [
     ),
     ("providers", "UPDATE notify_provider SET kind = 'sundial' WHERE id = %s", "resource.unknown_kind"),
 ]
-IDS = ["trigger", "action", "condition", "policy", "integration", "outbound", "provider"]
+IDS = ["trigger", "action", "condition", "policy", "window", "integration", "outbound", "provider"]
 
 
 @pytest.mark.parametrize(("path", "statement", "code"), NEWER, ids=IDS)
@@ -72,9 +77,9 @@ def test_an_unreadable_object_can_be_deleted_not_changed(
     one = f"{path}/{newest['id']}"
     for answer in (admin.get(one), admin.patch(one, {"name": "Other"})):
         assert (answer.status, answer.body["error"], answer.body["reason_code"]) == (409, "unreadable", code)
-    # The others are in use.
-    assert admin.delete(one).status == (204 if path in ("workflows", "providers") else 409)
-    assert admin.get(one).body.get("error") == ("not_found" if path in ("workflows", "providers") else "unreadable")
+    is_used = path not in ("workflows", "maintenance-windows", "providers")
+    assert admin.delete(one).status == (409 if is_used else 204)
+    assert admin.get(one).body["error"] == ("unreadable" if is_used else "not_found")
 
 
 @pytest.mark.parametrize(("path", "statement", "code"), NEWER, ids=IDS)
