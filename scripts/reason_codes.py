@@ -18,8 +18,8 @@ Every reason that Tocsin stores, shows or answers has a stable code and paramete
 `reason_code` and `reason_data` beside `reason`, and beside `detail` of an error: decide by them, never by the sentence.
 The names in braces are the parameters; `count` chooses between the two sentences of a code that has two.
 
-A parameter is a text, a whole number, a list, or one of these objects: `{"at": moment}`, `{"day": date}`,
-`{"seconds": duration}`, `{"seconds_ago": duration}`, `{"term": fixed English word}`,
+A parameter (`ReasonParameter` in the OpenAPI document) is a text, a whole number, a list, or one of these objects:
+`{"at": moment}`, `{"day": date}`, `{"seconds": duration}`, `{"seconds_ago": duration}`, `{"term": fixed English word}`,
 `{"name": person, "user": id or null}`, `{"alert": number}`, and `{"code": …, "data": …}` for another reason.
 
 This page is written by `make reference`.

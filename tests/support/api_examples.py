@@ -375,7 +375,9 @@ def _token(world: ApiObjects) -> Request:
 
 
 def _mail_reply(_world: ApiObjects) -> MailReply:
-    return MailReply.objects.create(mail_hash=secrets.token_hex(32), received_at=clock.now(), provider_name="Mailbox")
+    return MailReply.objects.create(
+        mail_hash=secrets.token_hex(32), received_at=clock.now(), provider_name="Mailbox", outcome="acted"
+    )
 
 
 def _device_spec(_world: ApiObjects) -> dict[str, Any]:
@@ -825,6 +827,7 @@ EXAMPLES: Mapping[str, Example] = {
     "GET reports/interruptions": _listed("reports/interruptions"),
     "GET readiness": _listed("readiness"),
     "GET system/doctor": _listed("system/doctor"),
+    "GET system/nodes": _listed("system/nodes"),
     "GET system/last-backup": _listed("system/last-backup"),
     "PUT system/last-backup": _new("system/last-backup", lambda _world: {"location": "s3://backups/tocsin"}),
     "GET system/preflight": _listed("system/preflight?at=2026-12-25T03:00:00Z"),

@@ -236,7 +236,7 @@ def _notified(marker: str, alert: Alert, people: tuple[User, ...], group: Group,
         )  # fmt: skip
     MailReply.objects.create(
         mail_hash=secrets.token_hex(32), received_at=now, provider_name="smtp", sender=f"{marker}@example.org",
-        subject=f"Re {marker}", alert=alert, user=responder, outcome="done",
+        subject=f"Re {marker}", alert=alert, user=responder, outcome="acted",
     )  # fmt: skip
 
 

@@ -137,6 +137,16 @@ def test_a_window_comes_back_into_its_form_as_it_is(company: Company, browser_of
         assert value in text
 
 
+def test_a_condition_of_a_newer_version_is_named_in_the_form(company: Company, browser_of: BrowserOf) -> None:
+    client = browser_of(company.admin)
+    assert client.post("/maintenance/new/", form(company)).status_code == 302
+    MaintenanceWindow.objects.update(condition={"moon": "full"})
+    row = MaintenanceWindow.objects.get()
+    page = client.get(f"/maintenance/{row.pk}/")
+    assert page.status_code == 200
+    assert "when.moon" in page.content.decode()
+
+
 def test_a_manager_holds_back_only_what_is_their_own(company: Company, browser_of: BrowserOf) -> None:
     client = browser_of(company.manager)
     owned = {"group": company.desk.pk}

@@ -21,7 +21,7 @@ from tocsin.core import ids
 from tocsin.core.config import crypto, settings_store
 from tocsin.core.runtime import clock
 from tocsin.escalation.changes.commands import policy_spec, save_policy
-from tocsin.escalation.models import Policy
+from tocsin.escalation.models import Policy, PolicyVersion
 from tocsin.inbound.models import ClientTable
 from tocsin.notify.models import Notification, Pause, Provider, SandboxMessage
 from tocsin.oncall.changes.commands import save_support_hours
@@ -118,6 +118,16 @@ def test_policy_shows_currently_paged_users(company: Company, browser_of: Browse
     text = text_of(browser_of(company.observer), f"/policies/{company.policy.pk}/")
     assert text.index("Bob Brown") < text.index("Alice Andersson", text.index("Preview: alert created now"))
     assert "+5 minutes" in text
+
+
+def test_a_policy_of_a_newer_version_is_listed_and_replaced(company: Company, browser_of: BrowserOf) -> None:
+    newer = {"steps": [{"notify": {"bots": [1]}}]}
+    PolicyVersion.objects.filter(policy=company.policy).update(definition=newer)
+    client = browser_of(company.admin)
+    assert "not valid in this version" in text_of(client, "/policies/")
+    page = client.get(f"/policies/{company.policy.pk}/", follow=True)
+    assert page.redirect_chain[0][0] == f"/policies/{company.policy.pk}/edit/"
+    assert "This policy is not valid. Saving replaces it." in page.content.decode()
 
 
 def test_a_manager_changes_policies_of_own_groups_only(company: Company, browser_of: BrowserOf) -> None:

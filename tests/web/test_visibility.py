@@ -491,7 +491,7 @@ def test_a_client_observer_has_no_other_api(sides: tuple[Side, Side], observer: 
     secret = tokens.create(observer, "own", limits=UNLIMITED, actor=COMMAND_LINE, now=clock.now()).secret
     client, headers = Client(), {"authorization": f"Bearer {secret}"}
     own = Alert.objects.filter(integration=sides[0].integration, status="open").earliest("pk").pk
-    rows = client.get("/api/v1/client-alerts", headers=headers).json()
+    rows = client.get("/api/v1/client-alerts", headers=headers).json()["items"]
     assert {row["client"] for row in rows} == {f"Client {OURS}"}
     detail = client.get(f"/api/v1/client-alerts/{own}", headers=headers).json()
     assert [event["kind"] for event in detail["timeline"]] == ["opened"]

@@ -19,6 +19,7 @@ from django.db import OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, UnreadablePostError
 from ninja.errors import HttpError, ValidationError
 
+from tocsin.api.reasons import DATA
 from tocsin.core.db import database
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.reason_json import render
@@ -33,6 +34,7 @@ from tocsin.core.validation.field_errors import (
     REQUIRED,
     rejected_at,
 )
+from tocsin.core.validation.spec import InvalidValue
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +50,7 @@ _STATUSES = {
 
 #: Codes for valid requests that the object's current state does not allow.
 _CONFLICTS = frozenset(
-    {"merged", "key_taken", "not_closed", "not_possible", "too_late", "in_use", "last_administrator"}
+    {"merged", "key_taken", "not_closed", "not_possible", "too_late", "in_use", "last_administrator", "unreadable"}
 )
 
 #: Retry-After while the database is unavailable.
@@ -90,11 +92,7 @@ ERROR_SCHEMA = {
             "description": "A sentence, for people: in the language of Accept-Language, else in English.",
         },
         "reason_code": {"type": "string", "description": "The stable code of what `detail` says."},
-        "reason_data": {
-            "type": "object",
-            "additionalProperties": True,
-            "description": "The parameters of what `detail` says, by name.",
-        },
+        "reason_data": {**DATA.reference, "description": "The parameters of what `detail` says, by name."},
         "fields": {
             "type": "object",
             "additionalProperties": {"type": "string"},
@@ -260,5 +258,7 @@ def _problem(problem: Mapping[str, Any]) -> Reason:
             return NOT_A_WHOLE_NUMBER()
         case "bool_type" | "bool_parsing":
             return NOT_BOOLEAN()
+        case "value_error" if isinstance(error := problem["ctx"]["error"], InvalidValue):
+            return error.errors[0].reason
     # Pydantic's own message, which is English.
     return as_reason(str(problem["msg"]).removeprefix("Value error, "))

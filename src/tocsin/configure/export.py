@@ -13,7 +13,11 @@ from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from tocsin.configure.config_files import SETTINGS
 from tocsin.core.config import config_version, settings_store
+from tocsin.core.errors import Rejected
+from tocsin.core.reasons import ReasonType, Term
 from tocsin.resources.registry import RESOURCES
+
+_NOT_EXPORTED = ReasonType("config.not_exported", "Cannot export {resource} {name}: {problem}")
 
 _MAX_FLOW_CHARS = 80
 
@@ -33,7 +37,10 @@ _AMBIGUOUS = re.compile(
 
 
 def export_configuration(*, with_secrets: bool) -> dict[str, Any]:
-    """The complete configuration by top-level key, in the order `apply` needs; empty keys are omitted."""
+    """The complete configuration by top-level key, in the order `apply` needs; empty keys are omitted.
+
+    Raises Rejected("unreadable") for an object that a newer version wrote.
+    """
     with transaction.atomic():
         # Prevents changes meanwhile, so that referenced objects are included.
         config_version.lock()
@@ -41,8 +48,15 @@ def export_configuration(*, with_secrets: bool) -> dict[str, Any]:
         if settings := settings_store.non_default_settings():
             configuration[SETTINGS] = settings
         for resource in RESOURCES:
-            if entries := [resource.yaml_spec(row, with_secrets=with_secrets) for row in resource.list_all()]:
-                configuration[resource.key] = entries
+            rows = list(resource.list_all())
+            for row in rows:
+                if problem := resource.unreadable(row):
+                    raise Rejected(
+                        "unreadable",
+                        _NOT_EXPORTED(resource=Term(resource.label), name=resource.name(row), problem=problem),
+                    )
+            if rows:
+                configuration[resource.key] = [resource.yaml_spec(row, with_secrets=with_secrets) for row in rows]
     return configuration
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,7 +10,9 @@ from django.db.models import Prefetch
 from django.utils.translation import gettext_noop as _
 
 from tocsin.access.roles import Permission
+from tocsin.catalogue.kinds import load_kinds
 from tocsin.core import object_hooks
+from tocsin.core.reasons import Reason, ReasonType
 from tocsin.core.runtime import clock
 from tocsin.escalation.changes import commands as policies
 from tocsin.escalation.models import Policy
@@ -49,6 +51,8 @@ from tocsin.workflows.definition.specs import WorkflowSpec
 from tocsin.workflows.models import Workflow
 from tocsin.workflows.views import health
 
+_UNKNOWN_KIND = ReasonType("resource.unknown_kind", "{name} has the kind {kind}, which this version does not know.")
+
 
 def _decrypt_addresses(spec: dict[str, Any], key: str) -> dict[str, Any]:
     """The spec with the addresses below `key` in plain text, those that contain secrets too."""
@@ -68,6 +72,11 @@ def _schedule_spec(
 
 def _schedule_names(schedules: Sequence[Schedule]) -> tuple[Mapping[int, str], Mapping[int, str]]:
     return oncall.user_names(schedules), oncall.calendar_names()
+
+
+def _unknown_kind(known: Callable[[], Collection[str]]) -> Callable[[Any], Reason | None]:
+    """Objects of a kind that a newer version has cannot be read."""
+    return lambda row: None if row.kind in known() else _UNKNOWN_KIND(name=row.name, kind=row.kind)
 
 
 def _handover_policies(spec: Mapping[str, Any]) -> Iterable[str]:
@@ -242,6 +251,7 @@ POLICIES = Resource[Policy](
     change_permission=Permission.MANAGE_TEAMS,
     depends_on=_handover_policies,
     references=references.of_policy,
+    unreadable=policies.unreadable,
     example=examples.POLICY,
     reference=object_hooks.POLICY,
     views=ResourceViews("policies", "policy", "edit_policy"),
@@ -277,6 +287,7 @@ OUTBOUND_INTEGRATIONS = Resource[OutboundIntegration](
     save=outbound.save_outbound,
     change_permission=Permission.MANAGE_ROUTING,
     references=references.of_outbound,
+    unreadable=_unknown_kind(lambda: CONNECTORS),
     example=examples.OUTBOUND_INTEGRATION,
     reference=object_hooks.OUTBOUND_INTEGRATION,
     views=ResourceViews("outbound_integrations", "outbound", "edit_outbound"),
@@ -302,6 +313,7 @@ INTEGRATIONS = Resource[Integration](
     delete_command=integrations.delete_integration,
     change_permission=Permission.MANAGE_ROUTING,
     references=references.of_integration,
+    unreadable=_unknown_kind(load_kinds),
     example=examples.INTEGRATION,
     reference=object_hooks.INTEGRATION,
     views=ResourceViews("integrations", "integration", "integration_settings"),
@@ -319,6 +331,7 @@ MAINTENANCE_WINDOWS = Resource[MaintenanceWindow](
     delete_command=maintenance_windows.delete_window,
     change_permission=Permission.MANAGE_ROUTING,
     references=references.of_window,
+    unreadable=maintenance_windows.unreadable,
     example=examples.MAINTENANCE_WINDOW,
     reference=object_hooks.MAINTENANCE_WINDOW,
     views=ResourceViews("maintenance", "maintenance_window", "maintenance_window"),
@@ -336,6 +349,7 @@ WORKFLOWS = Resource[Workflow](
     delete_command=workflows.delete_workflow,
     change_permission=Permission.MANAGE_ROUTING,
     references=references.of_workflow,
+    unreadable=workflows.unreadable,
     example=examples.WORKFLOW,
     reference=object_hooks.WORKFLOW,
     views=ResourceViews("workflows", "workflow", "edit_workflow"),
@@ -351,6 +365,7 @@ PROVIDERS = Resource[Provider](
     kind_specs=tuple(map(provider_specs.spec_of, KINDS)),
     state=providers.provider_state,
     spec_with_secrets=partial(providers.provider_spec, with_secrets=True),
+    unreadable=_unknown_kind(lambda: KINDS),
     secret_keys=frozenset({EVERY_KEY}),
     save=providers.save_provider,
     delete_command=providers.delete_provider,

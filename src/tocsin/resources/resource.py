@@ -20,7 +20,7 @@ from tocsin.access.audit import AuditActor
 from tocsin.access.roles import Permission
 from tocsin.core import object_hooks
 from tocsin.core.config import config_version
-from tocsin.core.reasons import ReasonType
+from tocsin.core.reasons import Reason, ReasonType
 from tocsin.core.validation.spec import Spec
 from tocsin.resources import lookup
 
@@ -116,6 +116,9 @@ class Resource[M: Model]:
     depends_on: Callable[[Mapping[str, Any]], Iterable[str]] = lambda spec: ()
     #: The ids of what an object refers to, by model.
     references: Callable[[M], Mapping[type[Model], Iterable[int | None]]] = lambda row: {}
+    #: Why this version cannot read an object, which a newer one has written; None for every other. Its spec is then for
+    #: the audit log only.
+    unreadable: Callable[[M], Reason | None] = lambda row: None
     #: The kind of reference by which other objects name an object of this kind.
     reference: ReasonType | None = None
 

@@ -73,10 +73,16 @@ def owner_of(group: Group | None) -> OwnerGroup | None:
 
 def readable(workflow: Workflow) -> WorkflowDefinition | None:
     """Its definition, or None if this release cannot read it."""
+    return None if unreadable(workflow) else definitions.load(workflow.definition)
+
+
+def unreadable(workflow: Workflow) -> Reason | None:
+    """Why this release cannot read its definition, or None if it can."""
     try:
-        return definitions.load(workflow.definition)
-    except Rejected:
-        return None
+        definitions.load(workflow.definition)
+    except Rejected as rejected:
+        return rejected.reason
+    return None
 
 
 def names_of(workflows: Iterable[Workflow], *, use_display_names: bool = False) -> dict[str, dict[int, str]]:

@@ -33,7 +33,6 @@ from tocsin.notify.integrations import http_status
 from tocsin.notify.integrations.http_gateway.provider import HttpGatewayKind
 from tocsin.notify.integrations.http_gateway.template import (
     BodyFormat,
-    render_query,
     render_template,
     unknown_placeholders,
     value_at_path,
@@ -106,7 +105,7 @@ def test_template_value_cannot_escape_its_position(text: str) -> None:
         ET.fromstring(render_template("<sms><t a='1'><text></t></sms>", values, BodyFormat.XML)).findtext("t") or ""
     ) == text
     assert render_template("<text>", values, BodyFormat.TEXT) == text
-    assert "&" not in render_query("<text>", values)
+    assert "&" not in render_template("<text>", values, BodyFormat.FORM)
 
 
 def test_a_place_that_nothing_fills_is_named() -> None:

@@ -28,19 +28,10 @@ from tocsin.people.changes import groups as group_commands
 from tocsin.people.models import User
 from tocsin.resources import registry
 
-NOUNS: dict[str, dict[str, Any]] = {
-    resource.path: dict(resource.example)
-    for resource in (
-        registry.USERS,
-        registry.GROUPS,
-        registry.SUPPORT_HOURS,
-        registry.SCHEDULES,
-        registry.POLICIES,
-        registry.INTEGRATIONS,
-        registry.CLIENT_TABLES,
-        registry.MAINTENANCE_WINDOWS,
-    )
-}
+NOUNS: dict[str, dict[str, Any]] = {resource.path: dict(resource.example) for resource in registry.RESOURCES}
+
+#: Keys of the examples that no answer has.
+_SECRETS = {"client_secret"}
 
 
 @pytest.fixture
@@ -56,10 +47,13 @@ def test_the_documented_example_is_made_shown_changed_and_deleted(noun: str, rea
     name = "username" if noun == "users" else "name"
     if noun == "escalation-policies":
         example["name"] = "Another"
+    if noun == "service-accounts":
+        assert ready.post("groups", NOUNS["groups"]).status == 201
     before = _version()
     made = ready.post(noun, example)
     assert made.status == 201, made
-    assert _is_within(example, made.body)
+    shown = {key: value for key, value in example.items() if key not in _SECRETS}
+    assert _is_within(shown, made.body)
     assert _version() > before
     by_name = ready.get(f"{noun}/{quote(example[name].swapcase())}")
     by_number = ready.get(f"{noun}/{made.body['id']}")

@@ -10,7 +10,6 @@ from tests.web.api.conftest import Api
 
 #: What has no shape in advance, by component and property, with the reason.
 OPEN = {
-    r"\w+\.\w+_data": "the parameters of a reason depend on its code",
     r"AlertEventSchema\.data": "the details of a timeline event depend on its kind",
     r"AuditEntrySchema\.(before|after)": "an entry keeps the object as it was, in the form of its time",
     r"VersionChangeSchema\.(before|after)": "a change is about one part of a definition, each of which has its form",

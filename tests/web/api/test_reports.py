@@ -11,7 +11,9 @@ import pytest
 from tests.web.api.conftest import Api
 from tests.web.api.test_errors import refused
 from tocsin.alerts.models import Alert, AlertEvent
+from tocsin.core.ids import uuid7
 from tocsin.core.runtime import clock
+from tocsin.operate.models import Node
 
 
 def test_response_times_are_grouped_by_the_requested_field(observer: Api, open_alert: Callable[..., int]) -> None:
@@ -89,6 +91,18 @@ def test_a_report_is_about_what_lies_between_two_moments(observer: Api, open_ale
 )
 def test_what_cannot_be_reported_is_refused_with_its_place(observer: Api, query: str, field: str) -> None:
     refused(observer.get(f"reports/{query}"), 400, "invalid", field)
+
+
+def test_nodes_are_listed_with_their_last_report(admin: Api, manager: Api) -> None:
+    now = clock.now()
+    for name, ago in (("pager-1", timedelta(seconds=5)), ("pager-2", timedelta(minutes=5))):
+        Node.objects.create(
+            id=uuid7(), name=name, role="all", version="1", started_at=now, seen_at=now - ago, stuck_senders={"Mail": 2}
+        )
+    items = admin.get("system/nodes").body["items"]
+    assert [(item["name"], item["alive"]) for item in items] == [("pager-1", True), ("pager-2", False)]
+    assert items[0]["stuck_senders"] == {"Mail": 2}
+    refused(manager.get("system/nodes"), 403, "forbidden")
 
 
 def test_backup_made_by_other_means_is_reported(admin: Api, manager: Api) -> None:

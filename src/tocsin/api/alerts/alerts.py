@@ -15,7 +15,7 @@ from tocsin.access.roles import Permission
 from tocsin.alerts import search_index, store
 from tocsin.alerts.models import Acknowledgement, Alert, AlertEvent
 from tocsin.alerts.service import NO_SUCH_ALERT
-from tocsin.alerts.states import ACTIVE, INACTIVE, AlertStatus, Priority
+from tocsin.alerts.states import ACTIVE, INACTIVE, AlertStatus, EventKind, Priority
 from tocsin.api.framework.auth import Principal, caller, forbidden
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.moments import Moment
@@ -129,7 +129,7 @@ class AlertFilters(PaginationQuery):
 
 
 class EventFilters(PaginationQuery):
-    kind: str | None = None
+    kind: EventKind | None = None
 
 
 @routes.get("", Permission.VIEW_ALERTS, answers=PaginatedList[AlertSummary], summary="Alerts, newest first")

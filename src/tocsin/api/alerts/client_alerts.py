@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from django.http import HttpRequest
-from ninja import Query, Schema
+from ninja import Query
 from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission
@@ -14,12 +14,10 @@ from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.alerts.states import ACTIVE, INACTIVE, AlertStatus, Priority
 from tocsin.api.alerts.alerts import find_alert
 from tocsin.api.framework.authorized_router import AuthorizedRouter
-from tocsin.api.framework.pagination import Number
+from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
 from tocsin.reports.public_timeline import PUBLIC_EVENTS, public_timeline
 
 routes = AuthorizedRouter("client-alerts")
-
-_MAX_ROWS = 200
 
 
 class ClientAlertSchema(BaseModel):
@@ -47,26 +45,20 @@ class ClientAlertDetail(ClientAlertSchema):
     timeline: list[PublicEventSchema]
 
 
-class ClientAlertFilters(Schema):
-    model_config = {"extra": "forbid"}
-
+class ClientAlertFilters(PaginationQuery):
     closed: bool = Field(default=False, description="The history instead of the active alerts.")
-    before: Number | None = Field(default=None, description="Only alerts with a lower number, for the next page.")
 
 
 @routes.get(
     "",
     Permission.VIEW_ALERTS,
-    answers=list[ClientAlertSchema],
+    answers=PaginatedList[ClientAlertSchema],
     public=True,
     summary="Alerts as client observers see them, newest first",
 )
-def list_client_alerts(request: HttpRequest, query: Query[ClientAlertFilters]) -> list[dict[str, Any]]:
-    """Returns at most 200 alerts."""
+def list_client_alerts(request: HttpRequest, query: Query[ClientAlertFilters]) -> dict[str, Any]:
     rows = Alert.objects.filter(status__in=sorted(INACTIVE if query.closed else ACTIVE))
-    if query.before is not None:
-        rows = rows.filter(pk__lt=query.before)
-    return [_show(alert) for alert in rows.order_by("-pk")[:_MAX_ROWS]]
+    return page(rows, query, lambda alerts: [_show(alert) for alert in alerts], newest_first=True)
 
 
 @routes.get(

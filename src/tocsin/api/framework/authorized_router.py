@@ -8,10 +8,10 @@ from typing import Any, get_origin
 from ninja import Router
 
 from tocsin.access.roles import Permission, PermissionScope, Role, permission_scope
+from tocsin.api.components import Component
 from tocsin.api.framework import etags
 from tocsin.api.framework.auth import ApiAuth
 from tocsin.api.framework.pagination import PaginatedList
-from tocsin.api.framework.spec_schemas import Component
 
 #: Methods that change an existing object, and therefore accept If-Match.
 _CHANGING = frozenset({"PUT", "PATCH", "DELETE"})

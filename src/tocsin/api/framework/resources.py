@@ -27,6 +27,8 @@ from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.pagination import PaginatedList, PaginationQuery, page
 from tocsin.api.framework.spec_schemas import SpecSchema
 from tocsin.core.config import config_version
+from tocsin.core.errors import Rejected
+from tocsin.core.reason_json import show_reason
 from tocsin.resources.registry import GROUPS
 from tocsin.resources.resource import Resource, ResourceSpec
 
@@ -105,8 +107,14 @@ class ApiResource[M: Model]:
         return [{"id": row.pk, **fields} for row, fields in zip(rows, shown, strict=True)]
 
     def show_one(self, row: M, principal: Principal) -> dict[str, Any]:
-        """Return the object as the caller may see it."""
+        """Return the object as the caller may see it. Raises Rejected("unreadable") for one of a newer version."""
+        self.require_readable(row)
         return self.show_all([row], principal)[0]
+
+    def require_readable(self, row: M) -> None:
+        """Raises Rejected("unreadable") if a newer version has written the object."""
+        if reason := self.resource.unreadable(row):
+            raise Rejected("unreadable", reason)
 
     def show_tagged(self, row: M, principal: Principal, response: HttpResponse) -> dict[str, Any]:
         """Return the object as the caller may see it, and set its ETag."""
@@ -127,7 +135,18 @@ def _register_reads[M: Model](api: ApiResource[M]) -> None:
     def list_objects(request: HttpRequest, query: Any) -> dict[str, Any]:
         principal = caller(request)
         rows = api.narrow(_filter(api, resource.rows(), query), query, principal)
-        return page(rows, query, lambda page_rows: api.show_all(page_rows, principal))
+        unreadable: list[dict[str, Any]] = []
+
+        def show(page_rows: Sequence[M]) -> list[dict[str, Any]]:
+            reasons = {row.pk: reason for row in page_rows if (reason := resource.unreadable(row))}
+            unreadable.extend(
+                {"id": row.pk, "name": resource.name(row), **show_reason(reasons[row.pk], "reason")}
+                for row in page_rows
+                if row.pk in reasons
+            )
+            return api.show_all([row for row in page_rows if row.pk not in reasons], principal)
+
+        return page(rows, query, show) | ({"unreadable": unreadable} if unreadable else {})
 
     # Django Ninja reads the parameters from the annotation.
     list_objects.__annotations__["query"] = cast(Any, Query)[_list_query(api)]
@@ -237,6 +256,7 @@ def _register_writes[M: Model](api: ApiResource[M]) -> None:
         principal = caller(request)
         with config_version.exclusive():
             existing = api.find_for_change(request, id)
+            api.require_readable(existing)
             changes = {key: api.null_values.get(key) if value is None else value for key, value in body.items()}
             spec = (api.patched_spec or resource.spec)(existing)
             return api.show_tagged(_save(api, {**spec, **changes}, existing, principal), principal, response)

@@ -7,50 +7,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAliasType
 
 from pydantic import BaseModel, WithJsonSchema
 
+from tocsin.api.components import COMPONENTS, MARK, Component
+from tocsin.api.reasons import ReasonSchema, parameter_schemas
 from tocsin.core.validation.spec import Spec
-
-_COMPONENTS = "#/components/schemas/"
-_LIST = "PaginatedList_"
-
-#: Marks a schema that stands for a component, until `resolve` replaces it.
-_MARK = "x-component"
-
-
-@dataclass(frozen=True, slots=True)
-class Component:
-    """A named schema of the document, for a body or an answer."""
-
-    name: str
-
-    @property
-    def is_list(self) -> bool:
-        """Whether it is a page of a list."""
-        return self.name.startswith(_LIST)
-
-    @property
-    def reference(self) -> dict[str, str]:
-        """The reference to it."""
-        return {"$ref": _COMPONENTS + self.name}
-
-    @property
-    def mark(self) -> dict[str, str]:
-        """The schema that stands for it in an operation."""
-        return {_MARK: self.name}
-
-    @property
-    def annotation(self) -> WithJsonSchema:
-        """Annotates a field of another schema that contains the object."""
-        return WithJsonSchema(self.mark)
 
 
 def written_as(spec_type: type[Spec] | TypeAliasType) -> WithJsonSchema:
     """Annotates a field of another schema that contains an object, which is a part of a configured object."""
     return Component(spec_type.__name__).annotation
+
+
+class UnreadableObjectSchema(ReasonSchema):
+    """An object that a newer version has written: it can be deleted, or replaced by PUT."""
+
+    id: int
+    name: str
 
 
 class SpecSchema:
@@ -86,7 +61,7 @@ class SpecSchema:
         #: The body of a PATCH: some keys, of which null takes one away.
         self.changes = Component(f"{self._name}Changes")
         #: A page of a list of objects.
-        self.listed = Component(f"{_LIST}{self._name}_")
+        self.listed = self.whole.listed
         for component in (self.whole, self.changes, self.listed):
             self._by_component[component.name] = self
 
@@ -115,6 +90,8 @@ class SpecSchema:
             changes = [Component(f"{name}Changes").reference for name, _type in self._types]
             components[self.changes.name] = {"anyOf": changes}
         components[self.listed.name] = _list_of(self.whole.reference)
+        unreadable = UnreadableObjectSchema.model_json_schema(mode="serialization")
+        components[UnreadableObjectSchema.__name__] = unreadable
         return components
 
     @classmethod
@@ -127,14 +104,17 @@ class SpecSchema:
 def resolve(openapi: dict[str, Any]) -> None:
     """Replaces the marks of components by references, adds the components, and leaves out defaults of references: they
     are those of the object's keys, and generators of clients cannot write them."""
-    names: set[str] = set()
-    for schema in list(_with_key(_MARK, openapi)):
-        name, description = schema[_MARK], schema.get("description")
-        names.add(name)
-        schema.clear()
-        schema |= Component(name).reference | ({"description": description} if description else {})
-    for name in sorted(names):
-        openapi["components"]["schemas"] |= SpecSchema.defining(name)
+    components = openapi["components"]["schemas"]
+    components |= parameter_schemas()
+    while marked := list(_with_key(MARK, openapi)):
+        names: set[str] = set()
+        for schema in marked:
+            name, description = schema[MARK], schema.get("description")
+            names.add(name)
+            schema.clear()
+            schema |= Component(name).reference | ({"description": description} if description else {})
+        for name in sorted(names - components.keys()):
+            components |= SpecSchema.defining(name)
     for schema in _with_key("default", openapi):
         if isinstance(schema["default"], dict) and not schema.keys().isdisjoint(("$ref", "allOf")):
             del schema["default"]
@@ -154,7 +134,7 @@ def _with_key(key: str, value: Any) -> Iterator[dict[str, Any]]:
 
 def _localized(schema: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a schema with references to components of the document."""
-    localized: dict[str, Any] = json.loads(json.dumps(schema).replace("#/$defs/", _COMPONENTS))
+    localized: dict[str, Any] = json.loads(json.dumps(schema).replace("#/$defs/", COMPONENTS))
     return localized
 
 
@@ -178,5 +158,10 @@ def _list_of(item: dict[str, str]) -> dict[str, Any]:
         "properties": {
             "items": {"type": "array", "items": item},
             "next": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+            "unreadable": {
+                "type": "array",
+                "items": Component(UnreadableObjectSchema.__name__).reference,
+                "description": "The objects of this page that a newer version has written. Absent if there is none.",
+            },
         },
     }

@@ -20,6 +20,7 @@ from tocsin.api.reasons import ReasonCode, ReasonData
 from tocsin.core.reason_json import show_fields
 from tocsin.notify.models import Delivery
 from tocsin.notify.states import DeliveryStatus, Purpose
+from tocsin.people.changes.specs import Channel
 from tocsin.resources import registry
 from tocsin.resources.lookup import find_by_uuid
 
@@ -59,7 +60,7 @@ class DeliveryFilters(PaginationQuery):
     notification_id: UUID | None = None
     user: str | None = None
     purpose: Purpose | None = None
-    channel: str | None = None
+    channel: Channel | None = None
     provider: str | None = None
     status: list[DeliveryStatus] = []
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 from django.http import HttpRequest
 from ninja import Query
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from tocsin.access.roles import Permission
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
 from tocsin.api.reasons import ReasonCode, ReasonData
 from tocsin.core.reason_json import show_fields
+from tocsin.notify.mail_replies.process import ReplyResult
 from tocsin.notify.models import MailReply
 from tocsin.resources.lookup import find
 
@@ -31,14 +32,14 @@ class MailReplySchema(BaseModel):
     subject: str
     alert_id: int | None
     user: str | None
-    outcome: str = Field(description="`acted`, `refused` or `ignored`.")
+    outcome: ReplyResult
     reason: str
     reason_code: ReasonCode
     reason_data: ReasonData
 
 
 class MailReplyFilters(PaginationQuery):
-    outcome: Literal["acted", "refused", "ignored"] | None = None
+    outcome: ReplyResult | None = None
     alert_id: Number | None = None
     sender: str | None = None
 

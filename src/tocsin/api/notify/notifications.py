@@ -20,6 +20,7 @@ from tocsin.api.reasons import ReasonCode, ReasonData
 from tocsin.core.reason_json import show_fields
 from tocsin.notify.models import Notification
 from tocsin.notify.states import Purpose
+from tocsin.people.changes.specs import Channel
 from tocsin.resources import registry
 from tocsin.resources.lookup import find_by_uuid
 
@@ -47,7 +48,7 @@ class NotificationFilters(PaginationQuery):
     alert_id: Number | None = None
     user: str | None = None
     purpose: Purpose | None = None
-    channel: str | None = None
+    channel: Channel | None = None
 
 
 @routes.get(

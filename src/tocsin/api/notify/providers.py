@@ -22,11 +22,13 @@ from tocsin.notify.models import Provider
 from tocsin.notify.providers import commands, rejections
 from tocsin.notify.providers import status as provider_status
 from tocsin.notify.providers.pool import ENVIRONMENT
+from tocsin.notify.providers.status import ProviderState
+from tocsin.people.changes.specs import Channel
 from tocsin.resources import registry
 
 
 class ProviderFilters(PaginationQuery):
-    channel: str | None = None
+    channel: Channel | None = None
 
 
 class ProviderTestBody(BaseModel):
@@ -52,7 +54,7 @@ class ProviderTestResponse(BaseModel):
 class ProviderHealthSchema(BaseModel):
     """Whether messages pass through it."""
 
-    state: str
+    state: ProviderState
     error: str
     error_code: ReasonCode
     error_data: ReasonData

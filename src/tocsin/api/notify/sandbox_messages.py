@@ -21,6 +21,7 @@ from tocsin.api.framework.auth import Principal, caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
 from tocsin.notify.models import SandboxMessage
+from tocsin.people.changes.specs import Channel
 from tocsin.resources import registry
 from tocsin.resources.lookup import find
 
@@ -73,7 +74,7 @@ class SandboxMessageSchema(BaseModel):
 class SandboxMessageFilters(PaginationQuery):
     alert_id: Number | None = None
     user: str | None = None
-    channel: str | None = None
+    channel: Channel | None = None
 
 
 @routes.get(

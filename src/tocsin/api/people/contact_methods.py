@@ -26,7 +26,7 @@ from tocsin.notify.enqueue import contact_tests
 from tocsin.notify.enqueue.contact_tests import METHOD_NOT_FOUND
 from tocsin.notify.inbound import verification
 from tocsin.people.changes import users
-from tocsin.people.changes.specs import ContactSpec
+from tocsin.people.changes.specs import Channel, ContactSpec
 from tocsin.people.models import ContactMethod, User
 from tocsin.resources import registry
 from tocsin.resources.lookup import NOT_A_USERNAME, find
@@ -45,7 +45,7 @@ _EXTRA = {"requestBody": {"content": {"application/json": {"example": EXAMPLE}}}
 
 class ContactMethodFilters(PaginationQuery):
     user: str | None = None
-    channel: str | None = None
+    channel: Channel | None = None
     label: str | None = None
     enabled: bool | None = Field(default=None, description="Whether it is in use.")
 

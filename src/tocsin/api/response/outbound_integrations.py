@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import Principal, audit_actor_of, caller, require
-from tocsin.api.framework.pagination import PaginatedList, PaginationQuery, page
+from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
 from tocsin.api.framework.resources import ApiResource, register
 from tocsin.api.reasons import ReasonCode, ReasonData, ReasonSchema
 from tocsin.core.errors import Rejected
@@ -22,14 +22,15 @@ from tocsin.outbound import commands
 from tocsin.outbound.halo_sync import halo_commands
 from tocsin.outbound.models import Call, Exchange, LookUp, OutboundIntegration
 from tocsin.outbound.redaction import MASK
+from tocsin.outbound.states import CallStatus
 from tocsin.resources import registry
 
 _NO_SUCH_CALL = ReasonType("api.no_such_call", "{integration} has no call {call}.")
 
 
 class OutboundCallFilters(PaginationQuery):
-    status: str | None = None
-    alert_id: int | None = None
+    status: CallStatus | None = None
+    alert_id: Number | None = None
     ticket: str | None = None
 
 
@@ -46,7 +47,7 @@ class OutboundCallSchema(BaseModel):
     """One pending or completed call to the other side."""
 
     id: int
-    status: str
+    status: CallStatus
     action: str
     description: str
     description_code: ReasonCode

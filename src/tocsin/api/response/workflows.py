@@ -12,35 +12,37 @@ from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import Principal, audit_actor_of, caller, require
-from tocsin.api.framework.pagination import PaginatedList, PaginationQuery, page
+from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
 from tocsin.api.framework.resources import ApiResource, register
 from tocsin.api.reasons import ReasonCode, ReasonData
 from tocsin.core.errors import Rejected
 from tocsin.core.reason_json import show_fields, show_reason
 from tocsin.core.reasons import ReasonType
+from tocsin.outbound.states import CallStatus
 from tocsin.resources import registry
 from tocsin.resources.resource import ResourceSpec
 from tocsin.workflows import commands
 from tocsin.workflows.definition import descriptions, templates
+from tocsin.workflows.definition.definition import load
 from tocsin.workflows.models import Workflow, WorkflowRun
+from tocsin.workflows.states import TriggerKind, WorkflowRunStatus
 from tocsin.workflows.views import buttons, dry_run
 from tocsin.workflows.views.buttons import RunSummary
 from tocsin.workflows.views.dry_run import DryRunResult
 
 _NO_SUCH_RUN = ReasonType("api.no_such_run", "{workflow} has no run {run}.")
-_UNREADABLE = ReasonType("api.workflow_unreadable", "It cannot be read.")
 
 
 class WorkflowRunFilters(PaginationQuery):
-    status: str | None = None
-    alert_id: int | None = None
+    status: WorkflowRunStatus | None = None
+    alert_id: Number | None = None
 
 
 class WorkflowCallSchema(BaseModel):
     """A call that an action made, in its current state."""
 
     id: int
-    status: str
+    status: CallStatus
     result: str
     result_code: ReasonCode
     result_data: ReasonData
@@ -67,7 +69,7 @@ class WorkflowRunSchema(BaseModel):
     id: int
     workflow: str
     alert_id: int
-    status: str
+    status: WorkflowRunStatus
     cause: str
     cause_code: ReasonCode
     cause_data: ReasonData
@@ -127,13 +129,9 @@ class WorkflowFields(BaseModel):
 def _show(workflows: Sequence[Workflow], _principal: Principal) -> Iterator[dict[str, Any]]:
     names = commands.names_of(workflows)
     for row in workflows:
-        plan = commands.readable(row)
-        sentence = (
-            _UNREADABLE()
-            if plan is None
-            else descriptions.describe_workflow(
-                plan, lambda object_type, object_id: names[object_type].get(object_id, f"#{object_id}")
-            )
+        sentence = descriptions.describe_workflow(
+            load(row.definition),
+            lambda object_type, object_id: names[object_type].get(object_id, f"#{object_id}"),
         )
         yield {
             **commands.workflow_spec(row, names),
@@ -152,7 +150,7 @@ def _save(spec: ResourceSpec, /, *, caller: Principal, existing: Workflow | None
 
 WORKFLOWS = ApiResource(
     registry.WORKFLOWS,
-    filters={"trigger": (str, "trigger"), "enabled": (bool, "is_enabled")},
+    filters={"trigger": (TriggerKind, "trigger"), "enabled": (bool, "is_enabled")},
     show=_show,
     save=_save,
     read_only=WorkflowFields,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from django.http import HttpRequest
@@ -14,12 +15,13 @@ from tocsin.access.roles import Permission
 from tocsin.api.framework.auth import Principal, caller
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.moments import ScheduleMoment, UtcDatetime
+from tocsin.api.framework.pagination import PaginatedList
 from tocsin.api.reasons import ReasonCode, ReasonData, ReasonSchema
 from tocsin.core.config import last_backup, settings_store
 from tocsin.core.db import database
-from tocsin.core.reason_json import show_reason
+from tocsin.core.reason_json import show_fields, show_reason
 from tocsin.inbound.config import registry
-from tocsin.operate import doctor
+from tocsin.operate import doctor, node_heartbeat
 from tocsin.operate.finding import HealthFinding
 from tocsin.simulate import preflight
 from tocsin.simulate.escalation import SimulatedPage
@@ -91,6 +93,20 @@ class PreflightResponse(BaseModel):
     integrations: list[PreflightIntegrationSchema]
 
 
+class NodeSchema(BaseModel):
+    """A process of this installation, which reports every few seconds. `alive` is false a minute after its last
+    report."""
+
+    id: UUID
+    name: str
+    role: str
+    version: str
+    started_at: datetime
+    seen_at: datetime
+    alive: bool
+    stuck_senders: dict[str, int] = Field(description="Number of sends that do not return, by provider.")
+
+
 class LastBackupBody(BaseModel):
     """A backup. Without `at`, it was made now."""
 
@@ -131,6 +147,22 @@ def get_preflight(request: HttpRequest, at: Query[ScheduleMoment | None] = None)
     )
     results = preflight.preflight(preflight_at, registry.shared_registry())
     return {"at": preflight_at, "integrations": [_show_result(result, principal) for result in results]}
+
+
+@routes.get("/nodes", Permission.ADMINISTER, answers=PaginatedList[NodeSchema], summary="The nodes of the last hour")
+def list_nodes(request: HttpRequest) -> dict[str, Any]:
+    now = caller(request).now
+    with database.transaction() as connection:
+        nodes = node_heartbeat.load_nodes(connection)
+    items = [
+        {
+            **show_fields(node, "id", "name", "role", "version", "started_at", "stuck_senders"),
+            "seen_at": now - node.age,
+            "alive": node.is_alive,
+        }
+        for node in nodes
+    ]
+    return {"items": items, "next": None}
 
 
 @routes.get("/last-backup", Permission.ADMINISTER, answers=LastBackupResponse, summary="When the last backup was made")

@@ -108,7 +108,8 @@ class _Source:
         return Incident(at, _PROMETHEUS, body("firing"), answers, end)
 
     def website(self, at: datetime, monitor: tuple[int, str, str], cause: str, severity: str, *,
-                ends_after: float | None = None, answers: Sequence[Answer] = ()) -> Incident:  # fmt: skip
+                is_down: bool = True, ends_after: float | None = None,
+                answers: Sequence[Answer] = ()) -> Incident:  # fmt: skip
         number, name, url = monitor
         tags = [{"name": "severity", "value": severity}]
 
@@ -119,9 +120,8 @@ class _Source:
             message = {"heartbeat": heartbeat if status is not None else None, "monitor": watched}
             return json.dumps({**message, "msg": f"[{name}] {text}"}, ensure_ascii=False).encode()
 
-        down = None if "certificate" in cause else 0
         end = None if ends_after is None else (ends_after, body(1, at + ends_after * _MINUTE, "200 - OK"))
-        return Incident(at, _WEBSITES, body(down, at, cause), answers, end)
+        return Incident(at, _WEBSITES, body(0 if is_down else None, at, cause), answers, end)
 
 
 _TICKETS = (
@@ -226,6 +226,7 @@ def _remarkable(source: _Source, now: datetime) -> Iterator[Incident]:
     )  # fmt: skip
     yield source.website(
         local(now, 5, "16:05"), _PORTAL, "server certificate portal.example.org will expire in 14 days", "low",
+        is_down=False,
         answers=(Answer(9, CommandKind.HOLD, "alice", "Renewal is ordered.", _WEB, hours=17),
                  Answer(17 * 60 + 12, CommandKind.CLOSE, "alice", "Renewed.", _WEB)),
     )  # fmt: skip
@@ -269,6 +270,7 @@ def _current(source: _Source, now: datetime) -> Iterator[Incident]:
     )  # fmt: skip
     yield source.website(
         now - 170 * _MINUTE, _API, "server certificate api.example.org will expire in 9 days", "low",
+        is_down=False,
         answers=(Answer(11, CommandKind.HOLD, "dana", "Renewal runs tomorrow.", _WEB, hours=20),),
     )  # fmt: skip
     yield source.prometheus(

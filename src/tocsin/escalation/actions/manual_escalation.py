@@ -18,7 +18,7 @@ from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Person, Reason, ReasonType, as_reason, joined
 from tocsin.escalation import reasons
-from tocsin.escalation.policy.policy import RECIPIENTS_ONLY
+from tocsin.escalation.policy.policy import POLICY_UNREADABLE, RECIPIENTS_ONLY
 from tocsin.escalation.policy.policy_cache import load_plans
 from tocsin.escalation.run import effects, run_store
 from tocsin.escalation.run.run_state import CancelPages, RunDecision, RunStatus, from_row, with_progress
@@ -28,7 +28,6 @@ from tocsin.notify.enqueue.recipients import load_recipients
 from tocsin.notify.rules.page_planner import PageRequest
 
 POLICY_DELETED = ReasonType("policy.deleted", "That escalation policy no longer exists.")
-_POLICY_UNREADABLE = ReasonType("policy.unreadable", "Policy {policy} cannot be read. Save it again.")
 _ALL_ACKNOWLEDGED = ReasonType("alert.acknowledged_by_all", "All of these users have already acknowledged the alert.")
 _NOBODY_TO_PAGE = ReasonType("alert.nobody_to_page", "No one to page.")
 
@@ -51,7 +50,7 @@ def start_policy(
     version = policy["current_version_id"]
     plans = load_plans(connection, {version, *([current_row["version_id"]] if current_row else ())})
     if version not in plans:
-        raise Rejected("not_possible", _POLICY_UNREADABLE(policy=policy["name"]))
+        raise Rejected("not_possible", POLICY_UNREADABLE(policy=policy["name"]))
     started = reasons.POLICY_STARTED_BY(actor=actor.person, policy=policy["name"])
     new = begin_run(
         alert.id,

@@ -41,7 +41,10 @@ def policy_spec(policy: Policy, names: NamesById | None = None) -> dict[str, Any
     spec: dict[str, Any] = {"name": policy.name}
     if policy.group is not None:
         spec["group"] = policy.group.name
-    return spec | definitions.write(plan_of(policy), lambda key, number: names_by_kind[key].get(number, f"#{number}"))
+    plan = readable(policy)
+    if plan is None:
+        return spec | dict(policy.current_version.definition)  # type: ignore[union-attr]
+    return spec | definitions.write(plan, lambda key, number: names_by_kind[key].get(number, f"#{number}"))
 
 
 def reference_names(policies: Iterable[Policy]) -> dict[str, dict[int, str]]:
@@ -61,9 +64,26 @@ def _names_by_id(rows: QuerySet[Any], ids: set[int], by: str = "name") -> dict[i
 
 
 def plan_of(policy: Policy) -> CompiledPolicy:
-    """The compiled current version of the policy."""
+    """The compiled current version of the policy. Raises Rejected("unreadable") if this release does not know it."""
     assert policy.current_version is not None, "a policy has a version from its first moment on"
-    return definitions.load(policy.current_version.definition)
+    try:
+        return definitions.load(policy.current_version.definition)
+    except Rejected as problem:
+        raise Rejected("unreadable", definitions.POLICY_UNREADABLE(policy=policy.name)) from problem
+
+
+def readable(policy: Policy) -> CompiledPolicy | None:
+    """The compiled current version of the policy, or None if this release cannot read it."""
+    return None if unreadable(policy) else plan_of(policy)
+
+
+def unreadable(policy: Policy) -> Reason | None:
+    """Why this release cannot read the current version, or None if it can."""
+    try:
+        plan_of(policy)
+    except Rejected as rejected:
+        return rejected.reason
+    return None
 
 
 def save_policy(
@@ -156,8 +176,9 @@ def _policies_using(is_using: Callable[[Policy, PolicyReferences], bool]) -> lis
 
 
 def references(policy: Policy) -> PolicyReferences:
-    """What the current version of the policy refers to."""
-    return definitions.references(plan_of(policy))
+    """What the current version of the policy refers to; empty if it cannot be read."""
+    plan = readable(policy)
+    return definitions.references(plan) if plan is not None else PolicyReferences()
 
 
 def _names() -> PolicyNames:
@@ -185,7 +206,8 @@ def _refuse_circular_handover(plan: CompiledPolicy, existing: Policy | None) -> 
             raise Rejected("circular", problem, "end.policy")
         next_policy = Policy.objects.select_related("current_version").get(pk=next_policy_id)
         names.append(next_policy.name)
-        next_policy_id = plan_of(next_policy).handover_policy_id
+        next_plan = readable(next_policy)
+        next_policy_id = next_plan.handover_policy_id if next_plan is not None else None
 
 
 def _refuse_unreachable(plan: CompiledPolicy, existing: Policy | None, actor: AuditActor, now: datetime) -> None:

@@ -36,6 +36,7 @@ _LAST_STEP_INTERVAL_NEEDED = ReasonType(
     "policy.last_step_interval_missing", "is required: the interval at which the last step repeats."
 )
 _REPEAT_INTERVAL_NEEDED = ReasonType("policy.repeat_interval_missing", "is required: the interval between rounds.")
+POLICY_UNREADABLE = ReasonType("policy.unreadable", "Policy {policy} cannot be read. Save it again.")
 NO_SUCH_POLICY = ReasonType("policy.unknown", 'unknown escalation policy "{name}".')
 _NO_STEPS = ReasonType("policy.steps_missing", "at least one step is required.")
 _TOO_MANY_STEPS = ReasonType("policy.too_many_steps", "a policy has at most {limit} steps; this one has {steps}.")
@@ -98,11 +99,11 @@ class CompiledPolicy:
 class PolicyReferences:
     """The ids of all objects that a policy refers to."""
 
-    users: frozenset[int]
-    groups: frozenset[int]
-    schedules: frozenset[int]
-    support_hours: frozenset[int]
-    policies: frozenset[int]
+    users: frozenset[int] = frozenset()
+    groups: frozenset[int] = frozenset()
+    schedules: frozenset[int] = frozenset()
+    support_hours: frozenset[int] = frozenset()
+    policies: frozenset[int] = frozenset()
 
 
 #: Without a policy, only the recipient users are paged, immediately.

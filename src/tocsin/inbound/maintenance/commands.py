@@ -154,6 +154,15 @@ def groups_newly_affected(window: MaintenanceWindow, previous: Sequence[int] | N
     return set(Integration.objects.filter(pk__in=added).values_list("group_id", flat=True))
 
 
+def unreadable(window: MaintenanceWindow) -> Reason | None:
+    """Why this release cannot read its condition, or None if it can."""
+    try:
+        compile_condition(window.condition, "when")
+    except Rejected as rejected:
+        return rejected.reason
+    return None
+
+
 def recurrence_of(window: MaintenanceWindow) -> Recurrence:
     """Returns the window's recurrence. Stored times are valid."""
     return maintenance_times.recurrence(window.times)

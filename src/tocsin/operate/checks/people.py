@@ -10,7 +10,6 @@ from tocsin.core.db.database import Connection
 from tocsin.core.reasons import Person, ReasonType, Term
 from tocsin.escalation.changes import commands as policies
 from tocsin.escalation.models import Policy
-from tocsin.escalation.policy.policy import references
 from tocsin.inbound.models import Integration
 from tocsin.notify.inbound import opt_outs
 from tocsin.notify.registry import address_problem
@@ -69,7 +68,7 @@ def _unreachable_people(now: datetime) -> Iterator[HealthFinding]:
     for integration in Integration.objects.prefetch_related("recipient_users"):
         paged_user_ids |= {user.pk for user in integration.recipient_users.all()}
     for policy in Policy.objects.exclude(current_version=None).select_related("current_version"):
-        paged_user_ids |= references(policies.plan_of(policy)).users
+        paged_user_ids |= policies.references(policy).users
     for schedule in Schedule.objects.all():
         paged_user_ids |= schedules.load(schedule.name, schedule.time_zone, schedule.definition).users
     for calendar_import in CalendarImport.objects.all():

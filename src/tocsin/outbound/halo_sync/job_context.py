@@ -15,7 +15,7 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.db.json_text import as_json
 from tocsin.outbound.connectors.haloitsm import reasons
-from tocsin.outbound.connectors.haloitsm.reference_data import ReferenceLists, load
+from tocsin.outbound.connectors.haloitsm.reference_data import ReferenceLists, load, numbered_priority
 from tocsin.outbound.connectors.interfaces import CallDone, CallJob
 from tocsin.outbound.delivery import ticket_creation
 from tocsin.outbound.delivery.integration_pool import ActiveIntegration
@@ -298,7 +298,7 @@ def _record_written_values(connection: Connection, jobs: Sequence[CallJob]) -> N
         if status := job.prepared.get("status"):
             wrote["status"] = status["name"]
         if priority := job.prepared.get("priority"):
-            wrote["priority"] = [priority["name"], f"Priority {priority['number']}"]
+            wrote["priority"] = [priority["name"], numbered_priority(priority["number"])]
         if team := job.prepared.get("team"):
             wrote["team"] = team
         records.append({"id": job.id, "wrote": wrote, "ticket": job.prepared.get("ticket", "")})

@@ -19,6 +19,7 @@ from tocsin.inbound.deciding.alert_creation import columns_of
 from tocsin.inbound.deciding.echo_suppression import CREATED_BY_FETCH
 from tocsin.inbound.parsing.decode import Element
 from tocsin.outbound.connectors.haloitsm.client import id_text
+from tocsin.outbound.connectors.haloitsm.reference_data import numbered_priority
 
 RECONCILIATION = "reconciliation"
 
@@ -33,6 +34,9 @@ _AHEAD = timedelta(hours=15)
 
 #: The fields that can name the ticket into which another was merged; undocumented, and different between versions.
 _MERGED = ("merged_into_id", "mergedinto_id", "merged_into", "mergedintoid", "merged_to_id")
+
+#: The fields that can have a priority's number.
+_PRIORITY_NUMBERS = ("priority_id", "priorityid", "priority")
 
 #: Columns compared with the alert.
 _COMPARED = ("source_status", "subject", "client", "team", "source_priority")
@@ -83,18 +87,20 @@ def is_news(integration: CompiledIntegration, event: NormalizedEvent, known_tick
         )
     if event.action in (EventAction.CLOSE, EventAction.CANCEL):
         return True
-    is_different = any(name in columns and _differs(name, columns[name], known_ticket.columns) for name in _COMPARED)
+    # A list contains a priority's id only, while a webhook contains its name.
+    if columns.get("source_priority") in _numbered_priorities(event.payload):
+        del columns["source_priority"]
+    is_different = any(name in columns and columns[name] != known_ticket.columns.get(name, "") for name in _COMPARED)
     if "agent" not in event.mapped.values:
         return is_different
     agent_id = "" if event.mapped.is_nobody("agent") else event.mapped.text("agent_id") or ""
     return is_different or agent_id != known_ticket.agent_id
 
 
-def _differs(name: str, value: str, columns: Mapping[str, str]) -> bool:
-    # A list contains a priority's id only, while a webhook contains its name.
-    if name == "source_priority" and value.startswith("Priority "):
-        return False
-    return value != columns.get(name, "")
+def _numbered_priorities(payload: object) -> set[str]:
+    ticket = payload.get("ticket") if isinstance(payload, Mapping) else None
+    numbers = [ticket.get(name) for name in _PRIORITY_NUMBERS] if isinstance(ticket, Mapping) else []
+    return {numbered_priority(number) for number in numbers if number is not None}
 
 
 def merged_into(ticket: Mapping[str, Any]) -> str:

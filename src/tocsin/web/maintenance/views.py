@@ -93,6 +93,8 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
                 return redirect("maintenance")
         except Rejected as rejected:
             show_rejection(form, rejected, _places(form))
+    elif row is not None and (problem := maintenance_windows.unreadable(row)):
+        messages.warning(request, problem.localized())
     elif row is not None:
         preview = _preview(maintenance_windows.window_spec(row), request.now)
     can_end = row is not None and _can_end(row, request.now)

@@ -58,7 +58,7 @@ _PLACES = {
 def policy_list(request: SignedInRequest) -> HttpResponse:
     """Render every policy with a summary of its steps."""
     rows = Policy.objects.select_related("current_version", "group").annotate(used=Count("integrations"))
-    listed = [(row, commands.plan_of(row)) for row in rows]
+    listed = [(row, commands.readable(row)) for row in rows]
     return render_view(
         request, "policies/list.html", {"rows": listed, "may_add": may_somewhere(request, Permission.MANAGE_TEAMS)}
     )
@@ -68,7 +68,9 @@ def policy_list(request: SignedInRequest) -> HttpResponse:
 def policy(request: SignedInRequest, number: int) -> HttpResponse:
     """Render a policy, with a preview of whom it would page for one of its integrations or for a group."""
     row = find_object(POLICIES, number)
-    plan = commands.plan_of(row)
+    plan = commands.readable(row)
+    if plan is None:
+        return redirect("edit_policy", row.pk)
     used = list(Integration.objects.filter(policy=row).prefetch_related("recipient_groups", "recipient_users"))
     groups = list(Group.objects.all())
     recipients = _preview_recipients(request, used, groups)
@@ -105,6 +107,9 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     row = find_object(POLICIES, number) if number is not None else None
     require_existing(request, row)
     spec = commands.policy_spec(row) if row else _initial_spec(request)
+    if row is not None and commands.readable(row) is None:
+        messages.warning(request, _("This policy is not valid. Saving replaces it."))
+        spec = _initial_spec(request) | {"name": row.name}
     form = PolicyForm(request.POST or None, initial=initial_policy(spec), existing=row)
     steps = steps_formset()(request.POST or None, initial=initial_steps(spec), prefix="steps")
     offer_own_groups(request, form.fields["group"])

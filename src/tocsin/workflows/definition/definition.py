@@ -126,9 +126,13 @@ SPANS: Mapping[TriggerKind, str] = {
 def load(stored: Mapping[str, Any]) -> WorkflowDefinition:
     """Parses a stored definition. Raises Rejected("unreadable") if this release does not know it."""
     try:
-        return msgspec.convert(stored, WorkflowDefinition)
-    except msgspec.ValidationError as problem:
+        definition = msgspec.convert(stored, WorkflowDefinition)
+        for condition in (definition.start, definition.stop):
+            if condition is not None:
+                compiled(condition)
+    except (msgspec.ValidationError, Rejected) as problem:
         raise Rejected("unreadable", reasons.UNREADABLE(error=str(problem))) from problem
+    return definition
 
 
 def to_stored(definition: WorkflowDefinition) -> dict[str, Any]:

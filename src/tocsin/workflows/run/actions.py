@@ -18,11 +18,11 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, AlertRef, Reason, ReasonType, as_reason, joined
+from tocsin.core.validation import text_templates
 from tocsin.escalation.actions import manual_escalation
 from tocsin.escalation.actions.manual_escalation import POLICY_DELETED
 from tocsin.escalation.policy.policy import load as load_policy
 from tocsin.notify.enqueue.notices import Notice, queue_notice
-from tocsin.outbound import templates
 from tocsin.outbound.delivery import calls
 from tocsin.workflows import reasons
 from tocsin.workflows.definition.definition import WorkflowAction
@@ -94,7 +94,7 @@ class ActionContext:
 
     def text(self, template: str) -> str:
         """Renders a template with the alert's values."""
-        return templates.render(template, self.values).strip()
+        return text_templates.render(template, self.values).strip()
 
 
 def build_action_context(connection: Connection, run: DueRun, facts: WorkflowFacts, now: datetime) -> ActionContext:

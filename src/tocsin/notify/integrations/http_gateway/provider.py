@@ -15,7 +15,6 @@ from tocsin.notify.integrations import http_status, reasons
 from tocsin.notify.integrations.http_gateway.template import (
     NAMES,
     BodyFormat,
-    render_query,
     render_template,
     unknown_placeholders,
     value_at_path,
@@ -146,7 +145,7 @@ class HttpGatewaySender:
             "secret": self._secret,
         }
         method = self._settings.get("method") or "POST"
-        query = render_query(self._settings.get("query", ""), values)
+        query = render_template(self._settings.get("query", ""), values, BodyFormat.FORM)
         content = b"" if method == "GET" else render_template(self._body, values, self._body_format).encode()
         response = self._request(method, f"{self._url}?{query}" if query else self._url, content, idempotency_key)
         document = http_status.content(response)

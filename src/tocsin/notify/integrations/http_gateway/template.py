@@ -6,19 +6,14 @@ in JSON, XML-escaped in XML.
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
-from urllib.parse import quote
-from xml.sax.saxutils import escape
 
+from tocsin.core.validation import text_templates
 from tocsin.core.validation.payload_paths import read_path
 
 #: The available placeholders.
 NAMES = ("to", "to_digits", "text", "from", "key", "secret")
-
-_PLACEHOLDER = re.compile(r"<([a-z_]+)>")
 
 
 class BodyFormat(StrEnum):
@@ -39,37 +34,22 @@ class BodyFormat(StrEnum):
         }[self]
 
 
+_ESCAPES: Mapping[BodyFormat, Callable[[str], str] | None] = {
+    BodyFormat.JSON: text_templates.in_json,
+    BodyFormat.FORM: text_templates.in_url,
+    BodyFormat.XML: text_templates.in_xml,
+    BodyFormat.TEXT: None,
+}
+
+
 def unknown_placeholders(template: str, body_format: BodyFormat) -> list[str]:
     """Returns the unknown placeholders. In XML, other names are the document's own elements."""
-    return (
-        [] if body_format is BodyFormat.XML else [name for name in _PLACEHOLDER.findall(template) if name not in NAMES]
-    )
+    return [] if body_format is BodyFormat.XML else sorted(text_templates.references(template).difference(NAMES))
 
 
 def render_template(template: str, values: Mapping[str, str], body_format: BodyFormat) -> str:
-    """Returns the template with `values` filled in."""
-    return _PLACEHOLDER.sub(
-        lambda match: _encode(values[match[1]], body_format) if match[1] in values else match[0], template
-    )
-
-
-def render_query(template: str, values: Mapping[str, str]) -> str:
-    """Like `filled`, for a URL: every reserved character is percent-encoded."""
-    return _PLACEHOLDER.sub(
-        lambda match: quote(values[match[1]], safe="") if match[1] in values else match[0], template
-    )
-
-
-def _encode(value: str, body_format: BodyFormat) -> str:
-    match body_format:
-        case BodyFormat.JSON:
-            return json.dumps(value, ensure_ascii=False)[1:-1]
-        case BodyFormat.FORM:
-            return quote(value, safe="")
-        case BodyFormat.XML:
-            return escape(value, {'"': "&quot;"})
-        case BodyFormat.TEXT:
-            return value
+    """Returns the template with `values` filled in. A query has the format of a form."""
+    return text_templates.render(template, values, _ESCAPES[body_format])
 
 
 def value_at_path(document: object, path: str) -> str | None:

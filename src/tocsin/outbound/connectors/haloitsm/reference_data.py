@@ -213,3 +213,8 @@ def _agent_names(integration: OutboundIntegration, rows: Sequence[LookUp]) -> di
         row.number: matched_names.get(row.number) or users.get(row.data.get("email", "")) or row.name for row in rows
     }
     return dict(list(agent_names.items())[:_MAX_AGENTS])
+
+
+def numbered_priority(number: object) -> str:
+    """A priority of which only the number is known, as the integration's mapping shows it."""
+    return f"Priority {number}"

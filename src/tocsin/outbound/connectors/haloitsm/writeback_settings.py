@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from tocsin.outbound import templates
+from tocsin.core.validation import text_templates
 from tocsin.outbound.states import OutboundEvent
 
 #: The kind of inbound integrations with Halo tickets; compatible kinds belong to the same family.
@@ -66,7 +66,7 @@ def get_writeback(settings: Mapping[str, Any], event: OutboundEvent) -> EventWri
 
 def note_text(template: str, values: Mapping[str, object]) -> str:
     """Renders a note."""
-    return templates.render(template, values).strip()[:_MAX_NOTE_CHARS]
+    return text_templates.render(template, values).strip()[:_MAX_NOTE_CHARS]
 
 
 def clock_text(at: datetime, zone: str) -> str:

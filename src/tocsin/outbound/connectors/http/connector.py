@@ -22,8 +22,9 @@ from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net import egress
 from tocsin.core.net.egress import EgressResponse, HttpClient
 from tocsin.core.reasons import NO_REASON, Reason, joined
+from tocsin.core.validation import text_templates
 from tocsin.core.validation.payload_paths import read_path
-from tocsin.outbound import reasons, templates
+from tocsin.outbound import reasons
 from tocsin.outbound.connectors.http.specs import DEFAULT_RATE, SECRET_NAMES, HttpAuth, HttpCallSpec
 from tocsin.outbound.connectors.interfaces import CallDone, CallJob, ConnectorKind, IntegrationAccount, RecordedClient
 from tocsin.outbound.hidden_settings import PLAIN_HEADERS
@@ -35,7 +36,7 @@ _MIN_SECRET_CHARS = 6
 
 #: How values are escaped in a body, by part of its media type; JSON uses `in_json`.
 _ESCAPED: Mapping[str, Callable[[str], str]] = {
-    "form-urlencoded": templates.in_url, "xml": templates.in_xml, "html": templates.in_xml,
+    "form-urlencoded": text_templates.in_url, "xml": text_templates.in_xml, "html": text_templates.in_xml,
 }  # fmt: skip
 
 
@@ -59,9 +60,9 @@ class HttpSender:
         """Renders and sends the call."""
         settings = self.account.settings
         values = job.content.get("values", {})
-        url = templates.render(settings["url"], values, templates.in_url)
+        url = text_templates.render(settings["url"], values, text_templates.in_url)
         headers = {
-            name: templates.render(text, values, templates.in_header)
+            name: text_templates.render(text, values, text_templates.in_header)
             for name, text in settings.get("headers", {}).items()
         }
         self._mask_secrets(http_client, url, headers)
@@ -91,7 +92,7 @@ class HttpSender:
     def _mask_secrets(self, http_client: RecordedClient, url: str, headers: Mapping[str, str]) -> None:
         """Masks secret parts of URL and headers in the log, except headers that consist only of alert values."""
         for name, template in self.account.settings.get("headers", {}).items():
-            literal_text = templates.render(template, dict.fromkeys(templates.references(template), ""))
+            literal_text = text_templates.render(template, dict.fromkeys(text_templates.references(template), ""))
             if name.lower() not in PLAIN_HEADERS and len(literal_text.strip()) >= _MIN_SECRET_CHARS:
                 http_client.mask_secret(headers[name])
         if secret_urls.mask_url(url) != url:
@@ -101,7 +102,7 @@ class HttpSender:
 
     def verify(self, http_client: RecordedClient, now: datetime) -> Reason:
         """Fetches an OAuth token if needed. The call itself is not made, because it may have side effects."""
-        egress.check_url(templates.render(self.account.settings["url"], {}))
+        egress.check_url(text_templates.render(self.account.settings["url"], {}))
         if self._auth is HttpAuth.OAUTH2:
             self._credentials(http_client, now)
             return reasons.TOKEN_ACCEPTED()
@@ -119,7 +120,7 @@ class HttpSender:
         if is_json_template:
             headers["Content-Type"] = "application/json"
         escapers = (escape for media_type, escape in _ESCAPED.items() if media_type in content_type.lower())
-        text = templates.render(template, values, templates.in_json if is_json else next(escapers, None))
+        text = text_templates.render(template, values, text_templates.in_json if is_json else next(escapers, None))
         if is_json:
             try:
                 json.loads(text)
@@ -226,7 +227,7 @@ class HttpSender:
             return {}
         values = {name: read_path(payload, path) for name, path in paths.items()}
         return {
-            name: templates.describe_template(value)[:_MAX_CAPTURED_CHARS]
+            name: text_templates.describe_template(value)[:_MAX_CAPTURED_CHARS]
             for name, value in values.items()
             if value is not None
         }

@@ -12,10 +12,10 @@ from tocsin.core.config import secret_urls
 from tocsin.core.errors import Permanent
 from tocsin.core.net import egress
 from tocsin.core.reasons import ReasonType
+from tocsin.core.validation import text_templates
 from tocsin.core.validation.field_errors import REQUIRED
 from tocsin.core.validation.spec import InvalidValue, SpecErrors
 from tocsin.core.validation.spec_types import OneOf, Parsed, Secret
-from tocsin.outbound import templates
 from tocsin.outbound.connectors.interfaces import OutboundSpec
 from tocsin.outbound.redaction import MASK
 
@@ -53,7 +53,7 @@ _REQUIRED_SECRETS: Mapping[str, tuple[str, ...]] = {
 def _url(text: str) -> str:
     if secret_urls.is_masked(text):
         raise InvalidValue(_HIDDEN_URL())
-    _check_address(templates.render(text, dict.fromkeys(templates.references(text), "x")))
+    _check_address(text_templates.render(text, dict.fromkeys(text_templates.references(text), "x")))
     return text
 
 
@@ -106,7 +106,7 @@ class HttpCallSpec(OutboundSpec):
         str, OneOf(_METHODS), BeforeValidator(lambda value: value.upper() if isinstance(value, str) else value)
     ] = Field(default="POST", description="Method of the call.")
     headers: Annotated[_Texts, AfterValidator(_headers)] = Field(default={}, description="Headers by name.")
-    body: str = Field(default="", max_length=templates.MAX_TEMPLATE_CHARS, description="Body of the call.")
+    body: str = Field(default="", max_length=text_templates.MAX_TEMPLATE_CHARS, description="Body of the call.")
     auth: Annotated[HttpAuth, OneOf()] = Field(default=HttpAuth.NONE, description="Authentication.")
     username: str = Field(default="", max_length=200, description="Username. Required for `basic`, only there.")
     header_name: str = Field(
