@@ -56,8 +56,9 @@ HOST: Final = "component_name"
 _STATUSES: Final = (
     "status", "state", "alert_status", "alert_state", "incident_status", "incident_state", "event_status",
     "event_state", "current_status", "current_state", "new_status", "new_state", "check_status", "check_state",
-    "monitor_status", "monitor_state", "trigger_status", "problem_status", "ticket_status", "build_status", "job_status", "run_status",
-    "resolution_state", "monitor_condition", "check_state_name", "alert_type_friendly_name", "phase", "lifecycle",
+    "monitor_status", "monitor_state", "trigger_status", "problem_status", "ticket_status", "build_status",
+    "job_status", "run_status", "resolution_state", "monitor_condition", "check_state_name", "alert_type_friendly_name",
+    "phase", "lifecycle",
     "zustand", "ergebnis", "etat", "état", "statut", "résultat", "resultat", "estado", "resultado", "stato", "esito",
     "toestand", "situacao", "situação", "stan",
 )  # fmt: skip
