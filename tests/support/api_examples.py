@@ -222,7 +222,7 @@ def _delayed(suffix: str = "") -> Example:
             delay_reason="wait",
             since=clock.now(),
         )
-        return f"delayed-openings/{row.key_hash.hex()}{suffix}", None
+        return f"delayed-alerts/{row.key_hash.hex()}{suffix}", None
 
     return make
 
@@ -694,9 +694,9 @@ EXAMPLES: Mapping[str, Example] = {
         {"starts": "2026-12-01 22:00", "ends": "2026-12-02 02:00"},
     ),
     "POST maintenance-windows/{id}/end": _window_end,
-    "GET delayed-openings": _listed("delayed-openings"),
-    "POST delayed-openings/{id}/open": _delayed("/open"),
-    "DELETE delayed-openings/{id}": _delayed(),
+    "GET delayed-alerts": _listed("delayed-alerts"),
+    "POST delayed-alerts/{id}/open": _delayed("/open"),
+    "DELETE delayed-alerts/{id}": _delayed(),
     **_configured("users", _user_spec, _user),
     "POST users/invitations": lambda _world: (
         "users/invitations",

@@ -18,7 +18,7 @@ WITHOUT_BODY = {
     "POST identity-providers/{id}/scim-token",
     *(f"POST outbound-integrations/{{id}}/{verb}" for verb in ("test", "refresh", "look", "calls/send-again")),
     *(f"POST outbound-integrations/{{id}}/calls/{{call_id}}/{verb}" for verb in ("send-again", "drop")),
-    "POST delayed-openings/{id}/open",
+    "POST delayed-alerts/{id}/open",
     "POST maintenance-windows/{id}/end",
     *(f"POST workflows/{{id}}/runs/{{run_id}}/{verb}" for verb in ("try-again", "end")),
     "POST alerts/{id}/buttons/{button}",

@@ -19,33 +19,33 @@ from tocsin.inbound.deciding.state import DelayReason
 from tocsin.inbound.models import DelayedAlert
 from tocsin.resources import registry
 
-routes = AuthorizedRouter("delayed-openings")
+routes = AuthorizedRouter("delayed-alerts")
 
 #: Maximum number of alerts listed.
 _MAX_ROWS = 500
 
 
 class DelayedAlertSchema(BaseModel):
-    """An alert whose opening is delayed. `why` completes the sentence "it opens …"."""
+    """An alert whose opening is delayed. `reason` completes the sentence "it opens …"."""
 
     id: str
     integration: str
     subject: str
     source_id: str
-    wait: DelayReason
-    why: str
-    why_code: ReasonCode
-    why_data: ReasonData
+    delay_reason: DelayReason
+    reason: str
+    reason_code: ReasonCode
+    reason_data: ReasonData
     since: datetime
     due_at: datetime | None = Field(description="None: it opens when others come.")
-    messages: int
+    message_count: int
 
 
 class DelayedAlertFilters(Schema):
     model_config = {"extra": "forbid"}
 
     integration: str | None = None
-    wait: list[DelayReason] = []
+    delay_reason: list[DelayReason] = []
 
 
 @routes.get(
@@ -60,8 +60,8 @@ def list_delayed(request: HttpRequest, query: Query[DelayedAlertFilters]) -> lis
     if query.integration is not None:
         integration = registry.INTEGRATIONS.resolve(query.integration, "integration")
         rows = rows.filter(integration=integration)
-    if query.wait:
-        rows = rows.filter(delay_reason__in=query.wait)
+    if query.delay_reason:
+        rows = rows.filter(delay_reason__in=query.delay_reason)
     return [_show(info) for info in delayed_alerts.list_delayed(rows, _MAX_ROWS)]
 
 
@@ -87,9 +87,9 @@ def _show(info: delayed_alerts.DelayedAlertInfo) -> dict[str, Any]:
         "integration": info.integration,
         "subject": info.subject,
         "source_id": info.source_id,
-        "wait": info.delay_reason,
-        **show_reason(info.reason, "why"),
+        "delay_reason": info.delay_reason,
+        **show_reason(info.reason, "reason"),
         "since": info.since,
         "due_at": info.due_at,
-        "messages": info.message_count,
+        "message_count": info.message_count,
     }

@@ -144,9 +144,9 @@ def _record(row: DelayedAlert, action: str, actor: AuditActor, now: datetime) ->
         actor,
         "change",
         now=now,
-        object_type="delayed_opening",
+        object_type="delayed_alert",
         object_id=row.integration_id,
         object_name=row.subject or row.source_id,
         group_id=row.integration.group_id,
-        after={"delayed opening": action, "integration": row.integration.name},
+        after={"delayed alert": action, "integration": row.integration.name},
     )

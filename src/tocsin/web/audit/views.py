@@ -36,7 +36,7 @@ _NOUNS = {
     "calendar_feed": _("calendar feed"),
     "client_table": _("client table"),
     "contact_method": _("contact method"),
-    "delayed_opening": _("delayed alert"),
+    "delayed_alert": _("delayed alert"),
     "escalation_policy": _("escalation policy"),
     "group": _("group"),
     "identity_provider": _("identity provider"),
