@@ -351,6 +351,14 @@ def _to_json(value: Param) -> Any:
 def _from_json(value: Any) -> Param:
     if type(value) is str:  # most are, and each pattern below is a look-up
         return value
+    try:
+        return _read_param(value)
+    except (ValueError, OverflowError):
+        # Not written by `_to_json`, such as a moment that is none: shown as it is rather than lost.
+        return str(value)
+
+
+def _read_param(value: Any) -> Param:
     match value:
         case {"code": str(code), "data": dict(data)}:
             return reason_from(code, data)
@@ -373,5 +381,4 @@ def _from_json(value: Any) -> Param:
         case int():
             return value
         case _:
-            # Not written by `_to_json`: shown as it is rather than lost.
             return str(value)

@@ -142,6 +142,11 @@ def test_any_stored_json_renders(value):
     assert isinstance(str(reason_from("testing.any", {"value": value})), str)
 
 
+@pytest.mark.parametrize("value", [{"at": ""}, {"day": "2026-13-01"}, {"seconds": 1e300}, {"seconds_ago": 1e300}])
+def test_stored_time_that_is_none_is_shown_as_stored(value):
+    assert str(reason_from("testing.any", {"value": value})["value"]) == str(value)
+
+
 def test_date_is_shown_in_the_readers_language():
     assert str(ANY(value=date(2026, 11, 24))) == "2026-11-24"
     assert ANY(value=date(2026, 11, 24)).localized("de") == "Di, 24. Nov 2026"
