@@ -263,12 +263,11 @@ SAME_TEMPLATE = re.compile(
 
 
 def test_pages_are_accessible_quiet_and_fit_the_screen(browser: Browser, evening: Evening) -> None:
-    """One page of each template. The navigation is that of the first one. Contrast is measured on the pages of other
-    tests, and on every page by the long walk."""
+    """One page of each template. The navigation is that of the first one."""
     _receive_odd_texts(evening)
     alike = {f"/alerts/{evening.numbers[name]}/" for name in ("certificate", "printer", "disk", "backup")}
     paths = [path for path in evening.paths() if path not in alike and not SAME_TEMPLATE.match(path)]
-    _walk(browser, evening, paths, DESK, "light", "en-GB", frames=1, contrast=False)
+    _walk(browser, evening, paths, DESK, "light", "en-GB", frames=1)
 
 
 @pytest.mark.long
@@ -287,25 +286,17 @@ def test_every_page_is_accessible_quiet_and_fits_the_screen(
 ) -> None:
     _receive_odd_texts(evening)
     paths = evening.paths()
-    _walk(browser, evening, paths, width, theme, locale, frames=len(paths), contrast=True)
+    _walk(browser, evening, paths, width, theme, locale, frames=len(paths))
 
 
 def _walk(
-    browser: Browser,
-    evening: Evening,
-    paths: list[str],
-    width: int,
-    theme: Theme,
-    locale: str,
-    *,
-    frames: int,
-    contrast: bool,
+    browser: Browser, evening: Evening, paths: list[str], width: int, theme: Theme, locale: str, *, frames: int
 ) -> None:
     """Checks each page, and the navigation of the first `frames` of them."""
     with visitor(browser, evening.running.url, width=width, theme=theme, state=evening.state, locale=locale) as alice:
         for number, path in enumerate(paths):
             alice.open(path)
-            alice.check_page(frame=number < frames, contrast=contrast)
+            alice.check_page(frame=number < frames)
             if width == DESK:
                 with alice.narrowed(SMALLEST):
                     alice.check_width(f"{path} on a phone")

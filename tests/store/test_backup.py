@@ -691,7 +691,6 @@ def test_the_key_that_was_there_stays_behind_the_new_one(
     assert _keys(second) == [*_keys(keyed), old]
 
 
-@pytest.mark.long
 def test_environment_key_must_match_the_backup_or_be_waived(
     keyed: Path,
     world: str,
@@ -727,7 +726,6 @@ def test_a_passphrase_file_that_is_empty_or_missing_is_refused(
     assert not (tmp_path / "state").exists()
 
 
-@pytest.mark.long
 def test_database_of_newer_tocsin_is_overwritten_by_force_only(
     saved: Path, world: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -163,7 +163,6 @@ def test_hints_arrive_on_a_direct_connection(now: datetime) -> None:
     assert ids(now, "database.pooler") == []
 
 
-@pytest.mark.long
 def test_doctor_does_not_wait_for_missing_standby(primary: str, tmp_path: Path) -> None:
     """Any write would wait without end, and so would the process for a thread of its own."""
     settings = {"TOCSIN_DATABASE_URL": primary, "TOCSIN_DATA_DIR": str(tmp_path)}

@@ -145,7 +145,6 @@ def test_killed_postgresql_restarts_with_all_committed_data(data_dir: Path) -> N
     wait_until_ended(again)
 
 
-@pytest.mark.long
 def test_when_both_are_killed_the_next_start_recovers(data_dir: Path) -> None:
     with TocsinProcess(data_dir) as process:
         url = process.answer()
@@ -204,7 +203,6 @@ def test_the_server_lives_in_a_session_of_its_own(data_dir: Path) -> None:
         assert os.getpgid(pid) != os.getpgid(0)
 
 
-@pytest.mark.long
 def test_an_interrupted_first_start_is_begun_again(folder: Path) -> None:
     data_dir = folder / "data"
     embedded = EmbeddedPostgres(data_dir)

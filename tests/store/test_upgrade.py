@@ -224,7 +224,6 @@ def test_interrupted_creation_leaves_no_tables(empty: str, monkeypatch: pytest.M
         assert "alerts.0001_initial" in migrate.migrate()
 
 
-@pytest.mark.long
 @pytest.mark.usefixtures("database")
 def test_data_directory_of_a_newer_version_is_left_alone(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -104,13 +104,11 @@ class Visitor:
         self.check_page(place)
         assert not self.problems, "\n".join(self.problems)
 
-    def check_page(self, place: str = "", *, frame: bool = True, contrast: bool = True) -> None:
+    def check_page(self, place: str = "", *, frame: bool = True) -> None:
         """Notes what is wrong with the page as it is: axe's findings, sideways scrolling, jumps. Without `frame`, axe
-        leaves out the navigation, which another page has alike; without `contrast`, the colours of texts, which take
-        as long as everything else."""
+        leaves out the navigation, which another page has alike."""
         where = place or self.page.url.removeprefix(self.base)
-        found = _axe(self.page, () if frame else FRAME, contrast=contrast)
-        self.problems += [f"{where}: {problem}" for problem in found]
+        self.problems += [f"{where}: {problem}" for problem in _axe(self.page, () if frame else FRAME)]
         self.check_width(where)
         shift = self.page.evaluate("window.layoutShift ?? 0")
         if shift > MAX_LAYOUT_SHIFT:
@@ -180,13 +178,10 @@ def _note_request(one: Visitor, url: str) -> None:
         one.problems.append(f"{one.page.url}: it asked {url}")
 
 
-def _axe(page: Page, without: Sequence[str], *, contrast: bool) -> list[str]:
+def _axe(page: Page, without: Sequence[str]) -> list[str]:
     page.evaluate(_AXE.axe_script)
     # What is told of findings is their HTML; style sheets from elsewhere, which axe would fetch, there are none.
-    options = {
-        "resultTypes": ["violations"], "selectors": False, "preload": False,
-        "rules": {"color-contrast": {"enabled": contrast}},
-    }  # fmt: skip
+    options = {"resultTypes": ["violations"], "selectors": False, "preload": False}
     result = page.evaluate(
         "([exclude, options]) => axe.run({ exclude }, options)", [[[part] for part in without], options]
     )

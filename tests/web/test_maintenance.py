@@ -137,7 +137,7 @@ def test_a_window_comes_back_into_its_form_as_it_is(company: Company, browser_of
         assert value in text
 
 
-def test_a_condition_of_a_newer_version_is_named_in_the_form(company: Company, browser_of: BrowserOf) -> None:
+def test_condition_of_a_newer_version_is_named(company: Company, browser_of: BrowserOf) -> None:
     client = browser_of(company.admin)
     assert client.post("/maintenance/new/", form(company)).status_code == 302
     MaintenanceWindow.objects.update(condition={"moon": "full"})

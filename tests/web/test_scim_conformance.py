@@ -17,7 +17,6 @@ from tocsin.identity.scim import tokens
 pytestmark = pytest.mark.usefixtures("company")
 
 
-@pytest.mark.long
 def test_scim_tester_finds_no_failure(now: datetime) -> None:
     provider = IdentityProvider.objects.create(name="Directory", slug="directory", kind="oidc", issuer="i")
     secret = tokens.rotate(provider, actor=COMMAND_LINE, now=now)
