@@ -124,10 +124,11 @@ def test_messages_behind_locked_alerts_are_answered(database: str, mode: str, *,
 
 def test_ingest_leaves_no_setting_to_other_clients(single: str) -> None:
     integration = make_integration()
+    # After a pipeline, PgBouncer 1.24 now and then keeps the session for its client until that one asks again.
     with inbound_server(max_wait=5) as server:
         assert server.post(integration, halo(1)).status == 200
-        drain(IntegrationRegistry(), AlertIdAllocator(), clock.now())
-        assert settings_of_session(single) == []
+    drain(IntegrationRegistry(), AlertIdAllocator(), clock.now())
+    assert settings_of_session(single) == []
 
 
 def test_doctor_leaves_no_setting_to_other_clients(pooled: str, now: datetime) -> None:
