@@ -386,7 +386,7 @@ class Normalizer:
         return None
 
     def _sources_of(self, name: str) -> str:
-        return ", ".join([a.source_text for a in self._alternatives_of(name)][:8])
+        return ", ".join([*dict.fromkeys(a.source_text for a in self._alternatives_of(name))][:8])
 
     def _alternatives_of(self, name: str) -> tuple[Alternative, ...]:
         return next((f.alternatives for f in self.mapping.fields if f.name == name), ())
