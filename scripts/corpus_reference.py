@@ -51,6 +51,17 @@ further tools, counted the same way after the first had been worked on, 103 (84 
 right when they were first read; a recovery without an alert that it could close counts as ignored. Most of them are
 among the bodies above since.
 
+Messages to the types of the catalogue were counted the same way, each batch by an author who had not seen the code:
+
+| 30 November 2026 | what the tools send | other products' templates |
+|---|---|---|
+| first | 90 of 100 | 24 of 30 |
+| second | 69 of 79 | 22 of 25 |
+| third, after every event in the tools' documentation had been tried | 87 of 90 | 20 of 20 |
+| fourth, the same day | 84 of 90 | 17 of 20 |
+| fifth, after the causes in the fourth had been mended | 112 of 115 | 18 of 20 |
+| sixth, after those in the fifth | 122 of 123 | 23 of 23 |
+
 """
 
 MADE_UP = """
