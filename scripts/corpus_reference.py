@@ -51,7 +51,12 @@ further tools, counted the same way after the first had been worked on, 103 (84 
 right when they were first read; a recovery without an alert that it could close counts as ignored. Most of them are
 among the bodies above since.
 
-Messages to the types of the catalogue were counted the same way, each batch by an author who had not seen the code:
+"""
+
+MADE_UP = """
+## Messages to the types that nothing was made for
+
+Counted the same way, each batch by an author who had not seen the code:
 
 | 30 November 2026 | what the tools send | other products' templates |
 |---|---|---|
@@ -62,9 +67,6 @@ Messages to the types of the catalogue were counted the same way, each batch by 
 | fifth, after the causes in the fourth had been mended | 112 of 115 | 18 of 20 |
 | sixth, after those in the fifth | 122 of 123 | 23 of 23 |
 
-"""
-
-MADE_UP = """
 ## Bodies of no tool
 
 `tests/catalogue_corpus/made_up` has bodies as a script or an unknown tool may send them: other words for a failure and
