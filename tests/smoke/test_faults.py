@@ -33,10 +33,13 @@ def nobody_starts_postgres(tocsin: Installation) -> Iterator[None]:
 
 def test_killed_postgresql_is_restarted_and_senders_are_asked_to_retry(single: Installation, mails: SmtpDouble) -> None:
     node = single.serve()
-    with LoadGenerator([node.url], range(1, 121)) as load:
-        load.wait_for(50)
+    until("it is ready", lambda: is_ready(node), 30)
+    postgres_pid = single.postgres_pid
+    with LoadGenerator([node.url], range(1, 241)) as load:
         with nobody_starts_postgres(single):
-            os.kill(single.postgres_pid, signal.SIGKILL)
+            # At once, so that the senders are not through yet.
+            load.wait_for(20)
+            os.kill(postgres_pid, signal.SIGKILL)
             until("a sender is refused", lambda: load.unanswered)
             refused = single.post(ticket(900))
             assert (refused.status, refused.json()["error"]) == (503, "not_stored")
