@@ -49,7 +49,7 @@ further tools, counted the same way after the first had been worked on, 103 (84 
 (83 %). Then the votes of all fields were summed up: of 125 bodies of 78 more, 113 (90 %), and of 120 bodies of 72 more,
 107 (89 %). On 30 November 2026, of 241 bodies of 146 more, by two authors who had not seen the code, 218 (90 %) were
 right when they were first read; a recovery without an alert that it could close counts as ignored. Most of them are
-among the bodies above since.
+among the bodies above since. Of 131 bodies of 85 more tools, by a third author, 124 (95 %) were.
 
 """
 

@@ -317,6 +317,8 @@ def test_severity_is_known_by_the_end_of_its_name(name: str) -> None:
         {"id": 7, "status": "completed", "text": "Job failed on web1"},
         {"name": "Kasse", "text": "Praxissoftware startet nicht mehr - dringend"},
         {"name": "Till", "text": "The till no longer starts"},
+        {"text": "Only 7.3 GB available on the root disk. Better clean that up."},
+        {"name": "Docs", "url": "https://docs.example.com", "trigger": "down"},
         {"message": "VPN connected from unknown address"},
         {"message": "TCP RESET storm on fw1"},
         {"message": "CPU is higher than normal on web1"},

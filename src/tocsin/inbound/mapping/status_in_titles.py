@@ -72,6 +72,11 @@ _SIGN_CODE: Final = re.compile(
     r"\W*:(?:(red_circle|large_red_square|x|fire|rotating_light|warning|no_entry\w*|skull|boom|bangbang|exclamation)"
     r"|(?:large_)?green_\w+|\w*check_mark|ok|thumbsup):"
 )
+#: "Better clean that up."
+_VERBS_WITH_UP: Final = frozenset({
+    "catch", "check", "clean", "follow", "free", "give", "it", "keep", "look", "pick", "set", "speed", "that", "them",
+    "things", "this", "wake",
+})  # fmt: skip
 #: "Was down for 14 min."
 _WAS_DOWN: Final = re.compile(r"(?i)(?:\w+ )?(?:was|were) (?:down|offline|unreachable|unavailable) for\b")
 #: "Changed from OK to CRITICAL", "Up -> Down".
@@ -135,7 +140,8 @@ def _status_in_clause(clause: str, title: str) -> str | None:
         rest = words_of(folded[: over.start()])
         if not has_failure or words[-1] == over[1] or FAILURES.isdisjoint(rest):
             return over[1]
-    end = next((end for end in phrases_of(words) if end in TITLE_ENDS), None) if phrase is None else None
+    has_end = phrase is None and not (words[-1] == "up" and words[-2] in _VERBS_WITH_UP)
+    end = next((end for end in phrases_of(words) if end in TITLE_ENDS), None) if has_end else None
     if not has_failure and (over is not None or end is not None):
         return end or "resolved"
     if has_failure and meaning_of_word(words[-1]) is StatusMeaning.OPEN:
