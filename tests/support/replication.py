@@ -99,6 +99,8 @@ def set_standbys(connection: psycopg.Connection, names: str) -> None:
     connection.execute(setting.format(sql.Literal(names)))
     connection.execute("SELECT pg_reload_conf()")
     wait_until(connection, "SELECT current_setting('synchronous_standby_names') = %s", names)
+    # It is the checkpointer that tells the others whether to wait: it reads its settings before a checkpoint.
+    connection.execute("CHECKPOINT")
 
 
 def wait_until(connection: psycopg.Connection, query: str, *parameters: object) -> None:
