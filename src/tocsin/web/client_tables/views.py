@@ -20,11 +20,12 @@ from tocsin.inbound.admin import client_tables as commands
 from tocsin.inbound.models import ClientTable
 from tocsin.people.models import Group
 from tocsin.resources.registry import CLIENT_TABLES
-from tocsin.web.http.authorization import actor, may_somewhere, offer_own_groups, require, requires
+from tocsin.web.http.authorization import actor, offer_own_groups, require, requires
 from tocsin.web.http.objects import find_editable
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import CodeField, field_error_text, problems_of, show_rejection
+from tocsin.web.ui.object_list import ObjectList
 
 #: Maximum size of an uploaded file.
 MAX_FILE_BYTES = 2_000_000
@@ -67,12 +68,22 @@ class ClientTableForm(forms.Form):
             raise forms.ValidationError(_("This file is not UTF-8 text; save it as CSV UTF-8.")) from None
 
 
+_LIST = ObjectList(
+    CLIENT_TABLES,
+    rows_template="client_tables/rows.html",
+    empty_title=gettext_lazy("No client tables yet"),
+    empty_text=gettext_lazy("A client table maps each client to its group. Routes refer to it by name."),
+    icon="users-group",
+    add_view="new_client_table",
+    add_label=gettext_lazy("New table"),
+    template="client_tables/list.html",
+)
+
+
 @require_safe
 def client_table_list(request: SignedInRequest) -> HttpResponse:
     """Render every table with its number of clients."""
-    rows = ClientTable.objects.select_related("group")
-    may_add = may_somewhere(request, Permission.MANAGE_ROUTING)
-    return render_view(request, "client_tables/list.html", {"rows": rows, "may_add": may_add})
+    return _LIST.render(request, _LIST.matching(request))
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

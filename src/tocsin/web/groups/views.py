@@ -10,6 +10,7 @@ from django.db.models import Count
 from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from tocsin.access.roles import Permission
@@ -28,14 +29,28 @@ from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.ui.choices import channel_name
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import field_error_text, offer_own_zone, problems_of, show_rejection
+from tocsin.web.ui.object_list import ObjectList
+
+_LIST = ObjectList(
+    GROUPS,
+    rows_template="groups/rows.html",
+    empty_title=gettext_lazy("No groups yet"),
+    empty_text=gettext_lazy("A group is a team with on-call roles: who is paged first, and who next."),
+    icon="users-group",
+    add_view="new_group",
+    add_label=gettext_lazy("New group"),
+)
 
 
 @require_safe
 def group_list(request: SignedInRequest) -> HttpResponse:
     """Render every group with who is on call now."""
     duties = {duty.group.pk: duty for duty in on_call_now.duties(request.now)}
-    rows = [(group, duties.get(group.pk), group.size) for group in _sized()]
-    return render_view(request, "groups/list.html", {"rows": rows, "may_add": may(request, Permission.MANAGE_TEAMS)})
+    return _LIST.render(
+        request,
+        _LIST.matching(request, _sized()),
+        lambda page: [(group, duties.get(group.pk), group.size) for group in page],
+    )
 
 
 @require_safe

@@ -8,6 +8,7 @@ from django.contrib import messages
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods, require_safe
 
 from tocsin.access.roles import Permission
@@ -30,19 +31,30 @@ from tocsin.web.identity.forms import (
 )
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import field_error_text, problems_of, show_rejection
+from tocsin.web.ui.object_list import ObjectList
+
+_LIST = ObjectList(
+    IDENTITY_PROVIDERS,
+    rows_template="identity/rows.html",
+    empty_title=gettext_lazy("No identity providers yet"),
+    empty_text=gettext_lazy("Users then sign in with the account of your organisation. Add one below."),
+    icon="login",
+    title=gettext_lazy("Single sign-on"),
+    template="identity/list.html",
+)
 
 
 @require_safe
 @requires(Permission.ADMINISTER)
 def provider_list(request: SignedInRequest) -> HttpResponse:
     """Render every identity provider, and the vendors that can be added."""
-    rows = [(row, PRESETS[row.preset]) for row in IdentityProvider.objects.all()]
-    context = {
-        "rows": rows,
-        "oidc_presets": [preset for preset in PRESETS.values() if preset.issuer_form],
-        "saml_presets": PRESETS.values() if support.is_installed() else (),
-    }
-    return render_view(request, "identity/list.html", context)
+    return _LIST.render(
+        request,
+        _LIST.matching(request),
+        lambda page: [(row, PRESETS[row.preset]) for row in page],
+        oidc_presets=[preset for preset in PRESETS.values() if preset.issuer_form],
+        saml_presets=PRESETS.values() if support.is_installed() else (),
+    )
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

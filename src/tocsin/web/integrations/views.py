@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
 from django.contrib import messages
@@ -25,7 +27,7 @@ from tocsin.operate.checks import address
 from tocsin.operate.finding import HealthFinding
 from tocsin.people.models import Group
 from tocsin.resources.registry import INTEGRATIONS
-from tocsin.web.http.authorization import actor, may, may_somewhere, offer_own_groups, require, requires
+from tocsin.web.http.authorization import actor, may, offer_own_groups, require, requires
 from tocsin.web.http.objects import find_object
 from tocsin.web.http.request import PARTIAL_HEADER, SignedInRequest, render_view
 from tocsin.web.integrations import overview
@@ -33,6 +35,7 @@ from tocsin.web.integrations.forms import AddIntegrationForm, places_of
 from tocsin.web.integrations.save_review import render_review, review_change
 from tocsin.web.ui import capped_counts, guide_text
 from tocsin.web.ui.forms import show_rejection
+from tocsin.web.ui.object_list import ObjectList
 
 #: Integration types shown first in the catalogue; the others follow by title.
 _FEATURED_KINDS = ("haloitsm", "api")
@@ -41,24 +44,35 @@ _FEATURED_KINDS = ("haloitsm", "api")
 HIDDEN_URL = "https://…/in/…"
 
 
+_LIST = ObjectList(
+    INTEGRATIONS,
+    rows_template="integrations/rows.html",
+    empty_title=gettext_lazy("No integrations yet"),
+    empty_text=gettext_lazy(
+        "An integration gives a tool such as HaloITSM a webhook URL. Its rules decide which messages become alerts."
+    ),
+    icon="webhook",
+    add_view="catalogue",
+    add_label=gettext_lazy("Add an integration"),
+    template="integrations/list.html",
+    live="messages config",
+)
+
+
 @require_safe
 def integration_list(request: SignedInRequest) -> HttpResponse:
     """Render every integration with its health."""
-    rows = list(Integration.objects.select_related("policy", "group"))
-    today = capped_counts.messages_today(request.now, [row.pk for row in rows])
+    rows = Integration.objects.select_related("policy", "group")
+    return _LIST.render(request, _LIST.matching(request, rows), lambda page: _with_health(page, request.now))
+
+
+def _with_health(rows: Sequence[Integration], now: datetime) -> Iterator[tuple[Any, ...]]:
+    today = capped_counts.messages_today(now, [row.pk for row in rows])
     active_before = capped_counts.integrations_with_messages([row.pk for row in rows if row.pk not in today])
     beats = monitor.heartbeat_statuses([row for row in rows if row.kind == schedule.KIND])
-    listed = [
-        (
-            row,
-            overview.kind_of(row),
-            overview.health(row, today.get(row.pk), row.pk in active_before, beats.get(row.pk)),
-            today.get(row.pk),
-        )
-        for row in rows
-    ]
-    context = {"rows": listed, "may_add": may_somewhere(request, Permission.MANAGE_ROUTING)}
-    return render_view(request, "integrations/list.html", context, partials=("list",))
+    for row in rows:
+        health = overview.health(row, today.get(row.pk), row.pk in active_before, beats.get(row.pk))
+        yield row, overview.kind_of(row), health, today.get(row.pk)
 
 
 @require_safe

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -24,12 +24,13 @@ from tocsin.inbound.maintenance.times import describe_times
 from tocsin.inbound.models import MaintenanceWindow
 from tocsin.resources.registry import MAINTENANCE_WINDOWS
 from tocsin.simulate import maintenance_preview
-from tocsin.web.http.authorization import actor, may_somewhere, offer_own_groups, require, requires
+from tocsin.web.http.authorization import actor, offer_own_groups, require, requires
 from tocsin.web.http.objects import find_editable
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.maintenance.forms import PLACES, WindowForm, initial
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import offer_own_zone, show_rejection
+from tocsin.web.ui.object_list import ObjectList
 
 TABS = (("", gettext_lazy("Active and upcoming")), ("past", gettext_lazy("Past")))
 
@@ -50,11 +51,29 @@ class WindowListRow:
         return self.is_now and self.window.times.get("repeat", "once") == Repeat.ONCE
 
 
+_LIST = ObjectList(
+    MAINTENANCE_WINDOWS,
+    rows_template="maintenance/rows.html",
+    empty_title=gettext_lazy("No maintenance planned"),
+    empty_text=gettext_lazy(
+        "During maintenance, alerts page no one. They are suppressed, or held and created at the end if still active."
+    ),
+    icon="tool",
+    add_view="new_maintenance_window",
+    add_label=gettext_lazy("New window"),
+    title=gettext_lazy("Maintenance"),
+    template="maintenance/list.html",
+    live="config",
+    is_polled=True,
+)
+_PAST_LIST = replace(_LIST, empty_title=gettext_lazy("No past windows"), empty_text="")
+
+
 @require_safe
 def window_list(request: SignedInRequest) -> HttpResponse:
     """Render every window: active ones first, then by next occurrence."""
     tab = request.GET.get("tab", "")
-    rows = MAINTENANCE_WINDOWS.with_references(list(MAINTENANCE_WINDOWS.rows()))
+    rows = MAINTENANCE_WINDOWS.with_references(list(_LIST.matching(request)))
     window_names = maintenance_windows.window_names()
     waiting = maintenance_windows.count_delayed_alerts([row.pk for row in rows])
     listed = [_listed(row, request.now, waiting.get(row.pk, 0), window_names) for row in rows]
@@ -63,13 +82,8 @@ def window_list(request: SignedInRequest) -> HttpResponse:
         key=lambda list_row: (not list_row.is_now, list_row.span or ()),
     )
     past = [list_row for list_row in listed if not list_row.span]
-    context = {
-        "rows": past if tab == "past" else upcoming,
-        "tabs": [(key, label, key == tab, len(past) if key else len(upcoming)) for key, label in TABS],
-        "is_past": tab == "past",
-        "may_add": may_somewhere(request, Permission.MANAGE_ROUTING),
-    }
-    return render_view(request, "maintenance/list.html", context, partials=("list",))
+    tabs = [(key, label, key == tab, len(past) if key else len(upcoming)) for key, label in TABS]
+    return _PAST_LIST.render(request, past, tabs=tabs) if tab == "past" else _LIST.render(request, upcoming, tabs=tabs)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -10,7 +10,7 @@ from django.http import Http404, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from tocsin.access.roles import Permission
@@ -28,12 +28,13 @@ from tocsin.outbound.models import Call, LookUp, OutboundIntegration, Webhook
 from tocsin.outbound.states import WAITING, CallStatus, OutboundEvent
 from tocsin.people.models import User
 from tocsin.resources.registry import INTEGRATIONS, OUTBOUND_INTEGRATIONS
-from tocsin.web.http.authorization import actor, may, may_somewhere, offer_own_groups, require, requires
+from tocsin.web.http.authorization import actor, may, offer_own_groups, require, requires
 from tocsin.web.http.objects import find_editable, find_object
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.outbound.forms import CommonForm, EventForm, HaloForm, HttpForm, event_initial, initial_of
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import show_rejection
+from tocsin.web.ui.object_list import ObjectList
 
 #: The parts of a spec that have a tab of their own.
 SYNC, AGENTS, TICKETS = "sync", "agents", "create_ticket"
@@ -41,17 +42,27 @@ SYNC, AGENTS, TICKETS = "sync", "agents", "create_ticket"
 _FORMS: dict[str, type[CommonForm]] = {"haloitsm": HaloForm, "http": HttpForm}
 
 
+_LIST = ObjectList(
+    OUTBOUND_INTEGRATIONS,
+    rows_template="outbound/rows.html",
+    empty_title=gettext_lazy("No outbound integrations yet"),
+    empty_text=gettext_lazy("Connect HaloITSM to keep alerts and tickets in sync."),
+    icon="arrows-exchange",
+    template="outbound/list.html",
+)
+
+
 @require_safe
 def outbound_list(request: SignedInRequest) -> HttpResponse:
     """Render all outbound integrations with their health."""
-    rows = list(OutboundIntegration.objects.select_related("status", "group"))
     dead = _dead()
-    context = {
-        "rows": [(row, KINDS.get(row.kind), health(row), dead.get(row.pk, 0)) for row in rows],
-        "kinds": KINDS.values(),
-        "may_add": may_somewhere(request, Permission.MANAGE_ROUTING),
-    }
-    return render_view(request, "outbound/list.html", context)
+    rows = OutboundIntegration.objects.select_related("status", "group")
+    return _LIST.render(
+        request,
+        _LIST.matching(request, rows),
+        lambda page: [(row, KINDS.get(row.kind), health(row), dead.get(row.pk, 0)) for row in page],
+        kinds=KINDS.values(),
+    )
 
 
 def health(row: OutboundIntegration) -> tuple[str, str]:

@@ -11,6 +11,7 @@ from django.db.models import Count
 from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods, require_safe
 
 from tocsin.access.roles import Permission
@@ -28,7 +29,7 @@ from tocsin.people.models import Group
 from tocsin.resources.registry import POLICIES
 from tocsin.simulate.escalation import SimulatedStep
 from tocsin.simulate.policy import HypotheticalAlert, simulate
-from tocsin.web.http.authorization import actor, may, may_somewhere, offer_own_groups, require, requires
+from tocsin.web.http.authorization import actor, may, offer_own_groups, require, requires
 from tocsin.web.http.objects import find_object
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.policies.forms import PolicyForm, initial_policy
@@ -37,6 +38,7 @@ from tocsin.web.ui import references
 from tocsin.web.ui.choices import PRIORITIES, channel_name
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import MomentField, field_error_text, problems_of, show_rejection
+from tocsin.web.ui.object_list import ObjectList
 
 _PLACES = {
     "acknowledge.effect": "effect",
@@ -54,13 +56,23 @@ _PLACES = {
 }
 
 
+_LIST = ObjectList(
+    POLICIES,
+    rows_template="policies/rows.html",
+    empty_title=gettext_lazy("No escalation policies yet"),
+    empty_text=gettext_lazy("A policy defines who is paged first, and how long to wait before the next step."),
+    icon="stairs-up",
+    add_view="new_policy",
+    add_label=gettext_lazy("New policy"),
+)
+
+
 @require_safe
 def policy_list(request: SignedInRequest) -> HttpResponse:
     """Render every policy with a summary of its steps."""
     rows = Policy.objects.select_related("current_version", "group").annotate(used=Count("integrations"))
-    listed = [(row, commands.readable(row)) for row in rows]
-    return render_view(
-        request, "policies/list.html", {"rows": listed, "may_add": may_somewhere(request, Permission.MANAGE_TEAMS)}
+    return _LIST.render(
+        request, _LIST.matching(request, rows), lambda page: [(row, commands.readable(row)) for row in page]
     )
 
 

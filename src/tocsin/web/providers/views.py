@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -9,6 +10,7 @@ from django.contrib import messages
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from tocsin.access.roles import Permission
@@ -31,41 +33,51 @@ from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.providers.forms import ProviderForm, ProviderTestForm, initial_of
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import show_rejection
+from tocsin.web.ui.object_list import ObjectList
+
+_LIST = ObjectList(
+    PROVIDERS,
+    rows_template="providers/rows.html",
+    empty_title=gettext_lazy("No providers yet"),
+    empty_text=gettext_lazy("Add one below. Until then, all messages stay in the sandbox."),
+    icon="send",
+    template="providers/list.html",
+)
 
 
 @require_safe
 @requires(Permission.ADMINISTER)
 def provider_list(request: SignedInRequest) -> HttpResponse:
     """Render every provider in failover order, and the channels without a provider."""
-    rows = list(Provider.objects.all())
-    statuses = status.statuses()
-    rejected = rejections.recent_rejections(request.now)
-    served = {channel for row in rows if row.is_enabled for channel in row.channels}
+    served = {channel for row in Provider.objects.all() if row.is_enabled for channel in row.channels}
     uses_environment = environment.current().smtp_url is not None
     if uses_environment:
         served.add("email")
     # Built-in providers deliver to addresses of their own: push devices and service URLs.
     served |= {channel for kind in BUILT_IN for channel in kind.channels}
-    context = {
-        "rows": [
-            (
-                row,
-                KINDS.get(row.kind),
-                statuses.get(row.name, ProviderStatus()),
-                _channel_names(row),
-                rejected.get(row.name, ()),
-            )
-            for row in rows
-        ],
-        "environment_status": statuses.get(ENVIRONMENT, ProviderStatus()),
-        "environment_rejections": rejected.get(ENVIRONMENT, ()),
-        "opted_out": _opted_out(),
-        "kinds": KINDS.values(),
-        "environment": ENVIRONMENT if uses_environment else "",
-        "built_in": BUILT_IN,
-        "without": [local_term(channel.label) for name, channel in CHANNELS.items() if name not in served],
-    }
-    return render_view(request, "providers/list.html", context)
+    rows: list[Provider | None] = list(_LIST.matching(request))
+    if uses_environment and not request.GET.get("q"):
+        rows.append(None)
+    return _LIST.render(
+        request,
+        rows,
+        lambda page: _with_status(page, request.now),
+        opted_out=_opted_out(),
+        kinds=KINDS.values(),
+        environment=ENVIRONMENT,
+        built_in=BUILT_IN,
+        without=[local_term(channel.label) for name, channel in CHANNELS.items() if name not in served],
+    )
+
+
+def _with_status(rows: Sequence[Provider | None], now: datetime) -> Iterator[tuple[Any, ...]]:
+    """What the template shows; None stands for the mail server of the environment."""
+    statuses = status.statuses()
+    rejected = rejections.recent_rejections(now)
+    for row in rows:
+        name = row.name if row else ENVIRONMENT
+        kind, channel_names = (KINDS.get(row.kind), _channel_names(row)) if row else (None, "")
+        yield row, kind, statuses.get(name, ProviderStatus()), channel_names, rejected.get(name, ())
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

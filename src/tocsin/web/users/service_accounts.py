@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 from django import forms
@@ -25,6 +24,7 @@ from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.me.tokens import active_tokens
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import show_rejection
+from tocsin.web.ui.object_list import ObjectList
 from tocsin.web.users.forms import USER_ROLES
 
 
@@ -58,19 +58,29 @@ class ServiceAccountForm(forms.Form):
         return {**self.cleaned_data, "groups": [group.name for group in self.cleaned_data["groups"]]}
 
 
+_LIST = ObjectList(
+    SERVICE_ACCOUNTS,
+    rows_template="users/service_account_rows.html",
+    empty_title=gettext_lazy("No service accounts"),
+    empty_text=gettext_lazy(
+        "A service account owns the tokens of a script or pipeline, so that they outlive people. It cannot sign in."
+    ),
+    icon="id-badge",
+    add_view="new_service_account",
+    add_label=gettext_lazy("New service account"),
+    template="users/service_accounts.html",
+)
+
+
 @require_safe
 @requires(Permission.ADMINISTER)
 def account_list(request: SignedInRequest) -> HttpResponse:
     """Render every service account with its groups and valid tokens."""
-    return render_view(request, "users/service_accounts.html", {"rows": _rows(request.now)})
-
-
-def _rows(now: datetime) -> list[ServiceAccount]:
-    is_valid = Q(api_tokens__revoked_at=None, api_tokens__expires_at__gt=now)
+    is_valid = Q(api_tokens__revoked_at=None, api_tokens__expires_at__gt=request.now)
     rows = ServiceAccount.objects.prefetch_related("service_groups").annotate(
         token_count=Count("api_tokens", filter=is_valid), last_used_at=Max("api_tokens__last_used_at")
     )
-    return list(rows.order_by("-is_active", "name"))
+    return _LIST.render(request, _LIST.matching(request, rows.order_by("-is_active", "name")))
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -31,8 +31,11 @@ from tocsin.web.me.tokens import active_tokens
 from tocsin.web.ui.choices import channel_name
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import offer_own_zone, show_rejection
+from tocsin.web.ui.object_list import ObjectList
 from tocsin.web.users import invitation_mails
 from tocsin.web.users.forms import EditUserForm, InviteForm
+
+_LIST = ObjectList(USERS, rows_template="users/rows.html", template="users/list.html")
 
 
 @require_safe
@@ -40,7 +43,7 @@ from tocsin.web.users.forms import EditUserForm, InviteForm
 def user_list(request: SignedInRequest) -> HttpResponse:
     """Render every user, with missing contact methods."""
     rows = User.objects.annotate(method_count=Count("contact_methods")).order_by("-is_active", "name", "username")
-    return render_view(request, "users/list.html", {"rows": rows})
+    return _LIST.render(request, _LIST.matching(request, rows))
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from tocsin.access.roles import Permission
@@ -19,12 +20,13 @@ from tocsin.escalation.models import Policy
 from tocsin.outbound.models import OutboundIntegration
 from tocsin.people.models import Group
 from tocsin.resources.registry import WORKFLOWS
-from tocsin.web.http.authorization import actor, may, may_somewhere, offer_own_groups, require, requires
+from tocsin.web.http.authorization import actor, may, offer_own_groups, require, requires
 from tocsin.web.http.objects import find_editable, find_object
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.integrations.editor import condition_form
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import field_error_text, problems_of, show_rejection, typed
+from tocsin.web.ui.object_list import ObjectList
 from tocsin.web.workflows.conditions import WorkflowConditions, fields
 from tocsin.web.workflows.forms import ActionFormSet, WorkflowForm, actions_formset, initial_actions, initial_workflow
 from tocsin.workflows import commands
@@ -35,19 +37,35 @@ from tocsin.workflows.states import WorkflowRunStatus
 from tocsin.workflows.views import buttons, dry_run, health
 from tocsin.workflows.views.dry_run import DryRunResult
 
+_LIST = ObjectList(
+    WORKFLOWS,
+    rows_template="workflows/rows.html",
+    empty_title=gettext_lazy("No workflows yet"),
+    empty_text=gettext_lazy(
+        "A workflow runs actions when something happens on an alert, or fails to happen: notify a "
+        "manager, update the ticket, start another policy. It can also be a button on the alert."
+    ),
+    icon="git-branch",
+    add_view="new_workflow",
+    add_label=gettext_lazy("New workflow"),
+    template="workflows/list.html",
+)
+
 
 @require_safe
 def workflow_list(request: SignedInRequest) -> HttpResponse:
     """Render all workflows in their order, each described in a sentence."""
-    rows = list(health.with_runs(Workflow.objects.select_related("group")))
+    rows = _LIST.matching(request, health.with_runs(Workflow.objects.select_related("group")))
+    templates = _templates() if not Workflow.objects.exists() else []
+    return _LIST.render(request, rows, lambda page: _described(request, page), templates=templates)
+
+
+def _described(request: SignedInRequest, rows: Sequence[Workflow]) -> list[tuple[Any, ...]]:
     names = commands.names_of(rows, use_display_names=True)
-    listed = [
+    return [
         (row, commands.readable(row), _describe(row, names), may(request, Permission.MANAGE_ROUTING, row.group_id))
         for row in rows
     ]
-    context = {"rows": listed, "templates": _templates() if not rows else [],
-               "may_add": may_somewhere(request, Permission.MANAGE_ROUTING)}  # fmt: skip
-    return render_view(request, "workflows/list.html", context)
 
 
 def _describe(row: Workflow, names: commands.WorkflowNamesById) -> tuple[Reason, list[Reason]]:

@@ -28,6 +28,7 @@ from tocsin.web.http.objects import find_object
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import field_error_text, problems_of, show_rejection, user_zone
+from tocsin.web.ui.object_list import ObjectList
 
 #: Number of upcoming holidays shown.
 UPCOMING_DAYS = 14
@@ -80,13 +81,30 @@ def _days(data: Any, initial: Iterable[dict[str, Any]]) -> Any:
     return formset_class(data, initial=list(initial), prefix="days")
 
 
+_LIST = ObjectList(
+    HOLIDAY_CALENDARS,
+    rows_template="oncall/holiday_rows.html",
+    empty_title=gettext_lazy("No holiday calendars yet"),
+    empty_text=gettext_lazy(
+        "Public holidays of a country or region, plus custom holidays. Shifts can skip holidays or run "
+        "only on them. Support hours are closed."
+    ),
+    icon="calendar",
+    add_view="new_holiday_calendar",
+    add_label=gettext_lazy("New calendar"),
+    template="oncall/object_list.html",
+)
+
+
 @require_safe
 def holiday_list(request: SignedInRequest) -> HttpResponse:
     """Render every calendar with its next holiday."""
     today = request.now.astimezone(user_zone()).date()
-    rows = [(row, next(iter(_upcoming(_loaded(row), today, 1)), None)) for row in HolidayCalendar.objects.all()]
-    context = {"rows": rows, "may_add": may_somewhere(request, Permission.MANAGE_TEAMS)}
-    return render_view(request, "oncall/holidays.html", context)
+    return _LIST.render(
+        request,
+        _LIST.matching(request),
+        lambda page: [(row, next(iter(_upcoming(_loaded(row), today, 1)), None)) for row in page],
+    )
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -18,7 +18,7 @@ from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.oncall import loader
 from tocsin.oncall.changes import commands
-from tocsin.oncall.models import HolidayCalendar, SupportHours
+from tocsin.oncall.models import HolidayCalendar
 from tocsin.people.models import Group
 from tocsin.resources.registry import SUPPORT_HOURS
 from tocsin.web.http.authorization import actor, may, may_somewhere, offer_own_groups, require
@@ -28,6 +28,7 @@ from tocsin.web.oncall.schedules import describe_shift
 from tocsin.web.oncall.schedules.widgets import WeeklyWindowsField
 from tocsin.web.ui.edit_conflicts import FormSnapshot
 from tocsin.web.ui.forms import ZoneField, offer_own_zone, show_rejection
+from tocsin.web.ui.object_list import ObjectList
 
 
 class SupportHoursForm(forms.Form):
@@ -62,18 +63,31 @@ class SupportHoursForm(forms.Form):
         return spec
 
 
+_LIST = ObjectList(
+    SUPPORT_HOURS,
+    rows_template="oncall/support_hours_rows.html",
+    empty_title=gettext_lazy("No support hours yet"),
+    empty_text=gettext_lazy("Weekly hours with a time zone and holidays. Routes and policy steps can depend on them."),
+    icon="clock",
+    add_view="new_support_hours",
+    add_label=gettext_lazy("New support hours"),
+    template="oncall/object_list.html",
+)
+
+
 @require_safe
 def hours_list(request: SignedInRequest) -> HttpResponse:
     """Render every set of support hours in words, and whether it is open now."""
     with database.transaction() as connection:
         loaded = loader.support_hours(connection)
-    rows = [
-        (row, describe_shift.describe_windows(row.windows), loaded[row.pk].is_open(request.now))
-        for row in SupportHours.objects.select_related("group")
-        if row.pk in loaded
-    ]
-    return render_view(
-        request, "oncall/support_hours.html", {"rows": rows, "may_add": may_somewhere(request, Permission.MANAGE_TEAMS)}
+    return _LIST.render(
+        request,
+        _LIST.matching(request),
+        lambda page: [
+            (row, describe_shift.describe_windows(row.windows), loaded[row.pk].is_open(request.now))
+            for row in page
+            if row.pk in loaded
+        ],
     )
 
 
