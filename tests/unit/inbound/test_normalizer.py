@@ -7,11 +7,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
 from tocsin.inbound.config.normalizer import IntegrationDefinition, NormalizedEvent, compile_normalizer
 from tocsin.inbound.config.rules import EventAction
+from tocsin.inbound.mapping import likely_texts
+from tocsin.inbound.mapping.message_objects import collect
 from tocsin.inbound.parsing.decode import decode
 
 HALO = load_kinds()["haloitsm"]
@@ -337,3 +341,24 @@ def test_notes_of_reading_and_mapping_come_together() -> None:
     event = compile_normalizer(HALO, IntegrationDefinition()).normalize(element)
     assert isinstance(event, NormalizedEvent)
     assert [note.code for note in event.notes] == ["json.repaired", "mapping.priority_not_understood"]
+
+
+WORDS = ["VPN", "down", "db1:", "HTTP", "500", "alert", "open", "#", "is", "ok", "host7", "Störung", "2026-11-24", "\n"]
+
+
+@given(
+    st.lists(st.sampled_from(WORDS), max_size=5),
+    st.dictionaries(
+        st.sampled_from(["title", "message", "host", "severity", "service", "name", "client", "description"]),
+        st.sampled_from(["db1", "VPN down", "Disk of db1 is full", "critical", "500"]),
+    ),
+)
+def test_a_plain_subject_is_that_of_the_likely_texts(words: list[str], more: dict[str, str]) -> None:
+    reader = compile_normalizer(API, IntegrationDefinition())
+    payload = {"id": "7", "status": "open", "subject": " ".join(words), **more}
+    mapped = reader.mapping.apply(payload)
+    plain, likely = (
+        likely_texts.with_texts(mapped, payload, objects, reader.aliased_fields, reader.guesses)
+        for objects in (None, collect(payload))
+    )
+    assert plain == likely

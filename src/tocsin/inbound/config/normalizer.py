@@ -303,7 +303,7 @@ class Normalizer:
             return mapped
         if is_complete and "subject" not in self.guesses:
             return mapped
-        return likely_texts.with_texts(mapped, payload, objects or collect(payload), self.aliased_fields, self.guesses)
+        return likely_texts.with_texts(mapped, payload, objects, self.aliased_fields, self.guesses)
 
     def _priority_of(self, severity: str) -> str | None:
         return self.priorities.get(severity.casefold()) or priority_of(severity)

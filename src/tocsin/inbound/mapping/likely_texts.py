@@ -10,7 +10,7 @@ from typing import Final
 
 from tocsin.inbound.expressions.fields import FIELDS, Value, clean_line, text_of
 from tocsin.inbound.expressions.mapped import MappedFields
-from tocsin.inbound.mapping.message_objects import FORMER, MessageObjects
+from tocsin.inbound.mapping.message_objects import FORMER, MessageObjects, collect
 from tocsin.inbound.mapping.shared_names import (
     ANY_NAME,
     FAULT_NAME,
@@ -88,30 +88,42 @@ type _Object = Mapping[str, object]
 def with_texts(
     mapped: MappedFields,
     payload: _Object,
-    objects: MessageObjects,
+    objects: MessageObjects | None,
     fields: Collection[str],
     guesses: Collection[str],
 ) -> MappedFields:
     """Returns the fields of a message that opens, with a subject by likelihood and a long text: if it has none, or only
-    the subject again, the whole message in a readable form. A likely subject names what is monitored."""
+    the subject again, the whole message in a readable form. A likely subject names what is monitored. `objects` is None
+    if they were not needed yet: the message is plain, or has what the kind's own paths look for."""
     values = dict(mapped.values)
     if "subject" in fields and ("subject" not in values or "subject" in guesses):
         own = values.pop("subject", None)
-        titles = _likely_titles(objects, values)
-        fill(values, "subject", map(_headline, filter(says, titles)))
+        if objects is None and _has_words(own) and own == payload.get("subject"):
+            # The likeliest title of a plain message, and complete.
+            fill(values, "subject", map(_headline, filter(says, (own,))))
         if "subject" not in values:
-            titles = filter(_has_words, find_titles(objects))
-            fill(values, "subject", map(first_line, chain(find_sites(objects), titles, _sentences(payload), (own,))))
-        bare = values.get("subject")
-        _complete_name(values, objects, mapped.tags.get(HOST))
-        # What the sender calls the subject of its message is complete.
-        if not (_has_words(own) and own == payload.get("subject")):
-            _name_the_monitored(values, objects, mapped.tags.get(HOST), bare)
+            _find_subject(values, payload, objects or collect(payload), own, mapped.tags.get(HOST))
     long_text = values.get("long_text", values.get("details"))
     if "long_text" in fields and (long_text is None or long_text == values.get("subject")):
         values.pop("long_text", None)
         fill(values, "long_text", iter((readable(payload),)))
     return MappedFields(values, mapped.tags, mapped.custom, mapped.notes)
+
+
+def _find_subject(
+    values: dict[str, Value], payload: _Object, objects: MessageObjects, own: Value, host: str | None
+) -> None:
+    """Fills the subject; `own` is what the kind's own paths found."""
+    titles = _likely_titles(objects, values)
+    fill(values, "subject", map(_headline, filter(says, titles)))
+    if "subject" not in values:
+        titles = filter(_has_words, find_titles(objects))
+        fill(values, "subject", map(first_line, chain(find_sites(objects), titles, _sentences(payload), (own,))))
+    bare = values.get("subject")
+    _complete_name(values, objects, host)
+    # What the sender calls the subject of its message is complete.
+    if not (_has_words(own) and own == payload.get("subject")):
+        _name_the_monitored(values, objects, host, bare)
 
 
 def _likely_titles(objects: MessageObjects, values: Mapping[str, Value]) -> Iterator[object]:
