@@ -20,6 +20,7 @@ from tocsin.alerts.commands import AlertState
 from tocsin.alerts.store import OpenQuestions
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.db.split_batch import run_or_split
 from tocsin.core.delivery.backoff import Backoff, doubling
 from tocsin.core.delivery.fair_queue import FairQueue
 from tocsin.core.reasons import as_reason, joined
@@ -70,22 +71,15 @@ class EscalationTask:
 
     def run_once(self, now: datetime) -> bool:
         """Decides one batch. Returns whether more may be due right away."""
-        try:
-            self.is_backlogged = database.retry_once(lambda: self._batch(now, None))
-            return self.is_backlogged
-        except Exception as error:  # the task's edge: the batch is split so that only the bad row fails
-            if database.is_unavailable(error):
-                raise
-            log.exception("A batch of runs could not be decided; each is tried by itself.")
-        self.is_backlogged = False
-        for row_id in _due(now):
-            try:
-                database.retry_once(partial(self._batch, now, row_id))
-            except Exception as error:  # the task's edge: only this run failed, so continue with the next
-                log.exception("Run %s could not be decided.", row_id)
-                with database.transaction() as connection:
-                    _fail(connection, row_id, error, now)
-        return False
+        is_full = run_or_split(
+            "A batch of runs",
+            lambda: self._batch(now, None),
+            lambda: _due(now),
+            partial(self._batch, now),
+            partial(_fail_alone, now),
+        )
+        self.is_backlogged = bool(is_full)
+        return self.is_backlogged
 
     def _batch(self, now: datetime, only_row_id: int | None) -> bool:
         """Runs one transaction. Returns whether an integration used up its share, so that more may be due."""
@@ -155,6 +149,12 @@ def _claim_one(connection: Connection, now: datetime, row_id: int) -> list[int]:
 
 def _read(connection: Connection, ids: list[int], now: datetime) -> list[dict[str, Any]]:
     return database.rows(connection, _READ, (ids, now)) if ids else []
+
+
+def _fail_alone(now: datetime, row_id: int, error: Exception) -> None:
+    log.error("Run %s could not be decided.", row_id, exc_info=error)
+    with database.transaction() as connection:
+        _fail(connection, row_id, error, now)
 
 
 def _due(now: datetime) -> list[int]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from psycopg.errors import DataError, IntegrityError
 
-from tocsin.core.db import database
+from tocsin.core.db.split_batch import run_or_split
 from tocsin.core.delivery.lease import LeaseLost
 from tocsin.core.runtime.daemon_threads import DaemonThreads
 
@@ -143,11 +143,14 @@ class JobPool[K, J, R]:
             results = dict(self._results)
         if not results:
             return
-        try:
-            database.retry_once(lambda: self._write(list(results.values())))
-        except (DataError, IntegrityError):
-            # One result cannot be stored. Stored separately, it does not affect the others.
-            self._write_each(results)
+        run_or_split(
+            f"The results of {self._name}",
+            lambda: self._write(list(results.values())),
+            lambda: results,
+            lambda key: self._write([results[key]]),
+            lambda key, error: self._not_written(key, results[key], error),
+            caught=(DataError, IntegrityError),
+        )
         self._remove(results)
 
     def wait_until(self, condition: Callable[[list[J]], bool], timeout: float) -> bool:
@@ -211,13 +214,9 @@ class JobPool[K, J, R]:
         except Exception:  # the thread's outermost handler: the deadline's result remains
             log.exception("The late result of %s of %s could not be written.", key, self._name)
 
-    def _write_each(self, results: Mapping[K, R]) -> None:
-        for key, result in results.items():
-            try:
-                self._write([result])
-            except (DataError, IntegrityError):
-                log.exception("What came of %s of %s cannot be written down.", key, self._name)
-                self._salvage(result)
+    def _not_written(self, key: K, result: R, error: Exception) -> None:
+        log.error("What came of %s of %s cannot be written down.", key, self._name, exc_info=error)
+        self._salvage(result)
 
     def _remove(self, keys: Iterable[K]) -> None:
         with self._changed:

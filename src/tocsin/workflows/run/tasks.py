@@ -17,6 +17,7 @@ from tocsin.alerts.commands import NewEvent
 from tocsin.alerts.states import CommandChannel, EventKind
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
+from tocsin.core.db.split_batch import run_alone, run_or_split
 from tocsin.core.delivery.backoff import Backoff, doubling
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.reasons import AlertRef, Person, Reason, Term, as_reason, reason_as_json
@@ -76,42 +77,35 @@ def advance(run_id: int, now: datetime) -> None:
     except Exception as error:  # a row's edge: it is retried later and stops no other
         if database.is_unavailable(error):
             raise
-        log.exception("Run %s of a workflow failed.", run_id)
-        with database.transaction() as connection:
-            _fail(connection, run_id, error, now)
+        _fail_alone(now, run_id, error)
 
 
 def evaluate_run(run_id: int, now: datetime) -> None:
     """Decides and executes one run immediately, for a manual workflow."""
-    try:
-        database.retry_once(lambda: _decide_runs(now, run_id))
-    except Exception as error:  # a row's edge: the periodic task retries it
-        if database.is_unavailable(error):
-            raise
-        log.exception("Run %s of a workflow could not be looked at.", run_id)
-        with database.transaction() as connection:
-            _fail(connection, run_id, error, now)
-    else:
+    if run_alone(run_id, partial(_decide_runs, now), partial(_fail_alone, now)):
         advance(run_id, now)
 
 
 def _decide_batch(now: datetime) -> bool:
-    try:
-        return database.retry_once(lambda: _decide_runs(now, None)) > 0
-    except Exception as error:  # the task's edge: the batch is split so that only the bad row fails
-        if database.is_unavailable(error):
-            raise
-        log.exception("A batch of workflow runs could not be looked at; each is tried by itself.")
+    count = run_or_split(
+        "A batch of workflow runs",
+        lambda: _decide_runs(now, None),
+        lambda: _undecided(now),
+        partial(_decide_runs, now),
+        partial(_fail_alone, now),
+    )
+    return bool(count)
+
+
+def _undecided(now: datetime) -> list[int]:
     with database.transaction() as connection:
-        ids = run_store.due(connection, now, MAX_DECIDED, is_started=False)
-    for run_id in ids:
-        try:
-            database.retry_once(partial(_decide_runs, now, run_id))
-        except Exception as error:
-            log.exception("Run %s of a workflow could not be looked at.", run_id)
-            with database.transaction() as connection:
-                _fail(connection, run_id, error, now)
-    return False
+        return run_store.due(connection, now, MAX_DECIDED, is_started=False)
+
+
+def _fail_alone(now: datetime, run_id: int, error: Exception) -> None:
+    log.error("Run %s of a workflow failed.", run_id, exc_info=error)
+    with database.transaction() as connection:
+        _fail(connection, run_id, error, now)
 
 
 def _decide_runs(now: datetime, only_run_id: int | None) -> int:
