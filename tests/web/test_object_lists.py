@@ -103,3 +103,9 @@ def test_only_who_may_add_has_a_button(company: Company, browser_of: Browser) ->
     for url, label in (("/groups/", "New group"), ("/policies/", "New policy"), ("/workflows/", "New workflow")):
         assert label in html(browser_of(company.admin), url)
         assert label not in html(browser_of(company.responder), url)
+
+
+def test_another_tab_begins_at_its_first_page(company: Company, browser_of: Browser) -> None:
+    save("maintenance_windows", "Patches", company)
+    found = html(browser_of(company.admin), "/maintenance/", page="2", q="pat")
+    assert 'href="?q=pat&amp;tab=past"' in found

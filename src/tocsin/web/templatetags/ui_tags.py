@@ -341,10 +341,11 @@ def command_form(context: template.Context, kind: str, *, css: str = "", guard: 
 
 @register.simple_tag(takes_context=True)
 def query(context: template.Context, **changes: Any) -> str:
-    """Return the current query string with `changes` applied. None or "" removes a parameter; `cursor` is always
-    removed."""
+    """Return the current query string with `changes` applied. None or "" removes a parameter; the place in a list
+    (`cursor`, `page`) is always removed."""
     fields: QueryDict = context["request"].GET.copy()
-    fields.pop("cursor", None)
+    for place in ("cursor", "page"):
+        fields.pop(place, None)
     for name, value in changes.items():
         if value is None or value == "":
             fields.pop(name, None)

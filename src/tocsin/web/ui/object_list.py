@@ -36,7 +36,7 @@ class ObjectList[M: Model]:
     empty_title: Any = ""
     empty_text: Any = ""
     icon: str = "inbox"
-    #: The URL name and the label of the form that adds an object; "" if the page has another way.
+    #: The URL name and the label of the form that adds an object; "" if the page itself offers it.
     add_view: str = ""
     add_label: Any = ""
     #: The heading, unless it is the plural.
