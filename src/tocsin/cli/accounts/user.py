@@ -25,7 +25,7 @@ def _group() -> None:
     """Creates users and resets second factors."""
 
 
-@app.command()
+@app.command("create")
 def create(
     username: Annotated[str, typer.Argument(metavar="NAME", help="The username.")],
     email: Annotated[str, typer.Option(metavar="E", help="The email address.")],
