@@ -145,4 +145,4 @@ def _two_of_a_shift(system: System) -> tuple[Schedule, User, User, ShiftRange] |
 
 
 def _by(user: User) -> AuditActor:
-    return AuditActor.from_user(user, "web")
+    return AuditActor.from_user(user, "web", limits=None)

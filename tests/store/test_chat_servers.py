@@ -22,7 +22,9 @@ VENDOR = "tgram://123456789:abcdefg_hijklmnop/12315544/"
 
 def add(user: User, address: str, actor: User | None = None, via: str = "web", **spec: Any) -> ContactMethod:
     given = {"label": "Chat", "channel": "chat", "address": address, **spec}
-    return users.save_contact_method(user, given, actor=AuditActor.from_user(actor or user, via), now=datetime.now(UTC))
+    return users.save_contact_method(
+        user, given, actor=AuditActor.from_user(actor or user, via, limits=None), now=datetime.now(UTC)
+    )
 
 
 def test_responder_may_add_known_services_but_no_own_server(now: datetime) -> None:
@@ -33,7 +35,7 @@ def test_responder_may_add_known_services_but_no_own_server(now: datetime) -> No
             users.save_contact_method(
                 alice,
                 {"label": "Own", "channel": "chat", "address": OWN},
-                actor=AuditActor.from_user(alice, "api"),
+                actor=AuditActor.from_user(alice, "api", limits=None),
                 now=now,
                 **changes,
             )
@@ -49,7 +51,9 @@ def test_an_administrator_adds_any_server_and_its_owner_keeps_it(now: datetime) 
     alice, erin = make_user("alice", now, role="responder"), make_user("erin", now, role="admin")
     method = add(alice, OWN, erin)
     spec = {"label": "Renamed", "channel": "chat", "address": "gotify://•••"}
-    users.save_contact_method(alice, spec, existing=method, actor=AuditActor.from_user(alice, "web"), now=now)
+    users.save_contact_method(
+        alice, spec, existing=method, actor=AuditActor.from_user(alice, "web", limits=None), now=now
+    )
     assert ContactMethod.objects.get(pk=method.pk).label == "Renamed"
 
 
@@ -65,7 +69,12 @@ def test_setting_restricts_who_adds_server_addresses(
     settings_store.set("chat_servers_by", setting)
     spec = {**groups.group_spec(group), "contacts": [{"label": "Room", "channel": "chat", "address": OWN}]}
     for is_allowed, change in (
-        (manager_may, lambda: groups.save_group(spec, existing=group, actor=AuditActor.from_user(bob, "web"), now=now)),
+        (
+            manager_may,
+            lambda: groups.save_group(
+                spec, existing=group, actor=AuditActor.from_user(bob, "web", limits=None), now=now
+            ),
+        ),
         (responder_may, lambda: add(alice, OWN)),
     ):
         if is_allowed:

@@ -55,7 +55,7 @@ def user(name: str) -> User:
 
 
 def viewer(name: str) -> Viewer:
-    return permissions.viewer(user(name))
+    return permissions.viewer(user(name), None)
 
 
 def recipients() -> list[str]:

@@ -42,7 +42,7 @@ def test_pause_requires_reason_and_end_within_a_week(reason: str, hours: int, fi
 
 def test_a_pause_holds_until_its_end(now: datetime) -> None:
     erin = make_user("erin", now, name="Erin", role="admin")
-    pause.start("Core switch.", now + HOUR, AuditActor.from_user(erin, "web"), now)
+    pause.start("Core switch.", now + HOUR, AuditActor.from_user(erin, "web", limits=None), now)
     current_pause = current(now)
     assert current_pause is not None
     assert (current_pause.reason, current_pause.until, current_pause.by) == ("Core switch", now + HOUR, "Erin")

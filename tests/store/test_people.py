@@ -294,26 +294,26 @@ def test_permissions_follow_the_groups_of_a_user(now: datetime) -> None:
     )
     mine, other = make_group("Mine", now, members=("alice", "bob")), make_group("Other", now, members=("eve",))
     assert permissions.own_groups(alice) == {mine.pk}
-    assert permissions.may(alice, Permission.MANAGE_TEAMS, mine)
-    assert not permissions.may(alice, Permission.MANAGE_TEAMS, other)
-    assert not permissions.may(alice, Permission.MANAGE_TEAMS)
-    assert not permissions.may(bob, Permission.MANAGE_TEAMS, mine)
-    assert permissions.may(bob, Permission.RESPOND)
-    viewer = permissions.viewer(bob)
+    assert permissions.viewer(alice, None).may(Permission.MANAGE_TEAMS, mine)
+    assert not permissions.viewer(alice, None).may(Permission.MANAGE_TEAMS, other)
+    assert not permissions.viewer(alice, None).may(Permission.MANAGE_TEAMS)
+    assert not permissions.viewer(bob, None).may(Permission.MANAGE_TEAMS, mine)
+    assert permissions.viewer(bob, None).may(Permission.RESPOND)
+    viewer = permissions.viewer(bob, None)
     assert viewer.address(alice.pk, "sms", "+41790000001") == "+41790000001"
     assert viewer.address(eve.pk, "sms", "+41790000001") == "+41 79 ••• 01"
     assert viewer.address(None, "email", "x@example.org") == "x•••@example.org"
     assert viewer.group_address(mine, "email", "x@example.org") == "x@example.org"
     assert viewer.group_address(other, "email", "x@example.org") == "x•••@example.org"
-    watcher = permissions.viewer(eve)
+    watcher = permissions.viewer(eve, None)
     assert watcher.can_view_addresses_of(eve.pk)
     assert not watcher.can_view_addresses_of(alice.pk)
 
 
 def test_disabled_user_has_no_permissions(now: datetime) -> None:
     user = make_user("alice", now, role="manager", active=False)
-    assert not any(permissions.may(user, action) for action in Permission)
-    assert not permissions.viewer(user).can_view_addresses_of(user.pk)
+    assert not any(permissions.viewer(user, None).may(action) for action in Permission)
+    assert not permissions.viewer(user, None).can_view_addresses_of(user.pk)
 
 
 def test_user_with_active_alert_is_deleted_only_after_reassignment(now: datetime) -> None:
@@ -360,7 +360,9 @@ def test_saving_own_profile_never_restores_a_revoked_role(now: datetime) -> None
     user = User.objects.get(pk=boss.pk)
     spec = {**users.user_spec(boss), "role": "observer", "active": False}
     users.save_user(spec, existing=User.objects.get(pk=boss.pk), actor=ACTOR, now=now, password=PASSWORD)
-    users.save_notification_rules(user, {"most_per_hour": 20}, actor=AuditActor.from_user(user, "web"), now=now)
+    users.save_notification_rules(
+        user, {"most_per_hour": 20}, actor=AuditActor.from_user(user, "web", limits=None), now=now
+    )
     after = User.objects.get(pk=boss.pk)
     assert (after.role, after.is_active, after.check_password(PASSWORD)) == ("observer", False, True)
     assert after.notification_rules == {"most_per_hour": 20}

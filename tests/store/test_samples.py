@@ -59,7 +59,7 @@ def integration(desk: EscalationHarness) -> Integration:
 
 @pytest.fixture
 def bob(desk: EscalationHarness) -> AuditActor:
-    return AuditActor.from_user(desk.users["bob"], "web")
+    return AuditActor.from_user(desk.users["bob"], "web", limits=None)
 
 
 @pytest.fixture

@@ -61,12 +61,12 @@ def test_it_acts_for_its_groups_without_being_a_member(now: datetime) -> None:
     group, other = Group.objects.create(name="Platform"), Group.objects.create(name="Network")
     account = make(now, role="manager", groups=["platform"])
     assert service_account_spec(account) == {"name": "deploy-bot", "role": "manager", "groups": ["Platform"]}
-    viewer = permissions.viewer(account)
+    viewer = permissions.viewer(account, None)
     assert viewer.may(Permission.MANAGE_ROUTING, group)
     assert not viewer.may(Permission.MANAGE_ROUTING, other)
     assert not Membership.objects.exists()
     group.delete()
-    assert not permissions.viewer(account).may_somewhere(Permission.MANAGE_ROUTING)
+    assert not permissions.viewer(account, None).may_somewhere(Permission.MANAGE_ROUTING)
 
 
 def test_it_cannot_be_made_a_member_of_a_group(now: datetime) -> None:

@@ -31,7 +31,7 @@ def save(
     who: str | None, now: datetime, name: str, group: str, existing: Integration | None = None, **more: Any
 ) -> Integration:
     """Saves as that user; None: as the command line."""
-    actor = AuditActor.from_user(User.objects.get(username=who), "web") if who else ACTOR
+    actor = AuditActor.from_user(User.objects.get(username=who), "web", limits=None) if who else ACTOR
     spec = {"name": name, "kind": "api", "group": group, "anyway": True, **more}
     return commands.save_integration(spec, existing=existing, actor=actor, now=now)
 
@@ -88,7 +88,7 @@ def test_shared_source_allows_only_harmless_changes_without_rights(now: datetime
     shared = {"source": "Grid", "mapping": {"subject": "summary"}}
     own = save(None, now, "Storage alerts", "Storage", source="Grid")
     own = save(None, now, "Storage alerts", "Storage", own, **shared)
-    ben = AuditActor.from_user(User.objects.get(username="ben"), "web")
+    ben = AuditActor.from_user(User.objects.get(username="ben"), "web", limits=None)
     own = save("ben", now, "Storage alerts 2", "Storage", own, **shared, recipients={"users": ["ben"]})
     for change in ({"mapping": {}}, {"dedup_key": "<id>"}, {"mode": "disabled"}, {"rules": RULES}):
         with pytest.raises(Rejected, match="which you can't edit"):

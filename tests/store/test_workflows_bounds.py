@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.people import ACTOR
 from tests.support.workflow_harness import WorkflowHarness, workflows_enabled
+from tocsin.access.audit import AuditActor
 from tocsin.alerts.change_handlers import PagingMode
 from tocsin.alerts.commands import Close, Reply
 from tocsin.alerts.models import Alert, AlertEvent
@@ -166,11 +167,11 @@ def test_calling_an_outbound_integration_requires_permission_to_change_it(
                                now=desk.start)  # fmt: skip
     flow = desk.workflow("Call", {"do": "call", "outbound": "Ours"})
     spec = commands.workflow_spec(flow)
+    bob = AuditActor.from_user(desk.users["bob"], "web", limits=None)
 
     def save(*names: str) -> None:
         actions = [{"do": "call", "outbound": name} for name in names]
-        commands.save_workflow({**spec, "actions": actions}, existing=flow, actor=ACTOR, now=desk.start,
-                               may_call=lambda group: False)  # fmt: skip
+        commands.save_workflow({**spec, "actions": actions}, existing=flow, actor=bob, now=desk.start)
 
     save("Ours", "Ours")
     with pytest.raises(Rejected) as refused:

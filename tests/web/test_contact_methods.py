@@ -27,7 +27,7 @@ PHONE = {"label": "Work phone", "channel": "sms", "address": "+41790000009"}
 @pytest.fixture
 def pending(company: Company) -> ContactMethod:
     """A phone that Alice added for Bob."""
-    alice = AuditActor.from_user(company.admin, "web")
+    alice = AuditActor.from_user(company.admin, "web", limits=None)
     return users.save_contact_method(company.responder, PHONE, actor=alice, now=clock.now())
 
 

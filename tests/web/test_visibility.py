@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import random
 import re
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from hypothesis import strategies as st
 from pytest_django import DjangoDbBlocker
 
 from tests.support.company import make_user
+from tests.support.form_data import filled as filled_form
 from tests.support.postgres import DatabasePool, Postgres, filled
 from tests.support.walls import Side, build_side, enforce_boundaries, open_alert
 from tocsin.access import boundary, tokens
@@ -46,11 +48,13 @@ from tocsin.notify.inbound.responder_actions import press_button
 from tocsin.notify.models import Notification
 from tocsin.oncall.models import Override, SwapRequest
 from tocsin.operate.checks.database import check_row_security
-from tocsin.outbound.models import OutboundIntegration
+from tocsin.outbound.commands import save_outbound
+from tocsin.outbound.models import Call, OutboundIntegration
 from tocsin.people.changes import users as people
-from tocsin.people.models import Membership, User
+from tocsin.people.models import Group, Membership, User
 from tocsin.resources import registry, row_security, visibility
 from tocsin.web.sse import endpoint
+from tocsin.workflows.models import Workflow
 
 OURS, THEIRS = "qaoursq", "qbtheirsq"
 
@@ -329,6 +333,97 @@ def test_commands_on_the_other_side_are_not_found(sides: tuple[Side, Side]) -> N
         assert answer.status_code == 404
     assert Alert.objects.get(pk=number).status == AlertStatus.OPEN
     assert Alert.objects.get(pk=own).merged_into_id is None
+
+
+def as_manager(side: Side) -> dict[str, str]:
+    return {"authorization": f"Bearer {side.tokens[side.manager.username]}"}
+
+
+def first_alert(side: Side) -> int:
+    number: int = Alert._base_manager.filter(integration=side.integration).earliest("pk").pk
+    return number
+
+
+def sent(client: Client, method: str, path: str, body: Any, headers: dict[str, str]) -> Any:
+    address = f"/api/v1/{path}"
+    return client.generic(method, address, json.dumps(body), content_type="application/json", headers=headers)
+
+
+#: What tells all about an alert, wherever a workflow or a call writes a text.
+TEMPLATE = "<subject> <long_text> <client> <source_id> <url>"
+
+
+def test_a_dry_run_tells_nothing_of_hidden_alerts(sides: tuple[Side, Side]) -> None:
+    """The draft of the API, a saved workflow, its page, and the form."""
+    ours, theirs = sides
+    number, headers, client = first_alert(theirs), as_manager(ours), signed_in(ours.manager)
+    actions = [{"do": "reply", "text": TEMPLATE}]
+    draft = {"name": "x", "group": ours.group.name, "trigger": "opened", "actions": actions}
+    saved = Workflow.objects.get(name=f"Workflow {OURS} opened")
+    form = filled_form(client.get(f"/workflows/{saved.pk}/edit/").content.decode())
+    answers = [
+        sent(Client(), "POST", "workflows/test", {"alert": number, "workflow": draft}, headers),
+        sent(Client(), "POST", f"workflows/{saved.pk}/test", {"alert": number}, headers),
+        client.get(f"/workflows/{saved.pk}/?alert={number}"),
+        client.post(f"/workflows/{saved.pk}/edit/", {**form, "do": "try", "alert": number}),
+    ]
+    assert [answer.status_code for answer in answers] == [400, 400, 200, 422]
+    assert not [leak for number, answer in enumerate(answers) if (leak := leak_of(answer, f"way {number}"))]
+    own = sent(Client(), "POST", "workflows/test", {"alert": first_alert(ours), "workflow": draft}, headers)
+    assert f"Long {OURS}" in content(own)
+
+
+@pytest.mark.parametrize("kind", ["http", "haloitsm"])
+def test_no_call_carries_a_hidden_alert(sides: tuple[Side, Side], kind: str) -> None:
+    ours, theirs = sides
+    spec: dict[str, Any] = {"name": "Mine", "kind": kind, "group": ours.group.name}
+    halo = {"base_url": "https://halo.example.com", "client_id": "x", "client_secret": "x"}
+    spec |= {"url": "https://x.example", "body": TEMPLATE} if kind == "http" else halo
+    outbound = save_outbound(spec, actor=COMMAND_LINE, now=clock.now())
+    before = Call.objects.count()
+    path, headers = f"outbound-integrations/{outbound.pk}/call", as_manager(ours)
+    answers = [sent(Client(), "POST", path, {"alert": number}, headers) for number in (first_alert(theirs), 999_999)]
+    assert [answer.status_code for answer in answers] == [400, 400]
+    assert Call.objects.count() == before
+    assert sent(Client(), "POST", path, {"alert": first_alert(ours)}, headers).status_code == 200
+
+
+def limited_token(*groups: Group, scope: TokenScope = TokenScope.CONFIGURE) -> dict[str, str]:
+    """The headers of a token of an administrator, limited to these groups."""
+    admin = make_user("alice", "admin")
+    limits = TokenLimits(scope, frozenset(group.pk for group in groups))
+    secret = tokens.create(admin, "limited", limits=limits, actor=COMMAND_LINE, now=clock.now()).secret
+    return {"authorization": f"Bearer {secret}"}
+
+
+def test_a_limited_token_shares_no_source_of_others(sides: tuple[Side, Side]) -> None:
+    """Else a message to its own integration would close an alert of theirs."""
+    ours, theirs = sides
+    headers, policy = limited_token(ours.group), f"Policy {OURS}"
+    spec = {"name": "Mine", "kind": "api", "group": ours.group.name, "escalation_policy": policy, "anyway": True}
+    answer = sent(Client(), "POST", "integrations", {**spec, "source": theirs.integration.name}, headers)
+    assert (answer.status_code, answer.json()["error"]) == (400, "shared_source")
+    own = sent(Client(), "POST", "integrations", {**spec, "source": ours.integration.name}, headers)
+    assert own.json().get("error") != "shared_source"
+
+
+def test_a_limited_token_shows_no_addresses_of_others(sides: tuple[Side, Side]) -> None:
+    """A member whose addresses the token does not see, added to another group of it."""
+    ours, _theirs = sides
+    second = Group.objects.create(name="Second")
+    Membership.objects.filter(group=ours.group, user=ours.observer).update(shows_addresses=False)
+    body, headers = {"members": [{"user": ours.observer.username}]}, limited_token(ours.group, second)
+    assert sent(Client(), "PATCH", f"groups/{second.pk}", body, headers).status_code == 200
+    assert not Membership.objects.get(group=second).shows_addresses
+
+
+def test_a_limited_token_adds_no_server_of_its_own(sides: tuple[Side, Side]) -> None:
+    """Only administrators may have alerts sent to a chat server that nobody knows."""
+    ours, _theirs = sides
+    settings_store.set(settings_store.CHAT_SERVERS_BY, "admins")
+    contacts = [{"label": "Chat", "channel": "chat", "address": "gotify://push.example/AbcdefghijKLMNO"}]
+    answer = sent(Client(), "PATCH", f"groups/{ours.group.pk}", {"contacts": contacts}, limited_token(ours.group))
+    assert (answer.status_code, answer.json()["error"]) == (400, "own_server")
 
 
 def test_nothing_names_hidden_objects_that_use_ones_own(sides: tuple[Side, Side]) -> None:

@@ -17,6 +17,7 @@ from django.db.models.functions import Lower
 
 from tocsin.access.audit_log.links import ERASE, change_for_erasure, digests_after_erasure
 from tocsin.access.models import AuditEntry
+from tocsin.access.token_limits import TokenLimits
 from tocsin.core.config import reencryption
 from tocsin.core.reasons import translatable
 
@@ -40,17 +41,24 @@ class AuditUser(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AuditActor:
-    """Who changes configuration, through which interface (`web`, `api`, `cli`, `yaml`), and from which IP address."""
+    """Who changes configuration, through which interface (`web`, `api`, `cli`, `yaml`), and from which IP address.
+
+    Commands ask `people.permissions.viewer_of` what the actor may do, never the user alone.
+    """
 
     user_id: int | None
     name: str
     via: str
     address: str | None = None
+    #: The limits of the token by which the user acts; None without a token.
+    limits: TokenLimits | None = None
 
     @classmethod
-    def from_user(cls, user: AuditUser, via: str, address: str | None = None) -> AuditActor:
-        """Returns the actor for `user`."""
-        return cls(user.pk, user.display_name, via, address)
+    def from_user(
+        cls, user: AuditUser, via: str, address: str | None = None, *, limits: TokenLimits | None
+    ) -> AuditActor:
+        """Returns the actor for `user`, or for a token of theirs with these limits."""
+        return cls(user.pk, user.display_name, via, address, limits)
 
 
 #: Anybody with a shell on the machine.
@@ -220,7 +228,8 @@ def record_sign_in(
 
 def record_sign_out(user: AuditUser, *, via: str = "web", address: str | None, now: datetime) -> None:
     """Records that `user` signed out."""
-    record(AuditActor.from_user(user, via, address), "sign_out", now=now, object_type="user", object_id=user.pk)
+    actor = AuditActor.from_user(user, via, address, limits=None)
+    record(actor, "sign_out", now=now, object_type="user", object_id=user.pk)
 
 
 def mask_secrets(value: Mapping[str, object]) -> dict[str, object]:

@@ -158,7 +158,7 @@ def _record_first_use(token: ApiToken, address: str, now: datetime) -> None:
     """Records the first use from an address. Once the audit log has forgotten it, the next use is the first again."""
     uses = AuditEntry.objects.filter(object_type="token", object_id=str(token.pk), action=FIRST_USE, address=address)
     if not uses.exists():
-        _record(token, FIRST_USE, AuditActor.from_user(token.user, "api", address), now)
+        _record(token, FIRST_USE, AuditActor.from_user(token.user, "api", address, limits=token.limits), now)
 
 
 def revoke(token: ApiToken, *, actor: AuditActor, now: datetime) -> None:

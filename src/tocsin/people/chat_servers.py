@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from tocsin.access.audit import AuditActor
-from tocsin.access.roles import Role
+from tocsin.access.roles import Permission
 from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import ReasonType
-from tocsin.people import addresses
-from tocsin.people.models import User
+from tocsin.people import addresses, permissions
 
 #: Actors with the machine's shell or a configuration file.
 _TRUSTED = ("cli", "yaml")
@@ -23,12 +22,13 @@ def require_allowed(channel: str, address: str, actor: AuditActor, *, is_group: 
     """Raises `Rejected("own_server")` if `actor` may not add this address. The caller has already checked whether the
     actor may change the user's or group's addresses at all."""
     host = addresses.custom_host(channel, address)
-    if not host or actor.user_id is None or actor.via in _TRUSTED:
+    if not host or actor.via in _TRUSTED:
         return
     allowed = settings_store.get(settings_store.CHAT_SERVERS_BY)
     if allowed == "everybody" or (allowed == "managers" and is_group):
         return
-    if not User.accounts.filter(pk=actor.user_id, role=Role.ADMIN).exists():
+    viewer = permissions.viewer_of(actor)
+    if viewer is not None and not viewer.may(Permission.ADMINISTER):
         raise Rejected(
             "own_server",
             _NEEDS_ADMINISTRATOR(host=host),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from django.db.models import QuerySet
 
 from tocsin.access import roles
+from tocsin.access.audit import AuditActor
 from tocsin.access.models import AuditEntry
 from tocsin.access.roles import Permission, PermissionScope, Role
 from tocsin.access.token_limits import EffectiveAccess, TokenLimits, narrow
@@ -34,7 +35,7 @@ class Viewer:
     is_limited_to_groups: bool = False
 
     def may(self, action: Permission, group: Group | int | None = None) -> bool:
-        """Returns whether the user may take `action` on an object owned by `group`."""
+        """Returns whether the user may take `action` on an object of `group`. Without one, only administrators may."""
         group_id = group.pk if isinstance(group, Group) else group
         return (
             self.is_active
@@ -87,7 +88,7 @@ class Viewer:
         )
 
 
-def viewer(user: User, limits: TokenLimits | None = None) -> Viewer:
+def viewer(user: User, limits: TokenLimits | None) -> Viewer:
     """Loads everything that decides the permissions of `user`, or of a token of theirs with these limits."""
     loaded = viewer_from(user.pk, user.role, user.clients, group_roles(user), limits)
     loaded = replace(loaded, is_active=user.is_active)
@@ -96,6 +97,12 @@ def viewer(user: User, limits: TokenLimits | None = None) -> Viewer:
         return loaded
     memberships = Membership.objects.filter(group__in=groups, shows_addresses=True)
     return replace(loaded, colleagues=frozenset(memberships.values_list("user_id", flat=True)))
+
+
+def viewer_of(actor: AuditActor) -> Viewer | None:
+    """Loads the permissions of whoever gives a command; None if that is no user, such as the command line, which may do
+    everything."""
+    return viewer(User.accounts.get(pk=actor.user_id), actor.limits) if actor.user_id is not None else None
 
 
 def viewer_from(
@@ -138,18 +145,6 @@ def roles_in_groups(role: Role, memberships: Iterable[tuple[int, str]]) -> dict[
 def own_groups(user: User) -> frozenset[int]:
     """Returns the ids of the groups of which `user` is a member, in any role."""
     return frozenset(Membership.objects.filter(user=user).values_list("group_id", flat=True))
-
-
-def may(user: User, action: Permission, group: Group | int | None = None) -> bool:
-    """Returns whether `user` may take `action` on an object of `group`. Without a group, only administrators may."""
-    if not user.is_active:
-        return False
-    if user.clients:
-        return viewer(user).may(action)
-    if roles.may(Role(user.role), action):
-        return True
-    group_id = group.pk if isinstance(group, Group) else group
-    return group_id is not None and roles.may(Role(user.role), action, group_roles=group_roles(user), group=group_id)
 
 
 def visible_audit_entries(viewer: Viewer) -> QuerySet[AuditEntry]:

@@ -106,11 +106,12 @@ SELECT (SELECT array_agg(id) FROM inbound_integration WHERE group_id = ANY(%s)),
 
 
 def boundary_of_user(user: User, viewer: Viewer | None = None) -> Boundary | None:
-    """Returns what `user` may see; None for everything. `viewer` is that of the user, which need not be loaded yet."""
+    """Returns what `user` may see without a token; None for everything. `viewer` is theirs, which need not be loaded
+    yet."""
     # Nothing is loaded for the others, who are most.
     if not user.clients and not _is_limited(Role(user.role)):
         return None
-    return _boundary(viewer or permissions.viewer(user))
+    return _boundary(viewer or permissions.viewer(user, None))
 
 
 def boundary_of(viewer: Viewer) -> Boundary | None:

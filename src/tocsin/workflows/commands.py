@@ -15,6 +15,7 @@ from psycopg.types.json import Jsonb
 
 from tocsin.access import audit, boundary, config_audit
 from tocsin.access.audit import AuditActor
+from tocsin.access.roles import Permission
 from tocsin.alerts.service import NO_SUCH_ALERT
 from tocsin.core import object_hooks
 from tocsin.core.config import config_version
@@ -25,8 +26,10 @@ from tocsin.core.stored_reason import named_columns
 from tocsin.core.validation.spec import SpecErrors
 from tocsin.escalation.models import Policy
 from tocsin.outbound.models import OutboundIntegration
+from tocsin.people import permissions
 from tocsin.people.models import Group, User
 from tocsin.people.name_lookup import find_group, names_check
+from tocsin.people.permissions import Viewer
 from tocsin.workflows import reasons
 from tocsin.workflows.definition import definition as definitions
 from tocsin.workflows.definition import definition_changes
@@ -123,16 +126,15 @@ def save_workflow(
     existing: Workflow | None = None,
     actor: AuditActor,
     now: datetime,
-    may_call: Callable[[int | None], bool] = lambda group: True,
 ) -> Workflow:
     """Creates a workflow, or updates `existing` to the spec.
 
-    Waiting runs continue with the new definition, or end if they no longer fit. `may_call` decides whether outbound
-    integrations of a group may be newly referenced. Raises Rejected with the field of each problem.
+    Waiting runs continue with the new definition, or end if they no longer fit. New references to outbound integrations
+    that the actor may not change are rejected. Raises Rejected with the field of each problem.
     """
     with boundary.command():
         config_version.lock()
-        parsed = _read(spec, existing, may_call)
+        parsed = _read(spec, existing, permissions.viewer_of(actor))
         plan = parsed.compiled()
         last = Workflow.objects.aggregate(last=Max("position"))["last"] or 0
         position = existing.position if existing else last + 1
@@ -150,9 +152,7 @@ def save_workflow(
     return row
 
 
-def _read(
-    value: Mapping[str, object], existing: Workflow | None, may_call: Callable[[int | None], bool]
-) -> WorkflowSpec:
+def _read(value: Mapping[str, object], existing: Workflow | None, viewer: Viewer | None) -> WorkflowSpec:
     names_are_valid = names_check(Workflow, existing)
     previous = references(existing).outbound if existing else frozenset()
 
@@ -164,7 +164,7 @@ def _read(
         }
         for index, action in enumerate(spec.actions):
             row = rows.get(action.outbound or 0)
-            if row is not None and not may_call(row.group_id):
+            if row is not None and viewer is not None and not viewer.may(Permission.MANAGE_ROUTING, row.group_id):
                 errors.add(f"actions[{index}].outbound", _MAY_NOT_CALL(integration=row.name), "forbidden")
 
     return WorkflowSpec.read(value, check=check, **_context())

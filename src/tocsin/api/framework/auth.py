@@ -100,6 +100,11 @@ class Principal:
         return self.token is not None
 
     @property
+    def limits(self) -> TokenLimits | None:
+        """The limits of the token; None for a browser session."""
+        return self.token.limits if self.token is not None else None
+
+    @property
     def role(self) -> Role:
         return self.viewer.role
 
@@ -117,7 +122,7 @@ class Principal:
     def viewer(self) -> Viewer:
         """The caller's permissions and visibility, loaded once on first use. A token's are never more than its
         owner's."""
-        return permissions.viewer(self.user, self.token.limits if self.token else None)
+        return permissions.viewer(self.user, self.limits)
 
 
 class ApiAuth(AuthBase):
@@ -201,7 +206,8 @@ def record_refusal(request: HttpRequest) -> None:
 
 def audit_actor_of(caller: Principal) -> audit.AuditActor:
     """Return the caller as the actor in the audit log."""
-    return audit.AuditActor.from_user(caller.user, "api" if caller.is_token else "web", caller.address)
+    via = "api" if caller.is_token else "web"
+    return audit.AuditActor.from_user(caller.user, via, caller.address, limits=caller.limits)
 
 
 def require(caller: Principal, action: Permission, group: int | None) -> None:

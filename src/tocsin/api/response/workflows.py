@@ -20,7 +20,6 @@ from tocsin.core.reason_json import show_fields, show_reason
 from tocsin.core.reasons import ReasonType
 from tocsin.outbound.states import CallStatus
 from tocsin.resources import registry
-from tocsin.resources.resource import ResourceSpec
 from tocsin.workflows import commands
 from tocsin.workflows.definition import descriptions, templates
 from tocsin.workflows.definition.definition import load
@@ -141,18 +140,10 @@ def _show(workflows: Sequence[Workflow], _principal: Principal) -> Iterator[dict
         }
 
 
-def _save(spec: ResourceSpec, /, *, caller: Principal, existing: Workflow | None) -> Workflow:
-    return commands.save_workflow(
-        spec, existing=existing, actor=audit_actor_of(caller), now=caller.now,
-        may_call=lambda group: caller.viewer.may(Permission.MANAGE_ROUTING, group),
-    )  # fmt: skip
-
-
 WORKFLOWS = ApiResource(
     registry.WORKFLOWS,
     filters={"trigger": (TriggerKind, "trigger"), "enabled": (bool, "is_enabled")},
     show=_show,
-    save=_save,
     read_only=WorkflowFields,
 )
 routes = WORKFLOWS.routes

@@ -21,7 +21,6 @@ from tocsin.core.reasons import ReasonType
 from tocsin.core.validation.field_errors import AT_PATH
 from tocsin.inbound.models import Integration
 from tocsin.people import permissions
-from tocsin.people.models import User
 
 _OTHER_SYSTEM = ReasonType(
     "integration.source_of_other_system",
@@ -67,16 +66,16 @@ def refuse_without_rights(
     key_source_before: str | None,
     actor: AuditActor,
 ) -> None:
-    """Raises Rejected("shared_source") if `integration` now shares its Source with an integration that the acting user
-    may not change. `before` and `after` are its specs: a change that does not affect alerts is allowed if the Source
+    """Raises Rejected("shared_source") if `integration` now shares its Source with an integration that the actor may
+    not change. `before` and `after` are its specs: a change that does not affect alerts is allowed if the Source
     was shared before."""
-    if actor.user_id is None:
-        return
     key_source = key_source_of(integration)
     is_same = before is not None and all(before.get(key) == after.get(key) for key in _DECIDES)
     if is_same and key_source == key_source_before:
         return
-    viewer = permissions.viewer(User.accounts.get(pk=actor.user_id))
+    viewer = permissions.viewer_of(actor)
+    if viewer is None:
+        return
     for other in _sharing(integration, key_source):
         if not viewer.may(Permission.MANAGE_ROUTING, other.group_id):
             problem = _SHARED_WITHOUT_RIGHTS(source=key_source, other=other.name)

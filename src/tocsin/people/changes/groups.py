@@ -55,7 +55,7 @@ def save_group(spec: Mapping[str, object], *, existing: Group | None = None, act
             raise Rejected("name_taken", _NAME_TAKEN(name=parsed.name), "name")
         users = _users(parsed)
         # Evaluated before the members are written, which would change the result.
-        adder = permissions.viewer(User.accounts.get(pk=actor.user_id)) if actor.user_id is not None else None
+        adder = permissions.viewer_of(actor)
         before = group_spec(existing) if existing else None
         group = existing or Group()
         group.name, group.description = parsed.name, parsed.description

@@ -103,7 +103,7 @@ class AccountAdapter(DefaultAccountAdapter):
     def _announce_break_glass(self, request: HttpRequest, user: User) -> None:
         """Record the use of a break-glass account, and e-mail it to every administrator."""
         address, now = address_of(request), moment_of(request)
-        audit_actor = audit.AuditActor.from_user(user, "web", address)
+        audit_actor = audit.AuditActor.from_user(user, "web", address, limits=None)
         audit.record(audit_actor, "break_glass", now=now, object_type="user", object_id=user.pk)
         context = {"user": user, "at": now, "address": address or ""}
         for email in User.objects.filter(role=Role.ADMIN, is_active=True).values_list("email", flat=True):

@@ -53,5 +53,5 @@ def end_all_sessions(request: SignedInRequest) -> HttpResponse:
 
 
 def _record(request: SignedInRequest, count: int) -> None:
-    actor = AuditActor.from_user(request.user, "web", address_of(request))
+    actor = AuditActor.from_user(request.user, "web", address_of(request), limits=None)
     sessions.record_end(request.user, count, actor=actor, now=request.now)

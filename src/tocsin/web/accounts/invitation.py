@@ -56,7 +56,7 @@ def accept(token: str, *, password: str, time_zone: str, address: str | None, no
     with transaction.atomic():
         config_version.lock()
         user = find_user(token)
-        actor = AuditActor.from_user(user, "web", address)
+        actor = AuditActor.from_user(user, "web", address, limits=None)
         return users.change_own(user, {"time_zone": time_zone}, actor=actor, now=now, password=password)
 
 

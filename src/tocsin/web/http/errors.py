@@ -31,7 +31,7 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
 def forbidden(request: HttpRequest, exception: Exception) -> HttpResponseBase:
     """Return 403 with the reason of the PermissionDenied, and record the refusal."""
     if request.user.is_authenticated:
-        actor = AuditActor.from_user(request.user, "web", address_of(request))
+        actor = AuditActor.from_user(request.user, "web", address_of(request), limits=None)
         record_refusal(actor, f"{request.method} {request.path}", now=moment_of(request))
     detail = str(exception) or _("Your role does not have this permission.")
     return _error_response(request, 403, _("Access denied"), f"{detail} {_('An administrator can change your role.')}")

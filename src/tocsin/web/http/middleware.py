@@ -117,7 +117,7 @@ class BoundaryMiddleware:
         user = request.user
         limit = None
         if user.is_authenticated:
-            viewer = SimpleLazyObject(partial(permissions.viewer, user))
+            viewer = SimpleLazyObject(partial(permissions.viewer, user, None))
             request.viewer = viewer  # type: ignore[attr-defined]
             limit = visibility.boundary_of_user(user, cast(Viewer, viewer))
         with boundary.limited_to(limit):

@@ -61,7 +61,8 @@ def _answer(request: HttpRequest, swap: SwapRequest) -> None:
         return
     user = swap.requested_user
     try:
-        act(swap, actor=AuditActor.from_user(user, "email", address_of(request)), now=moment_of(request))
+        actor = AuditActor.from_user(user, "email", address_of(request), limits=None)
+        act(swap, actor=actor, now=moment_of(request))
     except Rejected as rejected:
         messages.warning(request, rejected.reason.localized())
 

@@ -111,7 +111,7 @@ def changed(request: SignedInRequest) -> HttpResponse:
     try:
         device = rows.device_by_endpoint(str(payload.get("before", "")))
         if device is not None:
-            device_owner = ConfigurationActor.from_user(device.user, "web")
+            device_owner = ConfigurationActor.from_user(device.user, "web", limits=None)
             rows.replace(device, payload.get("after"), actor=device_owner, now=request.now)
     except Rejected as rejected:
         return _json_answer(rejected.reason.localized(), 422)

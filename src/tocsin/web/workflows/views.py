@@ -188,10 +188,7 @@ def _save(request: SignedInRequest, row: Workflow | None, spec: dict[str, Any], 
     group = Group.objects.filter(name=spec["group"]).first() if spec["group"] else None
     require(request, Permission.MANAGE_ROUTING, group)
     with snapshot.unchanged():
-        saved = commands.save_workflow(
-            spec, existing=row, actor=actor(request), now=request.now,
-            may_call=lambda group: may(request, Permission.MANAGE_ROUTING, group),
-        )  # fmt: skip
+        saved = commands.save_workflow(spec, existing=row, actor=actor(request), now=request.now)
     messages.success(request, _("%(name)s saved.") % {"name": saved.name})
     return redirect("workflow", saved.pk)
 

@@ -189,5 +189,5 @@ def find_provider(slug: str, kind: ProviderProtocol, *, is_test: bool) -> Identi
 
 def _require_administrator(request: HttpRequest) -> None:
     user = request.user
-    if not user.is_authenticated or not permissions.may(user, Permission.ADMINISTER):
+    if not user.is_authenticated or not permissions.viewer(user, None).may(Permission.ADMINISTER):
         raise PermissionDenied
