@@ -20,6 +20,7 @@ from tests.support.service_desk import ServiceDesk
 from tocsin.alerts import service
 from tocsin.alerts.commands import SYSTEM, Close
 from tocsin.alerts.models import Alert
+from tocsin.alerts.service import FoundAlert
 from tocsin.alerts.states import ACTIVE
 from tocsin.core.runtime import clock
 
@@ -102,7 +103,7 @@ def desk(shared_desk: ServiceDesk) -> Iterator[ServiceDesk]:
     """A small service desk in the database of `running`, without an open alert."""
     yield shared_desk
     for number in Alert.objects.filter(status__in=ACTIVE).values_list("pk", flat=True):
-        service.apply_command(number, Close(actor=SYSTEM), now=clock.now())
+        service.apply_command(FoundAlert.by_tocsin(number), Close(actor=SYSTEM), now=clock.now())
 
 
 @pytest.fixture

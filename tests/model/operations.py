@@ -11,6 +11,7 @@ from tests.model.system import System, UndoneCommand
 from tocsin.alerts import commands, service
 from tocsin.alerts.commands import Actor, Command
 from tocsin.alerts.models import Alert
+from tocsin.alerts.service import FoundAlert
 from tocsin.alerts.states import ActorKind, CommandChannel, Priority
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
@@ -50,7 +51,9 @@ def set_priority(system: System) -> None:
     alert, priority = system.rng.choice(active_alerts), Priority(system.rng.choice(PRIORITIES))
     erin = _actor(User.objects.get(username="erin"))
     with database.transaction() as connection:
-        reason = service.set_priority_within(connection, alert, priority, erin, CommandChannel.WEB, system.now)
+        reason = service.set_priority_within(
+            connection, FoundAlert.by_tocsin(alert), priority, erin, CommandChannel.WEB, system.now
+        )
     system.record(f"#{alert} priority {priority}: {reason}")
 
 
@@ -67,7 +70,7 @@ def _do(system: System, alert: int, command: Command) -> bool:
     system.advance(timedelta(milliseconds=1))
     what = f"#{alert} {type(command).__name__} by {command.actor.name}"
     try:
-        done = service.apply_command(alert, command, now=system.now)
+        done = service.apply_command(FoundAlert.by_tocsin(alert), command, now=system.now)
     except Rejected as refusal:
         system.record(f"{what} is refused: {refusal}")
         return False
@@ -87,7 +90,9 @@ def _command(system: System, kind: str, actor: Actor, active_alerts: list[int]) 
         case "hold":
             return commands.Hold(actor=actor, until=system.now + timedelta(minutes=rng.choice([1, 10, 60])))
         case "merge":
-            return service.merge_into(rng.choice(active_alerts), commands.Reply(actor=actor, text=""))
+            return service.merge_into(
+                FoundAlert.by_tocsin(rng.choice(active_alerts)), commands.Reply(actor=actor, text="")
+            )
         case "reply":
             return commands.Reply(actor=actor, text="I am looking.")
     plain: dict[str, Any] = {

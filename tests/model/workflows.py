@@ -8,6 +8,7 @@ from tests.model import people
 from tests.model.routing import POLICIES, PRIORITIES
 from tests.model.system import System
 from tests.support.people import ACTOR
+from tocsin.alerts.service import find_alert
 from tocsin.people.models import User
 from tocsin.workflows.commands import delete_workflow, run_manual_workflow, save_workflow, set_enabled
 from tocsin.workflows.definition.templates import workflow_templates
@@ -63,7 +64,7 @@ def press_button(system: System) -> None:
     if button is not None and alerts:
         user, alert = User.objects.get(username=system.rng.choice(people.active(system))), system.rng.choice(alerts)
         system.record(f"{user.username} presses {button.name} on #{alert}")
-        run = run_manual_workflow(button, alert, user, "web", now=system.now)
+        run = run_manual_workflow(button, find_alert(alert), user, "web", now=system.now)
         system.record(f"  {run.status}: {run.reason} {[step['result'] for step in run.steps]}")
 
 

@@ -30,6 +30,7 @@ from tocsin.alerts.commands import (
 )
 from tocsin.alerts.models import Alert
 from tocsin.alerts.new_alert import NewAlert
+from tocsin.alerts.service import FoundAlert
 from tocsin.alerts.states import ActorKind, AlertStatus, CommandChannel, EventKind, Priority
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
@@ -71,22 +72,22 @@ def opened(integration: Integration, ticket: int = 1) -> int:
 
 def test_each_users_acknowledgement_is_stored_and_shown_on_the_timeline(integration: Integration, alice: Actor) -> None:
     number = opened(integration)
-    outcome = service.apply_command(number, Acknowledge(actor=alice), now=NOW)
+    outcome = service.apply_command(FoundAlert.by_tocsin(number), Acknowledge(actor=alice), now=NOW)
     assert outcome.is_change
-    assert set(service.load_state(number).acknowledged) == {alice.user_id}
-    again = service.apply_command(number, Acknowledge(actor=alice), now=NOW)
+    assert set(service.load_state(FoundAlert.by_tocsin(number)).acknowledged) == {alice.user_id}
+    again = service.apply_command(FoundAlert.by_tocsin(number), Acknowledge(actor=alice), now=NOW)
     assert not again.is_change
     assert Alert.objects.get(pk=number).events.filter(kind="acknowledged").count() == 1
 
 
 def test_a_closed_alert_frees_its_key_and_ends_its_run(integration: Integration, alice: Actor) -> None:
     number = opened(integration)
-    service.apply_command(number, Close(actor=alice), now=NOW)
+    service.apply_command(FoundAlert.by_tocsin(number), Close(actor=alice), now=NOW)
     alert = Alert.objects.get(pk=number)
     assert (alert.status, alert.holds_key) == ("closed", False)
     assert EscalationRun.objects.get(alert=number).due_at is None
     with pytest.raises(Rejected, match="already closed by Alice"):
-        service.apply_command(number, Acknowledge(actor=person("bob")), now=NOW)
+        service.apply_command(FoundAlert.by_tocsin(number), Acknowledge(actor=person("bob")), now=NOW)
 
 
 def test_second_of_two_concurrent_commands_learns_the_current_state(integration: Integration) -> None:
@@ -95,7 +96,7 @@ def test_second_of_two_concurrent_commands_learns_the_current_state(integration:
 
     def close(actor: Actor) -> str:
         try:
-            service.apply_command(number, Close(actor=actor), now=NOW)
+            service.apply_command(FoundAlert.by_tocsin(number), Close(actor=actor), now=NOW)
         except Rejected as rejected:
             return rejected.code
         return "closed"
@@ -108,33 +109,33 @@ def test_second_of_two_concurrent_commands_learns_the_current_state(integration:
 
 def test_reopened_alert_reclaims_its_key_unless_a_newer_has_it(integration: Integration, alice: Actor) -> None:
     number = opened(integration)
-    service.apply_command(number, Close(actor=alice), now=NOW)
-    service.apply_command(number, Reopen(actor=alice), now=NOW + timedelta(minutes=5))
+    service.apply_command(FoundAlert.by_tocsin(number), Close(actor=alice), now=NOW)
+    service.apply_command(FoundAlert.by_tocsin(number), Reopen(actor=alice), now=NOW + timedelta(minutes=5))
     assert Alert.objects.get(pk=number).holds_key
-    service.apply_command(number, Close(actor=alice), now=NOW + timedelta(minutes=6))
+    service.apply_command(FoundAlert.by_tocsin(number), Close(actor=alice), now=NOW + timedelta(minutes=6))
     newer = opened(integration)
     assert newer != number
     with pytest.raises(Rejected) as refused:
-        service.apply_command(number, Reopen(actor=alice), now=NOW + timedelta(minutes=7))
+        service.apply_command(FoundAlert.by_tocsin(number), Reopen(actor=alice), now=NOW + timedelta(minutes=7))
     assert refused.value.code == "key_taken"
 
 
 def test_undo_restores_what_was_before_within_a_minute(integration: Integration, alice: Actor) -> None:
     number = opened(integration)
-    service.apply_command(number, Close(actor=alice), now=NOW)
-    outcome = service.apply_command(number, Undo(actor=alice), now=NOW + timedelta(seconds=30))
+    service.apply_command(FoundAlert.by_tocsin(number), Close(actor=alice), now=NOW)
+    outcome = service.apply_command(FoundAlert.by_tocsin(number), Undo(actor=alice), now=NOW + timedelta(seconds=30))
     assert outcome.alert.status is AlertStatus.OPEN
     assert Alert.objects.get(pk=number).holds_key
-    service.apply_command(number, Close(actor=alice), now=NOW + timedelta(seconds=40))
+    service.apply_command(FoundAlert.by_tocsin(number), Close(actor=alice), now=NOW + timedelta(seconds=40))
     with pytest.raises(Rejected):
-        service.apply_command(number, Undo(actor=alice), now=NOW + timedelta(seconds=101))
+        service.apply_command(FoundAlert.by_tocsin(number), Undo(actor=alice), now=NOW + timedelta(seconds=101))
 
 
 def test_undo_of_a_resume_names_the_end_of_the_snooze(integration: Integration, alice: Actor) -> None:
     number = opened(integration)
-    service.apply_command(number, Hold(actor=alice, until=NOW + timedelta(hours=1)), now=NOW)
-    service.apply_command(number, Resume(actor=alice), now=NOW)
-    outcome = service.apply_command(number, Undo(actor=alice), now=NOW + timedelta(seconds=30))
+    service.apply_command(FoundAlert.by_tocsin(number), Hold(actor=alice, until=NOW + timedelta(hours=1)), now=NOW)
+    service.apply_command(FoundAlert.by_tocsin(number), Resume(actor=alice), now=NOW)
+    outcome = service.apply_command(FoundAlert.by_tocsin(number), Undo(actor=alice), now=NOW + timedelta(seconds=30))
     assert outcome.alert.status is AlertStatus.ON_HOLD
     event = Alert.objects.get(pk=number).events.get(kind="undone")
     assert "command.snooze_end" in str(event.reason.data)
@@ -146,12 +147,16 @@ def test_unchanged_or_too_many_values_make_no_event(integration: Integration, al
     count = alert.events.count()
     with database.transaction() as connection:
         priority = service.set_priority_within(
-            connection, number, Priority(alert.priority), alice, CommandChannel.WEB, NOW
+            connection, FoundAlert.by_tocsin(number), Priority(alert.priority), alice, CommandChannel.WEB, NOW
         )
-        tags = service.set_tags_within(connection, number, {}, ["absent"], alice, CommandChannel.WEB, NOW)
+        tags = service.set_tags_within(
+            connection, FoundAlert.by_tocsin(number), {}, ["absent"], alice, CommandChannel.WEB, NOW
+        )
         too_many = {f"tag {index}": "x" for index in range(service.MAX_ALERT_TAGS + 1)}
         with pytest.raises(Rejected) as caught:
-            service.set_tags_within(connection, number, too_many, [], alice, CommandChannel.WEB, NOW)
+            service.set_tags_within(
+                connection, FoundAlert.by_tocsin(number), too_many, [], alice, CommandChannel.WEB, NOW
+            )
     assert (priority.code, tags.code) == ("command.priority_is_already", "command.tags_set_already")
     assert (caught.value.field, caught.value.reason.code) == ("tags", "alert.too_many_tags")
     assert alert.events.count() == count
@@ -179,7 +184,7 @@ def test_responders_who_cannot_be_added_are_rejected(integration: Integration, a
     assert alice.user_id is not None
     assert bob.user_id is not None
     User.objects.filter(pk=bob.user_id).update(is_active=False)
-    state = service.apply_command(number, Acknowledge(actor=alice), now=NOW).alert
+    state = service.apply_command(FoundAlert.by_tocsin(number), Acknowledge(actor=alice), now=NOW).alert
     for user_id, code in ((alice.user_id, "alert.acknowledged_by_all"), (bob.user_id, "alert.nobody_to_page")):
         with database.transaction() as connection, pytest.raises(Rejected) as caught:
             add_responders(connection, state, [user_id], {}, SYSTEM, CommandChannel.WEB, NOW)
@@ -187,7 +192,7 @@ def test_responders_who_cannot_be_added_are_rejected(integration: Integration, a
 
 
 def test_policy_that_is_deleted_or_unreadable_is_not_started(integration: Integration) -> None:
-    state = service.load_state(opened(integration))
+    state = service.load_state(FoundAlert.by_tocsin(opened(integration)))
     policy = save_policy({"name": "P", "steps": [{"notify": {"everybody": True}}]}, actor=ACTOR, now=NOW)
     PolicyVersion.objects.update(definition={"steps": 7})
     for policy_id, code in ((0, "policy.deleted"), (policy.pk, "policy.unreadable")):
@@ -203,8 +208,8 @@ def test_undo_never_gives_a_key_to_an_alert_without_one(
     alert = NewAlert(0, Priority.HIGH, "VPN down", NOW)
     opened = NewEvent(0, EventKind.OPENED, NOW, SYSTEM, "It was opened.")
     number = service.create_manual_alert(alert, PagingConfig(PagingMode.LOG_ONLY), opened, now=NOW)
-    service.apply_command(number, order(actor=alice), now=NOW)
-    service.apply_command(number, Undo(actor=alice), now=NOW)
+    service.apply_command(FoundAlert.by_tocsin(number), order(actor=alice), now=NOW)
+    service.apply_command(FoundAlert.by_tocsin(number), Undo(actor=alice), now=NOW)
     assert not Alert.objects.get(pk=number).holds_key
 
 
@@ -213,13 +218,15 @@ def test_undo_leaves_alert_unassigned_when_previous_owner_was_deleted(
     integration: Integration, alice: Actor, order: type[Close | Unassign]
 ) -> None:
     number, dora = opened(integration), person("dora")
-    service.apply_command(number, Assign(actor=dora, name=dora.name, user_id=dora.user_id), now=NOW)
-    service.apply_command(number, order(actor=alice), now=NOW)
+    service.apply_command(
+        FoundAlert.by_tocsin(number), Assign(actor=dora, name=dora.name, user_id=dora.user_id), now=NOW
+    )
+    service.apply_command(FoundAlert.by_tocsin(number), order(actor=alice), now=NOW)
     people.delete_user(User.objects.get(pk=dora.user_id), actor=ACTOR, now=NOW)
-    before = service.load_state(number)
+    before = service.load_state(FoundAlert.by_tocsin(number))
     with pytest.raises(Rejected, match="previous responder was deleted"):
-        service.apply_command(number, Undo(actor=alice), now=NOW + timedelta(seconds=30))
-    assert service.load_state(number) == before
+        service.apply_command(FoundAlert.by_tocsin(number), Undo(actor=alice), now=NOW + timedelta(seconds=30))
+    assert service.load_state(FoundAlert.by_tocsin(number)) == before
 
 
 @pytest.mark.parametrize("what", ["assign", "acknowledge", "undo"])
@@ -228,10 +235,13 @@ def test_alert_is_not_assigned_to_a_user_being_deleted(integration: Integration,
     number, dora = opened(integration), person("dora")
     gives = Assign(actor=alice, name=dora.name, user_id=dora.user_id)
     if what == "undo":
-        service.apply_command(number, gives, now=NOW)
-        service.apply_command(number, Unassign(actor=alice), now=NOW)
+        service.apply_command(FoundAlert.by_tocsin(number), gives, now=NOW)
+        service.apply_command(FoundAlert.by_tocsin(number), Unassign(actor=alice), now=NOW)
     order = {"assign": gives, "acknowledge": Acknowledge(actor=dora), "undo": Undo(actor=alice)}[what]
-    assert _while_deleted(dora, lambda: service.apply_command(number, order, now=NOW)) == "not_possible"
+    assert (
+        _while_deleted(dora, lambda: service.apply_command(FoundAlert.by_tocsin(number), order, now=NOW))
+        == "not_possible"
+    )
     alert = Alert.objects.get(pk=number)
     assert (alert.status, alert.acknowledgements.count()) == ("open", 0)
 
@@ -244,7 +254,10 @@ def test_alert_closes_while_a_paged_user_is_being_deleted(integration: Integrati
         connection.execute(
             "UPDATE notify_delivery SET status = 'delivered', receipt = 'delivered', sent_at = %s", (NOW,)
         )
-    assert _while_deleted(dora, lambda: service.apply_command(number, Close(actor=alice), now=NOW)) == "done"
+    assert (
+        _while_deleted(dora, lambda: service.apply_command(FoundAlert.by_tocsin(number), Close(actor=alice), now=NOW))
+        == "done"
+    )
     assert Alert.objects.get(pk=number).status == "closed"
 
 
@@ -263,23 +276,27 @@ def _while_deleted(user: Actor, work: Callable[[], object]) -> str:
 
 def test_undo_restores_no_acknowledgement_of_deleted_user(integration: Integration, alice: Actor) -> None:
     number, dora = opened(integration), person("dora")
-    service.apply_command(number, Acknowledge(actor=dora), now=NOW)
-    service.apply_command(number, Assign(actor=alice, name=alice.name, user_id=alice.user_id), now=NOW)
-    service.apply_command(number, Unassign(actor=alice), now=NOW)
+    service.apply_command(FoundAlert.by_tocsin(number), Acknowledge(actor=dora), now=NOW)
+    service.apply_command(
+        FoundAlert.by_tocsin(number), Assign(actor=alice, name=alice.name, user_id=alice.user_id), now=NOW
+    )
+    service.apply_command(FoundAlert.by_tocsin(number), Unassign(actor=alice), now=NOW)
     people.delete_user(User.objects.get(pk=dora.user_id), actor=ACTOR, now=NOW)
     with pytest.raises(Rejected, match="previous responder was deleted"):
-        service.apply_command(number, Undo(actor=alice), now=NOW + timedelta(seconds=30))
-    assert service.load_state(number).status is AlertStatus.OPEN
+        service.apply_command(FoundAlert.by_tocsin(number), Undo(actor=alice), now=NOW + timedelta(seconds=30))
+    assert service.load_state(FoundAlert.by_tocsin(number)).status is AlertStatus.OPEN
 
 
 def test_a_merged_alert_keeps_its_key_until_its_parent_ends(integration: Integration, alice: Actor) -> None:
     child, parent = opened(integration, 1), opened(integration, 2)
-    service.apply_command(child, service.merge_into(parent, Acknowledge(actor=alice)), now=NOW)
+    service.apply_command(
+        FoundAlert.by_tocsin(child), service.merge_into(FoundAlert.by_tocsin(parent), Acknowledge(actor=alice)), now=NOW
+    )
     ingest = Ingest()
     (again,) = ingest.send(integration, halo(1))
     assert (again.status.value, again.alert_id) == ("Mapped Appended", parent)
     assert Alert.objects.get(pk=parent).count == 2
-    service.apply_command(parent, Cancel(actor=alice), now=NOW)
+    service.apply_command(FoundAlert.by_tocsin(parent), Cancel(actor=alice), now=NOW)
     assert not Alert.objects.get(pk=child).holds_key
     (fresh,) = ingest.send(integration, halo(1))
     assert fresh.status.value == "Mapped Opened"
@@ -287,7 +304,9 @@ def test_a_merged_alert_keeps_its_key_until_its_parent_ends(integration: Integra
 
 def test_a_close_of_the_source_closes_the_merged_alert_only(integration: Integration, alice: Actor) -> None:
     child, parent = opened(integration, 1), opened(integration, 2)
-    service.apply_command(child, service.merge_into(parent, Acknowledge(actor=alice)), now=NOW)
+    service.apply_command(
+        FoundAlert.by_tocsin(child), service.merge_into(FoundAlert.by_tocsin(parent), Acknowledge(actor=alice)), now=NOW
+    )
     (closed,) = Ingest().send(integration, halo(1, "Closed"))
     assert (closed.status.value, closed.alert_id) == ("Mapped Closed", child)
     assert [Alert.objects.get(pk=n).status for n in (child, parent)] == ["closed", "open"]
@@ -297,9 +316,9 @@ def test_merge_during_close_of_parent_leaves_no_key(integration: Integration, al
     child, parent = opened(integration, 1), opened(integration, 2)
     with ThreadPoolExecutor(1) as pool:
         with database.transaction() as connection:
-            merged = service.merge_into(parent, Acknowledge(actor=alice))
-            service.apply_command_within(connection, child, merged, NOW)
-            closing = pool.submit(service.apply_command, parent, Close(actor=alice), now=NOW)
+            merged = service.merge_into(FoundAlert.by_tocsin(parent), Acknowledge(actor=alice))
+            service.apply_command_within(connection, FoundAlert.by_tocsin(child), merged, NOW)
+            closing = pool.submit(service.apply_command, FoundAlert.by_tocsin(parent), Close(actor=alice), now=NOW)
             wait_for_waiters()
         closing.result()
     assert [(a.status, a.holds_key) for a in Alert.objects.order_by("id")] == [("merged", False), ("closed", False)]
@@ -310,16 +329,16 @@ def test_merge_during_close_of_parent_leaves_no_key(integration: Integration, al
 def test_holding_an_alert_stops_its_timer_until_then(integration: Integration, alice: Actor) -> None:
     number = opened(integration)
     until = NOW + timedelta(minutes=30)
-    service.apply_command(number, Hold(actor=alice, until=until), now=NOW)
+    service.apply_command(FoundAlert.by_tocsin(number), Hold(actor=alice, until=until), now=NOW)
     assert Alert.objects.get(pk=number).hold_until == until
     assert EscalationRun.objects.get(alert=number).due_at in (None, until)
 
 
 def test_a_bulk_command_goes_on_after_one_that_is_refused(integration: Integration, alice: Actor) -> None:
     numbers = [opened(integration, ticket) for ticket in (1, 2, 3)]
-    service.apply_command(numbers[1], Close(actor=alice), now=NOW)
+    service.apply_command(FoundAlert.by_tocsin(numbers[1]), Close(actor=alice), now=NOW)
     answers = service.apply_command_to_many(
-        [*numbers, 999], Assign(actor=alice, name="Alice", user_id=alice.user_id), now=NOW
+        [*map(FoundAlert.by_tocsin, [*numbers, 999])], Assign(actor=alice, name="Alice", user_id=alice.user_id), now=NOW
     )
     assert [isinstance(answer, Rejected) for answer in answers] == [False, True, False, True]
     assert list(Alert.objects.order_by("pk").values_list("status", flat=True)) == ["assigned", "closed", "assigned"]
@@ -327,4 +346,4 @@ def test_a_bulk_command_goes_on_after_one_that_is_refused(integration: Integrati
 
 def test_command_on_missing_alert_reports_not_found(alice: Actor) -> None:
     with pytest.raises(Rejected, match="Alert 42 not found"):
-        service.apply_command(42, Close(actor=alice), now=NOW)
+        service.apply_command(FoundAlert.by_tocsin(42), Close(actor=alice), now=NOW)

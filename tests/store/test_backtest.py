@@ -16,6 +16,7 @@ from tocsin.alerts import service as alerts
 from tocsin.alerts.commands import Actor as AlertActor
 from tocsin.alerts.commands import Close
 from tocsin.alerts.models import Alert
+from tocsin.alerts.service import FoundAlert
 from tocsin.alerts.states import ACTIVE, ActorKind
 from tocsin.core.config import config_version
 from tocsin.core.errors import Rejected
@@ -94,7 +95,7 @@ def test_replay_matches_the_backtest(integration: Integration, edit: dict[str, A
     at = NOW + timedelta(days=1)
     closing = Close(actor=AlertActor(ActorKind.SYSTEM, "Test"))
     for number in Alert.objects.filter(status__in=sorted(ACTIVE)).values_list("pk", flat=True):
-        alerts.apply_command(number, closing, now=at)
+        alerts.apply_command(FoundAlert.by_tocsin(number), closing, now=at)
     for message in messages:
         at += timedelta(minutes=11)
         made = replay(message.pk, True, ACTOR, at)

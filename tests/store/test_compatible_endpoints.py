@@ -22,6 +22,7 @@ from tests.support.integrations import InboundServer, inbound_server, rows, serv
 from tocsin.alerts import service
 from tocsin.alerts.commands import Actor, Merge
 from tocsin.alerts.models import Acknowledgement, Alert, AlertEvent
+from tocsin.alerts.service import FoundAlert
 from tocsin.alerts.states import ActorKind
 from tocsin.core.config import config_version
 from tocsin.core.db import database
@@ -390,7 +391,11 @@ def test_command_on_merged_alert_acts_on_its_parent(sdk: Sdk, desk: EscalationHa
     sdk.create("Disk full", alias="disk")
     disk = alert().pk
     alice = Actor(ActorKind.USER, "alice", desk.users["alice"].pk)
-    service.apply_command(disk, Merge(actor=alice, into=service.load_state(site)), now=clock.now())
+    service.apply_command(
+        FoundAlert.by_tocsin(disk),
+        Merge(actor=alice, into=service.load_state(FoundAlert.by_tocsin(site))),
+        now=clock.now(),
+    )
     sdk.alerts.acknowledge_alert("disk", acknowledge_alert_payload={"user": "alice"}, **by)
     assert Acknowledgement.objects.get().alert_id == site
     sdk.alerts.add_note("disk", m.AddNoteToAlertPayload(note="looking"), **by)

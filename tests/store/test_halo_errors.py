@@ -12,6 +12,7 @@ from tests.support.people import ACTOR
 from tocsin.alerts.commands import Acknowledge, Assign, Close, Reopen
 from tocsin.alerts.commands import Reply as Say
 from tocsin.alerts.models import Alert
+from tocsin.alerts.service import find_alert
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, joined
@@ -245,7 +246,7 @@ def test_alert_without_a_ticket_in_halo_gets_no_note(both: HaloPair) -> None:
 def test_commands_for_halo_reject_other_integrations_and_tickets(both: HaloPair) -> None:
     ticket = both.log()
     with pytest.raises(Rejected) as rejected:
-        halo_commands.make_ticket(both.outbound, both.alert(ticket).pk, ACTOR, both.now)
+        halo_commands.make_ticket(both.outbound, find_alert(both.alert(ticket).pk), ACTOR, both.now)
     assert rejected.value.reason.code == "halo.from_ticket"
     pager = commands.save_outbound(
         {"name": "Pager", "kind": "http", "url": "https://pager.example.org"}, actor=ACTOR, now=both.now

@@ -9,6 +9,7 @@ from tests.support.halo_pair import HaloPair
 from tests.support.people import ACTOR
 from tocsin.alerts.commands import Acknowledge
 from tocsin.alerts.commands import Reply as Say
+from tocsin.alerts.service import find_alert
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import uuid7
 from tocsin.inbound.admin import commands as integrations
@@ -154,14 +155,14 @@ def test_dropped_ticket_is_created_only_on_request_and_once(both: HaloPair, monk
     commands.send_again(both.calls()[0], actor=ACTOR, now=both.now)
     both.go()
     assert len(both.halo.tickets) == 1
-    for make in (lambda: halo_commands.make_ticket(both.outbound, alert, ACTOR, both.now),
+    for make in (lambda: halo_commands.make_ticket(both.outbound, find_alert(alert), ACTOR, both.now),
                  lambda: commands.send_again(both.calls()[0], actor=ACTOR, now=both.now)):  # fmt: skip
         with pytest.raises(Rejected):
             make()
     # Its call was dropped, and its row pruned: asked for again, Tocsin looks first.
     TicketLink.objects.update(ticket="")
     Call.objects.all().delete()
-    halo_commands.make_ticket(both.outbound, alert, ACTOR, both.now)
+    halo_commands.make_ticket(both.outbound, find_alert(alert), ACTOR, both.now)
     both.go()
     assert len(both.halo.tickets) == 1
     assert TicketLink.objects.get().ticket == str(next(iter(both.halo.tickets)))

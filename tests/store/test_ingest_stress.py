@@ -19,6 +19,7 @@ from tests.support.ingest import halo, make_integration, message
 from tocsin.alerts import service
 from tocsin.alerts.commands import Acknowledge, Assign, Command, Escalate, Hold, Unacknowledge, Unassign
 from tocsin.alerts.models import Alert
+from tocsin.alerts.service import FoundAlert
 from tocsin.core.config import config_version
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
@@ -123,7 +124,7 @@ def act(scenario: StressScenario, seed: int) -> None:
             )
         )
         try:
-            service.apply_command(dice.choice(live), order, now=clock.now())
+            service.apply_command(FoundAlert.by_tocsin(dice.choice(live)), order, now=clock.now())
         except Rejected as rejected:
             scenario.acted[rejected.code] += 1
         else:

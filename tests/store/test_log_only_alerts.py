@@ -17,7 +17,7 @@ from tocsin.access.audit import AuditActor as By
 from tocsin.alerts import service
 from tocsin.alerts.change_handlers import PagingMode
 from tocsin.alerts.commands import Acknowledge, Assign, Hold, Merge, Unassign
-from tocsin.alerts.service import merge_into
+from tocsin.alerts.service import FoundAlert, merge_into
 from tocsin.alerts.states import CommandChannel, Priority
 from tocsin.core.config import config_version
 from tocsin.core.db import database
@@ -303,7 +303,7 @@ def test_message_of_merged_alert_starts_its_log_only_parent(message: Any) -> Non
 
 
 def merge(harness: IntegrationHarness, parent: int) -> Merge:
-    return merge_into(parent, Acknowledge(actor=harness.desk.actor("bob")))
+    return merge_into(FoundAlert.by_tocsin(parent), Acknowledge(actor=harness.desk.actor("bob")))
 
 
 def test_a_dry_run_says_that_it_would_page() -> None:
@@ -352,7 +352,12 @@ def test_repeated_source_priority_never_reverts_an_external_raise() -> None:
     harness.send(2, 1, status="In Progress", priority={"name": "Critical"})
     with database.transaction() as connection:
         service.set_priority_within(
-            connection, other, Priority.HIGH, harness.desk.actor("erin"), CommandChannel.WORKFLOW, harness.desk.at(2)
+            connection,
+            FoundAlert.by_tocsin(other),
+            Priority.HIGH,
+            harness.desk.actor("erin"),
+            CommandChannel.WORKFLOW,
+            harness.desk.at(2),
         )
     harness.send(3, 2, 3, status="In Progress", priority={"name": "Low"}, summary="Still there")
     assert [harness.desk.alert(number).priority for number in (parent, other)] == ["critical", "high"]

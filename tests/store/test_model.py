@@ -22,6 +22,7 @@ from tests.support.ingest import Ingest, message
 from tests.support.people import ACTOR
 from tocsin.alerts import service
 from tocsin.alerts.commands import Acknowledge, Close
+from tocsin.alerts.service import FoundAlert
 from tocsin.core.db import database as store
 from tocsin.core.reasons import as_reason
 from tocsin.escalation.actions import next_steps
@@ -62,7 +63,7 @@ class Scenario:
 
     def acknowledge(self) -> None:
         order = Acknowledge(actor=self.desk.actor("alice"))
-        service.apply_command(self.alert, order, now=self.system.now)
+        service.apply_command(FoundAlert.by_tocsin(self.alert), order, now=self.system.now)
 
 
 def _execute(statement: LiteralString) -> Callable[[Scenario], None]:
@@ -239,7 +240,7 @@ def test_violation_is_reported_by_its_invariant(
         alert = desk.open()
         closed = desk.open(subject="Disk full")
         system.run_until_idle()
-        service.apply_command(closed, Close(actor=desk.actor("bob")), now=system.now)
+        service.apply_command(FoundAlert.by_tocsin(closed), Close(actor=desk.actor("bob")), now=system.now)
         system.run_until_idle()
         system.begin_step()
         invariants.check([invariant], system)

@@ -21,6 +21,7 @@ from tocsin.alerts import service
 from tocsin.alerts.commands import Actor as By
 from tocsin.alerts.commands import Close
 from tocsin.alerts.models import Alert, AlertEvent
+from tocsin.alerts.service import FoundAlert
 from tocsin.alerts.states import ActorKind, CommandChannel
 from tocsin.core.config import config_version, settings_store
 from tocsin.core.db import database
@@ -295,7 +296,7 @@ def test_group_accepts_no_member_after_window_or_close() -> None:
     assert statuses([second]) == ["Opened"]
     assert second.alert_id is not None
     by = By(ActorKind.USER, "Alice")
-    service.apply_command(second.alert_id, Close(actor=by, via=CommandChannel.WEB), now=desk.now)
+    service.apply_command(FoundAlert.by_tocsin(second.alert_id), Close(actor=by, via=CommandChannel.WEB), now=desk.now)
     assert statuses(desk.send(3) + desk.send(2) + desk.send(1)) == ["Opened", "Appended", "Appended"]
     assert Alert.objects.get(pk=first).status == "open"
 

@@ -12,6 +12,7 @@ from tests.support.outbox_harness import OutboxHarness, outbox_harness
 from tocsin.alerts import change_handlers, service
 from tocsin.alerts.commands import Acknowledge, Assign, Cancel, Close, Hold, Merge, Reply, Unassign
 from tocsin.alerts.models import AlertEvent
+from tocsin.alerts.service import FoundAlert
 from tocsin.core.db import database
 from tocsin.core.reasons import as_reason, each_of, reason_from_json
 from tocsin.notify import listener
@@ -105,7 +106,7 @@ def test_other_acts_are_no_all_clear(post: OutboxHarness) -> None:
 
 
 def merge(post: OutboxHarness, alert: int, into: int) -> None:
-    post.act(alert, Merge(actor=post.actor("carol"), into=service.load_state(into)))
+    post.act(alert, Merge(actor=post.actor("carol"), into=service.load_state(FoundAlert.by_tocsin(into))))
 
 
 def test_all_clear_of_merged_alert_follows_assignment_of_its_parent(post: OutboxHarness) -> None:

@@ -21,7 +21,7 @@ from tests.support.webhook_server import hook_server
 from tocsin.access.models import AuditEntry
 from tocsin.alerts.commands import Close
 from tocsin.alerts.models import Alert, AlertEvent
-from tocsin.alerts.service import merge_into
+from tocsin.alerts.service import FoundAlert, merge_into
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
@@ -294,7 +294,7 @@ def test_reply_to_merged_alert_acts_on_its_parent(scenario: PhoneScenario, text:
     child, parent = scenario.post.alert(), scenario.post.alert("Everything down")
     scenario.post.page(child, "alice")
     scenario.post.go()
-    scenario.post.act(child, merge_into(parent, Close(actor=scenario.post.actor("alice"))))
+    scenario.post.act(child, merge_into(FoundAlert.by_tocsin(parent), Close(actor=scenario.post.actor("alice"))))
     shown_text = scenario.hear(ALICE, text.format(child=child, parent=parent))
     sent_text = "Your note was added to" if "reply" in text else "You acknowledged"
     direct = text in ("ack", "ack {parent}", "reply On my way")
@@ -312,7 +312,7 @@ def test_call_about_merged_alert_concerns_its_parent(scenario: PhoneScenario) ->
     scenario.post.page(child, "alice")
     scenario.post.go()
     (call,) = scenario.first.calls
-    scenario.post.act(child, merge_into(parent, Close(actor=scenario.post.actor("alice"))))
+    scenario.post.act(child, merge_into(FoundAlert.by_tocsin(parent), Close(actor=scenario.post.actor("alice"))))
     spoken = scenario.first.pick_up(call)
     assert "Everything down" in spoken.text
     scenario.first.press(call, spoken, "7")
@@ -326,7 +326,7 @@ def test_call_about_merged_alerts_names_the_parent_once(scenario: PhoneScenario)
         scenario.post.page(alert, "alice")
     scenario.post.go()
     scenario.post.go(10)
-    scenario.post.act(child, merge_into(parent, Close(actor=scenario.post.actor("alice"))))
+    scenario.post.act(child, merge_into(FoundAlert.by_tocsin(parent), Close(actor=scenario.post.actor("alice"))))
     spoken = scenario.first.pick_up(scenario.first.calls[1])
     assert spoken.text.count("Everything down") == spoken.text.count("Acme:") > 0
     assert "2 alerts" not in spoken.text

@@ -13,6 +13,7 @@ from tocsin.alerts import search_index as alerts
 from tocsin.alerts import service
 from tocsin.alerts.commands import Actor
 from tocsin.alerts.models import Alert, AlertText
+from tocsin.alerts.service import FoundAlert
 from tocsin.alerts.states import ActorKind, CommandChannel
 from tocsin.api.alerts.alerts import AlertFilters, filtered
 from tocsin.core.db import database
@@ -93,7 +94,13 @@ def test_manually_set_tags_are_searchable_after_the_alert_ends(now: datetime) ->
     search_index.run_once(now)
     with database.transaction() as pooled:
         service.set_tags_within(
-            pooled, tagged.pk, {"site": "Rack-7"}, (), Actor(ActorKind.USER, "Alice"), CommandChannel.WEB, now
+            pooled,
+            FoundAlert.by_tocsin(tagged.pk),
+            {"site": "Rack-7"},
+            (),
+            Actor(ActorKind.USER, "Alice"),
+            CommandChannel.WEB,
+            now,
         )
     Alert.objects.filter(pk=tagged.pk).update(status="closed")
     assert closed(tag="site=rack") == ["VPN down"]

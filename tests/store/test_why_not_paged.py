@@ -11,6 +11,7 @@ from tests.support.escalation_harness import STEPS, EscalationHarness, escalatio
 from tests.support.people import ACTOR
 from tocsin.alerts.change_handlers import PagingMode
 from tocsin.alerts.commands import Acknowledge
+from tocsin.alerts.service import FoundAlert
 from tocsin.alerts.states import CommandChannel
 from tocsin.core.db import database as db
 from tocsin.escalation.actions import why_not_paged
@@ -30,7 +31,8 @@ def desk(database: str, now: datetime) -> Iterator[EscalationHarness]:
 def why(alert: int) -> dict[str, tuple[str, ...]]:
     with db.transaction() as connection:
         return {
-            one.username: tuple(map(str, one.reasons)) for one in why_not_paged.explain_for_alert(connection, alert)
+            one.username: tuple(map(str, one.reasons))
+            for one in why_not_paged.explain_for_alert(connection, FoundAlert.by_tocsin(alert))
         }
 
 

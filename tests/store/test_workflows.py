@@ -16,7 +16,7 @@ from tocsin.alerts import store
 from tocsin.alerts.change_handlers import AlertChange
 from tocsin.alerts.commands import Acknowledge, Close, NewEvent
 from tocsin.alerts.commands import Actor as AlertActor
-from tocsin.alerts.service import write
+from tocsin.alerts.service import find_alert, write
 from tocsin.alerts.states import ActorKind, CommandChannel, EventKind, Priority
 from tocsin.core.db import database as connections
 from tocsin.core.db.json_text import as_json
@@ -45,7 +45,7 @@ def test_it_is_tried_against_a_past_alert_without_doing_anything(desk: WorkflowH
         trigger={"on": "unacknowledged", "for": "5m"},
     )  # fmt: skip
     alert = desk.open()
-    dry_run_result = dry_run.dry_run(flow, alert, desk.at(1))
+    dry_run_result = dry_run.dry_run(flow, find_alert(alert), desk.at(1))
     assert (dry_run_result.would_act, str(dry_run_result.reason)) == (
         True,
         'Conditions matched: client "Acme" equals Acme.',
@@ -56,16 +56,16 @@ def test_it_is_tried_against_a_past_alert_without_doing_anything(desk: WorkflowH
     )
     assert dry_run_result.texts[0].startswith("Try: VPN down")
     desk.act(alert, Acknowledge(actor=desk.actor("alice")), 2)
-    dry_run_result = dry_run.dry_run(flow, alert, desk.at(3))
+    dry_run_result = dry_run.dry_run(flow, find_alert(alert), desk.at(3))
     assert (dry_run_result.would_act, str(dry_run_result.reason)) == (False, "Acknowledged in time by Alice.")
     desk.act(alert, Close(actor=desk.actor("alice")), 4)
     # One that is over is looked at as it opened, which is when it would have waited.
-    dry_run_result = dry_run.dry_run(flow, alert, desk.at(5))
+    dry_run_result = dry_run.dry_run(flow, find_alert(alert), desk.at(5))
     assert (dry_run_result.would_act, dry_run_result.as_opened) == (True, True)
     assert str(dry_run_result.reason) == 'Conditions matched: client "Acme" equals Acme.'
     assert desk.noticed_users(alert) == []
     with pytest.raises(Rejected, match="Alert 77 not found"):
-        dry_run.dry_run(flow, 77, desk.at(5))
+        dry_run.dry_run(flow, find_alert(77), desk.at(5))
 
 
 def test_what_is_written_is_read_the_same_and_recorded(desk: WorkflowHarness) -> None:

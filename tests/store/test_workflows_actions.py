@@ -10,6 +10,7 @@ import pytest
 from tests.support.people import ACTOR
 from tests.support.workflow_harness import WorkflowHarness, workflows_enabled
 from tocsin.alerts.commands import Acknowledge, Assign
+from tocsin.alerts.service import find_alert
 from tocsin.core import object_hooks
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import as_reason
@@ -205,7 +206,7 @@ def test_button_acts_immediately_as_its_user(desk: WorkflowHarness) -> None:
                            trigger={"on": "manual", "confirm": "Restart it now?"})  # fmt: skip
     alert = desk.open()
     assert desk.runs() == [], "nothing but a person presses it"
-    run = commands.run_manual_workflow(button, alert, desk.users["alice"], "web", now=desk.at(1))
+    run = commands.run_manual_workflow(button, find_alert(alert), desk.users["alice"], "web", now=desk.at(1))
     assert (run.status, run.user_name, str(run.cause)) == ("done", "Alice", "Alice pressed Restart.")
     events = list(desk.alert(alert).events.order_by("-id")[:3])
     assert {(event.actor_name, event.via) for event in events if event.kind in ("replied", "closed")} == {
@@ -213,8 +214,8 @@ def test_button_acts_immediately_as_its_user(desk: WorkflowHarness) -> None:
     }
     assert desk.alert(alert).status == "closed"
     with pytest.raises(Rejected, match='Conditions not matched: status "closed"'):
-        commands.run_manual_workflow(button, alert, desk.users["alice"], "web", now=desk.at(2))
+        commands.run_manual_workflow(button, find_alert(alert), desk.users["alice"], "web", now=desk.at(2))
     with pytest.raises(Rejected, match="Alert 999 not found"):
-        commands.run_manual_workflow(button, 999, desk.users["alice"], "web", now=desk.at(2))
+        commands.run_manual_workflow(button, find_alert(999), desk.users["alice"], "web", now=desk.at(2))
     with pytest.raises(Rejected, match="it runs automatically"):
-        commands.run_manual_workflow(desk.workflow(), alert, desk.users["alice"], "web", now=desk.at(2))
+        commands.run_manual_workflow(desk.workflow(), find_alert(alert), desk.users["alice"], "web", now=desk.at(2))

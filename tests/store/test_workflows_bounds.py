@@ -16,6 +16,7 @@ from tocsin.access.audit import AuditActor
 from tocsin.alerts.change_handlers import PagingMode
 from tocsin.alerts.commands import Close, Reply
 from tocsin.alerts.models import Alert, AlertEvent
+from tocsin.alerts.service import find_alert
 from tocsin.core.config import settings_store
 from tocsin.core.db import database as connections
 from tocsin.core.errors import Rejected
@@ -137,16 +138,16 @@ def test_group_workflow_changes_only_alerts_of_its_group(
     assert why.startswith(f"The alert does not belong to {desk.group.name}. A group's workflow runs only on alerts")
     # Nothing of it is on the alert, and its button is not offered there.
     assert not AlertEvent.objects.filter(alert=foreign, reason_data__icontains="Close").exists()
-    assert buttons.available_buttons(foreign, desk.at(1)) == []
+    assert buttons.available_buttons(find_alert(foreign), desk.at(1)) == []
     with pytest.raises(Rejected, match="does not belong to"):
-        commands.run_manual_workflow(button, foreign, desk.users["alice"], "web", now=desk.at(1))
-    assert not dry_run.dry_run(button, foreign, desk.at(1)).would_act
+        commands.run_manual_workflow(button, find_alert(foreign), desk.users["alice"], "web", now=desk.at(1))
+    assert not dry_run.dry_run(button, find_alert(foreign), desk.at(1)).would_act
     # Once the group owns the alert's integration, it is the group's alert.
     integration = integrations.save_integration(
         {"name": "Door", "kind": "api", "group": desk.group.name, "anyway": True}, actor=ACTOR, now=desk.start
     )
     Alert.objects.filter(pk=foreign).update(integration=integration.pk)
-    assert [one.workflow.name for one in buttons.available_buttons(foreign, desk.at(1))] == ["Hold"]
+    assert [one.workflow.name for one in buttons.available_buttons(find_alert(foreign), desk.at(1))] == ["Hold"]
 
 
 def test_group_workflow_ignores_alerts_beyond_its_boundary(desk: WorkflowHarness) -> None:

@@ -21,6 +21,7 @@ from tocsin.access.audit import COMMAND_LINE, record
 from tocsin.access.models import AuditEntry
 from tocsin.access.token_limits import UNLIMITED
 from tocsin.alerts.models import Alert
+from tocsin.alerts.service import FoundAlert
 from tocsin.configure.models import ImportRun, ImportState
 from tocsin.core.config import crypto
 from tocsin.core.ids import uuid7
@@ -104,7 +105,7 @@ def _undo(world: ApiObjects) -> Request:
 
     number = world.open_alert()
     actor = Actor(ActorKind.USER, world.asker.display_name, world.asker.pk)
-    service.apply_command(number, Acknowledge(actor=actor), now=clock.now())
+    service.apply_command(FoundAlert.by_tocsin(number), Acknowledge(actor=actor), now=clock.now())
     return f"alerts/{number}/undo", None
 
 

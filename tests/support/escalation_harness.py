@@ -14,7 +14,7 @@ from tocsin.alerts.change_handlers import PagingConfig, PagingMode
 from tocsin.alerts.commands import Actor, Command, NewEvent
 from tocsin.alerts.models import Alert
 from tocsin.alerts.new_alert import NewAlert
-from tocsin.alerts.service import CommandResult
+from tocsin.alerts.service import CommandResult, FoundAlert
 from tocsin.alerts.states import ActorKind, EventKind, Priority
 from tocsin.escalation import listener, tasks
 from tocsin.escalation.changes.commands import save_policy
@@ -109,7 +109,7 @@ class EscalationHarness:
         return service.create_manual_alert(alert, self.paging(**paging), event, now=self.at(minute))
 
     def act(self, alert: int, command: Command, minute: float) -> CommandResult:
-        return service.apply_command(alert, command, now=self.at(minute))
+        return service.apply_command(FoundAlert.by_tocsin(alert), command, now=self.at(minute))
 
     def run_until(self, minute: float) -> None:
         """One turn of the loop, until nothing is due."""

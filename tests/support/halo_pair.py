@@ -14,6 +14,7 @@ from tests.support.people import ACTOR, make_user
 from tocsin.alerts import service as alerts
 from tocsin.alerts.commands import Actor, Command
 from tocsin.alerts.models import Alert, AlertEvent
+from tocsin.alerts.service import FoundAlert
 from tocsin.alerts.states import ACTIVE, ActorKind
 from tocsin.core.db import database
 from tocsin.core.ids import uuid7
@@ -136,7 +137,7 @@ class HaloPair:
         if make.__name__ == "Assign" and "name" not in fields:
             fields = {**fields, "name": user.display_name, "user_id": user.pk}
         command: Command = make(actor=actor, **fields)
-        alerts.apply_command(alert, command, now=self.now)
+        alerts.apply_command(FoundAlert.by_tocsin(alert), command, now=self.now)
 
     def alerts(self, ticket: int) -> list[Alert]:
         return list(Alert.objects.filter(source_id=str(ticket)).order_by("pk"))

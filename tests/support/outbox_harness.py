@@ -16,6 +16,7 @@ from tocsin.alerts import change_handlers, service
 from tocsin.alerts.change_handlers import PagingConfig, PagingMode
 from tocsin.alerts.commands import SYSTEM, Actor, NewEvent
 from tocsin.alerts.new_alert import NewAlert
+from tocsin.alerts.service import FoundAlert
 from tocsin.alerts.states import ActorKind, EventKind, Priority
 from tocsin.core.config import environment, secret_bundle
 from tocsin.core.db import database
@@ -70,7 +71,7 @@ class OutboxHarness:
 
     def act(self, alert: int, command: Any) -> None:
         """A person acts; nothing else follows here: no reactor is installed."""
-        service.apply_command(alert, command, now=self.now)
+        service.apply_command(FoundAlert.by_tocsin(alert), command, now=self.now)
 
     def outbox(self, **changes: Any) -> DeliveryDispatcher:
         """One more process's outbox."""

@@ -16,7 +16,7 @@ from tocsin.alerts.change_handlers import PagingConfig, PagingMode
 from tocsin.alerts.commands import Acknowledge, Actor, Close, NewEvent
 from tocsin.alerts.models import Alert
 from tocsin.alerts.new_alert import NewAlert
-from tocsin.alerts.service import apply_command, create_manual_alert
+from tocsin.alerts.service import FoundAlert, apply_command, create_manual_alert
 from tocsin.alerts.states import ActorKind, EventKind, Priority
 from tocsin.core.config import settings_store
 from tocsin.core.ids import uuid7
@@ -166,8 +166,12 @@ def _alerts(marker: str, group: Group, people: tuple[User, ...], integration: In
         open_alert(marker, integration, (group.pk,), at, f"Alert {kind} {marker}") for kind in ("one", "two", "three")
     ]
     actor = Actor(ActorKind.USER, responder.display_name, responder.pk)
-    apply_command(numbers[1], Acknowledge(actor=actor, note=f"Note {marker}"), now=at + timedelta(minutes=1))
-    apply_command(numbers[2], Close(actor=actor, note=f"Note {marker}"), now=at + timedelta(minutes=2))
+    apply_command(
+        FoundAlert.by_tocsin(numbers[1]), Acknowledge(actor=actor, note=f"Note {marker}"), now=at + timedelta(minutes=1)
+    )
+    apply_command(
+        FoundAlert.by_tocsin(numbers[2]), Close(actor=actor, note=f"Note {marker}"), now=at + timedelta(minutes=2)
+    )
     for number in numbers:
         alert = Alert.objects.get(pk=number)
         _messages(marker, alert, integration, now)

@@ -15,6 +15,7 @@ from tests.web.conftest import Company
 from tocsin.alerts import service
 from tocsin.alerts.commands import Acknowledge
 from tocsin.alerts.models import Alert
+from tocsin.alerts.service import FoundAlert
 from tocsin.alerts.states import CommandChannel
 from tocsin.core.ids import first_uuid7
 from tocsin.core.runtime import clock
@@ -81,7 +82,9 @@ def test_tabs_and_badge_show_capped_open_alert_counts(
 ) -> None:
     *_rest, answered = (open_alert(f"Disk {number}") for number in range(5))
     service.apply_command(
-        answered, Acknowledge(actor=alert_actor(company.responder), via=CommandChannel.WEB), now=clock.now()
+        FoundAlert.by_tocsin(answered),
+        Acknowledge(actor=alert_actor(company.responder), via=CommandChannel.WEB),
+        now=clock.now(),
     )
     counts = queries.active_counts()
     assert {tab.key: tab.count for tab in queries.tabs("open", counts)} == {

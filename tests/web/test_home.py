@@ -17,6 +17,7 @@ from tests.web.conftest import Company
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.alerts import service
 from tocsin.alerts.commands import Acknowledge
+from tocsin.alerts.service import FoundAlert
 from tocsin.alerts.states import CommandChannel
 from tocsin.core.config import environment
 from tocsin.core.ids import first_uuid7
@@ -61,7 +62,9 @@ def test_last_night_is_shown_in_the_readers_time_zone(company: Company, open_ale
         page_at(three, company.responder, unanswered)
         page_at(morning, company.admin, unanswered)
         actor = alert_actor(company.responder)
-        service.apply_command(answered, Acknowledge(actor=actor, via=CommandChannel.WEB), now=clock.now())
+        service.apply_command(
+            FoundAlert.by_tocsin(answered), Acknowledge(actor=actor, via=CommandChannel.WEB), now=clock.now()
+        )
         night = overview.last_night(company.responder, morning)
         assert (night.pages, night.alerts, list(night.people)) == (2, 2, ["Bob Brown"])
         assert (night.own_pages, night.unanswered) == (2, 1)

@@ -12,6 +12,7 @@ from tests.web.conftest import Company
 from tocsin.alerts import service
 from tocsin.alerts.commands import Close
 from tocsin.alerts.models import Alert, AlertEvent
+from tocsin.alerts.service import FoundAlert
 from tocsin.alerts.states import AlertStatus
 from tocsin.core.runtime import clock
 from tocsin.notify.text import signed_links
@@ -59,7 +60,9 @@ def test_link_acts_as_its_user_despite_other_session(
 def test_link_to_merged_alert_leads_to_its_parent(company: Company, open_alert: Opens) -> None:
     child, parent = open_alert(), open_alert()
     order = Close(actor=alert_actor(company.admin))
-    service.apply_command(child, service.merge_into(parent, order), now=clock.now())
+    service.apply_command(
+        FoundAlert.by_tocsin(child), service.merge_into(FoundAlert.by_tocsin(parent), order), now=clock.now()
+    )
     client = Client()
     text = client.get(link(child, company.responder)).content.decode()
     assert f"Alert {child}, about which you were paged, is merged into this one." in text

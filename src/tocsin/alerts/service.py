@@ -5,18 +5,22 @@ Ingest decides for many keys in its own transaction, and uses `write` and `creat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from dataclasses import replace as replace_fields
 from datetime import datetime
 
+from django.db.models import QuerySet
 from msgspec.structs import replace
 from psycopg.errors import ForeignKeyViolation
 
+from tocsin.access import boundary
+from tocsin.access.boundary import Boundary
 from tocsin.alerts import lifecycle, reasons, search_index, store, undo
 from tocsin.alerts.change_handlers import AlertChange, PagingConfig, call_handlers
 from tocsin.alerts.commands import Actor, AlertState, BaseCommand, Command, Merge, NewEvent, Reopen, Transition, Undo
+from tocsin.alerts.models import Alert
 from tocsin.alerts.new_alert import AlertCreation, NewAlert
 from tocsin.alerts.states import ACTIVE, TERMINAL, AlertStatus, CommandChannel, EventKind, Priority
 from tocsin.core.db import database
@@ -42,6 +46,55 @@ _TOO_MANY_TAGS = ReasonType(
 
 
 @dataclass(frozen=True, slots=True)
+class FoundAlert:
+    """The alert of a command. Commands take no number, so that nobody acts on an alert, or has it sent somewhere, by
+    guessing its number: only the functions below make this, under the boundary of whoever asks."""
+
+    id: int
+
+    @classmethod
+    def by_tocsin(cls, alert_id: int) -> FoundAlert:
+        """Returns the alert with which Tocsin deals by itself: due work, or a message that was decided. Never what a
+        request names."""
+        return FoundAlert(alert_id)
+
+
+@dataclass(frozen=True, slots=True)
+class VisibleAlert(FoundAlert):
+    """An alert that the viewer sees."""
+
+    row: Alert = field(compare=False)
+
+
+def find_alert(number: int, path: str | None = None) -> VisibleAlert:
+    """Returns an alert within the boundary in force. Raises `Rejected("not_found")`, for `path` if a body names it."""
+    row = _rows().filter(pk=number).first()
+    if row is None:
+        raise Rejected("not_found", NO_SUCH_ALERT(alert=AlertRef(number)), path)
+    return VisibleAlert(number, row)
+
+
+def find_alerts(numbers: Sequence[int]) -> list[VisibleAlert]:
+    """Returns those alerts that are within the boundary in force, in the order of their numbers given."""
+    rows = _rows().in_bulk(numbers)
+    return [VisibleAlert(number, rows[number]) for number in dict.fromkeys(numbers) if number in rows]
+
+
+def _rows() -> QuerySet[Alert]:
+    return Alert.objects.select_related("owner", "integration__outbound")
+
+
+def find_alert_on(connection: Connection, number: int, limits: Iterable[Boundary]) -> FoundAlert | None:
+    """Returns an alert within all these boundaries, as a transaction of the pool sees it."""
+    for limit in limits:
+        condition, parameters = boundary.render(Alert, limit)
+        statement = f"SELECT 1 FROM alerts_alert WHERE id = %s AND {condition}"
+        if connection.execute(database.literal(statement), (number, *parameters)).fetchone() is None:
+            return None
+    return FoundAlert(number)
+
+
+@dataclass(frozen=True, slots=True)
 class CommandResult:
     """The result of a command: the alert's new state, and an answer for the actor."""
 
@@ -50,13 +103,13 @@ class CommandResult:
     is_change: bool
 
 
-def apply_command(alert_id: int, command: Command, *, now: datetime) -> CommandResult:
+def apply_command(alert: FoundAlert, command: Command, *, now: datetime) -> CommandResult:
     """Applies a command to an alert in its own transaction.
 
     Raises `Rejected("not_found")`, the errors of `lifecycle.apply`, whose sentence describes the alert's state, or
     `not_possible` if a user whom the command refers to was deleted at that moment.
     """
-    return run_in_transaction(lambda connection: apply_command_within(connection, alert_id, command, now))
+    return run_in_transaction(lambda connection: apply_command_within(connection, alert, command, now))
 
 
 def run_in_transaction[T](work: Callable[[Connection], T]) -> T:
@@ -74,29 +127,31 @@ def run_in_transaction[T](work: Callable[[Connection], T]) -> T:
     raise Rejected("not_possible", ACCOUNT_DELETED())
 
 
-def apply_command_to_many(ids: Sequence[int], command: Command, *, now: datetime) -> list[CommandResult | Rejected]:
+def apply_command_to_many(
+    alerts: Sequence[FoundAlert], command: Command, *, now: datetime
+) -> list[CommandResult | Rejected]:
     """Applies a command to several alerts in order, each in its own transaction. A rejection stops no other."""
 
-    def apply_one(alert_id: int) -> CommandResult | Rejected:
+    def apply_one(alert: FoundAlert) -> CommandResult | Rejected:
         try:
-            return apply_command(alert_id, command, now=now)
+            return apply_command(alert, command, now=now)
         except Rejected as rejected:
             return rejected
 
-    return [apply_one(alert_id) for alert_id in dict.fromkeys(ids)]
+    return [apply_one(alert) for alert in dict.fromkeys(alerts)]
 
 
-def merge_into(parent_id: int, template: BaseCommand) -> Merge:
-    """Returns the command that merges into `parent_id`, with the fields of `template`. `apply_command` loads the
+def merge_into(parent: FoundAlert, template: BaseCommand) -> Merge:
+    """Returns the command that merges into `parent`, with the fields of `template`. `apply_command` loads the
     parent."""
-    placeholder = AlertState(parent_id, AlertStatus.OPEN, Priority.LOW, datetime.min)  # noqa: DTZ901 - replaced under the lock
+    placeholder = AlertState(parent.id, AlertStatus.OPEN, Priority.LOW, datetime.min)  # noqa: DTZ901 - replaced under the lock
     return Merge(actor=template.actor, note=template.note, via=template.via, into=placeholder)
 
 
-def load_state(alert_id: int) -> AlertState:
+def load_state(alert: FoundAlert) -> AlertState:
     """Returns the current state of an alert, without locking it. Raises `Rejected("not_found")`."""
     with database.transaction() as connection:
-        return _require_state(store.load(connection, [alert_id]), alert_id)
+        return _require_state(store.load(connection, [alert.id]), alert.id)
 
 
 def create_manual_alert(alert: NewAlert, paging: PagingConfig, event: NewEvent, *, now: datetime) -> int:
@@ -164,16 +219,16 @@ def write(
     call_handlers(connection, changes, now)
 
 
-def apply_command_within(connection: Connection, alert_id: int, command: Command, now: datetime) -> CommandResult:
+def apply_command_within(connection: Connection, alert: FoundAlert, command: Command, now: datetime) -> CommandResult:
     """Applies a command to an alert inside the caller's transaction.
 
     Raises Rejected as `apply_command` does, before anything is written.
     """
     if isinstance(command, Reopen | Undo):
-        _lock_key(connection, alert_id)
-    ids = [alert_id, command.into.id] if isinstance(command, Merge) else [alert_id]
+        _lock_key(connection, alert.id)
+    ids = [alert.id, command.into.id] if isinstance(command, Merge) else [alert.id]
     states = store.load(connection, lock_families(connection, ids))
-    state = _require_state(states, alert_id)
+    state = _require_state(states, alert.id)
     if isinstance(command, Merge):
         command = replace_fields(command, into=_require_state(states, command.into.id))
     if isinstance(command, Undo):
@@ -219,29 +274,29 @@ def release_stale_keys(now: datetime) -> list[int]:
 
 
 def set_priority_within(
-    connection: Connection, alert_id: int, priority: Priority, actor: Actor, via: CommandChannel, now: datetime
+    connection: Connection, alert: FoundAlert, priority: Priority, actor: Actor, via: CommandChannel, now: datetime
 ) -> Reason:
     """Changes the priority of an active alert inside the caller's transaction.
 
     A higher priority restarts escalation, as a message's would. Returns the answer. Raises `Rejected("not_found")`, or
     `already_closed` and the like for an alert that is not active.
     """
-    store.lock(connection, [alert_id])
-    state = _load_active(connection, alert_id, now)
+    store.lock(connection, [alert.id])
+    state = _load_active(connection, alert.id, now)
     if state.priority is priority:
         return reasons.PRIORITY_IS_ALREADY(priority=reasons.PRIORITY_TERMS[priority])
     old, new = reasons.PRIORITY_TERMS[state.priority], reasons.PRIORITY_TERMS[priority]
     reason = reasons.PRIORITY_CHANGED(actor=actor.person, old=old, new=new)
     data = {"changes": {"priority": [str(state.priority), str(priority)]}}
-    event = NewEvent(alert_id, EventKind.UPDATED, now, actor, reason, via, data)
+    event = NewEvent(alert.id, EventKind.UPDATED, now, actor, reason, via, data)
     write(connection, [AlertChange(state, replace(state, priority=priority), (event,))], now)
-    publish_alert_changes(connection, [alert_id])
+    publish_alert_changes(connection, [alert.id])
     return reasons.PRIORITY_IS(new=new, old=old)
 
 
 def set_tags_within(
     connection: Connection,
-    alert_id: int,
+    alert: FoundAlert,
     tags: Mapping[str, str],
     remove: Sequence[str],
     actor: Actor,
@@ -250,9 +305,9 @@ def set_tags_within(
 ) -> Reason:
     """Sets and removes tags of an active alert inside the caller's transaction. Returns the answer, and raises as
     `set_priority_within` does."""
-    store.lock(connection, [alert_id])
-    state = _load_active(connection, alert_id, now)
-    before = store.load_tags(connection, alert_id)
+    store.lock(connection, [alert.id])
+    state = _load_active(connection, alert.id, now)
+    before = store.load_tags(connection, alert.id)
     after = {name: text for name, text in {**before, **tags}.items() if name not in remove and text}
     names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
     if not names:
@@ -265,11 +320,11 @@ def set_tags_within(
     )
     reason = reasons.TAGS_SET(actor=actor.person, changes=tag_changes)
     data = {"changes": {f"tags.{name}": [before.get(name), after.get(name)] for name in names}}
-    event = NewEvent(alert_id, EventKind.UPDATED, now, actor, reason, via, data)
-    store.write_tags(connection, alert_id, after)
-    search_index.refresh(connection, [alert_id])
+    event = NewEvent(alert.id, EventKind.UPDATED, now, actor, reason, via, data)
+    store.write_tags(connection, alert.id, after)
+    search_index.refresh(connection, [alert.id])
     write(connection, [AlertChange(state, state, (event,))], now)
-    publish_alert_changes(connection, [alert_id])
+    publish_alert_changes(connection, [alert.id])
     return reasons.TAGS_ARE(changes=tag_changes)
 
 

@@ -19,6 +19,7 @@ from django.utils import timezone
 
 from tocsin.access import audit, boundary, config_audit
 from tocsin.access.audit import AuditActor
+from tocsin.alerts.service import VisibleAlert
 from tocsin.core import object_hooks
 from tocsin.core.config import config_version, secret_bundle
 from tocsin.core.config.crypto import ENTER_SECRET_AGAIN
@@ -187,18 +188,18 @@ def verify_outbound(integration: OutboundIntegration, now: datetime, *, client: 
     return message
 
 
-def call_once(integration: OutboundIntegration, alert_id: int, actor: AuditActor, now: datetime) -> int:
+def call_once(integration: OutboundIntegration, alert: VisibleAlert, actor: AuditActor, now: datetime) -> int:
     """Queues the templated call for an alert on a user's request. Returns the call's id."""
     with database.transaction() as connection:
         call_ids = calls.call_for_alerts(
             connection,
             integration.pk,
-            [alert_id],
+            [alert.id],
             now,
             reason=reasons.CALL_SENT_BY(integration=integration.name, user=actor.name),
         )
     if not call_ids:
-        raise Rejected("not_found", _NO_ALERT_FOR_CALLS(alert=AlertRef(alert_id)), "alert")
+        raise Rejected("not_found", _NO_ALERT_FOR_CALLS(alert=AlertRef(alert.id)), "alert")
     return call_ids[0]
 
 

@@ -16,7 +16,7 @@ from psycopg.types.json import Jsonb
 from tocsin.access import audit, boundary, config_audit
 from tocsin.access.audit import AuditActor
 from tocsin.access.roles import Permission
-from tocsin.alerts.service import NO_SUCH_ALERT
+from tocsin.alerts.service import NO_SUCH_ALERT, VisibleAlert
 from tocsin.core import object_hooks
 from tocsin.core.config import config_version
 from tocsin.core.db import database
@@ -210,7 +210,7 @@ def move(workflow: Workflow, by: int, *, actor: AuditActor, now: datetime) -> No
     listener.re_evaluate()
 
 
-def run_manual_workflow(workflow: Workflow, alert_id: int, user: User, via: str, *, now: datetime) -> WorkflowRun:
+def run_manual_workflow(workflow: Workflow, found: VisibleAlert, user: User, via: str, *, now: datetime) -> WorkflowRun:
     """Runs a manual workflow on an alert immediately, for a user. The outbox sends queued calls shortly after.
 
     Raises Rejected("not_found"), or Rejected("not_possible") with the reason why it does nothing on this alert.
@@ -219,9 +219,9 @@ def run_manual_workflow(workflow: Workflow, alert_id: int, user: User, via: str,
     if plan.trigger.on is not TriggerKind.MANUAL:
         raise Rejected("not_possible", _NOT_A_BUTTON(workflow=workflow.name))
     with database.transaction() as connection:
-        alert = loader.facts(connection, [alert_id]).get(alert_id)
+        alert = loader.facts(connection, [found.id]).get(found.id)
         if alert is None:
-            raise Rejected("not_found", NO_SUCH_ALERT(alert=AlertRef(alert_id)), "alert")
+            raise Rejected("not_found", NO_SUCH_ALERT(alert=AlertRef(found.id)), "alert")
         cause = reasons.PRESSED(user=Person(user.display_name, user.pk), workflow=workflow.name)
         progress = WorkflowProgress(cause, owner=owner_of(workflow.group))
         decision = decide(progress, plan, alert, now, is_enabled=workflow.is_enabled)
@@ -230,7 +230,7 @@ def run_manual_workflow(workflow: Workflow, alert_id: int, user: User, via: str,
         row = connection.execute(
             "INSERT INTO workflows_run (workflow_id, alert_id, status, cause_code, cause_data, user_id, user_name, "
             "via, created_at, due_at) VALUES (%s, %s, 'waiting', %s, %s, %s, %s, %s, %s, %s) RETURNING id",
-            (workflow.pk, alert_id, cause.code, Jsonb(cause.data), user.pk, user.display_name, via, now, now),
+            (workflow.pk, found.id, cause.code, Jsonb(cause.data), user.pk, user.display_name, via, now, now),
         ).fetchone()
         assert row is not None
         # No hint: the run is executed here, and the periodic task picks it up only if this process stops in between.

@@ -13,6 +13,7 @@ from tests.support import api_rows
 from tests.web.api.conftest import Api, Company
 from tocsin.alerts import service
 from tocsin.alerts.commands import Acknowledge, Actor
+from tocsin.alerts.service import FoundAlert
 from tocsin.alerts.states import ActorKind
 from tocsin.core.runtime import clock
 from tocsin.resources import registry
@@ -101,7 +102,7 @@ def test_alert_list_names_users_and_next_action_without_extra_queries(
 ) -> None:
     number = open_alert(ago=timedelta(minutes=2))
     bob = Actor(ActorKind.USER, "Bob", company.bob.pk)
-    service.apply_command(number, Acknowledge(actor=bob), now=clock.now())
+    service.apply_command(FoundAlert.by_tocsin(number), Acknowledge(actor=bob), now=clock.now())
     results: dict[str, Any] = admin.get("alerts").body["items"][0]
     assert results["acknowledged_by"] == ["bob"]
     assert results["acknowledged"] is True

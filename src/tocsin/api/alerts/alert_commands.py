@@ -29,8 +29,9 @@ from tocsin.alerts.commands import (
     Unassign,
     Undo,
 )
+from tocsin.alerts.service import find_alert
 from tocsin.alerts.states import CommandKind
-from tocsin.api.alerts.alerts import AlertDetail, find_alert, require_response, routes, show_detail
+from tocsin.api.alerts.alerts import AlertDetail, require_response, routes, show_detail
 from tocsin.api.framework.auth import Principal, actor_of, caller, via_of
 from tocsin.api.framework.moments import UtcDatetime
 from tocsin.api.framework.pagination import Number
@@ -165,8 +166,8 @@ def merge(request: HttpRequest, id: Number, body: MergeBody) -> dict[str, Any]:
     principal = caller(request)
     find_alert(id)
     try:
-        find_alert(body.into)
-        return _act(id, service.merge_into(body.into, BaseCommand(**_common(body, principal))), principal)
+        into = find_alert(body.into)
+        return _act(id, service.merge_into(into, BaseCommand(**_common(body, principal))), principal)
     except Rejected as error:
         if error.code == "not_found":
             raise Rejected("invalid", error.reason, "into") from error
@@ -177,11 +178,10 @@ def _common(body: CommandBody, principal: Principal) -> dict[str, Any]:
     return {"actor": actor_of(principal), "via": via_of(principal), "note": body.note, "seen_at": body.seen_at}
 
 
-def _act(alert_id: int, command: Command, principal: Principal) -> dict[str, Any]:
-    require_response(principal, alert_id)
-    outcome = service.apply_command(alert_id, command, now=principal.now)
+def _act(number: int, command: Command, principal: Principal) -> dict[str, Any]:
+    outcome = service.apply_command(require_response(principal, number), command, now=principal.now)
     return {
-        **show_detail(find_alert(alert_id), principal.now),
+        **show_detail(find_alert(number).row, principal.now),
         **show_reason(outcome.answer, "answer"),
         "changed": outcome.is_change,
     }

@@ -9,8 +9,9 @@ from ninja import Schema
 from pydantic import Field
 
 from tocsin.access.roles import Permission
+from tocsin.alerts.service import find_alert
 from tocsin.alerts.states import Priority
-from tocsin.api.alerts.alerts import AlertDetail, find_alert, routes, show_detail
+from tocsin.api.alerts.alerts import AlertDetail, routes, show_detail
 from tocsin.api.framework.auth import actor_of, caller, via_of
 from tocsin.api.framework.simulation_schemas import SimulatedRunResponse
 from tocsin.escalation.actions.manual_alerts import ManualAlert, open_alert
@@ -82,7 +83,7 @@ def create_alert(request: HttpRequest, body: NewAlertBody) -> dict[str, Any]:
         via=via_of(principal),
         now=principal.now,
     )
-    return show_detail(find_alert(alert_id), principal.now)
+    return show_detail(find_alert(alert_id).row, principal.now)
 
 
 @routes.post(

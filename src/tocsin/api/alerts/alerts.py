@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 from tocsin.access.roles import Permission
 from tocsin.alerts import search_index, store
 from tocsin.alerts.models import Acknowledgement, Alert, AlertEvent
-from tocsin.alerts.service import NO_SUCH_ALERT
+from tocsin.alerts.service import VisibleAlert, find_alert
 from tocsin.alerts.states import ACTIVE, INACTIVE, AlertStatus, EventKind, Priority
 from tocsin.api.framework.auth import Principal, caller, forbidden
 from tocsin.api.framework.authorized_router import AuthorizedRouter
@@ -23,9 +23,7 @@ from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQue
 from tocsin.api.reasons import ReasonCode, ReasonData, ReasonSchema
 from tocsin.core.db import database
 from tocsin.core.db.trigram_index import SearchableText
-from tocsin.core.errors import Rejected
 from tocsin.core.reason_json import show_reason
-from tocsin.core.reasons import AlertRef
 from tocsin.escalation.actions import forecast, why_not_paged
 from tocsin.escalation.actions.next_steps import next_steps
 from tocsin.resources import registry, visibility
@@ -141,7 +139,7 @@ def list_alerts(request: HttpRequest, query: Query[AlertFilters]) -> dict[str, A
 
 @routes.get("/{int:id}", Permission.VIEW_ALERTS, answers=AlertDetail, summary="One alert")
 def get_alert(request: HttpRequest, id: Number) -> dict[str, Any]:
-    return show_detail(find_alert(id), caller(request).now)
+    return show_detail(find_alert(id).row, caller(request).now)
 
 
 @routes.get(
@@ -151,7 +149,7 @@ def get_alert(request: HttpRequest, id: Number) -> dict[str, Any]:
     summary="Its timeline, oldest first",
 )
 def list_events(request: HttpRequest, id: Number, query: Query[EventFilters]) -> dict[str, Any]:
-    rows = AlertEvent.objects.filter(alert=find_alert(id))
+    rows = AlertEvent.objects.filter(alert=find_alert(id).row)
     if query.kind is not None:
         rows = rows.filter(kind=query.kind)
     return page(rows, query, _show_events)
@@ -178,7 +176,7 @@ class NotCalledResponse(BaseModel):
 def list_not_called(request: HttpRequest, id: Number) -> dict[str, Any]:
     alert = find_alert(id)
     with database.transaction() as connection:
-        people = why_not_paged.explain_for_alert(connection, alert.pk)
+        people = why_not_paged.explain_for_alert(connection, alert)
     return {
         "items": [
             {"user": person.username, "name": person.name, "why": [show_reason(reason) for reason in person.reasons]}
@@ -187,18 +185,10 @@ def list_not_called(request: HttpRequest, id: Number) -> dict[str, Any]:
     }
 
 
-def find_alert(alert_id: int) -> Alert:
-    """Return the alert with that number. Raises Rejected("not_found")."""
-    alert = Alert.objects.select_related("owner", "integration").filter(pk=alert_id).first()
-    if alert is None:
-        raise Rejected("not_found", NO_SUCH_ALERT(alert=AlertRef(alert_id)))
-    return alert
-
-
-def require_response(principal: Principal, alert_id: int) -> Alert:
+def require_response(principal: Principal, number: int) -> VisibleAlert:
     """Return the alert on which the caller acts. Raises Rejected: `not_found`, or `forbidden`."""
-    alert = find_alert(alert_id)
-    if not principal.viewer.may_respond(visibility.groups_of_alert(alert)):
+    alert = find_alert(number)
+    if not principal.viewer.may_respond(visibility.groups_of_alert(alert.row)):
         raise forbidden(principal, Permission.RESPOND)
     return alert
 

@@ -11,8 +11,8 @@ from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission
 from tocsin.alerts.models import Alert, AlertEvent
+from tocsin.alerts.service import find_alert
 from tocsin.alerts.states import ACTIVE, INACTIVE, AlertStatus, Priority
-from tocsin.api.alerts.alerts import find_alert
 from tocsin.api.framework.authorized_router import AuthorizedRouter
 from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
 from tocsin.reports.public_timeline import PUBLIC_EVENTS, public_timeline
@@ -69,7 +69,7 @@ def list_client_alerts(request: HttpRequest, query: Query[ClientAlertFilters]) -
     summary="One alert as client observers see it, with its timeline",
 )
 def show_client_alert(request: HttpRequest, id: Number) -> dict[str, Any]:
-    alert = find_alert(id)
+    alert = find_alert(id).row
     events = AlertEvent.objects.filter(alert=alert, kind__in=list(PUBLIC_EVENTS)).order_by("at", "pk")
     timeline = public_timeline(events.values_list("at", "kind"))
     return {**_show(alert), "timeline": [{"at": event.at, "kind": event.kind} for event in timeline]}

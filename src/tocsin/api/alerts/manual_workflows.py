@@ -8,7 +8,8 @@ from django.http import HttpRequest
 from pydantic import BaseModel
 
 from tocsin.access.roles import Permission
-from tocsin.api.alerts.alerts import find_alert, require_response, routes
+from tocsin.alerts.service import find_alert
+from tocsin.api.alerts.alerts import require_response, routes
 from tocsin.api.framework.auth import audit_actor_of, caller, via_of
 from tocsin.api.reasons import ReasonSchema
 from tocsin.api.response.workflows import WorkflowRunSchema, show_run
@@ -41,7 +42,7 @@ class OutboundCallResponse(BaseModel):
     summary="The buttons that can be pressed on it",
 )
 def list_buttons(request: HttpRequest, id: int) -> list[dict[str, Any]]:
-    alert_id = find_alert(id).pk
+    alert = find_alert(id)
     return [
         {
             "id": item.workflow.pk,
@@ -49,7 +50,7 @@ def list_buttons(request: HttpRequest, id: int) -> list[dict[str, Any]]:
             "confirm": item.confirm,
             "does": [show_reason(reason) for reason in item.action_texts],
         }
-        for item in buttons.available_buttons(alert_id, caller(request).now)
+        for item in buttons.available_buttons(alert, caller(request).now)
     ]
 
 
@@ -65,7 +66,7 @@ def press_button(request: HttpRequest, id: int, button: str) -> dict[str, Any]:
     principal = caller(request)
     alert = require_response(principal, id)
     row = find(buttons.manual_workflows(), button, label="button")
-    run = commands.run_manual_workflow(row, alert.pk, principal.user, str(via_of(principal)), now=principal.now)
+    run = commands.run_manual_workflow(row, alert, principal.user, str(via_of(principal)), now=principal.now)
     return show_run(buttons.summarize_runs([run])[0])
 
 
@@ -93,4 +94,4 @@ def make_ticket(request: HttpRequest, id: int) -> dict[str, int]:
 def list_workflow_runs(request: HttpRequest, id: int) -> list[dict[str, Any]]:
     """Newest first. Runs that did nothing because the conditions did not match are omitted; each workflow's own log
     lists them."""
-    return [show_run(summary) for summary in buttons.workflow_history(find_alert(id).pk)]
+    return [show_run(summary) for summary in buttons.workflow_history(find_alert(id))]

@@ -11,6 +11,7 @@ from ninja import Query
 from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission
+from tocsin.alerts.service import find_alert
 from tocsin.api.framework.auth import Principal, audit_actor_of, caller, require
 from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
 from tocsin.api.framework.resources import ApiResource, register
@@ -286,10 +287,10 @@ def drop(request: HttpRequest, id: str, call_id: int) -> None:
 )
 def call_for_alert(request: HttpRequest, id: str, body: AlertReferenceBody) -> dict[str, Any]:
     principal = caller(request)
-    row = _find_authorized(id, principal)
+    row, alert = _find_authorized(id, principal), find_alert(body.alert, "alert")
     if row.kind == "haloitsm":
-        return {"id": halo_commands.make_ticket(row, body.alert, audit_actor_of(principal), principal.now)}
-    return {"id": commands.call_once(row, body.alert, audit_actor_of(principal), principal.now)}
+        return {"id": halo_commands.make_ticket(row, alert, audit_actor_of(principal), principal.now)}
+    return {"id": commands.call_once(row, alert, audit_actor_of(principal), principal.now)}
 
 
 @routes.get(

@@ -11,6 +11,7 @@ from ninja import Query
 from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission
+from tocsin.alerts.service import find_alert
 from tocsin.api.framework.auth import Principal, audit_actor_of, caller, require
 from tocsin.api.framework.pagination import Number, PaginatedList, PaginationQuery, page
 from tocsin.api.framework.resources import ApiResource, register
@@ -197,7 +198,9 @@ def test_draft(request: HttpRequest, body: WorkflowDraftBody) -> dict[str, Any]:
     plan = commands.read_definition(definition)
     name = str(body.workflow.get("name") or "The workflow")
     return _show_dry_run(
-        dry_run.dry_run_definition(plan, name, body.alert, principal.now, owner=commands.owner_of(owner))
+        dry_run.dry_run_definition(
+            plan, name, find_alert(body.alert, "alert"), principal.now, owner=commands.owner_of(owner)
+        )
     )
 
 
@@ -205,7 +208,7 @@ def test_draft(request: HttpRequest, body: WorkflowDraftBody) -> dict[str, Any]:
     "/{id}/test", Permission.VIEW_ALERTS, answers=WorkflowDryRunResponse, summary="Try it against an alert: a dry run"
 )
 def test_workflow(request: HttpRequest, id: str, body: WorkflowDryRunBody) -> dict[str, Any]:
-    return _show_dry_run(dry_run.dry_run(WORKFLOWS.find(id), body.alert, caller(request).now))
+    return _show_dry_run(dry_run.dry_run(WORKFLOWS.find(id), find_alert(body.alert, "alert"), caller(request).now))
 
 
 @routes.post("/{id}/move", Permission.MANAGE_ROUTING, status=204, answers=None, summary="Move it in the order")

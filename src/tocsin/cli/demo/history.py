@@ -18,6 +18,7 @@ from psycopg.conninfo import make_conninfo
 
 from tocsin.alerts import commands, service
 from tocsin.alerts.commands import Actor, Command
+from tocsin.alerts.service import FoundAlert
 from tocsin.alerts.states import ActorKind, CommandKind
 from tocsin.cli.demo import changes, incidents
 from tocsin.cli.demo.changes import Change
@@ -167,7 +168,7 @@ class _Recorder:
             actor = Actor(ActorKind.USER, user.display_name, user.pk)
             # The source may have been faster.
             with suppress(Rejected):
-                service.apply_command(alert_id, _command(answer, actor, now), now=now)
+                service.apply_command(FoundAlert.by_tocsin(alert_id), _command(answer, actor, now), now=now)
 
     def _last_paged(self, alert_id: int) -> User | None:
         with database.transaction() as connection:

@@ -14,6 +14,7 @@ from typing import Any
 
 from tocsin.alerts import service, store
 from tocsin.alerts.commands import SYSTEM, Command, ExpireAcknowledgement, NewEvent, Unassign
+from tocsin.alerts.service import FoundAlert
 from tocsin.alerts.states import ACTIVE, CommandChannel, EventKind
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
@@ -101,7 +102,7 @@ def _release(alert_id: int, now: datetime) -> bool:
         # Another user may have been assigned, or the alert closed, before this transaction got the lock.
         affected = _load_affected(connection, alert_id)
         for _, command in affected:
-            service.apply_command_within(connection, alert_id, command, now)
+            service.apply_command_within(connection, FoundAlert.by_tocsin(alert_id), command, now)
         return bool(affected)
 
 

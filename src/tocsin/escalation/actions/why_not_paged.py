@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from tocsin.alerts.change_handlers import PagingMode
+from tocsin.alerts.service import FoundAlert
 from tocsin.alerts.states import EventKind
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
@@ -115,18 +116,18 @@ class _RunFacts:
         return frozenset(member.user_id for group in groups for member in group.members)
 
 
-def explain_for_alert(connection: Connection, alert_id: int) -> tuple[UnpagedUser, ...]:
+def explain_for_alert(connection: Connection, alert: FoundAlert) -> tuple[UnpagedUser, ...]:
     """The users known to the alert's groups and policy who were not paged about it, sorted by name, each with
     reasons."""
-    row = database.row(connection, _RUN, (alert_id,))
+    row = database.row(connection, _RUN, (alert.id,))
     if row is None:
         return ()
     events = tuple(
         {**event, "reason": reason_from(event["reason_code"], event["reason_data"])}
-        for event in database.rows(connection, _EVENTS, (alert_id, MAX_EVENTS))
+        for event in database.rows(connection, _EVENTS, (alert.id, MAX_EVENTS))
     )
     facts = _load_facts(connection, row, events)
-    pages = list(database.rows(connection, _PAGES, (alert_id, str(Purpose.PAGE))))
+    pages = list(database.rows(connection, _PAGES, (alert.id, str(Purpose.PAGE))))
     paged_ids = {page["user_id"] for page in pages if page["status"] in _PAGED}
     user_ids = _connected_user_ids(facts) | {page["user_id"] for page in pages}
     users = list(database.rows(connection, _USERS, (sorted(user_ids - paged_ids),)))

@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, unquote
 
 import msgspec
 
+from tocsin.alerts.service import FoundAlert
 from tocsin.core.errors import Rejected
 from tocsin.core.net.asgi import AsgiScope, Receive, Send, send_response
 from tocsin.core.reasons import ReasonType
@@ -189,7 +190,8 @@ async def _handle_command(ingest_service: IngestService, request: OpsgenieReques
         raise HttpError(503, "not_stored", reasons.BEING_CHANGED(), RETRY)
     alert_id = ingest_result.results[0].alert_id
     if alert_id is not None:
-        await asyncio.to_thread(opsgenie_commands.apply_verb, request.integration, verb, alert_id, payload, clock.now())
+        alert = FoundAlert.by_tocsin(alert_id)
+        await asyncio.to_thread(opsgenie_commands.apply_verb, request.integration, verb, alert, payload, clock.now())
     await _respond(request, send, 202, {"result": "Request will be processed"})
 
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final, assert_never
 
+from tocsin.alerts.service import FoundAlert
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import ReasonType
 from tocsin.inbound.compat import alert_commands
@@ -145,33 +146,37 @@ def _text_list(value: object) -> list[str]:
 
 
 def apply_verb(
-    integration: CompiledIntegration, verb: OpsgenieAction, alert_id: int, payload: Mapping[str, object], now: datetime
+    integration: CompiledIntegration,
+    verb: OpsgenieAction,
+    alert: FoundAlert,
+    payload: Mapping[str, object],
+    now: datetime,
 ) -> None:
     """Runs the command for what the message itself does not do to the alert."""
     user_name, note = _text(payload.get("user")), _text(payload.get("note"))
     match verb:
         case OpsgenieAction.ACKNOWLEDGE:
-            alert_commands.acknowledge(integration, alert_id, user_name, note, now)
+            alert_commands.acknowledge(integration, alert, user_name, note, now)
         case OpsgenieAction.UNACKNOWLEDGE:
-            alert_commands.unacknowledge(integration, alert_id, user_name, note, now)
+            alert_commands.unacknowledge(integration, alert, user_name, note, now)
         case OpsgenieAction.SNOOZE:
             until = parse_moment(payload.get("endTime"))
             assert until is not None
-            alert_commands.snooze(integration, alert_id, until, user_name, note, now)
+            alert_commands.snooze(integration, alert, until, user_name, note, now)
         case OpsgenieAction.ESCALATE:
-            alert_commands.escalate(integration, alert_id, user_name, note, now)
+            alert_commands.escalate(integration, alert, user_name, note, now)
         case OpsgenieAction.ASSIGN:
-            alert_commands.assign(integration, alert_id, _name(payload.get("owner")), user_name, note, now)
+            alert_commands.assign(integration, alert, _name(payload.get("owner")), user_name, note, now)
         case OpsgenieAction.RESPONDER | OpsgenieAction.TEAM:
             responder = _name(payload.get("responder") or payload.get("team"))
             text = (
                 f"Asked for {responder or 'somebody'} as well: whom an alert notifies is its escalation "
                 "policy's choice."
             )
-            alert_commands.add_note(integration, alert_id, f"{text} {note}".strip(), user_name, now)
+            alert_commands.add_note(integration, alert, f"{text} {note}".strip(), user_name, now)
         case OpsgenieAction.ACTION:
             text = f"Asked for the action “{_text(payload.get('name'))}”, which is not carried out here. {note}"
-            alert_commands.add_note(integration, alert_id, text, user_name, now)
+            alert_commands.add_note(integration, alert, text, user_name, now)
         case (
             OpsgenieAction.NOTE
             | OpsgenieAction.CREATE
@@ -181,7 +186,7 @@ def apply_verb(
             | OpsgenieAction.DETAILS
             | OpsgenieAction.DELETE
         ):
-            alert_commands.add_note(integration, alert_id, note, user_name, now)
+            alert_commands.add_note(integration, alert, note, user_name, now)
         case _:
             assert_never(verb)
 

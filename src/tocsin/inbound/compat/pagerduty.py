@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from tocsin.alerts.service import FoundAlert
 from tocsin.core.errors import Rejected
 from tocsin.core.net.asgi import AsgiScope, Receive, Send, send_response
 from tocsin.core.reasons import Reason, ReasonType, joined
@@ -123,7 +124,8 @@ async def _event(ingest_service: IngestService, scope: AsgiScope, body: bytes, s
         if is_pending(ingest_result.results):
             raise HttpError(503, "not_stored", reasons.BEING_CHANGED(), RETRY)
         if stored.alert_id is not None:
-            await asyncio.to_thread(alert_commands.acknowledge, integration, stored.alert_id, "", "", clock.now())
+            alert = FoundAlert.by_tocsin(stored.alert_id)
+            await asyncio.to_thread(alert_commands.acknowledge, integration, alert, "", "", clock.now())
     await _send_accepted(send, path, key)
 
 

@@ -8,13 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from tocsin.access import boundary
 from tocsin.access.boundary import Boundary
 from tocsin.access.roles import Role
 from tocsin.alerts import service
 from tocsin.alerts.commands import COMMAND_CLASSES, Actor, Assign, Command, Reply
-from tocsin.alerts.models import Alert
 from tocsin.alerts.reasons import IS_MERGED
+from tocsin.alerts.service import FoundAlert
 from tocsin.alerts.states import ACTIVE, ActorKind, CommandChannel, CommandKind
 from tocsin.core import ids
 from tocsin.core.db import database
@@ -191,36 +190,30 @@ def _apply_to_one(
     text: str,
 ) -> ResponderResult:
     target_id = resolve_merged(connection, alert_id)
-    if not _may_respond(connection, responder.viewer, target_id):
+    target = _find_answerable(connection, responder.viewer, target_id)
+    if target is None:
         return ResponderResult(0, _MAY_NOT_RESPOND())
     is_merged = target_id != alert_id
     merge_note = IS_MERGED(alert=AlertRef(alert_id), into=AlertRef(target_id)) if is_merged else NO_REASON
     try:
-        outcome = service.apply_command_within(connection, target_id, _command(responder, kind, via, text), now)
+        outcome = service.apply_command_within(connection, target, _command(responder, kind, via, text), now)
     except Rejected as rejected:
         return ResponderResult(0, joined(merge_note, rejected.reason, separator=" "))
     return ResponderResult(1, joined(merge_note, outcome.answer, separator=" "))
 
 
-def _may_respond(connection: Connection, viewer: Viewer, alert_id: int) -> bool:
-    """Returns whether the user sees the alert and may act on it."""
+def _find_answerable(connection: Connection, viewer: Viewer, alert_id: int) -> FoundAlert | None:
+    """Returns the alert if the user sees it and may act on it."""
     row = connection.execute(
         "SELECT a.group_ids || i.group_id FROM alerts_alert a LEFT JOIN inbound_integration i "
         "ON i.id = a.integration_id WHERE a.id = %s",
         (alert_id,),
     ).fetchone()
     group_ids = frozenset(row[0]) - {None} if row is not None else frozenset()
-    return viewer.may_respond(group_ids) and all(
-        _is_within(connection, limit, alert_id)
-        for boundary_of in BOUNDARIES.of()
-        if (limit := boundary_of(connection, viewer)) is not None
-    )
-
-
-def _is_within(connection: Connection, limit: Boundary, alert_id: int) -> bool:
-    condition, parameters = boundary.render(Alert, limit)
-    statement = f"SELECT 1 FROM alerts_alert WHERE id = %s AND {condition}"
-    return connection.execute(statement, (alert_id, *parameters)).fetchone() is not None
+    if not viewer.may_respond(group_ids):
+        return None
+    limits = (boundary_of(connection, viewer) for boundary_of in BOUNDARIES.of())
+    return service.find_alert_on(connection, alert_id, [limit for limit in limits if limit is not None])
 
 
 def _command(responder: Responder, kind: CommandKind, via: CommandChannel, text: str) -> Command:

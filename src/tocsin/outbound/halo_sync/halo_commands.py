@@ -15,7 +15,7 @@ from typing import Any
 
 from tocsin.access import audit
 from tocsin.access.audit import AuditActor
-from tocsin.alerts.service import NO_SUCH_ALERT
+from tocsin.alerts.service import NO_SUCH_ALERT, VisibleAlert
 from tocsin.catalogue.kinds import family
 from tocsin.core.config import config_version
 from tocsin.core.db import database
@@ -186,29 +186,29 @@ def poll_now(integration: OutboundIntegration, now: datetime) -> None:
         database.notify(connection, "clock")
 
 
-def make_ticket(integration: OutboundIntegration, alert_id: int, actor: AuditActor, now: datetime) -> int:
+def make_ticket(integration: OutboundIntegration, alert: VisibleAlert, actor: AuditActor, now: datetime) -> int:
     """Queues the creation of a ticket for an alert from another source. Returns the call's id.
 
     Raises Rejected("not_found"), or Rejected("not_possible") if the alert has a ticket or one is being created.
     """
     settings = _halo(integration).settings
     with database.transaction() as connection:
-        values_by_alert = alert_values.load_alert_values(connection, [alert_id])
-        if alert_id not in values_by_alert:
-            raise Rejected("not_found", NO_SUCH_ALERT(alert=AlertRef(alert_id)), "alert")
-        if values_by_alert[alert_id]["source_id"] and _is_from(connection, integration, alert_id):
-            from_ticket = _FROM_TICKET(alert=AlertRef(alert_id), integration=integration.name)
+        values_by_alert = alert_values.load_alert_values(connection, [alert.id])
+        if alert.id not in values_by_alert:
+            raise Rejected("not_found", NO_SUCH_ALERT(alert=AlertRef(alert.id)), "alert")
+        if values_by_alert[alert.id]["source_id"] and _is_from(connection, integration, alert.id):
+            from_ticket = _FROM_TICKET(alert=AlertRef(alert.id), integration=integration.name)
             raise Rejected("not_possible", from_ticket, "alert")
         new_calls = ticket_creation.first_creation_calls(
-            connection, {alert_id: (integration.pk, settings)}, values_by_alert
+            connection, {alert.id: (integration.pk, settings)}, values_by_alert
         )
         call_ids = queue(connection, list(new_calls.values()), now) or ticket_creation.retry_creation(
-            connection, integration.pk, now, alert_ids=[alert_id], is_requested=True
+            connection, integration.pk, now, alert_ids=[alert.id], is_requested=True
         )
         if not call_ids:
-            ticket_exists = TICKET_EXISTS(alert=AlertRef(alert_id), integration=integration.name)
+            ticket_exists = TICKET_EXISTS(alert=AlertRef(alert.id), integration=integration.name)
             raise Rejected("not_possible", ticket_exists, "alert")
-    _audit(actor, "make_ticket", integration, {"alert": alert_id}, now)
+    _audit(actor, "make_ticket", integration, {"alert": alert.id}, now)
     return call_ids[0]
 
 

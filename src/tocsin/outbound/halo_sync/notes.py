@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from tocsin.alerts import service as alerts
 from tocsin.alerts.commands import Actor, Reply
+from tocsin.alerts.service import FoundAlert
 from tocsin.alerts.states import ActorKind, CommandChannel
 from tocsin.core.db import database
 from tocsin.core.delivery.failure import NeedsAttention
@@ -81,9 +82,8 @@ def _apply_reply(poll: NotesPoll, alert_id: int, note: ticket_messages.TicketNot
     user = _find_user(poll.integration_id, note.agent)
     actor = Actor(ActorKind.USER, user[1], user[0]) if user else Actor(ActorKind.CONTACT, note.agent_name)
     try:
-        alerts.apply_command(
-            alert_id, Reply(actor=actor, via=CommandChannel.HALO, text=note.text[:20_000]), now=poll.now
-        )
+        reply = Reply(actor=actor, via=CommandChannel.HALO, text=note.text[:20_000])
+        alerts.apply_command(FoundAlert.by_tocsin(alert_id), reply, now=poll.now)
     except Rejected as rejected:
         log.info(
             "A note from Halo does not fit on alert %s: %s", alert_id, rejected.detail, extra={"alert_id": alert_id}

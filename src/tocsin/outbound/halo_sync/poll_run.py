@@ -10,6 +10,7 @@ from typing import Any
 
 from tocsin.alerts import service as alerts
 from tocsin.alerts.commands import Actor, BaseCommand, Cancel
+from tocsin.alerts.service import FoundAlert
 from tocsin.alerts.states import ACTIVE, ActorKind, CommandChannel
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
@@ -299,13 +300,13 @@ class PollRun:
         command = BaseCommand(actor=_actor(integration), via=CommandChannel.HALO, note=note)
         parent_alert_id = self._active_alerts([parent]).get(parent)
         if parent_alert_id is not None and parent_alert_id != alert_id:
-            self._apply(alert_id, alerts.merge_into(parent_alert_id, command))
+            self._apply(alert_id, alerts.merge_into(FoundAlert.by_tocsin(parent_alert_id), command))
         else:
             self._apply(alert_id, Cancel(actor=command.actor, via=command.via, note=note))
 
     def _apply(self, alert_id: int, command: Any) -> None:
         try:
-            alerts.apply_command(alert_id, command, now=self.now)
+            alerts.apply_command(FoundAlert.by_tocsin(alert_id), command, now=self.now)
         except Rejected as rejected:
             log.info(
                 "What Halo says of alert %s does not fit: %s", alert_id, rejected.detail, extra={"alert_id": alert_id}

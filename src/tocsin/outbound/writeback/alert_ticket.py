@@ -7,6 +7,7 @@ from datetime import datetime
 
 from tocsin.access.audit import AuditActor
 from tocsin.alerts.models import Alert
+from tocsin.alerts.service import VisibleAlert
 from tocsin.catalogue.kinds import family
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import ReasonType
@@ -62,9 +63,9 @@ def ticket_of_alert(alert: Alert) -> AlertTicket | None:
     return AlertTicket(halo, "", "", is_pending=last_call is not None and last_call.status not in ENDED)
 
 
-def create_ticket(alert: Alert, actor: AuditActor, now: datetime) -> int:
+def create_ticket(alert: VisibleAlert, actor: AuditActor, now: datetime) -> int:
     """Queues the ticket's creation and returns the call's id. Raises Rejected("not_possible")."""
-    ticket = ticket_of_alert(alert)
+    ticket = ticket_of_alert(alert.row)
     if ticket is None:
         raise Rejected("not_possible", _NO_WRITEBACK(), "alert")
-    return halo_commands.make_ticket(ticket.integration, alert.pk, actor, now)
+    return halo_commands.make_ticket(ticket.integration, alert, actor, now)

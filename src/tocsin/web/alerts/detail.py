@@ -22,14 +22,15 @@ from tocsin.alerts.states import ACTIVE, LIFECYCLE_EVENTS, AlertStatus, CommandC
 from tocsin.alerts.undo import UNDO_WINDOW
 from tocsin.core.errors import Rejected
 from tocsin.core.locale_format import local_moment
-from tocsin.core.reasons import AlertRef, as_reason
+from tocsin.core.reasons import as_reason
 from tocsin.core.validation import durations, text_sanitizing
 from tocsin.inbound.models import GroupMember
 from tocsin.outbound.writeback import alert_ticket
 from tocsin.people.models import User
+from tocsin.people.permissions import Viewer
 from tocsin.web.alerts import assignees, next_action, sla, timeline
 from tocsin.web.http.authorization import alert_actor, may_respond, require_response, requires
-from tocsin.web.http.objects import find_row
+from tocsin.web.http.objects import find_visible_alert
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.outbound import alert_sync_status
 from tocsin.web.ui.richtext import is_long, safe_html
@@ -67,7 +68,7 @@ def alert_detail(request: SignedInRequest, number: int) -> HttpResponse:
     return render_view(
         request,
         "alerts/alert.html",
-        alert_context(request, number, request.user),
+        alert_context(request, number, request.user, request.viewer),
         partials=("state", "timeline", "aside"),
     )
 
@@ -76,10 +77,10 @@ def alert_detail(request: SignedInRequest, number: int) -> HttpResponse:
 @requires(Permission.RESPOND)
 def command(request: SignedInRequest, number: int, kind: str) -> HttpResponse:
     """Run one alert command, then redirect to the alert with a message about the result."""
-    require_response(request.user, number)
+    alert = require_response(request.viewer, find_visible_alert(number))
     try:
-        alert_command = read_command(request, number, CommandKind(kind), alert_actor(request.user), CommandChannel.WEB)
-        outcome = service.apply_command(number, alert_command, now=request.now)
+        alert_command = read_command(request, CommandKind(kind), alert_actor(request.user), CommandChannel.WEB)
+        outcome = service.apply_command(alert, alert_command, now=request.now)
     except ValueError:
         raise Http404(_("Unknown command.")) from None
     except Rejected as rejected:
@@ -91,9 +92,7 @@ def command(request: SignedInRequest, number: int, kind: str) -> HttpResponse:
     return redirect("alert", number)
 
 
-def read_command(
-    request: SignedInRequest, number: int, kind: CommandKind, actor: Actor, via: CommandChannel
-) -> Command:
+def read_command(request: SignedInRequest, kind: CommandKind, actor: Actor, via: CommandChannel) -> Command:
     """Build the command from the posted form. Raises Rejected with the field."""
     form = request.POST
     common: dict[str, Any] = {"actor": actor, "via": via, "note": _typed(request, "note", 2000)}
@@ -111,10 +110,7 @@ def read_command(
             into = form.get("into", "").strip().removeprefix("#")
             if not (into.isascii() and into.isdigit() and len(into) < 19):
                 raise Rejected("invalid", as_reason(_("Enter the number of the alert to merge into.")), "into")
-            # An alert that the user does not see does not exist, here too.
-            if not Alert.objects.filter(pk=int(into)).exists():
-                raise Rejected("not_found", service.NO_SUCH_ALERT(alert=AlertRef(int(into))), "into")
-            return service.merge_into(int(into), BaseCommand(**common))
+            return service.merge_into(service.find_alert(int(into), "into"), BaseCommand(**common))
         case _:
             return COMMAND_CLASSES[kind](**common)  # type: ignore[return-value] # the remaining commands have no fields
 
@@ -164,10 +160,10 @@ def _moment(text: str) -> datetime | None:
         return None
 
 
-def alert_context(request: SignedInRequest, number: int, user: User) -> dict[str, Any]:
+def alert_context(request: SignedInRequest, number: int, user: User, viewer: Viewer) -> dict[str, Any]:
     """Return the context of the alert view and of the signed e-mail link, as `user` may see it. Raises Http404."""
-    rows = Alert.objects.select_related("owner", "integration__outbound", "previous_alert", "merged_into")
-    alert = find_row(rows, number, "alert")
+    found = find_visible_alert(number)
+    alert = found.row
     alert_timeline = timeline.read(
         alert, request.now, timeline.MAX_ENTRIES if "all" in request.GET else timeline.INITIAL_ENTRIES
     )
@@ -179,12 +175,12 @@ def alert_context(request: SignedInRequest, number: int, user: User) -> dict[str
     return {
         "alert": alert,
         "is_active": alert.status in ACTIVE,
-        "may_act": may_respond(user, alert),
+        "may_act": may_respond(viewer, found),
         "joined": list(GroupMember.objects.filter(alert=alert.pk).order_by("-joined_at")[:50]),
         "unsent": alert_sync_status.unsent(alert.pk),
         "ticket": alert_ticket.ticket_of_alert(alert),
-        "buttons": buttons.available_buttons(alert.pk, request.now),
-        "workflow_runs": buttons.workflow_history(alert.pk),
+        "buttons": buttons.available_buttons(found, request.now),
+        "workflow_runs": buttons.workflow_history(found),
         "is_acknowledged": bool(acknowledgements) and alert.status == AlertStatus.OPEN,
         "acknowledgements": acknowledgements,
         "is_mine": alert.owner_id == user.pk,

@@ -17,16 +17,19 @@ from django.views.decorators.http import require_http_methods
 
 from tocsin.access import boundary
 from tocsin.alerts import service
+from tocsin.alerts.service import VisibleAlert
 from tocsin.alerts.states import CommandChannel, CommandKind
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.notify.inbound import responder_actions
 from tocsin.notify.text import signed_links
+from tocsin.people import permissions
 from tocsin.people.models import User
 from tocsin.resources import visibility
 from tocsin.web.alerts.detail import alert_context, read_command, rejection_text, typed_text
 from tocsin.web.http.authorization import alert_actor, require_response
 from tocsin.web.http.middleware import zone
+from tocsin.web.http.objects import find_visible_alert
 from tocsin.web.http.request import SignedInRequest
 
 #: Commands available through the link. All others require signing in.
@@ -57,29 +60,30 @@ def signed_link(request: SignedInRequest, token: str) -> HttpResponse:
     boundary.enter(visibility.boundary_of_user(user))
     with database.transaction() as connection:
         number = responder_actions.resolve_merged(connection, alert_id)
+    viewer = permissions.viewer(user, None)
     try:
-        require_response(user, number)
+        alert = require_response(viewer, find_visible_alert(number))
     except PermissionDenied:
         return render(request, "alerts/link_expired.html", {"reason": "", "may_not_act": True}, status=403)
     with timezone.override(zone(user.time_zone)):
         if request.method == "POST":
-            _act(request, number, user)
+            _act(request, alert, user)
             return redirect("signed_link", token)
-        context = {**alert_context(request, number, user), "person": user, "token": token, "hide_nav": True}
+        context = {**alert_context(request, number, user, viewer), "person": user, "token": token, "hide_nav": True}
         # The link shows only people of the alert's groups, not the whole directory.
         context["assignees"] = context["assignees"][:2]
         context["merged"] = alert_id if alert_id != number else None
         return render(request, "alerts/signed_link.html", context)
 
 
-def _act(request: SignedInRequest, number: int, user: User) -> None:
+def _act(request: SignedInRequest, alert: VisibleAlert, user: User) -> None:
     kind = request.POST.get("command", "")
     if kind not in LINK_COMMANDS:
         messages.warning(request, _("Choose one of the buttons."))
         return
     try:
-        alert_command = read_command(request, number, CommandKind(kind), alert_actor(user), CommandChannel.EMAIL)
-        outcome = service.apply_command(number, alert_command, now=request.now)
+        alert_command = read_command(request, CommandKind(kind), alert_actor(user), CommandChannel.EMAIL)
+        outcome = service.apply_command(alert, alert_command, now=request.now)
     except Rejected as rejected:
         messages.warning(request, rejection_text(request, rejected))
     else:

@@ -11,16 +11,14 @@ from django.views.decorators.http import require_POST, require_safe
 
 from tocsin.access.roles import Permission
 from tocsin.alerts.commands import Acknowledge, Assign, Close, Command
-from tocsin.alerts.models import Alert
-from tocsin.alerts.service import apply_command_to_many
+from tocsin.alerts.service import VisibleAlert, apply_command_to_many, find_alerts
 from tocsin.alerts.states import CommandChannel
 from tocsin.core.errors import Rejected
 from tocsin.inbound.models import Integration
 from tocsin.people.models import Group
-from tocsin.resources import visibility
 from tocsin.web.alerts import queries
 from tocsin.web.alerts.forms import AlertFilterForm
-from tocsin.web.http.authorization import alert_actor, requires
+from tocsin.web.http.authorization import alert_actor, may_respond, requires
 from tocsin.web.http.request import SignedInRequest, next_url, render_view
 from tocsin.web.ui import pagination
 from tocsin.web.ui.choices import PRIORITIES
@@ -82,8 +80,7 @@ def bulk(request: SignedInRequest) -> HttpResponse:
     if not numbers or command is None:
         messages.warning(request, _("Choose at least one alert."))
         return redirect(next_url(request, "alerts"))
-    numbers = _answerable(request, numbers)
-    outcomes = apply_command_to_many(numbers, command, now=request.now)
+    outcomes = apply_command_to_many(_answerable(request, numbers), command, now=request.now)
     rejections = [outcome.reason.localized() for outcome in outcomes if isinstance(outcome, Rejected)]
     done_count = len(outcomes) - len(rejections)
     if done_count:
@@ -98,15 +95,9 @@ def bulk(request: SignedInRequest) -> HttpResponse:
     return redirect(next_url(request, "alerts"))
 
 
-def _answerable(request: SignedInRequest, numbers: list[int]) -> list[int]:
+def _answerable(request: SignedInRequest, numbers: list[int]) -> list[VisibleAlert]:
     """Return the alerts that the user sees and may act on."""
-    viewer = request.viewer
-    alerts = Alert.objects.select_related("integration").in_bulk(numbers)
-    return [
-        number
-        for number in numbers
-        if number in alerts and viewer.may_respond(visibility.groups_of_alert(alerts[number]))
-    ]
+    return [alert for alert in find_alerts(numbers) if may_respond(request.viewer, alert)]
 
 
 def _command(request: SignedInRequest) -> Command | None:

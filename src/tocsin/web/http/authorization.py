@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from django import forms
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest
+from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.translation import gettext_lazy as _
 
@@ -16,12 +16,10 @@ from tocsin.access import roles
 from tocsin.access.audit import AuditActor as ConfigurationActor
 from tocsin.access.roles import Permission, PermissionScope, Role, permission_scope
 from tocsin.alerts.commands import Actor
-from tocsin.alerts.models import Alert
-from tocsin.alerts.service import NO_SUCH_ALERT
+from tocsin.alerts.service import VisibleAlert
 from tocsin.alerts.states import ActorKind
-from tocsin.core.reasons import AlertRef
-from tocsin.people import permissions
 from tocsin.people.models import Group, User
+from tocsin.people.permissions import Viewer
 from tocsin.resources import visibility
 from tocsin.web.http.request import SignedInRequest, address_of
 
@@ -76,17 +74,14 @@ def may_somewhere(request: SignedInRequest, action: Permission) -> bool:
     return request.viewer.may_somewhere(action)
 
 
-def may_respond(user: User, alert: Alert) -> bool:
+def may_respond(viewer: Viewer, alert: VisibleAlert) -> bool:
     """Return whether the user may act on an alert that they see."""
-    return permissions.viewer(user, None).may_respond(visibility.groups_of_alert(alert))
+    return viewer.may_respond(visibility.groups_of_alert(alert.row))
 
 
-def require_response(user: User, number: int) -> Alert:
-    """Return the alert on which the user wants to act. Raises Http404, or PermissionDenied."""
-    alert = Alert.objects.select_related("integration").filter(pk=number).first()
-    if alert is None:
-        raise Http404(NO_SUCH_ALERT(alert=AlertRef(number)).localized())
-    if not may_respond(user, alert):
+def require_response(viewer: Viewer, alert: VisibleAlert) -> VisibleAlert:
+    """Return the alert on which the user wants to act. Raises PermissionDenied."""
+    if not may_respond(viewer, alert):
         raise PermissionDenied(_PERMISSION_MESSAGES[Permission.RESPOND])
     return alert
 

@@ -6,6 +6,8 @@ from django.db.models import Model, QuerySet
 from django.http import Http404
 
 from tocsin.access.roles import Permission
+from tocsin.alerts.service import VisibleAlert, find_alert
+from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Term
 from tocsin.people.models import User
 from tocsin.resources.lookup import NO_SUCH_NUMBER
@@ -21,6 +23,14 @@ def find_row[M: Model](rows: QuerySet[M], number: int, label: str) -> M:
     if row is None:
         raise Http404(NO_SUCH_NUMBER(label=Term(label), name=str(number)).localized())
     return row
+
+
+def find_visible_alert(number: int) -> VisibleAlert:
+    """Return the alert with that number. Raises Http404."""
+    try:
+        return find_alert(number)
+    except Rejected as rejected:
+        raise Http404(rejected.reason.localized()) from None
 
 
 def find_object[M: Model](resource: Resource[M], number: int) -> M:

@@ -14,7 +14,6 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods, require_POST
 
 from tocsin.access.roles import Permission
-from tocsin.alerts.models import Alert
 from tocsin.catalogue.kinds import family
 from tocsin.core.errors import Rejected
 from tocsin.inbound.models import Integration
@@ -23,7 +22,7 @@ from tocsin.outbound.models import LookUp
 from tocsin.outbound.writeback import alert_ticket
 from tocsin.resources.registry import OUTBOUND_INTEGRATIONS
 from tocsin.web.http.authorization import actor, may, require_response, requires
-from tocsin.web.http.objects import find_editable, find_row
+from tocsin.web.http.objects import find_editable, find_visible_alert
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.outbound.views import TICKETS, frame
 from tocsin.web.ui.edit_conflicts import FormSnapshot
@@ -135,8 +134,7 @@ def tickets(request: SignedInRequest, number: int) -> HttpResponse:
 @requires(Permission.RESPOND)
 def create_ticket(request: SignedInRequest, number: int) -> HttpResponse:
     """Create a ticket for an alert."""
-    require_response(request.user, number)
-    alert = find_row(Alert.objects.select_related("integration__outbound"), number, "alert")
+    alert = require_response(request.viewer, find_visible_alert(number))
     try:
         alert_ticket.create_ticket(alert, actor(request), request.now)
     except Rejected as rejected:

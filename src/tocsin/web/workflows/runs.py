@@ -14,7 +14,7 @@ from tocsin.core.errors import Rejected
 from tocsin.core.reasons import reason_from_json
 from tocsin.resources.registry import WORKFLOWS
 from tocsin.web.http.authorization import actor, may, require_response, requires
-from tocsin.web.http.objects import find_editable, find_object, find_row
+from tocsin.web.http.objects import find_editable, find_object, find_row, find_visible_alert
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.ui.pagination import paginate_by_number
 from tocsin.workflows import commands
@@ -83,10 +83,10 @@ def act(request: SignedInRequest, number: int, run_id: int, verb: str) -> HttpRe
 @requires(Permission.RESPOND)
 def press(request: SignedInRequest, number: int, workflow_id: int) -> HttpResponse:
     """Run a manual workflow on an alert and show the result in the alert view."""
-    require_response(request.user, number)
+    alert = require_response(request.viewer, find_visible_alert(number))
     row = find_row(buttons.manual_workflows(), workflow_id, WORKFLOWS.label)
     try:
-        run = commands.run_manual_workflow(row, number, request.user, str(CommandChannel.WEB), now=request.now)
+        run = commands.run_manual_workflow(row, alert, request.user, str(CommandChannel.WEB), now=request.now)
     except Rejected as rejected:
         if rejected.code == "not_found":
             raise Http404(rejected.reason.localized()) from None

@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from tocsin.access.roles import Permission
+from tocsin.alerts.service import VisibleAlert, find_alert
 from tocsin.core.errors import Rejected
 from tocsin.core.locale_format import local_term
 from tocsin.core.reasons import NO_REASON, Reason, as_reason
@@ -112,15 +113,15 @@ def workflow(request: SignedInRequest, number: int) -> HttpResponse:
 
 def _dry_run_result(row: Workflow, alert_number: str, request: SignedInRequest) -> tuple[DryRunResult | None, str]:
     try:
-        return dry_run.dry_run(row, _number(alert_number), request.now), ""
+        return dry_run.dry_run(row, _alert(alert_number), request.now), ""
     except Rejected as rejected:
         return None, rejected.reason.localized()
 
 
-def _number(text: str) -> int:
+def _alert(text: str) -> VisibleAlert:
     if not (text.isascii() and text.isdecimal() and len(text) < 19):
         raise Rejected("invalid", as_reason(_("Enter an alert number, such as 42.")), "alert")
-    return int(text)
+    return find_alert(int(text), "alert")
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -195,9 +196,9 @@ def _save(request: SignedInRequest, row: Workflow | None, spec: dict[str, Any], 
 
 def _dry_run_draft(spec: dict[str, Any], request: SignedInRequest) -> DryRunResult:
     plan = commands.read_definition({key: spec[key] for key in ("trigger", "start", "stop", "actions", "limit")})
-    number = _number(request.POST.get("alert", "").strip().lstrip("#"))
+    alert = _alert(request.POST.get("alert", "").strip().lstrip("#"))
     owner = Group.objects.filter(name=spec["group"]).first() if spec["group"] else None
-    return dry_run.dry_run_definition(plan, spec["name"], number, request.now, owner=commands.owner_of(owner))
+    return dry_run.dry_run_definition(plan, spec["name"], alert, request.now, owner=commands.owner_of(owner))
 
 
 def _show_errors(

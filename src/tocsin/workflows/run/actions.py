@@ -12,7 +12,7 @@ from tocsin.alerts import service, store
 from tocsin.alerts.change_handlers import PagingConfig, PagingMode
 from tocsin.alerts.commands import Actor, AlertState, Close, Command, Escalate, Hold, NewEvent, Reply
 from tocsin.alerts.new_alert import AlertCreation, NewAlert
-from tocsin.alerts.service import NO_SUCH_ALERT
+from tocsin.alerts.service import NO_SUCH_ALERT, FoundAlert
 from tocsin.alerts.states import ActorKind, CommandChannel, EventKind, Priority
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
@@ -71,6 +71,11 @@ class ActionContext:
     @property
     def alert_id(self) -> int:
         return self.run.alert_id
+
+    @property
+    def alert(self) -> FoundAlert:
+        """The alert of the run. Whoever pressed a button has found it."""
+        return FoundAlert.by_tocsin(self.run.alert_id)
 
     @property
     def actor(self) -> Actor:
@@ -138,13 +143,13 @@ def perform(context: ActionContext, action: WorkflowAction) -> ActionResult:
             _record_paging_cause(context)
             priority = action.priority or Priority.HIGH
             answer = service.set_priority_within(
-                connection, context.alert_id, priority, actor, CommandChannel.WORKFLOW, now
+                connection, context.alert, priority, actor, CommandChannel.WORKFLOW, now
             )
             return ActionResult(answer, is_logged=True)
         case ActionKind.SET_TAGS:
             tags = {name: context.text(text)[:200] for name, text in action.tags.items()}
             answer = service.set_tags_within(
-                connection, context.alert_id, tags, action.remove, actor, CommandChannel.WORKFLOW, now
+                connection, context.alert, tags, action.remove, actor, CommandChannel.WORKFLOW, now
             )
             return ActionResult(answer, is_logged=True)
         case ActionKind.HOLD:
@@ -177,7 +182,7 @@ def perform(context: ActionContext, action: WorkflowAction) -> ActionResult:
 
 
 def _command(context: ActionContext, command: Command) -> ActionResult:
-    outcome = service.apply_command_within(context.connection, context.alert_id, command, context.now)
+    outcome = service.apply_command_within(context.connection, context.alert, command, context.now)
     return ActionResult(outcome.answer, is_logged=True)
 
 

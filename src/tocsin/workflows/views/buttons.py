@@ -10,6 +10,7 @@ from typing import Any
 from django.db.models import Q, QuerySet
 
 from tocsin.access import boundary
+from tocsin.alerts.service import VisibleAlert
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, Reason, reason_from_json
@@ -62,13 +63,13 @@ class RunSummary:
         return any(step.has_failed or any(call.status == "dead" for call in step.calls) for step in self.steps)
 
 
-def available_buttons(alert_id: int, now: datetime) -> list[WorkflowButton]:
+def available_buttons(found: VisibleAlert, now: datetime) -> list[WorkflowButton]:
     """The manual workflows whose conditions hold for an alert, in order; unreadable ones are omitted."""
     rows = list(manual_workflows().filter(is_enabled=True).select_related("group"))
     if not rows:
         return []
     with database.transaction() as connection:
-        alert = loader.facts(connection, [alert_id]).get(alert_id)
+        alert = loader.facts(connection, [found.id]).get(found.id)
     if alert is None:
         return []
     names = commands.names_of(rows, use_display_names=True)
@@ -100,10 +101,10 @@ def manual_workflows() -> QuerySet[Workflow]:
     return boundary.limited_by_hand(rows)
 
 
-def workflow_history(alert_id: int) -> list[RunSummary]:
+def workflow_history(alert: VisibleAlert) -> list[RunSummary]:
     """The workflow runs of an alert, newest first, without those that were skipped."""
     rows = (
-        WorkflowRun.objects.filter(alert=alert_id).exclude(status=WorkflowRunStatus.SKIPPED).select_related("workflow")
+        WorkflowRun.objects.filter(alert=alert.id).exclude(status=WorkflowRunStatus.SKIPPED).select_related("workflow")
     )
     return summarize_runs(list(rows.order_by("-pk")[:MAX_RUNS_SHOWN]))
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec.structs import replace as replace_state
 
-from tocsin.alerts.service import NO_SUCH_ALERT
+from tocsin.alerts.service import NO_SUCH_ALERT, VisibleAlert
 from tocsin.alerts.states import ACTIVE, AlertStatus
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
@@ -58,20 +58,20 @@ class DryRunResult:
         return list(zip(self.actions, self.texts, strict=True))
 
 
-def dry_run(workflow: Workflow, alert_id: int, now: datetime) -> DryRunResult:
-    """Dry run of a stored workflow. Raises Rejected("not_found") for an unknown alert."""
+def dry_run(workflow: Workflow, alert: VisibleAlert, now: datetime) -> DryRunResult:
+    """Dry run of a stored workflow. Raises Rejected("not_found") if the alert is gone."""
     owner = commands.owner_of(workflow.group)
-    return dry_run_definition(definition.load(workflow.definition), workflow.name, alert_id, now, owner=owner)
+    return dry_run_definition(definition.load(workflow.definition), workflow.name, alert, now, owner=owner)
 
 
 def dry_run_definition(
-    plan: WorkflowDefinition, name: str, alert_id: int, now: datetime, *, owner: OwnerGroup | None = None
+    plan: WorkflowDefinition, name: str, found: VisibleAlert, now: datetime, *, owner: OwnerGroup | None = None
 ) -> DryRunResult:
     """Dry run of a possibly unsaved workflow, as if its trigger had just fired. Raises as above."""
     with database.transaction() as connection:
-        alert = loader.facts(connection, [alert_id]).get(alert_id)
+        alert = loader.facts(connection, [found.id]).get(found.id)
         if alert is None:
-            raise Rejected("not_found", NO_SUCH_ALERT(alert=AlertRef(alert_id)), "alert")
+            raise Rejected("not_found", NO_SUCH_ALERT(alert=AlertRef(found.id)), "alert")
         as_opened = alert.state.status not in ACTIVE and plan.trigger.on not in ON_TERMINAL_ALERTS
         if as_opened:
             alert = _as_opened(alert)
@@ -81,7 +81,7 @@ def dry_run_definition(
         if isinstance(step, WaitUntil):
             at = step.until
             step = decide(progress, plan, alert, at)
-        run = DueRun(0, 0, alert_id, name, True, None, progress)
+        run = DueRun(0, 0, found.id, name, True, None, progress)
         context = build_action_context(connection, run, alert, now)
         action_texts = tuple(_describe_action(connection, action, alert, at) for action in plan.actions)
         texts = tuple(_text(context, action) for action in plan.actions)
