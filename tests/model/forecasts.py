@@ -11,6 +11,7 @@ from tocsin.core.db import database
 from tocsin.core.reasons import reason_from
 from tocsin.escalation.actions import next_steps
 from tocsin.escalation.actions.forecast import NextAction
+from tocsin.inbound.models import Integration
 from tocsin.inbound.storage.messages import IncomingMessage, MessageResult
 from tocsin.notify import pause
 from tocsin.simulate import chain
@@ -33,7 +34,7 @@ class SimulatedMessage:
 
 def simulate(system: System, integration: int, incoming: IncomingMessage) -> SimulatedMessage:
     """Simulates a message at the current time."""
-    simulated = chain.simulate(integration, incoming.raw, "application/json", system.now)
+    simulated = chain.simulate(Integration(pk=integration), incoming.raw, "application/json", system.now)
     with database.transaction() as connection:
         return SimulatedMessage(simulated.outcomes[0], pause.current_pause(connection, system.now) is not None)
 

@@ -80,7 +80,7 @@ def test_only_paged_users_can_press_buttons_in_their_chat(scenario: ChatScenario
     scenario.post.page(alert, "alice")
     scenario.post.go()
     with database.transaction() as connection:
-        contact_tests.queue_test(connection, bob.pk, bob.contact_methods.get(label="Slack").pk, scenario.post.now)
+        contact_tests.queue_test(connection, bob.contact_methods.get(label="Slack"), scenario.post.now)
     scenario.post.go()
     page = next(one for one in scenario.slack.messages if "VPN down" in one["text"])
     body = scenario.slack.press(page, "acknowledge", "U012AB3CD")

@@ -58,7 +58,7 @@ def apply(text: str, now: datetime) -> plan.ConfigPlan:
 
 def one(now: datetime, **ticket: Any) -> SimulatedOutcome:
     body = json.dumps(halo(**ticket)).encode()
-    (outcome,) = simulate(Integration.objects.get().pk, body, "application/json", now).outcomes
+    (outcome,) = simulate(Integration.objects.get(), body, "application/json", now).outcomes
     return outcome
 
 

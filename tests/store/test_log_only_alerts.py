@@ -309,7 +309,7 @@ def merge(harness: IntegrationHarness, parent: int) -> Merge:
 def test_a_dry_run_says_that_it_would_page() -> None:
     harness = IntegrationHarness()
     harness.recorded()
-    (outcome,) = chain.simulate(harness.integration.pk, json.dumps(halo()).encode(), "", harness.desk.at(3)).outcomes
+    (outcome,) = chain.simulate(harness.integration, json.dumps(halo()).encode(), "", harness.desk.at(3)).outcomes
     assert "pages from now on" in str(outcome.reason)
     assert outcome.mode is PagingMode.PAGE
     assert [page.name for page in outcome.pages][:1] == ["Alice"]

@@ -458,7 +458,7 @@ def test_message_of_active_alert_can_be_tried_regardless_of_counters(definition:
     desk.send(2)
     desk.wait(timedelta())
     (outcome,) = chain.simulate(
-        desk.integration.pk, b'{"id": "1", "status": "New"}', "application/json", desk.now
+        desk.integration, b'{"id": "1", "status": "New"}', "application/json", desk.now
     ).outcomes
     assert outcome.status.value == "Mapped Appended"
 
@@ -474,7 +474,7 @@ def test_trace_of_delayed_message_names_delay_and_maintenance_window() -> None:
     desk.send(2)
     assert gate_trace_of(1) == [("maintenance", False, "Patch night, until 2026-11-24 10:00 UTC")]
     body = b'{"id": "3", "status": "New"}'
-    (outcome,) = chain.simulate(desk.integration.pk, body, "application/json", desk.now).outcomes
+    (outcome,) = chain.simulate(desk.integration, body, "application/json", desk.now).outcomes
     assert outcome.trace is not None
     assert [one.name for one in outcome.trace.gate] == ["maintenance"]
     flaps = NoiseHarness({"flapping": {"alerts": 2, "within": "30m", "stable": "10m"}}, name="Flaps")
@@ -804,7 +804,7 @@ def test_disabled_integration_opens_nothing_and_leaves_no_rows() -> None:
 def test_simulation_shows_delay_and_following_steps() -> None:
     desk = NoiseHarness({"delay": {"wait": "5m"}, "grouping": {"by": "<client>", "within": "30m"}})
     body = b'{"id": "1", "status": "New", "client": "Acme", "subject": "Host 1"}'
-    (outcome,) = chain.simulate(desk.integration.pk, body, "application/json", desk.now).outcomes
+    (outcome,) = chain.simulate(desk.integration, body, "application/json", desk.now).outcomes
     assert outcome.status.value == "Mapped Delayed"
     assert outcome.alert is not None
     assert outcome.alert.opened_at == desk.now + 5 * MINUTE
@@ -813,10 +813,10 @@ def test_simulation_shows_delay_and_following_steps() -> None:
     desk.send(1)
     desk.wait(5 * MINUTE)
     other = body.replace(b'"1"', b'"2"')
-    (joins,) = chain.simulate(desk.integration.pk, other, "application/json", desk.now).outcomes
+    (joins,) = chain.simulate(desk.integration, other, "application/json", desk.now).outcomes
     assert (joins.status.value, joins.alert_id) == ("Mapped Appended", Alert.objects.get().pk)
     window(starts="2026-11-24 10:00", ends="2026-11-24 12:00")
-    (simulated_outcome,) = chain.simulate(desk.integration.pk, other, "application/json", NOW + 60 * MINUTE).outcomes
+    (simulated_outcome,) = chain.simulate(desk.integration, other, "application/json", NOW + 60 * MINUTE).outcomes
     assert str(simulated_outcome.reason) == "maintenance: Patch night, until 2026-11-24 12:00 UTC"
 
 

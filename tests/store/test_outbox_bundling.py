@@ -462,11 +462,11 @@ def test_repeated_test_messages_are_rate_limited(post: OutboxHarness, mail: Smtp
     method = alice.contact_methods.get()
     for _ in range(10):
         with database.transaction() as connection:
-            contact_tests.queue_test(connection, alice.pk, method.pk, post.now)
+            contact_tests.queue_test(connection, method, post.now)
     with database.transaction() as connection, pytest.raises(Rejected, match="10 tests were sent within 10 minutes"):
-        contact_tests.queue_test(connection, alice.pk, method.pk, post.at(599))
+        contact_tests.queue_test(connection, method, post.at(599))
     with database.transaction() as connection:
-        contact_tests.queue_test(connection, alice.pk, method.pk, post.at(601))
+        contact_tests.queue_test(connection, method, post.at(601))
 
 
 def test_paid_test_messages_have_an_exact_daily_limit(post: OutboxHarness) -> None:
@@ -476,7 +476,7 @@ def test_paid_test_messages_have_an_exact_daily_limit(post: OutboxHarness) -> No
     def ask(seconds: float) -> bool:
         try:
             with database.transaction() as connection:
-                contact_tests.queue_test(connection, alice.pk, method.pk, post.at(seconds))
+                contact_tests.queue_test(connection, method, post.at(seconds))
         except Rejected:
             return False
         return True

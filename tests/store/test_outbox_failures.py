@@ -36,6 +36,7 @@ from tocsin.notify.models import Delivery, Notification, Provider, SandboxMessag
 from tocsin.notify.rules import delivery_reasons
 from tocsin.notify.rules.pre_send_check import DueDelivery
 from tocsin.notify.states import Purpose
+from tocsin.people.models import ContactMethod, GroupContact
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -268,7 +269,7 @@ def test_failing_test_message_is_reported_immediately(post: OutboxHarness, mail:
     alice = post.user("alice")
     mail.answers.append("451 later")
     with database.transaction() as connection:
-        contact_tests.queue_test(connection, alice.pk, alice.contact_methods.get().pk, post.now)
+        contact_tests.queue_test(connection, alice.contact_methods.get(), post.now)
     post.go(0)
     (delivery,) = post.deliveries()
     assert delivery.status == "failed"
@@ -278,8 +279,11 @@ def test_failing_test_message_is_reported_immediately(post: OutboxHarness, mail:
 @pytest.mark.parametrize(
     ("queue", "code"),
     [
-        (contact_tests.queue_test, "contact_method.unknown"),
-        (contact_tests.queue_group_test, "group_contact.not_found"),
+        (lambda c, _user, now: contact_tests.queue_test(c, ContactMethod(pk=0), now), "contact_method.unknown"),
+        (
+            lambda c, user, now: contact_tests.queue_group_test(c, GroupContact(pk=0), user, now),
+            "group_contact.not_found",
+        ),
     ],
 )
 def test_message_to_a_contact_that_was_deleted_is_rejected(
@@ -287,7 +291,7 @@ def test_message_to_a_contact_that_was_deleted_is_rejected(
 ) -> None:
     alice = post.user("alice")
     with database.transaction() as connection, pytest.raises(Rejected) as caught:
-        queue(connection, alice.pk, 0, post.now)
+        queue(connection, alice, post.now)
     assert (caught.value.code, caught.value.reason.code) == ("not_found", code)
 
 

@@ -468,7 +468,7 @@ def test_acknowledgement_reminder_without_contact_method_says_so(post: OutboxHar
 def test_a_test_message_leaves_by_the_method_it_is_for(post: OutboxHarness, mail: SmtpDouble) -> None:
     alice = post.user("alice")
     method = alice.contact_methods.get()
-    in_transaction(lambda c: contact_tests.queue_test(c, alice.pk, method.pk, post.now))
+    in_transaction(lambda c: contact_tests.queue_test(c, method, post.now))
     post.go(0)
     assert mail.subjects == ["Tocsin test: Email-Official works"]
     assert mail.mails[0].message["X-Tocsin-Purpose"] == "test"

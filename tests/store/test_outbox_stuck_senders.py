@@ -158,7 +158,7 @@ def test_tests_of_a_hanging_server_leave_senders_for_pages(
     with silent_server() as silent:
         row = provider("Silent", "smtp", ["email"], host="127.0.0.1", port=silent.port, security="none")
         for number in range(4 * share):
-            send_test(row, "email", f"{number}@example.org", user_id=alice.pk, now=post.now)
+            send_test(row, "email", f"{number}@example.org", user=alice, now=post.now)
         box.run_once()
         silent.wait_for(share)
         post.page(alert := post.alert(), "alice")

@@ -813,7 +813,7 @@ def test_phone_test_reports_the_pressed_key(scenario: PhoneScenario) -> None:
     user = scenario.post.user("alice", {**CALL, "wait": "0s"})
     method = user.contact_methods.get()
     with database.transaction() as connection:
-        contact_tests.queue_test(connection, user.pk, method.pk, scenario.post.now)
+        contact_tests.queue_test(connection, method, scenario.post.now)
     scenario.post.go()
     (call,) = scenario.first.calls
     done = scenario.first.press(call, scenario.first.pick_up(call), "7")

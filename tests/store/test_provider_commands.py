@@ -20,6 +20,7 @@ from tocsin.notify.enqueue import provider_tests
 from tocsin.notify.models import Provider
 from tocsin.notify.providers import commands
 from tocsin.notify.providers.pool import ProviderPool
+from tocsin.people.models import User
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -276,7 +277,7 @@ def test_message_is_not_tested_to_a_country_that_is_excluded(now: datetime) -> N
     spec = {"name": "Texts", "kind": "twilio", "account_sid": "AC1", "auth_token": "x", "from_number": "+41790000000"}
     made = save({**spec, "prefixes": "+41"}, now)
     with pytest.raises(Rejected) as raised:
-        provider_tests.send_test(made, "sms", "+4915112345678", user_id=None, now=now)
+        provider_tests.send_test(made, "sms", "+4915112345678", user=User(), now=now)
     assert (raised.value.field, raised.value.reason.code) == ("address", "provider.address_not_carried")
 
 

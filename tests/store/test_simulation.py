@@ -44,7 +44,7 @@ def configure(text: str, now: datetime) -> None:
 
 def run(payload: Any, at: datetime = NIGHT) -> Simulation:
     body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-    return simulate(Integration.objects.get().pk, body, "application/json", at)
+    return simulate(Integration.objects.get(), body, "application/json", at)
 
 
 def one(payload: Any, at: datetime = NIGHT) -> SimulatedOutcome:
@@ -58,7 +58,7 @@ def counts() -> dict[str, int]:
 
 def test_an_integration_that_is_gone_is_a_declared_error() -> None:
     with pytest.raises(UnknownIntegration):
-        simulate(10**9, b"{}", "application/json", NIGHT)
+        simulate(Integration(pk=10**9), b"{}", "application/json", NIGHT)
 
 
 @pytest.mark.parametrize("body", [b"{bad", b"", b"\xff\xfe", b"[" * 100_000, b'{"ticket": {}}'])

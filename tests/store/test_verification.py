@@ -163,5 +163,5 @@ def test_unverified_contact_method_accepts_no_test(now: datetime) -> None:
     user = make_user("alice", now, role="responder")
     method = enter(user, now)
     with database.transaction() as connection, pytest.raises(Rejected) as caught:
-        contact_tests.queue_test(connection, user.pk, method.pk, now)
+        contact_tests.queue_test(connection, method, now)
     assert caught.value.code == "not_confirmed"

@@ -107,6 +107,100 @@ def test_rooms_are_imported_at_the_top_of_a_module() -> None:
     assert hidden == []
 
 
+#: What the API and the web interface call with numbers of objects, and why that shows and changes nothing hidden.
+#: Everything else takes what was found within the boundary of whoever asks: rows, or a `VisibleAlert`.
+MAY_TAKE_NUMBERS = {
+    "tocsin.alerts.service.find_alert": "finds it within the boundary",
+    "tocsin.alerts.service.find_alerts": "finds them within the boundary",
+    "tocsin.inbound.inspect.replay.replay": "finds it within the boundary",
+    "tocsin.inbound.inspect.replay.replay_many": "finds them within the boundary",
+    "tocsin.inbound.admin.versions.find_version": "a number of the integration's own",
+    "tocsin.inbound.admin.versions.restore_version": "a number of the integration's own",
+    "tocsin.notify.inbound.responder_actions.press_button": "signed numbers; finds it within the user's boundary",
+    "tocsin.notify.inbound.responder_actions.resolve_merged": "of a signed link, whose view then finds the alert",
+    "tocsin.alerts.store.open_questions": "of rows that were listed",
+    "tocsin.escalation.actions.next_steps.next_steps": "of rows that were listed",
+    "tocsin.escalation.policy.policy_cache.load_plans": "of the run of an alert that was found",
+    "tocsin.notify.enqueue.recipients.load_recipients": "of the viewer",
+    "tocsin.notify.providers.pool.account_of": "of a provider, for its own webhook",
+    "tocsin.notify.providers.pool.slug": "of a provider, for its own webhook",
+    "tocsin.oncall.loader.groups_of": "of rows that were listed",
+    "tocsin.oncall.loader.on_call": "of rows that were listed",
+    "tocsin.oncall.loader.plan": "of a group that was found",
+    "tocsin.oncall.loader.plans": "of rows that were listed",
+    "tocsin.operate.coverage.coverage.coverage_of_groups": "of rows that were listed",
+    "tocsin.operate.coverage.responders.readiness_of_groups": "of rows that were listed",
+    "tocsin.people.changes.api_tokens.group_names": "of one's own token",
+    "tocsin.resources.visibility.about_visible_alerts": "of rows that were listed",
+    "tocsin.workflows.run.loader.load_sla_moments": "of rows that were listed",
+}
+
+#: These record what was done, with the number of the object's owner.
+_RECORDING = "tocsin.access.audit."
+
+_NAMES_A_NUMBER = re.compile(r"(^|_)(id|ids|number|numbers|pk)$")
+
+
+def _taking_numbers(name: str) -> dict[str, list[str]]:
+    """The module's public functions that take a number of an object, with the types of their other parameters."""
+    taking: dict[str, list[str]] = {}
+    for function in _trees()[name].body:
+        if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef) or function.name.startswith("_"):
+            continue
+        parameters = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+        types = {one.arg: ast.unparse(one.annotation) if one.annotation else "" for one in parameters}
+        if any(_NAMES_A_NUMBER.search(key) and re.search(r"\b(int|UUID)\b", text) for key, text in types.items()):
+            taking[f"{name}.{function.name}"] = list(types.values())
+    return taking
+
+
+def _used(name: str) -> Iterator[str]:
+    """The dotted names of what a module uses of others."""
+    imported = {
+        alias.asname or alias.name: f"{node.module}.{alias.name}"
+        for node in ast.walk(_trees()[name])
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    for node in ast.walk(_trees()[name]):
+        match node:
+            case ast.Name(id=local) if local in imported:
+                yield imported[local]
+            case ast.Attribute(value=ast.Name(id=local), attr=attribute) if local in imported:
+                yield f"{imported[local]}.{attribute}"
+
+
+def test_what_people_ask_for_takes_found_objects() -> None:
+    rooms = [name for name in MODULES if not name.startswith(("tocsin.core.", "tocsin.api.", "tocsin.web."))]
+    taking = {function for name in rooms for function in _taking_numbers(name)}
+    asked = {used for name in MODULES if name.startswith(("tocsin.api.", "tocsin.web.")) for used in _used(name)}
+    assert {name for name in asked & taking if not name.startswith(_RECORDING)} == set(MAY_TAKE_NUMBERS)
+
+
+def test_no_command_of_an_actor_takes_a_number() -> None:
+    """An object of which nothing but the number is known was found by nobody."""
+    taking = {
+        function
+        for name in MODULES
+        for function, types in _taking_numbers(name).items()
+        if not name.startswith(("tocsin.api.", "tocsin.web.")) and "AuditActor" in types
+    }
+    assert {name for name in taking - set(MAY_TAKE_NUMBERS) if not name.startswith(_RECORDING)} == set()
+
+
+def test_only_the_alerts_room_finds_alerts() -> None:
+    """Tocsin itself names the alert with which it deals; whoever answers a request has to find it."""
+    makes = {
+        name
+        for name, tree in _trees().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in ("FoundAlert", "VisibleAlert")
+    }
+    assert makes == {"tocsin.alerts.service"}
+    by_tocsin = {name for name, text in TEXTS.items() if "by_tocsin(" in text}
+    assert not [name for name in by_tocsin if name.startswith(("tocsin.api.", "tocsin.web.", "tocsin.notify."))]
+
+
 def test_frozen_slotted_classes_are_not_called_by_type_parameters() -> None:
     """Python 3.12.0 to 3.12.2 cannot: `typing` sets an attribute on what was made, and gets a TypeError."""
     nodes = [node for tree in _trees().values() for node in ast.walk(tree)]

@@ -56,7 +56,7 @@ def simulate(
         if row is None:
             raise Rejected("not_found", NO_SUCH_OBJECT(label=Term("integration"), name=integration), "integration")
         try:
-            simulation = chain.simulate(row.pk, body, "application/json", _parse_time(at, zone) or clock.now())
+            simulation = chain.simulate(row, body, "application/json", _parse_time(at, zone) or clock.now())
         except UnknownIntegration:
             raise Rejected("not_compiled", NOT_COMPILED(integration=row.name)) from None
     if as_json:

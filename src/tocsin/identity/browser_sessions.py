@@ -35,12 +35,12 @@ def apply_lifetime(changed: dict[str, Any]) -> None:
             cursor.execute(_LIMIT, [seconds, seconds])
 
 
-def active_sessions(user_id: int | None, now: datetime) -> QuerySet[BrowserSession]:
-    """Returns the user's signed-in browsers, the last used first; those of all users without `user_id`."""
+def active_sessions(user: User | None, now: datetime) -> QuerySet[BrowserSession]:
+    """Returns the user's signed-in browsers, the last used first; those of all users without `user`."""
     active = Session.objects.filter(expire_date__gt=now).values("session_key")
     sessions = BrowserSession.objects.filter(session_key__in=active)
-    if user_id is not None:
-        sessions = sessions.filter(user_id=user_id)
+    if user is not None:
+        sessions = sessions.filter(user=user)
     return sessions.select_related("provider").order_by("-seen_at")
 
 

@@ -45,6 +45,7 @@ from tocsin.inbound.deciding.state import (
 )
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.inspect.trace import Trace, explain, with_noise_trace
+from tocsin.inbound.models import Integration
 from tocsin.inbound.parsing.decode import Element
 from tocsin.inbound.parsing.payload_splitting import elements_of
 from tocsin.inbound.storage import dedup_key_store
@@ -82,7 +83,7 @@ class Simulation:
 
 
 def simulate(
-    integration_id: int, body: bytes, content_type: str, at: datetime, registry: IntegrationRegistry | None = None
+    integration: Integration, body: bytes, content_type: str, at: datetime, registry: IntegrationRegistry | None = None
 ) -> Simulation:
     """Simulates posting `body` to the integration at `at`. `registry` is an already loaded registry.
 
@@ -90,10 +91,10 @@ def simulate(
     """
     loaded_registry = registry or IntegrationRegistry()
     loaded_registry.refresh()
-    integration = loaded_registry.get(integration_id)
-    if integration.problem is not None:
-        raise UnknownIntegration(integration_id)
-    return simulate_integration(integration, body, content_type, at)
+    compiled = loaded_registry.get(integration.pk)
+    if compiled.problem is not None:
+        raise UnknownIntegration(integration.pk)
+    return simulate_integration(compiled, body, content_type, at)
 
 
 def simulate_integration(

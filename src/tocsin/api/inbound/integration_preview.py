@@ -122,7 +122,7 @@ def try_payload(request: HttpRequest, id: str, at: Query[ScheduleMoment | None] 
     content_type = request.headers.get("Content-Type", "")
     try:
         simulation = chain.simulate(
-            integration.pk, request.body, content_type, at or principal.now, registry.shared_registry()
+            integration, request.body, content_type, at or principal.now, registry.shared_registry()
         )
     except UnknownIntegration:
         raise Rejected("not_possible", reasons.NOT_COMPILED(integration=integration.name)) from None

@@ -150,7 +150,7 @@ TO_SMS = {"channel": "sms", "address": "+41790000001"}
 )
 def send_test(request: HttpRequest, id: str, body: ProviderTestBody) -> dict[str, Any]:
     principal, provider = caller(request), PROVIDERS.find(id)
-    sent = provider_tests.send_test(provider, body.channel, body.address, user_id=principal.user.pk, now=principal.now)
+    sent = provider_tests.send_test(provider, body.channel, body.address, user=principal.user, now=principal.now)
     return {"notification_id": sent}
 
 

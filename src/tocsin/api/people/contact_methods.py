@@ -166,7 +166,7 @@ def test_contact_method(request: HttpRequest, id: Number) -> dict[str, Any]:
     principal, method = caller(request), _find(id)
     _require_owner_or_admin(principal, method.user)
     with database.transaction() as connection:
-        sent = contact_tests.queue_test(connection, method.user_id, method.pk, principal.now)
+        sent = contact_tests.queue_test(connection, method, principal.now)
         database.notify(connection, "outbox")
     return {"notification_id": sent}
 

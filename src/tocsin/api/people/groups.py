@@ -74,7 +74,7 @@ def test_group_contact(request: HttpRequest, id: str, label: str) -> dict[str, A
     if contact is None:
         raise Rejected("not_found", _NO_SUCH_CONTACT(contact=label, group=group.name))
     with database.transaction() as connection:
-        sent = contact_tests.queue_group_test(connection, principal.user.pk, contact.pk, principal.now)
+        sent = contact_tests.queue_group_test(connection, contact, principal.user, principal.now)
     return {"notification_id": sent}
 
 

@@ -66,8 +66,8 @@ def delete_signed_in_device(request: HttpRequest, id: str) -> None:
 
 
 def _visible(principal: Principal) -> QuerySet[BrowserSession]:
-    user_id = None if principal.is_admin else principal.user.pk
-    return browser_sessions.active_sessions(user_id, principal.now).select_related("user")
+    owner = None if principal.is_admin else principal.user
+    return browser_sessions.active_sessions(owner, principal.now).select_related("user")
 
 
 def _find(principal: Principal, key: str) -> BrowserSession:

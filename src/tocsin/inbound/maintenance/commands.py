@@ -190,13 +190,14 @@ def active_windows(now: datetime, windows: Iterable[MaintenanceWindow] | None = 
     rows = list(MaintenanceWindow.objects.all()) if windows is None else list(windows)
     next_spans = [(row, spans[0]) for row in rows if (spans := next_times(row, now, 1))]
     current = [(row, span) for row, span in next_spans if span[0] <= now]
-    delayed_counts = count_delayed_alerts([row.pk for row, _ in current])
+    delayed_counts = count_delayed_alerts([row for row, _ in current])
     active = [ActiveWindow(row, span, delayed_counts.get(row.pk, 0)) for row, span in current]
     return sorted(active, key=lambda active_window: active_window.span[1])
 
 
-def count_delayed_alerts(ids: list[int]) -> dict[int, int]:
+def count_delayed_alerts(windows: Sequence[MaintenanceWindow]) -> dict[int, int]:
     """Counts the alerts delayed until the end of each window."""
+    ids = [window.pk for window in windows]
     if not ids:
         return {}
     with django_connection.cursor() as cursor:

@@ -14,6 +14,7 @@ from tocsin.notify.enqueue.store import NotificationRow, write
 from tocsin.notify.registry import address_problem
 from tocsin.notify.rules.delivery_reasons import TEST_REQUESTED, TEST_TEXT, TEST_TITLE
 from tocsin.notify.states import Purpose
+from tocsin.people.models import ContactMethod, GroupContact, User
 
 #: The maximum number of tests per user within `TEST_WINDOW`.
 MAX_TESTS = 10
@@ -39,39 +40,39 @@ _TOO_MANY_PAID = ReasonType(
 )
 
 
-def queue_test(connection: Connection, user_id: int, contact_method_id: int, now: datetime) -> UUID:
-    """Queues a test message to one of the user's contact methods. Returns the notification's id, to query its outcome.
+def queue_test(connection: Connection, method: ContactMethod, now: datetime) -> UUID:
+    """Queues a test message to a user's contact method. Returns the notification's id, to query its outcome.
 
     Raises Rejected("not_found"), Rejected("not_confirmed"), Rejected("invalid_address") or Rejected("too_many").
     """
-    method = database.row(
+    stored = database.row(
         connection,
-        "SELECT label, channel, address, awaits_code FROM people_contactmethod WHERE id = %s AND user_id = %s",
-        (contact_method_id, user_id),
+        "SELECT label, channel, address, awaits_code FROM people_contactmethod WHERE id = %s",
+        (method.pk,),
     )
-    if method is None:
+    if stored is None:
         raise Rejected("not_found", METHOD_NOT_FOUND())
-    if method["awaits_code"]:
+    if stored["awaits_code"]:
         raise Rejected("not_confirmed", _NOT_VERIFIED())
-    return _queue(connection, user_id, method["label"], method["channel"], method["address"], now)
+    return _queue(connection, method.user_id, stored["label"], stored["channel"], stored["address"], now)
 
 
-def queue_group_test(connection: Connection, user_id: int, contact_id: int, now: datetime) -> UUID:
-    """Queues a test message to a group contact. Returns the notification's id. Counts against the limit of the
-    requesting user. The caller checks permissions.
+def queue_group_test(connection: Connection, contact: GroupContact, user: User, now: datetime) -> UUID:
+    """Queues a test message to a group contact. Returns the notification's id. Counts against the limit of `user`, who
+    asks for it. The caller checks permissions.
 
     Raises Rejected as `queue_test` does.
     """
-    contact = database.row(
+    stored = database.row(
         connection,
         "SELECT c.label, c.channel, c.address, g.name FROM people_groupcontact c "
         "JOIN people_group g ON g.id = c.group_id WHERE c.id = %s",
-        (contact_id,),
+        (contact.pk,),
     )
-    if contact is None:
+    if stored is None:
         raise Rejected("not_found", _CONTACT_NOT_FOUND())
-    label = f"{contact['name']}, {contact['label']}"
-    return _queue(connection, user_id, label, contact["channel"], contact["address"], now)
+    label = f"{stored['name']}, {stored['label']}"
+    return _queue(connection, user.pk, label, stored["channel"], stored["address"], now)
 
 
 def _queue(connection: Connection, user_id: int, label: str, channel: str, address: str, now: datetime) -> UUID:

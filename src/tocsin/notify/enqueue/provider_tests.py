@@ -16,6 +16,7 @@ from tocsin.notify.providers.pool import carries_country
 from tocsin.notify.registry import CHANNELS, KINDS, channel
 from tocsin.notify.rules.delivery_reasons import PROVIDER_TEST, TEST_TEXT, TEST_TITLE
 from tocsin.notify.states import Purpose
+from tocsin.people.models import User
 
 _NOT_ENABLED = ReasonType("provider.not_enabled", "{provider} is not enabled.")
 _CHANNEL_NOT_CARRIED = ReasonType(
@@ -24,7 +25,7 @@ _CHANNEL_NOT_CARRIED = ReasonType(
 _ADDRESS_NOT_CARRIED = ReasonType("provider.address_not_carried", "{provider} does not deliver to this address.")
 
 
-def send_test(provider: Provider, channel_name: str, text: str, *, user_id: int, now: datetime) -> UUID:
+def send_test(provider: Provider, channel_name: str, text: str, *, user: User, now: datetime) -> UUID:
     """Queues a test on the channel `channel_name` to the address `text`. Returns the notification's id, to query its
     outcome.
 
@@ -49,7 +50,7 @@ def send_test(provider: Provider, channel_name: str, text: str, *, user_id: int,
         label=label,
         reason=PROVIDER_TEST(),
         due_at=now,
-        user_id=user_id,
+        user_id=user.pk,
         data={
             "title": reason_as_json(TEST_TITLE(name=provider.name)),
             "text": reason_as_json(TEST_TEXT(name=provider.name)),

@@ -24,7 +24,7 @@ def browser_sessions(request: SignedInRequest) -> HttpResponse:
     current = stored_key(request.session.session_key or "")
     rows = [
         (row, device_name(row.user_agent), row.session_key == current)
-        for row in sessions.active_sessions(request.user.pk, request.now)
+        for row in sessions.active_sessions(request.user, request.now)
     ]
     return render_view(request, "me/sign_ins.html", {"rows": rows})
 
@@ -32,7 +32,7 @@ def browser_sessions(request: SignedInRequest) -> HttpResponse:
 @require_POST
 def end_session(request: SignedInRequest) -> HttpResponse:
     """Sign one of the user's browsers out."""
-    rows = sessions.active_sessions(request.user.pk, request.now).filter(pk=request.POST.get("session", ""))
+    rows = sessions.active_sessions(request.user, request.now).filter(pk=request.POST.get("session", ""))
     if sessions.end(rows):
         _record(request, 1)
         messages.success(request, _("Signed out there."))
@@ -43,7 +43,7 @@ def end_session(request: SignedInRequest) -> HttpResponse:
 def end_all_sessions(request: SignedInRequest) -> HttpResponse:
     """Sign the user out everywhere else: sessions that are not listed end too."""
     current = stored_key(request.session.session_key or "")
-    count = sessions.end(sessions.active_sessions(request.user.pk, request.now).exclude(pk=current))
+    count = sessions.end(sessions.active_sessions(request.user, request.now).exclude(pk=current))
     end_all(request.user)
     update_session_auth_hash(request, request.user)
     _record(request, count)

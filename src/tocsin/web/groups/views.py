@@ -98,10 +98,10 @@ def show_addresses(request: SignedInRequest, number: int, user: int) -> HttpResp
 def test_contact(request: SignedInRequest, number: int, contact: int) -> HttpResponse:
     """Send a test message to a group contact and show its result."""
     row = find_editable(request, GROUPS, number)
-    find_row(row.contacts.all(), contact, "contact")
+    found = find_row(row.contacts.all(), contact, "contact")
     try:
         with database.transaction() as connection:
-            test_id = contact_tests.queue_group_test(connection, request.user.pk, contact, request.now)
+            test_id = contact_tests.queue_group_test(connection, found, request.user, request.now)
     except Rejected as rejected:
         messages.error(request, rejected.reason.localized())
         return redirect("group", number)

@@ -75,7 +75,7 @@ def window_list(request: SignedInRequest) -> HttpResponse:
     tab = request.GET.get("tab", "")
     rows = MAINTENANCE_WINDOWS.with_references(list(_LIST.matching(request)))
     window_names = maintenance_windows.window_names()
-    waiting = maintenance_windows.count_delayed_alerts([row.pk for row in rows])
+    waiting = maintenance_windows.count_delayed_alerts(rows)
     listed = [_listed(row, request.now, waiting.get(row.pk, 0), window_names) for row in rows]
     upcoming = sorted(
         (list_row for list_row in listed if list_row.span),

@@ -42,7 +42,7 @@ def queue(request: SignedInRequest, method: ContactMethod) -> UUID | None:
     """Queue a test and return its id; None if it was rejected, which a message says."""
     try:
         with database.transaction() as connection:
-            test_id = contact_tests.queue_test(connection, request.user.pk, method.pk, request.now)
+            test_id = contact_tests.queue_test(connection, method, request.now)
             database.notify(connection, "outbox")
     except Rejected as rejected:
         messages.error(request, rejected.reason.localized())

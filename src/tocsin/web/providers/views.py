@@ -135,7 +135,7 @@ def send_test(request: SignedInRequest, number: int) -> HttpResponse:
     if form.is_valid():
         channel, address = form.cleaned_data["channel"], form.cleaned_data["address"]
         try:
-            test_id = provider_tests.send_test(row, channel, address, user_id=request.user.pk, now=request.now)
+            test_id = provider_tests.send_test(row, channel, address, user=request.user, now=request.now)
         except Rejected as rejected:
             messages.error(request, rejected.reason.localized())
         else:
