@@ -17,6 +17,7 @@ from urllib.parse import quote
 import pytest
 from django.apps import apps
 from django.db import connection, transaction
+from django.db.models import Model
 from django.test import Client
 from django.urls import URLResolver, get_resolver
 from hypothesis import given, settings
@@ -43,10 +44,10 @@ from tocsin.core.ids import uuid7
 from tocsin.core.runtime import clock
 from tocsin.escalation.changes.commands import delete_policy, save_policy
 from tocsin.escalation.models import Policy
-from tocsin.inbound.models import InboundMessage, Integration
+from tocsin.inbound.models import ClientTable, InboundMessage, Integration
 from tocsin.notify.inbound.responder_actions import press_button
 from tocsin.notify.models import Notification
-from tocsin.oncall.models import Override, SwapRequest
+from tocsin.oncall.models import HolidayCalendar, Override, Schedule, SupportHours, SwapRequest
 from tocsin.operate.checks.database import check_row_security
 from tocsin.outbound.commands import save_outbound
 from tocsin.outbound.models import Call, OutboundIntegration
@@ -283,6 +284,70 @@ def assert_no_api_leaks(side: Side, role: str, asked: Iterator[str]) -> None:
     client, token = Client(raise_request_exception=False), side.tokens[getattr(side, role).username]
     found = [leak for address in asked if (leak := leaks(client, address, authorization=f"Bearer {token}"))]
     assert not found, report(found)
+
+
+#: The models of what forms and addresses name by a number, by the end of the field's name.
+CHOICES: dict[str, type[Model]] = {
+    "alert": Alert, "into": Alert, "group": Group, "groups": Group, "user": User, "users": User, "person": User,
+    "instead_of": User, "cover": User, "policy": Policy, "schedule": Schedule, "schedules": Schedule,
+    "integration": Integration, "integrations": Integration, "outbound": OutboundIntegration,
+    "table": ClientTable, "client_table": ClientTable, "hours": SupportHours, "during": SupportHours,
+    "calendars": HolidayCalendar, "holiday_calendars": HolidayCalendar, "workflow": Workflow,
+}  # fmt: skip
+NAME_COLUMNS = {Alert: "subject", User: "username"}
+
+
+def their_numbers() -> dict[str, str]:
+    """A number of the other side for each of them."""
+
+    def number(model: type[Model]) -> str:
+        is_theirs = {f"{NAME_COLUMNS.get(model, 'name')}__contains": THEIRS}
+        return str(model._base_manager.filter(**is_theirs).earliest("pk").pk)
+
+    return {key: number(model) for key, model in CHOICES.items()}
+
+
+def test_no_query_of_any_page_names_the_other_side(sides: tuple[Side, Side]) -> None:
+    """Each page with each number, and with the names, of the other side."""
+    client, numbers, found, count = signed_in(sides[0].manager), their_numbers(), [], 0
+    query = "&".join(f"{key}={number}" for key, number in numbers.items())
+    query += f"&client=Client {THEIRS}&ticket=T{THEIRS}&by=group&from={numbers['workflow']}"
+    for page in addresses_of({"int": ["1"], "uuid": []}):
+        answer = client.get(f"{page}?{query}")
+        count += answer.status_code == HTTPStatus.OK
+        found.append(leak_of_names(answer, page))
+    assert count > 60
+    assert not (shown := list(filter(None, found))), report(shown)
+
+
+def leak_of_names(response: Any, page: str) -> str | None:
+    """What an answer says beyond the names that were asked for."""
+    text = content(response)
+    for name in (f"Client {THEIRS}", f"T{THEIRS}"):
+        for form in (name, quote(name), name.replace(" ", "+")):
+            text = text.replace(form, "")
+    at = text.find(THEIRS)
+    return f"{page}: …{text[max(0, at - 100) : at + 60]!r}" if at >= 0 else None
+
+
+def test_no_forged_choice_of_a_form_names_the_other_side(sides: tuple[Side, Side]) -> None:
+    """Each guarded form of ours, with each choice in turn set to an object of theirs."""
+    client, numbers, found, count = signed_in(sides[0].manager), their_numbers(), [], 0
+    for page in list(addresses_of({"int": ["1"], "uuid": []})):
+        answer = client.get(page)
+        if answer.status_code != HTTPStatus.OK or "data-guard" not in (text := content(answer)):
+            continue
+        form = filled_form(text)
+        for field in form:
+            number = numbers.get(re.split(r"-(?:\d+-)?", field)[-1])
+            if number is not None:
+                count += 1
+                found.append(leak_of(client.post(page, {**form, field: [number]}), f"{page} {field}={number}"))
+    assert count > 20
+    assert not (shown := list(filter(None, found))), report(shown)
+    with boundary.limited_to(visibility.boundary_of_user(sides[0].manager)):
+        named = [str(resource.spec(row)) for resource in registry.RESOURCES for row in resource.list_all()]
+    assert not [spec for spec in named if THEIRS in spec]
 
 
 #: Names of objects of the other side, by which the API finds them.

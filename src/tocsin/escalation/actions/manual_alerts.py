@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from tocsin.access import boundary
 from tocsin.alerts.change_handlers import PagingConfig, PagingMode
 from tocsin.alerts.commands import Actor, NewEvent
 from tocsin.alerts.new_alert import NewAlert
@@ -52,7 +53,7 @@ def open_alert(new: ManualAlert, *, actor: Actor, username: str, via: CommandCha
         columns=new.columns,
         tags=new.tags,
         custom=new.custom,
-        group_ids=(new.policy.group_id,) if new.policy is not None and new.policy.group_id is not None else (),
+        group_ids=_owners(new),
     )
     user = actor.person
     if new.note:
@@ -64,6 +65,15 @@ def open_alert(new: ManualAlert, *, actor: Actor, username: str, via: CommandCha
     data = {"note": new.note} if new.note else {}
     event = NewEvent(0, EventKind.OPENED, now, actor, reason, via, data)
     return create_manual_alert(alert, paging, event, now=now)
+
+
+def _owners(new: ManualAlert) -> tuple[int, ...]:
+    """Returns the groups to which the alert belongs, besides those that it notifies."""
+    if new.policy is not None and new.policy.group_id is not None:
+        return (new.policy.group_id,)
+    limit = boundary.current()
+    # Whoever opens an alert must see it.
+    return tuple(sorted(limit.groups)) if limit is not None and not new.group_ids else ()
 
 
 def _paging(new: ManualAlert) -> PagingConfig:

@@ -11,13 +11,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from tocsin.access import boundary
 from tocsin.access.audit import AuditActor
 from tocsin.access.roles import Permission
 from tocsin.alerts.models import Alert
 from tocsin.alerts.states import ACTIVE
 from tocsin.catalogue.kinds import IntegrationKind, IntegrationSettingType, load_kinds
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import ReasonType
+from tocsin.core.reasons import Reason, ReasonType
 from tocsin.core.validation.field_errors import AT_PATH
 from tocsin.inbound.models import Integration
 from tocsin.people import permissions
@@ -32,6 +33,11 @@ _SHARED_WITHOUT_RIGHTS = ReasonType(
     "integration.source_shared_without_rights",
     '"{source}" is also the Source of {other}, which you can\'t edit. This integration could close its '
     "alerts. Use a different Source, or ask an administrator.",
+)
+_SOURCE_OF_HIDDEN = ReasonType(
+    "integration.source_of_hidden",
+    '"{source}" is also the Source of an integration that you can\'t see. Use a different Source, or ask an '
+    "administrator.",
 )
 
 #: The keys of a spec that decide which alerts its messages belong to, and whether they close one.
@@ -55,7 +61,7 @@ def refuse_two_systems(integration: Integration) -> None:
         other_hosts = _hosts(other, other_kind)
         if other_hosts and not {*other_hosts} & {*hosts}:
             problem = _OTHER_SYSTEM(source=source or "", other=other.name, other_host=other_hosts[0], host=hosts[0])
-            raise Rejected("shared_source", AT_PATH(path="source", problem=problem), "source")
+            raise _conflict(other, source or "", problem)
 
 
 def refuse_without_rights(
@@ -78,8 +84,15 @@ def refuse_without_rights(
         return
     for other in _sharing(integration, key_source):
         if not viewer.may(Permission.MANAGE_ROUTING, other.group_id):
-            problem = _SHARED_WITHOUT_RIGHTS(source=key_source, other=other.name)
-            raise Rejected("shared_source", AT_PATH(path="source", problem=problem), "source")
+            raise _conflict(other, key_source, _SHARED_WITHOUT_RIGHTS(source=key_source, other=other.name))
+
+
+def _conflict(other: Integration, source: str, problem: Reason) -> Rejected:
+    """Returns the rejection, which names the other integration only to those who see it."""
+    with boundary.as_viewer():
+        is_visible = Integration.objects.filter(pk=other.pk).exists()
+    shown = problem if is_visible else _SOURCE_OF_HIDDEN(source=source)
+    return Rejected("shared_source", AT_PATH(path="source", problem=shown), "source")
 
 
 def key_source_of(integration: Integration) -> str:

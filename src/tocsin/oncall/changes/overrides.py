@@ -267,7 +267,8 @@ def _read(spec: Mapping[str, object]) -> tuple[Schedule, OverrideSpec]:
     def check(override: ScheduleOverrideSpec, errors: SpecErrors) -> None:
         if errors.has("schedule"):
             return
-        schedule = Schedule.objects.filter(name__iexact=override.schedule).select_related("group").first()
+        with boundary.as_viewer():
+            schedule = Schedule.objects.filter(name__iexact=override.schedule).select_related("group").first()
         if schedule is None:
             errors.add("schedule", NO_SUCH_SCHEDULE(name=override.schedule), "not_found")
         else:

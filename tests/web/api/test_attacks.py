@@ -1,0 +1,421 @@
+"""Every operation, by every kind of caller, with bodies, queries and templates that name objects of the other side.
+
+Nothing of that side may be in an answer, a message, an outbound request or a log, and nothing of it may change. What
+names a hidden object is answered as if there were no such object.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+import logging
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+from urllib.parse import quote, unquote
+
+import pytest
+from django.test import Client
+from pytest_django import DjangoDbBlocker
+
+from tests.doubles.ntfy import NtfyDouble
+from tests.support.api_examples import EXAMPLES, ApiObjects, Example
+from tests.support.company import make_user
+from tests.support.postgres import DatabasePool, Postgres, filled
+from tests.support.walls import Side, build_side, enforce_boundaries, open_alert
+from tests.web.api.conftest import Company
+from tests.web.api.test_permissions import NOUNS
+from tocsin.access import boundary, tokens
+from tocsin.access.audit import COMMAND_LINE
+from tocsin.access.models import AuditEntry
+from tocsin.access.token_limits import UNLIMITED, TokenLimits, TokenScope
+from tocsin.alerts.models import Alert
+from tocsin.api.application import api
+from tocsin.core.runtime import clock
+from tocsin.inbound.models import Integration
+from tocsin.notify.dispatch.dispatcher import DeliveryDispatcher
+from tocsin.notify.models import Notification, SandboxMessage
+from tocsin.outbound.models import Call
+from tocsin.people.changes import users as people
+from tocsin.people.changes.service_accounts import save_service_account
+from tocsin.people.models import Group, Membership, User
+from tocsin.resources import row_security, visibility
+
+OURS, THEIRS, NOBODY = "qaoursq", "qbtheirsq", "qnobodyq"
+
+#: A number that no object has.
+NO_NUMBER = 987_654_321
+
+#: Tells all about an alert, wherever a text may have placeholders.
+TEMPLATE = "<subject> <long_text> <client> <source_id> <requester> <integration>"
+
+#: The names by which a key of a body or a query refers to an object of the other side.
+NAMES: Sequence[tuple[str, str]] = (
+    (r"users?|username|instead_of|cover|owner|acknowledged_by", "r{}"),
+    (r"groups?", "Group {}"),
+    (r"schedules?", "Schedule {}"),
+    (r"escalation_policy|policy", "Policy {}"),
+    (r"integrations?", "Integration {}"),
+    (r"outbound", "Outbound {}"),
+    (r"client_table", "Table {}"),
+    (r"holiday_calendars", "Calendar {}"),
+    (r"support_hours|hours|during", "Hours {}"),
+    (r"workflow", "Workflow {} opened"),
+    (r"source", "Source {}"),
+    (r"clients?", "Client {}"),
+)
+_NUMBERS = re.compile(r"alert|alert_id|into")
+_TEXTS = re.compile(r"text|subject|body|note|message|summary|details|description|short_text|long_text")
+
+type Build = Callable[[str, int], Any]
+
+
+@dataclass(frozen=True)
+class Walls:
+    """Both sides; ours is the company of the examples."""
+
+    company: Company
+    theirs: Side
+    #: A visible number of each of theirs.
+    alert: int
+
+
+@pytest.fixture(scope="module")
+def database_pool(postgres: Postgres, template: str, django_db_blocker: DjangoDbBlocker) -> Iterator[DatabasePool]:
+    def make() -> None:
+        ours, _theirs = (build_side(marker, clock.now()) for marker in (OURS, THEIRS))
+        # The names of the examples.
+        for user, name in ((ours.manager, "mia"), (ours.responder, "bob"), (ours.observer, "olga")):
+            User.objects.filter(pk=user.pk).update(username=name)
+        make_user("alice", "admin")
+        Membership.objects.create(group=ours.group, user=make_user("nadia", "responder"), roles=["primary"])
+        spec = {"username": "acme", "email": "it@acme.example", "role": "observer", "clients": [f"Client {OURS}"]}
+        people.save_user(spec, actor=COMMAND_LINE, now=clock.now())
+        enforce_boundaries()
+
+    with filled(postgres, template, django_db_blocker, make) as databases:
+        yield databases
+
+
+@pytest.fixture
+def walls(database: str, imports_end: None) -> Walls:
+    users = {user.username: user for user in User.objects.all()}
+    people_of = [users[name] for name in ("alice", "mia", "bob", "olga", "nadia")]
+    ours, group = Group.objects.get(name=f"Group {OURS}"), Group.objects.get(name=f"Group {THEIRS}")
+    integration = Integration.objects.get(name=f"Integration {THEIRS}")
+    names = [users[f"{letter}{THEIRS}"] for letter in "mro"]
+    theirs = Side(THEIRS, names[0], names[1], names[2], group, integration, {})
+    number = Alert.objects.filter(integration=integration, status="open").earliest("pk").pk
+    return Walls(Company(*people_of, ours, ours, clock.now()), theirs, number)
+
+
+@dataclass(frozen=True)
+class Asker:
+    """Somebody of our side, with a token."""
+
+    kind: str
+    user: User
+    secret: str
+
+
+def _service_account(company: Company) -> User:
+    spec = {"name": "bot", "role": "manager", "groups": [company.desk.name]}
+    return save_service_account(spec, actor=COMMAND_LINE, now=clock.now())
+
+
+#: Who asks: the owner of the token, and its limits.
+CALLERS: Mapping[str, Callable[[Company], tuple[User, TokenLimits]]] = {
+    "manager": lambda company: (company.mia, UNLIMITED),
+    "responder": lambda company: (company.bob, UNLIMITED),
+    "observer": lambda company: (company.olga, UNLIMITED),
+    "client observer": lambda _company: (User.objects.get(username="acme"), UNLIMITED),
+    "token of a group": lambda company: (company.mia, TokenLimits(TokenScope.ADMIN, frozenset({company.desk.pk}))),
+    "token of a client": lambda company: (
+        company.alice,
+        TokenLimits(TokenScope.ADMIN, clients=frozenset({f"Client {OURS}"})),
+    ),
+    "service account": lambda company: (_service_account(company), UNLIMITED),
+    "limited administrator": lambda company: (
+        company.alice,
+        TokenLimits(TokenScope.ADMIN, frozenset({company.desk.pk})),
+    ),
+}
+
+
+def _asker(kind: str, company: Company) -> Asker:
+    user, limits = CALLERS[kind](company)
+    made = tokens.create(user, f"attack {kind}", limits=limits, actor=COMMAND_LINE, now=clock.now())
+    return Asker(kind, user, made.secret)
+
+
+def _value(key: str, alert: int, marker: str) -> Any:
+    """What a key of that name is set to: an object of the other side, or one that is not there."""
+    if _NUMBERS.fullmatch(key):
+        return alert
+    name = next((name for pattern, name in NAMES if re.fullmatch(pattern, key)), None)
+    return name.format(marker) if name is not None else None
+
+
+def _dicts(part: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The paths of all objects of a body."""
+    if isinstance(part, dict):
+        yield path
+    entries = part.items() if isinstance(part, dict) else enumerate(part) if isinstance(part, list) else ()
+    for key, inner in entries:
+        yield from _dicts(inner, (*path, key))
+
+
+def _at(body: Any, path: tuple[Any, ...]) -> Any:
+    for key in path:
+        body = body[key]
+    return body
+
+
+def _bodies(body: Any, keys: Sequence[str]) -> Iterator[Build]:
+    """The body with one more reference to the other side, at each place where it may have one."""
+
+    def build(path: tuple[Any, ...], key: str, as_list: bool) -> Build:
+        def make(marker: str, alert: int) -> Any:
+            changed = copy.deepcopy(body)
+            value = _value(key, alert, marker)
+            if _TEXTS.fullmatch(key):
+                value = TEMPLATE
+            _at(changed, path)[key] = [value] if as_list else value
+            return changed
+
+        return make
+
+    for path in _dicts(body):
+        for key in keys:
+            here = _at(body, path).get(key)
+            if isinstance(here, dict) or (isinstance(here, list) and here and isinstance(here[0], dict)):
+                continue
+            is_list = isinstance(here, list) or (here is None and key.endswith("s") and not _TEXTS.fullmatch(key))
+            yield build(path, key, is_list)
+
+
+def _document() -> Any:
+    return json.loads(json.dumps(api.get_openapi_schema(), default=str))
+
+
+def _keys(operation: Any, schemas: Any) -> list[str]:
+    """The keys of an operation's body that may refer to something, at any depth, or are texts."""
+    found: set[str] = set()
+    seen: set[str] = set()
+
+    def look(part: Any) -> None:
+        if isinstance(part, list):
+            for inner in part:
+                look(inner)
+        if not isinstance(part, dict):
+            return
+        if (reference := str(part.get("$ref", "")).rpartition("/")[2]) and reference not in seen:
+            seen.add(reference)
+            look(schemas.get(reference))
+        found.update(part.get("properties", ()) if isinstance(part.get("properties"), dict) else ())
+        for name, inner in part.items():
+            if name != "example":
+                look(inner)
+
+    look(operation.get("requestBody", {}))
+    return sorted(key for key in found if _value(key, 1, "") is not None or _TEXTS.fullmatch(key))
+
+
+@dataclass
+class Attack:
+    """One caller's walk."""
+
+    asker: Asker
+    walls: Walls
+    caplog: pytest.LogCaptureFixture
+    server: str
+    found: list[str] = field(default_factory=list)
+    client: Client = field(default_factory=lambda: Client(raise_request_exception=False))
+
+    def make(self, example: Example) -> tuple[str, Any]:
+        """A request that works, for one of our side. Earlier ones may have changed the group."""
+        company = self.walls.company
+        for user in (company.mia, company.bob, company.olga, company.nadia):
+            Membership.objects.get_or_create(group=company.desk, user=user, defaults={"roles": ["primary"]})
+        # A service account has no shifts or devices: it asks about those of a person.
+        person = company.mia if self.asker.user.is_service_account else self.asker.user
+        return example(ApiObjects(company, person, company.desk, _opener(company), self.server))
+
+    def send(self, method: str, path: str, body: Any) -> tuple[int, str]:
+        """The status, and the answer with what was logged."""
+        self.caplog.clear()
+        data = b"" if body is None else json.dumps(body).encode()
+        answer = self.client.generic(
+            method, f"/api/v1/{path}", data, content_type="application/json",
+            headers={"authorization": f"Bearer {self.asker.secret}"},
+        )  # fmt: skip
+        content = b"".join(answer.streaming_content) if answer.streaming else answer.content
+        return answer.status_code, content.decode(errors="replace") + self.caplog.text
+
+    def compare(self, name: str, method: str, path: str, build: Build | None = None) -> None:
+        """Sends a request that names the other side, and the same with what is not there."""
+        status, text, sent = self._named(method, path, build, THEIRS, self.walls.alert)
+        said = f"{name} by {self.asker.kind} {sent}: {status}"
+        if status >= 500 and status not in (502, 503):
+            self.found.append(f"{said} {text[-300:]}")
+        if (at := (rest := _without(text, _strings(sent))).find(THEIRS)) >= 0:
+            self.found.append(f"{said} …{rest[max(0, at - 200) : at + 60]}")
+        # That a Source is taken must be said, though not by whom.
+        if 400 <= status < 500 and "shared_source" not in text:
+            other, answer, _ = self._named(method, path, build, NOBODY, NO_NUMBER)
+            if (other, _same(answer, self.walls.alert)) != (status, _same(text, self.walls.alert)):
+                self.found.append(f"{said} is answered otherwise than an unknown name, {other}:\n{text}\n{answer}")
+
+    def _named(self, method: str, path: str, build: Build | None, marker: str, alert: int) -> tuple[int, str, str]:
+        body = build(marker, alert) if build else None
+        if build is None:
+            key = re.split(r"[?&]", path)[-1].removesuffix("=")
+            path += quote(str(_value(key, alert, marker)))
+        return (*self.send(method, path, body), f"{unquote(path)} {json.dumps(body, default=str)}")
+
+
+def _strings(sent: str) -> set[str]:
+    """The names of the other side that a request contains."""
+    return set(re.findall(rf"(?:(?:\b[A-Z]\w+ )|\b[mro]){THEIRS}(?: opened)?", sent))
+
+
+def _without(text: str, sent: set[str]) -> str:
+    for one in sorted(sent, key=len, reverse=True):
+        for form in (one, quote(one), one.replace(" ", "+")):
+            text = text.replace(form, "")
+    return text
+
+
+def _same(text: str, alert: int) -> str:
+    """An answer without what the two requests differ by, and what every answer has of its own."""
+    text = re.sub(rf"\b({alert}|{NO_NUMBER})\b", "N", text.replace(THEIRS, "X").replace(NOBODY, "X"))
+    return re.sub(r"[Rr]equest \w{8}", "request", text)
+
+
+def _opener(company: Company) -> Callable[..., int]:
+    def make(subject: str = "VPN down", **columns: Any) -> int:
+        key = columns.get("integration_id")
+        integration = Integration._base_manager.get(pk=key) if key else None
+        return open_alert(OURS, integration, (company.desk.pk,), clock.now() - timedelta(minutes=1), subject)
+
+    return make
+
+
+#: The order in which the short walk takes turns: those who may change something more often.
+TURNS = (
+    "limited administrator", "manager", "token of a group", "service account", "responder", "limited administrator",
+    "manager", "token of a client", "service account", "client observer", "token of a group", "observer",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("noun", NOUNS)
+def test_no_operation_reaches_what_its_request_names(
+    noun: str, walls: Walls, ntfy: NtfyDouble, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each reference by one of the callers, in turns."""
+    _attack(noun, dict.fromkeys(TURNS), itertools.cycle(TURNS), walls, ntfy, caplog)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", CALLERS)
+@pytest.mark.parametrize("noun", NOUNS)
+def test_no_operation_by_anybody_reaches_what_its_request_names(
+    noun: str, kind: str, walls: Walls, ntfy: NtfyDouble, caplog: pytest.LogCaptureFixture
+) -> None:
+    _attack(noun, [kind], itertools.cycle([kind]), walls, ntfy, caplog)
+
+
+def _attack(
+    noun: str,
+    kinds: Iterable[str],
+    turns: Iterator[str],
+    walls: Walls,
+    ntfy: NtfyDouble,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    row_security.enable()
+    caplog.set_level(logging.DEBUG, logger="tocsin")
+    attackers = {kind: Attack(_asker(kind, walls.company), walls, caplog, ntfy.url) for kind in kinds}
+    before = _state_of(walls.theirs)
+    document = _document()
+    for name, example in EXAMPLES.items():
+        method, _, route = name.partition(" ")
+        if route.partition("/")[0] == noun:
+            path = "/api/v1/" + re.sub(r"\{\w+:(\w+)\}", r"{\1}", route)
+            operation = document["paths"][path][method.lower()]
+            keys = _keys(operation, document["components"]["schemas"])
+            _walk((attackers[kind] for kind in turns), name, example, operation, keys)
+    found = [leak for attack in attackers.values() for leak in attack.found]
+    assert not found, f"{len(found)}\n" + "\n".join(found[:40])
+    assert _state_of(walls.theirs) == before
+    _deliver()
+    assert not _told(walls)
+
+
+def _walk(attackers: Iterator[Attack], name: str, example: Any, operation: Any, keys: Sequence[str]) -> None:
+    method = name.partition(" ")[0]
+    if method == "GET":
+        for parameter in operation.get("parameters", ()):
+            if parameter["in"] == "query" and _value(parameter["name"], 0, "") is not None:
+                attack = next(attackers)
+                path, _body = attack.make(example)
+                attack.compare(name, method, f"{path}{'&' if '?' in path else '?'}{parameter['name']}=")
+        return
+    number = 0
+    while True:
+        attack = next(attackers)
+        # What was done cannot be done again: the next one gets an object of its own.
+        path, body = attack.make(example)
+        build = next(itertools.islice(_bodies(body, keys), number, None), None)
+        if build is None:
+            return
+        attack.compare(name, method, path, build)
+        number += 1
+
+
+def _state_of(side: Side) -> dict[str, str]:
+    """All that the side sees."""
+    limit = visibility.boundary_of_user(side.manager)
+    assert limit is not None
+    with boundary.limited_to(limit):
+        return {
+            model.__name__: str(list(model.objects.order_by("pk").values()))  # type: ignore[attr-defined]
+            for model in boundary.filters()
+        }
+
+
+def _deliver() -> None:
+    """Sends, into the sandbox, what the requests have queued."""
+    box = DeliveryDispatcher(now=clock.now, jitter=lambda: 0.0)
+    while box.run_once():
+        box.settle()
+    box.settle()
+
+
+def _told(walls: Walls) -> list[str]:
+    """Messages to our side, and its calls, that say what only the other side knows."""
+    words = tuple(f"{word} {THEIRS}" for word in ("one", "two", "three", "Long", "Note", "Caller", "Message", "Site"))
+    ours = [user.pk for user in User.objects.exclude(username__contains=THEIRS)]
+    rows: list[Any] = [
+        *Notification._base_manager.filter(user__in=ours).values(),
+        *SandboxMessage._base_manager.filter(user__in=ours).values(),
+        *Call._base_manager.exclude(integration__name__contains=THEIRS).values(),
+        *AuditEntry._base_manager.filter(group_id=walls.company.desk.pk).values(),
+    ]
+    return [str(row) for row in rows if any(word in str(row) for word in words)]
+
+
+def test_the_walk_names_objects_of_most_kinds(database: str) -> None:
+    """Else it would prove nothing."""
+    document = _document()
+    schemas = document["components"]["schemas"]
+    with_body = [
+        operation for path in document["paths"].values() for operation in path.values() if "requestBody" in operation
+    ]
+    keys = {key for operation in with_body for key in _keys(operation, schemas)}
+    assert {"user", "users", "group", "groups", "schedule", "escalation_policy", "integrations", "outbound", "alert",
+            "into", "client_table", "holiday_calendars", "workflow", "text", "subject"} <= keys  # fmt: skip
+    assert len(NOUNS) > 25
