@@ -461,6 +461,23 @@ def limited_token(*groups: Group, scope: TokenScope = TokenScope.CONFIGURE) -> d
     return {"authorization": f"Bearer {secret}"}
 
 
+def test_a_user_sees_the_alert_that_they_opened(sides: tuple[Side, Side]) -> None:
+    """Also one for a single person, which notifies no group."""
+    ours, _theirs = sides
+    body = {"subject": "VPN down", "recipients": {"users": [ours.responder.username]}}
+    answer = sent(Client(), "POST", "alerts", body, as_manager(ours))
+    assert (answer.status_code, answer.json()["subject"]) == (201, "VPN down")
+    assert Alert.objects.get(subject="VPN down").group_ids == [ours.group.pk]
+
+
+def test_the_refusal_of_a_source_names_no_hidden_integration(sides: tuple[Side, Side]) -> None:
+    ours, _theirs = sides
+    spec = {"name": "Mine", "kind": "api", "group": ours.group.name, "mode": "dry_run", "source": f"Source {THEIRS}"}
+    answer = sent(Client(), "POST", "integrations", spec, as_manager(ours))
+    assert answer.json()["error"] == "shared_source"
+    assert f"Integration {THEIRS}" not in content(answer)
+
+
 def test_a_limited_token_shares_no_source_of_others(sides: tuple[Side, Side]) -> None:
     """Else a message to its own integration would close an alert of theirs."""
     ours, theirs = sides
