@@ -16,8 +16,10 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 from urllib.parse import quote, unquote
+from uuid import UUID
 
 import pytest
+from django.db.models import Model
 from django.test import Client
 from pytest_django import DjangoDbBlocker
 
@@ -30,19 +32,30 @@ from tests.web.api.conftest import Company
 from tests.web.api.test_permissions import NOUNS
 from tocsin.access import boundary, tokens
 from tocsin.access.audit import COMMAND_LINE
-from tocsin.access.models import AuditEntry
+from tocsin.access.models import ApiToken, AuditEntry
 from tocsin.access.token_limits import UNLIMITED, TokenLimits, TokenScope
 from tocsin.alerts.models import Alert
 from tocsin.api.application import api
 from tocsin.core.runtime import clock
-from tocsin.inbound.models import Integration
+from tocsin.escalation.models import Policy
+from tocsin.inbound.models import ClientTable, InboundMessage, Integration, MaintenanceWindow
 from tocsin.notify.dispatch.dispatcher import DeliveryDispatcher
-from tocsin.notify.models import Notification, SandboxMessage
-from tocsin.outbound.models import Call
+from tocsin.notify.models import Delivery, MailReply, Notification, PushDevice, SandboxMessage
+from tocsin.oncall.models import (
+    CalendarFeed,
+    HandoverNote,
+    HolidayCalendar,
+    Override,
+    Schedule,
+    SupportHours,
+    SwapRequest,
+)
+from tocsin.outbound.models import Call, OutboundIntegration
 from tocsin.people.changes import users as people
 from tocsin.people.changes.service_accounts import save_service_account
-from tocsin.people.models import Group, Membership, User
+from tocsin.people.models import ContactMethod, Group, GroupContact, Membership, OutOfOffice, User
 from tocsin.resources import row_security, visibility
+from tocsin.workflows.models import Workflow, WorkflowRun
 
 OURS, THEIRS, NOBODY = "qaoursq", "qbtheirsq", "qnobodyq"
 
@@ -70,7 +83,39 @@ NAMES: Sequence[tuple[str, str]] = (
 _NUMBERS = re.compile(r"alert|alert_id|into")
 _TEXTS = re.compile(r"text|subject|body|note|message|summary|details|description|short_text|long_text")
 
-type Build = Callable[[str, int], Any]
+#: What the last part of a path names, by the part before it: the model, and the lookup of the other side's rows.
+IN_PATHS: Mapping[str, tuple[type[Model], str]] = {
+    "alerts": (Alert, "subject__contains"), "audit-log": (AuditEntry, "actor_name__contains"),
+    "calendar-feeds": (CalendarFeed, "owner__username__contains"), "calls": (Call, "integration__name__contains"),
+    "client-alerts": (Alert, "subject__contains"), "client-tables": (ClientTable, "name__contains"),
+    "contact-methods": (ContactMethod, "user__username__contains"), "contacts": (GroupContact, "label__contains"),
+    "deliveries": (Delivery, "user__username__contains"), "escalation-policies": (Policy, "name__contains"),
+    "groups": (Group, "name__contains"), "handovers": (HandoverNote, "text__contains"),
+    "holiday-calendars": (HolidayCalendar, "name__contains"), "inbound-messages": (InboundMessage, "subject__contains"),
+    "integrations": (Integration, "name__contains"), "mail-replies": (MailReply, "subject__contains"),
+    "maintenance-windows": (MaintenanceWindow, "name__contains"), "members": (User, "username__contains"),
+    "notifications": (Notification, "label__contains"), "out-of-office": (OutOfOffice, "note__contains"),
+    "outbound-integrations": (OutboundIntegration, "name__contains"), "overrides": (Override, "name__contains"),
+    "push-devices": (PushDevice, "name__contains"), "runs": (WorkflowRun, "workflow__name__contains"),
+    "sandbox-messages": (SandboxMessage, "address__contains"), "schedules": (Schedule, "name__contains"),
+    "support-hours": (SupportHours, "name__contains"), "swaps": (SwapRequest, "message__contains"),
+    "tokens": (ApiToken, "name__contains"), "users": (User, "username__contains"),
+    "workflows": (Workflow, "name__contains"), "buttons": (Workflow, "name__contains"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Named:
+    """What a request names: objects of the other side, or none that there are."""
+
+    marker: str
+    alert: int
+    #: The number of an object of each kind in paths.
+    numbers: Mapping[str, str]
+
+
+#: Returns a request with a reference to what is named: its path and its body.
+type Build = Callable[[Named], tuple[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -79,8 +124,8 @@ class Walls:
 
     company: Company
     theirs: Side
-    #: A visible number of each of theirs.
-    alert: int
+    named: Named
+    nobody: Named
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +154,13 @@ def walls(database: str, imports_end: None) -> Walls:
     names = [users[f"{letter}{THEIRS}"] for letter in "mro"]
     theirs = Side(THEIRS, names[0], names[1], names[2], group, integration, {})
     number = Alert.objects.filter(integration=integration, status="open").earliest("pk").pk
-    return Walls(Company(*people_of, ours, ours, clock.now()), theirs, number)
+    rows = {
+        noun: model._base_manager.filter(**{lookup: THEIRS}).earliest("pk")
+        for noun, (model, lookup) in IN_PATHS.items()
+    }
+    named = Named(THEIRS, number, {noun: str(row.pk) for noun, row in rows.items()})
+    none = {noun: str(UUID(int=1) if isinstance(row.pk, UUID) else NO_NUMBER) for noun, row in rows.items()}
+    return Walls(Company(*people_of, ours, ours, clock.now()), theirs, named, Named(NOBODY, NO_NUMBER, none))
 
 
 @dataclass(frozen=True)
@@ -174,27 +225,47 @@ def _at(body: Any, path: tuple[Any, ...]) -> Any:
     return body
 
 
-def _bodies(body: Any, keys: Sequence[str]) -> Iterator[Build]:
-    """The body with one more reference to the other side, at each place where it may have one."""
+def _in_path(route: str, path: str, body: Any) -> Iterator[Build]:
+    """The request on each object of the other side that its path may name."""
+    parts, variables = path.split("?")[0].split("/"), route.split("/")
 
-    def build(path: tuple[Any, ...], key: str, as_list: bool) -> Build:
-        def make(marker: str, alert: int) -> Any:
+    def build(index: int, noun: str) -> Build:
+        return lambda named: ("/".join([*parts[:index], named.numbers[noun], *parts[index + 1 :]]), body)
+
+    for index, variable in enumerate(variables):
+        if variable.startswith("{") and variables[index - 1] in IN_PATHS:
+            yield build(index, variables[index - 1])
+
+
+def _in_query(path: str, parameters: Iterable[str]) -> Iterator[Build]:
+    """The request with each of its query parameters."""
+
+    def build(key: str) -> Build:
+        joint = "&" if "?" in path else "?"
+        return lambda named: (f"{path}{joint}{key}={quote(str(_value(key, named.alert, named.marker)))}", None)
+
+    return (build(key) for key in parameters if _value(key, 0, "") is not None)
+
+
+def _in_body(path: str, body: Any, keys: Sequence[str]) -> Iterator[Build]:
+    """The request with one more reference to the other side, at each place of its body where it may have one."""
+
+    def build(place: tuple[Any, ...], key: str, as_list: bool) -> Build:
+        def make(named: Named) -> tuple[str, Any]:
             changed = copy.deepcopy(body)
-            value = _value(key, alert, marker)
-            if _TEXTS.fullmatch(key):
-                value = TEMPLATE
-            _at(changed, path)[key] = [value] if as_list else value
-            return changed
+            value = TEMPLATE if _TEXTS.fullmatch(key) else _value(key, named.alert, named.marker)
+            _at(changed, place)[key] = [value] if as_list else value
+            return path, changed
 
         return make
 
-    for path in _dicts(body):
+    for place in _dicts(body):
         for key in keys:
-            here = _at(body, path).get(key)
+            here = _at(body, place).get(key)
             if isinstance(here, dict) or (isinstance(here, list) and here and isinstance(here[0], dict)):
                 continue
             is_list = isinstance(here, list) or (here is None and key.endswith("s") and not _TEXTS.fullmatch(key))
-            yield build(path, key, is_list)
+            yield build(place, key, is_list)
 
 
 def _document() -> Any:
@@ -236,8 +307,10 @@ class Attack:
     client: Client = field(default_factory=lambda: Client(raise_request_exception=False))
 
     def make(self, example: Example) -> tuple[str, Any]:
-        """A request that works, for one of our side. Earlier ones may have changed the group."""
+        """A request that works, for one of our side. Earlier ones may have changed the group, and put the same people
+        on call."""
         company = self.walls.company
+        Schedule.objects.filter(group=company.desk).exclude(name__contains=OURS).delete()
         for user in (company.mia, company.bob, company.olga, company.nadia):
             Membership.objects.get_or_create(group=company.desk, user=user, defaults={"roles": ["primary"]})
         # A service account has no shifts or devices: it asks about those of a person.
@@ -255,9 +328,12 @@ class Attack:
         content = b"".join(answer.streaming_content) if answer.streaming else answer.content
         return answer.status_code, content.decode(errors="replace") + self.caplog.text
 
-    def compare(self, name: str, method: str, path: str, build: Build | None = None) -> None:
+    def compare(self, name: str, build: Build) -> None:
         """Sends a request that names the other side, and the same with what is not there."""
-        status, text, sent = self._named(method, path, build, THEIRS, self.walls.alert)
+        method, walls = name.partition(" ")[0], self.walls
+        path, body = build(walls.named)
+        status, text = self.send(method, path, body)
+        sent = f"{unquote(path)} {json.dumps(body, default=str)}"
         said = f"{name} by {self.asker.kind} {sent}: {status}"
         if status >= 500 and status not in (502, 503):
             self.found.append(f"{said} {text[-300:]}")
@@ -265,16 +341,9 @@ class Attack:
             self.found.append(f"{said} …{rest[max(0, at - 200) : at + 60]}")
         # That a Source is taken must be said, though not by whom.
         if 400 <= status < 500 and "shared_source" not in text:
-            other, answer, _ = self._named(method, path, build, NOBODY, NO_NUMBER)
-            if (other, _same(answer, self.walls.alert)) != (status, _same(text, self.walls.alert)):
+            other, answer = self.send(method, *build(walls.nobody))
+            if (other, _same(answer, walls)) != (status, _same(text, walls)):
                 self.found.append(f"{said} is answered otherwise than an unknown name, {other}:\n{text}\n{answer}")
-
-    def _named(self, method: str, path: str, build: Build | None, marker: str, alert: int) -> tuple[int, str, str]:
-        body = build(marker, alert) if build else None
-        if build is None:
-            key = re.split(r"[?&]", path)[-1].removesuffix("=")
-            path += quote(str(_value(key, alert, marker)))
-        return (*self.send(method, path, body), f"{unquote(path)} {json.dumps(body, default=str)}")
 
 
 def _strings(sent: str) -> set[str]:
@@ -289,9 +358,13 @@ def _without(text: str, sent: set[str]) -> str:
     return text
 
 
-def _same(text: str, alert: int) -> str:
+def _same(text: str, walls: Walls) -> str:
     """An answer without what the two requests differ by, and what every answer has of its own."""
-    text = re.sub(rf"\b({alert}|{NO_NUMBER})\b", "N", text.replace(THEIRS, "X").replace(NOBODY, "X"))
+    text = text.replace(THEIRS, "X").replace(NOBODY, "X")
+    numbers = {
+        str(number) for named in (walls.named, walls.nobody) for number in (named.alert, *named.numbers.values())
+    }
+    text = re.sub(rf"\b({'|'.join(sorted(numbers, key=len, reverse=True))})\b", "N", text)
     return re.sub(r"[Rr]equest \w{8}", "request", text)
 
 
@@ -356,24 +429,17 @@ def _attack(
 
 
 def _walk(attackers: Iterator[Attack], name: str, example: Any, operation: Any, keys: Sequence[str]) -> None:
-    method = name.partition(" ")[0]
-    if method == "GET":
-        for parameter in operation.get("parameters", ()):
-            if parameter["in"] == "query" and _value(parameter["name"], 0, "") is not None:
-                attack = next(attackers)
-                path, _body = attack.make(example)
-                attack.compare(name, method, f"{path}{'&' if '?' in path else '?'}{parameter['name']}=")
-        return
-    number = 0
-    while True:
+    route = name.partition(" ")[2]
+    parameters = [one["name"] for one in operation.get("parameters", ()) if one["in"] == "query"]
+    for number in itertools.count():
         attack = next(attackers)
         # What was done cannot be done again: the next one gets an object of its own.
         path, body = attack.make(example)
-        build = next(itertools.islice(_bodies(body, keys), number, None), None)
+        builds = itertools.chain(_in_path(route, path, body), _in_query(path, parameters), _in_body(path, body, keys))
+        build = next(itertools.islice(builds, number, None), None)
         if build is None:
             return
-        attack.compare(name, method, path, build)
-        number += 1
+        attack.compare(name, build)
 
 
 def _state_of(side: Side) -> dict[str, str]:
