@@ -166,6 +166,12 @@ def last_page_at(recipient: Recipient, override: DeliveryOverride, priority: Pri
     return max((page.at for page in plan_pages(recipient, override, priority, at)), default=at)
 
 
+def count_pages(recipient: Recipient, override: DeliveryOverride, priority: Priority) -> int:
+    """Returns how many pages `plan_pages` plans at most."""
+    methods, _ = select_methods(recipient, override, priority)
+    return sum(method.repeat_times + 1 for method in methods) * (override.retries + 1)
+
+
 def select_methods(
     recipient: Recipient, override: DeliveryOverride, priority: Priority
 ) -> tuple[tuple[NotificationMethod, ...], Reason]:
