@@ -111,6 +111,8 @@ class PlannedPage:
     explanation: Reason
     #: Since when quiet hours delay it; None if they do not.
     deferred_from: datetime | None = None
+    #: Whether it is one of several by the same method.
+    is_repeated: bool = False
 
 
 def apply_rules(recipient: Recipient, stored: object) -> Recipient:
@@ -223,8 +225,9 @@ def _plan_method(
                 parts.append(delivery_reasons.QUIET_HOURS())
                 deferred_from[due] = min(requested_at, deferred_from.get(due, requested_at))
             explanations_by_time.setdefault(due, []).append(joined(*parts, separator=", "))
+    is_repeated = len(explanations_by_time) > 1
     return [
-        PlannedPage(method, due, _join_explanations(explanations, note), deferred_from.get(due))
+        PlannedPage(method, due, _join_explanations(explanations, note), deferred_from.get(due), is_repeated)
         for due, explanations in sorted(explanations_by_time.items())
     ]
 
