@@ -29,8 +29,8 @@ _FIRST = 1_000_000
 _STORM, _STORM_SHORT = 240.0, 60.0
 _CORES = 0.1
 _GROUP = "tocsin-prove"
-#: Tickets a second meanwhile: the page about one does not wait to be bundled with the one before.
-_RATE = 1 / 12
+#: Tickets a second meanwhile: so seldom that no page waits to be bundled with the one before.
+_RATE = 1 / 25
 
 #: For how long all nodes stand still, and after how many seconds whatever they do too much has arrived.
 _STILL, _AFTERWARDS = 900.0, 20.0

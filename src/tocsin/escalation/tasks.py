@@ -44,8 +44,8 @@ log = logging.getLogger(__name__)
 BATCH = 100
 #: Runs per transaction after full batches: the shared queries for groups and users then serve more runs.
 BACKLOG_BATCH = 500
-#: Pages per transaction, by how many a run may exceed it. They cost a tenth of a core two seconds.
-MAX_PAGES = 1000
+#: Pages per transaction, by how many a run may exceed it. They cost a tenth of a core about a second.
+MAX_PAGES = 500
 
 #: Consecutive failures after which a run counts as stuck.
 STUCK_AFTER = 5
