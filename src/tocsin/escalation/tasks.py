@@ -45,8 +45,8 @@ BATCH = 100
 #: Runs per transaction after full batches: the shared queries for groups and users then serve more runs.
 BACKLOG_BATCH = 500
 #: Pages per transaction, which the last run may exceed. The alerts of other integrations wait for as long: with a tenth
-#: of a core, two to three seconds.
-MAX_PAGES = 300
+#: of a core, two seconds.
+MAX_PAGES = 200
 
 #: Consecutive failures after which a run counts as stuck.
 STUCK_AFTER = 5
