@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 import tests.conftest  # noqa: F401 - sets the test environment before Tocsin is imported
-from tests.prove import clocks, database, failover, kills, pair, providers, records
+from tests.prove import clocks, database, failover, kills, pair, providers, records, standstill
 from tests.prove.records import Record
 from tests.prove.scenario import Scenario, plan, run, say
 from tests.prove.worlds import configured_installation
@@ -28,6 +28,7 @@ SCENARIOS: list[Scenario] = [
     *failover.SCENARIOS,
     *providers.SCENARIOS,
     *clocks.SCENARIOS,
+    *standstill.SCENARIOS,
 ]
 
 #: Set in the process that has namespaces of its own.

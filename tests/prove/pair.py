@@ -131,7 +131,7 @@ def _kill_one(bench: Bench) -> Fault:
 
 def _stop_one(bench: Bench) -> Fault:
     nodes, victim = _choose(bench)
-    pids = _with_descendants(nodes.nodes[victim.name].pid)
+    pids = with_descendants(nodes.nodes[victim.name].pid)
     at = time.monotonic()
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
@@ -159,10 +159,11 @@ def _until_both_are_ready(nodes: Pair) -> str:
     return f"both ready again after {time.monotonic() - began:.1f} s"
 
 
-def _with_descendants(pid: int) -> list[int]:
+def with_descendants(pid: int) -> list[int]:
+    """A process and all that it has started, directly or not."""
     children = [int(text) for task in Path(f"/proc/{pid}/task").iterdir()
                 for text in (task / "children").read_text().split()]  # fmt: skip
-    return [pid, *(found for child in children for found in _with_descendants(child))]
+    return [pid, *(found for child in children for found in with_descendants(child))]
 
 
 def _scenario(name: str, act: Callable[[Bench], Fault], *, short_runs: int = 1) -> Scenario:

@@ -148,8 +148,9 @@ def external(
     mail_server_count: int = 1,
     node_environment: Mapping[str, str] = MappingProxyType({}),
     postgres_environment: Mapping[str, str] = MappingProxyType({}),
+    configuration: str = "",
 ) -> Iterator[Bench]:
-    """One node with a PostgreSQL of its own, under load."""
+    """One node with a PostgreSQL of its own, under load. `configuration` is applied first."""
     log = PageLog()
     with (
         short_folder() as home,
@@ -166,6 +167,8 @@ def external(
         installation = Installation(home, environment, configured.token)
         if mail_server_count > 1:
             installation.apply(_providers(mails))
+        if configuration:
+            installation.apply(configuration)
         bench = _on_a_port(installation, log)
         bench.parts |= {"mails": mails, "postgres": postgres, "logs": {"postgresql.log": postgres.server.log}}
         with _loaded(bench):

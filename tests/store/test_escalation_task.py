@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 import pytest
 from msgspec.structs import replace
+from psycopg import OperationalError
 
 from tests.support.escalation_harness import STEPS, EscalationHarness, escalation_enabled
 from tests.support.people import ACTOR
@@ -35,6 +36,7 @@ from tocsin.alerts.service import create_alerts, write
 from tocsin.alerts.states import EventKind, Priority
 from tocsin.core import ids
 from tocsin.core.db import database as tocsin_database
+from tocsin.core.db.split_batch import BatchRunner
 from tocsin.core.reasons import AlertRef, reason_from_json
 from tocsin.escalation import reasons
 from tocsin.escalation import tasks as escalation_loop
@@ -110,32 +112,35 @@ def test_before_its_time_nothing_is_claimed(desk: EscalationHarness) -> None:
 
 
 def test_runs_are_decided_in_batches(desk: EscalationHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(escalation_loop, "BATCH", 4)
+    monkeypatch.setattr(escalation_loop, "MAX_PAGES", 3)
     alerts = [desk.open() for _ in range(10)]
+    assert desk.keeper.run_once(desk.at(0))
+    assert sum(bool(desk.pages(alert)) for alert in alerts) == 2, "Alice has two contact methods"
     desk.run_until(0)
     assert all(len(desk.pages(alert)) == 2 for alert in alerts)
 
 
-def test_flood_lengthens_later_runs(desk: EscalationHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(escalation_loop, "BATCH", 4)
-    monkeypatch.setattr(escalation_loop, "BACKLOG_BATCH", 10)
+def test_flood_lengthens_later_runs(desk: EscalationHarness) -> None:
+    desk.keeper.batches = BatchRunner("A batch of runs", 4, 10)
     alerts = [desk.open() for _ in range(20)]
     decided = []
     for _attempt in range(4):
         desk.keeper.run_once(desk.at(0))
         decided.append(sum(bool(desk.pages(alert)) for alert in alerts))
-    assert decided == [4, 14, 20, 20]
-    assert not desk.keeper.is_backlogged
+    assert decided == [4, 12, 20, 20]
+    assert desk.keeper.batches.size == 4
 
 
-def test_storm_of_one_integration_never_delays_anothers_first_page(
-    desk: EscalationHarness, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(escalation_loop, "BATCH", 10)
-    storm, other = (
+def make_integrations(desk: EscalationHarness, *names: str) -> list[int]:
+    return [
         Integration.objects.create(name=name, kind="api", created_at=desk.start, token_hash=ids.token_hash(name)).pk
-        for name in ("Storm", "Other")
-    )
+        for name in names
+    ]
+
+
+def test_storm_of_one_integration_never_delays_anothers_first_page(desk: EscalationHarness) -> None:
+    desk.keeper.batches = BatchRunner("A batch of runs", 10, 10)
+    storm, other = make_integrations(desk, "Storm", "Other")
     first = [desk.open(integration=storm) for _ in range(60)]
     late = desk.open(0.001, integration=other)
     by_hand = desk.open(0.001)
@@ -145,6 +150,39 @@ def test_storm_of_one_integration_never_delays_anothers_first_page(
     assert sum(bool(desk.pages(alert)) for alert in first) == 4
     desk.run_until(0.01)
     assert all(desk.pages(alert) for alert in first)
+
+
+def test_integrations_take_turns_where_a_batch_ends_early(
+    desk: EscalationHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(escalation_loop, "MAX_PAGES", 3)
+    *storms, other = make_integrations(desk, "Storm 1", "Storm 2", "Storm 3", "Other")
+    for storm in storms:
+        for _ in range(5):
+            desk.open(integration=storm)
+    late = desk.open(0.001, integration=other)
+    for _batch in range(2):
+        desk.keeper.run_once(desk.at(0.01))
+    assert desk.pages(late)
+
+
+def test_session_that_large_batches_end_pages_everybody(desk: EscalationHarness) -> None:
+    alerts = [desk.open() for _ in range(8)]
+    with tocsin_database.transaction() as connection:
+        connection.execute(
+            "CREATE FUNCTION busy() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+            "IF (SELECT count(*) FROM added) > 8 THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF; "
+            "RETURN NULL; END $$"
+        )
+        connection.execute(
+            "CREATE TRIGGER busy AFTER INSERT ON notify_notification REFERENCING NEW TABLE AS added "
+            "FOR EACH STATEMENT EXECUTE FUNCTION busy()"
+        )
+    with pytest.raises(OperationalError):
+        desk.run_until(0)
+    assert not any(desk.pages(alert) for alert in alerts)
+    desk.run_until(0)
+    assert all(len(desk.pages(alert)) == 2 for alert in alerts)
 
 
 def test_without_a_policy_the_recipient_users_are_paged_at_once(desk: EscalationHarness) -> None:

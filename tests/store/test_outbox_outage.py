@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.db import transaction
 
 from tests.doubles.http import http_double
 from tests.doubles.smtp import SmtpDouble, smtp_double
-from tests.support.escalation_harness import EscalationHarness, escalation_enabled
+from tests.support.escalation_harness import STEPS, EscalationHarness, escalation_enabled
 from tests.support.outbox_harness import allow_loopback, provider
 from tests.support.people import ACTOR
 from tests.support.variants import first
@@ -20,6 +21,7 @@ from tocsin.alerts.change_handlers import PagingMode
 from tocsin.alerts.commands import Acknowledge, Close, Hold
 from tocsin.alerts.models import Alert
 from tocsin.alerts.states import CommandChannel
+from tocsin.core.config import settings_store
 from tocsin.core.db import database
 from tocsin.core.delivery.failure import AttemptFailed, FailureKind
 from tocsin.core.ids import uuid7
@@ -230,6 +232,56 @@ def test_repeats_do_not_pile_up_during_an_outage(outage: Outage) -> None:
     earlier = "An earlier page about this alert to the same address is still queued."
     assert {str(repeat.reason) for repeat in repeats} == {earlier}
     assert not Delivery.objects.filter(alert=alert, purpose="page", status="failed").exists()
+
+
+@pytest.mark.parametrize("is_sending_first", [False, True])
+@pytest.mark.parametrize("is_bundling", [False, True])
+def test_standstill_leaves_one_page_an_alert_and_person(
+    outage: Outage, is_sending_first: bool, is_bundling: bool
+) -> None:
+    with transaction.atomic():
+        settings_store.set("bundle_pages", is_bundling)
+    # Alice is paged by herself every three minutes, and by the policy every five.
+    ContactMethod.objects.filter(user__username="alice").update(repeat_times=4, repeat_every=timedelta(minutes=3))
+    outage.desk.save(steps=STEPS[:1], repeat={"times": 3, "every": "5m"})
+    for _ in range(3):
+        outage.open()
+    with outage.mail_server() as mails:
+        outage.pass_until(30)
+        mails.mails.clear()
+        outage.seconds = 900
+        if is_sending_first:
+            outage.box.run_once()
+        outage.pass_until(960)
+        text = "".join(mail.part("plain") for mail in mails.mails)
+    assert [text.count(f"#{alert}") > 0 for alert in outage.alerts] == [True] * 3
+    for alert in outage.alerts:
+        assert Delivery.objects.filter(alert=alert, purpose="page", sent_at__gte=outage.desk.at(15)).count() == 1
+    cancelled = Delivery.objects.filter(status="cancelled", alert__in=outage.alerts)
+    assert {str(one.reason) for one in cancelled} == {
+        "Several pages about this alert to the same address fell due before one could be sent. One is sent."
+    }
+    assert cancelled.count() == 9
+
+
+def test_standstill_skips_no_method_that_was_not_tried(outage: Outage) -> None:
+    alice = outage.desk.users["alice"]
+    for label, minutes in (("Email-2", 2), ("Email-3", 4)):
+        ContactMethod.objects.create(
+            user=alice, label=label, channel="email", address=f"{label}@example.org", position=minutes,
+            wait=timedelta(minutes=minutes), repeat_times=2, repeat_every=timedelta(minutes=3),
+        )  # fmt: skip
+    outage.desk.save(steps=STEPS[:1])
+    outage.open()
+    with outage.mail_server() as mails:
+        outage.pass_until(30)
+        outage.seconds = 900
+        outage.pass_until(960)
+    assert sorted(mail.to for mail in mails.mails if mail.message["X-Tocsin-Purpose"] == "page") == [
+        "Email-2@example.org",
+        "Email-3@example.org",
+        "alice@example.org",
+    ]
 
 
 def test_an_answer_ends_the_retries(outage: Outage) -> None:

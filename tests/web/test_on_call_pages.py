@@ -285,6 +285,17 @@ def test_swap_is_requested_answered_and_both_shifts_change_hands(
     assert "already been accepted" in alice.post(f"/on-call/swaps/{swap.pk}/decline", follow=True).content.decode()
 
 
+def test_shift_that_is_on_is_not_offered_in_return(company: Company, weekly: Schedule, browser_of: BrowserOf) -> None:
+    now, monday = clock.now(), next_monday(clock.now())
+    other = company.admin if primary(weekly, now) == "Bob Brown" else company.responder
+    query = {"role": "primary", "from": monday.isoformat(), "to": (monday + timedelta(weeks=1)).isoformat()}
+    path = f"/on-call/groups/{weekly.group_id}/reassign/?{urlencode(query)}"
+    shown = browser_of(other).get(path).content.decode()
+    starts = re.findall(r'<option value="\d+\|primary\|(\w+)\|', shown)
+    assert starts
+    assert min(starts) > f"{now:%Y%m%dT%H%M}"
+
+
 def test_swap_of_another_users_shift_is_rejected_at_its_field(
     company: Company, weekly: Schedule, browser_of: BrowserOf
 ) -> None:

@@ -20,7 +20,8 @@ from tocsin.oncall.changes.commands import save_schedule
 from tocsin.operate.checks import on_call
 from tocsin.operate.coverage import responders
 from tocsin.people.changes import users
-from tocsin.people.models import ContactMethod, User
+from tocsin.people.models import ContactMethod, Membership, User
+from tocsin.web.oncall import readiness
 
 type BrowserOf = Callable[[User], Client]
 
@@ -128,3 +129,24 @@ def test_person_in_two_roles_at_once_is_an_amber_finding(company: Company) -> No
         (finding,) = (one for one in on_call.check(connection, clock.now()) if one.id == "oncall.twice")
     assert (finding.is_problem, finding.is_urgent) == (True, False)
     assert ReadinessProblem.SEVERAL_ROLES in of_bob(company).problems
+
+
+def test_nobody_with_two_roles_at_once_has_a_tick(company: Company) -> None:
+    Membership.objects.filter(group=company.desk).update(roles=["primary", "secondary"])
+    rotate = {"every": "1w", "at": "09:00", "on": "monday", "users": ["bob", "alice"], "roles": ["primary"]}
+    save_schedule(
+        {
+            "name": "Desk",
+            "group": "Service Desk",
+            "time_zone": "UTC",
+            "shifts": [{"name": "Weekly", "rotate": rotate, "start": "2026-01-05"}],
+        },
+        actor=COMMAND_LINE,
+        now=clock.now(),
+    )
+    rows = [row for row in readiness.of_group(company.desk, clock.now()) if row.is_now]
+    primary = next(row.first.shift.user_id for row in rows if row.first.shift.role == "primary")
+    ticks = {row.first.shift.role: dict(row.cells)["One role at a time"] for row in rows
+             if row.first.shift.user_id == primary}  # fmt: skip
+    assert ticks.keys() == {"primary", "secondary"}
+    assert True not in ticks.values()

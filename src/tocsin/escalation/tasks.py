@@ -1,6 +1,7 @@
 """The escalation task: claims due runs, decides each, and writes the whole batch in one transaction.
 
-One bad row never stops the others: it is retried alone and postponed. After five consecutive failures it is stuck:
+A batch ends after so many pages, because other alerts wait for it. One bad row never stops the others: it is retried
+alone and postponed. After five consecutive failures it is stuck:
 administrators are notified, and it is retried every hour.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -20,7 +21,7 @@ from tocsin.alerts.commands import AlertState
 from tocsin.alerts.store import OpenQuestions
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.db.split_batch import run_or_split
+from tocsin.core.db.split_batch import Batch, BatchRunner
 from tocsin.core.delivery.backoff import Backoff, doubling
 from tocsin.core.delivery.fair_queue import FairQueue
 from tocsin.core.reasons import as_reason, joined
@@ -33,14 +34,19 @@ from tocsin.escalation.run import effects, pending_pages, run_store, target_load
 from tocsin.escalation.run.engine import advance
 from tocsin.escalation.run.run_state import ActivePause, RunDecision, RunState
 from tocsin.escalation.run.run_store import NewRun
+from tocsin.escalation.run.target_resolution import TargetContext
 from tocsin.notify import pause as pauses
+from tocsin.notify.rules.notification_rules import count_pages
 
 log = logging.getLogger(__name__)
 
 #: Runs per transaction; their alerts are locked until it ends.
 BATCH = 100
-#: Runs per transaction after a full batch: the shared queries for groups and users then serve more runs.
+#: Runs per transaction after full batches: the shared queries for groups and users then serve more runs.
 BACKLOG_BATCH = 500
+#: Pages per transaction, which the last run may exceed. The alerts of other integrations wait for as long: with a tenth
+#: of a core, two seconds.
+MAX_PAGES = 200
 
 #: Consecutive failures after which a run counts as stuck.
 STUCK_AFTER = 5
@@ -62,44 +68,54 @@ def escalation_task() -> PeriodicTask:
 class EscalationTask:
     """The task's state in one worker.
 
-    It remembers whether paging was paused, to notice a pause that ends early, and whether more runs are due than fit
-    into one batch.
+    It remembers whether paging was paused, to notice a pause that ends early, how many runs fit into one batch, and
+    which integration was the last that did.
     """
 
     was_paused: bool = True
-    is_backlogged: bool = False
+    last_lane: int = 0
+    batches: BatchRunner[int] = field(default_factory=lambda: BatchRunner("A batch of runs", BATCH, BACKLOG_BATCH))
 
     def run_once(self, now: datetime) -> bool:
         """Decides one batch. Returns whether more may be due right away."""
-        is_full = run_or_split(
-            "A batch of runs",
-            lambda: self._batch(now, None),
-            lambda: _due(now),
-            partial(self._batch, now),
-            partial(_fail_alone, now),
-        )
-        self.is_backlogged = bool(is_full)
-        return self.is_backlogged
+        return self.batches.run(partial(self._decide_batch, now), partial(_fail_alone, now))
 
-    def _batch(self, now: datetime, only_row_id: int | None) -> bool:
-        """Runs one transaction. Returns whether an integration used up its share, so that more may be due."""
+    def _decide_batch(self, now: datetime, batch: Batch[int]) -> bool:
+        """Runs one transaction. Returns whether an integration used up its share, or the batch its pages, so that more
+        may be due."""
         decisions: Sequence[tuple[int, RunDecision]] = ()
         with database.transaction() as connection:
             pause = _pause(connection, now)
             if pause is None and self.was_paused:
                 _release(connection, now)
-            self.was_paused = pause is not None
-            ids, is_full = (
-                _claim(connection, now, BACKLOG_BATCH if self.is_backlogged else BATCH)
-                if only_row_id is None
-                else (_claim_one(connection, now, only_row_id), False)
+            lanes, is_full = (
+                (_claim_known(connection, now, batch.keys), False)
+                if batch.keys
+                else self._claim(connection, now, batch.limit)
             )
-            claimed = _read(connection, ids, now)
+            batch.keys = list(lanes)
+            claimed = _read(connection, batch.keys, now)
             if claimed:
-                decisions = _decide(connection, claimed, pause, now, is_single=only_row_id is not None)
+                decisions = _decide(connection, claimed, batch, pause, now)
+                self.last_lane = lanes[batch.keys[-1]]
+        self.was_paused = pause is not None
         if tracing.exporter is not None:
             _export_spans(tracing.exporter, decisions, now)
-        return is_full
+        return is_full or len(batch.keys) < len(claimed)
+
+    def _claim(self, connection: Connection, now: datetime, limit: int) -> tuple[dict[int, int], bool]:
+        """The ids of due runs with their lanes, with their alerts locked, and whether an integration used up its share.
+
+        The lanes take turns, from the one after the last that was served: a batch may end before all have their turn.
+        """
+        rows = connection.execute(_CLAIM, {"now": now, "free": limit}).fetchall()
+        counts = Counter[int]()
+        turns: list[tuple[tuple[int, bool, int], int]] = []
+        for row_id, lane, _ in rows:
+            counts[lane or 0] += 1
+            turns.append(((counts[lane or 0], (lane or 0) <= self.last_lane, lane or 0), row_id))
+        is_full = any(counts[lane or 0] >= share for _, lane, share in rows)
+        return {row_id: lane for (_, _, lane), row_id in sorted(turns)}, is_full
 
 
 def open_questions(connection: Connection, alert_ids: Sequence[int]) -> Mapping[int, OpenQuestions]:
@@ -125,30 +141,25 @@ _CLAIM = FairQueue(
     locked="a",
 ).claim_query()
 
-_CLAIM_ONE = """
-SELECT r.id FROM escalation_run r JOIN alerts_alert a ON a.id = r.alert_id
-WHERE r.due_at <= %s AND r.id = %s FOR NO KEY UPDATE OF a SKIP LOCKED
+_CLAIM_KNOWN = """
+SELECT r.id, coalesce(r.integration_id, 0) FROM escalation_run r JOIN alerts_alert a ON a.id = r.alert_id
+WHERE r.due_at <= %s AND r.id = ANY(%s) ORDER BY array_position(%s, r.id) FOR NO KEY UPDATE OF a SKIP LOCKED
 """
 
 # The claim may have seen an older state than the lock: another worker may just have handled the run.
 _READ = database.literal(
-    f"SELECT {run_store.COLUMNS} FROM escalation_run r WHERE r.id = ANY(%s) AND r.due_at <= %s ORDER BY r.due_at, r.id"
+    f"SELECT {run_store.COLUMNS} FROM escalation_run r WHERE r.id = ANY(%s) AND r.due_at <= %s "
+    "ORDER BY array_position(%s, r.id)"
 )
 
 
-def _claim(connection: Connection, now: datetime, limit: int) -> tuple[list[int], bool]:
-    """The ids of due runs, with their alerts locked, and whether an integration used up its share."""
-    rows = connection.execute(_CLAIM, {"now": now, "free": limit}).fetchall()
-    counts = Counter(lane for _, lane, _ in rows)
-    return [row[0] for row in rows], any(counts[lane] >= limit for _, lane, limit in rows)
+def _claim_known(connection: Connection, now: datetime, ids: Sequence[int]) -> dict[int, int]:
+    """Those of these runs that are still due and nobody else works on, with their lanes."""
+    return dict(connection.execute(_CLAIM_KNOWN, (now, list(ids), list(ids))).fetchall())
 
 
-def _claim_one(connection: Connection, now: datetime, row_id: int) -> list[int]:
-    return [row[0] for row in connection.execute(_CLAIM_ONE, (now, row_id)).fetchall()]
-
-
-def _read(connection: Connection, ids: list[int], now: datetime) -> list[dict[str, Any]]:
-    return database.rows(connection, _READ, (ids, now)) if ids else []
+def _read(connection: Connection, ids: Sequence[int], now: datetime) -> list[dict[str, Any]]:
+    return database.rows(connection, _READ, (list(ids), now, list(ids))) if ids else []
 
 
 def _fail_alone(now: datetime, row_id: int, error: Exception) -> None:
@@ -157,17 +168,10 @@ def _fail_alone(now: datetime, row_id: int, error: Exception) -> None:
         _fail(connection, row_id, error, now)
 
 
-def _due(now: datetime) -> list[int]:
-    with database.transaction() as connection:
-        rows = connection.execute(
-            "SELECT id FROM escalation_run WHERE due_at <= %s ORDER BY due_at LIMIT %s", (now, BATCH)
-        ).fetchall()
-    return [row[0] for row in rows]
-
-
 def _decide(
-    connection: Connection, claimed: list[dict[str, Any]], pause: ActivePause | None, now: datetime, *, is_single: bool
+    connection: Connection, claimed: list[dict[str, Any]], batch: Batch[int], pause: ActivePause | None, now: datetime
 ) -> Sequence[tuple[int, RunDecision]]:
+    """Decides the claimed runs and writes that, in order, until there are MAX_PAGES. Then `batch` has only those."""
     plans = load_plans(connection, {row["version_id"] for row in claimed})
     runs: dict[int, RunState] = {}
     failed: list[tuple[int, Exception]] = []
@@ -180,19 +184,35 @@ def _decide(
     states = store.load(connection, [run.alert_id for run in runs.values()])
     context = target_loader.load_target_context(connection, runs.values(), now)
     decisions: list[tuple[int, RunDecision]] = []
+    page_count = 0
     for row_id, run in runs.items():
+        if page_count >= MAX_PAGES:
+            break
         try:
-            decisions.append((row_id, advance(run, states[run.alert_id], context, now, pause)))
+            decision = advance(run, states[run.alert_id], context, now, pause)
         except Exception as problem:  # noqa: BLE001 - one bad row must not stop the others
             failed.append((row_id, problem))
+        else:
+            decisions.append((row_id, decision))
+            page_count += _count_pages(decision, context)
+    batch.keys = [row_id for row_id, _ in [*failed, *decisions]]
     _write(connection, decisions, states, now)
     for row_id, error in failed:
-        if is_single:
-            raise error
         ids = {"alert_id": next(row["alert_id"] for row in claimed if row["id"] == row_id)}
         log.error("Run %s could not be decided.", row_id, exc_info=error, extra=ids)
         _fail(connection, row_id, error, now)
     return decisions
+
+
+def _count_pages(decision: RunDecision, context: TargetContext) -> int:
+    """How many messages a decision queues."""
+    users = sum(
+        count_pages(recipient, page.delivery_override, page.priority)
+        for page in decision.pages
+        if (recipient := context.active_users.get(page.target.user_id)) is not None
+    )
+    notices = sum(len(notice.user_ids) for notice in decision.notices)
+    return users + notices + len(decision.contact_pages) + len(decision.ack_reminders)
 
 
 def _export_spans(exporter: SpanExporter, decisions: Sequence[tuple[int, RunDecision]], now: datetime) -> None:

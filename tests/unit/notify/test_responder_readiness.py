@@ -132,13 +132,21 @@ def test_two_roles_at_once_are_a_problem_of_both_shifts() -> None:
     assert results[0].problems[ReadinessProblem.SEVERAL_ROLES]["roles"] == (Term("secondary"),)
 
 
+def test_role_by_order_counts_for_the_first_of_it_only() -> None:
+    people = {ALICE: responder(SMS), BOB: replace(responder(SMS), recipient=replace(responder(SMS).recipient, id=BOB))}
+    by_order = [shift(SECONDARY, schedule=""), shift(SECONDARY, user=BOB, schedule="")]
+    results = readiness(timeline(shift(), shift(user=BOB), *by_order), people, NOW)
+    assert [list(one.problems) for one in results] == [[ReadinessProblem.SEVERAL_ROLES], []] * 2
+    assert all(one.has_other_roles for one in results)
+
+
 @pytest.mark.parametrize(
     "other",
     [
         shift(SECONDARY, user=BOB),
         shift(SECONDARY, since=NOW + 20 * HOUR),
         shift(PRIMARY, since=NOW + HOUR),
-        shift(SECONDARY, schedule=""),
+        shift(MemberRole.MANAGER, schedule=""),
     ],
 )
 def test_other_shifts_do_not_count_as_a_second_role(other: OnCall) -> None:

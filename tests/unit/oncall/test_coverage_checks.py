@@ -9,6 +9,7 @@ from tests.support.schedule_strategies import (
     BOB,
     CAROL,
     DAVE,
+    MANAGER,
     PRIMARY,
     SECONDARY,
     fixed,
@@ -19,7 +20,7 @@ from tests.support.schedule_strategies import (
 )
 from tocsin.core.reasons import Term
 from tocsin.oncall import reasons
-from tocsin.oncall.calculation import coverage_checks
+from tocsin.oncall.calculation import coverage_checks, final_schedule
 from tocsin.oncall.calculation.coverage_checks import CoverageFinding, CoverageFindingKind
 from tocsin.oncall.calculation.group_snapshot import Absence, GroupPlan, SnapshotMember
 from tocsin.oncall.calculation.schedules import CompiledOverride
@@ -101,3 +102,19 @@ def test_ineffective_shift_and_user_with_two_roles_are_reported() -> None:
         == "Shift Low of Desk 24x7 never has an effect: shift Both of Desk 24x7 takes precedence."
     )
     assert str(body[CoverageFindingKind.DOUBLE_ROLE].reason) == "Alice is both primary and secondary of Desk."
+
+
+def test_only_the_first_member_by_order_has_a_second_role() -> None:
+    both = frozenset({PRIMARY, SECONDARY})
+    members = (SnapshotMember(ALICE, "Alice", both), SnapshotMember(BOB, "Bob", both))
+    group = plan(schedule(rotate("Weekly", [ALICE, BOB])), members=members)
+    timeline = final_schedule.timeline(group, MONDAY, MONDAY + 4 * WEEK)
+    doubles = coverage_checks.double_roles(timeline)
+    assert {double.user_id for double in doubles} == {ALICE}, "whoever is primary, the next step pages Alice"
+    assert len(doubles) == 2
+
+
+def test_manager_by_order_may_have_another_role() -> None:
+    members = (SnapshotMember(ALICE, "Alice", frozenset({MANAGER})),)
+    group = plan(schedule(rotate("Weekly", [ALICE])), members=members)
+    assert coverage_checks.double_roles(final_schedule.timeline(group, MONDAY, MONDAY + WEEK)) == ()

@@ -15,7 +15,7 @@ from functools import partial
 
 from psycopg.errors import DataError, IntegrityError
 
-from tocsin.core.db.split_batch import run_or_split
+from tocsin.core.db.split_batch import Batch, BatchRunner
 from tocsin.core.delivery.lease import LeaseLost
 from tocsin.core.runtime.daemon_threads import DaemonThreads
 
@@ -77,6 +77,7 @@ class JobPool[K, J, R]:
         self._jobs: dict[K, J] = {}
         self._results: dict[K, R] = {}
         self._writing = threading.Lock()
+        self._batches = BatchRunner[K](f"Results of {name}", slots, slots, caught=(DataError, IntegrityError))
 
     def free_slots(self) -> int:
         """Returns how many more jobs may start."""
@@ -121,7 +122,8 @@ class JobPool[K, J, R]:
     def store_results(self) -> None:
         """Stores the results that have arrived, after those that another thread is storing."""
         with self._writing:
-            self._store()
+            while self._store():
+                pass
         # What arrived meanwhile was left to this thread, which has more to do.
         if self._results:
             self._threads.submit(self._store_arriving)
@@ -138,20 +140,21 @@ class JobPool[K, J, R]:
         except Exception:  # the thread's outermost handler: the next run stores it
             log.exception("What came of %d jobs of %s could not be written down yet.", len(self._results), self._name)
 
-    def _store(self) -> None:
+    def _store(self) -> bool:
+        """Stores one batch of results. Returns whether there are more of those that had arrived."""
         with self._changed:
             results = dict(self._results)
         if not results:
-            return
-        run_or_split(
-            f"The results of {self._name}",
-            lambda: self._write(list(results.values())),
-            lambda: results,
-            lambda key: self._write([results[key]]),
-            lambda key, error: self._not_written(key, results[key], error),
-            caught=(DataError, IntegrityError),
-        )
-        self._remove(results)
+            return False
+
+        def write(batch: Batch[K]) -> bool:
+            has_more = not batch.keys and len(results) > batch.limit
+            batch.keys = batch.keys or list(results)[: batch.limit]
+            self._write([results[key] for key in batch.keys])
+            self._remove(batch.keys)
+            return has_more
+
+        return self._batches.run(write, lambda key, error: self._not_written(key, results[key], error))
 
     def wait_until(self, condition: Callable[[list[J]], bool], timeout: float) -> bool:
         """Waits until `condition` holds for the jobs in flight, for at most `timeout` seconds. Returns False on
@@ -217,6 +220,7 @@ class JobPool[K, J, R]:
     def _not_written(self, key: K, result: R, error: Exception) -> None:
         log.error("What came of %s of %s cannot be written down.", key, self._name, exc_info=error)
         self._salvage(result)
+        self._remove([key])
 
     def _remove(self, keys: Iterable[K]) -> None:
         with self._changed:

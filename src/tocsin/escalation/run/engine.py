@@ -21,6 +21,7 @@ from tocsin.escalation.policy.policy import OnExhausted
 from tocsin.escalation.policy.steps import IfEmpty, PolicyStep
 from tocsin.escalation.run import responders
 from tocsin.escalation.run.decision_builder import DecisionBuilder
+from tocsin.escalation.run.pending_pages import ON_TIME_TOLERANCE
 from tocsin.escalation.run.run_state import (
     ActivePause,
     NoticeReason,
@@ -51,9 +52,6 @@ from tocsin.escalation.run.target_resolution import (
     resolve_targets,
 )
 from tocsin.notify.rules import notification_rules
-
-#: A timer handled within this delay counts as on time, so that intervals do not drift; later ones count from now.
-ON_TIME_TOLERANCE = timedelta(seconds=5)
 
 #: The interval at which a step that waits for somebody on call rechecks.
 CONDITION_RECHECK = timedelta(minutes=1)

@@ -14,7 +14,7 @@ from tocsin.core.reasons import Person, Reason, ReasonType, Term, joined
 from tocsin.escalation import reasons
 from tocsin.escalation.policy.policy import CompiledPolicy
 from tocsin.escalation.policy.steps import PolicyStep
-from tocsin.notify.rules.notification_rules import Recipient, plan_pages
+from tocsin.notify.rules.notification_rules import Recipient, count_pages
 from tocsin.oncall.calculation.support_hours import CompiledSupportHours
 from tocsin.people.member_roles import MemberRole
 
@@ -323,7 +323,7 @@ class _TargetCollector:
             self.notes.append(reasons.USER_DEACTIVATED(user=Person(name, user_id)) if name else reasons.USER_DELETED())
         elif user_id in self.skip_reasons:
             self.notes.append(self.skip_reasons[user_id](user=Person(person.name, user_id)))
-        elif not plan_pages(person, self.step.delivery_override, self.priority, self.at):
+        elif not count_pages(person, self.step.delivery_override, self.priority):
             self.notes.append(reasons.NO_CONTACT_METHOD(user=Person(person.name, user_id)))
         elif user_id in self.paging_until and self.paging_until[user_id] >= self.at:
             self.has_pending_pages = True

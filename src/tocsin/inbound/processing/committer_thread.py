@@ -267,8 +267,8 @@ class CommitterThread:
                 # This very batch exceeds a limit: retrying cannot help.
                 raise
             except (psycopg.OperationalError, psycopg.InterfaceError, errors.ReadOnlySqlTransaction) as error:
-                if isinstance(error, errors.OutOfMemory) and len(incoming) > 1:
-                    # The lock table is full: a batch of half as many messages needs half as many locks.
+                if isinstance(error, errors.OutOfMemory | errors.IdleInTransactionSessionTimeout) and len(incoming) > 1:
+                    # The lock table is full, or the processor too busy: half as many messages need half as much.
                     raise
                 self._disconnect()
                 # It is unknown whether this attempt's ids were used.

@@ -6,14 +6,15 @@ Nothing is kept in memory: due alerts are indexed rows, and any node may process
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 
 from psycopg import errors
 
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.db.guarded_connection import GuardedConnection
+from tocsin.core.db.split_batch import Batch, BatchRunner
 from tocsin.core.ids import advisory_lock_key
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
@@ -75,54 +76,53 @@ def due_alerts_task(registry: IntegrationRegistry) -> PeriodicTask:
     )
 
 
+_BATCHES = BatchRunner[bytes]("A batch of delayed openings", MAX_ALERTS_PER_RUN, MAX_ALERTS_PER_RUN)
+
+
 def open_due(registry: IntegrationRegistry, alert_ids: AlertIdAllocator, now: datetime) -> bool:
     """Decides the messages of due alerts. Returns True if there may be more."""
+    return _BATCHES.run(partial(_open, registry, alert_ids, now), partial(_fail_alone, now))
+
+
+def _open(registry: IntegrationRegistry, alert_ids: AlertIdAllocator, now: datetime, part: Batch[bytes]) -> bool:
+    """Opens the alerts of one batch. Returns True if there may be more."""
     with database.connection() as connection:
-        rows = connection.execute(_DUE, (now, MAX_ALERTS_PER_RUN)).fetchall()
-        if not rows:
-            return False
-        registry.refresh()
+        is_full = False
+        if not part.keys:
+            rows = connection.execute(_DUE, (now, part.limit)).fetchall()
+            part.keys, is_full = [bytes(row[0]) for row in rows], len(rows) == part.limit
+            if not rows:
+                return False
+            registry.refresh()
         with messages.short_lock_timeout(connection):
-            _open(connection, registry, alert_ids, [bytes(row[0]) for row in rows], now)
-    return len(rows) == MAX_ALERTS_PER_RUN
+            try:
+                incoming = _incoming(connection, registry, part.keys, now)
+                if incoming:
+                    batch.process(connection, registry, alert_ids, incoming, now, wait=False, is_draining=True)
+                _delete_finished(connection, part.keys, now)
+            except (
+                errors.LockNotAvailable,
+                errors.DeadlockDetected,
+                errors.SerializationFailure,
+                errors.UniqueViolation,
+            ):
+                # Another transaction holds one of them: the next run is in a second.
+                return False
+    return is_full
 
 
-def _open(
-    connection: GuardedConnection,
-    registry: IntegrationRegistry,
-    alert_ids: AlertIdAllocator,
-    keys: list[bytes],
-    now: datetime,
-) -> None:
-    """Opens the alerts. If that fails, opens each by itself, and retries later those that fail."""
-    try:
-        incoming = _incoming(connection, registry, keys, now)
-        if incoming:
-            batch.process(connection, registry, alert_ids, incoming, now, wait=False, is_draining=True)
-        _delete_finished(connection, keys, now)
-    except (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure, errors.UniqueViolation):
-        # Another transaction holds one of them: the next run is in a second.
-        return
-    except Exception as error:  # boundary of one alert: the others still open
-        if isinstance(error, UnknownIntegration):
-            raise
-        if len(keys) > 1:
-            half = len(keys) // 2
-            _open(connection, registry, alert_ids, keys[:half], now)
-            _open(connection, registry, alert_ids, keys[half:], now)
-            return
-        if database.is_unavailable(error):
-            raise
-        log.exception("A delayed opening cannot be decided; it is tried again in %s.", _RETRY_AFTER)
-        connection.execute(
-            "UPDATE inbound_delayedalert SET due_at = %s WHERE key_hash = ANY(%s)", (now + _RETRY_AFTER, keys)
-        )
+def _fail_alone(now: datetime, key: bytes, error: Exception) -> None:
+    if isinstance(error, UnknownIntegration):
+        raise error
+    log.error("A delayed opening cannot be decided; it is tried again in %s.", _RETRY_AFTER, exc_info=error)
+    with database.connection() as connection:
+        connection.execute("UPDATE inbound_delayedalert SET due_at = %s WHERE key_hash = %s", (now + _RETRY_AFTER, key))
 
 
 def _incoming(
-    connection: Connection, registry: IntegrationRegistry, keys: list[bytes], now: datetime
+    connection: Connection, registry: IntegrationRegistry, keys: Sequence[bytes], now: datetime
 ) -> list[IncomingMessage]:
-    rows = database.rows(connection, _MESSAGES_OF, (keys, _MAX_MESSAGES))
+    rows = database.rows(connection, _MESSAGES_OF, (list(keys), _MAX_MESSAGES))
     integrations = registry.get_all()
     incoming = (incoming_of(row, registry, now) for row in rows if row["integration_id"] in integrations)
     return [messages.mark_due(message) for message in incoming]

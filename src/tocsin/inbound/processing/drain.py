@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 
 from psycopg import errors
 
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.db.guarded_connection import GuardedConnection
+from tocsin.core.db.split_batch import Batch, BatchRunner
 from tocsin.inbound.config.registry import IntegrationRegistry, UnknownIntegration
 from tocsin.inbound.deciding import reasons
 from tocsin.inbound.processing import batch
@@ -32,56 +34,50 @@ SELECT id, integration_id, received_at, raw, content_type, headers, replay_of, v
 FROM inbound_inboundmessage WHERE status = 'Pending' ORDER BY id LIMIT %s
 """
 
+_BATCHES = BatchRunner[IncomingMessage]("A batch of pending messages", MAX_MESSAGES_PER_RUN, MAX_MESSAGES_PER_RUN)
+
 
 def drain(registry: IntegrationRegistry, alert_ids: AlertIdAllocator, now: datetime) -> bool:
     """Decides pending messages in arrival order. Returns True if there may be more."""
     registry.refresh()
+    work = partial(_decide, registry, alert_ids, now)
+    return _BATCHES.run(work, partial(_fail_alone, work))
+
+
+def _decide(
+    registry: IntegrationRegistry, alert_ids: AlertIdAllocator, now: datetime, part: Batch[IncomingMessage]
+) -> bool:
     with database.connection() as connection:
-        rows = database.rows(connection, _PENDING, (MAX_MESSAGES_PER_RUN,))
-        if not rows:
+        incoming = part.keys
+        if not incoming:
+            rows = database.rows(connection, _PENDING, (part.limit,))
+            integrations = registry.get_all()
+            # Sorted by the database's clock: ids are made with a node's clock, which may be ahead of another's.
+            rows.sort(key=lambda row: (row["received_at"], row["id"]))
+            incoming = [incoming_of(row, registry, now) for row in rows if row["integration_id"] in integrations]
+            part.keys = incoming
+        if not incoming:
             return False
-        integrations = registry.get_all()
-        # Sorted by the database's clock: ids are made with a node's clock, which may be ahead of another's.
-        rows.sort(key=lambda row: (row["received_at"], row["id"]))
-        incoming = [incoming_of(row, registry, now) for row in rows if row["integration_id"] in integrations]
         with messages.short_lock_timeout(connection):
-            decided_count = _drain_batch(connection, registry, alert_ids, incoming, now)
-    return decided_count == MAX_MESSAGES_PER_RUN
+            try:
+                results = batch.process(connection, registry, alert_ids, incoming, now, wait=False, is_draining=True)
+            except (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure):
+                return False
+    decided_count = sum(result.status.value != "Pending" for result in results)
+    return decided_count >= part.limit
 
 
-def _drain_batch(
-    connection: GuardedConnection,
-    registry: IntegrationRegistry,
-    alert_ids: AlertIdAllocator,
-    incoming: list[IncomingMessage],
-    now: datetime,
-) -> int:
-    if not incoming:
-        return 0
-    try:
-        return sum(
-            result.status.value != "Pending"
-            for result in batch.process(connection, registry, alert_ids, incoming, now, wait=False, is_draining=True)
-        )
-    except (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure):
-        return 0
-    except Exception as error:  # boundary of one message: the others are still decided
-        if isinstance(error, UnknownIntegration):
-            raise
-        if len(incoming) == 1:
-            if database.is_unavailable(error):
-                raise
-            ids = {"message_id": incoming[0].id}
-            log.exception("The undecided message %s cannot be decided.", incoming[0].id, extra=ids)
-            if _count_failure(connection, incoming[0]) == MAX_FAILURES:
-                # Fail open, as on arrival; if that fails too, the next run stores it as Mapping Failed.
-                undecidable_messages = [messages.mark_undecidable(incoming[0], error)]
-                return _drain_batch(connection, registry, alert_ids, undecidable_messages, now)
-            return 0
-        half = len(incoming) // 2
-        return _drain_batch(connection, registry, alert_ids, incoming[:half], now) + _drain_batch(
-            connection, registry, alert_ids, incoming[half:], now
-        )
+def _fail_alone(work: Callable[[Batch[IncomingMessage]], bool], incoming: IncomingMessage, error: Exception) -> None:
+    if isinstance(error, UnknownIntegration):
+        raise error
+    log.error(
+        "The undecided message %s cannot be decided.", incoming.id, exc_info=error, extra={"message_id": incoming.id}
+    )
+    with database.transaction() as connection:
+        failures = _count_failure(connection, incoming)
+    if failures == MAX_FAILURES:
+        # Fail open, as on arrival; if that fails too, the next run stores it as Mapping Failed.
+        _BATCHES.run(work, partial(_fail_alone, work), [messages.mark_undecidable(incoming, error)])
 
 
 def _count_failure(connection: Connection, incoming: IncomingMessage) -> int:

@@ -25,8 +25,9 @@ from tocsin.notify.pause import CurrentPause
 from tocsin.notify.registry import address_problem
 from tocsin.notify.rules.bundling import WINDOW, BundleKey, BundleLimit, has_waited_for_bundle, max_bundle_size
 from tocsin.notify.rules.bundling import key as key_of
-from tocsin.notify.rules.delivery_reasons import NOT_RESENT
+from tocsin.notify.rules.delivery_reasons import BUNDLED_LATER, NOT_RESENT, ONE_OF_OVERDUE
 from tocsin.notify.rules.notification_rules import quiet_hours
+from tocsin.notify.rules.page_planner import REPEATED
 from tocsin.notify.rules.pre_send_check import (
     AlertFacts,
     CancelDelivery,
@@ -244,11 +245,14 @@ def check_due(connection: Connection, ids: list[UUID], now: datetime) -> list[Du
     unusable = [due for due in due_by_id.values() if needs_fallback(due, now, address_problem)]
     if fallen_back := fallback.apply_fallbacks(connection, unusable, now):
         due_by_id |= {due.id: due for due in facts(connection, [due.id for due in fallen_back])}
+    redundant_ids = _find_redundant(connection, due_by_id.values(), now)
     ready: list[DueDelivery] = []
     cancelled: list[tuple[DueDelivery, Reason]] = []
     waiting: list[tuple[DueDelivery, Reason, datetime]] = []
     for due in (due_by_id[id_] for id_ in ids if id_ in due_by_id):
         match pre_send_check(due, now, address_problem):
+            case SendNow() if due.id in redundant_ids:
+                cancelled.append((due, ONE_OF_OVERDUE()))
             case SendNow():
                 ready.append(due)
             case FailDelivery(reason):
@@ -260,6 +264,30 @@ def check_due(connection: Connection, ids: list[UUID], now: datetime) -> list[Du
     _cancel(connection, cancelled, now)
     defer(connection, waiting)
     return ready
+
+
+#: A page that is so late did not leave in time: no node worked, or more was due than could be sent.
+_OVERDUE = timedelta(seconds=5)
+
+# The last one that fell due is sent, or the first page about its alert, which comes before all others. One that is
+# retried, because an attempt failed, is no reason to leave out another.
+_REDUNDANT = """
+SELECT d.id FROM notify_delivery d WHERE d.id = ANY(%(ids)s) AND EXISTS (
+  SELECT FROM notify_delivery o WHERE o.alert_id = d.alert_id AND o.purpose = 'page' AND o.channel = d.channel
+    AND o.address = d.address AND o.user_id IS NOT DISTINCT FROM d.user_id AND o.id <> d.id
+    AND (o.status IN ('sent', 'delivered') AND o.sent_at >= d.due_at OR o.status = 'sending'
+         OR o.status = 'queued' AND o.late_since IS NULL AND (o.is_first, o.due_at, o.id) > (d.is_first, d.due_at, d.id)
+            AND (o.due_at <= %(now)s OR o.reason_code = %(bundled)s)))
+"""
+
+
+def _find_redundant(connection: Connection, deliveries: Iterable[DueDelivery], now: datetime) -> set[UUID]:
+    """Returns those of these overdue pages that only repeat another one, which has fallen due later and is sent."""
+    ids = [due.id for due in deliveries if due.data.get(REPEATED) and due.due_at < now - _OVERDUE]
+    if not ids:
+        return set()
+    parameters = {"ids": ids, "now": now, "bundled": BUNDLED_LATER.code}
+    return {row[0] for row in connection.execute(_REDUNDANT, parameters).fetchall()}
 
 
 def facts(connection: Connection, ids: Sequence[UUID], *, resolve_merged: bool = False) -> list[DueDelivery]:

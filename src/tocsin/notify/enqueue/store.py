@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import batched
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +17,9 @@ from tocsin.core.reasons import NO_REASON, Reason
 from tocsin.core.stored_reason import reason_columns
 from tocsin.notify.models import Provider
 from tocsin.notify.states import DeliveryStatus, Purpose
+
+#: Rows per statement: the server ends a transaction in which nothing happens while a busy machine prepares more.
+MAX_ROWS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +67,9 @@ def write(connection: Connection, rows: Sequence[NotificationRow], now: datetime
     if not rows:
         return
     integrations = _integrations(connection, {row.alert_id for row in rows if row.alert_id is not None})
-    connection.execute(_NOTIFICATIONS, (now, as_json([_notification(row) for row in rows])))
-    connection.execute(_DELIVERIES, (now, as_json([_delivery(row, integrations, now) for row in rows])))
+    for part in batched(rows, MAX_ROWS):
+        connection.execute(_NOTIFICATIONS, (now, as_json([_notification(row) for row in part])))
+        connection.execute(_DELIVERIES, (now, as_json([_delivery(row, integrations, now) for row in part])))
     if any(row.due_at <= now + timedelta(seconds=1) for row in rows):
         database.notify(connection, "outbox")
 

@@ -66,6 +66,10 @@ PAGE_NOT_SENT = ReasonType("delivery.page_not_sent", "The page was probably not 
 EARLIER_PAGE_WAITS = ReasonType(
     "delivery.earlier_page_waits", "An earlier page about this alert to the same address is still queued."
 )
+ONE_OF_OVERDUE = ReasonType(
+    "delivery.one_of_overdue",
+    "Several pages about this alert to the same address fell due before one could be sent. One is sent.",
+)
 NOT_RESENT = ReasonType("delivery.not_resent", "It may have been sent, and is not retried: {cause}")
 STOPPED_BEFORE_SENT = ReasonType("delivery.stopped_before_sent", "It was not yet sent when this happened: {cause}")
 SENT_BEFORE_STOPPED = ReasonType(

@@ -111,6 +111,8 @@ class PlannedPage:
     explanation: Reason
     #: Since when quiet hours delay it; None if they do not.
     deferred_from: datetime | None = None
+    #: Whether it is one of several by the same method.
+    is_repeated: bool = False
 
 
 def apply_rules(recipient: Recipient, stored: object) -> Recipient:
@@ -166,6 +168,12 @@ def last_page_at(recipient: Recipient, override: DeliveryOverride, priority: Pri
     return max((page.at for page in plan_pages(recipient, override, priority, at)), default=at)
 
 
+def count_pages(recipient: Recipient, override: DeliveryOverride, priority: Priority) -> int:
+    """Returns how many pages `plan_pages` plans at most."""
+    methods, _ = select_methods(recipient, override, priority)
+    return sum(method.repeat_times + 1 for method in methods) * (override.retries + 1)
+
+
 def select_methods(
     recipient: Recipient, override: DeliveryOverride, priority: Priority
 ) -> tuple[tuple[NotificationMethod, ...], Reason]:
@@ -217,8 +225,9 @@ def _plan_method(
                 parts.append(delivery_reasons.QUIET_HOURS())
                 deferred_from[due] = min(requested_at, deferred_from.get(due, requested_at))
             explanations_by_time.setdefault(due, []).append(joined(*parts, separator=", "))
+    is_repeated = len(explanations_by_time) > 1
     return [
-        PlannedPage(method, due, _join_explanations(explanations, note), deferred_from.get(due))
+        PlannedPage(method, due, _join_explanations(explanations, note), deferred_from.get(due), is_repeated)
         for due, explanations in sorted(explanations_by_time.items())
     ]
 

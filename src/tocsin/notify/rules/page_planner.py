@@ -28,6 +28,9 @@ type FindQuietest = Callable[[set[str]], str]
 #: The key in a notification's data for the time since which quiet hours delay the page.
 DEFERRED_FROM = "held_from"
 
+#: The key in a notification's data that says that it is one of several by the same method.
+REPEATED = "repeated"
+
 #: After a contact method fails, the next one is brought forward. A page that is due later than this waits for something
 #: else, such as the end of quiet hours, and is left alone.
 NOTICE_HORIZON = timedelta(minutes=30)
@@ -66,12 +69,14 @@ class Page:
     problem: Reason = NO_REASON
     #: Since when the user's quiet hours delay it; None if they do not.
     deferred_from: datetime | None = None
+    is_repeated: bool = False
 
     @property
     def data(self) -> dict[str, Any]:
         """The data stored with its notification."""
         deferral = {} if self.deferred_from is None else {DEFERRED_FROM: self.deferred_from.isoformat()}
-        return {**self.request.data, **deferral}
+        repeated = {REPEATED: True} if self.is_repeated else {}
+        return {**self.request.data, **deferral, **repeated}
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +165,7 @@ def _pages(
         if not address_problem:
             reason = delivery_reasons.EXPLAINED(reason=as_reason(request.reason), explanation=planned.explanation)
             page = Page(request, method.label, method.channel, method.address, planned.at, reason)
-            pages.append(replace(page, deferred_from=planned.deferred_from))
+            pages.append(replace(page, deferred_from=planned.deferred_from, is_repeated=planned.is_repeated))
         elif method.label not in reported_labels:
             reported_labels.add(method.label)
             problem = delivery_reasons.METHOD_UNUSABLE(method=method.label, problem=address_problem)

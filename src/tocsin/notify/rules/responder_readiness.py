@@ -5,7 +5,7 @@ method, outside quiet hours, and in one role only. Pure.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from zoneinfo import ZoneInfo
@@ -80,6 +80,8 @@ class ShiftReadiness:
     #: When a message last arrived on one of them, if that is known.
     arrived_at: datetime | None
     problems: Mapping[ReadinessProblem, Reason]
+    #: Whether the user has another role meanwhile. Without a problem, somebody else comes before them in it.
+    has_other_roles: bool = False
 
     @property
     def is_ready(self) -> bool:
@@ -90,7 +92,13 @@ def readiness(timeline: Timeline, responders: Mapping[int, OnCallPerson], now: d
     """Returns the readiness of each shift of a group that is not over at `now`, in the order of the timeline."""
     doubles = double_roles(timeline)
     return tuple(
-        _assess(shift, responders.get(shift.user_id), doubles, now)
+        replace(
+            _assess(shift, responders.get(shift.user_id), doubles, now),
+            has_other_roles=any(
+                other.user_id == shift.user_id and other.role is not shift.role and _overlap(shift, other)
+                for other in timeline.segments
+            ),
+        )
         for shift in timeline.segments
         if shift.until is None or shift.until > now
     )
@@ -187,11 +195,15 @@ def _other_roles(shift: OnCall, doubles: Iterable[DoubleRole]) -> tuple[MemberRo
             role
             for double in doubles
             if double.user_id == shift.user_id and shift.role in double.roles
-            if _is_before(double.since, shift.until) and _is_before(shift.since, double.until)
+            if _overlap(double, shift)
             for role in double.roles
             if role is not shift.role
         )
     )
+
+
+def _overlap(one: OnCall | DoubleRole, other: OnCall) -> bool:
+    return _is_before(one.since, other.until) and _is_before(other.since, one.until)
 
 
 def _is_before(one: datetime | None, other: datetime | None) -> bool:

@@ -206,11 +206,16 @@ def _double_roles(plan: GroupPlan, timeline: Timeline) -> Iterator[CoverageFindi
 
 
 def double_roles(timeline: Timeline) -> tuple[DoubleRole, ...]:
-    """Returns the periods in which a user has two roles at once through shifts or overrides, by start."""
+    """Returns the periods in which a user has two roles at once, by start: through shifts, overrides, or the group's
+    own order, of which only the first member counts, who is the one to be paged, and no manager."""
     scheduled: dict[int, list[OnCall]] = {}
+    first_by_order: list[OnCall] = []
     for segment in timeline.segments:
-        if segment.schedule:
-            scheduled.setdefault(segment.user_id, []).append(segment)
+        if not segment.schedule:
+            if segment.role is MemberRole.MANAGER or any(_meet(segment, one) for one in first_by_order):
+                continue
+            first_by_order.append(segment)
+        scheduled.setdefault(segment.user_id, []).append(segment)
     order = list(MemberRole)
     doubles = [
         DoubleRole(
@@ -225,6 +230,10 @@ def double_roles(timeline: Timeline) -> tuple[DoubleRole, ...]:
         and _is_before(other.since, one.until)
     ]  # fmt: skip
     return tuple(sorted(doubles, key=lambda double: double.since or timeline.since))
+
+
+def _meet(one: OnCall, other: OnCall) -> bool:
+    return one.role is other.role and _is_before(one.since, other.until) and _is_before(other.since, one.until)
 
 
 def _no_shift(plan: GroupPlan, timeline: Timeline) -> Iterator[CoverageFinding]:

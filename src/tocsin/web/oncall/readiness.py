@@ -59,18 +59,17 @@ class ReadinessRow:
             ReadinessProblem.NOT_VERIFIED: _("Verified"),
             ReadinessProblem.NOT_TESTED: _("Tested"),
             ReadinessProblem.QUIET_HOURS: _("Quiet hours"),
-            ReadinessProblem.SEVERAL_ROLES: _("One role"),
+            ReadinessProblem.SEVERAL_ROLES: _("One role at a time"),
         }
+        return [(names[problem], self._is_met(problem)) for problem in COLUMNS]
+
+    def _is_met(self, problem: ReadinessProblem) -> bool | None:
+        if problem in self.first.problems:
+            return False
         # Without a loud channel there is nothing to verify, to test or to delay.
-        return [
-            (
-                names[problem],
-                problem not in self.first.problems
-                if self.first.loud_channels or problem is ReadinessProblem.SEVERAL_ROLES
-                else None,
-            )
-            for problem in COLUMNS
-        ]
+        is_several = problem is ReadinessProblem.SEVERAL_ROLES
+        applies = not self.first.has_other_roles if is_several else self.first.loud_channels
+        return True if applies else None
 
 
 def on_call_soon(now: datetime) -> list[ReadinessRow]:
@@ -112,7 +111,7 @@ def _rows(
 ) -> list[ReadinessRow]:
     merged: dict[object, list[ShiftReadiness]] = {}
     for one in shifts:
-        role = one.shift.role if by_role else None
+        role = (one.shift.role, one.has_other_roles) if by_role else None
         merged.setdefault((one.shift.user_id, role, frozenset(one.problems)), []).append(one)
     return [
         ReadinessRow(

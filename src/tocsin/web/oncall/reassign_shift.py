@@ -166,7 +166,14 @@ def _form(
         holders=everybody if is_sent else {number: plan.name_of(number) for number in ids},
         team=everybody,
         other_users=_users_outside(everybody) if is_manager else {},
-        returns=return_options([segment for segment in upcoming if segment.schedule and segment.user_id != me.pk]),
+        returns=return_options(
+            [
+                segment
+                for segment in upcoming
+                # Of a shift that is on, only a rest would change hands, or nothing once the request is accepted.
+                if segment.schedule and segment.user_id != me.pk and segment.since and segment.since > request.now
+            ]
+        ),
         is_manager=is_manager,
         is_gap=is_involved and not occupants and requested.user_id is None,
     )

@@ -37,7 +37,7 @@ class DueRun:
 # Skips runs that another worker is deciding or executing.
 _UNDECIDED = """
 SELECT id FROM workflows_run WHERE due_at <= %(now)s AND started_at IS NULL
-AND (%(only)s::bigint IS NULL OR id = %(only)s) ORDER BY due_at, id LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
+AND (%(only)s::bigint[] IS NULL OR id = ANY(%(only)s)) ORDER BY due_at, id LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
 """
 
 _STARTED = """
@@ -71,9 +71,10 @@ WHERE r.id = ANY(%(ids)s) ORDER BY r.due_at, r.id
 """
 
 
-def claim_undecided(connection: Connection, now: datetime, limit: int, only_run_id: int | None = None) -> list[DueRun]:
-    """Locks and reads due runs that have not started. Returns only the first per workflow and alert."""
-    parameters = {"now": now, "limit": limit, "only": only_run_id}
+def claim_undecided(connection: Connection, now: datetime, limit: int, only: Sequence[int] = ()) -> list[DueRun]:
+    """Locks and reads due runs that have not started, of those with the ids `only` if there are any. Returns only the
+    first per workflow and alert."""
+    parameters = {"now": now, "limit": limit, "only": list(only) or None}
     runs = read(connection, [row[0] for row in connection.execute(_UNDECIDED, parameters).fetchall()], now)
     first: dict[tuple[int, int], DueRun] = {}
     for run in runs:

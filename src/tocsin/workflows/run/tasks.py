@@ -8,7 +8,7 @@ waits for any of this.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -17,7 +17,7 @@ from tocsin.alerts.commands import NewEvent
 from tocsin.alerts.states import CommandChannel, EventKind
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.db.split_batch import run_alone, run_or_split
+from tocsin.core.db.split_batch import Batch, BatchRunner
 from tocsin.core.delivery.backoff import Backoff, doubling
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.reasons import AlertRef, Person, Reason, Term, as_reason, reason_as_json
@@ -82,24 +82,15 @@ def advance(run_id: int, now: datetime) -> None:
 
 def evaluate_run(run_id: int, now: datetime) -> None:
     """Decides and executes one run immediately, for a manual workflow."""
-    if run_alone(run_id, partial(_decide_runs, now), partial(_fail_alone, now)):
-        advance(run_id, now)
+    _decide_batch(now, [run_id])
+    advance(run_id, now)
 
 
-def _decide_batch(now: datetime) -> bool:
-    count = run_or_split(
-        "A batch of workflow runs",
-        lambda: _decide_runs(now, None),
-        lambda: _undecided(now),
-        partial(_decide_runs, now),
-        partial(_fail_alone, now),
-    )
-    return bool(count)
+_BATCHES = BatchRunner[int]("A batch of workflow runs", MAX_DECIDED, MAX_DECIDED)
 
 
-def _undecided(now: datetime) -> list[int]:
-    with database.transaction() as connection:
-        return run_store.due(connection, now, MAX_DECIDED, is_started=False)
+def _decide_batch(now: datetime, run_ids: Sequence[int] = ()) -> bool:
+    return _BATCHES.run(partial(_decide_runs, now), partial(_fail_alone, now), run_ids)
 
 
 def _fail_alone(now: datetime, run_id: int, error: Exception) -> None:
@@ -108,12 +99,13 @@ def _fail_alone(now: datetime, run_id: int, error: Exception) -> None:
         _fail(connection, run_id, error, now)
 
 
-def _decide_runs(now: datetime, only_run_id: int | None) -> int:
-    """Decides runs that have not started, in one transaction. Returns their number."""
+def _decide_runs(now: datetime, batch: Batch[int]) -> bool:
+    """Decides runs that have not started, in one transaction. Returns whether there were any."""
     with database.transaction() as connection:
-        runs = run_store.claim_undecided(connection, now, MAX_DECIDED, only_run_id)
+        runs = run_store.claim_undecided(connection, now, batch.limit, batch.keys)
+        batch.keys = [run.id for run in runs]
         if not runs:
-            return 0
+            return False
         facts_by_alert = loader.facts(connection, [run.alert_id for run in runs])
         decided: list[tuple[DueRun, FinishRun | WaitUntil | StartActions]] = []
         failed: list[tuple[DueRun, Exception]] = []
@@ -130,7 +122,7 @@ def _decide_runs(now: datetime, only_run_id: int | None) -> int:
             log.error("Run %s of workflow %s could not be decided.", run.id, run.name, exc_info=error)
             _fail(connection, run.id, error, now)
         database.notify(connection, CHANGED)
-        return len(runs)
+        return True
 
 
 def _next(run: DueRun, facts_by_alert: Mapping[int, WorkflowFacts], now: datetime) -> EngineStep:
