@@ -428,14 +428,14 @@ def test_all_clear_for_unsent_page_is_dropped(post: OutboxHarness, mail: SmtpDou
     post.user("alice")
     alert = post.alert()
     post.page(alert, "alice")
-    mail.answers.append("550 no such mailbox")
-    original = mail.handle_DATA
+    mail.answer_recipients.append("550 5.1.1 no such mailbox")
+    original = mail.handle_RCPT
 
     async def handle(*arguments: object) -> str:
         in_transaction(lambda c: queue_all_clear(c, [AlertEnded(alert, as_reason("Closed by Bob."))], post.now))
         return await original(*arguments)  # type: ignore[arg-type]
 
-    mail.handle_DATA = handle  # type: ignore[method-assign,assignment]
+    mail.handle_RCPT = handle  # type: ignore[method-assign,assignment]
     post.go(0)
     post.go(30)
     clear = Delivery.objects.get(purpose="all_clear")

@@ -144,8 +144,10 @@ class Delivery(StoredReason):
     #: The last error.
     error_code = models.CharField(max_length=MAX_CODE_CHARS, default="", db_default="")
     error_data = models.JSONField(default=dict, db_default={})
-    #: Whether the failure needs a person to fix it.
+    #: Whether the last attempt was refused: a person must act.
     is_permanent = models.BooleanField(default=False, db_default=False)
+    #: Whether it was refused because the address does not exist: the provider is not tried again.
+    is_final = models.BooleanField(default=False, db_default=False)
     #: Why it must not be sent again, if it was cancelled while being sent.
     cancel_requested_code = models.CharField(max_length=MAX_CODE_CHARS, default="", db_default="")
     cancel_requested_data = models.JSONField(default=dict, db_default={})

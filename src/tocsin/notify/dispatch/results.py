@@ -5,7 +5,7 @@ reported. An accepted message is recorded first and never sent again.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -27,6 +27,7 @@ from tocsin.notify.rules.retry_policy import (
     FAULTS,
     FINAL,
     INTERNAL_FAILURES,
+    REFUSALS,
     UNCERTAIN,
     GiveUp,
     ProviderAttempts,
@@ -99,6 +100,7 @@ WITH accepted AS (
 )
 UPDATE notify_delivery d
 SET status = 'sent', sent_at = s.at, external_id = s.external_id, error_code = '', error_data = '{{}}',
+    is_permanent = false,
     lease_until = NULL, leased_by = '', ended_at = NULL, cancel_requested_code = '', cancel_requested_data = '{{}}',
     {_SENT_REASON}
 FROM accepted s JOIN held USING (id) WHERE d.id = s.id
@@ -219,31 +221,35 @@ SELECT d.id, d.cancel_requested_code, d.cancel_requested_data FROM notify_delive
 WHERE d.id = ANY(%s) AND d.status = 'sending' AND d.leased_by = %s ORDER BY d.id FOR NO KEY UPDATE
 """
 _TRIED = """
-SELECT notification_id, provider_name, sum(attempts)::int AS tries, bool_or(is_permanent) AS is_permanent
+SELECT notification_id, provider_name, sum(attempts)::int AS tries, bool_or(is_permanent) AS is_permanent,
+       bool_or(is_final) AS is_final
 FROM notify_delivery WHERE notification_id = ANY(%s) AND provider_name <> '' GROUP BY notification_id, provider_name
 """
 _UPDATE = """
 UPDATE notify_delivery d
 SET status = t.status, due_at = coalesce(t.due_at, d.due_at), error_code = t.error_code, error_data = t.error_data,
     reason_code = t.reason_code, reason_data = t.reason_data,
-    is_permanent = t.is_permanent, ended_at = t.ended_at,
+    is_permanent = t.is_permanent, is_final = t.is_final, ended_at = t.ended_at,
     outcome_unknown_at = coalesce(t.outcome_unknown_at, d.outcome_unknown_at),
     late_since = coalesce(d.late_since, least(d.due_at, t.at)), is_exhausted = d.is_exhausted OR t.is_exhausted,
     own_failures = CASE WHEN t.is_own THEN d.own_failures + 1 ELSE 0 END, provider_name = t.provider,
     lease_until = NULL, leased_by = ''
 FROM unnest(%s::uuid[], %s::text[], %s::timestamptz[], %s::text[], %s::jsonb[], %s::text[], %s::jsonb[],
-            %s::boolean[], %s::timestamptz[], %s::timestamptz[], %s::timestamptz[], %s::boolean[], %s::boolean[],
-            %s::text[])
-     AS t(id, status, due_at, error_code, error_data, reason_code, reason_data, is_permanent, ended_at,
+            %s::boolean[], %s::boolean[], %s::timestamptz[], %s::timestamptz[], %s::timestamptz[], %s::boolean[],
+            %s::boolean[], %s::text[])
+     AS t(id, status, due_at, error_code, error_data, reason_code, reason_data, is_permanent, is_final, ended_at,
           outcome_unknown_at, at, is_exhausted, is_own, provider)
 WHERE d.id = t.id
 """
 _NEXT = """
 INSERT INTO notify_delivery (id, notification_id, alert_id, user_id, integration_id, channel, address, purpose,
                              is_first, status, provider_name, reason_code, reason_data, queued_at, due_at,
-                             late_since, is_exhausted, own_failures)
+                             late_since, is_exhausted, own_failures, error_code, error_data)
 SELECT t.id, d.notification_id, d.alert_id, d.user_id, d.integration_id, d.channel, d.address, d.purpose, d.is_first,
-       'queued', t.provider, t.code, t.data, t.at, t.due_at, d.late_since, d.is_exhausted, d.own_failures
+       'queued', t.provider, t.code, t.data, t.at, t.due_at, d.late_since, d.is_exhausted, d.own_failures,
+       -- What waits shows why.
+       CASE WHEN t.due_at > t.at THEN d.error_code ELSE '' END,
+       CASE WHEN t.due_at > t.at THEN d.error_data ELSE '{}' END
 FROM unnest(%s::uuid[], %s::uuid[], %s::text[], %s::text[], %s::jsonb[], %s::timestamptz[], %s::timestamptz[])
      AS t(id, previous, provider, code, data, at, due_at)
 JOIN notify_delivery d ON d.id = t.previous
@@ -331,7 +337,7 @@ def attempts_by_provider(
     """Returns the attempts with each provider so far, by notification."""
     attempts: dict[UUID, dict[str, ProviderAttempts]] = {}
     for row in connection.execute(_TRIED, (list(notification_ids),)).fetchall():
-        attempts.setdefault(row[0], {})[row[1]] = ProviderAttempts(row[2], row[3])
+        attempts.setdefault(row[0], {})[row[1]] = ProviderAttempts(row[2], row[3], row[4])
     return attempts
 
 
@@ -355,11 +361,11 @@ def next_attempt(
         # A test of one provider must not fall back to another.
         names = [failure.provider]
     current = attempts.get(failure.provider, ProviderAttempts(1))
-    updated_attempts = {**attempts, failure.provider: ProviderAttempts(current.tries, send_failure.kind in FINAL)}
+    this = replace(current, is_refused=send_failure.kind in REFUSALS, is_final=send_failure.kind in FINAL)
     decision = next_attempt_after(
         send_failure.kind,
         failure.provider,
-        updated_attempts,
+        {**attempts, failure.provider: this},
         names,
         jitter=jitter,
         retry_after=send_failure.retry_after,
@@ -374,8 +380,8 @@ def next_attempt(
         case GiveUp():
             return DeliveryOutcome(failure, "failed", _give_up_reason(failure, current.tries, names), is_final=True)
         case Retry(provider, delay, is_exhausted) if provider == failure.provider or (
-            # During a long outage, each retry would otherwise add a row. A permanent rejection keeps its own row.
-            is_exhausted and delay and send_failure.kind not in FINAL
+            # During a long outage, each retry would otherwise add a row. A final rejection keeps its own row.
+            due.is_exhausted and delay and send_failure.kind not in FINAL
         ):
             reason = _retry_reason(due, send_failure, current.tries, is_exhausted=is_exhausted)
             return DeliveryOutcome(
@@ -431,6 +437,7 @@ def _write(connection: Connection, outcomes: Sequence[DeliveryOutcome]) -> None:
             error_data,
             codes,
             data,
+            [outcome.failure.send_failure.kind in REFUSALS for outcome in outcomes],
             [outcome.failure.send_failure.kind in FINAL for outcome in outcomes],
             [None if outcome.status == "queued" else outcome.failure.at for outcome in outcomes],
             [outcome.failure.at if outcome.failure.send_failure.kind in UNCERTAIN else None for outcome in outcomes],
