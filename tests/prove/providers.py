@@ -1,4 +1,4 @@
-"""Mail servers that are mute, slow, hang, die after DATA, or reject for an hour.
+"""Mail servers that are mute, slow, hang, die after DATA, reject for an hour, or refuse until a person acts.
 
 With three providers, the first misbehaves. With one, an hour passes by the test clock (`TOCSIN_TEST_CLOCK`): a second
 counts as twenty, in the short version as eighty.
@@ -22,6 +22,9 @@ from tests.prove.worlds import external
 #: Seconds for which the first of three providers misbehaves, and in the short version.
 _FAILS, _FAILS_SHORT = 60.0, 20.0
 _SLOW = 5.0
+#: Seconds for which the only provider gives each of these answers.
+_REFUSES, _REFUSES_SHORT = 80.0, 10.0
+_REFUSALS = ("550 relaying denied", "554 5.2.2 quota exceeded", "550 not permitted", "535 5.7.8 not authenticated")
 _HOUR, _STEP = 3600.0, 20.0
 _FOREVER = 3600.0
 
@@ -114,6 +117,17 @@ def _for_an_hour(what: str, misbehave: Misbehaviour, bench: Bench) -> Fault:
     return Fault(f"the only mail server {what} for an hour", at, is_over=True)
 
 
+def _refuses(bench: Bench) -> Fault:
+    """The only mail server refuses everything, as it does until a person mends its configuration or the account."""
+    bench.sleep(0.5, 2.0)
+    (only,) = bench.parts["mails"]
+    for answer in _REFUSALS:
+        only.refuses = answer
+        time.sleep(_REFUSES_SHORT if bench.is_short else _REFUSES)
+    only.refuses = ""
+    return Fault(f"the only mail server answers {', '.join(_REFUSALS)}", time.monotonic(), is_over=True)
+
+
 def _three(name: str, what: str, misbehave: Misbehaviour, *, short_runs: int = 1) -> Scenario:
     act = partial(_first_of_three, what, misbehave)
     return Scenario(name, _three_servers, act, runs=2, short_runs=short_runs, max_page_p95=10.0)
@@ -134,4 +148,5 @@ SCENARIOS = [
     _three("mail-rejects", "answers 451", _rejects, short_runs=0),
     _one("mail-dead-for-an-hour", "dead", _dead),
     _one("mail-rejects-for-an-hour", "answers 451", _rejects, short_runs=0),
+    Scenario("mail-refuses", external, _refuses, runs=1, max_page=30.0),
 ]

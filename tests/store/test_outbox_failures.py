@@ -14,7 +14,7 @@ from django.db import transaction
 
 from tests.doubles.http import Response
 from tests.doubles.ntfy import NtfyDouble, ntfy_double
-from tests.doubles.smtp import SmtpDouble
+from tests.doubles.smtp import SmtpDouble, smtp_double
 from tests.support.locks import wait_for_waiters
 from tests.support.outbox_harness import OutboxHarness, allow_loopback, provider
 from tocsin.alerts import store as alert_rows
@@ -251,6 +251,33 @@ def test_an_unknown_outcome_is_sent_again_under_the_same_key(post: OutboxHarness
     assert len(keys) == 2
     assert set(keys) == {str(post.deliveries(alert)[0].notification_id)}
     assert post.states(alert) == [("Push", "sent", "Only")]
+
+
+@pytest.mark.parametrize("waited", [0, 3 * 24 * 3600])
+def test_repeat_by_another_provider_has_the_same_message_id(
+    post: OutboxHarness, monkeypatch: pytest.MonkeyPatch, waited: int
+) -> None:
+    allow_loopback(monkeypatch)
+    post.user("alice")
+    post.page(alert := post.alert(), "alice")
+    post.seconds = waited
+    with smtp_double() as first, smtp_double() as second:
+        for order, double in enumerate((first, second), 1):
+            settings = {"host": double.host, "port": double.port, "security": "none", "sender": "t@example.org"}
+            provider(f"Mail {order}", "smtp", ["email"], order, **settings)
+        handle = first.handle_DATA
+        first.answers.append("")
+
+        async def wait_and_die(*arguments: Any) -> str:
+            # The answer does not come for longer than the minute that a link is signed with.
+            post.seconds = waited + 70
+            return await handle(*arguments)
+
+        first.handle_DATA = wait_and_die  # type: ignore[method-assign]
+        post.go()
+        assert [d.provider_name for d in post.deliveries(alert)] == ["Mail 1", "Mail 2"]
+        ids = [double.mails[0].message["Message-ID"] for double in (first, second)]
+    assert ids[0] == ids[1]
 
 
 def test_unconfirmed_mail_is_resent_with_the_same_message_id(post: OutboxHarness, mail: SmtpDouble) -> None:

@@ -183,7 +183,7 @@ _RESOLVED_ALERT = """a.id = (SELECT CASE WHEN m.status = 'merged' THEN m.merged_
                    FROM alerts_alert m WHERE m.id = d.alert_id)"""
 
 _FACTS = """
-SELECT d.id, d.notification_id, d.channel, d.address, d.purpose, d.queued_at, d.due_at, d.user_id, d.attempts,
+SELECT d.id, d.notification_id, d.channel, d.address, d.purpose, d.queued_at, d.due_at, n.created_at, d.user_id, d.attempts,
        d.provider_name, d.is_first, d.reason_code AS wait_code, d.reason_data AS wait_data, n.label, n.data,
        n.reason_code AS notification_code, n.reason_data AS notification_data,
        d.outcome_unknown_at IS NOT NULL AS may_have_been_sent, d.late_since, d.is_exhausted, d.own_failures,

@@ -66,6 +66,8 @@ class DueDelivery:
     purpose: Purpose
     queued_at: datetime
     due_at: datetime
+    #: When the notification was created: the same for all its deliveries.
+    created_at: datetime | None = None
     alert: AlertFacts | None = None
     user_id: int | None = None
     user_name: str = ""
