@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import random
 import socket
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -27,7 +27,7 @@ from tocsin.core.delivery.local_failures import LocalFailures
 from tocsin.core.runtime import clock
 from tocsin.notify import pause
 from tocsin.notify.dispatch import delivery_queries, receipt_timeouts, stuck_senders
-from tocsin.notify.dispatch.claim import ClaimedBatch, DeliveryJob, claim
+from tocsin.notify.dispatch.claim import ClaimedBatch, DeliveryJob, Lane, claim, lane_of
 from tocsin.notify.dispatch.delivery_queries import LEASES
 from tocsin.notify.dispatch.results import DeliveryFailure, mark_sent, record, record_failures
 from tocsin.notify.dispatch.send import SendResult, send, sent_deliveries
@@ -72,6 +72,8 @@ class DeliveryDispatcher:
         self._elapsed = elapsed
         self.latencies = Latencies()
         self._local_failures = LocalFailures()
+        #: The lanes of the last messages, so that they take turns.
+        self._recent: deque[Lane] = deque(maxlen=slots)
         self.in_flight = JobPool[UUID, DeliveryJob, SendResult](
             "outbox",
             slots,
@@ -180,8 +182,10 @@ class DeliveryDispatcher:
                 now=now,
                 pause=pause.current_pause(connection, now),
                 max_sends=self._local_failures.max_sends(worked_at, self._elapsed()),
+                recent=self._recent,
             )
         self._released = released
+        self._recent.extend(lane_of(job.bundle) for job in claimed.jobs)
         self.leases.granted([row_id for job in claimed.jobs for row_id in job.ids], claimed_at)
         return claimed
 
