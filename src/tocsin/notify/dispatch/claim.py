@@ -300,9 +300,9 @@ class _ProviderCapacity:
     def plan_deferrals(
         self, rate_limits: Mapping[str, RateLimit], now: datetime
     ) -> list[tuple[DueDelivery, Reason, datetime]]:
-        """Returns when to claim each message that no provider can take yet: the time at which it can be sent if those of
-        each integration are sent in the order in which they were queued, and the integrations take turns. Until then it
-        neither blocks other messages nor is overtaken.
+        """Returns when to claim each message that no provider can take yet: the time at which it can be sent if the
+        integrations take turns, each in the order in which its messages were queued. Until then it neither blocks other
+        messages nor is overtaken.
         """
         remaining = dict(rate_limits)
         deferrals = []

@@ -63,7 +63,7 @@ class SaturatedProviders:
 #: Fair across integrations, first pages first. Served by the index `notify_delivery_outbox`.
 _OUTBOX = FairQueue("notify_delivery", "integration_id", "q.status = 'queued'", first="is_first")
 
-#: The minimum number of rows to pick: with fewer, the integration with the oldest would always be the one that is picked.
+#: The minimum number of rows to pick: of a single one, always the integration with the oldest would have its turn.
 _MIN_PICKED = 8
 
 _NOT_FULL = (
@@ -77,7 +77,7 @@ _NOT_PAUSED = "AND q.purpose <> 'page'"
 def pick(
     connection: Connection, saturated: SaturatedProviders, free: int, now: datetime, *, is_paused: bool
 ) -> list[UUID]:
-    """Returns the ids of due deliveries, fairly across integrations: at most `free`, or a few more. Locks them until the
+    """Returns the ids of due deliveries, fairly across integrations: `free`, or a few more. Locks them until the
     transaction ends.
     """
     if free <= 0:
@@ -186,7 +186,8 @@ _RESOLVED_ALERT = """a.id = (SELECT CASE WHEN m.status = 'merged' THEN m.merged_
                    FROM alerts_alert m WHERE m.id = d.alert_id)"""
 
 _FACTS = """
-SELECT d.id, d.notification_id, d.channel, d.address, d.purpose, d.queued_at, d.due_at, n.created_at, d.integration_id, d.user_id, d.attempts,
+SELECT d.id, d.notification_id, d.channel, d.address, d.purpose, d.queued_at, d.due_at, d.user_id, d.attempts,
+       n.created_at, d.integration_id,
        d.provider_name, d.is_first, d.reason_code AS wait_code, d.reason_data AS wait_data, n.label, n.data,
        n.reason_code AS notification_code, n.reason_data AS notification_data,
        d.outcome_unknown_at IS NOT NULL AS may_have_been_sent, d.late_since, d.is_exhausted, d.own_failures,
