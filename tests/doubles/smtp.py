@@ -52,6 +52,10 @@ class SmtpDouble:
     mails: list[Mail] = field(default_factory=list)
     answers: list[str] = field(default_factory=list)
     answer_recipients: list[str] = field(default_factory=list)
+    #: One for each mechanism that a client tries.
+    refuse_logins: list[str] = field(default_factory=list)
+    #: The answer to every mail while it is set, before the data are read.
+    refuses: str = ""
     #: After a mail is kept, its answer takes so many seconds.
     takes: float = 0.0
     #: What a client meets: a greeting, none ever, or the end of the connection.
@@ -72,8 +76,8 @@ class SmtpDouble:
     async def handle_RCPT(
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
-        if self.answer_recipients:
-            return self.answer_recipients.pop(0)
+        if self.answer_recipients or self.refuses:
+            return self.answer_recipients.pop(0) if self.answer_recipients else self.refuses
         envelope.rcpt_tos.append(address)
         return "250 OK"
 
@@ -160,6 +164,8 @@ def smtp_double(
     def authenticate(
         server: SMTP, session: Session, envelope: Envelope, mechanism: str, data: LoginPassword
     ) -> AuthResult:
+        if double.refuse_logins:
+            return AuthResult(success=False, handled=False, message=double.refuse_logins.pop(0))
         given = (data.login.decode(), data.password.decode())
         return AuthResult(success=given == login, handled=False, auth_data=data.login)
 

@@ -31,6 +31,9 @@ ERRORS = {
     "number": (400, 21211, "The 'To' number is not a valid phone number."),
     "opted out": (400, 21610, "Attempt to send to unsubscribed recipient"),
     "country": (400, 21408, "Permission to send an SMS has not been enabled for the region"),
+    "suspended": (403, 30002, "Account suspended"),
+    "sender": (400, 21606, "The 'From' phone number is not a valid, SMS-capable number."),
+    "spending": (400, 30010, "Message price exceeds max price"),
     "broken": (503, 20503, "Service unavailable"),
 }
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from tocsin.core.db.database import Connection
-from tocsin.core.delivery.failure import AddressRejected
+from tocsin.core.delivery.failure import AddressRejected, NoSuchAddress
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net.egress import OutcomeUnknown
 from tocsin.core.reasons import Reason, as_reason
@@ -23,6 +23,7 @@ _FAILURES: tuple[Callable[[], Exception], ...] = (
     lambda: OutcomeUnknown(as_reason("No answer came.")),
     lambda: Permanent(as_reason("There is no such topic.")),
     lambda: AddressRejected(as_reason("It does not carry there.")),
+    lambda: NoSuchAddress(as_reason("There is no such address.")),
 )
 
 

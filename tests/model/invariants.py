@@ -295,7 +295,7 @@ def pages_fail_only_permanently(system: System) -> Iterator[str]:
     for row in system.rows(
         "SELECT n.id, n.alert_id FROM notify_notification n WHERE n.purpose = 'page' "
         "AND NOT EXISTS (SELECT FROM notify_delivery d WHERE d.notification_id = n.id "
-        "AND (d.status <> 'failed' OR d.is_permanent OR d.receipt = 'failed' OR d.own_failures >= 5))"
+        "AND (d.status <> 'failed' OR d.is_final OR d.receipt = 'failed' OR d.own_failures >= 5))"
     ):
         yield f"the notification {row['id']} about #{row['alert_id']}"
 

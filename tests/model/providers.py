@@ -6,6 +6,7 @@ from typing import Any
 
 from tests.model.system import System
 from tests.support.people import ACTOR
+from tocsin.core.delivery.failure import FailureKind
 from tocsin.core.reasons import as_reason
 from tocsin.notify.event_receiver import ProviderEventReceiver
 from tocsin.notify.models import Provider
@@ -24,6 +25,10 @@ _PROVIDERS: dict[str, dict[str, Any]] = {
 _WORDS = (
     ReceiptState.DELIVERED, ReceiptState.DELIVERED, ReceiptState.ANSWERED, ReceiptState.FAILED,
     ReceiptState.NOT_REACHED, ReceiptState.ENDED, ReceiptState.IN_TRANSIT,
+)  # fmt: skip
+
+_FAILURES = (
+    FailureKind.TEMPORARY, FailureKind.PERMANENT, FailureKind.ADDRESS_REJECTED, FailureKind.NO_SUCH_ADDRESS,
 )  # fmt: skip
 
 
@@ -54,8 +59,7 @@ def report(system: System) -> None:
     for message in system.rng.sample(sent_messages, min(len(sent_messages), system.rng.randint(1, 3))):
         state = system.rng.choice(_WORDS)
         receipt = Receipt(
-            state, message.key, reason=as_reason("No one picked up."), is_address_error=system.rng.random() < 0.5,
-            is_transient=system.rng.random() < 0.3,
+            state, message.key, reason=as_reason("No one picked up."), failure=system.rng.choice(_FAILURES),
         )  # fmt: skip
         ProviderEventReceiver(message.provider, system.now).handle_receipt(receipt)
         system.record(f"{message.provider} reports the {message.channel} of {message.at:%H:%M:%S} as {state}")

@@ -241,7 +241,8 @@ class ProviderSender(Protocol):
         duplicate.
 
         Raises Temporary (nothing was accepted; retry later), OutcomeUnknown (the message may have been accepted),
-        AddressRejected (not to this address) or Permanent (a person must act). No error text contains a secret.
+        NoSuchAddress (the address does not exist: the only refusal that is final), AddressRejected (not to this address
+        for now) or Permanent (a person must act). No error text contains a secret.
         """
         ...
 

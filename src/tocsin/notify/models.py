@@ -144,8 +144,10 @@ class Delivery(StoredReason):
     #: The last error.
     error_code = models.CharField(max_length=MAX_CODE_CHARS, default="", db_default="")
     error_data = models.JSONField(default=dict, db_default={})
-    #: Whether the failure needs a person to fix it.
+    #: Whether the last attempt was refused: a person must act.
     is_permanent = models.BooleanField(default=False, db_default=False)
+    #: Whether it was refused because the address does not exist: the provider is not tried again.
+    is_final = models.BooleanField(default=False, db_default=False)
     #: Why it must not be sent again, if it was cancelled while being sent.
     cancel_requested_code = models.CharField(max_length=MAX_CODE_CHARS, default="", db_default="")
     cancel_requested_data = models.JSONField(default=dict, db_default={})
@@ -199,6 +201,10 @@ class Delivery(StoredReason):
             # Finds failed pages: alerts that reached nobody.
             models.Index(
                 fields=("alert",), condition=Q(status="failed", purpose="page"), name="notify_delivery_failed"
+            ),
+            # Finds pages that a channel without a provider kept: they reached nobody, and leave once it has one.
+            models.Index(
+                fields=("alert",), condition=Q(status="sandboxed", purpose="page"), name="notify_delivery_sandboxed"
             ),
             # Lists the deliveries of an alert.
             models.Index(fields=("alert", "id"), name="notify_delivery_alert"),

@@ -11,6 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
+from tocsin.core.delivery.failure import FailureKind
 from tocsin.core.reasons import NO_REASON, Reason
 from tocsin.notify.interfaces import CallScript, ProviderAccount
 
@@ -78,10 +79,8 @@ class Receipt:
     external_id: str = ""
     #: Why the message failed or reached nobody; set in these two states.
     reason: Reason = NO_REASON
-    #: Whether the address failed, not the provider.
-    is_address_error: bool = False
-    #: Whether the failure is expected to pass within minutes.
-    is_transient: bool = False
+    #: Whether the account failed, the address, or neither for long; see `integrations.error_codes`.
+    failure: FailureKind = FailureKind.PERMANENT
 
 
 @dataclass(frozen=True, slots=True)

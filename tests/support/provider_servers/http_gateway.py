@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from tests.doubles.http import Request, Response, http_double
-from tests.support.provider_servers.interface import SECRET, ProviderServer
+from tests.support.provider_servers.interface import SECRET, ProviderServer, refusals
 from tocsin.notify.interfaces import ProviderAccount
 
 
@@ -45,4 +45,12 @@ def http_gateway_server() -> Iterator[ProviderServer]:
             return [r.headers["idempotency-key"] for r in http.requests if r.method == "POST"]
 
         account = ProviderAccount("Gateway", settings, {"secret": SECRET})
-        yield ProviderServer(account, "+41790000001", "sms", answer, keys, lambda: len(specs), answers.append)
+        # A gateway of one's own has no code for an address that does not exist.
+        known = {
+            "credentials": Response(401), "unpaid": Response(402), "sender": Response(403), "quota": Response(400),
+            "policy": Response(200, json.dumps({"messages": [{"status": "rejected"}]}).encode()),
+        }  # fmt: skip
+        yield ProviderServer(
+            account, "+41790000001", "sms", answer, keys, lambda: len(specs), answers.append,
+            refuse=refusals(answers.append, known),
+        )  # fmt: skip

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from tests.doubles.http import Response
 from tests.doubles.ntfy import ntfy_double
-from tests.support.provider_servers.interface import SECRET, ProviderServer
+from tests.support.provider_servers.interface import SECRET, ProviderServer, refusals
 from tocsin.notify.interfaces import ProviderAccount
 
 
@@ -24,6 +24,12 @@ def ntfy_server() -> Iterator[ProviderServer]:
             return [request.headers["idempotency-key"] for request in double.http.requests]
 
         account = ProviderAccount("ntfy", {"api_base": double.url}, {"token": SECRET})
+        # ntfy has no addresses that do not exist: the first message creates a topic.
+        answers = {
+            "credentials": Response(401), "unpaid": Response(403), "sender": Response(400),
+            "policy": Response(403), "quota": Response(413),
+        }  # fmt: skip
         yield ProviderServer(
-            account, "alice-topic", "ntfy", answer, keys, lambda: len(double.messages), double.answers.append
-        )
+            account, "alice-topic", "ntfy", answer, keys, lambda: len(double.messages), double.answers.append,
+            refuse=refusals(double.answers.append, answers),
+        )  # fmt: skip

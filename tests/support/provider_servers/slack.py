@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from tests.doubles.http import Response
 from tests.doubles.slack import slack_double
-from tests.support.provider_servers.interface import SECRET, ProviderServer
+from tests.support.provider_servers.interface import NO_SUCH_ADDRESS, SECRET, ProviderServer, refusals
 from tocsin.notify.interfaces import ProviderAccount
 
 
@@ -29,6 +29,11 @@ def slack_server() -> Iterator[ProviderServer]:
             return len(double.messages)
 
         account = ProviderAccount("Slack", {"api_base": double.api}, {"bot_token": SECRET, "signing_secret": SECRET})
+        errors = {
+            "credentials": "token_revoked", "unpaid": "account_inactive", "sender": "not_in_channel",
+            "policy": "restricted_action", "quota": "org_login_required", NO_SUCH_ADDRESS: "user_not_found",
+        }  # fmt: skip
         yield ProviderServer(
-            account, "slack:U012AB3CD", "chat", answer, keys, lambda: len(double.messages), double.answers.append
-        )
+            account, "slack:U012AB3CD", "chat", answer, keys, lambda: len(double.messages), double.answers.append,
+            refuse=refusals(double.errors.append, errors),
+        )  # fmt: skip

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tests.doubles.http import Response
 from tests.doubles.telegram import telegram_double
-from tests.support.provider_servers.interface import SECRET, ProviderServer
+from tests.support.provider_servers.interface import NO_SUCH_ADDRESS, SECRET, ProviderServer, refusals
 from tocsin.notify.interfaces import ProviderAccount
 
 
@@ -32,6 +33,20 @@ def telegram_server() -> Iterator[ProviderServer]:
             return len(double.messages)
 
         account = ProviderAccount("Telegram", {"api_base": double.http.url}, {"bot_token": SECRET})
+
+        def refused(status: int, description: str) -> Response:
+            body = {"ok": False, "error_code": status, "description": description}
+            return Response(status, json.dumps(body).encode())
+
+        texts = {
+            "credentials": refused(401, "Unauthorized"),
+            "unpaid": refused(402, "Payment Required"),
+            "sender": refused(403, "Forbidden: bot was kicked from the group chat"),
+            "policy": refused(400, "Bad Request: not enough rights to send text messages to the chat"),
+            "quota": refused(400, "Bad Request: too much messages in the queue"),
+            NO_SUCH_ADDRESS: refused(403, "Forbidden: user is deactivated"),
+        }
         yield ProviderServer(
-            account, "telegram:123456789", "chat", answer, keys, lambda: len(double.messages), double.answers.append
-        )
+            account, "telegram:123456789", "chat", answer, keys, lambda: len(double.messages), double.answers.append,
+            refuse=refusals(double.answers.append, texts),
+        )  # fmt: skip

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from tests.doubles.http import Response
 from tests.doubles.telnyx import refusal, telnyx_double
-from tests.support.provider_servers.interface import SECRET, ProviderServer
+from tests.support.provider_servers.interface import NO_SUCH_ADDRESS, SECRET, ProviderServer, refusals
 from tocsin.notify.interfaces import ProviderAccount
 
 
@@ -28,6 +28,15 @@ def telnyx_server() -> Iterator[ProviderServer]:
 
         callbacks = "https://tocsin.example.org/hooks/telnyx"
         account = ProviderAccount("Telnyx", double.settings, {"api_key": SECRET}, callback_base_url=callbacks)
+        answers = {
+            "credentials": refusal(401, "10009", "Authentication failed"),
+            "unpaid": refusal(403, "20100", "Unpaid balance"),
+            "sender": refusal(400, "40305", "Invalid 'from' address"),
+            "policy": refusal(403, "40331", "Destination country not allowed"),
+            "quota": refusal(403, "40333", "Spending limit reached"),
+            NO_SUCH_ADDRESS: refusal(400, "40310", "Invalid 'to' address"),
+        }
         yield ProviderServer(
-            account, "+41790000001", "sms", answer, keys, lambda: len(double.messages), double.answers.append
-        )
+            account, "+41790000001", "sms", answer, keys, lambda: len(double.messages), double.answers.append,
+            refuse=refusals(double.answers.append, answers),
+        )  # fmt: skip

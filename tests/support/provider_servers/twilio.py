@@ -8,7 +8,7 @@ from urllib.parse import parse_qs
 
 from tests.doubles.http import Response
 from tests.doubles.twilio import twilio_double
-from tests.support.provider_servers.interface import SECRET, ProviderServer
+from tests.support.provider_servers.interface import NO_SUCH_ADDRESS, SECRET, ProviderServer, refusals
 from tocsin.notify.interfaces import ProviderAccount
 
 
@@ -26,6 +26,11 @@ def twilio_server() -> Iterator[ProviderServer]:
 
         callbacks = "https://tocsin.example.org/hooks/twilio"
         account = ProviderAccount("Twilio", double.settings, {"auth_token": SECRET}, callback_base_url=callbacks)
+        names = {
+            "credentials": "auth", "unpaid": "suspended", "sender": "sender", "policy": "country", "quota": "spending",
+            NO_SUCH_ADDRESS: "number",
+        }  # fmt: skip
         yield ProviderServer(
-            account, "+41790000001", "sms", answer, keys, lambda: len(double.messages), double.refusals.append
-        )
+            account, "+41790000001", "sms", answer, keys, lambda: len(double.messages), double.refusals.append,
+            refuse=refusals(double.refusals.append, names),
+        )  # fmt: skip

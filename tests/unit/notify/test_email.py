@@ -18,7 +18,7 @@ from tests.doubles.certificates import Certificate, make_certificate
 from tests.doubles.smtp import SmtpDouble, smtp_double
 from tests.support.notification_messages import ALERT, bundle, page
 from tocsin.core.config import environment
-from tocsin.core.delivery.failure import AddressRejected
+from tocsin.core.delivery.failure import AddressRejected, NoSuchAddress
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net import egress
 from tocsin.notify.channels.email import EmailChannel
@@ -260,9 +260,14 @@ def test_a_refused_recipient_leaves_the_connection_usable(server: SmtpDouble) ->
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
-        ("550 no such user here", AddressRejected),
-        ("553 5.1.3 bad address", AddressRejected),
+        ("550 no such user here", NoSuchAddress),
+        ("550 <alice@example.org>: user unknown", NoSuchAddress),
+        ("553 5.1.3 bad address", NoSuchAddress),
         ("550 5.2.1 mailbox disabled", AddressRejected),
+        ("550 5.1.8 <t@example.org>: sender address rejected: domain not found", Permanent),
+        ("550 sender rejected: user unknown", Permanent),
+        ("550 not permitted", Permanent),
+        ("550 relaying denied", Permanent),
         ("550 5.7.1 relaying denied", Permanent),
         ("530 5.7.0 sign in first", Permanent),
         ("452 4.2.2 mailbox full", Temporary),

@@ -15,7 +15,7 @@ from tests.doubles.smtp import smtp_double
 from tests.doubles.telnyx import telnyx_double
 from tests.support.notification_messages import page
 from tests.support.outbox_harness import allow_loopback
-from tocsin.core.delivery.failure import AddressRejected
+from tocsin.core.delivery.failure import AddressRejected, FailureKind
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.net.egress import EgressResponse, HttpClient
 from tocsin.core.reasons import Reason
@@ -88,7 +88,7 @@ def test_gateway_without_an_address_is_called_the_gateway() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "code", "is_address_error"),
+    ("fields", "code", "is_final"),
     [
         ({"CallStatus": "canceled"}, "provider.call_cancelled", False),
         ({"CallStatus": "failed", "SipResponseCode": "503"}, "provider.twilio_call_failed", False),
@@ -96,9 +96,10 @@ def test_gateway_without_an_address_is_called_the_gateway() -> None:
         ({"CallStatus": "failed", "SipResponseCode": "480"}, "provider.phone_off", False),
     ],
 )
-def test_status_of_a_call_says_why_nobody_answered(fields: dict[str, str], code: str, is_address_error: bool) -> None:
+def test_status_of_a_call_says_why_nobody_answered(fields: dict[str, str], code: str, is_final: bool) -> None:
     receipt = twilio._receipt(KEY, {"CallSid": "CA1", **fields})
-    assert (cast(Reason, receipt.reason).code, receipt.is_address_error) == (code, is_address_error)
+    assert cast(Reason, receipt.reason).code == code
+    assert (receipt.failure is FailureKind.NO_SUCH_ADDRESS) == is_final
     assert str(receipt.reason) != code
 
 

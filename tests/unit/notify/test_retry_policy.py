@@ -23,7 +23,7 @@ def _seconds(*numbers: float) -> list[timedelta]:
 
 
 def _story(providers: list[str], outcomes: dict[str, FailureKind], jitter: float = 0.0) -> list[tuple[str, timedelta]]:
-    """Every try of a notification whose providers always fail like that: (provider, wait before it)."""
+    """Every try of a message that is not lasting, whose providers always fail like that: (provider, wait before it)."""
     tried: dict[str, ProviderAttempts] = {}
     current, story = providers[0], [(providers[0], timedelta())]
     while True:
@@ -56,7 +56,7 @@ def test_failover_is_immediate_and_rounds_are_spaced() -> None:
     assert len(story) == 2 * MAX_TRIES
 
 
-def test_what_a_person_must_mend_is_not_tried_again() -> None:
+def test_refused_message_that_does_not_last_is_not_tried_again() -> None:
     assert _story(["A"], {"A": FailureKind.PERMANENT}) == [("A", timedelta())]
     story = _story(["A", "B"], {"A": FailureKind.TEMPORARY, "B": FailureKind.PERMANENT})
     assert [name for name, _ in story] == ["A", "B", "A", "A", "A", "A"]
@@ -139,14 +139,30 @@ def test_unknown_outcome_goes_by_another_provider_next() -> None:
         assert retry.provider == following
 
 
-def test_a_lasting_message_ends_when_every_provider_refused_it() -> None:
-    tried = {"A": ProviderAttempts(1, is_permanent=True), "B": ProviderAttempts(9, is_permanent=True)}
-    assert (
-        next_attempt_after(
-            FailureKind.PERMANENT, "B", tried, ["A", "B"], jitter=0, keep_retrying=True, is_exhausted=True
-        )
-        == GiveUp()
+def test_a_lasting_message_ends_when_no_provider_knows_its_address() -> None:
+    tried = {"A": ProviderAttempts(1, True, is_final=True), "B": ProviderAttempts(9, True, is_final=True)}
+    final = next_attempt_after(
+        FailureKind.NO_SUCH_ADDRESS, "B", tried, ["A", "B"], jitter=0, keep_retrying=True, is_exhausted=True
     )
+    assert final == GiveUp()
+
+
+def test_refused_lasting_message_is_retried_across_providers() -> None:
+    waits, providers = [], []
+    attempts, current = {"A": ProviderAttempts(1, True), "B": ProviderAttempts(1, True)}, "B"
+    for _ in range(4):
+        retry = next_attempt_after(FailureKind.PERMANENT, current, attempts, ["A", "B"], jitter=0, keep_retrying=True)
+        assert isinstance(retry, Retry)
+        assert retry.is_exhausted
+        waits.append(retry.delay), providers.append(current := retry.provider)
+        attempts[current] = ProviderAttempts(attempts[current].tries + 1, True)
+    assert (waits, providers) == (_seconds(30, 120, 300, 300), ["A", "B", "A", "B"])
+
+
+def test_refused_lasting_message_first_uses_up_another_provider() -> None:
+    attempts = {"A": ProviderAttempts(1), "B": ProviderAttempts(1, True)}
+    retry = next_attempt_after(FailureKind.PERMANENT, "B", attempts, ["A", "B"], jitter=0, keep_retrying=True)
+    assert retry == Retry("A", BACKOFF.delays[0])
 
 
 def test_a_lasting_message_ends_after_five_failures_of_tocsin_itself() -> None:

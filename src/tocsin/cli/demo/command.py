@@ -83,6 +83,9 @@ def demo(
     # The links in the history lead to this server too.
     listening, url = serve.open_socket(host, port)
     with open_database(settings.data_dir) as session:
+        from tocsin.notify.dispatch import sandbox
+
+        sandbox.counts_as_sent = True
         _create_sample_team(password, with_history=history)
         halo = fake_halo_demo.start()
         token = _connect_halo(halo.url)

@@ -23,9 +23,13 @@ class NeedsAttention(Permanent):
 
 
 class AddressRejected(Permanent):
-    """The provider works but does not deliver to this address: the number does not exist, the recipient opted out, or
-    the country is disabled. Does not count against the provider's health; another provider may deliver.
+    """The provider works but does not deliver to this address for now: the recipient opted out, or the country is
+    disabled. Does not count against the provider's health; another provider may deliver.
     """
+
+
+class NoSuchAddress(AddressRejected):
+    """The address does not exist: no mailbox, number or member. The only refusal that ends a page."""
 
 
 class FailureKind(StrEnum):
@@ -37,12 +41,14 @@ class FailureKind(StrEnum):
     OUTCOME_UNKNOWN = "outcome_unknown"
     #: The remote system rate-limits Tocsin.
     THROTTLED = "throttled"
-    #: This message or call can never succeed.
+    #: The remote system refused this message or call. A retry succeeds once a person has acted.
     PERMANENT = "permanent"
     #: Nothing succeeds until a person acts.
     BLOCKED = "blocked"
-    #: The provider does not deliver to this address. Does not count against the provider's health.
+    #: The provider does not deliver to this address for now. Does not count against the provider's health.
     ADDRESS_REJECTED = "address_rejected"
+    #: The address does not exist.
+    NO_SUCH_ADDRESS = "no_such_address"
     #: An internal error of Tocsin.
     INTERNAL_ERROR = "internal_error"
     #: The sending process stopped.
@@ -65,6 +71,7 @@ _KINDS: tuple[tuple[type[Exception], FailureKind], ...] = (
     (Throttled, FailureKind.THROTTLED),
     (OutcomeUnknown, FailureKind.OUTCOME_UNKNOWN),
     (Temporary, FailureKind.TEMPORARY),
+    (NoSuchAddress, FailureKind.NO_SUCH_ADDRESS),
     (AddressRejected, FailureKind.ADDRESS_REJECTED),
     (NeedsAttention, FailureKind.BLOCKED),
 )

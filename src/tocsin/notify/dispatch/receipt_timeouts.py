@@ -122,12 +122,12 @@ WITH stuck AS (
 )
 SELECT d.id, d.alert_id, d.user_id, d.channel, d.address, n.label, a.priority FROM stuck s
 JOIN notify_delivery d ON d.alert_id = s.alert_id AND d.user_id = s.user_id AND d.purpose = 'page'
-    AND d.status = 'queued' AND d.provider_name = '' AND d.due_at > %(now)s AND d.due_at <= %(soon)s
+    AND d.status = 'queued' AND d.provider_name = '' AND d.attempts = 0 AND d.due_at > %(now)s AND d.due_at <= %(soon)s
     AND (d.channel, d.address) <> (s.channel, s.address)
 JOIN notify_notification n ON n.id = d.notification_id JOIN alerts_alert a ON a.id = d.alert_id
 WHERE NOT EXISTS (SELECT FROM notify_delivery b WHERE b.alert_id = d.alert_id AND b.user_id = d.user_id
     AND b.purpose = 'page' AND b.channel = d.channel AND b.address = d.address AND b.queued_at = d.queued_at
-    AND (b.status NOT IN ('queued', 'cancelled') OR (b.status = 'queued' AND b.due_at <= %(now)s)))
+    AND (b.status NOT IN ('queued', 'cancelled') OR (b.status = 'queued' AND (b.due_at <= %(now)s OR b.attempts > 0))))
 ORDER BY d.due_at, d.id
 """
 _START_NOW = """

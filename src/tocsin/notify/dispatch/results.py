@@ -5,7 +5,7 @@ reported. An accepted message is recorded first and never sent again.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -17,23 +17,25 @@ from tocsin.core.reasons import NO_REASON, AlertRef, Reason, joined, reason_from
 from tocsin.core.runtime import metrics
 from tocsin.notify.dispatch import failure_notices, receipt_timeouts, sandbox
 from tocsin.notify.dispatch.reason_sql import joined_reason, reason_arrays, reason_part
-from tocsin.notify.dispatch.send import Accepted, SendResult, sent_deliveries
+from tocsin.notify.dispatch.send import Accepted, SendResult, sent_deliveries, status_of
 from tocsin.notify.dispatch.sent_journal import SentDelivery
 from tocsin.notify.providers import health, recovery
 from tocsin.notify.providers.pool import SANDBOX, ProviderPool
+from tocsin.notify.registry import CHANNELS
 from tocsin.notify.rules import delivery_reasons
 from tocsin.notify.rules.pre_send_check import DueDelivery
 from tocsin.notify.rules.retry_policy import (
     FAULTS,
     FINAL,
     INTERNAL_FAILURES,
+    REFUSALS,
     UNCERTAIN,
     GiveUp,
     ProviderAttempts,
     Retry,
     next_attempt_after,
 )
-from tocsin.notify.states import Purpose
+from tocsin.notify.states import DeliveryStatus, Purpose
 
 #: The maximum number of changed alerts that a hint names. The lists of alerts are refreshed in any case.
 _MAX_NAMED_ALERTS = 50
@@ -61,7 +63,7 @@ def record(
     jitter: Callable[[], float],
 ) -> None:
     """Records the results of jobs that `node` has leased."""
-    _record_sent(connection, [result for result in results if isinstance(result.outcome, Accepted)])
+    _record_sent(connection, pool, [result for result in results if isinstance(result.outcome, Accepted)])
     failures = [
         DeliveryFailure(due, result.job.provider, result.outcome, result.at)
         for result in results
@@ -70,8 +72,7 @@ def record(
     ]
     record_failures(connection, pool, failures, node, jitter)
     for result in results:
-        outcome = "sent" if isinstance(result.outcome, Accepted) else "failed"
-        metrics.count_delivery(result.job.bundle.lead.channel, outcome, len(result.job.ids))
+        metrics.count_delivery(result.job.bundle.lead.channel, status_of(result), len(result.job.ids))
     failed = [result for result in results if isinstance(result.outcome, AttemptFailed)]
     recovered = health.recovered(connection) if failed else {}
     _note_health(connection, pool, [result for result in results if not _is_stale(result, recovered)])
@@ -91,33 +92,46 @@ _SENT_REASON = joined_reason(
 )
 _SENT = f"""
 WITH accepted AS (
-  SELECT * FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::jsonb[], %s::timestamptz[])
-    AS a(id, external_id, code, data, at)
+  SELECT * FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::text[], %s::jsonb[], %s::timestamptz[])
+    AS a(id, status, external_id, code, data, at)
 ), held AS (
   SELECT d.id FROM notify_delivery d JOIN accepted USING (id)
   WHERE d.status NOT IN ('sent', 'delivered') AND d.receipt = '' ORDER BY d.id FOR NO KEY UPDATE OF d
 )
 UPDATE notify_delivery d
-SET status = 'sent', sent_at = s.at, external_id = s.external_id, error_code = '', error_data = '{{}}',
-    lease_until = NULL, leased_by = '', ended_at = NULL, cancel_requested_code = '', cancel_requested_data = '{{}}',
+SET status = s.status, sent_at = CASE WHEN s.status = 'sent' THEN s.at END, external_id = s.external_id,
+    error_code = '', error_data = '{{}}', is_permanent = false,
+    lease_until = NULL, leased_by = '', ended_at = CASE WHEN s.status <> 'sent' THEN s.at END,
+    cancel_requested_code = '', cancel_requested_data = '{{}}',
     {_SENT_REASON}
 FROM accepted s JOIN held USING (id) WHERE d.id = s.id
 """
 
 
-def _record_sent(connection: Connection, results: Sequence[SendResult]) -> None:
+def _record_sent(connection: Connection, pool: ProviderPool, results: Sequence[SendResult]) -> None:
     """Marks accepted messages as sent, whatever their row's current state: nothing else prevents them from being sent
-    again.
+    again. What the sandbox keeps reaches nobody, so the user's next contact method begins, if any has a provider.
     """
     if not results:
         return
-    sent = [one for result in results for one in sent_deliveries(result)]
-    codes, data = reason_arrays(_note(due, result) for result in results for due in result.job.bundle.members)
+    members = [(due, result) for result in results for due in result.job.bundle.members]
+    codes, data = reason_arrays(_note(due, result) for due, result in members)
     connection.execute(
         database.literal(_SENT),
-        ([one.id for one in sent], [one.external_id for one in sent], codes, data, [one.at for one in sent]),
+        (
+            [due.id for due, _ in members],
+            [status_of(result) for _, result in members],
+            [result.outcome.external_id if isinstance(result.outcome, Accepted) else "" for _, result in members],
+            codes,
+            data,
+            [result.at for _, result in members],
+        ),
     )
-    receipt_timeouts.begin(connection, sent)
+    receipt_timeouts.begin(connection, [one for result in results for one in sent_deliveries(result)])
+    if any(pool.has_provider(channel) for channel in CHANNELS):
+        for due, result in members:
+            if status_of(result) is DeliveryStatus.SANDBOXED:
+                receipt_timeouts.start_next_method(connection, [due.id], delivery_reasons.METHOD_FAILED(), result.at)
     records = [
         sandbox.SandboxRecord(
             lead.id,
@@ -219,31 +233,35 @@ SELECT d.id, d.cancel_requested_code, d.cancel_requested_data FROM notify_delive
 WHERE d.id = ANY(%s) AND d.status = 'sending' AND d.leased_by = %s ORDER BY d.id FOR NO KEY UPDATE
 """
 _TRIED = """
-SELECT notification_id, provider_name, sum(attempts)::int AS tries, bool_or(is_permanent) AS is_permanent
+SELECT notification_id, provider_name, sum(attempts)::int AS tries, bool_or(is_permanent) AS is_permanent,
+       bool_or(is_final) AS is_final
 FROM notify_delivery WHERE notification_id = ANY(%s) AND provider_name <> '' GROUP BY notification_id, provider_name
 """
 _UPDATE = """
 UPDATE notify_delivery d
 SET status = t.status, due_at = coalesce(t.due_at, d.due_at), error_code = t.error_code, error_data = t.error_data,
     reason_code = t.reason_code, reason_data = t.reason_data,
-    is_permanent = t.is_permanent, ended_at = t.ended_at,
+    is_permanent = t.is_permanent, is_final = t.is_final, ended_at = t.ended_at,
     outcome_unknown_at = coalesce(t.outcome_unknown_at, d.outcome_unknown_at),
     late_since = coalesce(d.late_since, least(d.due_at, t.at)), is_exhausted = d.is_exhausted OR t.is_exhausted,
     own_failures = CASE WHEN t.is_own THEN d.own_failures + 1 ELSE 0 END, provider_name = t.provider,
     lease_until = NULL, leased_by = ''
 FROM unnest(%s::uuid[], %s::text[], %s::timestamptz[], %s::text[], %s::jsonb[], %s::text[], %s::jsonb[],
-            %s::boolean[], %s::timestamptz[], %s::timestamptz[], %s::timestamptz[], %s::boolean[], %s::boolean[],
-            %s::text[])
-     AS t(id, status, due_at, error_code, error_data, reason_code, reason_data, is_permanent, ended_at,
+            %s::boolean[], %s::boolean[], %s::timestamptz[], %s::timestamptz[], %s::timestamptz[], %s::boolean[],
+            %s::boolean[], %s::text[])
+     AS t(id, status, due_at, error_code, error_data, reason_code, reason_data, is_permanent, is_final, ended_at,
           outcome_unknown_at, at, is_exhausted, is_own, provider)
 WHERE d.id = t.id
 """
 _NEXT = """
 INSERT INTO notify_delivery (id, notification_id, alert_id, user_id, integration_id, channel, address, purpose,
                              is_first, status, provider_name, reason_code, reason_data, queued_at, due_at,
-                             late_since, is_exhausted, own_failures)
+                             late_since, is_exhausted, own_failures, error_code, error_data)
 SELECT t.id, d.notification_id, d.alert_id, d.user_id, d.integration_id, d.channel, d.address, d.purpose, d.is_first,
-       'queued', t.provider, t.code, t.data, t.at, t.due_at, d.late_since, d.is_exhausted, d.own_failures
+       'queued', t.provider, t.code, t.data, t.at, t.due_at, d.late_since, d.is_exhausted, d.own_failures,
+       -- What waits shows why.
+       CASE WHEN t.due_at > t.at THEN d.error_code ELSE '' END,
+       CASE WHEN t.due_at > t.at THEN d.error_data ELSE '{}' END
 FROM unnest(%s::uuid[], %s::uuid[], %s::text[], %s::text[], %s::jsonb[], %s::timestamptz[], %s::timestamptz[])
      AS t(id, previous, provider, code, data, at, due_at)
 JOIN notify_delivery d ON d.id = t.previous
@@ -331,7 +349,7 @@ def attempts_by_provider(
     """Returns the attempts with each provider so far, by notification."""
     attempts: dict[UUID, dict[str, ProviderAttempts]] = {}
     for row in connection.execute(_TRIED, (list(notification_ids),)).fetchall():
-        attempts.setdefault(row[0], {})[row[1]] = ProviderAttempts(row[2], row[3])
+        attempts.setdefault(row[0], {})[row[1]] = ProviderAttempts(row[2], row[3], row[4])
     return attempts
 
 
@@ -355,11 +373,11 @@ def next_attempt(
         # A test of one provider must not fall back to another.
         names = [failure.provider]
     current = attempts.get(failure.provider, ProviderAttempts(1))
-    updated_attempts = {**attempts, failure.provider: ProviderAttempts(current.tries, send_failure.kind in FINAL)}
+    this = replace(current, is_refused=send_failure.kind in REFUSALS, is_final=send_failure.kind in FINAL)
     decision = next_attempt_after(
         send_failure.kind,
         failure.provider,
-        updated_attempts,
+        {**attempts, failure.provider: this},
         names,
         jitter=jitter,
         retry_after=send_failure.retry_after,
@@ -374,8 +392,8 @@ def next_attempt(
         case GiveUp():
             return DeliveryOutcome(failure, "failed", _give_up_reason(failure, current.tries, names), is_final=True)
         case Retry(provider, delay, is_exhausted) if provider == failure.provider or (
-            # During a long outage, each retry would otherwise add a row. A permanent rejection keeps its own row.
-            is_exhausted and delay and send_failure.kind not in FINAL
+            # During a long outage, each retry would otherwise add a row. A final rejection keeps its own row.
+            due.is_exhausted and delay and send_failure.kind not in FINAL
         ):
             reason = _retry_reason(due, send_failure, current.tries, is_exhausted=is_exhausted)
             return DeliveryOutcome(
@@ -431,6 +449,7 @@ def _write(connection: Connection, outcomes: Sequence[DeliveryOutcome]) -> None:
             error_data,
             codes,
             data,
+            [outcome.failure.send_failure.kind in REFUSALS for outcome in outcomes],
             [outcome.failure.send_failure.kind in FINAL for outcome in outcomes],
             [None if outcome.status == "queued" else outcome.failure.at for outcome in outcomes],
             [outcome.failure.at if outcome.failure.send_failure.kind in UNCERTAIN else None for outcome in outcomes],

@@ -22,6 +22,7 @@ from tocsin.notify.dispatch.reason_sql import append_reason as append_reason_sql
 from tocsin.notify.dispatch.send import redact_address
 from tocsin.notify.providers import health, pool
 from tocsin.notify.rules import delivery_reasons
+from tocsin.notify.rules.retry_policy import FAULTS
 from tocsin.notify.states import DeliveryStatus
 from tocsin.notify.webhooks import Receipt, ReceiptState
 
@@ -223,10 +224,7 @@ def _failed(
     if not changed:
         return
     receipt_timeouts.end(connection, delivery_ids)
-    kind = FailureKind.ADDRESS_REJECTED if receipt.is_address_error else FailureKind.PERMANENT
-    if receipt.is_transient:
-        kind = FailureKind.TEMPORARY
-    send_failure = AttemptFailed(kind, receipt.reason)
+    send_failure = AttemptFailed(receipt.failure, receipt.reason)
     failed_deliveries = [
         replace(due, problem=send_failure.error) if due.id in final_ids else due
         for due in delivery_queries.facts(connection, sorted(changed))
@@ -246,7 +244,7 @@ def _failed(
     _prepare_retry(
         connection, [outcome.failure.due.id for outcome in outcomes if outcome.status == DeliveryStatus.QUEUED], now
     )
-    if not receipt.is_address_error:
+    if receipt.failure in FAULTS:
         health.record_outcomes(connection, [health.HealthUpdate(provider, now, send_failure.error)])
 
 
@@ -277,7 +275,7 @@ def record_bounce(
         return None
     error = redact_address(server_message, "email", row["address"]).rstrip(".")
     reason = delivery_reasons.BOUNCED(error=error)
-    receipt = Receipt(ReceiptState.FAILED, str(notification), "", reason, is_address_error=True)
+    receipt = Receipt(ReceiptState.FAILED, str(notification), "", reason, FailureKind.NO_SUCH_ADDRESS)
     apply(connection, row["provider_name"], receipt, now, is_final=True)
     return reason
 

@@ -21,7 +21,7 @@ from ipaddress import ip_address
 from typing import NoReturn
 from urllib.parse import unquote, urlsplit
 
-from tocsin.core.delivery.failure import ENTER_CREDENTIALS, AddressRejected
+from tocsin.core.delivery.failure import ENTER_CREDENTIALS, AddressRejected, NoSuchAddress
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net import egress
 from tocsin.core.net.deadline_stream import DeadlineStream
@@ -56,8 +56,16 @@ _UNENCODED, _QUOTED = Charset("utf-8"), Charset("utf-8")
 _UNENCODED.body_encoding = None  # type: ignore[assignment]  # what the documentation says for "not encoded"
 _QUOTED.body_encoding = QP
 
-#: RFC 5321, 4.2.3: mailbox unavailable, not local, full, or name not allowed.
-_NO_MAILBOX = frozenset({550, 551, 552, 553})
+#: Enhanced codes of RFC 3463 and its registry. Others of 5.1 are about the sender.
+_NO_SUCH_ADDRESS = frozenset({"1.1", "1.2", "1.3", "1.6", "1.10"})
+_RECIPIENT = frozenset({"1.0", "1.4", "1.5"})
+#: Without an enhanced code, only words say that a mailbox does not exist: a 550 is also "relaying denied".
+_NO_SUCH_WORDS = re.compile(
+    r"\b(?:no such|unknown|invalid|non-?existent) (?:local )?(?:user|mailbox|recipient|address)\b"
+    r"|\b(?:user|mailbox|recipient|address)\b.{0,80}\b(?:unknown|not found|does ?n[o']t exist|no longer exists)\b",
+    re.IGNORECASE,
+)
+_ABOUT_SENDER = re.compile(r"\b(?:sender|relay\w*|from)\b", re.IGNORECASE)
 
 _IMPLICIT_TLS_PORT, _SUBMISSION_PORT = 465, 587
 
@@ -443,11 +451,15 @@ def _raise_for_reply(server: _SmtpServer, code: int, reply: bytes, *, is_recipie
     reason = _REPLIED(host=server.host, answer=f"{code} {cleaned}")
     if 400 <= code < 500:
         raise Temporary(reason)
-    # For a recipient, these codes mean that the mailbox does not exist, unless the enhanced code (RFC 3463) says
-    # otherwise: most 5.7 codes are about the sender.
-    enhanced = re.match(r"5\.(\d+)\.\d+\b", cleaned)
-    if is_recipient and code in _NO_MAILBOX and (enhanced is None or enhanced[1] in ("1", "2")):
-        raise AddressRejected(reason)
+    if is_recipient:
+        enhanced = re.match(r"5\.(\d+\.\d+)\b", cleaned)
+        detail = enhanced[1] if enhanced else ""
+        has_no_such_words = _NO_SUCH_WORDS.search(cleaned) and not _ABOUT_SENDER.search(cleaned)
+        if detail in _NO_SUCH_ADDRESS or (not detail and has_no_such_words):
+            raise NoSuchAddress(reason)
+        # 5.2: the mailbox exists, but is full or disabled.
+        if detail in _RECIPIENT or detail.startswith("2."):
+            raise AddressRejected(reason)
     raise Permanent(reason)
 
 

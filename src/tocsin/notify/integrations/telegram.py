@@ -12,7 +12,7 @@ import hmac
 import json
 from typing import Any, NoReturn
 
-from tocsin.core.delivery.failure import AddressRejected
+from tocsin.core.delivery.failure import AddressRejected, NoSuchAddress
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import EgressResponse, HttpClient
 from tocsin.core.reasons import Reason, ReasonType
@@ -218,7 +218,10 @@ def _fail(response: EgressResponse, data: dict[str, Any]) -> NoReturn:
     lower = description.lower()
     if response.status == 429:
         raise Temporary(reasons.BUSY(server="Telegram", answer=description), response.retry_after)
-    if "chat not found" in lower or "user is deactivated" in lower:
+    if "user is deactivated" in lower:
+        raise NoSuchAddress(_NO_CHAT(error=description))
+    if "chat not found" in lower:
+        # Also before the user has written to the bot.
         raise AddressRejected(_NO_CHAT(error=description))
     if response.status == 400 and any(fragment in lower for fragment in _MAY_NOT_WRITE):
         raise AddressRejected(_MAY_NOT_WRITE_THERE(error=description))

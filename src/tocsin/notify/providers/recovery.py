@@ -48,7 +48,7 @@ _ADDRESSES = """
 SELECT DISTINCT channel, address FROM notify_delivery
 WHERE status = 'queued' AND late_since IS NOT NULL AND channel = ANY(%s)
 """
-# A provider that has permanently rejected a message is not tried again. A row locked by another transaction is being
+# A provider that knows no such address is not tried again. A row locked by another transaction is being
 # recorded there; that transaction releases it if the attempt was made before the provider recovered. A provider that
 # passes probes may still die after taking a message. So a message whose last outcome is unknown is not repeated early,
 # until the provider has sent another one, unless it did not answer probes either before it recovered.
@@ -60,7 +60,7 @@ UPDATE notify_delivery SET due_at = %(now)s, provider_name = %(name)s WHERE id I
   WHERE (d.due_at > %(now)s OR d.provider_name <> %(name)s)
     AND (%(ids)s::uuid[] IS NULL OR d.id = ANY(%(ids)s))
     AND NOT EXISTS (SELECT FROM notify_delivery o WHERE o.notification_id = d.notification_id
-                    AND o.provider_name = %(name)s AND o.is_permanent)
+                    AND o.provider_name = %(name)s AND o.is_final)
     AND (d.reason_code <> %(unknown)s OR %(ids)s::uuid[] IS NOT NULL OR EXISTS (
          SELECT FROM notify_providerhealth h WHERE h.name = %(name)s AND (h.failures = 0 OR h.is_unresponsive)))
   ORDER BY d.id LIMIT %(most)s FOR NO KEY UPDATE OF d SKIP LOCKED)

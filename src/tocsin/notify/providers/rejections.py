@@ -1,4 +1,4 @@
-"""Recent permanent rejections by provider: an unregistered number, a recipient who opted out, a disabled country.
+"""Recent rejections by provider: an unregistered number, a recipient who opted out, a disabled country, a quota.
 Counted from the deliveries; reads only, over Django's connection.
 """
 
@@ -34,18 +34,20 @@ class Rejection:
 # Ids are UUIDv7s: the primary key leads to the newest rows, and no other index is needed.
 _REJECTIONS = """
 SELECT provider_name, error_code, error_data, count, last_at, alert_id FROM (
-  SELECT provider_name, error_code, error_data, count(*) AS count, max(ended_at) AS last_at,
+  SELECT provider_name, error_code, error_data, count(*) AS count, max(coalesce(ended_at, late_since)) AS last_at,
          (array_agg(alert_id ORDER BY id DESC) FILTER (WHERE alert_id IS NOT NULL))[1] AS alert_id,
          row_number() OVER (PARTITION BY provider_name ORDER BY count(*) DESC, error_code, error_data) AS place
-  FROM notify_delivery WHERE id >= %s AND status = 'failed' AND is_permanent AND provider_name <> ''
-    AND error_code <> '' AND ended_at > %s
+  FROM notify_delivery WHERE id >= %s AND is_permanent AND provider_name <> '' AND error_code <> ''
+    AND coalesce(ended_at, late_since) > %s
   GROUP BY provider_name, error_code, error_data
 ) AS ranked WHERE place <= %s ORDER BY provider_name, place
 """
 
 
 def recent_rejections(now: datetime) -> Mapping[str, tuple[Rejection, ...]]:
-    """Returns the permanent rejections of the last week by provider name. A provider without any is absent."""
+    """Returns the rejections of the last week by provider name. A provider without any is absent. What was refused and
+    sent later is not counted.
+    """
     since = now - REJECTION_WINDOW
     with connection.cursor() as cursor:
         # Ids carry the machine's clock, which may have jumped: search a day more and compare the row's own time.

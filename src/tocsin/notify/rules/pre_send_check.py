@@ -66,7 +66,11 @@ class DueDelivery:
     purpose: Purpose
     queued_at: datetime
     due_at: datetime
+    #: When the notification was created: the same for all its deliveries.
+    created_at: datetime | None = None
     alert: AlertFacts | None = None
+    #: The integration of the alert, for fair queueing.
+    integration_id: int | None = None
     user_id: int | None = None
     user_name: str = ""
     time_zone: str = "UTC"

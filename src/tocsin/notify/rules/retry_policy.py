@@ -1,9 +1,11 @@
 """Decides what follows a failed attempt: a retry, another provider, or giving up. Pure.
 
 The next provider takes over at once. When all have failed, the providers with a temporary error are tried again in
-order, 5, 30, 120 and 300 seconds apart: five attempts each within about ten minutes. After that, a lasting message,
-such as a page about an alert that nobody has answered, is retried every five minutes, one provider after the other; any
-other message fails. An unknown outcome counts as a failure, so that the message is sent again: a duplicate is better
+order, 5, 30, 120 and 300 seconds apart: five attempts each within about ten minutes. After that, or once all have
+refused it, a lasting message, such as a page about an alert that nobody has answered, is retried until it is sent, one
+provider after the other, soon every five minutes; any other message fails. A refusal is not final, because what it is
+about (credentials, an unpaid account, a quota, a sender) is mended while the alert is open. Only an address that does
+not exist is final. An unknown outcome counts as a failure, so that the message is sent again: a duplicate is better
 than no page. But each repeat may be a duplicate, so it then waits longer each time, up to half an hour.
 """
 
@@ -23,7 +25,7 @@ BACKOFF = Backoff(
     jitter=0.2,
     max_retry_after=timedelta(minutes=10),
 )
-#: The same if the outcome is unknown.
+#: The same if a repeat is worse: the outcome is unknown, or only this address is refused.
 UNKNOWN_BACKOFF = replace(
     BACKOFF, delays=(*BACKOFF.delays, timedelta(minutes=10), timedelta(minutes=20), timedelta(minutes=30))
 )
@@ -31,8 +33,10 @@ UNKNOWN_BACKOFF = replace(
 INTERNAL_FAILURES = frozenset({FailureKind.INTERNAL_ERROR, FailureKind.WORKER_LOST})
 #: The message may have been sent.
 UNCERTAIN = frozenset({FailureKind.OUTCOME_UNKNOWN, FailureKind.WORKER_LOST})
-#: Not retried with the same provider.
-FINAL = frozenset({FailureKind.PERMANENT, FailureKind.ADDRESS_REJECTED})
+#: Never retried with the same provider.
+FINAL = frozenset({FailureKind.NO_SUCH_ADDRESS})
+#: A person must act: only a lasting message is retried with the same provider.
+REFUSALS = frozenset({FailureKind.PERMANENT, FailureKind.ADDRESS_REJECTED}) | FINAL
 #: Counts against a provider's health.
 FAULTS = frozenset({FailureKind.TEMPORARY, FailureKind.OUTCOME_UNKNOWN, FailureKind.PERMANENT})
 
@@ -42,7 +46,9 @@ class ProviderAttempts:
     """The attempts of one notification with one provider so far."""
 
     tries: int
-    is_permanent: bool = False
+    is_refused: bool = False
+    #: The provider knows no such address.
+    is_final: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +57,7 @@ class Retry:
 
     provider: str
     delay: timedelta
-    #: Whether the quick retries are used up.
+    #: Whether the quick retries are used up, or all providers have refused it.
     is_exhausted: bool = False
 
 
@@ -77,7 +83,8 @@ def next_attempt_after(
 ) -> RetryDecision:
     """Returns what to do after `current` failed. `attempts` includes that attempt; `jitter` is between 0 and 1.
 
-    `keep_retrying`: the message is retried for as long as it matters. `is_exhausted`: its quick retries are used up.
+    `keep_retrying`: the message is retried for as long as it matters. `is_exhausted`: its quick retries are used up, or
+    all providers have refused it.
     `own_failures` counts Tocsin's own failures, including this one.
     """
     should_continue = keep_retrying and own_failures < MAX_TRIES
@@ -89,19 +96,22 @@ def next_attempt_after(
     for name in providers:
         if name not in attempts:
             return Retry(name, timedelta(), is_exhausted)
-    usable = [name for name in providers if name in attempts and not attempts[name].is_permanent]
-    candidates = [name for name in usable if attempts[name].tries < MAX_TRIES] if not is_exhausted else []
+    usable = [name for name in providers if name in attempts and not attempts[name].is_final]
+    working = [name for name in usable if not attempts[name].is_refused]
+    candidates = [name for name in working if attempts[name].tries < MAX_TRIES] if not is_exhausted else []
     if not candidates:
         if not should_continue or not usable:
             return GiveUp()
         # Round robin.
         chosen = usable[(usable.index(current) + 1) % len(usable)] if current in usable else usable[0]
-        backoff = UNKNOWN_BACKOFF if failure is FailureKind.OUTCOME_UNKNOWN else BACKOFF
-        tries = max(attempts[current].tries, MAX_TRIES)
+        is_unknown = failure is FailureKind.OUTCOME_UNKNOWN
+        backoff = UNKNOWN_BACKOFF if is_unknown or failure is FailureKind.ADDRESS_REJECTED else BACKOFF
+        # The tries of all providers together: a refusal begins with the short delays.
+        tries = max(attempts[current].tries, MAX_TRIES) if is_unknown else sum(one.tries for one in attempts.values())
         delay = backoff.delay(tries, jitter, retry_after if chosen == current else None)
         return Retry(chosen, delay, is_exhausted=True)
     chosen = min(candidates, key=lambda name: (attempts[name].tries, candidates.index(name)))
-    if attempts[chosen].tries < max(attempts[name].tries for name in usable):
+    if attempts[chosen].tries < max(attempts[name].tries for name in working):
         # Another provider started this round, so its delay is over.
         return Retry(chosen, timedelta())
     delay = BACKOFF.delay(attempts[chosen].tries, jitter, retry_after if chosen == current else None)

@@ -21,7 +21,7 @@ from tocsin.notify.text.phrases import in_language
 from tocsin.notify.text.redaction import ContentLevel, redact
 from tocsin.notify.text.signed_links import LinkSubject
 
-#: A message that waited longer than this gets links with a full validity period.
+#: A message that waited longer than this gets links of a later day, so that they are valid for long enough.
 _LINK_REUSE_PERIOD = timedelta(days=1)
 
 _SWAP_ANSWERS = {"accept": gettext_noop("Accept"), "decline": gettext_noop("Decline")}
@@ -43,8 +43,10 @@ def compose(
         if bundle.lead.data.get("sealed")
         else bundle
     )
-    # Links are signed as of queueing time, so that a retried message is identical, down to its Message-ID.
-    signed_at = max(bundle.lead.queued_at, now - _LINK_REUSE_PERIOD)
+    # Links are signed as of the notification's own time, so that a repeat by any provider is identical, down to its
+    # Message-ID, and mail programs show it once.
+    created_at = bundle.lead.created_at or bundle.lead.queued_at
+    signed_at = created_at + max(0, (now - created_at) // _LINK_REUSE_PERIOD) * _LINK_REUSE_PERIOD
     with in_language(bundle.lead.language, _zone_of(bundle.lead)):
         original = message(decrypted, link_to(base_url, signed_at), base_url, now, can_reply=can_reply)
         original = replace(original, links=_swap_links(bundle.lead, base_url, signed_at))

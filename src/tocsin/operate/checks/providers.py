@@ -124,14 +124,14 @@ def _refusing(providers: Sequence[ActiveProvider]) -> Iterator[HealthFinding]:
 
 def check_deliveries(now: datetime) -> Iterator[HealthFinding]:
     """Checks circuit breakers, and the deliveries that failed within a day. Uses Django's connection."""
+    # Refused by all, it waits until one of them accepts it.
+    is_waiting = Q(status=DeliveryStatus.QUEUED, is_exhausted=True)
     # Tests are excluded: their sender saw the failure.
-    failed = Delivery.objects.filter(pk__gte=first_uuid7(now - timedelta(days=1)), status=DeliveryStatus.FAILED)
-    failed = failed.exclude(purpose=Purpose.TEST)
-    was_sent_otherwise = Exists(
-        Delivery.objects.filter(
-            ~Q(status__in=(DeliveryStatus.FAILED, DeliveryStatus.CANCELLED)), notification=OuterRef("notification")
-        )
-    )
+    failed = Delivery.objects.filter(
+        Q(status=DeliveryStatus.FAILED) | is_waiting, pk__gte=first_uuid7(now - timedelta(days=1))
+    ).exclude(purpose=Purpose.TEST)
+    is_unsent = Q(status__in=(DeliveryStatus.FAILED, DeliveryStatus.CANCELLED)) | is_waiting
+    was_sent_otherwise = Exists(Delivery.objects.filter(~is_unsent, notification=OuterRef("notification")))
     has_failed = failed.exists()
     undelivered = failed.filter(~was_sent_otherwise)
     if has_failed and (count := undelivered.values("notification").distinct().count()):

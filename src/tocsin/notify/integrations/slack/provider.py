@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from urllib.parse import parse_qs, urlsplit
 
 from tocsin.alerts.states import CommandKind
-from tocsin.core.delivery.failure import AddressRejected
+from tocsin.core.delivery.failure import AddressRejected, NoSuchAddress
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import HttpClient
 from tocsin.core.reasons import Reason, ReasonType, joined
@@ -179,7 +179,8 @@ def _raise_for_error(error: str) -> NoReturn:
     if error in _CREDENTIAL_ERRORS:
         raise Permanent(_TOKEN_REJECTED(error=error), _INSTALL_AGAIN())
     if error in _ADDRESS_ERRORS:
-        raise AddressRejected(_ADDRESS_ERRORS[error](error=error))
+        kind = NoSuchAddress if error == "user_not_found" else AddressRejected
+        raise kind(_ADDRESS_ERRORS[error](error=error))
     if error in _TRANSIENT_ERRORS:
         raise Temporary(reasons.SERVER_ERROR(server="Slack", answer=error))
     raise Permanent(reasons.MESSAGE_REJECTED(server="Slack", answer=error))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from tocsin.core.delivery.failure import FailureKind
 from tocsin.core.reasons import ReasonType
 from tocsin.notify.integrations import reasons
 from tocsin.notify.integrations.error_codes import VendorError
 
-_ADDRESS = True
+_ADDRESS, _NO_SUCH = FailureKind.ADDRESS_REJECTED, FailureKind.NO_SUCH_ADDRESS
 _VENDOR = "Telnyx"
 
 _API_KEY = ReasonType("provider.telnyx_api_key", "Telnyx rejected the API key. Enter it again")
@@ -44,7 +45,7 @@ _SPENDING_LIMIT = ReasonType(
 )
 
 ERRORS: Mapping[str, VendorError] = {
-    "10002": VendorError(reasons.NOT_A_NUMBER(), _ADDRESS),
+    "10002": VendorError(reasons.NOT_A_NUMBER(), _NO_SUCH),
     "10009": VendorError(_API_KEY()),
     "20100": VendorError(_NO_BALANCE()),
     "40001": VendorError(reasons.LANDLINE(), _ADDRESS),
@@ -52,19 +53,19 @@ ERRORS: Mapping[str, VendorError] = {
     "40003": VendorError(_SPAM_PERMANENTLY()),
     "40004": VendorError(_REJECTED_BY_CARRIER(), _ADDRESS),
     "40005": VendorError(_EXPIRED()),
-    "40006": VendorError(_CARRIER_DOWN(), is_transient=True),
+    "40006": VendorError(_CARRIER_DOWN(), FailureKind.TEMPORARY),
     "40008": VendorError(reasons.CARRIER_GAVE_NO_REASON()),
     "40009": VendorError(_CHARACTERS(), _ADDRESS),
     "40010": VendorError(reasons.NOT_REGISTERED_US(vendor=_VENDOR)),
-    "40011": VendorError(_CARRIER_BUSY(), is_transient=True),
+    "40011": VendorError(_CARRIER_BUSY(), FailureKind.TEMPORARY),
     "40012": VendorError(_NUMBER_TYPE(), _ADDRESS),
     "40300": VendorError(reasons.OPTED_OUT(), _ADDRESS),
     "40305": VendorError(_FROM_NOT_IN_PROFILE()),
     "40306": VendorError(_SENDER_NAME()),
-    "40310": VendorError(reasons.NOT_A_NUMBER(), _ADDRESS),
+    "40310": VendorError(reasons.NOT_A_NUMBER(), _NO_SUCH),
     "40311": VendorError(reasons.FROM_CANNOT_TEXT()),
     "40312": VendorError(_PROFILE_DISABLED()),
-    "40318": VendorError(_QUEUE_FULL(), is_transient=True),
+    "40318": VendorError(_QUEUE_FULL(), FailureKind.TEMPORARY),
     "40322": VendorError(_CONTENT()),
     "40331": VendorError(_COUNTRY(), _ADDRESS),
     "40333": VendorError(_SPENDING_LIMIT()),

@@ -14,7 +14,6 @@ from urllib.parse import urlencode
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from tocsin.core.delivery.failure import AddressRejected
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import EgressResponse, HttpClient
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType, joined
@@ -224,8 +223,7 @@ def _receipt(key: str, payload: dict[str, Any]) -> Receipt:
             key,
             external_id,
             reasons.with_code(vendor_error.reason, "Telnyx", code),
-            vendor_error.is_address_error,
-            vendor_error.is_transient,
+            vendor_error.failure,
         )
     reason = _VENDOR_ERROR(error=message) if message else reasons.NOT_DELIVERED()
     return Receipt(state, key, external_id, reason)
@@ -247,7 +245,5 @@ def _fail(response: EgressResponse) -> NoReturn:
         and response.status not in http_status.RETRYABLE_STATUSES
     ):
         reason = reasons.with_code(vendor_error.reason, "Telnyx", code)
-        if vendor_error.is_transient:
-            raise Temporary(reason, response.retry_after)
-        raise AddressRejected(reason) if vendor_error.is_address_error else Permanent(reason)
+        vendor_error.throw(reason, response.retry_after)
     http_status.raise_for_status(response, "Telnyx", message)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from tocsin.core.delivery.failure import FailureKind
 from tocsin.core.reasons import ReasonType
 from tocsin.notify.integrations import reasons
 from tocsin.notify.integrations.error_codes import VendorError
 
-_ADDRESS = True
+_ADDRESS, _NO_SUCH = FailureKind.ADDRESS_REJECTED, FailureKind.NO_SUCH_ADDRESS
 _VENDOR = "Twilio"
 
 _CREDENTIALS = ReasonType(
@@ -70,7 +71,7 @@ _CARRIER_TIMED_OUT = ReasonType("provider.twilio_carrier_timed_out", "The carrie
 _NOT_CARRIED = ReasonType("provider.twilio_not_carried", "The recipient's carrier does not carry these texts")
 _BLOCKED_CALLS = ReasonType("provider.twilio_blocked_calls", "Twilio blocks calls to this number as high-risk")
 
-_NOT_A_NUMBER = VendorError(reasons.NOT_A_NUMBER(), _ADDRESS)
+_NOT_A_NUMBER = VendorError(reasons.NOT_A_NUMBER(), _NO_SUCH)
 
 ERRORS: Mapping[int, VendorError] = {
     20003: VendorError(_CREDENTIALS()),
@@ -88,13 +89,13 @@ ERRORS: Mapping[int, VendorError] = {
     21606: VendorError(_CHOOSE_FROM()),
     21608: VendorError(_TRIAL_TEXTS(), _ADDRESS),
     21610: VendorError(reasons.OPTED_OUT(), _ADDRESS),
-    21611: VendorError(_FROM_QUEUE_FULL(), is_transient=True),
+    21611: VendorError(_FROM_QUEUE_FULL(), FailureKind.TEMPORARY),
     21612: VendorError(_NO_ROUTE(), _ADDRESS),
-    21614: VendorError(_NOT_MOBILE(), _ADDRESS),
+    21614: VendorError(_NOT_MOBILE(), _NO_SUCH),
     21617: VendorError(_TEXT_TOO_LONG()),
     21659: VendorError(_FROM_NOT_OWNED()),
     21660: VendorError(_FROM_OF_OTHERS()),
-    30001: VendorError(_ACCOUNT_QUEUE_FULL(), is_transient=True),
+    30001: VendorError(_ACCOUNT_QUEUE_FULL(), FailureKind.TEMPORARY),
     30002: VendorError(_SUSPENDED()),
     30003: VendorError(reasons.UNREACHABLE_PHONE(), _ADDRESS),
     30004: VendorError(_BLOCKED(), _ADDRESS),
@@ -103,11 +104,11 @@ ERRORS: Mapping[int, VendorError] = {
     30007: VendorError(reasons.SPAM(vendor=_VENDOR)),
     30008: VendorError(reasons.CARRIER_GAVE_NO_REASON()),
     30010: VendorError(_TOO_EXPENSIVE()),
-    30022: VendorError(_CAMPAIGN_LIMIT(), is_transient=True),
+    30022: VendorError(_CAMPAIGN_LIMIT(), FailureKind.TEMPORARY),
     30032: VendorError(_TOLL_FREE_NOT_VERIFIED()),
     30034: VendorError(reasons.NOT_REGISTERED_US(vendor=_VENDOR)),
     30044: VendorError(_TRIAL_LENGTH()),
-    30410: VendorError(_CARRIER_TIMED_OUT(), is_transient=True),
+    30410: VendorError(_CARRIER_TIMED_OUT(), FailureKind.TEMPORARY),
     30485: VendorError(_NOT_CARRIED(), _ADDRESS),
     32203: VendorError(_BLOCKED_CALLS(), _ADDRESS),
     13223: _NOT_A_NUMBER,

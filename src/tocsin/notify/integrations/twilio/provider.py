@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import parse_qsl, urlencode
 
+from tocsin.core.delivery.failure import FailureKind
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, ReasonType
 from tocsin.notify.channels.phone_numbers import is_phone_number
@@ -200,16 +201,14 @@ def _receipt(key: str, fields: dict[str, str]) -> Receipt:
     vendor_error = find_error(code)
     problem = vendor_error.reason if vendor_error else reasons.NOT_DELIVERED_CODE()
     reason = reasons.with_code(problem, "Twilio", code[:10]) if code else reasons.NOT_DELIVERED()
-    is_address_error, is_transient = (
-        (vendor_error.is_address_error, vendor_error.is_transient) if vendor_error else (False, False)
-    )
-    return Receipt(state, key, fields.get("MessageSid", ""), reason, is_address_error, is_transient)
+    failure = vendor_error.failure if vendor_error else FailureKind.PERMANENT
+    return Receipt(state, key, fields.get("MessageSid", ""), reason, failure)
 
 
 def _failed_call(key: str, fields: dict[str, str]) -> Receipt:
     sip_code = fields.get("SipResponseCode", "")
     if sip_code == _SIP_UNAVAILABLE:
         return Receipt(ReceiptState.NOT_REACHED, key, fields["CallSid"], OFF())
-    is_address_error = sip_code in _NO_SUCH_NUMBER
-    reason = NO_SUCH_NUMBER() if is_address_error else CALL_FAILED()
-    return Receipt(ReceiptState.FAILED, key, fields["CallSid"], reason, is_address_error)
+    if sip_code in _NO_SUCH_NUMBER:
+        return Receipt(ReceiptState.FAILED, key, fields["CallSid"], NO_SUCH_NUMBER(), FailureKind.NO_SUCH_ADDRESS)
+    return Receipt(ReceiptState.FAILED, key, fields["CallSid"], CALL_FAILED())

@@ -8,8 +8,7 @@ from base64 import b64encode
 from typing import NoReturn
 from urllib.parse import quote, urlencode
 
-from tocsin.core.delivery.failure import AddressRejected
-from tocsin.core.errors import Permanent, Temporary
+from tocsin.core.errors import Permanent
 from tocsin.core.net.egress import EgressResponse, HttpClient
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType, joined
 from tocsin.notify.channels.phone_numbers import sender
@@ -112,7 +111,5 @@ def _fail(response: EgressResponse) -> NoReturn:
         and response.status not in http_status.RETRYABLE_STATUSES
     ):
         reason = reasons.with_code(vendor_error.reason, "Twilio", str(error["code"]))
-        if vendor_error.is_transient:
-            raise Temporary(reason, response.retry_after)
-        raise AddressRejected(reason) if vendor_error.is_address_error else Permanent(reason)
+        vendor_error.throw(reason, response.retry_after)
     http_status.raise_for_status(response, "Twilio", http_status.line(error.get("message", "")))

@@ -18,7 +18,7 @@ from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
 from tocsin.core.config import config_version, crypto
 from tocsin.core.db import database
-from tocsin.core.delivery.failure import AddressRejected
+from tocsin.core.delivery.failure import NoSuchAddress
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType
 from tocsin.core.stored_reason import reason_columns
@@ -182,10 +182,10 @@ def record_results(results: Sequence[PushResult], now: datetime) -> None:
 
 
 def require_devices(address: str) -> list[Device]:
-    """Returns the devices of an address as `at` does. Raises AddressRejected with the remedy if there are none."""
+    """Returns the devices of an address as `at` does. Raises NoSuchAddress with the remedy if there are none."""
     devices = devices_at(address)
     if not devices:
-        raise AddressRejected(_NO_DEVICE(), _SUBSCRIBE())
+        raise NoSuchAddress(_NO_DEVICE(), _SUBSCRIBE())
     return devices
 
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from tocsin.core.config import environment
-from tocsin.core.delivery.failure import AddressRejected
+from tocsin.core.delivery.failure import NoSuchAddress
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net.egress import EgressResponse, HttpClient
 from tocsin.core.reasons import Reason, ReasonType
@@ -151,7 +151,7 @@ def _attempt_of_response(device: Device, response: EgressResponse) -> _PushAttem
         case 404 | 410:
             # RFC 8030, 7.3: the subscription no longer exists.
             reason = _OF_DEVICE(device=device.name, problem=UNSUBSCRIBED())
-            problem: Temporary | Permanent = AddressRejected(reason, _SUBSCRIBE_THERE())
+            problem: Temporary | Permanent = NoSuchAddress(reason, _SUBSCRIBE_THERE())
             return _PushAttempt(PushResult(device.id, error=UNSUBSCRIBED(), is_unsubscribed=True), problem)
         case 408 | 425 | 429:
             problem = Temporary(reasons.BUSY(server=service, answer=answer), response.retry_after)
