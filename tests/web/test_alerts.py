@@ -30,6 +30,7 @@ from tocsin.people.models import ContactMethod, OutOfOffice, User
 from tocsin.web.alerts import timeline
 from tocsin.web.alerts.assignees import assignees_of
 from tocsin.web.alerts.sla import next_targets
+from tocsin.web.ui import pagination
 
 type Opens = Callable[..., int]
 type BrowserOf = Callable[[User], Client]
@@ -156,13 +157,46 @@ def test_bulk_assignment_continues_after_a_rejected_alert(
     client.post(f"/alerts/{closed}/close")
     answer = client.post("/alerts/bulk", {"alert": [one, other, closed], "command": "take"}, follow=True)
     text = answer.content.decode()
-    assert "2 alerts updated." in text
+    assert "2 alerts assigned to you." in text
     assert f"Alert {closed} was already closed" in text
     assert set(Alert.objects.filter(owner=company.responder).values_list("pk", flat=True)) == {one, other}
 
 
+def test_bulk_close_asks_names_what_it_did_and_can_be_undone(
+    company: Company, browser_of: BrowserOf, open_alert: Opens
+) -> None:
+    one, other = open_alert("VPN down"), open_alert("Disk full")
+    client = browser_of(company.responder)
+    form = {"alert": [one, other], "command": "close"}
+    question = client.post("/alerts/bulk", form).content.decode()
+    assert "Close 2 alerts?" in question
+    assert "VPN down" in question
+    assert set(Alert.objects.values_list("status", flat=True)) == {"open"}
+    assert "2 alerts closed." in client.post("/alerts/bulk", {**form, "sure": "yes"}, follow=True).content.decode()
+    assert set(Alert.objects.values_list("status", flat=True)) == {"closed"}
+    assert "Undo for 2 alerts" in text_of(client, "/alerts/")
+    assert "Undone for 2 alerts." in client.post("/alerts/bulk", {"command": "undo"}, follow=True).content.decode()
+    assert set(Alert.objects.values_list("status", flat=True)) == {"open"}
+    assert "Undo for" not in text_of(client, "/alerts/")
+
+
+def test_bulk_reaches_the_whole_filtered_list(company: Company, browser_of: BrowserOf, open_alert: Opens) -> None:
+    for number in range(pagination.DEFAULT_LIMIT + 3):
+        open_alert(f"Storm {number}")
+    apart = open_alert("Quiet")
+    client = browser_of(company.responder)
+    assert "And all older ones of this list" in text_of(client, "/alerts/?q=Storm")
+    form = {"alert": [], "all": "yes", "command": "acknowledge", "q": "Storm"}
+    question = client.post("/alerts/bulk", form).content.decode()
+    assert f"Acknowledge {pagination.DEFAULT_LIMIT + 3} alerts?" in question
+    named = re.findall(r'name="alert" value="(\d+)"', question)
+    client.post("/alerts/bulk", {"alert": named, "command": "acknowledge", "sure": "yes"})
+    assert Acknowledgement.objects.count() == pagination.DEFAULT_LIMIT + 3
+    assert not Acknowledgement.objects.filter(alert=apart).exists()
+
+
 def test_bulk_goes_back_to_no_other_host(company: Company, browser_of: BrowserOf, open_alert: Opens) -> None:
-    form = {"alert": [open_alert()], "command": "close", "next": "//evil.example.org/"}
+    form = {"alert": [open_alert()], "command": "take", "next": "//evil.example.org/"}
     assert browser_of(company.responder).post("/alerts/bulk", form)["Location"] == "/alerts/"
 
 

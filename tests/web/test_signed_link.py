@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -11,11 +12,14 @@ from django.test import Client
 from tests.web.conftest import Company
 from tocsin.alerts import service
 from tocsin.alerts.commands import Close
-from tocsin.alerts.models import Alert, AlertEvent
+from tocsin.alerts.models import Acknowledgement, Alert, AlertEvent
 from tocsin.alerts.service import FoundAlert
 from tocsin.alerts.states import AlertStatus
+from tocsin.core import ids
 from tocsin.core.runtime import clock
+from tocsin.notify.models import Delivery, Notification
 from tocsin.notify.text import signed_links
+from tocsin.notify.text.signed_links import LinkSubject
 from tocsin.people.models import User
 from tocsin.web.http.authorization import alert_actor
 
@@ -145,3 +149,34 @@ def test_link_lists_only_people_of_the_alerts_groups(company: Company, open_aler
     text = Client().get(link(open_alert(), company.responder)).content.decode()
     assert "Mia Manager" in text
     assert "Olga Observer" not in text
+
+
+def test_link_of_several_alerts_shows_those_that_paged_the_user(company: Company, open_alert: Opens) -> None:
+    paged, other = open_alert("VPN down"), open_alert("Printer stuck")
+    note_page(company.responder, paged)
+    path = signed_links.path(signed_links.sign(0, company.responder.pk, clock.now(), LinkSubject.PAGED))
+    client = Client()
+    text = client.get(path).content.decode()
+    assert "VPN down" in text
+    assert "Printer stuck" not in text
+    assert re.search(r'href="/a/[\w-]+"', text)
+    form = {"alert": [paged, other], "command": "acknowledge"}
+    assert "1 alert acknowledged." in client.post(path, form, follow=True).content.decode()
+    assert list(Acknowledgement.objects.values_list("alert", "user")) == [(paged, company.responder.pk)]
+    expired = signed_links.sign(0, company.responder.pk, clock.now() - timedelta(days=8), LinkSubject.PAGED)
+    assert client.get(signed_links.path(expired)).status_code == 410
+
+
+def note_page(user: User, alert: int) -> None:
+    """A page about the alert that was delivered to the user."""
+    notification = Notification.objects.create(
+        id=ids.uuid7(),
+        alert_id=alert,
+        user=user,
+        purpose="page",
+        channel="sms",
+        label="SMS",
+        address="+41790000001",
+        created_at=clock.now(),
+    )
+    Delivery.objects.create(id=ids.uuid7(), notification=notification, status="delivered", due_at=clock.now())

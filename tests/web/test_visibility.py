@@ -386,7 +386,7 @@ def test_commands_on_the_other_side_are_not_found(sides: tuple[Side, Side]) -> N
     client = signed_in(ours.manager)
     for kind in ("acknowledge", "assign", "close", "reply", "hold"):
         assert client.post(f"/alerts/{number}/{kind}").status_code == 404
-    client.post("/alerts/bulk", {"alert": [number], "command": "close"})
+    client.post("/alerts/bulk", {"alert": [number], "command": "close", "sure": "yes"})
     own = Alert.objects.filter(integration=ours.integration).earliest("pk").pk
     client.post(f"/alerts/{own}/merge", {"into": number})
     token = ours.tokens[ours.manager.username]

@@ -12,8 +12,11 @@ from tocsin.notify.rules.pre_send_check import DueDelivery
 from tocsin.notify.states import Purpose
 from tocsin.notify.text.phrases import alert_count
 
-#: Returns the URL where a user (None: anyone who signs in) can act on an alert: `(alert_id, user_id) → url`.
-type LinkTo = Callable[[int, int | None], str]
+#: Returns the URL where a user (None: anyone who signs in) can act on an alert (None: on all that paged the user):
+#: `(alert_id, user_id) → url`.
+type LinkTo = Callable[[int | None, int | None], str]
+
+_ACTIONABLE = (Purpose.PAGE, Purpose.ACK_REMINDER)
 
 
 def message(bundle: DeliveryBundle, link_to: LinkTo, home_url: str, now: datetime, *, can_reply: bool) -> Message:
@@ -38,7 +41,7 @@ def message(bundle: DeliveryBundle, link_to: LinkTo, home_url: str, now: datetim
         title=title,
         text=text,
         reason=NO_REASON if is_bundle else lead.notification_reason,
-        home_url=f"{home_url}/alerts" if is_bundle else home_url,
+        home_url=link_to(None, lead.user_id if lead.purpose in _ACTIONABLE else None) if is_bundle else home_url,
         can_reply=can_reply,
         language=lead.language,
         omitted_count=len(alerts) - len(named_deliveries),
@@ -64,7 +67,6 @@ def _alert(due: DueDelivery, link_to: LinkTo) -> AlertContent | None:
     alert = due.alert
     if alert is None:
         return None
-    is_actionable = due.purpose in (Purpose.PAGE, Purpose.ACK_REMINDER)
     return AlertContent(
         id=alert.id,
         priority=alert.priority,
@@ -85,6 +87,6 @@ def _alert(due: DueDelivery, link_to: LinkTo) -> AlertContent | None:
         opened_at=alert.opened_at,
         respond_by=alert.respond_by,
         fix_by=alert.fix_by,
-        link=link_to(alert.id, due.user_id if is_actionable else None),
+        link=link_to(alert.id, due.user_id if due.purpose in _ACTIONABLE else None),
         all_clear_text=_text(due, "news"),
     )

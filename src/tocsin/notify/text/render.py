@@ -86,11 +86,12 @@ def content_of(connection: Connection, channel: str) -> ContentLevel:
 def link_to(base_url: str, now: datetime) -> LinkTo:
     """Returns a function that makes the links of messages sent at `now`."""
 
-    def address(alert_id: int, user_id: int | None) -> str:
+    def address(alert_id: int | None, user_id: int | None) -> str:
         # A group contact is not a user: anyone who opens the link must sign in.
-        return base_url + (
-            f"/alerts/{alert_id}" if user_id is None else signed_links.path(signed_links.sign(alert_id, user_id, now))
-        )
+        if user_id is None:
+            return f"{base_url}/alerts" if alert_id is None else f"{base_url}/alerts/{alert_id}"
+        subject = LinkSubject.PAGED if alert_id is None else LinkSubject.ALERT
+        return base_url + signed_links.path(signed_links.sign(alert_id or 0, user_id, now, subject))
 
     return address
 

@@ -41,6 +41,8 @@ class LinkSubject(StrEnum):
     #: An alert, in a place that others can read.
     REFERENCE = "reference"
     SWAP = "swap"
+    #: All active alerts about which the user was paged.
+    PAGED = "paged"
 
 
 def sign(subject_id: int, user_id: int, now: datetime, subject: LinkSubject = LinkSubject.ALERT) -> str:
@@ -89,7 +91,7 @@ def path(token: str, subject: LinkSubject = LinkSubject.ALERT) -> str:
 
 
 def alert_of(link: str) -> int | None:
-    """Returns the alert id of a link made here, personal or not; None for any other link.
+    """Returns the alert id of a link made here, personal or not; None for any other link, as that of several alerts.
 
     Does not verify the signature: only for messages that Tocsin itself has made.
     """
@@ -99,7 +101,7 @@ def alert_of(link: str) -> int | None:
     if match["number"]:
         return int(match["number"])
     try:
-        return _read_number(base64.urlsafe_b64decode(match["token"] + "=" * (-len(match["token"]) % 4)))[0]
+        return _read_number(base64.urlsafe_b64decode(match["token"] + "=" * (-len(match["token"]) % 4)))[0] or None
     except (binascii.Error, ValueError, IndexError):
         return None
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect
@@ -10,9 +14,11 @@ from django.utils.translation import ngettext
 from django.views.decorators.http import require_POST, require_safe
 
 from tocsin.access.roles import Permission
-from tocsin.alerts.commands import Acknowledge, Assign, Close, Command
-from tocsin.alerts.service import VisibleAlert, apply_command_to_many, find_alerts
-from tocsin.alerts.states import CommandChannel
+from tocsin.alerts.commands import Acknowledge, Assign, Close, Command, Undo
+from tocsin.alerts.service import apply_command_to_many, find_alerts
+from tocsin.alerts.states import CommandChannel, CommandKind
+from tocsin.alerts.undo import UNDO_WINDOW
+from tocsin.core.db import query_union
 from tocsin.core.errors import Rejected
 from tocsin.inbound.models import Integration
 from tocsin.people.models import Group
@@ -25,6 +31,12 @@ from tocsin.web.ui.choices import PRIORITIES
 
 MAX_BULK_ALERTS = 500
 
+#: How many of the selected alerts the question names.
+_MAX_NAMED = 10
+
+#: The session's entry for the last bulk command.
+_BULK_UNDO = "bulk_undo"
+
 #: Maximum digits of an alert number that fits the database column.
 MAX_NUMBER_DIGITS = 18
 
@@ -32,13 +44,7 @@ MAX_NUMBER_DIGITS = 18
 @require_safe
 def alert_list(request: SignedInRequest) -> HttpResponse:
     """Render one tab of the list, filtered and paginated. The URL holds the whole state."""
-    tab = request.GET.get("tab", "open")
-    if tab not in dict(queries.TABS):
-        tab = "open"
-    text = request.GET.get("q", "").replace("\x00", "").strip()[:200]
-    form = AlertFilterForm(request.GET)
-    form.is_valid()
-    filters = {name: value for name, value in form.cleaned_data.items() if value}
+    tab, text, filters = _read_list_state(request.GET)
     rows = queries.filtered(tab, filters, text)
     if filters.get("sort") == "priority" and tab != "closed":
         result = pagination.PaginatedRows(queries.by_priority(rows), "")
@@ -60,6 +66,8 @@ def alert_list(request: SignedInRequest) -> HttpResponse:
         "filter_count": len(filters.keys() - {"sort"}),
         "rows": queries.rows_of(result.rows, request.now),
         "pagination": result,
+        "most_bulk": MAX_BULK_ALERTS,
+        "bulk_undo": _bulk_undo(request),
     }
     return render_view(request, "alerts/list.html", context, partials=("list", "tabs"))
 
@@ -70,24 +78,48 @@ def open_count(request: SignedInRequest) -> HttpResponse:
     return render_view(request, "parts/open_count.html", {"open_count": queries.open_count()})
 
 
+def _read_list_state(data: Mapping[str, str]) -> tuple[str, str, dict[str, Any]]:
+    """Return the tab, the search text and the filters of a list, from the query of its URL or a form made of it."""
+    tab = data.get("tab", "open")
+    if tab not in dict(queries.TABS):
+        tab = "open"
+    text = data.get("q", "").replace("\x00", "").strip()[:200]
+    form = AlertFilterForm(data)
+    form.is_valid()
+    return tab, text, {name: value for name, value in form.cleaned_data.items() if value}
+
+
 @require_POST
 @requires(Permission.RESPOND)
 def bulk(request: SignedInRequest) -> HttpResponse:
-    """Run one command on every selected alert. A rejected alert does not stop the others."""
-    selected = request.POST.getlist("alert")[:MAX_BULK_ALERTS]
-    numbers = [int(text) for text in selected if text.isascii() and text.isdigit() and len(text) <= MAX_NUMBER_DIGITS]
-    command = _command(request)
-    if not numbers or command is None:
+    """Run one command on every selected alert; with `all`, on those of the whole list. A rejected alert does not stop
+    the others. Closing, and a whole list, is confirmed with the number (`sure`).
+    """
+    kind = request.POST.get("command", "")
+    alerts = [alert for alert in find_alerts(_selected_numbers(request)) if may_respond(request.viewer, alert)]
+    command = _command(request, kind)
+    if not alerts or command is None:
         messages.warning(request, _("Choose at least one alert."))
         return redirect(next_url(request, "alerts"))
-    outcomes = apply_command_to_many(_answerable(request, numbers), command, now=request.now)
-    rejections = [outcome.reason.localized() for outcome in outcomes if isinstance(outcome, Rejected)]
-    done_count = len(outcomes) - len(rejections)
-    if done_count:
-        success_text = ngettext("%(count)d alert updated.", "%(count)d alerts updated.", done_count) % {
-            "count": done_count
+    if (kind == CommandKind.CLOSE or "all" in request.POST) and "sure" not in request.POST:
+        context = {
+            "command": kind,
+            "alerts": alerts,
+            "count": len(alerts),
+            "named": [alert.row for alert in alerts[:_MAX_NAMED]],
+            "unnamed_count": max(0, len(alerts) - _MAX_NAMED),
+            "is_capped": "all" in request.POST and len(alerts) == MAX_BULK_ALERTS,
+            "most": MAX_BULK_ALERTS,
+            "back": next_url(request, "alerts"),
         }
-        messages.success(request, success_text)
+        return render_view(request, "alerts/bulk.html", context)
+    outcomes = apply_command_to_many(alerts, command, now=request.now)
+    done = [alert.id for alert, outcome in zip(alerts, outcomes, strict=True) if not isinstance(outcome, Rejected)]
+    if done:
+        messages.success(request, done_text(kind, len(done)))
+        until = None if kind == CommandKind.UNDO else (request.now + UNDO_WINDOW).isoformat()
+        request.session[_BULK_UNDO] = {"alerts": done, "until": until}
+    rejections = [outcome.reason.localized() for outcome in outcomes if isinstance(outcome, Rejected)]
     for detail in rejections[:5]:
         messages.warning(request, detail)
     if len(rejections) > 5:
@@ -95,19 +127,49 @@ def bulk(request: SignedInRequest) -> HttpResponse:
     return redirect(next_url(request, "alerts"))
 
 
-def _answerable(request: SignedInRequest, numbers: list[int]) -> list[VisibleAlert]:
-    """Return the alerts that the user sees and may act on."""
-    return [alert for alert in find_alerts(numbers) if may_respond(request.viewer, alert)]
+def _selected_numbers(request: SignedInRequest) -> list[int]:
+    if request.POST.get("command") == CommandKind.UNDO:
+        undo = _bulk_undo(request)
+        return list(undo["alerts"]) if undo else []
+    if "all" in request.POST and "sure" not in request.POST:
+        tab, text, filters = _read_list_state(request.POST)
+        return [row.pk for row in query_union.first(queries.filtered(tab, filters, text), MAX_BULK_ALERTS)]
+    selected = request.POST.getlist("alert")[:MAX_BULK_ALERTS]
+    return [int(text) for text in selected if text.isascii() and text.isdigit() and len(text) <= MAX_NUMBER_DIGITS]
 
 
-def _command(request: SignedInRequest) -> Command | None:
+def _bulk_undo(request: SignedInRequest) -> dict[str, Any] | None:
+    """Return the alerts of the last bulk command and until when it can be undone; None without one."""
+    match request.session.get(_BULK_UNDO):
+        case {"alerts": list(alerts), "until": str(text)} if datetime.fromisoformat(text) > request.now:
+            return {"alerts": alerts, "until": datetime.fromisoformat(text)}
+    return None
+
+
+def done_text(kind: str, count: int) -> str:
+    """Return what a command did on several alerts."""
+    match kind:
+        case CommandKind.ACKNOWLEDGE:
+            text = ngettext("%(count)d alert acknowledged.", "%(count)d alerts acknowledged.", count)
+        case CommandKind.CLOSE:
+            text = ngettext("%(count)d alert closed.", "%(count)d alerts closed.", count)
+        case CommandKind.UNDO:
+            text = ngettext("Undone for %(count)d alert.", "Undone for %(count)d alerts.", count)
+        case _:
+            text = ngettext("%(count)d alert assigned to you.", "%(count)d alerts assigned to you.", count)
+    return text % {"count": count}
+
+
+def _command(request: SignedInRequest, kind: str) -> Command | None:
     actor = alert_actor(request.user)
-    match request.POST.get("command"):
-        case "acknowledge":
+    match kind:
+        case CommandKind.ACKNOWLEDGE:
             return Acknowledge(actor=actor, via=CommandChannel.WEB)
         case "take":
             return Assign(actor=actor, via=CommandChannel.WEB, name=actor.name, user_id=actor.user_id)
-        case "close":
+        case CommandKind.CLOSE:
             return Close(actor=actor, via=CommandChannel.WEB)
+        case CommandKind.UNDO:
+            return Undo(actor=actor, via=CommandChannel.WEB)
         case _:
             return None
