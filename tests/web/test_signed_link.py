@@ -179,4 +179,6 @@ def note_page(user: User, alert: int) -> None:
         address="+41790000001",
         created_at=clock.now(),
     )
-    Delivery.objects.create(id=ids.uuid7(), notification=notification, status="delivered", due_at=clock.now())
+    Delivery.objects.create(
+        id=ids.uuid7(), notification=notification, status="delivered", due_at=clock.now(), queued_at=clock.now()
+    )
