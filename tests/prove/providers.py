@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
+from itertools import count
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
@@ -27,6 +28,8 @@ _REFUSES, _REFUSES_SHORT = 80.0, 10.0
 _REFUSALS = ("550 relaying denied", "554 5.2.2 quota exceeded", "550 not permitted", "535 5.7.8 not authenticated")
 _HOUR, _STEP = 3600.0, 20.0
 _FOREVER = 3600.0
+#: One of so many mails: a repeat is expected only after a fault, and few are promised.
+_UNANSWERED = 120
 
 type Misbehaviour = Callable[[SmtpDouble], AbstractContextManager[None]]
 
@@ -96,6 +99,24 @@ def _dies_after_data(mails: SmtpDouble) -> Iterator[None]:
     mails.handle_DATA = handle  # type: ignore[method-assign]
 
 
+@contextmanager
+def _silent_after_data(mails: SmtpDouble) -> Iterator[None]:
+    """Takes each mail, and gives one of many no answer. Another provider repeats that one seconds later, which may be
+    another minute."""
+    handle = mails.handle_DATA
+    numbers = count()
+
+    async def take_and_say_nothing(server: SMTP, session: Session, envelope: Envelope) -> str:
+        answer = await handle(server, session, envelope)
+        if next(numbers) % _UNANSWERED == 0:
+            await asyncio.sleep(_FOREVER)
+        return answer
+
+    mails.handle_DATA = take_and_say_nothing  # type: ignore[method-assign]
+    yield
+    mails.handle_DATA = handle  # type: ignore[method-assign]
+
+
 def _first_of_three(what: str, misbehave: Misbehaviour, bench: Bench) -> Fault:
     bench.sleep(0.5, 2.0)
     first: SmtpDouble = bench.parts["mails"][0]
@@ -145,6 +166,7 @@ SCENARIOS = [
     _three("mail-slow", f"takes {_SLOW:.0f} s a mail", _slow, short_runs=0),
     _three("mail-hangs", "hangs", _hangs, short_runs=0),
     _three("mail-dies-after-data", "dies after DATA", _dies_after_data),
+    _three("mail-silent-after-data", "never answers after DATA", _silent_after_data, short_runs=0),
     _three("mail-rejects", "answers 451", _rejects, short_runs=0),
     _one("mail-dead-for-an-hour", "dead", _dead),
     _one("mail-rejects-for-an-hour", "answers 451", _rejects, short_runs=0),

@@ -21,8 +21,8 @@ FOLDER = ROOT / "build" / "prove"
 
 _HEADER = (
     "| fault | runs | answered | lost | opened twice | never paged | paged twice | until pages, p50 | slowest "
-    "| page, p95 | slowest |\n"
-    "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
+    "| page, p95 | slowest | same id |\n"
+    "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
 )
 
 
@@ -81,7 +81,8 @@ def table(records: Iterable[Record]) -> str:
     """A Markdown table: a row for each kind of fault, and their sum.
 
     "until pages": from the fault until the first page about a message that was answered after it. "page": from a
-    message's answer to its page, in the worst run.
+    message's answer to its page, in the worst run. "same id": of the tickets paged twice, those whose repeat has the
+    same Message-ID.
     """
     by_fault: dict[str, list[Record]] = {}
     for record in records:
@@ -100,6 +101,9 @@ def _row(name: str, records: list[Record]) -> str:
     longest = [record.counts.page_max for record in records if record.counts.page_max is not None]
     times = [f"{statistics.median(seconds):.1f} s", f"{max(seconds):.1f} s"] if seconds else ["never", "never"]
     times += [f"{max(p95):.1f} s", f"{max(longest):.1f} s"] if longest else ["never", "never"]
+    repeats = sum(record.counts.paged_twice for record in records)
+    same_id = repeats - sum(record.counts.separate_pages for record in records)
+    times.append(f"{same_id / repeats:.0%}" if repeats else "-")
     return f"| {' | '.join([*cells, *times])} |"
 
 

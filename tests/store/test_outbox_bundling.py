@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
 import pytest
+from django.db import transaction
 
 from tests.doubles.http import Response
 from tests.doubles.ntfy import NtfyDouble, ntfy_double
@@ -237,6 +238,33 @@ def test_a_storm_of_one_integration_does_not_hold_up_another(post: OutboxHarness
     box.settle()
     assert len(mail.mails) < 15
     assert "calm@example.org" in [m.to for m in mail.mails]
+
+
+@pytest.mark.parametrize("per_minute", [0, 6000])
+def test_pages_behind_an_older_storm_leave_in_turn_with_it(
+    post: OutboxHarness, monkeypatch: pytest.MonkeyPatch, per_minute: int
+) -> None:
+    allow_loopback(monkeypatch)
+    storm, calm = _integration("Storm", post.start), _integration("Calm", post.start)
+    names = [f"user{number}" for number in range(20)]
+    for name in names:
+        post.user(name)
+    with transaction.atomic():
+        settings_store.set("bundle_pages", False)
+    for number in range(15):
+        post.page(post.alert(f"Storm {number}", storm.pk), *names)
+    post.seconds = 1
+    for number in range(2):
+        post.page(post.alert(f"Calm {number}", calm.pk), *names)
+    with smtp_double() as mail:
+        settings = {"host": mail.host, "port": mail.port, "security": "none", "allow_private": True, "rate": per_minute}
+        provider("Mail", "smtp", ["email"], sender="t@example.org", **settings)
+        for second in (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 4, 5, 6, 7):
+            post.go(second)
+        places = [place for place, subject in enumerate(mail.subjects) if "Calm" in subject]
+    assert len(places) == 40
+    # In turn: 80 mails. Of those that were already given to the provider, some arrive in another order.
+    assert places[-1] < 120
 
 
 def test_first_pages_leave_before_others_of_the_same_integration(post: OutboxHarness, mail: SmtpDouble) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.doubles.ntfy import ntfy_double
 from tests.doubles.smtp import SmtpDouble
 from tests.support.outbox_harness import OutboxHarness, allow_loopback, provider
 from tests.support.people import ACTOR
@@ -16,6 +17,7 @@ from tocsin.core.db import database
 from tocsin.core.reasons import as_reason
 from tocsin.notify.enqueue.notices import Notice, queue_notice
 from tocsin.notify.models import Delivery, Notification, Provider
+from tocsin.notify.provider_models import ProviderHealth
 from tocsin.notify.providers.commands import provider_spec, save_provider
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -77,6 +79,35 @@ def test_only_an_address_that_does_not_exist_ends_a_page(post: OutboxHarness, se
     (delivery,) = post.deliveries(alert)
     assert (delivery.status, delivery.is_permanent, delivery.is_final) == ("failed", True, True)
     assert server.accepted() == 0
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+def test_administrators_hear_of_a_dead_mail_server_otherwise(
+    post: OutboxHarness, mail: SmtpDouble, monkeypatch: pytest.MonkeyPatch, is_known: bool
+) -> None:
+    allow_loopback(monkeypatch)
+    post.user("alice")
+    post.user(
+        "erin",
+        {"label": "Email", "channel": "email", "address": "erin@example.org"},
+        {"label": "Push", "channel": "ntfy", "address": "erin-topic"},
+        {"label": "Phone", "channel": "voice", "address": "+41790000001"},
+        role="admin",
+    )
+    mail.refuses = "550 not permitted"
+    with ntfy_double() as push:
+        provider("Push", "ntfy", ["ntfy"], api_base=push.url)
+        if is_known:
+            ProviderHealth.objects.create(name="SMTP (environment)", is_open=True, failures=3)
+        post.page(post.alert(), "alice")
+        for second in (0, 5, 35, 155, 455):
+            post.go(second)
+        (message,) = push.messages
+    assert message["topic"] == "erin-topic"
+    assert message["title"] == "A message could not be sent"
+    mail.refuses = ""
+    post.go(755)
+    assert "[Tocsin] A message could not be sent" in mail.subjects
 
 
 def test_refused_notice_to_an_administrator_leaves_later(post: OutboxHarness, mail: SmtpDouble) -> None:

@@ -202,6 +202,10 @@ class Delivery(StoredReason):
             models.Index(
                 fields=("alert",), condition=Q(status="failed", purpose="page"), name="notify_delivery_failed"
             ),
+            # Finds pages that a channel without a provider kept: they reached nobody, and leave once it has one.
+            models.Index(
+                fields=("alert",), condition=Q(status="sandboxed", purpose="page"), name="notify_delivery_sandboxed"
+            ),
             # Lists the deliveries of an alert.
             models.Index(fields=("alert", "id"), name="notify_delivery_alert"),
         )

@@ -14,6 +14,8 @@ class DeliveryStatus(StrEnum):
     DELIVERED = translatable("delivered")
     FAILED = translatable("failed")
     CANCELLED = translatable("cancelled")
+    #: Its channel has no provider: it was stored on this machine, and reached nobody.
+    SANDBOXED = translatable("sandboxed")
 
 
 class Purpose(StrEnum):

@@ -34,8 +34,16 @@ def test_runs_of_this_source_are_read_again(tmp_path: Path, monkeypatch: pytest.
 
 def test_table_sums_each_fault_and_all() -> None:
     lines = records.table([record(1), record(2), record(3, what="kill -9 of both")]).splitlines()
-    assert lines[2] == "| kills: kill -9 of the node | 2 | 400 | 0 | 0 | 0 | 2 | 2.5 s | 2.5 s | 0.5 s | 12.0 s |"
-    assert lines[-1] == "| **all** | 3 | 600 | 0 | 0 | 0 | 3 | 2.5 s | 2.5 s | 0.5 s | 12.0 s |"
+    assert (
+        lines[2] == "| kills: kill -9 of the node | 2 | 400 | 0 | 0 | 0 | 2 | 2.5 s | 2.5 s | 0.5 s | 12.0 s | 100% |"
+    )
+    assert lines[-1] == "| **all** | 3 | 600 | 0 | 0 | 0 | 3 | 2.5 s | 2.5 s | 0.5 s | 12.0 s | 100% |"
+
+
+def test_table_shows_the_share_of_repeats_with_the_same_id() -> None:
+    repeated = replace(HELD, paged_twice=4, separate_pages=1)
+    assert records.table([record(1, repeated)]).endswith(" | 75% |")
+    assert records.table([record(1, replace(HELD, paged_twice=0))]).endswith(" | - |")
 
 
 @pytest.mark.parametrize("field", ["lost", "opened_twice", "never_paged", "separate_pages"])

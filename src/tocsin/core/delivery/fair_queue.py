@@ -38,7 +38,7 @@ WITH RECURSIVE lanes(lane) AS (
       ORDER BY q.due_at LIMIT s.most FOR NO KEY UPDATE OF {locked} SKIP LOCKED) b
   ) p
 )
-SELECT id, lane, most FROM picked WHERE place <= most ORDER BY is_first DESC, due_at LIMIT %(free)s
+SELECT id, lane, most FROM picked WHERE place <= most ORDER BY place, is_first DESC, due_at LIMIT %(free)s
 """
 
 
@@ -61,7 +61,7 @@ class FairQueue:
     locked: str = "q"
 
     def claim_query(self, filters: str = "") -> LiteralString:
-        """Returns the query that locks the due rows: id, lane, and the share of each lane.
+        """Returns the query that locks the due rows, the lanes in turn: id, lane, and the share of each lane.
 
         Its parameters are `now` and `free`, the number of rows that can be taken, and those of `filters`, further
         conditions.

@@ -74,7 +74,7 @@ def count_rejected(count: int) -> None:
 
 
 def count_delivery(channel: str, status: str, count: int = 1) -> None:
-    """Counts delivery attempts: `sent`, or `failed`, which may be retried."""
+    """Counts delivery attempts: `sent`, `failed`, which may be retried, or `sandboxed`, without a provider."""
     _DELIVERIES.labels(channel, status).inc(count)
 
 

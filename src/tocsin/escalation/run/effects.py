@@ -60,6 +60,7 @@ def notify_administrators(connection: Connection, alert_id: int, why: Reason, no
         f"escalation:stuck:{alert_id}",
         reasons.RECEIVED_AS_ADMINISTRATOR(),
         alert_id,
+        is_urgent=True,
     )
     queue_notice(connection, notice, now, user_ids=load_administrators(connection))
     reason = reasons.ADMINISTRATORS_NOTIFIED(why=why)

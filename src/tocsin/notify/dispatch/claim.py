@@ -79,6 +79,29 @@ class DeliveryJob:
         return [due.id for due in self.bundle.members]
 
 
+#: What takes turns: the messages of one integration on one channel.
+type Lane = tuple[int | None, str]
+
+
+def lane_of(bundle: DeliveryBundle) -> Lane:
+    """Returns the lane of a message."""
+    return bundle.lead.integration_id, bundle.lead.channel
+
+
+def _take_turns(bundles: Iterable[DeliveryBundle], recent: Iterable[Lane]) -> list[DeliveryBundle]:
+    """Returns the messages in the order in which they get a provider: those of the lane that had the fewest lately
+    come first. Otherwise the older storm would get each sender that becomes free.
+    """
+    counts = Counter(recent)
+    turns: list[tuple[int, DeliveryBundle]] = []
+    for bundle in bundles:
+        lane = lane_of(bundle)
+        turns.append((counts[lane], bundle))
+        counts[lane] += 1
+    # sorted() is stable.
+    return [bundle for _, bundle in sorted(turns, key=lambda turn: turn[0])]
+
+
 @dataclass(frozen=True, slots=True)
 class ClaimedBatch:
     """The result of one claim."""
@@ -101,16 +124,17 @@ def claim(
     now: datetime,
     pause: CurrentPause | None,
     max_sends: Mapping[str, int] = MappingProxyType({}),
+    recent: Iterable[Lane] = (),
 ) -> ClaimedBatch:
     """Leases for `node` as many messages as there are free slots. `sends_by_provider` counts the sends in progress by
     provider; `latencies` are the average durations of sends in seconds; `max_sends` limits the concurrent sends of
-    single providers further."""
+    single providers further; `recent` are the lanes of the last messages that this process claimed."""
     if pause is not None:
         delivery_queries.record_pause_reason(connection, pause, now)
     limits = {provider.name: provider.per_minute for provider in pool.all() if provider.per_minute}
     rate_limits = health.rate_limits(connection, limits)
     remaining = {name: limit.count_available(now) for name, limit in rate_limits.items()}
-    capacity = _ProviderCapacity(pool, sends_by_provider, latencies, max_sends, slots, remaining, now)
+    capacity = _ProviderCapacity(pool, sends_by_provider, latencies, max_sends, slots, remaining, now, recent)
     free = slots - sum(sends_by_provider.values())
     saturated = capacity.find_saturated()
     ids = delivery_queries.pick(connection, saturated, free, now, is_paused=pause is not None)
@@ -196,8 +220,10 @@ class _ProviderCapacity:
         slots: int,
         remaining_allowance: Mapping[str, int],
         now: datetime,
+        recent: Iterable[Lane],
     ) -> None:
         self._pool = pool
+        self._recent = tuple(recent)
         self._sends_by_provider = dict(sends_by_provider)
         self._latencies = latencies
         self._max_sends = max_sends
@@ -236,7 +262,8 @@ class _ProviderCapacity:
 
     def assign_jobs(self, bundles: Iterable[DeliveryBundle]) -> list[DeliveryJob]:
         """Returns the messages that a provider can take now. The others stay in the outbox."""
-        return [job for bundle in bundles if (job := self._assign_job(bundle)) is not None]
+        turns = _take_turns(bundles, self._recent)
+        return [job for bundle in turns if (job := self._assign_job(bundle)) is not None]
 
     def _assign_job(self, bundle: DeliveryBundle) -> DeliveryJob | None:
         due = bundle.lead
@@ -273,12 +300,14 @@ class _ProviderCapacity:
     def plan_deferrals(
         self, rate_limits: Mapping[str, RateLimit], now: datetime
     ) -> list[tuple[DueDelivery, Reason, datetime]]:
-        """Returns when to claim each message that no provider can take yet: the time at which it can be sent if all are
-        sent in the order in which they were queued. Until then it neither blocks other messages nor is overtaken.
+        """Returns when to claim each message that no provider can take yet: the time at which it can be sent if the
+        integrations take turns, each in the order in which its messages were queued. Until then it neither blocks other
+        messages nor is overtaken.
         """
         remaining = dict(rate_limits)
         deferrals = []
-        for bundle in sorted(self.deferred, key=lambda bundle: bundle.lead.queued_at):
+        in_order = sorted(self.deferred, key=lambda bundle: bundle.lead.queued_at)
+        for bundle in _take_turns(in_order, self._recent):
             at = now + RECHECK_AFTER
             providers = self._pool.providers_for(bundle.lead.channel, bundle.lead.address)
             limited = [

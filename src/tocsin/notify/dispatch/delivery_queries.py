@@ -63,6 +63,9 @@ class SaturatedProviders:
 #: Fair across integrations, first pages first. Served by the index `notify_delivery_outbox`.
 _OUTBOX = FairQueue("notify_delivery", "integration_id", "q.status = 'queued'", first="is_first")
 
+#: The minimum number of rows to pick: of a single one, always the integration with the oldest would have its turn.
+_MIN_PICKED = 8
+
 _NOT_FULL = (
     "AND NOT (q.provider_name = '' AND (q.channel = ANY(%(channels)s::text[]) "
     "OR (q.channel = ANY(%(busy_channels)s::text[]) AND q.due_at > %(busy_since)s))) "
@@ -74,15 +77,15 @@ _NOT_PAUSED = "AND q.purpose <> 'page'"
 def pick(
     connection: Connection, saturated: SaturatedProviders, free: int, now: datetime, *, is_paused: bool
 ) -> list[UUID]:
-    """Returns the ids of due deliveries, at most `free`, fairly across integrations. Locks them until the transaction
-    ends.
+    """Returns the ids of due deliveries, fairly across integrations: `free`, or a few more. Locks them until the
+    transaction ends.
     """
     if free <= 0:
         return []
     filters = " ".join(
         part for part in (_NOT_FULL if saturated.names else "", _NOT_PAUSED if is_paused else "") if part
     )
-    parameters = {"now": now, "free": free, **asdict(saturated)}
+    parameters = {"now": now, "free": max(free, _MIN_PICKED), **asdict(saturated)}
     return [row[0] for row in connection.execute(_OUTBOX.claim_query(filters), parameters).fetchall()]
 
 
@@ -183,7 +186,8 @@ _RESOLVED_ALERT = """a.id = (SELECT CASE WHEN m.status = 'merged' THEN m.merged_
                    FROM alerts_alert m WHERE m.id = d.alert_id)"""
 
 _FACTS = """
-SELECT d.id, d.notification_id, d.channel, d.address, d.purpose, d.queued_at, d.due_at, n.created_at, d.user_id, d.attempts,
+SELECT d.id, d.notification_id, d.channel, d.address, d.purpose, d.queued_at, d.due_at, d.user_id, d.attempts,
+       n.created_at, d.integration_id,
        d.provider_name, d.is_first, d.reason_code AS wait_code, d.reason_data AS wait_data, n.label, n.data,
        n.reason_code AS notification_code, n.reason_data AS notification_data,
        d.outcome_unknown_at IS NOT NULL AS may_have_been_sent, d.late_since, d.is_exhausted, d.own_failures,

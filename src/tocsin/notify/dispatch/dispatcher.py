@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import random
 import socket
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -26,14 +26,15 @@ from tocsin.core.delivery.lease import LeaseKeeper
 from tocsin.core.delivery.local_failures import LocalFailures
 from tocsin.core.runtime import clock
 from tocsin.notify import pause
-from tocsin.notify.dispatch import delivery_queries, receipt_timeouts, stuck_senders
-from tocsin.notify.dispatch.claim import ClaimedBatch, DeliveryJob, claim
+from tocsin.notify.dispatch import delivery_queries, receipt_timeouts, sandbox, stuck_senders
+from tocsin.notify.dispatch.claim import ClaimedBatch, DeliveryJob, Lane, claim, lane_of
 from tocsin.notify.dispatch.delivery_queries import LEASES
 from tocsin.notify.dispatch.results import DeliveryFailure, mark_sent, record, record_failures
 from tocsin.notify.dispatch.send import SendResult, send, sent_deliveries
 from tocsin.notify.dispatch.sent_journal import SentDelivery, SentJournal
 from tocsin.notify.providers import health, recovery
 from tocsin.notify.providers.pool import ProviderPool
+from tocsin.notify.registry import CHANNELS
 from tocsin.notify.rules.delivery_reasons import RECEIPT_OVERDUE
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,8 @@ GATHER_JOBS = 8
 GATHER_SECONDS = 0.02
 #: Failures that another node need not have.
 RETRIED_ELSEWHERE = frozenset({FailureKind.TEMPORARY, FailureKind.OUTCOME_UNKNOWN})
+#: How often pages are looked for that were kept in the sandbox although their channel has a provider.
+REQUEUE_INTERVAL = timedelta(seconds=10)
 #: The maximum number of expired leases in one run.
 MAX_LEASES_PER_RUN = 500
 
@@ -72,6 +75,8 @@ class DeliveryDispatcher:
         self._elapsed = elapsed
         self.latencies = Latencies()
         self._local_failures = LocalFailures()
+        #: The lanes of the last messages, so that they take turns.
+        self._recent: deque[Lane] = deque(maxlen=slots)
         self.in_flight = JobPool[UUID, DeliveryJob, SendResult](
             "outbox",
             slots,
@@ -82,6 +87,7 @@ class DeliveryDispatcher:
             deadline=Deadline(stuck_senders.deadline, self._timed_out, elapsed),
         )
         self._unresponsive_addresses = receipt_timeouts.UnresponsiveAddresses()
+        self._requeued_at: datetime | None = None
         #: The recovery time of each provider whose messages this process has released.
         self._released: dict[str, datetime] = {}
 
@@ -111,6 +117,7 @@ class DeliveryDispatcher:
             delivery_queries.delete_old_last_sent(connection)
         database.retry_once(lambda: self._reclaim_expired_leases(in_progress_ids))
         database.retry_once(self._check_receipt_timeouts)
+        database.retry_once(self._requeue_sandboxed)
         return False
 
     def probe_providers(self) -> bool:
@@ -180,8 +187,10 @@ class DeliveryDispatcher:
                 now=now,
                 pause=pause.current_pause(connection, now),
                 max_sends=self._local_failures.max_sends(worked_at, self._elapsed()),
+                recent=self._recent,
             )
         self._released = released
+        self._recent.extend(lane_of(job.bundle) for job in claimed.jobs)
         self.leases.granted([row_id for job in claimed.jobs for row_id in job.ids], claimed_at)
         return claimed
 
@@ -239,6 +248,17 @@ class DeliveryDispatcher:
                 for receipt in self._unresponsive_addresses.select_counted(overdue, now)
             ]
             self.provider_pool.record_outcomes(connection, updates)
+
+    def _requeue_sandboxed(self) -> None:
+        """Sends pages of the sandbox on channels that have a provider here: by now, or on this node only."""
+        now = self._now()
+        if self._requeued_at is not None and now - self._requeued_at < REQUEUE_INTERVAL:
+            return
+        self._requeued_at = now
+        channels = [name for name in CHANNELS if self.provider_pool.has_provider(name)]
+        with database.transaction() as connection:
+            if sandbox.requeue(connection, channels, now):
+                database.notify(connection, "outbox")
 
     def _reclaim_expired_leases(self, in_progress_ids: list[UUID]) -> None:
         """Records deliveries whose lease expired as failed with an unknown outcome. They are sent again, unless someone

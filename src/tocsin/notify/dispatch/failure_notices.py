@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -12,7 +13,7 @@ from tocsin.alerts.states import CommandChannel, EventKind
 from tocsin.core.db.database import Connection
 from tocsin.core.delivery.failure import AttemptFailed, FailureKind
 from tocsin.core.reasons import AlertRef, Reason, ReasonType, joined, reason_from_json
-from tocsin.notify.enqueue.notices import Notice, queue_notice, was_noticed
+from tocsin.notify.enqueue.notices import Notice, queue_notice, queue_otherwise, was_noticed
 from tocsin.notify.enqueue.recipients import load_administrators
 from tocsin.notify.registry import CHANNELS
 from tocsin.notify.rules import delivery_reasons
@@ -59,7 +60,7 @@ def is_stuck(failure: FailureKind) -> bool:
 
 def report_failures(connection: Connection, failures: Sequence[FailedDelivery]) -> None:
     """Writes an event on each alert concerned and mails the administrators once for all of them. Notices on other
-    channels than e-mail fall back to e-mail.
+    channels than e-mail fall back to e-mail, and urgent ones by e-mail to the other contact methods.
     """
     if not failures:
         return
@@ -72,8 +73,12 @@ def report_failures(connection: Connection, failures: Sequence[FailedDelivery]) 
         ],
     )
     for entry in failures:
-        if entry.due.purpose is Purpose.NOTICE and entry.due.channel != "email" and entry.due.user_id is not None:
+        if entry.due.purpose is not Purpose.NOTICE or entry.due.user_id is None:
+            continue
+        if entry.due.channel != "email":
             _mail_instead(connection, entry.due, entry.due.user_id, entry.at)
+        elif entry.due.data.get("urgent"):
+            queue_otherwise(connection, _notice_of(entry.due), [entry.due.user_id], entry.at)
     pages = [entry for entry in failures if entry.due.purpose not in NOT_REPORTED]
     for about in ("stuck", "failed"):
         matching = [entry for entry in pages if (about == "stuck") == is_stuck(entry.send_failure.kind)]
@@ -83,17 +88,20 @@ def report_failures(connection: Connection, failures: Sequence[FailedDelivery]) 
 
 def _mail_instead(connection: Connection, due: DueDelivery, user_id: int, now: datetime) -> None:
     """Mails a notice to the user's login address instead."""
-    notice = Notice(
+    instead = delivery_reasons.EMAILED_INSTEAD(method=_method_label(due))
+    notice = replace(_notice_of(due), reason=joined(due.notification_reason, instead, separator=" "))
+    queue_notice(connection, notice, now, user_ids=[user_id])
+
+
+def _notice_of(due: DueDelivery) -> Notice:
+    return Notice(
         title=reason_from_json(due.data.get("title")),
         text=reason_from_json(due.data.get("text")),
         about=str(due.data.get("about", "")),
-        reason=joined(
-            due.notification_reason, delivery_reasons.EMAILED_INSTEAD(method=_method_label(due)), separator=" "
-        ),
+        reason=due.notification_reason,
         alert_id=due.alert.id if due.alert is not None else None,
         heading=reason_from_json(due.data.get("heading")),
     )
-    queue_notice(connection, notice, now, user_ids=[user_id])
 
 
 def _event(entry: FailedDelivery) -> NewEvent:
@@ -121,7 +129,7 @@ def _notify_administrators(connection: Connection, failures: Sequence[FailedDeli
     title, advice = (_STUCK_TITLE, _STUCK_ADVICE) if about == "stuck" else (_FAILED_TITLE, _FAILED_ADVICE)
     hints = joined(advice(), _FREQUENCY(interval=NOTICE_INTERVAL), separator="\n")
     text = joined(joined(*lines, separator="\n"), hints, separator="\n\n")
-    notice = Notice(title(), text, about, delivery_reasons.IS_ADMINISTRATOR())
+    notice = Notice(title(), text, about, delivery_reasons.IS_ADMINISTRATOR(), is_urgent=True)
     queue_notice(connection, notice, first.at, user_ids=admins)
 
 

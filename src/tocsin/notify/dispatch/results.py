@@ -17,10 +17,11 @@ from tocsin.core.reasons import NO_REASON, AlertRef, Reason, joined, reason_from
 from tocsin.core.runtime import metrics
 from tocsin.notify.dispatch import failure_notices, receipt_timeouts, sandbox
 from tocsin.notify.dispatch.reason_sql import joined_reason, reason_arrays, reason_part
-from tocsin.notify.dispatch.send import Accepted, SendResult, sent_deliveries
+from tocsin.notify.dispatch.send import Accepted, SendResult, sent_deliveries, status_of
 from tocsin.notify.dispatch.sent_journal import SentDelivery
 from tocsin.notify.providers import health, recovery
 from tocsin.notify.providers.pool import SANDBOX, ProviderPool
+from tocsin.notify.registry import CHANNELS
 from tocsin.notify.rules import delivery_reasons
 from tocsin.notify.rules.pre_send_check import DueDelivery
 from tocsin.notify.rules.retry_policy import (
@@ -34,7 +35,7 @@ from tocsin.notify.rules.retry_policy import (
     Retry,
     next_attempt_after,
 )
-from tocsin.notify.states import Purpose
+from tocsin.notify.states import DeliveryStatus, Purpose
 
 #: The maximum number of changed alerts that a hint names. The lists of alerts are refreshed in any case.
 _MAX_NAMED_ALERTS = 50
@@ -62,7 +63,7 @@ def record(
     jitter: Callable[[], float],
 ) -> None:
     """Records the results of jobs that `node` has leased."""
-    _record_sent(connection, [result for result in results if isinstance(result.outcome, Accepted)])
+    _record_sent(connection, pool, [result for result in results if isinstance(result.outcome, Accepted)])
     failures = [
         DeliveryFailure(due, result.job.provider, result.outcome, result.at)
         for result in results
@@ -71,8 +72,7 @@ def record(
     ]
     record_failures(connection, pool, failures, node, jitter)
     for result in results:
-        outcome = "sent" if isinstance(result.outcome, Accepted) else "failed"
-        metrics.count_delivery(result.job.bundle.lead.channel, outcome, len(result.job.ids))
+        metrics.count_delivery(result.job.bundle.lead.channel, status_of(result), len(result.job.ids))
     failed = [result for result in results if isinstance(result.outcome, AttemptFailed)]
     recovered = health.recovered(connection) if failed else {}
     _note_health(connection, pool, [result for result in results if not _is_stale(result, recovered)])
@@ -92,34 +92,46 @@ _SENT_REASON = joined_reason(
 )
 _SENT = f"""
 WITH accepted AS (
-  SELECT * FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::jsonb[], %s::timestamptz[])
-    AS a(id, external_id, code, data, at)
+  SELECT * FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::text[], %s::jsonb[], %s::timestamptz[])
+    AS a(id, status, external_id, code, data, at)
 ), held AS (
   SELECT d.id FROM notify_delivery d JOIN accepted USING (id)
   WHERE d.status NOT IN ('sent', 'delivered') AND d.receipt = '' ORDER BY d.id FOR NO KEY UPDATE OF d
 )
 UPDATE notify_delivery d
-SET status = 'sent', sent_at = s.at, external_id = s.external_id, error_code = '', error_data = '{{}}',
-    is_permanent = false,
-    lease_until = NULL, leased_by = '', ended_at = NULL, cancel_requested_code = '', cancel_requested_data = '{{}}',
+SET status = s.status, sent_at = CASE WHEN s.status = 'sent' THEN s.at END, external_id = s.external_id,
+    error_code = '', error_data = '{{}}', is_permanent = false,
+    lease_until = NULL, leased_by = '', ended_at = CASE WHEN s.status <> 'sent' THEN s.at END,
+    cancel_requested_code = '', cancel_requested_data = '{{}}',
     {_SENT_REASON}
 FROM accepted s JOIN held USING (id) WHERE d.id = s.id
 """
 
 
-def _record_sent(connection: Connection, results: Sequence[SendResult]) -> None:
+def _record_sent(connection: Connection, pool: ProviderPool, results: Sequence[SendResult]) -> None:
     """Marks accepted messages as sent, whatever their row's current state: nothing else prevents them from being sent
-    again.
+    again. What the sandbox keeps reaches nobody, so the user's next contact method begins, if any has a provider.
     """
     if not results:
         return
-    sent = [one for result in results for one in sent_deliveries(result)]
-    codes, data = reason_arrays(_note(due, result) for result in results for due in result.job.bundle.members)
+    members = [(due, result) for result in results for due in result.job.bundle.members]
+    codes, data = reason_arrays(_note(due, result) for due, result in members)
     connection.execute(
         database.literal(_SENT),
-        ([one.id for one in sent], [one.external_id for one in sent], codes, data, [one.at for one in sent]),
+        (
+            [due.id for due, _ in members],
+            [status_of(result) for _, result in members],
+            [result.outcome.external_id if isinstance(result.outcome, Accepted) else "" for _, result in members],
+            codes,
+            data,
+            [result.at for _, result in members],
+        ),
     )
-    receipt_timeouts.begin(connection, sent)
+    receipt_timeouts.begin(connection, [one for result in results for one in sent_deliveries(result)])
+    if any(pool.has_provider(channel) for channel in CHANNELS):
+        for due, result in members:
+            if status_of(result) is DeliveryStatus.SANDBOXED:
+                receipt_timeouts.start_next_method(connection, [due.id], delivery_reasons.METHOD_FAILED(), result.at)
     records = [
         sandbox.SandboxRecord(
             lead.id,

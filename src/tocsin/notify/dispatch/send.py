@@ -23,7 +23,7 @@ from tocsin.notify.dispatch.claim import DeliveryJob
 from tocsin.notify.dispatch.sent_journal import SentDelivery
 from tocsin.notify.interfaces import Rendered
 from tocsin.notify.registry import channel
-from tocsin.notify.states import Purpose
+from tocsin.notify.states import DeliveryStatus, Purpose
 from tocsin.notify.text.render import compose
 from tocsin.people import addresses
 
@@ -54,9 +54,17 @@ class SendResult:
     began_at: datetime | None = None
 
 
-def sent_deliveries(result: SendResult) -> list[SentDelivery]:
-    """Returns the deliveries of an accepted message; none of a failed one."""
+def status_of(result: SendResult) -> DeliveryStatus:
+    """Returns the status of the deliveries after this attempt; a failed one may be retried."""
     if not isinstance(result.outcome, Accepted):
+        return DeliveryStatus.FAILED
+    is_sandboxed = result.outcome.content is not None and not sandbox.counts_as_sent
+    return DeliveryStatus.SANDBOXED if is_sandboxed else DeliveryStatus.SENT
+
+
+def sent_deliveries(result: SendResult) -> list[SentDelivery]:
+    """Returns the deliveries of a sent message; none of a failed one, or of one that the sandbox keeps."""
+    if not isinstance(result.outcome, Accepted) or status_of(result) is not DeliveryStatus.SENT:
         return []
     provider, channel = result.job.active_provider, result.job.bundle.lead.channel
     timeout = provider.receipt_timeout if provider and channel in provider.receipt_channels else None

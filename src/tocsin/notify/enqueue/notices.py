@@ -5,7 +5,7 @@ transaction and sends nothing.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,6 +13,8 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.reasons import NO_REASON, Person, Reason, ReasonType, as_reason, reason_as_json
 from tocsin.notify.enqueue.store import NotificationRow, write
+from tocsin.notify.providers import health, pool
+from tocsin.notify.providers.pool import provider_lookup
 from tocsin.notify.registry import address_problem
 from tocsin.notify.states import Purpose
 
@@ -32,6 +34,9 @@ class Notice:
     #: The heading under which it can be bundled with others of its kind, such as "Nobody answered"; empty: never
     #: bundled.
     heading: Reason = NO_REASON
+    #: Whether it is about paging itself: it does not wait for a mail server that is down, but is also sent by the other
+    #: contact methods.
+    is_urgent: bool = False
     swap_id: int | None = None  # which the recipient is asked to accept or decline
 
 
@@ -111,7 +116,37 @@ def queue_notice(
             rows.append(_row(notice, {"channel": "email", "address": address, "label": "E-mail"}, now))
             names.append(address)
     write(connection, rows, now)
+    if notice.is_urgent and not label and names and not _is_mail_working(connection, rows[0].address):
+        queue_otherwise(connection, notice, users, now)
     return NoticeRecipients(tuple(names), tuple(missed))
+
+
+_OTHER_METHODS = """
+SELECT m.user_id, m.label, m.channel, m.address FROM people_contactmethod m
+JOIN people_user u ON u.id = m.user_id AND u.is_active
+WHERE m.user_id = ANY(%s) AND m.channel <> 'email' AND m.is_enabled AND NOT m.awaits_code
+ORDER BY m.user_id, m.channel = 'voice', m.position, m.id
+"""
+
+
+def queue_otherwise(connection: Connection, notice: Notice, user_ids: Collection[int], now: datetime) -> None:
+    """Queues a notice that cannot be mailed to these users on their other contact methods that have a provider; a call
+    only to a user who has nothing else. At most one for each user and subject an hour.
+    """
+    has_provider = provider_lookup(connection)
+    about = f"{notice.about or notice.title.code}:otherwise"
+    otherwise = replace(notice, about=about, is_urgent=False)
+    rows: dict[int, list[NotificationRow]] = {}
+    for row in database.rows(connection, _OTHER_METHODS, (list(user_ids),)):
+        has_other = bool(rows.get(row["user_id"])) and row["channel"] == "voice"
+        if not has_other and has_provider(row["channel"], row["address"]):
+            rows.setdefault(row["user_id"], []).append(_row(otherwise, row, now, user_id=row["user_id"]))
+    fresh = (user for user in rows if not was_noticed(connection, [user], about, now, _OTHERWISE_INTERVAL))
+    write(connection, [row for user in fresh for row in rows[user]], now)
+
+
+def _is_mail_working(connection: Connection, address: str) -> bool:
+    return bool(set(pool.in_order(connection, "email", address)) - health.open_circuits(connection))
 
 
 def _row(
@@ -141,8 +176,12 @@ def notice_data(notice: Notice) -> dict[str, Any]:
     texts = {"title": notice.title, "text": notice.text} | ({"heading": notice.heading} if notice.heading else {})
     stored = {name: reason_as_json(text) for name, text in texts.items()}
     details: dict[str, Any] = {"about": notice.about} if notice.about else {}
+    details |= {"urgent": True} if notice.is_urgent else {}
     return stored | details | ({"swap": notice.swap_id} if notice.swap_id else {})
 
+
+#: A mail server that is down has each notice fail: people are told of the first by other means.
+_OTHERWISE_INTERVAL = timedelta(hours=1)
 
 #: More than the difference between two nodes' clocks.
 _MAX_CLOCK_SKEW = timedelta(seconds=5)

@@ -314,6 +314,29 @@ def in_order(connection: Connection, channel: str, address: str) -> list[str]:
     return sorted(names, key=lambda name: name in open_circuits)
 
 
+def provider_lookup(connection: Connection) -> Callable[[str, str], bool]:
+    """Returns a function that says whether any enabled provider delivers to an address on a channel, without opening
+    any.
+    """
+    rows = database.rows(connection, "SELECT kind, channels, settings FROM notify_provider WHERE is_enabled")
+    has_environment = environment.current().smtp_url is not None
+
+    def has_provider(channel: str, address: str) -> bool:
+        return (
+            (has_environment and channel == "email")
+            or any(channel in kind.channels and kind.accepts(channel, address) for kind in BUILT_IN)
+            or any(
+                channel in row["channels"]
+                and (kind := KINDS.get(row["kind"])) is not None
+                and kind.accepts(channel, address)
+                and carries_country(row["settings"], channel, address)
+                for row in rows
+            )
+        )
+
+    return has_provider
+
+
 def account_of(
     name: str, row_id: int | None, kind: ProviderKind, settings: Mapping[str, Any], secrets: Mapping[str, str]
 ) -> ProviderAccount:

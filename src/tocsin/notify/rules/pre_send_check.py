@@ -69,6 +69,8 @@ class DueDelivery:
     #: When the notification was created: the same for all its deliveries.
     created_at: datetime | None = None
     alert: AlertFacts | None = None
+    #: The integration of the alert, for fair queueing.
+    integration_id: int | None = None
     user_id: int | None = None
     user_name: str = ""
     time_zone: str = "UTC"

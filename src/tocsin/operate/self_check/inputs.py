@@ -12,6 +12,7 @@ from tocsin.core.reasons import reason_from
 from tocsin.core.runtime import clock_jump
 from tocsin.escalation.tasks import STUCK_AFTER
 from tocsin.notify import pause
+from tocsin.notify.dispatch import sandbox
 from tocsin.operate import node_heartbeat
 from tocsin.operate.self_check.rules import OVERDUE_AFTER, CountWithExamples, LongestWait, SelfCheckInputs
 
@@ -29,6 +30,7 @@ def load_inputs(connection: Connection, now: datetime) -> SelfCheckInputs:
         run=_longest_wait(connection, _RUN, {"now": now}),
         page=None if pause.current_pause(connection, now) else _page(connection, now),
         unreached_alerts=unreached(connection, now),
+        without_provider=sandbox.unreachable(connection),
         message=_longest_wait(connection, _MESSAGE, {"now": now}),
         forgotten_alerts=_count_with_examples(connection, _FORGOTTEN, {}),
         stuck_alerts=_count_with_examples(connection, _STUCK, {"live": _LIVE, "stuck": STUCK_AFTER}),
@@ -77,6 +79,8 @@ WITH late AS MATERIALIZED (
     WHERE status = 'sending' AND purpose = 'page' AND coalesce(late_since, due_at) <= %(before)s
   UNION SELECT alert_id FROM notify_delivery
     WHERE status = 'failed' AND purpose = 'page' AND coalesce(late_since, due_at) <= %(before)s
+  UNION SELECT alert_id FROM notify_delivery
+    WHERE status = 'sandboxed' AND purpose = 'page' AND coalesce(late_since, due_at) <= %(before)s
 ), unreached AS (
   SELECT a.id FROM late l JOIN alerts_alert a ON a.id = l.alert_id
   WHERE a.status = 'open' AND NOT a.dry_run AND NOT a.is_test

@@ -108,7 +108,8 @@ def _start_notice(problem: ProblemRecord, now: datetime) -> Notice:
         _WILL_FOLLOW_UP(),
         separator="\n\n",
     )
-    return Notice(_START_TITLE(title=problem.title), text, f"operate:{problem.id}", IS_ADMINISTRATOR())
+    title = _START_TITLE(title=problem.title)
+    return Notice(title, text, f"operate:{problem.id}", IS_ADMINISTRATOR(), is_urgent=True)
 
 
 def _end_notice(problem: ProblemRecord, now: datetime) -> Notice:

@@ -55,6 +55,19 @@ ALERTS_UNREACHED_REMEDY = ReasonType(
     "Contact the people on call manually. Check the providers and their contact methods.",
 )
 
+NO_PROVIDER = ReasonType("problem.no_provider", "No provider for {channel}")
+NO_PROVIDER_DETAIL = ReasonType(
+    "problem.no_provider_detail",
+    "{channel} has no provider. Pages for {users} are kept in the sandbox and reach no one.",
+)
+NO_PROVIDER_REMEDY = ReasonType(
+    "problem.no_provider_remedy", "Add or enable a provider under Providers. Pages that were kept are then sent."
+)
+NO_PROVIDER_EMAIL_REMEDY = ReasonType(
+    "problem.no_provider_email_remedy",
+    "Set TOCSIN_SMTP_URL on every node, or add a provider under Providers. Pages that were kept are then sent.",
+)
+
 MESSAGES_LATE = ReasonType("problem.messages_late", "Inbound messages are not processed")
 MESSAGES_LATE_DETAIL = ReasonType(
     "problem.messages_late_detail", "A message has been pending for {duration}. It may trigger an alert."

@@ -6,18 +6,21 @@ The external heartbeat is sent only while there is no problem, apart from warnin
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from tocsin.core.reasons import NO_REASON, Ago, AlertRef, Param, Reason, joined
+from tocsin.core.reasons import NO_REASON, Ago, AlertRef, Param, Reason, Term, joined
 from tocsin.core.runtime.clock_jump import MIN_REPORTED_ROLLBACK, ClockJump, round_jump
+from tocsin.notify.registry import CHANNELS
 from tocsin.operate.finding import HealthFinding, limited
 from tocsin.operate.node_heartbeat import NodeStatus
 from tocsin.operate.self_check import reasons
 
 #: Anything still undone this long after it was due is a problem.
 OVERDUE_AFTER = timedelta(seconds=60)
+
+_MAX_NAMED_USERS = 10
 
 #: How long a clock rollback is reported.
 CLOCK_NOTICE_INTERVAL = timedelta(hours=1)
@@ -52,6 +55,8 @@ class SelfCheckInputs:
     page: LongestWait | None = None
     #: Open alerts about which no page was sent although one was due a minute ago.
     unreached_alerts: CountWithExamples = CountWithExamples()
+    #: Whom no page reaches because their channels lack a provider: names by channel.
+    without_provider: Mapping[str, Sequence[str]] = field(default_factory=dict)
     #: The oldest undecided message.
     message: LongestWait | None = None
     #: Active alerts without a timer and without a reason for that.
@@ -86,6 +91,7 @@ def find_problems(inputs: SelfCheckInputs) -> tuple[DetectedProblem, ...]:
         *_run(inputs),
         *_page(inputs),
         *_unreached(inputs),
+        *_without_provider(inputs),
         *_message(inputs),
         *_forgotten(inputs),
         *_stuck(inputs),
@@ -158,6 +164,17 @@ def _unreached(inputs: SelfCheckInputs) -> Iterator[DetectedProblem]:
                 count=inputs.unreached_alerts.count, alerts=_numbers(inputs.unreached_alerts)
             ),
             reasons.ALERTS_UNREACHED_REMEDY(),
+        )
+
+
+def _without_provider(inputs: SelfCheckInputs) -> Iterator[DetectedProblem]:
+    for channel, names in inputs.without_provider.items():
+        label = Term(CHANNELS[channel].label if channel in CHANNELS else channel)
+        yield DetectedProblem(
+            f"no_provider:{channel}",
+            reasons.NO_PROVIDER(channel=label),
+            reasons.NO_PROVIDER_DETAIL(channel=label, users=limited(names, _MAX_NAMED_USERS)),
+            reasons.NO_PROVIDER_EMAIL_REMEDY() if channel == "email" else reasons.NO_PROVIDER_REMEDY(),
         )
 
 

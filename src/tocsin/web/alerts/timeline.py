@@ -205,6 +205,9 @@ def _delivery_entry(notification: Notification, delivery: Delivery, heading: str
             return TimelineEntry(
                 at, "now", f"{heading}: {_('not sent')}{purpose_suffix}", " · ".join(part for part in parts if part)
             )
+        case DeliveryStatus.SANDBOXED:
+            at = delivery.ended_at or delivery.due_at
+            return TimelineEntry(at, "now", f"{heading}: {_('no provider')}{purpose_suffix}", reason)
         case DeliveryStatus.CANCELLED:
             at = delivery.ended_at or delivery.due_at
             return TimelineEntry(at, "", f"{heading}: {_('cancelled')}{purpose_suffix}", reason)
@@ -273,6 +276,8 @@ def _notified_person(name: str, notifications: Sequence[Notification]) -> Notifi
         result, tone = _("waiting"), ""
     elif DeliveryStatus.FAILED in states:
         result, tone = _("failed"), "now"
+    elif DeliveryStatus.SANDBOXED in states:
+        result, tone = _("no provider"), "now"
     else:
         result, tone = _("cancelled"), ""
     return NotifiedPerson(name, channels, result, tone)
