@@ -28,6 +28,7 @@ from tocsin.core.config import environment
 from tocsin.core.db import migrate
 from tocsin.core.embedded_postgres.layout import separate_location
 from tocsin.core.embedded_postgres.lifecycle import EmbeddedPostgres
+from tocsin.notify.dispatch import sandbox
 
 
 @pytest.fixture(scope="session")
@@ -58,6 +59,12 @@ def mail(monkeypatch: pytest.MonkeyPatch) -> Iterator[SmtpDouble]:
     with smtp_double() as double:
         configured(monkeypatch, smtp_url=double.url, email_from="Tocsin <tocsin@example.org>")
         yield double
+
+
+@pytest.fixture
+def sandbox_sends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a channel without a provider keeps counts as sent, as in the demo: for tests of what follows a page."""
+    monkeypatch.setattr(sandbox, "counts_as_sent", True)
 
 
 @contextmanager

@@ -222,6 +222,7 @@ def bounce_report(mail: Mail, action: str = "failed", headers_only: bool = False
     ).encode()
 
 
+@pytest.mark.usefixtures("sandbox_sends")
 def test_bounced_page_fails_and_the_next_contact_method_begins(scenario: ReplyScenario) -> None:
     mail = {"label": "Email", "channel": "email", "address": "alice@example.org"}
     scenario.post.user("alice", mail, {"label": "Later", "channel": "ntfy", "address": "alice-topic", "wait": "10m"})

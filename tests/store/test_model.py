@@ -238,7 +238,8 @@ def test_violation_is_reported_by_its_invariant(
         providers.set_up(system)
         alert = desk.open()
         closed = desk.open(subject="Disk full")
-        system.run_until_idle()
+        # Until the page that was bundled has left too.
+        system.run_for(timedelta(seconds=11))
         service.apply_command(closed, Close(actor=desk.actor("bob")), now=system.now)
         system.run_until_idle()
         system.begin_step()

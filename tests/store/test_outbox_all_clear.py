@@ -19,7 +19,7 @@ from tocsin.notify.enqueue.cancel import cancel_pages
 from tocsin.notify.models import Delivery, Notification, OptOut
 from tocsin.notify.rules.delivery_reasons import FELL_BACK, NOT_RESENT, WAS_PAGED
 
-pytestmark = pytest.mark.usefixtures("database")
+pytestmark = pytest.mark.usefixtures("database", "sandbox_sends")
 
 
 @pytest.fixture

@@ -104,6 +104,7 @@ def test_flood_becomes_few_messages_that_name_every_alert(post: OutboxHarness, m
 
 
 @pytest.mark.parametrize("channel", first(1, ["sms", "voice", "push", "chat"]))
+@pytest.mark.usefixtures("sandbox_sends")
 def test_500_alerts_in_a_minute_are_few_texts(post: OutboxHarness, channel: str) -> None:
     from tocsin.notify.models import SandboxMessage
 
@@ -144,6 +145,7 @@ def test_after_a_quiet_moment_a_page_leaves_at_once_again(post: OutboxHarness, m
     assert len(mail.mails) == 2
 
 
+@pytest.mark.usefixtures("sandbox_sends")
 def test_people_and_channels_do_not_wait_for_each_other(post: OutboxHarness, mail: SmtpDouble) -> None:
     post.user(
         "alice",

@@ -598,6 +598,7 @@ def test_two_simultaneous_failures_advance_only_the_next_contact_method(post: Ou
     assert len(mail.mails) == 2
 
 
+@pytest.mark.usefixtures("sandbox_sends")
 def test_fallback_is_not_advanced_into_ending_quiet_hours(post: OutboxHarness, mail: SmtpDouble) -> None:
     provider("Swiss", "http_gateway", ["sms"], prefixes="+41", api_base="https://sms.example.org")
     quiet = {"from": "09:00", "to": "09:20", "let_through": "high", "methods": ["Email"]}

@@ -65,6 +65,7 @@ def test_a_page_says_until_when_the_sla_wants_an_answer(post: OutboxHarness, mai
     assert "(in 12 minutes)" in mail.mails[0].part("plain")
 
 
+@pytest.mark.usefixtures("sandbox_sends")
 def test_waits_and_repeats_of_contact_methods_are_kept(post: OutboxHarness) -> None:
     post.user(
         "alice",
@@ -91,7 +92,7 @@ def test_channel_without_provider_uses_the_sandbox_visibly(post: OutboxHarness, 
         f"P1 CRITICAL Acme: VPN down, 40 users. Halo 20817. Reply ACK {alert}, TAKE {alert}. http"
     )
     (delivery,) = post.deliveries(alert)
-    assert (delivery.status, delivery.provider_name) == ("sent", "sandbox")
+    assert (delivery.status, delivery.provider_name) == ("sandboxed", "sandbox")
     assert delivery.reason == delivery_reasons.SANDBOXED()
     assert mail.mails == []
 
@@ -103,7 +104,7 @@ def test_sandbox_stores_mail_on_a_connection_used_for_decisions(post: OutboxHarn
     with database.pool().connection() as connection, messages.short_lock_timeout(connection):
         assert connection.execute("SHOW lock_timeout").fetchone() == (messages.LOCK_TIMEOUT,)
     post.go(0)
-    assert post.states(alert) == [("Email-Official", "sent", "sandbox")]
+    assert post.states(alert) == [("Email-Official", "sandboxed", "sandbox")]
 
 
 def test_user_without_usable_contact_method_is_reported(post: OutboxHarness) -> None:
@@ -124,7 +125,7 @@ def test_unusable_contact_method_is_recorded_as_failed_with_reason(post: OutboxH
     queued = post.page(alert, "alice")
     assert queued.unreachable == ()
     post.go(0)
-    assert post.states(alert) == [("Email-Official", "sent", "sandbox"), ("Old phone", "failed", "")]
+    assert post.states(alert) == [("Email-Official", "sandboxed", "sandbox"), ("Old phone", "failed", "")]
     assert "not a phone number" in str(post.deliveries(alert)[1].reason)
 
 
@@ -409,6 +410,7 @@ def test_user_paged_again_is_informed_again(post: OutboxHarness, mail: SmtpDoubl
     assert Notification.objects.filter(purpose="all_clear").count() == 2
 
 
+@pytest.mark.usefixtures("sandbox_sends")
 def test_an_all_clear_takes_the_quietest_channel_that_was_used(post: OutboxHarness) -> None:
     post.user(
         "alice",
@@ -442,6 +444,7 @@ def test_all_clear_for_unsent_page_is_dropped(post: OutboxHarness, mail: SmtpDou
     assert (clear.status, clear.reason) == ("cancelled", delivery_reasons.PAGE_NOT_SENT())
 
 
+@pytest.mark.usefixtures("sandbox_sends")
 def test_acknowledgement_reminder_uses_undelayed_contact_methods(post: OutboxHarness) -> None:
     alice = post.user(
         "alice",

@@ -30,7 +30,7 @@ from tocsin.operate.self_check import heartbeat, problems, runner
 from tocsin.operate.self_check.rules import DetectedProblem
 from tocsin.operate.self_check.runner import SelfCheckRunner
 
-pytestmark = pytest.mark.usefixtures("database")
+pytestmark = pytest.mark.usefixtures("database", "sandbox_sends")
 
 MINUTE = timedelta(minutes=1)
 

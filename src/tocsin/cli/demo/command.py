@@ -20,7 +20,6 @@ from tocsin.core.errors import Rejected
 from tocsin.core.reasons import ReasonType
 from tocsin.core.runtime import logs
 from tocsin.fake_halo import demo as fake_halo_demo
-from tocsin.notify.dispatch import sandbox
 
 #: Variables that the demo ignores, because they would let it reach real recipients or another database.
 IGNORED = ("TOCSIN_SMTP_URL", "TOCSIN_DATABASE_URL", "TOCSIN_HEARTBEAT_URL")
@@ -76,7 +75,6 @@ def demo(
         for variable in (name, f"{name}_FILE"):
             if os.environ.pop(variable, None) is not None:
                 typer.echo(f"The demo leaves {variable} out: it sends nothing.", err=True)
-    sandbox.counts_as_sent = True
     # The fake Halo listens on this machine.
     os.environ["TOCSIN_ALLOW_TARGETS"] = "127.0.0.0/8"
     settings = configure(data_dir or demo_data_dir())
@@ -85,6 +83,9 @@ def demo(
     # The links in the history lead to this server too.
     listening, url = serve.open_socket(host, port)
     with open_database(settings.data_dir) as session:
+        from tocsin.notify.dispatch import sandbox
+
+        sandbox.counts_as_sent = True
         _create_sample_team(password, with_history=history)
         halo = fake_halo_demo.start()
         token = _connect_halo(halo.url)
