@@ -19,6 +19,7 @@ from tests.doubles.smtp import SmtpDouble
 from tests.prove.bench import MAIL_SECONDS, Bench, Fault
 from tests.prove.scenario import Scenario
 from tests.prove.worlds import external
+from tests.support.installation import until
 
 #: Seconds for which the first of three providers misbehaves, and in the short version.
 _FAILS, _FAILS_SHORT = 60.0, 20.0
@@ -26,6 +27,8 @@ _SLOW = 5.0
 #: Seconds for which the only provider gives each of these answers.
 _REFUSES, _REFUSES_SHORT = 80.0, 10.0
 _REFUSALS = ("550 relaying denied", "554 5.2.2 quota exceeded", "550 not permitted", "535 5.7.8 not authenticated")
+#: What the self-check reports within so many seconds when a node has lost its mail server.
+_PROBLEMS, _UNTIL_NOTICED = {"no_provider:email", "alerts_unreached"}, 150.0
 _HOUR, _STEP = 3600.0, 20.0
 _FOREVER = 3600.0
 #: One of so many mails: a repeat is expected only after a fault, and few are promised.
@@ -149,6 +152,31 @@ def _refuses(bench: Bench) -> Fault:
     return Fault(f"the only mail server answers {', '.join(_REFUSALS)}", time.monotonic(), is_over=True)
 
 
+def _loses_its_server(bench: Bench) -> Fault:
+    """The node is restarted without its mail server: the alarms must say that pages reach nobody."""
+    bench.sleep(0.5, 2.0)
+    whole = bench.installation.environment
+    bench.node.terminate()
+    bench.installation.environment = {name: value for name, value in whole.items() if name != "TOCSIN_SMTP_URL"}
+    bench.start_node()
+    until("the self-check says so", lambda: _problems(bench) >= _PROBLEMS, _UNTIL_NOTICED)
+    (kept,) = bench.installation.rows(
+        "SELECT count(*) AS number, count(*) FILTER (WHERE status <> 'sandboxed') AS sent "
+        "FROM notify_delivery WHERE provider_name = 'sandbox'"
+    )
+    assert kept["number"]
+    assert kept["sent"] == 0
+    bench.node.terminate()
+    bench.installation.environment = whole
+    bench.start_node()
+    assert bench.node.url
+    return Fault("the node lost its mail server", time.monotonic(), f"{kept['number']} kept", is_over=True)
+
+
+def _problems(bench: Bench) -> set[str]:
+    return {row["id"] for row in bench.installation.rows("SELECT id FROM operate_problem WHERE ended_at IS NULL")}
+
+
 def _three(name: str, what: str, misbehave: Misbehaviour, *, short_runs: int = 1) -> Scenario:
     act = partial(_first_of_three, what, misbehave)
     return Scenario(name, _three_servers, act, runs=2, short_runs=short_runs, max_page_p95=10.0)
@@ -170,5 +198,6 @@ SCENARIOS = [
     _three("mail-rejects", "answers 451", _rejects, short_runs=0),
     _one("mail-dead-for-an-hour", "dead", _dead),
     _one("mail-rejects-for-an-hour", "answers 451", _rejects, short_runs=0),
+    Scenario("mail-server-lost", external, _loses_its_server, runs=1, short_runs=0, max_page=45.0),
     Scenario("mail-refuses", external, _refuses, runs=1, max_page=30.0),
 ]
