@@ -53,6 +53,8 @@ _VIEWS = {
     "workflow.stuck": ("workflow_log", "?show=stuck"),
 }
 
+#: The list that resolves a finding about several objects, by the view of one.
+_LISTS = {"alert": "alerts"}
 
 #: What a finding is about, by the same ids. A viewer with a boundary sees the findings about visible objects only.
 _MODELS: dict[str, type[Model]] = {
@@ -113,4 +115,6 @@ def _of[T](finding: HealthFinding, by_id: Mapping[str, T]) -> T | None:
 
 def _url(finding: HealthFinding) -> str:
     name, query = _of(finding, _VIEWS) or ("system", "")
+    if finding.is_about_several:
+        return reverse(_LISTS[name]) + query
     return reverse(name, args=[] if finding.object_id is None else [finding.object_id]) + query
