@@ -81,6 +81,10 @@ CHECKS: tuple[HealthCheck, ...] = (
     HealthCheck(Term("outbound"), lambda connection, now: outbound_checks.check(connection), is_cheap=True),
     HealthCheck(Term("workflows"), lambda connection, now: workflow_checks.check(connection), is_cheap=True),
     HealthCheck(Term("integrations"), integrations.check, is_cheap=True),
+    HealthCheck(Term("dry run"), integrations.check_dry_runs, is_cheap=True, is_cached=True),
+    HealthCheck(
+        Term("maintenance"), lambda connection, now: integrations.check_maintenance(now), is_cheap=True, is_cached=True
+    ),
     HealthCheck(
         Term("messages"),
         lambda connection, now: integrations.check_messages(now),

@@ -15,7 +15,7 @@ from tocsin.alerts.models import Alert
 from tocsin.core.config import config_version, environment
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.inbound.models import Integration
+from tocsin.inbound.models import Integration, MaintenanceWindow
 from tocsin.oncall.models import Schedule
 from tocsin.operate import doctor
 from tocsin.operate.checks import address
@@ -38,7 +38,9 @@ _VIEWS = {
     "identity": ("identity_provider", ""),
     "integration": ("integration", ""),
     "integration.old_url": ("integration_security", ""),
+    "integration.refused": ("integration_security", ""),
     "mailbox.unread": ("integration_security", ""),
+    "maintenance": ("maintenance_window", ""),
     "mailbox.replies_unread": ("provider", ""),
     "messages.unreadable": ("inbound_log", "?outcome=failed"),
     "messages.unsent": ("providers", ""),
@@ -61,6 +63,7 @@ _MODELS: dict[str, type[Model]] = {
     "alert": Alert,
     "integration": Integration,
     "mailbox.unread": Integration,
+    "maintenance": MaintenanceWindow,
     "oncall": Group,
     "oncall.calendar": Schedule,
     "outbound": OutboundIntegration,
