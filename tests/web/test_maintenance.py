@@ -89,7 +89,7 @@ def test_long_window_is_confirmed_before_it_is_saved(company: Company, browser_o
     caches["process"].clear()
     (warning,) = [one for one in health_warnings.find_warnings(company.now) if "maintenance window" in one.text]
     assert warning.text.startswith(
-        "The maintenance window Server room holds alerts back for 12 days 20 hours of the next 28 days: "
+        "The maintenance window Server room covers 12 days 20 hours of the next 28 days, and its alerts page no one: "
     )
     assert warning.url == f"/maintenance/{row.pk}/"
 

@@ -18,7 +18,7 @@ from tocsin.inbound.admin import observed_statuses
 from tocsin.inbound.admin.commands import reachability_problem
 from tocsin.inbound.admin.specs import ALLOW_UNREACHABLE
 from tocsin.inbound.config import registry
-from tocsin.inbound.enums import IntegrationMode, WindowAction
+from tocsin.inbound.enums import IntegrationMode
 from tocsin.inbound.http.reasons import UNKNOWN_ADDRESS
 from tocsin.inbound.http.refused_requests import MAX_PATHS_PER_ADDRESS
 from tocsin.inbound.maintenance import commands as maintenance_windows
@@ -123,11 +123,7 @@ _DRY_RUN_REMEDY = ReasonType(
 )
 _LONG_WINDOW = ReasonType(
     "health.maintenance_long",
-    "The maintenance window {window} suppresses alerts for {cover} of the next 28 days: {times}",
-)
-_LONG_HOLD = ReasonType(
-    "health.maintenance_long_hold",
-    "The maintenance window {window} holds alerts back for {cover} of the next 28 days: {times}",
+    "The maintenance window {window} covers {cover} of the next 28 days, and its alerts page no one: {times}",
 )
 _LONG_WINDOW_REMEDY = ReasonType(
     "health.maintenance_long_remedy",
@@ -292,12 +288,9 @@ def check_dry_runs(connection: Connection, now: datetime) -> Iterator[HealthFind
 def check_maintenance(now: datetime) -> Iterator[HealthFinding]:
     """Names the maintenance windows that leave little time in which alerts page. Uses Django's connection."""
     for window, cover in maintenance_windows.long_windows(now):
-        is_hold = window.action == WindowAction.HOLD
         yield HealthFinding(
             "maintenance.long",
-            (_LONG_HOLD if is_hold else _LONG_WINDOW)(
-                window=window.name, cover=cover, times=describe_times(window.times)
-            ),
+            _LONG_WINDOW(window=window.name, cover=cover, times=describe_times(window.times)),
             _LONG_WINDOW_REMEDY(),
             about=window.name,
             object_id=window.pk,
