@@ -20,6 +20,7 @@ from tocsin.core.ids import first_uuid7
 from tocsin.core.net import mailbox_errors
 from tocsin.core.net.mailbox_errors import MailboxReader
 from tocsin.core.reasons import as_reason, each_of
+from tocsin.core.runtime import clock
 from tocsin.inbound.admin import commands
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.notify.models import Delivery, Notification
@@ -98,14 +99,15 @@ def test_use_of_an_old_webhook_url_is_reported() -> None:
 def test_messages_that_could_not_be_parsed_are_counted() -> None:
     Ingest().send(make_integration(), b"{}")
     assert {"messages_unreadable", "messages_unreadable_remedy"} <= run(
-        lambda connection: integrations.check(connection, datetime.now(NOW.tzinfo))
+        lambda connection: integrations.check(connection, clock.now())
     )
 
 
 def test_new_tickets_that_open_nothing_are_reported() -> None:
     integration = make_integration(settings={"new_tickets_open": False}, mode=IntegrationMode.PAGE)
-    Ingest().send(integration, {**halo(1, "Waiting"), "event": "new ticket logged"})
-    at = datetime.now(NOW.tzinfo)
+    # Ids of messages have the time of the machine, so the messages arrive now as well.
+    at = clock.now()
+    Ingest().send(integration, {**halo(1, "Waiting"), "event": "new ticket logged"}, now=at)
     assert {"integration_opens_nothing", "integration_opens_nothing_remedy"} <= codes(integrations.check_messages(at))
 
 
