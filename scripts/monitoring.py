@@ -57,7 +57,7 @@ ALERTS = (
     ),
     Rule(
         "TocsinAlertsUnreached", "critical", "1m", "max by (job) (tocsin_alerts_unreached) > 0",
-        "{{ $value }} open alerts have paged nobody, although a page was due.",
+        "{{ $value }} open alerts have reached no one.",
         "Read on the alert why no one was paged; call the person on call.",
     ),
     Rule(

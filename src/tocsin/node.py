@@ -79,8 +79,8 @@ class NodeProcess:
             worker_tasks(self._registry, self.id, role.value) if role in (NodeRole.ALL, NodeRole.WORKER) else ()
         )
         # Every node reports its heartbeat, whatever its role.
-        unmatched_posts = self.inbound.unmatched_posts if self.inbound is not None else None
-        receiver_tasks = tasks.receiver_tasks(self._registry, unmatched_posts) if unmatched_posts is not None else ()
+        refused_requests = self.inbound.service.refused_requests if self.inbound is not None else None
+        receiver_tasks = tasks.receiver_tasks(self._registry, refused_requests) if refused_requests is not None else ()
         self.worker = Worker((*role_tasks, *receiver_tasks, operate.heartbeat_task(self._heartbeat)))
         self._listener = threading.Thread(target=self._listen, name="listener", daemon=True)
         self._web_process = WebProcessProxy(database.url()) if role in (NodeRole.ALL, NodeRole.WEB) else None
@@ -96,7 +96,7 @@ class NodeProcess:
             inbound=self.inbound,
             live=endpoint.stream if self._web_process is not None else None,
             web=self._web_process,
-            on_unknown_post=unmatched_posts.count if unmatched_posts is not None else None,
+            on_unknown_post=refused_requests.count_unmatched if refused_requests is not None else None,
         )
 
     def start(self) -> None:

@@ -68,7 +68,7 @@ def test_an_integration_keeps_what_was_saved_while_a_click_waited(click: str) ->
 
 
 def test_ending_a_window_keeps_a_concurrent_save() -> None:
-    times = {"starts": "2026-11-01 00:00", "ends": "2026-12-31 00:00", "time_zone": "UTC"}
+    times = {"starts": "2026-11-01 00:00", "ends": "2026-11-30 00:00", "time_zone": "UTC"}
     make_integration(name="Desk", settings={"anyway": True})
     window = save_window({"name": "Patch day", "integrations": ["Desk"], **times}, **BY)
     held_window = MaintenanceWindow.objects.get(pk=window.pk)

@@ -118,7 +118,7 @@ def test_healthy_installation_reports_only_the_test_servers_problem(
         problems = [finding.id for finding in examine(now) if finding.is_problem]
     # The tests run PostgreSQL without durability.
     # Alice has only the channel of that server.
-    assert [one for one in problems if not one.startswith("database.")] == ["provider.refuses", "oncall.not_loud"]
+    assert {one for one in problems if not one.startswith("database.")} == {"provider.refuses", "oncall.not_loud"}
     assert "database.fsync" in problems
     # The examination's own session writes nothing, which says nothing about the database.
     assert "database.read_only" not in problems
@@ -538,6 +538,47 @@ def test_check_past_its_deadline_is_reported_and_others_continue(
     asleep.set()
     assert [finding.about for finding in findings if finding.id == "check.failed"] == ["people"]
     assert "running.nothing" in [finding.id for finding in findings]
+
+
+def test_findings_are_known_before_the_next_check_ends(now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
+    asleep = Event()
+
+    def hang(connection: db.Connection, now: datetime) -> list[HealthFinding]:
+        asleep.wait()
+        return []
+
+    checks = [doctor.HealthCheck(Term(area), hang) for area in ("people", "on call", "keys")]
+    monkeypatch.setattr(doctor, "CHECKS", (*doctor.CHECKS[:1], *checks))
+    found = doctor.find(now)
+    assert any(finding.id == "running.nothing" for finding in found)
+    monkeypatch.setattr(doctor, "DEADLINE", timedelta(seconds=0.1))
+    late = next(finding for finding in found if finding.id == "check.failed")
+    monkeypatch.setattr(doctor, "TOTAL_DEADLINE", timedelta())
+    (skipped,) = [finding for finding in found if finding.id == "check.skipped"]
+    asleep.set()
+    assert late.about == "people"
+    assert skipped.detail["areas"] == (Term("on call"), Term("keys"))
+
+
+def test_used_up_connections_are_named_as_such(
+    database: str, now: datetime, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with psycopg.connect(database, autocommit=True) as operator:
+        operator.execute("CREATE ROLE crowded LOGIN CONNECTION LIMIT 0")
+        # The last parameter counts.
+        crowded = f"{database}&user=crowded"
+        setenv(monkeypatch, TOCSIN_DATABASE_URL=crowded)
+        try:
+            status, out, _ = answer(capsys, "doctor")
+            with in_use(crowded):
+                failed = find_problems(now, "check.failed")
+        finally:
+            operator.execute("DROP ROLE crowded")
+    assert status == 1
+    assert {finding.detail["error"].code for finding in failed} == {"health.no_connection_left"}
+    assert "problem  database.connections_used: All connections that PostgreSQL allows are in use" in out
+    assert "database.unusable" not in out
+    assert "note     address.none" in out
 
 
 def test_checks_cannot_write(now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:

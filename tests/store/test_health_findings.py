@@ -13,13 +13,15 @@ from tests.doubles.http import Response, http_double
 from tests.doubles.pgbouncer import pgbouncer
 from tests.support.ingest import NOW, Ingest, halo, make_integration
 from tests.support.outbox_harness import allow_loopback, configured
-from tests.support.people import make_user
+from tests.support.people import ACTOR, make_user
 from tests.support.postgres import in_use
 from tocsin.core.db import database as db
 from tocsin.core.ids import first_uuid7
 from tocsin.core.net import mailbox_errors
 from tocsin.core.net.mailbox_errors import MailboxReader
 from tocsin.core.reasons import as_reason, each_of
+from tocsin.core.runtime import clock
+from tocsin.inbound.admin import commands
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.notify.models import Delivery, Notification
 from tocsin.notify.states import DeliveryStatus, Purpose
@@ -49,6 +51,30 @@ def test_disabled_integration_is_noted() -> None:
     assert "integration_disabled" in codes(integrations.check_reach(NOW))
 
 
+def test_integration_forgotten_in_dry_run_is_named_with_its_alerts(now: datetime) -> None:
+    spec = {"name": "HaloITSM", "kind": "haloitsm", "mode": "page", "anyway": True}
+    integration = commands.save_integration(spec, actor=ACTOR, now=now - timedelta(days=9))
+    ingest = Ingest()
+    ingest.send(integration, halo(1), now=now - timedelta(days=8))
+    spec["mode"] = "dry_run"
+    commands.save_integration(spec, existing=integration, actor=ACTOR, now=now - timedelta(hours=25))
+    commands.save_integration({**spec, "source": "Halo"}, existing=integration, actor=ACTOR, now=now)
+
+    def found(at: datetime) -> list[HealthFinding]:
+        with db.transaction() as connection:
+            return list(integrations.check_dry_runs(connection, at))
+
+    assert found(now - timedelta(hours=2)) == []
+    (unused,) = found(now)
+    assert (unused.is_problem, unused.detail.code) == (False, "health.integration_dry_run_unused")
+    (first, second) = ingest.send(integration, halo(2), halo(3), now=now)
+    (finding,) = found(now)
+    assert (finding.is_problem, finding.object_id) == (True, integration.pk)
+    assert finding.detail["count"] == 2
+    assert f"the last one 2026-11-24 09:15 UTC: #{second.alert_id} VPN down 3" in str(finding.detail)
+    assert first.alert_id is not None
+
+
 def test_integration_whose_recipient_cannot_be_paged_is_reported(now: datetime) -> None:
     alice = make_user("alice", now)
     make_integration(mode=IntegrationMode.PAGE).recipient_users.add(alice)
@@ -73,14 +99,15 @@ def test_use_of_an_old_webhook_url_is_reported() -> None:
 def test_messages_that_could_not_be_parsed_are_counted() -> None:
     Ingest().send(make_integration(), b"{}")
     assert {"messages_unreadable", "messages_unreadable_remedy"} <= run(
-        lambda connection: integrations.check(connection, datetime.now(NOW.tzinfo))
+        lambda connection: integrations.check(connection, clock.now())
     )
 
 
 def test_new_tickets_that_open_nothing_are_reported() -> None:
     integration = make_integration(settings={"new_tickets_open": False}, mode=IntegrationMode.PAGE)
-    Ingest().send(integration, {**halo(1, "Waiting"), "event": "new ticket logged"})
-    at = datetime.now(NOW.tzinfo)
+    # Ids of messages have the time of the machine, so the messages arrive now as well.
+    at = clock.now()
+    Ingest().send(integration, {**halo(1, "Waiting"), "event": "new ticket logged"}, now=at)
     assert {"integration_opens_nothing", "integration_opens_nothing_remedy"} <= codes(integrations.check_messages(at))
 
 

@@ -30,7 +30,7 @@ from tocsin.inbound.admin import secrets
 from tocsin.inbound.email import imap_poller
 from tocsin.inbound.email import smtp_listener as mail_listener
 from tocsin.inbound.email.smtp_listener import SmtpListener
-from tocsin.inbound.models import Integration
+from tocsin.inbound.models import Integration, RefusedSender
 from tocsin.operate.checks import mailboxes
 from tocsin.web.home import health_warnings
 
@@ -180,6 +180,9 @@ def test_integration_may_restrict_mail_to_named_networks(
     node.registry.refresh()
     with pytest.raises(smtplib.SMTPRecipientsRefused):
         send(mail())
+    node.app.service.refused_requests.write(clock.now())
+    refused = RefusedSender.objects.get(integration=integration)
+    assert (refused.address, str(refused.reason)) == ("127.0.0.1", "127.0.0.1 may not send here")
     secrets.put_credentials(integration, {"addresses": ["127.0.0.0/8"]})
     integration.save()
     config_version.bump()

@@ -10,7 +10,7 @@ import hmac
 import json
 import zlib
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -24,10 +24,12 @@ from tocsin.core.db import database as db
 from tocsin.core.net.asgi import MAX_BODY_BYTES, BodyReader
 from tocsin.core.runtime import clock
 from tocsin.inbound.admin import secrets
-from tocsin.inbound.http.unmatched_posts import MAX_PATHS_PER_ADDRESS
-from tocsin.inbound.models import Integration, UnmatchedPost
+from tocsin.inbound.http.reasons import ADDRESS_NOT_ALLOWED
+from tocsin.inbound.http.refused_requests import MAX_PATHS_PER_ADDRESS
+from tocsin.inbound.models import Integration, RefusedSender, UnmatchedPost
 from tocsin.inbound.tasks import write_expired
 from tocsin.operate.checks import integrations
+from tocsin.operate.finding import HealthFinding
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -211,10 +213,10 @@ def test_posts_that_nothing_receives_are_findings(node: InboundServer, database:
     for path in (f"/in/{secret}", f"/in/{secret}", "/v2/alerts"):
         assert node.post(path, {"id": 1}).status in (401, 404)
     node.post("/v2/enqueue", {"routing_key": secret, "event_action": "trigger"})
-    unmatched = node.app.unmatched_posts
-    unmatched.count({"path": "/hook/0123456789abcdef0123", "headers": [], "client": ("10.0.0.5", 1)})
+    unmatched = node.app.service.refused_requests
+    unmatched.count_unmatched({"path": "/hook/0123456789abcdef0123", "headers": [], "client": ("10.0.0.5", 1)})
     for number in range(MAX_PATHS_PER_ADDRESS + 1):
-        unmatched.count({"path": f"/scan{number}", "headers": [], "client": ("10.0.0.6", 1)})
+        unmatched.count_unmatched({"path": f"/scan{number}", "headers": [], "client": ("10.0.0.6", 1)})
     unmatched.write(clock.now())
     unmatched.write(clock.now())
     with db.transaction() as connection:
@@ -228,9 +230,37 @@ def test_posts_that_nothing_receives_are_findings(node: InboundServer, database:
     assert not [one for one in later if one.id == "messages.unmatched"]
     assert UnmatchedPost.objects.count() == 3 + 1 + MAX_PATHS_PER_ADDRESS + 1
     assert not UnmatchedPost.objects.filter(path__contains=secret[:8]).exists()
-    unmatched.count({"path": "/late", "headers": [], "client": ("10.0.0.5", 1)})
+    unmatched.count_unmatched({"path": "/late", "headers": [], "client": ("10.0.0.5", 1)})
     unmatched.write(clock.now() + timedelta(days=8))
     assert [row.path for row in UnmatchedPost.objects.all()] == ["/late"]
+
+
+def test_refused_senders_are_a_finding_of_their_integration(node: InboundServer, halo_integration: Integration) -> None:
+    secrets.put_credentials(halo_integration, {"basic": {"username": "halo", "password": "right"}})
+    halo_integration.save()
+    config_version.bump()
+    node.registry.refresh()
+
+    def findings(at: datetime) -> list[HealthFinding]:
+        with db.transaction() as connection:
+            return [one for one in integrations.check(connection, at) if one.id == "integration.refused"]
+
+    for _ in range(2):
+        assert node.post(halo_integration, halo(), authorization=_basic("halo:wrong")).status == 401
+    refused, before = node.app.service.refused_requests, clock.now()
+    refused.write(before)
+    assert node.post(halo_integration, halo(), authorization=_basic("halo:right")).status == 200
+    refused.count_refused(halo_integration.pk, "192.0.2.9", ADDRESS_NOT_ALLOWED(address="192.0.2.9"), clock.now())
+    refused.write(clock.now())
+    refused.write(clock.now())
+    (finding,) = findings(clock.now())
+    assert (finding.object_id, finding.is_urgent, finding.detail["count"]) == (halo_integration.pk, True, 3)
+    assert finding.detail["addresses"] == ("192.0.2.9", "127.0.0.1")
+    assert before <= finding.detail["at"] <= clock.now()
+    assert str(finding.detail).endswith("192.0.2.9 may not send here")
+    first = RefusedSender.objects.get(address="127.0.0.1")
+    assert (first.requests, str(first.reason)) == (2, "authorization: present, not valid")
+    assert findings(clock.now() + timedelta(days=2)) == []
 
 
 def test_unwritable_rotated_token_requests_are_recorded_later(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -10,9 +11,10 @@ from uuid import uuid4
 import pytest
 
 from tests.doubles.http import Response, http_double
-from tests.support.escalation_harness import EscalationHarness, escalation_enabled
+from tests.support.escalation_harness import GROUP, EscalationHarness, escalation_enabled
 from tests.support.ingest import Ingest, halo, make_integration
-from tests.support.people import make_user
+from tests.support.people import ACTOR, make_user
+from tocsin.alerts.commands import Acknowledge, Assign
 from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.alerts.reasons import STALE_KEY_RELEASED
 from tocsin.core.db import database
@@ -20,6 +22,7 @@ from tocsin.core.ids import uuid7
 from tocsin.core.reasons import NO_REASON, TEXT, reason_from_json
 from tocsin.core.runtime import clock
 from tocsin.escalation.models import EscalationRun
+from tocsin.escalation.run.run_state import RunStatus
 from tocsin.inbound.models import InboundMessage
 from tocsin.notify.models import Delivery, Notification, Pause
 from tocsin.operate import disk_space, health_status
@@ -29,6 +32,7 @@ from tocsin.operate.node_heartbeat import NodeHeartbeat, TaskRun, load_nodes
 from tocsin.operate.self_check import heartbeat, problems, runner
 from tocsin.operate.self_check.rules import DetectedProblem
 from tocsin.operate.self_check.runner import SelfCheckRunner
+from tocsin.people.changes import groups
 
 pytestmark = pytest.mark.usefixtures("database", "sandbox_sends")
 
@@ -53,6 +57,13 @@ def ids(at: datetime) -> list[str]:
 def notices() -> list[tuple[str, str]]:
     notifications = Notification.objects.filter(purpose="notice").order_by("id")
     return [(one.user.username if one.user else "", str(reason_from_json(one.data["title"]))) for one in notifications]
+
+
+def page_nobody(desk: EscalationHarness, **step: str) -> None:
+    """The only step pages a role that no one has."""
+    members = [{"user": "alice", "roles": ["primary"]}, {"user": "carol", "roles": ["manager"]}]
+    groups.save_group({"name": GROUP, "members": members}, existing=desk.group, actor=ACTOR, now=desk.start)
+    desk.save(steps=[{"notify": {"roles": ["secondary"]}, "after": "0m", **step}])
 
 
 def age_audit() -> None:
@@ -113,6 +124,55 @@ def test_later_page_stops_counting_after_another_page_left(desk: EscalationHarne
     assert Delivery.objects.filter(is_first=True).count() == 2
     Delivery.objects.filter(user=desk.users["bob"]).update(status="sent")
     assert ids(desk.at(3)) == []
+
+
+@pytest.mark.parametrize("if_empty", ["skip", "wait"])
+def test_open_alert_whose_run_pages_nobody_reached_no_one(desk: EscalationHarness, if_empty: str) -> None:
+    page_nobody(desk, after="5m", if_empty=if_empty)
+    first, second = desk.open(), desk.open()
+    assert ids(desk.at(4.9)) == []
+    desk.run_until(5)
+    assert if_empty == "wait" or ids(desk.at(5.5)) == []
+    (problem,) = audit(desk.at(6.5))
+    assert problem.id == "alerts_unreached"
+    assert not problem.is_warning
+    assert f"2 alerts are open and have reached no one: #{first} and #{second}." == str(problem.detail)
+    desk.act(first, Acknowledge(actor=desk.actor("alice")), 7)
+    desk.act(second, Assign(actor=desk.actor("alice"), user_id=desk.users["alice"].pk, name="Alice"), 7)
+    assert ids(desk.at(7)) == []
+
+
+def test_exhausted_run_of_which_no_page_was_sent_reached_no_one(desk: EscalationHarness) -> None:
+    alert = desk.open()
+    desk.through(0, 3, 5, 15, 20)
+    assert desk.run(alert).status == RunStatus.EXHAUSTED
+    Delivery.objects.filter(alert=alert, purpose="page").update(status="cancelled")
+    assert ids(desk.at(20)) == ["alerts_unreached"]
+    Delivery.objects.filter(alert=alert, user=desk.users["bob"]).update(status="sent", sent_at=desk.at(5))
+    assert ids(desk.at(20)) == []
+
+
+def test_page_of_an_earlier_run_does_not_count_for_the_next(desk: EscalationHarness) -> None:
+    alert = desk.open()
+    desk.run_until(0)
+    Delivery.objects.filter(alert=alert).update(status="sent", sent_at=desk.at(0))
+    page_nobody(desk)
+    version = desk.policy.current_version_id
+    EscalationRun.objects.filter(alert=alert).update(
+        version_id=version, started_at=desk.at(10), due_at=desk.at(10), progress={}
+    )
+    desk.run_until(10)
+    assert ids(desk.at(11)) == ["alerts_unreached"]
+
+
+def test_alerts_that_reached_no_one_are_all_listed_oldest_first(desk: EscalationHarness) -> None:
+    page_nobody(desk)
+    numbers = [desk.open() for _ in range(7)]
+    desk.run_until(0)
+    (problem,) = audit(desk.at(1))
+    listed = [int(number) for number in re.findall(r"#(\d+)", str(problem.detail))]
+    assert listed == numbers
+    assert str(problem.detail).startswith("7 alerts")
 
 
 def test_paused_pages_count_from_the_end_of_the_pause(desk: EscalationHarness) -> None:

@@ -36,6 +36,11 @@ from tocsin.core.embedded_postgres.server import PostgresServer
 from tocsin.core.embedded_postgres.settings import settings
 from tocsin.core.embedded_postgres.system_user import SystemAccount
 
+if "FAKETIME" in os.environ:
+    # Under libfaketime, the server has the tests' time. Give it as an offset (`faketime -f +63d`): a moment would begin
+    # anew in each process.
+    embedded_server._ENVIRONMENT.update({name: os.environ[name] for name in ("LD_PRELOAD", "FAKETIME")})
+
 TEMPLATE = "template_tocsin"
 _PREFIX = "tocsin-tests-"
 

@@ -14,7 +14,9 @@ from django.test import Client
 from django.utils import timezone, translation
 
 from tests.web.conftest import Company
+from tocsin.access import boundary
 from tocsin.access.audit import COMMAND_LINE
+from tocsin.access.boundary import Boundary
 from tocsin.alerts import service
 from tocsin.alerts.commands import Acknowledge
 from tocsin.alerts.service import FoundAlert
@@ -24,6 +26,7 @@ from tocsin.core.ids import first_uuid7
 from tocsin.core.reasons import as_reason
 from tocsin.core.runtime import clock
 from tocsin.core.stored_reason import named_columns
+from tocsin.escalation.models import EscalationRun
 from tocsin.inbound.models import InboundMessage
 from tocsin.notify.models import Delivery, Notification
 from tocsin.oncall.changes.commands import save_schedule
@@ -93,6 +96,32 @@ def test_an_integration_that_fell_silent_is_named(company: Company, browser_of: 
     text = browser_of(company.admin).get("/").content.decode()
     assert shown_text in text
     assert shown_text not in browser_of(company.responder).get("/").content.decode()
+
+
+def test_unanswered_alerts_are_one_line_that_counts_them(company: Company, open_alert: Callable[..., int]) -> None:
+    def lines() -> list[tuple[str, str]]:
+        found = health_warnings.find_warnings(clock.now())
+        return [(one.text, one.url) for one in found if "exhausted" in one.text]
+
+    numbers = []
+    for number in range(22):
+        numbers.append(open_alert(f"Disk {number}"))
+        EscalationRun.objects.filter(alert=numbers[-1]).update(status="finished", due_at=None)
+        if number == 0:
+            assert lines() == [
+                (
+                    f"1 alert is unassigned, and its policy is exhausted: #{numbers[0]} Disk 0",
+                    f"/alerts/{numbers[0]}/",
+                )
+            ]
+    ((text, url),) = lines()
+    assert text.startswith(
+        f"22 alerts are unassigned, and their policies are exhausted: #{numbers[0]} Disk 0, #{numbers[1]} Disk 1, "
+    )
+    assert text.endswith(f"#{numbers[19]} Disk 19 and 2 more")
+    assert url == "/alerts/"
+    with boundary.limited_to(Boundary(company.responder.pk)):
+        assert lines() == []
 
 
 def test_hours_that_are_nobodys_are_named(company: Company) -> None:

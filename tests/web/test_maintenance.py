@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+from django.core.cache import caches
 from django.test import Client
 from django.utils import translation
 
@@ -15,12 +16,14 @@ from tests.web.test_rule_editor import Bench
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.core.ids import uuid7
 from tocsin.inbound.admin import commands
+from tocsin.inbound.maintenance.commands import save_window, window_spec
 from tocsin.inbound.maintenance.times import describe_times
 from tocsin.inbound.models import DelayedAlert, InboundMessage, Integration, MaintenanceWindow
 from tocsin.inbound.processing import process_now
 from tocsin.inbound.storage.messages import IncomingMessage
 from tocsin.inbound.storage.stored_messages import element_of
 from tocsin.people.models import User
+from tocsin.web.home import health_warnings
 
 type BrowserOf = Callable[[User], Client]
 
@@ -67,6 +70,28 @@ def test_a_window_is_previewed_saved_seen_in_force_and_ended(company: Company, b
     assert client.post(f"/maintenance/{row.pk}/end").status_code == 302
     assert DelayedAlert.objects.get().due_at is not None
     assert client.post(f"/maintenance/{row.pk}/delete/").status_code == 302
+
+
+def test_long_window_is_confirmed_before_it_is_saved(company: Company, browser_of: BrowserOf) -> None:
+    client = browser_of(company.admin)
+    nightly = {"repeat": "daily", "from_time": "20:00", "to_time": "07:00"}
+    asked = client.post("/maintenance/new/", form(company, **nightly))
+    assert asked.status_code == 422
+    text = asked.content.decode()
+    assert "covers 12 days 20 hours of 28 days" in text
+    assert '<input type="checkbox" name="anyway"' in text
+    assert not MaintenanceWindow.objects.exists()
+    assert client.post("/maintenance/new/", form(company, **nightly, anyway="on")).status_code == 302
+    row = MaintenanceWindow.objects.get()
+    spec = window_spec(row)
+    assert spec["anyway"] is True
+    save_window(spec, existing=row, actor=COMMAND_LINE, now=company.now)
+    caches["process"].clear()
+    (warning,) = [one for one in health_warnings.find_warnings(company.now) if "maintenance window" in one.text]
+    assert warning.text.startswith(
+        "The maintenance window Server room covers 12 days 20 hours of the next 28 days, and its alerts page no one: "
+    )
+    assert warning.url == f"/maintenance/{row.pk}/"
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from tocsin.core.errors import TocsinError
 from tocsin.core.reasons import ReasonType, as_reason
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tocsin.operate.finding import HealthFinding
@@ -31,19 +32,31 @@ def doctor(
     Checks the database, durability, clock, disk, configuration, public URL, providers, and who can be reached. Each
     problem has an id and a remedy. The exit status is 1 if there is a problem; notes do not count.
     """
-    findings = _examine(data_dir)
-    typer.echo(_as_json(findings) if as_json else _as_text(findings))
-    if any(finding.is_problem for finding in findings):
+    has_problem = False
+    if as_json:
+        findings = list(_find(data_dir))
+        typer.echo(_as_json(findings))
+        has_problem = any(finding.is_problem for finding in findings)
+    else:
+        count = 0
+        # Each is printed at once: under load, the next check may take long.
+        for finding in _find(data_dir):
+            typer.echo(_as_text(finding))
+            count += finding.is_problem
+        typer.echo(f"{count} {'problem' if count == 1 else 'problems'}." if count else "No problems.")
+        has_problem = count > 0
+    if has_problem:
         raise typer.Exit(1)
 
 
-def _examine(data_dir: Path | None) -> list[HealthFinding]:
+def _find(data_dir: Path | None) -> Iterator[HealthFinding]:
     from tocsin.operate.finding import HealthFinding
 
     try:
         configure(data_dir)
     except ConfigError as error:
-        return [HealthFinding("configuration.variable", as_reason(str(error)), _VARIABLE_REMEDY())]
+        yield HealthFinding("configuration.variable", as_reason(str(error)), _VARIABLE_REMEDY())
+        return
     from django.db import OperationalError
 
     try:
@@ -56,19 +69,21 @@ def _examine(data_dir: Path | None) -> list[HealthFinding]:
             # A direct connection reports the actual error; the pool would only report a timeout.
             with database.connect(name="tocsin doctor") as connection:
                 clock.measure(connection)
-            return examination.examine(clock.now())
+            yield from examination.find(clock.now())
     except (psycopg.OperationalError, OperationalError, TocsinError) as error:
-        return _without_database(" ".join(str(error).split()))
+        yield from _find_without_database(" ".join(str(error).split()))
 
 
-def _without_database(problem: str) -> list[HealthFinding]:
+def _find_without_database(problem: str) -> Iterator[HealthFinding]:
     from tocsin.cli.session import set_up_django
+    from tocsin.core.db import database, start_up
     from tocsin.core.runtime.logs import mask_tokens
 
     set_up_django()
     from tocsin.operate import doctor as examination
 
-    return examination.examine_without_database(mask_tokens(problem), datetime.now(UTC))
+    sqlstate = start_up.sqlstate_of_rejection() if database.url_in_use() is not None else ""
+    yield from examination.find_without_database(mask_tokens(problem), datetime.now(UTC), sqlstate=sqlstate)
 
 
 def _as_json(findings: list[HealthFinding]) -> str:
@@ -87,12 +102,6 @@ def _as_dict(finding: HealthFinding) -> dict[str, str]:
     }
 
 
-def _as_text(findings: list[HealthFinding]) -> str:
-    lines = []
-    for finding in findings:
-        lines.append(f"{finding.level:8} {finding.id}: {finding.detail}")
-        if finding.remedy:
-            lines.append(f"{'':8} → {finding.remedy}")
-    count = sum(finding.is_problem for finding in findings)
-    lines.append(f"{count} {'problem' if count == 1 else 'problems'}." if count else "No problems.")
-    return "\n".join(lines)
+def _as_text(finding: HealthFinding) -> str:
+    text = f"{finding.level:8} {finding.id}: {finding.detail}"
+    return f"{text}\n{'':8} → {finding.remedy}" if finding.remedy else text

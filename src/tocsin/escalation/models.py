@@ -53,6 +53,11 @@ class PolicyVersion(models.Model):
 EXHAUSTED_RUNS = Q(status=RunStatus.EXHAUSTED) | Q(
     status=RunStatus.ACTIVE, due_at__isnull=False, progress__is_repeating_last_step=True
 )
+#: The same condition in SQL, for a run `r`.
+EXHAUSTED_RUNS_SQL = (
+    f"r.status = '{RunStatus.EXHAUSTED}' OR (r.status = '{RunStatus.ACTIVE}' AND r.due_at IS NOT NULL "
+    "AND r.progress -> 'is_repeating_last_step' = 'true')"
+)
 
 
 class EscalationRun(StoredReason):

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from tocsin.importers import reasons
 from tocsin.importers.config_builder import ConfigBuilder
+from tocsin.inbound.maintenance.recurrence import MAX_USUAL_COVER
 
 _CLOCK = "%Y-%m-%d %H:%M"
 _REMEDY = reasons.ENTER_MAINTENANCE()
@@ -44,5 +45,7 @@ def window(
             "time_zone": "UTC",
             "integrations": integration_names,
             "action": "suppress",
+            # It was saved elsewhere, and doctor names it.
+            **({"anyway": True} if ends - max(starts, builder.now) > MAX_USUAL_COVER else {}),
         },
     )

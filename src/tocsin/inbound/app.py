@@ -16,7 +16,6 @@ from tocsin.inbound.heartbeats import schedule
 from tocsin.inbound.http import heartbeat_endpoint, reasons, test_token, webhook_endpoint
 from tocsin.inbound.http.ingest_service import HttpError, IngestService
 from tocsin.inbound.http.test_token import WebhookTestToken
-from tocsin.inbound.http.unmatched_posts import UnmatchedPosts
 from tocsin.inbound.processing.committer import Committer
 
 PREFIX = "/in/"
@@ -44,7 +43,6 @@ class InboundApp:
 
     def __init__(self, registry: IntegrationRegistry, committer: Committer, body_reader: BodyReader) -> None:
         self.service = IngestService(registry, committer, body_reader)
-        self.unmatched_posts = UnmatchedPosts()
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
@@ -59,7 +57,7 @@ class InboundApp:
                 await opsgenie.handle(self.service, scope, receive, send)
         except HttpError as error:
             if error.code in _UNKNOWN_SENDER and scope["method"] == "POST":
-                self.unmatched_posts.count(scope)
+                self.service.refused_requests.count_unmatched(scope)
             if path.rstrip("/") in pagerduty.PATHS:
                 await pagerduty.error_response(send, error)
             elif path.startswith(PREFIX):

@@ -35,6 +35,8 @@ class Integration(models.Model):
     )
     recipient_users = models.ManyToManyField("people.User", blank=True, related_name="+")
     recipient_groups = models.ManyToManyField("people.Group", blank=True, related_name="+")
+    #: Since when it has this mode; NULL: since it was created.
+    mode_since = models.DateTimeField(null=True)
     #: The kind's settings by name (`halo_address`, `statuses`, …) and `fail_open`.
     settings = models.JSONField(default=dict)
     current_version = models.ForeignKey("IntegrationVersion", null=True, on_delete=models.PROTECT, related_name="+")
@@ -347,6 +349,21 @@ class UnmatchedPost(models.Model):
 
     class Meta:
         constraints = (models.UniqueConstraint(fields=("path", "address"), name="inbound_unmatchedpost_sender"),)
+
+
+class RefusedSender(StoredReason):
+    """Requests of one address that an integration refused. `reason` is that of the last one."""
+
+    id = models.BigAutoField(primary_key=True)
+    integration = models.ForeignKey(Integration, on_delete=models.CASCADE, related_name="+", db_index=False)
+    address = models.TextField()
+    requests = models.IntegerField()
+    last_at = models.DateTimeField()
+
+    objects: ClassVar[models.Manager[RefusedSender]] = BoundedManager()
+
+    class Meta:
+        constraints = (models.UniqueConstraint(fields=("integration", "address"), name="inbound_refusedsender_sender"),)
 
 
 class ClientTable(models.Model):

@@ -12,7 +12,7 @@ from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.email import imap_poller
 from tocsin.inbound.heartbeats import monitor
-from tocsin.inbound.http.unmatched_posts import UnmatchedPosts
+from tocsin.inbound.http.refused_requests import RefusedRequests
 from tocsin.inbound.processing import delayed_alerts_task
 from tocsin.inbound.processing.alert_ids import AlertIdAllocator
 from tocsin.inbound.processing.drain import drain
@@ -35,11 +35,11 @@ def worker_tasks(registry: IntegrationRegistry) -> tuple[PeriodicTask, ...]:
     )
 
 
-def receiver_tasks(registry: IntegrationRegistry, unmatched_posts: UnmatchedPosts) -> tuple[PeriodicTask, ...]:
+def receiver_tasks(registry: IntegrationRegistry, refused_requests: RefusedRequests) -> tuple[PeriodicTask, ...]:
     """Returns the periodic tasks of a node that receives messages."""
     return (
         PeriodicTask("inbound rotated tokens", lambda: write_expired(registry), timedelta(seconds=10)),
-        PeriodicTask("inbound unmatched", lambda: unmatched_posts.write(clock.now()), timedelta(seconds=10)),
+        PeriodicTask("inbound refused", lambda: refused_requests.write(clock.now()), timedelta(seconds=10)),
     )
 
 

@@ -7,16 +7,18 @@ are read-only. A check that crashes or takes too long becomes a finding and does
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import connection as django_connection
 
-from tocsin.core.db import database
+from tocsin.core.db import database, start_up
 from tocsin.core.db.database import Connection
 from tocsin.core.reasons import ReasonType, Term
-from tocsin.core.runtime.daemon_threads import run_in_time
+from tocsin.core.runtime.daemon_threads import start_call
 from tocsin.operate.checks import (
     address,
     alerts,
@@ -37,13 +39,33 @@ from tocsin.operate.finding import HealthFinding, reason_of_future
 
 log = logging.getLogger(__name__)
 
-#: For each check. Providers and mailboxes are given up a little earlier, each with its own finding.
-DEADLINE = timedelta(seconds=30)
+#: For each check that asks the database or this machine.
+DEADLINE = timedelta(seconds=10)
+#: For each check that asks other servers. Providers and mailboxes are given up earlier, each with its own finding.
+REMOTE_DEADLINE = timedelta(seconds=30)
+#: After this time no further check begins.
+TOTAL_DEADLINE = timedelta(seconds=45)
+
+#: The SQLSTATE of a server that has no connection left (too_many_connections).
+_TOO_MANY_CONNECTIONS = "53300"
 
 _UNUSABLE = ReasonType("health.database_unusable", "The database is unavailable: {error}")
 _UNUSABLE_REMEDY = ReasonType(
     "health.database_unusable_remedy",
     "Check TOCSIN_DATABASE_URL and the server; for the built-in server, check the log in its folder.",
+)
+_CONNECTIONS_USED = ReasonType(
+    "health.database_connections_used",
+    "All connections that PostgreSQL allows are in use, so nothing in the database was checked: {error}",
+)
+_CONNECTIONS_USED_REMEDY = ReasonType(
+    "health.database_connections_used_remedy",
+    "Close connections of other clients (pg_stat_activity lists them), or raise max_connections. Run it again then.",
+)
+_NO_CONNECTION = ReasonType("health.no_connection_left", "all connections that PostgreSQL allows are in use.")
+_SKIPPED = ReasonType("health.checks_skipped", "Not checked, because {limit} had passed: {areas}.")
+_SKIPPED_REMEDY = ReasonType(
+    "health.checks_skipped_remedy", "This machine or the database is overloaded. Run it again with less load."
 )
 _FAILED = ReasonType("health.check_failed", "Check of {area}: {error}")
 _FAILED_REMEDY = ReasonType("health.check_failed_remedy", "Check the log. If it does not explain the error, report it.")
@@ -57,6 +79,8 @@ class HealthCheck:
     run: Callable[[Connection, datetime], Iterable[HealthFinding]]
     #: Whether Home shows its findings: it asks only the database, and little of it.
     is_cheap: bool = False
+    #: Whether it asks other servers, and therefore runs beside the others.
+    is_remote: bool = False
     #: Whether Home may show them some minutes late, unless the configuration changes.
     is_cached: bool = False
 
@@ -75,12 +99,16 @@ CHECKS: tuple[HealthCheck, ...] = (
     HealthCheck(Term("audit log"), security.check_forwarding, is_cheap=True),
     HealthCheck(Term("single sign-on"), lambda connection, now: security.check_certificates(now), is_cheap=True),
     HealthCheck(Term("deliveries"), lambda connection, now: providers.check_deliveries(now), is_cheap=True),
-    HealthCheck(Term("providers"), lambda connection, now: providers.check(connection)),
+    HealthCheck(Term("providers"), lambda connection, now: providers.check(connection), is_remote=True),
     HealthCheck(Term("mailboxes"), lambda connection, now: mailboxes.check_last_poll(connection), is_cheap=True),
-    HealthCheck(Term("mailboxes"), lambda connection, now: mailboxes.check()),
+    HealthCheck(Term("mailboxes"), lambda connection, now: mailboxes.check(), is_remote=True),
     HealthCheck(Term("outbound"), lambda connection, now: outbound_checks.check(connection), is_cheap=True),
     HealthCheck(Term("workflows"), lambda connection, now: workflow_checks.check(connection), is_cheap=True),
     HealthCheck(Term("integrations"), integrations.check, is_cheap=True),
+    HealthCheck(Term("dry run"), integrations.check_dry_runs, is_cheap=True, is_cached=True),
+    HealthCheck(
+        Term("maintenance"), lambda connection, now: integrations.check_maintenance(now), is_cheap=True, is_cached=True
+    ),
     HealthCheck(
         Term("messages"),
         lambda connection, now: integrations.check_messages(now),
@@ -93,43 +121,88 @@ CHECKS: tuple[HealthCheck, ...] = (
 )
 
 
+def find(now: datetime) -> Iterator[HealthFinding]:
+    """Runs all checks at `now` and yields each finding once it is known.
+
+    Checks that ask other servers run beside the others. Within TOTAL_DEADLINE, and the deadline of the last check,
+    everything is checked or named as unchecked.
+    """
+    begun_at = time.monotonic()
+    beside = [_start(Term("machine"), machine.check), _start_address(now)]
+    is_usable = True
+    for finding in _start_check(_DATABASE, now).findings():
+        # Without Tocsin's tables, no further check is possible.
+        is_usable = is_usable and finding.id != "database.tables"
+        yield finding
+    beside += [_start_check(check, now) for check in CHECKS if check.is_remote and is_usable]
+    unchecked: list[Term] = []
+    for check in CHECKS:
+        if is_usable and not check.is_remote:
+            if time.monotonic() - begun_at < TOTAL_DEADLINE.total_seconds():
+                yield from _start_check(check, now).findings()
+            else:
+                unchecked.append(check.area)
+    for started in beside:
+        yield from started.findings()
+    if unchecked:
+        yield HealthFinding(
+            "check.skipped",
+            _SKIPPED(areas=tuple(dict.fromkeys(unchecked)), limit=TOTAL_DEADLINE),
+            _SKIPPED_REMEDY(),
+        )
+
+
+def find_without_database(problem: str, now: datetime, *, sqlstate: str = "") -> Iterator[HealthFinding]:
+    """Runs the checks that work without a database; `problem` is why it cannot be used, and `sqlstate` the code with
+    which the server rejects connections, if it does."""
+    beside = [_start(Term("machine"), machine.check), _start_address(now)]
+    if sqlstate == _TOO_MANY_CONNECTIONS:
+        yield HealthFinding("database.connections_used", _CONNECTIONS_USED(error=problem), _CONNECTIONS_USED_REMEDY())
+    else:
+        yield HealthFinding("database.unusable", _UNUSABLE(error=problem), _UNUSABLE_REMEDY())
+    for started in beside:
+        yield from started.findings()
+
+
 def examine(now: datetime) -> list[HealthFinding]:
-    """Runs all checks at `now` and returns findings, problems first. Takes seconds: providers and the public URL are
-    called."""
-    findings = [*_run(_DATABASE, now), *_run_in_time(Term("machine"), machine.check)]
-    # Without Tocsin's tables, no further check is possible.
-    if not any(finding.id == "database.tables" for finding in findings):
-        for check in CHECKS:
-            findings += _run(check, now)
-    return _problems_first([*findings, *_check_address(now)])
+    """Runs all checks at `now` and returns their findings, problems first. Takes seconds: providers and the public URL
+    are called."""
+    return sorted(find(now), key=lambda finding: not finding.is_problem)
 
 
-def examine_without_database(problem: str, now: datetime) -> list[HealthFinding]:
-    """Runs the checks that work without a database; `problem` is why it cannot be used."""
-    unusable = HealthFinding("database.unusable", _UNUSABLE(error=problem), _UNUSABLE_REMEDY())
-    return _problems_first([unusable, *_run_in_time(Term("machine"), machine.check), *_check_address(now)])
+@dataclass(frozen=True, slots=True)
+class _StartedCheck:
+    """A check that runs in a thread of its own, which is abandoned at its deadline."""
+
+    area: Term
+    future: Future[list[HealthFinding]]
+    deadline: timedelta
+    begun_at: float
+
+    def findings(self) -> list[HealthFinding]:
+        """Waits for the findings; one of its own if the check fails or takes too long."""
+        wait([self.future], max(0.0, self.begun_at + self.deadline.total_seconds() - time.monotonic()))
+        if problem := reason_of_future(self.future, self.deadline):
+            error = self.future.exception() if self.future.done() else None
+            log.error("The check of %s failed.", self.area.text, exc_info=error)
+            if database.is_unavailable(error) and start_up.sqlstate_of_rejection() == _TOO_MANY_CONNECTIONS:
+                problem = _NO_CONNECTION()
+            detail = _FAILED(area=self.area, error=problem)
+            return [HealthFinding("check.failed", detail, _FAILED_REMEDY(), about=self.area.text)]
+        return self.future.result()
 
 
-def _problems_first(findings: Iterable[HealthFinding]) -> list[HealthFinding]:
-    return sorted(findings, key=lambda finding: not finding.is_problem)
+def _start(area: Term, work: Callable[[], Iterable[HealthFinding]], deadline: timedelta | None = None) -> _StartedCheck:
+    future = start_call(lambda: list(work()), name="doctor")
+    return _StartedCheck(area, future, deadline or DEADLINE, time.monotonic())
 
 
-def _check_address(now: datetime) -> list[HealthFinding]:
-    return _run_in_time(Term("address"), lambda: address.check(now))
+def _start_check(check: HealthCheck, now: datetime) -> _StartedCheck:
+    return _start(check.area, lambda: _run_read_only(check, now), REMOTE_DEADLINE if check.is_remote else None)
 
 
-def _run(check: HealthCheck, now: datetime) -> list[HealthFinding]:
-    return _run_in_time(check.area, lambda: _run_read_only(check, now))
-
-
-def _run_in_time(area: Term, work: Callable[[], Iterable[HealthFinding]]) -> list[HealthFinding]:
-    """Runs a check in a thread of its own, which is abandoned at the deadline."""
-    (future,) = run_in_time({area.text: lambda: list(work())}, DEADLINE, name="doctor").values()
-    if problem := reason_of_future(future, DEADLINE):
-        log.error("The check of %s failed.", area.text, exc_info=future.exception() if future.done() else None)
-        detail = _FAILED(area=area, error=problem)
-        return [HealthFinding("check.failed", detail, _FAILED_REMEDY(), about=area.text)]
-    return future.result()
+def _start_address(now: datetime) -> _StartedCheck:
+    return _start(Term("address"), lambda: address.check(now), REMOTE_DEADLINE)
 
 
 def _run_read_only(check: HealthCheck, now: datetime) -> list[HealthFinding]:

@@ -35,6 +35,8 @@ class HealthFinding:
     object_id: int | None = None
     #: Whether pages are, or soon will be, affected.
     is_urgent: bool = False
+    #: Whether it is about other objects too: `object_id` is the first, and a list resolves them.
+    is_about_several: bool = False
     #: When it begins, if that is later.
     begins_at: datetime | None = None
 

@@ -41,6 +41,7 @@ from tocsin.inbound.models import (
     IntegrationVersion,
     MaintenanceWindow,
     PinnedSender,
+    RefusedSender,
 )
 from tocsin.notify.inbound import responder_actions
 from tocsin.notify.models import Delivery, MailReply, Notification, PushDevice, SandboxMessage
@@ -248,6 +249,7 @@ FILTERS: dict[type[Model], Filter] = {
     EscalationRun: _ABOUT_ALERT,
     Integration: lambda limit: _one_of("pk", limit.integrations),
     PinnedSender: _of_integration,
+    RefusedSender: _of_integration,
     IntegrationVersion: _of_integration,
     InboundMessage: _either(_of_integration, _ABOUT_ALERT_INTERNALLY),
     DelayedAlert: _of_integration,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import sys
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +16,17 @@ from tocsin.core.runtime import tracing
 from tocsin.core.runtime.logs import CountingHandler, formatter_for, mask_tokens
 
 MESSAGE_ID = UUID("0198d2c0-0000-7000-8000-000000000001")
+
+
+def test_records_go_to_the_stderr_of_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever replaces stderr for a while, as tests do, may have closed it since."""
+    before, after = io.StringIO(), io.StringIO()
+    monkeypatch.setattr(sys, "stderr", before)
+    handler = CountingHandler()
+    before.close()
+    monkeypatch.setattr(sys, "stderr", after)
+    handler.emit(logging.makeLogRecord({"msg": "It is ready.", "levelno": logging.INFO}))
+    assert after.getvalue() == "It is ready.\n"
 
 
 def json_record(text: str, **extra: object) -> dict[str, Any]:

@@ -26,6 +26,24 @@ def utc(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
+@pytest.mark.parametrize(
+    ("given", "cover"),
+    [
+        ({"repeat": "daily", "from": "00:00", "to": "00:00"}, timedelta(days=28)),
+        ({"repeat": "daily", "from": "00:00", "to": "23:59"}, timedelta(days=28) - timedelta(minutes=28)),
+        ({"repeat": "daily", "from": "22:00", "lasts": "48h"}, timedelta(days=28)),
+        ({"repeat": "daily", "from": "22:00", "to": "00:00"}, timedelta(hours=56)),
+        ({"repeat": "daily", "from": "00:00", "to": "00:00", "last_day": "2026-12-04"}, timedelta(days=2, hours=12)),
+        ({"repeat": "weekly", "days": ["sat"], "from": "00:00", "lasts": "2d"}, timedelta(days=8)),
+        ({"starts": "2026-11-01 00:00", "ends": "2027-10-01 00:00"}, timedelta(days=28)),
+        ({"starts": "2027-03-01 00:00", "ends": "2027-03-03 00:00"}, timedelta(days=2)),
+        ({"starts": "2026-11-01 00:00", "ends": "2026-12-01 00:00"}, timedelta()),
+    ],
+)
+def test_cover_is_the_part_of_four_weeks_within_occurrences(given: dict[str, object], cover: timedelta) -> None:
+    assert times(**given).cover(utc("2026-12-02 12:00")) == cover
+
+
 @st.composite
 def recurrences(draw: st.DrawFn) -> Recurrence:
     zone = draw(st.sampled_from(ZONES))

@@ -84,18 +84,21 @@ def _is_transient(error: Exception) -> bool:
     except psycopg.Error as error:
         if _CERTIFICATE in str(error):
             return False
-        conninfo = make_conninfo(database.url(), connect_timeout=database.TIMEOUTS["connect_timeout"]).encode()
-        return PGconn.ping(conninfo) != Ping.OK or _sqlstate_of_rejection(conninfo)[:2] in _TRANSIENT_CLASSES
+        return PGconn.ping(_conninfo()) != Ping.OK or sqlstate_of_rejection()[:2] in _TRANSIENT_CLASSES
     return True
 
 
-def _sqlstate_of_rejection(conninfo: bytes) -> str:
-    """Returns the SQLSTATE with which the server rejects a new connection; empty if it does not.
+def _conninfo() -> bytes:
+    return make_conninfo(database.url(), connect_timeout=database.TIMEOUTS["connect_timeout"]).encode()
+
+
+def sqlstate_of_rejection() -> str:
+    """Returns the SQLSTATE with which the server in use rejects a new connection; empty if it does not.
 
     libpq drops the code, and the server translates its messages; only libpq's trace has the code. The trace may contain
     the password, so it stays in memory.
     """
-    connection = PGconn.connect_start(conninfo)
+    connection = PGconn.connect_start(_conninfo())
     with os.fdopen(os.memfd_create("trace"), "rb") as trace:
         connection.trace(trace.fileno())
         while (status := connection.connect_poll()) in (PollingStatus.READING, PollingStatus.WRITING):

@@ -92,6 +92,13 @@ def run_in_time[T](calls: Mapping[str, Callable[[], T]], deadline: timedelta, *,
     return futures
 
 
+def start_call[T](call: Callable[[], T], *, name: str) -> Future[T]:
+    """Starts a call in a thread of its own. The process does not wait at its exit for one that goes on."""
+    future: Future[T] = Future()
+    threading.Thread(target=_complete, args=(future, call), name=name, daemon=True).start()
+    return future
+
+
 def _complete[T](future: Future[T], call: Callable[[], T]) -> None:
     try:
         future.set_result(call())

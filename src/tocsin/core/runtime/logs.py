@@ -61,9 +61,18 @@ def _ids(record: logging.LogRecord) -> dict[str, object]:
 
 
 class CountingHandler(logging.StreamHandler[TextIO]):
-    """Writes records, and counts errors for `/metrics`."""
+    """Writes records, and counts errors for `/metrics`.
+
+    Without a stream it writes to the stderr of the moment: whoever has replaced it for a while may have closed theirs.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        super().__init__(stream)
+        self._is_stderr = stream is None
 
     def emit(self, record: logging.LogRecord) -> None:
+        if self._is_stderr:
+            self.stream = sys.stderr
         # A receiver of traces that does not answer is not Tocsin's error.
         if record.levelno >= logging.ERROR and not record.name.startswith("opentelemetry"):
             metrics.count_error()
@@ -79,7 +88,7 @@ def formatter_for(log_format: LogFormat) -> logging.Formatter:
 
 def set_up(log_format: LogFormat) -> None:
     """Sends every log record of the process to stderr."""
-    handler = CountingHandler(sys.stderr)
+    handler = CountingHandler()
     handler.setFormatter(formatter_for(log_format))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     for noisy in ("uvicorn.error", "httpx", "httpcore"):

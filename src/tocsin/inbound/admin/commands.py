@@ -212,6 +212,8 @@ def _write_integration(integration: Integration, parsed: ParsedIntegration, now:
     integration.dedup_namespace = _dedup_namespace(integration, parsed)
     integration.name, integration.kind, integration.source = spec.name, spec.kind, spec.source
     is_leaving_dry_run = integration.mode == IntegrationMode.DRY_RUN and spec.mode is IntegrationMode.PAGE
+    if integration.mode != spec.mode and not integration._state.adding:
+        integration.mode_since = now
     integration.mode, integration.settings = spec.mode, parsed.settings
     integration.group = find_group(spec.group)
     integration.policy_id, integration.outbound_id = spec.policy_id, spec.outbound_id

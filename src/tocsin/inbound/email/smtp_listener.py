@@ -23,6 +23,7 @@ from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.config.credentials import ADDRESS, Credentials, CredentialStatus
 from tocsin.inbound.email import messages as email_messages
 from tocsin.inbound.http.ingest_service import HttpError, IngestService
+from tocsin.inbound.http.reasons import ADDRESS_NOT_ALLOWED
 from tocsin.inbound.parsing import mime_parser as mail
 
 if TYPE_CHECKING:
@@ -144,6 +145,9 @@ class SmtpListener:
         if not integrations:
             return "550 5.1.1 No integration has this address"
         if not any(_may_send(integration, session) for integration in integrations):
+            peer, refused_requests = _peer(session), self._ingest_service.refused_requests
+            for integration in integrations:
+                refused_requests.count_refused(integration.id, peer, ADDRESS_NOT_ALLOWED(address=peer), clock.now())
             return "550 5.7.1 This integration takes no mails from your address"
         envelope.rcpt_tos.append(address)
         return "250 OK"

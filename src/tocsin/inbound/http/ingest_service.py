@@ -32,6 +32,7 @@ from tocsin.inbound.config.credentials import ADDRESS, CredentialStatus
 from tocsin.inbound.config.registry import IntegrationRegistry, TokenLookup, UnknownIntegration
 from tocsin.inbound.deciding.preprocessing import prepare
 from tocsin.inbound.http import reasons
+from tocsin.inbound.http.refused_requests import RefusedRequests
 from tocsin.inbound.http.test_token import WebhookTestToken
 from tocsin.inbound.parsing import encodings
 from tocsin.inbound.parsing.decode import LARGE, Decoded, Element, is_costly
@@ -83,6 +84,7 @@ class IngestService:
         self.registry = registry
         self.body_reader = body_reader
         self._committer = committer
+        self.refused_requests = RefusedRequests()
         self._refreshed_at = 0.0
         self._pending_refresh: asyncio.Future[None] | None = None
 
@@ -144,8 +146,9 @@ class IngestService:
         address = client_address(scope)
         results = integration.credentials.check(headers, body, address=address, is_signed=is_signed, now=clock.now())
         if any(result is not CredentialStatus.VALID for result in results.values()):
-            checks = (_describe_credential(name, result, address) for name, result in results.items())
-            raise HttpError(401, "bad_credentials", joined(*checks))
+            reason = joined(*(_describe_credential(name, result, address) for name, result in results.items()))
+            self.refused_requests.count_refused(integration.id, address, reason, clock.now())
+            raise HttpError(401, "bad_credentials", reason)
         return results
 
     async def decode_body(

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 
 from tocsin.catalogue.hooks import MessageOutcome, SenderReply
 from tocsin.core.errors import Rejected
-from tocsin.core.net.asgi import AsgiScope, Receive, Send, send_response
+from tocsin.core.net.asgi import AsgiScope, Receive, Send, client_address, send_response
+from tocsin.core.runtime import clock
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.config.credentials import stored_headers
 from tocsin.inbound.http import sender_verification
-from tocsin.inbound.http.ingest_service import IngestResult, IngestService, content_type_of, headers_of
+from tocsin.inbound.http.ingest_service import HttpError, IngestResult, IngestService, content_type_of, headers_of
 from tocsin.inbound.http.responses import answer_of
 from tocsin.inbound.http.test_token import WebhookTestToken
 from tocsin.inbound.parsing.decode import Element
@@ -47,7 +48,7 @@ async def handle(
                 await send_response(send, 200, b'{"messages":[]}')
                 return
             # A sample is authenticated by its test token: the sender's own signature cannot be produced here.
-            if test is None and (reply := await _handshake_reply(integration, elements, headers)) is not None:
+            if test is None and (reply := await _reply_or_refuse(service, integration, scope, elements)) is not None:
                 await _send_reply(send, reply)
                 return
         content_type = content_type_of(elements, body, content_type)
@@ -62,6 +63,18 @@ async def handle(
         await send_response(send, status, response_body)
     finally:
         service.body_reader.release(len(raw_body))
+
+
+async def _reply_or_refuse(
+    service: IngestService, integration: CompiledIntegration, scope: AsgiScope, elements: Sequence[Element]
+) -> SenderReply | None:
+    """As `_handshake_reply`, and counts an inauthentic sender."""
+    try:
+        return await _handshake_reply(integration, elements, headers_of(scope))
+    except HttpError as error:
+        if error.status == 403:
+            service.refused_requests.count_refused(integration.id, client_address(scope), error.reason, clock.now())
+        raise
 
 
 async def _handshake_reply(

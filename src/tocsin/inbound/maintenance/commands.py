@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 from django.db import connection as django_connection
@@ -21,12 +21,13 @@ from tocsin.core.config import config_version, settings_store
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, ReasonType
+from tocsin.core.validation.field_errors import rejected_at
 from tocsin.core.validation.spec import InvalidValue
 from tocsin.core.validation.spec_types import OneOf, OwnedSpec, Parsed, ids_of, list_of
 from tocsin.inbound.enums import WindowAction
 from tocsin.inbound.expressions.conditions import OptionalCondition, compile_condition
 from tocsin.inbound.maintenance import times as maintenance_times
-from tocsin.inbound.maintenance.recurrence import Recurrence, TimeSpan
+from tocsin.inbound.maintenance.recurrence import MAX_USUAL_COVER, Recurrence, Repeat, TimeSpan
 from tocsin.inbound.maintenance.times import WindowTimesSpec
 from tocsin.inbound.maintenance.windows import CompiledWindow, WindowClock
 from tocsin.inbound.models import Integration, MaintenanceWindow
@@ -40,6 +41,10 @@ MAX_WINDOW_TAGS = 20
 
 _NOT_ENDABLE = ReasonType("maintenance.not_endable", "Can't end {window}: only active one-time windows can be ended.")
 _JUST_BEGUN = ReasonType("maintenance.just_begun", "{window} has only just started. Delete it, or end it in a minute.")
+_LONG = ReasonType(
+    "maintenance.long",
+    "must end the window earlier: it covers {cover} of 28 days, and its alerts page no one. Otherwise save it anyway.",
+)
 _UNKNOWN_INTEGRATION = ReasonType("maintenance.unknown_integration", 'unknown integration "{name}".')
 _INVALID_TAGS = ReasonType("maintenance.invalid_tags", "must be named values, such as environment: test.")
 _TOO_MANY_TAGS = ReasonType("maintenance.too_many_tags", "must be at most {maximum}.")
@@ -88,7 +93,8 @@ def save_window(
 ) -> MaintenanceWindow:
     """Creates a window, or updates `existing` to match the spec. Raises Rejected with the field of each problem.
 
-    Alerts that are delayed until the window's end are delayed until its new end.
+    Raises Rejected("long_window") for a window that covers more than MAX_USUAL_COVER of the coming weeks, unless the
+    spec has `anyway: true`. Alerts that are delayed until the window's end are delayed until its new end.
     """
     with boundary.command():
         config_version.lock()
@@ -97,10 +103,34 @@ def save_window(
         before = window_spec(existing) if existing else None
         window.name = parsed.name
         _fill(window, parsed)
+        if not parsed.allow_long and before != window_spec(window):
+            _require_usual_cover(window, now)
         window.save()
         _reschedule_delayed_alerts(window, now)
         config_audit.record("maintenance_window", window, before, window_spec(window), actor=actor, now=now)
     return window
+
+
+def _require_usual_cover(window: MaintenanceWindow, now: datetime) -> None:
+    cover = recurrence_of(window).cover(now)
+    if cover > MAX_USUAL_COVER:
+        is_once = window.times["repeat"] == Repeat.ONCE
+        raise rejected_at("ends" if is_once else "last_day", _LONG(cover=cover), "long_window")
+
+
+def long_windows(now: datetime) -> list[tuple[MaintenanceWindow, timedelta]]:
+    """Returns the windows that have begun and cover more than MAX_USUAL_COVER of the coming weeks, with their cover."""
+    covers = []
+    for row in MaintenanceWindow.objects.all():
+        try:
+            recurrence = recurrence_of(row)
+            has_begun = recurrence.begin.replace(tzinfo=recurrence.zone) <= now
+            cover = recurrence.cover(now) if has_begun else timedelta()
+        except (KeyError, ValueError, OSError):
+            continue  # It cannot be used here, so alerts open and page.
+        if cover > MAX_USUAL_COVER:
+            covers.append((row, cover))
+    return covers
 
 
 def delete_window(window: MaintenanceWindow, *, actor: AuditActor, now: datetime) -> None:

@@ -11,13 +11,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
-from itertools import islice
+from itertools import chain, islice
 from zoneinfo import ZoneInfo
 
 from tocsin.oncall.calculation.weekly_windows import Weekday, instant, parse_weekday
 
 #: The maximum length of a recurring window, in wall-clock time.
 MAX_RECURRING_WINDOW = timedelta(days=7)
+
+#: A window is long if it covers more than MAX_USUAL_COVER of the coming COVER_PERIOD: alerts are not missed for so long
+#: by intention only.
+MAX_USUAL_COVER = timedelta(days=7)
+COVER_PERIOD = timedelta(days=28)
 
 #: How far ahead occurrences are searched: far enough for a window that occurs once in four years.
 _HORIZON = timedelta(days=366 * 9)
@@ -107,6 +112,18 @@ class Recurrence:
         """Returns the current occurrence, if any, and the following ones: at most `limit`."""
         current = self.occurrence_at(now)
         return ([current] if current else []) + list(islice(self.occurrences_after(now), limit - (current is not None)))
+
+    def cover(self, now: datetime) -> timedelta:
+        """Returns how much of COVER_PERIOD it covers: from `now`, or from its next occurrence."""
+        total, covered_until, period_end = timedelta(), now, None
+        current = self.occurrence_at(now)
+        for begin, end in chain([current] if current else [], self.occurrences_after(now)):
+            period_end = period_end or max(begin, now) + COVER_PERIOD
+            if begin >= period_end:
+                break
+            total += max(min(end, period_end) - max(begin, covered_until), timedelta())
+            covered_until = max(covered_until, end)
+        return total
 
     def has_ended(self, now: datetime) -> bool:
         """Returns whether it never occurs again."""

@@ -150,6 +150,11 @@ class WindowTimesSpec(Spec):
         default=None, description="First day on which a recurring window begins."
     )
     last_day: _Date | None = Field(default=None, description="Last day on which a recurring window begins.")
+    allow_long: bool = Field(
+        default=False,
+        alias="anyway",
+        description="Whether it may be saved although it covers more than 7 of 28 days.",
+    )
 
     def check(self, errors: SpecErrors) -> None:
         given = self.given_keys
@@ -192,6 +197,8 @@ class WindowTimesSpec(Spec):
     def times(self) -> dict[str, Any]:
         """Returns the times in their stored form."""
         times: dict[str, Any] = {"repeat": str(self.repeat), "time_zone": self.time_zone}
+        if self.allow_long:
+            times["anyway"] = True
         if self.starts and self.ends:
             return times | {"starts": f"{self.starts:%Y-%m-%d %H:%M}", "ends": f"{self.ends:%Y-%m-%d %H:%M}"}
         assert self.start is not None

@@ -7,29 +7,42 @@ from collections.abc import Iterator
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.reasons import AlertRef, ReasonType
-from tocsin.operate.finding import HealthFinding
+from tocsin.escalation.models import EXHAUSTED_RUNS_SQL
+from tocsin.operate.finding import HealthFinding, limited
+from tocsin.resources import visibility
 
-_UNANSWERED = ReasonType("health.alert_unanswered", "Alert {alert} was not acknowledged: {subject}")
-_UNANSWERED_REMEDY = ReasonType("health.alert_unanswered_remedy", "Acknowledge or close it, or page someone else.")
+#: The maximum number of alerts named in the finding; it counts the others.
+MAX_NAMED = 20
 
-# Raw SQL: Home runs it on every request, and Django takes longer to build such a query than PostgreSQL to run it.
-# `escalation.models.EXHAUSTED_RUNS` has the condition and the index.
-_UNANSWERED_ALERTS = """
-SELECT run.alert_id, alert.subject FROM escalation_run run JOIN alerts_alert alert ON alert.id = run.alert_id
-WHERE (run.status = 'finished'
-       OR (run.status = 'active' AND run.due_at IS NOT NULL AND run.progress -> 'is_repeating_last_step' = 'true'))
-AND alert.status = 'open' ORDER BY run.alert_id DESC LIMIT 5
+_UNANSWERED = ReasonType(
+    "health.alert_unanswered",
+    "{count} alert is unassigned, and its policy is exhausted: {alerts}",
+    "{count} alerts are unassigned, and their policies are exhausted: {alerts}",
+)
+_NAMED_ALERT = ReasonType("health.alert_named", "#{alert} {subject}")
+_UNANSWERED_REMEDY = ReasonType("health.alert_unanswered_remedy", "Assign or close each of them, or page someone else.")
+
+# Raw SQL: Home runs it on every request, and Django takes longer to build such a query than PostgreSQL to run it. The
+# partial index of exhausted runs serves it.
+_UNANSWERED_ALERTS = f"""
+SELECT a.id, a.subject, count(*) OVER () AS number FROM escalation_run r JOIN alerts_alert a ON a.id = r.alert_id
+WHERE ({EXHAUSTED_RUNS_SQL}) AND a.status = 'open'{{visible}} ORDER BY a.id LIMIT {MAX_NAMED}
 """
 
 
 def check(connection: Connection) -> Iterator[HealthFinding]:
-    """Yields the newest alerts without an answer after their last step."""
-    for row in database.rows(connection, _UNANSWERED_ALERTS):
-        yield HealthFinding(
-            "alert.unanswered",
-            _UNANSWERED(alert=AlertRef(row["alert_id"]), subject=row["subject"]),
-            _UNANSWERED_REMEDY(),
-            about=str(row["alert_id"]),
-            object_id=row["alert_id"],
-            is_urgent=True,
-        )
+    """Lists the alerts without an answer after their last step that the viewer sees, oldest first, and counts them."""
+    query = database.literal(_UNANSWERED_ALERTS.format(visible=visibility.alerts_sql()))
+    rows = database.rows(connection, query, visibility.alerts_parameters())
+    if not rows:
+        return
+    alerts = [_NAMED_ALERT(alert=AlertRef(row["id"]), subject=row["subject"]) for row in rows]
+    count = rows[0]["number"]
+    yield HealthFinding(
+        "alert.unanswered",
+        _UNANSWERED(count=count, alerts=limited(alerts, MAX_NAMED, count)),
+        _UNANSWERED_REMEDY(),
+        object_id=rows[0]["id"],
+        is_urgent=True,
+        is_about_several=count > 1,
+    )

@@ -12,15 +12,19 @@ from django.db.models import OuterRef, Subquery
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.ids import first_uuid7
-from tocsin.core.reasons import ReasonType, as_reason
+from tocsin.core.reasons import AlertRef, ReasonType, as_reason
+from tocsin.core.stored_reason import reason_in
 from tocsin.inbound.admin import observed_statuses
 from tocsin.inbound.admin.commands import reachability_problem
 from tocsin.inbound.admin.specs import ALLOW_UNREACHABLE
 from tocsin.inbound.config import registry
 from tocsin.inbound.enums import IntegrationMode
-from tocsin.inbound.http.unmatched_posts import MAX_PATHS_PER_ADDRESS
+from tocsin.inbound.http.reasons import UNKNOWN_ADDRESS
+from tocsin.inbound.http.refused_requests import MAX_PATHS_PER_ADDRESS
+from tocsin.inbound.maintenance import commands as maintenance_windows
+from tocsin.inbound.maintenance.times import describe_times
 from tocsin.inbound.models import NOT_UNDERSTOOD_CODE, InboundMessage, Integration
-from tocsin.operate.finding import FindingLevel, HealthFinding, note
+from tocsin.operate.finding import FindingLevel, HealthFinding, limited, note
 
 #: The maximum number of integrations whose messages are examined one by one.
 _MAX_EXAMINED = 20
@@ -28,6 +32,10 @@ _MAX_EXAMINED = 20
 #: An integration is "usually active" if it received messages on each of this many days before its last message; only
 #: then is a day of silence a problem.
 _USUAL_DAYS = 3
+#: The maximum number of alerts read of an integration in dry run.
+_MAX_DRY_RUN_ALERTS = 1000
+#: The maximum number of addresses named of refused senders.
+_MAX_REFUSED = 3
 #: The maximum number of unknown senders listed.
 _MAX_UNMATCHED = 3
 _DAY = timedelta(days=1)
@@ -89,6 +97,38 @@ _UNMATCHED_POSTS_REMEDY = ReasonType(
     "health.messages_unmatched_remedy",
     "Give the sender the webhook URL of an integration, or block it if it is not yours.",
 )
+_REFUSED = ReasonType(
+    "health.integration_refused",
+    "{integration} has refused {count} message from {addresses}, the last one {at}: {reason}",
+    "{integration} has refused {count} messages from {addresses}, the last one {at}: {reason}",
+)
+_REFUSED_REMEDY = ReasonType(
+    "health.integration_refused_remedy",
+    "Correct the sender's credentials, or what the integration requires on its Security tab. Nothing of these messages "
+    "is stored: have the sender repeat them.",
+)
+_DRY_RUN = ReasonType(
+    "health.integration_dry_run",
+    "{integration} has been in dry run since {since} and pages no one. {count} alert would have paged, the last one "
+    "{at}: #{alert} {subject}",
+    "{integration} has been in dry run since {since} and pages no one. {count} alerts would have paged, the last one "
+    "{at}: #{alert} {subject}",
+)
+_DRY_RUN_UNUSED = ReasonType(
+    "health.integration_dry_run_unused",
+    "{integration} has been in dry run since {since} and pages no one. No alert has opened yet.",
+)
+_DRY_RUN_REMEDY = ReasonType(
+    "health.integration_dry_run_remedy", "If it is ready, set its mode to paging; if it is not needed, disable it."
+)
+_LONG_WINDOW = ReasonType(
+    "health.maintenance_long",
+    "The maintenance window {window} covers {cover} of the next 28 days, and its alerts page no one: {times}",
+)
+_LONG_WINDOW_REMEDY = ReasonType(
+    "health.maintenance_long_remedy",
+    "End it if the work is done, or give it an end. For what should never page, use a filter or a log-only route.",
+)
 _SILENT = ReasonType(
     "health.integration_silent",
     "{integration} usually receives messages every day, but has received none for {duration}.",
@@ -120,6 +160,26 @@ SELECT path, address, requests FROM (
   SELECT path, address, requests, count(*) OVER (PARTITION BY address) AS paths FROM inbound_unmatchedpost
   WHERE last_at >= %(since)s
 ) AS recent WHERE paths <= %(max_paths)s ORDER BY requests DESC, path LIMIT %(limit)s
+"""
+# One row an integration: the address of the last request first.
+_REFUSED_SENDERS = """
+SELECT i.id, i.name, sum(s.requests) AS number, array_agg(s.address ORDER BY s.last_at DESC) AS addresses,
+       max(s.last_at) AS last_at, (array_agg(s.reason_code ORDER BY s.last_at DESC))[1] AS reason_code,
+       (array_agg(s.reason_data ORDER BY s.last_at DESC))[1] AS reason_data
+FROM inbound_refusedsender s JOIN inbound_integration i ON i.id = s.integration_id
+WHERE s.last_at >= %(since)s AND i.mode <> 'disabled' GROUP BY i.id, i.name ORDER BY i.name
+"""
+# The newest alerts of each integration suffice to see what it would have paged.
+_DRY_RUNS = f"""
+SELECT i.id, i.name, coalesce(i.mode_since, i.created_at) AS since, n.number, n.alert_id, n.subject, n.opened_at
+FROM inbound_integration i LEFT JOIN LATERAL (
+  SELECT count(*) AS number, max(id) AS alert_id, (array_agg(subject ORDER BY id DESC))[1] AS subject,
+         max(opened_at) AS opened_at
+  FROM (SELECT id, subject, opened_at, dry_run, is_test FROM alerts_alert WHERE integration_id = i.id
+        ORDER BY id DESC LIMIT {_MAX_DRY_RUN_ALERTS}) AS newest
+  WHERE dry_run AND NOT is_test AND opened_at >= coalesce(i.mode_since, i.created_at)
+) AS n ON true
+WHERE i.mode = 'dry_run' AND coalesce(i.mode_since, i.created_at) <= %(before)s ORDER BY i.name
 """
 _UNREADABLE_MESSAGES = """
 SELECT count(*) AS number FROM inbound_inboundmessage WHERE status = 'Mapping Failed' AND id >= %(since)s
@@ -179,10 +239,62 @@ def check(connection: Connection, now: datetime) -> Iterator[HealthFinding]:
             about=row["name"],
             object_id=row["id"],
         )
+    for row in database.rows(connection, _REFUSED_SENDERS, {"since": now - _DAY}):
+        detail = _REFUSED(
+            integration=row["name"],
+            count=int(row["number"]),
+            addresses=limited([address or UNKNOWN_ADDRESS() for address in row["addresses"]], _MAX_REFUSED),
+            at=row["last_at"],
+            reason=reason_in(row, "reason"),
+        )
+        yield HealthFinding(
+            "integration.refused",
+            detail,
+            _REFUSED_REMEDY(),
+            about=row["name"],
+            object_id=row["id"],
+            is_urgent=True,
+        )
     recent = {"since": now - _DAY, "max_paths": MAX_PATHS_PER_ADDRESS, "limit": _MAX_UNMATCHED}
     for row in database.rows(connection, _UNMATCHED, recent):
         detail = _UNMATCHED_POSTS(count=row["requests"], address=row["address"], path=row["path"])
         yield HealthFinding("messages.unmatched", detail, _UNMATCHED_POSTS_REMEDY(), about=row["path"])
+
+
+def check_dry_runs(connection: Connection, now: datetime) -> Iterator[HealthFinding]:
+    """Names the integrations that may have been forgotten in dry run, with what they would have paged."""
+    for row in database.rows(connection, database.literal(_DRY_RUNS), {"before": now - _DAY}):
+        name, since, opened_at = row["name"], row["since"], row["opened_at"]
+        detail = _DRY_RUN_UNUSED(integration=name, since=since)
+        if row["number"]:
+            detail = _DRY_RUN(
+                integration=name,
+                since=since,
+                count=row["number"],
+                at=opened_at,
+                alert=AlertRef(row["alert_id"]),
+                subject=row["subject"],
+            )
+        yield HealthFinding(
+            "integration.dry_run",
+            detail,
+            _DRY_RUN_REMEDY(),
+            about=name,
+            level=FindingLevel.PROBLEM if row["number"] else FindingLevel.NOTE,
+            object_id=row["id"],
+        )
+
+
+def check_maintenance(now: datetime) -> Iterator[HealthFinding]:
+    """Names the maintenance windows that leave little time in which alerts page. Uses Django's connection."""
+    for window, cover in maintenance_windows.long_windows(now):
+        yield HealthFinding(
+            "maintenance.long",
+            _LONG_WINDOW(window=window.name, cover=cover, times=describe_times(window.times)),
+            _LONG_WINDOW_REMEDY(),
+            about=window.name,
+            object_id=window.pk,
+        )
 
 
 def check_messages(now: datetime) -> Iterator[HealthFinding]:

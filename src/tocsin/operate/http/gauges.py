@@ -63,7 +63,7 @@ def _alerts(connection: Connection, now: datetime) -> Iterator[Metric]:
     unreached = inputs.unreached(connection, now).count
     yield _gauge(
         "tocsin_alerts_unreached",
-        "Open alerts about which no page was sent, although one was due a minute ago.",
+        "Open alerts that have reached no one: a page due a minute ago was not sent, or there is no one to page.",
         unreached,
     )
 

@@ -10,14 +10,15 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.reasons import reason_from
 from tocsin.core.runtime import clock_jump
+from tocsin.escalation.models import EXHAUSTED_RUNS_SQL
 from tocsin.escalation.tasks import STUCK_AFTER
 from tocsin.notify import pause
 from tocsin.notify.dispatch import sandbox
 from tocsin.operate import node_heartbeat
 from tocsin.operate.self_check.rules import OVERDUE_AFTER, CountWithExamples, LongestWait, SelfCheckInputs
 
-#: Alerts listed per problem.
-MAX_EXAMPLES = 5
+#: Alerts listed per problem: as many as a person can work through.
+MAX_EXAMPLES = 50
 
 _LIVE = sorted(ACTIVE)
 
@@ -66,11 +67,12 @@ SELECT alert_id, since, why_code, why_data FROM (
 ) AS waiting WHERE since <= %(now)s ORDER BY since LIMIT 1
 """
 
-# Starts from the few pages that are late or failed, with one branch per partial index, so almost nothing is read in a
-# quiet hour, however many alerts are open. Pages waiting for their time, for the end of quiet hours, or for the user's
-# hourly limit are due later. Pages delayed by a pause are late a minute after its end.
-_UNREACHED = (
-    """
+# Starts from the few pages that are late or failed, with one branch per partial index, and from the few runs that have
+# paged no one, so little is read in a quiet hour, however many alerts are open. Of a run only pages sent since its
+# start count (clocks may differ by two seconds), because an earlier run paged other people. A page that waits for its
+# time, for the end of quiet hours, or for the user's hourly limit is due later, and until then nothing is wrong. Pages
+# delayed by a pause are late a minute after its end. OFFSET 0 keeps PostgreSQL from reading all deliveries at once.
+_UNREACHED = f"""
 WITH late AS MATERIALIZED (
   SELECT alert_id FROM notify_delivery WHERE status = 'queued' AND purpose = 'page' AND due_at <= %(before)s
   UNION SELECT alert_id FROM notify_delivery
@@ -81,20 +83,27 @@ WITH late AS MATERIALIZED (
     WHERE status = 'failed' AND purpose = 'page' AND coalesce(late_since, due_at) <= %(before)s
   UNION SELECT alert_id FROM notify_delivery
     WHERE status = 'sandboxed' AND purpose = 'page' AND coalesce(late_since, due_at) <= %(before)s
+), without_page AS MATERIALIZED (
+  SELECT alert_id, started_at FROM escalation_run r WHERE status <> 'ended' AND mode = 'page'
+    AND progress -> 'any_notified' IS DISTINCT FROM 'true'
+    AND (progress -> 'is_waiting' = 'true' OR (progress ->> 'last_step_at')::timestamptz <= %(before)s)
+  UNION SELECT alert_id, started_at FROM escalation_run r WHERE mode = 'page' AND ({EXHAUSTED_RUNS_SQL})
+), candidate AS (
+  SELECT alert_id, '-infinity'::timestamptz AS since FROM late
+  UNION SELECT alert_id, started_at - interval '2 seconds' FROM without_page w WHERE NOT EXISTS (
+    SELECT FROM notify_delivery o WHERE o.alert_id = w.alert_id AND o.purpose = 'page'
+    AND o.status IN ('queued', 'sending') AND coalesce(o.late_since, o.due_at) > %(before)s OFFSET 0)
 ), unreached AS (
-  SELECT a.id FROM late l JOIN alerts_alert a ON a.id = l.alert_id
+  SELECT DISTINCT a.id FROM candidate c JOIN alerts_alert a ON a.id = c.alert_id
   WHERE a.status = 'open' AND NOT a.dry_run AND NOT a.is_test
     AND NOT EXISTS (SELECT FROM alerts_acknowledgement k WHERE k.alert_id = a.id)
     AND NOT EXISTS (SELECT FROM notify_delivery o WHERE o.alert_id = a.id AND o.purpose = 'page'
-                    AND o.status IN ('sent', 'delivered'))
+                    AND o.status IN ('sent', 'delivered') AND coalesce(o.sent_at, o.due_at) >= c.since OFFSET 0)
     AND NOT EXISTS (SELECT FROM notify_pause p
                     WHERE p.started_at <= %(now)s AND coalesce(p.ended_at, p.until) > %(before)s)
 )
-SELECT count(*) AS number, coalesce((array_agg(id ORDER BY id))[1:"""
-    + str(MAX_EXAMPLES)
-    + """], '{}') AS some FROM unreached
+SELECT count(*) AS number, coalesce((array_agg(id ORDER BY id))[1:{MAX_EXAMPLES}], '{{}}') AS some FROM unreached
 """
-)
 
 # An undecided message, or a delayed alert that is due.
 _MESSAGE = """
@@ -133,9 +142,10 @@ def _page(connection: Connection, now: datetime) -> LongestWait | None:
 
 
 def unreached(connection: Connection, now: datetime) -> CountWithExamples:
-    """Open alerts about which no page was ever sent, although one was due at least a minute ago.
+    """Open alerts that have reached no one, oldest first.
 
-    All their pages failed or wait for a retry. The alerts are not acknowledged, and neither a pause nor a dry run nor a
+    Their pages failed or wait for a retry, or the steps of their run found nobody to page: no one has the role, the
+    step waits, or the policy is exhausted. The alerts are not acknowledged, and neither a pause nor a dry run nor a
     test explains it.
     """
     row = database.row(connection, _UNREACHED, {"now": now, "before": now - OVERDUE_AFTER})

@@ -47,12 +47,13 @@ PAGES_LATE_REMEDY = ReasonType(
 ALERTS_UNREACHED = ReasonType("problem.alerts_unreached", "Alerts reached no one")
 ALERTS_UNREACHED_DETAIL = ReasonType(
     "problem.alerts_unreached_detail",
-    "Alert {alerts} is open, and its due page was not sent.",
-    "Alerts {alerts} are open, and their due pages were not sent.",
+    "{count} alert is open and has reached no one: {alerts}.",
+    "{count} alerts are open and have reached no one: {alerts}.",
 )
 ALERTS_UNREACHED_REMEDY = ReasonType(
     "problem.alerts_unreached_remedy",
-    "Contact the people on call manually. Check the providers and their contact methods.",
+    "Contact the people on call manually. Each alert's timeline says why: no one has the role that the policy pages, "
+    "or a provider or contact method fails.",
 )
 
 NO_PROVIDER = ReasonType("problem.no_provider", "No provider for {channel}")

@@ -15,7 +15,7 @@ from tocsin.alerts.models import Alert
 from tocsin.core.config import config_version, environment
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.inbound.models import Integration
+from tocsin.inbound.models import Integration, MaintenanceWindow
 from tocsin.oncall.models import Schedule
 from tocsin.operate import doctor
 from tocsin.operate.checks import address
@@ -38,7 +38,9 @@ _VIEWS = {
     "identity": ("identity_provider", ""),
     "integration": ("integration", ""),
     "integration.old_url": ("integration_security", ""),
+    "integration.refused": ("integration_security", ""),
     "mailbox.unread": ("integration_security", ""),
+    "maintenance": ("maintenance_window", ""),
     "mailbox.replies_unread": ("provider", ""),
     "messages.unreadable": ("inbound_log", "?outcome=failed"),
     "messages.unsent": ("providers", ""),
@@ -53,12 +55,15 @@ _VIEWS = {
     "workflow.stuck": ("workflow_log", "?show=stuck"),
 }
 
+#: The list that resolves a finding about several objects, by the view of one.
+_LISTS = {"alert": "alerts"}
 
 #: What a finding is about, by the same ids. A viewer with a boundary sees the findings about visible objects only.
 _MODELS: dict[str, type[Model]] = {
     "alert": Alert,
     "integration": Integration,
     "mailbox.unread": Integration,
+    "maintenance": MaintenanceWindow,
     "oncall": Group,
     "oncall.calendar": Schedule,
     "outbound": OutboundIntegration,
@@ -113,4 +118,6 @@ def _of[T](finding: HealthFinding, by_id: Mapping[str, T]) -> T | None:
 
 def _url(finding: HealthFinding) -> str:
     name, query = _of(finding, _VIEWS) or ("system", "")
+    if finding.is_about_several:
+        return reverse(_LISTS[name]) + query
     return reverse(name, args=[] if finding.object_id is None else [finding.object_id]) + query

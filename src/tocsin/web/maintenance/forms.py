@@ -130,6 +130,17 @@ class WindowForm(forms.Form):
         empty_label=gettext_lazy("Administrators only"),
     )
 
+    anyway = forms.BooleanField(label=gettext_lazy("Save anyway (alerts page no one for long)"), required=False)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if "anyway" not in self.data:
+            self.fields["anyway"].widget = forms.HiddenInput()
+
+    def show_confirmation(self) -> None:
+        """Offer to save the window although it covers most of the coming weeks."""
+        self.fields["anyway"].widget = forms.CheckboxInput()
+
     def full_clean(self) -> None:
         """Require only the fields of the chosen repetition."""
         is_once = self.data.get(self.add_prefix("repeat"), Repeat.ONCE) == Repeat.ONCE
@@ -152,6 +163,7 @@ class WindowForm(forms.Form):
             "groups": [item.name for item in data["groups"]] or None,
             "tags": _tags(data["tags"]),
             "when": self._condition(data),
+            "anyway": data["anyway"] or None,
         }
 
     def _times(self, data: dict[str, Any]) -> dict[str, Any]:
@@ -201,6 +213,7 @@ def initial(row: MaintenanceWindow) -> dict[str, Any]:
         "lasts": times.get("lasts", ""),
         "first_day": times.get("first_day", ""),
         "last_day": times.get("last_day", ""),
+        "anyway": times.get("anyway", False),
         "integrations": row.integrations,
         "groups": row.groups,
         "tags": "\n".join(f"{name} = {value}" for name, value in row.tags.items()),

@@ -106,6 +106,8 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
                 messages.success(request, _("%(name)s saved.") % {"name": saved.name})
                 return redirect("maintenance")
         except Rejected as rejected:
+            if rejected.code == "long_window":
+                form.show_confirmation()
             show_rejection(form, rejected, _places(form))
     elif row is not None and (problem := maintenance_windows.unreadable(row)):
         messages.warning(request, problem.localized())
