@@ -301,6 +301,14 @@ def test_only_a_verified_email_finds_a_user(client: ScimClient, company: Company
         assert len(client.find(text)) == is_verified
 
 
+@pytest.mark.parametrize("name", ["\u0131da", "\u017fue", "\u212aim"])
+def test_lookalike_name_finds_and_creates_nobody(client: ScimClient, company: Company, name: str) -> None:
+    for login in ("ida", "sue", "kim"):
+        make_user(login, "responder")
+    assert client.find(f'userName eq "{name}"') == client.find(f'userName eq "{name}@example.org"') == []
+    assert client.send("POST", "/Users", user_body(name)).status in (400, 409)
+
+
 @pytest.mark.parametrize("mark", ["is_break_glass", "is_service_account"])
 def test_special_accounts_are_not_found(client: ScimClient, company: Company, mark: str) -> None:
     User.objects.filter(username="bob").update(**{mark: True})

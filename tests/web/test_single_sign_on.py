@@ -20,13 +20,13 @@ from tests.doubles.openid import (
     signed_with_public_key,
     unsigned,
 )
-from tests.web.conftest import PASSWORD, Company
+from tests.web.conftest import PASSWORD, Company, make_user
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import AuditEntry
 from tocsin.access.refusals import MAX_PER_ACTOR
 from tocsin.core.runtime import clock
 from tocsin.identity import commands, provider_documents
-from tocsin.identity.models import IdentityProvider, LinkedIdentity
+from tocsin.identity.models import IdentityProvider, LinkedIdentity, ScimUser
 from tocsin.people.changes import users
 from tocsin.people.models import Membership, User
 
@@ -559,3 +559,80 @@ def test_a_new_user_without_password_may_reach_their_pages(company: Company, idp
     page = client.get("/me/").content.decode()
     assert "/account/password/change/" not in page
     assert "Acme" in client.get("/me/sign-ins/").content.decode()
+
+
+# Lookalikes and administrators
+
+
+@pytest.mark.parametrize(
+    ("email", "claimed"),
+    [
+        ("ida@example.org", "\u0131da@example.org"),
+        ("sue@example.org", "\u017fue@example.org"),
+        ("kim@example.org", "\u212aim@example.org"),
+        ("kim@example.org", "kim@example.org".replace("k", "\uff4b")),
+    ],
+)
+def test_lookalike_address_is_nobodys(company: Company, idp: OpenIdDouble, email: str, claimed: str) -> None:
+    save(idp)
+    make_user(email.partition("@")[0], "admin")
+    idp.claims["email"] = claimed
+    client, response = sign_in(idp)
+    refused(client, response)
+    assert not LinkedIdentity.objects.exists()
+    assert not User.objects.filter(email=claimed).exists()
+
+
+def test_domain_beyond_ascii_asks_before_it_links(company: Company, idp: OpenIdDouble) -> None:
+    save(idp)
+    User.objects.filter(username="bob").update(email="bob@bücher.example")
+    idp.claims["email"] = "bob@bücher.example"
+    refused(*sign_in(idp))
+    assert last_refusal() == "identity.asks_administrator"
+
+
+@pytest.mark.parametrize("mark", [{"role": "admin"}, {"is_break_glass": True}])
+def test_administrator_is_linked_only_after_approval(
+    company: Company, idp: OpenIdDouble, browser_of: Callable[[User], Client], mark: dict[str, Any]
+) -> None:
+    save(idp)
+    bob = company.responder
+    User.objects.filter(pk=bob.pk).update(**mark)
+    idp.claims["email"] = "bob@example.org"
+    refused(*sign_in(idp))
+    assert last_refusal() == "identity.asks_administrator"
+    link = LinkedIdentity.objects.get(user=bob)
+    assert link.awaits_approval
+    refused(*sign_in(idp))
+    assert LinkedIdentity.objects.get() == link
+    assert "awaits approval" in browser_of(company.admin).get(f"/users/{bob.pk}/").content.decode()
+    assert browser_of(company.manager).post(f"/me/identities/{link.pk}/approve").status_code == 403
+    assert browser_of(company.admin).post(f"/me/identities/{link.pk}/approve").status_code == 302
+    client, _response = sign_in(idp)
+    assert is_in(client)
+    actions = AuditEntry.objects.filter(action__endswith="_identity").order_by("pk").values_list("action", flat=True)
+    assert list(actions) == ["ask_identity", "approve_identity"]
+
+
+def test_another_identity_replaces_what_awaits_approval(
+    company: Company, idp: OpenIdDouble, browser_of: Callable[[User], Client]
+) -> None:
+    save(idp)
+    idp.claims["email"] = "alice@example.org"
+    sign_in(idp)
+    shown = LinkedIdentity.objects.get()
+    idp.claims["sub"] = "stranger"
+    sign_in(idp)
+    assert browser_of(company.admin).post(f"/me/identities/{shown.pk}/approve").status_code == 404
+    assert LinkedIdentity.objects.get().awaits_approval
+
+
+def test_administrator_whom_the_provider_made_needs_no_approval(company: Company, idp: OpenIdDouble) -> None:
+    provider = save(idp)
+    ida = make_user("ida", "admin")
+    ScimUser.objects.create(
+        provider=provider, user=ida, scim_id="7", is_created=True, created_at=clock.now(), modified_at=clock.now()
+    )
+    idp.claims["email"] = ida.email
+    client, _response = sign_in(idp)
+    assert is_in(client)

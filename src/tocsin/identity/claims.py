@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tocsin.core.validation.text_sanitizing import fold_login
+
 #: A claim is shown and recorded with at most this many of its values.
 MAX_SHOWN = 50
 _MAX_CHARS = 300
@@ -48,7 +50,7 @@ def read_claims(raw: Mapping[str, Any], names: Mapping[str, str], *, issuer: str
     return Claims(
         issuer=issuer,
         subject=subject,
-        email=_text(_find(raw, names["email"])).lower(),
+        email=fold_login(_text(_find(raw, names["email"]))),
         is_email_verified=_boolean(raw.get("email_verified")),
         username=_text(_find(raw, names["username"])),
         name=_text(_find(raw, names["name"])),

@@ -99,6 +99,10 @@ NOT_A_LOGOUT = ReasonType("identity.not_a_logout", "The token is not a logout to
 # What a sign-in becomes.
 SIGNS_IN = ReasonType("identity.signs_in", "{user} signs in.")
 IS_LINKED = ReasonType("identity.is_linked", "Is linked to {user}, who has the verified address {email}, and signs in.")
+ASKS_ADMINISTRATOR = ReasonType(
+    "identity.asks_administrator",
+    "This identity is not linked to {user} yet. An administrator has to approve the link, on the user's page.",
+)
 IS_CREATED = ReasonType("identity.is_created", "The user {user} is created and signs in.")
 USER_DISABLED = ReasonType("identity.user_disabled", "This account is deactivated. Contact an administrator.")
 SERVICE_ACCOUNT = ReasonType("identity.service_account", "{user} is a service account, which never signs in.")
@@ -124,6 +128,7 @@ GROUPS_OVERAGE = ReasonType(
     "You are in too many groups: {provider} sent a link instead of their names. Have it send only the groups that "
     "are assigned to this application.",
 )
+ASKED_AGAIN = ReasonType("identity.asked_again", "Another identity has asked for this link since. Look at it first.")
 LAST_WAY = ReasonType(
     "identity.last_sign_in",
     "You could not sign in any more. First set a password, or add a passkey or another provider; or ask an "

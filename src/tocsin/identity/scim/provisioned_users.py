@@ -17,6 +17,7 @@ from tocsin.core.config import config_version
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Person
 from tocsin.core.validation.field_errors import REQUIRED, is_zone
+from tocsin.core.validation.text_sanitizing import fold_login
 from tocsin.identity.grants import LEAST_ROLE, granted_roles
 from tocsin.identity.models import IdentityProvider, ScimUser
 from tocsin.identity.scim import filters, reasons
@@ -219,7 +220,7 @@ def _current_attributes(link: ScimUser) -> dict[str, Any]:
     login = _login_entry(emails)
     if login is None:
         emails = [{"value": user.email, "type": "work", "primary": True}]
-    elif login["value"].lower() != user.email:
+    elif fold_login(login["value"]) != user.email:
         login["value"] = user.email
     return {**attributes, "emails": emails}
 
@@ -231,7 +232,7 @@ def _links(provider: IdentityProvider) -> QuerySet[ScimUser]:
 def _narrowed(links: QuerySet[ScimUser], condition: filters.Filter, usernames: Sequence[str]) -> QuerySet[ScimUser]:
     """Returns the rows that can match, for the filters that providers send all the time."""
     for username in usernames:
-        links = links.filter(user__username__iexact=username)
+        links = links.filter(user__username__login=username)
     for external_id in filters.equal_values(condition, ("externalId", "externalId")):
         links = links.filter(external_id=external_id)
     for scim_id in filters.equal_values(condition, ("id", "id")):
@@ -258,13 +259,13 @@ def _candidates(request: ScimRequest, usernames: Sequence[str], emails: Sequence
     """Returns the users whom no provider provisions, with that username or verified e-mail address."""
     found: dict[int, ScimUser] = {}
     for username in usernames:
-        for user in _linkable().filter(username__iexact=username):
+        for user in _linkable().filter(username__login=username):
             found[user.pk] = _candidate(user, request)
     for email in (*usernames, *emails):
-        verified = EmailAddress.objects.filter(email__iexact=email, verified=True).values("user")
-        for user in _linkable().filter(pk__in=verified, email__iexact=email):
+        verified = EmailAddress.objects.filter(email__login=email, verified=True).values("user")
+        for user in _linkable().filter(pk__in=verified, email__login=email):
             link = found.setdefault(user.pk, _candidate(user, request))
-            if email in usernames and user.username.lower() != email.lower():
+            if email in usernames and fold_login(user.username) != fold_login(email):
                 # The directory's name for the user, who has another one here until the provider writes it.
                 link.attributes = {"userName": email}
     return list(found.values())
@@ -309,7 +310,7 @@ def _apply(link: ScimUser, document: Mapping[str, Any], request: ScimRequest) ->
     values = {
         "username": document["userName"],
         "name": _full_name(document),
-        "email": email.lower(),
+        "email": fold_login(email),
         "active": document["active"],
     }
     current = {"username": user.username, "name": user.name, "email": user.email, "active": user.is_active}
@@ -338,8 +339,8 @@ def _require_changeable(user: User) -> None:
 
 
 def _require_allowed_email(provider: IdentityProvider, email: str) -> None:
-    domain = email.rpartition("@")[2].lower()
-    if provider.allowed_domains and domain not in (one.lower() for one in provider.allowed_domains):
+    domain = fold_login(email.rpartition("@")[2])
+    if provider.allowed_domains and domain not in provider.allowed_domains:
         raise invalid("emails", reasons.EMAIL_DOMAIN())
 
 
