@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,11 +12,11 @@ from django.conf import settings
 from django.core import signing
 from django.db.models import Q, QuerySet
 
-from tocsin.access import audit, boundary
+from tocsin.access import audit, boundary, refusals
 from tocsin.access.roles import Role
 from tocsin.core.config import config_version
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Person
+from tocsin.core.reasons import Person, reason_as_json
 from tocsin.core.validation.field_errors import REQUIRED, is_zone
 from tocsin.core.validation.text_sanitizing import fold_login
 from tocsin.identity.grants import LEAST_ROLE, granted_roles
@@ -31,6 +32,10 @@ from tocsin.people.models import User
 _PHONE_LABEL = "SMS-Official"
 _PHONE_CHANNELS = ("sms", "voice")
 _LANGUAGES = frozenset(code for code, _name in settings.LANGUAGES)
+
+
+class Refused(Rejected):
+    """What a provider may not do with a user, whom the reason names."""
 
 
 def read_document(body: object, before: Mapping[str, Any] = NO_DOCUMENT) -> dict[str, Any]:
@@ -105,7 +110,7 @@ def change(
     Raises Rejected: "not_found", "changed_meanwhile", "mutability" for what a provider may not change, "uniqueness",
     "last_administrator".
     """
-    with boundary.command():
+    with _recorded(request), boundary.command():
         config_version.lock()
         link = _find(request, scim_id)
         before = to_document(link, request)
@@ -126,7 +131,7 @@ def delete(request: ScimRequest, scim_id: str) -> None:
     Rejected: "not_found", "changed_meanwhile", "mutability", "last_administrator".
     """
     refused: Rejected | None = None
-    with boundary.command():
+    with _recorded(request), boundary.command():
         config_version.lock()
         link = _links(request.provider).filter(scim_id=scim_id).first()
         if link is None:
@@ -135,7 +140,7 @@ def delete(request: ScimRequest, scim_id: str) -> None:
         user = link.user
         _require_changeable(user)
         if user.role == Role.ADMIN and not link.is_created:
-            raise Rejected("mutability", reasons.NOT_PROVISIONED(user=_person(user)))
+            raise Refused("mutability", reasons.NOT_PROVISIONED(user=_person(user)))
         try:
             with boundary.command():
                 users.delete_user(user, actor=request.actor, now=request.now)
@@ -319,8 +324,7 @@ def _apply(link: ScimUser, document: Mapping[str, Any], request: ScimRequest) ->
     changes |= {name: value for name, value in after.items() if value != before.get(name)}
     if changes:
         _require_changeable(user)
-    if changes.keys() & {"username", "email"} and user.role == Role.ADMIN and not link.is_created:
-        raise Rejected("mutability", reasons.ADMINISTRATOR_EMAIL(user=_person(user)))
+    _require_own(link, changes, request.provider)
     if "email" in changes:
         _require_allowed_email(request.provider, email)
     old_email = user.email
@@ -333,9 +337,49 @@ def _apply(link: ScimUser, document: Mapping[str, Any], request: ScimRequest) ->
         _add_phone(user, document, request)
 
 
+def _require_own(link: ScimUser, changes: Mapping[str, Any], provider: IdentityProvider) -> None:
+    """Refuses what would hand a user over whom the provider did not create: found by a username, which anybody may have.
+
+    The provider is believed about a verified address of its domains, with which it could sign the user in as well.
+    """
+    user = link.user
+    if link.is_created:
+        return
+    if user.role == Role.ADMIN and changes.keys() & {"username", "email"}:
+        raise Refused("mutability", reasons.ADMINISTRATOR_EMAIL(user=_person(user)))
+    is_believed = (
+        user.email.rpartition("@")[2] in provider.allowed_domains
+        and EmailAddress.objects.filter(user=user, email__login=user.email, verified=True).exists()
+    )
+    if "email" in changes and not is_believed:
+        raise Refused("mutability", reasons.LOCAL_EMAIL(user=_person(user)))
+    if changes.get("active") is False and user.role == Role.ADMIN and not is_believed:
+        raise Refused("mutability", reasons.ADMINISTRATOR_ACTIVE(user=_person(user)))
+
+
+@contextmanager
+def _recorded(request: ScimRequest) -> Iterator[None]:
+    """Records what a provider may not do, outside of the transaction that the refusal ends."""
+    try:
+        yield
+    except Refused as refused:
+        if refusals.is_recordable(f"scim {request.provider.pk}"):
+            user = refused.reason["user"]
+            audit.record(
+                request.actor,
+                "provisioning_refused",
+                now=request.now,
+                object_type="user",
+                object_id=user.user_id,
+                object_name=user.name,
+                after={"reason": reason_as_json(refused.reason)},
+            )
+        raise
+
+
 def _require_changeable(user: User) -> None:
     if user.is_break_glass:
-        raise Rejected("mutability", reasons.BREAK_GLASS(user=_person(user)))
+        raise Refused("mutability", reasons.BREAK_GLASS(user=_person(user)))
 
 
 def _require_allowed_email(provider: IdentityProvider, email: str) -> None:
