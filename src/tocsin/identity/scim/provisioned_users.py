@@ -338,7 +338,7 @@ def _apply(link: ScimUser, document: Mapping[str, Any], request: ScimRequest) ->
 
 
 def _require_own(link: ScimUser, changes: Mapping[str, Any], provider: IdentityProvider) -> None:
-    """Refuses what would hand a user over whom the provider did not create: found by a username, which anybody may have.
+    """Refuses what would hand over a user whom the provider did not create: anybody may have that username.
 
     The provider is believed about a verified address of its domains, with which it could sign the user in as well.
     """
