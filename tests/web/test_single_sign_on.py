@@ -24,6 +24,7 @@ from tests.web.conftest import PASSWORD, Company, make_user
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import AuditEntry
 from tocsin.access.refusals import MAX_PER_ACTOR
+from tocsin.core.config import settings_store
 from tocsin.core.runtime import clock
 from tocsin.identity import commands, provider_documents
 from tocsin.identity.models import IdentityProvider, LinkedIdentity, ScimUser
@@ -636,3 +637,54 @@ def test_administrator_whom_the_provider_made_needs_no_approval(company: Company
     idp.claims["email"] = ida.email
     client, _response = sign_in(idp)
     assert is_in(client)
+
+
+def test_refusals_of_a_signed_in_user_are_recorded(
+    company: Company, idp: OpenIdDouble, browser_of: Callable[[User], Client]
+) -> None:
+    settings_store.set("visibility", "groups")
+    save(idp)
+    client = browser_of(company.responder)
+    assert client.get("/accounts/oidc/acme/login/callback/?state=made-up").status_code == 302
+    assert last_refusal() == "identity.state_unknown"
+    begun = client.get(LOGIN)
+    idp.claims["email"] = "alice@example.org"
+    assert client.get(idp.authorize(begun["Location"])).status_code == 302
+    assert last_refusal() == "identity.asks_administrator"
+    assert client.post("/account/reauthenticate/", {"password": "wrong"}).status_code in (200, 422)
+    assert AuditEntry.objects.filter(action="sign_in_failed").exists()
+    assert client.post("/account/logout/").status_code == 302
+    assert AuditEntry.objects.filter(action="sign_out").exists()
+
+
+# What a claim must be
+
+
+@pytest.mark.parametrize(
+    ("claim", "value", "code"),
+    [
+        ("sub", 7, "identity.claim_missing"),
+        ("sub", "a\0b", "identity.invalid_claim"),
+        ("email", "a\0nn@example.org", "identity.invalid_claim"),
+        ("email", 7, "identity.invalid_claim"),
+        ("name", "A\0nn", "identity.invalid_claim"),
+        ("preferred_username", 12345, "identity.invalid_claim"),
+        ("preferred_username", {"a": 1}, "identity.invalid_claim"),
+        ("groups", [1, 2], "identity.invalid_claim"),
+        ("groups", ["De\0sk"], "identity.invalid_claim"),
+        ("sid", "a\0b", "identity.invalid_claim"),
+        ("exp", float("inf"), "identity.invalid_claim"),
+        ("exp", float("nan"), "identity.invalid_claim"),
+        ("exp", 10**400, "identity.invalid_claim"),
+        ("iat", float("nan"), "identity.invalid_claim"),
+        ("exp", "2026", "identity.invalid_claim"),
+    ],
+)
+def test_claim_of_another_type_is_refused(
+    company: Company, idp: OpenIdDouble, claim: str, value: object, code: str
+) -> None:
+    save(idp)
+    idp.claims[claim] = value
+    client, response = sign_in(idp)
+    refused(client, response)
+    assert last_refusal() == code

@@ -73,6 +73,11 @@ NOT_YET_VALID = ReasonType(
 )
 WRONG_NONCE = ReasonType("identity.wrong_nonce", "The provider's answer belongs to another sign-in.")
 CLAIM_MISSING = ReasonType("identity.claim_missing", 'The provider sent no claim "{claim}".')
+INVALID_CLAIM = ReasonType(
+    "identity.invalid_claim",
+    'The provider sent a value of the claim "{claim}" that is not accepted: names are texts without NUL characters, '
+    "times are finite numbers.",
+)
 OTHER_USERINFO = ReasonType("identity.other_userinfo", "The user information belongs to another user than the token.")
 REPLAYED = ReasonType("identity.replayed", "The provider's answer was used before.")
 UNSIGNED = ReasonType("identity.unsigned", "The provider's answer is not signed.")
