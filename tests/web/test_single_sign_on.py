@@ -657,6 +657,14 @@ def test_refusals_of_a_signed_in_user_are_recorded(
     assert AuditEntry.objects.filter(action="sign_out").exists()
 
 
+def test_weak_key_of_the_provider_is_refused(company: Company, idp: OpenIdDouble) -> None:
+    save(idp)
+    idp.signs_with = "weak"
+    idp.keys = ["weak"]
+    refused(*sign_in(idp))
+    assert last_refusal() == "identity.weak_signature"
+
+
 # What a claim must be
 
 

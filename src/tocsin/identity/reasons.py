@@ -34,6 +34,12 @@ NO_REDIRECT_BINDING = ReasonType(
 )
 NO_CERTIFICATE = ReasonType("identity.no_certificate", "have no certificate to check signatures with.")
 NOT_A_CERTIFICATE = ReasonType("identity.not_a_certificate", "is not an X.509 certificate in PEM form.")
+WEAK_KEY = ReasonType(
+    "identity.weak_key", "have an RSA key of {bits} bits; at least {minimum} are needed. Enter a new one."
+)
+WEAK_SIGNATURE = ReasonType(
+    "identity.weak_signature", "The provider signs with an RSA key of {bits} bits; at least {minimum} are needed."
+)
 CERTIFICATE_EXPIRED = ReasonType(
     "identity.certificate_expired", "have no certificate that is valid now: the last one ends {at}. Enter the new one."
 )

@@ -45,6 +45,8 @@ _SIGNATURE_ONLY: Options = {
     "verify_jti": False,
 }
 _MAX_TOKEN_CHARS = 100_000
+#: Shorter RSA keys are no proof of anybody (NIST SP 800-131A).
+MIN_RSA_BITS = 2048
 #: Seconds since 1970 of the year 9999.
 _LATEST = 253_402_300_800
 _LOGOUT_EVENT = "http://schemas.openid.net/event/backchannel-logout"
@@ -137,9 +139,12 @@ def _key(header: Mapping[str, Any], algorithm: str, keys: Sequence[Mapping[str, 
     if len(fitting) != 1:
         raise UnknownKey("invalid_token", reasons.UNKNOWN_KEY())
     try:
-        return jwt.PyJWK(dict(fitting[0]), algorithm=algorithm).key
+        key = jwt.PyJWK(dict(fitting[0]), algorithm=algorithm).key
     except (jwt.PyJWTError, ValueError, KeyError, TypeError):
         raise UnknownKey("invalid_token", reasons.UNKNOWN_KEY()) from None
+    if KEY_TYPES[algorithm] == "RSA" and key.key_size < MIN_RSA_BITS:
+        raise UnknownKey("invalid_token", reasons.WEAK_SIGNATURE(bits=key.key_size, minimum=MIN_RSA_BITS))
+    return key
 
 
 def _decode(token: str, key: Any, algorithm: str) -> dict[str, Any]:
