@@ -66,11 +66,11 @@ class CandidateUser:
     is_active: bool
     is_service_account: bool
     is_last_administrator: bool
-    #: Whether the user is an administrator or a break-glass account that the provider did not create.
-    asks_administrator: bool
     #: Whether the user is linked to an identity at this provider.
     is_linked: bool
     memberships: tuple[ExistingMembership, ...] = ()
+    #: Whether the user is an administrator or a break-glass account that the provider did not create.
+    asks_administrator: bool = False
 
 
 @dataclass(frozen=True, slots=True)
