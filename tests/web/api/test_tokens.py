@@ -203,3 +203,20 @@ def test_what_cannot_be_answered_is_not_stored(company: Company, admin: Api, mon
     assert admin.patch(f"groups/{company.desk.pk}", {"description": "new"}).status == 500
     assert not Integration.objects.exists()
     assert Group.objects.get(pk=company.desk.pk).description == ""
+
+
+def test_errors_name_no_hidden_integration(company: Company, admin: Api, caller: Callable[[User], Api]) -> None:
+    settings_store.set("visibility", "groups")
+    hidden = {"name": "Planted", "kind": "haloitsm", "group": "Network", "source": "Shared", "anyway": True}
+    address = {"settings": {"halo_address": "https://planted.haloitsm.com"}}
+    assert admin.post("integrations", {**hidden, **address}).status == 201
+    ours = {"name": "Ours", "group": "Service Desk", "source": "Shared", "anyway": True}
+    mia = caller(company.mia)
+    for body in (
+        {**ours, "kind": "haloitsm", "settings": {"halo_address": "https://ours.haloitsm.com"}},
+        {**ours, "kind": "api"},
+    ):
+        answer = mia.post("integrations", body)
+        assert (answer.status, answer.body["error"]) == (400, "shared_source")
+        assert "planted" not in str(answer.body).lower()
+        assert "an integration that you can't see" in answer.body["detail"]
