@@ -23,7 +23,7 @@ from tocsin.people.member_roles import MemberRole
 
 
 @models.CharField.register_lookup
-class LoginLookup(models.Lookup):  # type: ignore[type-arg]
+class LoginLookup(models.Lookup):
     """`username__login` and `email__login`: equal by `fold_login`, where `iexact` takes a dotless i for an i."""
 
     lookup_name = "login"
@@ -31,9 +31,9 @@ class LoginLookup(models.Lookup):  # type: ignore[type-arg]
     def get_prep_lookup(self) -> str:
         return fold_login(str(self.rhs))
 
-    def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> tuple[str, list[Any]]:
+    def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> tuple[str, tuple[Any, ...]]:
         column, parameters = self.process_lhs(compiler, connection)
-        return f'lower({column} COLLATE "C") = %s', [*parameters, self.rhs]
+        return f'lower({column} COLLATE "C") = %s', (*parameters, self.rhs)
 
 
 class UserManager(BaseUserManager["User"]):

@@ -16,7 +16,7 @@ from tocsin.access import audit, boundary, refusals
 from tocsin.access.roles import Role
 from tocsin.core.config import config_version
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Person, reason_as_json
+from tocsin.core.reasons import Person, ReasonType, reason_as_json
 from tocsin.core.validation.field_errors import REQUIRED, is_zone
 from tocsin.core.validation.text_sanitizing import fold_login
 from tocsin.identity.grants import LEAST_ROLE, granted_roles
@@ -35,7 +35,11 @@ _LANGUAGES = frozenset(code for code, _name in settings.LANGUAGES)
 
 
 class Refused(Rejected):
-    """What a provider may not do with a user, whom the reason names."""
+    """What a provider may not do with a user."""
+
+    def __init__(self, user: User, problem: ReasonType) -> None:
+        super().__init__("mutability", problem(user=_person(user)))
+        self.user = user
 
 
 def read_document(body: object, before: Mapping[str, Any] = NO_DOCUMENT) -> dict[str, Any]:
@@ -140,7 +144,7 @@ def delete(request: ScimRequest, scim_id: str) -> None:
         user = link.user
         _require_changeable(user)
         if user.role == Role.ADMIN and not link.is_created:
-            raise Refused("mutability", reasons.NOT_PROVISIONED(user=_person(user)))
+            raise Refused(user, reasons.NOT_PROVISIONED)
         try:
             with boundary.command():
                 users.delete_user(user, actor=request.actor, now=request.now)
@@ -346,15 +350,15 @@ def _require_own(link: ScimUser, changes: Mapping[str, Any], provider: IdentityP
     if link.is_created:
         return
     if user.role == Role.ADMIN and changes.keys() & {"username", "email"}:
-        raise Refused("mutability", reasons.ADMINISTRATOR_EMAIL(user=_person(user)))
+        raise Refused(user, reasons.ADMINISTRATOR_EMAIL)
     is_believed = (
         user.email.rpartition("@")[2] in provider.allowed_domains
         and EmailAddress.objects.filter(user=user, email__login=user.email, verified=True).exists()
     )
     if "email" in changes and not is_believed:
-        raise Refused("mutability", reasons.LOCAL_EMAIL(user=_person(user)))
+        raise Refused(user, reasons.LOCAL_EMAIL)
     if changes.get("active") is False and user.role == Role.ADMIN and not is_believed:
-        raise Refused("mutability", reasons.ADMINISTRATOR_ACTIVE(user=_person(user)))
+        raise Refused(user, reasons.ADMINISTRATOR_ACTIVE)
 
 
 @contextmanager
@@ -364,14 +368,13 @@ def _recorded(request: ScimRequest) -> Iterator[None]:
         yield
     except Refused as refused:
         if refusals.is_recordable(f"scim {request.provider.pk}"):
-            user = refused.reason["user"]
             audit.record(
                 request.actor,
                 "provisioning_refused",
                 now=request.now,
                 object_type="user",
-                object_id=user.user_id,
-                object_name=user.name,
+                object_id=refused.user.pk,
+                object_name=refused.user.username,
                 after={"reason": reason_as_json(refused.reason)},
             )
         raise
@@ -379,7 +382,7 @@ def _recorded(request: ScimRequest) -> Iterator[None]:
 
 def _require_changeable(user: User) -> None:
     if user.is_break_glass:
-        raise Refused("mutability", reasons.BREAK_GLASS(user=_person(user)))
+        raise Refused(user, reasons.BREAK_GLASS)
 
 
 def _require_allowed_email(provider: IdentityProvider, email: str) -> None:

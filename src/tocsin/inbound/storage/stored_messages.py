@@ -71,7 +71,8 @@ class MessageBudget:
 
 def has_too_many_values(element: Element | Rejected) -> bool:
     """Returns whether the message has more values than may be computed again: texts, numbers, lists and objects."""
-    count, waiting = 0, [] if isinstance(element, Rejected) else [element.payload]
+    count = 0
+    waiting: list[object] = [] if isinstance(element, Rejected) else [element.payload]
     while waiting:
         value = waiting.pop()
         if isinstance(value, dict | list):
