@@ -412,7 +412,7 @@ def test_new_certificates_in_the_metadata_are_followed(company: Company, idp: Sa
         (b"<html/>", "are not the SAML metadata"),
         (metadata(certificate("first"), valid_until="2020-01-01T00:00:00Z").encode(), "expired"),
         (metadata().encode(), "no certificate"),
-        (metadata(certificate("weak")).encode(), "have an RSA key of 1024 bits"),
+        (metadata(certificate("weak")).encode(), "have an RSA key of 1,024 bits"),
     ],
     ids=["no metadata", "expired", "no certificate", "weak key"],
 )
