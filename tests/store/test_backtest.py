@@ -26,6 +26,8 @@ from tocsin.escalation.models import EscalationRun
 from tocsin.inbound.admin import commands
 from tocsin.inbound.inspect.replay import replay
 from tocsin.inbound.models import InboundMessage, Integration, IntegrationVersion
+from tocsin.inbound.storage import stored_messages
+from tocsin.inbound.storage.stored_messages import MessageBudget
 from tocsin.simulate import backtest_report
 from tocsin.simulate.backtest import backtest, count_totals
 from tocsin.simulate.backtest_diff import DifferenceKind, PagingEffect
@@ -212,7 +214,10 @@ def test_version_that_no_longer_compiles_is_compared_by_its_behaviour(integratio
     assert found_backtest.after.opened == 4
 
 
-def test_thousand_messages_take_under_two_cpu_seconds(integration: Integration) -> None:
+def test_thousand_messages_take_under_two_cpu_seconds(
+    integration: Integration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored_messages, "MAX_SECONDS", 60.0)
     body = halo(1, details="A long story. " * 100)
     ingest = Ingest()
     for start in range(0, 1_000, 250):
@@ -228,11 +233,23 @@ def test_thousand_messages_take_under_two_cpu_seconds(integration: Integration) 
     assert notices == [(done, 1_000) for done in range(100, 1_001, 100)]
 
 
+def test_backtest_ends_in_time_and_says_what_is_left_out(
+    integration: Integration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    an_evening(integration)
+    monkeypatch.setattr(stored_messages, "MAX_VALUES", 5)
+    large = backtest(integration, {})
+    assert (large.message_count, large.budget.left_out) == (1, 10)
+    monkeypatch.setattr(stored_messages, "MAX_SECONDS", 0.0)
+    found = backtest_report.as_json(backtest(integration, {}))
+    assert (found["looked_at"], found["left_out"], found["partial_code"]) == (0, 11, "message.left_out")
+
+
 def test_a_week_is_counted_by_several_versions_at_once(integration: Integration) -> None:
     from tocsin.inbound.admin import drafts
 
     an_evening(integration)
     integrations = [drafts.compile_draft(integration, edit) for edit in ({}, EDITS[2])]
-    everything, urgent = count_totals(integration, integrations, NOW)
+    everything, urgent = count_totals(integration, integrations, NOW, MessageBudget())
     assert (everything.pages, urgent.pages) == (4, 3)
     assert everything.at_night <= everything.pages

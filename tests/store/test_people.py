@@ -22,6 +22,7 @@ from tocsin.core.models import ConfigVersion
 from tocsin.people import permissions
 from tocsin.people.changes import groups, users
 from tocsin.people.models import ContactMethod, Group, Membership, User
+from tocsin.web.accounts.passwords import find_account
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -84,6 +85,17 @@ def test_duplicate_username_or_email_is_rejected_ignoring_case(now: datetime) ->
     assert "username" in fields({"username": "ALICE", "email": "x@example.org"}, now)
     assert "email" in fields({"username": "x", "email": "Alice@Example.org"}, now)
     assert "username" in fields({"username": "alice@example.org", "email": "x@example.org"}, now)
+
+
+@pytest.mark.parametrize(("login", "lookalike"), [("ida", "\u0131da"), ("sue", "\u017fue"), ("kim", "\u212aim")])
+def test_lookalike_login_finds_nobody_and_is_taken(now: datetime, login: str, lookalike: str) -> None:
+    make_user(login, now)
+    assert find_account(login.upper()) is not None
+    assert find_account(lookalike) is find_account(f"{lookalike}@example.org") is None
+    with pytest.raises(Rejected, match="already in use"):
+        make_user(lookalike, now, email="other@example.org")
+    with pytest.raises(Rejected, match="not an email address"):
+        make_user("other", now, email=f"{lookalike}@example.org")
 
 
 def test_a_new_user_is_kept_as_written_and_recorded(now: datetime) -> None:

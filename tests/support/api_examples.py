@@ -717,6 +717,10 @@ EXAMPLES: Mapping[str, Example] = {
     "GET linked-identities": _listed("linked-identities"),
     "GET linked-identities/{int:id}": _at("linked-identities", _linked_identity),
     "DELETE linked-identities/{int:id}": _at("linked-identities", _linked_identity),
+    "POST linked-identities/{int:id}/approve": lambda world: (
+        f"linked-identities/{_linked_identity(world).pk}/approve",
+        None,
+    ),
     "GET signed-in-devices": _listed("signed-in-devices"),
     "GET signed-in-devices/{id}": _at("signed-in-devices", _browser_session),
     "DELETE signed-in-devices/{id}": _at("signed-in-devices", _browser_session),

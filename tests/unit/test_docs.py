@@ -163,3 +163,12 @@ def test_make_says_what_it_can_do() -> None:
     assert {"setup", "demo", "check", "test", "bench", "lock"} <= {
         line.split()[0] for line in answer.stdout.splitlines()
     }
+
+
+def test_backups_without_passphrase_are_said_to_be_in_clear() -> None:
+    for page in sorted((ROOT / "docs").rglob("*.md")):
+        text = page.read_text()
+        if "--no-passphrase" in text and "reference" not in page.parts:
+            assert "secret key unencrypted" in " ".join(text.split()), page
+    assert "in clear" in (ROOT / "docs/how-to/backup-and-restore.md").read_text()
+    assert "in clear" in (ROOT / "docs/explanation/security-review.md").read_text()

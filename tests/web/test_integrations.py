@@ -23,6 +23,7 @@ from tocsin.inbound.admin import commands, secrets
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.models import DelayedAlert, Heartbeat, InboundMessage, Integration, IntegrationVersion
 from tocsin.people.models import User
+from tocsin.web.integrations import routing_presets
 
 type BrowserOf = Callable[[User], Client]
 
@@ -360,7 +361,10 @@ def test_a_message_is_replayed_by_the_rules_of_now(company: Company, browser_of:
     assert browser_of(company.observer).post(f"/inbound-log/{number}/replay").status_code == 403
 
 
-def test_paging_question_shows_weekly_counts_and_becomes_first_route(company: Company, browser_of: BrowserOf) -> None:
+def test_paging_question_shows_weekly_counts_and_becomes_first_route(
+    company: Company, browser_of: BrowserOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routing_presets, "MAX_SECONDS", 60.0)
     for number, priority in enumerate(("Critical", "Low", "Low"), start=1):
         ticket = {"id": number, "status": {"name": "New"}, "priority": {"name": priority}, "client_name": "Acme"}
         arrived(company, raw=json.dumps({"object_id": number, "ticket": ticket}).encode())

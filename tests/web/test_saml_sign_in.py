@@ -412,8 +412,9 @@ def test_new_certificates_in_the_metadata_are_followed(company: Company, idp: Sa
         (b"<html/>", "are not the SAML metadata"),
         (metadata(certificate("first"), valid_until="2020-01-01T00:00:00Z").encode(), "expired"),
         (metadata().encode(), "no certificate"),
+        (metadata(certificate("weak")).encode(), "have an RSA key of 1,024 bits"),
     ],
-    ids=["no metadata", "expired", "no certificate"],
+    ids=["no metadata", "expired", "no certificate", "weak key"],
 )
 def test_bad_metadata_are_said(company: Company, body: bytes, text: str) -> None:
     provider_documents.clear_cache()

@@ -301,6 +301,14 @@ def test_only_a_verified_email_finds_a_user(client: ScimClient, company: Company
         assert len(client.find(text)) == is_verified
 
 
+@pytest.mark.parametrize("name", ["\u0131da", "\u017fue", "\u212aim"])
+def test_lookalike_name_finds_and_creates_nobody(client: ScimClient, company: Company, name: str) -> None:
+    for login in ("ida", "sue", "kim"):
+        make_user(login, "responder")
+    assert client.find(f'userName eq "{name}"') == client.find(f'userName eq "{name}@example.org"') == []
+    assert client.send("POST", "/Users", user_body(name)).status in (400, 409)
+
+
 @pytest.mark.parametrize("mark", ["is_break_glass", "is_service_account"])
 def test_special_accounts_are_not_found(client: ScimClient, company: Company, mark: str) -> None:
     User.objects.filter(username="bob").update(**{mark: True})
@@ -319,6 +327,37 @@ def test_linked_administrator_keeps_username_and_email(client: ScimClient, compa
     assert (alice_now.email, alice_now.name) == ("alice@example.org", "Alice A.")
 
 
+def test_administrator_of_others_is_not_deactivated(client: ScimClient, company: Company) -> None:
+    make_user("ada", "admin")
+    [alice] = client.find('userName eq "alice"')
+    path = f"/Users/{alice['id']}"
+    assert client.patch(path, replace("active", False)).error == (400, "mutability")
+    assert User.objects.get(username="alice").is_active
+    entry = AuditEntry.objects.get(action="provisioning_refused")
+    assert (entry.object_name, entry.after["reason"]["code"]) == ("alice", "scim.administrator_active")
+    allow_domains(client, "example.org")
+    assert client.patch(path, replace("active", False)).status == 200
+
+
+def test_address_of_local_user_needs_a_verified_one(client: ScimClient, company: Company) -> None:
+    [bob] = client.find('userName eq "bob"')
+    path, operation = f"/Users/{bob['id']}", replace("emails", [{"value": "mallory@example.org", "primary": True}])
+    assert client.patch(path, operation).error == (400, "mutability")
+    allow_domains(client, "example.org")
+    EmailAddress.objects.filter(user=company.responder).update(verified=False)
+    assert client.patch(path, operation).error == (400, "mutability")
+    assert User.objects.get(username="bob").email == "bob@example.org"
+    codes = [entry.after["reason"]["code"] for entry in AuditEntry.objects.filter(action="provisioning_refused")]
+    assert codes == ["scim.local_email"] * 2
+    EmailAddress.objects.filter(user=company.responder).update(verified=True)
+    assert client.patch(path, operation).status == 200
+
+
+def allow_domains(client: ScimClient, *domains: str) -> None:
+    client.provider.allowed_domains = list(domains)
+    client.provider.save()
+
+
 def test_created_administrator_may_be_renamed(client: ScimClient) -> None:
     carl = client.create("carl")
     User.objects.filter(username="carl").update(role="admin")
@@ -326,6 +365,7 @@ def test_created_administrator_may_be_renamed(client: ScimClient) -> None:
 
 
 def test_last_administrator_cannot_be_deactivated(client: ScimClient) -> None:
+    allow_domains(client, "example.org")
     [alice] = client.find('userName eq "alice"')
     assert client.patch(f"/Users/{alice['id']}", replace("active", False)).error == (409, "")
     make_user("ada", "admin")

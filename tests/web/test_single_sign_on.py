@@ -20,13 +20,14 @@ from tests.doubles.openid import (
     signed_with_public_key,
     unsigned,
 )
-from tests.web.conftest import PASSWORD, Company
+from tests.web.conftest import PASSWORD, Company, make_user
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import AuditEntry
 from tocsin.access.refusals import MAX_PER_ACTOR
+from tocsin.core.config import settings_store
 from tocsin.core.runtime import clock
 from tocsin.identity import commands, provider_documents
-from tocsin.identity.models import IdentityProvider, LinkedIdentity
+from tocsin.identity.models import IdentityProvider, LinkedIdentity, ScimUser
 from tocsin.people.changes import users
 from tocsin.people.models import Membership, User
 
@@ -559,3 +560,139 @@ def test_a_new_user_without_password_may_reach_their_pages(company: Company, idp
     page = client.get("/me/").content.decode()
     assert "/account/password/change/" not in page
     assert "Acme" in client.get("/me/sign-ins/").content.decode()
+
+
+# Lookalikes and administrators
+
+
+@pytest.mark.parametrize(
+    ("email", "claimed"),
+    [
+        ("ida@example.org", "\u0131da@example.org"),
+        ("sue@example.org", "\u017fue@example.org"),
+        ("kim@example.org", "\u212aim@example.org"),
+        ("kim@example.org", "kim@example.org".replace("k", "\uff4b")),
+    ],
+)
+def test_lookalike_address_is_nobodys(company: Company, idp: OpenIdDouble, email: str, claimed: str) -> None:
+    save(idp)
+    make_user(email.partition("@")[0], "admin")
+    idp.claims["email"] = claimed
+    client, response = sign_in(idp)
+    refused(client, response)
+    assert not LinkedIdentity.objects.exists()
+    assert not User.objects.filter(email=claimed).exists()
+
+
+def test_domain_beyond_ascii_asks_before_it_links(company: Company, idp: OpenIdDouble) -> None:
+    save(idp)
+    User.objects.filter(username="bob").update(email="bob@bücher.example")
+    idp.claims["email"] = "bob@bücher.example"
+    refused(*sign_in(idp))
+    assert last_refusal() == "identity.asks_administrator"
+
+
+@pytest.mark.parametrize("mark", [{"role": "admin"}, {"is_break_glass": True}])
+def test_administrator_is_linked_only_after_approval(
+    company: Company, idp: OpenIdDouble, browser_of: Callable[[User], Client], mark: dict[str, Any]
+) -> None:
+    save(idp)
+    bob = company.responder
+    User.objects.filter(pk=bob.pk).update(**mark)
+    idp.claims["email"] = "bob@example.org"
+    refused(*sign_in(idp))
+    assert last_refusal() == "identity.asks_administrator"
+    link = LinkedIdentity.objects.get(user=bob)
+    assert link.awaits_approval
+    refused(*sign_in(idp))
+    assert LinkedIdentity.objects.get() == link
+    assert "awaits approval" in browser_of(company.admin).get(f"/users/{bob.pk}/").content.decode()
+    assert browser_of(company.manager).post(f"/me/identities/{link.pk}/approve").status_code == 403
+    assert browser_of(company.admin).post(f"/me/identities/{link.pk}/approve").status_code == 302
+    client, _response = sign_in(idp)
+    assert is_in(client)
+    actions = AuditEntry.objects.filter(action__endswith="_identity").order_by("pk").values_list("action", flat=True)
+    assert list(actions) == ["ask_identity", "approve_identity"]
+
+
+def test_another_identity_replaces_what_awaits_approval(
+    company: Company, idp: OpenIdDouble, browser_of: Callable[[User], Client]
+) -> None:
+    save(idp)
+    idp.claims["email"] = "alice@example.org"
+    sign_in(idp)
+    shown = LinkedIdentity.objects.get()
+    idp.claims["sub"] = "stranger"
+    sign_in(idp)
+    assert browser_of(company.admin).post(f"/me/identities/{shown.pk}/approve").status_code == 404
+    assert LinkedIdentity.objects.get().awaits_approval
+
+
+def test_administrator_whom_the_provider_made_needs_no_approval(company: Company, idp: OpenIdDouble) -> None:
+    provider = save(idp)
+    ida = make_user("ida", "admin")
+    ScimUser.objects.create(
+        provider=provider, user=ida, scim_id="7", is_created=True, created_at=clock.now(), modified_at=clock.now()
+    )
+    idp.claims["email"] = ida.email
+    client, _response = sign_in(idp)
+    assert is_in(client)
+
+
+def test_refusals_of_a_signed_in_user_are_recorded(
+    company: Company, idp: OpenIdDouble, browser_of: Callable[[User], Client]
+) -> None:
+    settings_store.set("visibility", "groups")
+    save(idp)
+    client = browser_of(company.responder)
+    assert client.get("/accounts/oidc/acme/login/callback/?state=made-up").status_code == 302
+    assert last_refusal() == "identity.state_unknown"
+    begun = client.get(LOGIN)
+    idp.claims["email"] = "alice@example.org"
+    assert client.get(idp.authorize(begun["Location"])).status_code == 302
+    assert last_refusal() == "identity.asks_administrator"
+    assert client.post("/account/reauthenticate/", {"password": "wrong"}).status_code in (200, 422)
+    assert AuditEntry.objects.filter(action="sign_in_failed").exists()
+    assert client.post("/account/logout/").status_code == 302
+    assert AuditEntry.objects.filter(action="sign_out").exists()
+
+
+def test_weak_key_of_the_provider_is_refused(company: Company, idp: OpenIdDouble) -> None:
+    save(idp)
+    idp.signs_with = "weak"
+    idp.keys = ["weak"]
+    refused(*sign_in(idp))
+    assert last_refusal() == "identity.weak_signature"
+
+
+# What a claim must be
+
+
+@pytest.mark.parametrize(
+    ("claim", "value", "code"),
+    [
+        ("sub", 7, "identity.claim_missing"),
+        ("sub", "a\0b", "identity.invalid_claim"),
+        ("email", "a\0nn@example.org", "identity.invalid_claim"),
+        ("email", 7, "identity.invalid_claim"),
+        ("name", "A\0nn", "identity.invalid_claim"),
+        ("preferred_username", 12345, "identity.invalid_claim"),
+        ("preferred_username", {"a": 1}, "identity.invalid_claim"),
+        ("groups", [1, 2], "identity.invalid_claim"),
+        ("groups", ["De\0sk"], "identity.invalid_claim"),
+        ("sid", "a\0b", "identity.invalid_claim"),
+        ("exp", float("inf"), "identity.invalid_claim"),
+        ("exp", float("nan"), "identity.invalid_claim"),
+        ("exp", 10**400, "identity.invalid_claim"),
+        ("iat", float("nan"), "identity.invalid_claim"),
+        ("exp", "2026", "identity.invalid_claim"),
+    ],
+)
+def test_claim_of_another_type_is_refused(
+    company: Company, idp: OpenIdDouble, claim: str, value: object, code: str
+) -> None:
+    save(idp)
+    idp.claims[claim] = value
+    client, response = sign_in(idp)
+    refused(client, response)
+    assert last_refusal() == code

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,7 +12,12 @@ from django.contrib.sessions.models import Session
 from django.test import Client
 
 from tests.web.conftest import Company
+from tocsin.access.audit import COMMAND_LINE
+from tocsin.alerts.models import Alert
+from tocsin.core.config import settings_store
 from tocsin.core.runtime import clock
+from tocsin.inbound.models import InboundMessage
+from tocsin.people.changes import users
 from tocsin.people.models import User
 from tocsin.web.sse import endpoint
 from tocsin.web.sse.broadcaster import process_broadcaster
@@ -162,6 +168,50 @@ def test_a_stream_ends_when_its_session_does(cookie: str, monkeypatch: pytest.Mo
         return await during(listener, work)
 
     assert asyncio.run(story())[0] == "ended"
+
+
+def test_stream_of_a_deactivated_user_ends_at_once(company: Company, cookie: str) -> None:
+    async def story() -> tuple[str, str]:
+        listener = Listener(cookie)
+
+        async def work() -> tuple[str, str]:
+            assert await listener.status() == 200
+            change = partial(users.change_own, company.observer, {"active": False}, actor=COMMAND_LINE, now=clock.now())
+            await asyncio.to_thread(change)
+            # What the change notifies every node of.
+            process_broadcaster.publish({"config"})
+            return await listener.event()
+
+        return await asyncio.wait_for(during(listener, work), 5)
+
+    assert asyncio.run(story())[0] == "ended"
+
+
+def test_hints_name_only_what_the_viewer_sees(
+    company: Company, browser_of: BrowserOf, open_alert: Callable[..., int]
+) -> None:
+    settings_store.set("visibility", "groups")
+    ours = open_alert()
+    hidden = Alert.objects.create(
+        subject="Hidden", priority="low", status="open", opened_at=company.now, last_message_at=company.now
+    )
+    InboundMessage.objects.all().delete()
+    cookie = browser_of(company.responder).cookies["tocsin_session"].value
+    changes = {"alerts", "messages", "outbound-log", "workflow-runs", "delayed", "runs"}
+
+    async def story() -> list[tuple[str, str]]:
+        listener = Listener(cookie)
+
+        async def work() -> list[tuple[str, str]]:
+            assert await listener.status() == 200
+            process_broadcaster.publish({f"alert:{hidden.pk}", *changes})
+            await asyncio.sleep(4 * endpoint.GATHER_SECONDS)
+            process_broadcaster.publish({f"alert:{ours}", *changes})
+            return [await listener.event()]
+
+        return await during(listener, work)
+
+    assert asyncio.run(story()) == [("hint", f"alert:{ours} alerts")]
 
 
 def test_streams_per_user_are_limited(cookie: str, monkeypatch: pytest.MonkeyPatch) -> None:

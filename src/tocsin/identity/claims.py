@@ -7,6 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tocsin.core.errors import Rejected
+from tocsin.core.validation.text_sanitizing import fold_login, sanitize
+from tocsin.identity import reasons
+
 #: A claim is shown and recorded with at most this many of its values.
 MAX_SHOWN = 50
 _MAX_CHARS = 300
@@ -43,16 +47,17 @@ class VerifiedAnswer:
 
 
 def read_claims(raw: Mapping[str, Any], names: Mapping[str, str], *, issuer: str, subject: str) -> Claims:
-    """Returns the claims that decide about a sign-in; `names` has the name of each."""
+    """Returns the claims that decide about a sign-in; `names` has the name of each. Raises Rejected."""
+    email, username, name = (_text(_find(raw, names[key]), names[key]) for key in ("email", "username", "name"))
     groups = _find(raw, names["groups"])
     return Claims(
         issuer=issuer,
         subject=subject,
-        email=_text(_find(raw, names["email"])).lower(),
+        email=fold_login(email),
         is_email_verified=_boolean(raw.get("email_verified")),
-        username=_text(_find(raw, names["username"])),
-        name=_text(_find(raw, names["name"])),
-        groups=None if groups is None else _texts(groups),
+        username=username,
+        name=name,
+        groups=None if groups is None else _texts(groups, names["groups"]),
         has_groups_overage=_has_overage(raw, names["groups"]),
     )
 
@@ -80,14 +85,21 @@ def _find(raw: Mapping[str, Any], name: str) -> Any:
     return found
 
 
-def _text(value: Any) -> str:
-    first = value[0] if isinstance(value, list) and value else value
-    return first.strip() if isinstance(first, str) else ""
+def storable(value: Any, claim: str) -> str:
+    """Returns a text that the database takes, such as a subject. Raises Rejected("invalid_token") for anything else."""
+    if not isinstance(value, str) or sanitize(value) != value:
+        raise Rejected("invalid_token", reasons.INVALID_CLAIM(claim=claim))
+    return value.strip()
 
 
-def _texts(value: Any) -> tuple[str, ...]:
+def _text(value: Any, claim: str) -> str:
+    texts = _texts(value, claim) if value is not None else ()
+    return texts[0] if texts else ""
+
+
+def _texts(value: Any, claim: str) -> tuple[str, ...]:
     values = value if isinstance(value, list) else [value]
-    return tuple(dict.fromkeys(text for one in values if isinstance(one, str) and (text := one.strip())))
+    return tuple(dict.fromkeys(text for one in values if (text := storable(one, claim))))
 
 
 def _boolean(value: Any) -> bool | None:

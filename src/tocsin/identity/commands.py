@@ -148,6 +148,23 @@ def delete_provider(provider: IdentityProvider, *, actor: AuditActor, now: datet
         provider.delete()
 
 
+def approve_link(link: LinkedIdentity, *, actor: AuditActor, now: datetime) -> None:
+    """Links the user to the identity that asked for it: the next sign-in by it succeeds. Does nothing if it is linked.
+
+    Raises `Rejected("not_found")` if another identity has asked since.
+    """
+    with boundary.command():
+        config_version.lock()
+        found = LinkedIdentity.objects.select_for_update(of=("self",)).filter(pk=link.pk).first()
+        if found is None:
+            raise Rejected("not_found", reasons.ASKED_AGAIN())
+        if not found.awaits_approval:
+            return
+        found.awaits_approval, found.created_at = False, now
+        found.save(update_fields=["awaits_approval", "created_at"])
+        _record_link(link, "approve_identity", actor, now)
+
+
 def remove_link(link: LinkedIdentity, *, is_own: bool, actor: AuditActor, now: datetime) -> None:
     """Removes the link of a user to an identity, with the sessions that began by it. A manual role returns, if the
     provider had raised it; the next sign-in with the verified address links anew.
@@ -157,25 +174,33 @@ def remove_link(link: LinkedIdentity, *, is_own: bool, actor: AuditActor, now: d
     user, provider = link.user, link.provider
     with boundary.command():
         config_version.lock()
-        if is_own and not _has_other_sign_in(user, link):
+        if is_own and not link.awaits_approval and not _has_other_sign_in(user, link):
             raise Rejected("last_sign_in", reasons.LAST_WAY())
         if link.role_by_hand and user.role_source == provider.slug:
             users.change_own(user, {"role": link.role_by_hand}, actor=actor, now=now)
-        audit.record(
-            actor,
-            "unlink_identity",
-            now=now,
-            object_type="user",
-            object_id=user.pk,
-            object_name=user.username,
-            before={"provider": provider.name, "issuer": link.issuer, "subject": link.subject},
-        )
+        _record_link(link, "unlink_identity", actor, now)
         link.delete()
-        browser_sessions.end(BrowserSession.objects.filter(user=user, provider=provider))
+        if not link.awaits_approval:
+            browser_sessions.end(BrowserSession.objects.filter(user=user, provider=provider))
+
+
+def _record_link(link: LinkedIdentity, action: str, actor: AuditActor, now: datetime) -> None:
+    values = {"provider": link.provider.name, "issuer": link.issuer, "subject": link.subject}
+    is_removed = action == "unlink_identity"
+    audit.record(
+        actor,
+        action,
+        now=now,
+        object_type="user",
+        object_id=link.user.pk,
+        object_name=link.user.username,
+        before=values if is_removed else None,
+        after=None if is_removed else values,
+    )
 
 
 def _has_other_sign_in(user: User, link: LinkedIdentity) -> bool:
-    others = user.identities.filter(provider__is_enabled=True).exclude(pk=link.pk)
+    others = user.identities.filter(provider__is_enabled=True, awaits_approval=False).exclude(pk=link.pk)
     has_password = user.has_usable_password() and may_use_password(user)
     return has_password or "webauthn" in list_second_factors(user) or others.exists()
 

@@ -30,6 +30,8 @@ class SignInAction(StrEnum):
     SIGN_IN = "sign_in"
     CREATE = "create"
     LINK = "link"
+    #: The account is linked only after an administrator has approved it.
+    ASK = "ask"
     REFUSE = "refuse"
 
 
@@ -67,6 +69,8 @@ class CandidateUser:
     #: Whether the user is linked to an identity at this provider.
     is_linked: bool
     memberships: tuple[ExistingMembership, ...] = ()
+    #: Whether the user is an administrator or a break-glass account that the provider did not create.
+    asks_administrator: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +121,8 @@ def decide(
         )
     person = Person(user.username, user.user_id)
     is_known = linked is not None
+    if not is_known and (user.asks_administrator or not claims.email.isascii()):
+        return SignInDecision(SignInAction.ASK, reasons.ASKS_ADMINISTRATOR(user=person), user.user_id)
     reason = reasons.SIGNS_IN(user=person) if is_known else reasons.IS_LINKED(user=person, email=claims.email)
     return _with_role(SignInAction.SIGN_IN if is_known else SignInAction.LINK, reason, user, mapped, rules)
 

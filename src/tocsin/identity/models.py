@@ -103,6 +103,8 @@ class LinkedIdentity(models.Model):
     role_by_hand = models.CharField(max_length=12, blank=True, default="", db_default="")
     created_at = models.DateTimeField()
     signed_in_at = models.DateTimeField()
+    #: A sign-in asked for the link, which is none until an administrator approves it.
+    awaits_approval = models.BooleanField(default=False, db_default=False)
 
     class Meta:
         constraints = (

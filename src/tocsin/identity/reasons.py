@@ -34,6 +34,12 @@ NO_REDIRECT_BINDING = ReasonType(
 )
 NO_CERTIFICATE = ReasonType("identity.no_certificate", "have no certificate to check signatures with.")
 NOT_A_CERTIFICATE = ReasonType("identity.not_a_certificate", "is not an X.509 certificate in PEM form.")
+WEAK_KEY = ReasonType(
+    "identity.weak_key", "have an RSA key of {bits} bits; at least {minimum} are needed. Enter a new one."
+)
+WEAK_SIGNATURE = ReasonType(
+    "identity.weak_signature", "The provider signs with an RSA key of {bits} bits; at least {minimum} are needed."
+)
 CERTIFICATE_EXPIRED = ReasonType(
     "identity.certificate_expired", "have no certificate that is valid now: the last one ends {at}. Enter the new one."
 )
@@ -73,6 +79,11 @@ NOT_YET_VALID = ReasonType(
 )
 WRONG_NONCE = ReasonType("identity.wrong_nonce", "The provider's answer belongs to another sign-in.")
 CLAIM_MISSING = ReasonType("identity.claim_missing", 'The provider sent no claim "{claim}".')
+INVALID_CLAIM = ReasonType(
+    "identity.invalid_claim",
+    'The provider sent a value of the claim "{claim}" that is not accepted: names are texts without NUL characters, '
+    "times are finite numbers.",
+)
 OTHER_USERINFO = ReasonType("identity.other_userinfo", "The user information belongs to another user than the token.")
 REPLAYED = ReasonType("identity.replayed", "The provider's answer was used before.")
 UNSIGNED = ReasonType("identity.unsigned", "The provider's answer is not signed.")
@@ -99,6 +110,10 @@ NOT_A_LOGOUT = ReasonType("identity.not_a_logout", "The token is not a logout to
 # What a sign-in becomes.
 SIGNS_IN = ReasonType("identity.signs_in", "{user} signs in.")
 IS_LINKED = ReasonType("identity.is_linked", "Is linked to {user}, who has the verified address {email}, and signs in.")
+ASKS_ADMINISTRATOR = ReasonType(
+    "identity.asks_administrator",
+    "This identity is not linked to {user} yet. An administrator has to approve the link, on the user's page.",
+)
 IS_CREATED = ReasonType("identity.is_created", "The user {user} is created and signs in.")
 USER_DISABLED = ReasonType("identity.user_disabled", "This account is deactivated. Contact an administrator.")
 SERVICE_ACCOUNT = ReasonType("identity.service_account", "{user} is a service account, which never signs in.")
@@ -124,6 +139,7 @@ GROUPS_OVERAGE = ReasonType(
     "You are in too many groups: {provider} sent a link instead of their names. Have it send only the groups that "
     "are assigned to this application.",
 )
+ASKED_AGAIN = ReasonType("identity.asked_again", "Another identity has asked for this link since. Look at it first.")
 LAST_WAY = ReasonType(
     "identity.last_sign_in",
     "You could not sign in any more. First set a password, or add a passkey or another provider; or ask an "

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from tocsin.access import audit, boundary, refusals, setup_link
 from tocsin.access.audit import AuditActor
@@ -63,7 +63,10 @@ def complete(request: SignInRequest) -> User:
     with boundary.command():
         config_version.lock()
         decision, user = _decide(request.provider, request.claims)
-        if decision.action is not SignInAction.REFUSE:
+        if decision.action is SignInAction.ASK:
+            assert user is not None
+            _ask(request, user)
+        elif decision.action is not SignInAction.REFUSE:
             try:
                 with boundary.command():
                     return _apply(request, decision, user)
@@ -136,9 +139,9 @@ def rules_of(provider: IdentityProvider) -> ProviderRules:
 
 def _decide(provider: IdentityProvider, claims: Claims) -> tuple[SignInDecision, User | None]:
     identities = LinkedIdentity.objects.filter(provider=provider).select_related("user")
-    link = identities.filter(issuer=claims.issuer, subject=claims.subject).first()
+    link = identities.filter(issuer=claims.issuer, subject=claims.subject, awaits_approval=False).first()
     linked = link.user if link else None
-    with_email = None if linked or not claims.email else User.objects.filter(email__iexact=claims.email).first()
+    with_email = None if linked or not claims.email else User.objects.filter(email__login=claims.email).first()
     if (user := linked or with_email) and (names := directory_groups(user, provider)) is not None:
         claims = replace(claims, groups=tuple(names), has_groups_overage=False)
     decision = decide(
@@ -151,7 +154,9 @@ def _decide(provider: IdentityProvider, claims: Claims) -> tuple[SignInDecision,
 
 
 def _existing(user: User, provider: IdentityProvider) -> CandidateUser:
-    link = LinkedIdentity.objects.filter(provider=provider, user=user).first()
+    link = LinkedIdentity.objects.filter(provider=provider, user=user, awaits_approval=False).first()
+    # Who makes an account, and keeps it, needs nobody's leave to sign it in.
+    is_provisioned = provider.scim_users.filter(user=user, is_created=True).exists()
     is_administrator = user.role == Role.ADMIN and user.is_active
     return CandidateUser(
         user_id=user.pk,
@@ -163,6 +168,7 @@ def _existing(user: User, provider: IdentityProvider) -> CandidateUser:
         is_service_account=user.is_service_account,
         is_last_administrator=is_administrator
         and (not users.has_administrator(except_for=user) or sign_in_rules.is_last_break_glass(user)),
+        asks_administrator=user.is_break_glass or (user.role == Role.ADMIN and not is_provisioned),
         is_linked=link is not None,
         memberships=existing_memberships(user),
     )
@@ -174,6 +180,7 @@ def _apply(request: SignInRequest, decision: SignInDecision, user: User | None) 
         user = _create(request, decision)
     else:
         _write_role(request, decision, user)
+    _awaiting(provider, user, claims).delete()
     role_by_hand = str(decision.role_by_hand or "") if decision.is_role_mapped else ""
     link, is_new = LinkedIdentity.objects.update_or_create(
         provider=provider,
@@ -193,6 +200,31 @@ def _apply(request: SignInRequest, decision: SignInDecision, user: User | None) 
     if decision.warning:
         _record(request, "grant_refused", user, after={"reason": reason_as_json(decision.warning)})
     return link.user
+
+
+def _awaiting(provider: IdentityProvider, user: User, claims: Claims) -> QuerySet[LinkedIdentity]:
+    same = Q(user=user) | Q(issuer=claims.issuer, subject=claims.subject)
+    return LinkedIdentity.objects.filter(same, provider=provider, awaits_approval=True)
+
+
+def _ask(request: SignInRequest, user: User) -> None:
+    """Stores the link for an administrator to approve. One that was asked for before is replaced: what is approved is
+    what was shown."""
+    provider, claims, now = request.provider, request.claims, request.now
+    awaiting = _awaiting(provider, user, claims)
+    if awaiting.filter(user=user, issuer=claims.issuer, subject=claims.subject).exists():
+        return
+    awaiting.delete()
+    LinkedIdentity.objects.create(
+        provider=provider,
+        user=user,
+        issuer=claims.issuer,
+        subject=claims.subject,
+        created_at=now,
+        signed_in_at=now,
+        awaits_approval=True,
+    )
+    _record(request, "ask_identity", user, after={"provider": provider.name, **deciding_claims(claims)})
 
 
 def _create(request: SignInRequest, decision: SignInDecision) -> User:

@@ -12,6 +12,7 @@ from django.utils.translation import gettext_noop
 
 from tocsin.core.reasons import NO_REASON, Reason, Term, as_reason
 from tocsin.core.validation.naming_rules import MAX_LENGTH, name_problem
+from tocsin.core.validation.text_sanitizing import fold_login
 from tocsin.importers import reasons, zones
 from tocsin.importers.json_access import JsonObject
 from tocsin.importers.report import ConvertedConfig, FindingSeverity, ImportFinding, list_names
@@ -102,7 +103,7 @@ class ConfigBuilder:
 
         Two users who share an address become one.
         """
-        existing = self.existing_users.get(email.casefold())
+        existing = self.existing_users.get(fold_login(email))
         if existing is not None:
             return existing.username
         if (assigned := self._usernames.get(email.casefold())) is not None:

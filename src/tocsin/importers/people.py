@@ -14,6 +14,7 @@ from typing import Any
 
 from tocsin.core.errors import Rejected
 from tocsin.core.validation import durations
+from tocsin.core.validation.text_sanitizing import fold_login
 from tocsin.importers import reasons
 from tocsin.importers.config_builder import ConfigBuilder
 from tocsin.importers.report import FindingSeverity
@@ -61,7 +62,7 @@ def add(builder: ConfigBuilder, user: ImportedUser, username: str) -> None:
         )
         return
     entry: dict[str, Any] = {"username": username, "email": user.email}
-    existing = builder.existing_users.get(user.email.casefold())
+    existing = builder.existing_users.get(fold_login(user.email))
     if existing is not None:
         # Repeated explicitly: a key omitted from a user's entry means its default, which would enable the user again.
         entry |= {"name": existing.name, "role": existing.role, "time_zone": existing.time_zone}

@@ -93,6 +93,9 @@ def mask(channel: str, address: str) -> str:
 def email(text: str) -> str:
     """Validates an email address. Raises `Rejected("invalid_address")`, without a field."""
     try:
+        # Django's expression ignores case, and so takes the four letters that fold to ASCII ones for them.
+        if not text.rpartition("@")[0].isascii():
+            raise ValidationError("")
         validate_email(text)
     except ValidationError:
         raise Rejected("invalid_address", NOT_AN_EMAIL_ADDRESS(address=text)) from None

@@ -3,24 +3,41 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import F, Q
 from django.db.models.functions import Lower
+from django.db.models.sql.compiler import SQLCompiler
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.access.boundary import BoundedManager
 from tocsin.access.roles import Role
 from tocsin.core.validation.name_validator import validate_name
+from tocsin.core.validation.text_sanitizing import fold_login
 from tocsin.people import encrypted_addresses
 from tocsin.people.member_roles import MemberRole
 
 
+@models.CharField.register_lookup
+class LoginLookup(models.Lookup):
+    """`username__login` and `email__login`: equal by `fold_login`, where `iexact` takes a dotless i for an i."""
+
+    lookup_name = "login"
+
+    def get_prep_lookup(self) -> str:
+        return fold_login(str(self.rhs))
+
+    def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> tuple[str, tuple[Any, ...]]:
+        column, parameters = self.process_lhs(compiler, connection)
+        return f'lower({column} COLLATE "C") = %s', (*parameters, self.rhs)
+
+
 class UserManager(BaseUserManager["User"]):
-    """Finds people by username, ignoring case.
+    """Finds people by username, ignoring the case of A to Z.
 
     Leaves service accounts out, so that nobody signs in as one, and none is offered, assigned or paged as a person.
     """
@@ -29,7 +46,7 @@ class UserManager(BaseUserManager["User"]):
         return super().get_queryset().filter(is_service_account=False)
 
     def get_by_natural_key(self, username: str | None) -> User:
-        return self.get(username__iexact=username)
+        return self.get(username__login=username or "")
 
 
 class BoundedUserManager(BoundedManager["User"], UserManager):

@@ -25,7 +25,7 @@ from tocsin.inbound.admin import drafts, specs
 from tocsin.inbound.body_compression import decompress
 from tocsin.inbound.config.compiled_integration import CompiledIntegration
 from tocsin.inbound.models import Integration
-from tocsin.inbound.storage.stored_messages import element_of
+from tocsin.inbound.storage.stored_messages import MessageBudget, element_of
 from tocsin.simulate.backtest_diff import (
     BacktestTotals,
     DecisionDifference,
@@ -85,6 +85,8 @@ class Backtest:
     last_at: datetime | None = None
     #: In seconds.
     duration_seconds: float = 0.0
+    #: The messages left out.
+    budget: MessageBudget = field(default_factory=MessageBudget)
     #: Why there is nothing to compare with: the current version is unusable.
     problem: Reason = NO_REASON
 
@@ -126,10 +128,12 @@ def compare(
     result = Backtest(night_of(integration), problem=before.problem.reason if before.problem else NO_REASON)
     states = ReplayState(before), ReplayState(after)
     ids = _ids(integration.pk, min(max(limit, 0), MAX_MESSAGES), since)
-    for message, subject, source_id in _load_chunks(ids, after):
+    for message, subject, source_id in _load_chunks(ids, after, result.budget):
         _compare_message(result, states, labels, message, subject, source_id)
-        if progress is not None and (result.message_count % _CHUNK == 0 or result.message_count == len(ids)):
+        if progress is not None and result.message_count % _CHUNK == 0:
             progress(result.message_count, len(ids))
+    if progress is not None and result.message_count % _CHUNK:
+        progress(result.message_count, len(ids))
     for state, totals in zip(states, (result.before, result.after), strict=True):
         _count_due_alerts(state, totals, clock.now(), result.is_night)
     result.differences.reverse()
@@ -139,13 +143,18 @@ def compare(
 
 
 def count_totals(
-    integration: Integration, versions: Sequence[CompiledIntegration], since: datetime, *, limit: int = MAX_MESSAGES
+    integration: Integration,
+    versions: Sequence[CompiledIntegration],
+    since: datetime,
+    budget: MessageBudget,
+    *,
+    limit: int = MAX_MESSAGES,
 ) -> list[BacktestTotals]:
-    """The totals of the messages after `since`, for each of the compiled integrations."""
+    """The totals of the messages after `since`, for each of the compiled integrations, within the budget."""
     is_night = night_of(integration)
     states = [ReplayState(version) for version in versions]
     totals_by_version = [BacktestTotals() for _ in versions]
-    for message, _subject, _source_id in _load_chunks(_ids(integration.pk, limit, since), versions[0]):
+    for message, _subject, _source_id in _load_chunks(_ids(integration.pk, limit, since), versions[0], budget):
         for state, totals in zip(states, totals_by_version, strict=True):
             _count_due_alerts(state, totals, message.received_at, is_night)
             totals.add(state.process(message), is_night=is_night(message.received_at))
@@ -173,10 +182,15 @@ def night_of(integration: Integration) -> IsNight:
 
 
 def load_messages(
-    integration: Integration, compiled: CompiledIntegration, since: datetime, *, limit: int = MAX_MESSAGES
+    integration: Integration,
+    compiled: CompiledIntegration,
+    since: datetime,
+    budget: MessageBudget,
+    *,
+    limit: int = MAX_MESSAGES,
 ) -> Iterator[ReplayedMessage]:
-    """The decoded messages after `since`, oldest first, without samples and replays."""
-    for message, _subject, _source_id in _load_chunks(_ids(integration.pk, limit, since), compiled):
+    """The decoded messages after `since`, oldest first, without samples and replays, within the budget."""
+    for message, _subject, _source_id in _load_chunks(_ids(integration.pk, limit, since), compiled, budget):
         yield message
 
 
@@ -235,13 +249,23 @@ def _ids(integration_id: int, limit: int, since: datetime | None) -> list[UUID]:
         return [row["id"] for row in database.rows(connection, _IDS, parameters)][::-1]
 
 
-def _load_chunks(ids: Sequence[UUID], integration: CompiledIntegration) -> Iterator[tuple[ReplayedMessage, str, str]]:
-    """The messages with the subject and source id of their rows. Loads only a chunk at a time."""
+def _load_chunks(
+    ids: Sequence[UUID], integration: CompiledIntegration, budget: MessageBudget
+) -> Iterator[tuple[ReplayedMessage, str, str]]:
+    """The messages with the subject and source id of their rows, within the budget. Loads only a chunk at a time."""
     lenient = integration.normalizer.kind.lenient
     for start in range(0, len(ids), _CHUNK):
+        if budget.is_over():
+            budget.left_out += len(ids) - start
+            return
         with database.transaction() as connection:
             rows = database.rows(connection, _RAW, (list(ids[start : start + _CHUNK]),))
         for row in rows:
+            if budget.is_over():
+                budget.left_out += 1
+                continue
             raw = decompress(row["raw"])
             element = element_of(raw, row["content_type"], lenient=lenient)
-            yield ReplayedMessage(row["id"], row["received_at"], raw, element), row["subject"], row["source_id"]
+            if budget.admits(element):
+                message = ReplayedMessage(row["id"], row["received_at"], raw, element)
+                yield message, row["subject"], row["source_id"]

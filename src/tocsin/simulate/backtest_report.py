@@ -26,6 +26,8 @@ def as_json(result: Backtest) -> dict[str, Any]:
         "effects": [show_reason(reason, "says") for reason in result.effect_reasons],
         "differences": [_difference(difference) for difference in result.differences],
         "more": result.differing_count - len(result.differences),
+        "left_out": result.budget.left_out,
+        **show_reason(result.budget.reason, "partial"),
     }
 
 

@@ -49,6 +49,7 @@ from tocsin.inbound.models import Integration
 from tocsin.inbound.parsing.decode import Element
 from tocsin.inbound.parsing.payload_splitting import elements_of
 from tocsin.inbound.storage import dedup_key_store
+from tocsin.inbound.storage.stored_messages import MessageBudget
 from tocsin.simulate import reasons
 from tocsin.simulate.escalation import NEW_ALERT, SimulatedEvent, SimulatedPage, SimulatedRun, play
 
@@ -80,6 +81,8 @@ class Simulation:
     integration: str
     at: datetime
     outcomes: tuple[SimulatedOutcome, ...]
+    #: Why some have none; `NO_REASON` if all have one.
+    partial: Reason = NO_REASON
 
 
 def simulate(
@@ -101,11 +104,13 @@ def simulate_integration(
     integration: CompiledIntegration, body: bytes, content_type: str, at: datetime, *, limit: int | None = None
 ) -> Simulation:
     """Simulates `body` with a compiled integration, possibly an unsaved one. At most `limit` messages are simulated."""
-    return Simulation(integration.name, at, tuple(islice(_outcomes(integration, body, content_type, at), limit)))
+    budget = MessageBudget()
+    outcomes = tuple(islice(_outcomes(integration, body, content_type, at, budget), limit))
+    return Simulation(integration.name, at, outcomes, budget.reason)
 
 
 def _outcomes(
-    integration: CompiledIntegration, body: bytes, content_type: str, at: datetime
+    integration: CompiledIntegration, body: bytes, content_type: str, at: datetime, budget: MessageBudget
 ) -> Iterable[SimulatedOutcome]:
     try:
         elements: Iterable[Element | Rejected] = elements_of(integration.normalizer.kind, body, content_type).elements
@@ -113,7 +118,8 @@ def _outcomes(
         elements = (problem,)
     batch_view = BatchView()
     for element in elements:
-        yield _decide(integration, element, body, batch_view, at)
+        if budget.admits(element):
+            yield _decide(integration, element, body, batch_view, at)
 
 
 def _decide(

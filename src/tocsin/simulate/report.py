@@ -23,6 +23,7 @@ def as_json(simulation: Simulation, format_address: AddressFormatter | None = No
         "integration": simulation.integration,
         "at": _iso(simulation.at),
         "messages": [_message(outcome, format_address or _unmasked) for outcome in simulation.outcomes],
+        **show_reason(simulation.partial, "partial"),
     }
 
 
@@ -42,6 +43,7 @@ def as_text(simulation: Simulation, zone: tzinfo) -> str:
     for number, outcome in enumerate(simulation.outcomes, start=1):
         heading = f"Message {number}: " if len(simulation.outcomes) > 1 else ""
         lines += ["", f"{heading}{outcome.status}: {outcome.reason}", *_describe_outcome(outcome, zone)]
+    lines += ["", str(simulation.partial)] if simulation.partial else []
     return "\n".join(lines) + "\n"
 
 

@@ -156,6 +156,7 @@ _me = [
     path("pages/", me.my_pages, name="my_pages"),
     path("sign-ins/", browser_sessions.browser_sessions, name="browser_sessions"),
     path("identities/<int:number>/remove", links.remove_link, name="remove_identity_link"),
+    path("identities/<int:number>/approve", links.approve_link, name="approve_identity_link"),
     path("sign-ins/end", browser_sessions.end_session, name="end_session"),
     path("sign-ins/end-all", browser_sessions.end_all_sessions, name="end_all_sessions"),
     path("contact-methods/new/", me.contact_method, name="new_contact_method"),

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
 import sys
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -13,8 +15,9 @@ import pytest
 
 from tocsin.core.config.environment import LogFormat
 from tocsin.core.runtime import tracing
-from tocsin.core.runtime.logs import CountingHandler, formatter_for, mask_tokens
+from tocsin.core.runtime.logs import SECRET_PATHS, CountingHandler, formatter_for, mask_tokens
 
+ROOT = Path(__file__).parents[3]
 MESSAGE_ID = UUID("0198d2c0-0000-7000-8000-000000000001")
 
 
@@ -55,6 +58,20 @@ def json_record(text: str, **extra: object) -> dict[str, Any]:
 def test_a_secret_is_masked_and_the_rest_stays(text: str) -> None:
     assert "SECRETsecret1" not in mask_tokens(text)
     assert mask_tokens(text).count("***") == 1
+
+
+def test_proxy_examples_log_no_secret_path() -> None:
+    install = (ROOT / "docs/get-started/install.md").read_text()
+    nginx = re.search(r"location ~ (\^\S+) \{[^}]*access_log off;", install)
+    caddy = re.search(r"@secret path (.*)", install)
+    assert nginx is not None
+    assert caddy is not None
+    assert caddy[1].split() == [f"{path}*" for path in SECRET_PATHS]
+    tokens = re.findall(r'path\("(\w+/)<str:token>', (ROOT / "src/tocsin/web/urls.py").read_text())
+    assert len(tokens) == 6
+    assert {f"/{path}" for path in tokens} < {*SECRET_PATHS}
+    assert all(re.match(nginx[1], f"{path}x") for path in SECRET_PATHS)
+    assert 'enable-access-log: "false"' in (ROOT / "docs/get-started/install/kubernetes.md").read_text()
 
 
 def test_test_token_is_masked_with_its_url_token() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 from urllib.parse import urlencode
 
@@ -587,3 +588,11 @@ def test_count_of_failures_is_no_flag() -> None:
 )
 def test_priority_comes_from_status_or_objects(payload: dict[str, Any], priority: str | None) -> None:
     assert read(payload).mapped.text("priority") == priority
+
+
+@pytest.mark.parametrize("value", ["host is down", {"host": "db1"}, [{"host": "db1"}], ["down"]])
+def test_object_of_many_values_is_read_in_time(value: object) -> None:
+    payload = {f"key{number}": value for number in range(20_000)}
+    began = time.thread_time()
+    read(payload)
+    assert time.thread_time() - began < 1

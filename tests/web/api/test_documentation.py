@@ -15,6 +15,7 @@ from tests.web.api.conftest import Api
 from tests.web.api.test_permissions import OPERATIONS
 
 WITHOUT_BODY = {
+    "POST linked-identities/{id}/approve",
     "POST identity-providers/{id}/scim-token",
     *(f"POST outbound-integrations/{{id}}/{verb}" for verb in ("test", "refresh", "look", "calls/send-again")),
     *(f"POST outbound-integrations/{{id}}/calls/{{call_id}}/{verb}" for verb in ("send-again", "drop")),

@@ -14,9 +14,12 @@ from tocsin.access import refusals, tokens
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import ApiToken, AuditEntry
 from tocsin.access.token_limits import UNLIMITED, TokenLimits, TokenScope
+from tocsin.api.framework.resources import ApiResource
+from tocsin.core.config import settings_store
 from tocsin.core.runtime import clock
 from tocsin.inbound.admin.commands import save_integration
-from tocsin.people.models import User
+from tocsin.inbound.models import Integration
+from tocsin.people.models import Group, User
 
 
 @pytest.fixture
@@ -176,3 +179,44 @@ def test_a_clients_token_sees_no_configuration(company: Company, limited: Callab
     token = limited(company.alice, clients={"Acme"})
     for noun in ("users", "integrations", "schedules", "audit-log", "preferences"):
         refused(token.get(noun), 403, "forbidden")
+
+
+@pytest.mark.parametrize("is_limited", [True, False])
+def test_manager_within_a_boundary_creates_integrations(
+    company: Company, limited: Callable[..., Api], caller: Callable[[User], Api], is_limited: bool
+) -> None:
+    settings_store.set("visibility", "groups")
+    api = limited(company.mia, groups={company.desk.pk}) if is_limited else caller(company.mia)
+    body = {"name": "Ours", "kind": "api", "group": "Service Desk", "anyway": True}
+    answer = api.post("integrations", body)
+    assert answer.status == 201
+    assert answer.body["url"]
+    assert api.get(f"integrations/{answer.body['id']}").body["name"] == "Ours"
+
+
+def test_what_cannot_be_answered_is_not_stored(company: Company, admin: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no answer")
+
+    monkeypatch.setattr(ApiResource, "show_all", fail)
+    assert admin.post("integrations", {"name": "Ours", "kind": "api", "anyway": True}).status == 500
+    assert admin.patch(f"groups/{company.desk.pk}", {"description": "new"}).status == 500
+    assert not Integration.objects.exists()
+    assert Group.objects.get(pk=company.desk.pk).description == ""
+
+
+def test_errors_name_no_hidden_integration(company: Company, admin: Api, caller: Callable[[User], Api]) -> None:
+    settings_store.set("visibility", "groups")
+    hidden = {"name": "Planted", "kind": "haloitsm", "group": "Network", "source": "Shared", "anyway": True}
+    address = {"settings": {"halo_address": "https://planted.haloitsm.com"}}
+    assert admin.post("integrations", {**hidden, **address}).status == 201
+    ours = {"name": "Ours", "group": "Service Desk", "source": "Shared", "anyway": True}
+    mia = caller(company.mia)
+    for body in (
+        {**ours, "kind": "haloitsm", "settings": {"halo_address": "https://ours.haloitsm.com"}},
+        {**ours, "kind": "api"},
+    ):
+        answer = mia.post("integrations", body)
+        assert (answer.status, answer.body["error"]) == (400, "shared_source")
+        assert "planted" not in str(answer.body).lower()
+        assert "an integration that you can't see" in answer.body["detail"]

@@ -18,6 +18,7 @@ from django.http import HttpRequest, HttpResponse
 from ninja import Body, Query
 from pydantic import BaseModel, Field, create_model
 
+from tocsin.access import boundary
 from tocsin.access.models import AuditEntry
 from tocsin.access.roles import Permission
 from tocsin.api.framework import etags
@@ -29,6 +30,7 @@ from tocsin.api.framework.spec_schemas import SpecSchema
 from tocsin.core.config import config_version
 from tocsin.core.errors import Rejected
 from tocsin.core.reason_json import show_reason
+from tocsin.resources import visibility
 from tocsin.resources.registry import GROUPS
 from tocsin.resources.resource import Resource, ResourceSpec
 
@@ -227,7 +229,9 @@ def _register_writes[M: Model](api: ApiResource[M]) -> None:
     )
     def create(request: HttpRequest, response: HttpResponse, body: Body[dict[str, Any]]) -> dict[str, Any]:
         principal = caller(request)
-        return api.show_tagged(_save(api, body, None, principal), principal, response)
+        # What cannot be answered is not stored.
+        with transaction.atomic():
+            return api.show_tagged(_save(api, body, None, principal), principal, response)
 
     @routes.put(
         "/{id}",
@@ -280,4 +284,7 @@ def _save[M: Model](api: ApiResource[M], body: ResourceSpec, existing: M | None,
         else:
             saved = resource.save(spec, existing=existing, actor=audit_actor_of(principal), now=principal.now)
         require(principal, resource.change_permission, resource.owner_group_id(saved))
+    if boundary.current() is not None:
+        # What the caller's groups own was loaded before the object existed.
+        boundary.enter(visibility.boundary_of(principal.viewer))
     return resource.rows().get(pk=saved.pk)

@@ -157,6 +157,9 @@ class SimulationResponse(BaseModel):
     integration: str
     at: datetime
     messages: list[SimulatedOutcomeSchema]
+    partial: str = Field(description="Why some messages have no outcome; empty: all have one.")
+    partial_code: ReasonCode
+    partial_data: ReasonData
 
 
 class BacktestChangeSchema(BaseModel):

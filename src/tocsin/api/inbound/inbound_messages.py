@@ -21,7 +21,8 @@ from tocsin.api.framework.simulation_schemas import TraceSchema
 from tocsin.api.reasons import ReasonCode, ReasonData
 from tocsin.core.db.trigram_index import SearchableText
 from tocsin.core.ids import first_uuid7
-from tocsin.core.reason_json import show_fields
+from tocsin.core.reason_json import show_fields, show_reason
+from tocsin.core.reasons import NO_REASON
 from tocsin.core.runtime import clock
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.inspect.message_explanation import explain_message
@@ -68,6 +69,9 @@ class MessageDetail(MessageSummary):
         description="Values of the mapped fields by name, and the tags and custom fields."
     )
     trace: TraceSchema | None
+    problem: str = Field(description="Why there is no trace; empty: there is one.")
+    problem_code: ReasonCode
+    problem_data: ReasonData
 
 
 class MessageFilters(PaginationQuery):
@@ -170,4 +174,5 @@ def show_detail(message: InboundMessage) -> dict[str, Any]:
         "headers": message.headers,
         "mapped": explanation.mapped,
         "trace": explanation.trace.to_json() if explanation.trace is not None else None,
+        **show_reason(NO_REASON if explanation.trace is not None else explanation.problem or NO_REASON, "problem"),
     }

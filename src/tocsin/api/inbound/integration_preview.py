@@ -102,6 +102,10 @@ class BacktestResponse(BaseModel):
     )
     differences: list[BacktestDifferenceSchema]
     more: int
+    left_out: int = Field(description="Messages that are neither in the totals nor in the differences.")
+    partial: str = Field(description="Why messages were left out; empty: none was.")
+    partial_code: ReasonCode
+    partial_data: ReasonData
 
 
 _EMPTY = SampleBody()

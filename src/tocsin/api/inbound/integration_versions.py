@@ -66,6 +66,7 @@ class ObservedStatusSchema(BaseModel):
 class ObservedStatusesResponse(BaseModel):
     statuses: list[ObservedStatusSchema]
     warning: str
+    partial: str = Field(description="Why messages of new tickets were left out; empty: none was.")
 
 
 class StatusBody(Schema):
@@ -150,6 +151,7 @@ def _statuses(integration: Integration, now: datetime) -> dict[str, Any]:
     return {
         "statuses": [{name: getattr(status, name) for name in names} for status in observed.statuses],
         "warning": str(observed.warning),
+        "partial": str(observed.partial),
     }
 
 

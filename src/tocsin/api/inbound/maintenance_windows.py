@@ -63,6 +63,9 @@ class MaintenancePreviewResponse(BaseModel):
     next: list[OccurrenceSchema]
     opened: int = Field(description="Alerts that opened in the last 24 hours, of its integrations.")
     caught: int = Field(description="Of those, how many the window is about, whatever their hour.")
+    partial: str = Field(description="Why messages were left out; empty: none was.")
+    partial_code: ReasonCode
+    partial_data: ReasonData
     alerts: list[AffectedAlertSchema]
 
 
@@ -123,6 +126,7 @@ def preview(request: HttpRequest, body: Body[dict[str, Any]]) -> dict[str, Any]:
         "next": _next_occurrences(row, now),
         "opened": suppressed.opened,
         "caught": suppressed.count,
+        **show_reason(suppressed.partial, "partial"),
         "alerts": [
             {
                 "message_id": alert.message_id,

@@ -33,6 +33,9 @@ class LinkedIdentitySchema(BaseModel):
     subject: str = Field(description="How the provider names the user: the subject, or by SAML the NameID.")
     created_at: datetime
     signed_in_at: datetime = Field(description="The last sign-in by it.")
+    awaits_approval: bool = Field(
+        description="A sign-in asked for the link to an administrator or break-glass account; it opens nothing yet."
+    )
 
 
 class LinkedIdentityFilters(PaginationQuery):
@@ -74,6 +77,18 @@ def delete_linked_identity(request: HttpRequest, id: Number) -> None:
     commands.remove_link(link, is_own=is_own, actor=audit_actor_of(principal), now=principal.now)
 
 
+@routes.post(
+    "/{int:id}/approve",
+    Permission.ADMINISTER,
+    answers=LinkedIdentitySchema,
+    summary="Approve a link that a sign-in asked for",
+)
+def approve_linked_identity(request: HttpRequest, id: Number) -> dict[str, Any]:
+    principal = caller(request)
+    commands.approve_link(_find(principal, id), actor=audit_actor_of(principal), now=principal.now)
+    return _show([_find(principal, id)])[0]
+
+
 def _visible(principal: Principal) -> QuerySet[LinkedIdentity]:
     rows = LinkedIdentity.objects.select_related("user", "provider")
     return rows if principal.is_admin else rows.filter(user=principal.user)
@@ -93,6 +108,7 @@ def _show(rows: Sequence[LinkedIdentity]) -> list[dict[str, Any]]:
             "subject": row.subject,
             "created_at": row.created_at,
             "signed_in_at": row.signed_in_at,
+            "awaits_approval": row.awaits_approval,
         }
         for row in rows
     ]

@@ -205,7 +205,9 @@ def _refuse_circular_handover(plan: CompiledPolicy, existing: Policy | None) -> 
             problem = AT_PATH(path="end.policy", problem=_CIRCULAR(policies=path))
             raise Rejected("circular", problem, "end.policy")
         next_policy = Policy.objects.select_related("current_version").get(pk=next_policy_id)
-        names.append(next_policy.name)
+        with boundary.as_viewer():
+            is_visible = Policy.objects.filter(pk=next_policy_id).exists()
+        names.append(next_policy.name if is_visible else "…")
         next_plan = readable(next_policy)
         next_policy_id = next_plan.handover_policy_id if next_plan is not None else None
 

@@ -17,6 +17,7 @@ from jwt.types import Options
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason
 from tocsin.identity import reasons
+from tocsin.identity.claims import storable
 
 #: How far the clocks of Tocsin and of a provider may differ.
 MAX_SKEW = timedelta(seconds=60)
@@ -44,6 +45,10 @@ _SIGNATURE_ONLY: Options = {
     "verify_jti": False,
 }
 _MAX_TOKEN_CHARS = 100_000
+#: Shorter RSA keys are no proof of anybody (NIST SP 800-131A).
+MIN_RSA_BITS = 2048
+#: Seconds since 1970 of the year 9999.
+_LATEST = 253_402_300_800
 _LOGOUT_EVENT = "http://schemas.openid.net/event/backchannel-logout"
 
 
@@ -109,6 +114,9 @@ def _verify(
     if "crit" in header or str(header.get("typ", "")).lower() not in types:
         raise _invalid(reasons.MALFORMED())
     claims = _decode(token, _key(header, algorithm, keys), algorithm)
+    for name in ("sub", "sid", "jti"):
+        if isinstance(claims.get(name), str):
+            storable(claims[name], name)
     if claims.get("iss") != expected.issuer:
         raise _invalid(reasons.WRONG_ISSUER(found=str(claims.get("iss"))[:200], expected=expected.issuer))
     _check_audience(claims, expected.client_id)
@@ -131,9 +139,12 @@ def _key(header: Mapping[str, Any], algorithm: str, keys: Sequence[Mapping[str, 
     if len(fitting) != 1:
         raise UnknownKey("invalid_token", reasons.UNKNOWN_KEY())
     try:
-        return jwt.PyJWK(dict(fitting[0]), algorithm=algorithm).key
+        key = jwt.PyJWK(dict(fitting[0]), algorithm=algorithm).key
     except (jwt.PyJWTError, ValueError, KeyError, TypeError):
         raise UnknownKey("invalid_token", reasons.UNKNOWN_KEY()) from None
+    if KEY_TYPES[algorithm] == "RSA" and key.key_size < MIN_RSA_BITS:
+        raise UnknownKey("invalid_token", reasons.WEAK_SIGNATURE(bits=key.key_size, minimum=MIN_RSA_BITS))
+    return key
 
 
 def _decode(token: str, key: Any, algorithm: str) -> dict[str, Any]:
@@ -162,8 +173,11 @@ def _check_expiry(claims: Mapping[str, Any], now: datetime) -> None:
 
 def _moment(claims: Mapping[str, Any], name: str) -> float:
     value = claims.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if value is None:
         raise _invalid(reasons.CLAIM_MISSING(claim=name))
+    # JSON's NaN is later than no moment and earlier than none; an integer may be too large for a float.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _LATEST:
+        raise _invalid(reasons.INVALID_CLAIM(claim=name))
     return float(value)
 
 

@@ -11,11 +11,14 @@ from xml.etree.ElementTree import Element
 from xml.sax.saxutils import quoteattr  # nosec B406 # escapes, and parses nothing
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from tocsin.core.reasons import Reason
+from tocsin.core.reasons import NO_REASON, Reason
 from tocsin.core.validation.spec import InvalidValue
 from tocsin.identity import reasons
+from tocsin.identity.oidc.tokens import MIN_RSA_BITS
 from tocsin.identity.saml.elements import DS, METADATA, POST, PROTOCOL, REDIRECT, moment_of, parse, text_of
 
 MAX_CHARS = 1024 * 1024
@@ -83,6 +86,8 @@ def normalize_certificate(text: str) -> str:
         certificate = x509.load_der_x509_certificate(der)
     except (binascii.Error, ValueError):
         raise InvalidValue(reasons.NOT_A_CERTIFICATE()) from None
+    if problem := _weakness(certificate):
+        raise InvalidValue(problem)
     encoded = base64.b64encode(certificate.public_bytes(Encoding.DER)).decode()
     body = "\n".join(encoded[start : start + 64] for start in range(0, len(encoded), 64))
     return f"{_PEM}\n{body}\n-----END CERTIFICATE-----"
@@ -90,14 +95,28 @@ def normalize_certificate(text: str) -> str:
 
 def usable_certificates(certificates: Iterable[str], now: datetime) -> tuple[list[str], Reason]:
     """Returns the certificates that are valid at `now`, or the reason why there is none."""
-    usable, last = [], None
+    usable, last, weak = [], None, NO_REASON
     for pem in certificates:
         certificate = x509.load_pem_x509_certificate(pem.encode())
-        if certificate.not_valid_before_utc <= now < certificate.not_valid_after_utc:
+        if problem := _weakness(certificate):
+            weak = problem
+        elif certificate.not_valid_before_utc <= now < certificate.not_valid_after_utc:
             usable.append(pem)
         elif last is None or last < certificate.not_valid_after_utc:
             last = certificate.not_valid_after_utc
-    return usable, reasons.NO_CERTIFICATE() if last is None else reasons.CERTIFICATE_EXPIRED(at=last)
+    missing = weak or reasons.NO_CERTIFICATE()
+    return usable, missing if last is None else reasons.CERTIFICATE_EXPIRED(at=last)
+
+
+def _weakness(certificate: x509.Certificate) -> Reason:
+    """Returns why no signature by the certificate's key is believed, if so."""
+    try:
+        key = certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        return reasons.NOT_A_CERTIFICATE()
+    if isinstance(key, RSAPublicKey) and key.key_size < MIN_RSA_BITS:
+        return reasons.WEAK_KEY(bits=key.key_size, minimum=MIN_RSA_BITS)
+    return NO_REASON
 
 
 def last_expiry(certificates: Iterable[str]) -> datetime | None:

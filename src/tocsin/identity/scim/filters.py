@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from tocsin.core.errors import Rejected
+from tocsin.core.validation.text_sanitizing import fold_login
 from tocsin.identity.scim import reasons
 from tocsin.identity.scim.schema import Attribute, ResourceSchema, values_at
 
@@ -197,7 +198,7 @@ def _comparable(leaf: Attribute, value: Any) -> Any:
     if leaf.type == "dateTime":
         return datetime.fromisoformat(value)
     if isinstance(value, str) and not leaf.is_case_exact:
-        return value.lower()
+        return fold_login(value)
     return value
 
 

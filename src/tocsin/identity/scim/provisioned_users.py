@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,12 +12,13 @@ from django.conf import settings
 from django.core import signing
 from django.db.models import Q, QuerySet
 
-from tocsin.access import audit, boundary
+from tocsin.access import audit, boundary, refusals
 from tocsin.access.roles import Role
 from tocsin.core.config import config_version
 from tocsin.core.errors import Rejected
-from tocsin.core.reasons import Person
+from tocsin.core.reasons import Person, ReasonType, reason_as_json
 from tocsin.core.validation.field_errors import REQUIRED, is_zone
+from tocsin.core.validation.text_sanitizing import fold_login
 from tocsin.identity.grants import LEAST_ROLE, granted_roles
 from tocsin.identity.models import IdentityProvider, ScimUser
 from tocsin.identity.scim import filters, reasons
@@ -30,6 +32,14 @@ from tocsin.people.models import User
 _PHONE_LABEL = "SMS-Official"
 _PHONE_CHANNELS = ("sms", "voice")
 _LANGUAGES = frozenset(code for code, _name in settings.LANGUAGES)
+
+
+class Refused(Rejected):
+    """What a provider may not do with a user."""
+
+    def __init__(self, user: User, problem: ReasonType) -> None:
+        super().__init__("mutability", problem(user=_person(user)))
+        self.user = user
 
 
 def read_document(body: object, before: Mapping[str, Any] = NO_DOCUMENT) -> dict[str, Any]:
@@ -104,7 +114,7 @@ def change(
     Raises Rejected: "not_found", "changed_meanwhile", "mutability" for what a provider may not change, "uniqueness",
     "last_administrator".
     """
-    with boundary.command():
+    with _recorded(request), boundary.command():
         config_version.lock()
         link = _find(request, scim_id)
         before = to_document(link, request)
@@ -125,7 +135,7 @@ def delete(request: ScimRequest, scim_id: str) -> None:
     Rejected: "not_found", "changed_meanwhile", "mutability", "last_administrator".
     """
     refused: Rejected | None = None
-    with boundary.command():
+    with _recorded(request), boundary.command():
         config_version.lock()
         link = _links(request.provider).filter(scim_id=scim_id).first()
         if link is None:
@@ -134,7 +144,7 @@ def delete(request: ScimRequest, scim_id: str) -> None:
         user = link.user
         _require_changeable(user)
         if user.role == Role.ADMIN and not link.is_created:
-            raise Rejected("mutability", reasons.NOT_PROVISIONED(user=_person(user)))
+            raise Refused(user, reasons.NOT_PROVISIONED)
         try:
             with boundary.command():
                 users.delete_user(user, actor=request.actor, now=request.now)
@@ -219,7 +229,7 @@ def _current_attributes(link: ScimUser) -> dict[str, Any]:
     login = _login_entry(emails)
     if login is None:
         emails = [{"value": user.email, "type": "work", "primary": True}]
-    elif login["value"].lower() != user.email:
+    elif fold_login(login["value"]) != user.email:
         login["value"] = user.email
     return {**attributes, "emails": emails}
 
@@ -231,7 +241,7 @@ def _links(provider: IdentityProvider) -> QuerySet[ScimUser]:
 def _narrowed(links: QuerySet[ScimUser], condition: filters.Filter, usernames: Sequence[str]) -> QuerySet[ScimUser]:
     """Returns the rows that can match, for the filters that providers send all the time."""
     for username in usernames:
-        links = links.filter(user__username__iexact=username)
+        links = links.filter(user__username__login=username)
     for external_id in filters.equal_values(condition, ("externalId", "externalId")):
         links = links.filter(external_id=external_id)
     for scim_id in filters.equal_values(condition, ("id", "id")):
@@ -258,13 +268,13 @@ def _candidates(request: ScimRequest, usernames: Sequence[str], emails: Sequence
     """Returns the users whom no provider provisions, with that username or verified e-mail address."""
     found: dict[int, ScimUser] = {}
     for username in usernames:
-        for user in _linkable().filter(username__iexact=username):
+        for user in _linkable().filter(username__login=username):
             found[user.pk] = _candidate(user, request)
     for email in (*usernames, *emails):
-        verified = EmailAddress.objects.filter(email__iexact=email, verified=True).values("user")
-        for user in _linkable().filter(pk__in=verified, email__iexact=email):
+        verified = EmailAddress.objects.filter(email__login=email, verified=True).values("user")
+        for user in _linkable().filter(pk__in=verified, email__login=email):
             link = found.setdefault(user.pk, _candidate(user, request))
-            if email in usernames and user.username.lower() != email.lower():
+            if email in usernames and fold_login(user.username) != fold_login(email):
                 # The directory's name for the user, who has another one here until the provider writes it.
                 link.attributes = {"userName": email}
     return list(found.values())
@@ -309,7 +319,7 @@ def _apply(link: ScimUser, document: Mapping[str, Any], request: ScimRequest) ->
     values = {
         "username": document["userName"],
         "name": _full_name(document),
-        "email": email.lower(),
+        "email": fold_login(email),
         "active": document["active"],
     }
     current = {"username": user.username, "name": user.name, "email": user.email, "active": user.is_active}
@@ -318,8 +328,7 @@ def _apply(link: ScimUser, document: Mapping[str, Any], request: ScimRequest) ->
     changes |= {name: value for name, value in after.items() if value != before.get(name)}
     if changes:
         _require_changeable(user)
-    if changes.keys() & {"username", "email"} and user.role == Role.ADMIN and not link.is_created:
-        raise Rejected("mutability", reasons.ADMINISTRATOR_EMAIL(user=_person(user)))
+    _require_own(link, changes, request.provider)
     if "email" in changes:
         _require_allowed_email(request.provider, email)
     old_email = user.email
@@ -332,14 +341,53 @@ def _apply(link: ScimUser, document: Mapping[str, Any], request: ScimRequest) ->
         _add_phone(user, document, request)
 
 
+def _require_own(link: ScimUser, changes: Mapping[str, Any], provider: IdentityProvider) -> None:
+    """Refuses what would hand over a user whom the provider did not create: anybody may have that username.
+
+    The provider is believed about a verified address of its domains, with which it could sign the user in as well.
+    """
+    user = link.user
+    if link.is_created:
+        return
+    if user.role == Role.ADMIN and changes.keys() & {"username", "email"}:
+        raise Refused(user, reasons.ADMINISTRATOR_EMAIL)
+    is_believed = (
+        user.email.rpartition("@")[2] in provider.allowed_domains
+        and EmailAddress.objects.filter(user=user, email__login=user.email, verified=True).exists()
+    )
+    if "email" in changes and not is_believed:
+        raise Refused(user, reasons.LOCAL_EMAIL)
+    if changes.get("active") is False and user.role == Role.ADMIN and not is_believed:
+        raise Refused(user, reasons.ADMINISTRATOR_ACTIVE)
+
+
+@contextmanager
+def _recorded(request: ScimRequest) -> Iterator[None]:
+    """Records what a provider may not do, outside of the transaction that the refusal ends."""
+    try:
+        yield
+    except Refused as refused:
+        if refusals.is_recordable(f"scim {request.provider.pk}"):
+            audit.record(
+                request.actor,
+                "provisioning_refused",
+                now=request.now,
+                object_type="user",
+                object_id=refused.user.pk,
+                object_name=refused.user.username,
+                after={"reason": reason_as_json(refused.reason)},
+            )
+        raise
+
+
 def _require_changeable(user: User) -> None:
     if user.is_break_glass:
-        raise Rejected("mutability", reasons.BREAK_GLASS(user=_person(user)))
+        raise Refused(user, reasons.BREAK_GLASS)
 
 
 def _require_allowed_email(provider: IdentityProvider, email: str) -> None:
-    domain = email.rpartition("@")[2].lower()
-    if provider.allowed_domains and domain not in (one.lower() for one in provider.allowed_domains):
+    domain = fold_login(email.rpartition("@")[2])
+    if provider.allowed_domains and domain not in provider.allowed_domains:
         raise invalid("emails", reasons.EMAIL_DOMAIN())
 
 

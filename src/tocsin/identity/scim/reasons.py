@@ -47,6 +47,16 @@ ADMINISTRATOR_EMAIL = ReasonType(
     "{user} is an administrator whom this provider did not create: only an administrator may change the username and "
     "the email address.",
 )
+ADMINISTRATOR_ACTIVE = ReasonType(
+    "scim.administrator_active",
+    "{user} is an administrator whom this provider did not create: it may deactivate the user only if they have a "
+    "verified email address in its allowed domains.",
+)
+LOCAL_EMAIL = ReasonType(
+    "scim.local_email",
+    "{user} was not created by this provider: it may change the email address for sign-in only if the present one is "
+    "verified and in its allowed domains.",
+)
 BREAK_GLASS = ReasonType("scim.break_glass", "{user} is a break-glass account, which no provider may change or delete.")
 NOT_PROVISIONED = ReasonType(
     "scim.not_provisioned", "{user} was not created by this provider: deactivate the user, or delete them in Tocsin."

@@ -3,6 +3,7 @@ what a status does."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -27,6 +28,7 @@ from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.inspect.message_explanation import normalizer_of_version
 from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.inbound.parsing.decode import decode
+from tocsin.inbound.storage.stored_messages import MessageBudget
 
 _INVALID_STATUS = ReasonType("integration.invalid_status", "must be the name of a status, of 1 to 100 characters.")
 _STATUS_IN_OTHER_RULES = ReasonType(
@@ -83,6 +85,8 @@ class ObservedStatuses:
 
     statuses: tuple[ObservedStatus, ...]
     warning: Reason = NO_REASON
+    #: Why messages of new tickets were left out; `NO_REASON` if none was.
+    partial: Reason = NO_REASON
 
 
 def load_observed_statuses(integration: Integration, now: datetime) -> ObservedStatuses:
@@ -93,7 +97,9 @@ def load_observed_statuses(integration: Integration, now: datetime) -> ObservedS
         normalizer = None
     with database.transaction() as connection:
         rows = _counted(connection, integration.pk, now)
-        unopened = _unopened(connection, integration.pk, normalizer, now) if normalizer is not None else {}
+        messages = connection.execute(_FIRST, {**_window(integration.pk, now), "tickets": _TICKETS}).fetchall()
+    budget = MessageBudget()
+    unopened = _unopened(messages, normalizer, budget) if normalizer is not None else {}
     statuses = tuple(
         ObservedStatus(
             name,
@@ -105,7 +111,7 @@ def load_observed_statuses(integration: Integration, now: datetime) -> ObservedS
         )
         for name, count, week, last_at in rows
     )
-    return ObservedStatuses(statuses, _warning(statuses, unopened))
+    return ObservedStatuses(statuses, _warning(statuses, unopened), budget.reason)
 
 
 def set_status(
@@ -191,14 +197,14 @@ def _counted(connection: Connection, integration_id: int, now: datetime) -> list
     return connection.execute(_COUNTED, {**_window(integration_id, now), "most": _MAX_STATUSES}).fetchall()
 
 
-def _unopened(connection: Connection, integration_id: int, normalizer: Normalizer, now: datetime) -> dict[str, int]:
+def _unopened(
+    messages: Sequence[tuple[str, bytes, str]], normalizer: Normalizer, budget: MessageBudget
+) -> dict[str, int]:
     """Counts, by status, new tickets that opened nothing and would open nothing with the current rules either."""
     counts: dict[str, int] = {}
-    for status, raw, content_type in connection.execute(
-        _FIRST, {**_window(integration_id, now), "tickets": _TICKETS}
-    ).fetchall():
+    for status, raw, content_type in messages:
         opens_nothing = not status or action_of_status(normalizer, status) is StatusEffect.UPDATE
-        if opens_nothing and reports_new_status(normalizer, decompress(raw), content_type):
+        if opens_nothing and reports_new_status(normalizer, decompress(raw), content_type, budget):
             counts[status] = counts.get(status, 0) + 1
     return counts
 
@@ -212,14 +218,18 @@ def _window(integration_id: int, now: datetime) -> dict[str, object]:
     }
 
 
-def reports_new_status(normalizer: Normalizer, raw: bytes, content_type: str) -> bool:
+def reports_new_status(
+    normalizer: Normalizer, raw: bytes, content_type: str, budget: MessageBudget | None = None
+) -> bool:
     """Returns whether a message announces a new ticket. A first message with another event belongs to a ticket that is
     older than the integration, and says nothing about the rules."""
     try:
         elements = decode(raw, content_type, lenient=normalizer.kind.lenient).elements
     except Rejected:
         return False
-    event = normalizer.normalize(elements[0]) if elements else None
+    if not elements or (budget is not None and not budget.admits(elements[0])):
+        return False
+    event = normalizer.normalize(elements[0])
     return isinstance(event, NormalizedEvent) and is_new_ticket_event(event)
 
 

@@ -18,7 +18,7 @@ from tocsin.inbound.config.routes import RouteReference
 from tocsin.inbound.inspect.trace import Trace, explain, with_noise_trace
 from tocsin.inbound.models import InboundMessage, Integration, IntegrationVersion
 from tocsin.inbound.parsing.decode import Element
-from tocsin.inbound.storage.stored_messages import element_of
+from tocsin.inbound.storage.stored_messages import MAX_VALUES, TOO_MANY_VALUES, element_of, has_too_many_values
 from tocsin.oncall import loader
 
 
@@ -79,6 +79,8 @@ def _explain_parts(message: InboundMessage, version: IntegrationVersion | None) 
         integration, version or message.version or integration.current_version, hours_names
     )
     element = _element(normalizer, message)
+    if has_too_many_values(element):
+        raise Rejected("too_large", TOO_MANY_VALUES(values=MAX_VALUES))
 
     def is_open(reference: RouteReference) -> bool:
         support_hours = support_hours_by_id.get(reference) if isinstance(reference, int) else None

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import islice
 from typing import Final
 
 import msgspec
@@ -93,6 +94,8 @@ FORMER: Final = re.compile(r"old|prev|last|before|from|former")
 _MAX_DEPTH: Final = 6
 _MAX_OBJECTS: Final = 60
 _MAX_FIELDS: Final = 100
+#: Values of one object that are looked at for likely ones. A mapping reads any.
+MAX_VALUES: Final = 1_000
 _MAX_CACHED_CHARS: Final = 60
 #: From this number of fields on, a word that all of them begin with is the sender's name.
 _MIN_PREFIXED: Final = 3
@@ -237,7 +240,8 @@ def _names_run(event: object) -> bool:
 
 def _children(outer: _Object, values: dict[str, object], objects: MessageObjects, *, is_chat: bool) -> Iterator[_Child]:
     is_alone = len(outer) == 1
-    for key, value in outer.items():
+    texts = {value for value in outer.values() if isinstance(value, str)}
+    for key, value in islice(outer.items(), MAX_VALUES):
         if isinstance(value, str) and not value.startswith(_OBJECT_STARTS):
             continue
         if not isinstance(value, dict | list | str):
@@ -255,7 +259,7 @@ def _children(outer: _Object, values: dict[str, object], objects: MessageObjects
         # An object may be under the name of the event: `{"type": "incident.created", "incident.created": {…}}`.
         if is_text := isinstance(value, str):
             values.pop(name, None)
-        if _is_wrapper(name) or is_alone or is_text or key in outer.values():
+        if _is_wrapper(name) or is_alone or is_text or key in texts:
             yield name, child, is_chat
         elif name in _CHAT_PARTS or name in _CHOSEN or is_chat:
             yield name, child, True
@@ -270,7 +274,7 @@ def _collect_things(name: str, child: _Object, objects: MessageObjects, *, depth
     values = _plain_values(child)
     _qualify(name, values)
     objects.things.append(values)
-    for key, value in child.items() if depth > 1 else ():
+    for key, value in islice(child.items(), MAX_VALUES) if depth > 1 else ():
         if (inner := _object_in(value)) is not None:
             _collect_things(fold(key), inner, objects, depth=depth - 1)
 
@@ -318,7 +322,7 @@ def _plain_values(level: _Object) -> dict[str, object]:
     """Returns the plain values of an object by folded name, and those of a named object in it: `{"severity": {"name":
     "high"}}`."""
     found: dict[str, object] = {}
-    for name, value in level.items():
+    for name, value in islice(level.items(), MAX_VALUES):
         plain = value
         if isinstance(value, dict):
             plain = _name_in(value)

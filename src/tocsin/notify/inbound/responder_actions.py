@@ -89,7 +89,8 @@ def load_responder(connection: Connection, user_id: int) -> Responder | None:
 
 _USER_BY_ADDRESS = """
 SELECT m.user_id FROM people_contactmethod m JOIN people_user u ON u.id = m.user_id AND u.is_active
-WHERE m.channel = ANY(%(channels)s) AND lower(m.address) = lower(%(address)s) AND NOT m.awaits_code
+WHERE m.channel = ANY(%(channels)s) AND NOT m.awaits_code
+  AND lower(m.address COLLATE "C") = lower(%(address)s COLLATE "C")
 ORDER BY (SELECT n.id FROM notify_notification n WHERE n.user_id = m.user_id AND n.address = m.address
           AND n.purpose IN ('page', 'still_on_it') AND n.id >= %(since)s
           ORDER BY n.id DESC LIMIT 1) DESC NULLS LAST, m.user_id LIMIT 1

@@ -16,7 +16,7 @@ from email.utils import getaddresses
 from functools import partial
 
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType
-from tocsin.core.validation.text_sanitizing import sanitize
+from tocsin.core.validation.text_sanitizing import fold_login, sanitize
 from tocsin.notify.mail_replies import quotes
 from tocsin.notify.mail_replies.bounces import Bounce, parse_bounce
 from tocsin.notify.text import formatting, html_sanitizer
@@ -118,7 +118,7 @@ def _text(mail: EmailMessage) -> str:
 def _sender(mail: EmailMessage) -> str:
     senders: list[tuple[str, str]] = _ignore_errors(lambda: getaddresses(_headers(mail, "From")), [])
     addresses = [address for _name, address in senders if "@" in address]
-    return addresses[0].lower() if len(addresses) == 1 else ""
+    return fold_login(addresses[0]) if len(addresses) == 1 else ""
 
 
 def _subject(mail: EmailMessage) -> str:

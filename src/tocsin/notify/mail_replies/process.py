@@ -223,8 +223,8 @@ def _numbers(
 def _addresses(connection: Connection, user_id: int) -> set[str]:
     """Returns the user's own addresses in lower case: the login address and the verified e-mail contact methods."""
     rows = connection.execute(
-        "SELECT lower(email) FROM people_user WHERE id = %(user)s UNION "
-        "SELECT lower(address) FROM people_contactmethod "
+        'SELECT lower(email COLLATE "C") FROM people_user WHERE id = %(user)s UNION '
+        'SELECT lower(address COLLATE "C") FROM people_contactmethod '
         "WHERE user_id = %(user)s AND channel = 'email' AND NOT awaits_code",
         {"user": user_id},
     ).fetchall()

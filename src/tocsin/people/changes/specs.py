@@ -13,6 +13,7 @@ from tocsin.core.errors import Rejected
 from tocsin.core.reasons import ReasonType
 from tocsin.core.validation.spec import InvalidValue, Spec, SpecErrors
 from tocsin.core.validation.spec_types import Line, ListOf, Name, OneOf, TimeZone, list_of_choices
+from tocsin.core.validation.text_sanitizing import fold_login
 from tocsin.people import addresses
 from tocsin.people.member_roles import MemberRole
 from tocsin.people.notification_rules import NotificationRules, RepeatSpec, RuleDelay
@@ -27,7 +28,7 @@ LANGUAGES = tuple(code for code, _name in settings.LANGUAGES)
 def _email(text: str) -> str:
     try:
         # Lower case, as django-allauth stores and looks up addresses.
-        return addresses.email(text).lower()
+        return fold_login(addresses.email(text))
     except Rejected as rejection:
         raise InvalidValue(rejection.reason, rejection.code) from None
 

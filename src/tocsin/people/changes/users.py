@@ -265,16 +265,18 @@ def delete_contact_method(method: ContactMethod, *, actor: AuditActor, now: date
 
 
 def _reject_taken_logins(parsed: UserSpec, existing: User | None) -> None:
-    """Rejects a username or e-mail address that another user has as either, because sign-in accepts both."""
+    """Rejects a username or e-mail address that another user has as either, because sign-in accepts both.
+
+    Case is ignored as Unicode does, in both directions: nobody is found by a name that only looks like theirs, and
+    nobody new gets one.
+    """
     problems = []
-    others = User.accounts.annotate(folded_name=Lower("username"), folded_email=Lower("email"))
-    if existing:
-        others = others.exclude(pk=existing.pk)
-    logins = (parsed.username.lower(), parsed.email.lower())
-    matching = others.filter(Q(folded_name__in=logins) | Q(folded_email__in=logins))
-    used_logins = {text for names in matching.values_list("folded_name", "folded_email") for text in names}
+    others = User.accounts.exclude(pk=existing.pk) if existing else User.accounts.all()
     for field, value in (("username", parsed.username), ("email", parsed.email)):
-        if value.lower() in used_logins:
+        same = (
+            Q(username__iexact=value) | Q(email__iexact=value) | Q(low_name=value.lower()) | Q(low_email=value.lower())
+        )
+        if value and others.annotate(low_name=Lower("username"), low_email=Lower("email")).filter(same).exists():
             reason = _USERNAME_TAKEN(username=value) if field == "username" else _EMAIL_TAKEN(email=value)
             problems.append(Rejected("name_taken", reason, field))
     raise_all(problems)

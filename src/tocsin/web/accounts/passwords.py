@@ -13,11 +13,11 @@ from tocsin.people.models import User
 
 
 def find_account(name: str) -> User | None:
-    """Return the user with that username or e-mail address, ignoring case, or None."""
+    """Return the user with that username or e-mail address, ignoring the case of A to Z, or None."""
     if "\x00" in name:
         # PostgreSQL rejects a query with NUL.
         return None
-    return User.objects.filter(Q(username__iexact=name) | Q(email__iexact=name)).order_by("pk").first()
+    return User.objects.filter(Q(username__login=name) | Q(email__login=name)).order_by("pk").first()
 
 
 def typed_name(credentials: dict[str, Any]) -> str:

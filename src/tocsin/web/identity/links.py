@@ -1,4 +1,4 @@
-"""Removes the link of a user to an identity: their own, or as an administrator another user's."""
+"""Removes the link of a user to an identity, and approves one that was asked for."""
 
 from __future__ import annotations
 
@@ -12,9 +12,19 @@ from tocsin.access.roles import Permission
 from tocsin.core.errors import Rejected
 from tocsin.identity import commands
 from tocsin.identity.models import LinkedIdentity
-from tocsin.web.http.authorization import actor, may
+from tocsin.web.http.authorization import actor, may, requires
 from tocsin.web.http.objects import find_row
 from tocsin.web.http.request import SignedInRequest
+
+
+@require_POST
+@requires(Permission.ADMINISTER)
+def approve_link(request: SignedInRequest, number: int) -> HttpResponse:
+    """Link the user to the identity that asked for it."""
+    link = find_row(LinkedIdentity.objects.select_related("user", "provider"), number, "linked identity")
+    commands.approve_link(link, actor=actor(request), now=request.now)
+    messages.success(request, _("Link to %(provider)s approved.") % {"provider": link.provider.name})
+    return redirect("user", link.user_id)
 
 
 @require_POST

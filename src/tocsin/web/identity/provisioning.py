@@ -39,13 +39,14 @@ def provisioning(request: SignedInRequest, number: int) -> HttpResponse:
             messages.success(request, _("%(name)s no longer provisions users.") % {"name": provider.name})
             return redirect("provisioning", provider.pk)
         secret = tokens.rotate(provider, actor=actor(request), now=request.now)
+    linked = provider.identities.filter(awaits_approval=False)
     context = {
         "provider": provider,
         "address": scim_uri(),
         "secret": secret,
         "user_count": provider.scim_users.count(),
         "group_count": provider.scim_groups.count(),
-        "links": provider.identities.select_related("user").order_by("-signed_in_at")[:MAX_LINKS],
-        "link_count": provider.identities.count(),
+        "links": linked.select_related("user").order_by("-signed_in_at")[:MAX_LINKS],
+        "link_count": linked.count(),
     }
     return render_view(request, "identity/provisioning.html", context)

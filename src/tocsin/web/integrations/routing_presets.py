@@ -21,6 +21,7 @@ from tocsin.inbound.admin.references import ReferenceNames
 from tocsin.inbound.config.normalizer import NormalizedEvent
 from tocsin.inbound.config.rules import EventAction
 from tocsin.inbound.models import Integration
+from tocsin.inbound.storage.stored_messages import MAX_SECONDS, MessageBudget
 from tocsin.resources.registry import INTEGRATIONS
 from tocsin.simulate import backtest
 from tocsin.simulate.backtest_diff import BacktestTotals
@@ -82,11 +83,14 @@ def paging_preset(request: SignedInRequest, number: int) -> HttpResponse:
         or request.method == "POST"
         or not backtest.has_more_than(_MAX_IMMEDIATE_MESSAGES, row, request.now - WEEK)
     )
-    types, clients = _observed_values(row, request) if counts else (Counter(), Counter())
+    # Half of the time for the choices, half for the totals.
+    budgets = MessageBudget(MAX_SECONDS / 2), MessageBudget(MAX_SECONDS / 2)
+    types, clients = _observed_values(row, request, budgets[0]) if counts else (Counter(), Counter())
     context = {
         "counts": counts,
         **frame(request, row, kind, "routing"),
-        "options": _options(row, parts, preset, stored_preset, hours, names, request, counts=counts),
+        "options": _options(row, parts, preset, stored_preset, hours, names, request, budgets[1], counts=counts),
+        "partial": budgets[1].reason or budgets[0].reason,
         "preset": preset,
         "hours": hours,
         "types": _choices(types, preset.types),
@@ -150,6 +154,7 @@ def _options(
     hours: list[str],
     names: ReferenceNames,
     request: SignedInRequest,
+    budget: MessageBudget,
     *,
     counts: bool,
 ) -> list[PresetOption]:
@@ -176,7 +181,8 @@ def _options(
     except Rejected:
         compiled_candidates = []
     if compiled_candidates:
-        totals_list = backtest.count_totals(row, compiled_candidates, request.now - WEEK, limit=_MAX_COUNTED_MESSAGES)
+        since = request.now - WEEK
+        totals_list = backtest.count_totals(row, compiled_candidates, since, budget, limit=_MAX_COUNTED_MESSAGES)
         totals_by_kind = {candidate.kind: totals for candidate, totals in zip(complete, totals_list, strict=True)}
     has_selection = stored_preset is not None or request.method == "POST"
     return [
@@ -190,12 +196,15 @@ def _options(
     ]
 
 
-def _observed_values(row: Integration, request: SignedInRequest) -> tuple[Counter[str], Counter[str]]:
+def _observed_values(
+    row: Integration, request: SignedInRequest, budget: MessageBudget
+) -> tuple[Counter[str], Counter[str]]:
     """Return how often each type and client occurred on tickets that open an alert."""
     types: Counter[str] = Counter()
     clients: Counter[str] = Counter()
     compiled = drafts.compile_stored(row)
-    for message in backtest.load_messages(row, compiled, request.now - WEEK, limit=_MAX_COUNTED_MESSAGES // 2):
+    since = request.now - WEEK
+    for message in backtest.load_messages(row, compiled, since, budget, limit=_MAX_COUNTED_MESSAGES // 2):
         event = None if isinstance(message.element, Rejected) else compiled.normalizer.normalize(message.element)
         if isinstance(event, NormalizedEvent) and event.action is EventAction.OPEN:
             for counter, field in ((types, "ticket_type"), (clients, "client")):

@@ -60,7 +60,11 @@ def test(request: SignedInRequest, number: int) -> HttpResponse:
         except Rejected as rejected:
             context["problem"] = rejected.reason.localized()
         else:
-            context |= {"outcome_views": simulation_view.outcome_views(simulation.outcomes), "at": data["at"]}
+            context |= {
+                "outcome_views": simulation_view.outcome_views(simulation.outcomes),
+                "at": data["at"],
+                "problem": simulation.partial.localized() if simulation.partial else "",
+            }
     context["form"] = form
     return render_view(request, "integrations/test.html", context, partials=("result",))
 

@@ -1,4 +1,6 @@
-"""`GET /live`: server-sent events for signed-in browsers, as a raw ASGI app. Events carry hints, never content.
+"""`GET /live`: server-sent events for signed-in browsers, as a raw ASGI app.
+
+Events carry hints, never content, and only about what the viewer sees.
 
 Events: `hint` (changed topics), `all` (anything may have changed), `tick` (keep-alive), `ended` (signed out). The event
 id is the server time in milliseconds, so that a reconnecting browser receives the hints that it missed.
@@ -9,10 +11,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http.cookies import CookieError, SimpleCookie
 from importlib import import_module
 from typing import Any
@@ -21,23 +23,31 @@ from urllib.parse import parse_qs
 from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
 from django.db import DatabaseError, close_old_connections
+from django.db.models import Model, Q, QuerySet
 from django.utils.crypto import constant_time_compare
 
 from tocsin.access import boundary
 from tocsin.access.boundary import Boundary
 from tocsin.alerts.models import Alert
+from tocsin.alerts.states import ACTIVE
+from tocsin.core.ids import first_uuid7
 from tocsin.core.net.asgi import AsgiScope, Receive, Send, header, send_error
 from tocsin.core.runtime import clock
+from tocsin.inbound.models import InboundMessage
+from tocsin.notify.models import Notification
+from tocsin.outbound.models import Call
 from tocsin.people.models import User
 from tocsin.resources import visibility
-from tocsin.web.sse.broadcaster import EventStream, process_broadcaster
+from tocsin.web.sse.broadcaster import HINT_RETENTION, EventStream, process_broadcaster
+from tocsin.workflows.models import WorkflowRun
 
 log = logging.getLogger(__name__)
 
 #: An event at least this often keeps proxies from closing the stream.
 KEEP_ALIVE_SECONDS = 15.0
 
-#: Interval at which the stream's session is checked again.
+#: Interval at which the stream's session is checked again. It is checked at once after a change of the configuration,
+#: such as the deactivation of a user.
 SESSION_CHECK_SECONDS = 60.0
 
 #: Hints within this interval are sent as one event.
@@ -51,6 +61,26 @@ _sessions = ThreadPoolExecutor(1, thread_name_prefix="live sessions")
 
 #: The beginning of the topics that name an alert.
 _ALERT = "alert:"
+
+#: A change that concerns more alerts names only so many of them.
+_MAX_NAMED_ALERTS = 20
+
+#: Topics that say nothing about anybody's objects.
+_FOR_EVERYBODY = frozenset({"config", "clock", "pause"})
+
+#: The topics of lists, and the rows of one that are new since a moment. The number of the newest rows is limited where
+#: no index has their time.
+_LISTS: Mapping[str, Callable[[datetime], QuerySet[Any]]] = {
+    "alerts": lambda since: Alert.objects.filter(status__in=ACTIVE, last_message_at__gte=since),
+    "messages": lambda since: InboundMessage.objects.filter(pk__gte=first_uuid7(since)),
+    "outbox": lambda since: Notification.objects.filter(pk__gte=first_uuid7(since)),
+    "outbound-log": lambda since: _newest(Call).filter(Q(queued_at__gte=since) | Q(ended_at__gte=since)),
+    "workflow-runs": lambda since: _newest(WorkflowRun).filter(Q(created_at__gte=since) | Q(ended_at__gte=since)),
+}
+_MAX_NEWEST = 500
+
+#: By how much the clocks of the nodes may differ.
+_CLOCK_DIFFERENCE = timedelta(seconds=5)
 
 #: Set while the server is stopping; all streams then end.
 _stopping = False
@@ -119,18 +149,23 @@ async def _serve(
     disconnected = asyncio.ensure_future(_wait_for_disconnect(receive))
     try:
         await send(_event("tick", "", "retry: 2000\n"))
-        checked = asyncio.get_running_loop().time()
+        checked, hinted_at = asyncio.get_running_loop().time(), clock.now() - HINT_RETENTION
         while not disconnected.done() and not _stopping:
-            event = await _next_event(stream, limit, disconnected)
-            if asyncio.get_running_loop().time() - checked > SESSION_CHECK_SECONDS:
+            topics, everything = await _next_topics(stream, disconnected)
+            is_configuration = everything or "config" in topics
+            if is_configuration or asyncio.get_running_loop().time() - checked > SESSION_CHECK_SECONDS:
                 checked = asyncio.get_running_loop().time()
                 if not await _is_still(user, key):
                     await send(_event("ended", ""))
                     break
                 with suppress(DatabaseError):
                     limit = await _in_background(_load_boundary, user)
+            if limit is not None and topics and not everything:
+                since, hinted_at = hinted_at, clock.now()
+                topics = await _in_background(_visible_topics, topics, limit, since - _CLOCK_DIFFERENCE)
             if not disconnected.done() and not _stopping:
-                await send(event)
+                name = "all" if everything else "hint" if topics else "tick"
+                await send(_event(name, "" if everything else " ".join(sorted(topics))))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
     finally:
         disconnected.cancel()
@@ -145,24 +180,18 @@ async def _is_still(user: int, key: str) -> bool:
         return True
 
 
-async def _next_event(
-    stream: EventStream, limit: Boundary | None, disconnected: asyncio.Future[None]
-) -> dict[str, Any]:
+async def _next_topics(stream: EventStream, disconnected: asyncio.Future[None]) -> tuple[frozenset[str], bool]:
+    """Return what has changed, and whether anything may have; nothing after a while without a change."""
     woken = asyncio.ensure_future(stream.wait(KEEP_ALIVE_SECONDS))
     pending: set[asyncio.Future[Any]] = {woken, disconnected}
     await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
     if not woken.done():
         woken.cancel()
-        return _event("tick", "")
+        return frozenset(), False
     if not woken.result():
-        return _event("tick", "")
+        return frozenset(), False
     await asyncio.sleep(GATHER_SECONDS)
-    topics, everything = stream.pop_topics()
-    if everything:
-        return _event("all", "")
-    if limit is not None:
-        topics = await _in_background(_visible_topics, topics, limit)
-    return _event("hint", " ".join(sorted(topics))) if topics else _event("tick", "")
+    return stream.pop_topics()
 
 
 def _event(name: str, data: str, prefix: str = "") -> dict[str, Any]:
@@ -213,19 +242,33 @@ def _load_boundary(user_id: int) -> Boundary | None:
         close_old_connections()
 
 
-def _visible_topics(topics: frozenset[str], limit: Boundary) -> frozenset[str]:
-    """Return the topics without those of alerts that the viewer does not see."""
-    numbers = {topic: int(topic.removeprefix(_ALERT)) for topic in topics if topic.startswith(_ALERT)}
-    if not numbers:
-        return topics
+def _visible_topics(topics: frozenset[str], limit: Boundary, since: datetime) -> frozenset[str]:
+    """Return the topics of what the viewer sees: alerts by number, and lists in which a visible row changed since."""
+    numbers = {int(topic.removeprefix(_ALERT)) for topic in topics if topic.startswith(_ALERT)}
     try:
         with boundary.limited_to(limit):
-            visible = set(Alert.objects.filter(pk__in=numbers.values()).values_list("pk", flat=True))
+            found = Alert.objects.filter(pk__in=numbers).values_list("pk", flat=True) if numbers else ()
+            visible = {f"{_ALERT}{number}" for number in found}
+            lists = {name for name in _LISTS.keys() & topics if _is_changed(name, visible, len(numbers), since)}
     except DatabaseError:
-        visible = set()
+        visible, lists = set(), set()
     finally:
         close_old_connections()
-    return topics - {topic for topic, number in numbers.items() if number not in visible}
+    return (topics & _FOR_EVERYBODY) | visible | lists
+
+
+def _is_changed(name: str, visible: set[str], named: int, since: datetime) -> bool:
+    if visible and name in ("alerts", "outbox"):
+        return True
+    # All the alerts that changed are named, unless they are many.
+    is_known = name == "alerts" and named < _MAX_NAMED_ALERTS
+    return not is_known and _LISTS[name](since).exists()
+
+
+def _newest[M: Model](model: type[M]) -> QuerySet[M]:
+    with boundary.unbounded():
+        newest = model._default_manager.order_by("-pk").values_list("pk", flat=True).first() or 0
+    return model._default_manager.filter(pk__gt=newest - _MAX_NEWEST)
 
 
 def _load_user_id(key: str) -> int | None:

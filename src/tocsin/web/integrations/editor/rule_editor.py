@@ -38,6 +38,7 @@ from tocsin.inbound.inspect.trace import explain
 from tocsin.inbound.models import Integration
 from tocsin.inbound.parsing.decode import Element
 from tocsin.inbound.parsing.payload_splitting import elements_of
+from tocsin.inbound.storage.stored_messages import MAX_VALUES, TOO_MANY_VALUES, has_too_many_values
 from tocsin.people.models import User
 from tocsin.resources.registry import INTEGRATIONS
 from tocsin.simulate.backtest import Backtest, backtest
@@ -304,6 +305,9 @@ def _load_element(draft: EditorDraft) -> None:
         elements = elements_of(draft.tab.kind, payload.body, payload.content_type or None).elements
     except Rejected as rejected:
         draft.payload_problem = draft.payload_problem or rejected.reason.localized()
+        return
+    if elements and has_too_many_values(elements[0]):
+        draft.payload_problem = draft.payload_problem or TOO_MANY_VALUES(values=MAX_VALUES).localized()
         return
     draft.element = elements[0] if elements and elements[0].payload is not None else None
     draft.tree = tree_of(draft.element.payload) if draft.element is not None else None
