@@ -107,7 +107,7 @@ _OPENS: Final = (
         OPEN,
         _envelope("new ticket logged", {"id": 20817, "summary": _SUMMARY, "status_id": 1, "client_id": 12}),
     ),
-    _one("event only, new ticket", OPEN, _envelope("new ticket logged"), subject="20817"),
+    _one("event only, new ticket", OPEN, _envelope("new ticket logged"), subject=""),
     _one("event with its flavour", OPEN, _envelope("New Ticket Logged - All", _ticket(status_id=31))),
     _one("event: ticket created", OPEN, _envelope("Ticket Created", _ticket(status_id=31))),
     _one("event: ticket logged", OPEN, _envelope("Ticket Logged", _ticket(status_id=31))),
@@ -130,7 +130,10 @@ _OPENS: Final = (
     _one(
         "PascalCase with objects",
         OPEN,
-        {"Event": "New Ticket Logged", "Ticket": {"Id": 20817, "Summary": _SUMMARY, "Status": {"Id": 1, "Name": "New"}}},
+        {
+            "Event": "New Ticket Logged",
+            "Ticket": {"Id": 20817, "Summary": _SUMMARY, "Status": {"Id": 1, "Name": "New"}},
+        },
     ),
     _one("capitals", OPEN, {"TICKET_ID": 20817, "SUMMARY": _SUMMARY, "STATUS": "New"}),
     _one(
@@ -203,7 +206,9 @@ _CLOSES: Final = (
     _one("event only, closed", CLOSE, _envelope("ticket closed")),
     _one("event only, as Halo lists it", CLOSE, _envelope("Closed")),
     _one("event Ticket Closed, unknown id", CLOSE, _envelope("Ticket Closed", {"id": 20817, "status_id": 23})),
-    _one("event closed, another status's name", CLOSE, _envelope("ticket closed", _ticket(**_linked(23, "Finished off")))),
+    _one(
+        "event closed, another status's name", CLOSE, _envelope("ticket closed", _ticket(**_linked(23, "Finished off")))
+    ),
     _one("event closed, stale status's name", CLOSE, _envelope("ticket closed", _ticket(**_linked(2, "In Progress")))),
     _one("event closed, stale New", CLOSE, _envelope("ticket closed", _ticket(**_LINKED_NEW))),
     _one("event in German", CLOSE, _envelope("Ticket geschlossen", _ticket(status_id=23))),
@@ -298,7 +303,12 @@ _UPDATES: Final = (
         _envelope(
             "ticket updated by user",
             _ticket(status_id=5),
-            action={"id": 7, "ticket_id": 20817, "outcome": "User Update", "note": "Please keep this closed. Resolved?"},
+            action={
+                "id": 7,
+                "ticket_id": 20817,
+                "outcome": "User Update",
+                "note": "Please keep this closed. Resolved?",
+            },
         ),
     ),
     _one("SLA warning", UPDATE, _envelope("first sla warning", _ticket(**_linked(2, "In Progress")))),

@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from tests.catalogue_corpus import templates
+from tests.catalogue_corpus.halo_variants import CLOSE, UPDATE, VARIANTS, Variant
 from tests.catalogue_corpus.measure import Outcome, figures_of, measure, measured_kinds
+from tocsin.catalogue.kinds import load_kinds
+from tocsin.inbound.config.normalizer import IntegrationDefinition, NormalizedEvent, compile_normalizer
+from tocsin.inbound.config.rules import EventAction
+from tocsin.inbound.parsing.payload_splitting import elements_of
+
+_ACTIONS = {EventAction.CANCEL: CLOSE, EventAction.NONE: UPDATE}
 
 
 @pytest.mark.parametrize("kind", sorted(measured_kinds()))
@@ -72,3 +79,15 @@ def test_most_held_out_bodies_do_what_they_say() -> None:
 def test_most_made_up_bodies_do_what_they_say() -> None:
     results = templates.measure(templates.MADE_UP)
     assert sum(not result.problem for result in results) >= MADE_UP_SHARE * len(results)
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
+def test_any_form_of_a_halo_ticket_does_what_it_says(variant: Variant) -> None:
+    normalizer = compile_normalizer(load_kinds()["haloitsm"], IntegrationDefinition(settings=variant.settings))
+    elements = elements_of(normalizer.kind, variant.raw, variant.content_type).elements
+    events = [event for one in elements if isinstance(event := normalizer.normalize(one), NormalizedEvent)]
+    assert [(_ACTIONS.get(event.action, str(event.action)), event.source_id) for event in events] == [
+        (action, ticket) for action, ticket, _ in variant.expected
+    ]
+    for event, (_, _, subject) in zip(events, variant.expected, strict=True):
+        assert subject in (event.mapped.text("subject") or "")

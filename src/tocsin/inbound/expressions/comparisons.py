@@ -160,7 +160,7 @@ def _any_of(
 
 
 #: Where one statement of a text ends: "No response - closed" is closed, "No response closed" may not be.
-_STATEMENT_ENDS: Final = re.compile(r"\s[-–—]+\s|[,;:.!?()\[\]{}/|>→•\n]+")
+STATEMENT_ENDS: Final = re.compile(r"\s[-–—]+\s|[,;:.!?()\[\]{}/|>→•\n]+")
 _WORD: Final = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 _CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z]{2})")
 #: Words after which a word of the same statement is not meant, or not yet: "Not New", "To be closed".
@@ -203,7 +203,7 @@ def _word_matcher(expected: list[str], match_case: bool) -> Callable[[str], bool
 def _words_in(text: str, match_case: bool) -> list[tuple[str, bool]]:
     """Returns the words of a text, each with whether an earlier one of its statement negates it."""
     words: list[tuple[str, bool]] = []
-    for statement in _STATEMENT_ENDS.split(_CAMEL.sub(" ", text.replace("’", "'"))):
+    for statement in STATEMENT_ENDS.split(_CAMEL.sub(" ", text.replace("’", "'"))):
         is_negated = False
         for word in _WORD.findall(statement):
             folded = word.casefold()

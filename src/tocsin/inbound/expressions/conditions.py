@@ -214,7 +214,9 @@ class _Compiler:
             raise rejection(field_path, _TOO_MANY_COMPARISONS(maximum=MAX_LEAVES))
         spec = ComparisonSpec.read(definition, field_path)
         label, field, read = self.field_reader(spec.field, f"{field_path}.field")
-        comparison = compile_comparison(spec.operator, spec.value, f"{field_path}.value", spec.match_case, by_words=spec.words)
+        comparison = compile_comparison(
+            spec.operator, spec.value, f"{field_path}.value", spec.match_case, by_words=spec.words
+        )
         return _Leaf(label, field, read, comparison, spec.is_inverted)
 
     def field_reader(
