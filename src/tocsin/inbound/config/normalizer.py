@@ -311,7 +311,11 @@ class Normalizer:
     def _refuses_id(self, payload: object) -> bool:
         """Returns whether a value where the kind looks for its id is no id, such as that of another kind of object."""
         slots = self.mapping.extraction.read(payload)
-        return any(slots[a.slot] not in (None, "") for a in self._alternatives_of("source_id") if a.slot >= 0)
+        # A subject may have an id in it, and need not.
+        looked_at = {a.slot for a in self._alternatives_of("source_id")} - {-1}
+        return any(
+            slots[slot] not in (None, "") for slot in looked_at - {a.slot for a in self._alternatives_of("subject")}
+        )
 
     def _describe(
         self, action: EventAction, mapped: MappedFields, payload: object, objects: MessageObjects | None
@@ -351,7 +355,7 @@ class Normalizer:
             return EventAction.CLOSE, ended, True
         if rule_match.is_decisive or not takes_words:
             return action, rule_match, True
-        return self._classify_by_words(mapped, action, rule_match, is_own=is_own)
+        return self._classify_by_words(payload, mapped, action, rule_match, is_own=is_own)
 
     def _classify_ended(
         self, payload: object, mapped: MappedFields, action: EventAction, rule_match: RuleMatch
@@ -414,18 +418,17 @@ class Normalizer:
             return EventAction.CLOSE
         if rule_match.is_decisive or not self.aliased_fields or not self.has_kind_rules:
             return action
-        return self._classify_by_words(mapped, action, rule_match, is_own=True)[0]
+        return self._classify_by_words({}, mapped, action, rule_match, is_own=True)[0]
 
     def _classify_by_words(
-        self, mapped: MappedFields, action: EventAction, rule_match: RuleMatch, *, is_own: bool
+        self, payload: object, mapped: MappedFields, action: EventAction, rule_match: RuleMatch, *, is_own: bool
     ) -> tuple[EventAction, RuleMatch, bool]:
         """Classifies a message that no rule decides. `is_own`: the kind's own path found the status."""
         status, event = mapped.text("source_status"), mapped.text("event")
         if status is not None and status.casefold() in self.own_rule_values:
             return action, rule_match, True
         if self.kind.assigns_source_agent:
-            classified = self._classify_ticket(status, event, has_subject="subject" in mapped.values, is_own=is_own)
-            return classified or (action, rule_match, bool(event or is_own))
+            return self._classify_ticket(payload, mapped, is_own=is_own) or (action, rule_match, bool(event or is_own))
         if status is None:
             return EventAction.OPEN, RuleMatch(True, STATUS_MISSING(sources=self._sources_of("source_status"))), False
         # A status that a rule names, and yet none decided, is decided by words only if the rule lacked the event.
@@ -443,13 +446,16 @@ class Normalizer:
         return action, rule_match, meaning is not None or not lacks_event
 
     def _classify_ticket(
-        self, status: str | None, event: str | None, *, has_subject: bool, is_own: bool
+        self, payload: object, mapped: MappedFields, *, is_own: bool
     ) -> tuple[EventAction, RuleMatch, bool] | None:
         """Classifies a ticket that no rule knows: a new one opens whatever its first status is called, and so does an
         open one in a message without the event that the kind's rules open by; an event, and a status under a name that
         tools share, are read by words. A ticket with a subject of which nothing says that somebody has seen it opens
         unless it had an alert before. None for any other, which is an update of a known ticket."""
+        status, event = mapped.text("source_status"), mapped.text("event")
         meaning = meaning_of(status) if status is not None else None
+        if meaning is StatusMeaning.OPEN and status is not None and not may_be_new(status):
+            meaning = None
         if event is not None and is_new_ticket(event) and self.new_tickets_open and meaning is not StatusMeaning.CLOSE:
             return EventAction.OPEN, RuleMatch(True, NEW_TICKET(event=one_line(event))), True
         if status is not None and not is_own and meaning in _ACTIONS:
@@ -466,10 +472,19 @@ class Normalizer:
             return EventAction.OPEN, RuleMatch(True, STATUS(status=one_line(status))), True
         if status is not None and event is None and self.opens_by_event and is_open_status(status):
             return EventAction.OPEN, RuleMatch(True, OPEN_TICKET(status=one_line(status))), True
+        is_decided = status is not None and status.casefold() in self.rule_values
         is_unseen = (status is None or may_be_new(status)) and (event is None or not is_of_known_ticket(event))
-        if not has_subject or not is_unseen:
+        if is_decided or not is_unseen or not self._has_subject(payload, mapped):
             return None
         return EventAction.OPEN, RuleMatch(True, UNKNOWN_TICKET(sources=self._sources_of("source_status"))), False
+
+    def _has_subject(self, payload: object, mapped: MappedFields) -> bool:
+        """Returns whether a message says what it is about, under the kind's names or those that tools share."""
+        if "subject" in mapped.values:
+            return True
+        if "subject" not in self.aliased_fields or not isinstance(payload, Mapping):
+            return False
+        return aliases.has_subject(collect(payload))
 
     def _sources_of(self, name: str) -> str:
         return ", ".join([*dict.fromkeys(a.source_text for a in self._alternatives_of(name))][:8])

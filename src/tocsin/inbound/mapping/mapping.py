@@ -164,7 +164,8 @@ def compile_mapping(
     *,
     is_folding: bool = False,
 ) -> CompiledMapping:
-    """Compiles a mapping. `is_folding`: its paths find names in another spelling too. Raises Rejected("invalid_mapping", "invalid_path" or "invalid_condition") with the field."""
+    """Compiles a mapping. `is_folding`: its paths find names in another spelling too. Raises
+    Rejected("invalid_mapping", "invalid_path" or "invalid_condition") with the field."""
     if not isinstance(definition, Mapping):
         raise rejection(field_path, _NOT_A_MAPPING())
     groups = _group_fields(definition, field_path)

@@ -378,7 +378,8 @@ class TicketForm:
 
 #: What a ticket is called, and objects around it, by folded name.
 _TICKET_NAMES: Final = frozenset({
-    "ticket", "tickets", "fault", "faults", "incident", "incidents", "servicerequest", "request", "case", "issue",
+    "ticket", "tickets", "fault", "faults", "incident", "incidents", "servicerequest", "request", "requests", "case",
+    "cases", "issue", "issues",
 })  # fmt: skip
 _CONTAINERS: Final = frozenset({
     "object", "objects", "data", "payload", "body", "content", "record", "records", "item", "items", "entity",

@@ -280,7 +280,13 @@ FOLDED_STATUSES: Final = in_order(map(fold, _STATUSES))
 FOLDED_OUTCOMES: Final = in_order(map(fold, _OUTCOMES))
 #: Of a ticket, a bare id may be that of the delivery, the agent or the note, and an event is no status.
 OF_TICKETS: Final[Mapping[str, Names]] = {
-    "source_id": in_order(name for name in FOLDED["source_id"] if name not in INNERMOST_FIRST | {"eventid", "alias"}),
+    "source_id": in_order(
+        (
+            *(name for name in FOLDED["source_id"] if name not in INNERMOST_FIRST | {"eventid", "alias"}),
+            *("ticketnumber", "ticketno", "ticketref", "ticketreference", "ticketkey", "requestid", "requestnumber"),
+            *("casenumber", "incidentnumber", "faultid", "number", "reference", "ref"),
+        )
+    ),
     "source_status": FOLDED_STATUSES,
 }
 

@@ -468,10 +468,11 @@ def may_be_new(status: str) -> bool:
 
 
 def is_of_known_ticket(event: str) -> bool:
-    """Returns whether an event is one of a ticket that is not new: "ticket updated", "SLA warning", "note added"."""
-    words = words_of(event[:_MAX_CHARS])
+    """Returns whether an event is one of a ticket that is not new, or of something else: "ticket updated", "SLA
+    warning", "note added", "New Client Created"."""
+    words = set(words_of(event[:_MAX_CHARS]))
     return (
-        not (_LATER | _PARTS_OF_TICKET).isdisjoint(words)
+        bool(words & (_LATER | _PARTS_OF_TICKET) or (words & _OTHER_RECORDS and not words & _TICKETS))
         or meaning_of(event) in (StatusMeaning.UPDATE, StatusMeaning.CLOSE)
         or is_test_event(event)
     )

@@ -37,7 +37,7 @@ def elements_of(
 ) -> Decoded:
     """Decodes and splits a body. `headers` by lower-case name. Raises Rejected as `decode` does."""
     decoded = decode(body, content_type, lenient=kind.lenient)
-    split = kind.kind_hooks.messages or (_tickets if kind.assigns_source_agent else None)
+    split = _ticket_splitter(kind) if kind.assigns_source_agent else kind.kind_hooks.messages
     if split is None:
         return decoded
     elements: list[Element] = []
@@ -48,17 +48,21 @@ def elements_of(
     return Decoded(tuple(elements), decoded.is_array or len(elements) > 1)
 
 
-def _tickets(payload: Payload, headers: Headers) -> Sequence[Payload]:
-    """Splits a ticket system's list of tickets."""
-    return tickets_in(payload) or [payload]
+type _Split = Callable[[Payload, Headers], Sequence[Payload]]
 
 
-def _messages(
-    kind: IntegrationKind,
-    split: Callable[[Payload, Headers], Sequence[Payload]],
-    element: Element,
-    headers: Mapping[str, str],
-) -> list[Element]:
+def _ticket_splitter(kind: IntegrationKind) -> _Split:
+    """Returns the function that splits a list of tickets, and then each as the kind does."""
+    hook = kind.kind_hooks.messages
+
+    def split(payload: Payload, headers: Headers) -> Sequence[Payload]:
+        tickets = tickets_in(payload) or [payload]
+        return tickets if hook is None else [message for ticket in tickets for message in hook(ticket, headers)]
+
+    return split
+
+
+def _messages(kind: IntegrationKind, split: _Split, element: Element, headers: Headers) -> list[Element]:
     """Returns the messages of one element; the element itself if there is only one, or the kind's hook failed."""
     if element.payload is None:
         return [element]
