@@ -42,7 +42,7 @@ from tocsin.inbound.expressions.mapped import MappedFields
 from tocsin.inbound.expressions.text_format import one_line
 from tocsin.inbound.mapping import aliases, evidence, likely_texts, shared_names
 from tocsin.inbound.mapping.mapping import CompiledMapping, compile_mapping
-from tocsin.inbound.mapping.message_objects import MessageObjects, TicketForm, collect, fold, unwrapped
+from tocsin.inbound.mapping.message_objects import MessageObjects, TicketForm, collect, fold, hoisted, unwrapped
 from tocsin.inbound.mapping.status_words import (
     StatusMeaning,
     is_clear,
@@ -209,9 +209,14 @@ class Normalizer:
 
     def form_of(self, payload: object) -> object:
         """Returns a payload in the form that the kind's mapping reads."""
-        if self.ticket_form is None or not isinstance(payload, Mapping):
+        if not self.kind.assigns_source_agent or not isinstance(payload, Mapping):
             return payload
-        return unwrapped(payload, self.ticket_form)
+        if self.ticket_form is not None:
+            return unwrapped(payload, self.ticket_form)
+        flat = hoisted(payload)
+        # What wraps a ticket comes off if the kind's own paths find it then, and not before.
+        is_wrapped = flat is not payload and "source_id" not in self.mapping.apply(payload).values
+        return flat if is_wrapped and "source_id" in self.mapping.apply(flat).values else payload
 
     def map_fields(self, payload: object) -> MappedFields:
         """Maps a payload, by the aliases that tools share where the kind's own paths find no id or no status."""

@@ -376,6 +376,7 @@ class TicketForm:
     shared: frozenset[str]
 
 
+_ANY_FORM: Final = TicketForm("", frozenset(), frozenset())
 #: What a ticket is called, and objects around it, by folded name.
 _TICKET_NAMES: Final = frozenset({
     "ticket", "tickets", "fault", "faults", "incident", "incidents", "servicerequest", "request", "requests", "case",
@@ -414,6 +415,16 @@ def unwrapped(payload: _Object, form: TicketForm) -> _Object:
         if name.startswith(_TICKET_PREFIX) and name != _TICKET_PREFIX:
             folded.setdefault(fold(name.removeprefix(_TICKET_PREFIX)), folded[name])
     return {**outer, form.place: {**folded, **fields}}
+
+
+def hoisted(payload: _Object) -> _Object:
+    """Returns a ticket's message with the fields of what wraps them at its top; the message itself if nothing does."""
+    is_wrapped = any("[" in name for name in payload) or any(
+        (len(payload) == 1 or fold(name) in _CONTAINERS) and isinstance(value, dict | list | str)
+        for name, value in payload.items()
+        if len(payload) <= _MAX_NAMES
+    )
+    return _unwrap(_without_brackets(payload), _ANY_FORM, depth=0)[0] if is_wrapped else payload
 
 
 def _is_plain_envelope(payload: _Object, form: TicketForm) -> bool:
