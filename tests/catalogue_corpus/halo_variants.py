@@ -1,7 +1,7 @@
 """HaloITSM messages as administrators build them, and what each should do.
 
-They were written from HaloITSM's own guide before the mapping was looked at: they say what a user expects, not what the
-code does.
+All but `_FURTHER` were written from HaloITSM's own guide before the mapping was looked at: they say what a user
+expects, not what the code does.
 """
 
 from __future__ import annotations
@@ -315,4 +315,34 @@ _UPDATES: Final = (
     _one("reassigned", UPDATE, _envelope("ticket reassigned", _ticket(status_id=2, agent_id=7))),
 )
 
-VARIANTS: Final = (*_OPENS, *_CLOSES, *_UPDATES)
+#: Written after the mapping was changed, by the same author.
+_FURTHER: Final = (
+    Variant(
+        "a list of events",
+        {
+            "events": [
+                _envelope("new ticket logged", _ticket()),
+                _envelope("ticket closed", _ticket(id=20700), object_id=20700),
+            ]
+        },
+        ((OPEN, "20817", "VPN down"), (CLOSE, "20700", "")),
+    ),
+    _one("Faults of one", OPEN, {"Faults": [{"faultid": 20817, "symptom": _SUMMARY, "status": "New"}]}),
+    _one("ticket as JSON text", OPEN, {"event": "New Ticket Logged", "ticket": json.dumps(_ticket())}),
+    _one("names in German", OPEN, {"Ticketnummer": 20817, "Betreff": _SUMMARY, "Status": "Neu"}),
+    _one("event in German", OPEN, {"event": "Neues Ticket erfasst", "ticket_id": 20817, "summary": _SUMMARY}),
+    _one("is_closed", CLOSE, _flat(status="Sorted", is_closed=True)),
+    _one("display names, finalised", CLOSE, {
+        "Ticket ID": 20817, "Status": "Finalised", "Date Closed": "24/11/2026 11:02", "Has Been Closed": "Yes",
+    }),
+    _one("reopened", UPDATE, _envelope(
+        "ticket reopened", _ticket(status_id=2, hasbeenclosed=True, dateclosed="2026-11-20T10:00:00")
+    )),
+    _one("new again", OPEN, _envelope(
+        "ticket status changed", _ticket(**_LINKED_NEW, hasbeenclosed=True, dateclosed="2026-11-20T10:00:00")
+    )),
+    _one("another ticket closed", UPDATE, _envelope("child ticket closed", _ticket(status_id=2))),
+    _one("resolved is only a status", UPDATE, _envelope("Ticket Resolved", _ticket(status_id=8))),
+)  # fmt: skip
+
+VARIANTS: Final = (*_OPENS, *_CLOSES, *_UPDATES, *_FURTHER)

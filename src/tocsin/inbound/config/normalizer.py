@@ -386,6 +386,8 @@ class Normalizer:
         """Returns the status by which a ticket's message closes, of all those that it names: its event's, and unless
         the shown one opens or is in the integration's own rules, any that the mapping finds."""
         status, event = mapped.text("source_status"), mapped.text("event")
+        if event is not None and meaning_of_ticket_event(event) is StatusMeaning.OPEN:
+            return None  # Reopened: it was closed before.
         named = [] if event is None else [status_in_event(event)]
         is_settled = status is not None and (
             status.casefold() in self.own_rule_values

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import binascii
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
@@ -402,19 +402,31 @@ def unwrapped(payload: _Object, form: TicketForm) -> _Object:
     those of the ticket in one object, whatever the message wraps them in. Nothing is left out, so that paths of a user
     find what they found in the message."""
     ticket = payload.get(form.place)
-    if len(payload) > _MAX_NAMES or (type(ticket) is dict and _is_plain_envelope(payload, form)):
+    if len(payload) > _MAX_NAMES or (type(ticket) is dict and _by_shape(_are_of_envelope, payload, form)):
         return payload
     outer, found = _unwrap(_without_brackets(payload), form, depth=0)
-    own = _own_fields(outer, form, is_envelope=found is not None)
-    fields = dict(own)
+    fields = _own_fields(outer, form, is_envelope=found is not None)
     fields.update(found or {})
     if ticket is not None and not isinstance(ticket, dict | list):
         fields.setdefault("id", ticket)
-    folded = {fold(name): value for name, value in reversed(fields.items())}
-    for name in list(folded):
-        if name.startswith(_TICKET_PREFIX) and name != _TICKET_PREFIX:
-            folded.setdefault(fold(name.removeprefix(_TICKET_PREFIX)), folded[name])
-    return {**outer, form.place: {**folded, **fields}}
+    aliases = {alias: fields[name] for alias, name in _by_shape(_aliases_of, fields)}
+    return {**outer, form.place: {**aliases, **fields}}
+
+
+def _by_shape[T](read: Callable[..., T], names: Iterable[str], *others: object) -> T:
+    """Calls a function of names, which a sender's messages have in common, and remembers what it returns."""
+    shape = tuple(names)
+    return read(shape, *others) if len(shape) <= _MAX_FIELDS else read.__wrapped__(shape, *others)  # type: ignore[attr-defined]
+
+
+@lru_cache(maxsize=256)
+def _aliases_of(names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """Returns the folded names, those without "ticket" in front too, each with the name that it stands for."""
+    folded = {fold(name): name for name in reversed(names)}
+    for alias in list(folded):
+        if alias.startswith(_TICKET_PREFIX) and alias != _TICKET_PREFIX:
+            folded.setdefault(fold(alias.removeprefix(_TICKET_PREFIX)), folded[alias])
+    return tuple((alias, name) for alias, name in folded.items() if alias != name)
 
 
 def hoisted(payload: _Object) -> _Object:
@@ -427,16 +439,22 @@ def hoisted(payload: _Object) -> _Object:
     return _unwrap(_without_brackets(payload), _ANY_FORM, depth=0)[0] if is_wrapped else payload
 
 
-def _is_plain_envelope(payload: _Object, form: TicketForm) -> bool:
-    return all(name in form.delivery or name in form.shared or name == form.place for name in map(fold, payload))
+@lru_cache(maxsize=256)
+def _are_of_envelope(names: tuple[str, ...], form: TicketForm) -> bool:
+    return all(name in form.delivery or name in form.shared or name == form.place for name in map(fold, names))
 
 
 def _own_fields(outer: _Object, form: TicketForm, *, is_envelope: bool) -> dict[str, object]:
     """Returns the fields of a ticket that are beside its envelope's, or all of them without an envelope."""
-    names = {name: fold(name) for name in outer}
-    is_envelope |= not form.delivery.isdisjoint(names.values())
+    return {name: outer[name] for name in _by_shape(_own_names, outer, form, is_envelope)}
+
+
+@lru_cache(maxsize=256)
+def _own_names(names: tuple[str, ...], form: TicketForm, is_envelope: bool) -> tuple[str, ...]:
+    folded = {name: fold(name) for name in names}
+    is_envelope |= not form.delivery.isdisjoint(folded.values())
     left_out = form.delivery | form.shared | _TICKET_NAMES if is_envelope else frozenset[str]()
-    return {name: value for name, value in outer.items() if names[name] not in left_out}
+    return tuple(name for name in names if folded[name] not in left_out)
 
 
 def _unwrap(payload: _Object, form: TicketForm, *, depth: int) -> tuple[dict[str, object], _Object | None]:
@@ -491,10 +509,14 @@ def _without_brackets(payload: _Object) -> _Object:
     return nested
 
 
+#: Lists of messages.
+_BATCHES: Final = frozenset({"events", "notifications", "messages", "deliveries", "batch"})
+
+
 def tickets_in(payload: _Object) -> list[dict[str, object]]:
     """Returns the messages of a body that lists several tickets or messages under one name; none otherwise."""
     for name, value in payload.items():
-        if not isinstance(value, list) or len(value) < 2 or fold(name) not in _TICKET_NAMES | _CONTAINERS:
+        if not isinstance(value, list) or len(value) < 2 or fold(name) not in _TICKET_NAMES | _CONTAINERS | _BATCHES:
             continue
         if not all(isinstance(item, dict) and not _OF_ANY_TICKET.isdisjoint(map(fold, item)) for item in value):
             continue

@@ -376,6 +376,7 @@ _OTHER_RECORDS: Final = frozenset({
 })  # fmt: skip
 
 
+@lru_cache(maxsize=1024)
 def is_new_ticket(event: str) -> bool:
     """Returns whether an event says that a ticket is new, such as "ticket_created" or "New Ticket Logged"."""
     words = set(re.split(r"[\W_]+", _CAMEL.sub(" ", event[:_MAX_CHARS]).casefold()))
@@ -393,11 +394,11 @@ _OPEN_STATUSES: Final = _NEW_STATUSES | {
 }  # fmt: skip
 #: Last ones. "Resolved" is one only where the rules say so.
 _CLOSED_STATUSES: Final = frozenset({
-    "closed", "complete", "completed", "cancelled", "canceled", "geschlossen", "abgeschlossen", "erledigt", "storniert",
-    "fermé", "fermée", "clôturé", "clôturée", "cloturé", "clos", "close", "terminé", "terminée", "annulé", "annulée",
-    "chiuso", "chiusa", "completato", "completata", "annullato", "annullata", "cerrado", "cerrada", "completado",
-    "completada", "cancelado", "cancelada", "anulado", "gesloten", "afgesloten", "afgerond", "geannuleerd", "fechado",
-    "fechada", "encerrado", "concluído", "concluido",
+    "closed", "complete", "completed", "cancelled", "canceled", "done", "finished", "geschlossen", "abgeschlossen",
+    "erledigt", "storniert", "fermé", "fermée", "clôturé", "clôturée", "cloturé", "clos", "close", "terminé",
+    "terminée", "annulé", "annulée", "chiuso", "chiusa", "completato", "completata", "annullato", "annullata",
+    "cerrado", "cerrada", "completado", "completada", "cancelado", "cancelada", "anulado", "gesloten", "afgesloten",
+    "afgerond", "geannuleerd", "fechado", "fechada", "encerrado", "concluído", "concluido",
 })  # fmt: skip
 #: What an event or a status may call the ticket itself.
 _TICKETS: Final = frozenset({
@@ -438,6 +439,7 @@ def is_new_status(status: str) -> bool:
     return status.strip().casefold() in _NEW_STATUSES
 
 
+@lru_cache(maxsize=1024)
 def is_open_status(status: str) -> bool:
     """Returns whether a ticket's status says that it is new or open, and no more: not "Open - waiting for parts"."""
     first, *others = _statements(status)
@@ -458,6 +460,7 @@ def is_closed_status(status: str) -> bool:
     return bool(telling) and _CLOSED_STATUSES.issuperset(telling)
 
 
+@lru_cache(maxsize=1024)
 def may_be_new(status: str) -> bool:
     """Returns whether a ticket's status does not say that somebody has seen it: "Awaiting triage", "Cellar"."""
     if is_open_status(status):
@@ -467,6 +470,7 @@ def may_be_new(status: str) -> bool:
     return _SEEN.isdisjoint(word for words in _statements(status) for word in words)
 
 
+@lru_cache(maxsize=1024)
 def is_of_known_ticket(event: str) -> bool:
     """Returns whether an event is one of a ticket that is not new, or of something else: "ticket updated", "SLA
     warning", "note added", "New Client Created"."""
@@ -478,6 +482,7 @@ def is_of_known_ticket(event: str) -> bool:
     )
 
 
+@lru_cache(maxsize=1024)
 def status_in_event(event: str) -> str | None:
     """Returns what an event says of the ticket itself in one word: "closed" of "Ticket closed - All" and "ticket has
     been closed by Noor"; None of "child ticket closed" and "comment_closed"."""
@@ -487,6 +492,7 @@ def status_in_event(event: str) -> str | None:
     return telling[0] if len(telling) == 1 else None
 
 
+@lru_cache(maxsize=1024)
 def meaning_of_ticket_event(event: str) -> StatusMeaning | None:
     """Returns what an event says of the ticket itself, such as "ALERT" and "incident.resolved"; None for a test, and
     for anything else that happened, such as "comment_closed" and "SLA warning"."""
