@@ -31,6 +31,7 @@ def test_each_rejected_write_is_one_clear_dead_letter(both: HaloPair) -> None:
     both.act(both.alert(ticket).pk, Acknowledge)
     both.act(both.alert(ticket).pk, Close)
     alert = both.alert(other).pk
+    both.poll(200)
     both.server.hooks.should_lose = lambda happened: True
     both.halo.delete(other, DESK_AGENT)
     both.act(alert, Say, text="hello")
@@ -41,9 +42,9 @@ def test_each_rejected_write_is_one_clear_dead_letter(both: HaloPair) -> None:
         (CallStatus.DEAD, f"Ticket {other} is not visible to Tocsin"),
     ]
     # Deleted: noticed at the second look, because Halo shows other tickets all the while.
-    both.poll(200)
-    assert both.alert(other).status == "open"
     both.poll(400)
+    assert both.alert(other).status == "open"
+    both.poll(600)
     assert both.alert(other).status == "cancelled"
 
 

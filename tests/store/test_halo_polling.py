@@ -15,6 +15,7 @@ from tocsin.alerts.commands import Reply as Say
 from tocsin.alerts.models import AlertEvent
 from tocsin.core.db import database as connections
 from tocsin.core.reasons import NO_REASON
+from tocsin.outbound import health
 from tocsin.outbound.connectors.haloitsm import client
 from tocsin.outbound.halo_sync import notes, poll_run, poller, reasons
 from tocsin.outbound.states import CallStatus
@@ -103,6 +104,45 @@ def test_future_dates_and_hidden_notes_hide_no_other_change(both: HaloPair) -> N
     both.poll(800)
     assert (both.alert(other).subject, both.alert(ticket).status) == ("third", "cancelled")
     assert both.status().polled_until > before.polled_until
+
+
+def hide(both: HaloPair, *tickets: int) -> None:
+    """Halo shows these tickets nowhere, as after a role has lost a permission."""
+    both.halo.hidden |= set(tickets)
+    both.server.api.fault = lambda method, path: (
+        FakeResponse(404) if path.rpartition("/")[2] in map(str, tickets) and "/Tickets/" in path else None
+    )
+
+
+def test_tickets_that_tocsin_never_saw_are_not_closed_by_absence(both: HaloPair) -> None:
+    tickets = [both.log(f"Alarm {number}") for number in range(9)]
+    hide(both, *tickets)
+    both.log("Visible")
+    for second in (200, 400, 600, 800):
+        both.poll(second)
+    assert {both.alert(ticket).status for ticket in tickets} == {"open"}
+    with connections.transaction() as connection:
+        (problem,) = health.find_problems(connection)
+    assert "Tocsin cannot see 9 tickets with an open alert in Halo" in str(problem.reason)
+    both.halo.hidden.clear()
+    both.server.api.fault = lambda method, path: None
+    both.poll(1000)
+    both.poll(1200)
+    assert both.status().poll_error == NO_REASON
+
+
+def test_seen_ticket_is_closed_only_beside_a_visible_one(both: HaloPair) -> None:
+    alone, gone, other = both.log("Alone"), both.log("Gone"), both.log("Other")
+    both.halo.tickets[alone]["client_id"] = 77
+    both.poll(200)
+    hide(both, alone, gone)
+    both.poll(400)
+    both.poll(600)
+    assert [both.alert(ticket).status for ticket in (alone, gone, other)] == ["open", "cancelled", "open"]
+    hide(both, alone, gone, other)
+    both.poll(800)
+    both.poll(1000)
+    assert [both.alert(ticket).status for ticket in (alone, other)] == ["open", "open"]
 
 
 def test_rate_limited_poll_pauses_all_calls_for_that_time(both: HaloPair) -> None:

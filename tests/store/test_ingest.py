@@ -105,6 +105,22 @@ def test_message_without_status_opens_and_is_reported() -> None:
     ]
 
 
+def test_unknown_ticket_opens_once_and_is_reported() -> None:
+    integration, at = make_integration(kind="freshservice"), Ingest()
+    ticket = {"ticket_id": 9003, "summary": "Core switch down", "priority": "P1"}
+    (opened,) = at.send(integration, ticket)
+    (updated,) = at.send(integration, {**ticket, "summary": "Core switch is down"})
+    (closed,) = at.send(integration, {**ticket, "event": "ticket closed"})
+    (again,) = at.send(integration, ticket)
+    assert statuses([opened, updated, closed, again]) == [
+        "Mapped Opened", "Mapped Updated", "Mapped Closed", "Mapped Ignored",
+    ]  # fmt: skip
+    assert (opened.reason.code, Alert.objects.get().subject) == ("message.not_understood", "Core switch is down")
+    with db.transaction() as connection:
+        findings = [finding.id for finding in check(connection, NOW)]
+    assert "integration.not_understood" in findings
+
+
 def test_closing_messages_with_other_ids_are_reported() -> None:
     integration, ingest = make_integration("Scripts", "api"), Ingest()
     ingest.send(integration, {"id": "open-1", "status": "firing", "title": "Disk full"})

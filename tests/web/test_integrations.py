@@ -22,6 +22,7 @@ from tocsin.core.reasons import as_reason
 from tocsin.inbound.admin import commands, secrets
 from tocsin.inbound.enums import MessageStatus
 from tocsin.inbound.models import DelayedAlert, Heartbeat, InboundMessage, Integration, IntegrationVersion
+from tocsin.outbound.models import LookUp, OutboundIntegration
 from tocsin.people.models import User
 from tocsin.web.integrations import routing_presets
 
@@ -148,6 +149,25 @@ def test_webhook_url_is_shown_only_with_change_permission(company: Company, brow
         assert url not in text_of(browser_of(user), f"{path}guide/")
         for tab in ("security", "settings", "test", "delete"):
             assert browser_of(user).get(f"{path}{tab}/").status_code == 403
+
+
+def test_statuses_of_a_connected_halo_are_listed_by_effect(company: Company, browser_of: BrowserOf) -> None:
+    outbound = OutboundIntegration.objects.create(name="Halo", kind="haloitsm", created_at=company.now)
+    Integration.objects.filter(pk=company.halo.pk).update(outbound=outbound)
+    for number, name in enumerate(("New", "Renewal sent", "Resolved", "Closed", "Erledigt", "To be closed")):
+        LookUp.objects.create(
+            integration=outbound, list_name="status", number=str(number), name=name, refreshed_at=company.now
+        )
+    client, path = browser_of(company.admin), f"/integrations/{company.halo.pk}/"
+    before = {str(label): names for _, label, names in client.get(path).context["in_halo"]}
+    assert before == {
+        "opens": ["New"],
+        "updates": ["Renewal sent", "Resolved", "To be closed"],
+        "closes": ["Closed", "Erledigt"],
+    }
+    assert "Statuses in Halo" in text_of(client, path)
+    client.post(f"{path}status", {"status": "Resolved", "does": "close"})
+    assert ["Resolved", "Closed", "Erledigt"] in [names for _, _, names in client.get(path).context["in_halo"]]
 
 
 def test_one_click_changes_what_a_status_does(company: Company, browser_of: BrowserOf) -> None:

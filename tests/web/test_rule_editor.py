@@ -102,7 +102,8 @@ def test_preset_field_values_can_be_mapped_without_repeating_their_path(
     assert page.press("save").status_code == 302
     result = page.parts()["mapping"]["client"]
     assert result[0] == {"path": "ticket^client^name", "map": {"Acme": "Acme Corp"}}
-    assert result[2] == {"path": "ticket^client", "only": "words", "map": {"Acme": "Acme Corp"}}
+    both = ["ticket^client", "ticket^client_id"]
+    assert result[2] == {"paths": both, "only": "words", "map": {"Acme": "Acme Corp"}}
     assert page.parts()["mapping"]["details"]["map"] == {"x": "y"}
 
 
@@ -411,7 +412,7 @@ def test_conditions_survive_while_the_default_is_chosen(bench: Callable[[str], B
     page = bench("rules")
     page.press("show", yaml="rules: {close: {field: client, operator: equals, value: Acme}}")
     page.press("show", **{"close-mode": "kind"})
-    assert "Close the alert when status contains Closed." in page.text
+    assert "Close the alert when status contains the word Closed." in page.text
     assert "client" not in page.fields()["yaml"]
     page.press("show", **{"close-mode": "when"})
     assert "Close the alert when client equals Acme." in page.text

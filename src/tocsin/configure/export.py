@@ -23,7 +23,7 @@ _MAX_FLOW_CHARS = 80
 
 #: The order of keys in conditions, windows and reminders, which JSON in the database does not preserve.
 _KEY_SEQUENCE = (
-    *("name", "when", "field", "operator", "value", "match_case", "not", "all", "any"),
+    *("name", "when", "field", "operator", "value", "match_case", "words", "not", "all", "any"),
     *("days", "from", "to", "before"),
     *("trigger", "on", "moment", "start", "stop", "actions", "do"),
 )

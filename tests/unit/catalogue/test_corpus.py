@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from tests.catalogue_corpus import templates
+from tests.catalogue_corpus import templates, ticket_variants
+from tests.catalogue_corpus.halo_variants import CLOSE, OPEN, UPDATE, VARIANTS, Variant
 from tests.catalogue_corpus.measure import Outcome, figures_of, measure, measured_kinds
+from tocsin.catalogue.kinds import IntegrationKind, load_kinds
+from tocsin.inbound.config.normalizer import IntegrationDefinition, NormalizedEvent, compile_normalizer
+from tocsin.inbound.config.rules import EventAction
+from tocsin.inbound.parsing.payload_splitting import elements_of
+
+_ACTIONS = {EventAction.CANCEL: CLOSE, EventAction.NONE: UPDATE}
 
 
 @pytest.mark.parametrize("kind", sorted(measured_kinds()))
@@ -72,3 +81,44 @@ def test_most_held_out_bodies_do_what_they_say() -> None:
 def test_most_made_up_bodies_do_what_they_say() -> None:
     results = templates.measure(templates.MADE_UP)
     assert sum(not result.problem for result in results) >= MADE_UP_SHARE * len(results)
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
+def test_any_form_of_a_halo_ticket_does_what_it_says(variant: Variant) -> None:
+    normalizer = compile_normalizer(load_kinds()["haloitsm"], IntegrationDefinition(settings=variant.settings))
+    elements = elements_of(normalizer.kind, variant.raw, variant.content_type).elements
+    events = [event for one in elements if isinstance(event := normalizer.normalize(one), NormalizedEvent)]
+    assert [(_ACTIONS.get(event.action, str(event.action)), event.source_id) for event in events] == [
+        (action, ticket) for action, ticket, _ in variant.expected
+    ]
+    for event, (_, _, subject) in zip(events, variant.expected, strict=True):
+        assert subject in (event.mapped.text("subject") or "")
+
+
+TICKET_KINDS = [kind for kind in load_kinds().values() if kind.assigns_source_agent and not kind.same_as]
+
+
+@pytest.mark.parametrize("name", ticket_variants.VARIANTS)
+@pytest.mark.parametrize("kind", TICKET_KINDS, ids=lambda kind: kind.name)
+def test_no_service_desks_new_ticket_is_swallowed(kind: IntegrationKind, name: str) -> None:
+    body, action = ticket_variants.VARIANTS[name]
+    normalizer = compile_normalizer(kind, IntegrationDefinition())
+    (element,) = elements_of(kind, json.dumps(body).encode(), "application/json").elements
+    event = normalizer.normalize(element)
+    assert isinstance(event, NormalizedEvent)
+    assert _ACTIONS.get(event.action, str(event.action)) == action
+    assert ticket_variants.NUMBER in (event.source_id or "")
+    if action == OPEN:
+        assert ticket_variants.SUBJECT in (event.mapped.text("subject") or "")
+
+
+@pytest.mark.parametrize("kind", TICKET_KINDS, ids=lambda kind: kind.name)
+def test_list_of_tickets_is_a_message_each(kind: IntegrationKind) -> None:
+    body = {"tickets": [{"id": 9003, "subject": "Core switch down"}, {"id": 9004, "subject": "UPS on battery"}]}
+    normalizer = compile_normalizer(kind, IntegrationDefinition())
+    elements = elements_of(kind, json.dumps(body).encode(), "application/json").elements
+    events = [event for one in elements if isinstance(event := normalizer.normalize(one), NormalizedEvent)]
+    assert [(event.action, event.source_id, event.is_understood) for event in events] == [
+        (EventAction.OPEN, "9003", False),
+        (EventAction.OPEN, "9004", False),
+    ]

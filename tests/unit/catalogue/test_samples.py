@@ -48,6 +48,8 @@ class SampleHarness:
         is_live = key in self.live
         reason = str(event.rule_match.reason)
         match event.action:
+            case EventAction.OPEN if is_live and event.opens_first_only:
+                return MessageStatus.UPDATED, reason
             case EventAction.OPEN if is_live:
                 return MessageStatus.APPENDED, reason
             case EventAction.OPEN:

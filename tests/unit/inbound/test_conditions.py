@@ -310,3 +310,47 @@ def test_more_values_than_allowed_are_rejected() -> None:
     with pytest.raises(Rejected) as caught:
         compile_condition(leaf("client", Operator.ONE_OF, ["x"] * (MAX_VALUES + 1)), "rules.open", MAPPING.names)
     assert "condition.too_many_values" in f"{caught.value.reason.code} {caught.value.reason.data}"
+
+
+@pytest.mark.parametrize(
+    ("status", "word", "is_true"),
+    [
+        ("New", "New", True),
+        ("newly logged", "New", True),
+        ("New - 1st line", "New", True),
+        ("No response - new", "New", True),
+        ("NewTicket", "New", True),
+        ("Neues Ticket", "Neu", True),
+        ("Closed by client", "Closed", True),
+        ("Closed - no response", "Closed", True),
+        ("Waiting, in progress", "In Progress", True),
+        ("⚠ high", "⚠", True),
+        ("Renewal sent", "New", False),
+        ("Neustart", "Neu", False),
+        ("Not New", "New", False),
+        ("No longer new", "New", False),
+        ("Unclosed", "Closed", False),
+        ("To be closed", "Closed", False),
+        ("Isn’t closed", "Closed", False),
+        ("Non-closed", "Closed", False),
+        ("Noch nicht geschlossen", "Geschlossen", False),
+        ("Awaiting new part", "New", False),
+        ("In - Progress", "Progress made", False),
+    ],
+)
+def test_words_are_found_unless_negated(status: str, word: str, is_true: bool) -> None:
+    definition = leaf("source_status", "contains", word, words=True)
+    assert ask(definition, {"status": status})[0] is is_true
+
+
+def test_fact_about_words_names_the_word() -> None:
+    both = leaf("source_status", "contains", ["Closed", "New"], words=True)
+    assert ask(both, {"status": "New"})[1] == 'status "New" contains the word New'
+    assert ask(both, {"status": "Renewal"})[1] == 'status "Renewal" contains none of the words Closed, New'
+    assert ask(leaf("source_status", "contains", "New", words=True, match_case=True), {"status": "NEW"})[0] is False
+
+
+def test_only_contains_looks_for_words() -> None:
+    with pytest.raises(Rejected) as rejected:
+        compile_condition(leaf("x", "equals", "New", words=True), "rules.open")
+    assert rejected.value.field == "rules.open.words"

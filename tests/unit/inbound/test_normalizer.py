@@ -53,7 +53,7 @@ def halo(status: object = None, **more: object) -> dict[str, object]:
 def test_a_reading_holds_what_deciding_needs() -> None:
     event = read(halo({"id": 1, "name": "New"}))
     assert event.action is EventAction.OPEN
-    assert str(event.rule_match.reason) == 'status "New" contains New'
+    assert str(event.rule_match.reason) == 'status "New" contains the word New'
     assert (event.source_id, event.source_name) == ("7", "HaloITSM")
     assert event.delivery_id == "0d0c6f1e-2b7a-4d7b-9a3c-000000000001"
     assert event.source_time == datetime(2026, 11, 24, 9, 15, 2, 123456, tzinfo=UTC)
@@ -119,6 +119,26 @@ class TestHaloStatus:
         assert read(halo("Resolved")).action is EventAction.UPDATE
         assert read(halo("Resolved"), IntegrationDefinition(rules={"close": close})).action is EventAction.CLOSE
 
+    def test_resolved_closes_by_event_too_once_it_is_set(self) -> None:
+        changed = {"object_id": 7, "event": "Ticket Resolved", "ticket": {"status": "Sorted"}}
+        own = {
+            "close": {
+                "any": [HALO.rules["close"], {"field": "source_status", "operator": "equals", "value": "Resolved"}]
+            }
+        }
+        assert read(changed).action is EventAction.UPDATE
+        closed = read(changed, IntegrationDefinition(rules=own))
+        assert closed.action is EventAction.CLOSE
+        assert str(closed.rule_match.reason) == 'event "Ticket Resolved", although the status is "Sorted"'
+
+    def test_a_status_that_is_set_outweighs_all_but_the_event(self) -> None:
+        own = {
+            "open": {"any": [HALO.rules["open"], {"field": "source_status", "operator": "equals", "value": "Sorted"}]}
+        }
+        definition = IntegrationDefinition(rules=own)
+        assert read(halo("Sorted", status_id=9), definition).action is EventAction.OPEN
+        assert read({**halo("Sorted"), "event": "ticket closed"}, definition).action is EventAction.CLOSE
+
     def test_a_deleted_ticket_cancels(self) -> None:
         assert (
             read({"object_id": 7, "event": "Ticket deleted", "ticket": {"status": "New"}}).action is EventAction.CANCEL
@@ -161,7 +181,7 @@ class TestHaloTicketId:
         refused = read_any(payload)
         assert isinstance(refused, Rejected)
         assert refused.code == "no_id"
-        assert refused.detail.startswith("no ticket id in the message; looked at object_id, ticket^id, ticket_id")
+        assert refused.detail.startswith("no ticket id in the message; looked at object_id, ticket^ticket_id")
 
 
 class TestHaloAgent:

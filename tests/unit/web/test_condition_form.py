@@ -26,6 +26,7 @@ COMPARED = st.one_of(
         WORDS | st.lists(WORDS, min_size=2, max_size=3),
         st.booleans(),
     ),
+    st.builds(lambda v: {"field": "client", "operator": "contains", "value": v, "words": True}, WORDS),
     st.builds(lambda v: {"field": "client", "operator": "one of", "value": v}, st.lists(WORDS, min_size=1, max_size=3)),
     st.just({"field": "client", "operator": "exists", "not": True}),
 )
@@ -53,7 +54,8 @@ def posted(node: Any, prefix: str = "open") -> dict[str, str]:
         case ComparisonRow():
             sent = {f"{prefix}.type": "comparison", f"{prefix}.field": node.field, f"{prefix}.op": node.operator}
             sent[f"{prefix}.values"] = node.values.replace("\n", "\r\n")
-            return {**sent, **({f"{prefix}.case": "on"} if node.match_case else {})}
+            switches = {"case": node.match_case, "words": node.words}
+            return {**sent, **{f"{prefix}.{name}": "on" for name, is_on in switches.items() if is_on}}
         case YamlCondition():
             return {f"{prefix}.type": "yaml", f"{prefix}.text": node.text}
         case _:
@@ -110,6 +112,15 @@ def test_a_condition_reads_as_a_sentence() -> None:
     text = condition_form.describe_condition(condition, {"source_status": "status"})
     assert text == "status contains New, and (client is one of Acme, Globex or Initech, or vip has no value)"
     assert condition_form.describe_condition(None, {}) == "always"
+    by_words = {"field": "source_status", "operator": "contains", "value": "New", "words": True}
+    assert condition_form.describe_condition(by_words, {"source_status": "status"}) == "status contains the word New"
+
+
+def test_words_are_dropped_with_an_operator_that_has_none() -> None:
+    row = ComparisonRow("client", "equals", "Acme", words=True)
+    assert condition_form.condition_of(ConditionGroup((row,)), "rules.open", "open", ErrorPlaces()) == {
+        "field": "client", "operator": "equals", "value": "Acme",
+    }  # fmt: skip
 
 
 def test_buttons_add_and_remove_rows_wherever_they_are() -> None:

@@ -19,6 +19,7 @@ from tocsin.inbound.admin import observed_statuses, specs, versions
 from tocsin.inbound.admin.specs import DefinitionSpec
 from tocsin.inbound.admin.status_rules import StatusEffect
 from tocsin.inbound.models import Integration, IntegrationVersion
+from tocsin.outbound.connectors.haloitsm.reference_data import statuses_by_effect
 
 #: The schema of a version's definition.
 DEFINITION = SpecSchema(DefinitionSpec, has_id=False)
@@ -67,6 +68,9 @@ class ObservedStatusesResponse(BaseModel):
     statuses: list[ObservedStatusSchema]
     warning: str
     partial: str = Field(description="Why messages of new tickets were left out; empty: none was.")
+    in_halo: dict[StatusEffect, list[str]] = Field(
+        description="The names of the connected Halo's statuses by what each does; empty if no Halo is connected."
+    )
 
 
 class StatusBody(Schema):
@@ -152,6 +156,7 @@ def _statuses(integration: Integration, now: datetime) -> dict[str, Any]:
         "statuses": [{name: getattr(status, name) for name in names} for status in observed.statuses],
         "warning": str(observed.warning),
         "partial": str(observed.partial),
+        "in_halo": statuses_by_effect(integration),
     }
 
 

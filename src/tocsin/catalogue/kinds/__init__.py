@@ -139,6 +139,9 @@ class IntegrationKind:
     opens_unknown: bool = False
     #: The condition of messages that the names tools share never complete; None: none.
     unaliased: object = None
+    #: Of a ticket system whose messages have several forms: the one that its mapping reads, by `place`, `delivery` and
+    #: `shared`; None: as they come.
+    ticket_form: Mapping[str, Any] | None = None
     kind_hooks: KindHooks = hooks.NO_HOOKS
     #: The kind that this one is an alias of; "": not an alias.
     same_as: str = ""
@@ -296,7 +299,7 @@ def _address(value: object, key_path: str) -> str:
 _KEYS: Final = {
     "title", "category", "description", "label", "source", "id_required", "id_name", "unreadable_status", "lenient",
      "follows_agent", "mapping", "rules", "filters", "routes", "settings", "first_sample", "takes_get",
-     "opens_unknown", "unaliased", "signature_header", "signature_timestamp_header",
+     "opens_unknown", "unaliased", "ticket", "signature_header", "signature_timestamp_header",
 }  # fmt: skip
 #: The keys allowed in an alias's manifest: how it is found in the catalogue, and its Source.
 _ALIAS_KEYS: Final = {"same_as", "title", "description", "source"}
@@ -350,6 +353,7 @@ def _kind(folder: Path, data: Mapping[str, Any]) -> IntegrationKind:
         accepts_get=data.get("takes_get", False),
         opens_unknown=data.get("opens_unknown", False),
         unaliased=data.get("unaliased"),
+        ticket_form=data.get("ticket"),
         kind_hooks=hooks.load(folder.name) if (folder / "__init__.py").is_file() else hooks.NO_HOOKS,
     )
 

@@ -24,12 +24,15 @@ from tocsin.core.validation.field_errors import rejected_at
 from tocsin.inbound.config.noise_settings import KEYS as NOISE_KEYS
 from tocsin.inbound.config.noise_settings import NoiseSettings, compile_noise_settings
 from tocsin.inbound.config.reasons import (
+    CLOSED_DESPITE,
+    CLOSING_EVENT,
     NEW_TICKET,
     NO_STATUS_BUT_EVENT,
     OPEN_TICKET,
     STATUS,
     STATUS_MISSING,
     STATUS_UNKNOWN,
+    UNKNOWN_TICKET,
 )
 from tocsin.inbound.config.routes import Route, RouteChoice, RouteReference, choose, compile_routes
 from tocsin.inbound.config.rules import CompiledRules, EventAction, compile_rules
@@ -39,15 +42,20 @@ from tocsin.inbound.expressions.mapped import MappedFields
 from tocsin.inbound.expressions.text_format import one_line
 from tocsin.inbound.mapping import aliases, evidence, likely_texts, shared_names
 from tocsin.inbound.mapping.mapping import CompiledMapping, compile_mapping
-from tocsin.inbound.mapping.message_objects import MessageObjects, collect
+from tocsin.inbound.mapping.message_objects import MessageObjects, TicketForm, collect, fold, hoisted, unwrapped
 from tocsin.inbound.mapping.status_words import (
     StatusMeaning,
     is_clear,
+    is_closed_status,
     is_completion,
+    is_new_status,
     is_new_ticket,
+    is_of_known_ticket,
     is_open_status,
+    may_be_new,
     meaning_of,
     meaning_of_ticket_event,
+    status_in_event,
 )
 from tocsin.inbound.mapping.value_source import Alternative
 from tocsin.inbound.parsing.decode import Element
@@ -55,6 +63,7 @@ from tocsin.inbound.parsing.decode import Element
 _NO_ID = ReasonType("message.no_id", "no {id} in the message; looked at {sources}")
 
 _NOTHING: Final = MappedFields({}, {}, {})
+_ENDING: Final = (EventAction.CLOSE, EventAction.CANCEL)
 _ACTIONS: Final[Mapping[StatusMeaning | None, EventAction]] = {
     StatusMeaning.OPEN: EventAction.OPEN,
     StatusMeaning.CLOSE: EventAction.CLOSE,
@@ -117,6 +126,8 @@ class NormalizedEvent(msgspec.Struct, frozen=True):
     #: Whether the message says what it wants; one that does not is counted as not understood. It opens, unless it is of
     #: a ticket.
     is_understood: bool = True
+    #: Whether it opens only an alert of a ticket that never had one: it may say nothing but that the ticket exists.
+    opens_first_only: bool = False
 
     def __repr__(self) -> str:
         return f"NormalizedEvent({self.action}: {self.rule_match.reason}; {self.mapped})"
@@ -150,12 +161,16 @@ class Normalizer:
     plain_names: frozenset[str] = frozenset()
     #: The messages that aliases never complete; None: none.
     unaliased: CompiledCondition | None = None
+    #: The form of messages that the mapping reads; None: as they come.
+    ticket_form: TicketForm | None = None
     #: Whether the integration's rules are those of its kind, maybe extended; other rules of a user decide alone.
     has_kind_rules: bool = True
     #: The statuses that the kind's rules name, in lower case: what they do not decide is not decided by words.
     rule_values: frozenset[str] = frozenset()
     #: The statuses that the integration's own rules name, in lower case: these decide alone what they do.
     own_rule_values: frozenset[str] = frozenset()
+    #: The statuses that the settings name, in lower case.
+    known_statuses: frozenset[str] = frozenset()
     new_tickets_open: bool = True
     #: Whether the kind's rules open by the event of a message.
     opens_by_event: bool = False
@@ -165,7 +180,7 @@ class Normalizer:
         """Returns the event of one element, or why there is none (unreadable, or a required id is missing)."""
         if element.problem is not None:
             return element.problem
-        payload = element.payload
+        payload = self.form_of(element.payload)
         mapped, is_own_status, objects = self._map(payload)
         values = mapped.values
         source_id = values.get("source_id")
@@ -175,7 +190,7 @@ class Normalizer:
         if self.id_required and source_id is None and dedup_key is None and not is_ignored:
             return self._without_id()
         if self._takes_aliases(payload):
-            mapped = self._describe(action, mapped, payload, objects)
+            mapped = self._describe(action, mapped, element.payload, objects)
         return NormalizedEvent(
             mapped,
             action,
@@ -189,11 +204,23 @@ class Normalizer:
             payload,
             self,
             is_understood,
+            opens_first_only=not is_understood and action is EventAction.OPEN and self.kind.assigns_source_agent,
         )
+
+    def form_of(self, payload: object) -> object:
+        """Returns a payload in the form that the kind's mapping reads."""
+        if not self.kind.assigns_source_agent or not isinstance(payload, Mapping):
+            return payload
+        if self.ticket_form is not None:
+            return unwrapped(payload, self.ticket_form)
+        flat = hoisted(payload)
+        # What wraps a ticket comes off if the kind's own paths find it then, and not before.
+        is_wrapped = flat is not payload and "source_id" not in self.mapping.apply(payload).values
+        return flat if is_wrapped and "source_id" in self.mapping.apply(flat).values else payload
 
     def map_fields(self, payload: object) -> MappedFields:
         """Maps a payload, by the aliases that tools share where the kind's own paths find no id or no status."""
-        return self._map(payload)[0]
+        return self._map(self.form_of(payload))[0]
 
     def _map(self, payload: object) -> tuple[MappedFields, bool, MessageObjects | None]:
         """Returns the mapped fields, whether the kind's own paths found the status, and the message's objects if they
@@ -289,7 +316,11 @@ class Normalizer:
     def _refuses_id(self, payload: object) -> bool:
         """Returns whether a value where the kind looks for its id is no id, such as that of another kind of object."""
         slots = self.mapping.extraction.read(payload)
-        return any(slots[a.slot] not in (None, "") for a in self._alternatives_of("source_id") if a.slot >= 0)
+        # A subject may have an id in it, and need not.
+        looked_at = {a.slot for a in self._alternatives_of("source_id")} - {-1}
+        return any(
+            slots[slot] not in (None, "") for slot in looked_at - {a.slot for a in self._alternatives_of("subject")}
+        )
 
     def _describe(
         self, action: EventAction, mapped: MappedFields, payload: object, objects: MessageObjects | None
@@ -299,8 +330,12 @@ class Normalizer:
         is_complete = subject is not None and long_text is not None and subject != long_text
         if action is not EventAction.OPEN or not isinstance(payload, Mapping):
             return mapped
-        if self.kind.assigns_source_agent and (subject is not None or not self.opens_by_event):
-            return mapped
+        if self.kind.assigns_source_agent:
+            if subject is not None:
+                return mapped
+            found = likely_texts.with_texts(mapped, payload, None, self.aliased_fields, self.guesses)
+            # A ticket is better known by its number than by what happened to it.
+            return mapped if found.text("subject") in (None, mapped.text("event")) else found
         if is_complete and "subject" not in self.guesses:
             return mapped
         return likely_texts.with_texts(mapped, payload, objects, self.aliased_fields, self.guesses)
@@ -321,9 +356,59 @@ class Normalizer:
             if by_words is not None:
                 return by_words
         action, rule_match = self.rules.classify(payload, mapped)
+        if self.kind.assigns_source_agent and (ended := self._classify_ended(payload, mapped, action, rule_match)):
+            return EventAction.CLOSE, ended, True
         if rule_match.is_decisive or not takes_words:
             return action, rule_match, True
-        return self._classify_by_words(mapped, action, rule_match, is_own=is_own)
+        return self._classify_by_words(payload, mapped, action, rule_match, is_own=is_own)
+
+    def _classify_ended(
+        self, payload: object, mapped: MappedFields, action: EventAction, rule_match: RuleMatch
+    ) -> RuleMatch | None:
+        """Returns why a ticket is closed that its status alone does not close; None if it is not."""
+        if action in _ENDING or (action is EventAction.NONE and rule_match.is_decisive):
+            return None
+        closing = self._closing_status(payload, mapped)
+        if closing is None:
+            return None
+        status, event = mapped.text("source_status"), mapped.text("event")
+        why: Reason = STATUS(status=one_line(closing))
+        if event is not None and status_in_event(event) == closing:
+            why = CLOSING_EVENT(event=one_line(event))
+        return RuleMatch(True, why if status in (None, closing) else CLOSED_DESPITE(why=why, status=one_line(status)))
+
+    def with_closing_status(self, payload: object, mapped: MappedFields) -> MappedFields:
+        """Returns the fields with the status that the rules decide by, for a trace."""
+        closing = self._closing_status(payload, mapped) if self.kind.assigns_source_agent else None
+        return mapped if closing is None else _with_status(mapped, closing)
+
+    def _closing_status(self, payload: object, mapped: MappedFields) -> str | None:
+        """Returns the status by which a ticket's message closes, of all those that it names: its event's, and unless
+        the shown one opens or is in the integration's own rules, any that the mapping finds."""
+        status, event = mapped.text("source_status"), mapped.text("event")
+        if event is not None and meaning_of_ticket_event(event) is StatusMeaning.OPEN:
+            return None  # Reopened: it was closed before.
+        named = [] if event is None else [status_in_event(event)]
+        is_settled = status is not None and (
+            status.casefold() in self.own_rule_values
+            or (self.rules.open is not None and self.rules.open.matches(payload, mapped))
+        )
+        if not is_settled:
+            slots = self.mapping.extraction.read(payload)
+            for field in self.mapping.fields:
+                if field.name == "source_status":
+                    found = (a.find(slots, payload, dict(mapped.values)) for a in field.alternatives)
+                    named += [text for value in found if isinstance(text := field.cleaner(value, field.length), str)]
+            named.append(status)
+        return next(
+            (one for one in dict.fromkeys(named) if one is not None and self._closes(one, payload, mapped)), None
+        )
+
+    def _closes(self, status: str, payload: object, mapped: MappedFields) -> bool:
+        if self.rules.close is not None and self.rules.close.matches(payload, _with_status(mapped, status)):
+            return True
+        takes_words = self.has_kind_rules and bool(self.aliased_fields)
+        return takes_words and status.casefold() not in self.own_rule_values and is_closed_status(status)
 
     def _classify_foreign(self, status: str | None) -> tuple[EventAction, RuleMatch, bool] | None:
         """Classifies a status that the kind's own path did not find: its rule "any status opens" is about its own."""
@@ -336,19 +421,21 @@ class Normalizer:
         """Returns what a message requests that says nothing but a status, where the kind looks for it."""
         mapped = MappedFields({"source_status": status}, {}, {})
         action, rule_match = self.rules.classify({}, mapped)
+        if self.kind.assigns_source_agent and self._classify_ended({}, mapped, action, rule_match) is not None:
+            return EventAction.CLOSE
         if rule_match.is_decisive or not self.aliased_fields or not self.has_kind_rules:
             return action
-        return self._classify_by_words(mapped, action, rule_match, is_own=True)[0]
+        return self._classify_by_words({}, mapped, action, rule_match, is_own=True)[0]
 
     def _classify_by_words(
-        self, mapped: MappedFields, action: EventAction, rule_match: RuleMatch, *, is_own: bool
+        self, payload: object, mapped: MappedFields, action: EventAction, rule_match: RuleMatch, *, is_own: bool
     ) -> tuple[EventAction, RuleMatch, bool]:
         """Classifies a message that no rule decides. `is_own`: the kind's own path found the status."""
         status, event = mapped.text("source_status"), mapped.text("event")
         if status is not None and status.casefold() in self.own_rule_values:
             return action, rule_match, True
         if self.kind.assigns_source_agent:
-            return self._classify_ticket(status, event, is_own=is_own) or (action, rule_match, bool(event or is_own))
+            return self._classify_ticket(payload, mapped, is_own=is_own) or (action, rule_match, bool(event or is_own))
         if status is None:
             return EventAction.OPEN, RuleMatch(True, STATUS_MISSING(sources=self._sources_of("source_status"))), False
         # A status that a rule names, and yet none decided, is decided by words only if the rule lacked the event.
@@ -366,24 +453,45 @@ class Normalizer:
         return action, rule_match, meaning is not None or not lacks_event
 
     def _classify_ticket(
-        self, status: str | None, event: str | None, *, is_own: bool
+        self, payload: object, mapped: MappedFields, *, is_own: bool
     ) -> tuple[EventAction, RuleMatch, bool] | None:
         """Classifies a ticket that no rule knows: a new one opens whatever its first status is called, and so does an
         open one in a message without the event that the kind's rules open by; an event, and a status under a name that
-        tools share, are read by words. None for any other, which is an update of a known ticket."""
+        tools share, are read by words. A ticket with a subject of which nothing says that somebody has seen it opens
+        unless it had an alert before. None for any other, which is an update of a known ticket."""
+        status, event = mapped.text("source_status"), mapped.text("event")
         meaning = meaning_of(status) if status is not None else None
+        if meaning is StatusMeaning.OPEN and status is not None and not may_be_new(status):
+            meaning = None
         if event is not None and is_new_ticket(event) and self.new_tickets_open and meaning is not StatusMeaning.CLOSE:
             return EventAction.OPEN, RuleMatch(True, NEW_TICKET(event=one_line(event))), True
         if status is not None and not is_own and meaning in _ACTIONS:
             return _ACTIONS[meaning], RuleMatch(True, STATUS(status=one_line(status))), True
         if status is None and event is not None:
             said = meaning_of_ticket_event(event)
-            if said is StatusMeaning.CLOSE or (said is StatusMeaning.OPEN and self.new_tickets_open):
+            # "Resolved" closes only by the rules where the ticket system has such a status.
+            is_closing = said is StatusMeaning.CLOSE and status_in_event(event) not in self.known_statuses
+            if is_closing or (said is StatusMeaning.OPEN and self.new_tickets_open):
                 return _ACTIONS[said], RuleMatch(True, NO_STATUS_BUT_EVENT(event=one_line(event))), True
-        lacks_event = event is None and self.opens_by_event and self.new_tickets_open
-        if status is not None and lacks_event and is_open_status(status):
+        if not self.new_tickets_open:
+            return None
+        if status is not None and is_new_status(status) and "new" in self.rule_values:
+            return EventAction.OPEN, RuleMatch(True, STATUS(status=one_line(status))), True
+        if status is not None and event is None and self.opens_by_event and is_open_status(status):
             return EventAction.OPEN, RuleMatch(True, OPEN_TICKET(status=one_line(status))), True
-        return None
+        is_decided = status is not None and status.casefold() in self.rule_values
+        is_unseen = (status is None or may_be_new(status)) and (event is None or not is_of_known_ticket(event))
+        if is_decided or not is_unseen or not self._has_subject(payload, mapped):
+            return None
+        return EventAction.OPEN, RuleMatch(True, UNKNOWN_TICKET(sources=self._sources_of("source_status"))), False
+
+    def _has_subject(self, payload: object, mapped: MappedFields) -> bool:
+        """Returns whether a message says what it is about, under the kind's names or those that tools share."""
+        if "subject" in mapped.values:
+            return True
+        if "subject" not in self.aliased_fields or not isinstance(payload, Mapping):
+            return False
+        return aliases.has_subject(collect(payload))
 
     def _sources_of(self, name: str) -> str:
         return ", ".join([*dict.fromkeys(a.source_text for a in self._alternatives_of(name))][:8])
@@ -394,6 +502,10 @@ class Normalizer:
     def _without_id(self) -> Rejected:
         sources = self._sources_of("source_id")
         return Rejected("no_id", _NO_ID(id=Term(self.kind.id_name), sources=sources), "source_id")
+
+
+def _with_status(mapped: MappedFields, status: str) -> MappedFields:
+    return replace(mapped, values={**mapped.values, "source_status": status})
 
 
 def _values_in(rules: object) -> Iterator[str]:
@@ -438,6 +550,13 @@ def _merge_tags_and_custom(defaults: Mapping[str, object], overrides: Mapping[st
     return merged
 
 
+def _ticket_form(kind: IntegrationKind) -> TicketForm | None:
+    form = kind.ticket_form
+    if form is None:
+        return None
+    return TicketForm(form["place"], frozenset(map(fold, form["delivery"])), frozenset(map(fold, form["shared"])))
+
+
 def compile_normalizer(
     kind: IntegrationKind, definition: IntegrationDefinition, hours_names: Mapping[RouteReference, str] | None = None
 ) -> Normalizer:
@@ -450,7 +569,7 @@ def compile_normalizer(
     if key_template:
         merged["dedup_key"] = {"template": key_template}
     try:
-        mapping = compile_mapping(merged, settings)
+        mapping = compile_mapping(merged, settings, is_folding=kind.ticket_form is not None)
     except Rejected as problem:
         if key_template and problem.field == "mapping.dedup_key.template":
             reason: Any = problem.reason
@@ -482,10 +601,14 @@ def compile_normalizer(
         if kind.opens_unknown
         else frozenset(),
         plain_names=_plain_names(mapping) if kind.opens_unknown else frozenset(),
+        ticket_form=_ticket_form(kind),
         unaliased=compile_condition(kind.unaliased, "unaliased") if kind.unaliased is not None else None,
         has_kind_rules=rule_values.issuperset(_values_in(kind.rules)),
         rule_values=rule_values,
         own_rule_values=frozenset(_values_in(definition.rules)),
+        known_statuses=frozenset(
+            map(str.casefold, _values_in([settings.get(name) for name in ("statuses", "states")]))
+        ),
         opens_by_event="event" in _values_in(kind.rules.get("open")),
         new_tickets_open=settings.get(NEW_TICKETS_OPEN.name) is not False,
         priorities={name.casefold(): level for name, level in priorities.items()}

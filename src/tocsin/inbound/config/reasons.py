@@ -29,6 +29,13 @@ OPEN_TICKET: Final = ReasonType(
     "rule.open_ticket",
     'status "{status}", and the message names no event, so it opens. Add the event to the sender\'s message',
 )
+UNKNOWN_TICKET: Final = ReasonType(
+    "rule.unknown_ticket",
+    "a ticket without an alert so far, and nothing in the message says whether it is new, so it opens; looked at "
+    "{sources}. Add the status or the event to the sender's message",
+)
+CLOSING_EVENT: Final = ReasonType("rule.closing_event", 'event "{event}"')
+CLOSED_DESPITE: Final = ReasonType("rule.closed_despite_status", '{why}, although the status is "{status}"')
 STATUS: Final = ReasonType("rule.status", 'status "{status}"')
 NO_STATUS: Final = ReasonType("rule.no_status", "no status")
 NO_STATUS_BUT_EVENT: Final = ReasonType("rule.no_status_but_event", 'no status, event "{event}"')

@@ -46,7 +46,7 @@ def decide(context: MessageContext) -> Decision:
             reason = reasons.ARRIVED_LATE(at=at, latest=latest)
             return Decision(MessageStatus.IGNORED, reason, key_state, alert_id=_active_alert_id(key_state))
     decision = _decide_by_action(context, event)
-    verdict = {"rule": event.action.value, **decision.verdict}
+    verdict = {"rule": _action_of(context, event).value, **decision.verdict}
     if event.notes:
         verdict["notes"] = [reason_as_json(note) for note in event.notes[:3]]
     reason = decision.reason
@@ -72,7 +72,7 @@ def _decide_by_action(context: MessageContext, event: NormalizedEvent) -> Decisi
             return Decision(MessageStatus.IGNORED, reason, key_state, echoed_write_ids=echoed_ids)
         decision = alert_update.update_alert(context, event, active_alert, MessageStatus.UPDATED)
         return replace(decision, echoed_write_ids=(*decision.echoed_write_ids, *echoed_ids))
-    match event.action:
+    match _action_of(context, event):
         case EventAction.CANCEL | EventAction.CLOSE:
             return _end_early(context, event) if active_alert is None else _end_alert(context, event, active_alert)
         case EventAction.OPEN:
@@ -96,6 +96,12 @@ def _decide_by_action(context: MessageContext, event: NormalizedEvent) -> Decisi
         case EventAction.NONE:
             reason = reasons.IGNORED_BY_RULE(why=event.rule_match.reason)
             return Decision(MessageStatus.IGNORED, reason, key_state, alert_id=_active_alert_id(key_state))
+
+
+def _action_of(context: MessageContext, event: NormalizedEvent) -> EventAction:
+    """Returns what a message does: one that may only tell that a ticket exists updates a ticket that has an alert."""
+    has_alert = context.key_state.active_alert is not None or context.key_state.last_alert_id is not None
+    return EventAction.UPDATE if event.opens_first_only and has_alert else event.action
 
 
 def _active_alert_id(key_state: DedupKeyState) -> int | None:

@@ -6,9 +6,11 @@ Raises Rejected("invalid_condition") with the field for unusable values.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Final, Protocol, assert_never
 
 import re2
@@ -33,6 +35,7 @@ _NO_VALUES = ReasonType("condition.no_values", "give at least one value")
 _TOO_MANY_VALUES = ReasonType("condition.too_many_values", "give at most {maximum} values")
 _INVALID_VALUE = ReasonType("condition.invalid_value", "enter text or a number")
 _INVALID_LIMIT = ReasonType("condition.invalid_limit", "{operator} takes a number, or a date such as 2026-11-24")
+_WORDS_OF_CONTAINS = ReasonType("condition.words_of_contains", "only contains looks for words")
 _PATTERN_TOO_LONG = ReasonType("condition.pattern_too_long", "a regex has at most {maximum} characters")
 _INVALID_PATTERN = ReasonType("condition.invalid_pattern", "invalid regex: {error}")
 
@@ -102,8 +105,14 @@ def texts_of(value: object) -> tuple[str, ...]:
     return tuple(sanitize(text[:MAX_COMPARED_CHARS]) for text in texts if text is not None and not text.isspace())
 
 
-def compile_comparison(operator: Operator, value: object, field_path: str, match_case: bool) -> Comparison:
-    """Compiles a comparison with `value`, which is at `field_path`."""
+def compile_comparison(
+    operator: Operator, value: object, field_path: str, match_case: bool, *, by_words: bool = False
+) -> Comparison:
+    """Compiles a comparison with `value`, which is at `field_path`. `by_words`: what is contained is a word of it."""
+    if by_words:
+        if operator is not Operator.CONTAINS:
+            raise rejection(f"{field_path.removesuffix('value')}words", _WORDS_OF_CONTAINS())
+        return _word_comparison(value, field_path, match_case)
     match operator:
         case Operator.EXISTS:
             if value is not None:
@@ -123,18 +132,99 @@ def _text_comparison(operator: Operator, value: object, field_path: str, match_c
     if operator is Operator.ONE_OF and not isinstance(value, list | tuple):
         raise rejection(field_path, _ONE_OF_TAKES_A_LIST())
     expected = _expected_texts(value, field_path)
-    matches = _matcher(operator, expected, match_case)
     match_type, mismatch_type, mismatch_any_type = _FACTS[operator]
-    if len(expected) == 1 or operator is Operator.ONE_OF:
+    if operator is Operator.ONE_OF:
+        matches = _matcher(operator, expected, match_case)
         return Comparison(matches, _describer(match_type, expected), _describer(mismatch_type, expected))
+    return _any_of(
+        expected, lambda texts: _matcher(operator, texts, match_case), match_type, mismatch_type, mismatch_any_type
+    )
+
+
+def _any_of(
+    expected: list[str],
+    matcher: Callable[[list[str]], Callable[[str], bool]],
+    match_type: ReasonType,
+    mismatch_type: ReasonType,
+    mismatch_any_type: ReasonType,
+) -> Comparison:
+    """Returns a comparison with any of `expected`, whose facts name the one that matched."""
+    if len(expected) == 1:
+        return Comparison(matcher(expected), _describer(match_type, expected), _describer(mismatch_type, expected))
 
     def describe(field: FieldLabel, text: str) -> Reason:
-        matching_text = next(
-            (candidate for candidate in expected if _matcher(operator, [candidate], match_case)(text)), ""
-        )
+        matching_text = next((candidate for candidate in expected if matcher([candidate])(text)), "")
         return _describer(match_type, [matching_text])(field, text)
 
-    return Comparison(matches, describe, _describer(mismatch_any_type, expected))
+    return Comparison(matcher(expected), describe, _describer(mismatch_any_type, expected))
+
+
+#: Where one statement of a text ends: "No response - closed" is closed, "No response closed" may not be.
+STATEMENT_ENDS: Final = re.compile(r"\s[-–—]+\s|[,;:.!?()\[\]{}/|>→•\n]+")
+_WORD: Final = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
+_CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z]{2})")
+#: Words after which a word of the same statement is not meant, or not yet: "Not New", "To be closed".
+NOT_MEANT: Final = frozenset({
+    "not", "no", "non", "isn't", "aren't", "wasn't", "never", "without", "cannot", "can't", "won't", "don't", "nothing",
+    "neither", "nor", "be", "being", "awaiting", "pending", "waiting", "until", "before", "almost", "nearly",
+    "partially", "partly", "pre", "nicht", "kein", "keine", "keinen", "nie", "wird", "werden", "kann", "soll", "muss",
+    "darf", "wartet", "warten", "pas", "aucun", "jamais", "sans", "presque", "sera", "sarà", "nessun", "senza", "quasi",
+    "sin", "nunca", "sem", "não", "nao", "niet", "geen", "zonder", "nooit",
+})  # fmt: skip
+#: The letters of an ending: "Newly", "Neues".
+_MAX_ENDING: Final = 2
+_MAX_WORDS_CHARS: Final = 2000
+
+
+def _word_comparison(value: object, field_path: str, match_case: bool) -> Comparison:
+    expected = _expected_texts(value, field_path)
+    return _any_of(
+        expected,
+        lambda texts: _word_matcher(texts, match_case),
+        reasons.CONTAINS_WORD,
+        reasons.DOES_NOT_CONTAIN_WORD,
+        reasons.CONTAINS_NO_WORD,
+    )
+
+
+def _word_matcher(expected: list[str], match_case: bool) -> Callable[[str], bool]:
+    phrases = [[word for word, _ in words] for text in expected if (words := _words_in(text, match_case))]
+    contains_sign = _matcher(Operator.CONTAINS, [text for text in expected if not _WORD.search(text)], match_case)
+
+    # A sender has few statuses.
+    @lru_cache(maxsize=256)
+    def matches(text: str) -> bool:
+        words = _words_in(text, match_case)
+        return any(_has_phrase(words, phrase) for phrase in phrases) or contains_sign(text)
+
+    return lambda text: matches(text[:_MAX_WORDS_CHARS])
+
+
+def _words_in(text: str, match_case: bool) -> list[tuple[str, bool]]:
+    """Returns the words of a text, each with whether an earlier one of its statement negates it."""
+    words: list[tuple[str, bool]] = []
+    for statement in STATEMENT_ENDS.split(_CAMEL.sub(" ", text.replace("’", "'"))):
+        is_negated = False
+        for word in _WORD.findall(statement):
+            folded = word.casefold()
+            words.append((word if match_case else folded, is_negated))
+            is_negated |= folded in NOT_MEANT
+    return words
+
+
+def _has_phrase(words: list[tuple[str, bool]], phrase: list[str]) -> bool:
+    """Returns whether words have a phrase, its last word with any ending, that no word before it negates."""
+    *first, last = phrase
+    for start in range(len(words) - len(first)):
+        found = [word for word, _ in words[start : start + len(phrase)]]
+        if found[:-1] == first and _is_form_of(found[-1], last) and not words[start][1]:
+            return True
+    return False
+
+
+def _is_form_of(word: str, stem: str) -> bool:
+    ending = word.removeprefix(stem)
+    return not ending or (word != ending and len(ending) <= _MAX_ENDING and ending.isalpha() and stem.isalpha())
 
 
 def _describer(fact: ReasonType, expected: list[str]) -> DescribeFact:

@@ -1,4 +1,4 @@
-"""Conditions: `{field, operator, value, match_case, not}`, nested in `{all: […]}`, `{any: […]}`, `{not: …}`.
+"""Conditions: `{field, operator, value, match_case, words, not}`, nested in `{all: […]}`, `{any: […]}`, `{not: …}`.
 
 Compiled once. `matches` returns only the result, `evaluate` also the reason: the facts with the deciding values.
 Every operator, `exists` included, is false for a field without a value; `not` inverts.
@@ -118,6 +118,11 @@ class ComparisonSpec(Spec):
         Field(default=None, description="Value that it is compared with, or a list of alternatives.")
     )
     match_case: bool = Field(default=False, description="Whether upper and lower case differ.")
+    words: bool = Field(
+        default=False,
+        description="Whether `contains` looks for words: one that is the value, also with an ending, and is not "
+        'negated. "New - 1st line" contains the word `New`; "Renewal" and "Not New" do not.',
+    )
     is_inverted: bool = Field(default=False, alias="not", description="Whether the condition is inverted.")
 
 
@@ -209,7 +214,9 @@ class _Compiler:
             raise rejection(field_path, _TOO_MANY_COMPARISONS(maximum=MAX_LEAVES))
         spec = ComparisonSpec.read(definition, field_path)
         label, field, read = self.field_reader(spec.field, f"{field_path}.field")
-        comparison = compile_comparison(spec.operator, spec.value, f"{field_path}.value", spec.match_case)
+        comparison = compile_comparison(
+            spec.operator, spec.value, f"{field_path}.value", spec.match_case, by_words=spec.words
+        )
         return _Leaf(label, field, read, comparison, spec.is_inverted)
 
     def field_reader(

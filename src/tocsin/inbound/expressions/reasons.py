@@ -15,6 +15,11 @@ EXISTS = ReasonType("condition.exists", '{field} "{value}" exists')
 CONTAINS = ReasonType("condition.contains", '{field} "{value}" contains {expected}')
 DOES_NOT_CONTAIN = ReasonType("condition.does_not_contain", '{field} "{value}" does not contain {expected}')
 CONTAINS_NONE = ReasonType("condition.contains_none", '{field} "{value}" does not contain any of {expected}')
+CONTAINS_WORD = ReasonType("condition.contains_word", '{field} "{value}" contains the word {expected}')
+DOES_NOT_CONTAIN_WORD = ReasonType(
+    "condition.does_not_contain_word", '{field} "{value}" does not contain the word {expected}'
+)
+CONTAINS_NO_WORD = ReasonType("condition.contains_no_word", '{field} "{value}" contains none of the words {expected}')
 EQUALS = ReasonType("condition.equals", '{field} "{value}" equals {expected}')
 DOES_NOT_EQUAL = ReasonType("condition.does_not_equal", '{field} "{value}" does not equal {expected}')
 EQUALS_NONE = ReasonType("condition.equals_none", '{field} "{value}" does not equal any of {expected}')

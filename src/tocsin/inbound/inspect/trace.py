@@ -139,7 +139,7 @@ def explain(
     if element.problem is not None:
         return Trace(notes, element.problem.reason)
     event = normalizer.normalize(element)
-    payload = element.payload
+    payload = normalizer.form_of(element.payload)
     mapped = normalizer.map_fields(payload) if isinstance(event, Rejected) else event.mapped
     notes += mapped.notes
     slots = normalizer.mapping.extraction.read(payload)
@@ -162,7 +162,7 @@ def explain(
         custom=custom,
         intent=event.action,
         reason=event.rule_match.reason,
-        rules=_trace_rules(normalizer.rules, payload, mapped),
+        rules=_trace_rules(normalizer.rules, payload, normalizer.with_closing_status(payload, mapped)),
         opening=_trace_opening(normalizer.rules, payload, mapped),
         routes=_trace_routes(normalizer, payload, mapped, is_open),
         route=choose(normalizer.routes, payload, mapped, is_open).reason,

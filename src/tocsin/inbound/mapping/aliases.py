@@ -137,6 +137,11 @@ def is_test_message(objects: MessageObjects) -> bool:
     return False
 
 
+def has_subject(objects: MessageObjects) -> bool:
+    """Returns whether a message has a text of its own under a name of one."""
+    return any(_has_letters(text) for text in _texts(find_any(objects.texts, FOLDED["subject"])))
+
+
 def with_likely_id(
     mapped: MappedFields, objects: MessageObjects, fields: Collection[str], guesses: Collection[str] = ()
 ) -> MappedFields:

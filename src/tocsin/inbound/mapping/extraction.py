@@ -11,6 +11,7 @@ from itertools import count
 from typing import Final
 
 from tocsin.core.validation.payload_paths import MISSING, Path, compile_path, index_of
+from tocsin.inbound.mapping.message_objects import fold
 
 #: The number of shapes cached per node, and the largest cached shape in keys and characters.
 _SHAPES: Final = 64
@@ -31,9 +32,10 @@ class _ExtractionPlan:
 class _PathNode:
     """One object (or list), and the segments that paths follow from it."""
 
-    __slots__ = ("children", "items", "serials", "shapes")
+    __slots__ = ("children", "is_folding", "items", "serials", "shapes")
 
-    def __init__(self, serials: Iterator[int]) -> None:
+    def __init__(self, serials: Iterator[int], *, is_folding: bool) -> None:
+        self.is_folding = is_folding
         self.children: dict[str, tuple[int, _PathNode]] = {}
         self.items: tuple[tuple[int, int, _PathNode], ...] = ()
         self.shapes: dict[tuple[str, ...], _ExtractionPlan] = {}
@@ -73,8 +75,16 @@ class _PathNode:
         if any(segment not in value for segment in self.children):
             for key in value:
                 folded.setdefault(key.casefold(), key)
+        found = {segment: segment if segment in value else folded.get(segment.casefold()) for segment in self.children}
+        spelled: dict[str, str] = {}
+        if self.is_folding and None in found.values() and len(shape) <= _SHAPE_KEYS:
+            # "Status ID" and "StatusId" are `status_id`, unless another path has that name.
+            used = set(found.values())
+            for key in value:
+                if key not in used:
+                    spelled.setdefault(fold(key), key)
         for segment, (slot, node) in self.children.items():
-            actual_key = segment if segment in value else folded.get(segment.casefold())
+            actual_key = found[segment] or spelled.get(fold(segment))
             if actual_key is not None:
                 rows.append((actual_key, slot, node if node.children else None))
         if len(shape) > _SHAPE_KEYS or sum(map(len, shape)) > _SHAPE_TEXT:
@@ -88,12 +98,13 @@ class _PathNode:
 class Extraction:
     """Collects paths with `slot`, then `freeze`; `read(payload)` returns a list with the value of each slot.
 
-    None in a slot means that the value is missing or null.
+    None in a slot means that the value is missing or null. `is_folding`: a path finds names in another spelling too.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_folding: bool = False) -> None:
         self._serials = count(1)
-        self._root = _PathNode(self._serials)
+        self._is_folding = is_folding
+        self._root = _PathNode(self._serials, is_folding=is_folding)
         self._count = 0
         self._slots: dict[str, int] = {}
         self._wildcard_paths: list[tuple[int, Path]] = []
@@ -116,7 +127,7 @@ class Extraction:
         node, slot = self._root, -1
         for segment in segments:
             if segment not in node.children:
-                node.children[segment] = (self._new_slot(), _PathNode(self._serials))
+                node.children[segment] = (self._new_slot(), _PathNode(self._serials, is_folding=self._is_folding))
             slot, node = node.children[segment]
         return slot
 

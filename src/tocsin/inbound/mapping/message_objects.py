@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import binascii
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
@@ -365,3 +365,166 @@ def _name_in(value: _Object) -> object:
         if len(value) == 1
         else None
     )
+
+
+@dataclass(frozen=True, slots=True)
+class TicketForm:
+    """The one form of a ticket's messages that a kind's mapping reads.
+
+    `place` is the name of the object that has the ticket's fields. `delivery` are the names that only an envelope has,
+    and `shared` those that mean something else in it than in a ticket, such as its `id`, by folded name.
+    """
+
+    place: str
+    delivery: frozenset[str]
+    shared: frozenset[str]
+
+
+_ANY_FORM: Final = TicketForm("", frozenset(), frozenset())
+#: What a ticket is called, and objects around it, by folded name.
+_TICKET_NAMES: Final = frozenset({
+    "ticket", "tickets", "fault", "faults", "incident", "incidents", "servicerequest", "request", "requests", "case",
+    "cases", "issue", "issues",
+})  # fmt: skip
+_CONTAINERS: Final = frozenset({
+    "object", "objects", "data", "payload", "body", "content", "record", "records", "item", "items", "entity",
+    "envelope", "result", "response", "eventdata", "message", "resource",
+})  # fmt: skip
+_TICKET_PREFIX: Final = "ticket"
+_BRACKETS: Final = re.compile(r"([^\[\].]+)((?:\[[^\[\]]+\])+)")
+#: The fields of which a ticket has one.
+_OF_ANY_TICKET: Final = frozenset({
+    "id", "ticketid", "ticketnumber", "number", "faultid", "summary", "subject", "title", "ticketsummary",
+    "ticketsubject", "tickettitle", "ticket", "objectid",
+})  # fmt: skip
+_MAX_NESTED: Final = 4
+_MAX_NAMES: Final = 5000
+
+
+def unwrapped(payload: _Object, form: TicketForm) -> _Object:
+    """Returns a ticket's message in the form that its kind's mapping reads: the fields of the envelope at the top, and
+    those of the ticket in one object, whatever the message wraps them in. Nothing is left out, so that paths of a user
+    find what they found in the message."""
+    ticket = payload.get(form.place)
+    if len(payload) > _MAX_NAMES or (type(ticket) is dict and _by_shape(_are_of_envelope, payload, form)):
+        return payload
+    outer, found = _unwrap(_without_brackets(payload), form, depth=0)
+    fields = _own_fields(outer, form, is_envelope=found is not None)
+    fields.update(found or {})
+    if ticket is not None and not isinstance(ticket, dict | list):
+        fields.setdefault("id", ticket)
+    aliases = {alias: fields[name] for alias, name in _by_shape(_aliases_of, fields)}
+    return {**outer, form.place: {**aliases, **fields}}
+
+
+def _by_shape[T](read: Callable[..., T], names: Iterable[str], *others: object) -> T:
+    """Calls a function of names, which a sender's messages have in common, and remembers what it returns."""
+    shape = tuple(names)
+    return read(shape, *others) if len(shape) <= _MAX_FIELDS else read.__wrapped__(shape, *others)  # type: ignore[attr-defined]
+
+
+@lru_cache(maxsize=256)
+def _aliases_of(names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """Returns the folded names, those without "ticket" in front too, each with the name that it stands for."""
+    folded = {fold(name): name for name in reversed(names)}
+    for alias in list(folded):
+        if alias.startswith(_TICKET_PREFIX) and alias != _TICKET_PREFIX:
+            folded.setdefault(fold(alias.removeprefix(_TICKET_PREFIX)), folded[alias])
+    return tuple((alias, name) for alias, name in folded.items() if alias != name)
+
+
+def hoisted(payload: _Object) -> _Object:
+    """Returns a ticket's message with the fields of what wraps them at its top; the message itself if nothing does."""
+    is_wrapped = any("[" in name for name in payload) or any(
+        (len(payload) == 1 or fold(name) in _CONTAINERS) and isinstance(value, dict | list | str)
+        for name, value in payload.items()
+        if len(payload) <= _MAX_NAMES
+    )
+    return _unwrap(_without_brackets(payload), _ANY_FORM, depth=0)[0] if is_wrapped else payload
+
+
+@lru_cache(maxsize=256)
+def _are_of_envelope(names: tuple[str, ...], form: TicketForm) -> bool:
+    return all(name in form.delivery or name in form.shared or name == form.place for name in map(fold, names))
+
+
+def _own_fields(outer: _Object, form: TicketForm, *, is_envelope: bool) -> dict[str, object]:
+    """Returns the fields of a ticket that are beside its envelope's, or all of them without an envelope."""
+    return {name: outer[name] for name in _by_shape(_own_names, outer, form, is_envelope)}
+
+
+@lru_cache(maxsize=256)
+def _own_names(names: tuple[str, ...], form: TicketForm, is_envelope: bool) -> tuple[str, ...]:
+    folded = {name: fold(name) for name in names}
+    is_envelope |= not form.delivery.isdisjoint(folded.values())
+    left_out = form.delivery | form.shared | _TICKET_NAMES if is_envelope else frozenset[str]()
+    return tuple(name for name in names if folded[name] not in left_out)
+
+
+def _unwrap(payload: _Object, form: TicketForm, *, depth: int) -> tuple[dict[str, object], _Object | None]:
+    """Returns a message with the fields of what wraps a ticket at its top, and the ticket."""
+    outer, ticket = dict(payload), None
+    for name, value in payload.items():
+        folded = fold(name)
+        is_ticket = folded in _TICKET_NAMES
+        if not is_ticket and folded not in _CONTAINERS and len(payload) > 1:
+            continue
+        inner = _object_in(value)
+        if inner is None or depth >= _MAX_NESTED or len(inner) > _MAX_NAMES:
+            continue
+        contents, innermost = _unwrap(_without_brackets(inner), form, depth=depth + 1)
+        if is_ticket:
+            ticket = ticket or innermost or contents
+            continue
+        if innermost is None and not _OF_ANY_TICKET.isdisjoint(map(fold, contents)) and not _is_flat(payload, form):
+            # The container is the ticket, unless it is an envelope or the ticket is around it.
+            own = _own_fields(contents, form, is_envelope=False)
+            innermost = own if not _OF_ANY_TICKET.isdisjoint(map(fold, own)) else None
+        ticket = ticket or innermost
+        for key, content in contents.items():
+            outer.setdefault(key, content)
+    return outer, ticket
+
+
+def _is_flat(payload: _Object, form: TicketForm) -> bool:
+    """Returns whether the fields of a ticket are at the top of a message."""
+    return not {name for name in map(fold, payload) if name in _OF_ANY_TICKET - form.delivery - form.shared} <= {
+        "ticket"
+    }
+
+
+def _without_brackets(payload: _Object) -> _Object:
+    """Returns a message with the objects that a form writes in its names: `ticket[status][name]`."""
+    if not any("[" in name for name in payload):
+        return payload
+    nested: dict[str, object] = dict(payload)
+    for name, value in payload.items():
+        if (match := _BRACKETS.fullmatch(name)) is None:
+            continue
+        names: list[str] = [match[1], *match[2][1:-1].split("][")]
+        level = nested
+        for key in names[:-1]:
+            child = level.setdefault(key, {})
+            if not isinstance(child, dict):
+                break
+            level = child
+        else:
+            level.setdefault(names[-1], value)
+    return nested
+
+
+#: Lists of messages.
+_BATCHES: Final = frozenset({"events", "notifications", "messages", "deliveries", "batch"})
+
+
+def tickets_in(payload: _Object) -> list[dict[str, object]]:
+    """Returns the messages of a body that lists several tickets or messages under one name; none otherwise."""
+    for name, value in payload.items():
+        if not isinstance(value, list) or len(value) < 2 or fold(name) not in _TICKET_NAMES | _CONTAINERS | _BATCHES:
+            continue
+        if not all(isinstance(item, dict) and not _OF_ANY_TICKET.isdisjoint(map(fold, item)) for item in value):
+            continue
+        others = {key: other for key, other in payload.items() if key != name}
+        is_ticket = fold(name) in _TICKET_NAMES
+        return [{**others, _TICKET_PREFIX: item} if is_ticket else {**others, **item} for item in value]
+    return []

@@ -89,7 +89,7 @@ ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
         "display_name", "entity_display_name", "alert_message", "state_message", "service_output", "message", "msg",
         "activity_title", "text", "description", "reason", "body", "content", "human_readable", "output", "error",
         "error_message", "log", "fallback", "meldung", "nachricht", "meldungstext", "beschreibung", "fehler", "mensaje",
-        "descripcion", "descripción", "messaggio", "descrizione", "mensagem", "bericht",
+        "descripcion", "descripción", "messaggio", "descrizione", "mensagem", "bericht", "résumé",
     ),
     "event": (
         "event", "event_type", "event_name", "triggered_event", "webhook_event", "event_action", "trigger", "action",
@@ -280,7 +280,14 @@ FOLDED_STATUSES: Final = in_order(map(fold, _STATUSES))
 FOLDED_OUTCOMES: Final = in_order(map(fold, _OUTCOMES))
 #: Of a ticket, a bare id may be that of the delivery, the agent or the note, and an event is no status.
 OF_TICKETS: Final[Mapping[str, Names]] = {
-    "source_id": in_order(name for name in FOLDED["source_id"] if name not in INNERMOST_FIRST | {"eventid", "alias"}),
+    "source_id": in_order(
+        (
+            *(name for name in FOLDED["source_id"] if name not in INNERMOST_FIRST | {"eventid", "alias"}),
+            *("ticketnumber", "ticketno", "ticketref", "ticketreference", "ticketkey", "requestid", "requestnumber"),
+            *("casenumber", "incidentnumber", "faultid", "ticketnummer", "ticketnr", "numeroticket", "numerodeticket"),
+            *("number", "reference", "ref", "nummer", "numero", "numéro"),
+        )
+    ),
     "source_status": FOLDED_STATUSES,
 }
 

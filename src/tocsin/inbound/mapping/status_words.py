@@ -11,6 +11,8 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Final
 
+from tocsin.inbound.expressions.comparisons import STATEMENT_ENDS
+
 
 class StatusMeaning(StrEnum):
     OPEN = "open"
@@ -374,6 +376,7 @@ _OTHER_RECORDS: Final = frozenset({
 })  # fmt: skip
 
 
+@lru_cache(maxsize=1024)
 def is_new_ticket(event: str) -> bool:
     """Returns whether an event says that a ticket is new, such as "ticket_created" or "New Ticket Logged"."""
     words = set(re.split(r"[\W_]+", _CAMEL.sub(" ", event[:_MAX_CHARS]).casefold()))
@@ -382,25 +385,125 @@ def is_new_ticket(event: str) -> bool:
     return bool(words & _NEW_WORDS)
 
 
-#: First statuses of tickets, as service desks call them.
-_OPEN_STATUSES: Final = frozenset({
-    "new", "open", "opened", "reopened", "created", "logged", "registered", "submitted", "neu", "offen", "nouveau",
-    "ouvert", "nuevo", "abierto", "nuovo", "aperto", "novo", "aberto", "nieuw",
+#: First statuses of tickets, as service desks call them: new in several languages, and others.
+_NEW_STATUSES: Final = frozenset({"new", "neu", "nouveau", "nouvelle", "nuevo", "nueva", "nuovo", "novo", "nieuw"})
+_OPEN_STATUSES: Final = _NEW_STATUSES | {
+    "open", "opened", "reopened", "created", "logged", "registered", "submitted", "received", "unassigned", "triage",
+    "untriaged", "offen", "erfasst", "eingegangen", "ouvert", "ouverte", "abierto", "abierta", "aperto", "aperta",
+    "aberto", "aberta",
+}  # fmt: skip
+#: Last ones. "Resolved" is one only where the rules say so.
+_CLOSED_STATUSES: Final = frozenset({
+    "closed", "complete", "completed", "cancelled", "canceled", "done", "finished", "geschlossen", "abgeschlossen",
+    "erledigt", "storniert", "fermé", "fermée", "clôturé", "clôturée", "cloturé", "clos", "close", "terminé",
+    "terminée", "annulé", "annulée", "chiuso", "chiusa", "completato", "completata", "annullato", "annullata",
+    "cerrado", "cerrada", "completado", "completada", "cancelado", "cancelada", "anulado", "gesloten", "afgesloten",
+    "afgerond", "geannuleerd", "fechado", "fechada", "encerrado", "concluído", "concluido",
 })  # fmt: skip
+#: What an event or a status may call the ticket itself.
+_TICKETS: Final = frozenset({
+    "ticket", "incident", "issue", "request", "case", "call", "alert", "event", "problem", "change",
+})  # fmt: skip
+#: Words that say nothing beside another, in "the ticket has been closed" and "status changed to closed".
+_AROUND: Final = frozenset({
+    "a", "all", "and", "as", "auto", "automatically", "been", "changed", "fully", "has", "is", "now", "set", "state",
+    "status", "the", "to", "updated", "was", "auf", "est", "ist", "stata", "stato", "und", "wurde", "été", "è",
+})  # fmt: skip
+#: What follows is who did it, or why.
+_DETAILS: Final = frozenset(
+    {"as", "because", "by", "due", "from", "in", "through", "via", "als", "durch", "par", "da", "door", "por"}
+)
+#: What a ticket waits for, so that it is not over, and not new: "Completed - awaiting sign-off".
+_WAITING: Final = frozenset({
+    "awaiting", "hold", "pending", "wait", "waiting", "warten", "wartet", "attente", "attesa", "espera",
+})  # fmt: skip
+#: Words of a status of a ticket that somebody has seen.
+_SEEN: Final = _WAITING | {
+    "accepted", "actioned", "approval", "approved", "assigned", "client", "customer", "deferred", "dispatched",
+    "escalated", "investigating", "parked", "planned", "progress", "resolved", "responded", "review", "scheduled",
+    "solved", "supplier", "testing", "third", "user", "vendor", "with", "working", "arbeit", "bearbeitung", "geplant",
+    "gelöst", "rückfrage", "cours", "planifié", "résolu", "corso", "risolto", "curso", "behandeling",
+}  # fmt: skip
+#: Words of an event of a ticket that is not new.
+_LATER: Final = frozenset({
+    "accept", "accepted", "acknowledge", "assign", "assigned", "breach", "breached", "change", "changed", "deadline",
+    "edited", "escalated", "found", "merged", "modified", "reassigned", "reconciliation", "reminder", "replied",
+    "reply", "responded", "sla", "status", "test", "unassigned", "update", "updated", "warning",
+})  # fmt: skip
+#: For whom Halo sends an event.
+_FLAVOUR: Final = re.compile(r"(?i)\s[-–(]\s*(all|assigned)\)?\s*$")
 
 
+def is_new_status(status: str) -> bool:
+    """Returns whether a ticket's status says that it is new, and no more: "Neu"."""
+    return status.strip().casefold() in _NEW_STATUSES
+
+
+@lru_cache(maxsize=1024)
 def is_open_status(status: str) -> bool:
     """Returns whether a ticket's status says that it is new or open, and no more: not "Open - waiting for parts"."""
-    return status.strip().casefold() in _OPEN_STATUSES
+    first, *others = _statements(status)
+    if not _SEEN.isdisjoint(word for words in others for word in words):
+        return False
+    telling = [word for word in first if word not in _TICKETS | {"for", "awaiting", "needs", "to", "be"}]
+    return bool(telling) and _OPEN_STATUSES.issuperset(telling)
 
 
-#: What an event may call the ticket itself.
-_TICKETS: Final = frozenset({"ticket", "incident", "issue", "request", "case", "call", "alert", "event", "problem"})
+@lru_cache(maxsize=2048)
+def is_closed_status(status: str) -> bool:
+    """Returns whether a ticket's status says that it is closed, and no more: "Completed by vendor", and not "Completed,
+    awaiting sign-off", "Not completed" and "Visit cancelled"."""
+    first, *others = _statements(status)
+    if not _WAITING.isdisjoint(word for words in others for word in words):
+        return False
+    telling = [word for word in _without_details(first) if word not in _TICKETS | _AROUND | {"resolved"}]
+    return bool(telling) and _CLOSED_STATUSES.issuperset(telling)
 
 
+@lru_cache(maxsize=1024)
+def may_be_new(status: str) -> bool:
+    """Returns whether a ticket's status does not say that somebody has seen it: "Awaiting triage", "Cellar"."""
+    if is_open_status(status):
+        return True
+    if meaning_of(status) in (StatusMeaning.UPDATE, StatusMeaning.CLOSE) or is_closed_status(status):
+        return False
+    return _SEEN.isdisjoint(word for words in _statements(status) for word in words)
+
+
+@lru_cache(maxsize=1024)
+def is_of_known_ticket(event: str) -> bool:
+    """Returns whether an event is one of a ticket that is not new, or of something else: "ticket updated", "SLA
+    warning", "note added", "New Client Created"."""
+    words = set(words_of(event[:_MAX_CHARS]))
+    return (
+        bool(words & (_LATER | _PARTS_OF_TICKET) or (words & _OTHER_RECORDS and not words & _TICKETS))
+        or meaning_of(event) in (StatusMeaning.UPDATE, StatusMeaning.CLOSE)
+        or is_test_event(event)
+    )
+
+
+@lru_cache(maxsize=1024)
+def status_in_event(event: str) -> str | None:
+    """Returns what an event says of the ticket itself in one word: "closed" of "Ticket closed - All" and "ticket has
+    been closed by Noor"; None of "child ticket closed" and "comment_closed"."""
+    words = _without_details(words_of(_FLAVOUR.sub("", event[:_MAX_CHARS])))
+    telling = [word for word in words if word not in _TICKETS | _AROUND and not _VERSION.fullmatch(word)]
+    telling = telling or words[-1:]
+    return telling[0] if len(telling) == 1 else None
+
+
+@lru_cache(maxsize=1024)
 def meaning_of_ticket_event(event: str) -> StatusMeaning | None:
     """Returns what an event says of the ticket itself, such as "ALERT" and "incident.resolved"; None for a test, and
     for anything else that happened, such as "comment_closed" and "SLA warning"."""
-    words = words_of(event)
-    telling = [word for word in words if word not in _TICKETS] or words[-1:]
-    return meaning_of_word(telling[0]) if len(telling) == 1 and not is_test_event(event) else None
+    status = status_in_event(event)
+    return meaning_of_word(status) if status is not None and not is_test_event(event) else None
+
+
+def _statements(status: str) -> list[list[str]]:
+    return [words_of(part) for part in STATEMENT_ENDS.split(status.strip()[:_MAX_CHARS])]
+
+
+def _without_details(words: list[str]) -> list[str]:
+    end = next((place for place, word in enumerate(words) if place and word in _DETAILS), len(words))
+    return words[:end]

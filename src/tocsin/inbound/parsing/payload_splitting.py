@@ -6,14 +6,16 @@ Stored messages are not split again: each is a single message.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 
 import msgspec
 
+from tocsin.catalogue.hooks import Headers, Payload
 from tocsin.catalogue.kinds import IntegrationKind
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import ReasonType
+from tocsin.inbound.mapping.message_objects import tickets_in
 from tocsin.inbound.parsing.decode import MAX_ELEMENTS, Decoded, Element, decode
 
 log = logging.getLogger(__name__)
@@ -35,22 +37,37 @@ def elements_of(
 ) -> Decoded:
     """Decodes and splits a body. `headers` by lower-case name. Raises Rejected as `decode` does."""
     decoded = decode(body, content_type, lenient=kind.lenient)
-    if kind.kind_hooks.messages is None:
+    split = _ticket_splitter(kind) if kind.assigns_source_agent else kind.kind_hooks.messages
+    if split is None:
         return decoded
     elements: list[Element] = []
     for element in decoded.elements:
-        elements += _messages(kind, element, headers)
+        elements += _messages(kind, split, element, headers)
         if len(elements) > MAX_ELEMENTS:
             raise Rejected("too_many", _TOO_MANY_MESSAGES(maximum=MAX_ELEMENTS))
     return Decoded(tuple(elements), decoded.is_array or len(elements) > 1)
 
 
-def _messages(kind: IntegrationKind, element: Element, headers: Mapping[str, str]) -> list[Element]:
+type _Split = Callable[[Payload, Headers], Sequence[Payload]]
+
+
+def _ticket_splitter(kind: IntegrationKind) -> _Split:
+    """Returns the function that splits a list of tickets, and then each as the kind does."""
+    hook = kind.kind_hooks.messages
+
+    def split(payload: Payload, headers: Headers) -> Sequence[Payload]:
+        tickets = tickets_in(payload) or [payload]
+        return tickets if hook is None else [message for ticket in tickets for message in hook(ticket, headers)]
+
+    return split
+
+
+def _messages(kind: IntegrationKind, split: _Split, element: Element, headers: Headers) -> list[Element]:
     """Returns the messages of one element; the element itself if there is only one, or the kind's hook failed."""
-    if element.payload is None or kind.kind_hooks.messages is None:
+    if element.payload is None:
         return [element]
     try:
-        payloads = list(islice(kind.kind_hooks.messages(element.payload, headers), MAX_ELEMENTS + 1))
+        payloads = list(islice(split(element.payload, headers), MAX_ELEMENTS + 1))
     except Exception as error:  # boundary of a kind's hook: one sender's input must not affect other messages
         log.exception("The code of the kind %s cannot read a message.", kind.name)
         reason = _KIND_FAILED(kind=kind.title, error=type(error).__name__)

@@ -49,6 +49,8 @@ _BEHIND = timedelta(hours=15)
 
 #: Messages ingested at a time, and active tickets checked individually per poll.
 _CHUNK, _MAX_INDIVIDUAL_CHECKS = 50, 10
+#: Invisible tickets that a problem names.
+_MAX_NAMED = 10
 
 
 @dataclass(slots=True)
@@ -98,7 +100,7 @@ class PollRun:
             ]
             notes.import_notes_as_replies(self, self._active_alerts(ticket_ids))
         self._advance([ticket for ticket, _at in changed_tickets])
-        self._check_individually({id_text(ticket["id"]) for ticket, _at in changed_tickets})
+        self._check_individually([ticket for ticket, _at in changed_tickets])
         if not self.settings.get("pull"):
             self.webhook_problem = webhook_monitor.find_webhook_problems(self)
 
@@ -241,16 +243,20 @@ class PollRun:
             )
         return {row["source_id"]: row["id"] for row in rows}
 
-    def _check_individually(self, changed_ids: set[str]) -> None:
+    def _check_individually(self, changed_tickets: Sequence[Mapping[str, Any]]) -> None:
         """Checks a few active alerts' tickets individually: deleted or merged tickets do not show up as changed."""
+        changed_ids = {id_text(ticket["id"]) for ticket in changed_tickets}
         after_id = int(self.poll_state.get("looked_singly_to", 0))
         active = self._active_alerts(after_id=after_id, limit=_MAX_INDIVIDUAL_CHECKS)
         self.poll_state["looked_singly_to"] = (
             max(active.values(), default=0) if len(active) == _MAX_INDIVIDUAL_CHECKS else 0
         )
         missing_counts: dict[str, int] = self.poll_state.setdefault("gone", {})
-        changed_tickets: list[tuple[dict[str, Any], datetime]] = []
-        missing_before = self._active_alerts(list(missing_counts)) if missing_counts else {}
+        self._remember_read(changed_tickets)
+        read_tickets: list[tuple[dict[str, Any], datetime]] = []
+        # A second look at those missing once comes at once; those not visible since then are looked at in turn.
+        missing_once = [ticket for ticket, count in missing_counts.items() if count == 1][:_MAX_INDIVIDUAL_CHECKS]
+        missing_before = self._active_alerts(missing_once) if missing_once else {}
         for ticket, alert_id in {**active, **missing_before}.items():
             if ticket in changed_ids or not ticket.isdecimal():
                 continue
@@ -264,28 +270,36 @@ class PollRun:
             except Permanent as error:
                 self.remarks.append(error.full_reason)
                 continue
-            missing_counts.pop(ticket, None)
+            self._remember_read([details])
             if parent := ticket_messages.merged_into(details):
                 self._merge(alert_id, ticket, parent)
             else:
-                changed_tickets.append((details, at))
-        self._ingest(changed_tickets)
-        self.poll_state["gone"] = {
-            ticket: count for ticket, count in missing_counts.items() if ticket in {**active, **missing_before}
-        }
+                read_tickets.append((details, at))
+        self._ingest(read_tickets)
+        self._report_invisible(missing_counts)
+
+    def _remember_read(self, tickets: Sequence[Mapping[str, Any]]) -> None:
+        """Records the client and type of tickets that Tocsin has read and that have an active alert."""
+        missing_counts: dict[str, int] = self.poll_state.get("gone", {})
+        kinds: dict[str, list[str]] = self.poll_state.setdefault("read", {})
+        for ticket in tickets:
+            kinds[id_text(ticket["id"])] = _client_and_type(ticket)
+            missing_counts.pop(id_text(ticket["id"]), None)
+        active = self._active_alerts(list(kinds)) if kinds else {}
+        self.poll_state["read"] = {ticket: kind for ticket, kind in kinds.items() if ticket in active}
 
     def _handle_missing(
         self, ticket: str, alert_id: int, error: TicketNotFound, missing_counts: dict[str, int]
     ) -> None:
-        """Cancels the alert of a deleted ticket: one unknown to Halo (404) in two polls.
+        """Cancels the alert of a deleted ticket: one that Tocsin has read before, that is unknown to Halo (404) in two
+        polls, and beside which others of its client and type are visible.
 
-        A ticket that is merely hidden may still need somebody, so its alert stays.
+        Any other may only be hidden from Tocsin and still need somebody, so its alert stays and pages.
         """
-        if not error.is_deleted:
-            self.remarks.append(error.reason)
-            return
-        missing_counts[ticket] = missing_counts.get(ticket, 0) + 1
-        if missing_counts[ticket] < 2:
+        # A refusal says that the ticket is hidden, and needs no second look.
+        missing_counts[ticket] = min(missing_counts.get(ticket, 0) + 1, 2) if error.is_deleted else 2
+        kind = self.poll_state["read"].get(ticket)
+        if missing_counts[ticket] < 2 or not error.is_deleted or kind is None or not self._sees_others(ticket, kind):
             return
         missing_counts.pop(ticket)
         integration = self.inbound_integrations[0]
@@ -293,6 +307,24 @@ class PollRun:
             alert_id,
             Cancel(actor=_actor(integration), via=CommandChannel.HALO, note=reasons.TICKET_DELETED(ticket=ticket)),
         )
+
+    def _sees_others(self, ticket: str, kind: list[str]) -> bool:
+        """Whether Halo still shows Tocsin another ticket of the same client and type."""
+        if "" in kind:
+            return False
+        client_id, type_id = kind
+        # Halo ignores a filter that its version does not know.
+        query = {"client_id": client_id, "requesttype_id": type_id, "order": "id", "orderdesc": True}
+        rows, _at = next(self.client.iter_ticket_pages(self.http_client, self.now, query))
+        return any(id_text(row.get("id")) != ticket and _client_and_type(row) == kind for row in rows)
+
+    def _report_invisible(self, missing_counts: Mapping[str, int]) -> None:
+        """Remarks which tickets of active alerts Tocsin cannot see, and forgets the others."""
+        active = self._active_alerts(list(missing_counts)) if missing_counts else {}
+        self.poll_state["gone"] = {ticket: count for ticket, count in missing_counts.items() if ticket in active}
+        hidden = [ticket for ticket, count in self.poll_state["gone"].items() if count > 1]
+        if hidden:
+            self.remarks.append(reasons.TICKETS_NOT_VISIBLE(count=len(hidden), tickets=tuple(hidden[:_MAX_NAMED])))
 
     def _merge(self, alert_id: int, ticket: str, parent: str) -> None:
         integration = self.inbound_integrations[0]
@@ -311,6 +343,10 @@ class PollRun:
             log.info(
                 "What Halo says of alert %s does not fit: %s", alert_id, rejected.detail, extra={"alert_id": alert_id}
             )
+
+
+def _client_and_type(ticket: Mapping[str, Any]) -> list[str]:
+    return [id_text(ticket.get("client_id")), id_text(ticket.get("tickettype_id"))]
 
 
 def _actor(integration: CompiledIntegration) -> Actor:

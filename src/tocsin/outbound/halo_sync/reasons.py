@@ -82,6 +82,11 @@ WEBHOOK_OF = ReasonType("halo.webhook.problem_of", "{integration}: {problem}")
 # Polling.
 NOT_UNDERSTOOD = ReasonType("halo.poll.not_understood", "The response could not be processed; the log has the details.")
 TICKET_DELETED = ReasonType("halo.ticket_deleted", "ticket {ticket} was deleted in Halo")
+TICKETS_NOT_VISIBLE = ReasonType(
+    "halo.tickets_not_visible",
+    "Tocsin cannot see {count} ticket with an open alert in Halo: {tickets}. The alert stays open and keeps paging.",
+    "Tocsin cannot see {count} tickets with an open alert in Halo: {tickets}. The alerts stay open and keep paging.",
+)
 TICKET_MERGED = ReasonType("halo.ticket_merged", "ticket {ticket} was merged into {parent} in Halo")
 
 # Why a message was decided without its ticket, appended to the decision.

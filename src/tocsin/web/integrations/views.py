@@ -25,6 +25,7 @@ from tocsin.inbound.heartbeats import monitor, schedule
 from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.operate.checks import address
 from tocsin.operate.finding import HealthFinding
+from tocsin.outbound.connectors.haloitsm.reference_data import statuses_by_effect
 from tocsin.people.models import Group
 from tocsin.resources.registry import INTEGRATIONS
 from tocsin.web.http.authorization import actor, may, offer_own_groups, require, requires
@@ -135,6 +136,7 @@ def integration(request: SignedInRequest, number: int) -> HttpResponse:
     may_see = may(request, Permission.MANAGE_ROUTING, row.group_id)
     url = secrets.masked_url(row) if may_see else ""
     beat = monitor.heartbeat_statuses([row])[row.pk] if row.kind == schedule.KIND else None
+    by_effect = statuses_by_effect(row)
     context = {
         **frame(request, row, kind, "overview"),
         "url": url,
@@ -145,6 +147,7 @@ def integration(request: SignedInRequest, number: int) -> HttpResponse:
         "outcomes": capped_counts.outcomes(request.now, row.pk),
         "observed": observed_statuses.load_observed_statuses(row, request.now) if latest else None,
         "effects": [(does, label) for does, label in _STATUS_EFFECTS],
+        "in_halo": [(effect, label, by_effect[effect]) for effect, label in _STATUS_EFFECTS] if by_effect else [],
         "would_page": overview.would_page(row, latest[0])
         if latest and request.headers.get(PARTIAL_HEADER) == "first"
         else "",

@@ -20,6 +20,9 @@ from tocsin.core.delivery.failure import NeedsAttention
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.reasons import Reason
 from tocsin.inbound.admin import commands as inbound
+from tocsin.inbound.admin.status_rules import StatusEffect, action_of_status
+from tocsin.inbound.inspect.message_explanation import normalizer_of_version
+from tocsin.inbound.models import Integration
 from tocsin.outbound.connectors.haloitsm.client import LISTS, HaloClient, id_text
 from tocsin.outbound.connectors.haloitsm.writeback_settings import KIND
 from tocsin.outbound.connectors.interfaces import RecordedClient
@@ -198,6 +201,26 @@ def publish_to_inbound(integration: OutboundIntegration, now: datetime) -> None:
         except Rejected:
             # The integration has another problem, which its own view shows.
             continue
+
+
+def statuses_by_effect(integration: Integration) -> dict[StatusEffect, list[str]]:
+    """Returns the names of the connected Halo's statuses by what each does to an alert, in Halo's order; empty if no
+    Halo is connected, its statuses have not been read, or the integration's rules do not compile."""
+    names = list(
+        LookUp.objects.filter(integration=integration.outbound_id, list_name="status")
+        .order_by("pk")
+        .values_list("name", flat=True)
+    )
+    try:
+        normalizer = normalizer_of_version(integration, integration.current_version) if names else None
+    except Rejected:
+        return {}
+    if normalizer is None:
+        return {}
+    by_effect: dict[StatusEffect, list[str]] = {effect: [] for effect in StatusEffect}
+    for name in dict.fromkeys(names):
+        by_effect[action_of_status(normalizer, name)].append(name)
+    return by_effect
 
 
 def _word(name: str) -> str:

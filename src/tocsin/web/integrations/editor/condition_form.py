@@ -47,6 +47,13 @@ OPERATOR_LABELS: Mapping[str, tuple[Operator, bool, str]] = {
 }
 
 
+#: The words of those that look for words.
+_WORD_LABELS: Mapping[str, str] = {
+    "contains": translatable("contains the word"),
+    "not contains": translatable("does not contain the word"),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class ComparisonRow:
     """One comparison. `values` contains one value per line."""
@@ -55,6 +62,8 @@ class ComparisonRow:
     operator: str = "contains"
     values: str = ""
     match_case: bool = False
+    #: Whether `contains` looks for words.
+    words: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,9 +211,10 @@ def _describe_node(node: ConditionNode, labels: Mapping[str, str], *, is_inside:
         case YamlCondition(text):
             return text.strip()
         case ComparisonRow():
-            operator_label = (
-                local_term(OPERATOR_LABELS[node.operator][2]) if node.operator in OPERATOR_LABELS else node.operator
-            )
+            label = OPERATOR_LABELS[node.operator][2] if node.operator in OPERATOR_LABELS else None
+            if node.words:
+                label = _WORD_LABELS.get(node.operator, label)
+            operator_label = node.operator if label is None else local_term(label)
             values = [line for line in node.values.split("\n") if line]
             value_text = (
                 f" {_('or')} ".join((", ".join(values[:-1]), values[-1])) if len(values) > 1 else "".join(values)
@@ -240,7 +250,7 @@ def _node(condition: Any, *, is_not: bool, depth: int = 0) -> ConditionNode:
 
 
 def _comparison_row(condition: Mapping[str, Any], *, is_not: bool) -> ComparisonRow | None:
-    if not condition.keys() <= {"field", "operator", "value", "match_case", "not"}:
+    if not condition.keys() <= {"field", "operator", "value", "match_case", "words", "not"}:
         return None
     name = " ".join(str(condition.get("operator", "")).replace("_", " ").split()).casefold()
     inverted = is_not is not bool(condition.get("not", False))
@@ -250,7 +260,8 @@ def _comparison_row(condition: Mapping[str, Any], *, is_not: bool) -> Comparison
     texts = [text_of(item) for item in items]
     if key not in OPERATOR_LABELS or not isinstance(condition["field"], str) or any(not t or "\n" in t for t in texts):
         return None
-    return ComparisonRow(condition["field"], key, "\n".join(t for t in texts if t), condition.get("match_case") is True)
+    match_case, words = (condition.get(name) is True for name in ("match_case", "words"))
+    return ComparisonRow(condition["field"], key, "\n".join(t for t in texts if t), match_case, words)
 
 
 def _condition(node: ConditionNode, place: str, row: str, places: ErrorPlaces, *, is_final: bool) -> object:
@@ -287,6 +298,8 @@ def _condition_of_comparison(comparison: ComparisonRow, place: str, row: str, pl
         condition["value"] = values[0] if len(values) == 1 else values or ""
     if comparison.match_case:
         condition["match_case"] = True
+    if comparison.words and operator is Operator.CONTAINS:
+        condition["words"] = True
     places.rows[place] = row
     if inverted:
         places.rows[f"{place}.not"] = row
@@ -305,6 +318,7 @@ def _read(post: Mapping[str, Any], prefix: str, depth: int, counter: list[int]) 
                 post.get(f"{prefix}.op", "contains"),
                 post.get(f"{prefix}.values", "").replace("\r\n", "\n"),
                 f"{prefix}.case" in post,
+                f"{prefix}.words" in post,
             )
         case "yaml":
             return YamlCondition(post.get(f"{prefix}.text", ""))
