@@ -72,3 +72,9 @@ def test_most_held_out_bodies_do_what_they_say() -> None:
 def test_most_made_up_bodies_do_what_they_say() -> None:
     results = templates.measure(templates.MADE_UP)
     assert sum(not result.problem for result in results) >= MADE_UP_SHARE * len(results)
+
+
+def test_notices_open_nothing_and_everyday_events_are_low() -> None:
+    results = [result for result in templates.measure(templates.MADE_UP) if result.body_name in {"news", "daily"}]
+    assert len(results) > 60
+    assert [result for result in results if result.problem] == []

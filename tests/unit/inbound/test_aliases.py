@@ -292,3 +292,26 @@ def test_title_without_status_is_equal_for_failure_and_recovery() -> None:
 )
 def test_event_of_a_new_ticket(event_name: str, is_new: bool) -> None:
     assert is_new_ticket(event_name) is is_new
+
+
+def test_alert_without_status_has_that_of_its_group() -> None:
+    group = {"status": "resolved", "alerts": [{"labels": {"alertname": "Load", "instance": "a:9100"}}]}
+    assert event("alertmanager", group).action is EventAction.CLOSE
+    firing = {**group, "alerts": [{"status": "firing", **group["alerts"][0]}]}
+    assert event("alertmanager", firing).action is EventAction.OPEN
+
+
+@pytest.mark.parametrize("kind", ["api", "nagios", "icinga", "checkmk"])
+@pytest.mark.parametrize("notice", ["DOWNTIMESTART", "ACKNOWLEDGEMENT", "FLAPPINGSTART", "FLAPPINGSTOP"])
+def test_type_of_notification_comes_before_state(kind: str, notice: str) -> None:
+    host = {"HOSTNAME": "db1", "HOSTSTATE": "DOWN"}
+    assert event(kind, {**host, "NOTIFICATIONTYPE": notice}).action is EventAction.UPDATE
+    assert event(kind, {**host, "NOTIFICATIONTYPE": "PROBLEM"}).action is EventAction.OPEN
+
+
+def test_everyday_event_is_low_unless_something_failed() -> None:
+    changed = {"event": "configuration_changed", "device": "fw1", "message": "Changed by admin"}
+    assert event("api", changed).mapped.text("priority") == "low"
+    assert event("api", {**changed, "severity": "critical"}).mapped.text("priority") == "critical"
+    assert event("api", {**changed, "message": "Firewall failed to load it"}).mapped.text("priority") is None
+    assert event("api", {**changed, "status": "failed"}).mapped.text("priority") is None

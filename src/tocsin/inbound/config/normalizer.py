@@ -24,6 +24,7 @@ from tocsin.core.validation.field_errors import rejected_at
 from tocsin.inbound.config.noise_settings import KEYS as NOISE_KEYS
 from tocsin.inbound.config.noise_settings import NoiseSettings, compile_noise_settings
 from tocsin.inbound.config.reasons import (
+    DAILY_EVENT,
     NEW_TICKET,
     NO_STATUS_BUT_EVENT,
     OPEN_TICKET,
@@ -44,6 +45,7 @@ from tocsin.inbound.mapping.status_words import (
     StatusMeaning,
     is_clear,
     is_completion,
+    is_daily_event,
     is_new_ticket,
     is_open_status,
     meaning_of,
@@ -264,6 +266,12 @@ class Normalizer:
             word = aliases.severity_in_words(objects)
             if word is not None and (priority := self._priority_of(word)) is not None:
                 mapped = replace(mapped, values={**mapped.values, "severity": word, "priority": priority})
+        if (
+            "priority" in guesses
+            and "priority" not in mapped.values
+            and is_daily_event(values.get("source_status", ""))
+        ):
+            mapped = replace(mapped, values={**mapped.values, "priority": "low"})
         mapped = aliases.with_id_of_runs(mapped, objects, guesses)
         return aliases.with_likely_id(mapped, objects, self.aliased_fields, guesses), is_own, objects
 
@@ -329,6 +337,8 @@ class Normalizer:
         """Classifies a status that the kind's own path did not find: its rule "any status opens" is about its own."""
         if status is None or self.kind.assigns_source_agent or status.casefold() in self.rule_values:
             return None
+        if self.guesses and is_daily_event(status):
+            return EventAction.OPEN, RuleMatch(True, DAILY_EVENT(event=one_line(status))), True
         action = _ACTIONS.get(meaning_of(status))
         return None if action is None else (action, RuleMatch(True, STATUS(status=one_line(status))), True)
 

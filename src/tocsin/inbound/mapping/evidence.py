@@ -8,7 +8,7 @@ clear the word is: "down" says more than "active". Several votes of one place co
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Final, NamedTuple
 
 from tocsin.inbound.expressions.fields import text_of
@@ -46,14 +46,18 @@ from tocsin.inbound.mapping.status_words import (
     is_bare_status,
     is_clear,
     is_completion,
+    is_daily_event,
     is_failure,
     is_kind,
     is_new_ticket,
     meaning_of,
     meaning_of_flag,
     names_fault,
+    notice_of,
 )
 
+#: What was done with a known alert outweighs the state beside it, which is that of the thing.
+_NOTICE: Final = 500.0
 #: The weight of a clear word by its place. A status, a result or a time of an end says it most directly.
 _STATUS: Final = 100.0
 #: A tag is written to be read first: it outweighs an event, which may name the problem of both messages.
@@ -84,6 +88,8 @@ _MIN_CLOSING: Final = 5.0
 _MAX_STATUS_CHARS: Final = 60
 _OPEN, _CLOSE, _UPDATE = StatusMeaning.OPEN, StatusMeaning.CLOSE, StatusMeaning.UPDATE
 _ACTING: Final = (_OPEN, _CLOSE)
+#: Where a message says what happened.
+_HAPPENED: Final = (_STATUS, _EVENT, _HAPPENING)
 _WORDS: Final = {_OPEN: "open", _CLOSE: "resolved"}
 #: From here on, a code is one of HTTP, or names a problem.
 _MAX_CODE: Final = 100
@@ -96,6 +102,8 @@ _STATES_OF_SERVICES: Final = {"running": _CLOSE, "stopped": _OPEN, "exited": _OP
 _OF_ALERT: Final = re.compile(r"(alert|alarm|incident|problem|event)(id|key|name|uid)")
 #: Names of a status that are about the problem itself, and of a part of a thing otherwise: "battery_status".
 _OF_PROBLEM: Final = re.compile(r"al(ert|arm)|incident|problem|event|issue|trigger|check|service|newst|^(new|curr|to)")
+#: What is named beside an event that says only what was done: `{"action": "push", "repository": …}`.
+_DAILY_OBJECTS: Final = frozenset({"commit", "customer", "invoice", "order", "pullrequest", "repo", "repository"})
 #: A normal priority, and the type of another thing, are no end.
 _OF_OTHER: Final = re.compile(r"priority|^(?!.*(event|alert|alarm|incident|message|notif|hook|stat)).+(type|kind)$")
 #: Flags that something is well, maybe the delivery.
@@ -160,16 +168,35 @@ def read(objects: MessageObjects) -> Verdict | None:
     votes = best.values()
     sums = {meaning: sum(vote.weight for vote in votes if vote.meaning is meaning) for meaning in StatusMeaning}
     meaning = max(sums, key=sums.__getitem__)
+    if (event := _daily_event(objects, votes)) is not None:
+        return Verdict(_OPEN, event)
     if not sums[meaning]:
         return None
     if meaning is _CLOSE and sums[_CLOSE] < (_MIN_CLOSING_TITLED if _is_titled(objects) else _MIN_CLOSING):
         return None
     # What is new may have any first status.
-    is_new = meaning is _UPDATE and any(map(is_new_ticket, texts_of(objects.levels, FOLDED["event"])))
+    is_new = (
+        meaning is _UPDATE
+        and sums[_UPDATE] < _NOTICE
+        and any(map(is_new_ticket, texts_of(objects.levels, FOLDED["event"])))
+    )
     if is_new or (meaning is _CLOSE and not closes and (opens or _names_problem(objects))):
         return Verdict(_OPEN, _WORDS[_OPEN])
     clearest = max((vote for vote in votes if vote.meaning is meaning), key=lambda vote: vote.weight)
     return Verdict(meaning, clearest.status)
+
+
+def _daily_event(objects: MessageObjects, votes: Collection[_Vote]) -> str | None:
+    """Returns the event of a message if it is one of every day and nothing beside it says a status or a problem."""
+    texts = [(name, value) for level in objects.texts for name, value in level.items() if isinstance(value, str)]
+    happened = [value for name, value in texts if _PLACES[name] in _HAPPENED]
+    things = [name for level in objects.everywhere for name in level if name in _DAILY_OBJECTS]
+    named = (f"{thing} {value}" for thing in things for value in happened if " " not in value)
+    event = next(filter(is_daily_event, (*happened, *named)), None)
+    if event is None or any(names_fault(value) for _, value in texts):
+        return None
+    others = (vote for vote in votes if vote.status not in event and vote.place not in (_OTHER, _SEVERITY))
+    return None if any(vote.weight > vote.place * _UNCLEAR for vote in others) else event
 
 
 def unknown_status(objects: MessageObjects) -> str:
@@ -236,7 +263,10 @@ def _votes_of_text(
     name: str, value: str, place: float, factor: float, level: dict[str, object], *, is_run: bool
 ) -> Iterator[_Vote]:
     folded = value.casefold()
-    if (is_true := TRUTHS.get(folded)) is not None:
+    is_of_notification = "notification" in name
+    if place in _HAPPENED and (notice := notice_of(value, is_of_notification=is_of_notification)) is not None:
+        yield _vote(_NOTICE, 1, _UPDATE, notice)
+    elif (is_true := TRUTHS.get(folded)) is not None:
         if folded in _SWITCHED and (place >= _EVENT or place == _HAPPENING) and _is_switched(level):
             switched = _SWITCHED[folded]
             yield _vote(_HAPPENING, factor, switched, _WORDS[switched])

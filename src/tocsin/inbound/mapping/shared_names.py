@@ -167,7 +167,7 @@ ACTION_NAME: Final = NamePattern(r"\w*(action|transition|outcome|phase|(status|s
 #: Names of what happened, which may say a status too.
 HAPPENING_NAME: Final = NamePattern(
     r"\w*(event|alert|alarm|incident|notification|message|trigger|hook|webhook)?(type|subtype|category|kind|change"
-    r"|operation|topic|code)|\w*(event|anomaly|milestone)|activity|trap|trigger|data|value|qualifier|resolution|stage|colou?r"
+    r"|operation|topic|code)|\w*(event|ereignis|evenement|événement|evento|anomaly|milestone)|activity|trap|trigger|data|value|qualifier|resolution|stage|colou?r"
 )
 SEVERITY_NAME: Final = NamePattern(
     r"\w*(severity|priority|criticality|urgency)(name|text|label|level|display)?|\w*(alert|risk|threat|alarm)level"
