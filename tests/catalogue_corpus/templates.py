@@ -3,8 +3,9 @@
 Each file of `templates` has the documentation that its bodies follow (`source`), the type, the format of the bodies
 (`json`, `form`, `xml` or `text`), a part of the alert's subject (or several, and those of other objects, `without`),
 its `priority` if the body has one that needs no knowledge of the tool, and the bodies of a problem (`open`), of its end
-(`over`), of a test, of what was done with a known alert (`news`, which opens nothing) and of everyday events (`daily`,
-low at most). Their values are made up. A file may be a list of such, each with its `name`.
+(`over`; its id may be another if it is about the same), of a test, of what was done with a known alert (`news`, which
+opens nothing) and of an everyday event (`daily`, low at most). Their values are made up. A file may be a list of such,
+each with its `name`.
 
 Those of `held_out` were written before anybody looked at what becomes of them, and nothing is changed for one of them:
 only their figure counts. Those of `made_up` are of no tool: how a script, or a tool that nobody knows, may write it.
@@ -24,6 +25,7 @@ from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
 from tocsin.inbound.config.normalizer import IntegrationDefinition, NormalizedEvent, Normalizer, compile_normalizer
 from tocsin.inbound.config.rules import EventAction
+from tocsin.inbound.mapping.aliases import identity_of, is_about_same
 from tocsin.inbound.parsing.payload_splitting import elements_of
 
 WORKED_ON = Path(__file__).parent / "templates"
@@ -156,7 +158,9 @@ def _end_problem(event: NormalizedEvent | Rejected, opened: NormalizedEvent | Re
         return f"rejected: {event.code}"
     if event.action is not EventAction.CLOSE:
         return f"{event.action}: {event.rule_match.reason}"
-    opened_id = opened.source_id if isinstance(opened, NormalizedEvent) else None
-    if event.source_id is None or event.source_id != opened_id:
-        return f"id {event.source_id!r} for {opened_id!r}"
+    if not isinstance(opened, NormalizedEvent):
+        return "nothing opened"
+    is_found = event.is_ending_unknown and is_about_same(identity_of(opened.payload), identity_of(event.payload))
+    if not is_found and (event.source_id is None or event.source_id != opened.source_id):
+        return f"id {event.source_id!r} for {opened.source_id!r}"
     return ""

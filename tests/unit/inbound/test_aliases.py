@@ -11,6 +11,7 @@ from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
 from tocsin.inbound.config.normalizer import IntegrationDefinition, NormalizedEvent, compile_normalizer
 from tocsin.inbound.config.rules import EventAction
+from tocsin.inbound.mapping.aliases import identity_of, is_about_same
 from tocsin.inbound.mapping.status_in_titles import status_in_title, without_status
 from tocsin.inbound.mapping.status_words import StatusMeaning, is_completion, is_failure, is_new_ticket, meaning_of
 from tocsin.inbound.parsing.payload_splitting import elements_of
@@ -315,3 +316,64 @@ def test_everyday_event_is_low_unless_something_failed() -> None:
     assert event("api", {**changed, "severity": "critical"}).mapped.text("priority") == "critical"
     assert event("api", {**changed, "message": "Firewall failed to load it"}).mapped.text("priority") is None
     assert event("api", {**changed, "status": "failed"}).mapped.text("priority") is None
+
+
+DISK = {"host": "web1", "message": "Disk full on /var"}
+PING = {"host": "web1", "message": "No answer to ping"}
+CHECK = {"host": "web1", "check": "Backup", "message": "3 days old"}
+SERVICE = {"service": "Postgres", "message": "Connection refused"}
+
+
+@pytest.mark.parametrize(
+    ("opening", "ending", "is_same"),
+    [
+        (DISK, {"host": "web1", "message": "Disk ok again"}, True),
+        (DISK, {"host": "web1", "status": "resolved"}, True),
+        (DISK, {"host": "web1", "status": "up"}, False),  # of the host, not of its disk
+        (PING, {"host": "web1", "status": "up"}, True),
+        (DISK, {"host": "web1", "message": "CPU load normal"}, False),
+        (DISK, {"host": "web2", "message": "Disk ok again"}, False),
+        (DISK, {"host": "web1", "check": "CPU", "status": "ok"}, False),
+        (CHECK, {"host": "web1", "check": "Backup", "status": "ok", "message": "Done"}, True),
+        (CHECK, {"host": "web2", "check": "Backup", "status": "ok"}, False),
+        (CHECK, {"host": "web1", "status": "ok"}, False),  # of the host, and not of the check
+        (SERVICE, {"service": "Postgres", "type": "recovery", "message": "Accepts connections"}, True),
+        (SERVICE, {"service": "Postgres", "type": "recovery", "message": "Replication caught up"}, False),
+        (SERVICE, {"message": "All good", "status": "ok"}, False),
+        (
+            {"id": 1, "device": {"name": "cam-7"}, "event": "offline"},
+            {"id": 9, "device": {"name": "cam-7"}, "event": "online"},
+            True,
+        ),
+        (
+            {"alert_id": 1, "monitor": "API", "state": "alarm"},
+            {"alert_id": 2, "monitor": "API", "state": "ok"},
+            False,
+        ),
+    ],
+)
+def test_recovery_ends_what_is_about_the_same(opening: Any, ending: Any, is_same: bool) -> None:
+    assert is_about_same(identity_of(opening), identity_of(ending)) is is_same
+
+
+@pytest.mark.parametrize(
+    ("failure", "recovery"),
+    [
+        ({"event": "disk_full", "host": "srv7"}, {"event": "disk_ok", "host": "srv7"}),
+        ({"id": "disk_full", "host": "srv7"}, {"id": "disk_ok", "host": "srv7"}),
+        ({"gerät": "Drucker", "zustand": "Störung"}, {"gerät": "Drucker", "zustand": "behoben"}),
+        ({"event": "service_stopped", "service": "Spooler"}, {"event": "service_started", "service": "Spooler"}),
+        ({"site": "Intranet", "up": False, "error": "ETIMEDOUT 5 s"}, {"site": "Intranet", "up": True}),
+    ],
+)
+def test_id_is_what_is_monitored_and_not_its_state(failure: Any, recovery: Any) -> None:
+    opened, closed = event("api", failure), event("api", recovery)
+    assert (opened.action, closed.action) == (EventAction.OPEN, EventAction.CLOSE)
+    assert closed.source_id == opened.source_id is not None
+
+
+def test_same_sentence_about_two_machines_has_two_ids() -> None:
+    first, second = (
+        event("api", {"asset": asset, "alarm": "ON", "message": "Dry run detected"}) for asset in ("Pump 3", "Pump 4")
+    )
+    assert first.source_id != second.source_id

@@ -119,6 +119,8 @@ class NormalizedEvent(msgspec.Struct, frozen=True):
     #: Whether the message says what it wants; one that does not is counted as not understood. It opens, unless it is of
     #: a ticket.
     is_understood: bool = True
+    #: Whether it ends something, and its id may be that of this message alone.
+    is_ending_unknown: bool = False
 
     def __repr__(self) -> str:
         return f"NormalizedEvent({self.action}: {self.rule_match.reason}; {self.mapped})"
@@ -191,7 +193,20 @@ class Normalizer:
             payload,
             self,
             is_understood,
+            action is EventAction.CLOSE and self._may_be_of_message(source_id, dedup_key, payload, objects),
         )
+
+    def _may_be_of_message(
+        self, source_id: object, dedup_key: object, payload: object, objects: MessageObjects | None
+    ) -> bool:
+        """Returns whether an id may be that of one message alone, so that nothing else has it."""
+        is_guessed = "source_id" in self.guesses or (self.aliased_fields and objects is not None)
+        if not is_guessed or dedup_key is not None or self.kind.assigns_source_agent:
+            return False
+        if objects is None:
+            # A plain message: its `id` may be.
+            return isinstance(payload, Mapping) and source_id in [text_of(payload.get(name)) for name in ("id", "key")]
+        return not aliases.is_certain_id(objects, text_of(source_id))
 
     def map_fields(self, payload: object) -> MappedFields:
         """Maps a payload, by the aliases that tools share where the kind's own paths find no id or no status."""
@@ -247,7 +262,11 @@ class Normalizer:
         objects, guesses = collect(payload), self.guesses
         values = dict(own.values)
         own_id = own.text("source_id") if "source_id" in guesses else None
-        if own_id is not None and (own_id in map(text_of, objects.delivery_ids) or shared_names.is_of_delivery(own_id)):
+        if own_id is not None and (
+            own_id in map(text_of, objects.delivery_ids)
+            or shared_names.is_of_delivery(own_id)
+            or aliases.take_event_from_id(objects, own_id)
+        ):
             del values["source_id"]
         status = (own.text("source_status") or "") if "source_status" in guesses else ""
         is_own = "source_status" in own.values

@@ -41,6 +41,8 @@ from tocsin.inbound.mapping.shared_names import (
 )
 from tocsin.inbound.mapping.status_in_titles import status_in_tag, status_in_title
 from tocsin.inbound.mapping.status_words import (
+    SERVICES,
+    STATES_OF_SERVICES,
     StatusMeaning,
     goes_on,
     is_bare_status,
@@ -94,11 +96,6 @@ _WORDS: Final = {_OPEN: "open", _CLOSE: "resolved"}
 #: From here on, a code is one of HTTP, or names a problem.
 _MAX_CODE: Final = 100
 _OF_CODES: Final = ((_CLOSE, "success"), (_OPEN, "failed"))
-#: What is up as long as it runs; a run that is "stopped" is over, and one that is "running" is not.
-_SERVICES: Final = frozenset({
-    "service", "servicename", "process", "processname", "container", "containername", "vm", "vmname", "daemon", "unit",
-})  # fmt: skip
-_STATES_OF_SERVICES: Final = {"running": _CLOSE, "stopped": _OPEN, "exited": _OPEN}
 _OF_ALERT: Final = re.compile(r"(alert|alarm|incident|problem|event)(id|key|name|uid)")
 #: Names of a status that are about the problem itself, and of a part of a thing otherwise: "battery_status".
 _OF_PROBLEM: Final = re.compile(r"al(ert|arm)|incident|problem|event|issue|trigger|check|service|newst|^(new|curr|to)")
@@ -148,7 +145,7 @@ def _place_of(name: str) -> float:
         return _SENTENCE
     if ACTION_NAME[name]:
         return _EVENT
-    return _HAPPENING if HAPPENING_NAME[name] else _OTHER
+    return _HAPPENING if HAPPENING_NAME[name] or name in HEADLINE else _OTHER
 
 
 _PLACES: Final = ByName(_place_of, _OTHER)
@@ -277,16 +274,16 @@ def _votes_of_text(
             yield from _votes_of_flag(name, is_true, factor)
     elif name in OVER_TEXTS and len(value) <= _MAX_STATUS_CHARS and "://" not in value:
         yield _vote(_FLAG, factor, _CLOSE, "resolved")
-    elif place == _SENTENCE or len(value) > _MAX_STATUS_CHARS:
+    elif len(value) > _MAX_STATUS_CHARS or (place == _SENTENCE and not is_bare_status(value)):
         yield from _votes_of_sentence(value, factor)
-    elif place == _OTHER:
+    elif place in (_OTHER, _SENTENCE):
         if is_bare_status(value):
             if (bare := meaning_of(value)) is not None and bare in _ACTING:
                 yield _vote(_OTHER, factor, bare, value)
         elif value.count(" ") > 1:
             yield from _votes_of_sentence(value, factor)
-    elif place == _STATUS and not is_run and folded in _STATES_OF_SERVICES and not _SERVICES.isdisjoint(level):
-        state = _STATES_OF_SERVICES[folded]
+    elif place == _STATUS and not is_run and folded in STATES_OF_SERVICES and not SERVICES.isdisjoint(level):
+        state = STATES_OF_SERVICES[folded]
         yield _vote(_STATUS, factor, state, _WORDS[state])
     elif (meaning := meaning_of(value)) is not None:
         is_of_alert = any(map(_OF_ALERT.match, level)) if meaning is not _OPEN else False
@@ -337,7 +334,7 @@ def _votes_of_number(name: str, value: float, factor: float, *, is_run: bool) ->
     elif name == "code":
         if value < _MAX_CODE:
             yield _vote(_COUNT, factor, *_OF_CODES[value != 0])
-    elif name in COUNTED:
+    elif name in COUNTED and (value not in (0, 1) or meaning_of_flag((name,)) is None):
         if meaning_of(name) is _OPEN:
             # No error is not yet a recovery.
             yield _vote(_COUNT if value else _OTHER, factor, *_OF_CODES[value != 0])

@@ -122,13 +122,17 @@ MONITORED: Final = in_order((
     "service", "svc", "servicedesc", "sensor", "check", "monitor", "projectname", "project", "pipeline", "workflow",
     "buildtype", "involvedobject", "app", "application", "auftrag", "dienst", "aufgabe", "servizio", "servicio",
     "tâche", "tache", "tarea", "plan", "scenario", "task", "flow", "sync", "suite", "schedule", "playbook", "dag",
-    "targetgroup", "heartbeat", "stack",
+    "targetgroup", "heartbeat", "stack", "test", "controle",
+    "contrôle", "prüfung", "pruefung", "sonde", "capteur", "melder", "messstelle",
 ))  # fmt: skip
 #: Names of what a run or a test is part of.
 WHOLES: Final = in_order(("repository", "projectname", "project", "app", "application", "appname", "applicationname"))
 MONITORED_PARTS: Final = in_order(name for name in MONITORED if name not in WHOLES)
 #: Names of one of several that have the same title.
-NAMES_OF_ONE: Final = in_order(("name", "module"))
+NAMES_OF_ONE: Final = in_order((
+    "name", "module", "mount", "mountpoint", "partition", "filesystem", "interface", "ifname", "port", "drive",
+    "volume", "disk",
+))  # fmt: skip
 #: Names that say in a title what it is about; several problems may have one.
 SUBJECTS: Final = in_order((
     *(name for name in MONITORED if name not in WHOLES), "savedsearch", "rule", "exception", "context", "connection",
@@ -176,7 +180,9 @@ TITLE_NAME: Final = NamePattern(
     r"(?!page|window|document)\w*(title|subject|headline|heading|displayname|(issue|incident|alert|alarm|problem|event|threat|finding)(name|definition))"
 )
 SENTENCE_NAME: Final = NamePattern(
-    r"\w*(reason|message|description|text|msg|note|comment|detail|details|info|explanation|error|cause|output|remark|exception)"
+    r"\w*(reason|message|description|text|msg|note|comment|detail|details|info|explanation|error|cause|output|remark|exception"
+    r"|meldung|nachricht|beschreibung|hinweis|melding|omschrijving|bericht|mensaje|descripci[oó]n|messaggio|descrizione"
+    r"|mensagem|descri[cç][aã]o|texte|texto|testo|opis)"
 )
 #: The kind of a problem, which is a title if it has several words.
 TYPE_NAME: Final = NamePattern(

@@ -62,7 +62,8 @@ _FOREIGN_CLOSING: Final = frozenset({
     "chiuso", "risolto", "ripristinato", "riuscito", "successo", "gelukt", "geslaagd", "gesloten", "hersteld",
     "opgelost", "disponível", "goed", "bereikbaar", "beschikbaar", "operativo", "operativa", "operacional",
     "opérationnel", "rientrato", "rientro", "correcto", "normalisiert", "gültig", "zurückgesetzt", "działa", "no_ar",
-    "en_línea", "joignable",
+    "en_línea", "joignable", "entstört", "entstörung", "wiederherstellung", "rétablissement", "retablissement",
+    "retabli",
 })  # fmt: skip
 CLOSING_WORDS: Final = frozenset({
     "available", "cleared", "clear", "close", "closed", "closing", "complete", "completed", "connected", "done",
@@ -70,12 +71,13 @@ CLOSING_WORDS: Final = frozenset({
     "okay", "online", "operational", "pass", "passed", "passing", "reachable", "ready", "recover", "recovered",
     "recovery", "renewed", "reset", "resolve", "resolved", "resolving", "restored", "returned", "solved", "stopped",
     "succeed", "succeeded", "success", "successful", "uncritical", "undegraded", "up", "valid", "working", "all_clear",
-    "back_to_normal", "auto_resolved", "autoresolved", "closed_auto", "alive", "back_online", "answering", "cease",
-    "ceased", "completes", "dismissed", "nominal", "optimal", "online_again", "reconnected", "rectified", "offbattery",
-    "commok", "unban", "unbanned", "unblocked", "unfired", "remediated", "repaired", "responding", "resumed", "safe",
-    "stable", "stabilized", "successfully", "synced", "in_sync", "online_utility", "onmains", "on_mains", "back_up",
-    "no_problem", "clean", "uncompromised", "no_longer_active", "rearmed", "cleaned", "paid", "reconnection",
-    "compliant", "live", "patched", "established", "in_service", "alarm_release", "alarm_released", "alarm_off",
+    "back_to_normal", "auto_resolved", "autoresolved", "within_limits", "within_threshold", "in_range", "within_range",
+    "closed_auto", "alive", "back_online", "answering", "cease", "ceased", "completes", "dismissed", "nominal",
+    "optimal", "online_again", "reconnected", "rectified", "offbattery", "commok", "unban", "unbanned", "unblocked",
+    "unfired", "remediated", "repaired", "responding", "resumed", "safe", "stable", "stabilized", "successfully",
+    "synced", "in_sync", "online_utility", "onmains", "on_mains", "back_up", "no_problem", "clean", "uncompromised",
+    "no_longer_active", "rearmed", "cleaned", "paid", "reconnection", "compliant", "live", "patched", "established",
+    "in_service", "alarm_release", "alarm_released", "alarm_off",
 }) | _FOREIGN_CLOSING | NO_PROBLEM  # fmt: skip
 UPDATING_WORDS: Final = frozenset({
     "ack", "acked", "acknowledge", "acknowledged", "acknowledgement", "annotate", "annotated", "assign", "assigned",
@@ -126,6 +128,23 @@ NOUNS: Final = frozenset(
 _KINDS: Final = frozenset({"alert", "alarm", "problem", "incident", "exception", "error", "test", "outage"})
 #: Words that say nothing beside another: "recovery detected".
 WEAK: Final = frozenset({"detected", "new", "create", "created", "raised", "set", "start", "started", "test"})
+#: How much it is, which a recovery does not say: "temperature too high" and "temperature normal".
+DEGREES: Final = frozenset({
+    "not", "too", "high", "low", "above", "below", "over", "under", "hoch", "nicht", "niedrig", "ordnung", "wieder",
+    "zu", "full", "voll", "slow", "alta", "alto", "baja", "bajo", "bas", "basse", "haut", "haute", "trop",
+})  # fmt: skip
+#: A code of several words.
+CODE: Final = re.compile(r"[^\W\d_]+([._][^\W\d_]+)+|[^\W\d_]*[a-z][A-Z][^\W\d_]*")
+#: What is up as long as it runs; a run that is "stopped" is over, and one that is "running" is not.
+SERVICES: Final = frozenset({
+    "service", "servicename", "process", "processname", "container", "containername", "vm", "vmname", "daemon", "unit",
+})  # fmt: skip
+STATES_OF_SERVICES: Final = {
+    "running": StatusMeaning.CLOSE,
+    "stopped": StatusMeaning.OPEN,
+    "exited": StatusMeaning.OPEN,
+}
+_EVENTS_OF_SERVICES: Final = {**STATES_OF_SERVICES, "started": StatusMeaning.CLOSE, "terminated": StatusMeaning.OPEN}
 #: Signs that people read before the words.
 SIGNS: Final[Mapping[str, str]] = {
     **dict.fromkeys("✅✔☑🟢💚👍", "ok"),
@@ -244,6 +263,10 @@ def _meaning_of(status: str) -> StatusMeaning | None:
     words = [word for word in words_of(status) if not _VERSION.fullmatch(word)]
     if not words:
         return _meaning_of_sign(status)
+    if len(words) > 1 and words[-2] in SERVICES and words[-1] in _EVENTS_OF_SERVICES:
+        return _EVENTS_OF_SERVICES[words[-1]]
+    if CODE.fullmatch(status) and not DEGREES.isdisjoint(words) and MEANINGS.keys().isdisjoint(words):
+        return StatusMeaning.OPEN  # too much or too little: "disk_full", "HIGH_TEMP"
     is_negated = not NEGATIONS.isdisjoint(words)
     meaning = next(filter(None, map(meaning_of_word, phrases_of(words))), None)
     if is_negated and not any(meaning_of_word(phrase) for phrase in phrases_of(words)[:3] if "_" in phrase):
