@@ -123,9 +123,9 @@ def _results(template: Template, kind: str) -> Iterator[Result]:
 
 
 def read(normalizer: Normalizer, template: Template, body_name: str) -> NormalizedEvent | Rejected:
-    """Returns the event of a body, which has one element."""
+    """Returns the event of a body, or of the first of its messages."""
     try:
-        (element,) = elements_of(normalizer.kind, template.body(body_name), _CONTENT_TYPES[template.format]).elements
+        element, *_ = elements_of(normalizer.kind, template.body(body_name), _CONTENT_TYPES[template.format]).elements
     except Rejected as rejected:
         return rejected
     return normalizer.normalize(element)

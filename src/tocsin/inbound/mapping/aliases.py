@@ -13,7 +13,7 @@ from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.inbound.expressions.fields import TAG_LENGTH, clean_line, text_of
 from tocsin.inbound.expressions.mapped import MappedFields
 from tocsin.inbound.mapping import evidence
-from tocsin.inbound.mapping.likely_texts import find_sites, find_things, find_titles, says
+from tocsin.inbound.mapping.likely_texts import find_parts, find_sites, find_things, find_titles, says
 from tocsin.inbound.mapping.message_objects import FORMER, MessageObjects, collect, fold
 from tocsin.inbound.mapping.shared_names import (
     ANY_NAME,
@@ -41,6 +41,7 @@ from tocsin.inbound.mapping.shared_names import (
     RUN_OF_ID,
     SENTENCE_NAME,
     SENTENCES,
+    SERVICES,
     SEVERITY_NAME,
     STATUS_NAME,
     TITLE_NAME,
@@ -52,6 +53,7 @@ from tocsin.inbound.mapping.shared_names import (
     fill,
     find_any,
     first_line,
+    in_order,
     matching,
     matching_sorted,
     texts_of,
@@ -88,6 +90,9 @@ _EVENTS: Final = ("event", "eventtype", "type", "activity", "alerttype")
 _IDS_OF_ALERTS: Final = frozenset({"alertid", "eventid"})
 _IDS_OF_EVENTS: Final = INNERMOST_FIRST | _IDS_OF_ALERTS
 #: What aliases find before the rules decide; texts follow for a message that opens.
+_RULES: Final = in_order(
+    ("alertname", "rulename", "monitorname", "checkname", "policyname", "conditionname", "alarmname")
+)
 _DECIDING: Final = ("source_status", "event", "severity", "source_url", "source_id")
 
 
@@ -122,7 +127,8 @@ def complete(
     if "priority" in fields and "priority" not in values and isinstance(severity, str):
         values.update({"priority": priority} if (priority := priority_of(severity)) else {})
     tags = mapped.tags
-    hosts = chain(find_any(objects.levels, FOLDED[HOST]), () if is_ticket else matching(objects.levels, HOST_NAME))
+    levels = objects.levels if is_ticket else objects.texts
+    hosts = chain(find_any(levels, FOLDED[HOST]), () if is_ticket else matching(objects.levels, HOST_NAME))
     host = next(filter(None, (clean_line(value, TAG_LENGTH) for value in hosts if not _is_date(value))), None)
     if host is not None and HOST not in tags and HOST in fields:
         tags = {**tags, HOST: host}
@@ -184,9 +190,15 @@ def with_likely_id(
     things = [thing for thing in find_things(objects) if thing not in causes]
     causes = causes if host or things else set()
     candidates = (candidate for candidate in _likely_keys(objects, own, host) if candidate not in causes)
-    keyed = ((_key_of(candidate, needs_words=not host), candidate) for candidate in candidates)
+    names = {*find_any(objects.texts, _RULES)}
+    keyed = (
+        (candidate.casefold(), candidate)
+        if isinstance(candidate, str) and candidate in names
+        else (_key_of(candidate, needs_words=not host), candidate)
+        for candidate in candidates
+    )
     title, said = next(filter(itemgetter(0), keyed), ("", None))
-    if not host and isinstance(said, str) and " " in said and said not in things:
+    if not host and isinstance(said, str) and " " in said and said not in names and said not in things:
         # The same may be said of another thing.
         title = next((f"{without_status(thing)} {title}" for thing in things if "/" not in thing), title)
     if not title and not host:
@@ -208,8 +220,9 @@ def _placed(thing: str, host: str, objects: MessageObjects) -> str:
     parts = [thing] if thing else []
     names = map(without_status, _texts(find_any(objects.levels, NAMES_OF_ONE)))
     wholes = chain(find_any(objects.levels, WHOLES), matching_sorted(objects.levels, RUN_IN))
-    for place in chain((host,), _texts(wholes), names):
-        if (folded := place.casefold()) not in " ".join(parts):
+    services = map(without_status, _texts(find_any(objects.texts, SERVICES)))
+    for place in chain((host,), _texts(wholes), names, services, find_parts(objects)):
+        if (folded := place.casefold()).strip("/:\\") not in " ".join(parts):
             parts.append(folded)
     return " ".join(parts)
 
@@ -229,7 +242,7 @@ def _likely_keys(objects: MessageObjects, own: str | None, host: str) -> Iterato
     yield own
     yield from matching_sorted(objects.things, MONITORED_NAME)
     yield from find_any(objects.things, {"metadataname": 0})
-    for code in matching_sorted(objects.texts, TYPE_NAME) if host else ():
+    for code in matching_sorted(objects.levels, TYPE_NAME) if host else ():
         # "camera_offline" is about the camera.
         if isinstance(code, str) and (thing := without_status(code)) != code.casefold() and says(thing):
             yield code

@@ -119,19 +119,22 @@ ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
 MONITORED: Final = in_order((
     "formname", "formtitle", "monitorname", "monitorlabel", "monitortitle", "checkname", "checklabel", "rulename",
     "policyname", "controlname", "alertname", "alarmname", "conditionname", "jobname", "job", "taskname", "servicename",
-    "service", "svc", "servicedesc", "sensor", "check", "monitor", "projectname", "project", "pipeline", "workflow",
-    "buildtype", "involvedobject", "app", "application", "auftrag", "dienst", "aufgabe", "servizio", "servicio",
-    "tâche", "tache", "tarea", "plan", "scenario", "task", "flow", "sync", "suite", "schedule", "playbook", "dag",
-    "targetgroup", "heartbeat", "stack", "test", "controle",
-    "contrôle", "prüfung", "pruefung", "sonde", "capteur", "melder", "messstelle",
+    "service", "svc", "servicedesc", "servicedescription", "sensor", "check", "monitor", "projectname", "project",
+    "pipeline", "workflow", "buildtype", "involvedobject", "app", "application", "auftrag", "dienst", "aufgabe",
+    "servizio", "servicio", "tâche", "tache", "tarea", "plan", "scenario", "task", "flow", "sync", "suite", "schedule",
+    "playbook", "dag", "targetgroup", "heartbeat", "stack", "test", "controle", "contrôle", "prüfung", "pruefung",
+    "sonde", "capteur", "melder", "messstelle",
 ))  # fmt: skip
 #: Names of what a run or a test is part of.
 WHOLES: Final = in_order(("repository", "projectname", "project", "app", "application", "appname", "applicationname"))
 MONITORED_PARTS: Final = in_order(name for name in MONITORED if name not in WHOLES)
 #: Names of one of several that have the same title.
-NAMES_OF_ONE: Final = in_order((
-    "name", "module", "mount", "mountpoint", "partition", "filesystem", "interface", "ifname", "port", "drive",
-    "volume", "disk",
+NAMES_OF_ONE: Final = in_order(("name", "module"))
+#: What of a host it is about; so is a path, such as "/var" and "/dev/sda".
+PARTS: Final = in_order(("mount", "mountpoint", "filesystem", "interface", "ifname", "drive", "volume", "disk"))
+#: Where one of several problems of the same name is.
+SERVICES: Final = in_order((
+    "service", "servicename", "svc", "namespace", "pod", "container", "database", "queue", "domain",
 ))  # fmt: skip
 #: Names that say in a title what it is about; several problems may have one.
 SUBJECTS: Final = in_order((
@@ -152,6 +155,11 @@ MONITORED_NAME: Final = NamePattern(
 HOST_NAME: Final = NamePattern(
     r"\w*(host|device|node|server|instance|item|machine|agent|resource|computer|endpoint|vm|gateway|router|switch|asset"
     r"|printer|controller|station|thing|target)(name|label|displayname|title|fqdn)|\w*failedhost"
+)
+#: What may fail that is no computer.
+THING_NAME: Final = NamePattern(
+    r"(machine|maschine|m[aá]quina|macchina|equipment|asset|anlage|unit|vehicle|fahrzeug|line|linie|leitung|room|raum"
+    r"|pool|system|object|objekt|aufzug|lift|elevator|tank|pump|building|workload|bezeichnung)(name|label)?"
 )
 HOST_ID: Final = NamePattern(
     r"\w*(host|device|node|server|machine|instance|station|charger|chargepoint|asset|computer|camera|endpoint|vm|gateway|thing|sensor)"
@@ -187,12 +195,14 @@ SENTENCE_NAME: Final = NamePattern(
 #: The kind of a problem, which is a title if it has several words.
 TYPE_NAME: Final = NamePattern(
     r"\w*(alert|event|alarm|issue|problem|incident|anomaly|trigger|detection|notification|finding)"
-    r"(type|typecode|typename|category|code|subtype|kind)|anomaly|cat|category|event|type"
+    r"(type|typecode|typename|category|code|subtype|kind)|anomaly|cat|category|event|type|typ|ereignis|evenement"
+    r"|événement|evento"
 )
 #: A sentence, if it has several words.
 HEADLINE: Final = in_order((
     "alert", "alarm", "problem", "issue", "incident", "finding", "signature", "vulnerability", "error", "event",
-    "threat", "alerte", "alarme", "alerta", "alarma", "allarme", "störung", "stoerung", "panne",
+    "threat", "alerte", "alarme", "alerta", "alarma", "allarme", "störung", "stoerung", "panne", "problema", "problème",
+    "probleme", "probleem", "defaut", "défaut", "guasto", "fehler", "falla", "avería", "averia", "storing",
 ))  # fmt: skip
 #: What failed.
 FAULT_NAME: Final = NamePattern(
@@ -223,8 +233,9 @@ OTHER_ROLE: Final = NamePattern(
     r"|expression|path|file|filename|address|serial|number|nr|action|event|result|outcome|duration|value|threshold"
     r"|einheit|schema|signature|description|details?|notes?|content|summary|namespace)"
     r"|(src|dst|source|dest|remote|local)?ip|\w*mac|(cli|client|host|guest|device|server)?os|tz|to|from|by|at|no"
-    r"|\w*(user|owner|author|actor|assignee|creator|sender|company|customer|account|org|organi[sz]ation|institution|team"
-    r"|tenant|product|vendor|provider|first|last|nick)s?(name|display|displayname)?"
+    r"|\w*(user|owner|author|actor|assignee|creator|sender|company|customer|client|account|org|organi[sz]ation"
+    r"|institution|team|tenant|product|vendor|provider|first|last|nick|reporter|requester|caller|contact|kontakt|person"
+    r"|driver|fahrer|technician|techniker|engineer|manager|kunde|mandant|bearbeiter)s?(name|display|displayname)?"
 )
 #: Ids of what is run again and again.
 RUN_OF_ID: Final = NamePattern(r"(dag|(actor)?task|workflow|pipeline|flow|project|schedule|suite|test)(id|key|slug)")
