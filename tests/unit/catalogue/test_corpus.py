@@ -27,7 +27,6 @@ NOT_RIGHT = {
     ("aspnet-healthchecks-ui", "over", "api"),
     ("aws-backup-job", "open", "api"),
     ("aws-rds-event-sns", "open", "api"),
-    ("botkube", "open", "api"),
     ("burrow", "open", "api"),
     ("cert-spotter", "open", "api"),
     ("comet-backup", "open", "api"),

@@ -377,3 +377,41 @@ def test_same_sentence_about_two_machines_has_two_ids() -> None:
         event("api", {"asset": asset, "alarm": "ON", "message": "Dry run detected"}) for asset in ("Pump 3", "Pump 4")
     )
     assert first.source_id != second.source_id
+
+
+@pytest.mark.parametrize(
+    ("payload", "subject"),
+    [
+        ({"machine": "Press 7", "fault": "oil pressure low"}, "Press 7: oil pressure low"),
+        ({"domain": "msp.example", "event": "domain expires in 30 days"}, "msp.example: domain expires in 30 days"),
+        ({"asset": "Lift 2", "problem": "door blocked", "reporter": {"name": "Kim"}}, "Lift 2: door blocked"),
+        ({"info": {"object": "Mast Linz", "text": "Battery low"}, "prio": 1}, "Mast Linz: Battery low"),
+        ({"alert": {"title": "CPU usage"}, "siblings": [{"host": "cache-01"}], "status": "firing"}, "CPU usage"),
+        ({"host": "nas4", "device": "/dev/sda", "message": "SMART failure"}, "nas4: /dev/sda: SMART failure"),
+    ],
+)
+def test_subject_names_the_thing_and_what_happened(payload: Any, subject: str) -> None:
+    assert event("api", payload).mapped.text("subject") == subject
+
+
+def test_alerts_of_one_body_are_messages_of_their_own() -> None:
+    alerts = [{"name": "CPU usage", "host": "web-03"}, {"name": "Memory", "host": "cache-01", "status": "ok"}]
+    body = json.dumps({"id": 7, "title": "2 alerts", "status": "firing", "alerts": alerts}).encode()
+    kind = load_kinds()["api"]
+    first, second = (
+        compile_normalizer(kind, IntegrationDefinition()).normalize(element)
+        for element in elements_of(kind, body, "application/json").elements
+    )
+    assert isinstance(first, NormalizedEvent)
+    assert isinstance(second, NormalizedEvent)
+    assert (first.action, first.mapped.text("subject")) == (EventAction.OPEN, "web-03: CPU usage")
+    assert (second.action, second.source_id) == (EventAction.CLOSE, "memory cache-01")
+
+
+def test_services_of_one_host_have_ids_of_their_own() -> None:
+    for kind, host, service in (("nagios", "host_name", "service_description"), ("icinga", "HOSTNAME", "SERVICEDESC")):
+        first, second = (
+            event(kind, {host: "web9", service: name, "service_state": "CRITICAL", "notification_type": "PROBLEM"})
+            for name in ("HTTP", "Load")
+        )
+        assert first.source_id != second.source_id

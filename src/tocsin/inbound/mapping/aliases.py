@@ -139,7 +139,7 @@ def take_event_from_id(objects: MessageObjects, source_id: str) -> bool:
     """Returns whether an id is the code of what happened to a host, such as "disk_full", which is "disk_ok" when it is
     over; the code is the event from then on."""
     outermost = objects.levels[0]
-    names = [name for name in INNERMOST_FIRST if text_of(outermost.get(name)) == source_id]
+    names = [name for name in FOLDED["source_id"] if text_of(outermost.get(name)) == source_id]
     hosts = chain(find_any(objects.levels, FOLDED[HOST]), matching(objects.levels, HOST_NAME))
     if not names or not is_event_code(source_id) or meaning_of(source_id) not in ACTING or not any(hosts):
         return False
@@ -170,7 +170,7 @@ def with_likely_id(
 ) -> MappedFields:
     """Returns the fields with an id by likelihood if they have none: what a failure and its recovery have in common,
     the name of what is monitored or the subject without its status, and the host. None for a message without a status,
-    which no other message ends, unless it names the fault. An id among `guesses` may be that of one message."""
+    which no other message ends. An id among `guesses` may be that of one message."""
     if "source_id" not in fields:
         return mapped
     status = mapped.text("source_status")
@@ -183,8 +183,7 @@ def with_likely_id(
         return mapped  # A test is ended by no other message.
     is_unsaid = status is None or (meaning_of(status) is None and not status.isdigit() and not host)
     if is_unsaid and not (guesses and _names_problem_of_thing(objects)):
-        fault = next(_texts(matching(objects.texts, FAULT_NAME)), None)
-        return mapped if fault is None or not host else _with_id(mapped, f"{without_status(fault)} {host.casefold()}")
+        return mapped
     own = mapped.text("subject") if "subject" not in guesses else None
     causes = {level[name] for level in objects.texts for name in _CAUSES if name in level}
     things = [thing for thing in find_things(objects) if thing not in causes]
@@ -268,8 +267,6 @@ def _is_id_of_delivery(mapped: MappedFields, objects: MessageObjects, status: st
     source_id, outermost = mapped.text("source_id"), objects.levels[0]
     if _is_event_of_thing(objects, source_id):
         return True
-    if source_id and is_event_code(source_id) and (thing := without_status(status).split()):
-        return {*thing} <= {*words_of(source_id)}  # "vpn_site_online" of "VPN Site Connected"
     if "eventid" in outermost and source_id == text_of(outermost["eventid"]):
         return _is_event_of_device(objects)
     if source_id not in {text_of(outermost.get(name)) for name in INNERMOST_FIRST}:

@@ -109,7 +109,7 @@ def with_texts(
     values = dict(mapped.values)
     if "subject" in fields and ("subject" not in values or "subject" in guesses):
         own = values.pop("subject", None)
-        if objects is None and _has_words(own) and own == payload.get("subject"):
+        if objects is None and _has_words(_headline(own)) and own == payload.get("subject"):
             # The likeliest title of a plain message, and complete.
             fill(values, "subject", map(_headline, filter(says, (own,))))
         if "subject" not in values:
@@ -133,7 +133,8 @@ def _find_subject(
     bare = values.get("subject")
     _complete_name(values, objects, host)
     # What the sender calls the subject of its message is complete.
-    if not (_has_words(own) and own == payload.get("subject") == values.get("subject")):
+    is_own = bare == clean_line(_headline(own), FIELDS["subject"].length) and own == payload.get("subject")
+    if not (is_own and _has_words(own)):
         _name_the_monitored(values, objects, host, bare)
 
 
@@ -175,7 +176,7 @@ def _find_sentences(objects: MessageObjects) -> Iterator[str]:
     """Yields texts of several words under any name."""
     for level in objects.texts:
         for name, value in level.items():
-            if not isinstance(value, str) or "://" in value or OTHER_ROLE[name] or _ANY_TYPE[name]:
+            if not isinstance(value, str) or "://" in value or OTHER_ROLE[name] or _ANY_TYPE[name] or not says(value):
                 continue
             if sum(map(str.isalpha, value[:_MAX_HAPPENING_CHARS].split())) >= _MIN_SENTENCE_WORDS:
                 yield value
