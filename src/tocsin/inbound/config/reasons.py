@@ -29,7 +29,9 @@ OPEN_TICKET: Final = ReasonType(
     "rule.open_ticket",
     'status "{status}", and the message names no event, so it opens. Add the event to the sender\'s message',
 )
-DAILY_EVENT: Final = ReasonType("rule.daily_event", '"{event}" is an everyday event, so its priority is low')
+DAILY_EVENT: Final = ReasonType(
+    "rule.daily_event", '"{event}" is an everyday event, low unless the message has a priority'
+)
 STATUS: Final = ReasonType("rule.status", 'status "{status}"')
 NO_STATUS: Final = ReasonType("rule.no_status", "no status")
 NO_STATUS_BUT_EVENT: Final = ReasonType("rule.no_status_but_event", 'no status, event "{event}"')
