@@ -72,8 +72,8 @@ Counted the same way, each batch by an author who had not seen the code:
 `tests/catalogue_corpus/made_up` has bodies as a script or an unknown tool may send them: other words for a failure and
 its end, German, French and Spanish ones, signs, deeper objects, flags and exit codes. `recoveries.json`, `notices.json`
 and `subjects.json` were written on 2 December 2026 before anything was changed for them: of 120 bodies of failures and
-their ends 91 were right at first, of 60 notifications and events 13, of 60 subjects 37. `news` is a notification about a
-known alert, which opens nothing; `daily` an everyday event, which is low at most.
+their ends 91 were right at first, of 60 notifications and events 13, of 60 subjects 37. `news` is a notification about
+a known alert, which opens nothing; `daily` an everyday event, which is low at most.
 
 """
 

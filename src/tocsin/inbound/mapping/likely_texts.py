@@ -274,15 +274,12 @@ def _name_the_monitored(values: dict[str, Value], objects: MessageObjects, host:
         *matching(everywhere, HOST_ID),
         *(() if " " in str(subject) else find_any(objects.texts, SERVICES)),
     ]
-    part = next(
-        (part for part in find_parts(objects) if part.casefold() not in str(values["subject"]).casefold()), None
-    )
-    if part is not None:
+    part = next((part for part in find_parts(objects) if part.casefold() not in str(subject).casefold()), None)
+    if part is not None and "subject" in values:
         fill(values, "subject", iter((f"{part}: {values['subject']}",)))
-    hosts = (name for name in hosts if not _is_path(name))
     # "db1: failed" does not say what failed.
     is_bare = str(subject).endswith(f": {values.get('source_status')}")
-    is_named |= _prefix(values, hosts) and not is_bare
+    is_named |= _prefix(values, (name for name in hosts if not _is_path(name))) and not is_bare
     is_named |= _prefix(values, find_any(objects.levels, WHOLES))
     if not is_named:
         is_titled = bare in _titles_of(objects)
