@@ -33,7 +33,7 @@ TEMPLATES = """
 PagerDuty, Opsgenie, Splunk On-Call and others, as people paste them into a tool of the catalogue, and the default
 bodies of tools that the catalogue does not know, among them messages for chats. Each is posted to `api`, and a pasted
 one to the type of its tool. `open` is right if it opens with a subject that names the problem and with the priority
-that it has, `over` if it closes exactly what its `open` opened.
+that it has, `over` if it closes what its `open` opened: it has the same id, or is about the same.
 
 """
 
@@ -70,7 +70,10 @@ Counted the same way, each batch by an author who had not seen the code:
 ## Bodies of no tool
 
 `tests/catalogue_corpus/made_up` has bodies as a script or an unknown tool may send them: other words for a failure and
-its end, German, French and Spanish ones, signs, deeper objects, flags and exit codes.
+its end, German, French and Spanish ones, signs, deeper objects, flags and exit codes. `recoveries.json`, `notices.json`
+and `subjects.json` were written on 2 December 2026 before anything was changed for them: of 120 bodies of failures and
+their ends 91 were right at first, of 60 notifications and events 13, of 60 subjects 37. `news` is a notification about
+a known alert, which opens nothing; `daily` an everyday event, which is low at most.
 
 """
 

@@ -14,7 +14,7 @@ from tests.support.ingest import NOW, Ingest, halo, make_integration, message
 from tocsin.alerts.models import Alert
 from tocsin.core.db import database as db
 from tocsin.core.ids import advisory_lock_key, uuid7
-from tocsin.inbound.models import NOT_UNDERSTOOD_CODE, DedupKey, InboundMessage
+from tocsin.inbound.models import NOT_UNDERSTOOD_CODE, DedupKey, InboundMessage, Integration
 from tocsin.inbound.processing import batch
 from tocsin.inbound.processing.drain import MAX_FAILURES, drain
 from tocsin.inbound.storage.messages import MessageResult
@@ -265,3 +265,49 @@ def test_rolled_back_batch_wastes_no_alert_numbers() -> None:
     ingest.send(integration, halo(1))
     ingest.send(integration, halo(1), halo(1), halo(2))
     assert list(Alert.objects.order_by("pk").values_list("pk", flat=True)) == [1, 2]
+
+
+def api(integration: Integration, ingest: Ingest, *bodies: dict) -> list[MessageResult]:
+    return [ingest.send(integration, body)[0] for body in bodies]
+
+
+POSTGRES = {"service": "Postgres main", "type": "incident", "message": "Connection refused"}
+
+
+def test_recovery_without_id_closes_the_only_alert_about_the_same() -> None:
+    integration, ingest = make_integration(kind="api"), Ingest()
+    other = {"service": "Mail", "type": "incident", "message": "Connection refused"}
+    recovery = {"service": "Postgres main", "type": "recovery", "message": "It accepts connections"}
+    stored = api(integration, ingest, POSTGRES, other, recovery)
+    assert statuses(stored) == ["Mapped Opened", "Mapped Opened", "Mapped Closed"]
+    assert stored[2].alert_id == stored[0].alert_id
+    assert "only one that is open is about the same thing" in str(stored[2].reason)
+
+
+def test_recovery_that_fits_two_alerts_closes_neither() -> None:
+    integration, ingest = make_integration(kind="api"), Ingest()
+    recovery = {"service": "Postgres main", "type": "recovery"}
+    stored = api(integration, ingest, POSTGRES, {**POSTGRES, "message": "Disk full"}, recovery)
+    assert statuses(stored) == ["Mapped Opened", "Mapped Opened", "Mapped Ignored"]
+
+
+def test_recovery_of_a_known_id_closes_no_other_alert() -> None:
+    integration, ingest = make_integration(kind="api"), Ingest()
+    first, second = ({"id": number, "monitor": "API latency", "state": "alarm"} for number in ("a1", "b2"))
+    over = {**first, "state": "ok"}
+    stored = api(integration, ingest, first, over, second, over)
+    assert statuses(stored) == ["Mapped Opened", "Mapped Closed", "Mapped Opened", "Mapped Ignored"]
+    assert statuses(api(integration, ingest, {**over, "id": "c3"})) == ["Mapped Closed"]
+
+
+def test_recovery_in_the_batch_of_its_opening_closes_it() -> None:
+    recovery = {"service": "Postgres main", "type": "recovery"}
+    stored = Ingest().send(make_integration(kind="api"), POSTGRES, recovery)
+    assert statuses(stored) == ["Mapped Opened", "Mapped Closed"]
+
+
+def test_recovery_closes_no_alert_of_another_integration() -> None:
+    ingest = Ingest()
+    api(make_integration(kind="api"), ingest, POSTGRES)
+    other = make_integration(kind="api", name="Other")
+    assert statuses(api(other, ingest, {"service": "Postgres main", "type": "recovery"})) == ["Mapped Ignored"]

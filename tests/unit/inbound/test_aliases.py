@@ -11,6 +11,7 @@ from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
 from tocsin.inbound.config.normalizer import IntegrationDefinition, NormalizedEvent, compile_normalizer
 from tocsin.inbound.config.rules import EventAction
+from tocsin.inbound.mapping.aliases import identity_of, is_about_same
 from tocsin.inbound.mapping.status_in_titles import status_in_title, without_status
 from tocsin.inbound.mapping.status_words import StatusMeaning, is_completion, is_failure, is_new_ticket, meaning_of
 from tocsin.inbound.parsing.payload_splitting import elements_of
@@ -292,3 +293,125 @@ def test_title_without_status_is_equal_for_failure_and_recovery() -> None:
 )
 def test_event_of_a_new_ticket(event_name: str, is_new: bool) -> None:
     assert is_new_ticket(event_name) is is_new
+
+
+def test_alert_without_status_has_that_of_its_group() -> None:
+    group = {"status": "resolved", "alerts": [{"labels": {"alertname": "Load", "instance": "a:9100"}}]}
+    assert event("alertmanager", group).action is EventAction.CLOSE
+    firing = {**group, "alerts": [{"status": "firing", **group["alerts"][0]}]}
+    assert event("alertmanager", firing).action is EventAction.OPEN
+
+
+@pytest.mark.parametrize("kind", ["api", "nagios", "icinga", "checkmk"])
+@pytest.mark.parametrize("notice", ["DOWNTIMESTART", "ACKNOWLEDGEMENT", "FLAPPINGSTART", "FLAPPINGSTOP"])
+def test_type_of_notification_comes_before_state(kind: str, notice: str) -> None:
+    host = {"HOSTNAME": "db1", "HOSTSTATE": "DOWN"}
+    assert event(kind, {**host, "NOTIFICATIONTYPE": notice}).action is EventAction.UPDATE
+    assert event(kind, {**host, "NOTIFICATIONTYPE": "PROBLEM"}).action is EventAction.OPEN
+
+
+def test_everyday_event_is_low_unless_something_failed() -> None:
+    changed = {"event": "configuration_changed", "device": "fw1", "message": "Changed by admin"}
+    assert event("api", changed).mapped.text("priority") == "low"
+    assert event("api", {**changed, "severity": "critical"}).mapped.text("priority") == "critical"
+    assert event("api", {**changed, "message": "Firewall failed to load it"}).mapped.text("priority") is None
+    assert event("api", {**changed, "status": "failed"}).mapped.text("priority") is None
+
+
+DISK = {"host": "web1", "message": "Disk full on /var"}
+PING = {"host": "web1", "message": "No answer to ping"}
+CHECK = {"host": "web1", "check": "Backup", "message": "3 days old"}
+SERVICE = {"service": "Postgres", "message": "Connection refused"}
+
+
+@pytest.mark.parametrize(
+    ("opening", "ending", "is_same"),
+    [
+        (DISK, {"host": "web1", "message": "Disk ok again"}, True),
+        (DISK, {"host": "web1", "status": "resolved"}, True),
+        (DISK, {"host": "web1", "status": "up"}, False),  # of the host, not of its disk
+        (PING, {"host": "web1", "status": "up"}, True),
+        (DISK, {"host": "web1", "message": "CPU load normal"}, False),
+        (DISK, {"host": "web2", "message": "Disk ok again"}, False),
+        (DISK, {"host": "web1", "check": "CPU", "status": "ok"}, False),
+        (CHECK, {"host": "web1", "check": "Backup", "status": "ok", "message": "Done"}, True),
+        (CHECK, {"host": "web2", "check": "Backup", "status": "ok"}, False),
+        (CHECK, {"host": "web1", "status": "ok"}, False),  # of the host, and not of the check
+        (SERVICE, {"service": "Postgres", "type": "recovery", "message": "Accepts connections"}, True),
+        (SERVICE, {"service": "Postgres", "type": "recovery", "message": "Replication caught up"}, False),
+        (SERVICE, {"message": "All good", "status": "ok"}, False),
+        (
+            {"id": 1, "device": {"name": "cam-7"}, "event": "offline"},
+            {"id": 9, "device": {"name": "cam-7"}, "event": "online"},
+            True,
+        ),
+        (
+            {"alert_id": 1, "monitor": "API", "state": "alarm"},
+            {"alert_id": 2, "monitor": "API", "state": "ok"},
+            False,
+        ),
+    ],
+)
+def test_recovery_ends_what_is_about_the_same(opening: Any, ending: Any, is_same: bool) -> None:
+    assert is_about_same(identity_of(opening), identity_of(ending)) is is_same
+
+
+@pytest.mark.parametrize(
+    ("failure", "recovery"),
+    [
+        ({"event": "disk_full", "host": "srv7"}, {"event": "disk_ok", "host": "srv7"}),
+        ({"id": "disk_full", "host": "srv7"}, {"id": "disk_ok", "host": "srv7"}),
+        ({"gerät": "Drucker", "zustand": "Störung"}, {"gerät": "Drucker", "zustand": "behoben"}),
+        ({"event": "service_stopped", "service": "Spooler"}, {"event": "service_started", "service": "Spooler"}),
+        ({"site": "Intranet", "up": False, "error": "ETIMEDOUT 5 s"}, {"site": "Intranet", "up": True}),
+    ],
+)
+def test_id_is_what_is_monitored_and_not_its_state(failure: Any, recovery: Any) -> None:
+    opened, closed = event("api", failure), event("api", recovery)
+    assert (opened.action, closed.action) == (EventAction.OPEN, EventAction.CLOSE)
+    assert closed.source_id == opened.source_id is not None
+
+
+def test_same_sentence_about_two_machines_has_two_ids() -> None:
+    first, second = (
+        event("api", {"asset": asset, "alarm": "ON", "message": "Dry run detected"}) for asset in ("Pump 3", "Pump 4")
+    )
+    assert first.source_id != second.source_id
+
+
+@pytest.mark.parametrize(
+    ("payload", "subject"),
+    [
+        ({"machine": "Press 7", "fault": "oil pressure low"}, "Press 7: oil pressure low"),
+        ({"domain": "msp.example", "event": "domain expires in 30 days"}, "msp.example: domain expires in 30 days"),
+        ({"asset": "Lift 2", "problem": "door blocked", "reporter": {"name": "Kim"}}, "Lift 2: door blocked"),
+        ({"info": {"object": "Mast Linz", "text": "Battery low"}, "prio": 1}, "Mast Linz: Battery low"),
+        ({"alert": {"title": "CPU usage"}, "siblings": [{"host": "cache-01"}], "status": "firing"}, "CPU usage"),
+        ({"host": "nas4", "device": "/dev/sda", "message": "SMART failure"}, "nas4: /dev/sda: SMART failure"),
+    ],
+)
+def test_subject_names_the_thing_and_what_happened(payload: Any, subject: str) -> None:
+    assert event("api", payload).mapped.text("subject") == subject
+
+
+def test_alerts_of_one_body_are_messages_of_their_own() -> None:
+    alerts = [{"name": "CPU usage", "host": "web-03"}, {"name": "Memory", "host": "cache-01", "status": "ok"}]
+    body = json.dumps({"id": 7, "title": "2 alerts", "status": "firing", "alerts": alerts}).encode()
+    kind = load_kinds()["api"]
+    first, second = (
+        compile_normalizer(kind, IntegrationDefinition()).normalize(element)
+        for element in elements_of(kind, body, "application/json").elements
+    )
+    assert isinstance(first, NormalizedEvent)
+    assert isinstance(second, NormalizedEvent)
+    assert (first.action, first.mapped.text("subject")) == (EventAction.OPEN, "web-03: CPU usage")
+    assert (second.action, second.source_id) == (EventAction.CLOSE, "memory cache-01")
+
+
+def test_services_of_one_host_have_ids_of_their_own() -> None:
+    for kind, host, service in (("nagios", "host_name", "service_description"), ("icinga", "HOSTNAME", "SERVICEDESC")):
+        first, second = (
+            event(kind, {host: "web9", service: name, "service_state": "CRITICAL", "notification_type": "PROBLEM"})
+            for name in ("HTTP", "Load")
+        )
+        assert first.source_id != second.source_id

@@ -26,6 +26,7 @@ from tocsin.inbound.config.noise_settings import NoiseSettings, compile_noise_se
 from tocsin.inbound.config.reasons import (
     CLOSED_DESPITE,
     CLOSING_EVENT,
+    DAILY_EVENT,
     NEW_TICKET,
     NO_STATUS_BUT_EVENT,
     OPEN_TICKET,
@@ -48,6 +49,7 @@ from tocsin.inbound.mapping.status_words import (
     is_clear,
     is_closed_status,
     is_completion,
+    is_daily_event,
     is_new_status,
     is_new_ticket,
     is_of_known_ticket,
@@ -128,6 +130,8 @@ class NormalizedEvent(msgspec.Struct, frozen=True):
     is_understood: bool = True
     #: Whether it opens only an alert of a ticket that never had one: it may say nothing but that the ticket exists.
     opens_first_only: bool = False
+    #: Whether it ends something, and its id may be that of this message alone.
+    is_ending_unknown: bool = False
 
     def __repr__(self) -> str:
         return f"NormalizedEvent({self.action}: {self.rule_match.reason}; {self.mapped})"
@@ -205,6 +209,8 @@ class Normalizer:
             self,
             is_understood,
             opens_first_only=not is_understood and action is EventAction.OPEN and self.kind.assigns_source_agent,
+            is_ending_unknown=action is EventAction.CLOSE
+            and self._may_be_of_message(source_id, dedup_key, payload, objects),
         )
 
     def form_of(self, payload: object) -> object:
@@ -217,6 +223,18 @@ class Normalizer:
         # What wraps a ticket comes off if the kind's own paths find it then, and not before.
         is_wrapped = flat is not payload and "source_id" not in self.mapping.apply(payload).values
         return flat if is_wrapped and "source_id" in self.mapping.apply(flat).values else payload
+
+    def _may_be_of_message(
+        self, source_id: object, dedup_key: object, payload: object, objects: MessageObjects | None
+    ) -> bool:
+        """Returns whether an id may be that of one message alone, so that nothing else has it."""
+        is_guessed = "source_id" in self.guesses or (self.aliased_fields and objects is not None)
+        if not is_guessed or dedup_key is not None or self.kind.assigns_source_agent:
+            return False
+        if objects is None:
+            # A plain message: its `id` may be.
+            return isinstance(payload, Mapping) and source_id in [text_of(payload.get(name)) for name in ("id", "key")]
+        return not aliases.is_certain_id(objects, text_of(source_id))
 
     def map_fields(self, payload: object) -> MappedFields:
         """Maps a payload, by the aliases that tools share where the kind's own paths find no id or no status."""
@@ -272,7 +290,11 @@ class Normalizer:
         objects, guesses = collect(payload), self.guesses
         values = dict(own.values)
         own_id = own.text("source_id") if "source_id" in guesses else None
-        if own_id is not None and (own_id in map(text_of, objects.delivery_ids) or shared_names.is_of_delivery(own_id)):
+        if own_id is not None and (
+            own_id in map(text_of, objects.delivery_ids)
+            or shared_names.is_of_delivery(own_id)
+            or aliases.take_event_from_id(objects, own_id)
+        ):
             del values["source_id"]
         status = (own.text("source_status") or "") if "source_status" in guesses else ""
         is_own = "source_status" in own.values
@@ -291,6 +313,12 @@ class Normalizer:
             word = aliases.severity_in_words(objects)
             if word is not None and (priority := self._priority_of(word)) is not None:
                 mapped = replace(mapped, values={**mapped.values, "severity": word, "priority": priority})
+        if (
+            "priority" in guesses
+            and "priority" not in mapped.values
+            and is_daily_event(values.get("source_status", ""))
+        ):
+            mapped = replace(mapped, values={**mapped.values, "priority": "low"})
         mapped = aliases.with_id_of_runs(mapped, objects, guesses)
         return aliases.with_likely_id(mapped, objects, self.aliased_fields, guesses), is_own, objects
 
@@ -414,6 +442,8 @@ class Normalizer:
         """Classifies a status that the kind's own path did not find: its rule "any status opens" is about its own."""
         if status is None or self.kind.assigns_source_agent or status.casefold() in self.rule_values:
             return None
+        if self.guesses and is_daily_event(status):
+            return EventAction.OPEN, RuleMatch(True, DAILY_EVENT(event=one_line(status))), True
         action = _ACTIONS.get(meaning_of(status))
         return None if action is None else (action, RuleMatch(True, STATUS(status=one_line(status))), True)
 

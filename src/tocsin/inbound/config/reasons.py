@@ -36,6 +36,9 @@ UNKNOWN_TICKET: Final = ReasonType(
 )
 CLOSING_EVENT: Final = ReasonType("rule.closing_event", 'event "{event}"')
 CLOSED_DESPITE: Final = ReasonType("rule.closed_despite_status", '{why}, although the status is "{status}"')
+DAILY_EVENT: Final = ReasonType(
+    "rule.daily_event", '"{event}" is an everyday event, low unless the message has a priority'
+)
 STATUS: Final = ReasonType("rule.status", 'status "{status}"')
 NO_STATUS: Final = ReasonType("rule.no_status", "no status")
 NO_STATUS_BUT_EVENT: Final = ReasonType("rule.no_status_but_event", 'no status, event "{event}"')

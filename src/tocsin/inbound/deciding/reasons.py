@@ -34,6 +34,10 @@ NO_ALERT_TO_CLOSE: Final = ReasonType("message.no_alert_to_close", "{why}; {effe
 NOTHING_OPEN: Final = ReasonType("message.nothing_open", "nothing was open for {key}")
 ENDED_BEFORE_OPENING: Final = ReasonType("message.ended_before_opening", "{why}; {effect}")
 CLOSED_TOO_EARLY: Final = ReasonType("message.closed_too_early", "it closed before its alert opened")
+#: Of a message that ends the alert of another id.
+ABOUT_THE_SAME: Final = ReasonType(
+    "message.about_the_same", "{why}; no alert has its id, and only one that is open is about the same thing"
+)
 CLOSED: Final = ReasonType("message.closed", "{why}; alert {alert} closed")
 CANCELLED: Final = ReasonType("message.cancelled", "{why}; alert {alert} closed as a false alarm")
 FILTERED: Final = ReasonType("message.filtered", "filter: {why}")

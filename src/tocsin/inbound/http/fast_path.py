@@ -9,11 +9,13 @@ import asyncio
 import logging
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import msgspec
 
 from tocsin.catalogue import hooks
+from tocsin.catalogue.kinds import IntegrationKind
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import token_hash
 from tocsin.core.net.asgi import BodyReader, SendResponse
@@ -24,7 +26,8 @@ from tocsin.inbound.config.registry import IntegrationRegistry, UnknownIntegrati
 from tocsin.inbound.http import reasons
 from tocsin.inbound.http.ingest_service import RETRY, build_messages, content_type_of, size_of
 from tocsin.inbound.http.responses import answer_of
-from tocsin.inbound.parsing.decode import LARGE, Element, decode, is_costly
+from tocsin.inbound.parsing.decode import LARGE, Element, is_costly
+from tocsin.inbound.parsing.payload_splitting import elements_of
 from tocsin.inbound.processing.committer import Committer, IngestRequest
 from tocsin.inbound.storage.messages import IncomingMessage, MessageResult
 
@@ -55,9 +58,7 @@ class FastPath:
             return None
         integration = lookup.integration
         return (
-            None
-            if integration.credentials.are_required or integration.normalizer.kind.kind_hooks is not hooks.NO_HOOKS
-            else integration
+            None if integration.credentials.are_required or not _is_plain(integration.normalizer.kind) else integration
         )
 
     def accept(
@@ -99,6 +100,12 @@ class FastPath:
             respond(*answer_of(integration, incoming, result, is_array=is_array))
 
 
+def _is_plain(kind: IntegrationKind) -> bool:
+    """Returns whether messages of a kind need only decoding; to split those of any tool costs next to nothing."""
+    code = kind.kind_hooks
+    return code is hooks.NO_HOOKS or (kind.opens_unknown and replace(code, messages=None) == hooks.NO_HOOKS)
+
+
 def _decode_request(
     integration: CompiledIntegration, headers: Sequence[tuple[bytes, bytes]], body: bytes
 ) -> tuple[list[IncomingMessage], bool] | None:
@@ -110,7 +117,7 @@ def _decode_request(
     is_array = False
     elements: Sequence[Element] | Rejected
     try:
-        decoded = decode(body, content_type, lenient=integration.normalizer.kind.lenient)
+        decoded = elements_of(integration.normalizer.kind, body, content_type, headers_by_name)
         elements, is_array = decoded.elements, decoded.is_array
     except Rejected as rejected:
         if rejected.code == "too_many":

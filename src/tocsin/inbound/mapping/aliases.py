@@ -4,16 +4,17 @@ the names that tools share (`shared_names`). A kind's own names win. Pure."""
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import chain
-from typing import Final
+from operator import itemgetter
+from typing import Final, NamedTuple
 
 from tocsin.core.validation.text_sanitizing import sanitize
 from tocsin.inbound.expressions.fields import TAG_LENGTH, clean_line, text_of
 from tocsin.inbound.expressions.mapped import MappedFields
 from tocsin.inbound.mapping import evidence
-from tocsin.inbound.mapping.likely_texts import find_sites, find_things, find_titles, says
-from tocsin.inbound.mapping.message_objects import MessageObjects, fold
+from tocsin.inbound.mapping.likely_texts import find_parts, find_sites, find_things, find_titles, says
+from tocsin.inbound.mapping.message_objects import FORMER, MessageObjects, collect, fold
 from tocsin.inbound.mapping.shared_names import (
     ANY_NAME,
     BARE_IDS,
@@ -21,6 +22,7 @@ from tocsin.inbound.mapping.shared_names import (
     FAULT_NAME,
     FOLDED,
     FOLDED_STATUSES,
+    HEADLINE,
     HOST,
     HOST_ID,
     HOST_NAME,
@@ -38,6 +40,8 @@ from tocsin.inbound.mapping.shared_names import (
     RUN_OF,
     RUN_OF_ID,
     SENTENCE_NAME,
+    SENTENCES,
+    SERVICES,
     SEVERITY_NAME,
     STATUS_NAME,
     TITLE_NAME,
@@ -49,12 +53,14 @@ from tocsin.inbound.mapping.shared_names import (
     fill,
     find_any,
     first_line,
+    in_order,
     matching,
     matching_sorted,
     texts_of,
 )
 from tocsin.inbound.mapping.status_in_titles import is_event_code, without_status, without_time
 from tocsin.inbound.mapping.status_words import (
+    ACTING,
     MEANINGS,
     StatusMeaning,
     is_test,
@@ -67,9 +73,13 @@ from tocsin.inbound.mapping.status_words import (
 #: Statuses that say no more than the message itself.
 UPDATES: Final = frozenset({"update", "updated"})
 #: Why something happened, which a recovery does not say.
-_CAUSES: Final = ("reason", "cause")
+_CAUSES: Final = (
+    "reason", "cause", "error", "errormessage", "lasterror", "detail", "details", "output", "stderr", "stdout", "step",
+    "ursache", "grund", "fehler", "erreur", "causa", "motivo",
+)  # fmt: skip
 #: "High CPU on web", "Disk full: db1".
 _OF_THING: Final = re.compile(r"\d|\w[.-]\w|: | (?:at|auf|bei|de|en|for|from|in|of|on|sur|to|von) ")
+_MAX_TEXT_CHARS: Final = 500
 _DATE: Final = re.compile(r"\d{4}[-./]\d\d[-./]\d\d\b")
 _TEST_FLAGS: Final = ("test", "istest", "testmode")
 _TEST_EVENTS: Final = ("event", "eventtype", "eventname", "hookevent", "action")
@@ -80,6 +90,9 @@ _EVENTS: Final = ("event", "eventtype", "type", "activity", "alerttype")
 _IDS_OF_ALERTS: Final = frozenset({"alertid", "eventid"})
 _IDS_OF_EVENTS: Final = INNERMOST_FIRST | _IDS_OF_ALERTS
 #: What aliases find before the rules decide; texts follow for a message that opens.
+_RULES: Final = in_order(
+    ("alertname", "rulename", "monitorname", "checkname", "policyname", "conditionname", "alarmname")
+)
 _DECIDING: Final = ("source_status", "event", "severity", "source_url", "source_id")
 
 
@@ -114,11 +127,26 @@ def complete(
     if "priority" in fields and "priority" not in values and isinstance(severity, str):
         values.update({"priority": priority} if (priority := priority_of(severity)) else {})
     tags = mapped.tags
-    hosts = chain(find_any(objects.levels, FOLDED[HOST]), () if is_ticket else matching(objects.levels, HOST_NAME))
+    levels = objects.levels if is_ticket else objects.texts
+    hosts = chain(find_any(levels, FOLDED[HOST]), () if is_ticket else matching(objects.levels, HOST_NAME))
     host = next(filter(None, (clean_line(value, TAG_LENGTH) for value in hosts if not _is_date(value))), None)
     if host is not None and HOST not in tags and HOST in fields:
         tags = {**tags, HOST: host}
     return MappedFields(values, tags, mapped.custom, mapped.notes)
+
+
+def take_event_from_id(objects: MessageObjects, source_id: str) -> bool:
+    """Returns whether an id is the code of what happened to a host, such as "disk_full", which is "disk_ok" when it is
+    over; the code is the event from then on."""
+    outermost = objects.levels[0]
+    names = [name for name in FOLDED["source_id"] if text_of(outermost.get(name)) == source_id]
+    hosts = chain(find_any(objects.levels, FOLDED[HOST]), matching(objects.levels, HOST_NAME))
+    if not names or not is_event_code(source_id) or meaning_of(source_id) not in ACTING or not any(hosts):
+        return False
+    for name in names:
+        del outermost[name]
+    outermost.setdefault("event", source_id)
+    return True
 
 
 def is_connected(objects: MessageObjects) -> bool:
@@ -147,7 +175,7 @@ def with_likely_id(
 ) -> MappedFields:
     """Returns the fields with an id by likelihood if they have none: what a failure and its recovery have in common,
     the name of what is monitored or the subject without its status, and the host. None for a message without a status,
-    which no other message ends, unless it names the fault. An id among `guesses` may be that of one message."""
+    which no other message ends. An id among `guesses` may be that of one message."""
     if "source_id" not in fields:
         return mapped
     status = mapped.text("source_status")
@@ -160,13 +188,23 @@ def with_likely_id(
         return mapped  # A test is ended by no other message.
     is_unsaid = status is None or (meaning_of(status) is None and not status.isdigit() and not host)
     if is_unsaid and not (guesses and _names_problem_of_thing(objects)):
-        fault = next(_texts(matching(objects.texts, FAULT_NAME)), None)
-        return mapped if fault is None or not host else _with_id(mapped, f"{without_status(fault)} {host.casefold()}")
+        return mapped
     own = mapped.text("subject") if "subject" not in guesses else None
-    causes = {level[name] for level in objects.texts for name in _CAUSES if host and name in level}
+    causes = {level[name] for level in objects.texts for name in _CAUSES if name in level}
+    things = [thing for thing in find_things(objects) if thing not in causes]
+    causes = causes if host or things else set()
     candidates = (candidate for candidate in _likely_keys(objects, own, host) if candidate not in causes)
-    keys = (_key_of(candidate, needs_words=not host) for candidate in candidates)
-    title = next(filter(None, keys), "")
+    names = {*find_any(objects.texts, _RULES)}
+    keyed = (
+        (candidate.casefold(), candidate)
+        if isinstance(candidate, str) and candidate in names
+        else (_key_of(candidate, needs_words=not host), candidate)
+        for candidate in candidates
+    )
+    title, said = next(filter(itemgetter(0), keyed), ("", None))
+    if not host and isinstance(said, str) and " " in said and said not in names and said not in things:
+        # The same may be said of another thing.
+        title = next((f"{without_status(thing)} {title}" for thing in things if "/" not in thing), title)
     if not title and not host:
         # "ether1_status" names what has the status.
         named = (name for level in objects.levels for name, value in level.items() if value == status)
@@ -186,8 +224,9 @@ def _placed(thing: str, host: str, objects: MessageObjects) -> str:
     parts = [thing] if thing else []
     names = map(without_status, _texts(find_any(objects.levels, NAMES_OF_ONE)))
     wholes = chain(find_any(objects.levels, WHOLES), matching_sorted(objects.levels, RUN_IN))
-    for place in chain((host,), _texts(wholes), names):
-        if (folded := place.casefold()) not in " ".join(parts):
+    services = map(without_status, _texts(find_any(objects.texts, SERVICES)))
+    for place in chain((host,), _texts(wholes), names, services, find_parts(objects)):
+        if (folded := place.casefold()).strip("/:\\") not in " ".join(parts):
             parts.append(folded)
     return " ".join(parts)
 
@@ -207,7 +246,7 @@ def _likely_keys(objects: MessageObjects, own: str | None, host: str) -> Iterato
     yield own
     yield from matching_sorted(objects.things, MONITORED_NAME)
     yield from find_any(objects.things, {"metadataname": 0})
-    for code in matching_sorted(objects.texts, TYPE_NAME) if host else ():
+    for code in matching_sorted(objects.levels, TYPE_NAME) if host else ():
         # "camera_offline" is about the camera.
         if isinstance(code, str) and (thing := without_status(code)) != code.casefold() and says(thing):
             yield code
@@ -233,8 +272,6 @@ def _is_id_of_delivery(mapped: MappedFields, objects: MessageObjects, status: st
     source_id, outermost = mapped.text("source_id"), objects.levels[0]
     if _is_event_of_thing(objects, source_id):
         return True
-    if source_id and is_event_code(source_id) and (thing := without_status(status).split()):
-        return {*thing} <= {*words_of(source_id)}  # "vpn_site_online" of "VPN Site Connected"
     if "eventid" in outermost and source_id == text_of(outermost["eventid"]):
         return _is_event_of_device(objects)
     if source_id not in {text_of(outermost.get(name)) for name in INNERMOST_FIRST}:
@@ -342,3 +379,111 @@ def _named_statuses(levels: list[dict[str, object]], names: Names) -> Iterator[o
     for meanings in ((StatusMeaning.OPEN, StatusMeaning.CLOSE), (StatusMeaning.UPDATE,)):
         yield from (value for value, meaning in candidates if meaning in meanings)
     yield from find_any(levels, names)
+
+
+#: What says of a host that it can be reached again, and that it could not.
+_REACHED: Final = frozenset({"up", "online", "reachable", "connected", "available", "erreichbar", "joignable"})
+_NOT_REACHED: Final = frozenset({
+    "down", "offline", "unreachable", "disconnected", "lost", "timeout", "unavailable", "unresponsive", "ping", "icmp",
+    "respond", "responding", "erreichbar", "injoignable",
+})  # fmt: skip
+#: Words of a text that say nothing of what it is about.
+_OF_ANYTHING: Final = frozenset({"all", "betrieb", "everything", "message", "now", "operation", "value", "values"})
+_MIN_WORD_CHARS: Final = 3
+#: From this number of letters on, words that begin with the same are forms of one.
+_STEM_CHARS: Final = 5
+#: What has several checks, and does not say which.
+_BROAD: Final = re.compile(
+    r"(service|svc|dienst|servi[zc]io|stack|targetgroup|app|project|site|website|database|cluster|repo)"
+)
+
+
+_OF_TEXTS: Final = (TITLE_NAME, SENTENCE_NAME, TYPE_NAME)
+
+
+class Identity(NamedTuple):
+    """What a message is about: the names and values of checks, of what has several (services, and where they are), and
+    of ids; the words of its texts that say no status, all its words, and the names of all its fields."""
+
+    checks: dict[str, str]
+    services: dict[str, str]
+    places: dict[str, str]
+    ids: dict[str, str]
+    words: set[str]
+    everything: set[str]
+    names: set[str]
+
+
+def is_about_same(opened: Identity, over: Identity) -> bool:
+    """Returns whether a message says that what another told of is over: it has the form of the other, and names the
+    same check, or the same place and nothing else there. What both say under one name must be equal."""
+    if 2 * len(opened.names & over.names) < min(len(opened.names), len(over.names)):
+        return False
+    for before, now in zip(opened[:4], over[:4], strict=True):
+        if any(now.get(name, value) != value for name, value in before.items()):
+            return False
+    named = (*over.checks.values(), *over.services.values())
+    if not all(_is_said(words_of(thing), opened.everything, every=True) for thing in named):
+        return False
+    places = {*opened.places.values()} & {*over.places.values()}
+    if opened.places and over.places and not places:
+        return False
+    if not opened.checks.items().isdisjoint(over.checks.items()):
+        return True
+    if not places and opened.services.items().isdisjoint(over.services.items()):
+        return False
+    if over.words:
+        return _is_said(over.words, opened.everything)
+    is_of_host = _REACHED.isdisjoint(over.everything) or not _NOT_REACHED.isdisjoint(opened.everything)
+    return not opened.checks and opened.services.keys() <= over.services.keys() and is_of_host
+
+
+def identity_of(payload: object) -> Identity:
+    """Returns what a message is about; of one that is no object, nothing."""
+    found = Identity({}, {}, {}, {}, set(), set(), set())
+    if not isinstance(payload, Mapping):
+        return found
+    objects = collect(payload)
+    things, texts = {*find_things(objects)}, []
+    for level in objects.everywhere:
+        for name, value in level.items():
+            text = text_of(value)
+            if text is None or isinstance(value, bool | float) or FORMER.search(name):
+                continue
+            if text.casefold() in TRUTHS and not text.isdigit():
+                continue
+            found.names.add(name)
+            found.everything.update(words_of(text[:_MAX_TEXT_CHARS]))
+            if RUN_IN[name] or HOST_ID[name] or name in PROPER_IDS or ID_NAME[name]:
+                group = found.ids
+            elif name in MONITORED or MONITORED_NAME[name] or RUN_OF_ID[name]:
+                group = found.services if _BROAD.match(name) else found.checks
+            elif name in FOLDED[HOST] or HOST_NAME[name]:
+                group = found.places
+            elif name in _CAUSES:
+                continue
+            elif name in TITLES or name in SENTENCES or name in HEADLINE or any(p[name] for p in _OF_TEXTS):
+                texts.append(text)
+                continue
+            elif text in things:
+                group = found.places
+            else:
+                continue
+            group.setdefault(name, text.casefold().strip())
+    named = {word for group in found[:3] for value in group.values() for word in words_of(value)}
+    for word in (word for text in texts for word in words_of(without_status(str(first_line(text))))):
+        if len(word) >= _MIN_WORD_CHARS and word.isalpha() and says(word) and word not in _OF_ANYTHING | named:
+            found.words.add(word)
+    return found
+
+
+def _is_said(words: Collection[str], others: Collection[str], *, every: bool = False) -> bool:
+    stems = {other[:_STEM_CHARS] for other in others}
+    return (all if every else any)(word[:_STEM_CHARS] in stems for word in words)
+
+
+def is_certain_id(objects: MessageObjects, source_id: str | None) -> bool:
+    """Returns whether an id is one of a problem, and not maybe that of a message, or likely only."""
+    levels = objects.texts
+    ids = chain(find_any(levels, PROPER_IDS), matching(levels, ID_NAME))
+    return source_id is not None and any(text_of(found) == source_id for found in ids)

@@ -8,7 +8,7 @@ clear the word is: "down" says more than "active". Several votes of one place co
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Final, NamedTuple
 
 from tocsin.inbound.expressions.fields import text_of
@@ -41,19 +41,25 @@ from tocsin.inbound.mapping.shared_names import (
 )
 from tocsin.inbound.mapping.status_in_titles import status_in_tag, status_in_title
 from tocsin.inbound.mapping.status_words import (
+    SERVICES,
+    STATES_OF_SERVICES,
     StatusMeaning,
     goes_on,
     is_bare_status,
     is_clear,
     is_completion,
+    is_daily_event,
     is_failure,
     is_kind,
     is_new_ticket,
     meaning_of,
     meaning_of_flag,
     names_fault,
+    notice_of,
 )
 
+#: What was done with a known alert outweighs the state beside it, which is that of the thing.
+_NOTICE: Final = 500.0
 #: The weight of a clear word by its place. A status, a result or a time of an end says it most directly.
 _STATUS: Final = 100.0
 #: A tag is written to be read first: it outweighs an event, which may name the problem of both messages.
@@ -84,18 +90,17 @@ _MIN_CLOSING: Final = 5.0
 _MAX_STATUS_CHARS: Final = 60
 _OPEN, _CLOSE, _UPDATE = StatusMeaning.OPEN, StatusMeaning.CLOSE, StatusMeaning.UPDATE
 _ACTING: Final = (_OPEN, _CLOSE)
+#: Where a message says what happened.
+_HAPPENED: Final = (_STATUS, _EVENT, _HAPPENING)
 _WORDS: Final = {_OPEN: "open", _CLOSE: "resolved"}
 #: From here on, a code is one of HTTP, or names a problem.
 _MAX_CODE: Final = 100
 _OF_CODES: Final = ((_CLOSE, "success"), (_OPEN, "failed"))
-#: What is up as long as it runs; a run that is "stopped" is over, and one that is "running" is not.
-_SERVICES: Final = frozenset({
-    "service", "servicename", "process", "processname", "container", "containername", "vm", "vmname", "daemon", "unit",
-})  # fmt: skip
-_STATES_OF_SERVICES: Final = {"running": _CLOSE, "stopped": _OPEN, "exited": _OPEN}
 _OF_ALERT: Final = re.compile(r"(alert|alarm|incident|problem|event)(id|key|name|uid)")
 #: Names of a status that are about the problem itself, and of a part of a thing otherwise: "battery_status".
 _OF_PROBLEM: Final = re.compile(r"al(ert|arm)|incident|problem|event|issue|trigger|check|service|newst|^(new|curr|to)")
+#: What is named beside an event that says only what was done: `{"action": "push", "repository": …}`.
+_DAILY_OBJECTS: Final = frozenset({"commit", "customer", "invoice", "order", "pullrequest", "repo", "repository"})
 #: A normal priority, and the type of another thing, are no end.
 _OF_OTHER: Final = re.compile(r"priority|^(?!.*(event|alert|alarm|incident|message|notif|hook|stat)).+(type|kind)$")
 #: Flags that something is well, maybe the delivery.
@@ -140,7 +145,7 @@ def _place_of(name: str) -> float:
         return _SENTENCE
     if ACTION_NAME[name]:
         return _EVENT
-    return _HAPPENING if HAPPENING_NAME[name] else _OTHER
+    return _HAPPENING if HAPPENING_NAME[name] or name in HEADLINE else _OTHER
 
 
 _PLACES: Final = ByName(_place_of, _OTHER)
@@ -160,16 +165,35 @@ def read(objects: MessageObjects) -> Verdict | None:
     votes = best.values()
     sums = {meaning: sum(vote.weight for vote in votes if vote.meaning is meaning) for meaning in StatusMeaning}
     meaning = max(sums, key=sums.__getitem__)
+    if (event := _daily_event(objects, votes)) is not None:
+        return Verdict(_OPEN, event)
     if not sums[meaning]:
         return None
     if meaning is _CLOSE and sums[_CLOSE] < (_MIN_CLOSING_TITLED if _is_titled(objects) else _MIN_CLOSING):
         return None
     # What is new may have any first status.
-    is_new = meaning is _UPDATE and any(map(is_new_ticket, texts_of(objects.levels, FOLDED["event"])))
+    is_new = (
+        meaning is _UPDATE
+        and sums[_UPDATE] < _NOTICE
+        and any(map(is_new_ticket, texts_of(objects.levels, FOLDED["event"])))
+    )
     if is_new or (meaning is _CLOSE and not closes and (opens or _names_problem(objects))):
         return Verdict(_OPEN, _WORDS[_OPEN])
     clearest = max((vote for vote in votes if vote.meaning is meaning), key=lambda vote: vote.weight)
     return Verdict(meaning, clearest.status)
+
+
+def _daily_event(objects: MessageObjects, votes: Collection[_Vote]) -> str | None:
+    """Returns the event of a message if it is one of every day and nothing beside it says a status or a problem."""
+    texts = [(name, value) for level in objects.texts for name, value in level.items() if isinstance(value, str)]
+    happened = [value for name, value in texts if _PLACES[name] in _HAPPENED]
+    things = [name for level in objects.everywhere for name in level if name in _DAILY_OBJECTS]
+    named = (f"{thing} {value}" for thing in things for value in happened if " " not in value)
+    event = next(filter(is_daily_event, (*happened, *named)), None)
+    if event is None or any(names_fault(value) for _, value in texts):
+        return None
+    others = (vote for vote in votes if vote.status not in event and vote.place not in (_OTHER, _SEVERITY))
+    return None if any(vote.weight > vote.place * _UNCLEAR for vote in others) else event
 
 
 def unknown_status(objects: MessageObjects) -> str:
@@ -236,7 +260,10 @@ def _votes_of_text(
     name: str, value: str, place: float, factor: float, level: dict[str, object], *, is_run: bool
 ) -> Iterator[_Vote]:
     folded = value.casefold()
-    if (is_true := TRUTHS.get(folded)) is not None:
+    is_of_notification = "notification" in name
+    if place in _HAPPENED and (notice := notice_of(value, is_of_notification=is_of_notification)) is not None:
+        yield _vote(_NOTICE, 1, _UPDATE, notice)
+    elif (is_true := TRUTHS.get(folded)) is not None:
         if folded in _SWITCHED and (place >= _EVENT or place == _HAPPENING) and _is_switched(level):
             switched = _SWITCHED[folded]
             yield _vote(_HAPPENING, factor, switched, _WORDS[switched])
@@ -247,16 +274,16 @@ def _votes_of_text(
             yield from _votes_of_flag(name, is_true, factor)
     elif name in OVER_TEXTS and len(value) <= _MAX_STATUS_CHARS and "://" not in value:
         yield _vote(_FLAG, factor, _CLOSE, "resolved")
-    elif place == _SENTENCE or len(value) > _MAX_STATUS_CHARS:
+    elif len(value) > _MAX_STATUS_CHARS or (place == _SENTENCE and not is_bare_status(value)):
         yield from _votes_of_sentence(value, factor)
-    elif place == _OTHER:
+    elif place in (_OTHER, _SENTENCE):
         if is_bare_status(value):
             if (bare := meaning_of(value)) is not None and bare in _ACTING:
                 yield _vote(_OTHER, factor, bare, value)
         elif value.count(" ") > 1:
             yield from _votes_of_sentence(value, factor)
-    elif place == _STATUS and not is_run and folded in _STATES_OF_SERVICES and not _SERVICES.isdisjoint(level):
-        state = _STATES_OF_SERVICES[folded]
+    elif place == _STATUS and not is_run and folded in STATES_OF_SERVICES and not SERVICES.isdisjoint(level):
+        state = STATES_OF_SERVICES[folded]
         yield _vote(_STATUS, factor, state, _WORDS[state])
     elif (meaning := meaning_of(value)) is not None:
         is_of_alert = any(map(_OF_ALERT.match, level)) if meaning is not _OPEN else False
@@ -307,7 +334,7 @@ def _votes_of_number(name: str, value: float, factor: float, *, is_run: bool) ->
     elif name == "code":
         if value < _MAX_CODE:
             yield _vote(_COUNT, factor, *_OF_CODES[value != 0])
-    elif name in COUNTED:
+    elif name in COUNTED and (value not in (0, 1) or meaning_of_flag((name,)) is None):
         if meaning_of(name) is _OPEN:
             # No error is not yet a recovery.
             yield _vote(_COUNT if value else _OTHER, factor, *_OF_CODES[value != 0])

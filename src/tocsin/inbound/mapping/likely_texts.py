@@ -6,11 +6,11 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import chain
-from typing import Final
+from typing import Final, TypeGuard
 
 from tocsin.inbound.expressions.fields import FIELDS, Value, clean_line, text_of
 from tocsin.inbound.expressions.mapped import MappedFields
-from tocsin.inbound.mapping.message_objects import FORMER, MessageObjects, collect
+from tocsin.inbound.mapping.message_objects import MessageObjects, collect, is_of_other
 from tocsin.inbound.mapping.shared_names import (
     ANY_NAME,
     FAULT_NAME,
@@ -19,23 +19,28 @@ from tocsin.inbound.mapping.shared_names import (
     HOST,
     HOST_ID,
     HOST_NAME,
+    ID_NAME,
     KIND_OF_NAME,
     MONITORED,
     MONITORED_NAME,
     MONITORED_URL,
     NAMES,
     OTHER_ROLE,
+    PARTS,
     PROPER_TITLES,
     RUN_OF,
     RUN_OF_ID,
     SENTENCE_NAME,
     SENTENCES,
+    SERVICES,
     SUBJECTS,
+    THING_NAME,
     TITLE_NAME,
     TITLES,
     TRUTHS,
     TYPE_NAME,
     WHOLES,
+    NamePattern,
     fill,
     find_any,
     first_line,
@@ -61,6 +66,10 @@ _GENERIC: Final = frozenset({
 })  # fmt: skip
 #: An address, an id, a time or a number.
 _NO_TEXT: Final = re.compile(r"\w+://\S+|[\da-fA-F-]{20,}|[\d\s.,:/TZ+-]+|[\w.-]+@[\w.-]+")
+_ANY_TYPE: Final = NamePattern(r"\w+(type|typ)")
+#: A mount point, a device or a drive.
+_PATH: Final = re.compile(r"(?:/[\w-]{1,30}){1,2}/?|[A-Z]:\\?")
+_METRICS: Final = in_order(("metric", "metricname", "measurement", "indicator", "parameter", "counter"))
 _SUMMARY: Final = in_order(("summary",))
 _NAME: Final = in_order(("name",))
 _MAX_HAPPENING_CHARS: Final = 150
@@ -79,6 +88,8 @@ _THING: Final = re.compile(
 )
 #: "Disk-2", "Klima Serverraum 1" and "borg.service", and no word such as "performance".
 _NAMED: Final = re.compile(r"[^\W_a-zäöüéèß]|[ .]")
+#: "Press 7", "T-881 JC", and neither "SEV1" nor "2 of 3".
+_NUMBERED: Final = re.compile(r"[^\W\d_]{2}[^:/]*[ -]\d+\b|\b[A-Z]-\d+\b")
 _MAX_TEXT_LINES: Final = 200
 _MAX_TEXT_CHARS: Final = 20_000
 
@@ -98,7 +109,7 @@ def with_texts(
     values = dict(mapped.values)
     if "subject" in fields and ("subject" not in values or "subject" in guesses):
         own = values.pop("subject", None)
-        if objects is None and _has_words(own) and own == payload.get("subject"):
+        if objects is None and _has_words(_headline(own)) and own == payload.get("subject"):
             # The likeliest title of a plain message, and complete.
             fill(values, "subject", map(_headline, filter(says, (own,))))
         if "subject" not in values:
@@ -122,13 +133,15 @@ def _find_subject(
     bare = values.get("subject")
     _complete_name(values, objects, host)
     # What the sender calls the subject of its message is complete.
-    if not (_has_words(own) and own == payload.get("subject")):
+    is_own = bare == clean_line(_headline(own), FIELDS["subject"].length) and own == payload.get("subject")
+    if not (is_own and _has_words(own)):
         _name_the_monitored(values, objects, host, bare)
 
 
 def _likely_titles(objects: MessageObjects, values: Mapping[str, Value]) -> Iterator[object]:
     yield from find_titles(objects)
     yield from filter(_has_words, find_any(objects.things, SENTENCES))
+    yield from _find_sentences(objects)
     yield from _named_problems(objects, values)
     yield from find_any(objects.things, TITLES)
     yield from sorted(matching(objects.texts, TYPE_NAME), key=_has_words, reverse=True)
@@ -152,10 +165,21 @@ def find_titles(objects: MessageObjects) -> Iterator[object]:
     yield from (text for text in matching(objects.levels, TYPE_NAME) if _is_code(text))
     yield from (text for text in find_any(objects.things, FOLDED["event"]) if _is_code(text))
     yield from filter(says, matching(objects.texts, FAULT_NAME))
+    yield from filter(says, find_any(objects.levels, _PROBLEMS))
 
 
 def _has_words(text: object) -> bool:
     return isinstance(text, str) and " " in text.strip() and _NO_TEXT.fullmatch(text.strip()) is None
+
+
+def _find_sentences(objects: MessageObjects) -> Iterator[str]:
+    """Yields texts of several words under any name."""
+    for level in objects.texts:
+        for name, value in level.items():
+            if not isinstance(value, str) or "://" in value or OTHER_ROLE[name] or _ANY_TYPE[name] or not says(value):
+                continue
+            if sum(map(str.isalpha, value[:_MAX_HAPPENING_CHARS].split())) >= _MIN_SENTENCE_WORDS:
+                yield value
 
 
 def _is_code(text: object) -> bool:
@@ -184,7 +208,7 @@ def _complete_name(values: dict[str, Value], objects: MessageObjects, host: str 
     names = _names_of(objects)
     if " " in subject and subject not in names:
         return
-    status = str(values.get("source_status"))
+    status, is_short = str(values.get("source_status")), len(subject.split()) < _MIN_SENTENCE_WORDS
     happenings = chain(
         filter(_has_words, texts_of(objects.texts, _HAPPENINGS)),
         filter(_has_words, matching(objects.texts, SENTENCE_NAME)),
@@ -192,8 +216,10 @@ def _complete_name(values: dict[str, Value], objects: MessageObjects, host: str 
         texts_of(objects.texts, _HAPPENINGS),
         sorted(filter(says, matching(objects.texts, TYPE_NAME)), key=_has_words, reverse=True),
         matching(objects.texts, FAULT_NAME),
+        _find_sentences(objects) if is_short else (),
         (status,) if is_failure(status) and status.casefold() not in _OF_ALERTS else (),
         filter(is_failure, texts_of(objects.texts, FOLDED["event"])),
+        filter(_has_words, matching(objects.texts, _ANY_TYPE)) if is_short else (),
     )
     for candidate in happenings:
         if (text := clean_line(first_line(candidate), _MAX_HAPPENING_CHARS)) is None or text.endswith("…"):
@@ -213,6 +239,7 @@ def _complete_name(values: dict[str, Value], objects: MessageObjects, host: str 
 def _names_of(objects: MessageObjects) -> set[str | None]:
     names = chain(
         find_any(objects.texts, NAMES),
+        matching(objects.texts, THING_NAME),
         *(matching(objects.everywhere, pattern) for pattern in (MONITORED_NAME, ANY_NAME)),
     )
     return _cleaned(names)
@@ -240,35 +267,62 @@ def _name_the_monitored(values: dict[str, Value], objects: MessageObjects, host:
     is_named = _prefix(values, names)
     if not any(matching(objects.levels, RUN_OF)):
         is_named |= _prefix(values, matching_sorted(objects.runs, RUN_OF_ID))
-    hosts = chain(
-        (host,), matching(everywhere, HOST_NAME), find_any(everywhere, FOLDED[HOST]), matching(everywhere, HOST_ID)
-    )
+    hosts = [
+        *(host,),
+        *matching(everywhere, HOST_NAME),
+        *find_any(everywhere, FOLDED[HOST]),
+        *matching(everywhere, HOST_ID),
+        *(() if " " in str(subject) else find_any(objects.texts, SERVICES)),
+    ]
+    part = next((part for part in find_parts(objects) if part.casefold() not in str(subject).casefold()), None)
+    if part is not None and "subject" in values:
+        fill(values, "subject", iter((f"{part}: {values['subject']}",)))
     # "db1: failed" does not say what failed.
     is_bare = str(subject).endswith(f": {values.get('source_status')}")
-    is_named |= _prefix(values, hosts) and not is_bare
+    is_named |= _prefix(values, (name for name in hosts if not _is_path(name))) and not is_bare
     is_named |= _prefix(values, find_any(objects.levels, WHOLES))
-    if not is_named and bare not in _titles_of(objects):
-        things = [*find_things(objects), *find_sites(objects)]
+    if not is_named:
+        is_titled = bare in _titles_of(objects)
+        things = [*find_things(objects, beside=bare, is_certain=is_titled), *(() if is_titled else find_sites(objects))]
         others = [thing for thing in things if thing.casefold() not in str(subject).casefold()]
         if is_bare or len(others) == len(things):
             _prefix(values, iter(others))
 
 
-def find_things(objects: MessageObjects) -> list[str]:
+_PROBLEMS: Final = in_order(name for name in HEADLINE if name != "event")
+_NO_THINGS: Final = {**SENTENCES, **PROPER_TITLES, **HEADLINE}
+
+
+def find_things(objects: MessageObjects, *, beside: object = None, is_certain: bool = False) -> list[str]:
     """Returns what may name a thing where no known name says so: short texts that are no status, severity, time,
-    address, id, person or kind; those that look like a name first."""
-    things = []
-    for level in objects.levels:
+    address, id, person or kind; those that look like a name first. `is_certain`: only what hardly names anything else,
+    such as "Press 7". `beside`: in the inner object that has this text, too."""
+    things: dict[str, bool] = {}
+    named_ids = chain(find_any(objects.levels, FOLDED["source_id"]), matching(objects.levels, ID_NAME))
+    ids = {*map(text_of, named_ids)} if is_certain else {None}
+    inner = [thing for thing in objects.things if beside is not None and beside in thing.values()]
+    for level in (*inner, *objects.levels):
         for name, value in level.items():
-            if OTHER_ROLE[name] or SENTENCE_NAME[name] or name in SENTENCES or name in PROPER_TITLES:
+            if OTHER_ROLE[name] or SENTENCE_NAME[name] or name in _NO_THINGS or is_of_other(name):
                 continue
-            if FORMER.search(name) or (isinstance(value, str) and value.casefold() in TRUTHS):
+            if not isinstance(value, str) or value.casefold() in TRUTHS or _THING.fullmatch(value) is None:
                 continue
-            if not isinstance(value, str) or _THING.fullmatch(value) is None or not says(value):
+            if len(value.split()) > _MAX_NAME_WORDS or meaning_of(value) is not None or not says(value):
                 continue
-            if len(value.split()) <= _MAX_NAME_WORDS and meaning_of(value) is None:
-                things.append(value)
-    return sorted(things, key=lambda thing: _NAMED.search(thing) is None)
+            if not is_certain or THING_NAME[name] or (_NUMBERED.search(value) is not None and value not in ids):
+                things.setdefault(value, THING_NAME[name])
+    return sorted(things, key=lambda thing: (not things[thing], _NAMED.search(thing) is None))
+
+
+def find_parts(objects: MessageObjects) -> Iterator[str]:
+    """Yields the names of parts of a host."""
+    yield from (part for part in texts_of(objects.levels, PARTS) if any(map(str.isalpha, part)))
+    for level in objects.levels:
+        yield from (value for name, value in level.items() if _is_path(value) and not OTHER_ROLE[name])
+
+
+def _is_path(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and _PATH.fullmatch(value) is not None
 
 
 def find_sites(objects: MessageObjects) -> Iterator[str]:
@@ -317,7 +371,8 @@ def _named_problems(objects: MessageObjects, values: Mapping[str, Value]) -> Ite
     hosts = chain(find_any(everywhere, FOLDED[HOST]), matching(everywhere, HOST_ID))
     for name in chain(find_any(objects.texts, MONITORED), runs, hosts):
         if isinstance(name, str) and status is not None:
-            yield f"{name}: {status}"
+            metric = next(filter(says, find_any(objects.texts, _METRICS)), name)
+            yield f"{name}: {status}" if str(metric) in name else f"{name}: {metric}: {status}"
 
 
 def _sentences(payload: _Object) -> Iterator[str]:

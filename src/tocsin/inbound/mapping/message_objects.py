@@ -41,11 +41,18 @@ _NO_WRAPPERS: Final = frozenset({"metadata", "userdata", "customdata"})
 #: Objects of people and of the delivery, which name no problem.
 _OF_OTHERS: Final = re.compile(
     r"\w*(user|actor|owner|author|assignee|creator|sender|organi[sz]ation|org|account|tenant|team|customer|company"
+    r"|reporter|requester|caller|contact|kontakt|driver"
     r"|links|config|configuration|settings|options|delivery|webhook|integration|subscription|request|tags|labels|commit)s?"
+)
+#: Objects of other things than the one that the message is about.
+_OF_ANOTHER: Final = re.compile(
+    r"((related|similar|linked|correlated|other)\w*|sibling|depend\w*|neighbou?r|peer|standby|parent|upstream|downstream"
+    r"|topology|generator)s?"
 )
 #: Names that say little without that of their object.
 _QUALIFIED: Final = (
-    "id", "uid", "uuid", "key", "fullname", "displayname", "name", "label", "title", "hostname", "ref", "url",
+    "id", "uid", "uuid", "key", "fullname", "displayname", "name", "label", "title", "hostname", "fqdn", "ref",
+    "url",
 )  # fmt: skip
 #: What runs, and has another id in each run.
 _RUNS: Final = frozenset({
@@ -269,7 +276,7 @@ def _children(outer: _Object, values: dict[str, object], objects: MessageObjects
 
 
 def _collect_things(name: str, child: _Object, objects: MessageObjects, *, depth: int) -> None:
-    if _OF_OTHERS.fullmatch(name) or FORMER.search(name) or len(objects.things) >= _MAX_OBJECTS:
+    if is_of_other(name) or _OF_OTHERS.fullmatch(name) or len(objects.things) >= _MAX_OBJECTS:
         return
     values = _plain_values(child)
     _qualify(name, values)
@@ -279,7 +286,14 @@ def _collect_things(name: str, child: _Object, objects: MessageObjects, *, depth
             _collect_things(fold(key), inner, objects, depth=depth - 1)
 
 
+def is_of_other(name: str) -> bool:
+    """Returns whether what has this name is of another thing, or how it was."""
+    return _OF_ANOTHER.fullmatch(name) is not None or FORMER.search(name) is not None
+
+
 def _is_wrapper(name: str) -> bool:
+    if _OF_ANOTHER.fullmatch(name):
+        return False
     if name in WRAPPERS or name in _RUNS or name.endswith("run"):
         return True
     return name.endswith(_WRAPPER_ENDINGS) and name not in _NO_WRAPPERS and not FORMER.search(name)

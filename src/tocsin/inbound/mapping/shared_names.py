@@ -119,16 +119,23 @@ ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
 MONITORED: Final = in_order((
     "formname", "formtitle", "monitorname", "monitorlabel", "monitortitle", "checkname", "checklabel", "rulename",
     "policyname", "controlname", "alertname", "alarmname", "conditionname", "jobname", "job", "taskname", "servicename",
-    "service", "svc", "servicedesc", "sensor", "check", "monitor", "projectname", "project", "pipeline", "workflow",
-    "buildtype", "involvedobject", "app", "application", "auftrag", "dienst", "aufgabe", "servizio", "servicio",
-    "tâche", "tache", "tarea", "plan", "scenario", "task", "flow", "sync", "suite", "schedule", "playbook", "dag",
-    "targetgroup", "heartbeat", "stack",
+    "service", "svc", "servicedesc", "servicedescription", "sensor", "check", "monitor", "projectname", "project",
+    "pipeline", "workflow", "buildtype", "involvedobject", "app", "application", "auftrag", "dienst", "aufgabe",
+    "servizio", "servicio", "tâche", "tache", "tarea", "plan", "scenario", "task", "flow", "sync", "suite", "schedule",
+    "playbook", "dag", "targetgroup", "heartbeat", "stack", "test", "controle", "contrôle", "prüfung", "pruefung",
+    "sonde", "capteur", "melder", "messstelle",
 ))  # fmt: skip
 #: Names of what a run or a test is part of.
 WHOLES: Final = in_order(("repository", "projectname", "project", "app", "application", "appname", "applicationname"))
 MONITORED_PARTS: Final = in_order(name for name in MONITORED if name not in WHOLES)
 #: Names of one of several that have the same title.
 NAMES_OF_ONE: Final = in_order(("name", "module"))
+#: What of a host it is about; so is a path, such as "/var" and "/dev/sda".
+PARTS: Final = in_order(("mount", "mountpoint", "filesystem", "interface", "ifname", "drive", "volume", "disk"))
+#: Where one of several problems of the same name is.
+SERVICES: Final = in_order((
+    "service", "servicename", "svc", "namespace", "pod", "container", "database", "queue", "domain",
+))  # fmt: skip
 #: Names that say in a title what it is about; several problems may have one.
 SUBJECTS: Final = in_order((
     *(name for name in MONITORED if name not in WHOLES), "savedsearch", "rule", "exception", "context", "connection",
@@ -149,6 +156,11 @@ HOST_NAME: Final = NamePattern(
     r"\w*(host|device|node|server|instance|item|machine|agent|resource|computer|endpoint|vm|gateway|router|switch|asset"
     r"|printer|controller|station|thing|target)(name|label|displayname|title|fqdn)|\w*failedhost"
 )
+#: What may fail that is no computer.
+THING_NAME: Final = NamePattern(
+    r"(machine|maschine|m[aá]quina|macchina|equipment|asset|anlage|unit|vehicle|fahrzeug|line|linie|leitung|room|raum"
+    r"|pool|system|object|objekt|aufzug|lift|elevator|tank|pump|building|workload|bezeichnung)(name|label)?"
+)
 HOST_ID: Final = NamePattern(
     r"\w*(host|device|node|server|machine|instance|station|charger|chargepoint|asset|computer|camera|endpoint|vm|gateway|thing|sensor)"
     r"(id|uid|uuid|serial|serialnumber|mac|ident|identifier)"
@@ -167,7 +179,7 @@ ACTION_NAME: Final = NamePattern(r"\w*(action|transition|outcome|phase|(status|s
 #: Names of what happened, which may say a status too.
 HAPPENING_NAME: Final = NamePattern(
     r"\w*(event|alert|alarm|incident|notification|message|trigger|hook|webhook)?(type|subtype|category|kind|change"
-    r"|operation|topic|code)|\w*(event|anomaly|milestone)|activity|trap|trigger|data|value|qualifier|resolution|stage|colou?r"
+    r"|operation|topic|code)|\w*(event|ereignis|evenement|événement|evento|anomaly|milestone)|activity|trap|trigger|data|value|qualifier|resolution|stage|colou?r"
 )
 SEVERITY_NAME: Final = NamePattern(
     r"\w*(severity|priority|criticality|urgency)(name|text|label|level|display)?|\w*(alert|risk|threat|alarm)level"
@@ -176,17 +188,21 @@ TITLE_NAME: Final = NamePattern(
     r"(?!page|window|document)\w*(title|subject|headline|heading|displayname|(issue|incident|alert|alarm|problem|event|threat|finding)(name|definition))"
 )
 SENTENCE_NAME: Final = NamePattern(
-    r"\w*(reason|message|description|text|msg|note|comment|detail|details|info|explanation|error|cause|output|remark|exception)"
+    r"\w*(reason|message|description|text|msg|note|comment|detail|details|info|explanation|error|cause|output|remark|exception"
+    r"|meldung|nachricht|beschreibung|hinweis|melding|omschrijving|bericht|mensaje|descripci[oó]n|messaggio|descrizione"
+    r"|mensagem|descri[cç][aã]o|texte|texto|testo|opis)"
 )
 #: The kind of a problem, which is a title if it has several words.
 TYPE_NAME: Final = NamePattern(
     r"\w*(alert|event|alarm|issue|problem|incident|anomaly|trigger|detection|notification|finding)"
-    r"(type|typecode|typename|category|code|subtype|kind)|anomaly|cat|category|event|type"
+    r"(type|typecode|typename|category|code|subtype|kind)|anomaly|cat|category|event|type|typ|ereignis|evenement"
+    r"|événement|evento"
 )
 #: A sentence, if it has several words.
 HEADLINE: Final = in_order((
     "alert", "alarm", "problem", "issue", "incident", "finding", "signature", "vulnerability", "error", "event",
-    "threat", "alerte", "alarme", "alerta", "alarma", "allarme", "störung", "stoerung", "panne",
+    "threat", "alerte", "alarme", "alerta", "alarma", "allarme", "störung", "stoerung", "panne", "problema", "problème",
+    "probleme", "probleem", "defaut", "défaut", "guasto", "fehler", "falla", "avería", "averia", "storing",
 ))  # fmt: skip
 #: What failed.
 FAULT_NAME: Final = NamePattern(
@@ -217,8 +233,9 @@ OTHER_ROLE: Final = NamePattern(
     r"|expression|path|file|filename|address|serial|number|nr|action|event|result|outcome|duration|value|threshold"
     r"|einheit|schema|signature|description|details?|notes?|content|summary|namespace)"
     r"|(src|dst|source|dest|remote|local)?ip|\w*mac|(cli|client|host|guest|device|server)?os|tz|to|from|by|at|no"
-    r"|\w*(user|owner|author|actor|assignee|creator|sender|company|customer|account|org|organi[sz]ation|institution|team"
-    r"|tenant|product|vendor|provider|first|last|nick)s?(name|display|displayname)?"
+    r"|\w*(user|owner|author|actor|assignee|creator|sender|company|customer|client|account|org|organi[sz]ation"
+    r"|institution|team|tenant|product|vendor|provider|first|last|nick|reporter|requester|caller|contact|kontakt|person"
+    r"|driver|fahrer|technician|techniker|engineer|manager|kunde|mandant|bearbeiter)s?(name|display|displayname)?"
 )
 #: Ids of what is run again and again.
 RUN_OF_ID: Final = NamePattern(r"(dag|(actor)?task|workflow|pipeline|flow|project|schedule|suite|test)(id|key|slug)")

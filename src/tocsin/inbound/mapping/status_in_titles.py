@@ -9,6 +9,8 @@ from typing import Final
 from tocsin.inbound.mapping.status_words import (
     ACTING,
     BARE,
+    CODE,
+    DEGREES,
     FAILURES,
     MAX_TITLE_CHARS,
     MEANINGS,
@@ -35,7 +37,7 @@ _OVER: Final = re.compile(
     r"|(?:is|are|now|again|currently) (?:up|ok|online|normal|healthy|reachable|available|back|fine|ready"
     r"|running(?! out| low))"
     r"|(?:up|online|normal|healthy|reachable|available|running|connected|erreichbar) again"
-    r"|wieder (?:da|normal|online|ok)"
+    r"|wieder (?:da|normal|online|ok|unter|über|im|innerhalb)"
     r"|(?:responds|responding|works|working|runs) again|(?:antwortet|reagiert|funktioniert|läuft) wieder"
     r"|(?:répond|fonctionne) (?:de|à) nouveau|(?:responde|funciona) de nuevo"
     r"|exit(?:ed)? (?:with )?(?:status|code) 0|on (?:line|mains|utility|ac) power"
@@ -81,6 +83,8 @@ _VERBS_WITH_UP: Final = frozenset({
 _WAS_DOWN: Final = re.compile(r"(?i)(?:\w+ )?(?:was|were) (?:down|offline|unreachable|unavailable) for\b")
 #: "Changed from OK to CRITICAL", "Up -> Down".
 _CHANGE: Final = re.compile(r"(\w+) ?(?: to | nach | zu | auf | vers | a |->|=>|→) ?(\w+)")
+#: "(was down for 4m)", which is over.
+_ASIDE: Final = re.compile(r"(?i) ?\((?:was|were|after|war|nach|durée|duration)\b[^)]*\)")
 _CLAUSE_ENDS: Final = re.compile(r"[.!?;:,]\s+|\s[-–—|]\s")
 _MAX_CLAUSES: Final = 6
 
@@ -103,6 +107,7 @@ def status_in_title(title: str) -> str | None:
     """Returns the status that the tag in front of a title or its words say: "[RESOLVED] CPU", "Shop is up!"."""
     if (status := status_in_tag(title)) is not None:
         return status
+    title = _ASIDE.sub("", title)
     clauses = _CLAUSE_ENDS.split(title.strip()[:MAX_TITLE_CHARS].partition("\n")[0])
     if len(clauses) > 1 and (last := clauses[-1].strip("!.* ").casefold()) in BARE:
         return last
@@ -169,7 +174,8 @@ _MEASURED: Final = re.compile(
     r"#\d+|v?\d+([.,]\d+){1,2}|\d+([.,]\d+)?(%|ms|s|m|min|h|d|[kmgt]i?b|°?[cf]|v|w|a)|\d+:\d+(:\d+)?|\d{4}-\d\d-\d\d.*"
 )
 _QUANTITY: Final = re.compile(
-    r"(?i)(?<![\w.-])[<>=]*\s?\d+([.,]\d+)?\s?(%|ms|s|sec\w*|min\w*|hours?|days?|tage?n?|[kmgt]i?b|°?c|°f|volts?|w)(?![\w-])"
+    r"(?i)(?<![\w.-])[<>=]*\s?[-−]?\d+([.,]\d+)?\s?(%|ms|s|sec\w*|min\w*|hours?|days?|tage?n?|[kmgt]i?b|°?c|°f|volts?|w)(?![\w-])"
+    r"|\b(?:is|now|at|bei|beträgt|est|à) \d+([.,]\d+)?(?![\w.-])"
     r"|exit\w* (?:with )?(?:status |code )?\d+|\bon (?:line|mains|utility|ac) power\b|\bwith (?:errors|warnings)\b"
     r"|\b(?:current |last )?(?:value|wert|valor|valeur|waarde)\W*\d+([.,]\d+)?(?![\w-])"
 )
@@ -187,11 +193,6 @@ _FILLERS: Final = frozenset({
 })  # fmt: skip
 
 
-#: How much it is, which a recovery does not say: "temperature too high" and "temperature normal".
-_DEGREES: Final = frozenset({
-    "not", "too", "high", "low", "above", "below", "over", "under", "hoch", "nicht", "niedrig", "ordnung", "wieder",
-    "zu", "alta", "alto", "baja", "bajo", "bas", "basse", "haut", "haute", "trop",
-})  # fmt: skip
 #: What a title may call anything that it is about.
 _ANY_THING: Final = frozenset({
     "app", "application", "check", "device", "host", "instance", "job", "machine", "monitor", "node", "sensor",
@@ -201,6 +202,7 @@ _ANY_THING: Final = frozenset({
 
 def without_status(title: str) -> str:
     """Returns a title without the words that say a status: "[RESOLVED] CPU high" and "CPU high: OK" are "cpu high"."""
+    title = _ASIDE.sub("", title)
     about = _ABOUT.match(title)
     if about is not None and MEANINGS.get(about[2].casefold()) in ACTING and "[" not in title[:2]:
         # "Monitor is DOWN: shop" is about the shop.
@@ -219,7 +221,7 @@ def without_status(title: str) -> str:
         code
         for word in words
         if (folded := word.casefold()) not in _FILLERS
-        and folded not in _DEGREES
+        and folded not in DEGREES
         and any(char.isalnum() for char in word)
         and not _MEASURED.fullmatch(folded)
         and MEANINGS.get(folded.partition(":")[0]) is None
@@ -250,13 +252,10 @@ def is_event_code(text: str) -> bool:
     return " " not in text and _code_without_status(text) != text.casefold()
 
 
-_CODE: Final = re.compile(r"[^\W\d_]+([._][^\W\d_]+)+|[^\W\d_]*[a-z][A-Z][^\W\d_]*")
-
-
 def _code_without_status(word: str) -> str:
     """Returns a code without the parts that say a status: "DEVICE_CONNECTED" and "deviceOffline" are "device"."""
-    parts = words_of(word) if _CODE.fullmatch(word) else ()
+    parts = words_of(word) if CODE.fullmatch(word) else ()
     if "." in word and parts and parts[-1] not in MEANINGS:
         return word.casefold()  # a host such as "db.online.example"
-    telling = [part for part in parts if part not in MEANINGS and part not in _FILLERS]
+    telling = [part for part in parts if part not in MEANINGS and part not in _FILLERS and part not in DEGREES]
     return word.casefold() if len(telling) == len(parts) else "_".join(telling)

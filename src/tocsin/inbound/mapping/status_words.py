@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from enum import StrEnum
 from functools import lru_cache
+from itertools import pairwise
 from typing import Final
 
 from tocsin.inbound.expressions.comparisons import STATEMENT_ENDS
@@ -63,7 +64,8 @@ _FOREIGN_CLOSING: Final = frozenset({
     "chiuso", "risolto", "ripristinato", "riuscito", "successo", "gelukt", "geslaagd", "gesloten", "hersteld",
     "opgelost", "disponível", "goed", "bereikbaar", "beschikbaar", "operativo", "operativa", "operacional",
     "opérationnel", "rientrato", "rientro", "correcto", "normalisiert", "gültig", "zurückgesetzt", "działa", "no_ar",
-    "en_línea", "joignable",
+    "en_línea", "joignable", "entstört", "entstörung", "wiederherstellung", "rétablissement", "retablissement",
+    "retabli",
 })  # fmt: skip
 CLOSING_WORDS: Final = frozenset({
     "available", "cleared", "clear", "close", "closed", "closing", "complete", "completed", "connected", "done",
@@ -71,12 +73,13 @@ CLOSING_WORDS: Final = frozenset({
     "okay", "online", "operational", "pass", "passed", "passing", "reachable", "ready", "recover", "recovered",
     "recovery", "renewed", "reset", "resolve", "resolved", "resolving", "restored", "returned", "solved", "stopped",
     "succeed", "succeeded", "success", "successful", "uncritical", "undegraded", "up", "valid", "working", "all_clear",
-    "back_to_normal", "auto_resolved", "autoresolved", "closed_auto", "alive", "back_online", "answering", "cease",
-    "ceased", "completes", "dismissed", "nominal", "optimal", "online_again", "reconnected", "rectified", "offbattery",
-    "commok", "unban", "unbanned", "unblocked", "unfired", "remediated", "repaired", "responding", "resumed", "safe",
-    "stable", "stabilized", "successfully", "synced", "in_sync", "online_utility", "onmains", "on_mains", "back_up",
-    "no_problem", "clean", "uncompromised", "no_longer_active", "rearmed", "cleaned", "paid", "reconnection",
-    "compliant", "live", "patched", "established", "in_service", "alarm_release", "alarm_released", "alarm_off",
+    "back_to_normal", "auto_resolved", "autoresolved", "within_limits", "within_threshold", "in_range", "within_range",
+    "closed_auto", "alive", "back_online", "answering", "cease", "ceased", "completes", "dismissed", "nominal",
+    "optimal", "online_again", "reconnected", "rectified", "offbattery", "commok", "unban", "unbanned", "unblocked",
+    "unfired", "remediated", "repaired", "responding", "resumed", "safe", "stable", "stabilized", "successfully",
+    "synced", "in_sync", "online_utility", "onmains", "on_mains", "back_up", "no_problem", "clean", "uncompromised",
+    "no_longer_active", "rearmed", "cleaned", "paid", "reconnection", "compliant", "live", "patched", "established",
+    "in_service", "alarm_release", "alarm_released", "alarm_off",
 }) | _FOREIGN_CLOSING | NO_PROBLEM  # fmt: skip
 UPDATING_WORDS: Final = frozenset({
     "ack", "acked", "acknowledge", "acknowledged", "acknowledgement", "annotate", "annotated", "assign", "assigned",
@@ -84,6 +87,10 @@ UPDATING_WORDS: Final = frozenset({
     "flapping", "in_progress", "maintenance", "merged", "monitoring", "muted", "note", "paused", "pending",
     "postmortem", "queued", "reassigned", "running", "scheduled", "silenced", "snoozed", "suppressed", "unassigned",
     "under_maintenance", "update", "updated", "verifying", "bestätigt", "quittiert", "acquitté", "reconocido",
+    "flapping_start", "flapping_stop", "flapping_end", "flapping_disabled", "downtime_start", "downtime_end",
+    "downtime_cancelled", "downtime_removed", "flappingstart", "flappingstop", "flappingend", "flappingdisabled",
+    "downtimestart", "downtimeend", "downtimecancelled", "downtimeremoved", "scaled_up", "scaled_down", "scale_up",
+    "scale_down",
 })  # fmt: skip
 
 #: Opening words that say of anything that it failed; others may say that somebody is active, or a page new.
@@ -123,6 +130,23 @@ NOUNS: Final = frozenset(
 _KINDS: Final = frozenset({"alert", "alarm", "problem", "incident", "exception", "error", "test", "outage"})
 #: Words that say nothing beside another: "recovery detected".
 WEAK: Final = frozenset({"detected", "new", "create", "created", "raised", "set", "start", "started", "test"})
+#: How much it is, which a recovery does not say: "temperature too high" and "temperature normal".
+DEGREES: Final = frozenset({
+    "not", "too", "high", "low", "above", "below", "over", "under", "hoch", "nicht", "niedrig", "ordnung", "wieder",
+    "zu", "full", "voll", "slow", "alta", "alto", "baja", "bajo", "bas", "basse", "haut", "haute", "trop",
+})  # fmt: skip
+#: A code of several words.
+CODE: Final = re.compile(r"[^\W\d_]+([._][^\W\d_]+)+|[^\W\d_]*[a-z][A-Z][^\W\d_]*")
+#: What is up as long as it runs; a run that is "stopped" is over, and one that is "running" is not.
+SERVICES: Final = frozenset({
+    "service", "servicename", "process", "processname", "container", "containername", "vm", "vmname", "daemon", "unit",
+})  # fmt: skip
+STATES_OF_SERVICES: Final = {
+    "running": StatusMeaning.CLOSE,
+    "stopped": StatusMeaning.OPEN,
+    "exited": StatusMeaning.OPEN,
+}
+_EVENTS_OF_SERVICES: Final = {**STATES_OF_SERVICES, "started": StatusMeaning.CLOSE, "terminated": StatusMeaning.OPEN}
 #: Signs that people read before the words.
 SIGNS: Final[Mapping[str, str]] = {
     **dict.fromkeys("✅✔☑🟢💚👍", "ok"),
@@ -132,6 +156,67 @@ _VERSION: Final = re.compile(r"v?\d+")
 MAX_TITLE_CHARS: Final = 300
 _CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z]{2})")
 _MAX_CHARS: Final = 100
+
+
+#: What was done with an alert that is known already: "ACKNOWLEDGEMENT", "DOWNTIMESTART", "alert_acknowledged". What a
+#: tool calls a notification may say so in other words, too.
+_NOTICE: Final = re.compile(
+    r"(?:alert|alarm|incident|problem|issue|case|host|service|check|monitor|trigger|notification)*"
+    r"(?:(?P<acknowledged>acknowledge?(?:ment|d)|ack(?:ed)?)|(?P<downtime>downtime(?:start|end|cancell?ed|removed))"
+    r"|(?P<flapping>flapping(?:start|stop|end|disabled))|(?P<silenced>(?:silenced?|muted?|snoozed?)(?:created|added)?)"
+    r"|(?P<commented>(?:comment|note|annotation)(?:added|created)))"
+)
+_NOTICE_OF_NOTIFICATION: Final = re.compile(
+    r"(?:custom)?(?:(?P<acknowledged>ack)|(?P<downtime>downtime|maintenance)|(?P<flapping>flapping)).*"
+)
+
+
+@lru_cache(maxsize=2048)
+def notice_of(text: str, *, is_of_notification: bool = False) -> str | None:
+    """Returns what was done with a known alert, as a status; None if a text says nothing of that kind.
+    `is_of_notification`: its name says that it is the type of a notification."""
+    joined = "".join(words_of(text[:_MAX_CHARS]))
+    found = _NOTICE.fullmatch(joined) or (_NOTICE_OF_NOTIFICATION.match(joined) if is_of_notification else None)
+    return found.lastgroup if found is not None else None
+
+
+#: What happens every day to things that no alert is about, such as "order.created" and "Konfiguration geändert".
+_DAILY: Final = frozenset({
+    "add", "added", "approved", "booked", "change", "changed", "create", "created", "delivered", "deployed", "edited",
+    "exported", "import", "imported", "installed", "issued", "launch", "launched", "merged", "modified", "placed",
+    "provisioned", "publish", "published", "push", "pushed", "put", "register", "registered", "renamed", "rotated",
+    "saved", "scaled", "shipped", "submitted", "tagged", "update", "updated", "upload", "uploaded", "upgraded",
+    "aktualisiert", "angelegt", "erstellt", "geändert", "hinzugefügt", "hochgeladen", "installiert", "veröffentlicht",
+    "ajouté", "ajoutée", "créé", "créée", "modifié", "modifiée", "publié", "publiée", "creado", "creada", "modificado",
+    "modificada", "creato", "creata", "modificato", "modificata", "aangemaakt", "gewijzigd",
+})  # fmt: skip
+_DAILY_THINGS: Final = frozenset({
+    "account", "address", "appointment", "artifact", "asg", "autoscaling", "booking", "branch", "build", "cart",
+    "comment", "commit", "config", "configuration", "contact", "contract", "customer", "deal", "deployment", "document",
+    "email", "form", "image", "instance", "invoice", "item", "lead", "member", "object", "order", "package", "page",
+    "password", "post", "preferences", "price", "product", "profile", "project", "pull_request", "quote", "release",
+    "report", "repo", "repository", "request", "review", "settings", "shipment", "snapshot", "subscription", "tag",
+    "template", "user", "bestellung", "einstellung", "einstellungen", "konfiguration", "kunde", "passwort", "rechnung",
+    "commande", "facture", "utilisateur", "configuración", "factura", "pedido", "usuario", "configurazione", "fattura",
+    "ordine", "utente", "bestelling", "configuratie", "factuur", "gebruiker",
+})  # fmt: skip
+#: What has changed is no thing but its state.
+_STATES: Final = frozenset({"state", "status", "health", "alert", "alarm", "incident", "problem", "issue", "severity"})
+_DAILY_EVENT: Final = re.compile(
+    r"(?:user|account|session)?(?:login|loggedin|logout|loggedout|signin|signedin|signup|signedup)"
+    r"(?:succeeded|success)?"
+)
+
+
+@lru_cache(maxsize=2048)
+def is_daily_event(text: str) -> bool:
+    """Returns whether an event is one of every day, such as "order.created": nothing that anybody is woken for."""
+    words = words_of(text[:_MAX_CHARS])
+    if not (FAILURES | _STATES).isdisjoint(words) or _meaning_of(text) is StatusMeaning.CLOSE:
+        return False
+    things = {word.removesuffix("s") for word in words} | {*words, *map("_".join, pairwise(words))}
+    is_daily = not _DAILY.isdisjoint(words) and not _DAILY_THINGS.isdisjoint(things)
+    return is_daily or _DAILY_EVENT.fullmatch("".join(words)) is not None
 
 
 #: Words that a kind may use for what is no problem, such as a comment that was created.
@@ -180,6 +265,10 @@ def _meaning_of(status: str) -> StatusMeaning | None:
     words = [word for word in words_of(status) if not _VERSION.fullmatch(word)]
     if not words:
         return _meaning_of_sign(status)
+    if len(words) > 1 and words[-2] in SERVICES and words[-1] in _EVENTS_OF_SERVICES:
+        return _EVENTS_OF_SERVICES[words[-1]]
+    if CODE.fullmatch(status) and not DEGREES.isdisjoint(words) and MEANINGS.keys().isdisjoint(words):
+        return StatusMeaning.OPEN  # too much or too little: "disk_full", "HIGH_TEMP"
     is_negated = not NEGATIONS.isdisjoint(words)
     meaning = next(filter(None, map(meaning_of_word, phrases_of(words))), None)
     if is_negated and not any(meaning_of_word(phrase) for phrase in phrases_of(words)[:3] if "_" in phrase):

@@ -19,7 +19,9 @@ from tocsin.core.db.database import Connection
 from tocsin.core.db.guarded_connection import GuardedConnection
 from tocsin.core.errors import Rejected
 from tocsin.core.runtime import clock, tracing
+from tocsin.inbound.config.normalizer import NormalizedEvent
 from tocsin.inbound.config.registry import IntegrationRegistry
+from tocsin.inbound.config.rules import EventAction
 from tocsin.inbound.deciding import echo_suppression, reasons
 from tocsin.inbound.deciding.batch_view import BatchView
 from tocsin.inbound.deciding.decide import decide
@@ -33,6 +35,8 @@ from tocsin.inbound.deciding.state import (
     DuplicateDelivery,
     MessageContext,
 )
+from tocsin.inbound.mapping.aliases import Identity, identity_of, is_about_same
+from tocsin.inbound.parsing.decode import Element
 from tocsin.inbound.processing.alert_ids import AlertIdAllocator
 from tocsin.inbound.processing.batch_changes import BatchChanges
 from tocsin.inbound.processing.batch_item import BatchItem, needs_ticket_fetch, normalize, result_of, row_of
@@ -40,6 +44,10 @@ from tocsin.inbound.processing.message_spans import export_spans
 from tocsin.inbound.storage import dedup_key_store, messages
 from tocsin.inbound.storage.dedup_key_store import LoadedKeys
 from tocsin.inbound.storage.messages import IncomingMessage, MessageResult
+from tocsin.inbound.storage.stored_messages import element_of
+
+#: The recoveries of a batch that are compared with live alerts.
+MAX_COMPARED_RECOVERIES = 50
 
 
 @dataclass(slots=True)
@@ -143,6 +151,7 @@ def _query_state(
 ) -> tuple[list[BatchItem], dedup_key_store.PendingKeyQuery]:
     """Normalizes the messages, and queries the state they depend on, inside a pipeline."""
     items = [normalize(registry, item) for item in incoming]
+    _find_ended_alerts(connection, items)
     alert_ids.reserve(connection, sum(1 for item in items if item.may_open))
     return items, dedup_key_store.query_keys(
         connection,
@@ -151,6 +160,36 @@ def _query_state(
         wait=wait,
         scopes={item.key_hash: item.scopes for item in items if item.scopes is not None and item.key_hash is not None},
     )
+
+
+def _find_ended_alerts(connection: Connection, items: list[BatchItem]) -> None:
+    """Gives a recovery whose id no alert has or had the key of the only live alert of its integration that is about the
+    same: many senders write another id, or none, when it is over."""
+    ending = [(item, key) for item in items if (key := item.key_hash) is not None and item.may_end_another]
+    if not ending:
+        return
+    unknown = dedup_key_store.find_unknown(connection, [key for _, key in ending])
+    unmatched = {id(ending[position][0]) for position in unknown[:MAX_COMPARED_RECOVERIES]}
+    if not unmatched:
+        return
+    integration_ids = {item.integration.id for item, _ in ending if id(item) in unmatched}
+    openings: dict[int, dict[bytes, Identity]] = {one: {} for one in integration_ids}
+    for integration_id, key, raw, content_type in dedup_key_store.load_opening_messages(connection, integration_ids):
+        element = element_of(raw, content_type, lenient=True)
+        openings[integration_id][key] = identity_of(element.payload if isinstance(element, Element) else None)
+    for item in items:
+        event, key_hash, opened = item.event, item.key_hash, openings.get(item.integration.id)
+        if opened is None or key_hash is None or not isinstance(event, NormalizedEvent):
+            continue
+        if event.action is EventAction.OPEN:
+            opened.setdefault(key_hash, identity_of(event.payload))
+        elif id(item) in unmatched and key_hash not in opened:
+            over = identity_of(event.payload)
+            ended = [key for key, identity in opened.items() if is_about_same(identity, over)]
+            if len(ended) == 1:
+                item.key_hash = ended[0]
+                why = reasons.ABOUT_THE_SAME(why=event.rule_match.reason)
+                item.event = replace(event, rule_match=replace(event.rule_match, reason=why))
 
 
 def _load(

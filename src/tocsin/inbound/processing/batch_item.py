@@ -39,6 +39,13 @@ class BatchItem:
         return event is not None and (isinstance(event, Rejected) or event.action is EventAction.OPEN)
 
     @property
+    def may_end_another(self) -> bool:
+        """Whether it ends something, and maybe an alert that has another id."""
+        event, incoming = self.event, self.incoming
+        is_real = incoming.test_user_id is None and incoming.replay_of is None
+        return is_real and isinstance(event, NormalizedEvent) and event.is_ending_unknown
+
+    @property
     def ticket(self) -> tuple[int, str] | None:
         """The outbound integration and ticket that own writes are known by."""
         outbound_id, event = self.integration.outbound_id, self.event

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,6 +20,7 @@ from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.db.json_text import as_json, bytes_in_json
 from tocsin.core.ids import advisory_lock_key
+from tocsin.inbound.body_compression import decompress
 from tocsin.inbound.deciding.preprocessing import DeliveryKey
 from tocsin.inbound.deciding.state import (
     ActiveAlert,
@@ -46,6 +48,10 @@ class LoadedKeys:
     rate_windows: dict[bytes, RateWindowState] = field(default_factory=dict)
     active_alerts: dict[int, ActiveAlert] = field(default_factory=dict)
 
+
+#: The alerts of an integration that a recovery is compared with: with more, it would be the only fitting one by chance.
+MAX_COMPARED_ALERTS = 200
+MAX_COMPARED_BYTES = 64 * 1024
 
 #: Hashes are sent as one byte string, which is cheap to write, and split by the database.
 _HASHES = "ARRAY(SELECT substring(%(hashes)s::bytea FROM i FOR 32) FROM generate_series(1, %(length)s::int, 32) AS i)"
@@ -90,6 +96,29 @@ _STORED_KEYS = database.literal(
 
 _NOISE_ROWS = database.literal(noise_store.NOISE_ROWS.format(hashes=_HASHES))
 
+#: Whether a key has an alert, or had one, by position; and the messages that opened the live alerts of integrations.
+_KNOWN_KEYS = """
+SELECT i FROM unnest(%s::bytea[]) WITH ORDINALITY AS n(key_hash, i)
+WHERE EXISTS (SELECT 1 FROM alerts_alert a WHERE a.key_hash = n.key_hash AND a.holds_key)
+   OR EXISTS (SELECT 1 FROM inbound_dedupkey k WHERE k.key_hash = n.key_hash AND k.last_alert IS NOT NULL)
+   OR EXISTS (SELECT 1 FROM inbound_groupmember g WHERE g.key_hash = n.key_hash AND g.left_at IS NULL)
+   OR EXISTS (SELECT 1 FROM inbound_delayedalert d WHERE d.key_hash = n.key_hash)
+"""
+_OPENING_MESSAGES = f"""
+SELECT a.integration_id, a.key_hash, m.raw, m.content_type
+FROM unnest(%s::bigint[]) AS n(id)
+CROSS JOIN LATERAL (
+    SELECT l.id, l.integration_id, l.key_hash FROM alerts_alert l
+    WHERE l.integration_id = n.id AND l.status = ANY(%s) AND l.holds_key AND NOT l.is_test
+    LIMIT {MAX_COMPARED_ALERTS + 1}
+) AS a
+CROSS JOIN LATERAL (
+    SELECT o.raw, o.content_type FROM inbound_inboundmessage o WHERE o.alert_id = a.id
+    ORDER BY o.id LIMIT 1
+) AS m
+WHERE octet_length(m.raw) <= {MAX_COMPARED_BYTES}
+"""
+
 _DELIVERIES = """
 SELECT s.integration_id, s.hash, s.message, m.alert_id
 FROM (SELECT i, substring(%(hashes)s::bytea FROM i * 32 - 31 FOR 32) AS hash, (%(ids)s::bigint[])[i] AS integration_id
@@ -123,6 +152,26 @@ def lock_all_keys(connection: Connection, *_arguments: object) -> None:
     Their messages are stored meanwhile and decided later, as those of any key that is locked.
     """
     connection.execute("SELECT pg_advisory_xact_lock(%s)", (_ALL_KEYS,))
+
+
+def find_unknown(connection: Connection, key_hashes: Sequence[bytes]) -> list[int]:
+    """Returns the positions of keys that have no alert and never had one."""
+    known = {row[0] - 1 for row in connection.execute(_KNOWN_KEYS, (list(key_hashes),))}
+    return [position for position in range(len(key_hashes)) if position not in known]
+
+
+def load_opening_messages(
+    connection: Connection, integration_ids: Collection[int]
+) -> list[tuple[int, bytes, bytes, str]]:
+    """Returns integration, key, body and content type of the messages that opened the live alerts of integrations;
+    nothing of those that have more than `MAX_COMPARED_ALERTS`."""
+    rows = connection.execute(_OPENING_MESSAGES, (list(integration_ids), sorted(ACTIVE))).fetchall()
+    counts = Counter(row[0] for row in rows)
+    return [
+        (integration_id, bytes(key_hash), decompress(bytes(raw)), content_type)
+        for integration_id, key_hash, raw, content_type in rows
+        if counts[integration_id] <= MAX_COMPARED_ALERTS
+    ]
 
 
 def query_keys(

@@ -32,9 +32,11 @@ def messages(payload: Payload, headers: Headers) -> list[Payload]:
     if not isinstance(alerts, list) or not alerts:
         return [_without_expected_end(payload)]
     shared = {name: payload[name] for name in _SHARED if name in payload}
+    # An alert without a status of its own has that of its group.
+    status = {"status": payload["status"]} if "status" in payload else {}
+    own = [{**status, **alert} if isinstance(alert, dict) else alert for alert in alerts[:_MAX_ALERTS]]
     return [
-        {**shared, "alert": _without_placeholder_end(alert), "delivery": _delivery(payload, alert)}
-        for alert in alerts[:_MAX_ALERTS]
+        {**shared, "alert": _without_placeholder_end(alert), "delivery": _delivery(payload, alert)} for alert in own
     ]
 
 
