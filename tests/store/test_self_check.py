@@ -142,7 +142,7 @@ def test_open_alert_whose_run_pages_nobody_reached_no_one(desk: EscalationHarnes
     assert ids(desk.at(7)) == []
 
 
-def test_exhausted_run_of_which_no_page_was_sent_reached_no_one(desk: EscalationHarness) -> None:
+def test_exhausted_run_without_sent_page_reached_no_one(desk: EscalationHarness) -> None:
     alert = desk.open()
     desk.through(0, 3, 5, 15, 20)
     assert desk.run(alert).status == RunStatus.EXHAUSTED
@@ -152,7 +152,7 @@ def test_exhausted_run_of_which_no_page_was_sent_reached_no_one(desk: Escalation
     assert ids(desk.at(20)) == []
 
 
-def test_page_of_an_earlier_run_does_not_count_for_the_next(desk: EscalationHarness) -> None:
+def test_page_of_earlier_run_does_not_count(desk: EscalationHarness) -> None:
     alert = desk.open()
     desk.run_until(0)
     Delivery.objects.filter(alert=alert).update(status="sent", sent_at=desk.at(0))
