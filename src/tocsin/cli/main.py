@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from functools import cache
+from types import FrameType
 from typing import Annotated
 
 import psycopg
@@ -49,7 +51,19 @@ app.add_typer(catalogue.app, name="catalogue")
 
 def main() -> None:
     """Entry point of the installed command."""
+    # Before anything is started: a signal that ends Python at once would leave the embedded PostgreSQL running.
+    signal.signal(signal.SIGTERM, _stop)
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # nohup has it ignored
+        # Whatever SIGTERM does by then: a node finishes what is in flight.
+        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
     sys.exit(run(sys.argv[1:]))
+
+
+def _stop(number: int, _frame: FrameType | None) -> None:
+    """Unwind, so that whatever was started is stopped. The exit status is the shell's for a command that was ended."""
+    # Another signal must not interrupt that.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    raise SystemExit(128 + number)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -49,6 +49,7 @@ def serve(
     if role not in ROLES:
         raise typer.BadParameter(f"{role!r} is none of {', '.join(ROLES)}.", param_hint="--role")
     logs.set_up(configure(data_dir).log_format)
+    signal.signal(signal.SIGTERM, _exit)
     with open_database(data_dir, startup_timeout=start_up.MAX_WAIT) as session:
         start_up.wait_for_database(_warn_of_pooler)
         run(session, *open_socket(host, port), role)
@@ -111,10 +112,10 @@ def run(
     server = make_server(
         node.app, graceful_timeout=SHUTDOWN_TIMEOUT, on_ready=ready, on_exit=node.end_streams, fast_path=node.fast_path
     )
-    node.start()
     try:
-        # The node works before the web server runs, so SIGTERM must already end it cleanly here.
+        # The node works before the web server runs and has its own way to stop.
         signal.signal(signal.SIGTERM, _exit)
+        node.start()
         node.wait()
         if on_ready is None:
             start_up.wait_for_database(_print_setup_link)
@@ -130,6 +131,8 @@ def _warn_of_pooler() -> None:
 
 
 def _exit(_number: int, _frame: object) -> None:
+    """Unwind, as a server that was asked to stop: whoever asked expects success."""
+    signal.signal(signal.SIGTERM, lambda *_: None)
     raise SystemExit(0)
 
 
