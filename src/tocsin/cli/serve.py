@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from http.client import HTTPConnection, HTTPException
 from typing import Annotated
 
@@ -108,6 +110,7 @@ def run(
             on_ready(url)
         sys.stdout.write(f"ready {url}\n")
         sys.stdout.flush()
+        tell_service_manager(f"READY=1\nSTATUS=Serving at {url}")
 
     server = make_server(
         node.app, graceful_timeout=SHUTDOWN_TIMEOUT, on_ready=ready, on_exit=node.end_streams, fast_path=node.fast_path
@@ -122,7 +125,17 @@ def run(
         server.run(sockets=[listening])
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        tell_service_manager("STOPPING=1")
         node.stop()
+
+
+def tell_service_manager(state: str) -> None:
+    """Report a state to systemd (sd_notify(3)), if it asked for that."""
+    if address := os.environ.get("NOTIFY_SOCKET"):
+        # A first @ stands for the NUL of an abstract socket.
+        address = f"\0{address[1:]}" if address.startswith("@") else address
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client, suppress(OSError):
+            client.sendto(state.encode(), address)
 
 
 def _warn_of_pooler() -> None:

@@ -19,6 +19,9 @@ MARK = "# Written by `tocsin service install`"
 PACKAGE_UNIT = Path("/usr/lib/systemd/system") / NAME
 PACKAGE_USER = "tocsin"
 
+#: The exit status for an invalid variable (sysexits.h): only a person can mend that.
+EXIT_CONFIG = 78
+
 #: In seconds: longer than any clean shutdown, including PostgreSQL's last checkpoint.
 STOP_TIMEOUT = 120
 
@@ -69,13 +72,17 @@ def unit(location: UnitLocation, command: Sequence[str], data_dir: Path, *, is_p
         "StartLimitIntervalSec=0",
         "",
         "[Service]",
-        "Type=simple",
+        "# Started means that it serves. A start may wait for the database, back it up and migrate it.",
+        "Type=notify",
+        "TimeoutStartSec=infinity",
         *(_account(data_dir) if is_packaged else []),
         f"Environment={_quoted(f'TOCSIN_DATA_DIR={data_dir}')}",
         f"EnvironmentFile=-{_specifiers(str(location.environment))}",
         f"ExecStart={_command(command)}",
         "Restart=always",
         "RestartSec=2",
+        "# Except with an invalid variable, which `systemctl status` names.",
+        f"RestartPreventExitStatus={EXIT_CONFIG}",
         f"TimeoutStopSec={STOP_TIMEOUT}",
         "# The built-in PostgreSQL is stopped by its last user, who may be a backup that runs beside this.",
         "KillMode=process",
