@@ -24,9 +24,6 @@ from tocsin.operate import service
 SOURCES = bring.ROOT / "packaging" / "linux"
 HOME = "/opt/tocsin"
 
-#: What Tocsin needs, traces and sign-in by SAML included: nothing can be added to a package later.
-REQUIREMENTS = ("runtime", "otel", "saml")
-
 #: The glibc of RHEL 9. Debian 13 and Ubuntu 24.04 have newer ones.
 GLIBC = "2_34"
 
@@ -54,7 +51,7 @@ DEB = Form(
         "ca-certificates",
         "systemd | systemd-standalone-sysusers",
     ),
-    {"postinstall": "postinst", "preremove": "prerm", "postremove": "postrm"},
+    {"preinstall": "preinst", "postinstall": "postinst", "preremove": "prerm", "postremove": "postrm"},
 )
 RPM = Form(
     "rpm",
@@ -107,7 +104,7 @@ def _fill(folder: Path, form: Form, wheel: Path) -> None:
     packages = folder / "lib" / f"python{first}" / "site-packages"
     for version in form.versions:
         target = folder / version if version != first else packages
-        files = [part for name in REQUIREMENTS for part in ("-r", bring.REQUIREMENTS / f"{name}.txt")]
+        files = [part for name in python.REQUIREMENTS for part in ("-r", bring.REQUIREMENTS / f"{name}.txt")]
         _install(version, target, ["--require-hashes", *files])
         if target != packages:
             _merge(target, packages)
