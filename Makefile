@@ -45,7 +45,7 @@ docs: setup  ## builds the documentation as a site into build/site
 	@$(RUN)/python scripts/docs_site.py
 
 dist: setup  ## builds the artefacts of a release into dist/; `make dist ONLY="wheel image"` for some
-	@$(RUN)/python scripts/dist.py $(ONLY)
+	@$(RUN)/python scripts/dist.py $(if $(RELEASE),--release) $(ONLY)
 
 lock: setup  ## remakes requirements/ and package-lock.json; `make lock UPGRADE=1` takes newer versions
 	@$(RUN)/python scripts/lock.py $(if $(UPGRADE),--upgrade)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import addresses
 import bring
 
 from builders import python, release
@@ -168,6 +169,7 @@ def _merge(source: Path, target: Path) -> None:
 
 def _description(form: Form, version: str, folder: Path) -> dict[str, object]:
     """What nfpm reads: https://nfpm.goreleaser.com/docs/configuration/"""
+    known = addresses.read()
     date = datetime.fromtimestamp(release.source_date(), UTC).isoformat()
     scripts = {name: str(SOURCES / form.name / file) for name, file in form.scripts.items()}
     return {
@@ -176,7 +178,8 @@ def _description(form: Form, version: str, folder: Path) -> dict[str, object]:
         "version": version,
         "release": "1",
         "section": "admin",
-        "maintainer": "The Tocsin authors",
+        "maintainer": f"The Tocsin authors <{known['maintainer']}>" if known["maintainer"] else "The Tocsin authors",
+        "homepage": known["documentation"] or known["repository"],
         "description": "Self-hosted alert management and on-call paging\n"
         "Receives tickets and alerts, decides whom to page, and pages until someone answers.\n"
         "Brings its own PostgreSQL, or uses an external one.",

@@ -10,7 +10,6 @@ import bring
 
 from builders import release
 
-
 #: What every form but the bare wheel brings, traces and sign-in by SAML included: to most of them nothing can be added
 #: later.
 REQUIREMENTS = ("runtime", "otel", "saml")
