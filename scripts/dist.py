@@ -61,19 +61,23 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description="Builds the artefacts of a release.")
     arguments.add_argument("only", nargs="*", metavar="ARTEFACT", help=f"of {', '.join(ARTEFACTS)}; default: all")
     arguments.add_argument("--out", type=Path, default=bring.ROOT / "dist", metavar="FOLDER")
+    arguments.add_argument("--release", action="store_true", help="refuse what cannot be published")
     arguments.add_argument(
-        "--release", action="store_true", help="refuse what cannot be published; write build/release-notes.md"
+        "--notes", action="store_true", help="refuse it, write build/release-notes.md, and build nothing"
     )
     given = arguments.parse_args()
     if unknown := [name for name in given.only if name not in ARTEFACTS]:
         arguments.error(f"unknown: {', '.join(unknown)}; known: {', '.join(ARTEFACTS)}")
-    if given.release and (problems := release_problems()):
+    if (given.release or given.notes) and (problems := release_problems()):
         sys.exit("\n".join(f"dist: {problem}" for problem in problems))
+    if given.notes:
+        target = bring.ROOT / "build" / "release-notes.md"
+        target.parent.mkdir(exist_ok=True)
+        target.write_text(release.notes(release.version()))
+        return
     debian.bring_for_dist()
     status = build_all(release.version(), given.out.absolute(), given.only)
-    if given.release:
-        (bring.ROOT / "build" / "release-notes.md").write_text(release.notes(release.version()))
-    elif lacking := addresses.missing(addresses.read()):
+    if lacking := addresses.missing(addresses.read()):
         print(f"\nA publication still needs, in packaging/addresses.toml: {', '.join(lacking)}.")
     sys.exit(status)
 

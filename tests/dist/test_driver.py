@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
 import re
+import shutil
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -12,7 +16,7 @@ import bring
 import pytest
 from builders import checksums, container, kubernetes, linux, release
 
-from scripts import dist
+from scripts import dist, rehearse_release
 
 
 def _artefacts(monkeypatch: pytest.MonkeyPatch, **artefacts: dist.Artefact) -> None:
@@ -153,3 +157,35 @@ def test_what_is_uploaded_is_files_only() -> None:
     folders = {name for name, artefact in dist.ARTEFACTS.items() if artefact.folder is not None}
     assert folders == {"context"}
     assert not container.CONTEXT.is_relative_to(out)
+
+
+def test_release_workflow_signs_what_both_machines_built() -> None:
+    workflow = rehearse_release.WORKFLOW.read_text()
+    jobs = dict(rehearse_release.jobs(workflow))
+    assert list(jobs) == ["draft", "build", "sign"]
+    machines = jobs["build"]["strategy"]["matrix"]["include"]
+    first, second = ([dist.ARTEFACTS[name] for name in machine["only"].split()] for machine in machines)
+    assert len(first) == len(dist.ARTEFACTS) - len({"context", "checksums", "signature"})
+    assert all(artefact in first for artefact in second)
+    assert 'RELEASE=1 ONLY="checksums signature"' in jobs["sign"]["steps"][-2]["run"]
+    assert "--notes-file build/release-notes.md" in workflow
+    assert rehearse_release.expand("x ${{ matrix.only }}", {"matrix.only": "deb"}) == "x deb"
+
+
+@pytest.mark.long
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not all(map(shutil.which, ("mmdebstrap", "minisign"))),
+    reason="needs root, mmdebstrap, minisign",
+)
+def test_rehearsal_leaves_a_signed_draft(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "scripts/rehearse_release.py",
+        "--only",
+        "wheel constraints kubernetes chart",
+        tmp_path / "draft",
+    ]
+    done = subprocess.run(command, cwd=bring.ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    names = {path.name for path in (tmp_path / "draft").iterdir()}
+    assert {"SHA256SUMS", "SHA256SUMS.minisig", "notes.md", f"tocsin-{release.version()}-py3-none-any.whl"} <= names
