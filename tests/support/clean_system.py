@@ -87,7 +87,9 @@ mount -t tmpfs tmpfs "$1/run"
 mount -t tmpfs tmpfs "$1/tmp"
 mount -t tmpfs tmpfs "$1/dev"
 for name in full null random tty urandom zero; do touch "$1/dev/$name"; mount --bind "/dev/$name" "$1/dev/$name"; done
-mkdir "$1/dev/shm"
+mkdir "$1/dev/shm" "$1/dev/pts" "$1/dev/mqueue"
+mount -t devpts -o newinstance,ptmxmode=0666 devpts "$1/dev/pts"
+ln -s pts/ptmx "$1/dev/ptmx"
 chmod 1777 "$1/dev/shm"
 ln -s /proc/self/fd "$1/dev/fd"
 exec chroot "$1" env -i container=test PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd --log-target=null

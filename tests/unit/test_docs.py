@@ -163,3 +163,9 @@ def test_make_says_what_it_can_do() -> None:
     assert {"setup", "demo", "check", "test", "bench", "lock"} <= {
         line.split()[0] for line in answer.stdout.splitlines()
     }
+
+
+def test_every_page_is_in_the_menu_once() -> None:
+    named = re.findall(r'"([^"]+\.md)"', (ROOT / "zensical.toml").read_text())
+    docs = ROOT / "docs"
+    assert sorted(named) == sorted(path.relative_to(docs).as_posix() for path in docs.rglob("*.md"))
