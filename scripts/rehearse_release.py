@@ -1,7 +1,7 @@
 """Rehearses a release: runs the steps of .github/workflows/release.yml, as they stand there, in a container.
 
-`scripts/rehearse_release.py FOLDER` leaves in FOLDER what would be in the draft; `--only "wheel constraints"` builds less.
-As root; the container has this machine's network and registries. Addresses, date and key are made up: what is built of
+`scripts/rehearse_release.py FOLDER` leaves in FOLDER what would be in the draft; `--only "wheel chart"` builds less. As
+root; the container has this machine's network and registries. Addresses, date and key are made up: what is built of
 them is no release.
 """
 
