@@ -9,6 +9,7 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+import bring
 import pytest
 import yaml
 from builders import container, debian_base, release
@@ -140,3 +141,10 @@ def test_caddy_knows_every_node_of_the_compose_file() -> None:
     ]
     caddyfile = (PACKAGING / "compose" / "Caddyfile").read_text()
     assert re.findall(r"([\w-]+):8686", caddyfile) == nodes
+
+
+def test_proxy_on_the_machine_is_trusted_with_docker_and_podman() -> None:
+    text = (bring.ROOT / "packaging/compose/compose.yaml").read_text()
+    (trusted,) = re.findall(r"\$\{TOCSIN_TRUSTED_PROXIES:-([^}]+)\}", text)
+    (subnet,) = re.findall(r"\$\{TOCSIN_SUBNET:-([^}]+)\}", text)
+    assert trusted == subnet
