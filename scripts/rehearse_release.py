@@ -23,19 +23,7 @@ from ruamel.yaml import YAML
 
 WORKFLOW = bring.ROOT / ".github" / "workflows" / "release.yml"
 
-_PACKAGES = (
-    "apt",
-    "ca-certificates",
-    "curl",
-    "git",
-    "make",
-    "minisign",
-    "nodejs",
-    "npm",
-    "passwd",
-    "python3-venv",
-    "sudo",
-)
+_PACKAGES = ("apt", "ca-certificates", "git", "make", "minisign", "passwd", "python3-venv", "sudo")
 
 #: In the place of GitHub's program: the draft is a folder.
 _GH = """#!/bin/sh
