@@ -17,6 +17,9 @@ NAMES = ("repository", "documentation", "image", "package", "maintainer", "publi
 #: Names of RFC 2606 and words that stand for something else.
 _PLACEHOLDER = re.compile(r"example\.|\.(?:example|invalid|test)\b|localhost|<|>|\bTODO\b|…|\.\.\.", re.IGNORECASE)
 
+#: How those look that have a form of their own.
+_FORMS = {"repository": r"https://\S+[^/]", "documentation": r"https://\S+[^/]", "maintainer": r"[^@\s]+@[^@\s]+"}
+
 DOCUMENTS = (
     "README.md",
     "SECURITY.md",
@@ -39,7 +42,11 @@ def read(file: Path = FILE) -> dict[str, str]:
 
 def missing(addresses: Mapping[str, str]) -> list[str]:
     """The names of those that are empty or stand for something else. A publication needs them all."""
-    return [name for name in NAMES if not addresses[name] or _PLACEHOLDER.search(addresses[name])]
+    return [
+        name
+        for name in NAMES
+        if _PLACEHOLDER.search(addresses[name]) or not re.fullmatch(_FORMS.get(name, ".+"), addresses[name])
+    ]
 
 
 def main() -> None:

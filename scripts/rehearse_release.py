@@ -25,6 +25,9 @@ WORKFLOW = bring.ROOT / ".github" / "workflows" / "release.yml"
 
 _PACKAGES = ("apt", "ca-certificates", "git", "make", "minisign", "passwd", "python3-venv", "sudo")
 
+#: The variables by which this machine reaches its registries.
+_REGISTRIES = re.compile(r"(?i)(?:pip|uv|npm_config)_|\w*(?:cert|ca_bundle|ca_certs|proxy)\w*$")
+
 #: In the place of GitHub's program: the draft is a folder.
 _GH = """#!/bin/sh
 set -eu
@@ -111,6 +114,10 @@ def _prepare(root: Path) -> None:
             shutil.copytree(
                 Path("/", name), root / name, ignore=shutil.ignore_patterns("older-defaults-*", "installed-*")
             )
+    for name, value in os.environ.items():
+        if _REGISTRIES.match(name) and value.startswith("/etc/") and Path(value).is_file():
+            (root / value[1:]).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(value, root / value[1:])
     program = root / "usr" / "local" / "bin" / "gh"
     program.write_text(_GH)
     program.chmod(0o755)
@@ -122,7 +129,9 @@ def _publishable(repository: Path) -> str:
     """A clone of this tree with addresses, a date and a commit of its own. Returns the commit."""
     git = ["git", "-c", "user.name=Rehearsal", "-c", "user.email=rehearsal@tocsin.dev"]
     subprocess.run(["git", "clone", "--quiet", bring.ROOT, repository], check=True)
-    known = {name: f"https://{name}.tocsin.dev" for name in addresses.NAMES}
+    known = {name: f"https://{name}.tocsin.dev" for name in ("repository", "documentation")}
+    known |= {"image": "images.tocsin.dev/tocsin", "package": "tocsin", "maintainer": "hello@tocsin.dev"}
+    known["public_key"] = (repository.parent / "minisign.pub").read_text().splitlines()[1]
     file = repository / addresses.FILE.relative_to(bring.ROOT)
     file.write_text("".join(f'{name} = "{value}"\n' for name, value in known.items()))
     changes = repository / "CHANGELOG.md"
@@ -148,7 +157,7 @@ def _run_job(root: Path, name: str, job: dict, matrix: dict[str, str], commit: s
         "GITHUB_REPOSITORY": "tocsin",
         "GITHUB_SHA": commit,
         "GITHUB_REF_NAME": f"v{release.version()}",
-        **{key: value for key, value in os.environ.items() if key.startswith(("PIP_", "UV_", "npm_config_"))},
+        **{key: value for key, value in os.environ.items() if _REGISTRIES.match(key)},
         **{key: expand(str(value), values) for key, value in job["env"].items()},
     }
     for step in job["steps"]:

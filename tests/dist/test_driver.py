@@ -126,7 +126,9 @@ def test_addresses_are_in_every_artefact(known: dict[str, str], tmp_path: Path) 
     assert "repository: images.tocsin.dev/tocsin" in files["values.yaml"]
 
 
-@pytest.mark.parametrize("value", ["", "https://example.org/tocsin", "<repository>", "https://tocsin.invalid"])
+@pytest.mark.parametrize(
+    "value", ["", "https://example.org/tocsin", "<repository>", "https://tocsin.invalid", "a@tocsin.dev"]
+)
 def test_release_refuses_a_placeholder(
     known: dict[str, str], value: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
