@@ -3,7 +3,7 @@
 
 RUN := .venv/bin
 
-.PHONY: setup demo check test test-all audit bench prove fuzz messages reference docs dist lock help
+.PHONY: setup demo check test test-all audit bench prove fuzz messages reference docs pictures dist release-notes lock help
 
 help:  ## lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
@@ -44,8 +44,14 @@ reference: setup  ## writes the generated pages of docs/reference from the sourc
 docs: setup  ## builds the documentation as a site into build/site
 	@$(RUN)/python scripts/docs_site.py
 
+pictures: setup  ## takes the pictures of README and documentation anew, into docs/pictures
+	@$(RUN)/python -m pytest -q tests/browser/test_every_page.py -k screenshots_are_captured
+
 dist: setup  ## builds the artefacts of a release into dist/; `make dist ONLY="wheel image"` for some
-	@$(RUN)/python scripts/dist.py $(ONLY)
+	@$(RUN)/python scripts/dist.py $(if $(RELEASE),--release) $(ONLY)
+
+release-notes: setup  ## refuses what cannot be published, and writes build/release-notes.md
+	@$(RUN)/python scripts/dist.py --notes
 
 lock: setup  ## remakes requirements/ and package-lock.json; `make lock UPGRADE=1` takes newer versions
 	@$(RUN)/python scripts/lock.py $(if $(UPGRADE),--upgrade)

@@ -38,6 +38,8 @@ DIST = {
     "lib/podman/aardvark-dns": "aardvark-dns",
     "bin/buildah": "buildah",
     "bin/catatonit": "catatonit",
+    # Other distributions do not have the key of Debian's packages.
+    "share/keyrings/debian-archive-keyring.*": "debian-archive-keyring",
     "bin/minisign": "minisign",
     "bin/mmdebstrap": "mmdebstrap",
     "bin/podman": "podman",

@@ -5,6 +5,7 @@ The last lines say of each artefact how it went and how large it is. The exit co
 """
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import addresses
 import bring
 import debian
 from builders import airgap, checksums, container, kubernetes, linux, python, release, sbom
@@ -28,6 +30,8 @@ class Artefact:
     build: Callable[[str, Path], None]
     files: tuple[str, ...]
     needs: tuple[str, ...] = ()
+    #: Where they are, if not among the artefacts that are published.
+    folder: Path | None = None
 
 
 #: In the order in which they are built.
@@ -38,7 +42,9 @@ ARTEFACTS: dict[str, Artefact] = {
     "rpm": Artefact(linux.build_rpm, ("tocsin-{version}-1.*.rpm",), ("wheel",)),
     "kubernetes": Artefact(kubernetes.build_manifests, ("tocsin-{version}-kubernetes.tar.gz",)),
     "chart": Artefact(kubernetes.build_chart, ("tocsin-{version}-chart.tgz",)),
-    "context": Artefact(container.build_context, ("context",), ("wheel", "constraints")),
+    "context": Artefact(
+        container.build_context, (container.CONTEXT.name,), ("wheel", "constraints"), container.CONTEXT.parent
+    ),
     "image": Artefact(container.build, ("tocsin-{version}-image-*.tar.gz",), ("context",)),
     "sbom": Artefact(sbom.build, ("tocsin-{version}-sbom.cdx.json",), ("wheel", "constraints")),
     "image-sbom": Artefact(sbom.build_for_image, ("tocsin-{version}-image-*-sbom.cdx.json",), ("image", "sbom")),
@@ -55,11 +61,45 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description="Builds the artefacts of a release.")
     arguments.add_argument("only", nargs="*", metavar="ARTEFACT", help=f"of {', '.join(ARTEFACTS)}; default: all")
     arguments.add_argument("--out", type=Path, default=bring.ROOT / "dist", metavar="FOLDER")
+    arguments.add_argument("--release", action="store_true", help="refuse what cannot be published")
+    arguments.add_argument(
+        "--notes", action="store_true", help="refuse it, write build/release-notes.md, and build nothing"
+    )
     given = arguments.parse_args()
     if unknown := [name for name in given.only if name not in ARTEFACTS]:
         arguments.error(f"unknown: {', '.join(unknown)}; known: {', '.join(ARTEFACTS)}")
+    if (given.release or given.notes) and (problems := release_problems()):
+        sys.exit("\n".join(f"dist: {problem}" for problem in problems))
+    if given.notes:
+        target = bring.ROOT / "build" / "release-notes.md"
+        target.parent.mkdir(exist_ok=True)
+        target.write_text(release.notes(release.version()))
+        return
     debian.bring_for_dist()
-    sys.exit(build_all(release.version(), given.out.absolute(), given.only))
+    status = build_all(release.version(), given.out.absolute(), given.only)
+    if lacking := addresses.missing(addresses.read()):
+        print(f"\nA publication still needs, in packaging/addresses.toml: {', '.join(lacking)}.")
+    sys.exit(status)
+
+
+def release_problems() -> list[str]:
+    """Why this tree cannot be published."""
+    problems = []
+    if lacking := addresses.missing(addresses.read()):
+        problems.append(f"packaging/addresses.toml has no real {', '.join(lacking)}")
+    if not os.environ.get(checksums.KEY_VARIABLE):
+        problems.append(f"{checksums.KEY_VARIABLE} names no secret key of minisign: a release is signed")
+    try:
+        notes = release.notes(release.version())
+    except bring.CannotGoOn as problem:
+        problems.append(str(problem))
+    else:
+        if "unreleased" in notes.splitlines()[0]:
+            problems.append("the section of CHANGELOG.md has no date yet")
+    tag = os.environ.get("GITHUB_REF_NAME", "")
+    if tag.startswith("v") and tag != f"v{release.version()}":
+        problems.append(f"the tag {tag} is not that of version {release.version()}")
+    return problems
 
 
 def build_all(version: str, out: Path, only: Iterable[str] = ()) -> int:
@@ -89,7 +129,8 @@ def select(version: str, out: Path, only: Iterable[str]) -> list[str]:
 
 def written(name: str, version: str, out: Path) -> list[Path]:
     """The artefact's files that are in the folder."""
-    return sorted(path for glob in ARTEFACTS[name].files for path in out.glob(glob.format(version=version)))
+    folder = ARTEFACTS[name].folder or out
+    return sorted(path for glob in ARTEFACTS[name].files for path in folder.glob(glob.format(version=version)))
 
 
 def size(path: Path) -> int:

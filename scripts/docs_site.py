@@ -7,7 +7,9 @@ import subprocess
 import sys
 
 import bring
+from builders import release
 
+CONFIGURATION = bring.ROOT / "zensical.toml"
 SITE = bring.ROOT / "build" / "site"
 
 #: What a browser loads by itself: scripts, styles, images, frames.
@@ -22,17 +24,29 @@ def main() -> None:
         folder = bring.documentation(bring.uv())
     except bring.CannotGoOn as problem:
         sys.exit(f"docs: {problem}")
-    command = [bring.PYTHON, "-m", "zensical", "build", "--clean", "--strict"]
+    # Beside the other one, since its paths are relative. The version is in the header of each page.
+    configuration = bring.ROOT / ".zensical-with-version.toml"
+    text = CONFIGURATION.read_text()
+    named = text.replace('site_name = "Tocsin"', f'site_name = "Tocsin {release.version()}"')
+    assert named != text
+    command = [bring.PYTHON, "-m", "zensical", "build", "--clean", "--strict", "--config-file", configuration]
     environ = {**os.environ, "PYTHONPATH": str(folder)}
-    if subprocess.run(command, cwd=bring.ROOT, env=environ).returncode:
+    try:
+        configuration.write_text(named)
+        status = subprocess.run(command, cwd=bring.ROOT, env=environ).returncode
+    finally:
+        configuration.unlink()
+    if status:
         sys.exit("docs: the lines above say what is broken")
+    # Pages opened from disk may load a script, and no other file.
+    (SITE / "search.js").write_text(f"var __index = {(SITE / 'search.json').read_text()};\n")
     pages = sorted(SITE.rglob("*.html"))
     loaded = [
         f"{page.relative_to(SITE)}: {''.join(found)}" for page in pages for found in _LOADED.findall(page.read_text())
     ]
     if loaded:
         sys.exit("docs: pages load this from elsewhere:\n" + "\n".join(loaded))
-    print(f"{len(pages)} pages in {SITE.relative_to(bring.ROOT)}; begin with index.html")
+    print(f"{len(pages)} pages: {(SITE / 'index.html').as_uri()}")
 
 
 if __name__ == "__main__":

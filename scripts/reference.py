@@ -1,5 +1,7 @@
-"""`make reference`: writes docs/reference's generated pages and packaging/monitoring. A test checks them."""
+"""`make reference`: writes docs/reference's generated pages, packaging/monitoring, and in documents what depends on
+packaging/addresses.toml. A test checks them."""
 
+import addresses
 import cli_reference
 import corpus_reference
 import doctor_reference
@@ -10,6 +12,7 @@ import variables_reference
 import yaml_reference
 
 PAGES = (
+    addresses,
     cli_reference,
     corpus_reference,
     doctor_reference,

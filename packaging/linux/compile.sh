@@ -6,7 +6,7 @@ find /opt/tocsin/lib -type d -name __pycache__ -prune -exec rm -rf {} +
 [ "$1" != --clean ] || exit 0
 umask 022
 cd /
-exec env -i DJANGO_SETTINGS_MODULE=tocsin.settings TOCSIN_DATA_DIR=/nonexistent TOCSIN_SECRET_KEY=none /opt/tocsin/bin/python - <<'CODE'
+exec env -i DJANGO_SETTINGS_MODULE=tocsin.settings TOCSIN_DATA_DIR=/nonexistent TOCSIN_SECRET_KEY=only-to-compile-the-modules-of-tocsin /opt/tocsin/bin/python - <<'CODE'
 import django
 from django.urls import get_resolver
 

@@ -14,9 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import addresses
 import bring
 
 from builders import debian_base, python, release, wheelhouse
+
+#: What the image is built from, beside the artefacts: a release uploads files only.
+CONTEXT = bring.ROOT / "build" / "context"
 
 CONTAINERFILE = bring.ROOT / "packaging" / "container" / "Containerfile"
 
@@ -42,12 +46,11 @@ def archive_name(version: str) -> str:
 
 
 def build_context(version: str, out: Path) -> None:
-    """Writes the folder `context`: wheels/ and constraints.txt."""
-    context = out / "context"
-    shutil.rmtree(context, ignore_errors=True)
-    wheelhouse.fill(context / "wheels", [PYTHON], wheelhouse.machine())
-    shutil.copy(out / python.wheel_name(version), context / "wheels")
-    wheelhouse.write_constraints(version, out, context / "wheels", context / "constraints.txt")
+    """Writes the folder CONTEXT: wheels/ and constraints.txt."""
+    shutil.rmtree(CONTEXT, ignore_errors=True)
+    wheelhouse.fill(CONTEXT / "wheels", [PYTHON], wheelhouse.machine())
+    shutil.copy(out / python.wheel_name(version), CONTEXT / "wheels")
+    wheelhouse.write_constraints(version, out, CONTEXT / "wheels", CONTEXT / "constraints.txt")
 
 
 def build(version: str, out: Path) -> None:
@@ -63,7 +66,8 @@ def build(version: str, out: Path) -> None:
             f"--timestamp={release.source_date()}", *bases, f"--tag={image_name(version)}",
             f"--label=org.opencontainers.image.version={version}",
             "--label=org.opencontainers.image.title=Tocsin", "--label=org.opencontainers.image.licenses=Apache-2.0",
-            f"--file={CONTAINERFILE}", out / "context",
+            *(f"--label=org.opencontainers.image.{name}={value}" for name, value in labels().items()),
+            f"--file={CONTAINERFILE}", CONTEXT,
         ]  # fmt: skip
         release.run(command, "The image could not be built")
         with tempfile.TemporaryDirectory() as folder:
@@ -73,6 +77,13 @@ def build(version: str, out: Path) -> None:
                 [buildah, *storage, "push", "--quiet", image_name(version), target], "The image was not written"
             )
             write_archive(archive, out / archive_name(version))
+
+
+def labels() -> dict[str, str]:
+    """The labels that name where the image is from."""
+    known = addresses.read()
+    values = {"source": known["repository"], "url": known["documentation"], "documentation": known["documentation"]}
+    return {name: value for name, value in values.items() if value}
 
 
 def write_archive(written: Path, target: Path) -> None:

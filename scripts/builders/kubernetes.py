@@ -2,9 +2,12 @@
 
 import gzip
 import io
+import shutil
 import tarfile
+import tempfile
 from pathlib import Path
 
+import addresses
 import bring
 
 from builders import release
@@ -17,7 +20,25 @@ def build_manifests(version: str, out: Path) -> None:
 
 
 def build_chart(version: str, out: Path) -> None:
-    _archive(PACKAGING / "helm" / "tocsin", "tocsin", out / f"tocsin-{version}-chart.tgz")
+    known = addresses.read()
+    with tempfile.TemporaryDirectory() as temporary:
+        chart = Path(temporary) / "tocsin"
+        shutil.copytree(PACKAGING / "helm" / "tocsin", chart)
+        about = (chart / "Chart.yaml").read_text()
+        if known["documentation"]:
+            about += f"home: {known['documentation']}\n"
+        if known["repository"]:
+            about += f"sources: [{known['repository']}]\n"
+        if known["maintainer"]:
+            about += f"maintainers: [{{name: The Tocsin authors, email: {known['maintainer']}}}]\n"
+        (chart / "Chart.yaml").write_text(about)
+        if known["image"]:
+            values = (chart / "values.yaml").read_text()
+            assert "repository: tocsin\n" in values
+            (chart / "values.yaml").write_text(
+                values.replace("repository: tocsin\n", f"repository: {known['image']}\n", 1)
+            )
+        _archive(chart, "tocsin", out / f"tocsin-{version}-chart.tgz")
 
 
 def _archive(folder: Path, name: str, target: Path) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import addresses
 import bring
 
 from builders import python, release
@@ -23,9 +24,6 @@ from tocsin.operate import service
 
 SOURCES = bring.ROOT / "packaging" / "linux"
 HOME = "/opt/tocsin"
-
-#: What Tocsin needs, traces and sign-in by SAML included: nothing can be added to a package later.
-REQUIREMENTS = ("runtime", "otel", "saml")
 
 #: The glibc of RHEL 9. Debian 13 and Ubuntu 24.04 have newer ones.
 GLIBC = "2_34"
@@ -54,7 +52,7 @@ DEB = Form(
         "ca-certificates",
         "systemd | systemd-standalone-sysusers",
     ),
-    {"postinstall": "postinst", "preremove": "prerm", "postremove": "postrm"},
+    {"preinstall": "preinst", "postinstall": "postinst", "preremove": "prerm", "postremove": "postrm"},
 )
 RPM = Form(
     "rpm",
@@ -107,7 +105,7 @@ def _fill(folder: Path, form: Form, wheel: Path) -> None:
     packages = folder / "lib" / f"python{first}" / "site-packages"
     for version in form.versions:
         target = folder / version if version != first else packages
-        files = [part for name in REQUIREMENTS for part in ("-r", bring.REQUIREMENTS / f"{name}.txt")]
+        files = [part for name in python.REQUIREMENTS for part in ("-r", bring.REQUIREMENTS / f"{name}.txt")]
         _install(version, target, ["--require-hashes", *files])
         if target != packages:
             _merge(target, packages)
@@ -171,6 +169,7 @@ def _merge(source: Path, target: Path) -> None:
 
 def _description(form: Form, version: str, folder: Path) -> dict[str, object]:
     """What nfpm reads: https://nfpm.goreleaser.com/docs/configuration/"""
+    known = addresses.read()
     date = datetime.fromtimestamp(release.source_date(), UTC).isoformat()
     scripts = {name: str(SOURCES / form.name / file) for name, file in form.scripts.items()}
     return {
@@ -179,7 +178,8 @@ def _description(form: Form, version: str, folder: Path) -> dict[str, object]:
         "version": version,
         "release": "1",
         "section": "admin",
-        "maintainer": "The Tocsin authors",
+        "maintainer": f"The Tocsin authors <{known['maintainer']}>" if known["maintainer"] else "The Tocsin authors",
+        "homepage": known["documentation"] or known["repository"],
         "description": "Self-hosted alert management and on-call paging\n"
         "Receives tickets and alerts, decides whom to page, and pages until someone answers.\n"
         "Brings its own PostgreSQL, or uses an external one.",

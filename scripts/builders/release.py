@@ -26,6 +26,15 @@ def version() -> str:
     return match[1]
 
 
+def notes(version: str) -> str:
+    """The section of CHANGELOG.md about a version, its heading first. Raises bring.CannotGoOn if there is none."""
+    text = (bring.ROOT / "CHANGELOG.md").read_text()
+    match = re.search(rf"^## \[{re.escape(version)}\].*?(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    if match is None:
+        raise bring.CannotGoOn(f"CHANGELOG.md has no section [{version}]")
+    return match[0].strip() + "\n"
+
+
 def source_date() -> int:
     """Seconds since 1970 that archives name as the time of their files: $SOURCE_DATE_EPOCH, else the commit's date."""
     if given := os.environ.get("SOURCE_DATE_EPOCH"):

@@ -18,8 +18,6 @@ SOURCE_ONLY = ("http-ece",)
 _GLIBC = ((2, 5), (2, 34))
 _OLD_NAMES = {"x86_64": ("manylinux1", "manylinux2010", "manylinux2014"), "aarch64": ("manylinux2014",)}
 
-_REQUIREMENT = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)==", re.MULTILINE)
-
 
 def machine() -> str:
     """The processor of this machine as wheels name it: x86_64 or aarch64."""
@@ -29,7 +27,7 @@ def machine() -> str:
 def fill(folder: Path, pythons: Iterable[tuple[int, int]], processor: str) -> None:
     """Fills an empty folder with wheels for these versions of Python. Raises bring.CannotGoOn if one is missing."""
     folder.mkdir(parents=True, exist_ok=True)
-    packages = blocks((bring.REQUIREMENTS / "runtime.txt").read_text())
+    packages = python.blocks(python.locked())
     ready = "".join(block for name, block in packages.items() if name not in SOURCE_ONLY)
     for major, minor in pythons:
         tag = f"cp{major}{minor}"
@@ -44,7 +42,7 @@ def fill(folder: Path, pythons: Iterable[tuple[int, int]], processor: str) -> No
 
 def add_installer(folder: Path) -> None:
     """Adds pip's own wheel, which a machine may lack."""
-    pip = blocks((bring.REQUIREMENTS / "dist.txt").read_text())["pip"]
+    pip = python.blocks((bring.REQUIREMENTS / "dist.txt").read_text())["pip"]
     _pip(["download", "--only-binary=:all:", f"--dest={folder}"], pip, "pip could not be brought")
 
 
@@ -74,10 +72,3 @@ def write_constraints(version: str, out: Path, wheels: Path, target: Path) -> No
         assert pin is not None
         text = text.replace(pin[0], f"{pin[0]}    --hash=sha256:{digest} \\\n")
     target.write_text(text)
-
-
-def blocks(requirements: str) -> dict[str, str]:
-    """The lines of each requirement, with its hashes, by name."""
-    starts = [match.start() for match in _REQUIREMENT.finditer(requirements)]
-    parts = [requirements[start:end] for start, end in zip(starts, [*starts[1:], None], strict=True)]
-    return {part.partition("==")[0]: part for part in parts}

@@ -135,7 +135,8 @@ class NodeProcess:
 
     def stop(self) -> None:
         """Stops the threads: accepted work is finished, no new work is started. Takes STOP_TIMEOUT and
-        RECORD_TIMEOUT at most, even if commits wait for a missing synchronous standby."""
+        RECORD_TIMEOUT at most, even if commits wait for a missing synchronous standby. `start` may have been
+        interrupted anywhere."""
         self._stopping.set()
         end = time.monotonic() + STOP_TIMEOUT
         if self._web_process is not None:
@@ -148,7 +149,8 @@ class NodeProcess:
         finishing = threading.Thread(target=self._finish, args=(end,), name="finishing", daemon=True)
         finishing.start()
         finishing.join(_seconds_until(end) + RECORD_TIMEOUT)
-        self._listener.join(POLL_SECONDS * 2)
+        if self._listener.is_alive():
+            self._listener.join(POLL_SECONDS * 2)
         tracing.shut_down()
 
     def _task_runs(self) -> list[TaskRun]:

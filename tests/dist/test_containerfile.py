@@ -9,6 +9,7 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+import bring
 import pytest
 import yaml
 from builders import container, debian_base, release
@@ -89,9 +90,9 @@ def test_wheels_are_installed_by_hash_from_the_context_alone() -> None:
     assert {"--require-hashes", "--no-index"} <= set(install.split())
 
 
-def test_base_is_debian_of_the_same_release_as_locally() -> None:
+def test_base_is_a_dated_debian_of_the_same_release_as_locally() -> None:
     (base,) = re.findall(r"^ARG BASE=(.+)$", container.CONTAINERFILE.read_text(), re.MULTILINE)
-    assert base == f"debian:{debian_base.SUITE}-slim"
+    assert re.fullmatch(rf"debian:{debian_base.SUITE}-20\d{{6}}-slim", base)
 
 
 def _services(file: Path) -> dict[str, dict[str, Any]]:
@@ -140,3 +141,10 @@ def test_caddy_knows_every_node_of_the_compose_file() -> None:
     ]
     caddyfile = (PACKAGING / "compose" / "Caddyfile").read_text()
     assert re.findall(r"([\w-]+):8686", caddyfile) == nodes
+
+
+def test_proxy_on_the_machine_is_trusted_with_docker_and_podman() -> None:
+    text = (bring.ROOT / "packaging/compose/compose.yaml").read_text()
+    (trusted,) = re.findall(r"\$\{TOCSIN_TRUSTED_PROXIES:-([^}]+)\}", text)
+    (subnet,) = re.findall(r"\$\{TOCSIN_SUBNET:-([^}]+)\}", text)
+    assert trusted == subnet

@@ -46,6 +46,12 @@ def test_image_has_no_package_installer_and_no_compiler(podman: Podman, image: s
     assert list(mounted.glob("opt/tocsin/lib/python3*/site-packages/pip*")) == []
 
 
+def test_image_brings_traces_and_sign_in_by_saml(podman: Podman, image: str) -> None:
+    mounted = Path(podman.call("image", "mount", image).stdout.strip())
+    (packages,) = mounted.glob("opt/tocsin/lib/python3*/site-packages")
+    assert all((packages / name).exists() for name in ("opentelemetry/sdk", "opentelemetry/exporter", "xmlsec"))
+
+
 def test_first_start_is_quick_and_the_page_is_shown(
     podman: Podman, image: str, volume: Path, record_testsuite_property: Callable[[str, object], None]
 ) -> None:

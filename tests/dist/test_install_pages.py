@@ -34,15 +34,22 @@ def wheels(clean_system: CleanSystem, artefact: Callable[[str], list[Path]]) -> 
     """A clean system with the wheels, the constraints and uv."""
     context = artefact("context")[0]
     shutil.copytree(context / "wheels", clean_system.root / "wheels")
+    # Tocsin's own is in the folder with the files of the release, as the page says, and in no index.
+    (clean_system.root / "wheels" / python.wheel_name(VERSION)).rename(
+        clean_system.root / "root" / python.wheel_name(VERSION)
+    )
     shutil.copy(context / "constraints.txt", clean_system.root / "root" / python.constraints_name(VERSION))
     shutil.copy(bring.uv(), clean_system.root / "usr" / "local" / "bin" / "uv")
     (clean_system.root / "root" / "tocsin.yaml").write_text(CONFIGURATION)
     return clean_system
 
 
-@pytest.mark.parametrize("heading", ["Install and start", "With checked hashes"])
+@pytest.mark.parametrize("heading", ["Install and start", "With constraints", "With checked hashes"])
 def test_pip_page_installs_and_serves(wheels: CleanSystem, heading: str) -> None:
-    *install, serve = commands("pip", heading, VERSION)[0]
+    blocks = commands("pip", heading.replace("With constraints", "Install and start"), VERSION)
+    *install, serve = blocks[0]
+    if heading == "With constraints":
+        install = blocks[1]
     tocsin = serve.removesuffix(" serve")
     said = wheels.run(
         "\n".join([_OFFLINE, *install, f"export TOKEN={HALO_TOKEN} TOCSIN={tocsin}", SERVE])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ from builders import debian_base, linux
 
 from tests.doubles.smtp import SmtpDouble
 from tests.support import install_pages
+from tests.support.clean_system import booted
 from tests.support.installation import CONFIGURATION, ask, until
 from tests.support.linux_service import service_of, unit_of, variables, write_variables
 from tests.support.upgrade_walk import (
@@ -41,9 +43,13 @@ def test_script_of_package_is_a_shell_script(script: Path) -> None:
 
 def test_packages_are_for_the_supported_versions_of_python() -> None:
     classifiers = re.findall(r"Python :: (3\.\d+)", (bring.ROOT / "pyproject.toml").read_text())
-    assert list(linux.DEB.versions) == classifiers
+    workflow = (bring.ROOT / ".github/workflows/test.yml").read_text()
+    assert f"python: {json.dumps(classifiers)}" in workflow
+    assert classifiers == sorted(f"{major}.{minor}" for major, minor in interpreters.SUPPORTED)
+    # Of the distributions that the .deb is for, none has the newest one yet.
+    assert list(linux.DEB.versions) == classifiers[:-1]
     assert linux.RPM.python == f"/usr/bin/python{linux.RPM.versions[0]}"
-    last = int(classifiers[-1].removeprefix("3."))
+    last = int(linux.DEB.versions[-1].removeprefix("3."))
     assert {f"python3 (>= {classifiers[0]})", f"python3 (<< 3.{last + 1})"} <= set(linux.DEB.depends)
 
 
@@ -181,6 +187,84 @@ def test_deb_pages_is_upgraded_and_purged(
     debian.run("apt-get", "purge", "--yes", "tocsin")
     assert not (debian.root / "var/lib/tocsin").exists()
     assert not (debian.root / "etc/tocsin").exists()
+
+
+@pytest.fixture
+def systemd(folder: Path) -> Iterator[tuple[Path, Callable[[str], str]]]:
+    """A Debian that systemd runs: its root folder, and a function that runs a script in it."""
+    root = folder / "booted"
+    root.mkdir()
+    packages = ("ca-certificates", "init-system-helpers", "libstdc++6", "passwd", "python3", "rpm", "systemd-sysv")
+    archive = debian_base.make("booted", packages)
+    subprocess.run(["tar", "--extract", f"--file={archive}", f"--directory={root}"], check=True)
+    for name in ("console-getty", "getty@tty1", "systemd-logind"):
+        (root / f"etc/systemd/system/{name}.service").symlink_to("/dev/null")
+    with booted(root) as run:
+        yield root, run
+
+
+#: What systemd says of the service, and the processes of its user.
+STATE = "systemctl is-enabled tocsin || true; systemctl is-active tocsin || true; "
+LEFT = "find /proc -maxdepth 1 -name '[0-9]*' -user tocsin | wc --lines; "
+
+
+@pytest.mark.long
+@needs("mmdebstrap", "unshare", "nsenter")
+def test_deb_is_started_and_stopped_by_systemd_as_debian_does(
+    artefact: Callable[[str], list[Path]], systemd: tuple[Path, Callable[[str], str]]
+) -> None:
+    root, run = systemd
+    shutil.copy(artefact("deb")[0], root / "root/tocsin.deb")
+    install, status = "dpkg --install /root/tocsin.deb; ", "systemctl status tocsin || true; "
+
+    def state(script: str) -> list[str]:
+        return run(script + STATE).splitlines()[-2:]
+
+    # Nothing is started where policy-rc.d forbids it.
+    policy = root / "usr/sbin/policy-rc.d"
+    policy.write_text("#!/bin/sh\nexit 101\n")
+    policy.chmod(0o755)
+    assert state(install) == ["enabled", "inactive"]
+    policy.unlink()
+    start = "systemctl start tocsin || { journalctl --unit=tocsin | tail --lines=20; exit 1; }; "
+    # As strictly as the unit confines it, it serves. `start` returns when it does.
+    assert state(f"{start} tocsin probe --ready; ") == ["enabled", "active"]
+    assert "Serving at http://localhost:8686" in run(status)
+    assert state("systemctl stop tocsin; ") == ["enabled", "inactive"]
+    assert run(LEFT) == "0\n"
+    # A stop while it starts.
+    assert state("systemctl start --no-block tocsin; systemctl stop tocsin; ") == ["enabled", "inactive"]
+    assert run(LEFT) == "0\n"
+    # What cannot start is failed, and says why.
+    write_variables(root, {"TOCSIN_SECRET_KEY": "x"})
+    assert state("systemctl start tocsin || true; ") == ["enabled", "failed"]
+    assert 'Status: "TOCSIN_SECRET_KEY: a key needs at least 32 characters' in run(status)
+    run("sed --in-place /SECRET_KEY=x/d /etc/tocsin/tocsin.env; systemctl reset-failed tocsin")
+    # An administrator's will outlives an upgrade, and a removal.
+    assert state(install) == ["enabled", "inactive"]
+    assert state(f"systemctl start tocsin; dpkg --remove tocsin; {install}") == ["enabled", "active"]
+    assert state(f"systemctl disable --now tocsin; dpkg --remove tocsin; {install}") == ["disabled", "inactive"]
+    assert run(f"dpkg --purge tocsin; {LEFT}").endswith("0\n")
+    assert not [path for path in ("etc/tocsin", "var/lib/tocsin") if (root / path).exists()]
+
+
+@pytest.mark.long
+@needs("mmdebstrap", "unshare", "nsenter")
+def test_rpm_that_was_enabled_is_active_again_with_its_variables(
+    artefact: Callable[[str], list[Path]], systemd: tuple[Path, Callable[[str], str]]
+) -> None:
+    root, run = systemd
+    shutil.copy(artefact("rpm")[0], root / "root/tocsin.rpm")
+    # The distribution's Python, which is another one's, does not matter for what systemd is told.
+    (root / "usr/bin/python3.12").symlink_to("python3")
+    install = "rpm --nodeps --noplugins --install /root/tocsin.rpm; "
+    run(f"{install} systemctl enable tocsin")
+    write_variables(root, {"TOCSIN_EMAIL_FROM": "tocsin@example.org"})
+    run("rpm --noplugins --erase tocsin")
+    said = run(f"{install} ls -d /run/tocsin.starts 2> /dev/null || echo started; {STATE}").splitlines()
+    assert said[-3:-1] == ["started", "enabled"]
+    assert variables(root)["TOCSIN_EMAIL_FROM"] == "tocsin@example.org"
+    assert (root / "etc/tocsin/tocsin.env").stat().st_mode & 0o777 == 0o640
 
 
 @pytest.fixture

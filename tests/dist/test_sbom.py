@@ -14,7 +14,7 @@ from pathlib import Path
 
 import bring
 import pytest
-from builders import sbom
+from builders import python, sbom
 
 _VALIDATE = """
 import sys
@@ -68,7 +68,7 @@ def test_bill_of_materials_is_valid_and_complete(artefact: Callable[[str], list[
     assert done.returncode == 0, done.stderr
     bom = json.loads(text)
     names = {_normal(component["name"]) for component in bom["components"]}
-    locked = re.findall(r"^([A-Za-z0-9._-]+)==[^;\n]*$", (bring.REQUIREMENTS / "runtime.txt").read_text(), re.MULTILINE)
+    locked = re.findall(r"^([A-Za-z0-9._-]+)==[^;\n]*$", python.locked(), re.MULTILINE)
     assert {_normal(name) for name in locked} - names == set()
     assert "pip" not in names
     assert ({"libc6", "libnss-wrapper", "python3", "tini"} <= names) == (kind == "image-sbom")

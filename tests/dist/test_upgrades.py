@@ -82,17 +82,18 @@ def walk(system: System, mails: SmtpDouble, *, install: list[str], upgrade: list
 @pytest.fixture
 def packages(clean_system: CleanSystem, artefact: Callable[[str], list[Path]], tmp_path: Path) -> tuple[System, str]:
     """A system with uv, the packages and the constraints of both versions, and the command by which the next version
-    appears in the index."""
+    appears in the folder of artefacts."""
     root, context = clean_system.root, artefact("context")[0]
     shutil.copytree(context / "wheels", root / "wheels")
     shutil.copy(bring.uv(), root / "usr/local/bin/uv")
     (root / "root/tocsin.yaml").write_text(CONFIGURATION)
+    (root / "wheels" / python.wheel_name(VERSION)).rename(root / "root" / python.wheel_name(VERSION))
     constraints = (context / "constraints.txt").read_text()
     (root / "root" / python.constraints_name(VERSION)).write_text(constraints)
-    new = next_wheel(root / "wheels" / python.wheel_name(VERSION), tmp_path)
+    new = next_wheel(root / "root" / python.wheel_name(VERSION), tmp_path)
     (root / "root" / python.constraints_name(NEXT_VERSION)).write_text(next_constraints(constraints, new))
     shutil.copy(new, root / "new.whl")
-    return System(root), f"mv /new.whl /wheels/{new.name}"
+    return System(root), f"mv /new.whl /root/{new.name}"
 
 
 def test_package_with_checked_hashes_is_upgraded(packages: tuple[System, str], mails: SmtpDouble) -> None:
@@ -117,7 +118,7 @@ def test_tool_is_upgraded_by_uv_and_led_back(packages: tuple[System, str], mails
         system, mails, install=["cd /root", install],
         upgrade=["cd /root", backup, publish, again, "tocsin --version", restart],
     )  # fmt: skip
-    carry_out(system, back)
+    carry_out(system, ["cd /root", *back])
     with started(serve(system, mails), VERSION) as url:
         post(url, 6)
         until("the old version pages", lambda: any("VPN 6 down" in mail.subject for mail in mails.mails), 180)

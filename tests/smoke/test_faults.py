@@ -183,7 +183,7 @@ def test_apply_beside_a_running_node_takes_effect_at_once(tocsin: Installation) 
 
 def test_what_cannot_start_says_why_in_one_line(tocsin: Installation) -> None:
     unknown = tocsin.run("serve", "--port", "0", TOCSIN_SMPT_URL="smtp://localhost")
-    assert (unknown.returncode, unknown.stdout) == (1, "")
+    assert (unknown.returncode, unknown.stdout) == (78, "")
     assert unknown.stderr.startswith("tocsin: TOCSIN_SMPT_URL is not a variable that Tocsin knows.")
     assert unknown.stderr.count("\n") == 1
     with socket.create_server(("127.0.0.1", 0)) as server:

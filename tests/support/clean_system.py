@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.support.installation import until
+
+_PLAIN = ("PATH=/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND=noninteractive")
 
 #: Prepares the namespaces, which end with the command, and enters the system.
 _ENTER = """
@@ -59,3 +66,79 @@ class CleanSystem:
         )  # fmt: skip
         assert done.returncode == 0, done.stdout[-4000:]
         return done.stdout
+
+
+#: In a mount namespace that ends with it: a cgroup of its own, then systemd as process 1 of its own namespaces.
+_BOOT = """
+set -e
+cd "$1"
+mount --bind . .
+mount -t tmpfs tmpfs run
+mount -t cgroup2 cgroup2 run
+mkdir -p "run/$2"
+echo $$ > "run/$2/cgroup.procs"
+umount run
+exec unshare --pid --cgroup --uts --ipc --net --mount --fork --kill-child sh -ec '
+mount -t proc proc "$1/proc"
+mount -t sysfs sysfs "$1/sys"
+mount -t tmpfs tmpfs "$1/sys/fs/cgroup"
+mount -t cgroup2 cgroup2 "$1/sys/fs/cgroup"
+mount -t tmpfs tmpfs "$1/run"
+mount -t tmpfs tmpfs "$1/tmp"
+mount -t tmpfs tmpfs "$1/dev"
+for name in full null random tty urandom zero; do touch "$1/dev/$name"; mount --bind "/dev/$name" "$1/dev/$name"; done
+mkdir "$1/dev/shm" "$1/dev/pts" "$1/dev/mqueue"
+mount -t devpts -o newinstance,ptmxmode=0666 devpts "$1/dev/pts"
+ln -s pts/ptmx "$1/dev/ptmx"
+chmod 1777 "$1/dev/shm"
+ln -s /proc/self/fd "$1/dev/fd"
+exec chroot "$1" env -i container=test PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd --log-target=null
+' sh "$1"
+"""
+
+_REMOVE_CGROUP = """
+mount -t tmpfs tmpfs /mnt
+mount -t cgroup2 cgroup2 /mnt
+[ ! -d "/mnt/$1" ] || find "/mnt/$1" -depth -type d -exec rmdir {} ';'
+[ ! -d "/mnt/$1" ]
+"""
+
+
+@contextmanager
+def booted(root: Path) -> Iterator[Callable[[str], str]]:
+    """A system that systemd runs, without a network, and a function that runs a script in it as root. Whatever runs
+    there ends with the block."""
+    name = f"tocsin-test-{os.getpid()}"
+    process = subprocess.Popen(
+        ["unshare", "--mount", "sh", "-c", _BOOT, "sh", root, name],
+        cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+
+    def run(script: str) -> str:
+        (systemd,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        inside = ["nsenter", f"--target={systemd}", "--all", "--root", "--wdns=/", "env", "-i", *_PLAIN, "sh", "-eu"]
+        done = subprocess.run(
+            [*inside, "-c", script], cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, timeout=900,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout[-4000:]
+        return done.stdout
+
+    def is_up() -> bool:
+        try:
+            return run("systemctl is-system-running || true").strip() in ("running", "degraded")
+        except (AssertionError, ValueError):
+            assert process.poll() is None
+            return False
+
+    try:
+        until("systemd has started", is_up, 120)
+        yield run
+    finally:
+        process.kill()
+        process.wait()
+        until(
+            "its cgroup is gone",
+            lambda: subprocess.run(["unshare", "--mount", "sh", "-c", _REMOVE_CGROUP, "sh", name]).returncode == 0,
+            60,
+        )

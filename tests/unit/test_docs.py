@@ -172,3 +172,17 @@ def test_backups_without_passphrase_are_said_to_be_in_clear() -> None:
             assert "secret key unencrypted" in " ".join(text.split()), page
     assert "in clear" in (ROOT / "docs/how-to/backup-and-restore.md").read_text()
     assert "in clear" in (ROOT / "docs/explanation/security-review.md").read_text()
+
+
+def test_every_page_is_in_the_menu_once() -> None:
+    named = re.findall(r'"([^"]+\.md)"', (ROOT / "zensical.toml").read_text())
+    docs = ROOT / "docs"
+    assert sorted(named) == sorted(path.relative_to(docs).as_posix() for path in docs.rglob("*.md"))
+
+
+def test_number_of_types_is_said_once_and_is_true() -> None:
+    said = r"(?i)more than (\d+) (?:types|integrations)"
+    found = [number for path in _documents() for number in re.findall(said, path.read_text())]
+    kinds = [path for path in (ROOT / "src/tocsin/catalogue/kinds").iterdir() if (path / "integration.toml").is_file()]
+    assert len(found) == 1
+    assert int(found[0]) < len(kinds)

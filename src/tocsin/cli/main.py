@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from functools import cache
+from types import FrameType
 from typing import Annotated
 
 import psycopg
@@ -15,9 +17,10 @@ import tocsin
 from tocsin.cli import apply, backup, catalogue, doctor, imports, keys, serve, service, simulate
 from tocsin.cli.accounts import scim, token, user
 from tocsin.cli.demo import command as demo
-from tocsin.core.config.environment import ConfigError
+from tocsin.core.config.environment import ConfigError, UnreadableFileError
 from tocsin.core.db import database
 from tocsin.core.errors import RejectedAll, TocsinError
+from tocsin.operate.service import EXIT_CONFIG
 
 app = typer.Typer(
     name="tocsin",
@@ -49,11 +52,24 @@ app.add_typer(catalogue.app, name="catalogue")
 
 def main() -> None:
     """Entry point of the installed command."""
+    # Before anything is started: a signal that ends Python at once would leave the embedded PostgreSQL running.
+    signal.signal(signal.SIGTERM, _stop)
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # nohup has it ignored
+        # Whatever SIGTERM does by then: a node finishes what is in flight.
+        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
     sys.exit(run(sys.argv[1:]))
 
 
+def _stop(number: int, _frame: FrameType | None) -> None:
+    """Unwind, so that whatever was started is stopped. The exit status is the shell's for a command that was ended."""
+    # Another signal must not interrupt that.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    raise SystemExit(128 + number)
+
+
 def run(arguments: Sequence[str]) -> int:
-    """Run one command and return its exit status: 0, 1 for an error, 2 for an invalid command line."""
+    """Run one command and return its exit status: 0, 1 for an error, 2 for an invalid command line, 78 for an invalid
+    variable, which no service manager should try again."""
     try:
         outcome = _command()(args=list(arguments), standalone_mode=False, prog_name="tocsin")
     except typer.TyperException as error:
@@ -65,8 +81,10 @@ def run(arguments: Sequence[str]) -> int:
         for problem in error.problems:
             _echo_error(problem.detail, 1)
         return 1
-    except (TocsinError, ConfigError) as error:
+    except (TocsinError, UnreadableFileError) as error:
         return _echo_error(str(error), 1)
+    except ConfigError as error:
+        return _echo_error(str(error), EXIT_CONFIG)
     except Exception as error:
         if not _is_database_error(error):
             raise
@@ -83,6 +101,8 @@ def _command() -> Callable[..., object]:
 def _echo_error(text: str, status: int) -> int:
     # The help text, shown instead of an error when there are no arguments, has several lines and gets no prefix.
     typer.echo(text if "\n" in text else f"tocsin: {text}", err=True)
+    # The state of a service that cannot start says why, also after hours of trying.
+    serve.tell_service_manager(f"STATUS={' '.join(text.split())}")
     return status
 
 

@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from http.client import HTTPConnection, HTTPException
 from typing import Annotated
 
@@ -49,6 +51,7 @@ def serve(
     if role not in ROLES:
         raise typer.BadParameter(f"{role!r} is none of {', '.join(ROLES)}.", param_hint="--role")
     logs.set_up(configure(data_dir).log_format)
+    signal.signal(signal.SIGTERM, _exit)
     with open_database(data_dir, startup_timeout=start_up.MAX_WAIT) as session:
         start_up.wait_for_database(_warn_of_pooler)
         run(session, *open_socket(host, port), role)
@@ -107,21 +110,32 @@ def run(
             on_ready(url)
         sys.stdout.write(f"ready {url}\n")
         sys.stdout.flush()
+        tell_service_manager(f"READY=1\nSTATUS=Serving at {url}")
 
     server = make_server(
         node.app, graceful_timeout=SHUTDOWN_TIMEOUT, on_ready=ready, on_exit=node.end_streams, fast_path=node.fast_path
     )
-    node.start()
     try:
-        # The node works before the web server runs, so SIGTERM must already end it cleanly here.
+        # The node works before the web server runs and has its own way to stop.
         signal.signal(signal.SIGTERM, _exit)
+        node.start()
         node.wait()
         if on_ready is None:
             start_up.wait_for_database(_print_setup_link)
         server.run(sockets=[listening])
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        tell_service_manager("STOPPING=1")
         node.stop()
+
+
+def tell_service_manager(state: str) -> None:
+    """Report a state to systemd (sd_notify(3)), if it asked for that."""
+    if address := os.environ.get("NOTIFY_SOCKET"):
+        # A first @ stands for the NUL of an abstract socket.
+        address = f"\0{address[1:]}" if address.startswith("@") else address
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client, suppress(OSError):
+            client.sendto(state.encode(), address)
 
 
 def _warn_of_pooler() -> None:
@@ -130,6 +144,8 @@ def _warn_of_pooler() -> None:
 
 
 def _exit(_number: int, _frame: object) -> None:
+    """Unwind, as a server that was asked to stop: whoever asked expects success."""
+    signal.signal(signal.SIGTERM, lambda *_: None)
     raise SystemExit(0)
 
 

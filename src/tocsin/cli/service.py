@@ -97,6 +97,9 @@ def install(
     if not user and settings.database_url is None:
         # The account is created here, because the service itself may not write to /etc.
         system_user.find_or_make()
+    if not user:
+        # Here too: the service may write to this folder, and to nothing above it.
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
     _write_environment(location)
     location.unit.parent.mkdir(parents=True, exist_ok=True)
     location.unit.write_text(text)

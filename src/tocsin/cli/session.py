@@ -95,6 +95,11 @@ def open_database(
             is_shared = embedded is None
             wait_for_database(lambda: _migrate(is_shared=is_shared), startup_timeout, revive=revive)
         yield DatabaseSession(settings, url, embedded)
+    except Exception:
+        # A server that replays its WAL for longer than a start waits must not begin anew with the next one.
+        if embedded:
+            embedded.keep_if_recovering()
+        raise
     finally:
         _close()
         if embedded:

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tocsin.core.embedded_postgres.layout import ROOT_DATA_DIR
+
 NAME = "tocsin.service"
 
 #: Identifies our own unit; a unit written by somebody else is never overwritten.
@@ -18,6 +20,9 @@ MARK = "# Written by `tocsin service install`"
 #: The unit of the .deb and the .rpm, and the account that they create for it.
 PACKAGE_UNIT = Path("/usr/lib/systemd/system") / NAME
 PACKAGE_USER = "tocsin"
+
+#: The exit status for an invalid variable (sysexits.h): only a person can mend that.
+EXIT_CONFIG = 78
 
 #: In seconds: longer than any clean shutdown, including PostgreSQL's last checkpoint.
 STOP_TIMEOUT = 120
@@ -69,13 +74,16 @@ def unit(location: UnitLocation, command: Sequence[str], data_dir: Path, *, is_p
         "StartLimitIntervalSec=0",
         "",
         "[Service]",
-        "Type=simple",
-        *(_account(data_dir) if is_packaged else []),
+        "# Started means that it serves. A start may wait for the database, back it up and migrate it.",
+        "Type=notify",
+        "TimeoutStartSec=infinity",
         f"Environment={_quoted(f'TOCSIN_DATA_DIR={data_dir}')}",
         f"EnvironmentFile=-{_specifiers(str(location.environment))}",
         f"ExecStart={_command(command)}",
         "Restart=always",
         "RestartSec=2",
+        "# Except with an invalid variable, which `systemctl status` names.",
+        f"RestartPreventExitStatus={EXIT_CONFIG}",
         f"TimeoutStopSec={STOP_TIMEOUT}",
         "# The built-in PostgreSQL is stopped by its last user, who may be a backup that runs beside this.",
         "KillMode=process",
@@ -85,7 +93,7 @@ def unit(location: UnitLocation, command: Sequence[str], data_dir: Path, *, is_p
         "RestrictRealtime=yes",
         "RestrictSUIDSGID=yes",
         "SystemCallArchitectures=native",
-        *([] if location.is_user else _sandboxing(data_dir)),
+        *([] if location.is_user else _sandboxing(data_dir, is_packaged=is_packaged)),
         "",
         "[Install]",
         f"WantedBy={'default.target' if location.is_user else 'multi-user.target'}",
@@ -93,25 +101,35 @@ def unit(location: UnitLocation, command: Sequence[str], data_dir: Path, *, is_p
     return "\n".join(lines) + "\n"
 
 
-def _account(data_dir: Path) -> list[str]:
+def _account() -> list[str]:
     return [
         f"User={PACKAGE_USER}",
         f"Group={PACKAGE_USER}",
-        f"StateDirectory={data_dir.name}",
-        "StateDirectoryMode=0711",
         "# The listener for emails may have a port below 1024.",
         "AmbientCapabilities=CAP_NET_BIND_SERVICE",
         "CapabilityBoundingSet=CAP_NET_BIND_SERVICE",
+        "ProtectHome=yes",
+        "ProtectProc=invisible",
+        "SystemCallFilter=~@privileged",
     ]
 
 
-def _sandboxing(data_dir: Path) -> list[str]:
-    """Sandboxing for the system service. A user's service manager cannot apply it everywhere."""
+def _sandboxing(data_dir: Path, *, is_packaged: bool) -> list[str]:
+    """Sandboxing for the system service. A user's service manager cannot apply it everywhere.
+
+    Root's own installation may live in root's home, and runs PostgreSQL as another user.
+    """
     return [
         "OOMScoreAdjust=-500",
         "LimitNOFILE=65536",
-        "ProtectSystem=full",
-        f"ReadWritePaths={_quoted(f'-{data_dir}')}",
+        "# It writes to its data directory and nowhere else; files that variables name must be readable.",
+        "ProtectSystem=strict",
+        f"StateDirectory={ROOT_DATA_DIR.name}",
+        "StateDirectoryMode=0711",
+        *([] if data_dir == ROOT_DATA_DIR else [f"ReadWritePaths={_quoted(f'-{data_dir}')}"]),
+        "PrivateTmp=yes",
+        "UMask=0077",
+        "ProtectClock=yes",
         "ProtectKernelTunables=yes",
         "ProtectKernelModules=yes",
         "ProtectKernelLogs=yes",
@@ -120,6 +138,18 @@ def _sandboxing(data_dir: Path) -> list[str]:
         "PrivateDevices=yes",
         "RestrictNamespaces=yes",
         "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK",
+        "SystemCallFilter=@system-service",
+        "# What is not allowed fails, as on a system that does not have it.",
+        "SystemCallErrorNumber=EPERM",
+        *(
+            _account()
+            if is_packaged
+            else [
+                "ProtectHome=read-only",
+                "CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_FSETID CAP_KILL "
+                "CAP_NET_BIND_SERVICE CAP_SETGID CAP_SETUID CAP_SYS_PTRACE CAP_SYS_RESOURCE",
+            ]
+        ),
     ]
 
 

@@ -25,12 +25,12 @@ def use_keys(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]
 
 
 def test_a_secret_comes_back_after_the_key_was_rotated(use_keys: Callable[[str], None]) -> None:
-    use_keys("the-old-key")
+    use_keys("the-old-key-of-at-least-32-characters")
     stored = crypto.encrypt("pa55word")
     assert "pa55word" not in stored
-    use_keys("the-new-key,the-old-key")
+    use_keys("the-new-key-of-at-least-32-characters,the-old-key-of-at-least-32-characters")
     assert crypto.decrypt(stored) == "pa55word"
-    use_keys("another-key")
+    use_keys("another-key-of-at-least-32-characters")
     with pytest.raises(Permanent, match="TOCSIN_SECRET_KEY"):
         crypto.decrypt(stored)
 

@@ -35,6 +35,8 @@ def test_without_variables_everything_has_its_default() -> None:
         ({"TOCSIN_EMAIL_FROM": "Tocsin <tocsin@>"}, "TOCSIN_EMAIL_FROM"),
         ({"TOCSIN_LOG_FORMAT": "xml"}, "TOCSIN_LOG_FORMAT"),
         ({"TOCSIN_TEST_CLOCK": "maybe"}, "TOCSIN_TEST_CLOCK"),
+        ({"TOCSIN_SECRET_KEY": "x" * 31}, "at least 32 characters"),
+        ({"TOCSIN_SECRET_KEY": "n" * 32 + ",old"}, "TOCSIN_SECRET_KEY"),
         ({"TOCSIN_SECRET_KEY_FILE": "/does/not/exist"}, "TOCSIN_SECRET_KEY_FILE"),
     ],
 )
@@ -45,8 +47,9 @@ def test_what_cannot_be_used_is_refused_by_name(variables: dict[str, str], name:
 
 def test_secret_comes_from_variable_or_file_but_not_both(tmp_path: Path) -> None:
     file = tmp_path / "keys"
-    file.write_text("new-key\nold-key\n")
-    assert read({"TOCSIN_SECRET_KEY_FILE": str(file)}).secret_keys == ("new-key", "old-key")
+    new, old = "n" * 32, "o" * 40
+    file.write_text(f"{new}\n{old}\n")
+    assert read({"TOCSIN_SECRET_KEY_FILE": str(file)}).secret_keys == (new, old)
     with pytest.raises(ConfigError, match="both set"):
         read({"TOCSIN_SECRET_KEY_FILE": str(file), "TOCSIN_SECRET_KEY": "x"})
 
@@ -54,7 +57,7 @@ def test_secret_comes_from_variable_or_file_but_not_both(tmp_path: Path) -> None
 def test_secrets_are_not_in_the_text_of_a_configuration() -> None:
     config = read(
         {
-            "TOCSIN_SECRET_KEY": "sesame-key",
+            "TOCSIN_SECRET_KEY": "sesame-key-of-at-least-32-characters",
             "TOCSIN_SMTP_URL": "smtp://u:sesame-mail@mail",
             "TOCSIN_DATABASE_URL": "postgresql://u:sesame-db@host/tocsin",
             "TOCSIN_HEARTBEAT_URL": "https://beat.example/sesame-beat",

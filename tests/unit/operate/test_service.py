@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import shutil
 import stat
 import subprocess
@@ -38,11 +39,17 @@ def test_system_unit_starts_at_boot_restarts_forever_and_stops_gracefully() -> N
         'ExecStart="/opt/tocsin/bin/tocsin" "serve" "--port" "8686"',
         'Environment="TOCSIN_DATA_DIR=/var/lib/tocsin"',
         "EnvironmentFile=-/etc/tocsin/tocsin.env",
+        "Type=notify",
+        "TimeoutStartSec=infinity",
         "Restart=always",
+        "RestartPreventExitStatus=78",
         "KillMode=process",
         "WantedBy=multi-user.target",
         "NoNewPrivileges=yes",
-        "ProtectSystem=full",
+        "ProtectSystem=strict",
+        "PrivateTmp=yes",
+        "UMask=0077",
+        "SystemCallFilter=@system-service",
     ):
         assert line in lines
     # What a stop waits for, one after the other: requests, threads, the results of what was sent.
@@ -63,7 +70,21 @@ def test_packaged_unit_has_own_user_and_same_hardening() -> None:
         for flag in (False, True)
     )
     assert {"User=tocsin", "Group=tocsin", "StateDirectory=tocsin"} <= set(packaged)
-    assert set(plain[1:]) <= set(packaged)
+    own = ("ProtectHome=", "CapabilityBoundingSet=")
+    assert {line for line in plain[1:] if not line.startswith(own)} <= set(packaged)
+    assert "ProtectHome=yes" in packaged
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+@pytest.mark.parametrize(("is_packaged", "most"), [(True, 2.5), (False, 4.5)])
+def test_exposure_of_the_unit_is_low(is_packaged: bool, most: float, tmp_path: Path) -> None:
+    file = tmp_path / "tocsin.service"
+    file.write_text(unit(system_location(), COMMAND, Path("/var/lib/tocsin"), is_packaged=is_packaged))
+    command = ["systemd-analyze", "security", "--offline=yes", "--no-pager", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = re.search(r"exposure level for tocsin.service: ([\d.]+)", done.stdout)
+    assert found is not None
+    assert float(found[1]) <= most
 
 
 @pytest.mark.parametrize(("is_user", "is_packaged"), [(False, False), (True, False), (False, True)])

@@ -93,7 +93,7 @@ def read_key_file(path: Path) -> str:
     except OSError as error:
         reason = FILE_UNREADABLE(file=str(path), error=error.strerror or str(error))
         raise Permanent(reason, remedy=_GIVE_FILE(user=str(os.geteuid()), path=str(path))) from error
-    if len(text) < 32:
+    if not text or any(len(key) < environment.MIN_KEY_LENGTH for key in keys_in(text)):
         raise Permanent(_NOT_A_KEY(path=str(path)), remedy=_RESTORE_FILE())
     return text
 

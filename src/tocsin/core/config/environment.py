@@ -22,11 +22,18 @@ from psycopg.conninfo import conninfo_to_dict
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8686
 
+#: Characters of a secret key: as many random ones as nobody can guess. A generated key has 43.
+MIN_KEY_LENGTH = 32
+
 type Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class ConfigError(ValueError):
     """A variable is unknown or its value is invalid. The text names the variable."""
+
+
+class UnreadableFileError(ConfigError):
+    """The file of a variable cannot be read; it may be there later, as on a file system that is not mounted yet."""
 
 
 class LogFormat(StrEnum):
@@ -63,7 +70,8 @@ VARIABLES = (
     ),
     Variable(
         "TOCSIN_SECRET_KEY",
-        "Keys that encrypt stored secrets, separated by commas, the newest first.",
+        f"Keys that encrypt stored secrets, each of at least {MIN_KEY_LENGTH} characters, separated by commas, the "
+        "newest first.",
         "a key in the data directory, generated on the first start",
         is_secret=True,
     ),
@@ -142,7 +150,7 @@ def read(environment: Mapping[str, str]) -> Config:
         data_dir=Path(values.get("TOCSIN_DATA_DIR") or default_data_dir()).expanduser().absolute(),
         base_url=_base_url(values.get("TOCSIN_BASE_URL")),
         database_url=_database_url(values.get("TOCSIN_DATABASE_URL")),
-        secret_keys=tuple(_list(values.get("TOCSIN_SECRET_KEY"))),
+        secret_keys=_secret_keys(values.get("TOCSIN_SECRET_KEY")),
         smtp_url=_url("TOCSIN_SMTP_URL", values.get("TOCSIN_SMTP_URL"), ("smtp", "smtps")),
         heartbeat_url=_url("TOCSIN_HEARTBEAT_URL", values.get("TOCSIN_HEARTBEAT_URL"), ("http", "https")),
         email_from=_sender(values.get("TOCSIN_EMAIL_FROM")),
@@ -191,11 +199,20 @@ def _read_file(name: str, path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{name}: cannot read {path}: {error}") from error
+        raise UnreadableFileError(f"{name}: cannot read {path}: {error}") from error
 
 
 def _list(text: str | None) -> list[str]:
     return [part.strip() for part in (text or "").replace("\n", ",").split(",") if part.strip()]
+
+
+def _secret_keys(text: str | None) -> tuple[str, ...]:
+    keys = tuple(_list(text))
+    if any(len(key) < MIN_KEY_LENGTH for key in keys):
+        raise ConfigError(
+            f"TOCSIN_SECRET_KEY: a key needs at least {MIN_KEY_LENGTH} characters; `openssl rand -base64 32` makes one."
+        )
+    return keys
 
 
 def _flag(name: str, text: str | None) -> bool:

@@ -57,6 +57,7 @@ class EmbeddedPostgres:
         self._mutex = threading.Lock()
         self._server: PostgresServer | None = None
         self._shared_lock: _SharedLock | None = None
+        self._keeps_recovering = False
 
     @property
     def location(self) -> Path:
@@ -94,6 +95,11 @@ class EmbeddedPostgres:
                     _start(server)
                 return server.url(DATABASE)
 
+    def keep_if_recovering(self) -> None:
+        """Lets a server that is still replaying its WAL run on after `release`, for the next user: it would have to
+        start over. For a start that failed; one that was told to end leaves nothing behind."""
+        self._keeps_recovering = True
+
     def release(self) -> None:
         """Ends this use of the server, and stops the server if nobody else uses it. Does nothing before `start`."""
         with self._mutex:
@@ -106,7 +112,7 @@ class EmbeddedPostgres:
                 # If the data directory was deleted, the server notices and exits by itself.
                 if shared_lock.paths.location.exists():
                     with _exclusive(shared_lock.paths.change_lock):
-                        _stop_after_last(server, shared_lock)
+                        _stop_after_last(server, shared_lock, keeps_recovering=self._keeps_recovering)
             finally:
                 shared_lock.close()
 
@@ -117,6 +123,8 @@ class EmbeddedPostgres:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if isinstance(error, Temporary):
+            self.keep_if_recovering()
         self.release()
 
 
@@ -221,9 +229,10 @@ def _is_usable(server: PostgresServer, shared_lock: _SharedLock) -> bool:
     return False
 
 
-def _stop_after_last(server: PostgresServer, shared_lock: _SharedLock) -> None:
-    # A server that is still replaying its WAL would have to start over, so it keeps running for the next user.
-    if shared_lock.try_exclusive() and not _is_recovering(server) and not embedded_server.stop(server):
+def _stop_after_last(server: PostgresServer, shared_lock: _SharedLock, *, keeps_recovering: bool) -> None:
+    if not shared_lock.try_exclusive() or (keeps_recovering and _is_recovering(server)):
+        return
+    if not embedded_server.stop(server):
         log.warning("PostgreSQL on %s has not stopped yet. It ends by itself.", server.data)
 
 

@@ -271,6 +271,7 @@ def _child_main(module: str, stdin_fd: int, inherited_fds: Sequence[int]) -> Non
     """Runs the forked process. Never returns into the parent's code."""
     status = 1
     try:
+        _ignore_stop_signals()
         os.setsid()
         os.dup2(stdin_fd, 0)
         null_fd = os.open(os.devnull, os.O_RDWR)
@@ -298,9 +299,7 @@ def _redirect_to_null(fd: int, null_fd: int) -> None:
 
 def child_setup() -> ChildConfig:
     """Initializes a child process: reads its configuration, and sets up logging, the database and Django."""
-    # A service manager signals all processes at once. The child keeps running while its parent still serves requests.
-    for signal_number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signal_number, signal.SIG_IGN)
+    _ignore_stop_signals()
     line = sys.stdin.buffer.readline()
     if not line:
         # The parent exited before it could send the configuration, so there is nothing to do.
@@ -314,6 +313,12 @@ def child_setup() -> ChildConfig:
 
     django.setup()
     return config
+
+
+def _ignore_stop_signals() -> None:
+    """Keep running while the parent still serves requests: a service manager signals all processes at once."""
+    for signal_number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(signal_number, signal.SIG_IGN)
 
 
 def report_ready(config: ChildConfig) -> None:

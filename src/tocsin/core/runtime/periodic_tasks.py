@@ -97,8 +97,8 @@ class Worker:
 
     def _spawn(self, task: PeriodicTask) -> None:
         thread = threading.Thread(target=self._run, args=(task,), name=f"loop {task.name}", daemon=True)
-        self.threads[task.name] = thread
         thread.start()
+        self.threads[task.name] = thread
 
     def _run(self, task: PeriodicTask) -> None:
         wake_event = self._wake[task.name]

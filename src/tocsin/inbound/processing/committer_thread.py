@@ -100,7 +100,8 @@ class CommitterThread:
 
     def join(self, timeout: float) -> None:
         """Waits for the thread's end, for `timeout` seconds at most."""
-        self._thread.join(timeout)
+        if self._thread.is_alive():
+            self._thread.join(timeout)
 
     def is_alive(self) -> bool:
         """Returns whether the thread is running."""
