@@ -118,7 +118,7 @@ def blocks(addresses: Mapping[str, str]) -> dict[str, str]:
             if key
             else "The files of a release are listed in `SHA256SUMS`:\n\n"
             + _shell("sha256sum --check --ignore-missing SHA256SUMS")
-            + "\n\nWhoever built it with a key of minisign has signed that file (`SHA256SUMS.minisig`);\n"
+            + "\n\nSomeone who built it with a key of minisign has signed that file (`SHA256SUMS.minisig`);\n"
             "the publisher's public key is named here once there is one."
         ),
         "report": (
@@ -126,7 +126,7 @@ def blocks(addresses: Mapping[str, str]) -> dict[str, str]:
             f"or by email to {maintainer}."
             if repository and maintainer
             else "Please report it privately. Tocsin is not published yet, and so has no public address for\n"
-            "that: tell whoever gave you this copy, who knows its maintainers."
+            "that: tell the person who gave you this copy."
         ),
     }
 

@@ -90,7 +90,7 @@ def test_wheels_are_installed_by_hash_from_the_context_alone() -> None:
     assert {"--require-hashes", "--no-index"} <= set(install.split())
 
 
-def test_base_is_a_dated_debian_of_the_same_release_as_locally() -> None:
+def test_base_is_a_dated_debian_of_the_local_release() -> None:
     (base,) = re.findall(r"^ARG BASE=(.+)$", container.CONTAINERFILE.read_text(), re.MULTILINE)
     assert re.fullmatch(rf"debian:{debian_base.SUITE}-20\d{{6}}-slim", base)
 
