@@ -29,7 +29,7 @@ def problems(now: datetime) -> dict[str, DetectedProblem]:
     return {one.id: one for one in found if one.id in ("no_provider:email", "no_provider:sms", "alerts_unreached")}
 
 
-def test_page_without_a_provider_is_not_sent_and_is_an_alarm(post: OutboxHarness) -> None:
+def test_page_without_a_provider_is_an_alarm(post: OutboxHarness) -> None:
     post.user("alice", EMAIL)
     post.page(alert := post.alert(), "alice")
     post.go(0)
@@ -42,7 +42,7 @@ def test_page_without_a_provider_is_not_sent_and_is_an_alarm(post: OutboxHarness
     assert "Alice" in str(found["no_provider:email"].detail)
 
 
-def test_page_in_the_sandbox_leaves_when_its_node_gets_a_provider(
+def test_sandboxed_page_leaves_when_its_node_gets_a_provider(
     post: OutboxHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     post.user("alice", EMAIL)

@@ -117,6 +117,8 @@ MAY_TAKE_NUMBERS = {
     "tocsin.inbound.admin.versions.find_version": "a number of the integration's own",
     "tocsin.inbound.admin.versions.restore_version": "a number of the integration's own",
     "tocsin.notify.inbound.responder_actions.press_button": "signed numbers; finds it within the user's boundary",
+    "tocsin.notify.inbound.responder_actions.open_for": "what paged the user, which the view then finds",
+    "tocsin.notify.text.signed_links.sign": "of rows that were found",
     "tocsin.notify.inbound.responder_actions.resolve_merged": "of a signed link, whose view then finds the alert",
     "tocsin.alerts.store.open_questions": "of rows that were listed",
     "tocsin.escalation.actions.next_steps.next_steps": "of rows that were listed",

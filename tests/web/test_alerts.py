@@ -162,9 +162,7 @@ def test_bulk_assignment_continues_after_a_rejected_alert(
     assert set(Alert.objects.filter(owner=company.responder).values_list("pk", flat=True)) == {one, other}
 
 
-def test_bulk_close_asks_names_what_it_did_and_can_be_undone(
-    company: Company, browser_of: BrowserOf, open_alert: Opens
-) -> None:
+def test_bulk_close_asks_first_and_can_be_undone(company: Company, browser_of: BrowserOf, open_alert: Opens) -> None:
     one, other = open_alert("VPN down"), open_alert("Disk full")
     client = browser_of(company.responder)
     form = {"alert": [one, other], "command": "close"}

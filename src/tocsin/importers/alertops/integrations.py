@@ -169,9 +169,12 @@ def _definition(builder: ConfigBuilder, kind: str, settings: JsonObject, subject
             product_reasons.IS_NOT_IMPORTED(),
             product_reasons.MAP_FIELD(),
         )
+    # AlertOps compares letters. For the usual statuses the kind's own rule, which reads words, means the same.
     default_rules = load_kinds()[kind].rules
     if rules := {
-        name: rule for name, rule in _rules(builder, mapping, subject).items() if rule != default_rules.get(name)
+        name: rule
+        for name, rule in _rules(builder, mapping, subject).items()
+        if default_rules.get(name) not in (rule, {**rule, "words": True})
     }:
         definition["rules"] = rules
     filter_groups = (_filter(builder, settings, mode, subject) for mode in ("all", "any"))
